@@ -1,0 +1,1 @@
+"""Controller, plans and their execution, run control."""

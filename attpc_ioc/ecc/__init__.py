@@ -1,0 +1,1 @@
+"""Talking to ECC servers: SOAP client and poller."""

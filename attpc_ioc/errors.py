@@ -1,0 +1,73 @@
+"""The exceptions of attpc-ioc.
+
+AttpcError
+├── SettingsError          a settings file is wrong: every fault with file, key and what would be right
+├── StateDirError          the state directory cannot be read or written
+├── Refused                a put or command is refused; nothing was sent and nothing changed
+├── PluginError            a plugin cannot be loaded, or one of its hooks failed
+└── EccError               a call to an ECC server went wrong
+├── EccUnreachable     no connection; the request was not accepted
+├── EccTimeout         no answer within the limit
+├── EccBrokenReply     empty, not XML, or an HTTP 500 fault: the operation may have run
+└── EccRefused         the server answered with a code other than 0
+└── EccBusy        ... because its state machine is busy
+"""
+
+from __future__ import annotations
+
+
+class AttpcError(Exception):
+    """Base of all exceptions that this product raises on purpose; its text is for operators."""
+
+
+class SettingsError(AttpcError):
+    """A settings file is wrong.
+
+    `faults` has one line for each fault, naming the key and what would be right.
+    """
+
+    def __init__(self, file: str, faults: list[str]) -> None:
+        self.file = file
+        self.faults = faults
+        super().__init__("\n".join(f"{file}: {fault}" for fault in faults))
+
+
+class StateDirError(AttpcError):
+    """The state directory, or a file in it, cannot be read or written."""
+
+
+class Refused(AttpcError):
+    """A put or a command is refused: nothing was sent and nothing changed."""
+
+
+class PluginError(AttpcError):
+    """A plugin cannot be loaded, or one of its hooks failed."""
+
+
+class EccError(AttpcError):
+    """A call to an ECC server went wrong."""
+
+
+class EccUnreachable(EccError):
+    """No connection could be made, so the request was not accepted."""
+
+
+class EccTimeout(EccError):
+    """The server did not answer within the limit; the request may still run."""
+
+
+class EccBrokenReply(EccError):
+    """The reply was empty, not XML or a SOAP fault; the operation may have run."""
+
+
+class EccRefused(EccError):
+    """The server answered with a code other than 0."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(f"code {code}: {message}" if message else f"code {code}")
+
+
+class EccBusy(EccRefused):
+    """The server refused because its state machine is busy."""

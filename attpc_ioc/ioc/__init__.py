@@ -1,0 +1,1 @@
+"""The Channel Access face: records, publishing, puts."""

@@ -1,0 +1,216 @@
+"""Commands (writes to command PVs), who gives them, and how they end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from .states import Operation, State
+
+
+class ScopeKind(StrEnum):
+    """Where a command or a PV lives: the part of the PV name between prefix and name."""
+
+    SYSTEM = "system"
+    ECC = "ecc"
+    SOURCE = "source"
+    RUN = "run"
+    IOC = "ioc"
+    PLUGIN = "plugin"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One scope: its kind and, for an ECC server, a source or a plugin, its name."""
+
+    kind: ScopeKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else str(self.kind)
+
+
+SYSTEM = Scope(ScopeKind.SYSTEM)
+RUN = Scope(ScopeKind.RUN)
+IOC = Scope(ScopeKind.IOC)
+
+
+def ecc_scope(name: str) -> Scope:
+    """Return the scope of the ECC server `name`."""
+    return Scope(ScopeKind.ECC, name)
+
+
+class CommandName(StrEnum):
+    """The name of a command PV."""
+
+    DESCRIBE = "Describe"
+    PREPARE = "Prepare"
+    CONFIGURE = "Configure"
+    START = "Start"
+    STOP = "Stop"
+    BREAKUP = "Breakup"
+    UNDO = "Undo"
+    RESET = "Reset"
+    ABORT = "Abort"
+    GOTO = "GoTo"
+    REFRESH_CONFIGS = "RefreshConfigs"
+    ADOPT = "Adopt"
+
+
+COMMANDS: dict[ScopeKind, tuple[CommandName, ...]] = {
+    ScopeKind.SYSTEM: (
+        CommandName.DESCRIBE,
+        CommandName.PREPARE,
+        CommandName.CONFIGURE,
+        CommandName.RESET,
+        CommandName.ABORT,
+        CommandName.GOTO,
+        CommandName.REFRESH_CONFIGS,
+    ),
+    ScopeKind.ECC: (
+        CommandName.DESCRIBE,
+        CommandName.PREPARE,
+        CommandName.CONFIGURE,
+        CommandName.START,
+        CommandName.STOP,
+        CommandName.BREAKUP,
+        CommandName.UNDO,
+        CommandName.RESET,
+        CommandName.GOTO,
+        CommandName.REFRESH_CONFIGS,
+    ),
+    ScopeKind.RUN: (CommandName.START, CommandName.STOP, CommandName.ADOPT),
+}
+"""The commands of each scope; their order gives the bits of `Allowed_RBV`, bit 0 first."""
+
+GOTO_TARGETS: tuple[State | None, ...] = (None, State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
+"""The targets of `GoTo` by their enum number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who gave a command or wrote a PV, as the Channel Access client says of itself."""
+
+    user: str = ""
+    host: str = ""
+    address: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.user or '?'}@{self.host or self.address or '?'}"
+
+
+IOC_ITSELF = Who(user="ioc", host="ioc")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: what, in which scope, by whom; `target` for `GoTo` only."""
+
+    scope: Scope
+    name: CommandName
+    target: State | None = None
+    who: Who = IOC_ITSELF
+
+    def __str__(self) -> str:
+        head = {ScopeKind.SYSTEM: "", ScopeKind.RUN: "Run:"}.get(self.scope.kind, f"{self.scope.name}:")
+        tail = f" {self.target.label}" if self.target is not None else ""
+        return f"{head}{self.name}{tail}"
+
+
+class ResultCode(IntEnum):
+    """How the last command of a scope ended: the values of `Result_RBV`."""
+
+    NONE = 0
+    BUSY = 1
+    DONE = 2
+    REFUSED = 3
+    FAILED = 4
+    ABORTED = 5
+    TIMED_OUT = 6
+    INCOMPLETE = 7
+
+    @property
+    def label(self) -> str:
+        """The word shown to people."""
+        return "TimedOut" if self is ResultCode.TIMED_OUT else self.name.capitalize()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something failed or was refused; `module` is empty where it concerns no single module."""
+
+    text: str
+    module: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.text}" if self.module else self.text
+
+
+def join_reasons(reasons: tuple[Reason, ...] | list[Reason]) -> str:
+    """Return the reasons for people; equal reasons of several modules become one."""
+    by_text: dict[str, list[str]] = {}
+    for reason in reasons:
+        by_text.setdefault(reason.text, []).append(reason.module)
+    lines = []
+    for text, modules in by_text.items():
+        named = [m for m in dict.fromkeys(modules) if m]
+        lines.append(f"{', '.join(named)}: {text}" if named else text)
+    return "; ".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended, with a reason for each module that it failed on."""
+
+    command: Command
+    code: ResultCode
+    text: str = ""
+    reasons: tuple[Reason, ...] = ()
+    duration_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every module was seen where it was asked to go."""
+        return self.code is ResultCode.DONE
+
+    @property
+    def message(self) -> str:
+        """The text of `Message_RBV`: which command, how it ended and the reasons by name."""
+        head = f"{self.command} {self.code.label}"
+        body = "; ".join(part for part in (self.text, join_reasons(self.reasons)) if part)
+        return f"{head}: {body}" if body else head
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeResult:
+    """What `Result_RBV`, `ResultCount_RBV` and `Message_RBV` of a scope show."""
+
+    code: ResultCode = ResultCode.NONE
+    count: int = 0
+    message: str = ""
+
+
+OPERATION_OF: dict[CommandName, Operation] = {
+    CommandName.DESCRIBE: Operation.DESCRIBE,
+    CommandName.PREPARE: Operation.PREPARE,
+    CommandName.CONFIGURE: Operation.CONFIGURE,
+    CommandName.START: Operation.START,
+    CommandName.STOP: Operation.STOP,
+    CommandName.BREAKUP: Operation.BREAKUP,
+    CommandName.UNDO: Operation.UNDO,
+}
+"""The commands of an ECC server that are one SOAP operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A put to any PV: who, from where, old and new value as shown, and what became of it."""
+
+    pv: str
+    who: Who
+    old: str
+    new: str
+    ok: bool
+    reason: str = ""
+    time_s: float = field(default_factory=time.time)

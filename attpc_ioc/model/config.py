@@ -1,0 +1,119 @@
+"""Names of configurations: what was selected and what the hardware was given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from .states import Operation, State
+
+UNKNOWN = "?"
+"""A part of the loaded configuration that something else may have changed."""
+
+NOT_LOADED = "-"
+"""How a part that the hardware was not given is shown."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ConfigName:
+    """A complete configuration name, shown as `describe/prepare/configure`.
+
+    Raises `ValueError` where a part is empty, blank, has white space around it or contains a slash: an empty
+    sub-id crashes the ECC server, and a slash could not be shown.
+    """
+
+    describe: str
+    prepare: str
+    configure: str
+
+    def __post_init__(self) -> None:
+        for part in ("describe", "prepare", "configure"):
+            text = getattr(self, part)
+            if not text or text != text.strip() or "/" in text:
+                raise ValueError(f"the {part} part of a config name must be a word without '/', not {text!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `describe/prepare/configure`; `ValueError` says what would be right."""
+        parts = text.split("/")
+        if len(parts) != 3:
+            raise ValueError(f"{text!r} is no config name: it has the form describe/prepare/configure")
+        return cls(*(part.strip() for part in parts))
+
+    def __str__(self) -> str:
+        return f"{self.describe}/{self.prepare}/{self.configure}"
+
+
+PART_LEVEL: dict[str, State] = {
+    "describe": State.DESCRIBED,
+    "prepare": State.PREPARED,
+    "configure": State.READY,
+}
+"""Each part of a configuration is in the hardware from this state on."""
+
+RECORDS: dict[Operation, str] = {
+    Operation.DESCRIBE: "describe",
+    Operation.PREPARE: "prepare",
+    Operation.CONFIGURE: "configure",
+}
+"""The part that each operation gives to the hardware."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the hardware was given, part by part: a name, `?` where unknown, None where not loaded."""
+
+    describe: str | None = None
+    prepare: str | None = None
+    configure: str | None = None
+
+    def __str__(self) -> str:
+        if self == Loaded():
+            return ""
+        return "/".join(p or NOT_LOADED for p in (self.describe, self.prepare, self.configure))
+
+    def arrived(self, operation: Operation, target: State, config: ConfigName | None) -> Loaded:
+        """Return what is loaded after our own `operation` arrived at `target` (rule 5)."""
+        now = self
+        part = RECORDS.get(operation)
+        if part and config:
+            now = replace(now, **{part: getattr(config, part)})
+        return replace(now, **{p: None for p, level in PART_LEVEL.items() if level > target})
+
+    def observed(self, state: State) -> Loaded:
+        """Return what is known once `state` is seen with no operation of ours under way (rule 5)."""
+        if state not in LEVELS:
+            return self
+        level = LEVELS[state]
+        changes: dict[str, str | None] = {}
+        for part, needs in PART_LEVEL.items():
+            value = getattr(self, part)
+            # Seen lower than it was recorded in, or higher than we ever took it: somebody else was here.
+            if (value is not None and level < needs) or (value is None and level >= needs):
+                changes[part] = UNKNOWN
+        return replace(self, **changes) if changes else self
+
+    def unknown(self, operation: Operation) -> Loaded:
+        """Return the parts with the one that `operation` gives unknown."""
+        part = RECORDS.get(operation)
+        return replace(self, **{part: UNKNOWN}) if part else self
+
+    def mismatch(self, selected: ConfigName | None, state: State) -> bool:
+        """Tell whether a part that `state` needs is not the selected one."""
+        level = LEVELS.get(state, State.OFF)
+        for part, needs in PART_LEVEL.items():
+            if level >= needs and getattr(self, part) != (getattr(selected, part) if selected else None):
+                return True
+        return False
+
+
+LEVELS: dict[State, State] = {
+    State.OFF: State.OFF,
+    State.IDLE: State.IDLE,
+    State.DESCRIBED: State.DESCRIBED,
+    State.PREPARED: State.PREPARED,
+    State.READY: State.READY,
+    State.RUNNING: State.READY,
+    State.PAUSED: State.READY,
+}
+"""How far each state is configured; Offline and Mixed tell nothing."""

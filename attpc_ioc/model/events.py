@@ -1,0 +1,114 @@
+"""Events of the core, each with the core's stamp so that replaying them is harmless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .command import Reason, Who
+from .config import ConfigName
+from .run import RunInfo
+from .states import Operation, State, Transition
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """Which IOC, which boot of it, and the event's number in that boot; unique for ever."""
+
+    ioc: str
+    boot: str
+    seq: int
+
+
+class Origin(StrEnum):
+    """Who caused a change of state."""
+
+    OURS = "ours"
+    EXTERNAL = "external"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every event has: its stamp and the Unix time in seconds when it was seen."""
+
+    stamp: Stamp
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged(Event):
+    """An ECC server changed its state or its reachability."""
+
+    module: str
+    old: State
+    new: State
+    transition: Transition
+    origin: Origin
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationStarting(Event):
+    """A SOAP transition is about to be sent."""
+
+    module: str
+    operation: Operation
+    config: ConfigName | None
+    who: Who
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEnded(Event):
+    """A SOAP transition arrived, failed or was given up waiting for."""
+
+    module: str
+    operation: Operation
+    ok: bool
+    reason: str = ""
+    code: int = 0
+    duration_s: float = 0.0
+    who: Who = Who()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent(Event):
+    """Something in the life of a run."""
+
+    run: RunInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarting(RunEvent):
+    """The number is reserved; nothing was sent yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(RunEvent):
+    """Every member was seen Running; or the run was adopted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDegraded(RunEvent):
+    """A member was lost or came back: `lost` are those lost now."""
+
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopping(RunEvent):
+    """A stop of the run begins."""
+
+    who: Who = Who()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(RunEvent):
+    """The run is over: stopped, stopped outside, or interrupted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(RunEvent):
+    """The start failed; `number_released` tells whether its number may be used again."""
+
+    reasons: tuple[Reason, ...] = field(default=())
+    number_released: bool = False

@@ -1,0 +1,140 @@
+"""What is known of the fleet: one immutable snapshot for plans, vetoes, PVs and plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .command import CommandName, Scope, ScopeResult
+from .config import ConfigName, Loaded
+from .run import RunView
+from .states import Kind, Operation, State, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class DataLinkView:
+    """A data link of a source: the data router that its data goes to."""
+
+    name: str
+    address: str
+    port: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A data source (a CoBo or MuTAnT board) and the ECC server that drives it."""
+
+    name: str
+    """Its part of the PV name, such as `CoBo0`."""
+    sender_id: str
+    """Its id on the wire, such as `CoBo[0]`."""
+    ecc: str
+    links: tuple[DataLinkView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleView:
+    """One ECC server with its data sources, as last seen.
+
+    `state` is Offline when the server is unreachable or was not yet seen; `last_state` is what it last
+    told (None: never). `seen_at_s` is monotonic time of the last answered poll.
+    """
+
+    name: str
+    kind: Kind
+    url: str
+    host: str
+    sources: tuple[SourceView, ...] = ()
+    enabled: bool = True
+    state: State = State.OFFLINE
+    last_state: State | None = None
+    transition: Transition = Transition.NONE
+    seen_at_s: float = 0.0
+    selected: ConfigName | None = None
+    loaded: Loaded = Loaded()
+    offered: tuple[ConfigName, ...] | None = None
+    """Configs that the server offers under its describe rule; None until it was asked."""
+    clock_stale: bool = False
+    working: str = ""
+    """The command that is at work on this module; empty when none is."""
+    outstanding: Operation | None = None
+    """The operation of ours that the server has not answered yet."""
+    result: ScopeResult = ScopeResult()
+    error_code: int = 0
+    transition_time_s: float = 0.0
+    poll_time_ms: float = 0.0
+    poll_errors: int = 0
+    offline_reason: str = ""
+
+    @property
+    def online(self) -> bool:
+        """Whether the last poll was answered."""
+        return self.state is not State.OFFLINE
+
+    @property
+    def seen(self) -> bool:
+        """Whether the server was seen at least once."""
+        return self.last_state is not None
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether what is loaded is not what is selected (rule 5)."""
+        return self.seen and self.loaded.mismatch(self.selected, self.last_state or State.OFF)
+
+    @property
+    def moving(self) -> bool:
+        """Whether the server is in a transition or owes us an answer."""
+        return self.transition is not Transition.NONE or self.outstanding is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that is at work: what `Busy_RBV` and `Operation_RBV` show and admission looks up."""
+
+    scope: Scope
+    text: str
+    progress_percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The whole: modules in the order of the settings, run control and what is at work."""
+
+    modules: Mapping[str, ModuleView] = field(default_factory=lambda: MappingProxyType({}))
+    run: RunView = RunView()
+    system_result: ScopeResult = ScopeResult()
+    run_result: ScopeResult = ScopeResult()
+    work: tuple[Work, ...] = ()
+    """Commands at work, the newest last; empty when nothing is."""
+    allowed: Mapping[Scope, frozenset[CommandName]] = field(default_factory=lambda: MappingProxyType({}))
+    """The commands of each scope that would be accepted now."""
+
+    @property
+    def enabled(self) -> tuple[ModuleView, ...]:
+        """The modules that take part in group commands and runs."""
+        return tuple(m for m in self.modules.values() if m.enabled)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is at work."""
+        return bool(self.work)
+
+    @property
+    def state(self) -> State:
+        """The state of the system, over the enabled modules."""
+        states = {m.state for m in self.enabled}
+        if not states:
+            return State.OFFLINE
+        return states.pop() if len(states) == 1 else State.MIXED
+
+    def of_kind(self, *kinds: Kind) -> Iterator[ModuleView]:
+        """Yield the enabled modules of these kinds."""
+        return (m for m in self.enabled if m.kind in kinds)
+
+    def sources(self) -> Iterator[tuple[SourceView, ModuleView]]:
+        """Yield every data source with the module that drives it."""
+        for module in self.modules.values():
+            for source in module.sources:
+                yield source, module

@@ -1,0 +1,110 @@
+"""A run: its state, its class and what is remembered of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from .command import Who
+
+
+class RunState(IntEnum):
+    """The values of `Run:State_RBV`."""
+
+    STOPPED = 0
+    STARTING = 1
+    RUNNING = 2
+    STOPPING = 3
+    INTERRUPTED = 4
+    ORPHAN = 5
+    UNKNOWN = 6
+
+    @property
+    def label(self) -> str:
+        """The word shown to people."""
+        return self.name.capitalize()
+
+
+class RunClass(IntEnum):
+    """The values of `Run:Class`."""
+
+    TESTING = 0
+    PRODUCTION = 1
+    BEAM = 2
+    JUNK = 3
+    PULSER = 4
+
+    @property
+    def label(self) -> str:
+        """The word shown to people."""
+        return self.name.capitalize()
+
+
+class RunOutcome(StrEnum):
+    """How a run ended."""
+
+    STOPPED = "stopped"
+    STOPPED_OUTSIDE = "stopped outside"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class RunTexts:
+    """What the operator says of a run; may change while it is on."""
+
+    title: str = ""
+    operator: str = ""
+    run_class: RunClass = RunClass.TESTING
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run. Times are Unix times in seconds, None where nothing was seen.
+
+    `loaded` and `urls` are by module: the config names in the hardware and the ECC server's address when the
+    run was started. `began_s` is when the first module was commanded.
+    """
+
+    number: int
+    experiment: str
+    members: tuple[str, ...]
+    texts: RunTexts = RunTexts()
+    began_s: float = 0.0
+    started_s: float | None = None
+    stopped_s: float | None = None
+    last_seen_running_s: float | None = None
+    who: Who = Who()
+    stopped_by: Who = Who()
+    loaded: dict[str, str] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    lost_ever: tuple[str, ...] = ()
+    adopted: bool = False
+    outcome: RunOutcome | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """The run control as PVs and plugins see it."""
+
+    state: RunState = RunState.UNKNOWN
+    info: RunInfo | None = None
+    """The run that is on, or the last one."""
+    on: bool = False
+    """A run is open: starting, running, stopping, or not yet found again after a restart."""
+    incomplete: bool = False
+    """The last stop left modules that were not seen out of Running."""
+    lost: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    """Modules seen Running now: members in a run, enabled modules otherwise."""
+    number: int = -1
+    next_number: int = 0
+    experiment: str = ""
+    texts: RunTexts = RunTexts()
+    max_duration_s: float = 0.0
+    checklist: tuple[str, ...] = ()
+    """Every reason why a start would be refused now; empty when it would be accepted."""
+    duration_s: float = 0.0

@@ -1,0 +1,134 @@
+"""A row of the PV table: everything that is to be said of one PV, as pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from attpc_ioc.model.command import CommandName, Scope, ScopeKind
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.states import Severity, Status
+
+
+class Record(StrEnum):
+    """EPICS record types that a row can be."""
+
+    BI = "bi"
+    BO = "bo"
+    MBBI = "mbbi"
+    MBBO = "mbbo"
+    LONGIN = "longin"
+    LONGOUT = "longout"
+    AI = "ai"
+    AO = "ao"
+    STRINGIN = "stringin"
+    LONG_TEXT = "lsi"
+    """CHAR waveform, UTF-8."""
+    STRINGS = "strings"
+    """STRING waveform."""
+    NUMBERS = "numbers"
+    """DOUBLE waveform."""
+
+
+Value = int | float | str | tuple[str, ...] | tuple[float, ...]
+"""Enum rows have the number of the label; lists are tuples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value with an alarm that the row's own severities do not tell."""
+
+    value: Value
+    severity: Severity = Severity.NO_ALARM
+    status: Status = Status.NO_ALARM
+
+
+class Archive(StrEnum):
+    """How the archiver takes a PV."""
+
+    NONE = "none"
+    MONITOR = "monitor"
+    SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Display, alarm and warning limits of an analogue row; None where there is none."""
+
+    hopr: float | None = None
+    lopr: float | None = None
+    hihi: float | None = None
+    high: float | None = None
+    low: float | None = None
+    lolo: float | None = None
+    drvh: float | None = None
+    """Largest value that a put may have."""
+    drvl: float | None = None
+    """Smallest value that a put may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One PV (or one for each ECC server, source or plugin).
+
+    - `part`: the last part of the name, such as `State_RBV`; a full name is prefix + scope + part.
+    - `desc`: the record's DESC, at most 40 characters.
+    - `labels`: of bi, bo, mbbi and mbbo, by number.
+    - `severities`: of a label's number; with `status` STATE.
+    - `value(fleet, scope)`: the value from a snapshot, or a `Reading` with its own alarm. None for a row
+      that its owner publishes itself. It never raises for any fleet.
+    - `command`: the command that writing 1 (or a target) gives.
+    - `setpoint`: the name of the setpoint that a write sets; see `control`.
+    - `max_chars`: of a long text that can be written, in characters; `elements`: of a waveform.
+    - `guidance`: what an operator does about an alarm.
+    - `live`: follows time, not events; read again at most once a second.
+    """
+
+    part: str
+    scope: ScopeKind
+    record: Record
+    desc: str
+    value: Callable[[Fleet, Scope], Value | Reading] | None = None
+    labels: tuple[str, ...] = ()
+    severities: Mapping[int, Severity] = field(default_factory=dict)
+    units: str = ""
+    precision: int = 0
+    limits: Limits = Limits()
+    adel: float = 0.0
+    mdel: float = 0.0
+    command: CommandName | None = None
+    setpoint: str | None = None
+    max_chars: int = 1023
+    elements: int = 1024
+    initial: Value | None = None
+    archive: Archive = Archive.NONE
+    archive_period_s: float = 1.0
+    alarm_tree: bool = False
+    guidance: str = ""
+    live: bool = False
+    plugin: str = ""
+    """The plugin that owns the row; empty for the core's."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether clients may write it at all."""
+        return self.command is not None or self.setpoint is not None
+
+
+def full_name(prefix: str, scope: Scope, part: str) -> str:
+    """Return the PV name of `part` in `scope`."""
+    middle = {
+        ScopeKind.SYSTEM: "",
+        ScopeKind.ECC: f"Ecc:{scope.name}:",
+        ScopeKind.SOURCE: f"{scope.name}:",
+        ScopeKind.RUN: "Run:",
+        ScopeKind.IOC: "IOC:",
+        ScopeKind.PLUGIN: f"Plugin:{scope.name}:",
+    }[scope.kind]
+    return f"{prefix}{middle}{part}"
+
+
+PluginWrite = Any
+"""What `attpc_write` gets as value: int, float or str, already checked against the row."""
