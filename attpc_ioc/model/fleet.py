@@ -138,3 +138,16 @@ class Fleet:
         for module in self.modules.values():
             for source in module.sources:
                 yield source, module
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChange:
+    """What the controller tells its listeners: the new snapshot and what is new in it.
+
+    `modules` are those whose view changed; `attempts` are scopes whose result PVs are to be posted even
+    when they are equal to the last; system and run PVs may have changed with any change.
+    """
+
+    fleet: Fleet
+    modules: frozenset[str] = frozenset()
+    attempts: tuple[Scope, ...] = ()
