@@ -1,0 +1,73 @@
+"""The rule of an ECC server for its describe name.
+
+An ECC server that is given another board's describe file takes that board over while the board's own server
+goes on saying Running (observed), so each server accepts only the names of its own boards.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from .config import ConfigName
+
+EXPERIMENT = "{experiment}"
+"""In a pattern: the same name as the configure part, which is the experiment's name."""
+
+
+def pattern_fault(pattern: str) -> str:
+    """Return what is wrong with a pattern of a describe rule and what would be right; empty if nothing is."""
+    if not pattern or pattern != pattern.strip():
+        return "must be a name without white space around it, and not empty"
+    if not pattern.isprintable():
+        return "must not have control characters"
+    if "/" in pattern:
+        return "must be the describe name alone, without '/'"
+    rest = pattern.replace(EXPERIMENT, "")
+    if "{" in rest or "}" in rest:
+        return f"has a placeholder that does not exist: the only one is {EXPERIMENT}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeRule:
+    """The describe names that an ECC server accepts: any that one of the patterns matches.
+
+    A pattern is a name, or has `*`, `?` and `[...]` as in file names of a shell, or `{experiment}` for the
+    same name as the configure part. Upper and lower case differ, as they do in the names of the xcfg files.
+    Raises `ValueError` where there is no pattern or one is wrong.
+    """
+
+    patterns: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.patterns:
+            raise ValueError("a describe rule needs at least one name")
+        for pattern in self.patterns:
+            if fault := pattern_fault(pattern):
+                raise ValueError(f"the describe name {pattern!r} {fault}")
+
+    def accepts(self, name: ConfigName) -> bool:
+        """Tell whether the describe part of `name` is one of this server's."""
+        # The experiment's name is data: a `*` in it must not match anything but itself.
+        experiment = glob.escape(name.configure)
+        return any(fnmatchcase(name.describe, p.replace(EXPERIMENT, experiment)) for p in self.patterns)
+
+    def names_for(self, experiment: str, offered: Iterable[ConfigName]) -> tuple[ConfigName, ...]:
+        """Return the offered names of an experiment: accepted, and its name in prepare and configure."""
+        return tuple(
+            name for name in offered if name.prepare == name.configure == experiment and self.accepts(name)
+        )
+
+    def __str__(self) -> str:
+        words = []
+        for pattern in self.patterns:
+            if pattern == EXPERIMENT:
+                words.append("the experiment's name")
+            elif EXPERIMENT in pattern or any(c in pattern for c in "*?["):
+                words.append(f"a name like '{pattern}'")
+            else:
+                words.append(f"'{pattern}'")
+        return " or ".join(words)

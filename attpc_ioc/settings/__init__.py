@@ -1,0 +1,32 @@
+"""Settings: one TOML file, checked as a whole before anything starts."""
+
+from .load import load_settings, parse_settings
+from .sections import (
+    EccSettings,
+    IocSettings,
+    LimitSettings,
+    LinkSettings,
+    OrderSettings,
+    PollSettings,
+    RunSettings,
+    Section,
+    Settings,
+    SourceSettings,
+    Stages,
+)
+
+__all__ = [
+    "EccSettings",
+    "IocSettings",
+    "LimitSettings",
+    "LinkSettings",
+    "OrderSettings",
+    "PollSettings",
+    "RunSettings",
+    "Section",
+    "Settings",
+    "SourceSettings",
+    "Stages",
+    "load_settings",
+    "parse_settings",
+]

@@ -1,0 +1,194 @@
+"""A fault of the settings, and how pydantic's errors become faults."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+Loc = tuple[str | int, ...]
+"""Where a value is: keys of tables and indexes of lists."""
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where, and what would be right ("must be ...")."""
+
+    loc: Loc
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The key in TOML's terms, such as `ecc[2].source[0].link[0].port`; indexes count from 0."""
+        key = ""
+        for part in self.loc:
+            if isinstance(part, int):
+                key += f"[{part}]"
+            else:
+                word = part if _BARE_KEY.fullmatch(part) else repr(part[:60])
+                key += f".{word}" if key else word
+        return key
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.text}"
+
+    def line(self, data: Any) -> str:
+        """Return the fault for people, with the name of the ECC server where `data` has it."""
+        server = ""
+        if len(self.loc) > 1 and self.loc[0] == "ecc" and isinstance(data, Mapping):
+            try:
+                name = data["ecc"][self.loc[1]]["name"]
+            except (KeyError, IndexError, TypeError):
+                name = None
+            if name and isinstance(name, str):
+                server = f" (ECC server {name!r:.60})"
+        return f"{self.key}{server} {self.text}"
+
+
+def pydantic_faults(model: type[BaseModel], errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
+    """Return pydantic's `errors` about a `model` as faults."""
+    faults = []
+    for error in errors:
+        if error["type"] == "too_short" and error["input"]:
+            continue  # The entries are there; each one's own fault is told.
+        loc: Loc = tuple(error["loc"])
+        faults.append(Fault(loc, _TEXTS.get(error["type"], _other)(model, loc, error)))
+    return faults
+
+
+def _section_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
+    """Return the model of the table at `loc`."""
+    section: type[BaseModel] | None = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        if section is None or part not in section.model_fields:
+            return None
+        section = _model_in(section.model_fields[part].annotation)
+    return section
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+
+
+def _unknown(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str:
+    section, key = _section_at(model, loc[:-1]), str(loc[-1])
+    if section is None:
+        return "is not a key that exists"
+    known = list(section.model_fields)
+    by_case = [name for name in known if name.lower() == key.lower()]
+    if near := by_case or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
+        return f"is not a key that exists; did you mean {near[0]!r}?"
+    for name, field in model.model_fields.items():
+        other = _model_in(field.annotation)
+        if other is not None and other is not section and key in other.model_fields:
+            return f"is not a key that exists here; {name}.{key} is one"
+    return f"is not a key that exists; known here: {', '.join(known)}"
+
+
+def _missing(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str:
+    section, key = _section_at(model, loc[:-1]), str(loc[-1])
+    about = section.model_fields[key].description if section and key in section.model_fields else ""
+    if loc == ("ecc",):
+        return "is missing: at least one table [[ecc]] with name and host must be there"
+    return f"is missing: {about}" if about else "is missing"
+
+
+def _list(_model: type[BaseModel], loc: Loc, error: Mapping[str, Any]) -> str:
+    keys = [str(part) for part in loc if isinstance(part, str)]
+    if keys[-1] in ("ecc", "source", "link"):
+        return f"must be a list of tables: write [[{'.'.join(keys)}]], not {shown(error['input'])}"
+    return f"must be a list in square brackets, not {shown(error['input'])}"
+
+
+def _table(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return f"must be a table, not {shown(error['input'])}"
+
+
+def _empty(_model: type[BaseModel], _loc: Loc, _error: Mapping[str, Any]) -> str:
+    return "must have at least one entry"
+
+
+def _value(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return str(error["ctx"]["error"])
+
+
+def _text(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return f"must be a text in quotes, not {shown(error['input'])}"
+
+
+def _whole(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return f"must be a whole number, not {shown(error['input'])}"
+
+
+def _number(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return f"must be a number that is not infinite, not {shown(error['input'])}"
+
+
+def _bool(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return f"must be true or false, not {shown(error['input'])}"
+
+
+def _range(model: type[BaseModel], loc: Loc, error: Mapping[str, Any]) -> str:
+    low, high = _bounds(model, loc)
+    return (
+        f"must be {low} to {high}, not {shown(error['input'])}" if low and high else _other(model, loc, error)
+    )
+
+
+def _bounds(model: type[BaseModel], loc: Loc) -> tuple[str, str]:
+    """Return the smallest and the largest value of the number at `loc` as texts; empty if there is none."""
+    section = _section_at(model, loc[:-1])
+    field = section.model_fields.get(str(loc[-1])) if section else None
+    low = high = ""
+    for item in field.metadata if field else ():
+        if (value := getattr(item, "ge", None)) is not None:
+            low = f"{value:.12g}"
+        elif (value := getattr(item, "gt", None)) is not None and not low:
+            low = f"more than {value:.12g} and up"
+        if (value := getattr(item, "le", None)) is not None:
+            high = f"{value:.12g}"
+    return low, high
+
+
+def _other(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    text = re.sub(r"^(Input|String|Tuple|Value|List|Dictionary) should ", "must ", str(error["msg"]))
+    return f"{text}, not {shown(error['input'])}"
+
+
+def shown(value: Any) -> str:
+    """Return a value as TOML would have it, cut to one short line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_TEXTS = {
+    "extra_forbidden": _unknown,
+    "missing": _missing,
+    "tuple_type": _list,
+    "model_type": _table,
+    "model_attributes_type": _table,
+    "dict_type": _table,
+    "too_short": _empty,
+    "value_error": _value,
+    "string_type": _text,
+    "int_type": _whole,
+    "float_type": _number,
+    "finite_number": _number,
+    "bool_type": _bool,
+    "greater_than": _range,
+    "greater_than_equal": _range,
+    "less_than": _range,
+    "less_than_equal": _range,
+}

@@ -1,0 +1,116 @@
+"""Reading a settings file: everything that is wrong with it is told at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from attpc_ioc.errors import SettingsError
+
+from .faults import Fault, pydantic_faults
+from .sections import Settings
+from .together import TOGETHER, faults_together
+
+SIZE_MAX_BYTES = 4_000_000
+"""More than any settings file has; a wrong path such as a data file or `/dev/zero` ends here."""
+
+_BOMS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check the settings file at `path`.
+
+    Raises `SettingsError` with every fault: the key in TOML's terms, the name of the ECC server where it is
+    known, and what would be right. A relative `ioc.state_dir` becomes absolute from the file's directory.
+    """
+    file = str(path)
+    settings = parse_settings(_read(path), file)
+    if settings.ioc.state_dir is None:
+        return settings
+    try:
+        state_dir = path.absolute().parent / Path(settings.ioc.state_dir).expanduser()
+    except RuntimeError as err:
+        raise SettingsError(
+            file, [f"ioc.state_dir must be the path of a directory, not {settings.ioc.state_dir!r}: {err}"]
+        ) from None
+    return settings.model_copy(update={"ioc": settings.ioc.model_copy(update={"state_dir": str(state_dir)})})
+
+
+def parse_settings(text: str, file: str) -> Settings:
+    """Check the `text` of a settings file called `file`; raises `SettingsError` like `load_settings`."""
+    data = _parse(text, file)
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as err:
+        errors = [e for e in err.errors(include_url=False) if e["type"] != TOGETHER]
+        faults = pydantic_faults(Settings, errors) + faults_together(data)
+    raise SettingsError(file, [fault.line(data) for fault in _once(faults)])
+
+
+def _once(faults: list[Fault]) -> list[Fault]:
+    """Return the faults in the order of the file's keys, equal ones once."""
+    return sorted(dict.fromkeys(faults), key=lambda fault: [_sort_key(part) for part in fault.loc])
+
+
+def _sort_key(part: str | int) -> tuple[int, int, str]:
+    if isinstance(part, int):
+        return (0, part, "")
+    sections = list(Settings.model_fields)
+    return (1, sections.index(part) if part in sections else len(sections), part)
+
+
+def _read(path: Path) -> str:
+    file = str(path)
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(SIZE_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise SettingsError(file, ["does not exist; `attpc-ioc init` writes a settings file"]) from None
+    except IsADirectoryError:
+        raise SettingsError(file, ["is a directory; the path of a settings file is needed"]) from None
+    except (OSError, ValueError) as err:
+        reason = (err.strerror if isinstance(err, OSError) else None) or str(err)
+        raise SettingsError(file, [f"cannot be read: {reason}"]) from None
+    if len(raw) > SIZE_MAX_BYTES:
+        raise SettingsError(file, [f"has more than {SIZE_MAX_BYTES} bytes and is no settings file"])
+    for bom, name in _BOMS.items():
+        if raw.startswith(bom):
+            raise SettingsError(
+                file, [f"begins with a byte order mark of {name}: save it as UTF-8 without byte order mark"]
+            )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as err:
+        line = raw.count(b"\n", 0, err.start) + 1
+        column = err.start - (raw.rfind(b"\n", 0, err.start) + 1) + 1
+        raise SettingsError(
+            file,
+            [f"line {line}, byte {column}: is not UTF-8 (byte 0x{raw[err.start]:02x}): save it as UTF-8"],
+        ) from None
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise SettingsError(
+            file, ["is not TOML that can be read: lists or tables are nested too deeply"]
+        ) from None
+    except ValueError as err:
+        # Not only TOMLDecodeError: a number of thousands of digits is a plain ValueError.
+        raise SettingsError(file, [_syntax_fault(str(err), text)]) from None
+
+
+def _syntax_fault(message: str, text: str) -> str:
+    match = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
+    if not match:
+        return f"is not valid TOML: {message}"
+    what = message[: match.start()]
+    if match[1]:
+        return f"line {match[1]}, column {match[2]}: is not valid TOML: {what}"
+    lines = text.split("\n")
+    return f"line {len(lines)}, column {len(lines[-1]) + 1}: is not valid TOML: {what} (the file ends here)"

@@ -1,0 +1,329 @@
+"""The sections of the settings file, as models that accept nothing unknown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from attpc_ioc.model.describe_rule import DescribeRule, pattern_fault
+from attpc_ioc.model.states import Kind, Operation
+
+from .contract import STRING_MAX
+from .names import default_describe, default_source_name
+from .together import TOGETHER, faults_together
+from .values import (
+    Address,
+    DirectoryPath,
+    Host,
+    Interface,
+    LinkName,
+    Name,
+    Number,
+    OptionalName,
+    Port,
+    Prefix,
+    Seconds,
+    SenderId,
+    ShortText,
+    Whole,
+    WholeNumber,
+    YesNo,
+)
+
+
+class Section(BaseModel):
+    """Base of all sections: nothing unknown is accepted, values cannot be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IocSettings(Section):
+    """`[ioc]`: the IOC itself."""
+
+    prefix: Prefix = Field(
+        "ATTPC:",
+        description="What every PV name begins with: letters, digits, `_`, `-` and `:`, with a separator at "
+        "the end. A full PV name has at most 60 characters.",
+    )
+    state_dir: DirectoryPath | None = Field(
+        None,
+        description="Directory of everything that is kept over restarts; `~` is the home directory, a "
+        "relative path starts at this file's directory. Default: `$XDG_STATE_HOME/attpc-ioc`, else "
+        "`/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for others.",
+    )
+    engineer: ShortText = Field("", description="Who looks after this IOC; shown by `IOC:ENGINEER`.")
+    location: ShortText = Field("", description="Where this IOC runs; shown by `IOC:LOCATION`.")
+    server_port: Port | None = Field(
+        None, description="TCP and UDP port of Channel Access. Default: `EPICS_CA_SERVER_PORT`, else 5064."
+    )
+    interfaces: tuple[Interface, ...] | None = Field(
+        None,
+        min_length=1,
+        description="IPv4 addresses of this host on which Channel Access is served. Default: "
+        "`EPICS_CAS_INTF_ADDR_LIST`, else all.",
+    )
+
+
+class RunSettings(Section):
+    """`[run]`: run control."""
+
+    first_number: WholeNumber = Field(
+        0, description="Number of the first run of an experiment, when no history knows better."
+    )
+    stop_on_lost: YesNo = Field(
+        False,
+        description="Whether a run is stopped when a member is lost. By default it goes on, with an alarm.",
+    )
+
+
+class PollSettings(Section):
+    """`[poll]`: how often each ECC server is asked for its state."""
+
+    moving_period_s: Number = Field(
+        0.02, ge=0.005, le=60, description="Time between two polls of a server in a transition, in seconds."
+    )
+    quiet_period_s: Number = Field(
+        0.5,
+        ge=0.005,
+        le=60,
+        description="Time between two polls of a server at rest, in seconds; at least `moving_period_s`.",
+    )
+    backoff_max_s: Number = Field(
+        5.0,
+        ge=0.005,
+        le=600,
+        description="Longest time between two polls of an unreachable server, in seconds; at least "
+        "`quiet_period_s`.",
+    )
+    timeout_s: Number = Field(
+        2.0, ge=0.01, le=60, description="How long an answer to a poll may take, in seconds."
+    )
+    offline_after: Whole = Field(
+        2, ge=1, le=1000, description="Polls in a row that must fail before a server is shown as Offline."
+    )
+
+
+class LimitSettings(Section):
+    """`[limits]`: how long each thing may take, in seconds."""
+
+    describe_s: Seconds = Field(60.0, description="Limit of Describe, in seconds.")
+    prepare_s: Seconds = Field(120.0, description="Limit of Prepare, in seconds.")
+    configure_s: Seconds = Field(120.0, description="Limit of Configure, in seconds.")
+    start_s: Seconds = Field(30.0, description="Limit of Start, in seconds.")
+    stop_s: Seconds = Field(30.0, description="Limit of Stop, in seconds.")
+    stop_mutant_s: Seconds = Field(
+        10.0, description="How long the CoBos wait for the MuTAnT at the stop of a run, in seconds."
+    )
+    breakup_s: Seconds = Field(60.0, description="Limit of Breakup, in seconds.")
+    undo_s: Seconds = Field(30.0, description="Limit of Undo, in seconds.")
+    run_number_s: Seconds = Field(
+        2.0, description="How long the owner of the run number may take to reserve one, in seconds."
+    )
+    recovery_s: Seconds = Field(
+        60.0,
+        description="How long the members of an open run are waited for after a restart, in seconds.",
+    )
+    freshness_s: Seconds = Field(
+        1.0, description="How old the last seen state may be when an operation is sent, in seconds."
+    )
+    arrival_grace_s: Seconds = Field(
+        1.0,
+        description="How long after a reply of success the target state may take to be seen, in seconds.",
+    )
+
+    def of(self, operation: Operation) -> float:
+        """Return the limit of one operation in seconds."""
+        return float(getattr(self, f"{operation.value.lower()}_s"))
+
+
+def _each_kind_once(stages: tuple[tuple[Kind, ...], ...]) -> tuple[tuple[Kind, ...], ...]:
+    kinds = [kind for stage in stages for kind in stage]
+    missing = [kind.value for kind in Kind if kind not in kinds]
+    twice = [kind.value for kind in Kind if kinds.count(kind) > 1]
+    if missing or twice or not all(stages):
+        wrong = [f"{', '.join(missing)} missing"] if missing else []
+        wrong += [f"{', '.join(twice)} more than once"] if twice else []
+        wrong += [] if all(stages) else ["a stage is empty"]
+        raise ValueError(
+            "must have each of the kinds cobo, mutant and other exactly once, "
+            f'such as [["mutant"], ["cobo", "other"]]: {"; ".join(wrong)}'
+        )
+    return stages
+
+
+Stages = Annotated[tuple[tuple[Kind, ...], ...], AfterValidator(_each_kind_once)]
+"""Stages of a group operation: each waits for the one before it."""
+
+
+class OrderSettings(Section):
+    """`[order]`: the stages of each group operation, as lists of kinds (see the fleet's page)."""
+
+    describe: Stages = Field(
+        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)), description="Stages of Describe, as lists of kinds."
+    )
+    prepare: Stages = Field(
+        ((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
+        description="Stages of Prepare: the CoBos need the MuTAnT's clock.",
+    )
+    configure: Stages = Field(
+        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
+        description="Stages of Configure: the MuTAnT aligns the CoBos.",
+    )
+    start: Stages = Field(
+        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
+        description="Stages of Start at the start of a run: triggers come last.",
+    )
+    stop: Stages = Field(
+        ((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
+        description="Stages of Stop at the stop of a run: triggers end first.",
+    )
+    breakup: Stages = Field(
+        ((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)), description="Stages from Ready back to Prepared."
+    )
+    undo_prepared: Stages = Field(
+        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)), description="Stages from Prepared back to Described."
+    )
+    undo_described: Stages = Field(
+        ((Kind.COBO, Kind.OTHER, Kind.MUTANT),), description="Stages from Described back to Idle."
+    )
+
+
+class LinkSettings(Section):
+    """`[[ecc.source.link]]`: one data link of a source."""
+
+    name: LinkName = Field(description="Name of the data router, as the ECC server is told, such as `data0`.")
+    address: Address = Field(
+        description="IPv4 address of the data router, as the boards see it. The ECC server resolves no names."
+    )
+    port: Port = Field(46005, description="Port of the data router, 1 to 65535.")
+    type: Literal["TCP", "FDT", "ICE", "ZBUF"] = Field(
+        "TCP", description="How the data is sent: `TCP` for a CoBo, `FDT` for the MuTAnT, `ICE` or `ZBUF`."
+    )
+
+
+class SourceSettings(Section):
+    """`[[ecc.source]]`: a data source, such as `CoBo[0]`; `name` is its part of the PV name."""
+
+    id: SenderId = Field(
+        description="Sender id as in the describe file, such as `CoBo[0]` or `Mutant[master]`."
+    )
+    name: OptionalName = Field(
+        "",
+        max_length=STRING_MAX,
+        description="Part of the PV name. Default: `CoBo0` for `CoBo[0]`, `MuTAnT` for `Mutant[master]`.",
+    )
+    link: tuple[LinkSettings, ...] = Field(
+        (),
+        description="Data links. The first is the one that `Router:` PVs show, and the only one that the "
+        "2021 ECC server uses.",
+    )
+
+    @property
+    def pv_name(self) -> str:
+        """The source's part of the PV name: `name`, or the default of its id."""
+        return self.name or default_source_name(self.id)
+
+
+def _describe_names(value: Any) -> Any:
+    if isinstance(value, str):
+        if value and (fault := pattern_fault(value)):
+            raise ValueError(f"{fault}, not {value!r}")
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) for v in value):
+        raise ValueError(f"must be a name or a list of names, in quotes, not {value!r:.100}")
+    for number, pattern in enumerate(value):
+        if fault := pattern_fault(pattern):
+            raise ValueError(f"{fault}: its entry {number} is {pattern!r}")
+    return tuple(value)
+
+
+class EccSettings(Section):
+    """`[[ecc]]`: one ECC server and the boards that it drives.
+
+    `describe` is the rule for describe names: one name, `{experiment}` for the same name as configure,
+    a glob pattern, or a list of those; empty means the default of the kind.
+    """
+
+    name: Name = Field(
+        description="Name of the server and part of its PV names: letters, digits, `_` and `-`."
+    )
+    host: Host = Field(description="Host name or IPv4 address of the ECC server, without scheme and port.")
+    port: Port = Field(8083, description="TCP port of the ECC server, 1 to 65535.")
+    kind: Kind = Field(
+        Kind.COBO,
+        description="What it drives: `cobo` for CoBos, `mutant` for the MuTAnT (one at most), `other` for "
+        "anything else, one server for all boards included.",
+    )
+    describe: Annotated[str | tuple[str, ...], BeforeValidator(_describe_names)] = Field(
+        "",
+        description="Describe names that this server accepts: a name, `{experiment}` for the same name as "
+        "configure, a pattern with `*`, `?` and `[...]`, or a list of those. Default: `cobo<i>` for a server "
+        "of the one source `CoBo[i]`, `{experiment}` for the MuTAnT; else it must be given.",
+    )
+    source: tuple[SourceSettings, ...] = Field((), description="The boards that this server drives.")
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return f"http://{self.host}:{self.port}/"
+
+    @property
+    def rule(self) -> DescribeRule:
+        """The describe names that this server accepts.
+
+        `ValueError` where the settings give none and the kind has no default; checked settings never do that.
+        """
+        describe = self.describe or default_describe(self.kind, [s.id for s in self.source])
+        if not describe:
+            raise ValueError(f"the ECC server {self.name!r} needs 'describe': its kind has no default")
+        return DescribeRule((describe,) if isinstance(describe, str) else describe)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The sources' parts of the PV names, in the order of `source`."""
+        return tuple(source.pv_name for source in self.source)
+
+
+class Settings(Section):
+    """The settings of attpc-ioc: one TOML file."""
+
+    ioc: IocSettings = Field(IocSettings(), description="The IOC itself.")
+    run: RunSettings = Field(RunSettings(), description="Run control.")
+    poll: PollSettings = Field(
+        PollSettings(), description="How often each ECC server is asked for its state."
+    )
+    limits: LimitSettings = Field(LimitSettings(), description="How long each thing may take, in seconds.")
+    order: OrderSettings = Field(OrderSettings(), description="The stages of each group operation.")
+    ecc: tuple[EccSettings, ...] = Field(
+        min_length=1, description="The ECC servers, one table each, and the boards that they drive."
+    )
+    plugins: dict[str, dict[str, Any]] = Field(
+        {}, description="A section for each plugin, by its name; `enabled = false` switches one off."
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if faults := faults_together(self.model_dump()):
+            text = "; ".join(str(fault) for fault in faults)
+            raise PydanticCustomError(TOGETHER, "{text}", {"text": text})
+        return self
+
+    def state_directory(self) -> Path:
+        """Return the directory of everything that is kept over restarts; it need not exist yet.
+
+        `ioc.state_dir` where given (a relative path starts at the settings file, see `load_settings`), else
+        `$XDG_STATE_HOME/attpc-ioc`, else `/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for
+        others.
+        """
+        if self.ioc.state_dir is not None:
+            return Path(self.ioc.state_dir).expanduser().absolute()
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if base.is_absolute():  # The XDG specification: a relative path is invalid and to be ignored.
+            return base / "attpc-ioc"
+        if os.geteuid() == 0:
+            return Path("/var/lib/attpc-ioc")
+        return Path.home() / ".local" / "state" / "attpc-ioc"

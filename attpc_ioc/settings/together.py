@@ -1,0 +1,234 @@
+"""What must be right about the settings taken together: duplicates, lengths, what depends on what.
+
+These checks read plain data and pass over whatever is not of the right type (that is another fault), so that
+they also run on a file with other faults, and all faults are shown at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from attpc_ioc.model.states import Kind
+
+from .contract import LONGEST_ECC_PART, LONGEST_FIXED, LONGEST_PLUGIN_PART, LONGEST_SOURCE_PART, PV_NAME_MAX
+from .faults import Fault, Loc
+from .names import default_describe, default_source_name, sender_parts
+from .values import name_fault, plugin_name_fault
+
+TOGETHER = "settings_together"
+"""Type of the pydantic error that carries these faults."""
+
+DEFAULT_PREFIX = "ATTPC:"
+DEFAULT_ECC_PORT = 8083
+DEFAULT_LINK_PORT = 46005
+
+
+def faults_together(data: Mapping[str, Any]) -> list[Fault]:
+    """Return the faults of the settings `data` (plain data, as from TOML) that no single value shows."""
+    faults = list(_poll(_table(data, "poll")))
+    eccs = list(_tables(data, "ecc"))
+    faults += _servers(eccs)
+    faults += _sources(eccs)
+    for i, ecc in eccs:
+        faults += _kind(i, ecc)
+        for j, source in _tables(ecc, "source"):
+            faults += _links(("ecc", i, "source", j), source)
+    faults += _plugins(_table(data, "plugins"))
+    faults += _lengths(data, eccs)
+    return faults
+
+
+class _Seen:
+    """Values seen so far, by what counts as equal, with the key where each was seen first."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._first: dict[Any, tuple[Loc, str]] = {}
+
+    def fault(self, loc: Loc, value: Any, shown: str) -> Iterator[Fault]:
+        """Yield a fault when `value` was seen before."""
+        if value not in self._first:
+            self._first[value] = (loc, shown)
+            return
+        first, first_shown = self._first[value]
+        but = "" if first_shown == shown else f" {first_shown!r} but for upper and lower case"
+        yield Fault(
+            loc,
+            f"must be another {self._what} than {shown!r}: that is{but} at {Fault(first, '').key} already",
+        )
+
+
+def _servers(eccs: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Fault]:
+    names, places = _Seen("name"), _Seen("host and port")
+    mutant: int | None = None
+    for i, ecc in eccs:
+        if name := _text(ecc, "name"):
+            yield from names.fault(("ecc", i, "name"), name.lower(), name)
+        host, port = _text(ecc, "host"), ecc.get("port", DEFAULT_ECC_PORT)
+        if host and _is_int(port):
+            yield from places.fault(("ecc", i, "host"), (host.lower(), port), f"{host}:{port}")
+        if ecc.get("kind") == Kind.MUTANT:
+            if mutant is not None:
+                yield Fault(
+                    ("ecc", i, "kind"),
+                    f"must not be 'mutant' again: ecc[{mutant}] is the MuTAnT, and a fleet has one at most, "
+                    "because it clocks and triggers all CoBos and run control starts it last and stops it first",
+                )
+            else:
+                mutant = i
+
+
+def _sources(eccs: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Fault]:
+    names, ids = _Seen("name"), _Seen("sender id")
+    for i, ecc in eccs:
+        for j, source in _tables(ecc, "source"):
+            loc: Loc = ("ecc", i, "source", j)
+            sender = _text(source, "id")
+            if sender:
+                yield from ids.fault((*loc, "id"), sender.lower(), sender)
+            name = _text(source, "name")
+            if not name and sender and sender_parts(sender):
+                name = default_source_name(sender)
+                if fault := name_fault(name):
+                    yield Fault(
+                        (*loc, "name"), f"must be given, since the default of {sender!r} is wrong: it {fault}"
+                    )
+            if name:
+                yield from names.fault((*loc, "name"), name.lower(), name)
+
+
+def _kind(i: int, ecc: Mapping[str, Any]) -> Iterator[Fault]:
+    kind = ecc.get("kind", Kind.COBO)
+    if not isinstance(kind, str) or kind not in list(Kind):
+        return
+    sources = ecc.get("source", ())
+    if not isinstance(sources, Sequence) or isinstance(sources, str):
+        return
+    if not sources:
+        yield Fault(
+            ("ecc", i, "source"),
+            'must have at least one board: a table [[ecc.source]] with id = "CoBo[0]" or another sender id',
+        )
+    ids = [_text(source, "id") for _, source in _tables(ecc, "source")]
+    boards = {parts[0].lower() for sender in ids if (parts := sender_parts(sender))}
+    if kind == Kind.COBO and "mutant" in boards:
+        yield Fault(
+            ("ecc", i, "kind"),
+            "must be 'mutant', or 'other' when it drives CoBos as well: it has the MuTAnT's source",
+        )
+    if kind == Kind.MUTANT and "cobo" in boards:
+        yield Fault(
+            ("ecc", i, "kind"), "must be 'other': a server of the kind 'mutant' drives the MuTAnT alone"
+        )
+    if ecc.get("describe", "") == "" and all(ids) and default_describe(Kind(kind), ids) is None:
+        yield Fault(
+            ("ecc", i, "describe"),
+            "must be given: only a server of the kind 'cobo' with one source CoBo[i] and the MuTAnT have a "
+            "default; write the describe name, a pattern such as 'cobo*', '{experiment}', or a list of those",
+        )
+
+
+def _links(loc: Loc, source: Mapping[str, Any]) -> Iterator[Fault]:
+    names, places = _Seen("name"), _Seen("address and port")
+    links = source.get("link", ())
+    if isinstance(links, list | tuple) and not links:
+        yield Fault(
+            (*loc, "link"),
+            "must have at least one data link, a table [[ecc.source.link]] with name and address: "
+            "without one Configure fails",
+        )
+    for k, link in _tables(source, "link"):
+        if name := _text(link, "name"):
+            yield from names.fault((*loc, "link", k, "name"), name.lower(), name)
+        address, port = _text(link, "address"), link.get("port", DEFAULT_LINK_PORT)
+        if address and _is_int(port):
+            yield from places.fault((*loc, "link", k, "address"), (address, port), f"{address}:{port}")
+
+
+def _poll(poll: Mapping[str, Any]) -> Iterator[Fault]:
+    keys = ("moving_period_s", "quiet_period_s", "backoff_max_s")
+    values = dict(zip(keys, (0.02, 0.5, 5.0), strict=True)) | dict(poll)
+    for low, high in pairwise(keys):
+        a, b = values[low], values[high]
+        if _is_number(a) and _is_number(b) and a > b:
+            # The fault is shown at the key that the file has.
+            loc, other = (high, low) if high in poll else (low, high)
+            relation = "not less than" if loc == high else "not more than"
+            yield Fault(
+                ("poll", loc),
+                f"must be {relation} poll.{other}, which is {values[other]:g}: it is {values[loc]:g}",
+            )
+
+
+def _plugins(plugins: Mapping[str, Any]) -> Iterator[Fault]:
+    names = _Seen("name")
+    for name, section in plugins.items():
+        if not isinstance(name, str):
+            continue
+        if fault := plugin_name_fault(name):
+            yield Fault(("plugins", name), fault)
+        yield from names.fault(("plugins", name), name.lower(), name)
+        if isinstance(section, Mapping) and not isinstance(section.get("enabled", True), bool):
+            yield Fault(
+                ("plugins", name, "enabled"), f"must be true or false, not {section['enabled']!r:.100}"
+            )
+
+
+def _lengths(data: Mapping[str, Any], eccs: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Fault]:
+    prefix = _table(data, "ioc").get("prefix", DEFAULT_PREFIX)
+    if not isinstance(prefix, str):
+        return
+    longest = f"{prefix}{LONGEST_FIXED}"
+    if len(longest) > PV_NAME_MAX:
+        # Every other name would be too long as well: the prefix is what is wrong.
+        yield _too_long(("ioc", "prefix"), longest)
+        return
+    for i, ecc in eccs:
+        if name := _text(ecc, "name"):
+            yield from _check(("ecc", i, "name"), f"{prefix}Ecc:{name}:{LONGEST_ECC_PART}")
+        for j, source in _tables(ecc, "source"):
+            if name := _text(source, "name") or default_source_name(_text(source, "id")):
+                yield from _check(("ecc", i, "source", j, "name"), f"{prefix}{name}:{LONGEST_SOURCE_PART}")
+    for name in _table(data, "plugins"):
+        yield from _check(("plugins", name), f"{prefix}Plugin:{name}:{LONGEST_PLUGIN_PART}")
+
+
+def _check(loc: Loc, pv: str) -> Iterator[Fault]:
+    if len(pv) > PV_NAME_MAX:
+        yield _too_long(loc, pv)
+
+
+def _too_long(loc: Loc, pv: str) -> Fault:
+    over = len(pv) - PV_NAME_MAX
+    also = "it" if loc[0] == "ioc" else "it or ioc.prefix"
+    return Fault(
+        loc,
+        f"makes PV names that are too long: {pv!r:.200} has {len(pv)} characters and may have {PV_NAME_MAX}; "
+        f"shorten {also} by {over}",
+    )
+
+
+def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _tables(data: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    value = data.get(key)
+    if isinstance(value, list | tuple):
+        yield from ((i, item) for i, item in enumerate(value) if isinstance(item, Mapping))
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_int(value) or isinstance(value, float)
