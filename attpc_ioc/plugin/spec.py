@@ -133,7 +133,8 @@ class Specification:
     def attpc_cli(self, app: typer.Typer) -> None:
         """Add the plugin's own sub-commands to `attpc-ioc`.
 
-        Decision, collected, at each start of the shell command. Raising is reported on stderr, and the program goes on without them.
+        Decision, collected, at each start of the shell command. Raising is reported on stderr, and the
+        program goes on without them.
         """
 
     @hookspec(firstresult=True)

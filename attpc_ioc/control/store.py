@@ -1,0 +1,200 @@
+"""The state directory: what has to be there after a restart, in atomically replaced JSON files.
+
+One IOC owns a state directory at a time (a lock on the file `lock`). A file is written to a temporary name,
+synced and renamed, so that it is always whole: the old one or the new one. A file that is damaged all the same
+is kept aside under another name and reported; nothing of it is guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attpc_ioc.errors import StateDirError
+from attpc_ioc.log import get_logger
+
+log = get_logger(__name__)
+
+RETRY_S = 5.0
+
+
+class StateStore:
+    """Reads and writes the JSON files of one state directory.
+
+    `save` returns at once and writes in a thread, the newest document of each name only; `flush` waits until
+    what was saved before is on disk. `fault` says why writing does not work at present; empty when it does.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fault = ""
+        self.damaged: dict[str, str] = {}
+        self._pending: dict[str, Any] = {}
+        self._wake = asyncio.Event()
+        self._saved = 0
+        self._written = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._lock_file: int | None = None
+        self._on_fault: list[Callable[[], None]] = []
+
+    def open(self) -> None:
+        """Make the folder and take the lock; raises `StateDirError` where that fails."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StateDirError(
+                f"state directory {self.folder}: {error.strerror}; make it writable, or set ioc.state_dir"
+            ) from error
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._lock_file, 64, 0).decode(errors="replace").strip()
+            os.close(self._lock_file)
+            self._lock_file = None
+            raise StateDirError(
+                f"state directory {self.folder}: another IOC (process {owner or 'unknown'}) is using it; "
+                "stop that one, or give this one an ioc.state_dir of its own"
+            ) from error
+        try:
+            os.ftruncate(self._lock_file, 0)
+            os.pwrite(self._lock_file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self._set_fault(f"state directory {self.folder}: {error.strerror}")
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return the document `name`, or None where there is none or it is damaged (then see `damaged`)."""
+        path = self._path(name)
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(document, dict):
+                raise ValueError("it holds no JSON object")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.damaged[name] = f"{path} cannot be read: {error.strerror}"
+        except ValueError as error:
+            aside = path.with_suffix(f".damaged-{int(time.time())}")
+            self.damaged[name] = f"{path} is damaged ({error}); it was kept as {aside.name}"
+            try:
+                path.rename(aside)
+            except OSError as move_error:
+                self.damaged[name] = f"{path} is damaged ({error}) and cannot be moved: {move_error.strerror}"
+        else:
+            return document
+        log.error("state file damaged", file=path, reason=self.damaged[name])
+        return None
+
+    def save(self, name: str, document: dict[str, Any]) -> None:
+        """Write a document soon; a newer one of the same name takes its place."""
+        self._pending[name] = document
+        self._saved += 1
+        self._wake.set()
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        """Wait until everything saved before is on disk; raises `StateDirError` where it cannot be written."""
+        if self._written >= self._saved and not self.fault:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self._saved, waiter))
+        self._wake.set()
+        try:
+            async with asyncio.timeout(limit_s):
+                await waiter
+        except TimeoutError:
+            raise StateDirError(f"state directory {self.folder}: not written within {limit_s:g} s") from None
+
+    async def run(self) -> None:
+        """Write what is saved, for ever; after a failure try again every 5 s and with each save."""
+        while True:
+            await self._wake_or_retry()
+            self._wake.clear()
+            upto = self._saved
+            documents, self._pending = self._pending, {}
+            try:
+                await asyncio.shield(asyncio.to_thread(self._write_all, documents))
+            except OSError as error:
+                self._pending = {**documents, **self._pending}
+                self._set_fault(f"state directory {self.folder} cannot be written: {error.strerror}")
+                self._finish(upto, StateDirError(self.fault))
+            else:
+                self._written = upto
+                self._set_fault("")
+                self._finish(upto, None)
+
+    async def close(self) -> None:
+        """Write what is left and release the lock."""
+        documents, self._pending = self._pending, {}
+        try:
+            await asyncio.to_thread(self._write_all, documents)
+        except OSError as error:
+            log.error("state not written at shutdown", folder=self.folder, reason=error.strerror)
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    async def _wake_or_retry(self) -> None:
+        if not self.fault:
+            await self._wake.wait()
+            return
+        try:
+            async with asyncio.timeout(RETRY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _finish(self, upto: int, error: StateDirError | None) -> None:
+        waiting, self._waiters = self._waiters, []
+        for number, waiter in waiting:
+            if number > upto:
+                self._waiters.append((number, waiter))
+            elif not waiter.done():
+                if error is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(error)
+
+    def _set_fault(self, text: str) -> None:
+        if text == self.fault:
+            return
+        self.fault = text
+        if text:
+            log.error("state not written", reason=text)
+        else:
+            log.info("state written again", folder=self.folder)
+        for listener in self._on_fault:
+            listener()
+
+    def on_fault(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever `fault` changes."""
+        self._on_fault.append(listener)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _write_all(self, documents: dict[str, Any]) -> None:
+        if not documents:
+            # A flush while writing fails: find out whether it works again.
+            probe = self.folder / ".probe"
+            probe.write_bytes(b"")
+            probe.unlink()
+        for name, document in documents.items():
+            path = self._path(name)
+            temporary = path.with_suffix(".new")
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(document, file, ensure_ascii=False, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        if documents:
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

@@ -1,0 +1,160 @@
+"""Rules of operation that need nothing but a snapshot: where a step may start, and the MuTAnT's clock.
+
+The numbers are those of the rules of operation. The built-in mapping uses these to plan, and the core
+holds every plan against them, a site's own included, both before anything is sent and at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from .command import Reason
+from .config import LEVELS, RECORDS, UNKNOWN
+from .fleet import ModuleView
+from .plan import Plan, Step
+from .states import Kind, Operation, State, Transition
+
+Modules = Mapping[str, ModuleView]
+
+
+def level(module: ModuleView) -> State:
+    """Return how far the module was last seen to be configured; Off where it was never seen."""
+    return LEVELS.get(module.last_state or State.OFF, State.OFF)
+
+
+def cannot_move(module: ModuleView) -> str | None:
+    """Return why no operation may be sent to this module at all, or None (rules 1 and 9)."""
+    if not module.seen:
+        return f"was not seen yet{_because(module)}"
+    if not module.online:
+        return f"is Offline{_because(module)}"
+    if module.outstanding is not None:
+        return f"has not answered our {module.outstanding} yet"
+    if module.transition is not Transition.NONE:
+        return f"is in transition {module.transition.label}"
+    if module.state is State.OFF:
+        return off_advice(module)
+    return None
+
+
+def off_advice(module: ModuleView) -> str:
+    """Return what to do about a module in Off, from where no operation leads out (rule 9)."""
+    return f"is Off: restart the ECC server on {module.host}, then GoTo"
+
+
+def _because(module: ModuleView) -> str:
+    return f" ({module.offline_reason})" if module.offline_reason else ""
+
+
+def step_reason(step: Step, modules: Modules) -> str | None:
+    """Return why this step may not be sent now, or None. A module that is at the target needs no sending."""
+    module = modules.get(step.module)
+    if module is None:
+        return "is not configured"
+    hindrance = cannot_move(module)
+    if hindrance is not None:
+        return hindrance
+    if module.state is step.target:
+        return None
+    if module.state not in step.start_states:
+        allowed = " or ".join(s.label for s in sorted(step.start_states))
+        return f"is in {module.state.label}; {step.operation} starts from {allowed}"
+    return config_reason(step, module) or clock_reason(step.operation, module, modules)
+
+
+def config_reason(step: Step, module: ModuleView) -> str | None:
+    """Return why the names that this step would send are not good enough, or None (rule 5)."""
+    part = RECORDS.get(step.operation)
+    if part is None:
+        return None
+    if step.loaded_names:
+        if any(p is None or p == UNKNOWN for p in loaded_parts(module)):
+            return f"what is loaded is not known ({module.loaded}): take it back and configure it again"
+        return None
+    return None if module.selected is not None else "no config is selected"
+
+
+def loaded_parts(module: ModuleView) -> tuple[str | None, str | None, str | None]:
+    """Return the parts that a re-zero sends; a Prepared MuTAnT has its configure part from the selection."""
+    loaded = module.loaded
+    configure = loaded.configure
+    if configure is None and module.state is State.PREPARED and module.selected is not None:
+        configure = module.selected.configure
+    return loaded.describe, loaded.prepare, configure
+
+
+def clock_reason(operation: Operation, module: ModuleView, modules: Modules) -> str | None:
+    """Return why the MuTAnT's clock forbids this operation, or None (rule 7)."""
+    mutants = [m for m in modules.values() if m.enabled and m.kind is Kind.MUTANT]
+    cobos = [m for m in modules.values() if m.enabled and m.kind is Kind.COBO]
+    if module.kind is Kind.COBO:
+        if operation is Operation.PREPARE:
+            low = [m for m in mutants if not m.online or level(m) < State.PREPARED]
+            if low:
+                return f"the CoBos need the MuTAnT's clock, and {_listed(low)}: prepare the MuTAnT first"
+        if operation is Operation.START and module.clock_stale:
+            return stale_text()
+    if module.kind is Kind.MUTANT:
+        if operation is Operation.CONFIGURE:
+            others = [m for m in cobos if m.state is not State.READY]
+            if others:
+                return f"the MuTAnT aligns the CoBos when they are all Ready, and {_listed(others)}"
+        if operation is Operation.UNDO and module.state is State.PREPARED:
+            high = [m for m in cobos if level(m) >= State.PREPARED]
+            if high:
+                return f"the MuTAnT clocks the CoBos, and {_listed(high)}: take the CoBos back first"
+    return None
+
+
+def stale_text() -> str:
+    """Return what is wrong with a CoBo whose clock is stale, and what to do."""
+    return "its clock is stale: the MuTAnT was taken back below Prepared; GoTo takes it down and up again"
+
+
+def _listed(modules: Iterable[ModuleView]) -> str:
+    return ", ".join(f"{m.name} is {m.state.label}" for m in modules)
+
+
+def stale_after(modules: Modules) -> frozenset[str]:
+    """Return the CoBos whose clock is stale, from what is seen now and what was known before (rule 7)."""
+    low = any(
+        m.enabled and m.kind is Kind.MUTANT and m.online and level(m) < State.PREPARED
+        for m in modules.values()
+    )
+    stale = set()
+    for module in modules.values():
+        if module.kind is Kind.COBO and module.seen:
+            high = level(module) >= State.PREPARED
+            if high and (low or module.clock_stale):
+                stale.add(module.name)
+    return frozenset(stale)
+
+
+def plan_reasons(plan: Plan, modules: Modules) -> list[Reason]:
+    """Walk a plan through the states that it will pass, and return every reason why it may not run."""
+    reasons: list[Reason] = []
+    predicted = dict(modules)
+    bad: set[str] = set()
+    for stage in plan.stages:
+        for step in stage.steps:
+            reason = None if step.module in bad else step_reason(step, predicted)
+            if reason is not None:
+                bad.add(step.module)
+                reasons.append(Reason(reason, step.module))
+        for step in stage.steps:
+            module = predicted.get(step.module)
+            if module is not None and module.state is not step.target:
+                predicted[step.module] = _arrived(module, step)
+    return reasons
+
+
+def _arrived(module: ModuleView, step: Step) -> ModuleView:
+    return replace(
+        module,
+        state=step.target,
+        last_state=step.target,
+        transition=Transition.NONE,
+        outstanding=None,
+        clock_stale=module.clock_stale and step.target > State.DESCRIBED,
+    )
