@@ -1,1 +1,15 @@
 """Talking to ECC servers: SOAP client and poller."""
+
+from .client import EccClient, Observation, Reply
+from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml, senders_in
+
+__all__ = [
+    "EccClient",
+    "Observation",
+    "PartialConfig",
+    "Reply",
+    "config_id_xml",
+    "configs_in",
+    "data_link_set_xml",
+    "senders_in",
+]

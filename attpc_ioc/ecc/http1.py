@@ -1,0 +1,135 @@
+"""Reading one small HTTP/1 reply as it comes in: just what a SOAP server sends, and nothing more trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from .xml import shortened
+
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+"""No reply is longer: the longest of the 2021 server, Configure's, has 370 kB."""
+
+MAX_HEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What came back over HTTP."""
+
+    status: int
+    reason: str
+    body: bytes
+
+
+class BrokenHttp(Exception):
+    """The connection ended without a whole reply, or what came is not HTTP."""
+
+
+class ReplyReader:
+    """Takes the bytes of one reply; the length is told by Content-Length, by chunks or by the end."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._body_at = 0
+        self._status = 0
+        self._reason = ""
+        self._length: int | None = None
+        self._chunked = False
+
+    def feed(self, data: bytes) -> bool:
+        """Take what was received; return whether the reply is whole. Raises `BrokenHttp`."""
+        received = self._received
+        received += data
+        if len(received) > MAX_REPLY_BYTES:
+            raise BrokenHttp(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+        # Interim replies (1xx) are skipped, though no known server sends one to such a request.
+        while not self._body_at:
+            if not self._read_head():
+                return False
+            if 100 <= self._status < 200:
+                del received[: self._body_at]
+                self._body_at = 0
+        if self._chunked:
+            return received.endswith(b"0\r\n\r\n") and _dechunked(received, self._body_at) is not None
+        return self._length is not None and len(received) - self._body_at >= self._length
+
+    def finish(self, error: Exception | None) -> HttpReply:
+        """Return the reply once the connection is closed; `error` says how, None for an orderly end.
+
+        Raises `BrokenHttp` where it is not whole.
+        """
+        received = self._received
+        if not received:
+            raise BrokenHttp(f"the connection ended without a reply{_because(error)}")
+        if not self._body_at:
+            head = shortened(bytes(received))
+            raise BrokenHttp(f"the reply is no HTTP or was cut off{_because(error)}: {head}")
+        body: bytes | None
+        if self._chunked:
+            body = _dechunked(received, self._body_at)
+        else:
+            body = bytes(received[self._body_at :])
+            if self._length is not None:
+                body = body[: self._length] if len(body) >= self._length else None
+            elif error is not None:
+                body = None
+        if body is None:
+            have = len(received) - self._body_at
+            raise BrokenHttp(f"the reply was cut off after {have} bytes{_because(error)}")
+        return HttpReply(self._status, self._reason, body)
+
+    def _read_head(self) -> bool:
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._received) > MAX_HEAD_BYTES:
+                raise BrokenHttp(f"no HTTP reply: {shortened(bytes(self._received[:1000]))}")
+            return False
+        first, *lines = self._received[:end].decode("latin-1").split("\r\n")
+        version, _, rest = first.partition(" ")
+        status, _, self._reason = rest.partition(" ")
+        if not (version.startswith("HTTP/1.") and re.fullmatch("[1-9][0-9]{2}", status)):
+            raise BrokenHttp(f"no HTTP reply: {shortened(first)}")
+        self._status = int(status)
+        self._length, self._chunked = None, False
+        for line in lines:
+            key, _, value = line.partition(":")
+            key, value = key.lower(), value.strip()
+            if key == "content-length":
+                if not re.fullmatch("[0-9]{1,12}", value):
+                    raise BrokenHttp(f"a reply with Content-Length {shortened(value)}")
+                self._length = int(value)
+                if self._length > MAX_REPLY_BYTES:
+                    raise BrokenHttp(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+            elif key == "transfer-encoding":
+                self._chunked = "chunked" in value.lower()
+        self._body_at = end + 4
+        return True
+
+
+def _dechunked(received: bytearray, at: int) -> bytes | None:
+    """Return the body of a chunked reply, or None where it is not whole. Raises `BrokenHttp`."""
+    body = bytearray()
+    while True:
+        end = received.find(b"\r\n", at)
+        if end < 0:
+            return None
+        size_text = bytes(received[at:end]).partition(b";")[0].strip()
+        try:
+            size = int(size_text, 16)
+        except ValueError as error:
+            raise BrokenHttp(f"a reply with a broken chunk: {shortened(size_text)}") from error
+        if size == 0:
+            return bytes(body)
+        at = end + 2
+        if size < 0 or len(received) < at + size + 2:
+            return None
+        body += received[at : at + size]
+        at += size + 2
+
+
+def _because(error: Exception | None) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return f" ({os.strerror(error.errno)})"
+    return f" ({error})" if error else ""

@@ -1,0 +1,175 @@
+"""The XML documents inside the SOAP messages: config ids and data links out, config ids and senders in.
+
+The builders are the only way into a request. What they let through cannot crash the 2021 server (a sub-id
+that is empty, blank or of an unknown type does) and cannot silently become another address (a bad `ipAddress`
+is taken as 255.255.255.255). The parsers take what real servers send, and white space, comments, further
+attributes and an XML declaration besides.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from attpc_ioc.errors import EccBrokenReply
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.config import RECORDS, UNKNOWN, ConfigName, Loaded
+from attpc_ioc.model.fleet import DataLinkView, SourceView
+from attpc_ioc.model.states import Operation
+
+from .xml import etree, hardened_parser, shortened
+
+log = get_logger(__name__)
+
+PARTS = ("describe", "prepare", "configure")
+"""The types of sub-ids, in the order in which they are sent; the server knows no others."""
+
+FILLER = "unused"
+"""Sent for a part that the operation does not read: the server must never get an empty one."""
+
+LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
+"""The types of data links that a data router understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartialConfig:
+    """A configuration of which some parts are not known; None and `?` both mean not known.
+
+    It serves where a complete name does not exist: Undo of a module that was never configured, or the names
+    that are in the hardware.
+    """
+
+    describe: str | None = None
+    prepare: str | None = None
+    configure: str | None = None
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> Self:
+        """Return the names that the hardware was given."""
+        return cls(loaded.describe, loaded.prepare, loaded.configure)
+
+
+def config_id_xml(operation: Operation, config: ConfigName | PartialConfig) -> str:
+    """Return the `ConfigId` document for one operation.
+
+    The part that `operation` reads must be a real name; the others may be unknown and go out as a filler.
+    Raises `ValueError` where that part is unknown, and where any part is blank or cannot be written in XML.
+    """
+    needed = RECORDS.get(operation)
+    root = etree.Element("ConfigId")
+    for part in PARTS:
+        name = getattr(config, part)
+        if name is None or name == UNKNOWN:
+            if part == needed:
+                raise ValueError(f"{operation} needs the {part} part of a config name, and it is not known")
+            name = FILLER
+        _fill(etree.SubElement(root, "SubConfigId", type=part), name, f"the {part} part of a config name")
+    return etree.tostring(root, encoding="unicode")
+
+
+def data_link_set_xml(sources: Iterable[SourceView]) -> str:
+    """Return the `DataLinkSet` document with every link of `sources`, in their order.
+
+    Raises `ValueError` where a sender id or a router's name is blank or cannot be written in XML, an address
+    is not an IPv4 address of one host, a port is not one of 1 to 65535, or a type is unknown.
+    """
+    root = etree.Element("DataLinkSet")
+    for source in sources:
+        for link in source.links:
+            _check_link(link)
+            element = etree.SubElement(root, "DataLink")
+            sender = etree.SubElement(element, "DataSender")
+            _attribute(sender, "id", source.sender_id, "a sender id")
+            router = etree.SubElement(element, "DataRouter")
+            _attribute(router, "name", link.name, "the name of a data router")
+            router.set("ipAddress", link.address)
+            router.set("port", str(link.port))
+            router.set("type", link.type)
+    return etree.tostring(root, encoding="unicode")
+
+
+def configs_in(text: str) -> tuple[ConfigName, ...]:
+    """Return the configurations that `GetConfigIDs` lists, in its order, each once.
+
+    An entry that names no usable configuration (a part is missing, blank or has a slash) is left out with a
+    warning, since one badly named file must not hide the others. Raises `EccBrokenReply` where `text` is not
+    a `ConfigIdSet`.
+    """
+    found: dict[ConfigName, None] = {}
+    for element in _root(text, "ConfigIdSet"):
+        if element.tag != "ConfigId":
+            continue
+        parts: dict[str, str] = {}
+        for sub in element.iterchildren("SubConfigId"):
+            # The first of two equal types wins, as it does in the server.
+            parts.setdefault(sub.get("type", ""), "".join(sub.itertext()).strip())
+        try:
+            found[ConfigName(*(parts.get(part, "") for part in PARTS))] = None
+        except ValueError as error:
+            log.warning("unusable config left out", entry=etree.tostring(element).decode(), reason=str(error))
+    return tuple(found)
+
+
+def senders_in(text: str) -> tuple[str, ...]:
+    """Return the sender ids in the `Text` of a reply to Describe, such as `CoBo[0]`, in its order.
+
+    Raises `EccBrokenReply` where `text` is not a `DataSenderSet` or a sender has no id.
+    """
+    senders = [e.get("id", "").strip() for e in _root(text, "DataSenderSet") if e.tag == "DataSender"]
+    if not all(senders):
+        raise EccBrokenReply(f"a DataSender without an id in {shortened(text)}")
+    return tuple(senders)
+
+
+def _root(text: str, name: str) -> Any:
+    # The text was decoded already, whatever encoding its XML declaration names.
+    data = text.strip().encode("utf-8", "surrogatepass")
+    try:
+        root = etree.fromstring(data, hardened_parser("utf-8"))
+    except etree.XMLSyntaxError as error:
+        raise EccBrokenReply(f"no {name} but {shortened(text)}: {error.msg}") from error
+    if root.tag != name:
+        raise EccBrokenReply(f"no {name} but {shortened(text)}")
+    return root
+
+
+def _checked(text: str, what: str) -> str:
+    """Return `text`, or raise `ValueError` unless it is a word that reads back as it was written."""
+    if not text.strip():
+        raise ValueError(f"{what} must not be blank, it is {text!r}")
+    if text != text.strip():
+        raise ValueError(f"{what} must not begin or end with white space: {text!r}")
+    if not text.isprintable():
+        raise ValueError(f"{what} has a character that cannot be printed: {text!r}")
+    return text
+
+
+def _fill(element: Any, text: str, what: str) -> None:
+    try:
+        element.text = _checked(text, what)
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be sent: {error}") from error
+
+
+def _attribute(element: Any, key: str, text: str, what: str) -> None:
+    try:
+        element.set(key, _checked(text, what))
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be sent: {error}") from error
+
+
+def _check_link(link: DataLinkView) -> None:
+    try:
+        address = ipaddress.IPv4Address(link.address)
+    except ValueError as error:
+        raise ValueError(
+            f"the address of a data link must be an IPv4 address, not {link.address!r}"
+        ) from error
+    if address.is_unspecified or address.is_multicast or link.address == "255.255.255.255":
+        raise ValueError(f"the address of a data link must be one host's, not {link.address!r}")
+    if not 1 <= link.port <= 65535:
+        raise ValueError(f"the port of a data link must be 1 to 65535, not {link.port!r}")
+    if link.type not in LINK_TYPES:
+        raise ValueError(f"the type of a data link must be one of {', '.join(LINK_TYPES)}, not {link.type!r}")

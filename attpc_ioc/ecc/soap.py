@@ -1,0 +1,159 @@
+"""SOAP envelopes: requests made by zeep from the project's own WSDL, replies read by a strict lxml reader.
+
+zeep's binding could read the replies too, but it takes another operation's wrapper for the right one, gives
+None for an `ErrorCode` that is no number and logs a traceback for it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import zeep
+from zeep.wsdl import Document
+
+from attpc_ioc.errors import EccBrokenReply, EccBusy, EccRefused
+from attpc_ioc.model.states import WIRE_STATES, State, Transition
+
+from .http1 import HttpReply
+from .xml import etree, hardened_parser, shortened
+
+_SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
+_ENVELOPE, _BODY, _FAULT = f"{{{_SOAP}}}Envelope", f"{{{_SOAP}}}Body", f"{{{_SOAP}}}Fault"
+_RESPONSE_STATE, _RESPONSE_TEXT = "{urn:ecc}ResponseState", "{urn:ecc}ResponseText"
+
+_INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,9})[ \t\r\n]*")
+_BUSY = "state machine is busy"
+_WIRE = frozenset(WIRE_STATES)
+_TRANSITIONS = frozenset(Transition)
+
+HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '""', "Connection": "close"}
+"""What every request carries; the server ignores the first two and closes in any case."""
+
+
+class _NoNetwork:
+    """What zeep fetches imported documents with: the WSDL has none, and nothing may be fetched."""
+
+    def load(self, url: str) -> bytes:
+        raise OSError(f"the WSDL of the ECC server must not need {url}")
+
+
+@cache
+def _zeep_client() -> zeep.Client:
+    # Read once for all servers: it holds no address and no connection.
+    settings = zeep.Settings()
+    settings.forbid_dtd = settings.forbid_entities = settings.forbid_external = True
+    settings.force_https = False
+    with resources.files("attpc_ioc.ecc").joinpath("ecc.wsdl").open("rb") as file:
+        document = Document(file, _NoNetwork(), settings=settings)  # pyright: ignore[reportArgumentType]
+    return zeep.Client(document, transport=_NoNetwork(), settings=settings)
+
+
+def request_bytes(operation: str, **parameters: str) -> bytes:
+    """Return the envelope that calls `operation`, encoded as UTF-8 with an XML declaration."""
+    client = _zeep_client()
+    envelope: Any = client.create_message(client.service, operation, **parameters)
+    return etree.tostring(envelope, encoding="UTF-8", xml_declaration=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StateReply:
+    """A reply to `GetState` with code 0; `message` is information, such as that the server is busy."""
+
+    state: State
+    transition: Transition
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextReply:
+    """A reply of any other operation with code 0."""
+
+    code: int
+    message: str
+    text: str
+
+
+def read_state(reply: HttpReply, where: str) -> StateReply:
+    """Read the reply to `GetState`; `where` names call and server in errors.
+
+    Raises `EccBrokenReply` for whatever is not a complete reply with numbers that the server knows, and
+    `EccRefused` or `EccBusy` for a code other than 0.
+    """
+    fields = _fields(reply, _RESPONSE_STATE, where)
+    message = _raise_for_code(fields, where)
+    state = _integer(fields, "State", where)
+    transition = _integer(fields, "Transition", where)
+    if state not in _WIRE:
+        raise EccBrokenReply(f"{where}: no such state as {state}")
+    if transition not in _TRANSITIONS:
+        raise EccBrokenReply(f"{where}: no such transition as {transition}")
+    return StateReply(State(state), Transition(transition), message)
+
+
+def read_text(reply: HttpReply, where: str) -> TextReply:
+    """Read the reply to any operation that answers with text; raises as `read_state` does."""
+    fields = _fields(reply, _RESPONSE_TEXT, where)
+    message = _raise_for_code(fields, where)
+    return TextReply(0, message, fields.get("Text", ""))
+
+
+def _fields(reply: HttpReply, wrapper: str, where: str) -> dict[str, str]:
+    if not reply.body:
+        if reply.status == 200:
+            raise EccBrokenReply(f"{where}: an empty reply")
+        raise EccBrokenReply(f"{where}: HTTP {reply.status} {reply.reason}".rstrip())
+    try:
+        root = etree.fromstring(reply.body, hardened_parser())
+    except etree.XMLSyntaxError as error:
+        if reply.status != 200:
+            raise _wrong_status(reply, where) from error
+        raise EccBrokenReply(f"{where}: not XML ({error.msg}): {shortened(reply.body)}") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise EccBrokenReply(f"{where}: a reply with a DTD: {shortened(reply.body)}")
+    body = root.find(_BODY) if root.tag == _ENVELOPE else None
+    if body is None or len(body) == 0:
+        if reply.status != 200:
+            raise _wrong_status(reply, where)
+        raise EccBrokenReply(f"{where}: no SOAP reply: {shortened(reply.body)}")
+    element = body[0]
+    if element.tag == _FAULT:
+        raise EccBrokenReply(f"{where}: SOAP fault: {_fault_text(element)}")
+    if reply.status != 200:
+        raise _wrong_status(reply, where)
+    if element.tag != wrapper:
+        raise EccBrokenReply(f"{where}: another call's reply: {shortened(etree.tostring(element))}")
+    return {child.tag: child.text or "" for child in element.iterchildren()}
+
+
+def _wrong_status(reply: HttpReply, where: str) -> EccBrokenReply:
+    return EccBrokenReply(f"{where}: HTTP {reply.status} {reply.reason}: {shortened(reply.body)}")
+
+
+def _fault_text(fault: Any) -> str:
+    text = " ".join((fault.findtext("faultstring") or "").split())
+    return text or shortened(etree.tostring(fault))
+
+
+def _integer(fields: dict[str, str], name: str, where: str) -> int:
+    text = fields.get(name)
+    if text is None:
+        raise EccBrokenReply(f"{where}: a reply without {name}")
+    match = _INTEGER.fullmatch(text)
+    if match is None:
+        raise EccBrokenReply(f"{where}: {name} is no number: {shortened(text)}")
+    return int(match[1])
+
+
+def _raise_for_code(fields: dict[str, str], where: str) -> str:
+    """Return the server's message, or raise unless its code is 0."""
+    code = _integer(fields, "ErrorCode", where)
+    message = fields.get("ErrorMessage", "").strip()
+    if code == 0:
+        return message
+    if _BUSY in message:
+        raise EccBusy(code, message)
+    raise EccRefused(code, message)

@@ -1,0 +1,215 @@
+"""HTTP under the client: one connection a call, as the ECC server forces.
+
+Two ways to the same server. `AiohttpTransport` carries the calls that are rare, long or have long replies.
+`QuickTransport` carries `GetState`, up to 50 times a second and server: a bare asyncio protocol, which costs
+half the CPU of aiohttp's client for one small reply (see `benchmarks/poll_cpu.py`).
+
+Both tell apart what matters before a transition is called again: `EccUnreachable` means that no connection
+was made, so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and the
+call may have run. Nothing is ever sent a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable
+
+from .http1 import MAX_REPLY_BYTES, BrokenHttp, HttpReply, ReplyReader
+from .soap import HEADERS
+
+KEEP_ALIVE_IDLE_S = 10
+KEEP_ALIVE_INTERVAL_S = 5
+KEEP_ALIVE_COUNT = 4
+DEAD_HOST_MS = 30_000
+"""A host that vanished is noticed after this time: idle + count * interval of the keep-alive probes."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why the operating system or aiohttp gave up, in words for operators."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def keep_alive_socket(address: tuple[int, int, int, str, tuple]) -> socket.socket:
+    """Return a socket that notices within `DEAD_HOST_MS` that its peer's host is gone.
+
+    A transition's reply has no time limit; without this the loss of power at the other end would never be
+    noticed, and the module could never be commanded again.
+    """
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_INTERVAL_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_ALIVE_COUNT)
+        # Keep-alive probes start only when nothing is unacknowledged: this covers the request itself.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_HOST_MS)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class AiohttpTransport:
+    """POSTs to one ECC server with aiohttp, a new connection for each."""
+
+    def __init__(self, url: str, connect_timeout_s: float) -> None:
+        self._url = url
+        self._connect_timeout_s = connect_timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, envelope: bytes, where: str, timeout_s: float | None) -> HttpReply:
+        """Send `envelope` and return the whole reply; `timeout_s` None waits as long as the peer is there.
+
+        Raises `EccUnreachable` where no connection was made, `EccTimeout` after `timeout_s`, and
+        `EccBrokenReply` where the connection ended without a whole HTTP reply.
+        """
+        limits = aiohttp.ClientTimeout(total=None, connect=self._connect_timeout_s)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._open_session().post(
+                    self._url, data=envelope, headers=HEADERS, timeout=limits, allow_redirects=False
+                ) as response,
+            ):
+                body = await _bounded_body(response, where)
+                return HttpReply(response.status, response.reason or "", body)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise EccUnreachable(
+                f"no connection to {self._url} within {self._connect_timeout_s:g} s"
+            ) from error
+        except aiohttp.ClientConnectorError as error:
+            raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
+        except TimeoutError as error:
+            raise EccTimeout(f"{where}: no answer within {timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise EccBrokenReply(
+                f"{where}: the connection ended without a whole reply: {reason_of(error)}"
+            ) from error
+
+    async def close(self) -> None:
+        """Close what is open; calls that are under way end with `EccBrokenReply`."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # Made on the first call, because a session belongs to the loop that it was made in.
+            connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=keep_alive_socket)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("Accept-Encoding", "User-Agent"),
+            )
+        return self._session
+
+
+async def _bounded_body(response: aiohttp.ClientResponse, where: str) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_REPLY_BYTES:
+            raise EccBrokenReply(f"{where}: a reply of more than {MAX_REPLY_BYTES} bytes")
+    return bytes(body)
+
+
+class _Exchange(asyncio.Protocol):
+    """Sends one request when connected; `done` has the reply once the connection is closed."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._reader = ReplyReader()
+        self.sent_at_s = 0.0
+        self.done: asyncio.Future[HttpReply] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.sent_at_s = time.monotonic()
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            complete = self._reader.feed(data)
+        except BrokenHttp as error:
+            self._fail(error)
+            self._transport.abort()
+            return
+        if complete:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.done.done():
+            return
+        try:
+            self.done.set_result(self._reader.finish(exc))
+        except BrokenHttp as error:
+            self._fail(error)
+
+    def _fail(self, error: BrokenHttp) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class QuickTransport:
+    """Sends one ready-made request again and again, a new connection for each."""
+
+    def __init__(self, url: str, envelope: bytes, timeout_s: float, connect_timeout_s: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"an ECC server's address has the form http://HOST:PORT/, not {url!r}")
+        self._url = url
+        self._host, self._port = parts.hostname, parts.port or 80
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = min(timeout_s, connect_timeout_s)
+        lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}"]
+        lines += [f"{key}: {value}" for key, value in HEADERS.items()]
+        lines += [f"Content-Length: {len(envelope)}", "", ""]
+        self._request = "\r\n".join(lines).encode("latin-1") + envelope
+
+    async def exchange(self, where: str) -> tuple[HttpReply, float]:
+        """Return the reply and the monotonic time in seconds at which the request went out.
+
+        Raises as `AiohttpTransport.post` does. The time limit covers connecting and reply together.
+        """
+        loop = asyncio.get_running_loop()
+        protocol: _Exchange | None = None
+        transport: asyncio.BaseTransport | None = None
+        deadline = loop.time() + self._timeout_s
+        try:
+            async with asyncio.timeout(self._connect_timeout_s) as limit:
+                transport, protocol = await loop.create_connection(
+                    lambda: _Exchange(self._request), self._host, self._port
+                )
+                limit.reschedule(deadline)
+                return await protocol.done, protocol.sent_at_s
+        except TimeoutError as error:
+            if protocol is None:
+                raise EccUnreachable(
+                    f"no connection to {self._url} within {self._connect_timeout_s:g} s"
+                ) from error
+            raise EccTimeout(f"{where}: no answer within {self._timeout_s:g} s") from error
+        except BrokenHttp as error:
+            raise EccBrokenReply(f"{where}: {error}") from error
+        except OSError as error:
+            raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
+        finally:
+            if transport is not None:
+                transport.abort()  # pyright: ignore[reportAttributeAccessIssue]
