@@ -30,6 +30,10 @@ class Record(StrEnum):
     """STRING waveform."""
     NUMBERS = "numbers"
     """DOUBLE waveform."""
+    CALC = "calc"
+    """Only for the devIocStats names that are calc records there; read-only DOUBLE."""
+    CALCOUT = "calcout"
+    """As CALC."""
 
 
 Value = int | float | str | tuple[str, ...] | tuple[float, ...]
@@ -38,7 +42,7 @@ Value = int | float | str | tuple[str, ...] | tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A value with an alarm that the row's own severities do not tell."""
+    """A value with its alarm: the row's own severities and limits are not looked at any more."""
 
     value: Value
     severity: Severity = Severity.NO_ALARM
@@ -83,6 +87,7 @@ class Row:
     - `setpoint`: the name of the setpoint that a write sets; see `control`.
     - `max_chars`: of a long text that can be written, in characters; `elements`: of a waveform.
     - `guidance`: what an operator does about an alarm.
+    - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
     - `live`: follows time, not events; read again at most once a second.
     """
 
@@ -107,6 +112,7 @@ class Row:
     archive_period_s: float = 1.0
     alarm_tree: bool = False
     guidance: str = ""
+    reason: Callable[[Fleet, Scope], str] | None = None
     live: bool = False
     plugin: str = ""
     """The plugin that owns the row; empty for the core's."""

@@ -1,0 +1,71 @@
+"""The alarms at a glance: what `Alarm_RBV` and `AlarmText_RBV` show, from the readings of the other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from attpc_ioc.model.command import Scope, ScopeKind
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.states import Severity
+
+from .row import Reading
+from .table import PvEntry
+
+MAX_LINES = 100
+"""Alarms that are named; more are counted. Nobody reads further, and a thousand servers may be offline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A PV of the alarm tree that is in alarm."""
+
+    entry: PvEntry
+    reading: Reading
+
+
+def worst(alarms: Iterable[Alarm]) -> Severity:
+    """Return the worst severity of all; the number is the label's of `Alarm_RBV`."""
+    return max((alarm.reading.severity for alarm in alarms), default=Severity.NO_ALARM)
+
+
+def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
+    """Return every alarm with its reason, one a line, the worst first; empty when there is none."""
+    ordered = sorted(alarms, key=lambda alarm: -alarm.reading.severity)
+    lines = [_line(alarm, fleet) for alarm in ordered[:MAX_LINES]]
+    if len(ordered) > MAX_LINES:
+        lines.append(f"and {len(ordered) - MAX_LINES} more")
+    return "\n".join(lines)
+
+
+def _line(alarm: Alarm, fleet: Fleet) -> str:
+    severity = alarm.reading.severity.name.capitalize()
+    reason = " ".join(_reason(alarm, fleet).split())
+    return f"{severity}: {where(alarm.entry.scope)}{alarm.entry.row.part}: {reason}"
+
+
+def _reason(alarm: Alarm, fleet: Fleet) -> str:
+    row, value = alarm.entry.row, alarm.reading.value
+    told = row.reason(fleet, alarm.entry.scope) if row.reason else ""
+    return told or f"{row.desc}: {as_people_read(alarm.entry, value)}"
+
+
+def where(scope: Scope) -> str:
+    """Return the part of a PV name before its last part, without the prefix."""
+    return {
+        ScopeKind.SYSTEM: "",
+        ScopeKind.RUN: "Run:",
+        ScopeKind.IOC: "IOC:",
+        ScopeKind.PLUGIN: f"Plugin:{scope.name}:",
+    }.get(scope.kind, f"{scope.name}:")
+
+
+def as_people_read(entry: PvEntry, value: object) -> str:
+    """Return a value as people read it: the label of a number, a list with commas, a number with unit."""
+    row = entry.row
+    if row.labels and isinstance(value, int) and 0 <= value < len(row.labels):
+        return row.labels[value]
+    if isinstance(value, (tuple, list)):
+        return ", ".join(str(item) for item in value)
+    text = f"{value:.{row.precision}f}" if isinstance(value, float) else str(value)
+    return f"{text} {row.units}" if row.units else text

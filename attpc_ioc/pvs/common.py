@@ -1,0 +1,179 @@
+"""What the rows of several scopes share: labels, result rows, readings of a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from attpc_ioc.model.command import (
+    COMMANDS,
+    GOTO_TARGETS,
+    CommandName,
+    ResultCode,
+    Scope,
+    ScopeKind,
+    ScopeResult,
+)
+from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.states import Kind, Severity, State, Status, Transition
+
+from .row import Archive, Limits, Reading, Record, Row, Value
+
+MODULE_STATES = tuple(s.label for s in State if s is not State.MIXED)
+"""Labels of a module's `State_RBV`."""
+SYSTEM_STATES = tuple(s.label for s in State)
+"""Labels of the system's `State_RBV`."""
+TRANSITIONS = tuple(t.label for t in Transition)
+RESULTS = tuple(r.label for r in ResultCode)
+TARGETS = tuple("None" if target is None else target.label for target in GOTO_TARGETS)
+DONE_BUSY = ("Done", "Busy")
+NO_YES = ("No", "Yes")
+OFFLINE_ONLINE = ("Offline", "Online")
+
+RESULT_SEVERITIES = {
+    int(ResultCode.REFUSED): Severity.MINOR,
+    int(ResultCode.ABORTED): Severity.MINOR,
+    int(ResultCode.FAILED): Severity.MAJOR,
+    int(ResultCode.TIMED_OUT): Severity.MAJOR,
+    int(ResultCode.INCOMPLETE): Severity.MAJOR,
+}
+
+MESSAGE_ELEMENTS = 4096
+"""Bytes of `Message_RBV` and its like: a reason for each of some dozen modules."""
+
+
+def read(row: Row, fleet: Fleet, scope: Scope) -> Reading:
+    """Return the value and the alarm of a row that has a `value` function."""
+    assert row.value is not None
+    return with_alarm(row, row.value(fleet, scope))
+
+
+def with_alarm(row: Row, value: Value | Reading) -> Reading:
+    """Give a plain value the alarm that the row's severities and limits tell; leave a reading as it is."""
+    if isinstance(value, Reading):
+        return value
+    if row.severities and isinstance(value, int):
+        severity = row.severities.get(value, Severity.NO_ALARM)
+        return Reading(value, severity, Status.STATE if severity else Status.NO_ALARM)
+    if isinstance(value, (int, float)):
+        return Reading(value, *_limit_alarm(row.limits, value))
+    return Reading(value)
+
+
+def _limit_alarm(limits: Limits, value: float) -> tuple[Severity, Status]:
+    if math.isnan(value):
+        return Severity.INVALID, Status.UDF
+    if limits.hihi is not None and value >= limits.hihi:
+        return Severity.MAJOR, Status.HIHI
+    if limits.lolo is not None and value <= limits.lolo:
+        return Severity.MAJOR, Status.LOLO
+    if limits.high is not None and value >= limits.high:
+        return Severity.MINOR, Status.HIGH
+    if limits.low is not None and value <= limits.low:
+        return Severity.MINOR, Status.LOW
+    return Severity.NO_ALARM, Status.NO_ALARM
+
+
+def module_of(fleet: Fleet, scope: Scope) -> ModuleView:
+    """Return the module of an ECC scope; an unseen one where the snapshot does not have it."""
+    module = fleet.modules.get(scope.name)
+    return module if module is not None else ModuleView(scope.name, Kind.OTHER, url="", host="")
+
+
+def quiet(module: ModuleView, value: Value) -> Value | Reading:
+    """Return a value of ours that says nothing of reachability: no alarm at all while disabled."""
+    return value if module.enabled else Reading(value)
+
+
+def from_server(module: ModuleView, value: Value) -> Value | Reading:
+    """Return a value that the server told: kept, but INVALID/COMM, while it cannot be asked."""
+    if not module.enabled:
+        return Reading(value)
+    if not module.online:
+        return Reading(value, Severity.INVALID, unreachable_status(module))
+    return value
+
+
+def unreachable_status(module: ModuleView) -> Status:
+    """Return UDF before the first poll has ended, COMM afterwards."""
+    return Status.COMM if module.seen or module.poll_errors else Status.UDF
+
+
+def finite(value: float) -> float:
+    """Return the number, or 0 where it is none."""
+    return float(value) if math.isfinite(value) else 0.0
+
+
+def result_of(fleet: Fleet, scope: Scope) -> ScopeResult:
+    """Return the last result of a scope."""
+    if scope.kind is ScopeKind.ECC:
+        return module_of(fleet, scope).result
+    return fleet.run_result if scope.kind is ScopeKind.RUN else fleet.system_result
+
+
+def allowed_bits(fleet: Fleet, scope: Scope) -> int:
+    """Return a bit for each command of the scope that would be accepted now, in the order of `COMMANDS`."""
+    allowed = fleet.allowed.get(scope, frozenset())
+    return sum(1 << bit for bit, name in enumerate(COMMANDS.get(scope.kind, ())) if name in allowed)
+
+
+def _unless_disabled(get: Callable[[Fleet, Scope], Value]) -> Callable[[Fleet, Scope], Value | Reading]:
+    def value(fleet: Fleet, scope: Scope) -> Value | Reading:
+        if scope.kind is ScopeKind.ECC:
+            return quiet(module_of(fleet, scope), get(fleet, scope))
+        return get(fleet, scope)
+
+    return value
+
+
+def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
+    """Return the rows that tell how the last command of a scope ended, and what is accepted now."""
+    bits = ", ".join(f"{bit} {name}" for bit, name in enumerate(COMMANDS[kind]))
+    return (
+        Row(
+            "Result_RBV",
+            kind,
+            Record.MBBI,
+            "How the last command here ended",
+            _unless_disabled(lambda fleet, scope: int(result_of(fleet, scope).code)),
+            labels=RESULTS,
+            severities=RESULT_SEVERITIES,
+            archive=Archive.MONITOR,
+            alarm_tree=True,
+            guidance="Read Message_RBV beside it: it names the command and the reason for each module. "
+            "The alarm goes with the next command here that succeeds.",
+            reason=lambda fleet, scope: result_of(fleet, scope).message,
+        ),
+        Row(
+            "ResultCount_RBV",
+            kind,
+            Record.LONGIN,
+            "Attempts here, refused ones too",
+            _unless_disabled(lambda fleet, scope: result_of(fleet, scope).count),
+        ),
+        Row(
+            "Message_RBV",
+            kind,
+            Record.LONG_TEXT,
+            "Last command and reasons by module",
+            _unless_disabled(lambda fleet, scope: result_of(fleet, scope).message),
+            elements=MESSAGE_ELEMENTS,
+            archive=Archive.MONITOR,
+        ),
+        Row(
+            "Allowed_RBV",
+            kind,
+            Record.LONGIN,
+            "Commands accepted now, a bit each",
+            _unless_disabled(allowed_bits),
+            guidance=f"Bits: {bits}.",
+        ),
+    )
+
+
+def command_row(kind: ScopeKind, name: CommandName, desc: str, guidance: str = "") -> Row:
+    """Return the row of a command PV (`GoTo`: of its targets)."""
+    goto = name is CommandName.GOTO
+    row = Row(str(name), kind, Record.BO, desc, labels=DONE_BUSY, command=name, initial=0, guidance=guidance)
+    return replace(row, record=Record.MBBO, labels=TARGETS) if goto else row

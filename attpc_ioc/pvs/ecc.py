@@ -1,0 +1,268 @@
+"""The rows of one ECC server, `$(P)Ecc:<ecc>:`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attpc_ioc.model.command import CommandName, Scope, ScopeKind
+from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.states import Severity, State, Status
+
+from .common import (
+    MODULE_STATES,
+    NO_YES,
+    OFFLINE_ONLINE,
+    TRANSITIONS,
+    command_row,
+    finite,
+    from_server,
+    module_of,
+    quiet,
+    result_rows,
+    unreachable_status,
+)
+from .row import Archive, Reading, Record, Row, Value
+
+KIND = ScopeKind.ECC
+
+Get = Callable[[ModuleView], Value]
+Compute = Callable[[Fleet, Scope], Value | Reading]
+
+
+def _ours(get: Get) -> Compute:
+    """Return how a value that we know ourselves is read."""
+    return lambda fleet, scope: quiet(module := module_of(fleet, scope), get(module))
+
+
+def _server(get: Get) -> Compute:
+    """Return how a value that the server told is read."""
+    return lambda fleet, scope: from_server(module := module_of(fleet, scope), get(module))
+
+
+def module_state(module: ModuleView) -> Value | Reading:
+    """Return the value of `State_RBV` of a module, and of the data sources that it drives."""
+    return from_server(module, int(State.OFFLINE if module.state is State.MIXED else module.state))
+
+
+def _online(fleet: Fleet, scope: Scope) -> Value | Reading:
+    module = module_of(fleet, scope)
+    if module.enabled and not module.online:
+        return Reading(0, Severity.MAJOR, unreachable_status(module))
+    return quiet(module, int(module.online))
+
+
+def _offline_reason(fleet: Fleet, scope: Scope) -> str:
+    module = module_of(fleet, scope)
+    return f"not reachable: {module.offline_reason}" if module.offline_reason else "not reachable"
+
+
+def _enable(fleet: Fleet, scope: Scope) -> Value | Reading:
+    enabled = module_of(fleet, scope).enabled
+    return int(enabled) if enabled else Reading(0, Severity.MINOR, Status.STATE)
+
+
+def _selected(module: ModuleView) -> str:
+    return str(module.selected) if module.selected is not None else ""
+
+
+def _config_names(module: ModuleView) -> tuple[str, ...]:
+    return tuple(str(config) for config in module.offered or ())
+
+
+def _config_index(module: ModuleView) -> int:
+    offered = module.offered or ()
+    return offered.index(module.selected) if module.selected in offered else -1
+
+
+def _loaded(fleet: Fleet, scope: Scope) -> Value | Reading:
+    module = module_of(fleet, scope)
+    text = str(module.loaded)
+    if module.enabled and module.mismatch:
+        return Reading(text, Severity.MINOR, Status.STATE)
+    return Reading(text)
+
+
+def _loaded_reason(fleet: Fleet, scope: Scope) -> str:
+    module = module_of(fleet, scope)
+    return f"loaded is {module.loaded or 'nothing'}, selected is {module.selected or 'nothing'}"
+
+
+ROWS: tuple[Row, ...] = (
+    command_row(KIND, CommandName.DESCRIBE, "Describe: Idle to Described"),
+    command_row(KIND, CommandName.PREPARE, "Prepare: Described to Prepared"),
+    command_row(KIND, CommandName.CONFIGURE, "Configure: Prepared to Ready"),
+    command_row(KIND, CommandName.START, "Start: Ready to Running"),
+    command_row(KIND, CommandName.STOP, "Stop: Running or Paused to Ready"),
+    command_row(KIND, CommandName.BREAKUP, "Breakup: Ready or Running to Prepared"),
+    command_row(KIND, CommandName.UNDO, "Undo: one step back below Ready"),
+    command_row(KIND, CommandName.RESET, "One step back, down to Idle"),
+    command_row(KIND, CommandName.GOTO, "Take this module to a state"),
+    command_row(KIND, CommandName.REFRESH_CONFIGS, "Ask this server for its configs"),
+    Row(
+        "State_RBV",
+        KIND,
+        Record.MBBI,
+        "State of the ECC server",
+        lambda fleet, scope: module_state(module_of(fleet, scope)),
+        labels=MODULE_STATES,
+        severities={int(State.OFF): Severity.MAJOR},
+        archive=Archive.MONITOR,
+        guidance="Off: restart the ECC server on its host, then GoTo. Offline: see Online_RBV.",
+    ),
+    Row(
+        "Transition_RBV",
+        KIND,
+        Record.MBBI,
+        "Transition that the server is in",
+        _server(lambda m: int(m.transition)),
+        labels=TRANSITIONS,
+        archive=Archive.MONITOR,
+    ),
+    Row(
+        "Online_RBV",
+        KIND,
+        Record.BI,
+        "Whether the server answers",
+        _online,
+        labels=OFFLINE_ONLINE,
+        severities={0: Severity.MAJOR},
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="The ECC server does not answer. Is its host up, does getEccSoapServer run there, is the "
+        "network in order? Url_RBV says where it is looked for. It comes back by itself when the server answers.",
+        reason=_offline_reason,
+    ),
+    Row(
+        "Enable",
+        KIND,
+        Record.BO,
+        "Takes part in group commands and runs",
+        _enable,
+        labels=NO_YES,
+        severities={0: Severity.MINOR},
+        setpoint="enable",
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="This module is left out of group commands and runs, and shows no other alarm. "
+        "Enable it with Yes.",
+        reason=lambda _fleet, _scope: "disabled: takes no part in group commands and runs",
+    ),
+    Row(
+        "Config",
+        KIND,
+        Record.LONG_TEXT,
+        "Selected describe/prepare/configure",
+        _ours(_selected),
+        setpoint="config",
+    ),
+    Row(
+        "Config_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "Selected config as accepted",
+        _ours(_selected),
+        archive=Archive.MONITOR,
+    ),
+    Row(
+        "Configs_RBV",
+        KIND,
+        Record.STRINGS,
+        "Configs on offer, cut at 39 bytes",
+        _server(_config_names),
+        elements=1024,
+    ),
+    Row(
+        "ConfigList_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "Configs on offer, one a line",
+        _server(lambda m: "\n".join(_config_names(m))),
+        elements=65536,
+    ),
+    Row(
+        "ConfigCount_RBV",
+        KIND,
+        Record.LONGIN,
+        "How many configs are on offer",
+        _server(lambda m: len(m.offered or ())),
+    ),
+    Row(
+        "ConfigIndex",
+        KIND,
+        Record.LONGOUT,
+        "Choose of Configs_RBV by index",
+        _ours(_config_index),
+        setpoint="config_index",
+    ),
+    Row(
+        "Loaded_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "Config that the hardware was given",
+        _loaded,
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="What is in the hardware is not what is selected, or not known (?). Take the module back "
+        "with GoTo Idle and up again, or select what is loaded.",
+        reason=_loaded_reason,
+    ),
+    Row(
+        "ClockStale_RBV",
+        KIND,
+        Record.BI,
+        "Prepared before the clock was reset",
+        _ours(lambda m: int(m.clock_stale)),
+        labels=NO_YES,
+        severities={1: Severity.MAJOR},
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="The MuTAnT was taken below Prepared while this CoBo was above, so its clock is not the "
+        "MuTAnT's. Take the CoBo down to Described and up again; GoTo does this.",
+        reason=lambda _fleet, _scope: "its clock is stale: take it down to Described and up again",
+    ),
+    *result_rows(KIND),
+    Row(
+        "ErrorCode_RBV",
+        KIND,
+        Record.LONGIN,
+        "Code of the server's last reply",
+        _server(lambda m: m.error_code),
+        archive=Archive.MONITOR,
+    ),
+    Row(
+        "TransitionTime_RBV",
+        KIND,
+        Record.AI,
+        "How long the last transition took",
+        _server(lambda m: finite(m.transition_time_s)),
+        units="s",
+        precision=3,
+        archive=Archive.MONITOR,
+    ),
+    Row(
+        "PollTime_RBV",
+        KIND,
+        Record.AI,
+        "Round trip of the last poll",
+        _server(lambda m: finite(m.poll_time_ms)),
+        units="ms",
+        precision=2,
+        live=True,
+    ),
+    Row(
+        "PollErrors_RBV",
+        KIND,
+        Record.LONGIN,
+        "Failed polls since start",
+        _ours(lambda m: m.poll_errors),
+        live=True,
+    ),
+    Row("Url_RBV", KIND, Record.LONG_TEXT, "Where the ECC server is", _ours(lambda m: m.url)),
+    Row(
+        "Sources_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "The boards that it drives",
+        _ours(lambda m: ", ".join(source.sender_id for source in m.sources)),
+    ),
+)

@@ -1,0 +1,112 @@
+"""The rows of the IOC itself, `$(P)IOC:`: the names, types, units and limits of devIocStats.
+
+Source: `ioc.template` and `iocEnvVar.template` of epics-modules/iocStats. `SYSRESET` and the writable update
+periods are left out on purpose: no client may restart run control. `attpc_ioc.ioc.stats` publishes the values.
+"""
+
+from __future__ import annotations
+
+from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.model.states import Severity
+
+from .row import Archive, Limits, Record, Row
+
+KIND = ScopeKind.IOC
+
+ACCESS_LABELS = ("Running", "Maintenance", "Test", "OFFLINE")
+
+
+def _text(part: str, desc: str) -> Row:
+    return Row(part, KIND, Record.STRINGIN, desc, initial="")
+
+
+def _long(part: str, desc: str) -> Row:
+    return Row(part, KIND, Record.LONG_TEXT, desc, initial="")
+
+
+def _number(
+    part: str,
+    desc: str,
+    units: str = "",
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+    *,
+    precision: int = 0,
+    mdel: float = 0.0,
+    record: Record = Record.AI,
+) -> Row:
+    return Row(
+        part,
+        KIND,
+        record,
+        desc,
+        units=units,
+        limits=limits,
+        precision=precision,
+        mdel=mdel,
+        adel=mdel,
+        initial=0.0,
+    )
+
+
+_MEGABYTE = 1024.0 * 1024.0
+_LOAD = Limits(hopr=100.0, lopr=0.0, hihi=80.0, high=70.0)
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "ACCESS",
+        KIND,
+        Record.MBBI,
+        "Access mode of the IOC",
+        labels=ACCESS_LABELS,
+        severities={1: Severity.MINOR, 2: Severity.MINOR, 3: Severity.MAJOR},
+        initial=0,
+    ),
+    _text("STARTTOD", "Time and date of startup"),
+    _text("TOD", "Current time and date"),
+    Row(
+        "HEARTBEAT",
+        KIND,
+        Record.CALCOUT,
+        "1 Hz counter since startup",
+        initial=0.0,
+        archive=Archive.SCAN,
+        archive_period_s=10.0,
+        guidance="Stands still: the IOC hangs or is gone. See the log of its service.",
+    ),
+    _text("UPTIME", "Elapsed time since start"),
+    _number("CA_CLNT_CNT", "Number of CA clients", limits=Limits(hopr=200.0, hihi=175.0, high=100.0)),
+    _number("CA_CONN_CNT", "Number of CA connections"),
+    _number("RECORD_CNT", "Number of records"),
+    _number("FD_MAX", "Max file descriptors"),
+    _number("FD_CNT", "Allocated file descriptors"),
+    _number("FD_FREE", "Available FDs", limits=Limits(hopr=150.0, low=20.0, lolo=5.0), record=Record.CALC),
+    _number("SYS_CPU_LOAD", "System CPU load", "%", _LOAD, precision=1, mdel=0.1),
+    _number("IOC_CPU_LOAD", "IOC CPU load", "%", _LOAD, precision=1, mdel=0.1),
+    _number("CPU_CNT", "Number of CPUs"),
+    _number("MEM_USED", "Allocated memory", "byte", mdel=_MEGABYTE),
+    _number("MEM_FREE", "Free memory", "byte", mdel=_MEGABYTE),
+    _number("MEM_MAX", "Maximum memory", "byte"),
+    _text("KERNEL_VERS", "Kernel version"),
+    _text("EPICS_VERS", "Version of the CA implementation"),
+    _long("EPICS_VERSION", "Version of the CA implementation"),
+    _text("HOSTNAME", "Host name"),
+    _text("APP_DIR1", "Application directory part 1"),
+    _text("APP_DIR2", "Application directory part 2"),
+    _long("APP_DIR", "Application directory"),
+    _text("ENGINEER", "Engineer"),
+    _text("LOCATION", "Location"),
+    _number("PROCESS_ID", "Process ID"),
+    _number("PARENT_ID", "Parent process ID"),
+    Row(
+        "ClockStep_RBV",
+        KIND,
+        Record.AI,
+        "Last step back of the time stamps",
+        units="s",
+        precision=3,
+        initial=0.0,
+        archive=Archive.MONITOR,
+        guidance="The host's clock was set back by more than the time stamps may run ahead: stamps went back by "
+        "this much. Look after the host's time service.",
+    ),
+)

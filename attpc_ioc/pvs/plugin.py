@@ -1,0 +1,36 @@
+"""The rows of one plugin, `$(P)Plugin:<name>:`; the plugin host publishes them."""
+
+from __future__ import annotations
+
+from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.model.states import Severity
+
+from .common import MESSAGE_ELEMENTS
+from .row import Archive, Record, Row
+
+KIND = ScopeKind.PLUGIN
+
+STATUS_LABELS = ("Off", "Ok", "Degraded", "Failed")
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "Status_RBV",
+        KIND,
+        Record.MBBI,
+        "How the plugin is",
+        labels=STATUS_LABELS,
+        severities={2: Severity.MINOR, 3: Severity.MAJOR},
+        initial=0,
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="Message_RBV beside it says what is wrong with the plugin. The run itself is not touched by it.",
+    ),
+    Row(
+        "Message_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "What the plugin has to say",
+        initial="",
+        elements=MESSAGE_ELEMENTS,
+    ),
+)

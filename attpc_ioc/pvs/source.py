@@ -1,0 +1,80 @@
+"""The rows of one data source (a CoBo or a MuTAnT), `$(P)<source>:`."""
+
+from __future__ import annotations
+
+from attpc_ioc.model.command import Scope, ScopeKind
+from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
+from attpc_ioc.model.states import Severity, State, Status
+
+from .common import MODULE_STATES
+from .ecc import module_state
+from .row import Archive, Reading, Record, Row, Value
+
+KIND = ScopeKind.SOURCE
+
+
+class _Where:
+    """Which module drives each source; made anew only where the snapshot's sources are other ones.
+
+    The sources come from the settings, so a hit is the rule; searching would make a refresh of a thousand
+    sources quadratic.
+    """
+
+    def __init__(self) -> None:
+        self._index: dict[str, tuple[str, int]] = {}
+
+    def find(self, fleet: Fleet, name: str) -> tuple[SourceView, ModuleView] | None:
+        """Return the source of this name and its module, or None where there is none."""
+        found = self._look(fleet, name)
+        if found is None:
+            self._index = {
+                source.name: (key, i)
+                for key, module in fleet.modules.items()
+                for i, source in enumerate(module.sources)
+            }
+            found = self._look(fleet, name)
+        return found
+
+    def _look(self, fleet: Fleet, name: str) -> tuple[SourceView, ModuleView] | None:
+        key, i = self._index.get(name, ("", 0))
+        module = fleet.modules.get(key)
+        if module is None or i >= len(module.sources) or module.sources[i].name != name:
+            return None
+        return module.sources[i], module
+
+
+_where = _Where()
+
+
+def _state(fleet: Fleet, scope: Scope) -> Value | Reading:
+    found = _where.find(fleet, scope.name)
+    if found is None:
+        return Reading(int(State.OFFLINE), Severity.INVALID, Status.UDF)
+    return module_state(found[1])
+
+
+def _ecc(fleet: Fleet, scope: Scope) -> str:
+    found = _where.find(fleet, scope.name)
+    return found[1].name if found else ""
+
+
+def _id(fleet: Fleet, scope: Scope) -> str:
+    found = _where.find(fleet, scope.name)
+    return found[0].sender_id if found else ""
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "State_RBV",
+        KIND,
+        Record.MBBI,
+        "State of the ECC server that drives it",
+        _state,
+        labels=MODULE_STATES,
+        severities={int(State.OFF): Severity.MAJOR},
+        archive=Archive.MONITOR,
+        guidance="See the ECC server that Ecc_RBV names.",
+    ),
+    Row("Ecc_RBV", KIND, Record.STRINGIN, "The ECC server that drives it", _ecc),
+    Row("Id_RBV", KIND, Record.STRINGIN, "Its sender id on the wire", _id),
+)

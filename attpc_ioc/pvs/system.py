@@ -1,0 +1,227 @@
+"""The rows of the whole system, `$(P)`."""
+
+from __future__ import annotations
+
+from attpc_ioc.model.command import CommandName, Scope, ScopeKind
+from attpc_ioc.model.config import ConfigName
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.states import Severity, State, Status
+
+from .common import SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
+from .row import Archive, Limits, Reading, Record, Row, Value
+
+KIND = ScopeKind.SYSTEM
+MIXED = "mixed"
+"""`Config_RBV` where the enabled modules differ."""
+
+ALARM_LEVELS = ("Ok", "Minor", "Major", "Invalid")
+ALARM_SEVERITIES = {1: Severity.MINOR, 2: Severity.MAJOR, 3: Severity.INVALID}
+
+
+def _moving(fleet: Fleet) -> bool:
+    if any(work.scope.kind in (ScopeKind.SYSTEM, ScopeKind.RUN) for work in fleet.work):
+        return True
+    return any(m.working or m.outstanding is not None for m in fleet.enabled)
+
+
+def _state(fleet: Fleet, _scope: Scope) -> Value | Reading:
+    state = fleet.state
+    if state is State.OFFLINE:
+        statuses = {unreachable_status(m) for m in fleet.enabled}
+        # None enabled: there is nothing to be reached, so it is the state that is not valid.
+        status = Status.STATE if not statuses else max(statuses, key=lambda s: s is Status.COMM)
+        return Reading(int(state), Severity.INVALID, status)
+    if state is not State.MIXED:
+        return int(state)
+    if any(m.state in (State.OFFLINE, State.OFF) for m in fleet.enabled):
+        return Reading(int(state), Severity.MAJOR, Status.STATE)
+    if _moving(fleet):
+        return Reading(int(state))
+    return Reading(int(state), Severity.MINOR, Status.STATE)
+
+
+def _state_reason(fleet: Fleet, _scope: Scope) -> str:
+    if not fleet.enabled:
+        return "no ECC server is enabled"
+    by_state: dict[State, list[str]] = {}
+    for module in fleet.enabled:
+        by_state.setdefault(module.state, []).append(module.name)
+    return "ECC servers are " + "; ".join(
+        f"{state.label}: {_some(by_state[state])}" for state in sorted(by_state)
+    )
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _operation(fleet: Fleet, _scope: Scope) -> str:
+    return fleet.work[-1].text if fleet.work else ""
+
+
+def _progress(fleet: Fleet, _scope: Scope) -> float:
+    return finite(fleet.work[-1].progress_percent) if fleet.work else 0.0
+
+
+def experiment_name(config: ConfigName | None) -> str:
+    """Return the experiment-wide name of a config: the one that prepare and configure share, else empty."""
+    return config.configure if config is not None and config.prepare == config.configure else ""
+
+
+def _config(fleet: Fleet, _scope: Scope) -> str:
+    selected = {m.selected for m in fleet.enabled}
+    if not selected - {None}:
+        return ""
+    names = {experiment_name(config) for config in selected}
+    name = names.pop()
+    return name if name and not names else MIXED
+
+
+def _config_setpoint(fleet: Fleet, scope: Scope) -> str:
+    name = _config(fleet, scope)
+    return "" if name == MIXED else name
+
+
+class _CommonNames:
+    """The names that all enabled servers offer, worked out anew only when what a server offers changed.
+
+    With a thousand servers and hundreds of names each this would otherwise be most of a refresh.
+    """
+
+    def __init__(self) -> None:
+        self._offers: tuple[tuple[ConfigName, ...] | None, ...] = ()
+        self._names: tuple[str, ...] = ()
+
+    def __call__(self, fleet: Fleet) -> tuple[str, ...]:
+        offers = tuple(m.offered for m in fleet.enabled)
+        if offers != self._offers:
+            self._offers, self._names = offers, common_names(offers)
+        return self._names
+
+
+def common_names(offers: tuple[tuple[ConfigName, ...] | None, ...]) -> tuple[str, ...]:
+    """Return the experiment-wide names that are in every offer, in the order of the first one."""
+    if not offers or any(offer is None for offer in offers):
+        return ()
+    lists = [dict.fromkeys(filter(None, map(experiment_name, offer or ()))) for offer in offers]
+    first, *others = lists
+    return tuple(name for name in first if all(name in other for other in others))
+
+
+_common = _CommonNames()
+
+
+def _config_names(fleet: Fleet, _scope: Scope) -> tuple[str, ...]:
+    return _common(fleet)
+
+
+def _config_index(fleet: Fleet, scope: Scope) -> int:
+    names, name = _common(fleet), _config(fleet, scope)
+    return names.index(name) if name in names else -1
+
+
+ROWS: tuple[Row, ...] = (
+    command_row(KIND, CommandName.DESCRIBE, "Describe all enabled modules"),
+    command_row(KIND, CommandName.PREPARE, "Prepare all enabled modules"),
+    command_row(KIND, CommandName.CONFIGURE, "Configure all enabled modules"),
+    command_row(KIND, CommandName.RESET, "One step back for all, down to Idle"),
+    command_row(KIND, CommandName.ABORT, "Send nothing further"),
+    command_row(KIND, CommandName.GOTO, "Take all enabled modules to a state"),
+    command_row(KIND, CommandName.REFRESH_CONFIGS, "Ask every server for its configs"),
+    Row(
+        "State_RBV",
+        KIND,
+        Record.MBBI,
+        "State of the enabled modules",
+        _state,
+        labels=SYSTEM_STATES,
+        severities={int(State.OFF): Severity.MAJOR},
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="Look for the ECC server that is not where the others are. Off: restart the ECC server on its "
+        "host, then GoTo. Offline: see its Online_RBV. Otherwise GoTo takes all modules to one state.",
+        reason=_state_reason,
+    ),
+    Row(
+        "Alarm_RBV",
+        KIND,
+        Record.MBBI,
+        "Worst alarm of all",
+        labels=ALARM_LEVELS,
+        severities=ALARM_SEVERITIES,
+        initial=0,
+        archive=Archive.MONITOR,
+        guidance="AlarmText_RBV has every alarm with its reason.",
+    ),
+    Row(
+        "AlarmText_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "Every alarm with its reason, one a line",
+        initial="",
+        elements=16384,
+    ),
+    Row("Busy_RBV", KIND, Record.BI, "Anything at work", lambda f, _: int(f.busy), labels=("Idle", "Busy")),
+    Row("Operation_RBV", KIND, Record.STRINGIN, "The command at work", _operation, archive=Archive.MONITOR),
+    Row(
+        "Progress_RBV",
+        KIND,
+        Record.AI,
+        "Progress of the command at work",
+        _progress,
+        units="%",
+        limits=Limits(hopr=100.0, lopr=0.0),
+    ),
+    *result_rows(KIND),
+    Row(
+        "Online_RBV",
+        KIND,
+        Record.LONGIN,
+        "ECC servers reachable",
+        lambda fleet, _: sum(m.online for m in fleet.modules.values()),
+        archive=Archive.MONITOR,
+    ),
+    Row(
+        "Enabled_RBV",
+        KIND,
+        Record.LONGIN,
+        "ECC servers enabled",
+        lambda fleet, _: sum(m.enabled for m in fleet.modules.values()),
+        archive=Archive.MONITOR,
+    ),
+    Row("Count_RBV", KIND, Record.LONGIN, "ECC servers configured", lambda fleet, _: len(fleet.modules)),
+    Row(
+        "Config",
+        KIND,
+        Record.LONG_TEXT,
+        "Experiment-wide config name",
+        _config_setpoint,
+        setpoint="config",
+        guidance="Prepare and configure of every enabled server; describe follows each server's own rule.",
+    ),
+    Row(
+        "Config_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "Config of all, or mixed",
+        _config,
+        archive=Archive.MONITOR,
+    ),
+    Row(
+        "ConfigNames_RBV",
+        KIND,
+        Record.STRINGS,
+        "Names that all enabled servers offer",
+        _config_names,
+        elements=1024,
+    ),
+    Row(
+        "ConfigIndex",
+        KIND,
+        Record.LONGOUT,
+        "Choose of ConfigNames_RBV by index",
+        _config_index,
+        setpoint="config_index",
+    ),
+)
