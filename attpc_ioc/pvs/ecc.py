@@ -129,7 +129,8 @@ ROWS: tuple[Row, ...] = (
         archive=Archive.MONITOR,
         alarm_tree=True,
         guidance="The ECC server does not answer. Is its host up, does getEccSoapServer run there, is the "
-        "network in order? Url_RBV says where it is looked for. It comes back by itself when the server answers.",
+        "network in order? Url_RBV says where it is looked for. The alarm goes by itself when "
+        "the server answers.",
         reason=_offline_reason,
     ),
     Row(

@@ -1,7 +1,8 @@
 """The rows of the IOC itself, `$(P)IOC:`: the names, types, units and limits of devIocStats.
 
 Source: `ioc.template` and `iocEnvVar.template` of epics-modules/iocStats. `SYSRESET` and the writable update
-periods are left out on purpose: no client may restart run control. `attpc_ioc.ioc.stats` publishes the values.
+periods are left out on purpose: no client may restart run control. `attpc_ioc.ioc.stats` publishes the
+values.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "ACCESS",
         KIND,
-        Record.MBBI,
+        Record.MBBO,
         "Access mode of the IOC",
         labels=ACCESS_LABELS,
         severities={1: Severity.MINOR, 2: Severity.MINOR, 3: Severity.MAJOR},
@@ -106,7 +107,7 @@ ROWS: tuple[Row, ...] = (
         precision=3,
         initial=0.0,
         archive=Archive.MONITOR,
-        guidance="The host's clock was set back by more than the time stamps may run ahead: stamps went back by "
-        "this much. Look after the host's time service.",
+        guidance="The host's clock was set back by more than the time stamps may run ahead: stamps went "
+        "back by this much. Look after the host's time service.",
     ),
 )

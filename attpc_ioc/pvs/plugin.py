@@ -23,7 +23,8 @@ ROWS: tuple[Row, ...] = (
         initial=0,
         archive=Archive.MONITOR,
         alarm_tree=True,
-        guidance="Message_RBV beside it says what is wrong with the plugin. The run itself is not touched by it.",
+        guidance="Message_RBV beside it says what is wrong with the plugin. "
+        "The run itself is not touched by it.",
     ),
     Row(
         "Message_RBV",

@@ -139,8 +139,8 @@ ROWS: tuple[Row, ...] = (
         severities={int(State.OFF): Severity.MAJOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
-        guidance="Look for the ECC server that is not where the others are. Off: restart the ECC server on its "
-        "host, then GoTo. Offline: see its Online_RBV. Otherwise GoTo takes all modules to one state.",
+        guidance="Look for the ECC server that is not where the others are. Off: restart the ECC server on "
+        "its host, then GoTo. Offline: see its Online_RBV. Otherwise GoTo takes all modules to one state.",
         reason=_state_reason,
     ),
     Row(

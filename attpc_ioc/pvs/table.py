@@ -44,8 +44,8 @@ def build_table(
 ) -> tuple[PvEntry, ...]:
     """Return every PV of these settings, in the order of the PV contract.
 
-    `plugin_rows` are the plugins' own rows; one of kind `ecc` or `source` is made for every ECC server or data
-    source, one of kind `plugin` for the plugin that owns it. `plugins` are the names of all plugins, each of
+    `plugin_rows` are the plugins' own rows; one of kind `ecc` or `source` is made for every ECC server or
+    data source, one of kind `plugin` for the plugin that owns it. `plugins` are the names of all plugins, each of
     which gets its status rows.
 
     Raises `SettingsError` naming every duplicate, every name that is too long and every row that is not well
@@ -92,8 +92,8 @@ def _faults(entries: list[PvEntry]) -> Iterator[str]:
         seen[entry.name] = entry
         if len(entry.name) > MAX_NAME:
             yield (
-                f"{entry.name}: a PV name has at most {MAX_NAME} characters, this has {len(entry.name)}: shorten the "
-                f"prefix or the name of the {entry.scope.kind}{owner}"
+                f"{entry.name}: a PV name has at most {MAX_NAME} characters, this has {len(entry.name)}: "
+                f"shorten the prefix or the name of the {entry.scope.kind}{owner}"
             )
         if len(entry.row.desc.encode()) > MAX_DESC:
             yield f"{entry.name}: a description has at most {MAX_DESC} bytes{owner}"
