@@ -1,1 +1,1 @@
-"""Simulated ECC servers over real HTTP, behaving as the real one was observed to behave."""
+"""Simulated ECC servers, boards and data routers over real TCP; see `fleet.SimulatedFleet`."""

@@ -1,0 +1,139 @@
+"""The boards: objects of their own, apart from the ECC servers that drive them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+
+from attpc_ioc.model.states import State, Transition
+
+from .documents import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A board as a describe file names it; `board` is its sender id, such as `CoBo[0]`."""
+
+    kind: str
+    instance: str
+    address: str
+    port: int
+
+    @property
+    def board(self) -> str:
+        """The data sender's id."""
+        return f"{self.kind}[{self.instance}]"
+
+    @property
+    def unreachable(self) -> str:
+        """What the ECC server says when the board does not answer."""
+        return (
+            f"Could not connect to '{self.kind}' node '{self.instance}' at {self.address}:{self.port}. "
+            f"Connection to HW node '{self.kind}[{self.instance}]' failed:\n"
+            f"Ice::ConnectionRefusedException: connection refused: Connection refused "
+            f"(local address = <not available>, remote address = {self.address}:{self.port})"
+        )
+
+
+class Clock:
+    """The MuTAnT's clock, which the CoBos need.
+
+    `epoch` counts how often it was started; None while it does not run.
+    """
+
+    def __init__(self) -> None:
+        self._starts = 0
+        self.epoch: int | None = None
+
+    def start(self) -> None:
+        """Start the clock anew."""
+        self._starts += 1
+        self.epoch = self._starts
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        self.epoch = None
+
+
+@dataclass(eq=False)
+class Board:
+    """One CoBo or MuTAnT.
+
+    `state` is the hardware's own, whatever any ECC server remembers; `owner` is the ECC server that described
+    it last; `clock_epoch` is the MuTAnT's clock that it was prepared with. `zeroed_s` is when its time stamps
+    and event numbers were last set to zero (Configure), monotonic.
+    """
+
+    id: str
+    clock: Clock
+    clock_master: bool = False
+    needs_clock: bool = True
+    alive: bool = True
+    state: State = State.IDLE
+    owner: str = ""
+    clock_epoch: int | None = None
+    zeroed_s: float | None = None
+    starts: int = 0
+    stale_starts: int = 0
+    links: tuple[Link, ...] = ()
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list, repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether the hardware takes data."""
+        return self.alive and self.state is State.RUNNING
+
+    @property
+    def clock_stale(self) -> bool:
+        """Whether it is prepared with a clock that the MuTAnT does not give any more."""
+        if not self.needs_clock or self.state < State.PREPARED:
+            return False
+        return self.clock_epoch is None or self.clock_epoch != self.clock.epoch
+
+    def apply(self, transition: Transition, target: State) -> None:
+        """Do in the hardware what an ECC server asks for."""
+        if transition is Transition.PREPARE:
+            if self.clock_master:
+                self.clock.start()
+            self.clock_epoch = self.clock.epoch
+        elif transition is Transition.CONFIGURE:
+            self.zeroed_s = time.monotonic()
+        elif transition is Transition.START:
+            self.starts += 1
+            self.stale_starts += self.clock_stale
+        if target < State.PREPARED:
+            self._lose_clock()
+        if target < State.READY:
+            self.close_links()
+        self.state = target
+
+    def die(self) -> None:
+        """Switch the board off, or hang its processor: nobody can connect to it."""
+        self.alive = False
+        self._lose_clock()
+        self.close_links()
+
+    def revive(self) -> None:
+        """Switch the board on again: it has forgotten everything."""
+        self.alive = True
+        self.state = State.IDLE
+        self._lose_clock()
+
+    def _lose_clock(self) -> None:
+        self.clock_epoch = None
+        if self.clock_master:
+            self.clock.stop()
+
+    def hold_links(self, links: tuple[Link, ...], writers: list[asyncio.StreamWriter]) -> None:
+        """Keep the connections to the data routers until the board is taken back."""
+        self.close_links()
+        self.links, self._writers = links, writers
+
+    def close_links(self) -> None:
+        """Close the connections to the data routers."""
+        for writer in self._writers:
+            with contextlib.suppress(OSError, RuntimeError):
+                writer.close()
+        self.links, self._writers = (), []

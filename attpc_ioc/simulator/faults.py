@@ -1,0 +1,207 @@
+"""Faults of one simulated ECC server, switched on and off while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .server import EccServer
+
+
+class FaultName(StrEnum):
+    """The faults, by the names that the command line uses."""
+
+    SLOW = "slow"
+    HANG = "hang"
+    STALL = "stall"
+    REFUSE = "refuse"
+    FAIL = "fail"
+    LIE = "lie"
+    FAIL_BUT_MOVE = "fail-but-move"
+    LOSE_REPLY = "lose-reply"
+    DIE = "die"
+    BOARD_DEAD = "board-dead"
+    OFF = "off"
+
+
+@dataclass(slots=True)
+class Fault:
+    """A fault that is on. `operation` None is every transition.
+
+    `factor` and `extra_s` are of slow; `nth` counts down to the call that fails, `times` counts how often it
+    fails then (None: always); `code` None is the operation's own number.
+    """
+
+    name: FaultName
+    operation: str | None = None
+    factor: float = 1.0
+    extra_s: float = 0.0
+    nth: int = 1
+    times: int | None = None
+    code: int | None = None
+    message: str = ""
+
+    def hits(self, operation: str, transition: bool) -> bool:
+        """Tell whether it is about `operation`."""
+        return self.operation == operation or (self.operation is None and transition)
+
+
+class Faults:
+    """The faults of one server: methods switch them on, `clear` switches them off.
+
+    Where an operation can be given, None means every transition; `GetState`, `GetConfigIDs` and `Special`
+    must be named to be hit.
+    """
+
+    def __init__(self, server: EccServer) -> None:
+        self._server = server
+        self._on: list[Fault] = []
+        self._changed = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return bool(self._on)
+
+    def __iter__(self):
+        return iter(tuple(self._on))
+
+    def slow(self, operation: str | None = None, *, factor: float = 1.0, extra_s: float = 0.0) -> None:
+        """Take `factor` times as long, and `extra_s` longer."""
+        self._add(Fault(FaultName.SLOW, operation, factor=factor, extra_s=extra_s))
+
+    def hang(self, operation: str | None = None) -> None:
+        """Do not end the operation until this is switched off; then it ends as it would have."""
+        self._add(Fault(FaultName.HANG, operation))
+
+    def fail(
+        self,
+        operation: str | None = None,
+        *,
+        nth: int = 1,
+        times: int | None = None,
+        code: int | None = None,
+        message: str = "Exception: simulated failure.",
+    ) -> None:
+        """Fail from the `nth` call on, `times` times (None: until switched off); the state stays."""
+        self._add(Fault(FaultName.FAIL, operation, nth=nth, times=times, code=code, message=message))
+
+    def lie(self, operation: str | None = None) -> None:
+        """Answer code 0 and do nothing."""
+        self._add(Fault(FaultName.LIE, operation))
+
+    def fail_but_move(
+        self,
+        operation: str | None = None,
+        *,
+        code: int | None = None,
+        message: str = "Exception: simulated failure.",
+    ) -> None:
+        """Answer the operation's own number, yet do all of it and move."""
+        self._add(Fault(FaultName.FAIL_BUT_MOVE, operation, code=code, message=message))
+
+    def lose_reply(self, operation: str | None = None) -> None:
+        """Run the operation, then close the connection without a byte."""
+        self._add(Fault(FaultName.LOSE_REPLY, operation))
+
+    def stall(self) -> None:
+        """Stop the process as SIGSTOP does; `clear` wakes it, and it executes all that it had accepted."""
+        self._add(Fault(FaultName.STALL))
+        self._server.pause()
+
+    def refuse(self) -> None:
+        """Refuse connections; what is open stays open and what runs goes on."""
+        self._add(Fault(FaultName.REFUSE))
+        self._server.stop_listening()
+
+    def die(self) -> None:
+        """End the process; `clear` starts it again, in Idle, and boards stay as they are."""
+        self._add(Fault(FaultName.DIE))
+        self._server.kill()
+
+    def board_dead(self, board: str | None = None) -> None:
+        """Switch off one board (`CoBo[0]`) or all boards of this server; `clear` switches them on again."""
+        self._add(Fault(FaultName.BOARD_DEAD, board))
+        self._server.kill_boards(board)
+
+    def off(self) -> None:
+        """Go to State 0; as with the real server only a restart helps, and `clear` is one."""
+        self._add(Fault(FaultName.OFF))
+        self._server.go_off()
+
+    def clear(self, name: str | None = None, operation: str | None = None) -> None:
+        """Switch off all faults, those of one name, or that of one name and operation (or board)."""
+        gone = [
+            fault
+            for fault in self._on
+            if (name is None or fault.name == name) and (operation is None or fault.operation == operation)
+        ]
+        self._on = [fault for fault in self._on if fault not in gone]
+        self._notify()
+        undo: dict[FaultName, Callable[[Fault], None]] = {
+            FaultName.STALL: lambda _: self._server.resume(),
+            FaultName.REFUSE: lambda _: self._server.listen(),
+            FaultName.DIE: lambda _: self._server.revive(),
+            FaultName.OFF: lambda _: self._server.restart(),
+            FaultName.BOARD_DEAD: lambda fault: self._server.revive_boards(fault.operation),
+        }
+        for fault in gone:
+            if fault.name in undo:
+                undo[fault.name](fault)
+
+    def find(self, name: FaultName, operation: str, transition: bool = True) -> Fault | None:
+        """Return the fault of that name that is on for `operation`."""
+        for fault in self._on:
+            if fault.name is name and fault.hits(operation, transition):
+                return fault
+        return None
+
+    def due_failure(self, operation: str, transition: bool = True) -> Fault | None:
+        """Count this call and return the failure that it meets; one that is used up switches itself off."""
+        fault = self.find(FaultName.FAIL, operation, transition)
+        if fault is None:
+            return None
+        fault.nth -= 1
+        if fault.nth > 0:
+            return None
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                self._on.remove(fault)
+        return fault
+
+    def length_s(self, operation: str, base_s: float, transition: bool = True) -> float:
+        """Return how long `operation` takes with the slowness that is on now, in seconds."""
+        fault = self.find(FaultName.SLOW, operation, transition)
+        return base_s if fault is None else base_s * fault.factor + fault.extra_s
+
+    async def elapse(self, operation: str, base_s: float, transition: bool = True) -> None:
+        """Let the time of `operation` pass: slower, or for ever, as the faults say from moment to moment."""
+        loop = asyncio.get_running_loop()
+        begin_s = loop.time()
+        while True:
+            changed = self._changed
+            if self.find(FaultName.HANG, operation, transition) or self._stalled:
+                await changed.wait()
+                continue
+            left_s = begin_s + self.length_s(operation, base_s, transition) - loop.time()
+            if left_s <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), left_s)
+
+    @property
+    def _stalled(self) -> bool:
+        return any(fault.name is FaultName.STALL for fault in self._on)
+
+    def _add(self, fault: Fault) -> None:
+        self._on = [f for f in self._on if (f.name, f.operation) != (fault.name, fault.operation)]
+        self._on.append(fault)
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

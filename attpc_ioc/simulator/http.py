@@ -1,0 +1,336 @@
+"""The HTTP side of an ECC server: sockets, heads, backlog, and the ways in which a connection ends.
+
+Written on bare sockets because every quirk needs it: replies of zero bytes, connections that are reset, a
+process that is stopped while the kernel goes on accepting, and polls at 50 Hz that must cost little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from attpc_ioc.log import get_logger
+
+from .messages import METHOD_NOT_ALLOWED
+
+log = get_logger(__name__)
+
+BACKLOG = 100
+_CHUNK = 1 << 16
+_LENGTH = re.compile(rb"\r?\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r?\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r?\nexpect:[ \t]*100-continue", re.IGNORECASE)
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_ENVELOPE = re.compile(rb"<(?:[\w.-]+:)?Envelope[\s/>]")
+_ENVELOPE_END = re.compile(rb"</(?:[\w.-]+:)?Envelope\s*>|<(?:[\w.-]+:)?Envelope[^>]*/>")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What matters of a request's head; `length` is None where it does not say."""
+
+    post: bool
+    length: int | None
+    chunked: bool
+    expect: bool
+
+
+_heads: dict[bytes, Head] = {}
+
+
+def _parse_head(head: bytes) -> Head:
+    known = _heads.get(head)
+    if known is None:
+        if len(_heads) > 200:
+            _heads.clear()
+        length = _LENGTH.search(head)
+        known = _heads[head] = Head(
+            post=head.lstrip().startswith(b"POST "),
+            length=int(length[1]) if length else None,
+            chunked=bool(_CHUNKED.search(head)),
+            expect=bool(_EXPECT.search(head)),
+        )
+    return known
+
+
+def _unchunk(data: bytes) -> tuple[bytes, bool]:
+    """Return what has arrived of a chunked body, and whether that is all of it."""
+    parts: list[bytes] = []
+    at = 0
+    while (end := data.find(b"\r\n", at)) >= 0:
+        try:
+            size = int(data[at:end].split(b";")[0], 16)
+        except ValueError:
+            return b"".join(parts), True
+        if size == 0:
+            return b"".join(parts), True
+        parts.append(data[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
+    return b"".join(parts), False
+
+
+class Connection:
+    """One client: reads one request, gets one reply, and ends.
+
+    `late` marks a connection that came, or whose request came, while the process was stopped.
+    """
+
+    __slots__ = ("_buffer", "_expected", "_head", "_listener", "_out", "began_s", "late", "open", "sock")
+
+    def __init__(self, listener: Listener, sock: socket.socket, now_s: float, late: bool) -> None:
+        self._listener = listener
+        self.sock = sock
+        self._buffer = b""
+        self._head: Head | None = None
+        self._expected = False
+        self._out: memoryview | None = None
+        self.began_s = now_s
+        self.late = late
+        self.open = True
+
+    @property
+    def caller_gone(self) -> bool:
+        """Whether the caller has closed its side; a caller that only half-closes looks the same."""
+        if not self.open:
+            return True
+        try:
+            while data := self.sock.recv(_CHUNK):
+                del data  # a pipelined second request is dropped
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def on_readable(self) -> None:
+        """Take what has arrived and hand a complete request on."""
+        try:
+            data = self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        self.began_s = self._listener.loop.time()
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._head is None:
+            found = _HEAD_END.search(self._buffer)
+            if found is None:
+                return
+            self._head = _parse_head(self._buffer[: found.start()])
+            self._buffer = self._buffer[found.end() :]
+        head = self._head
+        if not head.post:
+            self._listener.quiet(self)
+            self.reply(METHOD_NOT_ALLOWED)
+            return
+        if head.expect and not self._expected:
+            self._expected = True
+            with contextlib.suppress(OSError):
+                self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body, complete = self._body(head)
+        if not complete:
+            return
+        if _ENVELOPE_END.search(body):
+            self._listener.quiet(self)
+            self._listener.on_body(self, body)
+        elif not _ENVELOPE.search(body):
+            self.close()
+        # else: the parser waits for the end of the envelope, and so does the caller
+
+    def _body(self, head: Head) -> tuple[bytes, bool]:
+        if head.chunked:
+            return _unchunk(self._buffer)
+        if head.length is not None:
+            return self._buffer[: head.length], len(self._buffer) >= head.length
+        return self._buffer, bool(self._buffer)
+
+    def reply(self, data: bytes) -> None:
+        """Send `data` and close; a caller that is gone does not matter."""
+        if not self.open:
+            return
+        self._out = memoryview(data)
+        self._on_writable()
+
+    def _on_writable(self) -> None:
+        assert self._out is not None
+        try:
+            sent = self.sock.send(self._out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        self._out = self._out[sent:]
+        if self._out:
+            self._listener.loop.add_writer(self.sock, self._on_writable)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection in the ordinary way; without a reply the caller sees zero bytes."""
+        if not self.open:
+            return
+        # Closing with unread bytes would send a reset and could destroy the reply on its way.
+        _ = self.caller_gone
+        self._end()
+
+    def reset(self) -> None:
+        """End the connection as a process that dies does: the caller sees a reset."""
+        if not self.open:
+            return
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._end()
+
+    def _end(self) -> None:
+        self.open = False
+        loop = self._listener.loop
+        loop.remove_reader(self.sock)
+        if self._out is not None:
+            loop.remove_writer(self.sock)
+        self.sock.close()
+        self._listener.forget(self)
+
+
+class Listener:
+    """The listening socket of one server and all of its connections.
+
+    `on_body` gets each complete request. `idle_s` is how long a silent connection stays open.
+    """
+
+    def __init__(
+        self, host: str, port: int, on_body: Callable[[Connection, bytes], None], idle_s: float = 60.0
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.on_body = on_body
+        self.idle_s = idle_s
+        self.connections: dict[Connection, None] = {}
+        self._reading: dict[Connection, None] = {}
+        self._sock: socket.socket | None = None
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        # A second socket keeps the port ours, without listening, while the server is down.
+        self._keeper = _bound(host, port)
+        self.host, self.port = self._keeper.getsockname()[:2]
+
+    @property
+    def listening(self) -> bool:
+        """Whether connections are accepted, by the kernel at least."""
+        return self._sock is not None
+
+    def open(self) -> None:
+        """Start to listen; does nothing when it listens."""
+        if self._sock is not None:
+            return
+        self._sock = _bound(self.host, self.port)
+        self._sock.listen(BACKLOG)
+        if not self._paused:
+            self.loop.add_reader(self._sock, self._accept, False)
+        if self._timer is None:
+            self._sweep()
+
+    def close(self) -> None:
+        """Stop to listen, so that connecting is refused; open connections stay."""
+        if self._sock is None:
+            return
+        self.loop.remove_reader(self._sock)
+        self._sock.close()
+        self._sock = None
+
+    def die(self) -> None:
+        """Stop to listen and reset every connection."""
+        self.close()
+        for connection in list(self.connections):
+            connection.reset()
+        self._paused = False
+
+    def end(self) -> None:
+        """Give everything back, the port included."""
+        self.die()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._keeper.close()
+
+    def pause(self) -> None:
+        """Do nothing more; the kernel goes on accepting until the backlog is full."""
+        if self._paused:
+            return
+        self._paused = True
+        if self._sock is not None:
+            self.loop.remove_reader(self._sock)
+        for connection in self._reading:
+            self.loop.remove_reader(connection.sock)
+
+    def resume(self) -> None:
+        """Go on: first the connections that were open, then those that the kernel has accepted, in order."""
+        if not self._paused:
+            return
+        self._paused = False
+        for connection in list(self._reading):
+            connection.late = True
+            self.loop.add_reader(connection.sock, connection.on_readable)
+            connection.on_readable()
+        if self._sock is not None:
+            self.loop.add_reader(self._sock, self._accept, False)
+            self._accept(True)
+
+    def quiet(self, connection: Connection) -> None:
+        """Read no more from `connection`: its request is complete."""
+        if connection in self._reading:
+            del self._reading[connection]
+            self.loop.remove_reader(connection.sock)
+
+    def forget(self, connection: Connection) -> None:
+        """Drop `connection`, which has ended."""
+        self.connections.pop(connection, None)
+        self._reading.pop(connection, None)
+
+    def _accept(self, late: bool) -> None:
+        while self._sock is not None and not self._paused:
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as fault:
+                log.warning("cannot accept a connection", port=self.port, reason=fault)
+                return
+            sock.setblocking(False)
+            connection = Connection(self, sock, self.loop.time(), late)
+            self.connections[connection] = None
+            self._reading[connection] = None
+            self.loop.add_reader(sock, connection.on_readable)
+            if late:
+                connection.on_readable()
+
+    def _sweep(self) -> None:
+        now_s = self.loop.time()
+        if not self._paused:
+            for connection in list(self._reading):
+                if now_s - connection.began_s > self.idle_s:
+                    connection.close()
+        self._timer = self.loop.call_later(min(1.0, self.idle_s / 4), self._sweep)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,372 @@
+"""One simulated ECC server: its state machine, its faults, its life and death."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.states import State, Transition
+
+from .boards import Board, Node
+from .calls import Call, CallLog, Outcome
+from .documents import BadSubConfigId, parse_config_id
+from .durations import Durations
+from .faults import FaultName, Faults
+from .http import Connection, Listener
+from .messages import TRANSITIONS, NotSoap, Replies, Request, not_implemented, parse_request
+from .transitions import EDGES, Ended, Machine
+from .xcfg import XcfgFolder
+
+log = get_logger(__name__)
+
+BUSY = "The ECC state machine is busy!"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server behaves where real ones differ or a test wants another pace.
+
+    `links_per_sender`: the 2021 server takes the first link of a sender, the AT-TPC's own takes two.
+    `old_gsoap`: `<ErrorMessage></ErrorMessage>` in place of `<ErrorMessage/>`. `auto_restart_s`: a server
+    that crashed is started again after this time; None: it stays dead until `revive`. `resume_crashes`: as in the
+    2021 server. `idle_s`: silent connections are closed after this time.
+    """
+
+    durations: Durations = Durations()
+    links_per_sender: int = 1
+    old_gsoap: bool = False
+    auto_restart_s: float | None = None
+    resume_crashes: bool = True
+    idle_s: float = 60.0
+
+
+class EccServer:
+    """An ECC server on a TCP port.
+
+    `boards` are all boards of the fleet by sender id, since a describe file can name any of them; `home` are
+    those that belong to this server.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        boards: dict[str, Board],
+        home: tuple[str, ...],
+        xcfg: XcfgFolder,
+        calls: CallLog,
+        options: ServerOptions,
+        dice: random.Random,
+    ) -> None:
+        self.name = name
+        self.boards = boards
+        self.home = home
+        self.xcfg = xcfg
+        self.options = options
+        self.faults = Faults(self)
+        self.log = calls
+        self.alive = False
+        self.polls = 0
+        self.crashes = 0
+        self.machine = Machine(name, boards, xcfg, options.links_per_sender)
+        self._dice = dice
+        self._replies = Replies(old_gsoap=options.old_gsoap)
+        self._requests: dict[bytes, Request] = {}
+        self._tasks: dict[asyncio.Task[None], Call | None] = {}
+        self._late_turn = asyncio.Lock()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._listener: Listener | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._transition = Transition.NONE
+
+    # What a test looks at
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+        return self._socket.host
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        return self._socket.port
+
+    @property
+    def url(self) -> str:
+        """Where to call it."""
+        return f"http://{self.host}:{self.port}/"
+
+    @property
+    def state(self) -> State:
+        """The state that it remembers."""
+        return self.machine.state
+
+    @property
+    def transition(self) -> Transition:
+        """The transition that it is in."""
+        return self._transition
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The boards that it was told to drive by its last Describe."""
+        return self.machine.nodes
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections it has accepted and not ended."""
+        return len(self._socket.connections)
+
+    @property
+    def _socket(self) -> Listener:
+        if self._listener is None:
+            raise RuntimeError(f"the simulated ECC server {self.name} was not started")
+        return self._listener
+
+    # Life and death
+
+    def start(self, host: str, port: int = 0) -> None:
+        """Bind and listen; raises `OSError` where the port is taken."""
+        self._listener = Listener(host, port, self._on_body, self.options.idle_s)
+        self._listener.open()
+        self.alive = True
+
+    async def end(self) -> None:
+        """Give back everything."""
+        tasks = list(self._tasks)
+        self.kill()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._listener is not None:
+            self._listener.end()
+
+    def kill(self) -> None:
+        """End the process: the port refuses, connections are reset, boards are not told."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.alive:
+            return
+        self.alive = False
+        self._socket.die()
+        current = asyncio.current_task()
+        for task, call in list(self._tasks.items()):
+            if call is not None and call.outcome is Outcome.PENDING:
+                self._finish(call, Outcome.CUT, None, "")
+                call.reply_lost = True
+            if task is not current:
+                task.cancel()
+        self._set_transition(Transition.NONE)
+        self.machine.forget()
+
+    def revive(self) -> None:
+        """Start the process again, in Idle; boards stay as they are. Does nothing when it is alive."""
+        if self.alive:
+            return
+        self.alive = True
+        self._socket.open()
+        log.info("simulated ECC server started again", server=self.name)
+
+    def restart(self) -> None:
+        """End the process and start it again."""
+        self.kill()
+        self.revive()
+
+    def crash(self, call: Call, reason: str) -> None:
+        """End the process by a fault of its own, which `call` provoked."""
+        log.warning("simulated ECC server crashed", server=self.name, reason=reason)
+        self.crashes += 1
+        call.reply_lost = True
+        self._finish(call, Outcome.CRASHED, None, reason)
+        self.kill()
+        if self.options.auto_restart_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(self.options.auto_restart_s, self.revive)
+
+    def pause(self) -> None:
+        """Stop the process as SIGSTOP does."""
+        self._socket.pause()
+
+    def resume(self) -> None:
+        """Let the process go on."""
+        self._socket.resume()
+
+    def stop_listening(self) -> None:
+        """Refuse connections."""
+        self._socket.close()
+
+    def listen(self) -> None:
+        """Accept connections again, unless the process is dead."""
+        if self.alive:
+            self._socket.open()
+
+    def go_off(self) -> None:
+        """Go to State 0."""
+        self.machine.state = State.OFF
+
+    def kill_boards(self, board: str | None = None) -> None:
+        """Switch off one board, or all boards of this server."""
+        for name in self.home if board is None else (board,):
+            self.boards[name].die()
+
+    def revive_boards(self, board: str | None = None) -> None:
+        """Switch on one board, or all boards of this server."""
+        for name in self.home if board is None else (board,):
+            self.boards[name].revive()
+
+    # Calls
+
+    def _on_body(self, connection: Connection, body: bytes) -> None:
+        request = self._requests.get(body)
+        if request is None:
+            try:
+                request = parse_request(body)
+            except NotSoap:
+                connection.close()
+                return
+            if len(self._requests) > 500:
+                self._requests.clear()
+            self._requests[body] = request
+        if not request.known:
+            connection.reply(not_implemented(request.tag))
+        elif request.operation == "GetState":
+            self.polls += 1
+            if self.faults:
+                self._spawn(self._slow_state(connection), None)
+            else:
+                connection.reply(self._state_reply())
+        else:
+            call = self.log.add(
+                Call(
+                    self.name,
+                    request.operation,
+                    asyncio.get_running_loop().time(),
+                    self.state,
+                    table=request.table,
+                    command=request.command,
+                    late=connection.late,
+                )
+            )
+            self._spawn(self._serve(connection, request, call), call)
+
+    def _spawn(self, work: Coroutine[None, None, None], call: Call | None) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"simulated {self.name}")
+        self._tasks[task] = call
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("the simulator itself failed", server=self.name, reason=repr(fault))
+
+    def _state_reply(self) -> bytes:
+        moving = self._transition is not Transition.NONE
+        return self._replies.state(0, BUSY if moving else "", self.state, self._transition)
+
+    async def _slow_state(self, connection: Connection) -> None:
+        await self.faults.elapse("GetState", 0.0, transition=False)
+        if self.faults.find(FaultName.LOSE_REPLY, "GetState", transition=False):
+            connection.close()
+        elif fault := self.faults.due_failure("GetState", transition=False):
+            code = 1 if fault.code is None else fault.code
+            connection.reply(self._replies.state(code, fault.message, self.state, self._transition))
+        else:
+            connection.reply(self._state_reply())
+
+    async def _serve(self, connection: Connection, request: Request, call: Call) -> None:
+        operation = request.operation
+        if operation in TRANSITIONS:
+            try:
+                call.ids = parse_config_id(request.config_id)
+            except BadSubConfigId as fault:
+                self.crash(call, f"bad sub-id {fault}")
+                return
+            if connection.late:
+                async with self._late_turn:
+                    await self._quiet.wait()
+                    text = await self._transit(connection, call)
+            else:
+                text = await self._transit(connection, call)
+            if call.outcome is Outcome.CRASHED:
+                return
+            data = self._replies.text(call.code or 0, call.message, text)
+        else:
+            data = await self._other(request, call)
+        lost = connection.caller_gone
+        if self.faults.find(FaultName.LOSE_REPLY, operation, operation in TRANSITIONS):
+            lost = True
+            connection.close()
+        else:
+            connection.reply(data)
+        call.reply_lost = lost
+        self.log.notify()
+
+    async def _other(self, request: Request, call: Call) -> bytes:
+        operation = request.operation
+        await self.faults.elapse(operation, 0.0, transition=False)
+        fault = self.faults.due_failure(operation, transition=False)
+        if fault is not None:
+            code = 1 if fault.code is None else fault.code
+            self._finish(call, Outcome.FAILED, code, fault.message)
+            return self._replies.text(code, fault.message, "")
+        self._finish(call, Outcome.EXECUTED, 0, "")
+        if operation == "ServerExit":
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.options.durations.exit_s, self.kill)
+            return self._replies.plain(0, "")
+        return self._replies.text(0, "", self.xcfg.config_ids() if operation == "GetConfigIDs" else "")
+
+    async def _transit(self, connection: Connection, call: Call) -> str:
+        """Do one transition and fill in `call`; returns the reply's `Text`."""
+        transition = Transition[call.operation.upper()]
+        call.state_before = start = self.state
+        if self._transition is not Transition.NONE:
+            self._finish(call, Outcome.BUSY, transition, BUSY)
+            return ""
+        if self.faults.find(FaultName.LIE, call.operation):
+            self._finish(call, Outcome.LIED, 0, "")
+            return ""
+        if start not in EDGES[transition] and not (start is State.OFF and transition is Transition.BREAKUP):
+            self._finish(call, Outcome.IGNORED, 0, "")
+            loaded = transition is Transition.CONFIGURE and start in (State.READY, State.RUNNING)
+            return self.machine.configure_text() if loaded else ""
+        if transition is Transition.RESUME and self.options.resume_crashes:
+            connection.close()
+            self.crash(call, "Resume aborts the 2021 server")
+            return ""
+        self._set_transition(transition)
+        try:
+            ended = await self._move(transition, call)
+        finally:
+            if self.alive:
+                self._set_transition(Transition.NONE)
+        self._finish(call, Outcome.FAILED if ended.code else Outcome.EXECUTED, ended.code, ended.message)
+        return ended.text
+
+    async def _move(self, transition: Transition, call: Call) -> Ended:
+        machine = self.machine
+        if early := machine.refusal(transition, call.ids):
+            return early
+        await self.faults.elapse(call.operation, self.options.durations.of(transition, self._dice))
+        if fault := self.faults.due_failure(call.operation):
+            return Ended(transition if fault.code is None else fault.code, fault.message)
+        ended = await machine.execute(transition, call)
+        if ended.code == 0 and (fault := self.faults.find(FaultName.FAIL_BUT_MOVE, call.operation)):
+            ended = replace(
+                ended, code=transition if fault.code is None else fault.code, message=fault.message
+            )
+        return ended
+
+    def _set_transition(self, transition: Transition) -> None:
+        self._transition = transition
+        if transition is Transition.NONE:
+            self._quiet.set()
+        else:
+            self._quiet.clear()
+
+    def _finish(self, call: Call, outcome: Outcome, code: int | None, message: str) -> None:
+        call.outcome, call.code, call.message = outcome, None if code is None else int(code), message
+        call.state_after = self.state
+        call.end_s = asyncio.get_running_loop().time()
+        self.log.notify()

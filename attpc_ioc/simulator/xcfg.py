@@ -1,0 +1,121 @@
+"""The folder of configuration files on an ECC host, and a default one for a simulated fleet.
+
+The files have this simulator's own, simple content: `Setup`, `Node` and `Instance` elements as the messages
+of the real server name them, an address and a port in describe files, and filling in configure files so that
+the replies are as long as real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .boards import Node
+from .documents import ConfigIds, read_xml
+
+_ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class XcfgFolder:
+    """`describe-NAME.xcfg` and `configure-NAME.xcfg`; `prepare-NAME.xcfg` is not read (older ones do)."""
+
+    path: Path
+
+    def names(self, part: str) -> list[str]:
+        """Return the names of the files of `part` (`describe` or `configure`), sorted."""
+        return sorted(file.stem.removeprefix(f"{part}-") for file in self.path.glob(f"{part}-*.xcfg"))
+
+    def text(self, part: str, name: str) -> str | None:
+        """Return the text of a file, read now; None where there is none."""
+        try:
+            return (self.path / f"{part}-{name}.xcfg").read_text(encoding="utf-8", errors="replace")
+        except (OSError, ValueError):
+            return None
+
+    def exists(self, part: str, name: str) -> bool:
+        """Tell whether the file is there now."""
+        return "/" not in name and (self.path / f"{part}-{name}.xcfg").is_file()
+
+    def config_ids(self) -> str:
+        """Return the `Text` of `GetConfigIDs`."""
+        sets = (ConfigIds(d, c, c) for d in self.names("describe") for c in self.names("configure"))
+        lines = "".join(f"\t{ids.to_xml()}\n" for ids in sets)
+        return f"<ConfigIdSet>\n{lines}</ConfigIdSet>"
+
+    def nodes(self, name: str) -> tuple[Node, ...]:
+        """Return the boards that a describe file names; none where it is not readable."""
+        root = read_xml(self.text("describe", name) or "")
+        if root is None:
+            return ()
+        found: list[Node] = []
+        for node in root.iter("Node"):
+            for instance in node.iterchildren("Instance"):
+                address = (instance.findtext("ipAddress") or "").strip()
+                port = (instance.findtext("port") or "").strip()
+                number = int(port) if port.isascii() and port.isdigit() else 0
+                found.append(Node(node.get("id", ""), instance.get("id", ""), address, number))
+        return tuple(found)
+
+    def covers(self, name: str, node: Node) -> bool:
+        """Tell whether a configure file has settings for a board."""
+        root = read_xml(self.text("configure", name) or "")
+        if root is None:
+            return False
+        return any(
+            instance.get("id") in (node.instance, _ANY)
+            for found in root.iter("Node")
+            if found.get("id") == node.kind
+            for instance in found.iterchildren("Instance")
+        )
+
+
+def describe_text(nodes: Iterable[Node]) -> str:
+    """Return a describe file for `nodes`."""
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<Setup id="Hardware">']
+    for node in nodes:
+        lines += [
+            f'  <Node id="{node.kind}">',
+            f'    <Instance id="{node.instance}"><ipAddress>{node.address}</ipAddress>'
+            f"<port>{node.port}</port></Instance>",
+            "  </Node>",
+        ]
+    return "\n".join([*lines, "</Setup>", ""])
+
+
+def configure_text(instances: Sequence[tuple[str, str]], size_bytes: int) -> str:
+    """Return a configure file with `(node, instance)` pairs, filled up to about `size_bytes`."""
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<Setup id="Conditions">']
+    lines += [f'  <Node id="{kind}"><Instance id="{name}"/></Node>' for kind, name in instances]
+    size = sum(len(line) + 1 for line in lines)
+    channel = 0
+    while size < size_bytes:
+        asad, rest = divmod(channel, 4 * 68)
+        aget, number = divmod(rest, 68)
+        line = (
+            f'  <Channel asad="{asad}" aget="{aget}" id="{number}"><Gain>1pC</Gain><Threshold>10</Threshold>'
+            "<Reading>only_if_hit</Reading><TriggerInhibition>none</TriggerInhibition></Channel>"
+        )
+        lines.append(line)
+        size += len(line) + 1
+        channel += 1
+    return "\n".join([*lines, "</Setup>", ""])
+
+
+CONFIGURE_REPLY_BYTES = 370_000
+"""How long the `Text` of a successful Configure is; its files make up nearly all of it."""
+
+
+def write_default_folder(
+    folder: Path, describes: dict[str, tuple[Node, ...]], experiments: Sequence[str]
+) -> XcfgFolder:
+    """Write describe files (name to boards) and a configure file, covering all boards, for each experiment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, nodes in describes.items():
+        (folder / f"describe-{name}.xcfg").write_text(describe_text(nodes), encoding="utf-8")
+    kinds = sorted({node.kind for nodes in describes.values() for node in nodes})
+    text = configure_text([(kind, _ANY) for kind in kinds], CONFIGURE_REPLY_BYTES - 1000)
+    for name in experiments:
+        (folder / f"configure-{name}.xcfg").write_text(text, encoding="utf-8")
+    return XcfgFolder(folder)
