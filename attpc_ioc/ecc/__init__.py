@@ -2,11 +2,13 @@
 
 from .client import EccClient, Observation, Reply
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml, senders_in
+from .poller import Poller
 
 __all__ = [
     "EccClient",
     "Observation",
     "PartialConfig",
+    "Poller",
     "Reply",
     "config_id_xml",
     "configs_in",

@@ -45,8 +45,8 @@ class EccClient:
     """Calls one ECC server, a connection for each call; calls may overlap.
 
     `url` is `http://HOST:PORT/`, `name` is the module's, for logs. Every method raises `EccUnreachable` where
-    no connection was made (nothing was accepted), `EccBrokenReply` where the connection ended without a usable
-    reply (the call may have run), and `EccRefused` or `EccBusy` for a code other than 0.
+    no connection was made (nothing was accepted), `EccBrokenReply` where it ended without a usable reply (the
+    call may have run), and `EccRefused` or `EccBusy` for a code other than 0.
     """
 
     def __init__(

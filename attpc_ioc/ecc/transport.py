@@ -5,8 +5,8 @@ Two ways to the same server. `AiohttpTransport` carries the calls that are rare,
 half the CPU of aiohttp's client for one small reply (see `benchmarks/poll_cpu.py`).
 
 Both tell apart what matters before a transition is called again: `EccUnreachable` means that no connection
-was made, so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and the
-call may have run. Nothing is ever sent a second time.
+was made, so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and
+the call may have run. Nothing is ever sent a second time.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class AiohttpTransport:
         self._url = url
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def post(self, envelope: bytes, where: str, timeout_s: float | None) -> HttpReply:
         """Send `envelope` and return the whole reply; `timeout_s` None waits as long as the peer is there.
@@ -79,6 +80,8 @@ class AiohttpTransport:
         Raises `EccUnreachable` where no connection was made, `EccTimeout` after `timeout_s`, and
         `EccBrokenReply` where the connection ended without a whole HTTP reply.
         """
+        if self._closed:
+            raise EccUnreachable(f"no connection to {self._url}: this client is closed")
         limits = aiohttp.ClientTimeout(total=None, connect=self._connect_timeout_s)
         try:
             async with (
@@ -96,6 +99,8 @@ class AiohttpTransport:
         except aiohttp.ClientConnectorError as error:
             raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
         except TimeoutError as error:
+            if timeout_s is None:
+                raise EccBrokenReply(f"{where}: the host went away: {reason_of(error)}") from error
             raise EccTimeout(f"{where}: no answer within {timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EccBrokenReply(
@@ -103,7 +108,8 @@ class AiohttpTransport:
             ) from error
 
     async def close(self) -> None:
-        """Close what is open; calls that are under way end with `EccBrokenReply`."""
+        """Close what is open, for good; calls that are under way end with `EccBrokenReply`."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -136,12 +142,13 @@ class _Exchange(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         self._request = request
         self._reader = ReplyReader()
+        self.transport: asyncio.Transport | None = None
         self.sent_at_s = 0.0
         self.done: asyncio.Future[HttpReply] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self.transport = transport
         self.sent_at_s = time.monotonic()
         transport.write(self._request)
 
@@ -150,10 +157,10 @@ class _Exchange(asyncio.Protocol):
             complete = self._reader.feed(data)
         except BrokenHttp as error:
             self._fail(error)
-            self._transport.abort()
+            self.abandon()
             return
-        if complete:
-            self._transport.close()
+        if complete and self.transport is not None:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.done.done():
@@ -162,6 +169,12 @@ class _Exchange(asyncio.Protocol):
             self.done.set_result(self._reader.finish(exc))
         except BrokenHttp as error:
             self._fail(error)
+
+    def abandon(self) -> None:
+        """Leave nothing open, whoever may still be at the other end."""
+        self.done.cancel()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _fail(self, error: BrokenHttp) -> None:
         if not self.done.done():
@@ -190,18 +203,15 @@ class QuickTransport:
         Raises as `AiohttpTransport.post` does. The time limit covers connecting and reply together.
         """
         loop = asyncio.get_running_loop()
-        protocol: _Exchange | None = None
-        transport: asyncio.BaseTransport | None = None
+        protocol = _Exchange(self._request)
         deadline = loop.time() + self._timeout_s
         try:
             async with asyncio.timeout(self._connect_timeout_s) as limit:
-                transport, protocol = await loop.create_connection(
-                    lambda: _Exchange(self._request), self._host, self._port
-                )
+                await loop.create_connection(lambda: protocol, self._host, self._port)
                 limit.reschedule(deadline)
                 return await protocol.done, protocol.sent_at_s
         except TimeoutError as error:
-            if protocol is None:
+            if protocol.transport is None:
                 raise EccUnreachable(
                     f"no connection to {self._url} within {self._connect_timeout_s:g} s"
                 ) from error
@@ -211,5 +221,4 @@ class QuickTransport:
         except OSError as error:
             raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
         finally:
-            if transport is not None:
-                transport.abort()  # pyright: ignore[reportAttributeAccessIssue]
+            protocol.abandon()
