@@ -116,8 +116,9 @@ class Board:
         self.close_links()
 
     def revive(self) -> None:
-        """Switch the board on again: it has forgotten everything."""
+        """Switch the board on again: it has forgotten everything, and listens to nobody until a Describe."""
         self.alive = True
+        self.owner = ""
         self.state = State.IDLE
         self._lose_clock()
 

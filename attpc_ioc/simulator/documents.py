@@ -53,10 +53,9 @@ class Link:
 
     def to_xml(self) -> str:
         """Return the `DataLink` element."""
-        return (
-            f'<DataLink><DataSender id="{_attribute(self.sender)}"/>'
-            f'<DataRouter name="{_attribute(self.router)}" ipAddress="{self.address}" port="{self.port}" type="{self.type}"/></DataLink>'
-        )
+        router = f'name="{_attribute(self.router)}" ipAddress="{self.address}" port="{self.port}"'
+        sender = f'<DataSender id="{_attribute(self.sender)}"/>'
+        return f'<DataLink>{sender}<DataRouter {router} type="{self.type}"/></DataLink>'
 
 
 def escape(text: str) -> str:

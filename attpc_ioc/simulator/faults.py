@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._on)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Fault]:
         return iter(tuple(self._on))
 
     def slow(self, operation: str | None = None, *, factor: float = 1.0, extra_s: float = 0.0) -> None:
@@ -82,11 +82,14 @@ class Faults:
         operation: str | None = None,
         *,
         nth: int = 1,
-        times: int | None = None,
+        times: int | None = 1,
         code: int | None = None,
         message: str = "Exception: simulated failure.",
     ) -> None:
-        """Fail from the `nth` call on, `times` times (None: until switched off); the state stays."""
+        """Fail the `nth` call, and so many in a row as `times` says (None: until switched off).
+
+        The state stays. Calls that are ignored or find the server busy are not counted.
+        """
         self._add(Fault(FaultName.FAIL, operation, nth=nth, times=times, code=code, message=message))
 
     def lie(self, operation: str | None = None) -> None:
@@ -124,8 +127,8 @@ class Faults:
 
     def board_dead(self, board: str | None = None) -> None:
         """Switch off one board (`CoBo[0]`) or all boards of this server; `clear` switches them on again."""
-        self._add(Fault(FaultName.BOARD_DEAD, board))
         self._server.kill_boards(board)
+        self._add(Fault(FaultName.BOARD_DEAD, board))
 
     def off(self) -> None:
         """Go to State 0; as with the real server only a restart helps, and `clear` is one."""
@@ -192,6 +195,16 @@ class Faults:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), left_s)
+
+    async def awake(self) -> None:
+        """Wait while the process is stopped."""
+        while self._stalled:
+            await self._changed.wait()
+
+    def drop(self, name: FaultName) -> None:
+        """Forget the faults of one name without undoing anything."""
+        self._on = [fault for fault in self._on if fault.name is not name]
+        self._notify()
 
     @property
     def _stalled(self) -> bool:

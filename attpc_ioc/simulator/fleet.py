@@ -216,7 +216,9 @@ class SimulatedFleet:
             timeout_s=timeout_s,
         )
 
-    def settings_toml(self, prefix: str = "SIM:", state_dir: str | None = None, **sections: str) -> str:
+    def settings_toml(
+        self, prefix: str = "SIM:", state_dir: str | Path | None = None, **sections: str
+    ) -> str:
         """Return a settings file for an IOC of this fleet.
 
         `sections` are further lines by section, such as `poll="quiet_period_s = 0.1"`; `ioc` adds to `[ioc]`.

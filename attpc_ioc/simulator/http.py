@@ -34,6 +34,7 @@ _ENVELOPE_END = re.compile(rb"</(?:[\w.-]+:)?Envelope\s*>|<(?:[\w.-]+:)?Envelope
 class Head:
     """What matters of a request's head; `length` is None where it does not say."""
 
+    http: bool
     post: bool
     length: int | None
     chunked: bool
@@ -50,6 +51,7 @@ def _parse_head(head: bytes) -> Head:
             _heads.clear()
         length = _LENGTH.search(head)
         known = _heads[head] = Head(
+            http=b" HTTP/" in head.partition(b"\n")[0],
             post=head.lstrip().startswith(b"POST "),
             length=int(length[1]) if length else None,
             chunked=bool(_CHUNKED.search(head)),
@@ -131,6 +133,9 @@ class Connection:
             self._head = _parse_head(self._buffer[: found.start()])
             self._buffer = self._buffer[found.end() :]
         head = self._head
+        if not head.http:
+            self.close()
+            return
         if not head.post:
             self._listener.quiet(self)
             self.reply(METHOD_NOT_ALLOWED)
@@ -154,7 +159,9 @@ class Connection:
             return _unchunk(self._buffer)
         if head.length is not None:
             return self._buffer[: head.length], len(self._buffer) >= head.length
-        return self._buffer, bool(self._buffer)
+        # No length given: the end of the envelope is the end, and what is no XML shows at once.
+        start = self._buffer.lstrip()[:1]
+        return self._buffer, bool(start) and (start != b"<" or bool(_ENVELOPE_END.search(self._buffer)))
 
     def reply(self, data: bytes) -> None:
         """Send `data` and close; a caller that is gone does not matter."""

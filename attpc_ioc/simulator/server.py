@@ -29,10 +29,11 @@ BUSY = "The ECC state machine is busy!"
 class ServerOptions:
     """How a server behaves where real ones differ or a test wants another pace.
 
-    `links_per_sender`: the 2021 server takes the first link of a sender, the AT-TPC's own takes two.
-    `old_gsoap`: `<ErrorMessage></ErrorMessage>` in place of `<ErrorMessage/>`. `auto_restart_s`: a server
-    that crashed is started again after this time; None: it stays dead until `revive`. `resume_crashes`: as in the
-    2021 server. `idle_s`: silent connections are closed after this time.
+    - `links_per_sender`: the 2021 server takes the first link of a sender, the AT-TPC's own takes two.
+    - `old_gsoap`: `<ErrorMessage></ErrorMessage>` in place of `<ErrorMessage/>`.
+    - `auto_restart_s`: a server that crashed is started again after this time; None: it stays dead.
+    - `resume_crashes`: Resume ends the process, as in the 2021 server.
+    - `idle_s`: silent connections are closed after this time.
     """
 
     durations: Durations = Durations()
@@ -81,6 +82,7 @@ class EccServer:
         self._listener: Listener | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._transition = Transition.NONE
+        self._life = 0
 
     # What a test looks at
 
@@ -150,6 +152,8 @@ class EccServer:
         if not self.alive:
             return
         self.alive = False
+        self._life += 1
+        self.faults.drop(FaultName.STALL)
         self._socket.die()
         current = asyncio.current_task()
         for task, call in list(self._tasks.items()):
@@ -206,7 +210,7 @@ class EccServer:
         self.machine.state = State.OFF
 
     def kill_boards(self, board: str | None = None) -> None:
-        """Switch off one board, or all boards of this server."""
+        """Switch off one board (`KeyError` where there is none of that name), or all boards of this server."""
         for name in self.home if board is None else (board,):
             self.boards[name].die()
 
@@ -284,7 +288,8 @@ class EccServer:
                 return
             if connection.late:
                 async with self._late_turn:
-                    await self._quiet.wait()
+                    while self._transition is not Transition.NONE:
+                        await self._quiet.wait()
                     text = await self._transit(connection, call)
             else:
                 text = await self._transit(connection, call)
@@ -293,6 +298,7 @@ class EccServer:
             data = self._replies.text(call.code or 0, call.message, text)
         else:
             data = await self._other(request, call)
+        await self.faults.awake()
         lost = connection.caller_gone
         if self.faults.find(FaultName.LOSE_REPLY, operation, operation in TRANSITIONS):
             lost = True
@@ -336,10 +342,11 @@ class EccServer:
             self.crash(call, "Resume aborts the 2021 server")
             return ""
         self._set_transition(transition)
+        life = self._life
         try:
             ended = await self._move(transition, call)
         finally:
-            if self.alive:
+            if self._life == life:
                 self._set_transition(Transition.NONE)
         self._finish(call, Outcome.FAILED if ended.code else Outcome.EXECUTED, ended.code, ended.message)
         return ended.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def settings_text(
-    fleet: SimulatedFleet, prefix: str, state_dir: str | None, sections: Mapping[str, str]
+    fleet: SimulatedFleet, prefix: str, state_dir: str | Path | None, sections: Mapping[str, str]
 ) -> str:
     """Return TOML; `sections` are further lines by section name."""
     lines = ["[ioc]", f"prefix = {json.dumps(prefix)}"]

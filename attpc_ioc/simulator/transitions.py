@@ -85,7 +85,7 @@ class Machine:
             return dead
         target = EDGES[transition].get(start)
         if target is None:
-            return Ended(transition, f"Could not break up data links in state {start.label}")
+            return Ended(transition, "Exception: the ECC state machine is off.")
         if transition is Transition.DESCRIBE:
             self._take(nodes)
         elif transition is Transition.CONFIGURE and (failed := await self._connect(call.table)):
@@ -93,8 +93,8 @@ class Machine:
         vanished = transition is Transition.CONFIGURE and not self.xcfg.exists(
             "configure", call.ids.configure or ""
         )
-        self._note(transition, target, call.ids)
         boards = self._own()
+        self._note(transition, target, call.ids)
         if transition is Transition.START:
             call.stale = tuple(board.id for board in boards if board.clock_stale)
         # Clock masters first, so that one server for all boards gives its CoBos the new clock.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from .boards import Node
@@ -60,15 +61,27 @@ class XcfgFolder:
 
     def covers(self, name: str, node: Node) -> bool:
         """Tell whether a configure file has settings for a board."""
-        root = read_xml(self.text("configure", name) or "")
-        if root is None:
+        file = self.path / f"configure-{name}.xcfg"
+        try:
+            seen = file.stat()
+        except OSError:
             return False
-        return any(
-            instance.get("id") in (node.instance, _ANY)
-            for found in root.iter("Node")
-            if found.get("id") == node.kind
-            for instance in found.iterchildren("Instance")
-        )
+        instances = _instances(file, seen.st_mtime_ns, seen.st_size)
+        return (node.kind, node.instance) in instances or (node.kind, _ANY) in instances
+
+
+@lru_cache(maxsize=64)
+def _instances(file: Path, mtime_ns: int, size_bytes: int) -> frozenset[tuple[str, str]]:
+    """Return the `(node, instance)` pairs of a file, read once for each version of it."""
+    del mtime_ns, size_bytes
+    root = read_xml(file.read_text(encoding="utf-8", errors="replace"))
+    if root is None:
+        return frozenset()
+    return frozenset(
+        (node.get("id", ""), instance.get("id", ""))
+        for node in root.iter("Node")
+        for instance in node.iterchildren("Instance")
+    )
 
 
 def describe_text(nodes: Iterable[Node]) -> str:
@@ -110,7 +123,7 @@ CONFIGURE_REPLY_BYTES = 370_000
 def write_default_folder(
     folder: Path, describes: dict[str, tuple[Node, ...]], experiments: Sequence[str]
 ) -> XcfgFolder:
-    """Write describe files (name to boards) and a configure file, covering all boards, for each experiment."""
+    """Write describe files (name to boards) and a configure file for each experiment, for all boards."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, nodes in describes.items():
         (folder / f"describe-{name}.xcfg").write_text(describe_text(nodes), encoding="utf-8")

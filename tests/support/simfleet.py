@@ -1,0 +1,42 @@
+"""Helpers for tests that use a simulated fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from attpc_ioc.model.states import State
+from attpc_ioc.simulator.fleet import SimulatedFleet
+
+UP = ("Describe", "Prepare", "Configure", "Start")
+"""The operations that lead from Idle to Running, one state each."""
+
+
+async def wait_until(done: Callable[[], object], timeout_s: float = 5.0, what: str = "the condition") -> None:
+    """Look every few milliseconds until `done()` is true; raises `TimeoutError` that names `what`."""
+    end_s = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"{what} was not met within {timeout_s} s")
+        await asyncio.sleep(0.002)
+
+
+async def take_up(fleet: SimulatedFleet, target: State, *names: str, experiment: str | None = None) -> None:
+    """Take servers that are in Idle up to `target` as a foreign client would, the MuTAnT's clock first.
+
+    Without `names`, all of the fleet's servers.
+    """
+    chosen = names or tuple(fleet.servers)
+    first = [name for name in chosen if name in ("mutant", "ecc")]
+    for operation in UP[: target - State.IDLE]:
+        for group in (first, [name for name in chosen if name not in first]):
+            answers = await asyncio.gather(
+                *(fleet.call(name, operation, config=fleet.config(name, experiment)) for name in group)
+            )
+            for name, answer in zip(group, answers, strict=True):
+                if answer.code:
+                    raise AssertionError(f"{name} {operation}: code {answer.code} {answer.message}")
+    for name in chosen:
+        if fleet[name].state is not target:
+            raise AssertionError(f"{name} is in {fleet[name].state.label}, not in {target.label}")
