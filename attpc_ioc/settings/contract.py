@@ -64,9 +64,13 @@ LONGEST_FIXED = "Run:DurationText_RBV"
 _TAKEN = {name.lower(): name for name in RESERVED_NAMES | SYSTEM_PV_NAMES}
 
 
-def taken_by(name: str) -> str | None:
-    """Return the reserved name or system PV that `name` is equal to, apart from case, or None."""
-    return _TAKEN.get(name.lower())
+def taken_by(name: str, *, behind_prefix: bool) -> str | None:
+    """Return the reserved name or system PV that is in the way of `name`, or None.
+
+    A name directly behind the prefix (a source's) must differ from them not only in upper and lower case.
+    """
+    taken = _TAKEN.get(name.lower())
+    return taken if behind_prefix or taken == name else None
 
 
 def longest_pv_name(

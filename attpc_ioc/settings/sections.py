@@ -45,24 +45,28 @@ class IocSettings(Section):
     """`[ioc]`: the IOC itself."""
 
     prefix: Prefix = Field(
-        "ATTPC:",
+        default="ATTPC:",
         description="What every PV name begins with: letters, digits, `_`, `-` and `:`, with a separator at "
         "the end. A full PV name has at most 60 characters.",
     )
     state_dir: DirectoryPath | None = Field(
-        None,
+        default=None,
+        examples=["/var/lib/attpc-ioc"],
         description="Directory of everything that is kept over restarts; `~` is the home directory, a "
         "relative path starts at this file's directory. Default: `$XDG_STATE_HOME/attpc-ioc`, else "
         "`/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for others.",
     )
-    engineer: ShortText = Field("", description="Who looks after this IOC; shown by `IOC:ENGINEER`.")
-    location: ShortText = Field("", description="Where this IOC runs; shown by `IOC:LOCATION`.")
+    engineer: ShortText = Field(default="", description="Who looks after this IOC; shown by `IOC:ENGINEER`.")
+    location: ShortText = Field(default="", description="Where this IOC runs; shown by `IOC:LOCATION`.")
     server_port: Port | None = Field(
-        None, description="TCP and UDP port of Channel Access. Default: `EPICS_CA_SERVER_PORT`, else 5064."
+        default=None,
+        examples=[5064],
+        description="TCP and UDP port of Channel Access. Default: `EPICS_CA_SERVER_PORT`, else 5064.",
     )
     interfaces: tuple[Interface, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
+        examples=[["192.168.41.2", "127.0.0.1"]],
         description="IPv4 addresses of this host on which Channel Access is served. Default: "
         "`EPICS_CAS_INTF_ADDR_LIST`, else all.",
     )
@@ -72,10 +76,10 @@ class RunSettings(Section):
     """`[run]`: run control."""
 
     first_number: WholeNumber = Field(
-        0, description="Number of the first run of an experiment, when no history knows better."
+        default=0, description="Number of the first run of an experiment, when no history knows better."
     )
     stop_on_lost: YesNo = Field(
-        False,
+        default=False,
         description="Whether a run is stopped when a member is lost. By default it goes on, with an alarm.",
     )
 
@@ -84,54 +88,60 @@ class PollSettings(Section):
     """`[poll]`: how often each ECC server is asked for its state."""
 
     moving_period_s: Number = Field(
-        0.02, ge=0.005, le=60, description="Time between two polls of a server in a transition, in seconds."
+        default=0.02,
+        ge=0.005,
+        le=60,
+        description="Time between two polls of a server in a transition, in seconds.",
     )
     quiet_period_s: Number = Field(
-        0.5,
+        default=0.5,
         ge=0.005,
         le=60,
         description="Time between two polls of a server at rest, in seconds; at least `moving_period_s`.",
     )
     backoff_max_s: Number = Field(
-        5.0,
+        default=5.0,
         ge=0.005,
         le=600,
         description="Longest time between two polls of an unreachable server, in seconds; at least "
         "`quiet_period_s`.",
     )
     timeout_s: Number = Field(
-        2.0, ge=0.01, le=60, description="How long an answer to a poll may take, in seconds."
+        default=2.0, ge=0.01, le=60, description="How long an answer to a poll may take, in seconds."
     )
     offline_after: Whole = Field(
-        2, ge=1, le=1000, description="Polls in a row that must fail before a server is shown as Offline."
+        default=2,
+        ge=1,
+        le=1000,
+        description="Polls in a row that must fail before a server is shown as Offline.",
     )
 
 
 class LimitSettings(Section):
     """`[limits]`: how long each thing may take, in seconds."""
 
-    describe_s: Seconds = Field(60.0, description="Limit of Describe, in seconds.")
-    prepare_s: Seconds = Field(120.0, description="Limit of Prepare, in seconds.")
-    configure_s: Seconds = Field(120.0, description="Limit of Configure, in seconds.")
-    start_s: Seconds = Field(30.0, description="Limit of Start, in seconds.")
-    stop_s: Seconds = Field(30.0, description="Limit of Stop, in seconds.")
+    describe_s: Seconds = Field(default=60.0, description="Limit of Describe, in seconds.")
+    prepare_s: Seconds = Field(default=120.0, description="Limit of Prepare, in seconds.")
+    configure_s: Seconds = Field(default=120.0, description="Limit of Configure, in seconds.")
+    start_s: Seconds = Field(default=30.0, description="Limit of Start, in seconds.")
+    stop_s: Seconds = Field(default=30.0, description="Limit of Stop, in seconds.")
     stop_mutant_s: Seconds = Field(
-        10.0, description="How long the CoBos wait for the MuTAnT at the stop of a run, in seconds."
+        default=10.0, description="How long the CoBos wait for the MuTAnT at the stop of a run, in seconds."
     )
-    breakup_s: Seconds = Field(60.0, description="Limit of Breakup, in seconds.")
-    undo_s: Seconds = Field(30.0, description="Limit of Undo, in seconds.")
+    breakup_s: Seconds = Field(default=60.0, description="Limit of Breakup, in seconds.")
+    undo_s: Seconds = Field(default=30.0, description="Limit of Undo, in seconds.")
     run_number_s: Seconds = Field(
-        2.0, description="How long the owner of the run number may take to reserve one, in seconds."
+        default=2.0, description="How long the owner of the run number may take to reserve one, in seconds."
     )
     recovery_s: Seconds = Field(
-        60.0,
+        default=60.0,
         description="How long the members of an open run are waited for after a restart, in seconds.",
     )
     freshness_s: Seconds = Field(
-        1.0, description="How old the last seen state may be when an operation is sent, in seconds."
+        default=1.0, description="How old the last seen state may be when an operation is sent, in seconds."
     )
     arrival_grace_s: Seconds = Field(
-        1.0,
+        default=1.0,
         description="How long after a reply of success the target state may take to be seen, in seconds.",
     )
 
@@ -163,32 +173,34 @@ class OrderSettings(Section):
     """`[order]`: the stages of each group operation, as lists of kinds (see the fleet's page)."""
 
     describe: Stages = Field(
-        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)), description="Stages of Describe, as lists of kinds."
+        default=((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
+        description="Stages of Describe, as lists of kinds.",
     )
     prepare: Stages = Field(
-        ((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
+        default=((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
         description="Stages of Prepare: the CoBos need the MuTAnT's clock.",
     )
     configure: Stages = Field(
-        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
+        default=((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
         description="Stages of Configure: the MuTAnT aligns the CoBos.",
     )
     start: Stages = Field(
-        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
+        default=((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
         description="Stages of Start at the start of a run: triggers come last.",
     )
     stop: Stages = Field(
-        ((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
+        default=((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
         description="Stages of Stop at the stop of a run: triggers end first.",
     )
     breakup: Stages = Field(
-        ((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)), description="Stages from Ready back to Prepared."
+        default=((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)), description="Stages from Ready back to Prepared."
     )
     undo_prepared: Stages = Field(
-        ((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)), description="Stages from Prepared back to Described."
+        default=((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
+        description="Stages from Prepared back to Described.",
     )
     undo_described: Stages = Field(
-        ((Kind.COBO, Kind.OTHER, Kind.MUTANT),), description="Stages from Described back to Idle."
+        default=((Kind.COBO, Kind.OTHER, Kind.MUTANT),), description="Stages from Described back to Idle."
     )
 
 
@@ -199,9 +211,10 @@ class LinkSettings(Section):
     address: Address = Field(
         description="IPv4 address of the data router, as the boards see it. The ECC server resolves no names."
     )
-    port: Port = Field(46005, description="Port of the data router, 1 to 65535.")
+    port: Port = Field(default=46005, description="Port of the data router, 1 to 65535.")
     type: Literal["TCP", "FDT", "ICE", "ZBUF"] = Field(
-        "TCP", description="How the data is sent: `TCP` for a CoBo, `FDT` for the MuTAnT, `ICE` or `ZBUF`."
+        default="TCP",
+        description="How the data is sent: `TCP` for a CoBo, `FDT` for the MuTAnT, `ICE` or `ZBUF`.",
     )
 
 
@@ -212,12 +225,12 @@ class SourceSettings(Section):
         description="Sender id as in the describe file, such as `CoBo[0]` or `Mutant[master]`."
     )
     name: OptionalName = Field(
-        "",
+        default="",
         max_length=STRING_MAX,
         description="Part of the PV name. Default: `CoBo0` for `CoBo[0]`, `MuTAnT` for `Mutant[master]`.",
     )
     link: tuple[LinkSettings, ...] = Field(
-        (),
+        default=(),
         description="Data links. The first is the one that `Router:` PVs show, and the only one that the "
         "2021 ECC server uses.",
     )
@@ -252,19 +265,19 @@ class EccSettings(Section):
         description="Name of the server and part of its PV names: letters, digits, `_` and `-`."
     )
     host: Host = Field(description="Host name or IPv4 address of the ECC server, without scheme and port.")
-    port: Port = Field(8083, description="TCP port of the ECC server, 1 to 65535.")
+    port: Port = Field(default=8083, description="TCP port of the ECC server, 1 to 65535.")
     kind: Kind = Field(
-        Kind.COBO,
+        default=Kind.COBO,
         description="What it drives: `cobo` for CoBos, `mutant` for the MuTAnT (one at most), `other` for "
         "anything else, one server for all boards included.",
     )
     describe: Annotated[str | tuple[str, ...], BeforeValidator(_describe_names)] = Field(
-        "",
+        default="",
         description="Describe names that this server accepts: a name, `{experiment}` for the same name as "
         "configure, a pattern with `*`, `?` and `[...]`, or a list of those. Default: `cobo<i>` for a server "
         "of the one source `CoBo[i]`, `{experiment}` for the MuTAnT; else it must be given.",
     )
-    source: tuple[SourceSettings, ...] = Field((), description="The boards that this server drives.")
+    source: tuple[SourceSettings, ...] = Field(default=(), description="The boards that this server drives.")
 
     @property
     def url(self) -> str:
@@ -291,18 +304,20 @@ class EccSettings(Section):
 class Settings(Section):
     """The settings of attpc-ioc: one TOML file."""
 
-    ioc: IocSettings = Field(IocSettings(), description="The IOC itself.")
-    run: RunSettings = Field(RunSettings(), description="Run control.")
+    ioc: IocSettings = Field(default=IocSettings(), description="The IOC itself.")
+    run: RunSettings = Field(default=RunSettings(), description="Run control.")
     poll: PollSettings = Field(
-        PollSettings(), description="How often each ECC server is asked for its state."
+        default=PollSettings(), description="How often each ECC server is asked for its state."
     )
-    limits: LimitSettings = Field(LimitSettings(), description="How long each thing may take, in seconds.")
-    order: OrderSettings = Field(OrderSettings(), description="The stages of each group operation.")
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="How long each thing may take, in seconds."
+    )
+    order: OrderSettings = Field(default=OrderSettings(), description="The stages of each group operation.")
     ecc: tuple[EccSettings, ...] = Field(
         min_length=1, description="The ECC servers, one table each, and the boards that they drive."
     )
     plugins: dict[str, dict[str, Any]] = Field(
-        {}, description="A section for each plugin, by its name; `enabled = false` switches one off."
+        default={}, description="A section for each plugin, by its name; `enabled = false` switches one off."
     )
 
     @model_validator(mode="after")

@@ -74,7 +74,8 @@ def _servers(eccs: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Fault]:
                 yield Fault(
                     ("ecc", i, "kind"),
                     f"must not be 'mutant' again: ecc[{mutant}] is the MuTAnT, and a fleet has one at most, "
-                    "because it clocks and triggers all CoBos and run control starts it last and stops it first",
+                    "because it clocks and triggers all CoBos: "
+                    "run control starts it last and stops it first",
                 )
             else:
                 mutant = i
@@ -91,7 +92,7 @@ def _sources(eccs: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Fault]:
             name = _text(source, "name")
             if not name and sender and sender_parts(sender):
                 name = default_source_name(sender)
-                if fault := name_fault(name):
+                if fault := name_fault(name, behind_prefix=True):
                     yield Fault(
                         (*loc, "name"), f"must be given, since the default of {sender!r} is wrong: it {fault}"
                     )

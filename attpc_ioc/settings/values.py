@@ -21,13 +21,13 @@ HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 BROADCAST = IPv4Address("255.255.255.255")
 
 
-def name_fault(name: str) -> str:
-    """Return what is wrong with the name of an ECC server or a source; empty when it can be in a PV name."""
+def name_fault(name: str, *, behind_prefix: bool = False) -> str:
+    """Return what is wrong with the name of an ECC server (or source, `behind_prefix`); empty if it is right."""
     if not re.fullmatch(NAME_PATTERN[1:-1], name):
         return f"must be letters, digits, '_' and '-' (it is a part of PV names), not {name!r}"
     if len(name) > STRING_MAX:
         return f"must have at most {STRING_MAX} characters, not {len(name)}"
-    if taken := taken_by(name):
+    if taken := taken_by(name, behind_prefix=behind_prefix):
         return f"must be another name than {name!r}: {taken!r} is a reserved part of PV names"
     return ""
 
@@ -38,8 +38,10 @@ def _name(value: str) -> str:
     return value
 
 
-def _name_or_default(value: str) -> str:
-    return _name(value) if value else value
+def _source_name(value: str) -> str:
+    if value and (fault := name_fault(value, behind_prefix=True)):
+        raise ValueError(fault)
+    return value
 
 
 def _link_name(value: str) -> str:
@@ -58,14 +60,21 @@ def plugin_name_fault(name: str) -> str:
     return ""
 
 
-def _prefix(value: str) -> str:
+def prefix_fault(value: str) -> str:
+    """Return what is wrong with the prefix of all PV names; empty when it is right."""
     if not value:
-        raise ValueError("must not be empty: it stands in front of every PV name, such as 'ATTPC:'")
+        return "must not be empty: it stands in front of every PV name, such as 'ATTPC:'"
     if not re.fullmatch(PREFIX_PATTERN[1:-1], value):
-        raise ValueError(
+        return (
             "must be letters, digits, '_', '-' and ':', begin with a letter or digit and end with a "
             f"separator such as ':', not {value!r}"
         )
+    return ""
+
+
+def _prefix(value: str) -> str:
+    if fault := prefix_fault(value):
+        raise ValueError(fault)
     return value
 
 
@@ -80,30 +89,28 @@ def _sender_id(value: str) -> str:
     return value
 
 
-def _unicast(value: str, *, anything: bool = False) -> str:
+def address_fault(value: str, *, unspecified: bool = False) -> str:
+    """Return what is wrong with the IPv4 address of one host; `unspecified` takes 0.0.0.0 as well."""
     try:
         address = IPv4Address(value)
     except AddressValueError:
-        raise ValueError(
-            f"must be an IPv4 address written as four numbers, such as '192.168.41.60', not {value!r}"
-        ) from None
-    if address == BROADCAST or address.is_multicast:
-        raise ValueError(f"must be the address of one host, not the broadcast or multicast address {value!r}")
-    if not anything and address.is_unspecified:
-        raise ValueError("must be the address of one host, not '0.0.0.0'")
-    return value
+        return f"must be an IPv4 address written as four numbers, such as '192.168.41.60', not {value!r}"
+    if address == BROADCAST or address.is_multicast or (address.is_unspecified and not unspecified):
+        return f"must be the address of one host, not the unspecified, broadcast or multicast {value!r}"
+    return ""
 
 
 def _address(value: str) -> str:
-    try:
-        return _unicast(value)
-    except ValueError as err:
-        # The server does not resolve names, and says nothing when it cannot read an address.
-        raise ValueError(f"{err} (an ECC server silently takes anything else as 255.255.255.255)") from None
+    if fault := address_fault(value):
+        # The server resolves no names, and says nothing when it cannot read an address.
+        raise ValueError(f"{fault} (an ECC server silently takes anything else as 255.255.255.255)")
+    return value
 
 
 def _interface(value: str) -> str:
-    return _unicast(value, anything=True)
+    if fault := address_fault(value, unspecified=True):
+        raise ValueError(fault)
+    return value
 
 
 def host_fault(value: str) -> str:
@@ -119,11 +126,7 @@ def host_fault(value: str) -> str:
         return f"must be the host alone, the port is a setting of its own, {example}, not {value!r}"
     labels = value.split(".")
     if labels[-1].isdigit():  # RFC 1123: a host name's last label is never all digits.
-        try:
-            _unicast(value)
-        except ValueError as err:
-            return str(err)
-        return ""
+        return address_fault(value)
     if len(value) > 253 or not all(HOST_LABEL.fullmatch(label) for label in labels):
         return f"must be a host name (letters, digits, '-' and '.') or IPv4 address, {example}, not {value!r}"
     return ""
@@ -150,7 +153,7 @@ def _state_dir(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
-OptionalName = Annotated[str, AfterValidator(_name_or_default)]
+OptionalName = Annotated[str, AfterValidator(_source_name)]
 LinkName = Annotated[str, AfterValidator(_link_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
 Prefix = Annotated[str, AfterValidator(_prefix), Field(json_schema_extra={"pattern": PREFIX_PATTERN})]
 SenderId = Annotated[str, AfterValidator(_sender_id), Field(json_schema_extra={"pattern": SENDER_PATTERN})]

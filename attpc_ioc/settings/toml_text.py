@@ -1,0 +1,116 @@
+"""Settings as the text of a TOML file, with a comment for each key."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from datetime import date, time
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel
+
+from .sections import EccSettings, LinkSettings, Settings, SourceSettings
+
+WIDTH = 100
+
+
+def toml_value(value: Any) -> str:
+    """Return a value as TOML, tables inline; `TypeError` for what TOML does not have, such as None."""
+    match value:
+        case Enum():
+            return toml_value(value.value)
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return _quoted(value)
+        case date() | time():
+            return value.isoformat()
+        case Mapping():
+            pairs = (f"{_quoted(str(k))} = {toml_value(v)}" for k, v in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        case list() | tuple():
+            return f"[{', '.join(toml_value(v) for v in value)}]"
+        case _:
+            raise TypeError(f"TOML has no value of the type {type(value).__name__}")
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _quoted(text: str) -> str:
+    def escaped(char: str) -> str:
+        if char in _ESCAPES:
+            return _ESCAPES[char]
+        return f"\\u{ord(char):04X}" if ord(char) < 0x20 or ord(char) == 0x7F else char
+
+    return '"' + "".join(map(escaped, text)) + '"'
+
+
+def settings_text(settings: Settings, heading: str = "") -> str:
+    """Return a commented file that loads as `settings`; defaults are there as comments.
+
+    A line that begins with `# ` is a comment, one with `#` and a key is a default (or an example, where the
+    default is nothing) that can be changed by taking the `#` away.
+    """
+    blocks = [_comment(heading)] if heading else []
+    for key, field in Settings.model_fields.items():
+        value = getattr(settings, key)
+        if isinstance(value, BaseModel):
+            blocks.append([*_comment(field.description or ""), f"[{key}]", *_keys(value, explained=True)])
+    blocks.append(_comment(Settings.model_fields["plugins"].description or ""))
+    blocks += [_plugin(name, section) for name, section in settings.plugins.items()]
+    blocks.append(_comment(Settings.model_fields["ecc"].description or ""))
+    blocks.append(_explanation(EccSettings, "ecc"))
+    blocks.append(_explanation(SourceSettings, "ecc.source"))
+    blocks.append(_explanation(LinkSettings, "ecc.source.link"))
+    blocks += [_server(ecc) for ecc in settings.ecc]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    lines = [line for part in text.split("\n") for line in (textwrap.wrap(part, WIDTH - 2) or [""])]
+    return [f"# {line}".rstrip() for line in lines]
+
+
+def _keys(section: BaseModel, *, explained: bool = False, leave_out: Iterable[str] = ()) -> list[str]:
+    """Return the lines of a table: what is not the default; with `explained` all keys with comments."""
+    lines: list[str] = []
+    for key, field in type(section).model_fields.items():
+        if key in leave_out:
+            continue
+        value = getattr(section, key)
+        is_default = not field.is_required() and value == field.default
+        if explained:
+            lines += _comment(field.description or "")
+        if not is_default:
+            lines.append(f"{key} = {toml_value(value)}")
+        elif explained:
+            example = value if value is not None else (field.examples or [""])[0]
+            lines.append(f"#{key} = {toml_value(example)}")
+    return lines
+
+
+def _explanation(model: type[BaseModel], table: str) -> list[str]:
+    lines = [f"# [[{table}]]"]
+    for key, field in model.model_fields.items():
+        text = f"{key}: {field.description}"
+        if not field.is_required() and field.default not in ("", ()):
+            text += f" Default: {toml_value(field.default)}."
+        lines += [f"#   {line}" for line in textwrap.wrap(text, WIDTH - 4, subsequent_indent="  ")]
+    return lines
+
+
+def _plugin(name: str, section: Mapping[str, Any]) -> list[str]:
+    return [f"[plugins.{name}]", *(f"{_quoted(key)} = {toml_value(value)}" for key, value in section.items())]
+
+
+def _server(ecc: EccSettings) -> list[str]:
+    lines = ["[[ecc]]", *_keys(ecc, leave_out=["source"])]
+    for source in ecc.source:
+        lines += ["[[ecc.source]]", *_keys(source, leave_out=["link"])]
+        for link in source.link:
+            lines += ["[[ecc.source.link]]", *_keys(link)]
+    return lines

@@ -1,0 +1,140 @@
+"""The commands `init`, `check` and `schema`: writing, checking and describing a settings file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attpc_ioc.errors import SettingsError
+from attpc_ioc.online_check import ServerReport, ask_servers
+from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.settings.schema import settings_schema
+from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults
+
+FAILED = 1
+"""Exit code where the settings are wrong or a server is; a wrong use of the command gives 2."""
+
+STDOUT = Path("-")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("init")(init)
+    app.command("check")(check)
+    app.command("schema")(schema)
+
+
+def init(
+    cobos: Annotated[int, typer.Option(help="How many CoBos there are.")],
+    first_cobo: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="IPv4 address of CoBo 0; the others follow it.")
+    ] = "",
+    mutant: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="IPv4 address of the MuTAnT; none without it.")
+    ] = "",
+    single: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="One ECC server on this host drives all boards; the addresses are then the data routers'.",
+        ),
+    ] = "",
+    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = "ATTPC:",
+    output: Annotated[
+        Path, typer.Option(help="The file to write, '-' for standard output; it must not exist.")
+    ] = Path("attpc-ioc.toml"),
+) -> None:
+    """Write a settings file with comments for a fleet of CoBos and a MuTAnT.
+
+    Data links go over TCP to port 46005 of each CoBo's own host, and over FDT for the MuTAnT.
+    """
+    request = FleetRequest(cobos, first_cobo, mutant, single, prefix)
+    faults = request_faults(request)
+    if faults:
+        for option, text in faults.items():
+            typer.echo(f"--{option.replace('_', '-')} {text}", err=True)
+        raise typer.Exit(2)
+    text = fleet_text(request)
+    if output == STDOUT:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        typer.echo(f"{output}: exists already and is left as it is; give another --output", err=True)
+        raise typer.Exit(FAILED) from None
+    except (OSError, ValueError) as err:
+        typer.echo(f"{output}: cannot be written: {_os_reason(err)}", err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(f"{output}: written; look through it, then: attpc-ioc check {output} --online")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The settings file.")],
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask every ECC server for its state and its configurations.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600, help="How long each server may take with --online, in seconds.")
+    ] = 10.0,
+) -> None:
+    """Check a settings file; the exit code is 0 when all is right and 1 when something is wrong."""
+    try:
+        settings = load_settings(file)
+    except SettingsError as err:
+        typer.echo(str(err), err=True)
+        count = len(err.faults)
+        typer.echo(f"{count} fault{'s' if count > 1 else ''}", err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(_summary(file, settings))
+    if online:
+        reports = asyncio.run(ask_servers(settings, timeout))
+        Console().print(_table(reports))
+        wrong = [report.name for report in reports if not report.ok]
+        if wrong:
+            typer.echo(f"not right: {', '.join(wrong)}", err=True)
+            raise typer.Exit(FAILED)
+
+
+def schema() -> None:
+    """Print the JSON schema of the settings file, for editors."""
+    typer.echo(json.dumps(settings_schema(), indent=2, ensure_ascii=False))
+
+
+def _summary(file: Path, settings: Settings) -> str:
+    sources = [source for ecc in settings.ecc for source in ecc.source]
+    links = sum(len(source.link) for source in sources)
+    off = [name for name, section in settings.plugins.items() if section.get("enabled") is False]
+    lines = [
+        f"{file}: all right",
+        f"  prefix           {settings.ioc.prefix}",
+        f"  ECC servers      {len(settings.ecc)}: {', '.join(ecc.name for ecc in settings.ecc)}",
+        f"  data sources     {len(sources)}, with {links} data links",
+        f"  state directory  {settings.state_directory()}",
+    ]
+    if settings.plugins:
+        names = [f"{name} (off)" if name in off else name for name in settings.plugins]
+        lines.append(f"  plugins          {', '.join(names)}")
+    return "\n".join(lines)
+
+
+def _table(reports: list[ServerReport]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("ECC server", "URL", "state", "configs"):
+        table.add_column(column, no_wrap=column != "configs", overflow="fold")
+    for report in reports:
+        # Text, not markup: a name or an error may have square brackets.
+        table.add_row(*(Text(cell) for cell in (report.name, report.url, report.state, report.configs)))
+    return table
+
+
+def _os_reason(err: Exception) -> str:
+    return (err.strerror if isinstance(err, OSError) else None) or str(err)
