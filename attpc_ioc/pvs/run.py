@@ -80,7 +80,8 @@ ROWS: tuple[Row, ...] = (
         alarm_tree=True,
         guidance="Running: a member is lost (Lost_RBV names it); stop the run when its data matter. "
         "Interrupted: the run ended unseen; Stop acknowledges it. Orphan: modules run with no run on; "
-        "Stop stops them, Adopt makes them a run. Unknown: wait until every member of the run was seen, or Stop.",
+        "Stop stops them, Adopt makes them a run. Unknown: wait until every member of the run was "
+        "seen, or Stop.",
         reason=_state_reason,
     ),
     *result_rows(KIND),

@@ -45,8 +45,8 @@ def build_table(
     """Return every PV of these settings, in the order of the PV contract.
 
     `plugin_rows` are the plugins' own rows; one of kind `ecc` or `source` is made for every ECC server or
-    data source, one of kind `plugin` for the plugin that owns it. `plugins` are the names of all plugins, each of
-    which gets its status rows.
+    data source, one of kind `plugin` for the plugin that owns it. `plugins` are the names of all plugins,
+    each of which gets its status rows.
 
     Raises `SettingsError` naming every duplicate, every name that is too long and every row that is not well
     formed.

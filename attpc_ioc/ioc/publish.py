@@ -1,0 +1,240 @@
+"""Publishing: what changed in the fleet becomes posts of PVs, in order and only where it differs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+
+from attpc_ioc.ioc.ca import PV
+from attpc_ioc.ioc.records import fit
+from attpc_ioc.ioc.stamps import StampClock
+from attpc_ioc.model.command import COMMANDS, GOTO_TARGETS, RUN, SYSTEM, Command, Scope, ScopeKind, ecc_scope
+from attpc_ioc.model.fleet import Fleet, FleetChange, ModuleView
+from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
+from attpc_ioc.pvs.common import read, with_alarm
+from attpc_ioc.pvs.row import Reading, Value
+from attpc_ioc.pvs.table import PvEntry
+
+LIVE_PERIOD_S = 1.0
+"""How often rows that follow time are read, at most."""
+
+ATTEMPT_PARTS = ("Message_RBV", "Result_RBV", "ResultCount_RBV")
+"""Posted for each attempt even when equal; the count last, so that who waits for it finds the others new."""
+
+_DIAGNOSTICS = {"seen_at_s", "poll_time_ms", "poll_errors"}
+_essence = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in _DIAGNOSTICS))
+"""What of a module makes its rows worth reading again: each poll changes the rest."""
+
+_REST = 4.0
+"""The loop is left alone for this many times what the last refresh of the system rows took."""
+_CHEAP_S = 0.001
+
+
+class _Slot:
+    """One PV with what was posted last."""
+
+    __slots__ = ("entry", "last", "pv")
+
+    def __init__(self, entry: PvEntry, pv: PV) -> None:
+        self.entry = entry
+        self.pv = pv
+        self.last: Reading | None = None
+
+
+class Publisher:
+    """Posts the rows of the PV table.
+
+    Give `on_change` to the controller as its listener. Rows of modules and of the sources that they drive are
+    posted at once, so every state that a module passes is seen, in order; system and run rows of all changes
+    in one pass of the event loop are posted together (at once where a scope's attempt ended). A change costs
+    what the changed modules cost, whatever the size of the fleet. All methods are to be called in the event
+    loop.
+    """
+
+    def __init__(self, entries: Iterable[PvEntry], pvs: Mapping[str, PV], stamps: StampClock) -> None:
+        self._stamps = stamps
+        self._slots: dict[str, _Slot] = {}
+        self._rows: dict[Scope, list[_Slot]] = {}
+        self._attempt_rows: dict[Scope, list[_Slot]] = {}
+        self._live: list[_Slot] = []
+        self._commands: dict[tuple[Scope, str], _Slot] = {}
+        self._allowed_slots: dict[Scope, _Slot] = {}
+        for entry in entries:
+            self._add(_Slot(entry, pvs[entry.name]))
+        system = {slot.entry.row.part: slot for slot in self._slots.values() if slot.entry.scope == SYSTEM}
+        self._alarm, self._alarm_text = system["Alarm_RBV"], system["AlarmText_RBV"]
+        self._alarms: dict[str, Alarm] = {}
+        self._working: dict[str, list[Command]] = {}
+        self._seen: dict[str, object] = {}
+        self._allowed: Mapping[Scope, object] = {}
+        self._fleet = Fleet()
+        self._refresh: asyncio.Handle | None = None
+        self._not_before = 0.0
+
+    def _add(self, slot: _Slot) -> None:
+        row, scope = slot.entry.row, slot.entry.scope
+        self._slots[slot.entry.name] = slot
+        if row.command is not None:
+            self._commands[scope, str(row.command)] = slot
+        if row.value is None:
+            if row.initial is not None:
+                self._post(slot, with_alarm(row, row.initial), self._stamps())
+        elif row.live:
+            self._live.append(slot)
+        elif row.part in ATTEMPT_PARTS and scope.kind in COMMANDS and not row.plugin:
+            self._attempt_rows.setdefault(scope, []).append(slot)
+            self._attempt_rows[scope].sort(key=lambda s: ATTEMPT_PARTS.index(s.entry.row.part))
+        else:
+            if row.part == "Allowed_RBV" and scope.kind is ScopeKind.ECC:
+                self._allowed_slots[scope] = slot
+            self._rows.setdefault(scope, []).append(slot)
+
+    @property
+    def fleet(self) -> Fleet:
+        """The snapshot that was published last."""
+        return self._fleet
+
+    def reading(self, name: str) -> Reading | None:
+        """Return what was posted last to the PV of this full name, None where nothing was."""
+        return self._slots[name].last
+
+    def publish_all(self, fleet: Fleet) -> None:
+        """Post every row of a snapshot; before the server starts, so that no client sees a value unset."""
+        self._fleet = fleet
+        stamp = self._stamps()
+        for scope in self._rows.keys() | self._attempt_rows.keys():
+            self._post_scope(scope, stamp)
+            self._post_attempt(scope, stamp, force=False)
+        for slot in self._live:
+            self._post_row(slot, stamp)
+        self._seen = {name: _essence(module) for name, module in fleet.modules.items()}
+        self.flush()
+
+    def on_change(self, change: FleetChange) -> None:
+        """Post what a change of the fleet changed."""
+        fleet = self._fleet = change.fleet
+        stamp = self._stamps()
+        for name in change.modules:
+            module = fleet.modules.get(name)
+            if module is None or self._seen.get(name) == (essence := _essence(module)):
+                continue
+            self._seen[name] = essence
+            scope = ecc_scope(name)
+            self._post_scope(scope, stamp)
+            if scope not in change.attempts:
+                self._post_attempt(scope, stamp, force=False)
+            for source in module.sources:
+                self._post_scope(Scope(ScopeKind.SOURCE, source.name), stamp)
+        for scope in change.attempts:
+            self._post_attempt(scope, stamp, force=True)
+        if change.attempts:
+            self.flush()
+        else:
+            self._schedule()
+
+    def command_busy(self, command: Command, busy: bool) -> None:
+        """Show a command as at work on its own PV, or no longer; the oldest one at work is shown."""
+        slot = self._commands[command.scope, str(command.name)]
+        working = self._working.setdefault(slot.entry.name, [])
+        if busy:
+            working.append(command)
+        elif command in working:
+            working.remove(command)
+        value = 0
+        if working:
+            target = working[0].target
+            value = GOTO_TARGETS.index(target) if target in GOTO_TARGETS and target is not None else 1
+        self._post(slot, Reading(value), self._stamps())
+
+    def publish(self, name: str, value: Value | Reading) -> None:
+        """Post a value of a row whose owner publishes it itself, such as a plugin's.
+
+        A plain value gets the alarm that the row's severities and limits tell. Raises `KeyError` where there
+        is no PV of this full name.
+        """
+        slot = self._slots[name]
+        self._post(slot, with_alarm(slot.entry.row, value), self._stamps())
+
+    def flush(self) -> None:
+        """Post the system and run rows now, with whatever is waiting."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+            self._refresh = None
+        began = time.perf_counter()
+        fleet, stamp = self._fleet, self._stamps()
+        for scope in (SYSTEM, RUN):
+            self._post_scope(scope, stamp)
+            self._post_attempt(scope, stamp, force=False)
+        if fleet.allowed is not self._allowed:
+            for scope, slot in self._allowed_slots.items():
+                if fleet.allowed.get(scope) != self._allowed.get(scope):
+                    self._post_row(slot, stamp)
+            self._allowed = fleet.allowed
+        alarms = list(self._alarms.values())
+        self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
+        self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
+        if (
+            self._refresh is not None
+        ):  # an alarm row among those just posted asked for what has been done here
+            self._refresh.cancel()
+            self._refresh = None
+        took = time.perf_counter() - began
+        self._not_before = 0.0 if took < _CHEAP_S else time.monotonic() + _REST * took
+
+    async def run(self) -> None:
+        """Read the rows that follow time once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(LIVE_PERIOD_S)
+            stamp = self._stamps()
+            for slot in self._live:
+                self._post_row(slot, stamp)
+
+    def close(self) -> None:
+        """Forget what is waiting to be posted."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+            self._refresh = None
+
+    def _schedule(self) -> None:
+        if self._refresh is None:
+            loop = asyncio.get_running_loop()
+            wait = self._not_before - time.monotonic()
+            self._refresh = loop.call_later(wait, self.flush) if wait > 0 else loop.call_soon(self.flush)
+
+    def _post_scope(self, scope: Scope, stamp: float) -> None:
+        for slot in self._rows.get(scope, ()):
+            self._post_row(slot, stamp)
+
+    def _post_attempt(self, scope: Scope, stamp: float, *, force: bool) -> None:
+        for slot in self._attempt_rows.get(scope, ()):
+            self._post(slot, read(slot.entry.row, self._fleet, scope), stamp, force=force)
+
+    def _post_row(self, slot: _Slot, stamp: float) -> None:
+        self._post(slot, read(slot.entry.row, self._fleet, slot.entry.scope), stamp)
+
+    def _post(self, slot: _Slot, reading: Reading, stamp: float, *, force: bool = False) -> None:
+        last = slot.last
+        if reading == last and not force:
+            return
+        slot.last = reading
+        slot.pv.post(
+            fit(slot.entry.row, reading.value),
+            severity=int(reading.severity),
+            status=int(reading.status),
+            stamp=stamp,
+            force=force,
+        )
+        if slot.entry.row.alarm_tree and (
+            last is None or last.severity != reading.severity or reading.severity
+        ):
+            self._note_alarm(slot, reading)
+
+    def _note_alarm(self, slot: _Slot, reading: Reading) -> None:
+        if reading.severity:
+            self._alarms[slot.entry.name] = Alarm(slot.entry, reading)
+        else:
+            self._alarms.pop(slot.entry.name, None)
+        if slot.entry.row.value is None and slot.last is not None:
+            self._schedule()

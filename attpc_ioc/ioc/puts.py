@@ -1,0 +1,149 @@
+"""Puts: a write to a PV becomes a command or a setpoint, and its outcome the answer to the client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.ioc.ca import PV, Client, PutRejected
+from attpc_ioc.ioc.publish import Publisher
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import GOTO_TARGETS, Command, CommandName, Outcome, Put, Scope, Who
+from attpc_ioc.model.fleet import Fleet, FleetChange
+from attpc_ioc.pvs.alarms import as_people_read
+from attpc_ioc.pvs.table import PvEntry
+
+log = get_logger(__name__)
+
+SHOWN = 400
+"""Characters of a value that a put's record keeps."""
+
+
+class Controller(Protocol):
+    """What the IOC needs of the control layer."""
+
+    @property
+    def fleet(self) -> Fleet:
+        """The latest snapshot."""
+        ...
+
+    def subscribe(self, listener: Callable[[FleetChange], None]) -> None:
+        """Call `listener` with each change of the fleet, in order, in the event loop."""
+        ...
+
+    async def submit(self, command: Command) -> Outcome:
+        """Do a command and return how it ended; refusals are outcomes too."""
+        ...
+
+    async def set(self, setpoint: str, scope: Scope, value: int | float | str, who: Who) -> None:
+        """Set a setpoint; raises `Refused`, then nothing changed and the scope's message has the reason."""
+        ...
+
+    def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
+        """Show in the scope's message, and with `attempt` in its result, a put that never got this far."""
+        ...
+
+
+WritePluginRow = Callable[[PvEntry, int | float | str, Who], Awaitable[None]]
+"""Gives a write to one of a plugin's own PVs to its owner; raises `Refused`."""
+
+
+class PutHandler:
+    """Answers the writes of Channel Access clients.
+
+    `put` and `rejected` are for the server; `on_put` is told of every put, also of those that were rejected.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        publisher: Publisher,
+        entries: Iterable[PvEntry],
+        on_put: Callable[[Put], None],
+        write_plugin_row: WritePluginRow | None = None,
+    ) -> None:
+        self._controller = controller
+        self._publisher = publisher
+        self._entries = {entry.name: entry for entry in entries if entry.row.writable}
+        self._on_put = on_put
+        self._write_plugin_row = write_plugin_row
+
+    async def put(self, pv: PV, value: object, client: Client) -> None:
+        """Do what a client's write asks; returns when it is done.
+
+        Raises `PutRejected` with the reason where it was refused or failed.
+        """
+        who, entry = who_of(client), self._entries.get(pv.name)
+        if entry is None:
+            raise PutRejected(f"{pv.name} cannot be written")
+        old = self._shown(entry, pv.value)
+        try:
+            await self._do(entry, _scalar(value), who)
+        except (Refused, PutRejected) as error:
+            self._tell(entry, who, old, value, ok=False, reason=str(error))
+            raise PutRejected(str(error)) from error
+        except asyncio.CancelledError:
+            self._tell(entry, who, old, value, ok=False, reason="the IOC stopped before it was done")
+            raise
+        except Exception as error:
+            log.exception("put failed", pv=pv.name, who=str(who))
+            self._tell(entry, who, old, value, ok=False, reason=f"fault of the program: {error}")
+            raise PutRejected(f"fault of the program: {error}") from error
+        self._tell(entry, who, old, value, ok=True)
+
+    def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
+        """Take note of a write that the server rejected by itself: wrong type, out of range, too long."""
+        who, entry = who_of(client), self._entries.get(pv.name)
+        if entry is None:
+            self._on_put(Put(pv.name, who, "", str(raw)[:SHOWN], ok=False, reason=reason))
+            return
+        if not entry.row.plugin:
+            command = entry.row.command is not None
+            self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=command)
+        self._tell(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason)
+
+    async def _do(self, entry: PvEntry, value: int | float | str, who: Who) -> None:
+        row = entry.row
+        if row.plugin:
+            if self._write_plugin_row is None:
+                raise PutRejected(f"the plugin {row.plugin} takes no writes")
+            await self._write_plugin_row(entry, value, who)
+        elif row.command is not None:
+            await self._command(entry.scope, row.command, value, who)
+        elif row.setpoint is not None:
+            await self._controller.set(row.setpoint, entry.scope, value, who)
+        # The client may read right after its put was answered: it is to find the new values.
+        self._publisher.flush()
+
+    async def _command(self, scope: Scope, name: CommandName, value: int | float | str, who: Who) -> None:
+        number = int(value)
+        if number == 0:
+            return
+        target = GOTO_TARGETS[number] if name is CommandName.GOTO else None
+        command = Command(scope, name, target, who)
+        self._publisher.command_busy(command, True)
+        try:
+            outcome = await self._controller.submit(command)
+        finally:
+            self._publisher.command_busy(command, False)
+        if not outcome.ok:
+            raise PutRejected(outcome.message)
+
+    def _shown(self, entry: PvEntry, value: object) -> str:
+        return as_people_read(entry, value)[:SHOWN]
+
+    def _tell(self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str = "") -> None:
+        self._on_put(Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason))
+
+
+def who_of(client: Client) -> Who:
+    """Return who puts, as the client says of itself."""
+    return Who(user=client.user, host=client.host, address=client.address)
+
+
+def _scalar(value: object) -> int | float | str:
+    if isinstance(value, (int, float, str)):
+        return value
+    raise PutRejected(f"{value!r} is not a single value")

@@ -1,0 +1,112 @@
+"""The IOC's Channel Access face as a whole: records, publishing, puts and statistics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from attpc_ioc.ioc.ca import PV, CAServer, Client
+from attpc_ioc.ioc.publish import Publisher
+from attpc_ioc.ioc.puts import Controller, PutHandler, WritePluginRow, who_of
+from attpc_ioc.ioc.records import make_records
+from attpc_ioc.ioc.stamps import StampClock
+from attpc_ioc.ioc.stats import Connections, Stats
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import IOC, Put, Who
+from attpc_ioc.pvs.row import Row, Value, full_name
+from attpc_ioc.pvs.table import PvEntry
+from attpc_ioc.settings import Settings
+
+log = get_logger(__name__)
+
+Access = Callable[[Who, Row], bool]
+"""Whether this user on this host may write the PVs of this row."""
+
+
+class IocServer:
+    """Serves the PV table over Channel Access.
+
+    `start` binds the sockets and answers clients from then on, with every PV showing the controller's
+    snapshot; `run` keeps what follows time up to date and is to be a task of the caller's; `stop` closes
+    everything. `publisher` takes the values of plugins' own rows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: Sequence[PvEntry],
+        controller: Controller,
+        *,
+        on_put: Callable[[Put], None] = lambda _put: None,
+        write_plugin_row: WritePluginRow | None = None,
+        access: Access | None = None,
+        stamps: StampClock | None = None,
+    ) -> None:
+        self._prefix = settings.ioc.prefix
+        self._controller = controller
+        self._stamps = stamps or StampClock()
+        self._rows = {entry.name: entry.row for entry in table}
+        self._access = access
+        self.pvs = make_records(table)
+        self.publisher = Publisher(table, self.pvs, self._stamps)
+        self.puts = PutHandler(controller, self.publisher, table, on_put, write_plugin_row)
+        self.ca = CAServer(
+            self.pvs.values(),
+            put=self.puts.put,
+            on_rejected=self.puts.rejected,
+            access=self._may_write,
+            interfaces=settings.ioc.interfaces,
+            port=settings.ioc.server_port,
+            clock=self._stamps,
+        )
+        self._stats = Stats(settings.ioc, self._publish_ioc, self._connections, len(table))
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is served, once started."""
+        return self.ca.port
+
+    async def start(self) -> None:
+        """Show the controller's snapshot and serve it; raises `OSError` where no socket can be bound."""
+        self.publisher.publish_all(self._controller.fleet)
+        self._stats.publish_constants()
+        self._controller.subscribe(self.publisher.on_change)
+        await self.ca.start()
+
+    async def stop(self) -> None:
+        """Close every circuit and socket."""
+        self.publisher.close()
+        await self.ca.stop()
+
+    async def run(self) -> None:
+        """Keep live rows, heartbeat and statistics up to date, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.publisher.run(), name="live rows")
+            tasks.create_task(self._beat(), name="heartbeat")
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + 1.0, loop.time())
+            await asyncio.sleep(due - loop.time())
+            try:
+                self._stats.tick()
+            except (psutil.Error, OSError) as error:
+                log.warning("statistics cannot be read", reason=str(error))
+            self._publish_ioc("ClockStep_RBV", self._stamps.step_s)
+
+    def _publish_ioc(self, part: str, value: Value) -> None:
+        self.publisher.publish(full_name(self._prefix, IOC, part), value)
+
+    def _connections(self) -> Connections:
+        stats = self.ca.stats
+        return Connections(stats.clients, stats.channels)
+
+    def _may_write(self, pv: PV, client: Client) -> bool:
+        row = self._rows.get(pv.name)
+        if row is None or not row.writable:
+            return False
+        return self._access is None or self._access(who_of(client), row)

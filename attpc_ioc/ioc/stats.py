@@ -1,0 +1,143 @@
+"""True values for the devIocStats names under `IOC:`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from typing import NamedTuple
+
+import psutil
+
+from attpc_ioc.pvs.row import Value
+from attpc_ioc.settings import IocSettings
+
+_TOD_FORMAT = "%m/%d/%Y %H:%M:%S"
+"""devIocStats' own."""
+_HALF = 39
+"""Characters of a path that each of `APP_DIR1` and `APP_DIR2` shows."""
+
+LOAD_PERIOD_S = 10
+"""devIocStats' periods: loads and memory every 10 s, clients every 15 s, file descriptors every 20 s."""
+CLIENTS_PERIOD_S = 15
+FILES_PERIOD_S = 20
+_HEARTBEAT_MAX = 2**31 - 1
+
+
+class Connections(NamedTuple):
+    """Who uses the server: circuits and the channels on them."""
+
+    clients: int
+    channels: int
+
+
+def up_time(seconds: float) -> str:
+    """Return an uptime as devIocStats writes it: `3 days, 04:05:06`."""
+    whole = int(seconds)
+    days = whole // 86400
+    head = "" if days == 0 else "1 day, " if days == 1 else f"{days} days, "
+    return f"{head}{whole // 3600 % 24:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+class Stats:
+    """Reads the process and the host; `publish` is called with the part behind `IOC:` and the value."""
+
+    def __init__(
+        self,
+        settings: IocSettings,
+        publish: Callable[[str, Value], None],
+        connections: Callable[[], Connections],
+        records: int,
+    ) -> None:
+        self._settings = settings
+        self._publish = publish
+        self._connections = connections
+        self._records = records
+        self._process = psutil.Process()
+        self._began = time.monotonic()
+        self._beat = 0
+        self._cpus = psutil.cpu_count() or 1
+
+    def publish_constants(self) -> None:
+        """Publish what stays as it is; and everything else for the first time."""
+        for part, value in self._constants().items():
+            self._publish(part, value)
+        # The first reading of a load is the beginning of an interval and tells nothing.
+        psutil.cpu_percent()
+        self._process.cpu_percent()
+        self._publish_clients()
+        self._publish_files()
+        self._publish_memory()
+        self._publish_time()
+
+    def tick(self) -> None:
+        """Publish what is due; to be called once a second."""
+        self._beat = self._beat + 1 if self._beat < _HEARTBEAT_MAX else 1
+        self._publish("HEARTBEAT", float(self._beat))
+        self._publish_time()
+        if self._beat % LOAD_PERIOD_S == 0:
+            self._publish("SYS_CPU_LOAD", psutil.cpu_percent())
+            self._publish("IOC_CPU_LOAD", self._process.cpu_percent() / self._cpus)
+            self._publish_memory()
+        if self._beat % CLIENTS_PERIOD_S == 0:
+            self._publish_clients()
+        if self._beat % FILES_PERIOD_S == 0:
+            self._publish_files()
+
+    def _constants(self) -> Mapping[str, Value]:
+        directory = _directory()
+        caproto = f"caproto {version('caproto')}"
+        return {
+            "STARTTOD": _now(),
+            "RECORD_CNT": float(self._records),
+            "CPU_CNT": float(self._cpus),
+            "MEM_MAX": float(psutil.virtual_memory().total),
+            "KERNEL_VERS": f"{platform.system()} {platform.release()}",
+            "EPICS_VERS": caproto,
+            "EPICS_VERSION": caproto,
+            "HOSTNAME": platform.node(),
+            "APP_DIR1": directory[:_HALF],
+            "APP_DIR2": directory[_HALF : 2 * _HALF],
+            "APP_DIR": directory,
+            "ENGINEER": self._settings.engineer or os.environ.get("ENGINEER", ""),
+            "LOCATION": self._settings.location or os.environ.get("LOCATION", ""),
+            "PROCESS_ID": float(os.getpid()),
+            "PARENT_ID": float(os.getppid()),
+        }
+
+    def _publish_time(self) -> None:
+        self._publish("TOD", _now())
+        self._publish("UPTIME", up_time(time.monotonic() - self._began))
+
+    def _publish_clients(self) -> None:
+        clients, channels = self._connections()
+        self._publish("CA_CLNT_CNT", float(clients))
+        self._publish("CA_CONN_CNT", float(channels))
+
+    def _publish_files(self) -> None:
+        count = self._process.num_fds()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = float(limit) if limit != resource.RLIM_INFINITY else 0.0
+        self._publish("FD_CNT", float(count))
+        self._publish("FD_MAX", most)
+        # 1000 stands for "no limit", as in devIocStats.
+        self._publish("FD_FREE", most - count if most else 1000.0)
+
+    def _publish_memory(self) -> None:
+        self._publish("MEM_USED", float(self._process.memory_info().rss))
+        self._publish("MEM_FREE", float(psutil.virtual_memory().available))
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime(_TOD_FORMAT)
