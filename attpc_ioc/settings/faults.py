@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 Loc = tuple[str | int, ...]
 """Where a value is: keys of tables and indexes of lists."""
@@ -85,8 +86,9 @@ def _unknown(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str
     if section is None:
         return "is not a key that exists"
     known = list(section.model_fields)
-    by_case = [name for name in known if name.lower() == key.lower()]
-    if near := by_case or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
+    low = key.lower()
+    begins = [name for name in known if low.startswith(name) or (len(low) > 1 and name.startswith(low))]
+    if near := begins or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
         return f"is not a key that exists; did you mean {near[0]!r}?"
     for name, field in model.model_fields.items():
         other = _model_in(field.annotation)
@@ -150,7 +152,7 @@ def _bounds(model: type[BaseModel], loc: Loc) -> tuple[str, str]:
     section = _section_at(model, loc[:-1])
     field = section.model_fields.get(str(loc[-1])) if section else None
     low = high = ""
-    for item in field.metadata if field else ():
+    for item in _metadata(field.annotation, field.metadata) if field else ():
         if (value := getattr(item, "ge", None)) is not None:
             low = f"{value:.12g}"
         elif (value := getattr(item, "gt", None)) is not None and not low:
@@ -158,6 +160,18 @@ def _bounds(model: type[BaseModel], loc: Loc) -> tuple[str, str]:
         if (value := getattr(item, "le", None)) is not None:
             high = f"{value:.12g}"
     return low, high
+
+
+def _metadata(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[Any]:
+    """Yield all constraints of an annotation, those inside `X | None` included."""
+    for item in metadata:
+        yield from item.metadata if isinstance(item, FieldInfo) else (item,)
+    yield from _metadata_of_args(annotation)
+
+
+def _metadata_of_args(annotation: Any) -> Iterator[Any]:
+    for arg in get_args(annotation):
+        yield from _metadata(arg, getattr(arg, "__metadata__", ()))
 
 
 def _other(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:

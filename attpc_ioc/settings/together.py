@@ -12,13 +12,23 @@ from typing import Any
 
 from attpc_ioc.model.states import Kind
 
-from .contract import LONGEST_ECC_PART, LONGEST_FIXED, LONGEST_PLUGIN_PART, LONGEST_SOURCE_PART, PV_NAME_MAX
+from .contract import (
+    LONGEST_ECC_PART,
+    LONGEST_FIXED,
+    LONGEST_PLUGIN_PART,
+    LONGEST_SOURCE_PART,
+    PV_NAME_MAX,
+    STRING_MAX,
+)
 from .faults import Fault, Loc
 from .names import default_describe, default_source_name, sender_parts
 from .values import name_fault, plugin_name_fault
 
 TOGETHER = "settings_together"
 """Type of the pydantic error that carries these faults."""
+
+POLL_MIN_S, POLL_MAX_S = 0.005, 60
+"""Range of the polling periods; what is outside is a fault of its own."""
 
 DEFAULT_PREFIX = "ATTPC:"
 DEFAULT_ECC_PORT = 8083
@@ -87,15 +97,17 @@ def _sources(eccs: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Fault]:
         for j, source in _tables(ecc, "source"):
             loc: Loc = ("ecc", i, "source", j)
             sender = _text(source, "id")
-            if sender:
-                yield from ids.fault((*loc, "id"), sender.lower(), sender)
+            twice = list(ids.fault((*loc, "id"), sender.lower(), sender)) if sender else []
+            yield from twice
             name = _text(source, "name")
-            if not name and sender and sender_parts(sender):
+            if not name and not twice and len(sender) <= STRING_MAX and sender_parts(sender):
                 name = default_source_name(sender)
                 if fault := name_fault(name, behind_prefix=True):
                     yield Fault(
                         (*loc, "name"), f"must be given, since the default of {sender!r} is wrong: it {fault}"
                     )
+            elif twice:
+                name = ""  # The default name is there twice because the id is.
             if name:
                 yield from names.fault((*loc, "name"), name.lower(), name)
 
@@ -113,17 +125,21 @@ def _kind(i: int, ecc: Mapping[str, Any]) -> Iterator[Fault]:
             'must have at least one board: a table [[ecc.source]] with id = "CoBo[0]" or another sender id',
         )
     ids = [_text(source, "id") for _, source in _tables(ecc, "source")]
-    boards = {parts[0].lower() for sender in ids if (parts := sender_parts(sender))}
+    boards = [parts[0].lower() for sender in ids if (parts := sender_parts(sender))]
     if kind == Kind.COBO and "mutant" in boards:
         yield Fault(
             ("ecc", i, "kind"),
             "must be 'mutant', or 'other' when it drives CoBos as well: it has the MuTAnT's source",
         )
-    if kind == Kind.MUTANT and "cobo" in boards:
+    elif kind == Kind.MUTANT and "cobo" in boards:
         yield Fault(
             ("ecc", i, "kind"), "must be 'other': a server of the kind 'mutant' drives the MuTAnT alone"
         )
-    if ecc.get("describe", "") == "" and all(ids) and default_describe(Kind(kind), ids) is None:
+    elif (
+        ecc.get("describe", "") == ""
+        and 0 < len(ids) == len(boards)
+        and default_describe(Kind(kind), ids) is None
+    ):
         yield Fault(
             ("ecc", i, "describe"),
             "must be given: only a server of the kind 'cobo' with one source CoBo[i] and the MuTAnT have a "
@@ -153,7 +169,7 @@ def _poll(poll: Mapping[str, Any]) -> Iterator[Fault]:
     values = dict(zip(keys, (0.02, 0.5, 5.0), strict=True)) | dict(poll)
     for low, high in pairwise(keys):
         a, b = values[low], values[high]
-        if _is_number(a) and _is_number(b) and a > b:
+        if _is_number(a) and _is_number(b) and POLL_MIN_S <= b < a <= POLL_MAX_S:
             # The fault is shown at the key that the file has.
             loc, other = (high, low) if high in poll else (low, high)
             relation = "not less than" if loc == high else "not more than"
@@ -188,16 +204,18 @@ def _lengths(data: Mapping[str, Any], eccs: list[tuple[int, Mapping[str, Any]]])
         return
     for i, ecc in eccs:
         if name := _text(ecc, "name"):
-            yield from _check(("ecc", i, "name"), f"{prefix}Ecc:{name}:{LONGEST_ECC_PART}")
+            yield from _check(("ecc", i, "name"), name, f"{prefix}Ecc:{name}:{LONGEST_ECC_PART}")
         for j, source in _tables(ecc, "source"):
             if name := _text(source, "name") or default_source_name(_text(source, "id")):
-                yield from _check(("ecc", i, "source", j, "name"), f"{prefix}{name}:{LONGEST_SOURCE_PART}")
+                yield from _check(
+                    ("ecc", i, "source", j, "name"), name, f"{prefix}{name}:{LONGEST_SOURCE_PART}"
+                )
     for name in _table(data, "plugins"):
-        yield from _check(("plugins", name), f"{prefix}Plugin:{name}:{LONGEST_PLUGIN_PART}")
+        yield from _check(("plugins", name), name, f"{prefix}Plugin:{name}:{LONGEST_PLUGIN_PART}")
 
 
-def _check(loc: Loc, pv: str) -> Iterator[Fault]:
-    if len(pv) > PV_NAME_MAX:
+def _check(loc: Loc, name: str, pv: str) -> Iterator[Fault]:
+    if len(pv) > PV_NAME_MAX and len(name) <= STRING_MAX:
         yield _too_long(loc, pv)
 
 

@@ -22,7 +22,7 @@ BROADCAST = IPv4Address("255.255.255.255")
 
 
 def name_fault(name: str, *, behind_prefix: bool = False) -> str:
-    """Return what is wrong with the name of an ECC server (or source, `behind_prefix`); empty if it is right."""
+    """Return what is wrong with the name of an ECC server, or `behind_prefix` of a source; empty if right."""
     if not re.fullmatch(NAME_PATTERN[1:-1], name):
         return f"must be letters, digits, '_' and '-' (it is a part of PV names), not {name!r}"
     if len(name) > STRING_MAX:
