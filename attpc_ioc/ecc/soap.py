@@ -42,8 +42,8 @@ class _NoNetwork:
 
 
 @cache
-def _zeep_client() -> zeep.Client:
-    # Read once for all servers: it holds no address and no connection.
+def zeep_client() -> zeep.Client:
+    """Return zeep's client of the project's WSDL, read once for all servers: it holds no connection."""
     settings = zeep.Settings()
     settings.forbid_dtd = settings.forbid_entities = settings.forbid_external = True
     settings.force_https = False
@@ -54,7 +54,7 @@ def _zeep_client() -> zeep.Client:
 
 def request_bytes(operation: str, **parameters: str) -> bytes:
     """Return the envelope that calls `operation`, encoded as UTF-8 with an XML declaration."""
-    client = _zeep_client()
+    client = zeep_client()
     envelope: Any = client.create_message(client.service, operation, **parameters)
     return etree.tostring(envelope, encoding="UTF-8", xml_declaration=True)
 
