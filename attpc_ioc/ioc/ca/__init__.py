@@ -1,1 +1,22 @@
-"""A Channel Access server over the sans-I/O core of caproto; knows nothing of the AT-TPC."""
+"""A Channel Access server: process variables for many clients, none of which can hurt the others.
+
+It builds on caproto's protocol definitions and knows nothing of what its PVs mean. `PVSpec` says what a PV
+is, `PV.post` gives it a value, `CAServer` serves it and hands every put to one callback. See `server.py`.
+"""
+
+from attpc_ioc.ioc.ca.client import Client, ClientInfo
+from attpc_ioc.ioc.ca.pv import PV
+from attpc_ioc.ioc.ca.server import CAServer, PutRejected, ServerLimits, ServerStats
+from attpc_ioc.ioc.ca.spec import PVSpec, Value
+
+__all__ = [
+    "PV",
+    "CAServer",
+    "Client",
+    "ClientInfo",
+    "PVSpec",
+    "PutRejected",
+    "ServerLimits",
+    "ServerStats",
+    "Value",
+]

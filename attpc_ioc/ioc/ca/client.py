@@ -1,0 +1,36 @@
+"""Who is at the other end of a circuit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One connected client program, as it introduced itself.
+
+    `user` and `host` are what the program claims (empty before it did); `address` is the peer's `ip:port` as
+    the operating system knows it; `id` counts circuits from 1.
+    """
+
+    id: int
+    address: str
+    user: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """What one client costs: for people who look for the one that is too much.
+
+    `queued` updates (of `queued_bytes`) wait for it now; `dropped` counts updates that newer ones replaced.
+    """
+
+    client: Client
+    channels: tuple[str, ...]
+    subscriptions: int
+    queued: int
+    queued_bytes: int
+    dropped: int
+    puts_at_work: int
+    connected_s: float

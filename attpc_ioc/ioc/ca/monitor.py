@@ -1,0 +1,93 @@
+"""Subscriptions, and the queue of updates that a slow client has not taken yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attpc_ioc.ioc.ca.circuit import Channel, Circuit
+    from attpc_ioc.ioc.ca.pv import Message
+
+
+class Subscription:
+    """One monitor of one client: what it wants to hear of a PV, and in which form."""
+
+    __slots__ = ("channel", "circuit", "count", "dtype", "id", "last", "mask", "queued")
+
+    def __init__(
+        self, circuit: Circuit, channel: Channel, dtype: int, count: int, mask: int, subscription_id: int
+    ) -> None:
+        self.circuit = circuit
+        self.channel = channel
+        self.dtype = dtype
+        self.count = count
+        self.mask = mask
+        self.id = subscription_id.to_bytes(4, "big")
+        self.queued = 0
+        self.last: _Update | None = None
+
+    def deliver(self) -> None:
+        """Send the PV's present value to the client, or queue it."""
+        self.circuit.send_event(self)
+
+
+class _Update:
+    __slots__ = ("message", "subscription")
+
+    def __init__(self, subscription: Subscription, message: Message) -> None:
+        self.subscription = subscription
+        self.message = message
+
+
+class Backlog:
+    """Updates that wait for one client, in the order in which they were posted.
+
+    A subscription has at most `depth` of them; a further one replaces its newest, so that what the client
+    sees in the end is the latest value. `bytes` counts the encoded values that are waiting, `dropped` the
+    updates that were replaced.
+    """
+
+    __slots__ = ("_depth", "_updates", "bytes", "dropped")
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._updates: deque[_Update] = deque()
+        self.bytes = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    def add(self, subscription: Subscription, message: Message) -> None:
+        """Queue an update."""
+        self.bytes += len(message[1])
+        newest = subscription.last
+        if newest is not None and subscription.queued >= self._depth:
+            self.bytes -= len(newest.message[1])
+            newest.message = message
+            self.dropped += 1
+            return
+        subscription.last = _Update(subscription, message)
+        subscription.queued += 1
+        self._updates.append(subscription.last)
+
+    def forget(self, subscription: Subscription) -> None:
+        """Drop what waits for a subscription that has ended."""
+        if subscription.queued:
+            kept = deque(u for u in self._updates if u.subscription is not subscription)
+            self.bytes -= sum(len(u.message[1]) for u in self._updates if u.subscription is subscription)
+            self._updates = kept
+        subscription.queued, subscription.last = 0, None
+
+    def drain(self) -> Iterator[tuple[Subscription, Message]]:
+        """Take the updates out, oldest first; stop iterating to leave the rest."""
+        while self._updates:
+            update = self._updates.popleft()
+            subscription = update.subscription
+            subscription.queued -= 1
+            if subscription.last is update:
+                subscription.last = None
+            self.bytes -= len(update.message[1])
+            yield subscription, update.message

@@ -1,0 +1,238 @@
+"""A process variable: its value, its alarm, its time stamp, and who must hear of a change."""
+
+from __future__ import annotations
+
+import math
+import operator
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from caproto import ChannelType
+
+from attpc_ioc.ioc.ca.dbr import NANOSECONDS, encode
+from attpc_ioc.ioc.ca.spec import INVALID, STATUS_LABELS, UDF, PVSpec, Scalar, Value
+from attpc_ioc.log import get_logger
+
+if TYPE_CHECKING:
+    from attpc_ioc.ioc.ca.monitor import Subscription
+
+log = get_logger(__name__)
+
+DBE_VALUE, DBE_LOG, DBE_ALARM, DBE_PROPERTY = 1, 2, 4, 8
+"""Kinds of change that a subscription asks for, as in EPICS base's `caeventmask.h`."""
+
+_FORMS = 32
+"""How many forms of one value are kept; a client can ask for an array in thousands of lengths."""
+
+Message = tuple[bytes, bytes]
+"""Of a message with a value: its header from the size to the status, and what follows the header's last
+parameter. Made once for all clients that want the same type and count."""
+
+
+class PV:
+    """One process variable; used from the event loop's thread only.
+
+    `value` is what clients read; change it with `post`. Until the first post a PV is INVALID with status UDF,
+    unless it was made with a value.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_fields",
+        "_last_log",
+        "_last_value",
+        "_messages",
+        "clock",
+        "severity",
+        "spec",
+        "stamp_ns",
+        "status",
+        "subscriptions",
+        "value",
+    )
+
+    def __init__(self, spec: PVSpec, value: Value | None = None) -> None:
+        self.spec = spec
+        self.clock: Callable[[], float] = time.time
+        self.value: Value = spec.default
+        self.severity, self.status = INVALID, UDF
+        self.stamp_ns = int(self.clock() * NANOSECONDS)
+        self.subscriptions: dict[Subscription, None] = {}
+        self._fields: WeakValueDictionary[str, PV] | None = None
+        self._last_value = self._last_log = self.value
+        self._messages: dict[tuple[int, int], Message] = {}
+        if value is not None:
+            self.post(value, force=True)
+
+    def __repr__(self) -> str:
+        return f"<PV {self.spec.name} {self.value!r}>"
+
+    @property
+    def name(self) -> str:
+        """The name that clients search for."""
+        return self.spec.name
+
+    @property
+    def writable(self) -> bool:
+        """Whether anybody may write it."""
+        return self.spec.writable
+
+    @property
+    def target(self) -> PV:
+        """The PV that a write to this one is a write to: the record's, for a field."""
+        return self
+
+    @property
+    def stamp(self) -> float:
+        """Time of the last change, in seconds since 1970."""
+        return self.stamp_ns / NANOSECONDS
+
+    def post(
+        self,
+        value: Value,
+        *,
+        severity: int = 0,
+        status: int = 0,
+        stamp: float | None = None,
+        force: bool = False,
+    ) -> None:
+        """Give the PV a value and an alarm, and tell subscribers what changed.
+
+        Nothing happens, and the time stamp stays, when neither value nor alarm differs from the last;
+        `force` posts even then. `stamp` is in seconds since 1970, by default the clock's. Never raises: a
+        value of the wrong type is a fault of the program; it is logged, and the PV turns INVALID/UDF.
+        """
+        try:
+            value = normalised(self.spec, value)
+            if not (0 <= severity <= INVALID and 0 <= status < len(STATUS_LABELS)):
+                raise ValueError(f"no such alarm: severity {severity}, status {status}")
+        except (TypeError, ValueError) as error:
+            log.error("value cannot be posted", pv=self.spec.name, value=repr(value)[:80], reason=str(error))
+            value, severity, status = self.value, INVALID, UDF
+        changed = not _same(value, self.value)
+        alarm_changed = severity != self.severity or status != self.status
+        if not (changed or alarm_changed or force):
+            return
+        mask = DBE_ALARM if alarm_changed else 0
+        if force or (changed and _exceeds(value, self._last_value, self.spec.mdel)):
+            mask |= DBE_VALUE
+            self._last_value = value
+        if force or (changed and _exceeds(value, self._last_log, self.spec.adel)):
+            mask |= DBE_LOG
+            self._last_log = value
+        self.value, self.severity, self.status = value, int(severity), int(status)
+        self.stamp_ns = int((self.clock() if stamp is None else stamp) * NANOSECONDS)
+        self._publish(mask)
+
+    def redefine(self, spec: PVSpec) -> None:
+        """Replace labels, limits, units or texts, and tell those who subscribed to PROPERTY.
+
+        Raises ValueError when name, type or size would change: clients were told those when they connected.
+        """
+        old = self.spec
+        if (spec.name, spec.dtype, spec.max_elements) != (old.name, old.dtype, old.max_elements):
+            raise ValueError(f"{old.name}: name, type and size of a PV cannot change")
+        self.spec = spec
+        self._publish(DBE_PROPERTY)
+
+    def message(self, dtype: int, count: int) -> Message:
+        """Return the parts of a message with the value as DBR type `dtype`; see `Message`."""
+        made = self._messages.get((dtype, count))
+        if made is None:
+            made = to_message(
+                dtype,
+                *encode(self.spec, self.value, self.severity, self.status, self.stamp_ns, dtype, count),
+            )
+            if len(self._messages) >= _FORMS:
+                self._messages.clear()
+            self._messages[dtype, count] = made
+        return made
+
+    def field(self, name: str) -> PV | None:
+        """Return the field `name` as a PV of its own, made when first asked for; None if there is none.
+
+        A name may end in `$`, which gives a string as long text.
+        """
+        from attpc_ioc.ioc.ca.fields import make_field
+
+        if name == "VAL" or (name in ("$", "VAL$") and self.spec.is_text):
+            return self
+        if self._fields is None:
+            self._fields = WeakValueDictionary()
+        field = self._fields.get(name)
+        if field is None:
+            field = make_field(self, name)
+            if field is not None:
+                self._fields[name] = field
+        return field
+
+    def _publish(self, mask: int) -> None:
+        self._messages.clear()
+        if mask:
+            for subscription in self.subscriptions:
+                if subscription.mask & mask:
+                    subscription.deliver()
+        if self._fields:
+            for field in tuple(self._fields.values()):
+                follow = getattr(field, "follow", None)
+                if follow is not None:
+                    follow()
+
+
+def to_message(dtype: int, status: int, count: int, payload: bytes) -> Message:
+    """Return an encoded value as the parts of a message; see `Message`."""
+    payload += bytes(-len(payload) % 8)
+    size = len(payload)
+    if size >= 0xFFFF or count > 0xFFFF:
+        head = b"\xff\xff" + dtype.to_bytes(2, "big") + b"\0\0" + status.to_bytes(4, "big")
+        return head, size.to_bytes(4, "big") + count.to_bytes(4, "big") + payload
+    head = size.to_bytes(2, "big") + dtype.to_bytes(2, "big") + count.to_bytes(2, "big")
+    return head + status.to_bytes(4, "big"), payload
+
+
+def normalised(spec: PVSpec, value: Any) -> Value:
+    """Return `value` in the one form that a PV of this kind keeps.
+
+    Raises TypeError or ValueError when it is not of the PV's type or not within it; an array that is too
+    long loses its end, which is logged.
+    """
+    if not spec.is_array:
+        return _scalar(spec, value)
+    if isinstance(value, str | bytes):
+        raise TypeError("an array is needed")
+    elements = tuple(_scalar(spec, element) for element in value)
+    if len(elements) > spec.max_elements:
+        log.error("array is too long and was cut", pv=spec.name, length=len(elements), most=spec.max_elements)
+    return elements[: spec.max_elements]
+
+
+def _scalar(spec: PVSpec, value: Any) -> Scalar:
+    if spec.dtype in (ChannelType.STRING, ChannelType.CHAR):
+        if not isinstance(value, str):
+            raise TypeError("a text is needed")
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, str):
+        raise TypeError("a number is needed")
+    if spec.dtype is ChannelType.DOUBLE:
+        return float(value)
+    number = operator.index(value)
+    if spec.dtype is ChannelType.ENUM and not 0 <= number < (len(spec.labels) or 0x10000):
+        raise ValueError(f"there is no label {number}")
+    if not -(2**31) <= number < 2**31:
+        raise ValueError("it does not fit 32 bits")
+    return number
+
+
+def _same(new: Value, old: Value) -> bool:
+    return new == old or (new != new and old != old)  # NaN is the same as NaN
+
+
+def _exceeds(new: Value, last: Value, deadband: float) -> bool:
+    """Whether a number moved by more than the dead band since the last event; anything else always has."""
+    if not isinstance(new, float | int) or not isinstance(last, float | int) or deadband < 0:
+        return True
+    if not (math.isfinite(new) and math.isfinite(last)):
+        return not _same(new, last)
+    return abs(new - last) > deadband

@@ -1,0 +1,305 @@
+"""The server: sockets, PVs, who may do what, and puts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from attpc_ioc.ioc.ca import address, decode, wire
+from attpc_ioc.ioc.ca.circuit import READ, WRITE, Channel, Circuit
+from attpc_ioc.ioc.ca.client import Client, ClientInfo
+from attpc_ioc.ioc.ca.dbr import PUT_ACKS, PUT_ACKT
+from attpc_ioc.ioc.ca.limits import ServerLimits, ServerStats
+from attpc_ioc.ioc.ca.pv import PV
+from attpc_ioc.ioc.ca.spec import Value
+from attpc_ioc.ioc.ca.udp import Beacons, Searches
+from attpc_ioc.ioc.ca.wire import Command, Eca, Header
+from attpc_ioc.log import get_logger
+
+__all__ = ["CAServer", "PutRejected", "ServerLimits", "ServerStats"]
+
+log = get_logger(__name__)
+
+_DO_REPLY = 10
+_ANY_ADDRESS = 0xFFFFFFFF
+
+Put = Callable[[PV, Value, Client], Awaitable[None]]
+OnRejected = Callable[[PV, Client, str, str], None]
+Access = Callable[[PV, Client], tuple[bool, bool]]
+
+
+class PutRejected(Exception):
+    """A put is refused or has failed; the text says why. The client gets `ECA_PUTFAIL`."""
+
+
+class CAServer:
+    """Serves PVs over Channel Access.
+
+    - `put(pv, value, client)` is awaited, in a task of its own, for every put whose value passed `decode`; a
+      put with callback is answered when it returns, or with `ECA_PUTFAIL` when it raises `PutRejected`. It is
+      cancelled only by `stop`, not when its client goes. Any other exception is logged, and answered so too.
+    - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called.
+    - `access(pv, client)` says whether a client may read and write; without it all may. It is asked when a
+      channel is made, when the client names its user and host, and by `refresh_access`. A PV that is not
+      writable never gets write access. When it raises, reading is allowed and writing is not.
+    - `interfaces` and `port` go before the `EPICS_CAS_*` and `EPICS_CA_*` variables.
+    - `clock` gives the time stamps of posts without one, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        pvs: Iterable[PV],
+        *,
+        put: Put,
+        on_rejected: OnRejected | None = None,
+        access: Access | None = None,
+        limits: ServerLimits | None = None,
+        interfaces: list[str] | None = None,
+        port: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits or ServerLimits()
+        self.stats = ServerStats()
+        self.port = 0
+        """The TCP port, once started."""
+        self._put = put
+        self._on_rejected = on_rejected
+        self._access = access
+        self._interfaces = interfaces
+        self._wanted_port = port
+        self._clock = clock
+        self._pvs: dict[str, PV] = {}
+        self._circuits: set[Circuit] = set()
+        self._puts: set[asyncio.Task[None]] = set()
+        self._listeners: list[asyncio.Server] = []
+        self._searches: list[Searches] = []
+        self._beacons: Beacons | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._last_id = 0
+        self._full = False
+        for pv in pvs:
+            self.add(pv)
+
+    def add(self, pv: PV) -> None:
+        """Serve one more PV; raises ValueError when there is one of that name."""
+        if pv.name in self._pvs:
+            raise ValueError(f"there are two PVs named {pv.name}")
+        pv.clock = self._clock
+        self._pvs[pv.name] = pv
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises OSError when an interface cannot be bound, ValueError for a senseless `EPICS_*` variable.
+        """
+        where = address.from_environment(interfaces=self._interfaces, port=self._wanted_port)
+        loop = asyncio.get_running_loop()
+        try:
+            for sock in _listen(where):
+                self.port = sock.getsockname()[1]
+                self._listeners.append(
+                    await loop.create_server(lambda: Circuit(self), sock=sock, backlog=512)
+                )
+            for interface in where.interfaces:
+                self._searches.append(Searches(interface, where.port, self.answer_search))
+                if interface != address.ANY and not interface.startswith("127."):
+                    for broadcast in address.broadcast_addresses((interface,)):
+                        self._searches.append(Searches(broadcast, where.port, self.answer_search))
+            self._beacons = Beacons(where, self.port)
+        except BaseException:
+            await self.stop()
+            raise
+        log.info(
+            "Channel Access serves",
+            pvs=len(self._pvs),
+            interfaces=",".join(where.interfaces),
+            udp_port=where.port,
+            tcp_port=self.port,
+        )
+
+    async def stop(self) -> None:
+        """End everything: connections are closed, puts are cancelled; nothing is left when this returns."""
+        if self._beacons is not None:
+            self._beacons.close()
+            self._beacons = None
+        for searches in self._searches:
+            searches.close()
+        self._searches.clear()
+        for listener in self._listeners:
+            listener.close()
+        for circuit in tuple(self._circuits):
+            circuit.close()
+        puts = tuple(self._puts)
+        for task in puts:
+            task.cancel()
+        if puts:
+            await asyncio.wait(puts, timeout=0.3)
+        await self._empty.wait()
+        for listener in self._listeners:
+            await listener.wait_closed()
+        self._listeners.clear()
+
+    # --- names ---
+
+    def find(self, name: str) -> PV | None:
+        """Return the PV or the field that clients know as `name`, or None."""
+        pv = self._pvs.get(name)
+        if pv is not None:
+            return pv
+        record, dot, field = name.rpartition(".")
+        if not dot and name.endswith("$"):
+            record, field = name[:-1], "$"
+        pv = self._pvs.get(record)
+        return pv.field(field) if pv is not None and field else None
+
+    def answer_search(self, header: Header) -> bytes:
+        """Return the reply to one search request; empty when there is nothing to say."""
+        self.stats.searches += 1
+        if self.find(wire.text_of(header.payload)) is None:
+            if header.data_type != _DO_REPLY:
+                return b""
+            return wire.message(Command.NOT_FOUND, _DO_REPLY, wire.MINOR_VERSION, header.p1, header.p1)
+        self.stats.found += 1
+        version = wire.MINOR_VERSION.to_bytes(2, "big")
+        return wire.message(Command.SEARCH, self.port, 0, _ANY_ADDRESS, header.p1, version)
+
+    # --- clients ---
+
+    def join(self, circuit: Circuit, peer: str) -> Client:
+        """Take a new circuit among the clients; one too many is closed."""
+        self._last_id += 1
+        self._circuits.add(circuit)
+        self._empty.clear()
+        self.stats.clients = len(self._circuits)
+        full = len(self._circuits) > self.limits.max_clients
+        if full:
+            self.stats.disconnected += 1
+            circuit.close()
+            asyncio.get_running_loop().call_soon(circuit.close)
+            if not self._full:
+                log.warning("too many clients: further ones are refused", most=self.limits.max_clients)
+        self._full = full
+        return Client(self._last_id, peer)
+
+    def leave(self, circuit: Circuit) -> None:
+        """Forget a circuit that has ended."""
+        self.stats.dropped += circuit.backlog.dropped
+        self._circuits.discard(circuit)
+        self.stats.clients = len(self._circuits)
+        if not self._circuits:
+            self._empty.set()
+
+    def clients(self) -> list[ClientInfo]:
+        """Return who is connected to what, in the order in which they came."""
+        return sorted((c.info() for c in self._circuits), key=lambda info: info.client.id)
+
+    def refresh_access(self) -> None:
+        """Ask `access` again for every channel, and tell clients what changed."""
+        for circuit in tuple(self._circuits):
+            circuit.refresh_access()
+
+    def rights(self, pv: PV, client: Client) -> int:
+        """Return what `client` may do with `pv`: the bits of Channel Access's access rights."""
+        read = write = True
+        if self._access is not None:
+            try:
+                read, write = self._access(pv.target, client)
+            except Exception:
+                log.exception("access rule failed: writing is refused", pv=pv.name, client=client.address)
+                read, write = True, False
+        return (READ if read else 0) | (WRITE if write and pv.writable else 0)
+
+    # --- puts ---
+
+    def put(
+        self,
+        circuit: Circuit,
+        channel: Channel,
+        dtype: int,
+        count: int,
+        payload: bytes,
+        done: Callable[[Eca], None] | None,
+    ) -> None:
+        """Start a put, or refuse it; `done` is called with the outcome."""
+        pv = channel.pv.target
+        self.stats.puts += 1
+        status = Eca.PUTFAIL
+        try:
+            if not channel.rights & WRITE:
+                status = Eca.NOWTACCESS
+                raise decode.Unacceptable("no write access")
+            if dtype in (PUT_ACKT, PUT_ACKS):
+                raise decode.Unacceptable("alarms are not acknowledged here")
+            value = decode.decode(channel.pv.spec, dtype, count, payload)
+        except decode.Unacceptable as error:
+            self.reject(pv, circuit.client, decode.shown(dtype, count, payload), str(error))
+            if done is not None:
+                done(status)
+            return
+        circuit.put_started()
+        task = asyncio.create_task(self._work(circuit, pv, value, done), name=f"put {pv.name}")
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+
+    async def _work(self, circuit: Circuit, pv: PV, value: Value, done: Callable[[Eca], None] | None) -> None:
+        status = Eca.PUTFAIL
+        try:
+            await self._put(pv, value, circuit.client)
+            status = Eca.NORMAL
+        except PutRejected:
+            self.stats.rejected += 1
+        except Exception:
+            log.exception("put failed", pv=pv.name, value=value, client=circuit.client.address)
+        finally:
+            circuit.put_ended()
+            if done is not None:
+                done(status)
+
+    def reject(self, pv: PV, client: Client, raw: str, reason: str) -> None:
+        """Count a put that was refused here, and tell `on_rejected`."""
+        self.stats.rejected += 1
+        if self._on_rejected is None:
+            return
+        try:
+            self._on_rejected(pv.target, client, raw, reason)
+        except Exception:
+            log.exception("on_rejected failed", pv=pv.name)
+
+
+def _listen(where: address.Addresses) -> list[socket.socket]:
+    """Return TCP sockets bound to every interface, on one port: the wanted one, else a free one."""
+    try:
+        return _bind_all(where.interfaces, where.port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    for _ in range(20):
+        first = _bind_all(where.interfaces[:1], 0)
+        try:
+            return first + _bind_all(where.interfaces[1:], first[0].getsockname()[1])
+        except OSError as error:
+            first[0].close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, "no TCP port is free on all interfaces")
+
+
+def _bind_all(interfaces: tuple[str, ...], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for interface in interfaces:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((interface, port))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets

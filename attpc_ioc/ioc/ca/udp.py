@@ -1,0 +1,138 @@
+"""Channel Access over UDP: answers to searches, and the beacons that say a server is there.
+
+Raw non-blocking sockets are used because a datagram that cannot be sent at once may be lost (clients search
+again), while asyncio would queue them without bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from attpc_ioc.ioc.ca import wire
+from attpc_ioc.ioc.ca.address import ANY, Addresses
+from attpc_ioc.ioc.ca.wire import Command, Header
+
+DATAGRAM_BYTES = 1400
+"""Replies are collected up to this size, which fits an Ethernet frame."""
+
+_DATAGRAMS_A_TURN = 64
+_FIRST_PERIOD_S = 0.02
+
+Search = Callable[[Header], bytes]
+"""Returns the reply to one search request; empty for none."""
+
+
+def _socket(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.setblocking(False)
+        sock.bind((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Searches:
+    """Answers search requests on one interface's UDP port."""
+
+    def __init__(self, address: str, port: int, search: Search) -> None:
+        """Bind; raises OSError when that is not possible."""
+        self._search = search
+        self._socket = _socket(address, port)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _readable(self) -> None:
+        for _ in range(_DATAGRAMS_A_TURN):
+            try:
+                data, peer = self._socket.recvfrom(65536)
+            except OSError:
+                return
+            for reply in answers(data, self._search):
+                with contextlib.suppress(OSError):
+                    self._socket.sendto(reply, peer)
+
+
+def answers(data: bytes, search: Search) -> list[bytes]:
+    """Return the datagrams that answer one datagram of requests; what follows garbage is ignored.
+
+    Each begins with a VERSION message that carries the request's sequence number: by it libca knows that the
+    answer is to its latest requests, and searches for more names at once.
+    """
+    buffer = bytearray(data)
+    version = wire.message(Command.VERSION, 0, wire.MINOR_VERSION)
+    replies: list[bytes] = []
+    datagrams: list[bytes] = []
+    size, offset = 0, 0
+    while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
+        offset = header.end
+        if header.command == Command.VERSION:
+            numbered = header.data_type & 1
+            version = wire.message(
+                Command.VERSION, numbered, wire.MINOR_VERSION, header.p1 if numbered else 0
+            )
+            continue
+        if header.command != Command.SEARCH:
+            break
+        header.payload = bytes(buffer[header.start : header.end])
+        reply = search(header)
+        if reply:
+            if size + len(reply) > DATAGRAM_BYTES:
+                datagrams.append(version + b"".join(replies))
+                replies, size = [], 0
+            replies.append(reply)
+            size += len(reply)
+    if replies:
+        datagrams.append(version + b"".join(replies))
+    return datagrams
+
+
+class Beacons:
+    """Tells clients that the server is there: often at first, then once a period.
+
+    A new server's quick beacons make clients search at once for what they miss.
+    """
+
+    def __init__(self, addresses: Addresses, tcp_port: int) -> None:
+        self._addresses = addresses
+        self._port = tcp_port
+        self._number = 0
+        self._sockets = [(_socket(i, 0), 0 if i == ANY else _as_int(i)) for i in addresses.interfaces]
+        self._loop = asyncio.get_running_loop()
+        self._period_s = _FIRST_PERIOD_S
+        self._timer = self._loop.call_soon(self._send)
+
+    def close(self) -> None:
+        """Send no more."""
+        self._timer.cancel()
+        for sock, _ in self._sockets:
+            sock.close()
+
+    def _send(self) -> None:
+        for sock, own_address in self._sockets:
+            beacon = wire.message(
+                Command.BEACON, wire.MINOR_VERSION, self._port, self._number & 0xFFFFFFFF, own_address
+            )
+            for target in self._addresses.beacons:
+                with contextlib.suppress(OSError):  # nobody listens there, or the network is down
+                    sock.sendto(beacon, target)
+        self._number += 1
+        self._timer = self._loop.call_later(self._period_s, self._send)
+        self._period_s = min(self._period_s * 2, self._addresses.beacon_period_s)
+
+
+def _as_int(address: str) -> int:
+    return int.from_bytes(socket.inet_aton(address), "big")
