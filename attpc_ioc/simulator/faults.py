@@ -193,8 +193,10 @@ class Faults:
             left_s = begin_s + self.length_s(operation, base_s, transition) - loop.time()
             if left_s <= 0:
                 return
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await changed.wait()
 
     async def awake(self) -> None:
         """Wait while the process is stopped."""

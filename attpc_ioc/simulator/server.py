@@ -210,7 +210,7 @@ class EccServer:
         self.machine.state = State.OFF
 
     def kill_boards(self, board: str | None = None) -> None:
-        """Switch off one board (`KeyError` where there is none of that name), or all boards of this server."""
+        """Switch off one board, or all boards of this server; `KeyError` where there is no such board."""
         for name in self.home if board is None else (board,):
             self.boards[name].die()
 
