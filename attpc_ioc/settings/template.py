@@ -70,8 +70,12 @@ def request_faults(request: FleetRequest) -> dict[str, str]:
 
 
 def _names(request: FleetRequest) -> tuple[list[str], list[str]]:
-    last = f"{min(max(request.cobos, 1), COBOS_MAX) - 1}"
-    return [f"cobo{last}", MUTANT], [f"CoBo{last}", "MuTAnT"]
+    """Return the longest names of ECC servers and of sources that the request gives."""
+    last = min(max(request.cobos, 1), COBOS_MAX) - 1
+    mutant = [MUTANT] if request.mutant else []
+    return [SINGLE] if request.single else [f"cobo{last}", *mutant], [f"CoBo{last}"] + ["MuTAnT"] * len(
+        mutant
+    )
 
 
 def _past_the_end(request: FleetRequest) -> str:
