@@ -56,25 +56,27 @@ class Publisher:
     def __init__(self, entries: Iterable[PvEntry], pvs: Mapping[str, PV], stamps: StampClock) -> None:
         self._stamps = stamps
         self._slots: dict[str, _Slot] = {}
+        self._order: dict[str, int] = {}
         self._rows: dict[Scope, list[_Slot]] = {}
         self._attempt_rows: dict[Scope, list[_Slot]] = {}
         self._live: list[_Slot] = []
         self._commands: dict[tuple[Scope, str], _Slot] = {}
         self._allowed_slots: dict[Scope, _Slot] = {}
+        self._alarms: dict[str, Alarm] = {}
+        self._refresh: asyncio.Handle | None = None
+        self._not_before = 0.0
         for entry in entries:
             self._add(_Slot(entry, pvs[entry.name]))
         system = {slot.entry.row.part: slot for slot in self._slots.values() if slot.entry.scope == SYSTEM}
         self._alarm, self._alarm_text = system["Alarm_RBV"], system["AlarmText_RBV"]
-        self._alarms: dict[str, Alarm] = {}
         self._working: dict[str, list[Command]] = {}
         self._seen: dict[str, object] = {}
         self._allowed: Mapping[Scope, object] = {}
         self._fleet = Fleet()
-        self._refresh: asyncio.Handle | None = None
-        self._not_before = 0.0
 
     def _add(self, slot: _Slot) -> None:
         row, scope = slot.entry.row, slot.entry.scope
+        self._order[slot.entry.name] = len(self._slots)
         self._slots[slot.entry.name] = slot
         if row.command is not None:
             self._commands[scope, str(row.command)] = slot
@@ -172,7 +174,7 @@ class Publisher:
                 if fleet.allowed.get(scope) != self._allowed.get(scope):
                     self._post_row(slot, stamp)
             self._allowed = fleet.allowed
-        alarms = list(self._alarms.values())
+        alarms = [self._alarms[name] for name in sorted(self._alarms, key=self._order.__getitem__)]
         self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
         self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
         if (
@@ -226,15 +228,13 @@ class Publisher:
             stamp=stamp,
             force=force,
         )
-        if slot.entry.row.alarm_tree and (
-            last is None or last.severity != reading.severity or reading.severity
-        ):
-            self._note_alarm(slot, reading)
+        if slot.entry.row.alarm_tree and (reading.severity or (last is not None and last.severity)):
+            self._note_alarm(slot.entry, reading)
+            if last is not None:
+                self._schedule()
 
-    def _note_alarm(self, slot: _Slot, reading: Reading) -> None:
+    def _note_alarm(self, entry: PvEntry, reading: Reading) -> None:
         if reading.severity:
-            self._alarms[slot.entry.name] = Alarm(slot.entry, reading)
+            self._alarms[entry.name] = Alarm(entry, reading)
         else:
-            self._alarms.pop(slot.entry.name, None)
-        if slot.entry.row.value is None and slot.last is not None:
-            self._schedule()
+            self._alarms.pop(entry.name, None)

@@ -56,8 +56,8 @@ class IocServer:
             self.pvs.values(),
             put=self.puts.put,
             on_rejected=self.puts.rejected,
-            access=self._may_write,
-            interfaces=settings.ioc.interfaces,
+            access=self._rights,
+            interfaces=list(settings.ioc.interfaces) if settings.ioc.interfaces else None,
             port=settings.ioc.server_port,
             clock=self._stamps,
         )
@@ -105,8 +105,8 @@ class IocServer:
         stats = self.ca.stats
         return Connections(stats.clients, stats.channels)
 
-    def _may_write(self, pv: PV, client: Client) -> bool:
+    def _rights(self, pv: PV, client: Client) -> tuple[bool, bool]:
         row = self._rows.get(pv.name)
         if row is None or not row.writable:
-            return False
-        return self._access is None or self._access(who_of(client), row)
+            return True, False
+        return True, self._access is None or self._access(who_of(client), row)

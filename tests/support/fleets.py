@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
+from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import Kind, State
 from attpc_ioc.settings import Settings
 
@@ -38,10 +39,10 @@ def make_module(settings: Settings, name: str, **changes: object) -> ModuleView:
 
 
 def make_fleet(settings: Settings, state: State = State.IDLE, **changes: object) -> Fleet:
-    """Return a fleet with all modules in one state and nothing at work, with `changes`."""
+    """Return a fleet with all modules in one state, no run on and nothing at work, with `changes`."""
     seen = None if state is State.OFFLINE else state
     modules = [make_module(settings, s.name, state=state, last_state=seen) for s in settings.ecc]
-    return replace(Fleet(as_mapping(modules)), **changes)  # type: ignore[arg-type]
+    return replace(Fleet(as_mapping(modules), RunView(RunState.STOPPED)), **changes)  # type: ignore[arg-type]
 
 
 def with_module(fleet: Fleet, name: str, **changes: object) -> Fleet:
