@@ -13,8 +13,8 @@ DOCUMENT = "numbers"
 class StateDirNumbers:
     """The built-in owner of run numbers, one sequence for each experiment.
 
-    A number is on disk as used before it is handed out. It is given back only when the core says that no module
-    was, or may have been, Running under it, and only while it is still the newest.
+    A number is on disk as used before it is handed out. It is given back only when the core says that no
+    module was, or may have been, Running under it, and only while it is still the newest.
     """
 
     def __init__(self, store: StateStore, first_number: int) -> None:

@@ -1,8 +1,8 @@
 """The state directory: what has to be there after a restart, in atomically replaced JSON files.
 
 One IOC owns a state directory at a time (a lock on the file `lock`). A file is written to a temporary name,
-synced and renamed, so that it is always whole: the old one or the new one. A file that is damaged all the same
-is kept aside under another name and reported; nothing of it is guessed.
+synced and renamed, so that it is always whole: the old one or the new one. A file that is damaged all the
+same is kept aside under another name and reported; nothing of it is guessed.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class StateStore:
         """Return the document `name`, or None where there is none or it is damaged (then see `damaged`)."""
         path = self._path(name)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(document, dict):
-                raise ValueError("it holds no JSON object")
+            document = _object_in(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -98,7 +96,7 @@ class StateStore:
         self._wake.set()
 
     async def flush(self, limit_s: float = 5.0) -> None:
-        """Wait until everything saved before is on disk; raises `StateDirError` where it cannot be written."""
+        """Wait until everything saved before is on disk; raises `StateDirError` where it cannot be."""
         if self._written >= self._saved and not self.fault:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -198,3 +196,10 @@ class StateStore:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(document, dict):
+        return document
+    raise ValueError("it holds no JSON object")

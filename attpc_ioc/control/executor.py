@@ -1,0 +1,181 @@
+"""Execution of plans: stage by stage, each step checked at the moment it is sent, each arrival seen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from attpc_ioc.errors import EccError
+from attpc_ioc.log import get_logger
+from attpc_ioc.model import rules
+from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode, Who
+from attpc_ioc.model.config import RECORDS, ConfigName
+from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.plan import OnFailure, Plan, Stage, Step
+from attpc_ioc.model.states import Transition
+
+from .fleet_state import FleetState
+from .module import ModuleControl
+from .operation import OngoingOperation, Verdict
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class PlanResult:
+    """What became of a plan. `sent` are the operations that went out, in their order."""
+
+    reasons: list[Reason] = field(default_factory=list)
+    sent: list[OngoingOperation] = field(default_factory=list)
+    timed_out: bool = False
+    aborted: bool = False
+    duration_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every module was seen where it was to go."""
+        return not self.reasons and not self.aborted
+
+    def outcome(self, command: Command, text: str = "") -> Outcome:
+        """Return the outcome of the command that the plan was for."""
+        if self.aborted:
+            code = ResultCode.ABORTED
+        elif self.ok:
+            code = ResultCode.DONE
+        elif not self.sent:
+            code = ResultCode.REFUSED
+        elif self.timed_out:
+            code = ResultCode.TIMED_OUT
+        else:
+            code = ResultCode.FAILED
+        return Outcome(command, code, text, tuple(self.reasons), self.duration_s)
+
+
+class Executor:
+    """Runs plans. Cancelling or aborting a run of one never touches a call that was sent (rule 2)."""
+
+    def __init__(self, state: FleetState, modules: Mapping[str, ModuleControl]) -> None:
+        self._state = state
+        self._modules = modules
+
+    async def run(
+        self,
+        plan: Plan,
+        who: Who,
+        abort: asyncio.Event,
+        progress: Callable[[str, float], None] = lambda _text, _percent: None,
+    ) -> PlanResult:
+        """Run a plan to its end, its first failed stage, or `abort`."""
+        began = time.monotonic()
+        result = PlanResult()
+        involved = [self._modules[name] for name in plan.modules]
+        for module in involved:
+            module.involve(True)
+        try:
+            done = 0
+            for stage in plan.stages:
+                if abort.is_set():
+                    result.aborted = True
+                    break
+                progress(stage.name, 100.0 * done / max(1, plan.steps))
+                go_on = await self._stage(stage, who, abort, result)
+                done += len(stage.steps)
+                if not go_on:
+                    break
+        finally:
+            for module in involved:
+                module.involve(False)
+        result.duration_s = time.monotonic() - began
+        return result
+
+    async def _stage(self, stage: Stage, who: Who, abort: asyncio.Event, result: PlanResult) -> bool:
+        """Run one stage; tells whether the next may go out."""
+        loop = asyncio.get_running_loop()
+        steps = {
+            loop.create_task(self._step(step, who, result), name=f"{step.operation} {step.module}"): step
+            for step in stage.steps
+        }
+        aborted = loop.create_task(abort.wait(), name="abort")
+        pending: set[asyncio.Task[bool]] = set(steps)
+        failed_hard = False
+        deadline = time.monotonic() + stage.advance_after_s if stage.advance_after_s else None
+        try:
+            while pending:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                done, _ = await asyncio.wait(
+                    (*pending, aborted), timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+                if abort.is_set():
+                    result.aborted = True
+                    return False
+                if not done:
+                    result.reasons += [
+                        Reason(f"{steps[t].operation} has not arrived yet", steps[t].module) for t in pending
+                    ]
+                    return True
+                for task in done & pending:
+                    pending.discard(task)
+                    if not task.result() and steps[task].on_failure is OnFailure.STOP_PLAN:
+                        failed_hard = True
+        finally:
+            # What was sent goes on by itself; only the waiting, and steps not yet sent, end here.
+            for task in (*pending, aborted):
+                task.cancel()
+            await asyncio.gather(*pending, aborted, return_exceptions=True)
+        return not failed_hard
+
+    async def _step(self, step: Step, who: Who, result: PlanResult) -> bool:
+        """Check, send and see one step; tells whether the module is where it was to go."""
+        module = self._modules[step.module]
+        try:
+            await module.fresh()
+        except EccError as error:
+            result.reasons.append(Reason(str(error), step.module))
+            return False
+        view = module.view
+        reason = rules.step_reason(step, self._state.fleet.modules)
+        if reason is not None:
+            result.reasons.append(Reason(reason, step.module))
+            return False
+        if view.state is step.target:
+            return True
+        ongoing = module.send(step.operation, step.target, config_for(step, view), who)
+        result.sent.append(ongoing)
+        await asyncio.wait((ongoing.settled,), timeout=step.limit_s)
+        if ongoing.verdict is Verdict.ARRIVED:
+            return True
+        if ongoing.verdict is None:
+            result.timed_out = True
+            text = f"{step.operation} has not arrived after {step.limit_s:g} s: {seen_text(module.view)}"
+            log.warning("operation late", module=step.module, operation=step.operation, reason=text)
+        else:
+            text = ongoing.reason
+            if ongoing.cleanup is not None:
+                text = f"{text}; {await asyncio.shield(ongoing.cleanup)}"
+        result.reasons.append(Reason(text, step.module))
+        return False
+
+
+def config_for(step: Step, view: ModuleView) -> ConfigName | None:
+    """Return the names that a step sends; None for an operation that reads none (rule 5)."""
+    if step.operation not in RECORDS:
+        return None
+    if step.loaded_names:
+        describe, prepare, configure = rules.loaded_parts(view)
+        if describe is None or prepare is None or configure is None:
+            raise RuntimeError(f"{view.name}: what is loaded is not known")  # step_reason has checked it
+        return ConfigName(describe, prepare, configure)
+    return view.selected
+
+
+def seen_text(view: ModuleView) -> str:
+    """Return what is seen of a module, for messages about waiting."""
+    if not view.online:
+        return f"the server does not answer ({view.offline_reason})"
+    if view.transition is not Transition.NONE:
+        return f"seen in {view.state.label}, in transition {view.transition.label}"
+    if view.outstanding is not None:
+        return f"seen in {view.state.label}, {view.outstanding} is not answered"
+    return f"seen in {view.state.label}"

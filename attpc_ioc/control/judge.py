@@ -1,0 +1,155 @@
+"""Whether a command would be accepted now, with every reason why not; asked for puts and for the live PVs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attpc_ioc.model import rules
+from attpc_ioc.model.command import (
+    COMMANDS,
+    RUN,
+    SYSTEM,
+    Command,
+    CommandName,
+    Reason,
+    Scope,
+    ScopeKind,
+    ecc_scope,
+)
+from attpc_ioc.model.config import UNKNOWN
+from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.states import State
+from attpc_ioc.plugin.host import PluginHost
+
+from .admission import Desk, beside, is_abort, is_stop
+from .run_control import RunControl
+from .store import StateStore
+
+START = Command(RUN, CommandName.START)
+
+UNPLANNED = frozenset((CommandName.ABORT, CommandName.REFRESH_CONFIGS, CommandName.ADOPT))
+"""Commands that send no transitions, or (Run:Stop) whose transitions the core orders itself."""
+
+
+class Judge:
+    """Answers from cached state, at once; see the rules of operation, "Before anything is sent"."""
+
+    def __init__(self, host: PluginHost, desk: Desk, run: RunControl, store: StateStore) -> None:
+        self._host = host
+        self._desk = desk
+        self._run = run
+        self._store = store
+        self._memo: dict[Scope, tuple[object, frozenset[CommandName]]] = {}
+
+    def judge(self, command: Command, fleet: Fleet, *, at_work: bool = True) -> tuple[Plan, list[Reason]]:
+        """Return the plan of a command and every reason against it; `at_work` asks the table too."""
+        reasons = beside(command, self._desk, self._run, fleet) if at_work else []
+        if is_stop(command) or is_abort(command):
+            return Plan(command), reasons
+        plan = Plan(command)
+        if command.name not in UNPLANNED:
+            plan = self._host.plan(command, fleet)
+            reasons += plan.refusals
+            reasons += rules.plan_reasons(plan, fleet.modules)
+        elif command.name is CommandName.ADOPT and not self._run.orphans:
+            reasons.append(Reason("no module runs without a run"))
+        elif command.name is CommandName.REFRESH_CONFIGS:
+            reasons += self._unreachable(command, fleet)
+        if command.scope == RUN and command.name is CommandName.START:
+            reasons += self._against_start(fleet)
+        if command.scope == RUN and self._store.fault:
+            reasons.append(Reason(self._store.fault))
+        if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
+            reasons += self._host.vetoes(plan, fleet)
+        return plan, list(dict.fromkeys(reasons))
+
+    def _against_start(self, fleet: Fleet) -> list[Reason]:
+        """Return what vetoes a start beyond the states (rules 3, 5, 7 and 11)."""
+        reasons = [Reason(rules.stale_text(), m.name) for m in fleet.enabled if m.clock_stale]
+        reasons += [Reason(mismatch_text(m), m.name) for m in fleet.enabled if m.mismatch and _counts(m)]
+        if self._run.fault:
+            reasons.append(Reason(self._run.fault))
+        return reasons
+
+    def _unreachable(self, command: Command, fleet: Fleet) -> list[Reason]:
+        modules = fleet.enabled if command.scope == SYSTEM else (fleet.modules[command.scope.name],)
+        if not modules:
+            return [Reason("no ECC server is enabled")]
+        if any(m.online for m in modules):
+            return []
+        return [Reason(f"is Offline ({m.offline_reason})", m.name) for m in modules]
+
+    def checklist(self, fleet: Fleet) -> tuple[str, ...]:
+        """Return every reason why a start would be refused now."""
+        return tuple(str(reason) for reason in self.judge(START, fleet)[1])
+
+    def allowed(self, fleet: Fleet, *, fresh: bool = False) -> Mapping[Scope, frozenset[CommandName]]:
+        """Return the commands of each scope that would be accepted now.
+
+        A module's answer is kept until something that it depends on changes; `fresh` asks everything anew,
+        which is needed for vetoes on outside conditions.
+        """
+        shared = self._shared_signature(fleet)
+        answers: dict[Scope, frozenset[CommandName]] = {}
+        for scope in (SYSTEM, RUN):
+            answers[scope] = frozenset(n for n in COMMANDS[scope.kind] if self._accepts(scope, n, fleet))
+        for module in fleet.modules.values():
+            scope = ecc_scope(module.name)
+            key = (shared, _module_signature(module))
+            kept = self._memo.get(scope)
+            if fresh or kept is None or kept[0] != key:
+                names = COMMANDS[ScopeKind.ECC]
+                kept = (key, frozenset(n for n in names if self._accepts(scope, n, fleet)))
+                self._memo[scope] = kept
+            answers[scope] = kept[1]
+        return answers
+
+    def _accepts(self, scope: Scope, name: CommandName, fleet: Fleet) -> bool:
+        if name is not CommandName.GOTO:
+            return not self.judge(Command(scope, name), fleet)[1]
+        targets = (State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
+        return any(not self.judge(Command(scope, name, target), fleet)[1] for target in targets)
+
+    def _shared_signature(self, fleet: Fleet) -> object:
+        """Return what the answers of every module depend on."""
+        kinds = frozenset((m.kind, m.state, rules.level(m)) for m in fleet.enabled)
+        run = self._run
+        return (
+            self._desk.signature(),
+            len(self._desk.run),
+            run.phase,
+            run.stopping,
+            bool(run.orphans),
+            self._store.fault,
+            kinds,
+        )
+
+
+def _module_signature(module: ModuleView) -> object:
+    return (
+        module.enabled,
+        module.state,
+        module.last_state,
+        module.transition,
+        module.outstanding,
+        module.selected,
+        module.loaded,
+        module.clock_stale,
+        module.offline_reason,
+    )
+
+
+def _counts(module: ModuleView) -> bool:
+    """Tell whether a mismatch is worth a line: below Described nothing is loaded, and the state says that."""
+    return module.online and module.state >= State.DESCRIBED
+
+
+def mismatch_text(module: ModuleView) -> str:
+    """Return what is wrong where the loaded config is not the selected one, and what to do (rule 5)."""
+    if UNKNOWN in (module.loaded.describe, module.loaded.prepare, module.loaded.configure):
+        what = f"what is loaded is not known for sure ({module.loaded})"
+    else:
+        what = f"{module.loaded} is loaded"
+    selected = f"{module.selected} is selected" if module.selected else "no config is selected"
+    return f"{what}, {selected}: take it back and configure it again"

@@ -1,0 +1,359 @@
+"""One module: its ECC server's client and poller, what is known of it, and our operation on it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from attpc_ioc.ecc.client import EccClient, Observation
+from attpc_ioc.ecc.messages import PartialConfig, senders_in
+from attpc_ioc.ecc.poller import Poller
+from attpc_ioc.errors import EccBrokenReply, EccError
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import IOC_ITSELF, Who
+from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
+from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
+from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.states import EDGES, Operation, State, Transition
+from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
+
+from .emitter import Emitter
+from .fleet_state import FleetState
+from .operation import OngoingOperation, Verdict
+
+log = get_logger(__name__)
+
+DIAGNOSTICS_PERIOD_S = 1.0
+REFRESH_RETRY_S = 5.0
+
+
+class ModuleControl:
+    """Watches one ECC server for ever and sends it at most one operation at a time (rules 1 to 6)."""
+
+    def __init__(
+        self,
+        ecc: EccSettings,
+        *,
+        state: FleetState,
+        poll: PollSettings,
+        limits: LimitSettings,
+        emitter: Emitter,
+        on_observed: Callable[[str], None],
+    ) -> None:
+        self.name = ecc.name
+        self.ecc = ecc
+        self.operation: OngoingOperation | None = None
+        self.last: Observation | None = None
+        self._state = state
+        self._limits = limits
+        self._emitter = emitter
+        self._on_observed = on_observed
+        self._client = EccClient(ecc.url, name=ecc.name, poll_timeout_s=poll.timeout_s)
+        self._poller = Poller(self._client, poll, self._on_seen, self._on_lost, self._on_failed_poll)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._refreshing: asyncio.Task[str] | None = None
+        self._involved = 0
+        self._diagnostics_at_s = 0.0
+        self._poll_errors = 0
+
+    @property
+    def view(self) -> ModuleView:
+        """What is known of the module now."""
+        return self._state.module(self.name)
+
+    async def run(self) -> None:
+        """Poll for ever; never ends but by cancellation."""
+        await self._poller.run()
+
+    async def close(self) -> None:
+        """End every task; operations under way go on in the server."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    # ------------------------------------------------------------------ being asked
+
+    async def fresh(self) -> Observation:
+        """Return a `GetState` that was asked after this call; raises `EccError` where there is none."""
+        return await self._poller.poll_now()
+
+    def involve(self, yes: bool) -> None:
+        """Poll fast while a command is at work on this module."""
+        self._involved += 1 if yes else -1
+        self._set_pace()
+
+    def _set_pace(self) -> None:
+        self._poller.set_moving(self._involved > 0 or self.view.moving)
+
+    # ------------------------------------------------------------------ sending
+
+    def send(
+        self, operation: Operation, target: State, config: ConfigName | None, who: Who = IOC_ITSELF
+    ) -> OngoingOperation:
+        """Send an operation now. The caller has checked rule 1 in the same turn of the loop."""
+        if self.operation is not None:
+            raise RuntimeError(f"{self.name} has not answered {self.operation.operation}")
+        view = self.view
+        ongoing = OngoingOperation(self.name, operation, view.state, target, config, who)
+        self.operation = ongoing
+        self._state.update_module(self.name, outstanding=operation)
+        self._set_pace()
+        log.info("operation sent", module=self.name, operation=operation, config=config, who=who)
+        self._emitter.emit(
+            "attpc_before_operation",
+            OperationStarting,
+            module=self.name,
+            operation=operation,
+            config=config,
+            who=who,
+        )
+        names = config or _names_of(view)
+        self._spawn(self._call(ongoing, names), f"{operation} {self.name}")
+        return ongoing
+
+    async def _call(self, ongoing: OngoingOperation, names: ConfigName | PartialConfig) -> None:
+        """Await the reply for as long as it takes; never cancelled but by the end of the IOC (rule 2)."""
+        try:
+            reply = await self._client.transition(ongoing.operation, names, self.view.sources)
+        except (EccError, ValueError) as error:
+            ongoing.answered(None, error)
+        else:
+            ongoing.answered(reply, None)
+        if ongoing.verdict is Verdict.NOT_SENT:
+            self._finish(ongoing, self.view.loaded)
+        elif not self.view.online and not ongoing.settled.done():
+            ongoing.lost(self.view.offline_reason)
+            self._finish(ongoing, self.view.loaded.unknown(ongoing.operation))
+        else:
+            self._poller.poll_now()
+
+    def _finish(self, ongoing: OngoingOperation, loaded: Loaded, **more: Any) -> None:
+        """Put the end of an operation into the view, and tell."""
+        self.operation = None
+        ok = ongoing.verdict is Verdict.ARRIVED
+        self._state.update_module(
+            self.name,
+            outstanding=None,
+            loaded=loaded,
+            error_code=ongoing.code,
+            transition_time_s=ongoing.duration_s,
+            **more,
+        )
+        self._set_pace()
+        self._state.poke()
+        report = log.info if ok else log.warning
+        report(
+            "operation ended",
+            module=self.name,
+            operation=ongoing.operation,
+            ok=ok,
+            duration_s=round(ongoing.duration_s, 4),
+            **({} if ok else {"reason": ongoing.reason}),
+        )
+        self._emitter.emit(
+            "attpc_after_operation",
+            OperationEnded,
+            module=self.name,
+            operation=ongoing.operation,
+            ok=ok,
+            reason=ongoing.reason,
+            code=ongoing.code,
+            duration_s=ongoing.duration_s,
+            who=ongoing.who,
+        )
+
+    # ------------------------------------------------------------------ seeing
+
+    def _on_seen(self, seen: Observation) -> None:
+        """Take an answered poll."""
+        self.last = seen
+        old = self.view
+        ongoing = self.operation
+        changes: dict[str, Any] = {
+            "state": seen.state,
+            "last_state": seen.state,
+            "transition": seen.transition,
+            "offline_reason": "",
+            **self._diagnostics(seen, came_back=not old.online),
+        }
+        if ongoing is None:
+            changes["loaded"] = old.loaded.observed(seen.state)
+        else:
+            ongoing.observe(seen, self._limits.arrival_grace_s)
+        if ongoing is not None and ongoing.verdict is not None:
+            loaded = _loaded_after(ongoing, old.loaded, seen.state)
+            self._check_senders(ongoing)
+            self._finish(ongoing, loaded, **changes)
+        else:
+            self._state.update_module(self.name, **changes)
+        self._set_pace()
+        self._tell_change(old, seen.state, ongoing)
+        if not old.online:
+            self.refresh()
+        self._on_observed(self.name)
+
+    def _diagnostics(self, seen: Observation, *, came_back: bool) -> dict[str, Any]:
+        """Return poll time and errors, at most once a second: they are no news for plans."""
+        if not came_back and seen.seen_at_s - self._diagnostics_at_s < DIAGNOSTICS_PERIOD_S:
+            return {}
+        self._diagnostics_at_s = seen.seen_at_s
+        return {
+            "seen_at_s": seen.seen_at_s,
+            "poll_time_ms": seen.round_trip_ms,
+            "poll_errors": self._poll_errors,
+        }
+
+    def _tell_change(self, old: ModuleView, new: State, ongoing: OngoingOperation | None) -> None:
+        """Report a change of state or reachability, and whose doing it was (rule 4)."""
+        changed = old.last_state is not None and old.last_state is not new
+        if not changed and old.online:
+            return
+        ours = ongoing is not None and (
+            new is ongoing.target or (ongoing.operation is Operation.BREAKUP and new is State.OFF)
+        )
+        origin = Origin.OURS if ours or not changed else Origin.EXTERNAL
+        reason = ""
+        if origin is Origin.EXTERNAL:
+            assert old.last_state is not None
+            reason = f"{old.last_state.label} → {new.label} by no command of this IOC"
+            log.warning("external change", module=self.name, old=old.last_state.label, new=new.label)
+            result = self.view.result
+            self._state.update_module(self.name, result=replace(result, message=f"External: {reason}"))
+        else:
+            log.info("state", module=self.name, old=old.state.label, new=new.label)
+        self._emitter.emit(
+            "attpc_state_changed",
+            StateChanged,
+            module=self.name,
+            old=old.state,
+            new=new,
+            transition=self.view.transition,
+            origin=origin,
+            reason=reason,
+        )
+
+    def _on_failed_poll(self, _error: EccError, _failures: int) -> None:
+        self._poll_errors += 1
+        now = time.monotonic()
+        if now - self._diagnostics_at_s >= DIAGNOSTICS_PERIOD_S:
+            self._diagnostics_at_s = now
+            self._state.update_module(self.name, poll_errors=self._poll_errors)
+
+    def _on_lost(self, error: EccError, _failures: int) -> None:
+        """Take that the server does not answer any more."""
+        old = self.view
+        reason = str(error)
+        if old.online or not old.offline_reason:
+            log.warning("ECC server lost", module=self.name, reason=reason)
+        self._state.update_module(
+            self.name, state=State.OFFLINE, offline_reason=reason, poll_errors=self._poll_errors
+        )
+        ongoing = self.operation
+        if ongoing is not None:
+            ongoing.lost(reason)
+            if ongoing.verdict is not None:
+                self._finish(ongoing, old.loaded.unknown(ongoing.operation))
+        if old.online:
+            self._emitter.emit(
+                "attpc_state_changed",
+                StateChanged,
+                module=self.name,
+                old=old.state,
+                new=State.OFFLINE,
+                transition=Transition.NONE,
+                origin=Origin.EXTERNAL,
+                reason=reason,
+            )
+        self._on_observed(self.name)
+
+    # ------------------------------------------------------------------ whose boards (rule 6)
+
+    def _check_senders(self, ongoing: OngoingOperation) -> None:
+        """Undo a Describe at once whose reply does not list exactly the configured data sources."""
+        if ongoing.operation is not Operation.DESCRIBE or ongoing.verdict is not Verdict.ARRIVED:
+            return
+        ours = sorted(source.sender_id for source in self.view.sources)
+        text = ongoing.reply.text if ongoing.reply else ""
+        try:
+            theirs = sorted(senders_in(text))
+        except EccBrokenReply as error:
+            reason = f"Describe gave no list of data sources that can be read ({error})"
+        else:
+            if theirs == ours:
+                return
+            reason = (
+                f"the describe file {ongoing.config.describe if ongoing.config else ''} is for "
+                f"{', '.join(theirs) or 'no board'}, this ECC server drives {', '.join(ours) or 'none'}"
+            )
+        ongoing.overrule(reason)
+        ongoing.cleanup = self._spawn(self._undo_wrong_board(ongoing.who), f"undo {self.name}")
+
+    async def _undo_wrong_board(self, who: Who) -> str:
+        """Undo; returns how that went."""
+        target = EDGES[Operation.UNDO][State.DESCRIBED]
+        try:
+            seen = await self.fresh()
+        except EccError as error:
+            return f"Undo was not sent: {error}"
+        if self.operation is not None or seen.state is not State.DESCRIBED:
+            return f"Undo was not sent: the module is seen in {seen.state.label}"
+        undo = self.send(Operation.UNDO, target, None, who)
+        await asyncio.wait((undo.settled,), timeout=self._limits.undo_s)
+        if undo.verdict is Verdict.ARRIVED:
+            return "it was undone"
+        return undo.reason or f"Undo has not arrived after {self._limits.undo_s:g} s"
+
+    # ------------------------------------------------------------------ what the server offers
+
+    def refresh(self) -> asyncio.Task[str]:
+        """Ask the server for its configs; the task's result is empty or says what is wrong."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = self._spawn(self._refresh(), f"refresh {self.name}")
+        return self._refreshing
+
+    async def _refresh(self) -> str:
+        try:
+            configs = await self._client.get_config_ids()
+        except EccError as error:
+            log.warning("configs not read", module=self.name, reason=error)
+            if self.view.online and self.view.offered is None:
+                self._spawn(self._refresh_later(), f"refresh {self.name} later")
+            return str(error)
+        rule = self.ecc.rule
+        self._state.update_module(self.name, offered=tuple(c for c in configs if rule.accepts(c)))
+        return ""
+
+    async def _refresh_later(self) -> None:
+        await asyncio.sleep(REFRESH_RETRY_S)
+        if self.view.online and self.view.offered is None:
+            self.refresh()
+
+    def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _loaded_after(ongoing: OngoingOperation, loaded: Loaded, seen: State) -> Loaded:
+    """Return what is loaded after an operation has settled (rules 3 and 5)."""
+    if ongoing.verdict is Verdict.ARRIVED:
+        return loaded.arrived(ongoing.operation, ongoing.target, ongoing.config)
+    if seen is ongoing.target:
+        loaded = loaded.unknown(ongoing.operation)
+    return loaded.observed(seen)
+
+
+def _names_of(view: ModuleView) -> PartialConfig:
+    """Return names for an operation that reads none: the loaded ones, else the selected ones."""
+    parts = []
+    for part in ("describe", "prepare", "configure"):
+        loaded = getattr(view.loaded, part)
+        known = loaded if loaded not in (None, UNKNOWN) else None
+        parts.append(known or (getattr(view.selected, part) if view.selected else None))
+    return PartialConfig(*parts)

@@ -1,0 +1,53 @@
+"""The modules' part of the state directory: enabled, selected, loaded and stale clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.config import ConfigName, Loaded
+from attpc_ioc.model.fleet import ModuleView
+
+log = get_logger(__name__)
+
+DOCUMENT = "modules"
+
+
+def dump(modules: Mapping[str, ModuleView], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document; `kept` are entries of modules that the settings do not have at present."""
+    return {
+        "modules": {
+            **kept,
+            **{
+                m.name: {
+                    "enabled": m.enabled,
+                    "selected": str(m.selected) if m.selected else None,
+                    "loaded": asdict(m.loaded),
+                    "clock_stale": m.clock_stale,
+                }
+                for m in modules.values()
+            },
+        }
+    }
+
+
+def restore(view: ModuleView, raw: Any) -> ModuleView:
+    """Return the view with what was kept of it; what cannot be read is left at its default and logged."""
+    if not isinstance(raw, dict):
+        log.error("state of a module is damaged", module=view.name, value=raw)
+        return view
+    changes: dict[str, Any] = {}
+    try:
+        if isinstance(raw.get("enabled"), bool):
+            changes["enabled"] = raw["enabled"]
+        if raw.get("selected"):
+            changes["selected"] = ConfigName.parse(str(raw["selected"]))
+        loaded = raw.get("loaded") or {}
+        parts = {p: loaded.get(p) for p in ("describe", "prepare", "configure")}
+        changes["loaded"] = Loaded(**{p: None if v is None else str(v) for p, v in parts.items()})
+        changes["clock_stale"] = raw.get("clock_stale") is True
+    except (ValueError, AttributeError) as error:
+        log.error("state of a module is damaged", module=view.name, reason=error)
+    return replace(view, **changes)

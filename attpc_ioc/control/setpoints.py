@@ -1,0 +1,230 @@
+"""Setpoints: what operators choose and type, checked against the rules and kept over restarts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import SYSTEM, Scope, Who
+from attpc_ioc.model.config import ConfigName
+from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.run import RunClass
+from attpc_ioc.model.states import State
+from attpc_ioc.settings import EccSettings
+
+from .admission import Desk, setpoint_refusal
+from .fleet_state import FleetState
+from .run_control import RunControl
+
+log = get_logger(__name__)
+
+MAX_TEXT = 200
+EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""An experiment's name is the name of a folder on every data host."""
+
+Value = int | float | str
+
+
+class Setpoints:
+    """Sets what is not a command. Every method raises `Refused` with the reason, and then nothing changed."""
+
+    def __init__(
+        self,
+        *,
+        state: FleetState,
+        run: RunControl,
+        desk: Desk,
+        ecc: dict[str, EccSettings],
+        on_module_setpoint: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._run = run
+        self._desk = desk
+        self._ecc = ecc
+        self._on_module_setpoint = on_module_setpoint
+        self._setters: dict[str, Callable[[Scope, Value], None]] = {
+            "enable": self._enable,
+            "config": self._config,
+            "config_index": self._config_index,
+            "experiment": self._experiment,
+            "title": self._title,
+            "operator": self._operator,
+            "run_class": self._run_class,
+            "max_duration": self._max_duration,
+        }
+
+    def set(self, setpoint: str, scope: Scope, value: Value, who: Who) -> None:
+        """Set one setpoint of one scope."""
+        setter = self._setters.get(setpoint)
+        if setter is None:
+            raise Refused(f"there is no setpoint {setpoint}")
+        setter(scope, value)
+        log.info("setpoint", setpoint=setpoint, scope=scope, value=value, who=who)
+
+    @property
+    def _fleet(self) -> Fleet:
+        return self._state.fleet
+
+    def _not_at_work(self) -> None:
+        refusal = setpoint_refusal(self._desk, self._run)
+        if refusal:
+            raise Refused(refusal)
+
+    # ------------------------------------------------------------------ modules
+
+    def _enable(self, scope: Scope, value: Value) -> None:
+        enabled = bool(value)
+        view = self._state.module(scope.name)
+        if enabled is view.enabled:
+            return
+        # A stop that cannot complete because a host is gone must leave a way to the next run: the module may
+        # be taken out, unless it is seen Running.
+        way_out = self._run.incomplete and not self._desk.busy and not enabled
+        if not (way_out and view.state is not State.RUNNING):
+            self._not_at_work()
+        self._state.update_module(scope.name, enabled=enabled)
+        self._on_module_setpoint()
+
+    def _config(self, scope: Scope, value: Value) -> None:
+        self._not_at_work()
+        text = str(value).strip()
+        if scope == SYSTEM:
+            self._select_everywhere(text)
+            return
+        try:
+            name = ConfigName.parse(text)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        view = self._state.module(scope.name)
+        self._check_offered(view, name)
+        self._state.update_module(view.name, selected=name)
+        self._on_module_setpoint()
+
+    def _check_offered(self, view: ModuleView, name: ConfigName) -> None:
+        if not view.online:
+            raise Refused(f"{view.name} is Offline: what it offers is not known")
+        rule = self._ecc[view.name].rule
+        if not rule.accepts(name):
+            raise Refused(
+                f"{view.name} takes the describe name {rule}, not {name.describe}: another name would take "
+                "over another board"
+            )
+        if view.offered is None:
+            raise Refused(f"{view.name} has not told its configs yet; RefreshConfigs asks again")
+        if name not in view.offered:
+            raise Refused(f"{view.name} does not offer {name}; RefreshConfigs asks the server again")
+
+    def _select_everywhere(self, experiment: str) -> None:
+        """Select one experiment's configs on every enabled server, or on none."""
+        modules = self._fleet.enabled
+        if not modules:
+            raise Refused("no ECC server is enabled")
+        chosen: dict[str, ConfigName] = {}
+        faults: list[str] = []
+        for view in modules:
+            if not view.online:
+                faults.append(f"{view.name} is Offline")
+                continue
+            names = self._ecc[view.name].rule.names_for(experiment, view.offered or ())
+            if len(names) == 1:
+                chosen[view.name] = names[0]
+            elif not names:
+                faults.append(f"{view.name} does not offer {experiment!r}")
+            else:
+                listed = ", ".join(map(str, names))
+                faults.append(f"{view.name} offers {experiment!r} more than once ({listed}): choose there")
+        if faults:
+            raise Refused(f"nothing was changed: {'; '.join(faults)}")
+        self._state.update_modules({name: {"selected": config} for name, config in chosen.items()})
+        self._on_module_setpoint()
+
+    def _config_index(self, scope: Scope, value: Value) -> None:
+        self._not_at_work()
+        index = int(value)
+        if scope == SYSTEM:
+            names = common_names(self._fleet)
+            if not 0 <= index < len(names):
+                raise Refused(_index_text(index, len(names)))
+            self._select_everywhere(names[index])
+            return
+        view = self._state.module(scope.name)
+        offered = view.offered or ()
+        if not 0 <= index < len(offered):
+            raise Refused(_index_text(index, len(offered)))
+        self._check_offered(view, offered[index])
+        self._state.update_module(view.name, selected=offered[index])
+        self._on_module_setpoint()
+
+    # ------------------------------------------------------------------ run
+
+    def _experiment(self, _scope: Scope, value: Value) -> None:
+        self._not_at_work()
+        text = str(value).strip()
+        if not EXPERIMENT_NAME.fullmatch(text):
+            raise Refused(
+                f"{text!r} cannot be an experiment's name, because it names a folder: "
+                "letters, digits, '_', '-' and '.', 1 to 63 of them, a letter or digit first"
+            )
+        if text == self._run.document.experiment:
+            return
+        busy = [m for m in self._fleet.enabled if m.online and m.state is not State.IDLE]
+        if busy:
+            listed = ", ".join(f"{m.name} is in {m.state.label}" for m in busy)
+            raise Refused(f"the experiment changes only while all modules are Idle, and {listed}")
+        if self._run.orphans:
+            raise Refused("modules run without a run")
+        self._run.document.experiment = text
+        self._run.save()
+
+    def _title(self, _scope: Scope, value: Value) -> None:
+        self._set_texts(title=_text(value, "title"))
+
+    def _operator(self, _scope: Scope, value: Value) -> None:
+        self._set_texts(operator=_text(value, "operator"))
+
+    def _run_class(self, _scope: Scope, value: Value) -> None:
+        try:
+            run_class = RunClass(int(value))
+        except ValueError as error:
+            raise Refused(f"{value!r} is no class of runs") from error
+        self._set_texts(run_class=run_class)
+
+    def _set_texts(self, **changes: object) -> None:
+        document = self._run.document
+        document.texts = replace(document.texts, **changes)  # type: ignore[arg-type]
+        if self._run.on and document.info is not None:
+            document.info = replace(document.info, texts=document.texts)
+        self._run.save()
+
+    def _max_duration(self, _scope: Scope, value: Value) -> None:
+        seconds = float(value)
+        if not math.isfinite(seconds) or seconds < 0:
+            raise Refused(f"{value!r} is no duration: 0 for no limit, else seconds")
+        self._run.document.max_duration_s = seconds
+        self._run.save()
+
+
+def _text(value: Value, what: str) -> str:
+    text = str(value)
+    if len(text) > MAX_TEXT:
+        raise Refused(f"the {what} has {len(text)} characters, {MAX_TEXT} are the most")
+    return text
+
+
+def _index_text(index: int, count: int) -> str:
+    return f"there is no config {index}: the list has {count}, counted from 0"
+
+
+def common_names(fleet: Fleet) -> tuple[str, ...]:
+    """Return the experiment-wide names that every enabled server offers, sorted (of `ConfigNames_RBV`)."""
+    modules = fleet.enabled
+    if not modules:
+        return ()
+    offered = [
+        {name.configure for name in (m.offered or ()) if name.prepare == name.configure} for m in modules
+    ]
+    return tuple(sorted(set.intersection(*offered)))

@@ -1,0 +1,162 @@
+"""Bringing modules out of Running: to stop a run, to roll a failed start back, for orphans (rule 17)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from attpc_ioc.errors import EccError
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.states import Operation, State, Transition
+from attpc_ioc.settings import LimitSettings, OrderSettings
+
+from .executor import seen_text
+from .fleet_state import FleetState
+from .module import ModuleControl
+from .operation import Verdict
+
+log = get_logger(__name__)
+
+LIVE = frozenset((State.RUNNING, State.PAUSED))
+"""The states from which Stop leads out of a run."""
+
+STARTS = frozenset((Transition.START, Transition.RESUME))
+RETRY_S = 0.2
+
+
+def is_out(view: ModuleView) -> bool:
+    """Tell whether a module was seen out of Running and nothing is on its way that would start it."""
+    return (
+        view.last_state is not None
+        and view.last_state not in LIVE
+        and view.outstanding is not Operation.START
+        and view.transition not in STARTS
+    )
+
+
+class Stopper:
+    """Stops modules in the order of stages, each sent once unless it could not be sent at all."""
+
+    def __init__(
+        self,
+        state: FleetState,
+        modules: Mapping[str, ModuleControl],
+        limits: LimitSettings,
+        order: OrderSettings,
+    ) -> None:
+        self._state = state
+        self._modules = modules
+        self._limits = limits
+        self._stages = order.stop
+
+    async def bring_out(
+        self, targets: Callable[[], Iterable[str]], who: Who, abort: asyncio.Event, limit_s: float
+    ) -> dict[str, str]:
+        """Stop all `targets()` (asked again and again); return a reason for each that was not seen out.
+
+        A later stage goes out when all of the earlier ones were seen out, or after 10 s (`stop_mutant_s`) for
+        each stage. Ends when all are out, when each that is not has clearly failed, at `limit_s`, or with
+        `abort`, which ends only the waiting.
+        """
+        effort = _Effort(self, who)
+        deadline = time.monotonic() + limit_s
+        began = time.monotonic()
+        try:
+            while True:
+                names = [name for name in dict.fromkeys(targets()) if name in self._modules]
+                effort.involve(names)
+                left = [name for name in names if not is_out(self._state.module(name))]
+                if not left:
+                    return {}
+                opened = self._opened(names, time.monotonic() - began)
+                effort.send_where_possible(name for name in left if self._stage_of(name) < opened)
+                over = time.monotonic() >= deadline or abort.is_set()
+                if over or effort.all_failed(left):
+                    return {name: effort.reason(name) for name in left}
+                # Wake for any change, for the next stage, and for another try to send.
+                await self._state.wait_change(min(RETRY_S, max(0.001, deadline - time.monotonic())))
+        finally:
+            await effort.close()
+
+    def _stage_of(self, name: str) -> int:
+        kind = self._state.module(name).kind
+        return next((i for i, kinds in enumerate(self._stages) if kind in kinds), 0)
+
+    def _opened(self, names: list[str], waited_s: float) -> int:
+        """Return how many stages may go out now."""
+        for stage in range(len(self._stages)):
+            mine = [n for n in names if self._stage_of(n) == stage]
+            done = all(is_out(self._state.module(n)) for n in mine)
+            if not done and waited_s < (stage + 1) * self._limits.stop_mutant_s:
+                return stage + 1
+        return len(self._stages)
+
+
+class _Effort:
+    """One `bring_out`: the Stop calls that it has under way and those that failed."""
+
+    def __init__(self, stopper: Stopper, who: Who) -> None:
+        self._modules = stopper._modules
+        self._state = stopper._state
+        self._who = who
+        self._tasks: dict[str, asyncio.Task[str | None]] = {}
+        self._failed: dict[str, str] = {}
+        self._involved: set[str] = set()
+
+    def involve(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._involved:
+                self._involved.add(name)
+                self._modules[name].involve(True)
+
+    def send_where_possible(self, names: Iterable[str]) -> None:
+        self._collect()
+        for name in names:
+            view = self._state.module(name)
+            if name in self._tasks or name in self._failed or not view.online or view.moving:
+                continue
+            if view.state in LIVE:
+                self._tasks[name] = asyncio.get_running_loop().create_task(
+                    self._stop_one(name), name=f"stop {name}"
+                )
+
+    def all_failed(self, left: Iterable[str]) -> bool:
+        self._collect()
+        return not self._tasks and all(name in self._failed for name in left)
+
+    def reason(self, name: str) -> str:
+        failed = self._failed.get(name)
+        return failed or f"was not seen out of Running: {seen_text(self._state.module(name))}"
+
+    def _collect(self) -> None:
+        for name in [n for n, task in self._tasks.items() if task.done()]:
+            reason = self._tasks.pop(name).result()
+            if reason is not None:
+                self._failed[name] = reason
+
+    async def _stop_one(self, name: str) -> str | None:
+        """Send Stop once; returns why it failed, or None where it arrived or may be tried again."""
+        module = self._modules[name]
+        try:
+            seen = await module.fresh()
+        except EccError:
+            return None
+        view = module.view
+        if seen.state not in LIVE or view.moving:
+            return None
+        ongoing = module.send(Operation.STOP, State.READY, None, self._who)
+        await asyncio.wait((ongoing.settled,))
+        if ongoing.verdict is Verdict.FAILED:
+            return ongoing.reason
+        return None
+
+    async def close(self) -> None:
+        # What was sent goes on by itself; only the waiting for it ends.
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for name in self._involved:
+            self._modules[name].involve(False)
