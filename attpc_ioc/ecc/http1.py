@@ -116,14 +116,13 @@ def _dechunked(received: bytearray, at: int) -> bytes | None:
         if end < 0:
             return None
         size_text = bytes(received[at:end]).partition(b";")[0].strip()
-        try:
-            size = int(size_text, 16)
-        except ValueError as error:
-            raise BrokenHttp(f"a reply with a broken chunk: {shortened(size_text)}") from error
+        if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
+            raise BrokenHttp(f"a reply with a broken chunk: {shortened(size_text)}")
+        size = int(size_text, 16)
         if size == 0:
             return bytes(body)
         at = end + 2
-        if size < 0 or len(received) < at + size + 2:
+        if len(received) < at + size + 2:
             return None
         body += received[at : at + size]
         at += size + 2

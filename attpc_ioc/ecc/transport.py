@@ -30,6 +30,9 @@ KEEP_ALIVE_COUNT = 4
 DEAD_HOST_MS = 30_000
 """A host that vanished is noticed after this time: idle + count * interval of the keep-alive probes."""
 
+RESOLVE_PERIOD_S = 10.0
+"""A host's name is looked up again after this time, for polls as for other calls (aiohttp's default)."""
+
 
 def reason_of(error: BaseException) -> str:
     """Return why the operating system or aiohttp gave up, in words for operators."""
@@ -190,6 +193,8 @@ class QuickTransport:
             raise ValueError(f"an ECC server's address has the form http://HOST:PORT/, not {url!r}")
         self._url = url
         self._host, self._port = parts.hostname, parts.port or 80
+        self._address = ""
+        self._resolve_at_s = 0.0
         self._timeout_s = timeout_s
         self._connect_timeout_s = min(timeout_s, connect_timeout_s)
         lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}"]
@@ -207,11 +212,17 @@ class QuickTransport:
         deadline = loop.time() + self._timeout_s
         try:
             async with asyncio.timeout(self._connect_timeout_s) as limit:
-                await loop.create_connection(lambda: protocol, self._host, self._port)
+                host = self._address if loop.time() < self._resolve_at_s else self._host
+                await loop.create_connection(lambda: protocol, host, self._port)
                 limit.reschedule(deadline)
+                if host is self._host and protocol.transport is not None:
+                    # A look-up of a name is a thread's work: not 50 times a second.
+                    self._address = protocol.transport.get_extra_info("peername")[0]
+                    self._resolve_at_s = loop.time() + RESOLVE_PERIOD_S
                 return await protocol.done, protocol.sent_at_s
         except TimeoutError as error:
             if protocol.transport is None:
+                self._resolve_at_s = 0.0
                 raise EccUnreachable(
                     f"no connection to {self._url} within {self._connect_timeout_s:g} s"
                 ) from error
@@ -219,6 +230,7 @@ class QuickTransport:
         except BrokenHttp as error:
             raise EccBrokenReply(f"{where}: {error}") from error
         except OSError as error:
+            self._resolve_at_s = 0.0
             raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
         finally:
             protocol.abandon()

@@ -435,3 +435,26 @@ async def test_a_host_that_vanishes_is_noticed_by_keep_alive():
 def test_every_error_is_an_ecc_error():
     for kind in (EccUnreachable, EccTimeout, EccBrokenReply, EccRefused, EccBusy):
         assert issubclass(kind, EccError)
+
+
+async def test_a_hosts_name_is_looked_up_now_and_then_only(monkeypatch: pytest.MonkeyPatch):
+    loop = asyncio.get_running_loop()
+    asked: list[object] = []
+    look_up = loop.getaddrinfo
+
+    async def counted(host: str, *args: object, **more: object) -> object:
+        asked.append(host)
+        return await look_up(host, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "getaddrinfo", counted)
+    async with raw_server(http(envelope(state_xml()))) as server:
+        asked.clear()
+        async with client_of(f"http://localhost:{server.port}/") as client:
+            for _ in range(5):
+                await client.get_state()
+            assert asked == ["localhost"]
+            await server.stop()
+            for _ in range(2):
+                with pytest.raises(EccUnreachable):
+                    await client.get_state()
+            assert asked == ["localhost"] * 2, "a failure asks anew, the address may have changed"

@@ -77,7 +77,8 @@ def test_whatever_is_put_in_either_is_refused_or_reads_back(describe: str, other
     for kind, text in parts_of(document):
         given_text = describe if kind == "describe" else other
         assert text == ("unused" if given_text == "?" else given_text)
-        assert text and text.strip()
+        assert text is not None
+        assert text.strip()
 
 
 def test_every_link_of_every_source_is_written():

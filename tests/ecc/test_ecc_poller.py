@@ -182,13 +182,13 @@ async def test_a_stalled_server_is_polled_ever_more_seldom_and_seen_again():
             await asyncio.sleep(60)
         writer.write(state(1))
 
-    settings = QUICK.model_copy(update={"timeout_s": 0.16, "backoff_max_s": 0.4})
+    settings = PollSettings(moving_period_s=0.005, quiet_period_s=0.08, backoff_max_s=0.3, timeout_s=0.09)
     async with raw_server(stall) as server, watching(server.url, settings) as watch:
         await until(lambda: len(arrivals) == 5)
         between = [b - a for a, b in itertools.pairwise(arrivals)]
         assert all(isinstance(error, EccTimeout) for error, _ in watch.failed)
         assert between[0] < between[1] < between[2] < between[3]
-        assert between[3] < 0.16 + 0.4 + 0.15
+        assert between[3] < 0.09 + 0.3 + 0.15
         stalled = False
         await until(lambda: watch.seen)
         begun = time.monotonic()
