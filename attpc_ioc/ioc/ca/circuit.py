@@ -1,37 +1,33 @@
-"""One client's TCP connection: its channels, its subscriptions, its requests in the order in which they came.
+"""What one client asks for: its channels, its subscriptions, gets and puts.
 
 Everything is answered within the call that brought the bytes in, apart from puts, which have tasks of their
-own. Nothing ever waits for the client: replies stop being made (and input stops being read) while the client
-does not take them, updates go to a bounded `Backlog`, and a client that takes nothing for long is
-disconnected.
+own and are answered when those end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from struct import unpack_from
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from attpc_ioc.ioc.ca import dbr, wire
-from attpc_ioc.ioc.ca.client import Client, ClientInfo
-from attpc_ioc.ioc.ca.monitor import Backlog, Subscription
-from attpc_ioc.ioc.ca.pv import PV, Message, to_message
+from attpc_ioc.ioc.ca.client import ClientInfo
+from attpc_ioc.ioc.ca.link import EVENT, Link
+from attpc_ioc.ioc.ca.monitor import Subscription
+from attpc_ioc.ioc.ca.pv import PV, to_message
 from attpc_ioc.ioc.ca.wire import Command, Eca, Header
-from attpc_ioc.log import get_logger
 
 if TYPE_CHECKING:
     from attpc_ioc.ioc.ca.server import CAServer
 
-log = get_logger(__name__)
-
 READ, WRITE = 1, 2
-_EVENT = int(Command.EVENT_ADD).to_bytes(2, "big")
+"""The bits of Channel Access's access rights."""
+
 _GET = int(Command.READ_NOTIFY).to_bytes(2, "big")
-_FLUSH_BYTES = 64 << 10
 _NAME_BYTES = 256
+_NO_CHANNEL = 0xFFFFFFFF
 
 
 class Channel:
@@ -47,223 +43,44 @@ class Channel:
         self.subscriptions: dict[int, Subscription] = {}
 
 
-class Circuit(asyncio.Protocol):
+class Circuit(Link):
     """The server's end of one client's connection."""
 
     def __init__(self, server: CAServer) -> None:
+        super().__init__(server.limits, server.counts)
         self.server = server
-        self.client = Client(0, "")
         self.channels: dict[int, Channel] = {}
         self.subscriptions = 0
-        self.puts = 0
-        self.backlog = Backlog(server.limits.queue_depth)
-        self.dropped_before = 0
-        self._transport: asyncio.Transport | None = None
-        self._loop = asyncio.get_running_loop()
         self._connected_at = self._loop.time()
-        self._in = bytearray()
-        self._skip = 0
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flush_handle: asyncio.Handle | None = None
-        self._resume_handle: asyncio.Handle | None = None
-        self._stall_handle: asyncio.TimerHandle | None = None
-        self._stalled_at = 0
-        self._paused = False
-        self._reading = True
-        self._events_on = True
         self._next_sid = 0
-        self._warned: set[str] = set()
-
-    # --- the connection ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket up and join the server's clients."""
-        self._transport = cast(asyncio.Transport, transport)
-        limits = self.server.limits
+        """Join the server's clients."""
+        super().connection_made(transport)
         peer = transport.get_extra_info("peername") or ("", 0)
         self.client = self.server.join(self, f"{peer[0]}:{peer[1]}")
-        sock: socket.socket = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes // 2)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        idle = max(1, int(limits.dead_peer_s / 2))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        self._transport.set_write_buffer_limits(high=limits.send_buffer_bytes)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client; puts that are at work go on."""
-        for handle in (self._flush_handle, self._resume_handle, self._stall_handle):
-            if handle is not None:
-                handle.cancel()
         for channel in self.channels.values():
             self._unsubscribe_all(channel)
+        self._stats.channels -= len(self.channels)
         self.channels.clear()
-        self._out.clear()
-        self._in.clear()
-        self._transport = None
+        super().connection_lost(exc)
         self.server.leave(self)
 
-    def close(self) -> None:
-        """End the connection without waiting for the client to take what is left."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _drop(self, reason: str, **keys: object) -> None:
-        """Disconnect a client that does what none should."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        self.server.stats.disconnected += 1
-        log.warning(
-            "client disconnected", reason=reason, client=self.client.address, user=self.client.user, **keys
-        )
-        self._in.clear()
-        self._out.clear()
-        self._transport.abort()
-
-    @property
-    def _closing(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
-
-    def _warn_once(self, event: str, **keys: object) -> None:
-        if event not in self._warned:
-            self._warned.add(event)
-            log.warning(event, client=self.client.address, user=self.client.user, **keys)
-
-    # --- output ---
-
-    def send(self, data: bytes) -> None:
-        """Queue a message; all that one turn of the event loop queues goes out together."""
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self._flush)
-
-    def send_event(self, subscription: Subscription) -> None:
-        """Send a subscription its PV's value now, or queue it while the client takes nothing."""
-        channel = subscription.channel
-        if channel.rights & READ:
-            message = channel.pv.message(subscription.dtype, subscription.count)
+    def handle(self, header: Header) -> None:
+        """Act on one message."""
+        handler = _HANDLERS.get(header.command)
+        if handler is None:
+            self.drop("it does not speak Channel Access", command=header.command)
         else:
-            count = subscription.count or 1
-            zeros = dbr.refused(subscription.dtype, count)
-            message = to_message(subscription.dtype, Eca.NORDACCESS, count, zeros)
-        if self._paused or not self._events_on:
-            self.backlog.add(subscription, message)
-            if self.backlog.bytes > self.server.limits.max_backlog_bytes:
-                self._drop("too many updates wait for it", queued_bytes=self.backlog.bytes)
-            return
-        self._emit(subscription, message)
+            handler(self, header)
 
-    def _emit(self, subscription: Subscription, message: Message) -> None:
-        head, tail = message
-        self._out += (_EVENT, head, subscription.id, tail)
-        self._out_bytes += 16 + len(tail)
-        self.server.stats.events += 1
-        if self._out_bytes >= _FLUSH_BYTES:
-            self._flush()
-        elif self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
-        if not self._out:
-            return
-        data = b"".join(self._out)
-        self._out.clear()
-        self._out_bytes = 0
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def pause_writing(self) -> None:
-        """Stop making replies and updates: the client does not take them."""
-        self._paused = True
-        self._watch_stall()
-        self._set_reading(False)
-
-    def resume_writing(self) -> None:
-        """Go on where `pause_writing` stopped."""
-        self._paused = False
-        if self._stall_handle is not None:
-            self._stall_handle.cancel()
-            self._stall_handle = None
-        self._drain()
-        self._continue_soon()
-
-    def _watch_stall(self) -> None:
-        if self._transport is not None:
-            self._stalled_at = self._transport.get_write_buffer_size()
-            self._stall_handle = self._loop.call_later(self.server.limits.stall_s, self._check_stall)
-
-    def _check_stall(self) -> None:
-        if self._transport is None:
-            return
-        if self._transport.get_write_buffer_size() < self._stalled_at:
-            self._watch_stall()
-        else:
-            self._drop("it takes no data", queued=len(self.backlog), dropped=self.backlog.dropped)
-
-    def _drain(self) -> None:
-        if self._paused or not self._events_on:
-            return
-        for subscription, message in self.backlog.drain():
-            self._emit(subscription, message)
-            if self._paused:
-                return
-
-    # --- input ---
-
-    def data_received(self, data: bytes) -> None:
-        """Work on what the client sent."""
-        self._in += data
-        self._process()
-
-    def _process(self) -> None:
-        """Work on messages until there is none, the client owes us attention, or others have their turn."""
-        buffer, offset = self._in, 0
-        turn = self.server.limits.turn_messages
-        while not self._closing:
-            if self._skip:
-                skipped = min(self._skip, len(buffer) - offset)
-                self._skip -= skipped
-                offset += skipped
-            if turn == 0 or self._paused or self.puts >= self.server.limits.max_puts:
-                break
-            header = wire.read_header(buffer, offset)
-            if header is None:
-                break
-            if header.end > len(buffer) and not self._too_long(header):
-                break
-            offset = min(header.end, len(buffer))
-            header.payload = bytes(buffer[header.start : offset])
-            turn -= 1
-            handler = _HANDLERS.get(header.command)
-            if handler is None:
-                self._drop("it does not speak Channel Access", command=header.command)
-            elif not self._skip:
-                handler(self, header)
-        if self._closing:
-            return
-        del buffer[:offset]
-        if not self._paused:
-            self._flush()
-        waiting = turn == 0 or self._paused or self.puts >= self.server.limits.max_puts
-        self._set_reading(not waiting)
-        if turn == 0 and not self._paused:
-            self._continue_soon()
-
-    def _too_long(self, header: Header) -> bool:
-        """Skip a write that is longer than allowed, and say so; anything else as long is no message."""
-        if header.end - header.start <= self.server.limits.max_message_bytes:
-            return False
+    def too_long(self, header: Header) -> bool:
+        """Refuse a write that is longer than allowed; anything else as long is no message."""
         if header.command not in (Command.WRITE, Command.WRITE_NOTIFY):
-            self._drop("it sends what is no message", size=header.size, command=header.command)
-            return True
-        self._skip = header.end - len(self._in)
+            return False
         channel = self.channels.get(header.p1)
         if channel is not None:
             self.server.reject(channel.pv, self.client, "", f"{header.size} bytes are too many")
@@ -271,23 +88,16 @@ class Circuit(asyncio.Protocol):
             self._answer_put(header, Eca.TOLARGE)
         return True
 
-    def _set_reading(self, reading: bool) -> None:
-        if self._closing or reading == self._reading:
-            return
-        self._reading = reading
-        assert self._transport is not None
-        if reading:
-            self._transport.resume_reading()
+    def send_event(self, subscription: Subscription) -> None:
+        """Send a subscription its PV's present value; without read access, zeros and the reason."""
+        channel = subscription.channel
+        if channel.rights & READ:
+            message = channel.pv.message(subscription.dtype, subscription.count)
         else:
-            self._transport.pause_reading()
-
-    def _continue_soon(self) -> None:
-        if self._resume_handle is None and not self._closing:
-            self._resume_handle = self._loop.call_soon(self._continue)
-
-    def _continue(self) -> None:
-        self._resume_handle = None
-        self._process()
+            count = subscription.count or 1
+            zeros = dbr.refused(subscription.dtype, count)
+            message = to_message(subscription.dtype, Eca.NORDACCESS, count, zeros)
+        self.send_update(subscription, message)
 
     # --- requests about the circuit ---
 
@@ -301,11 +111,10 @@ class Circuit(asyncio.Protocol):
         self.send(wire.message(Command.READ_SYNC, header.data_type, header.count, header.p1, header.p2))
 
     def _on_events_off(self, _: Header) -> None:
-        self._events_on = False
+        self.switch_events(False)
 
     def _on_events_on(self, _: Header) -> None:
-        self._events_on = True
-        self._drain()
+        self.switch_events(True)
 
     def _on_user(self, header: Header) -> None:
         self.client = replace(self.client, user=wire.text_of(header.payload[:_NAME_BYTES]))
@@ -326,15 +135,15 @@ class Circuit(asyncio.Protocol):
         cid = header.p1
         name = wire.text_of(header.payload[:_NAME_BYTES])
         pv = self.server.find(name)
-        if pv is not None and len(self.channels) >= self.server.limits.max_channels:
-            self._warn_once("client has too many channels", most=self.server.limits.max_channels)
+        if pv is not None and len(self.channels) >= self._limits.max_channels:
+            self.warn_once("client has too many channels", most=self._limits.max_channels)
             pv = None
         if pv is None:
             self.send(wire.message(Command.CREATE_FAILED, p1=cid))
             return
         self._next_sid += 1
         channel = self.channels[self._next_sid] = Channel(pv, cid, self._next_sid)
-        self.server.stats.channels += 1
+        self._stats.channels += 1
         channel.rights = self.server.rights(pv, self.client)
         self.send(wire.message(Command.ACCESS_RIGHTS, p1=cid, p2=channel.rights))
         self.send(wire.message(Command.CREATE_CHANNEL, pv.spec.dtype, pv.spec.max_elements, cid, channel.sid))
@@ -343,7 +152,7 @@ class Circuit(asyncio.Protocol):
         channel = self.channels.pop(header.p1, None)
         if channel is not None:
             self._unsubscribe_all(channel)
-            self.server.stats.channels -= 1
+            self._stats.channels -= 1
         self.send(wire.message(Command.CLEAR_CHANNEL, p1=header.p1, p2=header.p2))
 
     def refresh_access(self) -> None:
@@ -389,23 +198,23 @@ class Circuit(asyncio.Protocol):
         mask = unpack_from(">H", header.payload, 12)[0] if header.size >= 14 else 0
         if found is None or not mask:
             self._complain(
-                header, 0xFFFFFFFF, Eca.BADCHID if found is None else Eca.BADMONID, "bad subscription"
+                header, _NO_CHANNEL, Eca.BADCHID if found is None else Eca.BADMONID, "bad subscription"
             )
             return
         channel, status = found
-        if self.subscriptions >= self.server.limits.max_subscriptions:
-            self._warn_once("client has too many subscriptions", most=self.server.limits.max_subscriptions)
+        if self.subscriptions >= self._limits.max_subscriptions:
+            self.warn_once("client has too many subscriptions", most=self._limits.max_subscriptions)
             status = Eca.ALLOCMEM
         if status not in (Eca.NORMAL, Eca.NORDACCESS):
             head, tail = to_message(header.data_type, status, header.count, bytes(8))
-            self.send(_EVENT + head + header.p2.to_bytes(4, "big") + tail)
+            self.send(EVENT + head + header.p2.to_bytes(4, "big") + tail)
             return
         self._unsubscribe(channel, header.p2)
         subscription = Subscription(self, channel, header.data_type, header.count, mask, header.p2)
         channel.subscriptions[header.p2] = subscription
         channel.pv.subscriptions[subscription] = None
         self.subscriptions += 1
-        self.server.stats.subscriptions += 1
+        self._stats.subscriptions += 1
         self.send_event(subscription)
 
     def _on_unsubscribe(self, header: Header) -> None:
@@ -418,9 +227,9 @@ class Circuit(asyncio.Protocol):
         subscription = channel.subscriptions.pop(subscription_id, None)
         if subscription is not None:
             channel.pv.subscriptions.pop(subscription, None)
-            self.backlog.forget(subscription)
+            subscription.ended = True
             self.subscriptions -= 1
-            self.server.stats.subscriptions -= 1
+            self._stats.subscriptions -= 1
 
     def _unsubscribe_all(self, channel: Channel) -> None:
         for subscription_id in tuple(channel.subscriptions):
@@ -436,7 +245,7 @@ class Circuit(asyncio.Protocol):
                 wire.message(Command.READ_NOTIFY, header.data_type, header.count, status, header.p2, bytes(8))
             )
             return
-        self.server.stats.gets += 1
+        self._stats.gets += 1
         head, tail = found[0].pv.message(header.data_type, header.count)
         self.send(_GET + head + header.p2.to_bytes(4, "big") + tail)
 
@@ -445,7 +254,7 @@ class Circuit(asyncio.Protocol):
         found = self._checked(header)
         status = Eca.BADCHID if found is None else found[1]
         if found is None or status is not Eca.NORMAL:
-            self._complain(header, found[0].cid if found else 0xFFFFFFFF, status, "read failed")
+            self._complain(header, found[0].cid if found else _NO_CHANNEL, status, "read failed")
             return
         pv = found[0].pv
         status, count, data = dbr.encode(
@@ -465,7 +274,7 @@ class Circuit(asyncio.Protocol):
             if notify:
                 self._answer_put(header, Eca.BADCHID)
             else:
-                self._complain(header, 0xFFFFFFFF, Eca.BADCHID, "write to a channel that does not exist")
+                self._complain(header, _NO_CHANNEL, Eca.BADCHID, "write to a channel that does not exist")
             return
         done: Callable[[Eca], None] | None = None
         if notify:
@@ -473,18 +282,14 @@ class Circuit(asyncio.Protocol):
         self.server.put(self, channel, header.data_type, header.count, header.payload, done)
 
     def _answer_put(self, header: Header, status: Eca) -> None:
-        if not self._closing:
+        if not self.closing:
             self.send(wire.message(Command.WRITE_NOTIFY, header.data_type, header.count, status, header.p2))
 
-    def put_started(self) -> None:
-        """Count a put that is at work; too many of them stop the reading of this client's messages."""
-        self.puts += 1
-
     def put_ended(self) -> None:
-        """Go on reading when `put_started` stopped it."""
+        """Count a put as ended, and go on reading if too many of them had stopped that."""
         self.puts -= 1
-        if not self._reading and self.puts == self.server.limits.max_puts - 1:
-            self._continue_soon()
+        if self.puts == self._limits.max_puts - 1:
+            self.continue_soon()
 
     def info(self) -> ClientInfo:
         """Return who this is and what it costs."""

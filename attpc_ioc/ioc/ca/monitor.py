@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from attpc_ioc.ioc.ca.circuit import Channel, Circuit
     from attpc_ioc.ioc.ca.pv import Message
 
+_OVERHEAD_BYTES = 200
+"""What an update that waits costs beside its value."""
+
 
 class Subscription:
     """One monitor of one client: what it wants to hear of a PV, and in which form."""
 
-    __slots__ = ("channel", "circuit", "count", "dtype", "id", "last", "mask", "queued")
+    __slots__ = ("channel", "circuit", "count", "dtype", "ended", "id", "last", "mask", "queued")
 
     def __init__(
         self, circuit: Circuit, channel: Channel, dtype: int, count: int, mask: int, subscription_id: int
@@ -27,6 +30,7 @@ class Subscription:
         self.id = subscription_id.to_bytes(4, "big")
         self.queued = 0
         self.last: _Update | None = None
+        self.ended = False
 
     def deliver(self) -> None:
         """Send the PV's present value to the client, or queue it."""
@@ -45,8 +49,8 @@ class Backlog:
     """Updates that wait for one client, in the order in which they were posted.
 
     A subscription has at most `depth` of them; a further one replaces its newest, so that what the client
-    sees in the end is the latest value. `bytes` counts the encoded values that are waiting, `dropped` the
-    updates that were replaced.
+    sees in the end is the latest value. `bytes` is about what they cost, `dropped` counts the updates that
+    were replaced.
     """
 
     __slots__ = ("_depth", "_updates", "bytes", "dropped")
@@ -62,24 +66,16 @@ class Backlog:
 
     def add(self, subscription: Subscription, message: Message) -> None:
         """Queue an update."""
-        self.bytes += len(message[1])
         newest = subscription.last
         if newest is not None and subscription.queued >= self._depth:
-            self.bytes -= len(newest.message[1])
+            self.bytes += len(message[1]) - len(newest.message[1])
             newest.message = message
             self.dropped += 1
             return
+        self.bytes += len(message[1]) + _OVERHEAD_BYTES
         subscription.last = _Update(subscription, message)
         subscription.queued += 1
         self._updates.append(subscription.last)
-
-    def forget(self, subscription: Subscription) -> None:
-        """Drop what waits for a subscription that has ended."""
-        if subscription.queued:
-            kept = deque(u for u in self._updates if u.subscription is not subscription)
-            self.bytes -= sum(len(u.message[1]) for u in self._updates if u.subscription is subscription)
-            self._updates = kept
-        subscription.queued, subscription.last = 0, None
 
     def drain(self) -> Iterator[tuple[Subscription, Message]]:
         """Take the updates out, oldest first; stop iterating to leave the rest."""
@@ -89,5 +85,11 @@ class Backlog:
             subscription.queued -= 1
             if subscription.last is update:
                 subscription.last = None
-            self.bytes -= len(update.message[1])
-            yield subscription, update.message
+            self.bytes -= len(update.message[1]) + _OVERHEAD_BYTES
+            if not subscription.ended:
+                yield subscription, update.message
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._updates.clear()
+        self.bytes = 0

@@ -7,6 +7,7 @@ import errno
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from attpc_ioc.ioc.ca import address, decode, wire
 from attpc_ioc.ioc.ca.circuit import READ, WRITE, Channel, Circuit
@@ -62,7 +63,8 @@ class CAServer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or ServerLimits()
-        self.stats = ServerStats()
+        self.counts = ServerStats()
+        """Raw counts, for this package; read `stats`."""
         self.port = 0
         """The TCP port, once started."""
         self._put = put
@@ -160,12 +162,12 @@ class CAServer:
 
     def answer_search(self, header: Header) -> bytes:
         """Return the reply to one search request; empty when there is nothing to say."""
-        self.stats.searches += 1
+        self.counts.searches += 1
         if self.find(wire.text_of(header.payload)) is None:
             if header.data_type != _DO_REPLY:
                 return b""
             return wire.message(Command.NOT_FOUND, _DO_REPLY, wire.MINOR_VERSION, header.p1, header.p1)
-        self.stats.found += 1
+        self.counts.found += 1
         version = wire.MINOR_VERSION.to_bytes(2, "big")
         return wire.message(Command.SEARCH, self.port, 0, _ANY_ADDRESS, header.p1, version)
 
@@ -176,12 +178,11 @@ class CAServer:
         self._last_id += 1
         self._circuits.add(circuit)
         self._empty.clear()
-        self.stats.clients = len(self._circuits)
+        self.counts.clients = len(self._circuits)
         full = len(self._circuits) > self.limits.max_clients
         if full:
-            self.stats.disconnected += 1
+            self.counts.disconnected += 1
             circuit.close()
-            asyncio.get_running_loop().call_soon(circuit.close)
             if not self._full:
                 log.warning("too many clients: further ones are refused", most=self.limits.max_clients)
         self._full = full
@@ -189,11 +190,21 @@ class CAServer:
 
     def leave(self, circuit: Circuit) -> None:
         """Forget a circuit that has ended."""
-        self.stats.dropped += circuit.backlog.dropped
+        self.counts.dropped += circuit.backlog.dropped
         self._circuits.discard(circuit)
-        self.stats.clients = len(self._circuits)
+        self.counts.clients = len(self._circuits)
         if not self._circuits:
             self._empty.set()
+
+    @property
+    def stats(self) -> ServerStats:
+        """What clients did until now, and what waits for them."""
+        backlogs = [circuit.backlog for circuit in self._circuits]
+        return replace(
+            self.counts,
+            queued=sum(len(backlog) for backlog in backlogs),
+            dropped=self.counts.dropped + sum(backlog.dropped for backlog in backlogs),
+        )
 
     def clients(self) -> list[ClientInfo]:
         """Return who is connected to what, in the order in which they came."""
@@ -228,7 +239,7 @@ class CAServer:
     ) -> None:
         """Start a put, or refuse it; `done` is called with the outcome."""
         pv = channel.pv.target
-        self.stats.puts += 1
+        self.counts.puts += 1
         status = Eca.PUTFAIL
         try:
             if not channel.rights & WRITE:
@@ -242,7 +253,7 @@ class CAServer:
             if done is not None:
                 done(status)
             return
-        circuit.put_started()
+        circuit.puts += 1
         task = asyncio.create_task(self._work(circuit, pv, value, done), name=f"put {pv.name}")
         self._puts.add(task)
         task.add_done_callback(self._puts.discard)
@@ -253,7 +264,7 @@ class CAServer:
             await self._put(pv, value, circuit.client)
             status = Eca.NORMAL
         except PutRejected:
-            self.stats.rejected += 1
+            self.counts.rejected += 1
         except Exception:
             log.exception("put failed", pv=pv.name, value=value, client=circuit.client.address)
         finally:
@@ -263,7 +274,7 @@ class CAServer:
 
     def reject(self, pv: PV, client: Client, raw: str, reason: str) -> None:
         """Count a put that was refused here, and tell `on_rejected`."""
-        self.stats.rejected += 1
+        self.counts.rejected += 1
         if self._on_rejected is None:
             return
         try:
