@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from attpc_ioc.errors import SettingsError
-from attpc_ioc.online_check import ServerReport, ask_servers
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults
@@ -95,13 +91,9 @@ def check(
         typer.echo(f"{count} fault{'s' if count > 1 else ''}", err=True)
         raise typer.Exit(FAILED) from None
     typer.echo(_summary(file, settings))
-    if online:
-        reports = asyncio.run(ask_servers(settings, timeout))
-        Console().print(_table(reports))
-        wrong = [report.name for report in reports if not report.ok]
-        if wrong:
-            typer.echo(f"not right: {', '.join(wrong)}", err=True)
-            raise typer.Exit(FAILED)
+    if online and (wrong := _ask_and_show(settings, timeout)):
+        typer.echo(f"not right: {', '.join(wrong)}", err=True)
+        raise typer.Exit(FAILED)
 
 
 def schema() -> None:
@@ -126,14 +118,24 @@ def _summary(file: Path, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _table(reports: list[ServerReport]) -> Table:
+def _ask_and_show(settings: Settings, timeout_s: float) -> list[str]:
+    """Print a table of what the servers say; return the names of those that are not right."""
+    # The SOAP client and rich take a while to import, and every command imports this module.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from attpc_ioc.online_check import ask_servers
+
+    reports = asyncio.run(ask_servers(settings, timeout_s))
     table = Table(box=None, pad_edge=False)
     for column in ("ECC server", "URL", "state", "configs"):
         table.add_column(column, no_wrap=column != "configs", overflow="fold")
     for report in reports:
         # Text, not markup: a name or an error may have square brackets.
         table.add_row(*(Text(cell) for cell in (report.name, report.url, report.state, report.configs)))
-    return table
+    Console().print(table)
+    return [report.name for report in reports if not report.ok]
 
 
 def _os_reason(err: Exception) -> str:

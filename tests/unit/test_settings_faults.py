@@ -363,7 +363,7 @@ def test_files_that_cannot_be_read(tmp_path):
     file = tmp_path / "secret.toml"
     file.write_text(OK)
     file.chmod(0)
-    if os.geteuid() == 0:  # root may read everything
+    if os.access(file, os.R_OK):  # root may read everything
         assert load_settings(file).ecc
     else:
         assert fault_of_file(file) == "cannot be read: Permission denied"

@@ -101,6 +101,7 @@ def test_a_right_file_with_anything_in_it_changed(data):
     changed = copy.deepcopy(VALID)
     for _ in range(data.draw(st.integers(1, 3))):
         place: Any = changed
+        key: Any = None
         while place:
             keys = list(place) if isinstance(place, dict) else list(range(len(place)))
             key = data.draw(st.sampled_from(keys))
