@@ -136,7 +136,10 @@ class Faults:
         self._server.go_off()
 
     def clear(self, name: str | None = None, operation: str | None = None) -> None:
-        """Switch off all faults, those of one name, or that of one name and operation (or board)."""
+        """Switch off all faults, those of one name, or that of one name and operation (or board).
+
+        All, and `die`, start a server again that is dead for whatever reason.
+        """
         gone = [
             fault
             for fault in self._on
@@ -154,6 +157,8 @@ class Faults:
         for fault in gone:
             if fault.name in undo:
                 undo[fault.name](fault)
+        if name in (None, FaultName.DIE) and operation is None:
+            self._server.revive()
 
     def find(self, name: FaultName, operation: str, transition: bool = True) -> Fault | None:
         """Return the fault of that name that is on for `operation`."""

@@ -48,8 +48,9 @@ class SimulatedFleet:
 
     Arguments:
     - `durations`: how long transitions take (`BRISK`, `REAL`, `INSTANT`, or your own).
-    - `xcfg`: the folder of configuration files; None writes the default one (describe `cobo<i>` and, for the
-      MuTAnT or for the one server, the names of `experiments`) into a temporary directory.
+    - `xcfg`: the folder of configuration files. Where it has none, default ones are written (describe
+      `cobo<i>` and, for the MuTAnT or for the one server, the names of `experiments`; configure the names of
+      `experiments`); None takes a temporary directory.
     - `first_port`, `first_router_port`: ports in a row from there; 0 takes free ones.
     - `first_cobo`: number of the first CoBo.
     - `options`: further behaviour of all servers; its `durations` are replaced by `durations`.
@@ -153,7 +154,9 @@ class SimulatedFleet:
 
     def _folder(self) -> XcfgFolder:
         if self._given_xcfg is not None:
-            return XcfgFolder(self._given_xcfg)
+            if any(self._given_xcfg.glob("*.xcfg")):
+                return XcfgFolder(self._given_xcfg)
+            return write_default_folder(self._given_xcfg, self.default_describes(), self.experiments)
         path = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="attpc-xcfg-")))
         return write_default_folder(path, self.default_describes(), self.experiments)
 

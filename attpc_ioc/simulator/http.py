@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import socket
 import struct
@@ -84,7 +85,7 @@ class Connection:
 
     __slots__ = ("_buffer", "_expected", "_head", "_listener", "_out", "began_s", "late", "open", "sock")
 
-    def __init__(self, listener: Listener, sock: socket.socket, now_s: float, late: bool) -> None:
+    def __init__(self, listener: Listener, sock: socket.socket, now_s: float) -> None:
         self._listener = listener
         self.sock = sock
         self._buffer = b""
@@ -92,7 +93,7 @@ class Connection:
         self._expected = False
         self._out: memoryview | None = None
         self.began_s = now_s
-        self.late = late
+        self.late = False
         self.open = True
 
     @property
@@ -244,7 +245,7 @@ class Listener:
         self._sock = _bound(self.host, self.port)
         self._sock.listen(BACKLOG)
         if not self._paused:
-            self.loop.add_reader(self._sock, self._accept, False)
+            self.loop.add_reader(self._sock, self._accept)
         if self._timer is None:
             self._sweep()
 
@@ -281,18 +282,27 @@ class Listener:
         for connection in self._reading:
             self.loop.remove_reader(connection.sock)
 
-    def resume(self) -> None:
-        """Go on: first the connections that were open, then those that the kernel has accepted, in order."""
+    def resume(self, dice: random.Random | None = None) -> None:
+        """Go on with the connections that were open and those that the kernel has accepted.
+
+        In this order, or in one that `dice` makes, as threads that wake together have none.
+        """
         if not self._paused:
             return
         self._paused = False
-        for connection in list(self._reading):
-            connection.late = True
+        waiting = list(self._reading)
+        for connection in waiting:
             self.loop.add_reader(connection.sock, connection.on_readable)
-            connection.on_readable()
         if self._sock is not None:
-            self.loop.add_reader(self._sock, self._accept, False)
-            self._accept(True)
+            self.loop.add_reader(self._sock, self._accept)
+            waiting += self._accept()
+        if dice is not None:
+            dice.shuffle(waiting)
+        for connection in waiting:
+            connection.late = True
+            connection.on_readable()
+            if connection in self._reading:
+                connection.late = False  # its request has yet to come
 
     def quiet(self, connection: Connection) -> None:
         """Read no more from `connection`: its request is complete."""
@@ -305,22 +315,23 @@ class Listener:
         self.connections.pop(connection, None)
         self._reading.pop(connection, None)
 
-    def _accept(self, late: bool) -> None:
+    def _accept(self) -> list[Connection]:
+        accepted: list[Connection] = []
         while self._sock is not None and not self._paused:
             try:
                 sock, _ = self._sock.accept()
             except BlockingIOError:
-                return
+                break
             except OSError as fault:
                 log.warning("cannot accept a connection", port=self.port, reason=fault)
-                return
+                break
             sock.setblocking(False)
-            connection = Connection(self, sock, self.loop.time(), late)
+            connection = Connection(self, sock, self.loop.time())
+            accepted.append(connection)
             self.connections[connection] = None
             self._reading[connection] = None
             self.loop.add_reader(sock, connection.on_readable)
-            if late:
-                connection.on_readable()
+        return accepted
 
     def _sweep(self) -> None:
         now_s = self.loop.time()

@@ -34,6 +34,7 @@ class ServerOptions:
     - `auto_restart_s`: a server that crashed is started again after this time; None: it stays dead.
     - `resume_crashes`: Resume ends the process, as in the 2021 server.
     - `idle_s`: silent connections are closed after this time.
+    - `shuffled_wake`: what was accepted while the process was stopped runs in random order when it wakes.
     """
 
     durations: Durations = Durations()
@@ -42,6 +43,7 @@ class ServerOptions:
     auto_restart_s: float | None = None
     resume_crashes: bool = True
     idle_s: float = 60.0
+    shuffled_wake: bool = False
 
 
 class EccServer:
@@ -194,7 +196,7 @@ class EccServer:
 
     def resume(self) -> None:
         """Let the process go on."""
-        self._socket.resume()
+        self._socket.resume(self._dice if self.options.shuffled_wake else None)
 
     def stop_listening(self) -> None:
         """Refuse connections."""

@@ -14,6 +14,7 @@ from attpc_ioc.simulator.documents import config_id
 from attpc_ioc.simulator.durations import BRISK, INSTANT, Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.messages import request_body
+from attpc_ioc.simulator.server import ServerOptions
 from tests.support.simfleet import take_up, wait_until
 
 
@@ -210,6 +211,25 @@ async def test_stalled_server_executes_what_it_accepted_callers_gone_or_not(flee
     assert [call.outcome for call in fleet.log] == ["executed"] * 5
     assert [call.reply_lost for call in fleet.log][:4] == [True] * 4
     assert fleet["cobo0"].state is State.READY
+
+
+async def test_order_of_what_a_woken_server_executes() -> None:
+    """Start and Stop that were queued together can end in Running."""
+    ends: set[State] = set()
+    for seed in range(12):
+        options = ServerOptions(shuffled_wake=True)
+        async with SimulatedFleet(1, False, durations=INSTANT, options=options, seed=seed) as fleet:
+            await take_up(fleet, State.READY)
+            fleet["cobo0"].faults.stall()
+            for operation in ("Start", "Stop"):
+                with pytest.raises(TimeoutError):
+                    await fleet.call("cobo0", operation, timeout_s=0.02)
+            fleet["cobo0"].faults.clear()
+            await wait_until(
+                lambda: [call.end_s is not None for call in fleet.log if call.late] == [True] * 2
+            )
+            ends.add(fleet["cobo0"].state)
+    assert ends == {State.READY, State.RUNNING}
 
 
 async def test_stalled_server_freezes_what_runs() -> None:

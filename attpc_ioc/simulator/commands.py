@@ -1,0 +1,154 @@
+"""The commands `simulate` and `fault` of the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ADMIN_PORT = 8082
+ADMIN_URL = f"http://127.0.0.1:{ADMIN_PORT}/"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the simulator's commands to `app`."""
+    app.command()(simulate)
+    app.command()(fault)
+
+
+def simulate(
+    cobos: Annotated[int, typer.Option(min=0, help="How many CoBos.")] = 10,
+    mutant: Annotated[bool, typer.Option(help="With a MuTAnT.")] = True,
+    one_server: Annotated[bool, typer.Option("--one-server", help="One ECC server for all boards.")] = False,
+    first_cobo: Annotated[int, typer.Option(min=0, help="Number of the first CoBo.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    first_port: Annotated[int, typer.Option(help="First ECC port, the others follow; 0: free ones.")] = 8083,
+    first_router_port: Annotated[int, typer.Option(help="First data router port; 0: free ones.")] = 0,
+    xcfg: Annotated[
+        Path | None,
+        typer.Option(help="Folder of xcfg files; default ones are written where it has none."),
+    ] = None,
+    experiment: Annotated[
+        list[str] | None, typer.Option(help="Experiment's name in default xcfg files; may be repeated.")
+    ] = None,
+    brisk: Annotated[bool, typer.Option("--brisk/--real", help="Short transitions, or real ones.")] = True,
+    jitter: Annotated[float, typer.Option(min=0, max=1, help="Random part of durations.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of the jitter.")] = 0,
+    auto_restart_s: Annotated[
+        float | None, typer.Option(min=0, help="Start crashed servers again after so many seconds.")
+    ] = None,
+    admin_port: Annotated[int, typer.Option(help="Port for `attpc-ioc fault`; 0: a free one.")] = ADMIN_PORT,
+    settings: Annotated[Path | None, typer.Option(help="Write the settings of an IOC for it here.")] = None,
+    prefix: Annotated[str, typer.Option(help="PV prefix in those settings.")] = "SIM:",
+) -> None:
+    """Run simulated ECC servers, boards and data routers until Ctrl-C."""
+    import asyncio
+    from dataclasses import replace
+
+    from .durations import BRISK, REAL
+    from .fleet import EXPERIMENTS, SimulatedFleet
+    from .run import run_simulator
+    from .server import ServerOptions
+
+    if not cobos and not mutant:
+        raise typer.BadParameter("a fleet needs a CoBo or a MuTAnT")
+    fleet = SimulatedFleet(
+        cobos,
+        mutant,
+        durations=replace(BRISK if brisk else REAL, jitter=jitter),
+        one_server=one_server,
+        xcfg=xcfg,
+        experiments=experiment or EXPERIMENTS,
+        host=host,
+        first_port=first_port,
+        first_router_port=first_router_port,
+        first_cobo=first_cobo,
+        options=ServerOptions(auto_restart_s=auto_restart_s),
+        seed=seed,
+    )
+    try:
+        asyncio.run(
+            run_simulator(fleet, admin_port=admin_port, settings_file=settings, prefix=prefix, say=_say)
+        )
+    except OSError as fault:
+        typer.echo(f"the simulator cannot run: {fault}", err=True)
+        raise typer.Exit(1) from fault
+
+
+def fault(
+    server: Annotated[str | None, typer.Argument(help="Name of an ECC server, or all.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="FAULT", help="Which fault, or clear.")] = None,
+    operation: Annotated[str | None, typer.Option(help="Only for this operation.")] = None,
+    board: Annotated[str | None, typer.Option(help="Only this board, such as CoBo[0].")] = None,
+    off: Annotated[bool, typer.Option("--off", help="Switch it off.")] = False,
+    factor: Annotated[float, typer.Option(help="slow: so many times as long.")] = 1.0,
+    extra_s: Annotated[float, typer.Option(help="slow: so many seconds longer.")] = 0.0,
+    nth: Annotated[int, typer.Option(help="fail: from this call on.")] = 1,
+    times: Annotated[int | None, typer.Option(help="fail: so often; default until --off.")] = None,
+    code: Annotated[int | None, typer.Option(help="fail: error code; default the operation's.")] = None,
+    message: Annotated[str | None, typer.Option(help="fail: error message.")] = None,
+    calls: Annotated[int, typer.Option(help="Without arguments: how many of the last calls to show.")] = 0,
+    admin: Annotated[str, typer.Option(help="Where the simulator said that it takes orders.")] = ADMIN_URL,
+) -> None:
+    """Switch a fault of a running simulator, or show its state."""
+    if server is None:
+        _show(json.loads(_ask(admin)))
+        if calls:
+            for call in json.loads(_ask(f"{admin.rstrip('/')}/calls?last={calls}"))["calls"]:
+                typer.echo(call["line"])
+        return
+    if name is None:
+        raise typer.BadParameter("which fault? For example: hang, die, clear")
+    order: dict[str, Any] = {
+        "server": server,
+        "fault": name,
+        "on": not off,
+        "operation": operation,
+        "board": board,
+        "factor": factor,
+        "extra_s": extra_s,
+        "nth": nth,
+        "times": times,
+        "code": code,
+    }
+    if message is not None:
+        order["message"] = message
+    typer.echo(json.loads(_ask(f"{admin.rstrip('/')}/fault", order))["message"])
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _ask(url: str, order: dict[str, Any] | None = None) -> bytes:
+    """Ask a running simulator; ends the program with a message where it refuses or is not there."""
+    import urllib.error
+    import urllib.request
+
+    data = None if order is None else json.dumps(order).encode()
+    # No proxy: the simulator is on this machine, whatever the environment says.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, data), timeout=10) as reply:
+            return reply.read()
+    except urllib.error.HTTPError as refusal:
+        typer.echo(json.loads(refusal.read())["message"], err=True)
+        raise typer.Exit(1) from refusal
+    except OSError as fault:
+        typer.echo(f"no simulator answers at {url}: {fault}", err=True)
+        raise typer.Exit(1) from fault
+
+
+def _show(found: dict[str, Any]) -> None:
+    for server in found["servers"]:
+        state = server["state"] if server["alive"] else "dead"
+        moving = "" if server["transition"] == "None" else f" in {server['transition']}"
+        faults = ", ".join(server["faults"])
+        typer.echo(f"{server['name']:10} {state + moving:22} polls {server['polls']:<8} {faults}".rstrip())
+    for board in found["boards"]:
+        state = board["state"] if board["alive"] else "dead"
+        stale = " stale clock" if board["clock_stale"] else ""
+        router = "" if board["router_running"] else " (router down)"
+        typer.echo(f"{board['id']:16} {state + stale:22} driven by {board['owner'] or 'nobody'}{router}")

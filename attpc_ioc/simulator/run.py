@@ -1,0 +1,62 @@
+"""The simulator as a program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from .admin import Admin
+from .fleet import SimulatedFleet
+
+
+async def run_simulator(
+    fleet: SimulatedFleet,
+    *,
+    admin_port: int = 0,
+    settings_file: Path | None = None,
+    prefix: str = "SIM:",
+    say: Callable[[str], None],
+) -> None:
+    """Serve `fleet` until SIGINT or SIGTERM, telling a person through `say` what there is and what to try.
+
+    `settings_file`: where to write the settings of an IOC for this fleet. Raises `OSError` where a port is
+    taken or the file cannot be written.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with fleet:
+            admin = Admin(fleet, port=admin_port)
+            await admin.start()
+            try:
+                if settings_file is not None:
+                    await asyncio.to_thread(settings_file.write_text, fleet.settings_toml(prefix), "utf-8")
+                for line in _greeting(fleet, admin, settings_file):
+                    say(line)
+                await stop.wait()
+            finally:
+                await admin.stop()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _greeting(fleet: SimulatedFleet, admin: Admin, settings_file: Path | None) -> list[str]:
+    first = next(iter(fleet.servers))
+    lines = [f"{server.name:8} {server.url}" for server in fleet]
+    lines += [f"configuration files: {fleet.xcfg.path}", f"faults and state:    {admin.url}", "", "Try:"]
+    if settings_file is not None:
+        lines.append(f"  attpc-ioc run {settings_file}")
+    where = f"--admin {admin.url}"
+    lines += [
+        f"  attpc-ioc fault {where}",
+        f"  attpc-ioc fault {first} hang --operation Configure {where}",
+        f"  attpc-ioc fault {first} hang --operation Configure --off {where}",
+        f"  attpc-ioc fault {first} clear {where}",
+        "Ctrl-C ends it.",
+    ]
+    return lines
