@@ -31,6 +31,9 @@ DONE_BUSY = ("Done", "Busy")
 NO_YES = ("No", "Yes")
 OFFLINE_ONLINE = ("Offline", "Online")
 
+STATE_SEVERITIES = {int(State.OFF): Severity.MAJOR, int(State.OFFLINE): Severity.INVALID}
+"""Of a module's state."""
+
 RESULT_SEVERITIES = {
     int(ResultCode.REFUSED): Severity.MINOR,
     int(ResultCode.ABORTED): Severity.MINOR,

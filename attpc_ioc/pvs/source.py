@@ -6,7 +6,7 @@ from attpc_ioc.model.command import Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
 from attpc_ioc.model.states import Severity, State, Status
 
-from .common import MODULE_STATES
+from .common import MODULE_STATES, STATE_SEVERITIES
 from .ecc import module_state
 from .row import Archive, Reading, Record, Row, Value
 
@@ -71,7 +71,7 @@ ROWS: tuple[Row, ...] = (
         "State of the ECC server that drives it",
         _state,
         labels=MODULE_STATES,
-        severities={int(State.OFF): Severity.MAJOR},
+        severities=STATE_SEVERITIES,
         archive=Archive.MONITOR,
         guidance="See the ECC server that Ecc_RBV names.",
     ),

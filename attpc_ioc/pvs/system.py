@@ -7,7 +7,7 @@ from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity, State, Status
 
-from .common import SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
+from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
 from .row import Archive, Limits, Reading, Record, Row, Value
 
 KIND = ScopeKind.SYSTEM
@@ -136,7 +136,7 @@ ROWS: tuple[Row, ...] = (
         "State of the enabled modules",
         _state,
         labels=SYSTEM_STATES,
-        severities={int(State.OFF): Severity.MAJOR},
+        severities={**STATE_SEVERITIES, int(State.MIXED): Severity.MINOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
         guidance="Look for the ECC server that is not where the others are. Off: restart the ECC server on "

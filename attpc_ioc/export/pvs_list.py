@@ -1,0 +1,133 @@
+"""The command `pvs`: every PV of a settings file, for people, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attpc_ioc.errors import AttpcError
+from attpc_ioc.pvs.row import Record
+from attpc_ioc.pvs.table import PvEntry, build_table
+from attpc_ioc.settings import Settings, load_settings
+
+TYPE_NAMES = {
+    Record.LONG_TEXT: "long text",
+    Record.STRINGS: "list of strings",
+    Record.NUMBERS: "list of numbers",
+}
+"""What people are told of the records that are waveforms; the others by their EPICS name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PvLine:
+    """What the list says of one PV; `labels` are in the order of their numbers."""
+
+    name: str
+    type: str
+    access: str
+    units: str
+    description: str
+    labels: tuple[str, ...]
+    severities: dict[str, str]
+    limits: dict[str, float]
+    archive: str
+    alarm_tree: bool
+    guidance: str
+    plugin: str
+
+
+COLUMNS = ("name", "type", "access", "units", "description", "labels", "archive", "alarm_tree", "plugin")
+"""The columns of the CSV form."""
+
+
+def type_name(record: Record) -> str:
+    """Return what people are told of a record's type."""
+    return TYPE_NAMES.get(record, str(record))
+
+
+def pv_line(entry: PvEntry) -> PvLine:
+    """Return what the list says of an entry of the table."""
+    row = entry.row
+    return PvLine(
+        name=entry.name,
+        type=type_name(row.record),
+        access="read-write" if row.writable else "read-only",
+        units=row.units,
+        description=row.desc,
+        labels=row.labels,
+        severities={row.labels[number]: s.name for number, s in row.severities.items()} if row.labels else {},
+        limits={name: limit for name, limit in asdict(row.limits).items() if limit is not None},
+        archive=str(row.archive),
+        alarm_tree=row.alarm_tree,
+        guidance=row.guidance,
+        plugin=row.plugin,
+    )
+
+
+def as_json(table: Sequence[PvEntry]) -> str:
+    """Return the table as a JSON list of objects, one a PV."""
+    return json.dumps([asdict(pv_line(entry)) for entry in table], indent=2, ensure_ascii=False)
+
+
+def as_csv(table: Sequence[PvEntry]) -> str:
+    """Return the table as CSV with a line of headings; labels are separated by spaces."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in table:
+        line = asdict(pv_line(entry))
+        cells = {
+            **line,
+            "labels": " ".join(entry.row.labels),
+            "alarm_tree": "yes" if line["alarm_tree"] else "no",
+        }
+        writer.writerow([cells[column] for column in COLUMNS])
+    return out.getvalue().rstrip("\n")
+
+
+def as_text(table: Sequence[PvEntry]) -> str:
+    """Return the table in columns, one line a PV: name, type, access, units, description, labels."""
+    lines = [pv_line(entry) for entry in table]
+    rows = [
+        (
+            line.name,
+            line.type,
+            line.access,
+            line.units,
+            f"{line.description} [{', '.join(line.labels)}]" if line.labels else line.description,
+        )
+        for line in lines
+    ]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
+        for row in rows
+    )
+
+
+def register(app: typer.Typer, make_table: Callable[[Settings], Sequence[PvEntry]] = build_table) -> None:
+    """Add the command `pvs` to the command line; `make_table` gives the table with the plugins' rows."""
+
+    @app.command("pvs")
+    def pvs(
+        file: Annotated[Path, typer.Argument(help="The settings file.")],
+        json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+        csv_: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    ) -> None:
+        """List every PV with type, access, units and description."""
+        if json_ and csv_:
+            typer.echo("--json and --csv cannot be given together", err=True)
+            raise typer.Exit(2)
+        try:
+            table = make_table(load_settings(file))
+        except AttpcError as err:
+            typer.echo(str(err), err=True)
+            raise typer.Exit(1) from None
+        typer.echo((as_json if json_ else as_csv if csv_ else as_text)(table))

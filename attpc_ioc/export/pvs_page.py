@@ -1,0 +1,98 @@
+"""The reference page of the PVs, made from the rows of the PV table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attpc_ioc.model.command import COMMANDS, ScopeKind
+from attpc_ioc.pvs.row import Limits, Record, Row
+from attpc_ioc.pvs.table import CORE_ROWS
+
+from .pvs_list import type_name
+
+HEAD = """# Process variables
+
+Made from the PV table of the program. `$(P)` is the prefix, a setting. `attpc-ioc pvs FILE` lists the PVs of
+your own settings with those of your plugins, `--json` and `--csv` for other programs.
+
+- A PV that ends in `_RBV` cannot be written; **w** marks those that can. A *command* is a `bo`: write 1, it
+  reads `Busy` while it runs and `Done` after. Put with completion (`caput -c -w 300`): it returns when the
+  command is done, and fails where it was refused or failed; `Message_RBV` says why.
+- *Long text* is a CHAR waveform of UTF-8 (`caget -S`, `caput -S`).
+- Time stamps are of the last change. A value that was told by an ECC server stays as it was, INVALID with
+  COMM, while the server is not reachable; everything of a disabled ECC server is without alarm but `Enable`.
+- In *alarms*, a label stands with the severity that it has; **A** marks what is in the alarm tree.
+"""
+
+SECTIONS: dict[ScopeKind, tuple[str, str]] = {
+    ScopeKind.SYSTEM: ("System, `$(P)`", "All enabled ECC servers together."),
+    ScopeKind.ECC: ("ECC server, `$(P)Ecc:<ecc>:`", "One for each `[[ecc]]` of the settings."),
+    ScopeKind.SOURCE: ("Data source, `$(P)<source>:`", "One for each CoBo and MuTAnT."),
+    ScopeKind.RUN: ("Run, `$(P)Run:`", "Run control."),
+    ScopeKind.IOC: (
+        "IOC, `$(P)IOC:`",
+        "The names of devIocStats, with its types. `TOD` and `UPTIME` change every second because that is "
+        "what they tell; `HEARTBEAT` is the one to watch.",
+    ),
+    ScopeKind.PLUGIN: ("Plugin, `$(P)Plugin:<name>:`", "Two for each plugin, and the plugin's own."),
+}
+
+
+def pvs_page() -> str:
+    """Return the page as Markdown."""
+    blocks = [HEAD]
+    for kind, (title, text) in SECTIONS.items():
+        blocks += [f"## {title}\n", f"{text}\n", "\n".join(_table(CORE_ROWS[kind])) + "\n"]
+        if kind in COMMANDS:
+            bits = ", ".join(f"{bit} `{name}`" for bit, name in enumerate(COMMANDS[kind]))
+            blocks.append(f"Bits of `Allowed_RBV`: {bits}.\n")
+        if advice := list(_advice(CORE_ROWS[kind])):
+            blocks.append("\n".join(advice) + "\n")
+    return "\n".join(blocks)
+
+
+def _table(rows: tuple[Row, ...]) -> Iterator[str]:
+    yield "| PV | | type | meaning | labels and units | alarms |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows:
+        kind = "command" if row.command and row.record is Record.BO else type_name(row.record)
+        mark = "w" if row.writable else ""
+        yield f"| `{row.part}` | {mark} | {kind} | {row.desc} | {_labels(row)} | {_alarms(row)} |"
+
+
+def _labels(row: Row) -> str:
+    if row.command and row.record is Record.BO:
+        return ""
+    if row.labels:
+        return ", ".join(f"`{number} {label}`" for number, label in enumerate(row.labels))
+    return row.units
+
+
+def _alarms(row: Row) -> str:
+    parts = ["**A**"] if row.alarm_tree else []
+    parts += [f"{row.labels[number]} {severity.name}" for number, severity in row.severities.items()]
+    parts += list(_limits(row.limits))
+    return ", ".join(parts)
+
+
+def _limits(limits: Limits) -> Iterator[str]:
+    for sign, limit, severity in (
+        (">=", limits.hihi, "MAJOR"),
+        (">=", limits.high, "MINOR"),
+        ("<=", limits.low, "MINOR"),
+        ("<=", limits.lolo, "MAJOR"),
+    ):
+        if limit is not None:
+            yield f"{sign} {limit:g} {severity}"
+
+
+def _advice(rows: tuple[Row, ...]) -> Iterator[str]:
+    for row in rows:
+        if row.guidance and row.part != "Allowed_RBV":
+            yield f"- `{row.part}`: {row.guidance}"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(pvs_page())

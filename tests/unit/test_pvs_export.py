@@ -1,0 +1,127 @@
+"""What is made from the PV table for people and other programs: the list and the reference page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from attpc_ioc.export import pvs_list
+from attpc_ioc.export.pvs_page import pvs_page
+from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.pvs.row import Record, Row
+from attpc_ioc.pvs.table import CORE_ROWS, build_table
+from attpc_ioc.settings import Settings
+from tests.support.fleets import make_settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "pvs.md"
+
+SETTINGS = """
+[ioc]
+prefix = "T:"
+
+[[ecc]]
+name = "cobo0"
+host = "127.0.0.1"
+
+[[ecc.source]]
+id = "CoBo[0]"
+
+[[ecc.source.link]]
+name = "router"
+address = "127.0.0.1"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "s.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+def call(*args: str, make_table=build_table):
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    pvs_list.register(app, make_table)
+    return CliRunner().invoke(app, ["pvs", *args])
+
+
+def test_the_reference_page_is_up_to_date():
+    assert PAGE.read_text() == pvs_page(), "python -m attpc_ioc.export.pvs_page > docs/reference/pvs.md"
+
+
+def test_the_reference_page_has_every_row():
+    page = pvs_page()
+    assert all(f"| `{row.part}` |" in page for rows in CORE_ROWS.values() for row in rows)
+
+
+def test_the_text_has_a_line_for_each_pv(file):
+    result = call(str(file))
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert lines["T:Ecc:cobo0:Enable"].split(maxsplit=3)[1:] == [
+        "bo",
+        "read-write",
+        "Takes part in group commands and runs [No, Yes]",
+    ]
+    assert lines["T:Run:Title"].split()[1:4] == ["long", "text", "read-write"]
+    assert len(lines) == len(result.stdout.splitlines())
+
+
+def test_the_json_form_has_all_that_is_known(file):
+    pvs = {pv["name"]: pv for pv in json.loads(call(str(file), "--json").stdout)}
+    state = pvs["T:Ecc:cobo0:State_RBV"]
+    assert (state["type"], state["access"], state["labels"][7]) == ("mbbi", "read-only", "Offline")
+    assert state["severities"] == {"Off": "MAJOR", "Offline": "INVALID"}
+    assert pvs["T:Run:MaxDuration"]["limits"] == {"lopr": 0.0, "drvl": 0.0}
+    assert pvs["T:Run:MaxDuration"]["units"] == "s"
+
+
+def test_the_csv_form_can_be_read_back(file):
+    rows = list(csv.DictReader(io.StringIO(call(str(file), "--csv").stdout)))
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["T:Run:Class"]["labels"] == "Testing Production Beam Junk Pulser"
+    assert by_name["T:Ecc:cobo0:Online_RBV"]["alarm_tree"] == "yes"
+    assert set(by_name) == {pv["name"] for pv in json.loads(call(str(file), "--json").stdout)}
+
+
+def test_rows_of_plugins_are_listed(file):
+    def make_table(settings: Settings):
+        row = Row("Gas_RBV", ScopeKind.SYSTEM, Record.AI, "Pressure of the gas", units="mbar", plugin="gas")
+        return build_table(settings, [row])
+
+    line = next(n for n in call(str(file), make_table=make_table).stdout.splitlines() if "Gas_RBV" in n)
+    assert line.split() == ["T:Gas_RBV", "ai", "read-only", "mbar", "Pressure", "of", "the", "gas"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [("[nonsense]\n", 1, "nonsense"), (SETTINGS.replace("T:", "x" * 70 + ":"), 1, "60")],
+)
+def test_wrong_settings_are_told(tmp_path, text, code, says):
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    result = call(str(path))
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_two_forms_at_once_are_refused(file):
+    result = call(str(file), "--json", "--csv")
+    assert result.exit_code == 2
+    assert "cannot be given together" in result.stderr
+
+
+def test_the_columns_of_the_text_line_up():
+    lines = pvs_list.as_text(build_table(make_settings())).splitlines()
+    starts = {
+        line.index(access) for line in lines for access in ("read-write", "read-only") if access in line
+    }
+    assert len(starts) == 1
