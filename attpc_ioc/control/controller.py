@@ -48,6 +48,9 @@ DERIVE_PERIOD_S = 0.02
 
 TICK_S = 1.0
 
+REFRESH_LIMIT_S = 15.0
+"""How long Abort waits for a RefreshConfigs that is at work."""
+
 
 class Controller:
     """One for an IOC. `submit` and `set` are all that PVs, plugins and the IOC itself can ask of it."""
@@ -218,6 +221,9 @@ class Controller:
         log.info("command", command=command, who=command.who)
         try:
             outcome = await self._dispatch(command, plan, entry)
+        except asyncio.CancelledError:
+            # The IOC is ending: the put is answered as failed, the hardware stays as it is.
+            outcome = Outcome(command, ResultCode.ABORTED, "the IOC was stopped before it was done")
         except Exception as error:  # a fault of the program must not leave the desk or the screen busy
             log.exception("command failed unexpectedly", command=command)
             outcome = Outcome(command, ResultCode.FAILED, f"fault of the program: {error}")
@@ -266,10 +272,11 @@ class Controller:
         if done is not None:
             await asyncio.shield(done)
         elif not self.run_control.abort_stop() and group is not None:
-            self._aborts[id(group)].set()
-            while self._desk.group is group:
-                if not await self.state.wait_change(self._settings.poll.timeout_s * 2):
-                    break
+            # RefreshConfigs has nothing to abort: it is bounded in time, and is waited for.
+            if (event := self._aborts.get(id(group))) is not None:
+                event.set()
+            while self._desk.group is group and await self.state.wait_change(REFRESH_LIMIT_S):
+                pass
         return Outcome(command, ResultCode.DONE)
 
     async def _refresh(self, command: Command) -> Outcome:

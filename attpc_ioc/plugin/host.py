@@ -139,6 +139,11 @@ class PluginHost:
         """Return the plugins that are switched on and loaded, in order of registration."""
         return [p for p in self.plugins.values() if p.enabled and self._manager.has_plugin(p.name)]
 
+    def hooks_of(self, name: str) -> list[str]:
+        """Return the names of the hooks that a plugin implements."""
+        plugin = self.plugins[name].plugin
+        return sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or [])
+
     # ------------------------------------------------------------------ status
 
     def on_status(self, listener: Callable[[Plugin], None]) -> None:

@@ -13,6 +13,7 @@ from .sections import (
     Settings,
     SourceSettings,
     Stages,
+    default_state_directory,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "Stages",
+    "default_state_directory",
     "load_settings",
     "parse_settings",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,18 @@ from pydantic import ValidationError
 
 from attpc_ioc.errors import SettingsError
 
-from .faults import Fault, pydantic_faults
+from .faults import Fault, Loc, pydantic_faults
 from .sections import Settings
 from .together import TOGETHER, faults_together
 
 SIZE_MAX_BYTES = 4_000_000
 """More than any settings file has; a wrong path such as a data file or `/dev/zero` ends here."""
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+"""The integers that TOML promises; the parser takes larger ones, and Python refuses to print the largest."""
+
+DEPTH_MAX = 50
+"""Dotted keys can nest tables deeper than anything that reads them can follow."""
 
 _BOMS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -43,6 +50,8 @@ def load_settings(path: Path) -> Settings:
 def parse_settings(text: str, file: str) -> Settings:
     """Check the `text` of a settings file called `file`; raises `SettingsError` like `load_settings`."""
     data = _parse(text, file)
+    if faults := list(_beyond_toml(data)):
+        raise SettingsError(file, [fault.line(data) for fault in faults])
     try:
         return Settings.model_validate(data)
     except ValidationError as err:
@@ -103,6 +112,22 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     except ValueError as err:
         # Not only TOMLDecodeError: a number of thousands of digits is a plain ValueError.
         raise SettingsError(file, [_syntax_fault(str(err), text)]) from None
+
+
+def _beyond_toml(data: dict[str, Any]) -> Iterator[Fault]:
+    """Yield what the parser takes although nothing could be done with it, not even show it."""
+    todo: list[tuple[Loc, Any]] = [((), data)]
+    while todo:
+        loc, value = todo.pop()
+        if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
+            yield Fault(loc, "must be a number of 64 bits at most")
+        elif not isinstance(value, dict | list):
+            continue
+        elif len(loc) > DEPTH_MAX:
+            yield Fault(loc[:4], f"must not have more than {DEPTH_MAX} tables or lists inside each other")
+        else:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            todo += (((*loc, key), item) for key, item in items)
 
 
 def _syntax_fault(message: str, text: str) -> str:

@@ -301,6 +301,16 @@ class EccSettings(Section):
         return tuple(source.pv_name for source in self.source)
 
 
+def default_state_directory() -> Path:
+    """Return the state directory where the settings name none; see `Settings.state_directory`."""
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if base.is_absolute():  # The XDG specification: a relative path is invalid and to be ignored.
+        return base / "attpc-ioc"
+    if os.geteuid() == 0:
+        return Path("/var/lib/attpc-ioc")
+    return Path.home() / ".local" / "state" / "attpc-ioc"
+
+
 class Settings(Section):
     """The settings of attpc-ioc: one TOML file."""
 
@@ -336,9 +346,4 @@ class Settings(Section):
         """
         if self.ioc.state_dir is not None:
             return Path(self.ioc.state_dir).expanduser().absolute()
-        base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        if base.is_absolute():  # The XDG specification: a relative path is invalid and to be ignored.
-            return base / "attpc-ioc"
-        if os.geteuid() == 0:
-            return Path("/var/lib/attpc-ioc")
-        return Path.home() / ".local" / "state" / "attpc-ioc"
+        return default_state_directory()

@@ -1,0 +1,185 @@
+"""The composition root: builds everything from the settings, runs it, and ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from attpc_ioc.control.controller import Controller
+from attpc_ioc.control.emitter import Emitter
+from attpc_ioc.control.numbers import StateDirNumbers
+from attpc_ioc.control.store import StateStore
+from attpc_ioc.errors import Refused, SettingsError
+from attpc_ioc.ioc.server import IocServer
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.plugin.context import Context
+from attpc_ioc.plugin.host import Plugin, PluginHost
+from attpc_ioc.plugin.mapping import Mapping
+from attpc_ioc.pvs.row import Reading, Value
+from attpc_ioc.pvs.table import PvEntry, build_table
+from attpc_ioc.settings import LimitSettings, OrderSettings, RunSettings, Settings
+
+log = get_logger(__name__)
+
+MAPPING = "mapping"
+NUMBERS = "run_numbers"
+
+
+def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] = ()) -> PluginHost:
+    """Return the host with the built-in mapping, all installed plugins and `extra` ones.
+
+    Raises `PluginError` for a misspelt hook and `SettingsError` for a section that fits no plugin.
+    """
+    host = PluginHost(settings.plugins if settings else {})
+    limits, order, run = (
+        (settings.limits, settings.order, settings.run)
+        if settings
+        else (LimitSettings(), OrderSettings(), RunSettings())
+    )
+    host.register(Mapping(limits, order), MAPPING)
+    host.register(StateDirNumbers(run.first_number), NUMBERS)
+    host.load_entry_points()
+    for name, plugin in extra:
+        host.register(plugin, name, "given")
+    if faults := host.check_sections():
+        raise SettingsError("settings", faults)
+    return host
+
+
+def make_table(settings: Settings, host: PluginHost) -> tuple[PvEntry, ...]:
+    """Return the PV table with the plugins' rows."""
+    rows = host.rows()
+    return build_table(settings, rows, host.plugins)
+
+
+@dataclass(slots=True)
+class App:
+    """Everything of one running IOC."""
+
+    settings: Settings
+    host: PluginHost
+    store: StateStore
+    controller: Controller
+    server: IocServer
+    table: tuple[PvEntry, ...]
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()) -> AsyncIterator[App]:
+    """Run an IOC for the time of the `async with`; it answers clients when the body begins.
+
+    Raises `StateDirError`, `SettingsError`, `PluginError` or `OSError` where it cannot start. An unexpected
+    end of one of its tasks cancels the body.
+    """
+    host = load_plugins(settings, plugins)
+    store = StateStore(settings.state_directory())
+    store.open()
+    try:
+        numbers = host.plugins[NUMBERS].plugin
+        assert isinstance(numbers, StateDirNumbers)
+        numbers.use(store)
+        emitter = Emitter(host, settings.ioc.prefix)
+        controller = Controller(settings, host, store, emitter)
+        table = make_table(settings, host)
+        server = IocServer(
+            settings,
+            table,
+            controller,
+            on_put=lambda put: _tell_put(host, put),
+            write_plugin_row=lambda entry, value, who: _write_plugin_row(host, settings, entry, value, who),
+            access=host.may_write,
+        )
+        _show_plugins(host, server, settings)
+        app = App(settings, host, store, controller, server, table)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(store.run(), name="state")]
+            await host.start(lambda plugin: _context(plugin, app))
+            try:
+                await server.start()
+                tasks.append(group.create_task(server.run(), name="server"))
+                tasks.append(group.create_task(controller.run(), name="controller"))
+                log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=store.folder)
+                yield app
+            finally:
+                # The order of the house: refuse puts, fail what is pending, plugins, Channel Access.
+                await controller.close()
+                await host.stop()
+                await server.stop()
+                for task in tasks:
+                    task.cancel()
+    finally:
+        await store.close()
+    log.info("ended")
+
+
+async def serve(settings: Settings, announce: str = "") -> None:
+    """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with running(settings):
+            if announce:
+                print(announce, flush=True)  # noqa: T201 - for the person at the shell
+            await stop.wait()
+            log.info("ending", reason="signal")
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _tell_put(host: PluginHost, put: Put) -> None:
+    report = log.info if put.ok else log.warning
+    keys = {"reason": put.reason} if put.reason else {}
+    report("put", pv=put.pv, who=put.who, old=put.old, new=put.new, ok=put.ok, **keys)
+    host.notify("attpc_put", put=put)
+
+
+async def _write_plugin_row(
+    host: PluginHost, settings: Settings, entry: PvEntry, value: int | float | str, who: Who
+) -> None:
+    name = entry.name.removeprefix(settings.ioc.prefix)
+    if not await host.write(entry.row.plugin, name, value, who):
+        raise Refused(f"the plugin {entry.row.plugin} takes no writes")
+
+
+def _show_plugins(host: PluginHost, server: IocServer, settings: Settings) -> None:
+    prefix = settings.ioc.prefix
+
+    def show(plugin: Plugin) -> None:
+        server.publisher.publish(f"{prefix}Plugin:{plugin.name}:Status_RBV", int(plugin.status))
+        server.publisher.publish(f"{prefix}Plugin:{plugin.name}:Message_RBV", plugin.message)
+
+    for plugin in host.plugins.values():
+        show(plugin)
+    host.on_status(show)
+
+
+def _context(plugin: Plugin, app: App) -> Context:
+    prefix = app.settings.ioc.prefix
+    own = {entry.name for entry in app.table if entry.row.plugin == plugin.name and entry.row.value is None}
+
+    def publish(owner: str, pv: str, value: Value, severity: Severity | None) -> None:
+        name = prefix + pv
+        if name not in own:
+            raise KeyError(f"{pv} is no PV of the plugin {owner}")
+        if severity is None:
+            app.server.publisher.publish(name, value)
+        else:
+            status = Status.NO_ALARM if severity is Severity.NO_ALARM else Status.STATE
+            app.server.publisher.publish(name, Reading(value, severity, status))
+
+    return Context(
+        app.host,
+        plugin,
+        state_dir=app.store.folder / "plugins" / plugin.name,
+        snapshot=lambda: app.controller.fleet,
+        publish=publish,
+        submit=app.controller.submit,
+    )

@@ -1,0 +1,173 @@
+"""The shell command `attpc-ioc`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attpc_ioc.errors import AttpcError
+
+app = typer.Typer(
+    name="attpc-ioc",
+    help="Run control for the AT-TPC: an EPICS IOC for a fleet of GET ECC servers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SettingsFile = Annotated[Path, typer.Argument(metavar="FILE", help="The settings file (TOML).")]
+LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Write logs as JSON, one object a line.")]
+
+DEMO_PREFIX = "DEMO:"
+
+TRY_NEXT = """\
+The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only. In another terminal, try
+
+  {setting}
+  caput -S {prefix}Config e20009
+  caput -c -w 60 {prefix}GoTo Ready
+  caput -c -w 60 {prefix}Run:Start 1
+  caget {prefix}State_RBV {prefix}Run:State_RBV {prefix}Run:Number_RBV && caput -c -w 60 {prefix}Run:Stop 1
+
+Ctrl-C here ends it."""
+
+
+@app.command()
+def run(
+    file: SettingsFile,
+    log_level: LogLevel = "INFO",
+    log_json: LogJson = False,
+) -> None:
+    """Run the IOC until SIGINT or SIGTERM. The hardware is moved neither by its start nor by its end."""
+    from attpc_ioc.app import serve
+    from attpc_ioc.settings import load_settings
+
+    _set_up_logging(log_level, log_json)
+    asyncio.run(serve(load_settings(file)))
+
+
+@app.command()
+def demo(
+    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = DEMO_PREFIX,
+    cobos: Annotated[int, typer.Option(min=1, max=100, help="How many CoBos.")] = 10,
+    log_level: LogLevel = "WARNING",
+    log_json: LogJson = False,
+) -> None:
+    """Serve a complete system on loopback: the IOC with a simulated fleet, until Ctrl-C."""
+    _set_up_logging(log_level, log_json)
+    asyncio.run(_demo(prefix, cobos))
+
+
+async def _demo(prefix: str, cobos: int) -> None:
+    import os
+    import tempfile
+
+    from attpc_ioc.app import serve
+    from attpc_ioc.settings import default_state_directory, load_settings
+    from attpc_ioc.simulator.fleet import SimulatedFleet
+
+    # Loopback only, unless the person at the shell says otherwise.
+    for name, also in (
+        ("EPICS_CAS_INTF_ADDR_LIST", ()),
+        ("EPICS_CAS_BEACON_ADDR_LIST", ("EPICS_CA_ADDR_LIST", "EPICS_CAS_AUTO_BEACON_ADDR_LIST")),
+    ):
+        if not any(os.environ.get(n) for n in (name, *also)):
+            os.environ[name] = "127.0.0.1"
+    state_dir = default_state_directory() / "demo"
+    async with SimulatedFleet(cobos) as fleet:
+        with tempfile.TemporaryDirectory(prefix="attpc-ioc-demo-") as folder:
+            file = Path(folder) / "demo.toml"
+            file.write_text(fleet.settings_toml(prefix=prefix, state_dir=str(state_dir)), encoding="utf-8")
+            settings = load_settings(file)
+        await serve(settings, TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting()))
+
+
+def _setting() -> str:
+    """Return the shell line that finds the installed caget and caput, and this IOC."""
+    import os
+
+    words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
+    words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO"]
+    port = os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT")
+    if port:
+        words.append(f"EPICS_CA_SERVER_PORT={port}")
+    return f"export {' '.join(words)}"
+
+
+@app.command()
+def plugins(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A settings file.")] = None,
+) -> None:
+    """List the plugins: name, whether it is on, where it comes from, the hooks that it implements."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from attpc_ioc.app import load_plugins
+    from attpc_ioc.settings import load_settings
+
+    settings = load_settings(file) if file else None
+    host = load_plugins(settings)
+    table = Table(box=None, pad_edge=False)
+    for title in ("plugin", "status", "origin", "hooks"):
+        table.add_column(title, overflow="fold")
+    for plugin in host.plugins.values():
+        status = plugin.status.name.capitalize() + (f": {plugin.message}" if plugin.message else "")
+        table.add_row(plugin.name, status, plugin.origin, ", ".join(host.hooks_of(plugin.name)))
+    Console().print(table)
+
+
+@app.command("next-number")
+def next_number(
+    file: SettingsFile,
+    experiment: Annotated[str, typer.Argument(help="The experiment's name; '' for none.")],
+    number: Annotated[int, typer.Argument(min=0, help="The number that its next run gets.")],
+) -> None:
+    """Set the next run number in the state directory; the IOC must not be running."""
+    from attpc_ioc.control.numbers import set_next_number
+    from attpc_ioc.settings import load_settings
+
+    folder = load_settings(file).state_directory()
+    old = asyncio.run(set_next_number(folder, experiment, number))
+    typer.echo(f"the next run of {experiment or 'no experiment'} gets number {number} (was {old})")
+
+
+def _set_up_logging(level: str, as_json: bool) -> None:
+    from attpc_ioc.log import set_up_logging
+
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if level.upper() not in levels:
+        raise typer.BadParameter(f"{level} is no level; it is one of {', '.join(levels)}")
+    set_up_logging(level=level.upper(), as_json=as_json)
+
+
+def _register_others() -> None:
+    from attpc_ioc.settings_commands import register as register_settings
+    from attpc_ioc.simulator.commands import register as register_simulator
+
+    register_settings(app)
+    register_simulator(app)
+
+
+_register_others()
+
+
+def main() -> None:
+    """Run the shell command; an error that an operator can cause is one clear text and exit code 1."""
+    try:
+        app()
+    except AttpcError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        typer.echo(f"{error.filename or 'attpc-ioc'}: {error.strerror or error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
