@@ -330,6 +330,29 @@ def test_odd_toml_is_one_fault(text):
     assert "TOML" in fault
 
 
+HUGE = f"0x{'f' * 5000}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (section("ioc", f"prefix = {HUGE}"), "ioc.prefix"),
+        (section("plugins.a", f"x = [1, {HUGE}]"), "plugins.a.x[1]"),
+        (server(ecc=f"port = {HUGE}"), "ecc[0].port (ECC server 'cobo0')"),
+        (section("run", f"first_number = -{2**63 + 1}"), "run.first_number"),
+    ],
+)
+def test_numbers_that_python_cannot_even_print(text, key):
+    assert faults_of(text) == [f"{key} must be a number of 64 bits at most"]
+
+
+@pytest.mark.parametrize("text", [f"plugins{'.a' * 20000} = 1", f"[ecc{'.a' * 3000}]"])
+def test_tables_that_are_nested_too_deeply(text):
+    (fault,) = faults_of(text)
+    assert "must not have more than 50 tables" in fault
+    assert len(fault) < 200
+
+
 def fault_of_file(path: Path) -> str:
     with pytest.raises(SettingsError) as caught:
         load_settings(path)
