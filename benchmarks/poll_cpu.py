@@ -1,10 +1,12 @@
 """CPU of one `GetState`, connection included: the product's client against zeep's own reading over aiohttp.
 
-    python benchmarks/poll_cpu.py [--polls 300] [--rounds 9]
+    python benchmarks/poll_cpu.py [--polls 300] [--paced-polls 40] [--rounds 5]
 
 Runs a server in a process of its own, so that only the client's CPU is counted, and prints for each way the
-median over the rounds in ms a poll and the ratio to the product's client. The ways take turns in each round,
-because a machine's clock and neighbours change over minutes. The goal for the product's client is 0.4 ms.
+median over the rounds in ms a poll and the ratio to the product's client: back to back, and 20 ms apart as
+the poller does it in a transition (caches are cold then, the more so the busier the machine is). The ways take
+turns in each round, because a machine's clock and neighbours change over minutes. The goal, 0.4 ms, is for
+polls back to back, as the figures were taken that it was set by; take it on a machine that is otherwise idle.
 """
 
 from __future__ import annotations
@@ -21,11 +23,16 @@ from typing import Any
 
 import aiohttp
 
-from attpc_ioc.ecc import EccClient
+from attpc_ioc.ecc import EccClient, Observation, Poller
 from attpc_ioc.ecc.http1 import HttpReply
 from attpc_ioc.ecc.soap import HEADERS, read_state, request_bytes, zeep_client
+from attpc_ioc.settings import PollSettings
 
 GOAL_MS = 0.4
+OURS = "this client"
+QUICK, PACED = "back to back", "20 ms apart"
+
+Way = Callable[[], Awaitable[object]]
 
 BODY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -75,8 +82,35 @@ async def fetch(session: aiohttp.ClientSession, url: str, envelope: bytes) -> tu
         return response.status, await response.read()
 
 
-async def measure(url: str, polls: int, rounds: int) -> dict[str, float]:
-    """Return the median CPU in ms a poll of each way."""
+async def run_poller(client: EccClient, polls: int) -> None:
+    """Run the poller at its pace in a transition until it has seen so many answers."""
+    seen = 0
+    enough = asyncio.Event()
+
+    def on_seen(_: Observation) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == polls:
+            enough.set()
+
+    poller = Poller(client, PollSettings(), on_seen, lambda error, _: print(error))
+    poller.set_moving(True)
+    task = asyncio.create_task(poller.run())
+    await enough.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def repeat(way: Way, polls: int, pause_s: float) -> None:
+    """Poll so many times, with a pause before each."""
+    for _ in range(polls):
+        if pause_s:
+            await asyncio.sleep(pause_s)
+        await way()
+
+
+async def measure(url: str, polls: int, paced_polls: int, rounds: int) -> dict[tuple[str, str], float]:
+    """Return the median CPU in ms a poll of each way and pace."""
     zeep: Any = zeep_client()
     binding = zeep.service._binding
     operation = binding.get("GetState")
@@ -93,20 +127,26 @@ async def measure(url: str, polls: int, rounds: int) -> dict[str, float]:
             status, body = await fetch(session, url, ready_made)
             return read_state(HttpReply(status, "", body), "benchmark")
 
-        ways: dict[str, Callable[[], Awaitable[object]]] = {
-            "this client": client.get_state,
+        ways: dict[str, Way] = {
+            OURS: client.get_state,
             "aiohttp, read by lxml": bare_lxml,
             "aiohttp, zeep as it comes": plain_zeep,
         }
-        used: dict[str, list[float]] = {name: [] for name in ways}
+        used: dict[tuple[str, str], list[float]] = {}
+
+        async def count(key: tuple[str, str], polls: int, work: Awaitable[None]) -> None:
+            began = time.process_time()
+            await work
+            used.setdefault(key, []).append((time.process_time() - began) / polls * 1e3)
+
         for _ in range(rounds):
             for name, way in ways.items():
-                began = time.process_time()
-                for _ in range(polls):
-                    await way()
-                used[name].append((time.process_time() - began) / polls * 1e3)
+                await count((name, QUICK), polls, repeat(way, polls, 0))
+            for name, way in ways.items():
+                await count((name, PACED), paced_polls, repeat(way, paced_polls, 0.02))
+            await count(("this client in the poller", PACED), paced_polls, run_poller(client, paced_polls))
     await client.close()
-    return {name: statistics.median(values) for name, values in used.items()}
+    return {key: statistics.median(values) for key, values in used.items()}
 
 
 def main() -> None:
@@ -115,7 +155,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--polls", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--paced-polls", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -123,14 +164,14 @@ def main() -> None:
     server.start()
     try:
         url = f"http://127.0.0.1:{here.recv()}/"
-        medians = asyncio.run(measure(url, arguments.polls, arguments.rounds))
+        medians = asyncio.run(measure(url, arguments.polls, arguments.paced_polls, arguments.rounds))
     finally:
         server.terminate()
         server.join()
-    ours = medians["this client"]
-    for name, ms in medians.items():
-        print(f"{name:28} {ms:6.3f} ms a poll   {ms / ours:5.2f} x")
-    print(f"goal: under {GOAL_MS} ms: {'met' if ours < GOAL_MS else 'MISSED'}")
+    for (name, pace), ms in sorted(medians.items(), key=lambda item: (item[0][1] != QUICK, item[1])):
+        print(f"{pace:13} {name:26} {ms:6.3f} ms a poll  {ms / medians[OURS, pace]:5.2f} x")
+    ours = medians[OURS, QUICK]
+    print(f"goal: under {GOAL_MS} ms back to back: {'met' if ours < GOAL_MS else 'MISSED'}")
 
 
 if __name__ == "__main__":

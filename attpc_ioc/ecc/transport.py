@@ -215,10 +215,8 @@ class QuickTransport:
                 host = self._address if loop.time() < self._resolve_at_s else self._host
                 await loop.create_connection(lambda: protocol, host, self._port)
                 limit.reschedule(deadline)
-                if host is self._host and protocol.transport is not None:
-                    # A look-up of a name is a thread's work: not 50 times a second.
-                    self._address = protocol.transport.get_extra_info("peername")[0]
-                    self._resolve_at_s = loop.time() + RESOLVE_PERIOD_S
+                if host is self._host:
+                    self._keep_address(protocol)
                 return await protocol.done, protocol.sent_at_s
         except TimeoutError as error:
             if protocol.transport is None:
@@ -229,8 +227,15 @@ class QuickTransport:
             raise EccTimeout(f"{where}: no answer within {self._timeout_s:g} s") from error
         except BrokenHttp as error:
             raise EccBrokenReply(f"{where}: {error}") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self._resolve_at_s = 0.0
             raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
         finally:
             protocol.abandon()
+
+    def _keep_address(self, protocol: _Exchange) -> None:
+        """Remember where the host's name led: a look-up is a thread's work, not for 50 times a second."""
+        peer = protocol.transport.get_extra_info("peername") if protocol.transport else None
+        if peer:
+            self._address = peer[0]
+            self._resolve_at_s = asyncio.get_running_loop().time() + RESOLVE_PERIOD_S

@@ -133,6 +133,12 @@ async def test_no_such_host_is_unreachable(call: Call):
             await call(client)
 
 
+async def test_a_name_that_cannot_be_one_is_unreachable():
+    async with client_of(f"http://{'a' * 80}.invalid:8083/") as client:
+        with pytest.raises(EccUnreachable, match=r"^no connection to http://aaa"):
+            await client.get_state()
+
+
 @ways
 async def test_a_full_backlog_is_unreachable(call: Call):
     with socket.socket() as listener:
