@@ -15,7 +15,7 @@ from attpc_ioc.simulator.durations import BRISK, INSTANT, Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.messages import request_body
 from attpc_ioc.simulator.server import ServerOptions
-from tests.support.simfleet import take_up, wait_until
+from tests.support.simfleet import call_and_leave, take_up, wait_until
 
 
 def connect(fleet: SimulatedFleet, name: str, timeout_s: float = 0.5) -> socket.socket:
@@ -27,11 +27,9 @@ async def test_slow(fleet: SimulatedFleet) -> None:
     fleet["cobo0"].faults.slow("Describe", extra_s=0.2)
     begin_s = loop.time()
     await fleet.call("cobo0", "Describe")
-    assert 0.2 <= loop.time() - begin_s < 1
-    begin_s = loop.time()
-    await fleet.call("cobo0", "Undo")
-    assert loop.time() - begin_s < 0.2
-    fleet["cobo0"].faults.slow(extra_s=60)
+    assert loop.time() - begin_s >= 0.2
+    fleet["cobo0"].faults.slow("Describe", extra_s=60)
+    assert (await fleet.call("cobo0", "Undo")).code == 0
     late = asyncio.create_task(fleet.call("cobo0", "Describe"))
     await wait_until(lambda: fleet["cobo0"].transition is Transition.DESCRIBE)
     fleet["cobo0"].faults.clear("slow")
@@ -44,14 +42,14 @@ async def test_slow_factor() -> None:
         await fleet.call("cobo0", "Describe")
         call = fleet.log[0]
         assert call.end_s is not None
-        assert 0.2 <= call.end_s - call.begin_s < 0.5
+        assert call.end_s - call.begin_s >= 0.2
 
 
 async def test_slow_get_state(fleet: SimulatedFleet) -> None:
     fleet["cobo0"].faults.slow("GetState", extra_s=60)
     with pytest.raises(TimeoutError):
         await fleet.call("cobo0", "GetState", timeout_s=0.1)
-    assert (await fleet.call("cobo0", "Describe", timeout_s=1)).code == 0
+    assert (await fleet.call("cobo0", "Describe", timeout_s=5)).code == 0
 
 
 async def test_hang_one_operation_only(fleet: SimulatedFleet) -> None:
@@ -194,8 +192,7 @@ async def test_stalled_server_executes_what_it_accepted_callers_gone_or_not(flee
     faults = fleet["cobo0"].faults
     faults.stall()
     for operation in ("Describe", "Prepare", "Configure", "Start"):
-        with pytest.raises(TimeoutError):
-            await fleet.call("cobo0", operation, timeout_s=0.05)
+        await call_and_leave(fleet, "cobo0", operation)
     waiting = asyncio.create_task(fleet.call("cobo0", "Stop"))
     poll = asyncio.create_task(fleet.call("cobo0", "GetState"))
     await asyncio.wait([waiting, poll], timeout=0.1)
@@ -222,8 +219,7 @@ async def test_order_of_what_a_woken_server_executes() -> None:
             await take_up(fleet, State.READY)
             fleet["cobo0"].faults.stall()
             for operation in ("Start", "Stop"):
-                with pytest.raises(TimeoutError):
-                    await fleet.call("cobo0", operation, timeout_s=0.02)
+                await call_and_leave(fleet, "cobo0", operation)
             fleet["cobo0"].faults.clear()
             await wait_until(
                 lambda: [call.end_s is not None for call in fleet.log if call.late] == [True] * 2
@@ -279,8 +275,7 @@ async def test_stall_holds_connections_that_were_open(fleet: SimulatedFleet) -> 
 async def test_dying_while_stalled(fleet: SimulatedFleet) -> None:
     server = fleet["cobo0"]
     server.faults.stall()
-    with pytest.raises(TimeoutError):
-        await fleet.call("cobo0", "Describe", timeout_s=0.05)
+    await call_and_leave(fleet, "cobo0", "Describe")
     server.faults.die()
     server.faults.clear()
     assert (await fleet.call("cobo0", "GetState")).state == State.IDLE
@@ -290,4 +285,4 @@ async def test_dying_while_stalled(fleet: SimulatedFleet) -> None:
 async def test_faults_of_one_server_leave_the_others(fleet: SimulatedFleet) -> None:
     fleet["cobo0"].faults.die()
     fleet["mutant"].faults.stall()
-    assert (await fleet.call("cobo1", "Describe", timeout_s=1)).code == 0
+    assert (await fleet.call("cobo1", "Describe", timeout_s=5)).code == 0

@@ -105,7 +105,7 @@ async def test_a_session_at_the_shell(tmp_path: Path) -> None:
         assert read.ioc.prefix == "S:"
         assert [ecc.port for ecc in read.ecc] == [running.port(name) for name in ("cobo0", "cobo1", "mutant")]
         running.process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(running.process.wait(), 2) == 0
+        assert await asyncio.wait_for(running.process.wait(), 5) == 0
     assert len(list((tmp_path / "xcfg").glob("*.xcfg"))) == 6
     code, output = await command("fault", "cobo1", "hang", *admin)
     assert code == 1

@@ -7,13 +7,12 @@ import asyncio
 import pytest
 
 from attpc_ioc.model.states import State, Transition
-from attpc_ioc.simulator.client import post
 from attpc_ioc.simulator.documents import config_id
 from attpc_ioc.simulator.durations import BRISK, INSTANT, REAL, Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
-from attpc_ioc.simulator.messages import TRANSITIONS, request_body
+from attpc_ioc.simulator.messages import TRANSITIONS
 from attpc_ioc.simulator.server import BUSY, ServerOptions
-from tests.support.simfleet import take_up, wait_until
+from tests.support.simfleet import call_and_leave, take_up, wait_until
 
 EDGES = {
     ("Describe", 1): 2,
@@ -86,11 +85,8 @@ async def test_what_is_answered_while_a_transition_runs(fleet: SimulatedFleet) -
 async def test_transition_goes_on_when_the_caller_hangs_up(fleet: SimulatedFleet) -> None:
     server = fleet["cobo0"]
     server.faults.hang("Describe")
-    _, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(post(request_body("Describe", config_id(fleet.config("cobo0")))))
+    await call_and_leave(fleet, "cobo0", "Describe")
     await wait_until(lambda: server.transition is Transition.DESCRIBE)
-    writer.close()
-    await writer.wait_closed()
     server.faults.clear()
     call = await fleet.log.wait_for(lambda call: call.reply_lost)
     assert (call.outcome, server.state) == ("executed", State.DESCRIBED)
@@ -270,4 +266,4 @@ async def test_reply_waits_for_the_end_of_the_transition() -> None:
         assert loop.time() - begin_s >= 0.18
         call = fleet.log[0]
         assert call.end_s is not None
-        assert 0.18 <= call.end_s - call.begin_s < 0.5
+        assert 0.18 <= call.end_s - call.begin_s

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable
 
 from attpc_ioc.model.states import State
+from attpc_ioc.simulator.client import post
+from attpc_ioc.simulator.documents import config_id, link_table
 from attpc_ioc.simulator.fleet import SimulatedFleet
+from attpc_ioc.simulator.messages import request_body
 
 UP = ("Describe", "Prepare", "Configure", "Start")
 """The operations that lead from Idle to Running, one state each."""
@@ -20,6 +23,17 @@ async def wait_until(done: Callable[[], object], timeout_s: float = 5.0, what: s
         if time.monotonic() > end_s:
             raise TimeoutError(f"{what} was not met within {timeout_s} s")
         await asyncio.sleep(0.002)
+
+
+async def call_and_leave(fleet: SimulatedFleet, name: str, operation: str) -> None:
+    """Send a call to a server and hang up at once, without waiting for the reply."""
+    server = fleet[name]
+    _, writer = await asyncio.open_connection(server.host, server.port)
+    body = request_body(operation, config_id(fleet.config(name)), link_table(fleet.links(name)))
+    writer.write(post(body))
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def take_up(fleet: SimulatedFleet, target: State, *names: str, experiment: str | None = None) -> None:
