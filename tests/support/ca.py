@@ -205,6 +205,7 @@ async def camonitor(place: CaPlace, *args: str) -> AsyncIterator[Monitor]:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 22,
     )
     monitor = Monitor(process)
     try:

@@ -69,13 +69,13 @@ class Circuit(Link):
         super().connection_lost(exc)
         self.server.leave(self)
 
+    def knows(self, command: int) -> bool:
+        """Whether there is such a command."""
+        return command in _HANDLERS
+
     def handle(self, header: Header) -> None:
         """Act on one message."""
-        handler = _HANDLERS.get(header.command)
-        if handler is None:
-            self.drop("it does not speak Channel Access", command=header.command)
-        else:
-            handler(self, header)
+        _HANDLERS[header.command](self, header)
 
     def too_long(self, header: Header) -> bool:
         """Refuse a write that is longer than allowed; anything else as long is no message."""

@@ -52,6 +52,10 @@ class Link(asyncio.Protocol):
 
     # --- what a subclass says ---
 
+    def knows(self, command: int) -> bool:
+        """Whether there is such a command."""
+        raise NotImplementedError
+
     def handle(self, header: Header) -> None:
         """Act on one message; `header.payload` is all there."""
         raise NotImplementedError
@@ -217,13 +221,16 @@ class Link(asyncio.Protocol):
             header = None if self._busy else wire.read_header(buffer, offset)
             if header is None:
                 break
-            if header.end > len(buffer):
-                if header.end - offset <= self._limits.max_message_bytes:
-                    break
+            if not self.knows(header.command):
+                self.drop("it does not speak Channel Access", command=header.command)
+                break
+            if header.end - offset > self._limits.max_message_bytes:
                 if not self.too_long(header):
                     self.drop("it sends what is no message", command=header.command, size=header.size)
                 self._skip = header.end - offset
                 continue
+            if header.end > len(buffer):
+                break
             header.payload = bytes(buffer[header.start : header.end])
             offset = header.end
             turn -= 1

@@ -1,0 +1,392 @@
+"""The protocol itself, seen from a bare socket: what libca relies on, and what stock servers get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from typing import Any
+
+import caproto
+import pytest
+from caproto import ChannelType
+from caproto._commands import read_datagram
+
+from attpc_ioc.ioc.ca import PV, CAServer, Client, ServerLimits
+from attpc_ioc.ioc.ca.wire import Command, Eca, message
+from tests.ca.conftest import Rig, specs
+from tests.ca.raw import NORMAL, Raw, raw_client
+from tests.support.ca import LOOPBACK, CaPlace, caget, caput
+
+VALUE, LOG, ALARM, PROPERTY = 1, 2, 4, 8
+
+
+async def subscribe(raw: Raw, sid: int, subscription: int, mask: int, dtype: ChannelType) -> Any:
+    raw.send(caproto.EventAddRequest(dtype, 0, sid, subscription, 0, 0, 0, mask))
+    return await raw.until(caproto.EventAddResponse)
+
+
+def events(commands: list[Any]) -> list[tuple[int, Any]]:
+    return [
+        (c.subscriptionid, c.data[0] if len(c.data) else None)
+        for c in commands
+        if isinstance(c, caproto.EventAddResponse)
+    ]
+
+
+# --- search ---
+
+
+def ask(port: int, *requests: bytes, replies: int = 1) -> list[bytes]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(3)
+        sock.sendto(b"".join(requests), (LOOPBACK, port))
+        return [sock.recv(65536) for _ in range(replies)]
+
+
+def version(sequence: int) -> bytes:
+    return message(Command.VERSION, 1, 13, sequence)
+
+
+async def test_search_echoes_the_sequence_number_and_batches(rig: Rig) -> None:
+    names = ["T:long", "T:nonsense", "T:ai", "T:ai.DESC", "T:ai.NONSENSE", "T:long.PREC"]
+    requests = [bytes(caproto.SearchRequest(name, cid, 13)) for cid, name in enumerate(names)]
+    (reply,) = await asyncio.to_thread(ask, rig.place.port, version(4711), *requests)
+    first, *found = read_datagram(reply, (LOOPBACK, 0), caproto.SERVER)
+    assert (first.header.data_type, first.header.parameter1) == (1, 4711)
+    assert [f.cid for f in found] == [0, 2, 3]
+    assert {f.port for f in found} == {rig.server.port}
+    many = [bytes(caproto.SearchRequest("T:long", cid, 13)) for cid in range(150)]
+    replies = await asyncio.to_thread(ask, rig.place.port, version(1), *many, replies=3)
+    assert all(len(r) <= 1472 for r in replies)
+    assert sum((len(r) - 16) // 24 for r in replies) == 150
+
+
+async def test_search_garbage_is_ignored(rig: Rig) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for junk in (b"", b"x", bytes(1000), b"\xff" * 60_000, version(1) + b"\0\6\xff\xff" + bytes(12)):
+            sock.sendto(junk, (LOOPBACK, rig.place.port))
+    wanted = bytes(caproto.SearchRequest("T:long", 5, 13))
+    (reply,) = await asyncio.to_thread(ask, rig.place.port, version(3), wanted, b"\0\1garbage")
+    assert len(reply) == 16 + 24
+    refused = bytes(caproto.SearchRequest("T:none", 5, 13, reply=caproto.DO_REPLY))
+    (reply,) = await asyncio.to_thread(ask, rig.place.port, version(3), refused)
+    assert reply[16:18] == b"\0\x0e"
+
+
+async def test_search_over_tcp(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        raw.send(caproto.SearchRequest("T:long", 12, 13))
+        reply = await raw.until(caproto.SearchResponse)
+        assert (reply.cid, reply.port) == (12, rig.server.port)
+
+
+async def test_four_thousand_channels_connect_at_once(
+    place: CaPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put_into(monkeypatch)
+    spec = specs()[4]
+    pvs = [PV(type(spec)(f"T:{i}", "longin", ChannelType.LONG), i) for i in range(4000)]
+    server = CAServer(pvs, put=nobody, interfaces=[LOOPBACK], port=place.port)
+    await server.start()
+    try:
+        start = time.perf_counter()
+        ran = await caget(place, "-t", "-w", "5", *(pv.name for pv in pvs), limit_s=20)
+        assert ran.out.split() == [str(i) for i in range(4000)]
+        assert time.perf_counter() - start < 2.0
+        assert not any(pv._fields for pv in pvs)  # fields are made when asked for
+    finally:
+        await server.stop()
+
+
+async def nobody(pv: PV, value: object, client: Client) -> None:
+    raise AssertionError("no put was made")
+
+
+async def test_no_delay(rig: Rig) -> None:
+    async with raw_client(rig.server.port):
+        (circuit,) = rig.server._circuits
+        assert circuit._transport is not None
+        sock = circuit._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_tcp_port_taken(place: CaPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.put_into(monkeypatch)
+    pv = PV(specs()[4], 3)
+    with socket.socket() as other:
+        other.bind((LOOPBACK, place.port))
+        other.listen()
+        server = CAServer([pv], put=nobody)  # everything from the environment
+        await server.start()
+        try:
+            assert server.port != place.port
+            assert (await caget(place, "-t", "T:long")).out.strip() == "3"
+        finally:
+            await server.stop()
+
+
+async def test_beacons(
+    place: CaPlace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.put_into(monkeypatch)
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        nobody_there = sock.getsockname()[1]
+    monkeypatch.setenv("EPICS_CAS_BEACON_ADDR_LIST", f"{LOOPBACK} {LOOPBACK}:{nobody_there}")
+    server = CAServer([], put=nobody)
+    place.repeater.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with caplog.at_level(logging.DEBUG):
+        await server.start()
+        try:
+            arrived = []
+            for number in range(4):
+                beacon = await asyncio.wait_for(loop.sock_recv(place.repeater, 1000), 3)
+                arrived.append(loop.time())
+                assert struct.unpack(">HHHHII", beacon) == (13, 0, 13, server.port, number, 0x7F000001)
+            assert arrived[3] - arrived[2] > arrived[1] - arrived[0]
+        finally:
+            await server.stop()
+    assert [r for r in caplog.records if r.levelno > logging.INFO] == []
+
+
+# --- monitors ---
+
+
+async def test_event_masks(rig: Rig) -> None:
+    ai = rig["ai"]
+    ai.post(0.0)
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:ai")).sid
+        for mask in (VALUE, LOG, ALARM, PROPERTY):
+            await subscribe(raw, sid, mask, mask, ChannelType.DOUBLE)
+        ai.post(0.5)
+        assert events(await raw.echo()) == []
+        ai.post(1.5)  # beyond MDEL 1, not ADEL 5
+        assert events(await raw.echo()) == [(VALUE, 1.5)]
+        ai.post(1.6, severity=1, status=4)
+        assert events(await raw.echo()) == [(ALARM, 1.6)]
+        ai.post(7.0, severity=1, status=4)
+        assert sorted(events(await raw.echo())) == [(VALUE, 7.0), (LOG, 7.0)]
+        ai.redefine(specs()[6])
+        assert events(await raw.echo()) == [(PROPERTY, 7.0)]
+
+
+async def test_same_value_and_alarm_is_no_event_and_keeps_its_stamp(rig: Rig) -> None:
+    long = rig["long"]
+    long.post(9, severity=2, status=3)
+    stamp = long.stamp_ns
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:long")).sid
+        await subscribe(raw, sid, 1, VALUE | ALARM, ChannelType.LONG)
+        for _ in range(3):
+            long.post(9, severity=2, status=3)
+        assert events(await raw.echo()) == []
+        assert (long.severity, long.status, long.stamp_ns) == (2, 3, stamp)
+        long.post(9, severity=2, status=3, force=True)
+        assert events(await raw.echo()) == [(1, 9)]
+        assert long.stamp_ns > stamp
+
+
+async def test_an_update_is_encoded_once_for_all(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as one, raw_client(rig.server.port) as two:
+        for raw in (one, two):
+            sid = (await raw.channel("T:text")).sid
+            await subscribe(raw, sid, 1, VALUE, ChannelType.TIME_CHAR)
+        made: list[int] = []
+        monitored = rig["text"]
+        monitored.post("news")
+        made.append(id(monitored.message(ChannelType.TIME_CHAR, 0)))
+        assert [len(events(await raw.echo())) for raw in (one, two)] == [1, 1]
+        assert made == [id(monitored.message(ChannelType.TIME_CHAR, 0))]
+        assert len(monitored._messages) == 1
+
+
+async def test_clear_channel_ends_only_its_own_monitors(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        one, two = await raw.channel("T:long"), await raw.channel("T:ai")
+        await subscribe(raw, one.sid, 1, VALUE, ChannelType.LONG)
+        await subscribe(raw, two.sid, 2, VALUE, ChannelType.DOUBLE)
+        raw.send(caproto.ClearChannelRequest(one.sid, one.cid))
+        await raw.until(caproto.ClearChannelResponse)
+        rig["long"].post(1)
+        rig["ai"].post(100.0)
+        assert events(await raw.echo()) == [(2, 100.0)]
+        assert rig.server.stats.subscriptions == 1
+        raw.send(caproto.EventCancelRequest(ChannelType.DOUBLE, two.sid, 2))
+        confirmed = await raw.until(caproto.EventAddResponse)
+        assert (confirmed.subscriptionid, confirmed.header.payload_size) == (2, 0)
+        rig["ai"].post(0.0)
+        assert events(await raw.echo()) == []
+
+
+async def test_events_off_and_on(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:long")).sid
+        await subscribe(raw, sid, 1, VALUE, ChannelType.LONG)
+        raw.send(caproto.EventsOffRequest())
+        await raw.echo()
+        for number in range(1000, 1100):
+            rig["long"].post(number)
+        assert events(await raw.echo()) == []
+        raw.send(caproto.EventsOnRequest())
+        assert events(await raw.echo()) == [(1, 1000), (1, 1001), (1, 1002), (1, 1099)]
+
+
+async def test_fields_follow_their_record(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        severity, description = await raw.channel("T:long.SEVR"), await raw.channel("T:long.DESC")
+        await subscribe(raw, severity.sid, 1, VALUE, ChannelType.ENUM)
+        await subscribe(raw, description.sid, 2, VALUE | LOG, ChannelType.STRING)
+        rig["long"].post(5, severity=2, status=3)
+        rig["long"].post(6, severity=2, status=3)
+        assert events(await raw.echo()) == [(1, 2)]
+
+
+# --- gets, and what cannot be had ---
+
+
+async def test_gets_that_cannot_be_answered(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:string")).sid
+        for dtype, count, channel, status in (
+            (ChannelType.LONG, 1, sid, Eca.NOCONVERT),
+            (ChannelType.PUT_ACKS, 1, sid, Eca.BADTYPE),
+            (99, 1, sid, Eca.BADTYPE),
+            (ChannelType.STRING, 2, sid, Eca.BADCOUNT),
+            (ChannelType.STRING, 1, 4711, Eca.BADCHID),
+        ):
+            raw.send(struct.pack(">HHHHII", Command.READ_NOTIFY, 0, dtype, count, channel, 77))
+            (reply,) = [await raw.reader.readexactly(16)]
+            _, size, _, _, code, ioid = struct.unpack(">HHHHII", reply)
+            await raw.reader.readexactly(size)
+            assert (code, ioid) == (status, 77), dtype
+        assert await raw.echo() == []
+
+
+async def test_old_get(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:long")).sid
+        raw.send(struct.pack(">HHHHII", Command.READ, 0, ChannelType.LONG, 1, sid, 77))
+        assert list((await raw.until(caproto.ReadResponse)).data) == [42]
+        raw.send(struct.pack(">HHHHII", Command.READ, 0, ChannelType.LONG, 1, 4711, 77))
+        assert (await raw.until(caproto.ErrorResponse)).status.code_with_severity == Eca.BADCHID
+
+
+async def test_a_value_of_the_wrong_type_is_logged_and_invalid(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig["state"].post("Idle")
+    rig["long"].post(2**40)
+    assert caplog.text.count("value cannot be posted") == 2
+    ran = await caget(rig.place, "-a", "T:state", "T:long")
+    assert ran.out.count("UDF INVALID") == 2
+    assert "Ready" in ran.out
+
+
+# --- puts ---
+
+
+async def test_a_bad_enum_put_poisons_nothing(rig: Rig) -> None:
+    for bad in ("99", "Nonsense"):
+        await caput(rig.place, "-c", "T:choice", bad)
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:choice")).sid
+        raw.send(caproto.WriteNotifyRequest((99,), ChannelType.ENUM, 1, sid, 1))
+        assert (await raw.until(caproto.WriteNotifyResponse)).status.code_with_severity == Eca.PUTFAIL
+        raw.send(caproto.WriteRequest((99,), ChannelType.ENUM, 1, sid, 2))
+        assert await raw.echo() == []
+    ran = await caget(rig.place, "-t", "T:choice")
+    assert (ran.code, ran.out.strip()) == (0, "None")
+    assert rig["choice"].severity == 0
+    assert rig.puts == []
+    assert rig.server.stats.rejected == len(rig.rejected) >= 2
+    name, raw_value, reason = rig.rejected[-1]
+    assert (name, raw_value) == ("T:choice", "99")
+    assert "number of a label" in reason
+
+
+async def test_puts_to_what_is_not_writable(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        for name in ("T:long", "T:longout.DESC", "T:choice.SEVR"):
+            sid = (await raw.channel(name)).sid
+            raw.send(caproto.WriteNotifyRequest((1,), ChannelType.LONG, 1, sid, 1))
+            assert (await raw.until(caproto.WriteNotifyResponse)).status.code_with_severity == Eca.NOWTACCESS
+        sid = (await raw.channel("T:longout.VAL")).sid
+        raw.send(caproto.WriteNotifyRequest((1,), ChannelType.LONG, 1, sid, 1))
+        assert (await raw.until(caproto.WriteNotifyResponse)).status.code_with_severity == NORMAL
+        for dtype in (ChannelType.PUT_ACKT, ChannelType.PUT_ACKS, ChannelType.STS_LONG):
+            raw.send(message(Command.WRITE_NOTIFY, dtype, 1, sid, 5, bytes(8)))
+            assert (await raw.until(caproto.WriteNotifyResponse)).status.code_with_severity == Eca.PUTFAIL
+    assert [pv for pv, _, _ in rig.puts] == ["T:longout"]
+
+
+async def test_a_put_that_breaks_is_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(pv: PV, value: object, client: Client) -> None:
+        raise RuntimeError("a fault of the program")
+
+    rig.server._put = broken
+    ran = await caput(rig.place, "-c", "T:longout", "1")
+    assert (ran.code, "Channel write request failed" in ran.both) == (1, True)
+    assert len([r for r in caplog.records if r.exc_info]) == 1
+    assert rig["longout"].severity == 0
+
+
+# --- access ---
+
+
+async def test_access_rights_change_at_once(place: CaPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.put_into(monkeypatch)
+    allowed = {"read": True, "write": True}
+    asked: list[Client] = []
+
+    def access(pv: PV, client: Client) -> tuple[bool, bool]:
+        asked.append(client)
+        return allowed["read"], allowed["write"] and client.user == "raw"
+
+    pv = PV(specs()[5], 7)
+    server = CAServer([pv], put=nobody, access=access, limits=ServerLimits(), interfaces=[LOOPBACK])
+    await server.start()
+    try:
+        async with raw_client(server.port) as raw, raw_client(server.port, user="other") as other:
+            chan = await raw.channel("T:longout")
+            other.send(caproto.CreateChanRequest("T:longout", 1, 13))
+            assert (await other.until(caproto.AccessRightsResponse)).access_rights == 1
+            await subscribe(raw, chan.sid, 1, VALUE, ChannelType.LONG)
+            allowed["write"] = False
+            server.refresh_access()
+            assert [r.access_rights for r in await raw.echo()] == [1]
+            server.refresh_access()
+            assert await raw.echo() == []
+            allowed["read"] = False
+            server.refresh_access()
+            rights, event = await raw.echo()
+            assert rights.access_rights == 0
+            assert event.status.code_with_severity == Eca.NORDACCESS
+            pv.post(8)
+            await raw.echo()
+            raw.send(caproto.ReadNotifyRequest(ChannelType.LONG, 1, chan.sid, 1))
+            reply = await raw.until(caproto.ReadNotifyResponse)
+            assert reply.status.code_with_severity == Eca.NORDACCESS
+            allowed["read"] = True
+            server.refresh_access()
+            rights, event = await raw.echo()
+            assert (rights.access_rights, list(event.data)) == (1, [8])
+            assert {c.host for c in asked} == {"bench"}
+    finally:
+        await server.stop()
+
+
+async def test_who_is_connected_to_what(rig: Rig) -> None:
+    async with raw_client(rig.server.port, user="anna") as raw:
+        chan = await raw.channel("T:long")
+        await raw.channel("T:ai")
+        await subscribe(raw, chan.sid, 1, VALUE, ChannelType.LONG)
+        (info,) = rig.server.clients()
+        assert (info.client.user, info.client.host) == ("anna", "bench")
+        assert (info.channels, info.subscriptions) == (("T:ai", "T:long"), 1)
+        stats = rig.server.stats
+        assert (stats.clients, stats.channels, stats.subscriptions) == (1, 2, 1)
