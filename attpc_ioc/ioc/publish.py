@@ -8,14 +8,18 @@ from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
 from attpc_ioc.ioc.ca import PV
-from attpc_ioc.ioc.records import fit
+from attpc_ioc.ioc.records import empty, fit
 from attpc_ioc.ioc.stamps import StampClock
+from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import COMMANDS, GOTO_TARGETS, RUN, SYSTEM, Command, Scope, ScopeKind, ecc_scope
 from attpc_ioc.model.fleet import Fleet, FleetChange, ModuleView
+from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
 from attpc_ioc.pvs.common import read, with_alarm
 from attpc_ioc.pvs.row import Reading, Value
 from attpc_ioc.pvs.table import PvEntry
+
+log = get_logger(__name__)
 
 LIVE_PERIOD_S = 1.0
 """How often rows that follow time are read, at most."""
@@ -35,12 +39,13 @@ _CHEAP_S = 0.001
 class _Slot:
     """One PV with what was posted last."""
 
-    __slots__ = ("entry", "last", "pv")
+    __slots__ = ("broken", "entry", "last", "pv")
 
     def __init__(self, entry: PvEntry, pv: PV) -> None:
         self.entry = entry
         self.pv = pv
         self.last: Reading | None = None
+        self.broken = False
 
 
 class Publisher:
@@ -214,7 +219,19 @@ class Publisher:
             self._post(slot, read(slot.entry.row, self._fleet, scope), stamp, force=force)
 
     def _post_row(self, slot: _Slot, stamp: float) -> None:
-        self._post(slot, read(slot.entry.row, self._fleet, slot.entry.scope), stamp)
+        entry = slot.entry
+        try:
+            reading = read(entry.row, self._fleet, entry.scope)
+        except Exception:
+            # A plugin's row; the controller calls this, and no plugin may break a run.
+            if not slot.broken:
+                log.exception("value of a row cannot be read", pv=entry.name, plugin=entry.row.plugin)
+            slot.broken = True
+            kept = slot.last.value if slot.last is not None else empty(entry.row)
+            reading = Reading(kept, Severity.INVALID, Status.UDF)
+        else:
+            slot.broken = False
+        self._post(slot, reading, stamp)
 
     def _post(self, slot: _Slot, reading: Reading, stamp: float, *, force: bool = False) -> None:
         last = slot.last

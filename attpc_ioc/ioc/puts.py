@@ -97,7 +97,7 @@ class PutHandler:
         """Take note of a write that the server rejected by itself: wrong type, out of range, too long."""
         who, entry = who_of(client), self._entries.get(pv.name)
         if entry is None:
-            self._on_put(Put(pv.name, who, "", str(raw)[:SHOWN], ok=False, reason=reason))
+            self._record(Put(pv.name, who, "", str(raw)[:SHOWN], ok=False, reason=reason))
             return
         if not entry.row.plugin:
             command = entry.row.command is not None
@@ -135,7 +135,13 @@ class PutHandler:
         return as_people_read(entry, value)[:SHOWN]
 
     def _tell(self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str = "") -> None:
-        self._on_put(Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason))
+        self._record(Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason))
+
+    def _record(self, put: Put) -> None:
+        try:
+            self._on_put(put)
+        except Exception:  # the put itself is done, and its client is to be told so
+            log.exception("put cannot be recorded", pv=put.pv)
 
 
 def who_of(client: Client) -> Who:

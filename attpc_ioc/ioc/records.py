@@ -90,6 +90,14 @@ def make_records(entries: Iterable[PvEntry]) -> dict[str, PV]:
     return {entry.name: PV(make_spec(entry)) for entry in entries}
 
 
+def empty(row: Row) -> Value:
+    """Return what a record holds that nobody has given a value."""
+    form = FORMS[row.record]
+    if form.is_array and row.record is not Record.LONG_TEXT:
+        return ()
+    return "" if form.dtype in (ChannelType.STRING, ChannelType.CHAR) else 0
+
+
 def fit(row: Row, value: Value) -> Value:
     """Return a value as its record can hold it.
 

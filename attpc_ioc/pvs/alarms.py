@@ -46,7 +46,10 @@ def _line(alarm: Alarm, fleet: Fleet) -> str:
 
 def _reason(alarm: Alarm, fleet: Fleet) -> str:
     row, value = alarm.entry.row, alarm.reading.value
-    told = row.reason(fleet, alarm.entry.scope) if row.reason else ""
+    try:
+        told = row.reason(fleet, alarm.entry.scope) if row.reason else ""
+    except Exception as error:  # a plugin's: the alarm itself is to be shown all the same
+        told = f"its reason cannot be told: {error!r}"
     return told or f"{row.desc}: {as_people_read(alarm.entry, value)}"
 
 

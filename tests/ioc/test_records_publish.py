@@ -296,3 +296,21 @@ async def test_a_thousand_modules_that_change_pass_by_pass_do_not_hold_the_loop(
     assert desk.value("State_RBV") == State.MIXED
     # Refreshing the system rows at each change would take some ten times as long.
     assert took < 2.0
+
+
+async def test_a_plugins_row_that_raises_is_invalid_and_hurts_nobody():
+    def value(fleet, _scope):
+        return 1 // fleet.modules["cobo0"].error_code
+
+    def reason(_fleet, _scope):
+        raise RuntimeError("no idea")
+
+    row = Row(
+        "Bad_RBV", ScopeKind.ECC, Record.LONGIN, "Breaks", value, plugin="bad", alarm_tree=True, reason=reason
+    )
+    desk = Desk(rows=[row])
+    assert desk.alarm("Ecc:cobo0:Bad_RBV") == (Severity.INVALID, Status.UDF)
+    assert "Invalid: cobo0:Bad_RBV: its reason cannot be told" in desk.value("AlarmText_RBV")
+    desk.change_module("cobo0", error_code=1, state=State.DESCRIBED, last_state=State.DESCRIBED)
+    assert desk.value("Ecc:cobo0:State_RBV") == State.DESCRIBED
+    assert (desk.value("Ecc:cobo0:Bad_RBV"), *desk.alarm("Ecc:cobo0:Bad_RBV")) == (1, 0, 0)
