@@ -2,11 +2,12 @@
 
     python benchmarks/poll_cpu.py [--polls 300] [--paced-polls 40] [--rounds 5]
 
-Runs a server in a process of its own, so that only the client's CPU is counted, and prints for each way the
-median over the rounds in ms a poll and the ratio to the product's client: back to back, and 20 ms apart as
-the poller does it in a transition (caches are cold then, the more so the busier the machine is). The ways
-take turns in each round, because a machine's clock and neighbours change over minutes. The goal, 0.4 ms, is for
-polls back to back, as the figures were taken that it was set by; take it on a machine that is otherwise idle.
+Runs a server in a process of its own, so that only the client's CPU is counted, and prints for each way
+the median over the rounds in ms a poll and the ratio to the product's client: back to back, and 20 ms
+apart as the poller does it in a transition (caches are cold then, the more so the busier the machine is).
+The ways take turns in each round, because a machine's clock and neighbours change over minutes. The goal,
+0.4 ms, is for polls back to back, as the figures were taken that it was set by; take it on a machine that
+is otherwise idle.
 """
 
 from __future__ import annotations
