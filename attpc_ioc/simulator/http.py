@@ -83,11 +83,24 @@ class Connection:
     `late` marks a connection that came, or whose request came, while the process was stopped.
     """
 
-    __slots__ = ("_buffer", "_expected", "_head", "_listener", "_out", "began_s", "late", "open", "sock")
+    __slots__ = (
+        "_buffer",
+        "_expected",
+        "_head",
+        "_listener",
+        "_out",
+        "began_s",
+        "fd",
+        "late",
+        "open",
+        "sock",
+    )
 
     def __init__(self, listener: Listener, sock: socket.socket, now_s: float) -> None:
         self._listener = listener
         self.sock = sock
+        # The number, not the socket: asyncio would print the socket into an exception at each turn.
+        self.fd = sock.fileno()
         self._buffer = b""
         self._head: Head | None = None
         self._expected = False
@@ -182,7 +195,7 @@ class Connection:
             return
         self._out = self._out[sent:]
         if self._out:
-            self._listener.loop.add_writer(self.sock, self._on_writable)
+            self._listener.loop.add_writer(self.fd, self._on_writable)
         else:
             self.close()
 
@@ -205,9 +218,9 @@ class Connection:
     def _end(self) -> None:
         self.open = False
         loop = self._listener.loop
-        loop.remove_reader(self.sock)
+        loop.remove_reader(self.fd)
         if self._out is not None:
-            loop.remove_writer(self.sock)
+            loop.remove_writer(self.fd)
         self.sock.close()
         self._listener.forget(self)
 
@@ -280,7 +293,7 @@ class Listener:
         if self._sock is not None:
             self.loop.remove_reader(self._sock)
         for connection in self._reading:
-            self.loop.remove_reader(connection.sock)
+            self.loop.remove_reader(connection.fd)
 
     def resume(self, dice: random.Random | None = None) -> None:
         """Go on with the connections that were open and those that the kernel has accepted.
@@ -292,7 +305,7 @@ class Listener:
         self._paused = False
         waiting = list(self._reading)
         for connection in waiting:
-            self.loop.add_reader(connection.sock, connection.on_readable)
+            self.loop.add_reader(connection.fd, connection.on_readable)
         if self._sock is not None:
             self.loop.add_reader(self._sock, self._accept)
             waiting += self._accept()
@@ -308,7 +321,7 @@ class Listener:
         """Read no more from `connection`: its request is complete."""
         if connection in self._reading:
             del self._reading[connection]
-            self.loop.remove_reader(connection.sock)
+            self.loop.remove_reader(connection.fd)
 
     def forget(self, connection: Connection) -> None:
         """Drop `connection`, which has ended."""
@@ -330,7 +343,7 @@ class Listener:
             accepted.append(connection)
             self.connections[connection] = None
             self._reading[connection] = None
-            self.loop.add_reader(sock, connection.on_readable)
+            self.loop.add_reader(connection.fd, connection.on_readable)
         return accepted
 
     def _sweep(self) -> None:
