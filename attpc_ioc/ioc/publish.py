@@ -64,7 +64,7 @@ class Publisher:
         self._order: dict[str, int] = {}
         self._rows: dict[Scope, list[_Slot]] = {}
         self._attempt_rows: dict[Scope, list[_Slot]] = {}
-        self._live: list[_Slot] = []
+        self._live: dict[Scope, list[_Slot]] = {}
         self._commands: dict[tuple[Scope, str], _Slot] = {}
         self._allowed_slots: dict[Scope, _Slot] = {}
         self._alarms: dict[str, Alarm] = {}
@@ -89,7 +89,7 @@ class Publisher:
             if row.initial is not None:
                 self._post(slot, with_alarm(row, row.initial), self._stamps())
         elif row.live:
-            self._live.append(slot)
+            self._live.setdefault(scope, []).append(slot)
         elif row.part in ATTEMPT_PARTS and scope.kind in COMMANDS and not row.plugin:
             self._attempt_rows.setdefault(scope, []).append(slot)
             self._attempt_rows[scope].sort(key=lambda s: ATTEMPT_PARTS.index(s.entry.row.part))
@@ -114,8 +114,7 @@ class Publisher:
         for scope in self._rows.keys() | self._attempt_rows.keys():
             self._post_scope(scope, stamp)
             self._post_attempt(scope, stamp, force=False)
-        for slot in self._live:
-            self._post_row(slot, stamp)
+        self._post_live(stamp)
         self._seen = {name: _essence(module) for name, module in fleet.modules.items()}
         self.flush()
 
@@ -136,6 +135,8 @@ class Publisher:
                 self._post_scope(Scope(ScopeKind.SOURCE, source.name), stamp)
         for scope in change.attempts:
             self._post_attempt(scope, stamp, force=True)
+            for slot in self._live.get(scope, ()):
+                self._post_row(slot, stamp)
         if change.attempts:
             self.flush()
         else:
@@ -195,8 +196,7 @@ class Publisher:
         while True:
             await asyncio.sleep(LIVE_PERIOD_S)
             stamp = self._stamps()
-            for slot in self._live:
-                self._post_row(slot, stamp)
+            self._post_live(stamp)
 
     def close(self) -> None:
         """Forget what is waiting to be posted."""
@@ -213,6 +213,11 @@ class Publisher:
     def _post_scope(self, scope: Scope, stamp: float) -> None:
         for slot in self._rows.get(scope, ()):
             self._post_row(slot, stamp)
+
+    def _post_live(self, stamp: float) -> None:
+        for slots in self._live.values():
+            for slot in slots:
+                self._post_row(slot, stamp)
 
     def _post_attempt(self, scope: Scope, stamp: float, *, force: bool) -> None:
         for slot in self._attempt_rows.get(scope, ()):

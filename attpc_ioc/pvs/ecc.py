@@ -78,7 +78,9 @@ def _config_index(module: ModuleView) -> int:
 def _loaded(fleet: Fleet, scope: Scope) -> Value | Reading:
     module = module_of(fleet, scope)
     text = str(module.loaded)
-    if module.enabled and module.mismatch:
+    # Between the state's arrival and the reply that tells what was loaded the two differ for a moment.
+    at_work = bool(module.working) or module.outstanding is not None
+    if module.enabled and module.mismatch and not at_work:
         return Reading(text, Severity.MINOR, Status.STATE)
     return Reading(text)
 

@@ -15,6 +15,7 @@ from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.model.command import (
+    RUN,
     SYSTEM,
     Command,
     CommandName,
@@ -146,7 +147,7 @@ async def test_a_poll_posts_its_diagnostics_only_when_the_second_is_over(monkeyp
 @pytest.mark.parametrize("where", ["", "Ecc:cobo1:", "Run:"])
 async def test_an_attempt_posts_its_three_rows_even_when_equal_and_the_count_last(where):
     desk = Desk()
-    kind = {"": SYSTEM, "Ecc:cobo1:": ecc_scope("cobo1"), "Run:": replace(SYSTEM, kind=ScopeKind.RUN)}[where]
+    kind = {"": SYSTEM, "Ecc:cobo1:": ecc_scope("cobo1"), "Run:": RUN}[where]
     result = ScopeResult(ResultCode.REFUSED, 1, "no")
     if kind.kind is ScopeKind.ECC:
         fleet, modules = with_module(desk.fleet, "cobo1", result=result), ("cobo1",)
@@ -161,6 +162,13 @@ async def test_an_attempt_posts_its_three_rows_even_when_equal_and_the_count_las
     assert desk.seen == told * 2
     await passes()
     assert desk.seen == told * 2
+
+
+async def test_the_end_of_an_attempt_posts_what_follows_time_too():
+    desk = Desk()
+    run = replace(desk.fleet.run, duration_s=61.5)
+    desk.change(replace(desk.fleet, run=run, run_result=ScopeResult(ResultCode.DONE, 1, "")), attempts=(RUN,))
+    assert (desk.value("Run:Duration_RBV"), desk.value("Run:DurationText_RBV")) == (61.5, "00:01:01")
 
 
 async def test_an_attempt_posts_the_system_rows_at_once():

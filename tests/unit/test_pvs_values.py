@@ -159,6 +159,11 @@ class TestModule:
         assert shown(fleet, "Ecc:cobo0:Loaded_RBV").value == text
         assert alarm(fleet, "Ecc:cobo0:Loaded_RBV") == expected
 
+    @pytest.mark.parametrize("at_work", [{"working": "Configure"}, {"outstanding": Operation.CONFIGURE}])
+    def test_loaded_is_no_alarm_while_a_command_of_ours_is_loading(self, at_work):
+        fleet = with_module(make_fleet(SETTINGS, State.READY), "cobo0", selected=A, **at_work)
+        assert alarm(fleet, "Ecc:cobo0:Loaded_RBV") == FINE
+
     def test_stale_clock_is_major_also_while_offline(self):
         fleet = with_module(make_fleet(SETTINGS), "cobo0", clock_stale=True)
         assert shown(fleet, "Ecc:cobo0:ClockStale_RBV") == Reading(1, MAJOR, Status.STATE)
