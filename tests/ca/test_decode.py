@@ -132,8 +132,7 @@ def test_any_bytes_are_taken_or_refused(name: str, dtype: int, count: int, paylo
     assert len(shown(dtype, count, payload)) <= 120
     try:
         value = decode(spec, dtype, count, payload)
-    except Unacceptable as error:
-        assert str(error)
+    except Unacceptable:
         return
     if spec.dtype is ChannelType.ENUM:
         assert value in range(len(spec.labels))

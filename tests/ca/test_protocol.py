@@ -267,6 +267,7 @@ async def test_gets_that_cannot_be_answered(rig: Rig) -> None:
         assert await raw.echo() == []
 
 
+@pytest.mark.filterwarnings("ignore:ReadResponse was deprecated")
 async def test_old_get(rig: Rig) -> None:
     async with raw_client(rig.server.port) as raw:
         sid = (await raw.channel("T:long")).sid

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import socket
@@ -94,6 +95,15 @@ def ca_place() -> CaPlace:
     repeater = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     repeater.bind(("0.0.0.0", 0))  # libca looks whether it can bind to any address
     return CaPlace(free_port(), repeater)
+
+
+@functools.cache
+def libca_place() -> CaPlace:
+    """The one corner that libca inside the test's own process (`aioca`) can use: it reads the variables once.
+
+    Servers for such tests listen there one after another; the corner lasts as long as the process.
+    """
+    return ca_place()
 
 
 @dataclass(frozen=True)
