@@ -285,3 +285,29 @@ async def test_an_access_rule_withdraws_writing(ioc, monkeypatch):
     assert await ioc.put_text("Run:Title", "t") != 0
     assert [name for name, *_ in ioc.control.sets] == ["operator"]
     assert replace(ioc.puts[0], time_s=0.0).new == "Ann"
+
+
+async def test_a_fault_of_the_program_fails_the_put_and_nothing_else(ioc, monkeypatch):
+    async def broken(command):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(ioc.control, "submit", broken)
+    assert await ioc.put("Describe", "1") == 1
+    assert await ioc.get("Describe") == "Done"
+    assert [(p.ok, p.reason) for p in ioc.puts] == [(False, "fault of the program: a fault")]
+
+
+async def test_a_put_log_that_fails_does_not_fail_the_put(ioc):
+    ioc.puts = None  # so that the recording of a put raises
+    assert await ioc.put("Run:Class", "Junk") == 0
+    assert [name for name, *_ in ioc.control.sets] == ["run_class"]
+
+
+async def test_a_put_that_is_at_work_when_the_ioc_stops_is_recorded(ioc):
+    ioc.control.go.clear()
+    async with camonitor(ioc.place, "T:Describe") as monitor:
+        putting = asyncio.create_task(ioc.put("Describe", "1"))
+        await monitor.until_text("Busy")
+        await ioc.server.stop()
+        assert await putting != 0
+    assert [(p.ok, p.reason) for p in ioc.puts] == [(False, "the IOC stopped before it was done")]
