@@ -96,7 +96,7 @@ def beside(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> list[
         return [] if is_abort(command) else [Reason(f"{desk.group.command} is at work; Abort ends that")]
     if desk.run:
         return [Reason(f"{desk.run[0].command} is at work")]
-    if run.on:
+    if run.record.on:
         return _beside_run(command, desk, run, fleet)
     if is_abort(command):
         return (
@@ -105,7 +105,7 @@ def beside(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> list[
             else [Reason("nothing is at work")]
         )
     if desk.singles:
-        if is_stop(command) and run.orphans:
+        if is_stop(command) and run.record.orphans:
             return []
         if command.scope.kind is not ScopeKind.ECC or command.scope.name in desk.singles:
             return [Reason(f"{_names(desk, command.scope)} at work")]
@@ -115,8 +115,8 @@ def beside(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> list[
 def _beside_run(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> list[Reason]:
     if is_stop(command):
         return []
-    number = run.info.number if run.info else -1
-    if run.phase is RunState.UNKNOWN:
+    number = run.record.number
+    if run.record.phase is RunState.UNKNOWN:
         return [Reason(f"whether run {number} is still on is not known yet; only Run:Stop is possible")]
     if command.scope.kind is ScopeKind.ECC:
         module = command.scope.name
@@ -127,7 +127,7 @@ def _beside_run(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> 
         if module in desk.singles:
             return [Reason(f"{desk.singles[module].command} is at work")]
         return []
-    if run.incomplete:
+    if run.record.incomplete:
         return [Reason(f"the stop of run {number} is not complete: use Run:Stop again")]
     return [Reason(f"run {number} is on")]
 
@@ -137,8 +137,8 @@ def setpoint_refusal(desk: Desk, run: RunControl) -> str:
     if desk.busy or run.starting or run.stopping:
         work = ", ".join(w.text for w in desk.work())
         return f"{work or 'something'} is at work"
-    if run.on:
-        return f"run {run.info.number if run.info else -1} is on"
+    if run.record.on:
+        return f"run {run.record.number} is on"
     return ""
 
 

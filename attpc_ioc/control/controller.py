@@ -87,7 +87,7 @@ class Controller:
             emitter=emitter,
             store=store,
         )
-        self.run_control.on_own_stop(self._stop_by_itself)
+        self.run_control.watch.own_stop = self._stop_by_itself
         self._judge = Judge(host, self._desk, self.run_control, store)
         self._setpoints = Setpoints(
             state=self.state,
@@ -171,7 +171,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             for module in self.modules.values():
                 group.create_task(module.run(), name=f"poll {module.name}")
-            group.create_task(self.run_control.recover(), name="recover the run")
+            group.create_task(self.run_control.watch.recover(), name="recover the run")
             group.create_task(self._tick(), name="tick")
             self._derive()
 
@@ -190,7 +190,7 @@ class Controller:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self.run_control.tick()
+            self.run_control.watch.tick()
             self._derive(fresh=True)
 
     # ------------------------------------------------------------------ commands
@@ -350,7 +350,7 @@ class Controller:
             return
         self._last_seen[name] = seen
         self._follow_clock()
-        self.run_control.look()
+        self.run_control.watch.look()
         self.state.poke()
 
     def _follow_clock(self) -> None:
@@ -367,7 +367,7 @@ class Controller:
 
     def _on_module_setpoint(self) -> None:
         self._follow_clock()
-        self.run_control.look()
+        self.run_control.watch.look()
 
     def _on_change(self, change: FleetChange) -> None:
         if change.modules:
@@ -400,7 +400,7 @@ class Controller:
             return
         self._derived_at_s = time.monotonic()
         fleet = self.fleet
-        self.state.set_run(self.run_control.view(self._judge.checklist(fleet)))
+        self.state.set_run(self.run_control.record.view(self._judge.checklist(fleet)))
         self.state.set_allowed(self._judge.allowed(self.fleet, fresh=fresh))
         # What this itself has changed needs no other round.
         if self._derive_handle is not None:

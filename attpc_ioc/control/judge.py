@@ -52,7 +52,7 @@ class Judge:
             plan = self._host.plan(command, fleet)
             reasons += plan.refusals
             reasons += rules.plan_reasons(plan, fleet.modules)
-        elif command.name is CommandName.ADOPT and not self._run.orphans:
+        elif command.name is CommandName.ADOPT and not self._run.record.orphans:
             reasons.append(Reason("no module runs without a run"))
         elif command.name is CommandName.REFRESH_CONFIGS:
             reasons += self._unreachable(command, fleet)
@@ -68,8 +68,8 @@ class Judge:
         """Return what vetoes a start beyond the states (rules 3, 5, 7 and 11)."""
         reasons = [Reason(rules.stale_text(), m.name) for m in fleet.enabled if m.clock_stale]
         reasons += [Reason(mismatch_text(m), m.name) for m in fleet.enabled if m.mismatch and _counts(m)]
-        if self._run.fault:
-            reasons.append(Reason(self._run.fault))
+        if self._run.record.fault:
+            reasons.append(Reason(self._run.record.fault))
         return reasons
 
     def _unreachable(self, command: Command, fleet: Fleet) -> list[Reason]:
@@ -118,9 +118,9 @@ class Judge:
         return (
             self._desk.signature(),
             len(self._desk.run),
-            run.phase,
+            run.record.phase,
             run.stopping,
-            bool(run.orphans),
+            bool(run.record.orphans),
             self._store.fault,
             kinds,
         )

@@ -43,6 +43,7 @@ class Setpoints:
     ) -> None:
         self._state = state
         self._run = run
+        self._record = run.record
         self._desk = desk
         self._ecc = ecc
         self._on_module_setpoint = on_module_setpoint
@@ -83,7 +84,7 @@ class Setpoints:
             return
         # A stop that cannot complete because a host is gone must leave a way to the next run: the module may
         # be taken out, unless it is seen Running.
-        way_out = self._run.incomplete and not self._desk.busy and not enabled
+        way_out = self._record.incomplete and not self._desk.busy and not enabled
         if not (way_out and view.state is not State.RUNNING):
             self._not_at_work()
         self._state.update_module(scope.name, enabled=enabled)
@@ -169,16 +170,16 @@ class Setpoints:
                 f"{text!r} cannot be an experiment's name, because it names a folder: "
                 "letters, digits, '_', '-' and '.', 1 to 63 of them, a letter or digit first"
             )
-        if text == self._run.document.experiment:
+        if text == self._record.document.experiment:
             return
         busy = [m for m in self._fleet.enabled if m.online and m.state is not State.IDLE]
         if busy:
             listed = ", ".join(f"{m.name} is in {m.state.label}" for m in busy)
             raise Refused(f"the experiment changes only while all modules are Idle, and {listed}")
-        if self._run.orphans:
+        if self._record.orphans:
             raise Refused("modules run without a run")
-        self._run.document.experiment = text
-        self._run.save()
+        self._record.document.experiment = text
+        self._record.save()
 
     def _title(self, _scope: Scope, value: Value) -> None:
         self._set_texts(title=_text(value, "title"))
@@ -194,18 +195,18 @@ class Setpoints:
         self._set_texts(run_class=run_class)
 
     def _set_texts(self, **changes: object) -> None:
-        document = self._run.document
+        document = self._record.document
         document.texts = replace(document.texts, **changes)  # type: ignore[arg-type]
-        if self._run.on and document.info is not None:
+        if self._record.on and document.info is not None:
             document.info = replace(document.info, texts=document.texts)
-        self._run.save()
+        self._record.save()
 
     def _max_duration(self, _scope: Scope, value: Value) -> None:
         seconds = float(value)
         if not math.isfinite(seconds) or seconds < 0:
             raise Refused(f"{value!r} is no duration: 0 for no limit, else seconds")
-        self._run.document.max_duration_s = seconds
-        self._run.save()
+        self._record.document.max_duration_s = seconds
+        self._record.save()
 
 
 def _text(value: Value, what: str) -> str:

@@ -1,0 +1,190 @@
+"""The run as it stands: its phase, what is kept of it over restarts, and how it is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.events import RunStopped
+from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
+from attpc_ioc.model.states import State
+from attpc_ioc.plugin.host import PluginHost
+
+from .emitter import Emitter
+from .fleet_state import FleetState
+from .run_document import DOCUMENT, RunDocument, dump, parse
+from .stopping import LIVE
+from .store import StateStore
+
+log = get_logger(__name__)
+
+
+class RunRecord:
+    """Shared by starting, stopping and watching; `phase` is Stopped, Starting, Running, Stopping or Unknown.
+
+    Interrupted and Orphan are derived. `fault` says why the state directory's record could not be read; it
+    vetoes a start, and is empty when there is nothing wrong. `stop_at_work` tells that a stop is under way.
+    """
+
+    def __init__(self, state: FleetState, host: PluginHost, emitter: Emitter, store: StateStore) -> None:
+        self._state = state
+        self._host = host
+        self._emitter = emitter
+        self._store = store
+        self.document = RunDocument()
+        self.fault = ""
+        self.phase = RunState.STOPPED
+        self.stop_at_work = False
+        self.lost: tuple[str, ...] = ()
+        self.running_since_s = 0.0
+        self.saved_at_s = 0.0
+        self._load()
+
+    def _load(self) -> None:
+        raw = self._store.load(DOCUMENT)
+        self.fault = self._store.damaged.get(DOCUMENT, "")
+        if raw is not None:
+            try:
+                self.document = parse(raw)
+            except ValueError as error:
+                self.fault = f"{self._store.folder}/{DOCUMENT}.json is damaged: {error}"
+                log.error("state file damaged", reason=self.fault)
+        if self.document.open and self.document.info is not None:
+            self.phase = RunState.UNKNOWN
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def info(self) -> RunInfo | None:
+        """The run that is on, or the last one."""
+        return self.document.info
+
+    @property
+    def number(self) -> int:
+        """The number of the current or last run; -1 where there was none."""
+        return self.document.info.number if self.document.info else -1
+
+    @property
+    def on(self) -> bool:
+        """Whether a run is open."""
+        return self.phase is not RunState.STOPPED
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the last stop ended with modules that were not seen out of Running."""
+        return self.phase is RunState.STOPPING and not self.stop_at_work
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        """Enabled modules that are seen in a run though none is on (rule 20)."""
+        if self.on:
+            return ()
+        return tuple(m.name for m in self._state.fleet.enabled if m.state in LIVE)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of the open run that are still configured and enabled."""
+        if not self.on or self.info is None:
+            return ()
+        modules = self._state.fleet.modules
+        return tuple(name for name in self.info.members if name in modules and modules[name].enabled)
+
+    @property
+    def duration_s(self) -> float:
+        """How long the run has lasted, or lasted, in seconds."""
+        info = self.info
+        if info is None or info.started_s is None:
+            return 0.0
+        if self.phase in (RunState.RUNNING, RunState.STOPPING):
+            return max(0.0, time.monotonic() - self.running_since_s)
+        if self.phase is RunState.UNKNOWN:
+            return max(0.0, (info.last_seen_running_s or info.started_s) - info.started_s)
+        return max(0.0, (info.stopped_s or info.started_s) - info.started_s)
+
+    def view(self, checklist: tuple[str, ...]) -> RunView:
+        """Return the run as PVs and plugins see it."""
+        document = self.document
+        state = self.phase
+        if state is RunState.STOPPED:
+            if self.orphans:
+                state = RunState.ORPHAN
+            elif document.interrupted:
+                state = RunState.INTERRUPTED
+        modules = self._state.fleet.modules
+        shown = self.members if self.on else tuple(m.name for m in self._state.fleet.enabled)
+        next_number = self._host.next_number(document.experiment)
+        return RunView(
+            state=state,
+            info=document.info,
+            on=self.on,
+            incomplete=self.incomplete,
+            lost=self.lost if self.on else (),
+            expected=self.members if self.on else (),
+            running=tuple(name for name in shown if modules[name].state is State.RUNNING),
+            number=self.number,
+            next_number=-1 if next_number is None else next_number,
+            experiment=document.experiment,
+            texts=document.texts,
+            max_duration_s=document.max_duration_s,
+            checklist=checklist,
+            duration_s=self.duration_s,
+        )
+
+    # ------------------------------------------------------------------ changing it
+
+    def save(self) -> None:
+        """Have the run's state written soon."""
+        self.saved_at_s = time.monotonic()
+        self._store.save(DOCUMENT, dump(self.document))
+
+    async def save_now(self, limit_s: float) -> None:
+        """Write the run's state; raises `StateDirError` where it is not on disk after `limit_s` seconds."""
+        self.save()
+        await self._store.flush(limit_s)
+
+    def set_info(self, **changes: Any) -> RunInfo:
+        """Change fields of the run and return it; the caller saves."""
+        assert self.document.info is not None
+        self.document.info = replace(self.document.info, **changes)
+        return self.document.info
+
+    def enter(self, phase: RunState) -> None:
+        """Go to another phase."""
+        if phase is not self.phase:
+            log.info("run", state=phase.label, number=self.number)
+        self.phase = phase
+        self._state.poke()
+
+    def open_run(self, info: RunInfo) -> None:
+        """Make `info` the run that is on; the caller saves."""
+        self.document.info = info
+        self.document.open = True
+        self.document.interrupted = False
+        self.lost = ()
+
+    def forget_run(self, before: RunDocument) -> None:
+        """Take back a run that never was: the last one, and what was known of it, is current again."""
+        self.document.info = before.info
+        self.document.open = False
+        self.document.interrupted = before.interrupted
+        self.save()
+
+    def begin_running(self, since_s: float) -> None:
+        """Enter Running, `since_s` in monotonic time."""
+        self.running_since_s = since_s
+        self.enter(RunState.RUNNING)
+
+    def close_run(
+        self, outcome: RunOutcome, reason: str, *, stopped_s: float | None = None
+    ) -> asyncio.Future[Any] | None:
+        """Close the open run; the result is done when it is on record (see `Emitter.emit`)."""
+        info = self.set_info(stopped_s=stopped_s or time.time(), outcome=outcome, reason=reason)
+        self.document.open = False
+        self.lost = ()
+        self.save()
+        self.enter(RunState.STOPPED)
+        log.info("run ended", number=info.number, outcome=outcome, duration_s=self.duration_s)
+        return self._emitter.emit("attpc_run_stopped", RunStopped, run=info)

@@ -1,0 +1,149 @@
+"""Watching the run: lost members, stops from outside, late starts, and what was open before a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.events import RunDegraded, RunStarted
+from attpc_ioc.model.run import RunOutcome, RunState
+from attpc_ioc.model.states import State, Transition
+from attpc_ioc.settings import Settings
+
+from .emitter import Emitter
+from .fleet_state import FleetState
+from .run_record import RunRecord
+from .stopping import LIVE, Stopper, is_out
+
+log = get_logger(__name__)
+
+SAVE_PERIOD_S = 2.0
+"""How often the last moment that a run was seen running is written."""
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+
+
+class RunWatch:
+    """Compares the run with what is seen. It sends nothing but Stop to a module whose start came late.
+
+    `own_stop` is called with the reason where the run is to be stopped by the IOC itself.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        state: FleetState,
+        record: RunRecord,
+        stopper: Stopper,
+        emitter: Emitter,
+        spawn: Spawn,
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._record = record
+        self._stopper = stopper
+        self._emitter = emitter
+        self._spawn = spawn
+        self.late: set[str] = set()
+        """Modules whose Start was sent for a run that did not start, and is not answered yet."""
+        self.own_stop: Callable[[str], None] = lambda _reason: None
+
+    def look(self) -> None:
+        """Compare the run with what is seen now; called with every change of a module's state."""
+        record = self._record
+        self._look_for_late()
+        if record.phase is RunState.RUNNING and not record.stop_at_work:
+            self._look_for_lost()
+        elif record.incomplete and all(is_out(self._state.module(name)) for name in record.members):
+            record.close_run(RunOutcome.STOPPED, "the rest was seen stopped later")
+
+    # ------------------------------------------------------------------ late starts (rule 13)
+
+    def _look_for_late(self) -> None:
+        record = self._record
+        for name in sorted(self.late):
+            view = self._state.module(name)
+            if view.moving or not view.online:
+                continue
+            self.late.discard(name)
+            if view.state in LIVE and name not in record.members:
+                log.warning("late start", module=name, reason="it is stopped: its run did not start")
+                self._spawn(self._stop_late(name), f"stop late {name}")
+
+    async def _stop_late(self, name: str) -> None:
+        who = Who(user="ioc", host="late start")
+        limit_s = self._settings.limits.stop_s
+        left = await self._stopper.bring_out(lambda: [name], who, asyncio.Event(), limit_s)
+        for module, reason in left.items():
+            log.error("late start not stopped", module=module, reason=reason)
+
+    # ------------------------------------------------------------------ members (rules 14 and 15)
+
+    def _look_for_lost(self) -> None:
+        record = self._record
+        views = [self._state.module(name) for name in record.members]
+        if views and all(is_out(view) and view.online for view in views):
+            record.close_run(RunOutcome.STOPPED_OUTSIDE, "all members left Running by no command of this IOC")
+            return
+        lost = tuple(view.name for view in views if view.state is not State.RUNNING)
+        if lost == record.lost or record.info is None:
+            return
+        new = [name for name in lost if name not in record.lost]
+        record.lost = lost
+        info = record.set_info(lost_ever=tuple(dict.fromkeys((*record.info.lost_ever, *lost))))
+        record.save()
+        log.warning("members of the run", lost=", ".join(lost) or "none", number=info.number)
+        self._emitter.emit("attpc_run_degraded", RunDegraded, run=info, lost=lost)
+        if new and self._settings.run.stop_on_lost:
+            self.own_stop(f"lost {', '.join(new)}")
+
+    def tick(self) -> None:
+        """Do what follows time: called about once a second."""
+        record = self._record
+        if record.phase is not RunState.RUNNING or record.stop_at_work:
+            return
+        if any(self._state.module(name).state is State.RUNNING for name in record.members):
+            record.set_info(last_seen_running_s=time.time())
+            if time.monotonic() - record.saved_at_s >= SAVE_PERIOD_S:
+                record.save()
+        limit_s = record.document.max_duration_s
+        if 0 < limit_s <= record.duration_s:
+            self.own_stop(f"the run has lasted {limit_s:g} s")
+
+    # ------------------------------------------------------------------ after a restart (rule 19)
+
+    async def recover(self) -> None:
+        """Find out what became of the run that was open, without moving anything."""
+        record = self._record
+        if record.phase is not RunState.UNKNOWN or record.info is None:
+            return
+        deadline = time.monotonic() + self._settings.limits.recovery_s
+        while record.phase is RunState.UNKNOWN and not all(self._settled(name) for name in record.members):
+            if not await self._state.wait_change(deadline - time.monotonic()):
+                break
+        if record.phase is not RunState.UNKNOWN:
+            return
+        if any(self._state.module(name).state is State.RUNNING for name in record.members):
+            started_s = record.info.started_s or time.time()
+            info = record.set_info(started_s=started_s, adopted=True)
+            record.begin_running(time.monotonic() - max(0.0, time.time() - started_s))
+            record.save()
+            log.warning("run found again", number=info.number)
+            self._emitter.emit("attpc_run_started", RunStarted, run=info)
+            self.look()
+            return
+        record.document.interrupted = True
+        record.close_run(
+            RunOutcome.INTERRUPTED,
+            "after a restart of the IOC no member was seen Running",
+            stopped_s=record.info.last_seen_running_s or record.info.started_s or record.info.began_s,
+        )
+
+    def _settled(self, name: str) -> bool:
+        view = self._state.module(name)
+        return view.seen and view.transition is Transition.NONE
