@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import aioca
 import pytest
@@ -12,7 +12,7 @@ from epicscorelibs.ca import dbr
 from attpc_ioc.ioc.ca import PV, Client
 from attpc_ioc.ioc.ca.wire import Eca
 from tests.ca.conftest import Rig
-from tests.support.ca import CaPlace, libca_place
+from tests.support.ca import CaPlace, eventually, libca_place
 
 
 @pytest.fixture
@@ -24,12 +24,6 @@ def place() -> CaPlace:
 async def no_channels_left(rig: Rig) -> AsyncIterator[None]:
     yield
     aioca.purge_channel_caches()
-
-
-async def eventually(true: Callable[[], bool], limit_s: float = 8.0) -> None:
-    async with asyncio.timeout(limit_s):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 async def test_every_change_in_order(rig: Rig) -> None:
@@ -114,14 +108,13 @@ async def test_access_is_taken_away_and_given_back(rig: Rig) -> None:
     async def writable() -> bool:
         return bool((await aioca.cainfo("T:longout")).write)
 
-    async with asyncio.timeout(3):
-        while await writable():
-            await asyncio.sleep(0.005)
+    async def not_writable() -> bool:
+        return not await writable()
+
+    await eventually(not_writable)
     allowed[0] = True
     rig.server.refresh_access()
-    async with asyncio.timeout(3):
-        while not await writable():
-            await asyncio.sleep(0.005)
+    await eventually(writable)
 
 
 @pytest.mark.slow  # libca looks for what it lost after 10 s when it hears no beacon

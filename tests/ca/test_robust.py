@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
 
 import caproto
 import pytest
@@ -16,7 +15,7 @@ from attpc_ioc.ioc.ca import ServerLimits
 from attpc_ioc.ioc.ca.wire import Command, Eca, message
 from tests.ca.conftest import Rig
 from tests.ca.raw import NORMAL, raw_client
-from tests.support.ca import LOOPBACK, caget, camonitor, caput
+from tests.support.ca import LOOPBACK, caget, camonitor, caput, eventually
 
 SMALL = ServerLimits(
     max_clients=8,
@@ -33,14 +32,6 @@ SMALL = ServerLimits(
 @pytest.fixture
 def limits() -> ServerLimits:
     return SMALL
-
-
-async def eventually(true: Callable[[], bool], what: str, limit_s: float = 5.0) -> None:
-    """Wait for a condition; the test fails with `what` when it does not come true."""
-    end = asyncio.get_running_loop().time() + limit_s
-    while not true():
-        assert asyncio.get_running_loop().time() < end, what
-        await asyncio.sleep(0.005)
 
 
 def forced(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -13,7 +13,7 @@ import functools
 import os
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -155,6 +155,21 @@ async def caget(place: CaPlace, *args: str, limit_s: float = 10.0) -> Ran:
 async def caput(place: CaPlace, *args: str, limit_s: float = 10.0) -> Ran:
     """Run `caput`; give `-c` for put-completion."""
     return await run(place, "caput", *args, limit_s=limit_s)
+
+
+async def eventually(
+    true: Callable[[], bool | Awaitable[bool]], what: str = "it", limit_s: float = 5.0
+) -> None:
+    """Wait for a condition; raises TimeoutError, naming `what`, when it does not come true."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limit_s
+    while True:
+        answer = true()
+        if await answer if isinstance(answer, Awaitable) else answer:
+            return
+        if loop.time() > end:
+            raise TimeoutError(f"{what} did not come true in {limit_s} s")
+        await asyncio.sleep(0.005)
 
 
 class Monitor:
