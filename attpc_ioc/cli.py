@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attpc_ioc.errors import AttpcError
+
+if TYPE_CHECKING:
+    from attpc_ioc.pvs.table import PvEntry
+    from attpc_ioc.settings import Settings
 
 app = typer.Typer(
     name="attpc-ioc",
@@ -146,11 +150,19 @@ def _set_up_logging(level: str, as_json: bool) -> None:
     set_up_logging(level=level.upper(), as_json=as_json)
 
 
+def _whole_table(settings: Settings) -> tuple[PvEntry, ...]:
+    from attpc_ioc.app import load_plugins, make_table
+
+    return make_table(settings, load_plugins(settings))
+
+
 def _register_others() -> None:
+    from attpc_ioc.export.pvs_list import register as register_pvs
     from attpc_ioc.settings_commands import register as register_settings
     from attpc_ioc.simulator.commands import register as register_simulator
 
     register_settings(app)
+    register_pvs(app, _whole_table)
     register_simulator(app)
 
 
