@@ -1,24 +1,25 @@
-# attpc-ioc: `make run` serves a complete system on loopback, `make test` runs everything that CI runs.
+# `make run` serves a complete system on loopback, `make test` runs everything that CI runs.
+# Each does its own set-up in .venv beside this file, and again when pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 XDIST ?= -n auto
 
+.NOTPARALLEL:
 .PHONY: run test check lint tests bench docs clean
-
-$(STAMP): pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (first time: about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $(STAMP)
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
 
-test: check
+# Both are run, so that one look shows what is wrong with either; pytest's closing line comes last.
+test: $(STAMP)
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=1; \
+	$(MAKE) --no-print-directory tests || status=1; \
+	exit $$status
 
-check: $(STAMP) lint tests
+check: test
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -29,5 +30,32 @@ lint: $(STAMP)
 tests: $(STAMP)
 	$(BIN)/python -m pytest $(XDIST)
 
+bench: $(STAMP)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+# The reference pages that are made from the program; the tests see that they are up to date.
+docs: $(STAMP)
+	@for page in pvs settings hooks commands; do \
+	  $(BIN)/python -c "import sys; from attpc_ioc.export.$${page}_page import $${page}_page; \
+	sys.stdout.write($${page}_page())" > docs/reference/$$page.new || exit 1; \
+	  mv docs/reference/$$page.new docs/reference/$$page.md; \
+	done
+
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Debian parts pip and ensurepip from Python: python3-venv has what is needed; pip alone will do as well.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "attpc-ioc needs Python 3.11 or newer as $(PYTHON): apt-get install python3, or make PYTHON=..." >&2; exit 1; }
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then :; \
+	elif $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -m venv --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install pip; \
+	else \
+	  echo "$(PYTHON) can make no virtual environment: apt-get install python3-venv" >&2; exit 1; \
+	fi
+	@echo "installing into $(VENV) (the first time this takes a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
