@@ -14,7 +14,7 @@ from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode, Who
 from attpc_ioc.model.config import RECORDS, ConfigName
 from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.plan import OnFailure, Plan, Stage, Step
-from attpc_ioc.model.states import Transition
+from attpc_ioc.model.rules import seen_text
 
 from .fleet_state import FleetState
 from .module import ModuleControl
@@ -168,14 +168,3 @@ def config_for(step: Step, view: ModuleView) -> ConfigName | None:
             raise RuntimeError(f"{view.name}: what is loaded is not known")  # step_reason has checked it
         return ConfigName(describe, prepare, configure)
     return view.selected
-
-
-def seen_text(view: ModuleView) -> str:
-    """Return what is seen of a module, for messages about waiting."""
-    if not view.online:
-        return f"the server does not answer ({view.offline_reason})"
-    if view.transition is not Transition.NONE:
-        return f"seen in {view.state.label}, in transition {view.transition.label}"
-    if view.outstanding is not None:
-        return f"seen in {view.state.label}, {view.outstanding} is not answered"
-    return f"seen in {view.state.label}"

@@ -17,6 +17,7 @@ from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
 from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.rules import seen_text
 from attpc_ioc.model.states import EDGES, Operation, State, Transition
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
@@ -124,12 +125,10 @@ class ModuleControl:
             ongoing.answered(None, error)
         else:
             ongoing.answered(reply, None)
-        if ongoing.verdict is Verdict.NOT_SENT:
+        if ongoing.verdict is not None:
             self._finish(ongoing, self.view.loaded)
-        elif not self.view.online and not ongoing.settled.done():
-            ongoing.lost(self.view.offline_reason)
-            self._finish(ongoing, self.view.loaded.unknown(ongoing.operation))
         else:
+            # Also where the server is Offline just now: one that was stalled answers polls again.
             self._poller.poll_now()
 
     def _finish(self, ongoing: OngoingOperation, loaded: Loaded, **more: Any) -> None:
@@ -186,9 +185,8 @@ class ModuleControl:
         else:
             ongoing.observe(seen, self._limits.arrival_grace_s)
         if ongoing is not None and ongoing.verdict is not None:
-            loaded = _loaded_after(ongoing, old.loaded, seen.state)
             self._check_senders(ongoing)
-            self._finish(ongoing, loaded, **changes)
+            self._finish(ongoing, _loaded_after(ongoing, old.loaded, seen.state), **changes)
         else:
             self._state.update_module(self.name, **changes)
         self._set_pace()
@@ -300,8 +298,8 @@ class ModuleControl:
             seen = await self.fresh()
         except EccError as error:
             return f"Undo was not sent: {error}"
-        if self.operation is not None or seen.state is not State.DESCRIBED:
-            return f"Undo was not sent: the module is seen in {seen.state.label}"
+        if self.view.moving or seen.state is not State.DESCRIBED:
+            return f"Undo was not sent: {seen_text(self.view)}"
         undo = self.send(Operation.UNDO, target, None, who)
         await asyncio.wait((undo.settled,), timeout=self._limits.undo_s)
         if undo.verdict is Verdict.ARRIVED:

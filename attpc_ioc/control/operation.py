@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from attpc_ioc.ecc.client import Observation, Reply
-from attpc_ioc.errors import EccRefused, EccUnreachable
+from attpc_ioc.errors import EccBusy, EccRefused, EccUnreachable
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.states import Operation, State, Transition
@@ -75,6 +75,9 @@ class OngoingOperation:
         self.error = error
         if isinstance(error, EccUnreachable | ValueError):
             self._settle(Verdict.NOT_SENT, f"{self.operation} was not sent: {error}")
+        elif isinstance(error, EccBusy):
+            # It never began: what is seen from now on is the doing of whoever keeps the server busy.
+            self._settle(Verdict.FAILED, f"{self.operation} failed ({error})")
 
     def observe(self, seen: Observation, grace_s: float) -> None:
         """Look at an answered poll; settles the operation when that tells its end."""

@@ -43,6 +43,17 @@ def off_advice(module: ModuleView) -> str:
     return f"is Off: restart the ECC server on {module.host}, then GoTo"
 
 
+def seen_text(view: ModuleView) -> str:
+    """Return what is seen of a module, for messages about waiting."""
+    if not view.online:
+        return f"the server does not answer ({view.offline_reason})"
+    if view.transition is not Transition.NONE:
+        return f"seen in {view.state.label}, in transition {view.transition.label}"
+    if view.outstanding is not None:
+        return f"seen in {view.state.label}, {view.outstanding} is not answered"
+    return f"seen in {view.state.label}"
+
+
 def _because(module: ModuleView) -> str:
     return f" ({module.offline_reason})" if module.offline_reason else ""
 
