@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
@@ -90,7 +91,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             settings,
             table,
             controller,
-            on_put=lambda put: _tell_put(host, put),
+            on_put=lambda put: _tell_put(emitter, put),
             write_plugin_row=lambda entry, value, who: _write_plugin_row(host, settings, entry, value, who),
             access=host.may_write,
         )
@@ -134,11 +135,11 @@ async def serve(settings: Settings, announce: str = "") -> None:
             loop.remove_signal_handler(number)
 
 
-def _tell_put(host: PluginHost, put: Put) -> None:
+def _tell_put(emitter: Emitter, put: Put) -> asyncio.Future[Any] | None:
     report = log.info if put.ok else log.warning
     keys = {"reason": put.reason} if put.reason else {}
     report("put", pv=put.pv, who=put.who, old=put.old, new=put.new, ok=put.ok, **keys)
-    host.notify("attpc_put", put=put)
+    return emitter.put(put)
 
 
 async def _write_plugin_row(

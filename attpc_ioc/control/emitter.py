@@ -6,9 +6,12 @@ import asyncio
 import itertools
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
-from attpc_ioc.model.events import Event, Stamp
+from attpc_ioc.model.command import Put
+from attpc_ioc.model.events import Event
+from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.plugin.host import PluginHost
 
 DURABLE_LIMIT_S = 0.05
@@ -27,9 +30,16 @@ class Emitter:
     def emit(self, hook: str, kind: type[Event], **fields: Any) -> asyncio.Future[Any] | None:
         """Make an event and deliver it to the implementations of `hook`; see `PluginHost.notify`."""
         fields.setdefault("time_s", time.time())
-        event = kind(stamp=Stamp(self._ioc, self._boot, next(self._numbers)), **fields)
+        event = kind(stamp=self._stamp(), **fields)
         argument = "change" if hook == "attpc_state_changed" else "event"
         return self._host.notify(hook, **{argument: event})
+
+    def put(self, put: Put) -> asyncio.Future[Any] | None:
+        """Stamp a put and deliver it; see `PluginHost.notify`."""
+        return self._host.notify("attpc_put", put=replace(put, stamp=self._stamp()))
+
+    def _stamp(self) -> Stamp:
+        return Stamp(self._ioc, self._boot, next(self._numbers))
 
 
 async def on_record(handled: asyncio.Future[Any] | None) -> None:

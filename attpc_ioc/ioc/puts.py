@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.ioc.ca import PV, Client, PutRejected
@@ -16,6 +16,14 @@ from attpc_ioc.pvs.alarms import as_people_read
 from attpc_ioc.pvs.table import PvEntry
 
 log = get_logger(__name__)
+
+OnPut = Callable[[Put], asyncio.Future[Any] | None]
+"""Records a put; the result, where there is one, is done when the put is on record."""
+
+STOPPED = "the IOC stopped before it was done"
+
+RECORD_LIMIT_S = 0.05
+"""How long a put's completion may wait for its record (one group commit)."""
 
 SHOWN = 400
 """Characters of a value that a put's record keeps."""
@@ -61,7 +69,7 @@ class PutHandler:
         controller: Controller,
         publisher: Publisher,
         entries: Iterable[PvEntry],
-        on_put: Callable[[Put], None],
+        on_put: OnPut,
         write_plugin_row: WritePluginRow | None = None,
     ) -> None:
         self._controller = controller
@@ -82,16 +90,16 @@ class PutHandler:
         try:
             await self._do(entry, _scalar(value), who)
         except (Refused, PutRejected) as error:
-            self._tell(entry, who, old, value, ok=False, reason=str(error))
+            await self._tell(entry, who, old, value, ok=False, reason=str(error))
             raise PutRejected(str(error)) from error
         except asyncio.CancelledError:
-            self._tell(entry, who, old, value, ok=False, reason="the IOC stopped before it was done")
+            self._record(self._put_of(entry, who, old, value, ok=False, reason=STOPPED))
             raise
         except Exception as error:
             log.exception("put failed", pv=pv.name, who=str(who))
-            self._tell(entry, who, old, value, ok=False, reason=f"fault of the program: {error}")
+            await self._tell(entry, who, old, value, ok=False, reason=f"fault of the program: {error}")
             raise PutRejected(f"fault of the program: {error}") from error
-        self._tell(entry, who, old, value, ok=True)
+        await self._tell(entry, who, old, value, ok=True)
 
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
         """Take note of a write that the server rejected by itself: wrong type, out of range, too long."""
@@ -102,7 +110,7 @@ class PutHandler:
         if not entry.row.plugin:
             command = entry.row.command is not None
             self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=command)
-        self._tell(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason)
+        self._record(self._put_of(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason))
 
     async def _do(self, entry: PvEntry, value: int | float | str, who: Who) -> None:
         row = entry.row
@@ -134,14 +142,23 @@ class PutHandler:
     def _shown(self, entry: PvEntry, value: object) -> str:
         return as_people_read(entry, value)[:SHOWN]
 
-    def _tell(self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str = "") -> None:
-        self._record(Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason))
+    async def _tell(
+        self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str = ""
+    ) -> None:
+        """Record a put, and wait for that within the limit: a client that saw it completed relies on it."""
+        recorded = self._record(self._put_of(entry, who, old, value, ok=ok, reason=reason))
+        if recorded is not None:
+            await asyncio.wait((recorded,), timeout=RECORD_LIMIT_S)
 
-    def _record(self, put: Put) -> None:
+    def _put_of(self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str) -> Put:
+        return Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason)
+
+    def _record(self, put: Put) -> asyncio.Future[Any] | None:
         try:
-            self._on_put(put)
+            return self._on_put(put)
         except Exception:  # the put itself is done, and its client is to be told so
             log.exception("put cannot be recorded", pv=put.pv)
+            return None
 
 
 def who_of(client: Client) -> Who:

@@ -9,12 +9,12 @@ import psutil
 
 from attpc_ioc.ioc.ca import PV, CAServer, Client
 from attpc_ioc.ioc.publish import Publisher
-from attpc_ioc.ioc.puts import Controller, PutHandler, WritePluginRow, who_of
+from attpc_ioc.ioc.puts import Controller, OnPut, PutHandler, WritePluginRow, who_of
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Connections, Stats
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import IOC, Put, Who
+from attpc_ioc.model.command import IOC, Who
 from attpc_ioc.pvs.row import Row, Value, full_name
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
@@ -39,7 +39,7 @@ class IocServer:
         table: Sequence[PvEntry],
         controller: Controller,
         *,
-        on_put: Callable[[Put], None] = lambda _put: None,
+        on_put: OnPut = lambda _put: None,
         write_plugin_row: WritePluginRow | None = None,
         access: Access | None = None,
         stamps: StampClock | None = None,

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from .stamp import Stamp
 from .states import Operation, State
 
 
@@ -205,7 +206,10 @@ OPERATION_OF: dict[CommandName, Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A put to any PV: who, from where, old and new value as shown, and what became of it."""
+    """A put to any PV: who, from where, old and new value as shown, and what became of it.
+
+    The core gives it its stamp before plugins hear of it.
+    """
 
     pv: str
     who: Who
@@ -214,3 +218,4 @@ class Put:
     ok: bool
     reason: str = ""
     time_s: float = field(default_factory=time.time)
+    stamp: Stamp | None = None

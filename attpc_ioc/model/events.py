@@ -8,16 +8,8 @@ from enum import StrEnum
 from .command import Reason, Who
 from .config import ConfigName
 from .run import RunInfo
+from .stamp import Stamp
 from .states import Operation, State, Transition
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Stamp:
-    """Which IOC, which boot of it, and the event's number in that boot; unique for ever."""
-
-    ioc: str
-    boot: str
-    seq: int
 
 
 class Origin(StrEnum):
