@@ -19,12 +19,13 @@ _PORT, _BEACON_PORT, _BEACON_PERIOD_S = 5064, 5065, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What a server binds to and sends to; ports in host order, the period in seconds."""
+    """What a server binds to, sends to, and does not answer; ports in host order, the period in seconds."""
 
     interfaces: tuple[str, ...]
     port: int
     beacons: tuple[tuple[str, int], ...]
     beacon_period_s: float
+    ignored: frozenset[str] = frozenset()
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...], default: float) -> float:
@@ -97,4 +98,5 @@ def from_environment(
     if automatic.upper() != "NO":
         beacons += [(address, beacon_port) for address in broadcast_addresses(listen)]
     period = _first(env, ("EPICS_CAS_BEACON_PERIOD", "EPICS_CA_BEACON_PERIOD"), _BEACON_PERIOD_S)
-    return Addresses(listen, port, tuple(dict.fromkeys(beacons)), max(0.1, period))
+    ignored = frozenset(_resolve(a, 0)[0] for a in env.get("EPICS_CAS_IGNORE_ADDR_LIST", "").split())
+    return Addresses(listen, port, tuple(dict.fromkeys(beacons)), max(0.1, period), ignored)

@@ -47,6 +47,8 @@ class Link(asyncio.Protocol):
         self._stalled_at = 0
         self._paused = False
         self._reading = True
+        self._working = False
+        """Whether `_process` runs, which flushes at its end."""
         self._events_on = True
         self._warned: set[str] = set()
 
@@ -122,8 +124,7 @@ class Link(asyncio.Protocol):
         """Queue a message; all that one turn of the event loop queues goes out together."""
         self._out.append(data)
         self._out_bytes += len(data)
-        if self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self._flush)
+        self._flush_later()
 
     def send_update(self, subscription: Subscription, message: Message) -> None:
         """Send an update now, or queue it while the client takes nothing or has events switched off."""
@@ -144,10 +145,14 @@ class Link(asyncio.Protocol):
         self._out += (EVENT, head, subscription.id, tail)
         self._out_bytes += wire.HEADER_SIZE + len(tail)
         self._stats.events += 1
+        self._flush_later()
+
+    def _flush_later(self) -> None:
+        """See to it that what was queued goes out: after the work or the turn, or now if it is much."""
         if self._out_bytes >= _FLUSH_BYTES:
-            self._flush()
-        elif self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self._flush)
+            self.flush()
+        elif not self._working and self._flush_handle is None:
+            self._flush_handle = self._loop.call_soon(self.flush)
 
     def _drain(self) -> None:
         if self._paused or not self._events_on:
@@ -157,7 +162,8 @@ class Link(asyncio.Protocol):
             if self._paused:
                 return
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand what was queued to the operating system."""
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
@@ -212,6 +218,7 @@ class Link(asyncio.Protocol):
     def _process(self) -> None:
         """Work on messages until there is none, the client has to wait, or others have their turn."""
         buffer, offset = self._in, 0
+        self._working = True
         turn = self._limits.turn_messages
         while turn and not self.closing:
             if self._skip:
@@ -235,11 +242,11 @@ class Link(asyncio.Protocol):
             offset = header.end
             turn -= 1
             self.handle(header)
+        self._working = False
         if self.closing:
             return
         del buffer[:offset]
-        if not self._paused:
-            self._flush()
+        self.flush()
         self._set_reading(turn > 0 and not self._busy)
         if turn == 0:
             self.continue_soon()

@@ -108,9 +108,11 @@ class PV:
             value = normalised(self.spec, value)
             if not (0 <= severity <= INVALID and 0 <= status < len(STATUS_LABELS)):
                 raise ValueError(f"no such alarm: severity {severity}, status {status}")
-        except (TypeError, ValueError) as error:
+            stamp_ns = int((self.clock() if stamp is None else stamp) * NANOSECONDS)
+        except (TypeError, ValueError, OverflowError) as error:
             log.error("value cannot be posted", pv=self.spec.name, value=repr(value)[:80], reason=str(error))
             value, severity, status = self.value, INVALID, UDF
+            stamp_ns = int(self.clock() * NANOSECONDS)
         changed = not _same(value, self.value)
         alarm_changed = severity != self.severity or status != self.status
         if not (changed or alarm_changed or force):
@@ -123,7 +125,7 @@ class PV:
             mask |= DBE_LOG
             self._last_log = value
         self.value, self.severity, self.status = value, int(severity), int(status)
-        self.stamp_ns = int((self.clock() if stamp is None else stamp) * NANOSECONDS)
+        self.stamp_ns = stamp_ns
         self._publish(mask)
 
     def redefine(self, spec: PVSpec) -> None:

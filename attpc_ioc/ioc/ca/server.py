@@ -108,11 +108,8 @@ class CAServer:
                 self._listeners.append(
                     await loop.create_server(lambda: Circuit(self), sock=sock, backlog=512)
                 )
-            for interface in where.interfaces:
-                self._searches.append(Searches(interface, where.port, self.answer_search))
-                if interface != address.ANY and not interface.startswith("127."):
-                    for broadcast in address.broadcast_addresses((interface,)):
-                        self._searches.append(Searches(broadcast, where.port, self.answer_search))
+            for target in _search_addresses(where.interfaces):
+                self._searches.append(Searches(target, where.port, self.answer_search, where.ignored))
             self._beacons = Beacons(where, self.port)
         except BaseException:
             await self.stop()
@@ -281,6 +278,12 @@ class CAServer:
             self._on_rejected(pv.target, client, raw, reason)
         except Exception:
             log.exception("on_rejected failed", pv=pv.name)
+
+
+def _search_addresses(interfaces: tuple[str, ...]) -> list[str]:
+    """Return what to bind for searches: a socket bound to one address hears no broadcasts, so those too."""
+    single = tuple(i for i in interfaces if i != address.ANY and not i.startswith("127."))
+    return [*interfaces, *(address.broadcast_addresses(single) if single else ())]
 
 
 def _listen(where: address.Addresses) -> list[socket.socket]:

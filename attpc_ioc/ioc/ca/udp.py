@@ -43,9 +43,12 @@ def _socket(address: str, port: int) -> socket.socket:
 class Searches:
     """Answers search requests on one interface's UDP port."""
 
-    def __init__(self, address: str, port: int, search: Search) -> None:
-        """Bind; raises OSError when that is not possible."""
+    def __init__(
+        self, address: str, port: int, search: Search, ignored: frozenset[str] = frozenset()
+    ) -> None:
+        """Bind; raises OSError when that is not possible. Hosts that are `ignored` get no answer."""
         self._search = search
+        self._ignored = ignored
         self._socket = _socket(address, port)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket.fileno(), self._readable)
@@ -61,6 +64,8 @@ class Searches:
                 data, peer = self._socket.recvfrom(65536)
             except OSError:
                 return
+            if peer[0] in self._ignored:
+                continue
             for reply in answers(data, self._search):
                 with contextlib.suppress(OSError):
                     self._socket.sendto(reply, peer)

@@ -1,0 +1,1 @@
+"""Channel Access servers compared: see `bench.py`."""
