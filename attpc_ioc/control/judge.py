@@ -106,6 +106,9 @@ class Judge:
         return answers
 
     def _accepts(self, scope: Scope, name: CommandName, fleet: Fleet) -> bool:
+        if beside(Command(scope, name), self._desk, self._run, fleet):
+            # The usual answer while something is at work, when this is asked most often.
+            return False
         if name is not CommandName.GOTO:
             return not self.judge(Command(scope, name), fleet)[1]
         targets = (State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
