@@ -31,15 +31,23 @@ SERVERS = ("here", "caproto", "softIoc")
 
 
 @contextlib.contextmanager
-def served(kind: str, place: CaPlace, count: int) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Run a server; yields its process and the seconds until its first search reply."""
+def served(
+    kind: str, place: CaPlace, count: int, hz: float = 0
+) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """Run a server; yields its process and the seconds until its first search reply.
+
+    With `hz` every record changes that often.
+    """
     with tempfile.TemporaryDirectory() as folder:
         if kind == "softIoc":
             database = Path(folder) / "b.db"
-            database.write_text("".join(f'record(longout, "B:{i}") {{}}\n' for i in range(count)))
+            period = f"{1 / hz:g}".removeprefix("0") if hz else ""
+            fields = f'field(CALC, "VAL+1") field(SCAN, "{period} second")' if hz else ""
+            rtyp = "calc" if hz else "longout"
+            database.write_text("".join(f'record({rtyp}, "B:{i}") {{ {fields} }}\n' for i in range(count)))
             command = [program("softIoc"), "-S", "-d", str(database)]
         else:
-            command = [sys.executable, str(HERE / "servers.py"), kind, str(count)]
+            command = [sys.executable, str(HERE / "servers.py"), kind, str(count), str(hz)]
         start = time.perf_counter()
         process = subprocess.Popen(
             command,

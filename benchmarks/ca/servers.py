@@ -1,13 +1,21 @@
-"""The Python servers under test: `servers.py here|caproto COUNT`."""
+"""The Python servers under test: `servers.py here|caproto COUNT HZ`; with HZ every PV changes that often."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Any
 
+BORN = time.monotonic()
 
-async def here(count: int) -> None:
+
+async def tick(number: int, hz: float) -> None:
+    """Wait until it is time for the next change, however long the last one took."""
+    await asyncio.sleep(BORN + (number + 1) / hz - time.monotonic() if hz else 3600)
+
+
+async def here(count: int, hz: float) -> None:
     """Run this product's server."""
     from caproto import ChannelType
 
@@ -19,16 +27,33 @@ async def here(count: int) -> None:
     pvs = [PV(PVSpec(f"B:{i}", "longout", ChannelType.LONG, writable=True), 0) for i in range(count)]
     server = CAServer(pvs, put=put)
     await server.start()
-    await asyncio.Event().wait()
+    value = 0
+    while True:
+        await tick(value, hz)
+        value += 1
+        for pv in pvs:
+            pv.post(value)
 
 
-async def stock(count: int) -> None:
+async def stock(count: int, hz: float) -> None:
     """Run caproto's own server."""
     from caproto import ChannelInteger
     from caproto.asyncio.server import Context
 
-    await Context({f"B:{i}": ChannelInteger(value=0) for i in range(count)}).run()
+    channels = {f"B:{i}": ChannelInteger(value=0) for i in range(count)}
+
+    async def change() -> None:
+        value = 0
+        while True:
+            await tick(value, hz)
+            value += 1
+            for channel in channels.values():
+                await channel.write(value)
+
+    task = asyncio.create_task(change()) if hz else None
+    await Context(channels).run()
+    assert task is None or task.cancel()
 
 
 if __name__ == "__main__":
-    asyncio.run({"here": here, "caproto": stock}[sys.argv[1]](int(sys.argv[2])))
+    asyncio.run({"here": here, "caproto": stock}[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3])))
