@@ -95,13 +95,13 @@ class Mapping:
     # ------------------------------------------------------------------ plans
 
     def _forward(self, command: Command, modules: Sequence[ModuleView]) -> Plan:
-        """One step forward for all; those that are there are skipped (rule 8)."""
+        """One step forward for all; those that are there, and stay there, are skipped (rule 8)."""
         operation = OPERATION_OF[command.name]
         ((start, target),) = EDGES[operation].items()
         refusals = _nobody(modules)
         for module in modules:
-            if module.state in (State.OFFLINE, State.OFF):
-                refusals.append(_cannot(module))
+            if (hindrance := rules.cannot_move(module)) is not None:
+                refusals.append(Reason(hindrance, module.name))
             elif module.state not in (start, target):
                 refusals.append(
                     Reason(
@@ -201,16 +201,15 @@ def _nobody(modules: Sequence[ModuleView]) -> list[Reason]:
     return [] if modules else [Reason("no ECC server is enabled")]
 
 
-def _cannot(module: ModuleView) -> Reason:
-    return Reason(rules.cannot_move(module) or f"is {module.state.label}", module.name)
-
-
 def _not_walkable(modules: Iterable[ModuleView]) -> list[Reason]:
-    """Return a reason for each module that GoTo and Reset cannot take along."""
+    """Return a reason for each module that GoTo and Reset cannot take along, or cannot skip.
+
+    One that is where it is to go and moves on is not there (rule 3).
+    """
     reasons = []
     for module in modules:
-        if module.state in (State.OFFLINE, State.OFF):
-            reasons.append(_cannot(module))
+        if (hindrance := rules.cannot_move(module)) is not None:
+            reasons.append(Reason(hindrance, module.name))
         elif module.state in (State.RUNNING, State.PAUSED):
             reasons.append(Reason(f"is {module.state.label}: stop it first", module.name))
     return reasons
