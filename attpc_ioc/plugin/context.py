@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Value
 
+from .guard import end, reason_of, tame
 from .host import Plugin, PluginHost
 from .status import PluginStatus
 
@@ -23,6 +26,11 @@ log = get_logger(__name__)
 
 FIRST_BACKOFF_S = 1.0
 LAST_BACKOFF_S = 60.0
+
+OWN_WORD = "the plugin itself"
+"""The cause of what a plugin says of itself."""
+
+_names = itertools.count(1)
 
 
 class Context:
@@ -68,7 +76,11 @@ class Context:
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Say on the plugin's status PVs how it is."""
-        self._host.set_status(self.name, PluginStatus.DEGRADED if degraded else PluginStatus.OK, text)
+        if degraded:
+            self._host.fault(self.name, OWN_WORD, text or "the plugin does not say what is wrong")
+        else:
+            self._host.note(self.name, text)
+            self._host.clear(self.name, OWN_WORD)
 
     def spawn(
         self,
@@ -77,37 +89,48 @@ class Context:
         restart: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Run a coroutine for the life of the IOC, under supervision."""
+        cause = f"task {next(_names)}"
         task = asyncio.get_running_loop().create_task(
-            self._supervise(work, restart), name=f"plugin {self.name}"
+            self._supervise(cause, work, restart), name=f"plugin {self.name}"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: work.close())
 
     async def _supervise(
-        self, work: Coroutine[Any, Any, None], restart: Callable[[], Coroutine[Any, Any, None]] | None
+        self,
+        cause: str,
+        work: Coroutine[Any, Any, None],
+        restart: Callable[[], Coroutine[Any, Any, None]] | None,
     ) -> None:
+        loop = asyncio.get_running_loop()
         backoff_s = FIRST_BACKOFF_S
-        while True:
+        healthy: asyncio.TimerHandle | None = None
+        for attempt in itertools.count():
+            began = time.monotonic()
             try:
-                await work
+                await tame(work if restart is None or attempt == 0 else restart())
             except Exception as error:  # a plugin's crash never ends the IOC
-                reason = f"{type(error).__name__}: {error}"
+                reason = f"a task crashed: {reason_of(error)}"
                 log.exception("plugin's task crashed", plugin=self.name)
-                if restart is None:
-                    self._host.set_status(self.name, PluginStatus.FAILED, reason)
-                    return
-                self._host.set_status(
-                    self.name, PluginStatus.DEGRADED, f"{reason}; restarted in {backoff_s:g} s"
-                )
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
-                work = restart()
             else:
+                self._host.clear(self.name, cause)
                 return
+            finally:
+                if healthy is not None:
+                    healthy.cancel()
+            if restart is None:
+                self._host.fault(self.name, cause, reason, PluginStatus.FAILED)
+                return
+            if time.monotonic() - began > LAST_BACKOFF_S:
+                backoff_s = FIRST_BACKOFF_S
+            self._host.fault(self.name, cause, f"{reason}; restarted after {backoff_s:g} s")
+            await asyncio.sleep(backoff_s)
+            # It counts as well again when it has lasted as long as it was waited for.
+            healthy = loop.call_later(backoff_s, self._host.clear, self.name, cause)
+            backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
 
-    async def close(self) -> None:
-        """Cancel the plugin's tasks and wait for them."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self, limit_s: float) -> None:
+        """Cancel the plugin's tasks and wait for them, for at most `limit_s` seconds."""
+        if left := await end(list(self._tasks), limit_s):
+            log.warning("plugin's tasks would not end", plugin=self.name, count=left)

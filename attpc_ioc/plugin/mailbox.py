@@ -10,24 +10,35 @@ from typing import Any
 
 from attpc_ioc.log import get_logger
 
-from .status import PluginStatus
+from .guard import end, reason_of, tame
 
 log = get_logger(__name__)
 
 CAPACITY = 10_000
 """Notifications that may wait; beyond that the oldest is dropped and the plugin is Degraded."""
 
+DROPPED = "dropped notifications"
+"""The cause under which drops are reported; it stays until the IOC is started again."""
+
 
 class Mailbox:
-    """Delivers notifications to one plugin one after the other; a failure is said and forgotten."""
+    """Delivers notifications to one plugin one after the other; a failure is said, and the next follows.
 
-    def __init__(self, plugin: str, set_status: Callable[[PluginStatus, str], None]) -> None:
+    `on_fault(cause, text)` is told of a failure, with the hook as its cause, and `on_good(cause)` when the
+    same hook is handled well again.
+    """
+
+    def __init__(
+        self, plugin: str, on_fault: Callable[[str, str], None], on_good: Callable[[str], None]
+    ) -> None:
         self._plugin = plugin
-        self._set_status = set_status
+        self._on_fault = on_fault
+        self._on_good = on_good
         self._queue: deque[tuple[str, Callable[[], Any], asyncio.Future[None]]] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._dropped = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -41,7 +52,8 @@ class Mailbox:
             dropped, _, future = self._queue.popleft()
             if not future.done():
                 future.set_result(None)
-            self._set_status(PluginStatus.DEGRADED, f"too slow: a notification ({dropped}) was dropped")
+            self._dropped += 1
+            self._on_fault(DROPPED, f"too slow: {self._dropped} notifications were dropped, last {dropped}")
         self._queue.append((hook, call, handled))
         self._idle.clear()
         self._wake.set()
@@ -54,10 +66,12 @@ class Mailbox:
                 try:
                     result = call()
                     if inspect.isawaitable(result):
-                        await result
+                        await tame(result)
                 except Exception as error:  # the contract: never hurts the others or the run
                     log.exception("plugin failed", plugin=self._plugin, hook=hook)
-                    self._set_status(PluginStatus.DEGRADED, f"{hook}: {type(error).__name__}: {error}")
+                    self._on_fault(hook, f"{hook}: {reason_of(error)}")
+                else:
+                    self._on_good(hook)
                 finally:
                     if not handled.done():
                         handled.set_result(None)
@@ -74,8 +88,8 @@ class Mailbox:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("plugin's notifications dropped", plugin=self._plugin, count=len(self._queue))
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if await end([self._task], limit_s):
+            log.warning("plugin's notification would not end", plugin=self._plugin)
         self._task = None
         for _, _, handled in self._queue:
             handled.cancel()

@@ -89,6 +89,20 @@ class PluginContext(Protocol):
         ...
 
 
+DECISIONS = frozenset(
+    (
+        "attpc_settings",
+        "attpc_pvs",
+        "attpc_plan",
+        "attpc_veto",
+        "attpc_access",
+        "attpc_cli",
+        "attpc_next_number",
+    )
+)
+"""The hooks that must be plain functions, because they are answered on the spot."""
+
+
 class Specification:
     """The hooks. Every argument is optional for an implementation: it names those that it wants."""
 

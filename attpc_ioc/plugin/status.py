@@ -1,7 +1,8 @@
-"""How a plugin is."""
+"""How a plugin is: the worst of what is wrong with it, cause by cause."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -12,3 +13,37 @@ class PluginStatus(IntEnum):
     OK = 1
     DEGRADED = 2
     FAILED = 3
+
+
+@dataclass(slots=True)
+class Health:
+    """What is wrong with a plugin. Each cause stands until it is cleared, so that none hides another."""
+
+    off: str = ""
+    """Why it is switched off; empty when it is not."""
+    note: str = ""
+    """What is shown while nothing is wrong."""
+    _faults: dict[str, tuple[PluginStatus, str]] = field(default_factory=dict)
+
+    @property
+    def status(self) -> PluginStatus:
+        """The worst of all causes."""
+        if self.off:
+            return PluginStatus.OFF
+        return max((status for status, _ in self._faults.values()), default=PluginStatus.OK)
+
+    @property
+    def message(self) -> str:
+        """Every cause, the worst first; the note where nothing is wrong."""
+        if self.off:
+            return self.off
+        worst_first = sorted(self._faults.values(), key=lambda fault: -fault[0])
+        return "; ".join(text for _, text in worst_first) or self.note
+
+    def fault(self, cause: str, status: PluginStatus, text: str) -> None:
+        """Note that something is wrong; the same cause again takes the place of the last."""
+        self._faults[cause] = (status, text)
+
+    def clear(self, cause: str) -> bool:
+        """Forget a cause that is over; tells whether there was one."""
+        return self._faults.pop(cause, None) is not None

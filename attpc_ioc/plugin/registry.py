@@ -1,0 +1,210 @@
+"""Which plugins there are and how each is: loading them, their settings, their status."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from pydantic import BaseModel, ValidationError
+
+from attpc_ioc.errors import PluginError
+from attpc_ioc.log import get_logger
+
+from . import checks
+from .guard import call, reason_of
+from .mailbox import Mailbox
+from .spec import PROJECT, Specification
+from .status import Health, PluginStatus
+
+if TYPE_CHECKING:
+    from .context import Context
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Plugin:
+    """One plugin as the host knows it."""
+
+    name: str
+    plugin: object
+    origin: str
+    """Where it comes from: `built in`, or the distribution and version."""
+    enabled: bool = True
+    broken: str = ""
+    """Why it takes no part at all though it is switched on; a start is refused because of it."""
+    started: bool = False
+    health: Health = field(default_factory=Health)
+    settings: BaseModel | None = None
+    mailbox: Mailbox | None = None
+    context: Context | None = None
+
+    @property
+    def status(self) -> PluginStatus:
+        """How it is, for `Plugin:<name>:Status_RBV`."""
+        return self.health.status
+
+    @property
+    def message(self) -> str:
+        """What there is to say, for `Plugin:<name>:Message_RBV`."""
+        return self.health.message
+
+
+class PluginRegistry:
+    """The plugins that are registered, in order of registration."""
+
+    def __init__(self, sections: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Specification)
+        self._sections = dict(sections or {})
+        self.plugins: dict[str, Plugin] = {}
+        self._on_status: list[Callable[[Plugin], None]] = []
+
+    # ------------------------------------------------------------------ loading
+
+    def register(self, plugin: object, name: str, origin: str = "built in") -> None:
+        """Register one plugin; raises `PluginError` for a misspelt hook or a name that is taken."""
+        entry = self._enter(plugin, name, origin)
+        if not entry.enabled:
+            return
+        try:
+            self._manager.register(plugin, name=name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"plugin {name} ({origin}): {error}") from error
+        impls = [
+            (caller.name, impl)
+            for caller in self._manager.get_hookcallers(plugin) or []
+            for impl in caller.get_hookimpls()
+            if impl.plugin_name == name
+        ]
+        if faults := list(checks.faults(name, plugin, impls)):
+            raise PluginError("\n".join(f"plugin {name} ({origin}): {fault}" for fault in faults))
+
+    def _enter(self, plugin: object, name: str, origin: str) -> Plugin:
+        if name in self.plugins:
+            raise PluginError(
+                f"plugin {name} ({origin}): a plugin of this name is there already "
+                f"({self.plugins[name].origin})"
+            )
+        entry = Plugin(name, plugin, origin, enabled=self._sections.get(name, {}).get("enabled") is not False)
+        if not entry.enabled:
+            entry.health.off = "switched off in the settings"
+        self.plugins[name] = entry
+        return entry
+
+    def load_entry_points(self) -> None:
+        """Register every plugin that is installed; one that cannot be imported is Failed and named."""
+        for point in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda p: p.name):
+            origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            if self._sections.get(point.name, {}).get("enabled") is False:
+                self._enter(object(), point.name, origin)
+                continue
+            try:
+                plugin = point.load()
+                plugin = plugin() if inspect.isclass(plugin) else plugin
+            except (Exception, SystemExit) as error:  # somebody else's module: its fault is its own
+                log.error(
+                    "plugin cannot be loaded", plugin=point.name, origin=origin, reason=reason_of(error)
+                )
+                self._break(
+                    self._enter(object(), point.name, origin), f"cannot be loaded: {reason_of(error)}"
+                )
+                continue
+            self.register(plugin, point.name, origin)
+
+    def _break(self, entry: Plugin, reason: str) -> None:
+        """Take a plugin out altogether; see `vetoes` for what that means."""
+        if self._manager.has_plugin(entry.name):
+            self._manager.unregister(name=entry.name)
+        entry.broken = reason
+        self.fault(entry.name, "load", reason, PluginStatus.FAILED)
+
+    def check_sections(self) -> list[str]:
+        """Return a fault for each section of the settings that no plugin wants, or that its model refuses.
+
+        Raises `PluginError` where a plugin cannot say what its settings are.
+        """
+        faults = [
+            f"plugins.{name}: there is no such plugin; installed are: {', '.join(self.plugins) or 'none'}"
+            for name in self._sections
+            if name not in self.plugins
+        ]
+        for entry in self.active():
+            section = {k: v for k, v in self._sections.get(entry.name, {}).items() if k != "enabled"}
+            model = self._settings_model(entry)
+            if model is None:
+                faults += [f"plugins.{entry.name}.{key}: this plugin has no settings" for key in section]
+                continue
+            try:
+                entry.settings = model.model_validate(section)
+            except ValidationError as error:
+                for fault in error.errors():
+                    where = ".".join([entry.name, *(str(part) for part in fault["loc"])])
+                    faults.append(f"plugins.{where}: {fault['msg']}")
+        return faults
+
+    def _settings_model(self, entry: Plugin) -> type[BaseModel] | None:
+        for impl in self._of("attpc_settings", entry):
+            try:
+                model = call(impl, {})
+            except Exception as error:  # nothing can be started on settings that nobody checked
+                raise PluginError(
+                    f"plugin {entry.name} ({entry.origin}): attpc_settings: {reason_of(error)}"
+                ) from error
+            if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+                raise PluginError(
+                    f"plugin {entry.name} ({entry.origin}): attpc_settings gave {model!r}, no pydantic model"
+                )
+            return model
+        return None
+
+    def active(self) -> list[Plugin]:
+        """Return the plugins that are switched on and loaded, in order of registration."""
+        return [p for p in self.plugins.values() if p.enabled and self._manager.has_plugin(p.name)]
+
+    def hooks_of(self, name: str) -> list[str]:
+        """Return the names of the hooks that a plugin implements."""
+        plugin = self.plugins[name].plugin
+        return sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or [])
+
+    # ------------------------------------------------------------------ status
+
+    def on_status(self, listener: Callable[[Plugin], None]) -> None:
+        """Call `listener` when a plugin's status or message changes."""
+        self._on_status.append(listener)
+
+    def fault(self, name: str, cause: str, text: str, status: PluginStatus = PluginStatus.DEGRADED) -> None:
+        """Say that something is wrong with a plugin, until `clear` is called for the same cause."""
+        self.plugins[name].health.fault(cause, status, text)
+        self._tell(name)
+
+    def clear(self, name: str, cause: str) -> None:
+        """Say that what was wrong is over."""
+        if self.plugins[name].health.clear(cause):
+            self._tell(name)
+
+    def note(self, name: str, text: str) -> None:
+        """Set what a plugin shows while nothing is wrong with it."""
+        if self.plugins[name].health.note != text:
+            self.plugins[name].health.note = text
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        for listener in self._on_status:
+            listener(self.plugins[name])
+
+    # ------------------------------------------------------------------ implementations
+
+    def _impls(self, hook: str) -> Iterable[tuple[str, pluggy.HookImpl]]:
+        """Yield the implementations of a hook in call order."""
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        for impl in reversed(caller.get_hookimpls()):
+            yield impl.plugin_name, impl
+
+    def _of(self, hook: str, entry: Plugin) -> list[pluggy.HookImpl]:
+        return [impl for name, impl in self._impls(hook) if name == entry.name]
