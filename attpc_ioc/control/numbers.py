@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from attpc_ioc.errors import Refused
+from attpc_ioc.errors import Refused, StateDirError
+from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.plan import Plan
 from attpc_ioc.plugin import hookimpl
 
 from .store import StateStore
 
 DOCUMENT = "numbers"
+
+NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
+
+
+@dataclass(slots=True)
+class _Numbers:
+    """The file's content: the next number of each experiment.
+
+    `lost` says what became of an earlier file that could not be read. It stays until the end of time: which
+    experiments that file knew is not known, so one that is not in `next` may have used any number.
+    """
+
+    next: dict[str, int] = field(default_factory=dict)
+    lost: str = ""
+
+    def of(self, experiment: str, first: int) -> int | None:
+        """Return the next number of an experiment; None where that cannot be known."""
+        return self.next.get(experiment, None if self.lost else first)
+
+    def dump(self) -> dict[str, Any]:
+        return {"next": dict(self.next), "lost": self.lost}
+
+
+def _read(store: StateStore) -> _Numbers:
+    raw = store.load(DOCUMENT)
+    if raw is None:
+        return _Numbers(lost=store.damaged.get(DOCUMENT, ""))
+    numbers, lost = raw.get("next", {}), raw.get("lost", "")
+    if not isinstance(numbers, dict) or not isinstance(lost, str):
+        return _Numbers(lost=store.set_aside(DOCUMENT, "it has no list of numbers"))
+    good = {k: n for k, n in numbers.items() if isinstance(n, int) and not isinstance(n, bool) and n >= 0}
+    for experiment in numbers.keys() - good.keys():
+        reason = f"next.{experiment} is {numbers[experiment]!r}, no number"
+        lost = store.set_aside(DOCUMENT, reason)
+    return _Numbers(good, lost)
 
 
 class StateDirNumbers:
@@ -23,70 +64,89 @@ class StateDirNumbers:
     def __init__(self, first_number: int) -> None:
         self._first = first_number
         self._store: StateStore | None = None
-        self._next: dict[str, int] = {}
-        self._fault = "run numbers have no state directory yet"
+        self._numbers = _Numbers()
+        self._is_owner: Callable[[], bool] = lambda: True
 
-    def use(self, store: StateStore) -> None:
-        """Read the numbers of a state directory and keep them there from now on."""
-        loaded = store.load(DOCUMENT)
+    def use(self, store: StateStore, is_owner: Callable[[], bool] = lambda: True) -> None:
+        """Read and keep the numbers in a state directory; `is_owner` tells that no plugin owns them."""
+        self._numbers = _read(store)
         self._store = store
-        self._fault = store.damaged.get(DOCUMENT, "")
-        for experiment, number in (loaded or {}).get("next", {}).items():
-            if isinstance(number, int) and number >= 0:
-                self._next[experiment] = number
-            else:
-                self._fault = f"{store.folder}/{DOCUMENT}.json: next.{experiment} is {number!r}, no number"
+        self._is_owner = is_owner
 
-    @property
-    def fault(self) -> str:
-        """Why no number can be given out; empty when it can."""
-        return self._fault
+    @hookimpl
+    def attpc_veto(self, plan: Plan, fleet: Fleet) -> str | None:
+        """Veto what needs a number where none can be given, so that the checklist shows it."""
+        needs_one = plan.command.scope == RUN and plan.command.name in NUMBERED
+        if needs_one and self._is_owner() and self.attpc_next_number(fleet.run.experiment) is None:
+            return self._refusal()
+        return None
 
     @hookimpl(trylast=True)
     def attpc_next_number(self, experiment: str) -> int | None:
-        """Return the number that the next run would get."""
-        return self._next.get(experiment, self._first)
+        """Return the number that the next run would get; None where it is not known."""
+        return self._numbers.of(experiment, self._first)
 
     @hookimpl(trylast=True)
     async def attpc_run_number(self, experiment: str) -> int:
         """Reserve the next number; raises `Refused` or `StateDirError` where it cannot be kept."""
-        if self._fault or self._store is None:
-            raise Refused(
-                f"{self._fault}; give the next number with `attpc-ioc next-number EXPERIMENT NUMBER` "
-                "while the IOC is stopped"
-            )
-        number = self._next.get(experiment, self._first)
-        self._next[experiment] = number + 1
-        await self._keep()
+        number = self._numbers.of(experiment, self._first)
+        if number is None:
+            raise Refused(self._refusal())
+        before = self._numbers.next.get(experiment)
+        self._numbers.next[experiment] = number + 1
+        try:
+            await self._keep()
+        except BaseException:
+            # It was not handed out (not on disk, or nobody waits any more), so the next asks for it again.
+            self._put_back(experiment, number, before)
+            raise
         return number
 
     @hookimpl(trylast=True)
     async def attpc_release_number(self, experiment: str, number: int) -> None:
         """Give a number back, if it is still the newest."""
-        if self._next.get(experiment) == number + 1:
-            self._next[experiment] = number
+        if self._numbers.next.get(experiment) == number + 1:
+            self._numbers.next[experiment] = number
             await self._keep()
+
+    def _refusal(self) -> str:
+        advice = "give the next number with `attpc-ioc next-number` while the IOC is stopped"
+        return f"{self._numbers.lost}; {advice}"
+
+    def _put_back(self, experiment: str, number: int, before: int | None) -> None:
+        if self._numbers.next.get(experiment) == number + 1:
+            if before is None:
+                del self._numbers.next[experiment]
+            else:
+                self._numbers.next[experiment] = before
+            if self._store is not None:
+                self._store.save(DOCUMENT, self._numbers.dump())
 
     async def _keep(self) -> None:
         if self._store is not None:
-            self._store.save(DOCUMENT, {"next": dict(self._next)})
+            self._store.save(DOCUMENT, self._numbers.dump())
             await self._store.flush()
 
 
 async def set_next_number(folder: Path, experiment: str, number: int) -> int:
-    """Set the next number of an experiment while no IOC runs; returns the one before.
+    """Set the next number of an experiment while no IOC runs; returns the one before (0: there was none).
 
-    Raises `StateDirError` where an IOC is using the folder or it cannot be written.
+    Raises `StateDirError` where an IOC is using the folder, it cannot be written, or the number is lower than
+    the one before: a number is never used twice.
     """
     store = StateStore(folder)
     store.open()
     writer = asyncio.get_running_loop().create_task(store.run())
     try:
-        document = store.load(DOCUMENT) or {"next": {}}
-        numbers = dict(document.get("next", {}))
-        old = int(numbers.get(experiment, 0))
-        numbers[experiment] = number
-        store.save(DOCUMENT, {"next": numbers})
+        numbers = _read(store)
+        old = numbers.next.get(experiment, 0)
+        if number < old:
+            raise StateDirError(
+                f"the next run of {experiment or 'no experiment'} gets number {old}, and lower ones may have "
+                f"been used: give {old} or more"
+            )
+        numbers.next[experiment] = number
+        store.save(DOCUMENT, numbers.dump())
         await store.flush()
     finally:
         writer.cancel()

@@ -22,6 +22,7 @@ from .emitter import Emitter, on_record
 from .executor import Executor, PlanResult
 from .fleet_state import FleetState
 from .module import ModuleControl
+from .operation import OngoingOperation
 from .run_document import RunDocument
 from .run_record import RunRecord
 from .run_watch import RunWatch
@@ -45,10 +46,14 @@ class StartUnderWay:
 
 @dataclass(slots=True)
 class StopUnderWay:
-    """A stop of the run that is at work; a second `Run:Stop` joins it."""
+    """A stop of the run that is at work; a second `Run:Stop` joins it.
+
+    `names` are the modules that it stops, `aborted` is done when those who wait are to wait no longer.
+    """
 
     task: asyncio.Task[Outcome]
-    abort: asyncio.Event
+    names: dict[str, None]
+    aborted: asyncio.Future[None]
 
 
 class RunControl:
@@ -143,7 +148,9 @@ class RunControl:
         if not result.ok:
             return await self._roll_back(command, result, before, progress)
         now = time.time()
-        info = record.set_info(started_s=now, last_seen_running_s=now)
+        # The loaded names are those after the re-zero: a MuTAnT may have come from Prepared.
+        loaded = {name: str(self._state.module(name).loaded) for name in record.members}
+        info = record.set_info(started_s=now, last_seen_running_s=now, loaded=loaded)
         return await self._now_running(command, info, f"run {number} started")
 
     def _new_run(self, number: int, command: Command) -> RunInfo:
@@ -164,9 +171,7 @@ class RunControl:
         try:
             await self.record.save_now(self._limits.run_number_s)
         except StateDirError as error:
-            number = self.record.number
-            self.record.forget_run(before)
-            await self._release(before.experiment, number)
+            await self._forget(before, self.record.number)
             return Outcome(command, ResultCode.REFUSED, str(error))
         return None
 
@@ -186,14 +191,12 @@ class RunControl:
         starts = [op for op in result.sent if op.operation is Operation.START]
         if not result.aborted:
             # They had their whole time limit; what comes later is stopped when it comes.
-            late |= {op.module for op in starts if op.verdict is None}
+            late |= {op.module for op in starts if self._may_come(op)}
         targets = [op.module for op in starts if op.module not in late]
         progress("roll-back", 100.0)
-        left = await self._stopper.bring_out(
-            lambda: targets, command.who, asyncio.Event(), self._limits.stop_s
-        )
-        late |= {op.module for op in starts if op.verdict is None}
-        used = any(op.may_have_run for op in starts)
+        left = await self._stopper.bring_out(lambda: targets, command.who, self._limits.stop_s)
+        late |= {op.module for op in starts if self._may_come(op)}
+        used = record.seen_running or any(op.may_have_run for op in starts)
         reasons = (*result.reasons, *(Reason(f"roll-back: {text}", name) for name, text in left.items()))
         kind = RunOutcome.ABORTED if result.aborted else RunOutcome.FAILED
         number = record.number
@@ -204,14 +207,26 @@ class RunControl:
             record.document.open = False
             record.save()
         else:
-            record.forget_run(before)
+            await self._forget(before, number)
         record.enter(RunState.STOPPED)
-        if not used:
-            await self._release(info.experiment, number)
         log.warning("run not started", number=number, released=not used, reason=outcome.message)
         self._emitter.emit("attpc_run_failed", RunFailed, run=info, reasons=reasons, number_released=not used)
         self.watch.look()
         return outcome
+
+    def _may_come(self, start: OngoingOperation) -> bool:
+        """Tell whether a Start may still lead to Running, or has done so behind a lost connection."""
+        return start.verdict is None or (start.may_have_run and not self._state.module(start.module).online)
+
+    async def _forget(self, before: RunDocument, number: int) -> None:
+        """Take a run back that never was, and only then its number: the disk may never say otherwise."""
+        self.record.forget_run(before)
+        try:
+            await self.record.save_now(self._limits.run_number_s)
+        except StateDirError as error:
+            log.warning("run number not released", number=number, reason=error)
+            return
+        await self._release(before.experiment, number)
 
     async def _release(self, experiment: str, number: int) -> None:
         await self._host.release_number(experiment, number, self._limits.run_number_s)
@@ -230,24 +245,35 @@ class RunControl:
         """Stop the run, a start of one, or orphans; with no run: success and nothing sent."""
         started = self.abort_start()
         if started is not None:
-            await asyncio.shield(started)
-            return self._after_aborted_start(command)
+            outcome = await asyncio.shield(started)
+            if not outcome.ok:
+                return self._after_aborted_start(command)
+            # The last member was seen Running before the start could be aborted: it is stopped as a run.
         if self._stop is None:
             if not self.record.on and not self.record.orphans:
                 return self._acknowledge(command)
-            abort = asyncio.Event()
-            task = self._spawn(self._stop_run(command, abort, progress), "stop of the run")
-            self._stop = StopUnderWay(task, abort)
+            names: dict[str, None] = {}
+            task = self._spawn(self._stop_run(command, names, progress), "stop of the run")
+            self._stop = StopUnderWay(task, names, asyncio.get_running_loop().create_future())
             self.record.stop_at_work = True
-        outcome = await asyncio.shield(self._stop.task)
-        return replace(outcome, command=command)
+        stop = self._stop
+        aborted = stop.aborted
+        await asyncio.wait((stop.task, aborted), return_when=asyncio.FIRST_COMPLETED)
+        if stop.task.done():
+            return replace(stop.task.result(), command=command)
+        reasons = tuple(
+            Reason("was not seen out of Running yet", name)
+            for name in stop.names
+            if not is_out(self._state.module(name))
+        )
+        return Outcome(command, ResultCode.ABORTED, "the waiting was ended, the stop goes on", reasons)
 
     def abort_stop(self) -> bool:
-        """End the waiting of a stop that is at work; tells whether there was one."""
+        """End the waiting for a stop that is at work, not the stop; tells whether there was one."""
         if self._stop is None:
             return False
-        self._stop.abort.set()
-        self._state.poke()
+        self._stop.aborted.set_result(None)
+        self._stop.aborted = asyncio.get_running_loop().create_future()
         return True
 
     def _after_aborted_start(self, command: Command) -> Outcome:
@@ -258,47 +284,40 @@ class RunControl:
         return Outcome(command, ResultCode.DONE, "the start was aborted, what had started was stopped")
 
     def _acknowledge(self, command: Command) -> Outcome:
-        if self.record.document.interrupted:
-            self.record.document.interrupted = False
-            self.record.save()
-            return Outcome(command, ResultCode.DONE, "no run is on; the interruption is acknowledged")
-        return Outcome(command, ResultCode.DONE, "no run is on")
+        what = self.record.acknowledge()
+        text = f"no run is on; {what} is acknowledged" if what else "no run is on"
+        return Outcome(command, ResultCode.DONE, text)
 
-    async def _stop_run(self, command: Command, abort: asyncio.Event, progress: Progress) -> Outcome:
+    async def _stop_run(self, command: Command, names: dict[str, None], progress: Progress) -> Outcome:
         record = self.record
-        was_on, was_unknown = record.on, record.phase is RunState.UNKNOWN
+        was_on = record.on
         if was_on:
             info = record.set_info(stopped_by=command.who)
             record.enter(RunState.STOPPING)
             self._emitter.emit("attpc_run_stopping", RunStopping, run=info, who=command.who)
             record.save()
-        seen_live = False
-        names: dict[str, None] = {}
 
         def targets() -> list[str]:
             # All members, and whatever enabled module is seen Running, late ones included.
-            nonlocal seen_live
             live = [m.name for m in self._state.fleet.enabled if m.state in LIVE]
-            seen_live = seen_live or bool(live)
             names.update(dict.fromkeys((*record.members, *live)))
             out = sum(is_out(self._state.module(name)) for name in names)
             progress("stop", 100.0 * out / max(1, len(names)))
             return list(names)
 
         try:
-            left = await self._stopper.bring_out(targets, command.who, abort, self._limits.stop_s)
+            left = await self._stopper.bring_out(targets, command.who, self._limits.stop_s)
         finally:
             self._stop = None
             record.stop_at_work = False
             self._state.poke()
         if left:
-            code = ResultCode.ABORTED if abort.is_set() else ResultCode.INCOMPLETE
             reasons = tuple(Reason(text, name) for name, text in left.items())
-            return Outcome(command, code, "stop again to go on with the rest", reasons)
+            log.warning("stop incomplete", left=", ".join(left))
+            return Outcome(command, ResultCode.INCOMPLETE, "stop again to go on with the rest", reasons)
         if not was_on:
             return Outcome(command, ResultCode.DONE, f"{', '.join(names)} stopped")
-        unseen = was_unknown and not seen_live
-        await on_record(record.close_run(RunOutcome.INTERRUPTED if unseen else RunOutcome.STOPPED, ""))
+        await on_record(record.close_stopped(""))
         return Outcome(command, ResultCode.DONE, f"run {record.number} stopped")
 
     # ------------------------------------------------------------------ adoption (rule 20)
@@ -311,7 +330,7 @@ class RunControl:
             number = await self._host.reserve_number(before.experiment, self._limits.run_number_s)
         except PluginError as error:
             return Outcome(command, ResultCode.REFUSED, str(error))
-        if record.on or not record.orphans:
+        if record.on or not record.orphans or self.stopping:
             await self._release(before.experiment, number)
             return Outcome(command, ResultCode.REFUSED, "no module runs without a run any more")
         now = time.time()
@@ -319,6 +338,9 @@ class RunControl:
         record.open_run(info)
         if refused := await self._keep_or_forget(command, before):
             return refused
+        if self.stopping:
+            await self._forget(before, number)
+            return Outcome(command, ResultCode.REFUSED, "the modules are being stopped")
         return await self._now_running(command, info, f"adopted as run {number}")
 
     # ------------------------------------------------------------------ tasks
@@ -326,8 +348,13 @@ class RunControl:
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task failed unexpectedly", task=task.get_name(), reason=repr(error))
 
     async def close(self) -> None:
         """End every task, leaving the hardware as it is."""

@@ -16,7 +16,9 @@ DOCUMENT = "run"
 class RunDocument:
     """What of the run control is there after a restart.
 
-    `open` tells that `info` is a run whose end was not seen yet.
+    `open` tells that `info` is a run whose end was not seen yet. `duration_s` is how long it has lasted
+    or did last, by the monotonic clock. `fault` says that an earlier document could not be read; it stays
+    until it is acknowledged.
     """
 
     info: RunInfo | None = None
@@ -25,6 +27,8 @@ class RunDocument:
     experiment: str = ""
     texts: RunTexts = field(default_factory=RunTexts)
     max_duration_s: float = 0.0
+    duration_s: float = 0.0
+    fault: str = ""
 
 
 _ADAPTER = TypeAdapter(RunDocument)
@@ -38,7 +42,10 @@ def dump(document: RunDocument) -> dict[str, Any]:
 def parse(raw: dict[str, Any]) -> RunDocument:
     """Read a document back; raises `ValueError` that says what is wrong with it."""
     try:
-        return _ADAPTER.validate_python(raw)
+        document = _ADAPTER.validate_python(raw)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:3])
         raise ValueError(faults) from error
+    if document.open and document.info is None:
+        raise ValueError("a run is open, and nothing is said of it")
+    return document

@@ -21,12 +21,14 @@ from .store import StateStore
 
 log = get_logger(__name__)
 
+WHAT_IS_LOST = "whether a run was on, its experiment and texts are lost; set them, Run:Stop acknowledges it"
+
 
 class RunRecord:
     """Shared by starting, stopping and watching; `phase` is Stopped, Starting, Running, Stopping or Unknown.
 
-    Interrupted and Orphan are derived. `fault` says why the state directory's record could not be read; it
-    vetoes a start, and is empty when there is nothing wrong. `stop_at_work` tells that a stop is under way.
+    Interrupted and Orphan are derived. `stop_at_work` tells that a stop is under way, `seen_running` that a
+    module was seen Running since the run was opened, or since this program began.
     """
 
     def __init__(self, state: FleetState, host: PluginHost, emitter: Emitter, store: StateStore) -> None:
@@ -35,27 +37,33 @@ class RunRecord:
         self._emitter = emitter
         self._store = store
         self.document = RunDocument()
-        self.fault = ""
         self.phase = RunState.STOPPED
         self.stop_at_work = False
+        self.seen_running = False
         self.lost: tuple[str, ...] = ()
-        self.running_since_s = 0.0
+        self.running_since_s: float | None = None
         self.saved_at_s = 0.0
         self._load()
 
     def _load(self) -> None:
         raw = self._store.load(DOCUMENT)
-        self.fault = self._store.damaged.get(DOCUMENT, "")
+        fault = self._store.damaged.get(DOCUMENT, "")
         if raw is not None:
             try:
                 self.document = parse(raw)
             except ValueError as error:
-                self.fault = f"{self._store.folder}/{DOCUMENT}.json is damaged: {error}"
-                log.error("state file damaged", reason=self.fault)
+                fault = self._store.set_aside(DOCUMENT, str(error))
+        if fault:
+            self.document.fault = f"{fault}: {WHAT_IS_LOST}"
         if self.document.open and self.document.info is not None:
             self.phase = RunState.UNKNOWN
 
     # ------------------------------------------------------------------ what it is
+
+    @property
+    def fault(self) -> str:
+        """Why the record of runs is not what it was, which vetoes a start; empty when nothing is wrong."""
+        return self.document.fault
 
     @property
     def info(self) -> RunInfo | None:
@@ -93,16 +101,18 @@ class RunRecord:
         return tuple(name for name in self.info.members if name in modules and modules[name].enabled)
 
     @property
+    def last_moment_s(self) -> float:
+        """The last moment, in Unix time, at which the run is known to have been on."""
+        info = self.info
+        assert info is not None
+        return info.last_seen_running_s or info.started_s or info.began_s
+
+    @property
     def duration_s(self) -> float:
         """How long the run has lasted, or lasted, in seconds."""
-        info = self.info
-        if info is None or info.started_s is None:
-            return 0.0
-        if self.phase in (RunState.RUNNING, RunState.STOPPING):
-            return max(0.0, time.monotonic() - self.running_since_s)
-        if self.phase is RunState.UNKNOWN:
-            return max(0.0, (info.last_seen_running_s or info.started_s) - info.started_s)
-        return max(0.0, (info.stopped_s or info.started_s) - info.started_s)
+        if self.running_since_s is None or self.phase not in (RunState.RUNNING, RunState.STOPPING):
+            return self.document.duration_s
+        return max(0.0, time.monotonic() - self.running_since_s)
 
     def view(self, checklist: tuple[str, ...]) -> RunView:
         """Return the run as PVs and plugins see it."""
@@ -163,6 +173,9 @@ class RunRecord:
         self.document.info = info
         self.document.open = True
         self.document.interrupted = False
+        self.document.duration_s = 0.0
+        self.running_since_s = None
+        self.seen_running = False
         self.lost = ()
 
     def forget_run(self, before: RunDocument) -> None:
@@ -170,17 +183,44 @@ class RunRecord:
         self.document.info = before.info
         self.document.open = False
         self.document.interrupted = before.interrupted
+        self.document.duration_s = before.duration_s
         self.save()
+
+    def seen_running_now(self) -> None:
+        """Take that members are seen Running at this moment; the caller saves."""
+        self.document.duration_s = self.duration_s
+        self.set_info(last_seen_running_s=time.time())
+
+    def acknowledge(self) -> str:
+        """Take back what waits for an acknowledgement; returns what that was, empty where nothing was."""
+        document = self.document
+        if not document.interrupted and not document.fault:
+            return ""
+        what = "the interruption" if document.interrupted else "the loss of the record of runs"
+        document.interrupted = False
+        document.fault = ""
+        self.save()
+        self._state.poke()
+        return what
 
     def begin_running(self, since_s: float) -> None:
         """Enter Running, `since_s` in monotonic time."""
         self.running_since_s = since_s
         self.enter(RunState.RUNNING)
 
+    def close_stopped(self, reason: str) -> asyncio.Future[Any] | None:
+        """Close the open run after a stop; one that was not seen again after a restart is interrupted."""
+        if self.seen_running:
+            return self.close_run(RunOutcome.STOPPED, reason)
+        reason = reason or "no member was seen Running after a restart of the IOC"
+        return self.close_run(RunOutcome.INTERRUPTED, reason, stopped_s=self.last_moment_s)
+
     def close_run(
         self, outcome: RunOutcome, reason: str, *, stopped_s: float | None = None
     ) -> asyncio.Future[Any] | None:
         """Close the open run; the result is done when it is on record (see `Emitter.emit`)."""
+        if outcome is not RunOutcome.INTERRUPTED:
+            self.document.duration_s = self.duration_s
         info = self.set_info(stopped_s=stopped_s or time.time(), outcome=outcome, reason=reason)
         self.document.open = False
         self.lost = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -56,11 +55,13 @@ class RunWatch:
     def look(self) -> None:
         """Compare the run with what is seen now; called with every change of a module's state."""
         record = self._record
+        if record.on and not record.seen_running:
+            record.seen_running = any(m.state in LIVE for m in self._state.fleet.enabled)
         self._look_for_late()
         if record.phase is RunState.RUNNING and not record.stop_at_work:
             self._look_for_lost()
         elif record.incomplete and all(is_out(self._state.module(name)) for name in record.members):
-            record.close_run(RunOutcome.STOPPED, "the rest was seen stopped later")
+            record.close_stopped("the rest was seen stopped later")
 
     # ------------------------------------------------------------------ late starts (rule 13)
 
@@ -78,7 +79,7 @@ class RunWatch:
     async def _stop_late(self, name: str) -> None:
         who = Who(user="ioc", host="late start")
         limit_s = self._settings.limits.stop_s
-        left = await self._stopper.bring_out(lambda: [name], who, asyncio.Event(), limit_s)
+        left = await self._stopper.bring_out(lambda: [name], who, limit_s)
         for module, reason in left.items():
             log.error("late start not stopped", module=module, reason=reason)
 
@@ -108,7 +109,7 @@ class RunWatch:
         if record.phase is not RunState.RUNNING or record.stop_at_work:
             return
         if any(self._state.module(name).state is State.RUNNING for name in record.members):
-            record.set_info(last_seen_running_s=time.time())
+            record.seen_running_now()
             if time.monotonic() - record.saved_at_s >= SAVE_PERIOD_S:
                 record.save()
         limit_s = record.document.max_duration_s
@@ -141,7 +142,7 @@ class RunWatch:
         record.close_run(
             RunOutcome.INTERRUPTED,
             "after a restart of the IOC no member was seen Running",
-            stopped_s=record.info.last_seen_running_s or record.info.started_s or record.info.began_s,
+            stopped_s=record.last_moment_s,
         )
 
     def _settled(self, name: str) -> bool:

@@ -197,7 +197,8 @@ class Setpoints:
     def _set_texts(self, **changes: object) -> None:
         document = self._record.document
         document.texts = replace(document.texts, **changes)  # type: ignore[arg-type]
-        if self._record.on and document.info is not None:
+        # Not `on`: until a start has its number, the last run is still the one in the document.
+        if document.open and document.info is not None:
             document.info = replace(document.info, texts=document.texts)
         self._record.save()
 

@@ -53,13 +53,12 @@ class Stopper:
         self._stages = order.stop
 
     async def bring_out(
-        self, targets: Callable[[], Iterable[str]], who: Who, abort: asyncio.Event, limit_s: float
+        self, targets: Callable[[], Iterable[str]], who: Who, limit_s: float
     ) -> dict[str, str]:
         """Stop all `targets()` (asked again and again); return a reason for each that was not seen out.
 
         A later stage goes out when all of the earlier ones were seen out, or after 10 s (`stop_mutant_s`) for
-        each stage. Ends when all are out, when each that is not has clearly failed, at `limit_s`, or with
-        `abort`, which ends only the waiting.
+        each stage. Ends when all are out, when each that is not has clearly failed, or at `limit_s`.
         """
         effort = _Effort(self, who)
         deadline = time.monotonic() + limit_s
@@ -73,8 +72,7 @@ class Stopper:
                     return {}
                 opened = self._opened(names, time.monotonic() - began)
                 effort.send_where_possible(name for name in left if self._stage_of(name) < opened)
-                over = time.monotonic() >= deadline or abort.is_set()
-                if over or effort.all_failed(left):
+                if time.monotonic() >= deadline or effort.all_failed(left):
                     return {name: effort.reason(name) for name in left}
                 # Wake for any change, for the next stage, and for another try to send.
                 await self._state.wait_change(min(RETRY_S, max(0.001, deadline - time.monotonic())))

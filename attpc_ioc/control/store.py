@@ -2,7 +2,8 @@
 
 One IOC owns a state directory at a time (a lock on the file `lock`). A file is written to a temporary name,
 synced and renamed, so that it is always whole: the old one or the new one. A file that is damaged all the
-same is kept aside under another name and reported; nothing of it is guessed.
+same is kept aside under another name and reported, at this start and at every later one until there is a new
+file; nothing of it is guessed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class StateStore:
         self._saved = 0
         self._written = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._writing: asyncio.Future[None] | None = None
         self._lock_file: int | None = None
         self._on_fault: list[Callable[[], None]] = []
 
@@ -74,20 +76,34 @@ class StateStore:
         try:
             document = _object_in(path)
         except FileNotFoundError:
-            return None
+            aside = sorted(self.folder.glob(f"{name}.damaged-*"))
+            if not aside:
+                return None
+            # It was found damaged by an earlier start, and nothing was written in its place since.
+            self.damaged[name] = f"{path} was damaged and is kept as {aside[-1].name}"
         except OSError as error:
             self.damaged[name] = f"{path} cannot be read: {error.strerror}"
-        except ValueError as error:
-            aside = path.with_suffix(f".damaged-{int(time.time())}")
-            self.damaged[name] = f"{path} is damaged ({error}); it was kept as {aside.name}"
-            try:
-                path.rename(aside)
-            except OSError as move_error:
-                self.damaged[name] = f"{path} is damaged ({error}) and cannot be moved: {move_error.strerror}"
+        except (ValueError, RecursionError) as error:
+            self.set_aside(name, str(error))
+            return None
         else:
             return document
         log.error("state file damaged", file=path, reason=self.damaged[name])
         return None
+
+    def set_aside(self, name: str, reason: str) -> str:
+        """Keep a damaged file under another name; returns the text that is in `damaged` from now on."""
+        path = self._path(name)
+        aside = path.with_suffix(f".damaged-{int(time.time())}")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            text = f"{path} is damaged ({reason}) and cannot be moved: {error.strerror}"
+        else:
+            text = f"{path} is damaged ({reason}); it is kept as {aside.name}"
+        self.damaged[name] = text
+        log.error("state file damaged", file=path, reason=text)
+        return text
 
     def save(self, name: str, document: dict[str, Any]) -> None:
         """Write a document soon; a newer one of the same name takes its place."""
@@ -115,11 +131,13 @@ class StateStore:
             self._wake.clear()
             upto = self._saved
             documents, self._pending = self._pending, {}
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write_all, documents))
             try:
-                await asyncio.shield(asyncio.to_thread(self._write_all, documents))
-            except OSError as error:
+                await asyncio.shield(self._writing)
+            except (OSError, ValueError, TypeError) as error:
                 self._pending = {**documents, **self._pending}
-                self._set_fault(f"state directory {self.folder} cannot be written: {error.strerror}")
+                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                self._set_fault(f"state directory {self.folder} cannot be written: {reason}")
                 self._finish(upto, StateDirError(self.fault))
             else:
                 self._written = upto
@@ -128,11 +146,15 @@ class StateStore:
 
     async def close(self) -> None:
         """Write what is left and release the lock."""
+        if self._writing is not None:
+            # Two writers at once would spoil each other's temporary file, and the older could come last.
+            await asyncio.wait((self._writing,))
         documents, self._pending = self._pending, {}
         try:
-            await asyncio.to_thread(self._write_all, documents)
-        except OSError as error:
-            log.error("state not written at shutdown", folder=self.folder, reason=error.strerror)
+            if documents:
+                await asyncio.to_thread(self._write_all, documents)
+        except (OSError, ValueError, TypeError) as error:
+            log.error("state not written at shutdown", folder=self.folder, reason=error)
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
