@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import tracemalloc
 
 import caproto
 import pytest
 from caproto import ChannelType
 
 from attpc_ioc.ioc.ca import ServerLimits
+from attpc_ioc.ioc.ca.circuit import Channel, Circuit
+from attpc_ioc.ioc.ca.fields import FieldPV
+from attpc_ioc.ioc.ca.monitor import Subscription
 from attpc_ioc.ioc.ca.wire import Command, Eca, message
 from tests.ca.conftest import Rig
 from tests.ca.raw import NORMAL, raw_client
@@ -246,3 +251,46 @@ async def test_stop_ends_puts_and_clients(rig: Rig) -> None:
     with socket.socket() as sock:
         sock.settimeout(1)
         assert sock.connect_ex((LOOPBACK, rig.server.port)) != 0
+
+
+async def test_nothing_is_left_of_clients_that_went(rig: Rig) -> None:
+    rig["numbers"].post((1.0,) * 20_000)
+    for _ in range(30):
+        async with raw_client(rig.server.port, receive_bytes=4096) as raw:
+            for name in ("T:long", "T:long.SEVR", "T:numbers", "T:string.VAL$"):
+                chan = await raw.channel(name)
+                raw.send(caproto.EventAddRequest(ChannelType.DOUBLE, 0, chan.sid, chan.sid, 0, 0, 0, 5))
+            await raw.until(caproto.EventAddResponse)
+            for number in range(5):
+                rig["long"].post(number)
+    await eventually(lambda: rig.server.stats.clients == 0, "clients are left")
+    gc.collect()
+    left = [o for o in gc.get_objects() if isinstance(o, Circuit | Channel | Subscription | FieldPV)]
+    assert left == []
+    stats = rig.server.stats
+    assert (stats.channels, stats.subscriptions, stats.queued) == (0, 0, 0)
+    assert not any(pv.subscriptions or pv._fields for pv in rig.pvs.values())
+
+
+async def test_ten_thousand_events_cost_no_memory(rig: Rig) -> None:
+    async with raw_client(rig.server.port) as raw:
+        chan = await raw.channel("T:long")
+        raw.send(caproto.EventAddRequest(ChannelType.TIME_LONG, 1, chan.sid, 1, 0, 0, 0, 5))
+        await raw.until(caproto.EventAddResponse)
+
+        async def burst() -> None:
+            for number in range(5000):
+                rig["long"].post(number)
+            last = None
+            while last != 4999:
+                last = (await raw.until(caproto.EventAddResponse)).data[0]
+
+        await burst()
+        tracemalloc.start()
+        try:
+            await burst()
+            before = tracemalloc.get_traced_memory()[0]
+            await burst()
+            assert tracemalloc.get_traced_memory()[0] - before < 100_000
+        finally:
+            tracemalloc.stop()

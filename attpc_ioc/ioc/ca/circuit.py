@@ -283,7 +283,8 @@ class Circuit(Link):
 
     def _answer_put(self, header: Header, status: Eca) -> None:
         if not self.closing:
-            self.send(wire.message(Command.WRITE_NOTIFY, header.data_type, header.count, status, header.p2))
+            reply = wire.message(Command.WRITE_NOTIFY, header.data_type, header.count, status, header.p2)
+            self.send(reply, now=self.puts == 0)
 
     def put_ended(self) -> None:
         """Count a put as ended, and go on reading if too many of them had stopped that."""

@@ -23,9 +23,10 @@ log = get_logger(__name__)
 
 EVENT = int(Command.EVENT_ADD).to_bytes(2, "big")
 _FLUSH_BYTES = 64 << 10
+_RECEIVED = memoryview(bytearray(64 << 10))
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One client's connection, without knowledge of channels."""
 
     def __init__(self, limits: ServerLimits, stats: ServerStats) -> None:
@@ -120,11 +121,14 @@ class Link(asyncio.Protocol):
 
     # --- output ---
 
-    def send(self, data: bytes) -> None:
-        """Queue a message; all that one turn of the event loop queues goes out together."""
+    def send(self, data: bytes, *, now: bool = False) -> None:
+        """Queue a message; all that one turn of the event loop queues goes out together, or `now`."""
         self._out.append(data)
         self._out_bytes += len(data)
-        self._flush_later()
+        if now and not self._working:
+            self.flush()
+        else:
+            self._flush_later()
 
     def send_update(self, subscription: Subscription, message: Message) -> None:
         """Send an update now, or queue it while the client takes nothing or has events switched off."""
@@ -205,9 +209,13 @@ class Link(asyncio.Protocol):
 
     # --- input ---
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Return where the event loop puts what came: one place for all clients, emptied at once."""
+        return _RECEIVED
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Work on what the client sent."""
-        self._in += data
+        self._in += _RECEIVED[:nbytes]
         self._process()
 
     @property

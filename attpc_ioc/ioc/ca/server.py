@@ -138,7 +138,10 @@ class CAServer:
         for task in puts:
             task.cancel()
         if puts:
-            await asyncio.wait(puts, timeout=0.3)
+            _, deaf = await asyncio.wait(puts, timeout=0.3)
+            if deaf:
+                log.error("puts do not end when cancelled", puts=", ".join(task.get_name() for task in deaf))
+            self._puts.clear()
         await self._empty.wait()
         for listener in self._listeners:
             await listener.wait_closed()
@@ -251,9 +254,8 @@ class CAServer:
                 done(status)
             return
         circuit.puts += 1
-        task = asyncio.create_task(self._work(circuit, pv, value, done), name=f"put {pv.name}")
-        self._puts.add(task)
-        task.add_done_callback(self._puts.discard)
+        # The task takes itself out of the set: a done callback would cost one more turn of the event loop.
+        self._puts.add(asyncio.create_task(self._work(circuit, pv, value, done), name=f"put {pv.name}"))
 
     async def _work(self, circuit: Circuit, pv: PV, value: Value, done: Callable[[Eca], None] | None) -> None:
         status = Eca.PUTFAIL
@@ -265,6 +267,9 @@ class CAServer:
         except Exception:
             log.exception("put failed", pv=pv.name, value=value, client=circuit.client.address)
         finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._puts.discard(task)
             circuit.put_ended()
             if done is not None:
                 done(status)
