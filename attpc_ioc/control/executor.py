@@ -87,6 +87,8 @@ class Executor:
         finally:
             for module in involved:
                 module.involve(False)
+            for ongoing in result.sent:
+                ongoing.given_up = ongoing.verdict is None
         result.duration_s = time.monotonic() - began
         return result
 

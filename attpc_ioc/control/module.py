@@ -135,6 +135,10 @@ class ModuleControl:
         """Put the end of an operation into the view, and tell."""
         self.operation = None
         ok = ongoing.verdict is Verdict.ARRIVED
+        if ongoing.given_up:
+            # The reply carries the only text of an error, and no command is there to show it (rule 2).
+            message = f"Late: {ongoing.reason or f'{ongoing.operation} arrived in {ongoing.target.label}'}"
+            more["result"] = replace(self.view.result, message=message)
         self._state.update_module(
             self.name,
             outstanding=None,

@@ -47,6 +47,8 @@ class OngoingOperation:
     reason: str = ""
     seen: State | None = None
     settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    given_up: bool = False
+    """Nobody waits for it any more: its end is told in the module's message."""
     cleanup: asyncio.Task[str] | None = None
     """The Undo of a Describe that took another board; its result says how that went."""
 
