@@ -130,8 +130,8 @@ class Soak:
                 lambda: Listener(len(self.pvs), self.late_s), LOOPBACK, self.server.port
             )
             listeners.append(made[0])
-        while len(self.late_s) < self.args.clients * len(self.pvs):
-            await asyncio.sleep(0.05)
+        wanted = self.args.clients * len(self.pvs)
+        await eventually(lambda: len(self.late_s) >= wanted, "connection of all clients", 60)
         async with asyncio.TaskGroup() as group:
             for work in (self.change, self.stall, self.flood, self.babble, self.report):
                 group.create_task(work())
