@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attpc_ioc.errors import PluginError, Refused
@@ -28,6 +28,9 @@ log = get_logger(__name__)
 NUMBER_MAX = 2**31 - 1
 """The largest run number that `Run:Number_RBV` can show."""
 
+SETTLED_S = 1.5
+"""How long a decision must not have raised before it counts as good: all are asked once a second."""
+
 STOP_EACH_S = 0.5
 STOP_ALL_S = 1.0
 """What one plugin's shutdown may take, and what all together may: the IOC ends within 2 s."""
@@ -43,6 +46,10 @@ class PluginHost(PluginRegistry):
     and leave the others' coroutines un-awaited.
     """
 
+    def __init__(self, sections: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        super().__init__(sections)
+        self._raised_s: dict[tuple[str, str], float] = {}
+
     # ------------------------------------------------------------------ decisions
 
     def plan(self, command: Command, fleet: Fleet) -> Plan:
@@ -54,7 +61,7 @@ class PluginHost(PluginRegistry):
                     raise PluginError(f"it gave {plan!r}, no Plan")
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 return Plan(command, refusals=(self._no(name, "attpc_plan", error),))
-            self.clear(name, "attpc_plan")
+            self._good(name, "attpc_plan")
             if plan is not None:
                 return plan if plan.command == command else dataclasses.replace(plan, command=command)
         return Plan(command, refusals=(Reason("no plugin knows how to do this"),))
@@ -84,7 +91,7 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 reasons.append(self._no(name, "attpc_veto", error))
             else:
-                self.clear(name, "attpc_veto")
+                self._good(name, "attpc_veto")
         return reasons
 
     def may_write(self, who: Who, row: Row) -> bool:
@@ -95,7 +102,7 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 self._no(name, "attpc_access", error)
                 return False
-            self.clear(name, "attpc_access")
+            self._good(name, "attpc_access")
             if answer is not None:
                 return bool(answer)
         return True
@@ -127,17 +134,26 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 self._no(name, "attpc_next_number", error)
                 return None
-            self.clear(name, "attpc_next_number")
+            self._good(name, "attpc_next_number")
             if number is not None:
                 return number
         return None
 
     def _no(self, name: str, hook: str, error: Exception) -> Reason:
+        """Note that a decision raised; see `_good` for how long that stands."""
         text = f"plugin {name} failed in {hook}: {reason_of(error)}"
         if text not in self.plugins[name].message:
             log.error("plugin failed", plugin=name, hook=hook, reason=reason_of(error))
-            self.fault(name, hook, text)
+        self._raised_s[name, hook] = time.monotonic()
+        self.fault(name, hook, text)
         return Reason(text)
+
+    def _good(self, name: str, hook: str) -> None:
+        """Note that a decision answered; it may still raise about something else that is asked now."""
+        raised_s = self._raised_s.get((name, hook))
+        if raised_s is not None and time.monotonic() - raised_s > SETTLED_S:
+            del self._raised_s[name, hook]
+            self.clear(name, hook)
 
     # ------------------------------------------------------------------ the owner of run numbers
 

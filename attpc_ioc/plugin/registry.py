@@ -180,8 +180,8 @@ class PluginRegistry:
 
     def fault(self, name: str, cause: str, text: str, status: PluginStatus = PluginStatus.DEGRADED) -> None:
         """Say that something is wrong with a plugin, until `clear` is called for the same cause."""
-        self.plugins[name].health.fault(cause, status, text)
-        self._tell(name)
+        if self.plugins[name].health.fault(cause, status, text):
+            self._tell(name)
 
     def clear(self, name: str, cause: str) -> None:
         """Say that what was wrong is over."""

@@ -1,16 +1,33 @@
 """The hooks of attpc-ioc: the public contract between the core and its plugins.
 
-A plugin is a module or an object with functions marked `@hookimpl`, registered under the entry-point group
-`attpc_ioc`. Hooks come in two kinds:
+A plugin is a module, or a class that is called without arguments, with functions marked `@hookimpl`. It is
+registered under the entry-point group `attpc_ioc`; the entry point's name is the plugin's. A misspelt hook,
+an argument that the hook does not have, an `async` decision or a wrapper is an error at start-up.
 
-- *Decisions* (plain functions) are asked at any time, often many times a second, because the checklist is
-  live: they look at cached state, never wait, never block. One that raises counts as "no", with the
-  exception as the reason.
-- *Notifications* (may be `async def`) tell what happened. Each plugin gets them one after the other, in the
-  order in which they happened, from a queue of its own: a slow plugin delays only itself. One that raises is
-  logged and shown on the plugin's status PVs; it never hurts the run or the other plugins.
+Hooks come in two kinds:
 
-Implementations are called in pluggy's order: last registered first, `tryfirst` and `trylast` respected.
+- *Decisions* are plain functions. They are asked at any time, often many times a second, because the
+  checklist is live: they look at cached state and never wait. One that raises counts as "no", with the
+  exception as the reason, and its plugin is Degraded until it has answered for a while without.
+- *Notifications* may be `async def`; all of them run in the IOC's event loop and must not block it. They
+  tell what happened. Each plugin gets them one after the other, in the order in which they happened, from a
+  queue of its own: a slow plugin delays only itself. One that raises is logged, and its plugin is Degraded
+  until the same hook is handled well again; the run and the other plugins go on. Up to 10000 may wait, then
+  the oldest goes.
+
+Implementations are called in pluggy's order: last registered first, `tryfirst` and `trylast` respected. The
+built-in ones are registered first, then the installed ones by name.
+
+How a plugin is can be seen at `Plugin:<name>:Status_RBV` and `Message_RBV`:
+
+- *Off*: switched off in the settings (`[plugins.<name>]` with `enabled = false`).
+- *Degraded*: something went wrong and it goes on.
+- *Failed*: it could not be loaded, did not start, or a task of its own has crashed. One that did not start
+  gets no notifications and no writes, but its decisions are asked. One that could not be loaded at all
+  might have had a veto, or own the run numbers: no run is started until it is repaired or switched off.
+
+A plugin that sets `attpc_durable = True` promises that an event is on disk when its notification returns. A
+put that promises that waits for it, for at most 50 ms.
 """
 
 from __future__ import annotations
@@ -50,14 +67,18 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class PluginContext(Protocol):
-    """All that a plugin gets of the core, given to `attpc_startup`, `attpc_write` and `attpc_shutdown`."""
+    """All that a plugin gets of the core, given to `attpc_startup`, `attpc_write` and `attpc_shutdown`.
+
+    - `name`: the plugin's name, as in `Plugin:<name>:Status_RBV`.
+    - `settings`: its section of the settings file, as the model that `attpc_settings` gave.
+    - `state_dir`: the path of a folder of its own inside the state directory, made when first asked for.
+
+    It is to be used in the IOC's event loop only, not from other threads.
+    """
 
     name: str
-    """The plugin's name, as in `Plugin:<name>:Status_RBV`."""
     settings: BaseModel | None
-    """The plugin's section of the settings file, as the model that `attpc_settings` gave."""
     state_dir: str
-    """A folder of the plugin's own inside the state directory; made when first asked for."""
 
     def snapshot(self) -> Fleet:
         """Return what is known of the fleet now; costs nothing."""
@@ -80,7 +101,7 @@ class PluginContext(Protocol):
         """Run a coroutine for the life of the IOC, under supervision.
 
         A crash is logged and marks the plugin Failed; with `restart` a new one is made and run, with
-        back-off from 1 s to 60 s, and the plugin is Degraded meanwhile.
+        back-off from 1 s to 60 s, and the plugin is Degraded until that has lasted as long as the wait.
         """
         ...
 
@@ -110,14 +131,18 @@ class Specification:
     def attpc_settings(self) -> type[BaseModel]:  # type: ignore[empty-body]
         """Return the pydantic model (`extra="forbid"`) of the plugin's section `[plugins.<name>]`.
 
-        Decision, collected, asked once before anything starts. Raising ends the start-up with the reason.
+        Decision, collected, asked once before anything starts. Raising ends the start-up with the reason, and
+        so does a section that the model refuses. `enabled` is the core's and is not in what the model gets.
         """
 
     @hookspec
     def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:  # type: ignore[empty-body]
         """Return rows for the PV table. They are the plugin's own: it publishes and it takes the writes.
 
-        Decision, collected, asked once before the server starts. Raising switches the plugin off (Failed).
+        A row of kind `plugin` becomes `Plugin:<name>:<part>`, one of kind `ecc` or `source` is made for
+        each of those. A row with a `setpoint`, whatever its text, can be written, see `attpc_write`.
+
+        Decision, collected, asked once before the server starts. Raising takes the plugin out (Failed).
         """
 
     @hookspec(firstresult=True)
@@ -126,21 +151,28 @@ class Specification:
 
         Decision, first result. The built-in mapping, which knows the AT-TPC's order, comes last, so that a
         site's own replaces it for the commands that it answers. Whatever the plan says, the core sends a
-        step only where the rules of operation allow it. Run number, roll-back and stop stay in the core.
+        step only where the rules of operation allow it. Run number, roll-back and stop of a run stay in the
+        core. One that raises refuses the command; the next is not asked.
         """
 
     @hookspec
     def attpc_veto(self, plan: Plan, fleet: Fleet) -> Reason | str | Iterable[Reason | str] | None:
         """Return why this plan may not run now, or None. All reasons of all plugins are shown together.
 
-        Decision, collected. Never asked for Stop and Abort.
+        `plan.command` tells what was asked for; a start of a run has the scope `RUN` and the name `Start`.
+
+        Decision, collected. Never asked for Stop and Abort. The answers are looked at again with every change
+        and at least once a second.
         """
 
     @hookspec(firstresult=True)
     def attpc_access(self, who: Who, row: Row) -> bool | None:
         """Tell whether this user on this host may write this PV; None leaves it to the next.
 
-        Decision, first result. Where nobody answers, writing is allowed.
+        Asked when a client connects to the PV; the client names user and host itself, so this keeps out
+        mistakes, not malice.
+
+        Decision, first result. Where nobody answers, writing is allowed. Raising means no.
         """
 
     @hookspec
@@ -156,27 +188,31 @@ class Specification:
         """Reserve the next run number of an experiment and return it.
 
         Async, one owner: the first implementation in call order; the core's own comes last. Fires before any
-        module is commanded. An exception, a negative number or more than 2 s refuse the start; no other
-        source is asked.
+        module is commanded. An exception, something that is no number from 0 to 2147483647, or more than 2 s
+        (`limits.run_number_s`) refuse the start; no other source is asked.
         """
 
     @hookspec(firstresult=True)
     def attpc_release_number(self, experiment: str, number: int) -> Awaitable[None] | None:
         """Give a reserved number back: no module was, or may have been, Running under it.
 
-        Async, the same owner.
+        Async, the same owner, bounded as above. A failure is logged: the number is then not used.
         """
 
     @hookspec(firstresult=True)
     def attpc_next_number(self, experiment: str) -> int | None:
-        """Return the number that the next run would get, from cached state. Decision, the same owner."""
+        """Return the number that the next run would get, from cached state, for `Run:NextNumber_RBV`.
+
+        Decision, first result. Raising shows -1.
+        """
 
     @hookspec(firstresult=True)
     def attpc_write(self, ctx: PluginContext, pv: str, value: Value, who: Who) -> Awaitable[None] | None:
         """Take a write to one of the plugin's own PVs, named without the prefix and checked by its row.
 
-        Async; only the plugin that owns the row is asked. Raising `attpc_ioc.errors.Refused` fails the put
-        with its text; any other exception fails it and is logged. Bounded to 10 s.
+        Async; only the plugin that owns the row is asked. The PV keeps its value until the plugin publishes
+        another. Raising `attpc_ioc.errors.Refused` fails the put, and the plugin's `Message_RBV` shows why;
+        any other exception fails it too, and is logged. Bounded to 10 s.
         """
 
     @hookspec
@@ -227,8 +263,16 @@ class Specification:
 
     @hookspec
     def attpc_startup(self, ctx: PluginContext) -> Awaitable[None] | None:
-        """Start the plugin. Async, before Channel Access answers; bounded to 10 s, then it is Failed."""
+        """Start the plugin.
+
+        Async, in order of registration, before Channel Access answers and before any ECC server was asked.
+        Bounded to 10 s. Raising, or taking longer, makes the plugin Failed.
+        """
 
     @hookspec
     def attpc_shutdown(self, ctx: PluginContext) -> Awaitable[None] | None:
-        """Stop the plugin. Async, in reverse order of start, after its queue was emptied; bounded to 1 s."""
+        """Stop the plugin; also one that did not start.
+
+        Async, in reverse order of registration, after its queue was emptied (at most 0.25 s). Bounded to
+        0.5 s, and to 1 s for all plugins; then tasks of `ctx.spawn` are cancelled.
+        """

@@ -34,15 +34,18 @@ class Health:
 
     @property
     def message(self) -> str:
-        """Every cause, the worst first; the note where nothing is wrong."""
+        """Every cause, the worst first, equal texts once; the note where nothing is wrong."""
         if self.off:
             return self.off
         worst_first = sorted(self._faults.values(), key=lambda fault: -fault[0])
-        return "; ".join(text for _, text in worst_first) or self.note
+        return "; ".join(dict.fromkeys(text for _, text in worst_first)) or self.note
 
-    def fault(self, cause: str, status: PluginStatus, text: str) -> None:
-        """Note that something is wrong; the same cause again takes the place of the last."""
+    def fault(self, cause: str, status: PluginStatus, text: str) -> bool:
+        """Note that something is wrong, in the place of what the same cause had; tells of a change."""
+        if self._faults.get(cause) == (status, text):
+            return False
         self._faults[cause] = (status, text)
+        return True
 
     def clear(self, cause: str) -> bool:
         """Forget a cause that is over; tells whether there was one."""

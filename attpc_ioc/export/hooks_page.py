@@ -1,0 +1,79 @@
+"""The reference page of the hooks, made from the hook specifications."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attpc_ioc.plugin import spec
+from attpc_ioc.plugin.checks import HOOKS
+
+HEAD = """# Hooks
+
+Made from `attpc_ioc/plugin/spec.py`. How a plugin is written is told, step by step, in
+[Write a plugin](../tutorial/write-a-plugin.md).
+"""
+
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Life", ("attpc_startup", "attpc_shutdown")),
+    ("What a plugin brings along", ("attpc_settings", "attpc_pvs", "attpc_write", "attpc_cli")),
+    ("What may be done, and how", ("attpc_plan", "attpc_veto", "attpc_access")),
+    ("Run numbers", ("attpc_run_number", "attpc_release_number", "attpc_next_number")),
+    (
+        "What has happened",
+        (
+            "attpc_before_operation",
+            "attpc_after_operation",
+            "attpc_state_changed",
+            "attpc_run_starting",
+            "attpc_run_started",
+            "attpc_run_degraded",
+            "attpc_run_stopping",
+            "attpc_run_stopped",
+            "attpc_run_failed",
+            "attpc_put",
+        ),
+    ),
+)
+"""The hooks in the order in which a reader meets them; every hook is in one group."""
+
+
+def hooks_page() -> str:
+    """Return the page as Markdown. Raises `ValueError` where a hook is in no group or has no document."""
+    shown = {name for _, names in GROUPS for name in names}
+    if shown != HOOKS:
+        raise ValueError(f"hooks that the page does not group, or that are none: {sorted(shown ^ HOOKS)}")
+    blocks = [HEAD, _paragraphs(spec.__doc__).partition("\n\n")[2] + "\n"]
+    for title, names in GROUPS:
+        blocks.append(f"## {title}\n")
+        blocks += (_block(getattr(spec.Specification, name)) for name in names)
+    blocks += _context()
+    return "\n".join(blocks)
+
+
+def _block(function: Callable[..., Any]) -> str:
+    return f"### `{_signature(function)}`\n\n{_paragraphs(function.__doc__)}\n"
+
+
+def _context() -> Iterator[str]:
+    yield f"## `PluginContext`\n\n{_paragraphs(spec.PluginContext.__doc__)}\n"
+    for name, member in vars(spec.PluginContext).items():
+        if inspect.isfunction(member) and not name.startswith("_"):
+            yield _block(member)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    signature = inspect.signature(function)
+    wanted = [p for p in signature.parameters.values() if p.name != "self"]
+    # Annotations are texts and would be shown in quotes; an empty default keeps its own.
+    shown = re.sub(r"'([^']+)'", r"\1", str(signature.replace(parameters=wanted)))
+    asynchronous = "async " if inspect.iscoroutinefunction(function) else ""
+    return f"{asynchronous}{function.__name__}{shown}"
+
+
+def _paragraphs(text: str | None) -> str:
+    if not text or not text.strip():
+        raise ValueError("something on the page has no document")
+    return inspect.cleandoc(text)
