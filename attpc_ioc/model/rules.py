@@ -135,9 +135,10 @@ def stale_after(modules: Modules) -> frozenset[str]:
     )
     stale = set()
     for module in modules.values():
-        if module.kind is Kind.COBO and module.seen:
-            high = level(module) >= State.PREPARED
-            if high and (low or module.clock_stale):
+        if module.kind is Kind.COBO:
+            # What is remembered holds until the CoBo is seen to be back in Described.
+            high = level(module) >= State.PREPARED or not module.seen
+            if high and (module.clock_stale or (low and module.seen)):
                 stale.add(module.name)
     return frozenset(stale)
 
