@@ -35,11 +35,7 @@ bench: $(STAMP)
 
 # The reference pages that are made from the program; the tests see that they are up to date.
 docs: $(STAMP)
-	@for page in pvs settings hooks commands; do \
-	  $(BIN)/python -c "import sys; from attpc_ioc.export.$${page}_page import $${page}_page; \
-	sys.stdout.write($${page}_page())" > docs/reference/$$page.new || exit 1; \
-	  mv docs/reference/$$page.new docs/reference/$$page.md; \
-	done
+	@$(BIN)/python -m tests.docs.pages docs/reference
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
