@@ -13,7 +13,7 @@ from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.numbers import StateDirNumbers
 from attpc_ioc.control.store import StateStore
-from attpc_ioc.errors import Refused, SettingsError
+from attpc_ioc.errors import AttpcError, Refused, SettingsError
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Put, Who
@@ -83,7 +83,9 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
     try:
         numbers = host.plugins[NUMBERS].plugin
         assert isinstance(numbers, StateDirNumbers)
-        numbers.use(store)
+        numbers.use(
+            store, lambda: all(p.name == NUMBERS for p in host.active() if _gives_numbers(host, p.name))
+        )
         emitter = Emitter(host, settings.ioc.prefix)
         controller = Controller(settings, host, store, emitter)
         table = make_table(settings, host)
@@ -99,8 +101,8 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         app = App(settings, host, store, controller, server, table)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(store.run(), name="state")]
-            await host.start(lambda plugin: _context(plugin, app))
             try:
+                await host.start(lambda plugin: _context(plugin, app))
                 await server.start()
                 tasks.append(group.create_task(server.run(), name="server"))
                 tasks.append(group.create_task(controller.run(), name="controller"))
@@ -115,24 +117,51 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                     task.cancel()
     finally:
         await store.close()
-    log.info("ended")
+        log.info("ended")
 
 
 async def serve(settings: Settings, announce: str = "") -> None:
-    """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is."""
-    stop = asyncio.Event()
+    """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is. Raises what `running` raises."""
+    this = asyncio.current_task()
+    assert this is not None
     loop = asyncio.get_running_loop()
+    stopped_by: list[str] = []
+
+    def stop(number: signal.Signals) -> None:
+        # Cancelled rather than waited for: a start-up that takes its time ends at once as well.
+        if not stopped_by:
+            log.info("ending", reason=number.name)
+            stopped_by.append(number.name)
+            this.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop, number)
     try:
         async with running(settings):
             if announce:
                 print(announce, flush=True)  # noqa: T201 - for the person at the shell
-            await stop.wait()
-            log.info("ending", reason="signal")
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if not stopped_by or this.uncancel():
+            raise
+    except BaseExceptionGroup as group:
+        # A port that is in use, say: what an operator can cause is told without a traceback.
+        known, rest = group.split((AttpcError, OSError))
+        if rest is not None or known is None:
+            raise
+        raise _leaf(known) from None
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _gives_numbers(host: PluginHost, plugin: str) -> bool:
+    return "attpc_run_number" in host.hooks_of(plugin)
 
 
 def _tell_put(emitter: Emitter, put: Put) -> asyncio.Future[Any] | None:
