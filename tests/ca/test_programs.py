@@ -98,3 +98,10 @@ async def test_cainfo(rig: Rig) -> None:
     assert ran.out.count("Native data type: DBF_ENUM") == 1
     assert "Access:           read, no write" in ran.out
     assert "Access:           read, write" in ran.out
+
+
+async def test_a_get_after_a_put_without_completion_sees_the_new_value(rig):
+    # caput without -c puts, gets, and prints what it got as "New".
+    for value in ("11", "12", "13"):
+        ran = await caput(rig.place, "T:longout", value)
+        assert ran.out.split("New :")[1].split()[-1] == value, ran.out

@@ -17,7 +17,7 @@ from attpc_ioc.ioc.ca.spec import SEVERITY_LABELS, STATUS_LABELS, PVSpec, Value,
 
 STRING, ENUM, LONG, DOUBLE = ChannelType.STRING, ChannelType.ENUM, ChannelType.LONG, ChannelType.DOUBLE
 
-_NUMERIC = frozenset(("ai", "ao", "longin", "longout"))
+_NUMERIC = frozenset(("ai", "ao", "longin", "longout", "calc", "calcout"))
 _ARRAY = frozenset(("waveform", "lsi", "lso", "aai", "aao"))
 _TWO_STATES = frozenset(("bi", "bo"))
 _MANY_STATES = frozenset(("mbbi", "mbbo"))
@@ -66,7 +66,7 @@ def _table() -> dict[str, _Field]:
         "SEVR": _Field(ENUM, lambda pv: pv.severity, labels=SEVERITY_LABELS),
         "STAT": _Field(ENUM, lambda pv: pv.status, labels=STATUS_LABELS),
         "EGU": _Field(STRING, lambda pv: pv.spec.units, _NUMERIC | _ARRAY),
-        "PREC": _Field(LONG, lambda pv: pv.spec.precision, frozenset(("ai", "ao")) | _ARRAY),
+        "PREC": _Field(LONG, lambda pv: pv.spec.precision, frozenset(("ai", "ao", "calc", "calcout")) | _ARRAY),
         "ADEL": _Field(DOUBLE, lambda pv: pv.spec.adel, _NUMERIC),
         "MDEL": _Field(DOUBLE, lambda pv: pv.spec.mdel, _NUMERIC),
         "NELM": _Field(LONG, lambda pv: pv.spec.max_elements, _ARRAY),

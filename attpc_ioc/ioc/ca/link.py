@@ -50,6 +50,7 @@ class Link(asyncio.BufferedProtocol):
         self._reading = True
         self._working = False
         """Whether `_process` runs, which flushes at its end."""
+        self._yielding = False
         self._events_on = True
         self._warned: set[str] = set()
 
@@ -250,7 +251,10 @@ class Link(asyncio.BufferedProtocol):
             offset = header.end
             turn -= 1
             self.handle(header)
+            if self._yielding:
+                turn = 0
         self._working = False
+        self._yielding = False
         if self.closing:
             return
         del buffer[:offset]
@@ -258,6 +262,13 @@ class Link(asyncio.BufferedProtocol):
         self._set_reading(turn > 0 and not self._busy)
         if turn == 0:
             self.continue_soon()
+
+    def yield_turn(self) -> None:
+        """Let what was just started have its first turn before the client's next message.
+
+        A client that puts and gets at once is to get what it has put, as from any IOC.
+        """
+        self._yielding = True
 
     def _set_reading(self, reading: bool) -> None:
         if self._transport is None or self.closing or reading == self._reading:

@@ -256,6 +256,7 @@ class CAServer:
         circuit.puts += 1
         # The task takes itself out of the set: a done callback would cost one more turn of the event loop.
         self._puts.add(asyncio.create_task(self._work(circuit, pv, value, done), name=f"put {pv.name}"))
+        circuit.yield_turn()
 
     async def _work(self, circuit: Circuit, pv: PV, value: Value, done: Callable[[Eca], None] | None) -> None:
         status = Eca.PUTFAIL
