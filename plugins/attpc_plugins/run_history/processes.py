@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVER_PROGRAMS = ("postgres", "postmaster")
+PROGRAMS = (*SERVER_PROGRAMS, "initdb")
+"""A process that inherited the lock is one of these, or was forked a moment ago to become one."""
 
 _POLL_S = 0.01
 
@@ -81,7 +83,7 @@ class FolderLock:
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A living process of a PostgreSQL server; `ours` tells that it inherited the lock of this house."""
+    """A living process of PostgreSQL; `ours` tells that it inherited the server's lock."""
 
     pid: int
     ppid: int
@@ -89,29 +91,22 @@ class ServerProcess:
 
 
 def servers_in(data: Path, lock: Path) -> tuple[ServerProcess, ...]:
-    """Return the processes of PostgreSQL that work in the folder `data`, the postmaster first.
+    """Return the processes of PostgreSQL that hold `lock` or work in the folder `data`, the first one first.
 
     Only processes of this user are seen, or all for root; a server in another container is not.
     """
-    try:
-        place = data.stat()
-    except FileNotFoundError:
-        return ()
-    try:
-        file = lock.stat()
-    except FileNotFoundError:
-        file = None
+    place, file = _stat(data), _stat(lock)
     found = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
             program = os.readlink(f"/proc/{entry.name}/exe").removesuffix(" (deleted)")
-            if os.path.basename(program) not in SERVER_PROGRAMS:
-                continue
-            if not os.path.samestat(os.stat(f"/proc/{entry.name}/cwd"), place):
+            if os.path.basename(program) not in PROGRAMS:
                 continue
             ours = file is not None and _has_open(int(entry.name), file)
+            if not ours and not (place and os.path.samestat(os.stat(f"/proc/{entry.name}/cwd"), place)):
+                continue
             found.append(ServerProcess(int(entry.name), _parent(int(entry.name)), ours))
         except OSError:
             continue  # it ended meanwhile, or is another user's
@@ -173,6 +168,12 @@ def _gone(handles: list[int], limit_s: float) -> bool:
             poller.unregister(fd)
             left -= 1
     return True
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat()
+    return None
 
 
 def _has_open(pid: int, file: os.stat_result) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .binaries import Account, barrier
+from .cluster import own_folder
 from .errors import EmbeddedError
 
 PORT = 5432
@@ -44,12 +46,8 @@ def socket_folder(folder: Path, account: Account) -> Path:
 
 def _private(folder: Path, account: Account) -> Path:
     try:
-        try:
-            folder.mkdir(mode=0o700)
-            if account.other:
-                os.chown(folder, account.uid, account.gid)
-        except FileExistsError:
-            pass
+        with contextlib.suppress(FileExistsError):
+            own_folder(folder, account)
         info = folder.lstat()
     except OSError as error:
         raise EmbeddedError(f"folder for the database's socket {folder}: {error.strerror}") from error

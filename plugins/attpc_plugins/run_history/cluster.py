@@ -1,0 +1,181 @@
+"""What the embedded server consists of on disk: its folder, its data folder and its configuration.
+
+As root the folder itself stays root's, so that nothing which root writes can be led elsewhere by the account
+that the server runs as; that account owns `data` and `run` inside it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from .binaries import Account, Binaries, barrier
+from .errors import EmbeddedError
+
+DATABASE = "attpc_ioc"
+"""The database of the embedded server."""
+
+ROLE = "attpc_ioc"
+"""The role that owns it; there is no password: only the account and root can reach the socket."""
+
+MAKING = (
+    *("--username", ROLE, "--encoding", "UTF8", "--no-locale", "--data-checksums"),
+    *("--auth-local", "peer", "--auth-host", "reject", "--no-sync", "--no-instructions"),
+)
+"""How the data folder is made; it is synced once, when all is in it."""
+
+MAKE_LIMIT_S = 60.0
+
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+"""What keeps every commit over a power cut; given on the command line, where nothing changes it."""
+
+CONFIGURATION = """\
+# Written by attpc-ioc at every start. To change a setting use ALTER SYSTEM: it is kept, and it wins.
+max_connections = 40
+shared_buffers = '32MB'
+max_wal_size = '256MB'
+min_wal_size = '48MB'
+wal_level = 'minimal'
+max_wal_senders = 0
+max_worker_processes = 4
+max_parallel_workers_per_gather = 0
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+datestyle = 'iso, ymd'
+default_text_search_config = 'pg_catalog.simple'
+# A log for each day of the week, in data/log; a week later it is written anew.
+logging_collector = on
+log_directory = 'log'
+log_filename = 'postgresql-%a.log'
+log_truncate_on_rotation = on
+log_rotation_age = '1d'
+log_rotation_size = 0
+log_min_messages = 'warning'
+log_checkpoints = off
+log_line_prefix = '%m [%p] %q%u@%d '
+"""
+
+SINCE_18 = "io_method = 'sync'\n"
+"""Three processes fewer, for a database that is small enough to be in memory."""
+
+
+def prepare_folder(folder: Path, account: Account) -> None:
+    """Make the server's folder where it is missing, and see that the account can reach it.
+
+    Raises `EmbeddedError` naming the folder that is in the way; no mode but that of a new folder is set.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+        if account.other and owner == os.geteuid() and not any(folder.iterdir()):
+            folder.chmod(0o711)
+    except OSError as error:
+        raise EmbeddedError(f"database folder {folder}: {error.strerror}") from error
+    if owner not in (os.geteuid(), account.uid):
+        raise EmbeddedError(
+            f"database folder {folder} belongs to user number {owner}, and the server would run as "
+            f"{account.name}; run attpc-ioc as the user of before, or give a plugins.run_history.data_dir of its "
+            "own"
+        )
+    if closed := barrier(folder, account):
+        raise EmbeddedError(
+            f"the database server runs as {account.name}, because PostgreSQL refuses to run as root, and "
+            f"{account.name} may not enter {closed}, on the way to {folder}; give a "
+            f"plugins.run_history.data_dir that it can reach, let it pass (chmod o+x {closed}), or run "
+            "attpc-ioc as an ordinary user"
+        )
+
+
+def own_folder(folder: Path, account: Account) -> None:
+    """Make a new folder that is the account's alone."""
+    folder.mkdir(mode=0o700)
+    if account.other:
+        os.chown(folder, account.uid, account.gid)
+
+
+def data_major(data: Path) -> int | None:
+    """Return the major version of PostgreSQL that made the data folder, None where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((data / "PG_VERSION").read_text(encoding="utf-8").strip())
+    return None
+
+
+def make_data(data: Path, binaries: Binaries, account: Account, lock: int) -> bool:
+    """Make the data folder with its database, where there is none; tells whether it did.
+
+    It is made under another name, synced and renamed. `lock` is inherited by the programs that make it, so
+    that the next one to come knows when they are gone. Raises `EmbeddedError` with what they said.
+    """
+    for left in data.parent.glob("data.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if data_major(data) is not None:
+        return False
+    if data.exists() and any(data.iterdir()):
+        raise EmbeddedError(f"{data} is not empty and no PostgreSQL data folder; move it away")
+    new = data.with_name(f"data.new-{os.urandom(4).hex()}")
+    initdb, postgres = binaries.program("initdb"), binaries.program("postgres")
+    single = (postgres, "--single", "-D", new, "-c", "fsync=off", "-c", "logging_collector=off", "postgres")
+    own_folder(new, account)
+    _run((initdb, "--pgdata", new, *MAKING), account, lock)
+    _run(single, account, lock, f"CREATE DATABASE {DATABASE};\n")
+    _run((initdb, "--pgdata", new, "--sync-only"), account, lock)
+    new.replace(data)
+    _sync_folder(data.parent)
+    return True
+
+
+def write_configuration(folder: Path, binaries: Binaries, account: Account) -> dict[str, str]:
+    """Write the server's configuration files into its folder; returns the options that name them."""
+    names = sorted({account.name, "root"})
+    texts = {
+        "config_file": ("postgresql.conf", CONFIGURATION + (SINCE_18 if binaries.major >= 18 else "")),
+        "hba_file": ("pg_hba.conf", "local all all peer map=attpc\n"),
+        "ident_file": ("pg_ident.conf", "".join(f'attpc "{name}" {ROLE}\n' for name in names)),
+    }
+    for name, text in texts.values():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+    return {option: str(folder / name) for option, (name, _) in texts.items()}
+
+
+def environment() -> dict[str, str]:
+    """Return what the programs get of the environment: nothing of PG* or the shell's locale reaches them."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC", **kept}
+
+
+def _run(command: tuple[str | Path, ...], account: Account, lock: int, text: str = "") -> None:
+    try:
+        ran = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=MAKE_LIMIT_S,
+            check=False,
+            start_new_session=True,
+            pass_fds=(lock,),
+            cwd="/",
+            env=environment(),
+            user=account.user,
+            group=account.group,
+            extra_groups=account.groups,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EmbeddedError(f"{command[0]}: {error}") from error
+    if ran.returncode:
+        said = " ".join((ran.stderr or ran.stdout).split())[-400:]
+        raise EmbeddedError(f"the database's data folder cannot be made: {command[0]}: {said}")
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
