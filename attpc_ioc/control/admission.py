@@ -95,7 +95,8 @@ def beside(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> list[
     if desk.group is not None:
         return [] if is_abort(command) else [Reason(f"{desk.group.command} is at work; Abort ends that")]
     if desk.run:
-        return [Reason(f"{desk.run[0].command} is at work")]
+        # What is left here is Adopt: orphans can be stopped at any time.
+        return [] if is_stop(command) else [Reason(f"{desk.run[0].command} is at work")]
     if run.record.on:
         return _beside_run(command, desk, run, fleet)
     if is_abort(command):

@@ -58,26 +58,34 @@ class Stopper:
         """Stop all `targets()` (asked again and again); return a reason for each that was not seen out.
 
         A later stage goes out when all of the earlier ones were seen out, or after 10 s (`stop_mutant_s`) for
-        each stage. Ends when all are out, when each that is not has clearly failed, or at `limit_s`.
+        each stage. Ends when all are out, when each that is not has clearly failed, or at `limit_s`. Replies
+        that are still on their way then have `arrival_grace_s`, so that the next command is not refused for
+        them.
         """
         effort = _Effort(self, who)
         deadline = time.monotonic() + limit_s
         began = time.monotonic()
+        settled_by = began + self._limits.arrival_grace_s
         try:
             while True:
                 names = [name for name in dict.fromkeys(targets()) if name in self._modules]
                 effort.involve(names)
                 left = [name for name in names if not is_out(self._state.module(name))]
-                if not left:
+                if not left and (self._settled(names) or time.monotonic() >= settled_by):
                     return {}
+                if left:
+                    settled_by = time.monotonic() + self._limits.arrival_grace_s
                 opened = self._opened(names, time.monotonic() - began)
                 effort.send_where_possible(name for name in left if self._stage_of(name) < opened)
-                if time.monotonic() >= deadline or effort.all_failed(left):
+                if left and (time.monotonic() >= deadline or effort.all_failed(left)):
                     return {name: effort.reason(name) for name in left}
                 # Wake for any change, for the next stage, and for another try to send.
                 await self._state.wait_change(min(RETRY_S, max(0.001, deadline - time.monotonic())))
         finally:
             await effort.close()
+
+    def _settled(self, names: list[str]) -> bool:
+        return all(self._state.module(name).outstanding is not Operation.STOP for name in names)
 
     def _stage_of(self, name: str) -> int:
         kind = self._state.module(name).kind
