@@ -74,7 +74,7 @@ class App:
 async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()) -> AsyncIterator[App]:
     """Run an IOC for the time of the `async with`; it answers clients when the body begins.
 
-    Raises `StateDirError`, `SettingsError`, `PluginError` or `OSError` where it cannot start. An unexpected
+    Raises an `AttpcError` where it cannot start. An unexpected
     end of one of its tasks cancels the body.
     """
     host = load_plugins(settings, plugins)
@@ -103,7 +103,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             tasks = [group.create_task(store.run(), name="state")]
             try:
                 await host.start(lambda plugin: _context(plugin, app))
-                await server.start()
+                await _serve_channel_access(server, settings)
                 tasks.append(group.create_task(server.run(), name="server"))
                 tasks.append(group.create_task(controller.run(), name="controller"))
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=store.folder)
@@ -118,6 +118,19 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
     finally:
         await store.close()
         log.info("ended")
+
+
+async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
+    try:
+        await server.start()
+    except OSError as error:
+        where = (
+            ", ".join(map(str, settings.ioc.interfaces or ())) or "the interfaces of EPICS_CAS_INTF_ADDR_LIST"
+        )
+        raise AttpcError(
+            f"Channel Access cannot be served on {where}: {error.strerror or error}; "
+            "look at ioc.interfaces and ioc.server_port"
+        ) from error
 
 
 async def serve(settings: Settings, announce: str = "") -> None:

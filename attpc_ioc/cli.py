@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attpc_ioc.errors import AttpcError
+from attpc_ioc.errors import AttpcError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from attpc_ioc.pvs.table import PvEntry
     from attpc_ioc.settings import Settings
 
@@ -53,7 +56,8 @@ def run(
     from attpc_ioc.settings import load_settings
 
     _set_up_logging(log_level, log_json)
-    asyncio.run(serve(load_settings(file)))
+    with _faults_of(file):
+        asyncio.run(serve(load_settings(file)))
 
 
 @app.command()
@@ -115,8 +119,8 @@ def plugins(
     from attpc_ioc.app import load_plugins
     from attpc_ioc.settings import load_settings
 
-    settings = load_settings(file) if file else None
-    host = load_plugins(settings)
+    with _faults_of(file):
+        host = load_plugins(load_settings(file) if file else None)
     table = Table(box=None, pad_edge=False)
     for title in ("plugin", "status", "origin", "hooks"):
         table.add_column(title, overflow="fold")
@@ -124,6 +128,15 @@ def plugins(
         status = plugin.status.name.capitalize() + (f": {plugin.message}" if plugin.message else "")
         table.add_row(plugin.name, status, plugin.origin, ", ".join(host.hooks_of(plugin.name)))
     Console().print(table)
+
+
+@contextlib.contextmanager
+def _faults_of(file: Path | None) -> Iterator[None]:
+    """Name the file in faults of the settings that only the plugins or the PV table found."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(str(file or error.file), error.faults) from None
 
 
 @app.command("next-number")
@@ -169,9 +182,29 @@ def _register_others() -> None:
 _register_others()
 
 
+def _add_plugins_commands() -> None:
+    """Let plugins add their sub-commands; one that cannot is named, and the rest of the program goes on."""
+    from importlib.metadata import entry_points
+
+    from attpc_ioc.plugin.spec import PROJECT
+
+    if not entry_points(group=PROJECT):
+        return
+    from attpc_ioc.plugin.host import PluginHost
+
+    host = PluginHost()
+    try:
+        host.load_entry_points()
+    except AttpcError as error:
+        typer.echo(str(error), err=True)
+    for failure in host.add_commands(app):
+        typer.echo(failure, err=True)
+
+
 def main() -> None:
     """Run the shell command; an error that an operator can cause is one clear text and exit code 1."""
     try:
+        _add_plugins_commands()
         app()
     except AttpcError as error:
         typer.echo(str(error), err=True)
