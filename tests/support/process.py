@@ -1,0 +1,103 @@
+"""`attpc-ioc` as a process of its own: its lines as they come, its signals and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from tests.support.ca import USR, CaPlace
+
+ATTPC_IOC = Path(sys.executable).parent / "attpc-ioc"
+"""The shell command of the environment that the tests run in."""
+
+
+def environment(place: CaPlace, home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables for a program that a person starts: a private corner of Channel Access, a home of its own."""
+    path = os.pathsep.join([str(ATTPC_IOC.parent), str(USR / "bin"), os.environ.get("PATH", "")])
+    return place.env | {"PATH": path, "HOME": str(home), "XDG_STATE_HOME": str(home / "state")} | (more or {})
+
+
+class Running:
+    """A program that runs. `lines` has what it printed so far, stdout and stderr together."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._news = asyncio.Condition()
+        self.reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            async with self._news:
+                self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+                self._news.notify_all()
+        async with self._news:
+            self._news.notify_all()
+
+    async def until(self, text: str, limit_s: float = 20.0) -> str:
+        """Wait for a line with `text` in it; the error shows what came instead."""
+        found: list[str] = []
+
+        def seen() -> bool:
+            found[:] = [line for line in self.lines if text in line]
+            return bool(found) or self.reader.done()
+
+        try:
+            async with asyncio.timeout(limit_s), self._news:
+                await self._news.wait_for(seen)
+        except TimeoutError:
+            found.clear()
+        assert found, f"no {text!r} in:\n{self.text}"
+        return found[0]
+
+    @property
+    def text(self) -> str:
+        """All that was printed."""
+        return "\n".join(self.lines)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal to its whole group, as a terminal does; return exit code and seconds to the end."""
+        began = time.monotonic()
+        os.killpg(self.process.pid, number)
+        code = await asyncio.wait_for(self.process.wait(), 10)
+        took_s = time.monotonic() - began
+        await self.reader
+        return code, took_s
+
+    async def wait(self, limit_s: float = 20.0) -> int:
+        """Wait until it ends by itself; return the exit code."""
+        code = await asyncio.wait_for(self.process.wait(), limit_s)
+        await self.reader
+        return code
+
+
+@contextlib.asynccontextmanager
+async def started(
+    *command: str | Path, env: Mapping[str, str], folder: Path, limit_bytes: int = 1 << 20
+) -> AsyncIterator[Running]:
+    """Run a program in a process group of its own for the length of a block."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(env),
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        limit=limit_bytes,
+    )
+    running = Running(process)
+    try:
+        yield running
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        await running.reader
