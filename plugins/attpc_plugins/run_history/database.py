@@ -1,0 +1,225 @@
+"""Where the database of the run history is: named in the settings, by the `PG*` variables, or embedded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+import asyncpg
+
+from attpc_ioc.log import get_logger
+
+from . import dsn as urls
+from .binaries import OLDEST
+from .connection_faults import FAULTS, Place, explain
+from .embedded import DATABASE, OWNER_WAIT_S, ROLE, EmbeddedServer
+from .errors import DatabaseError, DatabaseSettingsError, DatabaseTooOld, EmbeddedBusy
+
+log = get_logger(__name__)
+
+KEY = "plugins.run_history.dsn"
+
+VARIABLES = ("PGHOST", "PGSERVICE", "PGDATABASE")
+"""Each of these says by itself that there is a server to use; PGUSER and the like go along with one."""
+
+ENVIRONMENT = (*VARIABLES, "PGPORT", "PGUSER", "PGPASSFILE", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICEFILE")
+"""What is named as the place to correct a fault in; the password's variable is not."""
+
+FOLDER = "postgres"
+"""The embedded server's folder in the plugin's own."""
+
+CONNECT_S = 5.0
+
+_POLL_S = 0.05
+
+
+class Source(Enum):
+    """What said where the database is."""
+
+    SETTINGS = "settings"
+    ENVIRONMENT = "environment"
+    EMBEDDED = "embedded"
+
+
+class DatabaseSettings(Protocol):
+    """The keys of `[plugins.run_history]` that say where the database is."""
+
+    @property
+    def dsn(self) -> str | None:
+        """The URL of a server."""
+
+    @property
+    def data_dir(self) -> str | None:
+        """The folder of the embedded server."""
+
+    @property
+    def binaries(self) -> str | None:
+        """The folder of its programs, `wheel` or `system`."""
+
+    @property
+    def account(self) -> str | None:
+        """Whom it runs as, for root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database: how to reach it, and the embedded server where it is that one's.
+
+    `start` and `stop` do nothing for a server that others run. `socket` is the embedded server's that another
+    process runs, see `attached`.
+    """
+
+    source: Source
+    text: str = ""
+    server: EmbeddedServer | None = None
+    socket: Path | None = None
+
+    def __repr__(self) -> str:
+        """Return a text without the password that `text` may hold."""
+        return f"Database({self.source.value}, {self.where})"
+
+    @property
+    def dsn(self) -> str:
+        """What asyncpg takes; it may hold a password. Empty: the `PG*` variables.
+
+        Raises `EmbeddedError` for the embedded server before it was started.
+        """
+        if self.server is None:
+            return self.text
+        folder = self.socket or self.server.socket
+        # The PG* variables speak of another server: none of them may have a say in how this one is reached.
+        keys = f"host={quote(str(folder), safe='')}&port=5432&sslmode=disable&target_session_attrs=any"
+        return f"postgresql://{ROLE}@/{DATABASE}?{keys}"
+
+    @property
+    def key(self) -> str:
+        """What to correct when the place is wrong: a key of the settings or variables."""
+        if self.source is Source.ENVIRONMENT:
+            return ", ".join(name for name in ENVIRONMENT if os.environ.get(name))
+        return KEY if self.source is Source.SETTINGS else "the embedded server"
+
+    @property
+    def where(self) -> str:
+        """The place, for people; it holds no password."""
+        if self.server is not None:
+            return f"the embedded server in {self.server.folder}"
+        return urls.read(self.text).where
+
+    @property
+    def public_url(self) -> str:
+        """A URL for psql and pg_dump, without the password."""
+        return urls.read(self.dsn).public
+
+    def client_environment(self) -> Mapping[str, str]:
+        """Return the environment for psql and pg_dump: the password is in it, and in no command line."""
+        if self.server is not None:
+            return {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+        password = urls.read(self.text).password
+        return {**os.environ, **({"PGPASSWORD": password} if password else {})}
+
+    async def start(self) -> None:
+        """Start the embedded server; raises `EmbeddedError`."""
+        if self.server is not None:
+            await self.server.start_soon()
+
+    async def stop(self, fast_s: float = 5.0) -> None:
+        """End the embedded server."""
+        if self.server is not None:
+            await self.server.stop_soon(fast_s)
+
+    async def connect(self, *, database: str | None = None, limit_s: float = CONNECT_S) -> asyncpg.Connection:
+        """Return a connection; `database` names another one of the same server.
+
+        Raises `DatabaseUnreachable`, `DatabaseRefused`, `DatabaseSettingsError` or `DatabaseTooOld`, each
+        with the key and what would be right; `EmbeddedError` where the embedded server was not started.
+        """
+        place = Place(self.key, urls.read(self.dsn))
+        try:
+            async with asyncio.timeout(limit_s):
+                connection = await asyncpg.connect(
+                    self.dsn or None,
+                    database=database,
+                    server_settings={"application_name": "attpc-ioc", "timezone": "UTC"},
+                )
+        except FAULTS as error:
+            raise explain(error, place, limit_s) from error
+        version = connection.get_server_version()
+        if version.major < OLDEST:
+            connection.terminate()
+            raise DatabaseTooOld(
+                f"database {place.dsn.where} ({place.key}): the server is PostgreSQL {version.major}, and "
+                f"{OLDEST} is the oldest that works"
+            )
+        return connection
+
+    @contextlib.asynccontextmanager
+    async def attached(self, wait_s: float = OWNER_WAIT_S) -> AsyncIterator[Database]:
+        """Give this database with its server running: another process's where there is one, else our own.
+
+        For commands. A server that this starts is ended with the `async with`.
+        """
+        if self.server is None:
+            yield self
+            return
+        end_at = time.monotonic() + wait_s
+        while True:
+            if (running := await self._running()) is not None:
+                yield running
+                return
+            try:
+                await self.server.start_soon(wait_s=0)
+                break
+            except EmbeddedBusy:
+                # Another process is making, starting or ending it at this moment.
+                if time.monotonic() > end_at:
+                    raise
+                await asyncio.sleep(_POLL_S)
+        try:
+            yield self
+        finally:
+            await self.server.stop_soon()
+
+    async def _running(self) -> Database | None:
+        assert self.server is not None
+        socket = await asyncio.to_thread(self.server.found_socket)
+        if socket is None:
+            return None
+        found = Database(self.source, self.text, self.server, socket)
+        try:
+            connection = await found.connect()
+        except DatabaseError as error:
+            log.debug("no server answers at a socket", socket=socket, reason=str(error))
+            return None
+        try:
+            data = str(await connection.fetchval("SHOW data_directory"))
+            return found if os.path.samefile(data, self.server.data) else None  # noqa: ASYNC240
+        finally:
+            await connection.close()
+
+
+def locate(settings: DatabaseSettings, state_dir: Path, *, purpose: str = "the IOC") -> Database:
+    """Return where the database is; nothing is started, and no connection made.
+
+    `state_dir` is the plugin's own folder, `purpose` tells others who runs an embedded server. Raises
+    `DatabaseSettingsError` for a URL that cannot be used.
+    """
+    if settings.dsn:
+        if found := urls.faults(settings.dsn):
+            raise DatabaseSettingsError("\n".join(f"{KEY} {fault}" for fault in found))
+        return Database(Source.SETTINGS, settings.dsn)
+    if any(os.environ.get(name) for name in VARIABLES):
+        port = os.environ.get("PGPORT", "")
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise DatabaseSettingsError("PGPORT is no number from 1 to 65535")
+        return Database(Source.ENVIRONMENT)
+    folder = Path(settings.data_dir).expanduser() if settings.data_dir else state_dir / FOLDER
+    server = EmbeddedServer(folder, binaries=settings.binaries, account=settings.account, purpose=purpose)
+    return Database(Source.EMBEDDED, server=server)
