@@ -88,6 +88,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         )
         emitter = Emitter(host, settings.ioc.prefix)
         controller = Controller(settings, host, store, emitter)
+        controller.run_control.on_number = numbers.note
         table = make_table(settings, host)
         server = IocServer(
             settings,
@@ -221,6 +222,7 @@ def _context(plugin: Plugin, app: App) -> Context:
     return Context(
         app.host,
         plugin,
+        prefix=prefix,
         state_dir=app.store.folder / "plugins" / plugin.name,
         snapshot=lambda: app.controller.fleet,
         publish=publish,

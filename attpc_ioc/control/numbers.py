@@ -109,6 +109,17 @@ class StateDirNumbers:
             self._numbers.next[experiment] = number
             await self._keep()
 
+    def note(self, experiment: str, number: int) -> None:
+        """Take note of a number that another owner gave, so that none is used twice when this one owns them.
+
+        It is written soon; nothing waits for it.
+        """
+        known = self._numbers.next.get(experiment)
+        if known is None or known <= number:
+            self._numbers.next[experiment] = number + 1
+            if self._store is not None:
+                self._store.save(DOCUMENT, self._numbers.dump())
+
     def _refusal(self) -> str:
         advice = "give the next number with `attpc-ioc next-number` while the IOC is stopped"
         return f"{self._numbers.lost}; {advice}"

@@ -57,7 +57,10 @@ class StopUnderWay:
 
 
 class RunControl:
-    """Starts, stops and adopts runs. `record` is the run as it stands, `watch` what happens by itself."""
+    """Starts, stops and adopts runs. `record` is the run as it stands, `watch` what happens by itself.
+
+    `on_number(experiment, number)` is called with every number that its owner gave.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class RunControl:
             emitter=emitter,
             spawn=self._spawn,
         )
+        self.on_number: Callable[[str, int], None] = lambda _experiment, _number: None
         self._start: StartUnderWay | None = None
         self._stop: StopUnderWay | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -128,7 +132,7 @@ class RunControl:
         experiment = before.experiment
         progress("run number", 0.0)
         try:
-            number = await self._host.reserve_number(experiment, self._limits.run_number_s)
+            number = await self._reserve(experiment)
         except PluginError as error:
             return Outcome(command, ResultCode.REFUSED, str(error))
         plan, reasons = check()
@@ -227,6 +231,12 @@ class RunControl:
             log.warning("run number not released", number=number, reason=error)
             return
         await self._release(before.experiment, number)
+
+    async def _reserve(self, experiment: str) -> int:
+        """Return the next number; raises `PluginError`. `on_number` is told of it."""
+        number = await self._host.reserve_number(experiment, self._limits.run_number_s)
+        self.on_number(experiment, number)
+        return number
 
     async def _release(self, experiment: str, number: int) -> None:
         await self._host.release_number(experiment, number, self._limits.run_number_s)
@@ -327,7 +337,7 @@ class RunControl:
         record = self.record
         before = replace(record.document)
         try:
-            number = await self._host.reserve_number(before.experiment, self._limits.run_number_s)
+            number = await self._reserve(before.experiment)
         except PluginError as error:
             return Outcome(command, ResultCode.REFUSED, str(error))
         if record.on or not record.orphans or self.stopping:

@@ -41,12 +41,14 @@ class Context:
         host: PluginHost,
         plugin: Plugin,
         *,
+        prefix: str,
         state_dir: Path,
         snapshot: Callable[[], Fleet],
         publish: Callable[[str, str, Value, Severity | None], None],
         submit: Callable[[Command], Awaitable[Outcome]],
     ) -> None:
         self.name = plugin.name
+        self.prefix = prefix
         self.settings: BaseModel | None = plugin.settings
         self._host = host
         self._state_dir = state_dir

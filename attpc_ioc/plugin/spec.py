@@ -70,6 +70,7 @@ class PluginContext(Protocol):
     """All that a plugin gets of the core, given to `attpc_startup`, `attpc_write` and `attpc_shutdown`.
 
     - `name`: the plugin's name, as in `Plugin:<name>:Status_RBV`.
+    - `prefix`: what every PV of this IOC begins with.
     - `settings`: its section of the settings file, as the model that `attpc_settings` gave.
     - `state_dir`: the path of a folder of its own inside the state directory, made when first asked for.
 
@@ -77,6 +78,7 @@ class PluginContext(Protocol):
     """
 
     name: str
+    prefix: str
     settings: BaseModel | None
     state_dir: str
 
