@@ -1,0 +1,122 @@
+"""The plugin's section of the settings file, `[plugins.run_history]`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+class ObservableSettings(BaseModel):
+    """`[[plugins.run_history.observables]]`: a quantity of the run sheet."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$",
+        description="The observable's name, also of its PV `Obs:<name>`: a letter, then letters, digits, `_` "
+        "and `-`, at most 40 characters.",
+    )
+    type: Literal["integer", "float", "string"] = Field(
+        default="float", description="What its values are: `integer`, `float` or `string`."
+    )
+    units: str = Field(default="", max_length=39, description="Its units, such as `torr`.")
+    comment: str = Field(default="", max_length=1000, description="What it is, for people.")
+    pv: str = Field(
+        default="",
+        max_length=200,
+        pattern=r"^\S*$",
+        description="A PV anywhere on the network that is read at start and at stop; empty: people enter it.",
+    )
+
+
+class RunHistorySettings(BaseModel):
+    """`[plugins.run_history]`: where the history is kept, for how long, and the run sheet."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dsn: SecretStr | None = Field(
+        default=None,
+        examples=["postgresql://attpc@db.example.org/attpc"],
+        description="The PostgreSQL server (14 to 18) as a URL. Without it the usual `PG*` variables are looked "
+        "at, and without those the plugin runs a PostgreSQL server of its own.",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="Folder of the plugin's own server. Default: `postgres` in the plugin's part of the state "
+        "directory.",
+    )
+    programs_dir: Path | None = Field(
+        default=None,
+        examples=["/usr/lib/postgresql/17/bin"],
+        description="Folder of the PostgreSQL programs for the plugin's own server. Default: those that are "
+        "installed with the plugin, else the system's.",
+    )
+    server_account: str = Field(
+        default="",
+        max_length=32,
+        description="The account that runs the plugin's own server where the IOC runs as root. Default: the "
+        "first of `postgres`, `nobody` that exists.",
+    )
+    first_number: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="The number of the first run of an experiment."
+    )
+    fleet: str = Field(
+        default="",
+        max_length=100,
+        description="What the fleet is called in the database: one IOC at a time commands a fleet of one name. "
+        "Default: made from the addresses of the ECC servers.",
+    )
+    put_log_days: int = Field(
+        default=365, ge=1, le=36500, description="How many days puts, and events outside runs, are kept."
+    )
+    number_limit_s: float = Field(
+        default=1.8,
+        gt=0.05,
+        le=1.9,
+        description="How long the database may take to reserve a run number, in seconds; the core waits 2 s.",
+    )
+    query_limit_s: float = Field(
+        default=5.0, gt=0.1, le=60, description="How long the database may take for a query, in seconds."
+    )
+    lease_s: float = Field(
+        default=15.0,
+        ge=3,
+        le=300,
+        description="After how many seconds without a sign of life another IOC may take the fleet over.",
+    )
+    journal_limit_mb: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="How much the journal on disk may grow while the database is away, in MB.",
+    )
+    observable_limit_s: float = Field(
+        default=2.0,
+        gt=0.05,
+        le=60,
+        description="How long reading the observables' PVs may take at start and at stop, in seconds.",
+    )
+    observables: tuple[ObservableSettings, ...] = Field(
+        default=(), description="Observables that every experiment has on its run sheet, in their order."
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> RunHistorySettings:
+        seen: set[str] = set()
+        for observable in self.observables:
+            if observable.name.lower() in seen:
+                raise ValueError(f"two observables are called {observable.name!r}")
+            seen.add(observable.name.lower())
+        return self
+
+
+def fleet_key(settings: RunHistorySettings, urls: Iterable[str]) -> str:
+    """Return what the fleet is called in the database: the setting, else a hash of its ECC servers' URLs."""
+    if settings.fleet:
+        return settings.fleet
+    text = "\n".join(sorted(set(urls)))
+    return f"fleet-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

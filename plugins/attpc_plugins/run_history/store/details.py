@@ -1,0 +1,55 @@
+"""The details of runs: modules, measurements, events and edits of many runs in five statements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from .base import Connection
+from .model import Edit, Event, Link, Measurement, Module, RunDetail
+from .rows import edit_of, event_of, link_of, measurement_of, module_of, run_of
+
+
+async def details_of(connection: Connection, rows: Sequence[Any], *, events: bool = True) -> list[RunDetail]:
+    """Return the runs of these rows with their details; without `events` those and the edits are left out."""
+    ids = [row["id"] for row in rows]
+    links: dict[tuple[int, str], list[Link]] = defaultdict(list)
+    for row in await connection.fetch(
+        "SELECT * FROM attpc.run_links WHERE run_id = ANY($1::bigint[]) ORDER BY position, source, name", ids
+    ):
+        links[row["run_id"], row["module"]].append(link_of(row))
+    modules: dict[int, list[Module]] = defaultdict(list)
+    for row in await connection.fetch(
+        "SELECT * FROM attpc.run_modules WHERE run_id = ANY($1::bigint[]) ORDER BY position, name", ids
+    ):
+        modules[row["run_id"]].append(module_of(row, tuple(links[row["run_id"], row["name"]])))
+    measured: dict[int, list[Measurement]] = defaultdict(list)
+    for row in await connection.fetch(
+        "SELECT m.*, o.name AS observable FROM attpc.measurements m "
+        "JOIN attpc.observables o ON o.id = m.observable_id WHERE m.run_id = ANY($1::bigint[]) "
+        "ORDER BY o.position, o.id, array_position(ARRAY['start', 'stop', 'entered'], m.moment)",
+        ids,
+    ):
+        measured[row["run_id"]].append(measurement_of(row))
+    happened: dict[int, list[Event]] = defaultdict(list)
+    edited: dict[int, list[Edit]] = defaultdict(list)
+    if events:
+        for row in await connection.fetch(
+            "SELECT * FROM attpc.events WHERE run_id = ANY($1::bigint[]) ORDER BY happened_at, id", ids
+        ):
+            happened[row["run_id"]].append(event_of(row))
+        for row in await connection.fetch(
+            "SELECT * FROM attpc.run_edits WHERE run_id = ANY($1::bigint[]) ORDER BY edited_at, id", ids
+        ):
+            edited[row["run_id"]].append(edit_of(row))
+    return [
+        RunDetail(
+            run=run_of(row),
+            modules=tuple(modules[row["id"]]),
+            measurements=tuple(measured[row["id"]]),
+            events=tuple(happened[row["id"]]),
+            edits=tuple(edited[row["id"]]),
+        )
+        for row in rows
+    ]

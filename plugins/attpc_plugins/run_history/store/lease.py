@@ -1,0 +1,96 @@
+"""The lease: which IOC commands a fleet. All times are the database server's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Connections
+from .model import Holder, Lease
+
+TTL_S = 15.0
+"""How long a lease lasts that is not renewed."""
+
+_COLUMNS = """
+    fleet, ioc, host, boot, instance, acquired_at, renewed_at,
+    extract(epoch FROM expires_at - clock_timestamp())::double precision AS remaining_s
+"""
+
+_ACQUIRE = f"""
+    INSERT INTO attpc.leases AS l (fleet, ioc, host, boot, instance, acquired_at, renewed_at, expires_at)
+    SELECT $1, $2, $3, $4, $5, now, now, now + make_interval(secs => $6)
+    FROM (SELECT clock_timestamp() AS now) AS clock
+    ON CONFLICT (fleet) DO UPDATE
+    SET ioc = excluded.ioc, host = excluded.host, instance = excluded.instance, boot = excluded.boot,
+        acquired_at = CASE WHEN l.boot = excluded.boot THEN least(l.acquired_at, excluded.renewed_at)
+                           ELSE excluded.acquired_at END,
+        renewed_at = excluded.renewed_at, expires_at = excluded.expires_at
+    WHERE l.boot = excluded.boot
+       OR l.expires_at <= clock_timestamp()
+       OR (l.instance <> '' AND l.instance = excluded.instance)
+    RETURNING {_COLUMNS}
+"""
+
+
+class Leases(Connections):
+    """Taking, keeping, giving back and reading leases."""
+
+    async def acquire_lease(
+        self, fleet: str, holder: Holder, *, ttl_s: float = TTL_S, limit_s: float | None = None
+    ) -> Lease:
+        """Take the lease if it is free, expired, of this boot or of an earlier boot of this instance.
+
+        Returns it as it stands then: `ours` is false where another IOC has it, and `holder` names that one.
+        """
+        async with self._use(limit_s) as connection:
+            row = await connection.fetchrow(
+                _ACQUIRE, fleet, holder.ioc, holder.host, holder.boot, holder.instance, ttl_s
+            )
+            if row is None:
+                row = await connection.fetchrow(
+                    f"SELECT {_COLUMNS} FROM attpc.leases WHERE fleet = $1", fleet
+                )
+            if row is None:  # given back in between
+                row = await connection.fetchrow(
+                    _ACQUIRE, fleet, holder.ioc, holder.host, holder.boot, holder.instance, ttl_s
+                )
+        return _lease(row, holder.boot)
+
+    async def renew_lease(
+        self, fleet: str, holder: Holder, *, ttl_s: float = TTL_S, limit_s: float | None = None
+    ) -> Lease | None:
+        """Renew the lease of this boot, even an expired one that nobody took; None where it is not ours."""
+        async with self._use(limit_s) as connection:
+            row = await connection.fetchrow(
+                "UPDATE attpc.leases SET renewed_at = greatest(acquired_at, clock_timestamp()), "
+                "expires_at = greatest(acquired_at, clock_timestamp()) + make_interval(secs => $3) "
+                f"WHERE fleet = $1 AND boot = $2 RETURNING {_COLUMNS}",
+                fleet,
+                holder.boot,
+                ttl_s,
+            )
+        return None if row is None else _lease(row, holder.boot)
+
+    async def release_lease(self, fleet: str, holder: Holder) -> bool:
+        """Give the lease back; returns whether it was ours."""
+        async with self._use() as connection:
+            done = await connection.execute(
+                "DELETE FROM attpc.leases WHERE fleet = $1 AND boot = $2", fleet, holder.boot
+            )
+        return done != "DELETE 0"
+
+    async def read_lease(self, fleet: str, holder: Holder | None = None) -> Lease | None:
+        """Return the lease of a fleet, expired or not; None where nobody has it."""
+        async with self._use() as connection:
+            row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM attpc.leases WHERE fleet = $1", fleet)
+        return None if row is None else _lease(row, holder.boot if holder else "")
+
+
+def _lease(row: Any, boot: str) -> Lease:
+    return Lease(
+        fleet=row["fleet"],
+        holder=Holder(row["ioc"], row["host"], row["boot"], row["instance"]),
+        acquired_at=row["acquired_at"],
+        renewed_at=row["renewed_at"],
+        remaining_s=row["remaining_s"],
+        ours=row["boot"] == boot,
+    )

@@ -1,0 +1,377 @@
+"""What the store takes and gives: frozen dataclasses; times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.run import RunClass, RunOutcome
+
+NOBODY = Who()
+"""Nobody that is known of."""
+
+Value = int | float | str
+"""A measured value. An integer has 64 bits; a float may be infinite or not a number."""
+
+
+class Stage(StrEnum):
+    """How far a run has come, in the order of its life."""
+
+    RESERVED = "reserved"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+class Quality(StrEnum):
+    """The values of `Run:Quality`, in the order of their enum numbers."""
+
+    UNKNOWN = "Unknown"
+    GOOD = "Good"
+    BAD = "Bad"
+    PARTIAL = "Partial"
+
+
+class ValueKind(StrEnum):
+    """The type of an observable or of a measured value."""
+
+    INTEGER = "integer"
+    FLOAT = "float"
+    STRING = "string"
+
+
+def kind_of(value: Value) -> ValueKind:
+    """Return the kind of a value."""
+    if isinstance(value, str):
+        return ValueKind.STRING
+    return ValueKind.FLOAT if isinstance(value, float) else ValueKind.INTEGER
+
+
+class Moment(StrEnum):
+    """When a value was taken: read at start or stop, or entered by a person."""
+
+    START = "start"
+    STOP = "stop"
+    ENTERED = "entered"
+
+
+class Level(StrEnum):
+    """How bad a log entry is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment; `next_number` is -1 where it has no run yet (the setting says the first)."""
+
+    name: str
+    is_current: bool = False
+    comment: str = ""
+    created_at: datetime | None = None
+    runs: int = 0
+    """How many runs it has; -1 where they were not counted."""
+    next_number: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run, without its modules, events and measurements. Times are None where nothing was seen.
+
+    `config_name` is what the old system had for the whole run; new runs have their names by module.
+    """
+
+    experiment: str
+    number: int
+    stage: Stage
+    run_class: RunClass = RunClass.TESTING
+    title: str = ""
+    operator: str = ""
+    comment: str = ""
+    quality: Quality = Quality.UNKNOWN
+    fleet: str = ""
+    ioc: str = ""
+    reserved_at: datetime | None = None
+    start_commanded_at: datetime | None = None
+    started_at: datetime | None = None
+    last_running_at: datetime | None = None
+    stop_commanded_at: datetime | None = None
+    stopped_at: datetime | None = None
+    started_by: Who = Who()
+    stopped_by: Who = Who()
+    outcome: RunOutcome | None = None
+    reason: str = ""
+    adopted: bool = False
+    config_name: str = ""
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it ran, in seconds; None where it is not over or never ran."""
+        if self.started_at is None or self.stopped_at is None:
+            return None
+        return max(0.0, (self.stopped_at - self.started_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A data link of a member's data source in a run: the data router that its data went to."""
+
+    source: str
+    name: str
+    address: str = ""
+    port: int = 0
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A member of a run: its ECC server and what the hardware was given (None: not loaded, `?`: unknown)."""
+
+    name: str
+    kind: str = "other"
+    url: str = ""
+    describe: str | None = None
+    prepare: str | None = None
+    configure: str | None = None
+    transition_s: float | None = None
+    """How long its last transition took, in seconds."""
+    lost: bool = False
+    """Whether it was lost at any time in the run (rule 14)."""
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; `kind` is a phase of the run, `state` or `operation`."""
+
+    happened_at: datetime
+    kind: str
+    module: str = ""
+    text: str = ""
+    ok: bool = True
+    external: bool = False
+    code: int = 0
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of one of a run's texts, its class or its quality."""
+
+    field: str
+    value: str
+    edited_at: datetime
+    edited_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observable:
+    """A quantity of the run sheet; `pv` is a full PV name, or empty where people enter the value."""
+
+    name: str
+    kind: ValueKind
+    units: str = ""
+    comment: str = ""
+    pv: str = ""
+    removed: bool = False
+    """Removed from the sheet; kept because runs have values of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A value of an observable in a run. No value: `fault` says why, such as `disconnected`.
+
+    `stamped_at` is the PV's own time stamp, `carried` tells that it was taken over from the run before.
+    """
+
+    observable: str
+    moment: Moment
+    measured_at: datetime
+    value: Value | None = None
+    units: str = ""
+    severity: int = 0
+    pv: str = ""
+    stamped_at: datetime | None = None
+    carried: bool = False
+    fault: str = ""
+    entered_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """A run with all that is known of it."""
+
+    run: Run
+    modules: tuple[Module, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    events: tuple[Event, ...] = ()
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of its members, in the order of the settings."""
+        return tuple(module.name for module in self.modules)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The names of the members that were lost at any time."""
+        return tuple(module.name for module in self.modules if module.lost)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs. Everything given must hold; `since` is included, `until` is not; numbers are.
+
+    `text` is words that title, operator and comment have between them, the last one may be the beginning of a
+    word; upper and lower case are the same. Numbers reserved for a start that was not begun are never listed.
+    """
+
+    experiment: str | None = None
+    number_from: int | None = None
+    number_to: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    run_class: RunClass | None = None
+    quality: Quality | None = None
+    text: str = ""
+
+
+ALL_RUNS = RunFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page of a list ended; opaque to callers."""
+
+    at: datetime
+    id: int
+    number: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One page of runs; `next` asks for the one after it and is None on the last."""
+
+    runs: tuple[Run, ...]
+    next: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunChanges:
+    """What an edit changes; None leaves a field as it is."""
+
+    title: str | None = None
+    operator: str | None = None
+    run_class: RunClass | None = None
+    comment: str | None = None
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A number that was reserved and for which no start was recorded yet."""
+
+    experiment: str
+    number: int
+    attempt: str
+    reserved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PutEntry:
+    """One put of the put log."""
+
+    put_at: datetime
+    pv: str
+    who: Who
+    old: str
+    new: str
+    ok: bool
+    reason: str = ""
+    ioc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PutFilter:
+    """Which puts: of one PV, by one user, of a time (`since` included, `until` not), failed ones only."""
+
+    pv: str | None = None
+    user: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    failed: bool = False
+
+
+ALL_PUTS = PutFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class PutPage:
+    """One page of puts, newest first."""
+
+    puts: tuple[PutEntry, ...]
+    next: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One log entry; `number` is the run that it belongs to, None outside runs."""
+
+    logged_at: datetime
+    level: Level
+    text: str
+    source: str = ""
+    experiment: str | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who wants or holds a lease.
+
+    `instance` is the same over restarts of one IOC and belongs to one process at a time (its locked state
+    directory): a new boot of the same instance takes the lease over at once. Empty: no such promise.
+    """
+
+    ioc: str
+    host: str
+    boot: str
+    instance: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ioc} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease of a fleet as the server sees it; `ours` tells whether the asker holds it."""
+
+    fleet: str
+    holder: Holder
+    acquired_at: datetime
+    renewed_at: datetime
+    remaining_s: float
+    """Seconds until it expires by the server's clock; 0 or less when it has."""
+    ours: bool
+
+    @property
+    def expired(self) -> bool:
+        """Whether anyone may take it over."""
+        return self.remaining_s <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much the history holds."""
+
+    experiments: int
+    runs: int
+    puts: int
+    log_entries: int
+    alarming: int
+    """Log entries that are warnings or errors."""

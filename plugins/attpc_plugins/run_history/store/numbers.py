@@ -1,0 +1,145 @@
+"""Run numbers: reserved in the database, so that two IOCs can never get the same."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from attpc_ioc.model.command import Who
+
+from attpc_plugins.run_history.store_errors import LeaseHeld, StoreRejected, StoreUnavailable
+from .base import Connection, Connections, clean
+from .experiments import experiment_id
+from .model import NOBODY, Reservation
+
+TRIES = 1000
+"""How often a number is tried that another IOC was quicker to take."""
+NUMBER_MAX = 2**31 - 1
+
+_RESERVE = """
+    INSERT INTO attpc.runs (experiment_id, number, state, fleet, ioc, attempt,
+                            started_by_user, started_by_host, started_by_address)
+    SELECT $1, greatest($2::bigint, (SELECT max(number) + 1::bigint FROM attpc.runs WHERE experiment_id = $1)),
+           'reserved', $3, $4, nullif($5, ''), $6, $7, $8
+    ON CONFLICT DO NOTHING
+    RETURNING number
+"""
+
+
+class Numbers(Connections):
+    """Reserving numbers and giving them back."""
+
+    async def reserve_number(
+        self,
+        experiment: str,
+        *,
+        fleet: str,
+        ioc: str,
+        who: Who = NOBODY,
+        attempt: str = "",
+        first_number: int = 0,
+        at_least: int = 0,
+        boot: str = "",
+        limit_s: float | None = None,
+    ) -> int:
+        """Reserve the next number of an experiment, which is made where it does not exist.
+
+        It is the largest of `first_number`, `at_least` (what journal and state directory know) and one more
+        than any number that the experiment has. `attempt` is a token unique to this start: asking again with
+        it gives the same number, so that a lost answer costs none. With `boot` the lease of the fleet is
+        looked at in the same moment: `LeaseHeld` where another boot holds it.
+        """
+        values = (fleet, clean(ioc), attempt, clean(who.user), clean(who.host), clean(who.address))
+        async with self._use(limit_s) as connection:
+            key = await experiment_id(connection, experiment)
+            if boot:
+                await _check_lease(connection, fleet, boot)
+            for _ in range(TRIES):
+                try:
+                    number = await connection.fetchval(_RESERVE, key, max(first_number, at_least, 0), *values)
+                except asyncpg.NumericValueOutOfRangeError as error:
+                    raise StoreRejected(
+                        f"experiment {experiment!r} has no number left: {NUMBER_MAX}"
+                    ) from error
+                if number is None and attempt:
+                    number = await connection.fetchval(
+                        "SELECT number FROM attpc.runs WHERE attempt = $1 AND experiment_id = $2",
+                        attempt,
+                        key,
+                    )
+                if number is not None:
+                    return number
+        raise StoreUnavailable(f"no number of experiment {experiment!r} could be had in {TRIES} tries")
+
+    async def release_number(self, experiment: str, number: int, *, attempt: str = "") -> bool:
+        """Give a number back under which no module may have run; returns whether it was there to give back.
+
+        Only a run that was not seen running goes, and with `attempt` only that attempt's: what the journal
+        still says of it is void from then on.
+        """
+        async with self._transaction() as connection:
+            key = await experiment_id(connection, experiment)
+            return await give_back(connection, key, number, attempt)
+
+    async def release_attempt(self, attempt: str) -> bool:
+        """Give back what an attempt may have reserved whose answer was lost; returns whether it had."""
+        async with self._transaction() as connection:
+            row = await connection.fetchrow(
+                "SELECT experiment_id, number FROM attpc.runs WHERE attempt = $1", attempt
+            )
+            return row is not None and await give_back(connection, row[0], row[1], attempt)
+
+    async def next_number(self, experiment: str, *, first_number: int = 0, at_least: int = 0) -> int:
+        """Return the number that the next run would get."""
+        async with self._use() as connection:
+            last = await connection.fetchval(
+                "SELECT max(r.number) FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
+                "WHERE e.name = $1",
+                clean(experiment),
+            )
+        return max(first_number, at_least, -1 if last is None else last + 1, 0)
+
+    async def reservations(self, fleet: str) -> tuple[Reservation, ...]:
+        """Return numbers of a fleet that were reserved and for which no start was recorded."""
+        async with self._use() as connection:
+            rows = await connection.fetch(
+                "SELECT e.name, r.number, coalesce(r.attempt, ''), r.reserved_at FROM attpc.runs r "
+                "JOIN attpc.experiments e ON e.id = r.experiment_id "
+                "WHERE r.fleet = $1 AND r.state = 'reserved' ORDER BY r.id",
+                fleet,
+            )
+        return tuple(Reservation(*row) for row in rows)
+
+
+async def give_back(connection: Connection, experiment_key: int, number: int, attempt: str) -> bool:
+    """Delete a run that never ran, inside the caller's transaction."""
+    done = await connection.fetchrow(
+        "DELETE FROM attpc.runs WHERE experiment_id = $1 AND number = $2 AND state IN ('reserved', 'starting') "
+        "AND ($3 = '' OR attempt IS NULL OR attempt = $3) RETURNING coalesce(attempt, '')",
+        experiment_key,
+        number,
+        attempt,
+    )
+    void = attempt or (done[0] if done else "")
+    if void:
+        await connection.execute(
+            "INSERT INTO attpc.released_attempts (attempt, experiment_id, number) VALUES ($1, $2, $3) "
+            "ON CONFLICT DO NOTHING",
+            void,
+            experiment_key,
+            number,
+        )
+    return done is not None
+
+
+async def _check_lease(connection: Connection, fleet: str, boot: str) -> None:
+    row = await connection.fetchrow(
+        "SELECT ioc, host FROM attpc.leases "
+        "WHERE fleet = $1 AND boot <> $2 AND expires_at > clock_timestamp()",
+        fleet,
+        boot,
+    )
+    if row is not None:
+        raise LeaseHeld(f"{row['ioc']} on {row['host']} commands this fleet")
+
+
+__all__ = ["NUMBER_MAX", "Numbers", "give_back"]

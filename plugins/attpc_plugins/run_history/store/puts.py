@@ -1,0 +1,122 @@
+"""The put log: every put, kept for a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from attpc_ioc.model.command import Who
+
+from .base import Connection, Connections, clean, moment
+from .model import ALL_PUTS, Cursor, PutEntry, PutFilter, PutPage
+from .records import PutRecord
+from .where import Where
+
+DELETE_BATCH = 5000
+"""Rows that one statement of the retention deletes: some 50 ms, so that nothing waits for it."""
+
+_INSERT = """
+    INSERT INTO attpc.puts (put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason)
+    SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                         $7::text[], $8::text[], $9::boolean[], $10::text[])
+"""
+
+
+async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> None:
+    """Add puts in one statement."""
+    await connection.execute(
+        _INSERT,
+        [moment(r.time_s) for r in records],
+        [clean(r.stamp.ioc) for r in records],
+        [clean(r.pv) for r in records],
+        [clean(r.who.user) for r in records],
+        [clean(r.who.host) for r in records],
+        [clean(r.who.address) for r in records],
+        [clean(r.old) for r in records],
+        [clean(r.new) for r in records],
+        [r.ok for r in records],
+        [clean(r.reason) for r in records],
+    )
+
+
+class Puts(Connections):
+    """Reading the put log, and the retention of what is kept for a time only."""
+
+    async def puts(
+        self, which: PutFilter = ALL_PUTS, *, limit: int = 100, after: Cursor | None = None
+    ) -> PutPage:
+        """Return a page of the put log, newest first."""
+        where = Where()
+        where.equal("pv", None if which.pv is None else clean(which.pv))
+        where.equal("by_user", None if which.user is None else clean(which.user))
+        where.between("put_at", which.since, which.until)
+        if which.failed:
+            where.add("NOT ok")
+        if after is not None:
+            where.add(f"(put_at, id) < ({where.bind(after.at)}, {where.bind(after.id)})")
+        async with self._use() as connection:
+            rows = await connection.fetch(
+                "SELECT id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason "
+                f"FROM attpc.puts {where} ORDER BY put_at DESC, id DESC LIMIT {where.bind(limit + 1)}",
+                *where.values,
+            )
+        shown = rows[:limit]
+        more = len(rows) > limit and shown
+        return PutPage(
+            tuple(_put(row) for row in shown),
+            Cursor(shown[-1]["put_at"], shown[-1]["id"]) if more else None,
+        )
+
+    async def forget(
+        self,
+        *,
+        puts_before: datetime | None = None,
+        events_before: datetime | None = None,
+        stamps_before: datetime | None = None,
+        batches: int = 100,
+    ) -> int:
+        """Delete what is older: puts, events outside runs, and stamps of records applied before.
+
+        Works in batches, each a transaction of its own, `batches` at most for each; returns how many rows
+        went. A stamp may go only when no journal can hold its record any more.
+        """
+        gone = 0
+        for statement, before in (
+            (_delete("attpc.puts", "put_at"), puts_before),
+            (_delete("attpc.events", "happened_at", "AND run_id IS NULL"), events_before),
+            (_delete("attpc.applied_stamps", "applied_at"), stamps_before),
+        ):
+            if before is not None:
+                gone += await self._delete(statement, before, batches)
+        return gone
+
+    async def _delete(self, statement: str, before: datetime, batches: int) -> int:
+        gone = 0
+        for _ in range(batches):
+            async with self._use() as connection:
+                done = int((await connection.execute(statement, before, DELETE_BATCH)).split()[-1])
+            gone += done
+            if done < DELETE_BATCH:
+                break
+        return gone
+
+
+def _delete(table: str, column: str, also: str = "") -> str:
+    return (
+        f"DELETE FROM {table} WHERE ctid = ANY (ARRAY("
+        f"SELECT ctid FROM {table} WHERE {column} < $1 {also} LIMIT $2))"
+    )
+
+
+def _put(row: Any) -> PutEntry:
+    return PutEntry(
+        put_at=row["put_at"],
+        pv=row["pv"],
+        who=Who(row["by_user"], row["host"], row["address"]),
+        old=row["old_value"],
+        new=row["new_value"],
+        ok=row["ok"],
+        reason=row["reason"],
+        ioc=row["ioc"],
+    )

@@ -1,0 +1,230 @@
+"""The records of the journal: what happened, as data that can wait on disk until the database takes it.
+
+Every record has a stamp (which IOC, which boot, which number in that boot), unique for ever: applying it a
+second time changes nothing. `encode` and `decode` (see `codec.py`) turn records into lines of JSON and back.
+Times are Unix times in seconds, None where nothing was seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.events import Stamp
+from attpc_ioc.model.run import RunOutcome, RunTexts
+
+from .model import Level, Link, Module, Moment, RunChanges, Value
+
+__all__ = [
+    "EditRecord",
+    "ExperimentRecord",
+    "Link",
+    "LogRecord",
+    "MeasurementRecord",
+    "Module",
+    "OperationRecord",
+    "Phase",
+    "PutRecord",
+    "Record",
+    "RunFacts",
+    "RunRecord",
+    "RunRef",
+    "StateRecord",
+    "UnknownRecord",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """Names a run."""
+
+    experiment: str
+    number: int
+
+
+class Phase(StrEnum):
+    """Which event in the life of a run."""
+
+    STARTING = "starting"
+    STARTED = "started"
+    DEGRADED = "degraded"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """All that the core knows of a run at an event: any one such record can rebuild the run's row.
+
+    `attempt` is the token that the number was reserved with, empty where it is not known any more. Modules
+    carry `lost` as true when they were lost at any time.
+    """
+
+    ref: RunRef
+    fleet: str = ""
+    attempt: str = ""
+    texts: RunTexts = RunTexts()
+    start_commanded_s: float | None = None
+    started_s: float | None = None
+    last_running_s: float | None = None
+    stopped_s: float | None = None
+    who: Who = Who()
+    stopped_by: Who = Who()
+    adopted: bool = False
+    outcome: RunOutcome | None = None
+    reason: str = ""
+    modules: tuple[Module, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """An event in the life of a run. `lost` are the members lost now (degraded).
+
+    `number_released` (failed) tells that no module may have run and that the number may be used again.
+    """
+
+    KIND: ClassVar[str] = "run"
+    stamp: Stamp
+    time_s: float
+    phase: Phase
+    run: RunFacts
+    lost: tuple[str, ...] = ()
+    text: str = ""
+    number_released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EditRecord:
+    """A run's title, operator, class, comment or quality was changed by someone."""
+
+    KIND: ClassVar[str] = "edit"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    changes: RunChanges
+    who: Who = Who()
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """An experiment became the current one."""
+
+    KIND: ClassVar[str] = "experiment"
+    stamp: Stamp
+    time_s: float
+    experiment: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutRecord:
+    """A put to any PV."""
+
+    KIND: ClassVar[str] = "put"
+    stamp: Stamp
+    time_s: float
+    pv: str
+    who: Who
+    old: str
+    new: str
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """An ECC server changed state or reachability; states and transition by the words shown to people."""
+
+    KIND: ClassVar[str] = "state"
+    stamp: Stamp
+    time_s: float
+    module: str
+    old: str
+    new: str
+    transition: str = ""
+    external: bool = False
+    reason: str = ""
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """A SOAP transition ended."""
+
+    KIND: ClassVar[str] = "operation"
+    stamp: Stamp
+    time_s: float
+    module: str
+    operation: str
+    ok: bool
+    reason: str = ""
+    code: int = 0
+    duration_s: float = 0.0
+    who: Who = Who()
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A log entry, by the IOC or a person."""
+
+    KIND: ClassVar[str] = "log"
+    stamp: Stamp
+    time_s: float
+    level: Level
+    text: str
+    source: str = ""
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementRecord:
+    """A value of an observable in a run, at `time_s`. No value: `fault` says why.
+
+    `same_as_previous` takes the value of the last run before this one that has any, if there is one.
+    """
+
+    KIND: ClassVar[str] = "measurement"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    observable: str
+    moment: Moment
+    value: Value | None = None
+    units: str = ""
+    severity: int = 0
+    pv: str = ""
+    stamped_s: float | None = None
+    fault: str = ""
+    same_as_previous: bool = False
+    who: Who = Who()
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRecord:
+    """A record of a newer program: kept as it is (`body` is its line), never applied, never lost."""
+
+    KIND: ClassVar[str] = "unknown"
+    stamp: Stamp
+    time_s: float
+    kind: str
+    version: int
+    body: str
+
+
+Known = (
+    RunRecord
+    | EditRecord
+    | ExperimentRecord
+    | PutRecord
+    | StateRecord
+    | OperationRecord
+    | LogRecord
+    | MeasurementRecord
+)
+"""The records that this program can apply."""
+
+Record = Known | UnknownRecord
+"""Everything that a line of the journal can be."""

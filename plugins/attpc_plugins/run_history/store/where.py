@@ -1,0 +1,38 @@
+"""Conditions of a query, with their values kept apart from the SQL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+class Where:
+    """Collects conditions; only those given are in the SQL, so that each query gets the plan that fits it."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._conditions: list[str] = []
+
+    def bind(self, value: Any) -> str:
+        """Return the placeholder of a value."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def add(self, condition: str) -> None:
+        """Add a condition, whose values are bound already."""
+        self._conditions.append(condition)
+
+    def equal(self, column: str, value: Any) -> None:
+        """Add `column = value`, unless the value is None."""
+        if value is not None:
+            self.add(f"{column} = {self.bind(value)}")
+
+    def between(self, column: str, since: datetime | None, until: datetime | None) -> None:
+        """Add a half-open range of times; None leaves an end open."""
+        if since is not None:
+            self.add(f"{column} >= {self.bind(since)}")
+        if until is not None:
+            self.add(f"{column} < {self.bind(until)}")
+
+    def __str__(self) -> str:
+        return f"WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
