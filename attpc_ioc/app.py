@@ -14,6 +14,7 @@ from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.numbers import StateDirNumbers
 from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import AttpcError, Refused, SettingsError
+from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Put, Who
@@ -100,11 +101,13 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         )
         _show_plugins(host, server, settings)
         app = App(settings, host, store, controller, server, table)
+        asked = AskServer(store.folder, {"clients": lambda question: clients_answer(server.ca, question)})
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(store.run(), name="state")]
             try:
                 await host.start(lambda plugin: _context(plugin, app))
                 await _serve_channel_access(server, settings)
+                await asked.start()
                 tasks.append(group.create_task(server.run(), name="server"))
                 tasks.append(group.create_task(controller.run(), name="controller"))
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=store.folder)
@@ -113,6 +116,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 # The order of the house: refuse puts, fail what is pending, plugins, Channel Access.
                 await controller.close()
                 await host.stop()
+                await asked.stop()
                 await server.stop()
                 for task in tasks:
                     task.cancel()

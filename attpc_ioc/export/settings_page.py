@@ -39,6 +39,7 @@ _TABLES = {
     "poll": "[poll]",
     "limits": "[limits]",
     "order": "[order]",
+    "channel_access": "[channel_access]",
     "ecc": "[[ecc]]",
     "source": "[[ecc.source]]",
     "link": "[[ecc.source.link]]",

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from attpc_ioc.ioc.ca import PV, CAServer, Client
+from attpc_ioc.ioc.ca import PV, CAServer, Client, ServerLimits
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.ioc.puts import Controller, OnPut, PutHandler, WritePluginRow, who_of
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
-from attpc_ioc.ioc.stats import Connections, Stats
+from attpc_ioc.ioc.stats import Stats
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC, Who
 from attpc_ioc.pvs.row import Row, Value, full_name
@@ -57,11 +57,12 @@ class IocServer:
             put=self.puts.put,
             on_rejected=self.puts.rejected,
             access=self._rights,
+            limits=ServerLimits(**settings.channel_access.model_dump()),
             interfaces=list(settings.ioc.interfaces) if settings.ioc.interfaces else None,
             port=settings.ioc.server_port,
             clock=self._stamps,
         )
-        self._stats = Stats(settings.ioc, self._publish_ioc, self._connections, len(table))
+        self._stats = Stats(settings.ioc, self._publish_ioc, lambda: self.ca.stats, len(table))
 
     @property
     def port(self) -> int:
@@ -100,10 +101,6 @@ class IocServer:
 
     def _publish_ioc(self, part: str, value: Value) -> None:
         self.publisher.publish(full_name(self._prefix, IOC, part), value)
-
-    def _connections(self) -> Connections:
-        stats = self.ca.stats
-        return Connections(stats.clients, stats.channels)
 
     def _rights(self, pv: PV, client: Client) -> tuple[bool, bool]:
         row = self._rows.get(pv.name)

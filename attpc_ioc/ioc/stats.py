@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
-from typing import NamedTuple
 
 import psutil
 
+from attpc_ioc.ioc.ca import ServerStats
 from attpc_ioc.pvs.row import Value
 from attpc_ioc.settings import IocSettings
 
@@ -27,11 +27,26 @@ FILES_PERIOD_S = 20
 _HEARTBEAT_MAX = 2**31 - 1
 
 
-class Connections(NamedTuple):
-    """Who uses the server: circuits and the channels on them."""
+RATES = {
+    "CA_EVENT_RATE": "events",
+    "CA_GET_RATE": "gets",
+    "CA_PUT_RATE": "puts",
+    "CA_SEARCH_RATE": "searches",
+}
+"""PVs that tell how often something happened in the last second, by the count that they come from."""
 
-    clients: int
-    channels: int
+COUNTS = {
+    "CA_CLNT_CNT": "clients",
+    "CA_CONN_CNT": "channels",
+    "CA_SUB_CNT": "subscriptions",
+    "CA_QUEUED": "queued",
+    "CA_QUEUED_BYTES": "queued_bytes",
+    "CA_QUEUE_MAX": "deepest_queue",
+    "CA_DROPPED": "dropped",
+    "CA_DISCON_CNT": "disconnected",
+    "CA_REFUSED": "rejected",
+}
+"""PVs that show a count of the Channel Access server as it is."""
 
 
 def up_time(seconds: float) -> str:
@@ -49,12 +64,14 @@ class Stats:
         self,
         settings: IocSettings,
         publish: Callable[[str, Value], None],
-        connections: Callable[[], Connections],
+        clients: Callable[[], ServerStats],
         records: int,
     ) -> None:
         self._settings = settings
         self._publish = publish
-        self._connections = connections
+        self._clients = clients
+        self._last_stats = ServerStats()
+        self._last_stats_at_s = time.monotonic()
         self._records = records
         self._process = psutil.Process()
         self._began = time.monotonic()
@@ -112,9 +129,14 @@ class Stats:
         self._publish("UPTIME", up_time(time.monotonic() - self._began))
 
     def _publish_clients(self) -> None:
-        clients, channels = self._connections()
-        self._publish("CA_CLNT_CNT", float(clients))
-        self._publish("CA_CONN_CNT", float(channels))
+        stats, last = self._clients(), self._last_stats
+        for part, count in COUNTS.items():
+            self._publish(part, float(getattr(stats, count)))
+        now_s = time.monotonic()
+        past_s = max(now_s - self._last_stats_at_s, 0.001)
+        for part, count in RATES.items():
+            self._publish(part, round((getattr(stats, count) - getattr(last, count)) / past_s, 1))
+        self._last_stats, self._last_stats_at_s = stats, now_s
 
     def _publish_files(self) -> None:
         count = self._process.num_fds()

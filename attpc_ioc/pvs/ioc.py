@@ -1,8 +1,8 @@
 """The rows of the IOC itself, `$(P)IOC:`: the names, types, units and limits of devIocStats.
 
 Source: `ioc.template` and `iocEnvVar.template` of epics-modules/iocStats. `SYSRESET` and the writable update
-periods are left out on purpose: no client may restart run control. `attpc_ioc.ioc.stats` publishes the
-values.
+periods are left out on purpose: no client may restart run control. The `CA_` names beyond `CA_CLNT_CNT` and
+`CA_CONN_CNT` are this server's own. `attpc_ioc.ioc.stats` publishes the values.
 """
 
 from __future__ import annotations
@@ -77,6 +77,17 @@ ROWS: tuple[Row, ...] = (
     _text("UPTIME", "Elapsed time since start"),
     _number("CA_CLNT_CNT", "Number of CA clients", limits=Limits(hopr=200.0, hihi=175.0, high=100.0)),
     _number("CA_CONN_CNT", "Number of CA connections"),
+    _number("CA_SUB_CNT", "Number of CA subscriptions"),
+    _number("CA_QUEUED", "CA updates waiting for all clients"),
+    _number("CA_QUEUED_BYTES", "Memory of waiting CA updates", "byte"),
+    _number("CA_QUEUE_MAX", "CA updates waiting for one client, most"),
+    _number("CA_DROPPED", "CA updates replaced by newer ones"),
+    _number("CA_DISCON_CNT", "CA clients disconnected by the IOC"),
+    _number("CA_REFUSED", "CA puts refused or failed"),
+    _number("CA_EVENT_RATE", "CA updates sent", "1/s", precision=1),
+    _number("CA_GET_RATE", "CA gets", "1/s", precision=1),
+    _number("CA_PUT_RATE", "CA puts", "1/s", precision=1),
+    _number("CA_SEARCH_RATE", "CA searches received", "1/s", precision=1),
     _number("RECORD_CNT", "Number of records"),
     _number("FD_MAX", "Max file descriptors"),
     _number("FD_CNT", "Allocated file descriptors"),

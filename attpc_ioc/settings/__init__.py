@@ -2,6 +2,7 @@
 
 from .load import load_settings, parse_settings
 from .sections import (
+    ChannelAccessSettings,
     EccSettings,
     IocSettings,
     LimitSettings,
@@ -17,6 +18,7 @@ from .sections import (
 )
 
 __all__ = [
+    "ChannelAccessSettings",
     "EccSettings",
     "IocSettings",
     "LimitSettings",

@@ -150,6 +150,68 @@ class LimitSettings(Section):
         return float(getattr(self, f"{operation.value.lower()}_s"))
 
 
+class ChannelAccessSettings(Section):
+    """`[channel_access]`: what Channel Access clients may cost. A client beyond a limit pays, nobody else."""
+
+    max_clients: Whole = Field(
+        default=500, ge=1, le=10_000, description="Clients connected at a time; further ones are refused."
+    )
+    max_channels: Whole = Field(
+        default=20_000, ge=1, le=1_000_000, description="Channels of one client; further ones are refused."
+    )
+    max_subscriptions: Whole = Field(
+        default=40_000,
+        ge=1,
+        le=1_000_000,
+        description="Subscriptions of one client; further ones are refused.",
+    )
+    max_puts: Whole = Field(
+        default=256,
+        ge=1,
+        le=10_000,
+        description="Puts of one client at work at a time; its further messages wait.",
+    )
+    max_message_bytes: Whole = Field(
+        default=1 << 20,
+        ge=16_384,
+        le=1 << 28,
+        description="Longest message that is taken from a client, in bytes. A longer put is refused.",
+    )
+    queue_depth: Whole = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="Updates that wait for one subscription while its client does not read; a further one "
+        "replaces the newest.",
+    )
+    max_backlog_bytes: Whole = Field(
+        default=16 << 20,
+        ge=65_536,
+        le=1 << 30,
+        description="All updates that wait for one client, in bytes; beyond it is disconnected.",
+    )
+    send_buffer_bytes: Whole = Field(
+        default=256 << 10,
+        ge=4096,
+        le=1 << 26,
+        description="Data on its way to one client, in bytes; while there is more, updates wait.",
+    )
+    stall_s: Seconds = Field(
+        default=30.0,
+        description="A client that takes nothing for this long while data waits is disconnected, in seconds.",
+    )
+    dead_peer_s: Seconds = Field(
+        default=30.0,
+        description="A client whose host does not answer for this long is disconnected, in seconds.",
+    )
+    turn_messages: Whole = Field(
+        default=200,
+        ge=1,
+        le=100_000,
+        description="Messages of one client that are worked on before others have their turn.",
+    )
+
+
 def _each_kind_once(stages: tuple[tuple[Kind, ...], ...]) -> tuple[tuple[Kind, ...], ...]:
     kinds = [kind for stage in stages for kind in stage]
     missing = [kind.value for kind in Kind if kind not in kinds]
@@ -323,6 +385,9 @@ class Settings(Section):
         default=LimitSettings(), description="How long each thing may take, in seconds."
     )
     order: OrderSettings = Field(default=OrderSettings(), description="The stages of each group operation.")
+    channel_access: ChannelAccessSettings = Field(
+        default=ChannelAccessSettings(), description="What Channel Access clients may cost."
+    )
     ecc: tuple[EccSettings, ...] = Field(
         min_length=1, description="The ECC servers, one table each, and the boards that they drive."
     )

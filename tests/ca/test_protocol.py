@@ -388,6 +388,6 @@ async def test_who_is_connected_to_what(rig: Rig) -> None:
         await subscribe(raw, chan.sid, 1, VALUE, ChannelType.LONG)
         (info,) = rig.server.clients()
         assert (info.client.user, info.client.host) == ("anna", "bench")
-        assert (info.channels, info.subscriptions) == (("T:ai", "T:long"), 1)
+        assert (info.channels, info.pvs, info.subscriptions) == (2, ("T:ai", "T:long"), 1)
         stats = rig.server.stats
         assert (stats.clients, stats.channels, stats.subscriptions) == (1, 2, 1)

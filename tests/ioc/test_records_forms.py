@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from attpc_ioc.ioc.ca import PV
+from attpc_ioc.ioc.ca import PV, ServerStats
 from attpc_ioc.ioc.records import FORMS, empty, fit, make_spec
-from attpc_ioc.ioc.stats import Connections, Stats, up_time
+from attpc_ioc.ioc.stats import Stats, up_time
 from attpc_ioc.model.command import SYSTEM, ScopeKind
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Limits, Record, Row
@@ -75,7 +77,13 @@ def test_up_time(seconds, text):
 def test_statistics_give_every_row_of_the_ioc_a_value():
     published: dict[str, object] = {}
     settings = make_settings()
-    stats = Stats(settings.ioc, published.__setitem__, lambda: Connections(2, 30), 99)
+    counts = itertools.count(0, 50)
+    stats = Stats(
+        settings.ioc,
+        published.__setitem__,
+        lambda: ServerStats(clients=2, channels=30, events=next(counts)),
+        99,
+    )
     stats.publish_constants()
     for _ in range(20):
         stats.tick()
@@ -84,6 +92,8 @@ def test_statistics_give_every_row_of_the_ioc_a_value():
     assert set(published) <= set(rows)
     assert published["HEARTBEAT"] == 20.0
     assert (published["CA_CLNT_CNT"], published["CA_CONN_CNT"], published["RECORD_CNT"]) == (2.0, 30.0, 99.0)
+    assert published["CA_EVENT_RATE"] > 50.0
+    assert published["CA_PUT_RATE"] == 0.0
     texts = {Record.STRINGIN, Record.LONG_TEXT}
     wrong = [p for p, v in published.items() if isinstance(v, str) != (rows[p].record in texts)]
     assert wrong == []

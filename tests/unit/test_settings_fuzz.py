@@ -13,6 +13,7 @@ from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.describe_rule import DescribeRule, pattern_fault
 from attpc_ioc.model.states import Kind
 from attpc_ioc.settings import (
+    ChannelAccessSettings,
     EccSettings,
     IocSettings,
     LimitSettings,
@@ -177,6 +178,11 @@ def fleets(draw) -> Settings:
             offline_after=draw(st.integers(1, 1000)),
         ),
         limits=LimitSettings(describe_s=draw(SECONDS), freshness_s=draw(SECONDS)),
+        channel_access=ChannelAccessSettings(
+            max_clients=draw(st.integers(1, 10_000)),
+            stall_s=draw(SECONDS),
+            queue_depth=draw(st.integers(1, 1000)),
+        ),
         ecc=tuple(eccs),
         plugins=draw(st.dictionaries(NAME.map(str.lower), PLUGIN_VALUES, max_size=2)),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from struct import unpack_from
 from typing import TYPE_CHECKING
 
@@ -292,11 +293,12 @@ class Circuit(Link):
         if self.puts == self._limits.max_puts - 1:
             self.continue_soon()
 
-    def info(self) -> ClientInfo:
-        """Return who this is and what it costs."""
+    def info(self, names: int) -> ClientInfo:
+        """Return who this is and what it costs, with the names of at most so many PVs."""
         return ClientInfo(
             client=self.client,
-            channels=tuple(sorted(channel.pv.name for channel in self.channels.values())),
+            channels=len(self.channels),
+            pvs=tuple(sorted(channel.pv.name for channel in islice(self.channels.values(), names))),
             subscriptions=self.subscriptions,
             queued=len(self.backlog),
             queued_bytes=self.backlog.bytes,

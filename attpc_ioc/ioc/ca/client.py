@@ -23,11 +23,13 @@ class Client:
 class ClientInfo:
     """What one client costs: for people who look for the one that is too much.
 
+    `pvs` are the names of what its `channels` lead to, or of as many as were asked for.
     `queued` updates (of `queued_bytes`) wait for it now; `dropped` counts updates that newer ones replaced.
     """
 
     client: Client
-    channels: tuple[str, ...]
+    channels: int
+    pvs: tuple[str, ...]
     subscriptions: int
     queued: int
     queued_bytes: int

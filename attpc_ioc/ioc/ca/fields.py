@@ -66,7 +66,9 @@ def _table() -> dict[str, _Field]:
         "SEVR": _Field(ENUM, lambda pv: pv.severity, labels=SEVERITY_LABELS),
         "STAT": _Field(ENUM, lambda pv: pv.status, labels=STATUS_LABELS),
         "EGU": _Field(STRING, lambda pv: pv.spec.units, _NUMERIC | _ARRAY),
-        "PREC": _Field(LONG, lambda pv: pv.spec.precision, frozenset(("ai", "ao", "calc", "calcout")) | _ARRAY),
+        "PREC": _Field(
+            LONG, lambda pv: pv.spec.precision, frozenset(("ai", "ao", "calc", "calcout")) | _ARRAY
+        ),
         "ADEL": _Field(DOUBLE, lambda pv: pv.spec.adel, _NUMERIC),
         "MDEL": _Field(DOUBLE, lambda pv: pv.spec.mdel, _NUMERIC),
         "NELM": _Field(LONG, lambda pv: pv.spec.max_elements, _ARRAY),

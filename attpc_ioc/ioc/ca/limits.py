@@ -36,12 +36,16 @@ class ServerLimits:
 
 @dataclass(slots=True)
 class ServerStats:
-    """Counts since the server was made; `clients`, `channels`, `subscriptions` and `queued` are of now."""
+    """Counts since the server was made; those up to `deepest_queue` are of now."""
 
     clients: int = 0
     channels: int = 0
     subscriptions: int = 0
     queued: int = 0
+    """Updates that wait for clients that do not take them."""
+    queued_bytes: int = 0
+    deepest_queue: int = 0
+    """Updates that wait for the slowest client."""
     dropped: int = 0
     disconnected: int = 0
     """Circuits that the server ended because of what the client did or did not do."""

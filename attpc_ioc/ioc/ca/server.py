@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 _DO_REPLY = 10
 _ANY_ADDRESS = 0xFFFFFFFF
+_NAMES = 20_000
 
 Put = Callable[[PV, Value, Client], Awaitable[None]]
 OnRejected = Callable[[PV, Client, str, str], None]
@@ -203,12 +204,21 @@ class CAServer:
         return replace(
             self.counts,
             queued=sum(len(backlog) for backlog in backlogs),
+            queued_bytes=sum(backlog.bytes for backlog in backlogs),
+            deepest_queue=max((len(backlog) for backlog in backlogs), default=0),
             dropped=self.counts.dropped + sum(backlog.dropped for backlog in backlogs),
         )
 
-    def clients(self) -> list[ClientInfo]:
-        """Return who is connected to what, in the order in which they came."""
-        return sorted((c.info() for c in self._circuits), key=lambda info: info.client.id)
+    def clients(self, names: int = _NAMES) -> list[ClientInfo]:
+        """Return who is connected to what, in the order in which they came.
+
+        At most `names` names of PVs are told in all: there can be millions.
+        """
+        told: list[ClientInfo] = []
+        for circuit in sorted(self._circuits, key=lambda circuit: circuit.client.id):
+            told.append(circuit.info(names))
+            names -= len(told[-1].pvs)
+        return told
 
     def refresh_access(self) -> None:
         """Ask `access` again for every channel, and tell clients what changed."""

@@ -1,0 +1,167 @@
+"""Questions that the shell asks a running IOC: over a socket in its state directory, answered in JSON.
+
+A Unix socket and not a PV, because the answer is long, is for whoever may read the state directory only, and
+must be had even when no client gets through to Channel Access. The question is one line, a JSON object; the
+answer is one JSON object, then the end. Question and answer are bounded in size and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attpc_ioc.errors import StateDirError
+from attpc_ioc.ioc.ca import CAServer
+from attpc_ioc.log import get_logger
+
+log = get_logger(__name__)
+
+SOCKET = "ask.socket"
+QUESTION_BYTES = 4096
+NAMES_MAX = 20_000
+"""PV names in one answer, of all clients together: 1.4 MB at most, made in some 10 ms."""
+
+LIMIT_S = 5.0
+AT_ONCE = 4
+
+Question = Mapping[str, Any]
+Answerer = Callable[[Question], Mapping[str, Any]]
+
+
+class AskServer:
+    """Answers questions on the socket of a state directory; `answers` are by the question's `ask`."""
+
+    def __init__(self, folder: Path, answers: Mapping[str, Answerer]) -> None:
+        self._folder = folder
+        self._answers = answers
+        self._server: asyncio.Server | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; where that cannot be, it is logged, and the IOC runs without: it is for looking only."""
+        try:
+            with _path(self._folder) as path:
+                sock = _bound(path)
+        except OSError as error:
+            log.warning(
+                "no questions from the shell", folder=self._folder, reason=error.strerror or str(error)
+            )
+            return
+        self._server = await asyncio.start_unix_server(self._taken, sock=sock, limit=QUESTION_BYTES)
+
+    async def stop(self) -> None:
+        """End, and take the socket away."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in tuple(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+        with contextlib.suppress(OSError):
+            (self._folder / SOCKET).unlink()
+
+    async def _taken(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._asking.add(task)
+        try:
+            if len(self._asking) <= AT_ONCE:
+                async with asyncio.timeout(LIMIT_S):
+                    writer.write(json.dumps(self._answer(await reader.readline())).encode() + b"\n")
+                    await writer.drain()
+                    writer.write_eof()
+        except (TimeoutError, OSError, ValueError) as error:  # ValueError: a line that is too long
+            log.debug("question not answered", reason=str(error))
+        finally:
+            self._asking.discard(task)
+            writer.close()
+
+    def _answer(self, line: bytes) -> Mapping[str, Any]:
+        try:
+            question = json.loads(line)
+            answer = self._answers[question["ask"]]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return {"error": f"the question is a JSON object with 'ask', one of {', '.join(self._answers)}"}
+        try:
+            return answer(question)
+        except Exception as error:  # a fault of the program must not end a running IOC
+            log.exception("question failed", ask=question["ask"])
+            return {"error": f"fault of the program: {error}"}
+
+
+def ask(folder: Path, question: Question) -> dict[str, Any]:
+    """Ask the IOC that runs with this state directory.
+
+    Raises `StateDirError` where none runs, or where this user may not ask.
+    """
+    try:
+        with _path(folder) as path, socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(2 * LIMIT_S)
+            sock.connect(path)
+            sock.sendall(json.dumps(question).encode() + b"\n")
+            answer = json.loads(b"".join(iter(lambda: sock.recv(1 << 16), b"")))
+    except PermissionError as error:
+        raise StateDirError(f"state directory {folder}: only the account of the IOC may ask it") from error
+    except (OSError, ValueError) as error:
+        raise StateDirError(f"state directory {folder}: no IOC answers there; is it running?") from error
+    if "error" in answer:
+        raise StateDirError(f"the IOC does not answer: {answer['error']}")
+    return answer
+
+
+def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
+    """Return who is connected, with the names of their PVs where the question has `pvs`."""
+    told = []
+    for info in server.clients(NAMES_MAX if question.get("pvs") else 0):
+        told.append(
+            {
+                "id": info.client.id,
+                "address": info.client.address,
+                "user": info.client.user,
+                "host": info.client.host,
+                "connected_s": round(info.connected_s, 1),
+                "channels": info.channels,
+                "subscriptions": info.subscriptions,
+                "queued": info.queued,
+                "queued_bytes": info.queued_bytes,
+                "dropped": info.dropped,
+                "puts_at_work": info.puts_at_work,
+                "pvs": list(info.pvs),
+            }
+        )
+    return {"clients": told}
+
+
+@contextlib.contextmanager
+def _path(folder: Path) -> Iterator[str]:
+    """Give a path of the socket that is short: the address of a Unix socket has room for 107 bytes."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{number}/{SOCKET}"
+    finally:
+        os.close(number)
+
+
+def _bound(path: str) -> socket.socket:
+    """Return a listening socket that only this account can connect to, in the place of a dead one's."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,157 @@
+"""What the shell asks a running IOC: who is connected; and that nobody is hurt by bad questions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from attpc_ioc.app import App, running
+from attpc_ioc.errors import StateDirError
+from attpc_ioc.ioc.ask import QUESTION_BYTES, SOCKET, AskServer, ask
+from attpc_ioc.settings import load_settings
+from tests.ca.raw import raw_client
+from tests.support.ca import LOOPBACK, CaPlace, ca_place, eventually, free_port, run
+
+TOML = """
+[ioc]
+prefix = "T:"
+state_dir = "{folder}"
+server_port = {port}
+interfaces = ["127.0.0.1"]
+[channel_access]
+max_clients = 3
+[[ecc]]
+name = "cobo0"
+host = "127.0.0.1"
+port = {ecc}
+[[ecc.source]]
+id = "CoBo[0]"
+[[ecc.source.link]]
+name = "data0"
+address = "127.0.0.1"
+"""
+
+
+@pytest.fixture
+def place() -> CaPlace:
+    return ca_place()
+
+
+@pytest.fixture
+async def file(tmp_path: Path, place: CaPlace) -> Path:
+    path = tmp_path / "ioc.toml"
+    folder = tmp_path / ("a state directory with a name that is too long for a socket " + "x" * 80)
+    path.write_text(TOML.format(folder=folder, port=place.port, ecc=free_port()))
+    return path
+
+
+@pytest.fixture
+async def ioc(file: Path, place: CaPlace, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
+    place.put_into(monkeypatch)
+    async with running(load_settings(file)) as app:
+        yield app
+    place.close()
+
+
+async def clients(file: Path, *options: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "attpc_ioc.cli", "clients", str(file), *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_who_is_connected_to_what(ioc: App, file: Path) -> None:
+    assert (await clients(file)) == (0, "no client is connected\n", "")
+    async with raw_client(ioc.server.port, user="ann\x1b[2J") as raw:
+        await raw.channel("T:State_RBV")
+        await raw.channel("T:Run:Title.DESC")
+        code, out, err = await clients(file, "--pvs")
+        assert (code, err) == (0, "")
+        head, line, *names = out.splitlines()
+        assert head.split()[:4] == ["id", "user", "host", "address"]
+        assert line.split()[1:3] == ["ann?[2J", "bench"]
+        assert names == ["    T:Run:Title.DESC", "    T:State_RBV"]
+        code, out, err = await clients(file, "--json")
+        (told,) = json.loads(out)["clients"]
+        assert (told["channels"], told["subscriptions"], told["pvs"]) == (2, 0, [])
+        assert told["address"].startswith(f"{LOOPBACK}:")
+
+
+async def test_counts_as_pvs_are_true(ioc: App, place: CaPlace) -> None:
+    async with raw_client(ioc.server.port) as raw:
+        for _ in range(5):
+            await raw.channel("T:State_RBV")
+        await eventually(lambda: ioc.server.pvs["T:IOC:CA_CONN_CNT"].value == 5.0, "count")
+        ran = await run(place, "caget", "-t", "T:IOC:CA_CLNT_CNT", "T:IOC:CA_CONN_CNT", "T:IOC:CA_SUB_CNT")
+        assert ran.out.split() == ["1", "5", "0"]
+        await eventually(lambda: float(str(ioc.server.pvs["T:IOC:CA_GET_RATE"].value)) > 0, "rate")
+
+
+async def test_the_limits_are_those_of_the_settings(ioc: App) -> None:
+    async with (
+        raw_client(ioc.server.port),
+        raw_client(ioc.server.port),
+        raw_client(ioc.server.port),
+    ):
+        with pytest.raises(ConnectionError):
+            async with raw_client(ioc.server.port):
+                pass
+        await eventually(lambda: ioc.server.pvs["T:IOC:CA_DISCON_CNT"].value == 1.0, "count")
+
+
+async def test_only_the_account_of_the_ioc_may_ask(ioc: App) -> None:
+    mode = (ioc.store.folder / SOCKET).stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) & 0o077 == 0
+
+
+@pytest.mark.parametrize("line", [b"\n", b"[]\n", b'{"ask": "x"}\n', b'{"ask": []}\n', b"[" * 4000 + b"\n"])
+async def test_bad_questions_are_told_so(ioc: App, line: bytes) -> None:
+    reader, writer = await _connect(ioc.store.folder)
+    writer.write(line)
+    assert "'ask', one of clients" in json.loads(await reader.read())["error"]
+    writer.close()
+
+
+async def test_a_question_without_end(ioc: App) -> None:
+    reader, writer = await _connect(ioc.store.folder)
+    writer.write(b"x" * 3 * QUESTION_BYTES)
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_nobody_answers_where_no_ioc_runs(file: Path, place: CaPlace, tmp_path: Path) -> None:
+    code, out, err = await clients(file)
+    assert (code, out) == (1, "")
+    assert "is it running?" in err
+    place.close()
+
+
+async def test_the_socket_of_a_killed_ioc_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / SOCKET).write_text("left over")
+    server = AskServer(tmp_path, {"clients": lambda _: {"clients": []}})
+    await server.start()
+    assert await asyncio.to_thread(ask, tmp_path, {"ask": "clients"}) == {"clients": []}
+    with pytest.raises(StateDirError, match="one of clients"):
+        await asyncio.to_thread(ask, tmp_path, {"ask": "nothing"})
+    await server.stop()
+    assert not (tmp_path / SOCKET).exists()
+    with pytest.raises(StateDirError, match="is it running"):
+        await asyncio.to_thread(ask, tmp_path, {"ask": "clients"})
+
+
+async def _connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    from attpc_ioc.ioc.ask import _path
+
+    with _path(folder) as path:
+        return await asyncio.open_unix_connection(path)
