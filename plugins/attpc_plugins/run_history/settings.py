@@ -5,32 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-
-class ObservableSettings(BaseModel):
-    """`[[plugins.run_history.observables]]`: a quantity of the run sheet."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$",
-        description="The observable's name, also of its PV `Obs:<name>`: a letter, then letters, digits, `_` "
-        "and `-`, at most 40 characters.",
-    )
-    type: Literal["integer", "float", "string"] = Field(
-        default="float", description="What its values are: `integer`, `float` or `string`."
-    )
-    units: str = Field(default="", max_length=39, description="Its units, such as `torr`.")
-    comment: str = Field(default="", max_length=1000, description="What it is, for people.")
-    pv: str = Field(
-        default="",
-        max_length=200,
-        pattern=r"^\S*$",
-        description="A PV anywhere on the network that is read at start and at stop; empty: people enter it.",
-    )
+from .sheets.settings import Observables
 
 
 class RunHistorySettings(BaseModel):
@@ -41,13 +19,13 @@ class RunHistorySettings(BaseModel):
     dsn: SecretStr | None = Field(
         default=None,
         examples=["postgresql://attpc@db.example.org/attpc"],
-        description="The PostgreSQL server (14 to 18) as a URL. Without it the usual `PG*` variables are looked "
-        "at, and without those the plugin runs a PostgreSQL server of its own.",
+        description="The PostgreSQL server (14 to 18) as a URL. Without it the usual `PG*` variables are "
+        "looked at, and without those the plugin runs a PostgreSQL server of its own.",
     )
     data_dir: Path | None = Field(
         default=None,
-        description="Folder of the plugin's own server. Default: `postgres` in the plugin's part of the state "
-        "directory.",
+        description="Folder of the plugin's own server. Default: `postgres` in the plugin's part of the "
+        "state directory.",
     )
     programs_dir: Path | None = Field(
         default=None,
@@ -67,8 +45,8 @@ class RunHistorySettings(BaseModel):
     fleet: str = Field(
         default="",
         max_length=100,
-        description="What the fleet is called in the database: one IOC at a time commands a fleet of one name. "
-        "Default: made from the addresses of the ECC servers.",
+        description="What the fleet is called in the database: one IOC at a time commands a fleet of a "
+        "name. Default: made from the addresses of the ECC servers.",
     )
     put_log_days: int = Field(
         default=365, ge=1, le=36500, description="How many days puts, and events outside runs, are kept."
@@ -100,18 +78,7 @@ class RunHistorySettings(BaseModel):
         le=60,
         description="How long reading the observables' PVs may take at start and at stop, in seconds.",
     )
-    observables: tuple[ObservableSettings, ...] = Field(
-        default=(), description="Observables that every experiment has on its run sheet, in their order."
-    )
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> RunHistorySettings:
-        seen: set[str] = set()
-        for observable in self.observables:
-            if observable.name.lower() in seen:
-                raise ValueError(f"two observables are called {observable.name!r}")
-            seen.add(observable.name.lower())
-        return self
+    observable: Observables = Field(default=(), description="Observables of the run sheet, in their order.")
 
 
 def fleet_key(settings: RunHistorySettings, urls: Iterable[str]) -> str:

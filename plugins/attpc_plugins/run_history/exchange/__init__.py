@@ -1,0 +1,1 @@
+"""Runs as CSV and JSON: what export writes and import reads, older systems' tables included."""

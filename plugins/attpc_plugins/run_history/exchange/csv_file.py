@@ -1,0 +1,254 @@
+"""Runs as CSV: one row a run, always the same header, so that programs can rely on it.
+
+Text is UTF-8, rows end with a line feed, fields are quoted where they have to be (RFC 4180), also over
+several lines. Times are ISO 8601 with offset, booleans `yes` and `no`, an empty field is "nothing". The last
+columns hold what a table has no room for, as JSON (see `plain`): with them export and import lose nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TextIO
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.run import RunOutcome
+from attpc_plugins.run_history.store.model import (
+    Edit,
+    Event,
+    Measurement,
+    Module,
+    Quality,
+    Run,
+    RunDetail,
+    Stage,
+)
+
+from .check import checked
+from .faults import Bad, Fault, shown
+from .plain import class_of, from_plain, time_of, time_text, to_plain, word_of
+
+FIELD_MAX = 1 << 28
+"""Characters of a field: the JSON of a run with very many events is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table: how a run's value is written, and how it is read (None: it is not needed)."""
+
+    name: str
+    write: Callable[[RunDetail], str]
+    read: Callable[[str], Any] | None
+
+
+def _text(name: str) -> Column:
+    return Column(name, lambda detail: getattr(detail.run, name), str)
+
+
+def _time(name: str) -> Column:
+    def write(detail: RunDetail) -> str:
+        when: datetime | None = getattr(detail.run, name)
+        return "" if when is None else time_text(when)
+
+    return Column(name, write, lambda text: time_of(text) if text.strip() else None)
+
+
+def _who(prefix: str, part: str) -> Column:
+    return Column(
+        f"{prefix}_{part}" if part != "user" else prefix,
+        lambda detail: getattr(getattr(detail.run, prefix), part),
+        str,
+    )
+
+
+def _listed(name: str, kind: type[Any]) -> Column:
+    def write(detail: RunDetail) -> str:
+        items = getattr(detail, name)
+        return json.dumps([to_plain(item) for item in items], ensure_ascii=False) if items else ""
+
+    def read(text: str) -> tuple[Any, ...]:
+        try:
+            raw = json.loads(text) if text.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise Bad(f"is not JSON: {error}") from None
+        if not isinstance(raw, list):
+            raise Bad(f"{shown(raw)} is no JSON list")
+        made = []
+        for index, item in enumerate(raw):
+            try:
+                made.append(from_plain(kind, item))
+            except Bad as bad:
+                raise Bad(f"entry {index + 1}: {f'{bad.column}: ' if bad.column else ''}{bad}") from None
+        return tuple(made)
+
+    return Column(name, write, read)
+
+
+def number_of(text: str) -> int:
+    """Return a run number; raises `Bad`."""
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= 10:
+        return int(digits)
+    raise Bad(f"{shown(text)} is no run number")
+
+
+def yes_no(text: str) -> bool:
+    """Return a truth value; raises `Bad`."""
+    word = text.strip().lower()
+    if word in ("yes", "no", ""):
+        return word == "yes"
+    raise Bad(f"{shown(text)} is neither yes nor no")
+
+
+def _duration(detail: RunDetail) -> str:
+    seconds = detail.run.duration_s
+    return "" if seconds is None else f"{seconds:.3f}"
+
+
+COLUMNS: tuple[Column, ...] = (
+    _text("experiment"),
+    Column("number", lambda detail: str(detail.run.number), number_of),
+    Column("class", lambda detail: detail.run.run_class.label, class_of),
+    _text("title"),
+    _text("operator"),
+    _text("comment"),
+    Column("quality", lambda detail: detail.run.quality.value, lambda text: word_of(Quality, text)),
+    _time("started_at"),
+    _time("stopped_at"),
+    Column("duration_s", _duration, None),
+    Column(
+        "outcome",
+        lambda detail: "" if detail.run.outcome is None else detail.run.outcome.value,
+        lambda text: word_of(RunOutcome, text) if text.strip() else None,
+    ),
+    _text("reason"),
+    Column("members", lambda detail: " ".join(detail.members), None),
+    Column("lost", lambda detail: " ".join(detail.lost), None),
+    _text("config_name"),
+    Column("stage", lambda detail: detail.run.stage.value, lambda text: word_of(Stage, text)),
+    _time("reserved_at"),
+    _time("start_commanded_at"),
+    _time("last_running_at"),
+    _time("stop_commanded_at"),
+    _who("started_by", "user"),
+    _who("started_by", "host"),
+    _who("started_by", "address"),
+    _who("stopped_by", "user"),
+    _who("stopped_by", "host"),
+    _who("stopped_by", "address"),
+    Column("adopted", lambda detail: "yes" if detail.run.adopted else "no", yes_no),
+    _text("fleet"),
+    _text("ioc"),
+    _listed("modules", Module),
+    _listed("measurements", Measurement),
+    _listed("events", Event),
+    _listed("edits", Edit),
+)
+"""The columns in their order; more may be added at the end, none renamed or moved."""
+
+HEADER = tuple(column.name for column in COLUMNS)
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+_LISTS = ("modules", "measurements", "events", "edits")
+
+
+def row_text(fields: Iterable[str]) -> str:
+    """Return one row with its line end."""
+    return ",".join(_quoted(field) for field in fields) + "\n"
+
+
+def _quoted(field: str) -> str:
+    if any(c in field for c in ',"\r\n') or field != field.strip():
+        return '"' + field.replace('"', '""') + '"'
+    return field
+
+
+def header_text() -> str:
+    """Return the header with its line end."""
+    return row_text(HEADER)
+
+
+def run_text(detail: RunDetail) -> str:
+    """Return a run as a row with its line end."""
+    return row_text(column.write(detail) for column in COLUMNS)
+
+
+def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
+    """Yield each row that is not empty with the line where it begins, and a fault where it is no CSV.
+
+    The stream must have been opened with `newline=""`. After a fault nothing follows: where the next row
+    begins is not known.
+    """
+    # The limit is the process's; a larger one hurts nobody.
+    csv.field_size_limit(max(FIELD_MAX, csv.field_size_limit()))
+    reader = csv.reader(stream, strict=True)
+    line = 1
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, Fault(line, "", f"is not CSV: {error}")
+            return
+        except UnicodeDecodeError as error:
+            yield line, Fault(line, "", f"or one of the lines after it is not UTF-8: {error.reason}")
+            return
+        if any(field.strip() for field in row):
+            yield line, row
+        line = reader.line_num + 1
+
+
+def read_header(names: Sequence[str], line: int, *, experiment: str) -> list[Fault]:
+    """Return what is wrong with a header; `experiment` is the one that was named for all runs, or empty."""
+    faults = [
+        Fault(line, name or f"{index + 1}", "there is no such column")
+        for index, name in enumerate(names)
+        if name not in _BY_NAME
+    ]
+    faults += [Fault(line, name, "is there twice") for name in sorted(set(names)) if names.count(name) > 1]
+    needed = ("number",) if experiment else ("experiment", "number")
+    faults += [Fault(line, name, "is missing") for name in needed if name not in names]
+    return faults
+
+
+def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment: str) -> RunDetail | Fault:
+    """Return the run of a row, or what is wrong with it.
+
+    A column that the file does not have has its default; without `stage` the run has ended.
+    """
+    if len(row) != len(names):
+        return Fault(line, "", f"has {len(row)} fields, and the header has {len(names)}")
+    values: dict[str, Any] = {}
+    for name, text in zip(names, row, strict=True):
+        column = _BY_NAME[name]
+        if column.read is None:
+            continue
+        if not text and name in ("class", "quality", "stage"):
+            continue
+        try:
+            values[name] = column.read(text)
+        except Bad as bad:
+            return Fault(line, name, str(bad))
+    lists = {name: values.pop(name, ()) for name in _LISTS}
+    try:
+        return checked(RunDetail(_run(values, experiment), **lists))
+    except Bad as bad:
+        return Fault(line, bad.column, str(bad))
+
+
+def _run(values: dict[str, Any], experiment: str) -> Run:
+    if experiment:
+        values["experiment"] = experiment
+    if "class" in values:
+        values["run_class"] = values.pop("class")
+    if "stage" not in values:
+        values["stage"] = Stage.ENDED
+        values["outcome"] = values.get("outcome") or RunOutcome.STOPPED
+    for who in ("started_by", "stopped_by"):
+        parts = [values.pop(key, "") for key in (who, f"{who}_host", f"{who}_address")]
+        values[who] = Who(*parts)
+    return Run(**values)

@@ -1,0 +1,54 @@
+"""Runs as JSON, one object a line: what programs read line by line, however many there are (see `plain`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TextIO
+
+from attpc_plugins.run_history.store.model import RunDetail
+
+from .check import checked
+from .faults import Bad, Fault, shown
+from .plain import from_plain, to_plain
+
+
+def run_line(detail: RunDetail) -> str:
+    """Return a run as a line with its line end."""
+    return json.dumps(to_plain(detail), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_lines(stream: TextIO, *, experiment: str) -> Iterator[tuple[int, RunDetail | Fault]]:
+    """Yield the run of each line that is not empty, or what is wrong with it.
+
+    `experiment` is the one that was named for all runs, or empty.
+    """
+    line = 0
+    while True:
+        line += 1
+        try:
+            text = stream.readline()
+        except UnicodeDecodeError as error:
+            yield line, Fault(line, "", f"or one of the lines after it is not UTF-8: {error.reason}")
+            return
+        if not text:
+            return
+        if text.strip():
+            yield line, _read(text, line, experiment)
+
+
+def _read(text: str, line: int, experiment: str) -> RunDetail | Fault:
+    try:
+        raw = json.loads(text)
+    except RecursionError:
+        return Fault(line, "", "is nested too deeply")
+    except ValueError as error:
+        return Fault(line, str(getattr(error, "colno", "")), f"is not JSON: {getattr(error, 'msg', error)}")
+    try:
+        if not isinstance(raw, dict) or not isinstance(raw.get("run"), dict):
+            raise Bad(f"{shown(raw)} is no run")
+        if experiment:
+            raw["run"]["experiment"] = experiment
+        return checked(from_plain(RunDetail, raw))
+    except Bad as bad:
+        return Fault(line, bad.column, str(bad))

@@ -1,0 +1,168 @@
+"""A file of runs to import: which format it has, what is wrong with it, and its runs one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from enum import StrEnum
+from pathlib import Path
+from typing import TextIO
+
+from attpc_plugins.run_history.store.model import RunDetail
+
+from . import csv_file, json_file, old_tables
+from .faults import SHOWN, BrokenFile, Fault
+from .old_tables import OldTable
+
+PROGRESS_EVERY = 1000
+"""Runs between two reports of progress."""
+
+Progress = Callable[[int], None]
+
+
+class Format(StrEnum):
+    """How a file has its runs."""
+
+    AUTO = "auto"
+    CSV = "csv"
+    JSON = "json"
+    DAQ = "daq"
+    """The CSV of the web application before this product."""
+    ENVOY = "envoy"
+    """The table of attpc_envoy."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a file was found to hold: the numbers of its runs by experiment."""
+
+    numbers: dict[str, set[int]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many runs there are."""
+        return sum(len(numbers) for numbers in self.numbers.values())
+
+
+class RunFile:
+    """A file of runs that can be read more than once.
+
+    `experiment` takes the place of what the file says; `zone` is that of times without an offset in old
+    tables (None: this computer's). `name` is what messages call the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: Format = Format.AUTO,
+        *,
+        experiment: str = "",
+        zone: tzinfo | None = None,
+        name: str = "",
+    ) -> None:
+        self.name = name or str(path)
+        self._path = path
+        self._experiment = experiment
+        self._zone = zone
+        self._table: OldTable | None = None
+        self.format = self._detect() if kind is Format.AUTO else kind
+
+    def check(self, progress: Progress = lambda _: None) -> Contents:
+        """Read all of it and return what it holds; raises `BrokenFile` with the faults and their places."""
+        contents = Contents()
+        first_at: dict[tuple[str, int], int] = {}
+        faults: list[Fault] = []
+        count = 0
+        for read, (line, item) in enumerate(self._items(), 1):
+            if read % PROGRESS_EVERY == 0:
+                progress(read)
+            if isinstance(item, RunDetail):
+                key = (item.run.experiment, item.run.number)
+                if key not in first_at:
+                    first_at[key] = line
+                    contents.numbers.setdefault(key[0], set()).add(key[1])
+                    continue
+                text = f"run {key[1]} of experiment {key[0]!r} is in line {first_at[key]} already"
+                item = Fault(line, "number", text)
+            count += 1
+            if len(faults) < SHOWN:
+                faults.append(item)
+        if faults:
+            raise BrokenFile(self.name, faults, count)
+        return contents
+
+    def runs(self) -> Iterator[RunDetail]:
+        """Yield the runs one by one; raises `BrokenFile` at the first fault."""
+        for _, item in self._items():
+            if isinstance(item, Fault):
+                raise BrokenFile(self.name, [item])
+            yield item
+
+    def _items(self) -> Iterator[tuple[int, RunDetail | Fault]]:
+        if self.format is Format.JSON:
+            with self._open() as stream:
+                yield from json_file.read_lines(stream, experiment=self._experiment)
+            return
+        with self._open() as stream:
+            first = next(csv_file.rows(stream), (1, Fault(1, "", "is empty: not even a header is there")))
+        line, header = first
+        if isinstance(header, Fault):
+            yield line, header
+            return
+        names = [name.strip() for name in header]
+        if self.format is Format.CSV:
+            yield from self._csv(names, line)
+        else:
+            yield from self._old(names, line)
+
+    def _csv(self, names: list[str], line: int) -> Iterator[tuple[int, RunDetail | Fault]]:
+        if faults := csv_file.read_header(names, line, experiment=self._experiment):
+            yield from ((fault.line, fault) for fault in faults)
+            return
+        with self._open() as stream:
+            for number, (at, row) in enumerate(csv_file.rows(stream)):
+                if isinstance(row, Fault):
+                    yield at, row
+                elif number > 0:
+                    yield at, csv_file.read_run(names, row, at, experiment=self._experiment)
+
+    def _old(self, names: list[str], line: int) -> Iterator[tuple[int, RunDetail | Fault]]:
+        fits = old_tables.is_daq if self.format is Format.DAQ else old_tables.is_envoy
+        if not fits(names):
+            wanted = old_tables.DAQ_COLUMNS if self.format is Format.DAQ else old_tables.ENVOY_COLUMNS
+            yield line, Fault(line, "", f"the header does not begin with {','.join(wanted)}")
+            return
+        if self._table is None:
+            table = OldTable(names, self._experiment, self._zone)
+            if faults := table.faults(line):
+                yield from ((fault.line, fault) for fault in faults)
+                return
+            with self._open() as stream:
+                old_tables.learn_table(stream, table)
+            self._table = table
+        with self._open() as stream:
+            yield from old_tables.read_table(stream, self._table)
+
+    def _detect(self) -> Format:
+        try:
+            with self._open() as stream:
+                head = stream.read(4096).lstrip()
+                if head.startswith("{"):
+                    return Format.JSON
+                stream.seek(0)
+                _, header = next(csv_file.rows(stream), (1, []))
+        except UnicodeDecodeError:
+            return Format.CSV
+        if isinstance(header, Fault):
+            return Format.CSV
+        if old_tables.is_daq(header):
+            return Format.DAQ
+        return Format.ENVOY if old_tables.is_envoy(header) else Format.CSV
+
+    @contextmanager
+    def _open(self) -> Iterator[TextIO]:
+        # A byte order mark is what spreadsheets put in front of UTF-8.
+        with self._path.open(encoding="utf-8-sig", newline="") as stream:
+            yield stream

@@ -1,0 +1,83 @@
+"""Reading PVs anywhere on the network, within a time limit and without hurting the IOC; see `ca_child`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attpc_ioc.log import get_logger
+
+log = get_logger(__name__)
+
+CHILD = Path(__file__).with_name("ca_child.py")
+
+START_S = 5.0
+"""What the start of the reading process may take on top of the limit of the reading itself."""
+
+LINE_MAX = 1 << 20
+
+
+async def read_pvs(pvs: Iterable[str], limit_s: float) -> Mapping[str, dict[str, Any]]:
+    """Return an answer for each PV, as `ca_child` describes them; never raises for what a PV is like.
+
+    `EPICS_CA_*` of this process's environment say where PVs are looked for. What was not answered after
+    `limit_s` (and the start of the process) has the fault `disconnected`. The process is gone on return, also
+    when the wait is cancelled.
+    """
+    wanted = list(dict.fromkeys(pvs))
+    answers: dict[str, dict[str, Any]] = {}
+    if not wanted:
+        return answers
+    trouble = "disconnected"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            str(CHILD),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            limit=LINE_MAX,
+        )
+    except OSError as error:
+        trouble = f"cannot be read: {error.strerror or error}"
+    else:
+        try:
+            async with asyncio.timeout(START_S + limit_s):
+                await _talk(process, wanted, limit_s, answers)
+        except (TimeoutError, OSError, ValueError) as error:
+            log.warning("reading PVs did not end well", reason=f"{type(error).__name__}: {error}")
+        finally:
+            await _end(process)
+        if not answers and process.returncode:
+            trouble = f"cannot be read: the reading process ended with code {process.returncode}"
+    return {pv: answers.get(pv, {"pv": pv, "fault": trouble}) for pv in wanted}
+
+
+async def _talk(
+    process: asyncio.subprocess.Process, wanted: list[str], limit_s: float, answers: dict[str, dict[str, Any]]
+) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({"limit_s": limit_s, "pvs": wanted}).encode() + b"\n")
+    await process.stdin.drain()
+    # Its input stays open until all is read: closing it tells the process that nobody listens any more.
+    while line := await process.stdout.readline():
+        answer = json.loads(line)
+        answers[str(answer["pv"])] = answer
+    await process.wait()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.shield(process.wait())

@@ -1,0 +1,99 @@
+"""What was read of a PV, made to fit the type of its observable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from attpc_plugins.run_history.store.model import Value, ValueKind
+
+INT_MAX = 2**63 - 1
+TEXT_MAX = 1000
+"""Characters of a text that a run sheet keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One PV as it was read; `stamped_s` is its own time stamp, None where it has none.
+
+    `value` is None where there is none of the observable's type; `fault` says what is odd, also of a value.
+    """
+
+    pv: str
+    value: Value | None = None
+    units: str = ""
+    severity: int = 0
+    stamped_s: float | None = None
+    fault: str = ""
+
+
+def reading_of(answer: dict[str, Any], kind: ValueKind) -> Reading:
+    """Return an answer of `ca_child` as a reading of an observable of this kind."""
+    pv = str(answer["pv"])
+    if answer.get("fault"):
+        return Reading(pv, severity=3, fault=str(answer["fault"]))
+    value, fault = fit(str(answer["type"]), answer["value"], kind)
+    stamp = answer["stamp"]
+    return Reading(
+        pv,
+        value,
+        units=str(answer["units"]),
+        severity=min(3, max(0, int(answer["severity"]))),
+        stamped_s=None if stamp is None else stamp[0] + stamp[1] / 1e9,
+        fault=fault,
+    )
+
+
+def fit(native: str, raw: Any, kind: ValueKind) -> tuple[Value | None, str]:
+    """Return a PV's value as one of `kind`, and what is odd about it.
+
+    `native` is as `ca_child` tells it. An enum is its label, as an integer its number; a text that is a
+    number is taken as one; a number that is not whole is no integer.
+    """
+    if native == "array":
+        return None, f"an array of {raw} elements"
+    if native == "enum":
+        number, label = int(raw[0]), str(raw[1])
+        if kind is ValueKind.STRING:
+            return label[:TEXT_MAX], ""
+        if kind is ValueKind.INTEGER:
+            return number, ""
+        return None, f"an enum ({label[:100]}), no float"
+    if kind is ValueKind.STRING:
+        text = str(raw)
+        return (text, "") if len(text) <= TEXT_MAX else (text[:TEXT_MAX], f"cut to {TEXT_MAX} characters")
+    if native in ("string", "text"):
+        return parse(str(raw), kind)
+    number = float(raw) if native == "float" else int(raw)
+    return _number(number, kind)
+
+
+def parse(text: str, kind: ValueKind) -> tuple[Value | None, str]:
+    """Return a text as a value of `kind`, or None and why it is none."""
+    if kind is ValueKind.STRING:
+        return text, ""
+    shown = repr(text[:100])
+    try:
+        if kind is ValueKind.INTEGER and "_" not in text:
+            return _number(int(text), kind)
+    except ValueError:
+        pass
+    try:
+        if "_" in text:
+            raise ValueError
+        number = float(text)
+    except ValueError:
+        return None, f"{shown} is no {kind}"
+    return _number(number, kind)
+
+
+def _number(number: int | float, kind: ValueKind) -> tuple[Value | None, str]:
+    if kind is ValueKind.FLOAT:
+        number = float(number)
+        return number, "" if math.isfinite(number) else f"not a finite number ({number})"
+    if not math.isfinite(number):
+        return None, f"not a finite number ({number})"
+    if number != int(number):
+        return None, f"{number!r} is no integer"
+    return (int(number), "") if abs(number) <= INT_MAX else (None, f"{number!r} has more than 64 bits")

@@ -1,0 +1,76 @@
+"""The run sheet in the settings file: `[[plugins.run_history.observable]]`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from attpc_plugins.run_history.store.model import Observable, ValueKind
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+"""Names that can be the last part of a PV's name."""
+
+PV_NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(
+            "must begin with a letter and have letters, digits, '_' and '-' only: it is part of a PV's name"
+        )
+    return text
+
+
+def _pv(text: str) -> str:
+    if text and not PV_NAME.fullmatch(text):
+        raise ValueError("must be the full name of a PV, without spaces")
+    return text
+
+
+class ObservableSettings(BaseModel):
+    """`[[plugins.run_history.observable]]`: one quantity of the run sheet, in the order of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, AfterValidator(_name)] = Field(
+        max_length=40, description="Its name; it is shown and written as the PV `Obs:<name>`."
+    )
+    type: ValueKind = Field(default=ValueKind.FLOAT, description="`integer`, `float` or `string`.")
+    units: str = Field(default="", max_length=15, description="Its units, such as `mbar`.")
+    comment: str = Field(default="", max_length=1000, description="What it is, for people.")
+    pv: Annotated[str, AfterValidator(_pv)] = Field(
+        default="",
+        max_length=100,
+        description="Full name of a PV anywhere on the network that is read at start and stop of a run. "
+        "Empty: people enter the value.",
+    )
+    experiment: str = Field(
+        default="", max_length=200, description="The only experiment that has it; empty: all have it."
+    )
+    carry: bool = Field(
+        default=True,
+        description="Whether a run in which nothing was entered has the value of the run before.",
+    )
+
+    @property
+    def observable(self) -> Observable:
+        """The observable as the store knows it."""
+        return Observable(self.name, self.type, self.units, self.comment, self.pv)
+
+    def of(self, experiment: str) -> bool:
+        """Tell whether an experiment has it."""
+        return self.experiment in ("", experiment)
+
+
+def _each_once(items: tuple[ObservableSettings, ...]) -> tuple[ObservableSettings, ...]:
+    names = [item.name.lower() for item in items]
+    twice = sorted({item.name for item in items if names.count(item.name.lower()) > 1})
+    if twice:
+        raise ValueError(f"observables must differ in more than upper and lower case: {', '.join(twice)}")
+    return items
+
+
+Observables = Annotated[tuple[ObservableSettings, ...], AfterValidator(_each_once)]
+"""The type of the plugin's setting `observable`."""
