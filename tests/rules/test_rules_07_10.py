@@ -215,6 +215,7 @@ async def take_up_one(it: Rig, name: str, target: State) -> None:
     await take_up(it.fleet, target, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", WALKABLE, ids=lambda state: state.label)
 async def test_rule_09_goto_from_every_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: State

@@ -72,12 +72,16 @@ async def grid_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Tro
     limits = f"{each}\n{back}\nstop_mutant_s = {STOP_MUTANT_S}\narrival_grace_s = 0.05"
     poll = "moving_period_s = 0.01\nquiet_period_s = 0.05\ntimeout_s = 0.25"
     async with rig(tmp_path, monkeypatch, durations=FAST, limits=limits, poll=poll) as it:
-        # The size of Configure's reply is the business of other tests.
-        for name in it.fleet.experiments:
-            text = configure_text([("CoBo", "*"), ("Mutant", "*")], 0)
-            (it.fleet.xcfg.path / f"configure-{name}.xcfg").write_text(text)
+        shorten_configs(it)
         yield it
         assert_nothing_forbidden(it)
+
+
+def shorten_configs(it: Rig) -> None:
+    """Make Configure's replies short: their size is the business of other tests."""
+    for name in it.fleet.experiments:
+        text = configure_text([("CoBo", "*"), ("Mutant", "*")], 0)
+        (it.fleet.xcfg.path / f"configure-{name}.xcfg").write_text(text)
 
 
 def limit_of(trouble: Trouble) -> float:

@@ -1,0 +1,117 @@
+"""10,000 random puts to every writable PV: never a crash, never a message that the rules forbid.
+
+The client is a bare circuit with messages made byte by byte. libca (`aioca`) would not do: it looks at labels
+and counts itself, so most of the bad puts would never leave it, and its context is one for the whole process,
+while each example here has an IOC on a port of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+
+import caproto
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attpc_ioc.model.command import RUN
+from attpc_ioc.model.states import State
+from attpc_ioc.simulator.durations import INSTANT
+from tests.ca.raw import Raw, raw_client
+from tests.support.ca import caget
+from tests.support.grid import shorten_configs
+from tests.support.puts import WRITABLE, RawPut, puts
+from tests.support.rig import Rig, rig
+from tests.support.trouble import assert_nothing_forbidden
+
+EXAMPLES = 10
+LENGTH = 250
+STARTS = (State.IDLE, State.PREPARED, State.READY, State.RUNNING)
+"""Together `EXAMPLES * LENGTH * len(STARTS)`: 10,000 puts."""
+
+LIMITS = "run_number_s = 1.0\narrival_grace_s = 0.1"
+
+
+class Tracebacks(logging.Handler):
+    """Keeps what no put may ever cause."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.levelno >= logging.ERROR:
+            self.found.append(f"{record.getMessage()} {record.exc_info}")
+
+
+async def answers(raw: Raw, wanted: set[int]) -> None:
+    """Read until every put of `wanted` is answered."""
+    while wanted:
+        reply = await raw.until(caproto.WriteNotifyResponse, limit_s=15.0)
+        wanted.discard(reply.ioid)
+
+
+async def play(it: Rig, sequence: list[RawPut]) -> None:
+    """Send the puts from one client, and read all answers."""
+    async with raw_client(it.place.port) as raw:
+        sids = {name: (await raw.channel(it.prefix + name)).sid for name in WRITABLE}
+        waiting: set[int] = set()
+        for number, put in enumerate(sequence, 1):
+            raw.send(put.message(sids[put.name], number))
+            if put.notify:
+                waiting.add(number)
+                if put.wait:
+                    await answers(raw, waiting)
+        await answers(raw, waiting)
+        await it.until(lambda: not it.snapshot.busy, 15.0, "nothing at work")
+
+
+async def assert_alive(it: Rig) -> None:
+    """The IOC answers a real client on every PV that was written, and commands still work."""
+    assert (await caget(it.place, *(it.prefix + name for name in WRITABLE))).code == 0
+    outcome = await it.submit("Stop", RUN)
+    assert outcome.ok, outcome.message
+
+
+async def example(start: State, sequence: list[RawPut]) -> int:
+    """Play one example on an IOC of its own; returns how many operations it has sent."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        async with rig(Path(folder), patch, limits=LIMITS, durations=INSTANT) as it:
+            shorten_configs(it)
+            await (it.start_run() if start is State.RUNNING else it.take_to(start))
+            it.fleet.log.clear()
+            await play(it, sequence)
+            sent = len(it.fleet.log.transitions())
+            await assert_alive(it)
+            assert_nothing_forbidden(it)
+            # An empty or blank sub-id ends the process of a real server.
+            assert [server.crashes for server in it.fleet] == [0, 0, 0]
+            return sent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", STARTS, ids=lambda state: state.label)
+def test_random_puts(start: State) -> None:
+    sent = played = 0
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(sequence=st.lists(puts(), min_size=LENGTH, max_size=LENGTH))
+    def check(sequence: list[RawPut]) -> None:
+        nonlocal sent, played
+        tracebacks = Tracebacks()
+        log = logging.getLogger()
+        log.addHandler(tracebacks)
+        try:
+            sent += asyncio.run(example(start, sequence))
+        finally:
+            log.removeHandler(tracebacks)
+        played += len(sequence)
+        assert tracebacks.found == []
+
+    check()
+    assert played >= EXAMPLES * LENGTH
+    # That nothing forbidden was sent is worth something only where much was sent.
+    assert sent > 3 * EXAMPLES
