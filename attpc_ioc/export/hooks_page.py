@@ -37,18 +37,18 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""The hooks in the order in which a reader meets them; every hook is in one group."""
+"""The hooks in the order in which a reader meets them."""
 
 
 def hooks_page() -> str:
-    """Return the page as Markdown. Raises `ValueError` where a hook is in no group or has no document."""
+    """Return the page as Markdown. Raises `ValueError` where a hook has no document."""
     shown = {name for _, names in GROUPS for name in names}
-    if shown != HOOKS:
-        raise ValueError(f"hooks that the page does not group, or that are none: {sorted(shown ^ HOOKS)}")
+    groups = [*GROUPS, ("More", tuple(sorted(HOOKS - shown)))]
     blocks = [HEAD, _paragraphs(spec.__doc__).partition("\n\n")[2] + "\n"]
-    for title, names in GROUPS:
-        blocks.append(f"## {title}\n")
-        blocks += (_block(getattr(spec.Specification, name)) for name in names)
+    for title, names in groups:
+        if names:
+            blocks.append(f"## {title}\n")
+            blocks += (_block(getattr(spec.Specification, name)) for name in names)
     blocks += _context()
     return "\n".join(blocks)
 

@@ -39,3 +39,15 @@ def commands(page: str, name: str) -> list[str]:
     if block.language == "console":
         return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def dialogue(page: str) -> list[tuple[str, list[str]]]:
+    """The commands of all of a page's blocks `run: demo`, each with the lines that it is said to print."""
+    said: list[tuple[str, list[str]]] = []
+    for block in blocks(page, "run"):
+        for line in block.text.splitlines():
+            if block.language == "sh" or line.startswith("$ "):
+                said.append((line.removeprefix("$ "), []))
+            elif line.strip():
+                said[-1][1].append(line)
+    return said
