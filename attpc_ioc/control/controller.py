@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from attpc_ioc.ecc import load as load_client
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model import rules
@@ -168,6 +169,8 @@ class Controller:
 
     async def run(self) -> None:
         """Watch the fleet for ever; ends by cancellation only."""
+        # In a thread: Channel Access answers meanwhile.
+        await asyncio.to_thread(load_client)
         async with asyncio.TaskGroup() as group:
             for module in self.modules.values():
                 group.create_task(module.run(), name=f"poll {module.name}")

@@ -55,6 +55,7 @@ class ModuleControl:
         self._client = EccClient(ecc.url, name=ecc.name, poll_timeout_s=poll.timeout_s)
         self._poller = Poller(self._client, poll, self._on_seen, self._on_lost, self._on_failed_poll)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self._refreshing: asyncio.Task[str] | None = None
         self._involved = 0
         self._diagnostics_at_s = 0.0
@@ -70,7 +71,8 @@ class ModuleControl:
         await self._poller.run()
 
     async def close(self) -> None:
-        """End every task; operations under way go on in the server."""
+        """End every task, and take no further poll; operations under way go on in the server."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -174,6 +176,8 @@ class ModuleControl:
 
     def _on_seen(self, seen: Observation) -> None:
         """Take an answered poll."""
+        if self._closed:
+            return
         self.last = seen
         old = self.view
         ongoing = self.operation
@@ -248,6 +252,8 @@ class ModuleControl:
 
     def _on_lost(self, error: EccError, _failures: int) -> None:
         """Take that the server does not answer any more."""
+        if self._closed:
+            return
         old = self.view
         reason = str(error)
         if old.online or not old.offline_reason:

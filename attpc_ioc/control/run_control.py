@@ -87,6 +87,7 @@ class RunControl:
             stopper=self._stopper,
             emitter=emitter,
             spawn=self._spawn,
+            open_run=host.open_run,
         )
         self.on_number: Callable[[str, int], None] = lambda _experiment, _number: None
         self._start: StartUnderWay | None = None

@@ -38,6 +38,8 @@ class RunRecord:
         self._store = store
         self.document = RunDocument()
         self.phase = RunState.STOPPED
+        self.blank = True
+        """There was no record in the state directory that could be read."""
         self.stop_at_work = False
         self.seen_running = False
         self.lost: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class RunRecord:
                 fault = self._store.set_aside(DOCUMENT, str(error))
         if fault:
             self.document.fault = f"{fault}: {WHAT_IS_LOST}"
+        self.blank = raw is None or bool(fault)
         if self.document.open and self.document.info is not None:
             self.phase = RunState.UNKNOWN
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import RunDegraded, RunStarted
-from attpc_ioc.model.run import RunOutcome, RunState
+from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import State, Transition
 from attpc_ioc.settings import Settings
 
@@ -22,6 +22,9 @@ log = get_logger(__name__)
 
 SAVE_PERIOD_S = 2.0
 """How often the last moment that a run was seen running is written."""
+
+OpenRun = Callable[[float], Awaitable[RunInfo | None]]
+"""Asks the plugins for a run that they have on record as open, for at most so many seconds."""
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
@@ -41,6 +44,7 @@ class RunWatch:
         stopper: Stopper,
         emitter: Emitter,
         spawn: Spawn,
+        open_run: OpenRun,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -48,6 +52,7 @@ class RunWatch:
         self._stopper = stopper
         self._emitter = emitter
         self._spawn = spawn
+        self._open_run = open_run
         self.late: set[str] = set()
         """Modules whose Start was sent for a run that did not start, and is not answered yet."""
         self.own_stop: Callable[[str], None] = lambda _reason: None
@@ -121,6 +126,8 @@ class RunWatch:
     async def recover(self) -> None:
         """Find out what became of the run that was open, without moving anything."""
         record = self._record
+        if record.blank:
+            await self._recall()
         if record.phase is not RunState.UNKNOWN or record.info is None:
             return
         deadline = time.monotonic() + self._settings.limits.recovery_s
@@ -144,6 +151,18 @@ class RunWatch:
             "after a restart of the IOC no member was seen Running",
             stopped_s=record.last_moment_s,
         )
+
+    async def _recall(self) -> None:
+        """Take over the open run that a plugin has on record, where the state directory knows nothing."""
+        record = self._record
+        info = await self._open_run(self._settings.limits.recovery_s)
+        if info is None or record.on or record.info is not None:
+            return
+        log.warning("open run taken from a plugin's record", number=info.number, experiment=info.experiment)
+        record.open_run(info)
+        record.document.experiment = info.experiment
+        record.enter(RunState.UNKNOWN)
+        record.save()
 
     def _settled(self, name: str) -> bool:
         view = self._state.module(name)

@@ -13,6 +13,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName, Reason, Who
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.run import RunInfo
 from attpc_ioc.pvs.row import Row
 
 from .guard import bounded, call, reason_of
@@ -177,6 +178,20 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # a number that is not given back does no harm
                 log.warning("run number not released", plugin=name, number=number, reason=reason_of(error))
             return
+
+    async def open_run(self, limit_s: float) -> RunInfo | None:
+        """Return the run that a plugin has on record as open; None where nobody says so in time."""
+        for name, impl in self._impls("attpc_open_run"):
+            try:
+                info = await bounded(call(impl, {}), limit_s)
+                if info is not None and not isinstance(info, RunInfo):
+                    raise PluginError(f"it gave {info!r}, no RunInfo")
+            except Exception as error:  # without an answer the fleet alone tells
+                log.warning("open run not known", plugin=name, reason=reason_of(error))
+                continue
+            if info is not None:
+                return info
+        return None
 
     # ------------------------------------------------------------------ notifications
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.plan import Plan
+    from attpc_ioc.model.run import RunInfo
     from attpc_ioc.model.states import Severity
     from attpc_ioc.pvs.row import Row, Value
 
@@ -206,6 +207,15 @@ class Specification:
         """Return the number that the next run would get, from cached state, for `Run:NextNumber_RBV`.
 
         Decision, first result. Raising shows -1.
+        """
+
+    @hookspec(firstresult=True)
+    def attpc_open_run(self) -> Awaitable[RunInfo | None] | None:
+        """Return the run of this fleet that is open on the plugin's record, or None where none is.
+
+        Async, first result, asked once at start-up, and only where the state directory has no record of runs
+        (it is new, or its record was damaged); otherwise that record counts. The core then finds out by the
+        rules of recovery what became of the run. Bounded by `limits.recovery_s`; an exception counts as None.
         """
 
     @hookspec(firstresult=True)
