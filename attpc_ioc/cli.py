@@ -149,6 +149,7 @@ def next_number(
     from attpc_ioc.control.numbers import set_next_number
     from attpc_ioc.settings import load_settings
 
+    _set_up_logging("WARNING", as_json=False)
     folder = load_settings(file).state_directory()
     old = asyncio.run(set_next_number(folder, experiment, number))
     typer.echo(f"the next run of {experiment or 'no experiment'} gets number {number} (was {old})")
