@@ -8,6 +8,7 @@ from attpc_ioc.model.command import RUN
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
+from tests.support.probe import covers
 from tests.support.rig import rig
 from tests.support.simfleet import take_up
 
@@ -30,6 +31,7 @@ class Remembers:
         return self.info
 
 
+@covers("attpc_open_run")
 async def test_a_run_that_still_runs_is_found_again(tmp_path, monkeypatch):
     memory = Remembers()
     async with rig(tmp_path, monkeypatch, plugins=[("memory", memory)], start=False) as it:
