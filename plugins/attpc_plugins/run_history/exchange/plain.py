@@ -23,6 +23,7 @@ from attpc_plugins.run_history.store.model import Value, ValueKind, kind_of
 from .faults import Bad, shown
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 INT_MAX = 2**63 - 1
 
@@ -142,7 +143,7 @@ def class_of(raw: Any) -> RunClass:
     raise Bad(f"{shown(raw)} is no class; they are {', '.join(_CLASSES)}")
 
 
-def word_of(kind: type[Enum], raw: Any) -> Enum:
+def word_of(kind: type[E], raw: Any) -> E:
     """Return the member of an enumeration of words; raises `Bad` listing them."""
     if isinstance(raw, str):
         for member in kind:

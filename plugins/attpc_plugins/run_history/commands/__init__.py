@@ -1,0 +1,19 @@
+"""The shell commands of the run history: `history`, `experiments` and `observables`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `attpc-ioc`."""
+    from . import experiments, history, observables, transfer
+
+    history_app = history.make()
+    transfer.register(history_app)
+    app.add_typer(history_app, name="history")
+    app.add_typer(experiments.make(), name="experiments")
+    app.add_typer(observables.make(), name="observables")

@@ -1,0 +1,107 @@
+"""`attpc-ioc experiments list|create|select|rename|comment`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from attpc_plugins.run_history.exchange import csv_file
+from attpc_plugins.run_history.exchange.plain import time_text, to_plain
+from attpc_plugins.run_history.store import Store
+
+from . import tables
+from .common import DEFAULT_FILE, SettingsFile, fail, with_store
+from .history import FormatOption, Output
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
+
+
+def make() -> typer.Typer:
+    """Return the group of commands."""
+    app = typer.Typer(help="The experiments that runs belong to.", no_args_is_help=True)
+    app.command("list")(list_)
+    app.command("create")(create)
+    app.command("select")(select)
+    app.command("rename")(rename)
+    app.command("comment")(comment)
+    return app
+
+
+def list_(
+    count: Annotated[bool, typer.Option("--count", help="Count the runs of each too.")] = False,
+    output: FormatOption = Output.TABLE,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """List the experiments; the current one is marked."""
+    experiments = with_store(settings, lambda store: store.experiments(counted=count))
+    if output is Output.TABLE:
+        tables.show_experiments(experiments, counted=count)
+    elif output is Output.JSON:
+        for experiment in experiments:
+            sys.stdout.write(json.dumps(to_plain(experiment), ensure_ascii=False) + "\n")
+    else:
+        titles = ("name", "current", "runs", "next_number", "created_at", "comment")
+        sys.stdout.write(csv_file.row_text(titles))
+        for e in experiments:
+            fields = (
+                e.name,
+                "yes" if e.is_current else "no",
+                "" if e.runs < 0 else str(e.runs),
+                "" if e.next_number < 0 else str(e.next_number),
+                time_text(e.created_at) if e.created_at else "",
+                e.comment,
+            )
+            sys.stdout.write(csv_file.row_text(fields))
+
+
+def create(
+    name: Name,
+    comment: Annotated[str, typer.Option(help="What it is.")] = "",
+    select: Annotated[bool, typer.Option("--select", help="Make it the current one.")] = False,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Make an experiment."""
+    with_store(settings, lambda store: store.create_experiment(name, comment, select=select))
+    typer.echo(f"experiment {name} made{' and selected' if select else ''}")
+
+
+def select(name: Name, settings: SettingsFile = DEFAULT_FILE) -> None:
+    """Make an experiment the current one in the database, where commands without --experiment look.
+
+    An IOC that runs goes on with its own: that one is chosen by a put to Run:Experiment.
+    """
+    with_store(settings, lambda store: store.select_experiment(name))
+    typer.echo(f"experiment {name} selected")
+
+
+def rename(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Its name now.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    force: Annotated[bool, typer.Option("--force", help="Also where it is the current one.")] = False,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Give an experiment another name; its runs stay with it."""
+    with_store(settings, lambda store: _rename(store, old, new, force))
+    typer.echo(f"experiment {old} is called {new} now")
+
+
+async def _rename(store: Store, old: str, new: str, force: bool) -> None:
+    if not force and (await store.experiment(old)).is_current:
+        fail(
+            f"{old} is the current experiment: an IOC that runs would go on under the old name. "
+            "Choose another one in the IOC first, or end it and use --force"
+        )
+    await store.rename_experiment(old, new)
+
+
+def comment(
+    name: Name,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is.")],
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Say what an experiment is."""
+    with_store(settings, lambda store: store.comment_experiment(name, text))
+    typer.echo(f"comment of {name} changed")

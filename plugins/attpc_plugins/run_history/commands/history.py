@@ -1,0 +1,182 @@
+"""`attpc-ioc history list|show|edit`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from attpc_plugins.run_history.exchange import csv_file, json_file
+from attpc_plugins.run_history.exchange.faults import Bad
+from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of
+from attpc_plugins.run_history.sheets.reading import parse
+from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.model import Cursor, Quality, Run, RunChanges, RunDetail, RunFilter
+
+from . import filters, tables
+from .common import DEFAULT_FILE, SettingsFile, fail, me, with_store
+
+PAGE = 500
+"""Runs that are asked for at a time."""
+
+
+class Output(StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+FormatOption = Annotated[
+    Output, typer.Option("--format", help="table for people; csv, or json (one object a line), for programs.")
+]
+ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name.")]
+RunNumber = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="The run's number.")]
+
+LIST_COLUMNS = tuple(
+    column
+    for column in csv_file.COLUMNS
+    if column.name not in ("members", "lost", "modules", "measurements", "events", "edits")
+)
+"""The columns of a list: those of an export without what only a run's details have."""
+
+
+def make() -> typer.Typer:
+    """Return the group of commands."""
+    app = typer.Typer(help="The runs that were taken.", no_args_is_help=True)
+    app.command("list")(list_runs)
+    app.command("show")(show)
+    app.command("edit")(edit)
+    return app
+
+
+def list_runs(
+    experiment: filters.Experiment = "",
+    number: filters.Numbers = "",
+    since: filters.Since = "",
+    until: filters.Until = "",
+    run_class: filters.RunClassOption = "",
+    quality: filters.QualityOption = "",
+    text: filters.Words = "",
+    limit: Annotated[int, typer.Option(min=0, help="How many runs at most; 0 lists all.")] = 50,
+    output: FormatOption = Output.TABLE,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """List runs, the newest first."""
+    which = filters.run_filter(experiment, number, since, until, run_class, quality, text)
+    with_store(settings, lambda store: _list(store, which, limit, output))
+
+
+async def _list(store: Store, which: RunFilter, limit: int, output: Output) -> None:
+    after: Cursor | None = None
+    left = limit or sys.maxsize
+    if output is Output.CSV:
+        sys.stdout.write(csv_file.row_text(column.name for column in LIST_COLUMNS))
+    while left > 0:
+        page = await store.runs(which, limit=min(PAGE, left), after=after)
+        if output is Output.TABLE:
+            tables.show_runs(page.runs, with_experiment=which.experiment is None)
+        for run in page.runs:
+            if output is not Output.TABLE:
+                sys.stdout.write(_run_text(run, output))
+        left -= len(page.runs)
+        after = page.next
+        if after is None:
+            break
+    sys.stdout.flush()
+    if output is Output.TABLE and after is not None:
+        typer.echo(f"these are the newest {limit}; there are more (--limit)", err=True)
+
+
+def _run_text(run: Run, output: Output) -> str:
+    if output is Output.CSV:
+        return csv_file.row_text(column.write(RunDetail(run)) for column in LIST_COLUMNS)
+    return json.dumps(to_plain(run), ensure_ascii=False) + "\n"
+
+
+class ShowOutput(StrEnum):
+    """How one run is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def show(
+    experiment: ExperimentName,
+    number: RunNumber,
+    output: Annotated[ShowOutput, typer.Option("--format", help="table, or json for programs.")] = (
+        ShowOutput.TABLE
+    ),
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Show one run: its conditions, members and what they were loaded with, measurements, events, edits."""
+    detail = with_store(settings, lambda store: store.run(experiment, number))
+    if output is ShowOutput.JSON:
+        sys.stdout.write(json_file.run_line(detail))
+    else:
+        tables.show_run(detail)
+
+
+def edit(
+    experiment: ExperimentName,
+    number: RunNumber,
+    title: Annotated[str | None, typer.Option(help="Its title.")] = None,
+    operator: Annotated[str | None, typer.Option(help="Who took it.")] = None,
+    run_class: Annotated[str | None, typer.Option("--class", metavar="CLASS", help="Its class.")] = None,
+    comment: Annotated[str | None, typer.Option(help="Its comment.")] = None,
+    quality: Annotated[str | None, typer.Option(help="Unknown, Good, Bad or Partial.")] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="The value of an observable; may be given often."),
+    ] = None,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Change what people say of a run; who changed what is kept."""
+    for name, text in (("--title", title), ("--operator", operator)):
+        if text is not None and len(text) > 200:
+            raise typer.BadParameter(f"has {len(text)} characters, and 200 are the most", param_hint=name)
+    try:
+        changes = RunChanges(
+            title,
+            operator,
+            None if run_class is None else class_of(run_class),
+            comment,
+            None if quality is None else word_of(Quality, quality),
+        )
+    except Bad as bad:
+        raise typer.BadParameter(str(bad)) from None
+    values = [_assignment(item) for item in value or ()]
+    if changes == RunChanges() and not values:
+        raise typer.BadParameter("nothing is to be changed: give an option such as --title")
+    with_store(settings, lambda store: _edit(store, experiment, number, changes, values))
+    typer.echo(f"run {number} of {experiment} changed")
+
+
+async def _edit(
+    store: Store, experiment: str, number: int, changes: RunChanges, values: list[tuple[str, str]]
+) -> None:
+    await store.run(experiment, number)
+    sheet = {o.name: o for o in await store.observables(experiment, removed=True)}
+    typed = []
+    for name, text in values:
+        if name not in sheet:
+            fail(f"experiment {experiment} has no observable {name}; it has: {', '.join(sheet) or 'none'}")
+        value, fault = parse(text, sheet[name].kind)
+        if value is None:
+            fail(f"{name}: {fault}")
+        typed.append((name, value))
+    if changes != RunChanges():
+        await store.edit(experiment, number, changes, who=me())
+    for name, value in typed:
+        await store.enter_value(experiment, number, name, value, who=me())
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+    return name.strip(), value

@@ -1,0 +1,206 @@
+"""Tables for people: aligned, cut to the window, times in this computer's zone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attpc_plugins.run_history.store.model import (
+    Event,
+    Experiment,
+    Measurement,
+    Module,
+    Observable,
+    Run,
+    RunDetail,
+)
+
+PIPED_WIDTH = 160
+"""Columns where the output is no terminal."""
+
+SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
+
+
+def console() -> Console:
+    """Return the console for standard output."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if known else PIPED_WIDTH, highlight=False, soft_wrap=False)
+
+
+def line(text: object) -> Text:
+    """Return a text in one line, with nothing in it that a terminal would obey."""
+    return Text("".join(c if c.isprintable() else " " for c in str(text)))
+
+
+def local(when: datetime | None) -> str:
+    """Return a time for people, in this computer's zone."""
+    return "" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as `HH:MM:SS`, also beyond a day."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def show(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print a table; columns named in `right` are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        side = "right" if title in right else "left"
+        table.add_column(title, justify=side, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*(line(cell) for cell in row))
+    console().print(table)
+
+
+def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
+    """Print a list of runs."""
+    titles = ["run", "class", "started", "duration", "quality", "outcome", "title"]
+    rows = (
+        [
+            *([run.experiment] if with_experiment else []),
+            run.number,
+            run.run_class.label,
+            local(run.started_at or run.start_commanded_at),
+            duration(run.duration_s),
+            run.quality.value,
+            run.outcome.value if run.outcome else run.stage.value,
+            run.title,
+        ]
+        for run in runs
+    )
+    show([*(["experiment"] if with_experiment else []), *titles], rows, right=("run", "duration"))
+
+
+def show_run(detail: RunDetail) -> None:
+    """Print one run with all that is known of it."""
+    run = detail.run
+    out = console()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in _facts(run, detail):
+        if text:
+            # A comment may have several lines.
+            table.add_row(title, Text("\n").join(line(part) for part in text.splitlines()))
+    out.print(table)
+    _part("Modules", _MODULE, map(_module, detail.modules))
+    _part("Measurements", _MEASUREMENT, map(_measurement, detail.measurements))
+    _part("Events", ("time", "what", "module", "text"), map(_event, detail.events))
+    edits = ((local(e.edited_at), e.field, e.value, e.edited_by) for e in detail.edits)
+    _part("Edits", ("time", "field", "value", "by"), edits)
+
+
+def show_experiments(experiments: Iterable[Experiment], *, counted: bool) -> None:
+    """Print the experiments."""
+    titles = ("", "experiment", *(["runs"] if counted else []), "next run", "made", "comment")
+    rows = (
+        (
+            "*" if e.is_current else "",
+            e.name,
+            *([e.runs] if counted else []),
+            "" if e.next_number < 0 else e.next_number,
+            local(e.created_at),
+            e.comment,
+        )
+        for e in experiments
+    )
+    show(titles, rows, right=("runs", "next run"))
+
+
+def show_observables(observables: Iterable[Observable]) -> None:
+    """Print a run sheet."""
+    rows = (
+        (o.name, o.kind.value, o.units, o.pv, "removed" if o.removed else "", o.comment) for o in observables
+    )
+    show(("observable", "type", "units", "PV", "", "comment"), rows)
+
+
+def _facts(run: Run, detail: RunDetail) -> Iterable[tuple[str, str]]:
+    yield "Run", f"{run.number} of {run.experiment}"
+    yield "Title", run.title
+    yield "Class", run.run_class.label
+    yield "Operator", run.operator
+    yield "Quality", run.quality.value
+    yield "Comment", run.comment
+    state = run.outcome.value if run.outcome else run.stage.value
+    yield "State", f"{state} (adopted)" if run.adopted else state
+    yield "Reason", run.reason
+    yield "Start commanded", _by(run.start_commanded_at, run.started_by)
+    yield "Started", local(run.started_at)
+    yield "Last seen running", local(run.last_running_at) if run.stopped_at is None else ""
+    yield "Stop commanded", _by(run.stop_commanded_at, run.stopped_by)
+    yield "Stopped", local(run.stopped_at)
+    yield "Duration", duration(run.duration_s)
+    yield "Members", ", ".join(detail.members)
+    yield "Lost", ", ".join(detail.lost)
+    yield "Config", run.config_name
+    yield "IOC", run.ioc
+    yield "Fleet", run.fleet
+
+
+def _by(when: datetime | None, who: object) -> str:
+    by = "" if str(who) == "?@?" else f" by {who}"
+    return f"{local(when)}{by}".strip()
+
+
+def _part(title: str, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    listed = list(rows)
+    if listed:
+        console().print(Text(f"\n{title}", style="bold"))
+        show(titles, listed)
+
+
+_MODULE = ("module", "kind", "describe", "prepare", "configure", "took", "", "ECC server", "data links")
+_MEASUREMENT = ("observable", "when", "value", "units", "severity", "time stamp", "PV", "remark")
+
+
+def _module(module: Module) -> Sequence[object]:
+    links = ", ".join(f"{k.source} to {k.address}:{k.port} {k.type}" for k in module.links)
+    took = "" if module.transition_s is None else f"{module.transition_s:.2f} s"
+    names = (module.describe, module.prepare, module.configure)
+    return (
+        module.name,
+        module.kind,
+        *("-" if name is None else name for name in names),
+        took,
+        "lost" if module.lost else "",
+        module.url,
+        links,
+    )
+
+
+def _measurement(m: Measurement) -> Sequence[object]:
+    remarks = [
+        m.fault,
+        "same as the run before" if m.carried else "",
+        f"by {m.entered_by}" if m.entered_by else "",
+    ]
+    return (
+        m.observable,
+        m.moment.value,
+        "" if m.value is None else m.value,
+        m.units,
+        SEVERITIES[m.severity],
+        local(m.stamped_at),
+        m.pv,
+        ", ".join(r for r in remarks if r),
+    )
+
+
+def _event(event: Event) -> Sequence[object]:
+    text = event.text if event.ok else f"FAILED: {event.text}"
+    if event.external:
+        text += " (not ours)"
+    if event.duration_s:
+        text += f" ({event.duration_s:.2f} s)"
+    return local(event.happened_at), event.kind, event.module, text

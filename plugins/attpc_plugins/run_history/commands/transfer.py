@@ -1,0 +1,236 @@
+"""`attpc-ioc history export|import`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import aclosing
+from datetime import tzinfo
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from attpc_plugins.run_history.exchange import csv_file, json_file
+from attpc_plugins.run_history.exchange.source import Contents, Format, RunFile
+from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.model import Cursor, RunDetail, RunFilter
+
+from . import filters
+from .common import DEFAULT_FILE, SettingsFile, fail, with_store
+
+STDOUT = Path("-")
+LISTED = 20
+"""Numbers that a message lists."""
+
+PAGE = 5000
+
+
+class ExportFormat(StrEnum):
+    """How runs are exported."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group `history`."""
+    app.command("export")(export)
+    app.command("import")(import_)
+
+
+def export(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; '-': standard output.")
+    ] = (STDOUT),
+    kind: Annotated[ExportFormat, typer.Option("--format", help="csv, or json (one object a line).")] = (
+        ExportFormat.CSV
+    ),
+    experiment: filters.Experiment = "",
+    number: filters.Numbers = "",
+    since: filters.Since = "",
+    until: filters.Until = "",
+    run_class: filters.RunClassOption = "",
+    quality: filters.QualityOption = "",
+    text: filters.Words = "",
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Write runs with all that is known of them, the oldest first; `history import` reads both formats."""
+    which = filters.run_filter(experiment, number, since, until, run_class, quality, text)
+    if output != STDOUT and output.exists() and not force:
+        fail(f"{output}: exists already and is left as it is; give another --output, or --force")
+    with _written(output) as stream:
+        count = with_store(settings, lambda store: _export(store, which, kind, stream))
+    typer.echo(f"{count} runs exported", err=True)
+
+
+async def _export(store: Store, which: RunFilter, kind: ExportFormat, stream: TextIO) -> int:
+    count = 0
+    total = await store.count_runs(which)
+    if kind is ExportFormat.CSV:
+        stream.write(csv_file.header_text())
+    write = csv_file.run_text if kind is ExportFormat.CSV else json_file.run_line
+    with progress("exporting", total) as tell:
+        async with aclosing(store.stream(which)) as runs:
+            async for detail in runs:
+                stream.write(write(detail))
+                count += 1
+                tell(count)
+    stream.flush()
+    return count
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to read; '-': standard input.")],
+    kind: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="auto looks at the file; daq and envoy are tables of the older systems."
+        ),
+    ] = Format.AUTO,
+    experiment: Annotated[
+        str, typer.Option("--experiment", "-e", metavar="NAME", help="Import all runs into this experiment.")
+    ] = "",
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out runs whose number is there already.")
+    ] = False,
+    timezone: Annotated[
+        str,
+        typer.Option(metavar="ZONE", help="Where an old table has local times, such as America/Detroit."),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and the numbers.")] = False,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Read runs from a file: all of them, or, where anything is wrong, none."""
+    zone = _zone(timezone)
+    with _readable(file) as path:
+        name = "standard input" if file == STDOUT else str(file)
+        source = RunFile(path, kind, experiment=experiment, zone=zone, name=name)
+        with progress("checking", None) as tell:
+            contents = source.check(tell)
+        done = with_store(settings, lambda store: _import(store, source, contents, skip_existing, dry_run))
+    typer.echo(done, err=True)
+
+
+async def _import(
+    store: Store, source: RunFile, contents: Contents, skip_existing: bool, dry_run: bool
+) -> str:
+    there = {name: await _existing(store, name, numbers) for name, numbers in contents.numbers.items()}
+    count = sum(len(numbers) for numbers in there.values())
+    if count and not skip_existing:
+        lines = [
+            f"experiment {name} has {'run' if len(n) == 1 else 'runs'} {_listed(n)} already"
+            for name, n in there.items()
+            if n
+        ]
+        fail("\n".join([*lines, "nothing was imported; --skip-existing imports the others"]))
+    left = contents.count - count
+    skipped = f", {count} that were there left out" if count else ""
+    if dry_run:
+        return f"{left} runs would be imported{skipped}; nothing was changed"
+    with progress("importing", left) as tell:
+        await store.import_runs(_chosen(source, there, tell))
+    return f"{left} runs imported{skipped}"
+
+
+def _chosen(source: RunFile, there: dict[str, set[int]], tell: Tell) -> Iterator[RunDetail]:
+    count = 0
+    for detail in source.runs():
+        if detail.run.number not in there.get(detail.run.experiment, ()):
+            count += 1
+            tell(count)
+            yield detail
+
+
+async def _existing(store: Store, experiment: str, numbers: set[int]) -> set[int]:
+    """Return which of these numbers the experiment has already."""
+    found: set[int] = set()
+    which = RunFilter(experiment=experiment, number_from=min(numbers), number_to=max(numbers))
+    after: Cursor | None = None
+    while True:
+        page = await store.runs(which, limit=PAGE, after=after)
+        found |= {run.number for run in page.runs if run.number in numbers}
+        if (after := page.next) is None:
+            return found
+
+
+def _listed(numbers: set[int]) -> str:
+    """Return numbers for people: ranges, and how many more there are."""
+    parts: list[str] = []
+    ordered = sorted(numbers)
+    at = 0
+    while at < len(ordered) and len(parts) < LISTED:
+        end = at
+        while end + 1 < len(ordered) and ordered[end + 1] == ordered[end] + 1:
+            end += 1
+        parts.append(f"{ordered[at]}" if end == at else f"{ordered[at]}-{ordered[end]}")
+        at = end + 1
+    return ", ".join(parts) + (f" and {len(ordered) - at} more" if at < len(ordered) else "")
+
+
+def _zone(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ValueError, OSError, KeyError):
+        raise typer.BadParameter(
+            f"{name!r} is no time zone; America/Detroit and UTC are", param_hint="--timezone"
+        ) from None
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[Path]:
+    """Give a file that can be read twice."""
+    if file != STDOUT:
+        yield file
+        return
+    with tempfile.NamedTemporaryFile(prefix="attpc-ioc-import-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield Path(copy.name)
+
+
+@contextlib.contextmanager
+def _written(output: Path) -> Iterator[TextIO]:
+    """Give the stream to write to; a file is there when all is in it, and not before."""
+    if output == STDOUT:
+        yield sys.stdout
+        return
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(output)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+class Tell:
+    """Moves the bar on standard error, a few times a second."""
+
+    def __init__(self, bar: Progress, title: str, total: int | None) -> None:
+        self._bar = bar
+        self._task = bar.add_task(title, total=total)
+
+    def __call__(self, count: int) -> None:
+        """Tell how many are done."""
+        self._bar.update(self._task, completed=count)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int | None) -> Iterator[Tell]:
+    """Show progress on standard error while the block runs; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Tell(bar, title, total)
