@@ -31,7 +31,8 @@ tests: $(STAMP)
 	$(BIN)/python -m pytest $(XDIST)
 
 bench: $(STAMP)
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); echo "== $$name"; \
+	  $(BIN)/python -m "benchmarks.$$name" || exit 1; done
 
 # The reference pages that are made from the program; the tests see that they are up to date.
 docs: $(STAMP)

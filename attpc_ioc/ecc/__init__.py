@@ -1,6 +1,6 @@
 """Talking to ECC servers: SOAP client and poller."""
 
-from .client import EccClient, Observation, Reply
+from .client import EccClient, Observation, Reply, load
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml, senders_in
 from .poller import Poller
 
@@ -13,5 +13,6 @@ __all__ = [
     "config_id_xml",
     "configs_in",
     "data_link_set_xml",
+    "load",
     "senders_in",
 ]

@@ -11,7 +11,7 @@ from attpc_ioc.model.fleet import SourceView
 from attpc_ioc.model.states import Operation, State, Transition
 
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml
-from .soap import read_state, read_text, request_bytes
+from .soap import read_state, read_text, request_bytes, zeep_client
 from .transport import AiohttpTransport, QuickTransport
 
 
@@ -41,6 +41,18 @@ class Reply:
     duration_s: float
 
 
+def get_state_envelope() -> bytes:
+    """Return the envelope of `GetState`."""
+    return request_bytes("GetState")
+
+
+def load() -> None:
+    """Import and read what the first call needs, which takes a good part of a second; in any thread."""
+    import aiohttp  # noqa: F401 - so that it is there
+
+    zeep_client()
+
+
 class EccClient:
     """Calls one ECC server, a connection for each call; calls may overlap.
 
@@ -54,7 +66,7 @@ class EccClient:
     ) -> None:
         self.url = url
         self.name = name
-        self._quick = QuickTransport(url, request_bytes("GetState"), poll_timeout_s, connect_timeout_s)
+        self._quick = QuickTransport(url, get_state_envelope, poll_timeout_s, connect_timeout_s)
         self._transport = AiohttpTransport(url, connect_timeout_s)
         self._get_state_where = f"GetState from {url}"
 

@@ -2,6 +2,9 @@
 
 zeep's binding could read the replies too, but it takes another operation's wrapper for the right one, gives
 None for an `ErrorCode` that is no number and logs a traceback for it.
+
+zeep is imported with the first request: it takes longer than anything else at start-up, and Channel Access
+need not wait for it.
 """
 
 from __future__ import annotations
@@ -10,16 +13,16 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
-
-import zeep
-from zeep.wsdl import Document
+from typing import TYPE_CHECKING, Any
 
 from attpc_ioc.errors import EccBrokenReply, EccBusy, EccRefused
 from attpc_ioc.model.states import WIRE_STATES, State, Transition
 
 from .http1 import HttpReply
 from .xml import etree, hardened_parser, shortened
+
+if TYPE_CHECKING:
+    import zeep
 
 _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
 _ENVELOPE, _BODY, _FAULT = f"{{{_SOAP}}}Envelope", f"{{{_SOAP}}}Body", f"{{{_SOAP}}}Fault"
@@ -44,6 +47,9 @@ class _NoNetwork:
 @cache
 def zeep_client() -> zeep.Client:
     """Return zeep's client of the project's WSDL, read once for all servers: it holds no connection."""
+    import zeep
+    from zeep.wsdl import Document
+
     settings = zeep.Settings()
     settings.forbid_dtd = settings.forbid_entities = settings.forbid_external = True
     settings.force_https = False

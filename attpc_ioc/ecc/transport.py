@@ -7,6 +7,8 @@ half the CPU of aiohttp's client for one small reply (see `benchmarks/poll_cpu.p
 Both tell apart what matters before a transition is called again: `EccUnreachable` means that no connection
 was made, so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and
 the call may have run. Nothing is ever sent a second time.
+
+aiohttp is imported with the first call that it carries, as zeep is (see `soap`).
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable
 
 from .http1 import MAX_REPLY_BYTES, BrokenHttp, HttpReply, ReplyReader
 from .soap import HEADERS
+
+if TYPE_CHECKING:
+    import aiohttp
 
 KEEP_ALIVE_IDLE_S = 10
 KEEP_ALIVE_INTERVAL_S = 5
@@ -36,8 +41,8 @@ RESOLVE_PERIOD_S = 10.0
 
 def reason_of(error: BaseException) -> str:
     """Return why the operating system or aiohttp gave up, in words for operators."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
+    # aiohttp wraps what the operating system said.
+    error = getattr(error, "os_error", error)
     if isinstance(error, socket.gaierror):
         return error.strerror or str(error)
     if isinstance(error, OSError) and error.errno:
@@ -83,6 +88,8 @@ class AiohttpTransport:
         Raises `EccUnreachable` where no connection was made, `EccTimeout` after `timeout_s`, and
         `EccBrokenReply` where the connection ended without a whole HTTP reply.
         """
+        import aiohttp
+
         if self._closed:
             raise EccUnreachable(f"no connection to {self._url}: this client is closed")
         limits = aiohttp.ClientTimeout(total=None, connect=self._connect_timeout_s)
@@ -118,6 +125,8 @@ class AiohttpTransport:
             await session.close()
 
     def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
         if self._session is None:
             # Made on the first call, because a session belongs to the loop that it was made in.
             connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=keep_alive_socket)
@@ -185,9 +194,11 @@ class _Exchange(asyncio.Protocol):
 
 
 class QuickTransport:
-    """Sends one ready-made request again and again, a new connection for each."""
+    """Sends one request again and again, a new connection for each; `envelope` is called once."""
 
-    def __init__(self, url: str, envelope: bytes, timeout_s: float, connect_timeout_s: float) -> None:
+    def __init__(
+        self, url: str, envelope: Callable[[], bytes], timeout_s: float, connect_timeout_s: float
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"an ECC server's address has the form http://HOST:PORT/, not {url!r}")
@@ -197,10 +208,16 @@ class QuickTransport:
         self._resolve_at_s = 0.0
         self._timeout_s = timeout_s
         self._connect_timeout_s = min(timeout_s, connect_timeout_s)
-        lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}"]
+        self._path, self._netloc = parts.path or "/", parts.netloc
+        self._envelope = envelope
+        self._request = b""
+
+    def _request_bytes(self) -> bytes:
+        envelope = self._envelope()
+        lines = [f"POST {self._path} HTTP/1.1", f"Host: {self._netloc}"]
         lines += [f"{key}: {value}" for key, value in HEADERS.items()]
         lines += [f"Content-Length: {len(envelope)}", "", ""]
-        self._request = "\r\n".join(lines).encode("latin-1") + envelope
+        return "\r\n".join(lines).encode("latin-1") + envelope
 
     async def exchange(self, where: str) -> tuple[HttpReply, float]:
         """Return the reply and the monotonic time in seconds at which the request went out.
@@ -208,6 +225,7 @@ class QuickTransport:
         Raises as `AiohttpTransport.post` does. The time limit covers connecting and reply together.
         """
         loop = asyncio.get_running_loop()
+        self._request = self._request or self._request_bytes()
         protocol = _Exchange(self._request)
         deadline = loop.time() + self._timeout_s
         try:
