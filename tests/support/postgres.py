@@ -7,24 +7,33 @@ Import what you use into the `conftest.py` of your folder:
 - `dsn` is the URL of a database with the schema in it, `empty_dsn` of one without;
 - `database` makes more: `async with database() as url:`, `database(migrated=False)` for one without a schema;
 - `postgres_server` is the running `EmbeddedServer`;
+- `facility_server` runs a server as a facility does: TCP on loopback, passwords, TLS where it can;
 - `postgres_place` makes empty folders in which an embedded server can be made, also as root.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import shutil
+import signal
+import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import pytest
+from attpc_plugins.run_history.binaries import account_for, find_binaries
 from attpc_plugins.run_history.embedded import DATABASE, ROLE, EmbeddedServer
+from attpc_plugins.run_history.errors import EmbeddedError
 
 QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 """For tests that do not try what survives a power cut."""
@@ -104,6 +113,131 @@ async def order(server: EmbeddedServer, *statements: str, name: str = "postgres"
     try:
         for statement in statements:
             await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@dataclass(frozen=True)
+class FacilityServer:
+    """A server as a facility runs it. Role `ioc` owns the database `attpc`; `admin` is its superuser.
+
+    `trusting` asks for no password, `closed` lets nobody in, `denied` not `ioc`. At most 20 connections.
+    """
+
+    port: int
+    password: str
+    certificate: Path | None
+
+    def url(self, user: str, password: str = "", database: str = "attpc") -> str:
+        """Return the URL of a database for a role."""
+        secret = f":{quote(password, safe='')}" if password else ""
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+
+FACILITY_HBA = """\
+local all all trust
+host trusting all 127.0.0.1/32 trust
+host closed all 127.0.0.1/32 reject
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+
+@contextlib.contextmanager
+def facility_server(*, tls: bool = True, binaries: str | None = None) -> Iterator[FacilityServer]:
+    """Run a server on a free port of loopback for the time of the `with`."""
+    account = account_for()
+    try:
+        programs = find_binaries(account, binaries or "system")
+    except EmbeddedError:
+        programs = find_binaries(account, binaries)
+    with place() as folder, socket.socket() as reserved:
+        data, password = folder / "data", secrets.token_hex(8)
+        data.mkdir(mode=0o700)
+        if account.other:
+            os.chown(data, account.uid, account.gid)
+
+        def as_account(*command: object, **more: Any) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [str(word) for word in command],
+                check=True,
+                capture_output=True,
+                text=True,
+                user=account.user,
+                group=account.group,
+                extra_groups=account.groups,
+                **more,
+            )
+
+        as_account(
+            programs.program("initdb"), "-D", data, "-U", "admin", "-E", "UTF8", "--no-locale", "--no-sync"
+        )
+        certificate = _certificate(as_account, data, programs.program("postgres")) if tls else None
+        hba = folder / "pg_hba.conf"
+        hba.write_text(FACILITY_HBA)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        reserved.close()
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": data,
+            "hba_file": hba,
+            "fsync": "off",
+            "max_connections": 20,
+            "ssl": "on" if certificate else "off",
+        }
+        words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+        with (folder / "log").open("wb") as log:
+            child = subprocess.Popen(
+                [programs.program("postgres"), "-D", data, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=account.user,
+                group=account.group,
+                extra_groups=account.groups,
+            )
+        try:
+            asyncio.run(_furnish(data, port, password))
+            yield FacilityServer(port, password, certificate)
+        finally:
+            child.send_signal(signal.SIGINT)
+            child.wait(20)
+
+
+def _certificate(run: Callable[..., Any], data: Path, postgres: Path) -> Path | None:
+    """Make a certificate of the server's own for the host `db.lab`; None where that cannot be."""
+    libraries = subprocess.run(["ldd", postgres], capture_output=True, text=True, check=False).stdout
+    if "libssl" not in libraries or shutil.which("openssl") is None:
+        return None
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db.lab"),
+        *("-addext", "subjectAltName=DNS:db.lab"),
+        *("-keyout", data / "server.key", "-out", data / "server.crt"),
+        cwd=data,
+    )
+    (data / "server.key").chmod(0o600)
+    copy = data.parent / "server.crt"
+    shutil.copy(data / "server.crt", copy)
+    return copy
+
+
+async def _furnish(data: Path, port: int, password: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                connection = await asyncpg.connect(
+                    host=str(data), port=port, user="admin", database="postgres"
+                )
+                break
+            except (OSError, asyncpg.CannotConnectNowError):
+                await asyncio.sleep(0.01)
+    try:
+        await connection.execute(f"CREATE ROLE ioc LOGIN PASSWORD '{password}'")
+        for name in ("attpc", "trusting", "closed", "denied"):
+            await connection.execute(f"CREATE DATABASE {name}" + (" OWNER ioc" if name == "attpc" else ""))
+        await connection.execute("REVOKE CONNECT ON DATABASE denied FROM PUBLIC")
     finally:
         await connection.close()
 
