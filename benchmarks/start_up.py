@@ -100,7 +100,8 @@ def main() -> None:
     took, used, first, later, peer_took, peer_mb = (
         statistics.median(column) for column in zip(*rounds, strict=True)
     )
-    times = f"attpc-ioc {took:.2f} s ({used:.2f} s of CPU), softIoc {peer_took:.2f} s, {took / peer_took:.1f} times"
+    ratio = f"{took / peer_took:.1f} times"
+    times = f"attpc-ioc {took:.2f} s ({used:.2f} s of CPU), softIoc {peer_took:.2f} s: {ratio}"
     memory = f"attpc-ioc {first:.0f} MB when all are seen, {later:.0f} MB later, softIoc {peer_mb:.0f} MB"
     print(f"{count} PVs, 11 modules, medians of {args.rounds} rounds")
     print(f"process start to first caget: {times}")
