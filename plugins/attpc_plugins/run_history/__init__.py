@@ -1,1 +1,5 @@
-"""Run history in PostgreSQL: every run, its conditions and every put."""
+"""The run history: every run, its conditions and every put, kept in PostgreSQL and never lost."""
+
+from .plugin import RunHistory as plugin
+
+__all__ = ["plugin"]

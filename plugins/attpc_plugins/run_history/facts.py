@@ -1,0 +1,103 @@
+"""A run as the journal and the database have it, made of what the core tells, and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attpc_ioc.model.config import NOT_LOADED
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.run import RunInfo, RunTexts
+
+from .store.model import Link, Module, RunDetail, Stage
+from .store.records import RunFacts, RunRef
+
+
+def facts_of(info: RunInfo, fleet: Fleet, *, fleet_name: str, attempt: str) -> RunFacts:
+    """Return all that the core knows of a run; kinds, links and times of members come from the fleet now."""
+    return RunFacts(
+        ref=RunRef(info.experiment, info.number),
+        fleet=fleet_name,
+        attempt=attempt,
+        texts=info.texts,
+        start_commanded_s=info.began_s or None,
+        started_s=info.started_s,
+        last_running_s=info.last_seen_running_s,
+        stopped_s=info.stopped_s,
+        who=info.who,
+        stopped_by=info.stopped_by,
+        adopted=info.adopted,
+        outcome=info.outcome,
+        reason=info.reason,
+        modules=tuple(_module(name, info, fleet) for name in info.members),
+    )
+
+
+def _module(name: str, info: RunInfo, fleet: Fleet) -> Module:
+    describe, prepare, configure = _parts(info.loaded.get(name, ""))
+    lost = name in info.lost_ever
+    view = fleet.modules.get(name)
+    if view is None:  # the settings were changed while the run was on
+        return Module(
+            name,
+            url=info.urls.get(name, ""),
+            describe=describe,
+            prepare=prepare,
+            configure=configure,
+            lost=lost,
+        )
+    return Module(
+        name,
+        kind=str(view.kind),
+        url=info.urls.get(name) or view.url,
+        describe=describe,
+        prepare=prepare,
+        configure=configure,
+        transition_s=view.transition_time_s or None,
+        lost=lost,
+        links=tuple(
+            Link(source.name, link.name, link.address, link.port, link.type)
+            for source in view.sources
+            for link in source.links
+        ),
+    )
+
+
+def _parts(loaded: str) -> tuple[str | None, str | None, str | None]:
+    """Return the parts of a loaded name as it is shown, `describe/prepare/configure`."""
+    texts = loaded.split("/")
+    if len(texts) != 3:
+        return None, None, None
+    describe, prepare, configure = (None if text == NOT_LOADED else text for text in texts)
+    return describe, prepare, configure
+
+
+def info_of(detail: RunDetail) -> RunInfo:
+    """Return a run of the database as the core has runs."""
+    run = detail.run
+    return RunInfo(
+        number=run.number,
+        experiment=run.experiment,
+        members=detail.members,
+        texts=RunTexts(run.title, run.operator, run.run_class),
+        began_s=_unix(run.start_commanded_at) or _unix(run.reserved_at) or 0.0,
+        started_s=_unix(run.started_at),
+        stopped_s=_unix(run.stopped_at),
+        last_seen_running_s=_unix(run.last_running_at),
+        who=run.started_by,
+        stopped_by=run.stopped_by,
+        loaded={m.name: _shown(m) for m in detail.modules},
+        urls={m.name: m.url for m in detail.modules},
+        lost_ever=detail.lost,
+        adopted=run.adopted,
+        outcome=run.outcome if run.stage is Stage.ENDED else None,
+        reason=run.reason,
+    )
+
+
+def _shown(module: Module) -> str:
+    parts = (module.describe, module.prepare, module.configure)
+    return "/".join(part or NOT_LOADED for part in parts) if any(parts) else ""
+
+
+def _unix(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

@@ -1,0 +1,178 @@
+"""Keeps the connection to the database: brings it up, looks after it, and comes back after every trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from attpc_ioc.log import get_logger
+
+from .errors import DatabaseError
+from .store import Store, prepare_schema
+from .store_errors import StoreUnavailable
+from .troubles import Troubles
+
+log = get_logger(__name__)
+
+BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 5.0)
+"""How long to wait before the database is tried again, time after time; from the start when it was well."""
+
+WATCH_PERIOD_S = 1.0
+WATCH_LIMIT_S = 2.0
+"""How often the server is asked whether it lives and takes writes, and how long it may take to answer."""
+
+WELL_S = 10.0
+CLOSE_S = 0.2
+
+CAUSE = "database"
+
+Duty = Callable[[Store], Awaitable[None]]
+"""Something to do for as long as the database is there."""
+
+
+class Place(Protocol):
+    """Where the database is; see `database.Database`."""
+
+    @property
+    def dsn(self) -> str:
+        """What asyncpg takes."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """The place, for people."""
+        ...
+
+    async def start(self) -> None:
+        """Start the server where it is the plugin's own; nothing where it runs."""
+        ...
+
+    async def stop(self, fast_s: float = 5.0) -> None:
+        """End the server where it is the plugin's own."""
+        ...
+
+
+class Keeper:
+    """One task, `run`, that never ends by itself. `store` is there while the database is.
+
+    `duties` are done as long as it is there, all at once. When one fails with a `DatabaseError`, the
+    connection is made anew: the schema is looked at again, and the plugin's own server started if it is gone.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], Place],
+        troubles: Troubles,
+        duties: tuple[Duty, ...],
+        *,
+        query_limit_s: float = 5.0,
+    ) -> None:
+        self._locate = locate
+        self._troubles = troubles
+        self._duties = duties
+        self._query_limit_s = query_limit_s
+        self._place: Place | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._session: asyncio.Task[None] | None = None
+        self._there = asyncio.Event()
+        self.store: Store | None = None
+        troubles.say(CAUSE, "the database is starting", bars_start=True)
+
+    async def run(self) -> None:
+        """Keep the database connected until cancelled."""
+        self._task = asyncio.current_task()
+        tries = 0
+        while True:
+            began_s = time.monotonic()
+            try:
+                store = await self._bring_up()
+            except DatabaseError as error:
+                self._trouble(error)
+            else:
+                await self._use_and_close(store)
+                if time.monotonic() - began_s > WELL_S:
+                    tries = 0
+            await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+            tries += 1
+
+    async def _bring_up(self) -> Store:
+        if self._place is None:
+            self._place = self._locate()
+        await self._place.start()
+        dsn = self._place.dsn
+        await prepare_schema(dsn)
+        store = await Store.connect(dsn, limit_s=self._query_limit_s)
+        try:
+            await store.writable()
+        except BaseException:
+            await store.close(CLOSE_S)
+            raise
+        return store
+
+    async def _use_and_close(self, store: Store) -> None:
+        fault: BaseException = DatabaseError("the connection to the database ended")
+        try:
+            await self._use(store)
+        except* DatabaseError as group:
+            fault = _first(group)
+        finally:
+            self._there.clear()
+            self.store = None
+            self._trouble(fault)
+            await store.close(CLOSE_S)
+
+    async def _use(self, store: Store) -> None:
+        self.store = store
+        self._there.set()
+        self._troubles.clear(CAUSE)
+        assert self._place is not None
+        log.info("database connected", where=self._place.where)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(store), name="history watch")
+            for duty in self._duties:
+                group.create_task(_endless(duty, store), name="history duty")
+
+    async def _watch(self, store: Store) -> None:
+        """Notice a server that hangs, or takes no writes any more, before somebody needs it."""
+        while True:
+            await asyncio.sleep(WATCH_PERIOD_S)
+            try:
+                async with asyncio.timeout(WATCH_LIMIT_S):
+                    await store.writable()
+            except TimeoutError as error:
+                raise StoreUnavailable("the database does not answer in time") from error
+
+    def _trouble(self, error: BaseException) -> None:
+        where = f" ({self._place.where})" if self._place is not None else ""
+        self._troubles.say(CAUSE, f"{error}{where}", bars_start=True)
+
+    async def there(self, limit_s: float) -> Store | None:
+        """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._there.wait()
+        return self.store
+
+    async def close(self, limit_s: float) -> None:
+        """End the task and the plugin's own server; what takes longer than `limit_s` goes on ending."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,), timeout=limit_s)
+        if self._place is not None:
+            stopping = asyncio.ensure_future(self._place.stop())
+            await asyncio.wait((stopping,), timeout=limit_s)
+
+
+async def _endless(duty: Duty, store: Store) -> None:
+    await duty(store)
+
+
+def _first(group: BaseExceptionGroup[DatabaseError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

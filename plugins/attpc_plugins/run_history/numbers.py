@@ -1,0 +1,165 @@
+"""The owner of run numbers: reserved in the database, and on this disk before they are handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.log import get_logger
+from attpc_ioc.plugin import PluginContext
+
+from .errors import DatabaseError
+from .high_water import HighWater, Reserved
+from .keeper import Keeper
+from .settings import RunHistorySettings
+from .store import Store
+from .troubles import Troubles
+
+log = get_logger(__name__)
+
+TAKE_BACK_S = 60.0
+RETRY_S = 1.0
+
+
+class NumberOwner:
+    """Reserves numbers and gives them back. No number is given twice, whatever the database has forgotten.
+
+    `next` has the number that each experiment's next run would get by the database, as far as that was asked.
+    """
+
+    def __init__(
+        self,
+        ctx: PluginContext,
+        settings: RunHistorySettings,
+        keeper: Keeper,
+        troubles: Troubles,
+        high_water: HighWater,
+        *,
+        fleet: str,
+        boot: str,
+    ) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._keeper = keeper
+        self._troubles = troubles
+        self._high_water = high_water
+        self._fleet = fleet
+        self._boot = boot
+        self._before: dict[str, Reserved] = {}
+        self.next: dict[str, int] = {}
+
+    async def load(self) -> None:
+        """Read what was handed out before this program began."""
+        try:
+            await asyncio.to_thread(self._high_water.load)
+        except OSError as error:
+            # Without it a number might be given twice: no start until a restart could read it.
+            text = f"the record of run numbers cannot be read: {error}; restart the IOC when that is repaired"
+            self._troubles.say("numbers", text, bars_start=True)
+        self._before = {r.attempt: r for r in self._high_water.last() if r.attempt}
+        self._troubles.say("numbers damaged", self._high_water.fault)
+
+    def known_next(self, experiment: str) -> int | None:
+        """Return the number that the next run would get; None where it is not known yet."""
+        known = self.next.get(experiment)
+        return None if known is None else max(known, self._at_least(experiment))
+
+    def _at_least(self, experiment: str) -> int:
+        info = self._ctx.snapshot().run.info
+        core = info.number + 1 if info is not None and info.experiment == experiment else 0
+        return max(self._high_water.at_least(experiment), core)
+
+    async def ask_next(self, store: Store, experiment: str) -> None:
+        """Ask the database for the next number; raises `StoreError`."""
+        first = self._settings.first_number
+        self.next[experiment] = await store.next_number(experiment, first_number=first)
+
+    async def reserve(self, experiment: str) -> int:
+        """Reserve the next number; raises `Refused` with the reason."""
+        if reasons := self._troubles.against_start:
+            raise Refused("; ".join(reasons))
+        store = self._keeper.store
+        if store is None:
+            raise Refused("the database is not there")
+        attempt = uuid.uuid4().hex
+        try:
+            async with asyncio.timeout(self._settings.number_limit_s):
+                number = await self._reserve(store, experiment, attempt)
+        except TimeoutError as error:
+            self._take_back(attempt)
+            raise Refused("the database does not answer in time") from error
+        except DatabaseError as error:
+            self._take_back(attempt)
+            raise Refused(str(error)) from error
+        except OSError as error:
+            self._take_back(attempt)
+            raise Refused(f"the record of run numbers cannot be written: {error}") from error
+        except asyncio.CancelledError:
+            self._take_back(attempt)
+            raise
+        self.next[experiment] = number + 1
+        return number
+
+    async def _reserve(self, store: Store, experiment: str, attempt: str) -> int:
+        number = await store.reserve_number(
+            experiment,
+            fleet=self._fleet,
+            ioc=self._ctx.prefix,
+            attempt=attempt,
+            first_number=self._settings.first_number,
+            at_least=self._at_least(experiment),
+            boot=self._boot,
+            limit_s=self._settings.number_limit_s,
+        )
+        reserved = Reserved(experiment, number, attempt, time.time())
+        await asyncio.to_thread(self._high_water.use, reserved)
+        return number
+
+    def _take_back(self, attempt: str) -> None:
+        """Give back what a reservation without an answer may have taken, once the database answers again."""
+
+        async def take_back() -> None:
+            while True:
+                store = await self._keeper.there(TAKE_BACK_S)
+                if store is None:
+                    continue
+                try:
+                    await store.release_attempt(attempt)
+                except DatabaseError as error:
+                    log.info("reservation not taken back yet", reason=error)
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    return
+
+        self._ctx.spawn(take_back())
+
+    async def release(self, experiment: str, number: int) -> None:
+        """Give a number back, in the database first: this disk never knows of less than is used there.
+
+        Raises `Refused` or `DatabaseError` where that cannot be; the number is then not used again.
+        """
+        attempt = self._high_water.attempt_of(experiment, number, time.time())
+        store = self._keeper.store
+        if store is None:
+            raise Refused("the database is not there: the number is not used again")
+        await store.release_number(experiment, number, attempt=attempt)
+        await asyncio.to_thread(self._high_water.give_back, experiment, number)
+        self.next[experiment] = number
+
+    async def release_unused(self, store: Store) -> None:
+        """Give back numbers that were reserved before this program began, for starts that sent nothing.
+
+        The core has a run on its disk before it sends anything: a number that it does not know was not used.
+        Raises `StoreError`.
+        """
+        for reservation in await store.reservations(self._fleet):
+            mine = self._before.get(reservation.attempt)
+            run = self._ctx.snapshot().run
+            # A core that knows of no run at all may have lost its record of them.
+            if mine is None or run.on or run.info is None:
+                continue
+            if (run.info.experiment, run.info.number) != (mine.experiment, mine.number):
+                await self.release(mine.experiment, mine.number)
+                log.info("unused number given back", experiment=mine.experiment, number=mine.number)

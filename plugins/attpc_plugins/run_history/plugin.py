@@ -1,0 +1,175 @@
+"""The plugin: its hooks, which hand over to `service` once the IOC starts.
+
+Every shell command makes an object of this class, so that nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.plugin import hookimpl
+
+if TYPE_CHECKING:
+    import typer
+    from pydantic import BaseModel
+
+    from attpc_ioc.model.command import Put, Reason, Who
+    from attpc_ioc.model.events import (
+        OperationEnded,
+        RunDegraded,
+        RunFailed,
+        RunStarted,
+        RunStarting,
+        RunStopped,
+        RunStopping,
+        StateChanged,
+    )
+    from attpc_ioc.model.plan import Plan
+    from attpc_ioc.model.run import RunInfo
+    from attpc_ioc.plugin import PluginContext
+    from attpc_ioc.pvs.row import Row, Value
+
+    from .service import Service
+
+NOT_STARTED = "the run history did not start"
+
+
+class RunHistory:
+    """Records runs, their conditions and every put in PostgreSQL, and owns the run numbers."""
+
+    attpc_durable = True
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+
+    @hookimpl
+    def attpc_settings(self) -> type[BaseModel]:
+        """Return the model of `[plugins.run_history]`."""
+        from .settings import RunHistorySettings
+
+        return RunHistorySettings
+
+    @hookimpl
+    def attpc_pvs(self) -> Iterable[Row]:
+        """Return the rows of comment, quality, history and log."""
+        from .rows import ROWS
+
+        return ROWS
+
+    @hookimpl
+    def attpc_cli(self, app: typer.Typer) -> None:
+        """Add the shell commands, which are imported when they are called."""
+        from .lazy_commands import add_commands
+
+        add_commands(app)
+
+    @hookimpl
+    async def attpc_startup(self, ctx: PluginContext) -> None:
+        """Open the journal; the database is brought up while the IOC answers clients."""
+        from .service import Service
+        from .settings import RunHistorySettings
+
+        settings = ctx.settings
+        assert isinstance(settings, RunHistorySettings)
+        service = Service(ctx, settings)
+        await service.start()
+        self.service = service
+
+    @hookimpl
+    async def attpc_shutdown(self) -> None:
+        """Have everything on disk, and what can be in the database there."""
+        if self.service is not None:
+            await self.service.close()
+
+    # ------------------------------------------------------------------ decisions and numbers
+
+    @hookimpl
+    def attpc_veto(self, plan: Plan) -> Iterable[Reason | str]:
+        """Refuse a start that could not be recorded, and everything while another IOC commands the fleet."""
+        if self.service is not None:
+            return self.service.veto(plan)
+        numbered = plan.command.scope == RUN and plan.command.name in (CommandName.START, CommandName.ADOPT)
+        return [NOT_STARTED] if numbered else []
+
+    @hookimpl
+    def attpc_next_number(self, experiment: str) -> int | None:
+        """Return the number that the next run would get, as known last."""
+        return self.service.numbers.known_next(experiment) if self.service is not None else None
+
+    @hookimpl
+    async def attpc_run_number(self, experiment: str) -> int:
+        """Reserve the next number in the database."""
+        if self.service is None:
+            raise Refused(NOT_STARTED)
+        return await self.service.numbers.reserve(experiment)
+
+    @hookimpl
+    async def attpc_release_number(self, experiment: str, number: int) -> None:
+        """Give a number back."""
+        if self.service is None:
+            raise Refused(NOT_STARTED)
+        await self.service.numbers.release(experiment, number)
+
+    @hookimpl(optionalhook=True)
+    async def attpc_open_run(self) -> RunInfo | None:
+        """Return the run of this fleet that the database has as open."""
+        return None if self.service is None else await self.service.open_run()
+
+    @hookimpl
+    async def attpc_write(self, pv: str, value: Value, who: Who) -> None:
+        """Take a write to the comment or the quality of the run."""
+        if self.service is None:
+            raise Refused(NOT_STARTED)
+        await self.service.write(pv, value, who)
+
+    # ------------------------------------------------------------------ what happened
+
+    @hookimpl
+    def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:
+        """Record that a run has its number."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_started(self, event: RunStarted) -> Awaitable[None] | None:
+        """Record that a run is on."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_degraded(self, event: RunDegraded) -> Awaitable[None] | None:
+        """Record which members are lost."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_stopping(self, event: RunStopping) -> Awaitable[None] | None:
+        """Record who stops a run, and when."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_stopped(self, event: RunStopped) -> Awaitable[None] | None:
+        """Record that a run is over."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
+        """Record that a start failed."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_put(self, put: Put) -> Awaitable[None] | None:
+        """Record a put."""
+        return self.service.recorder.put(put) if self.service else None
+
+    @hookimpl
+    def attpc_state_changed(self, change: StateChanged) -> None:
+        """Record a change of state."""
+        if self.service:
+            self.service.state_changed(change)
+
+    @hookimpl
+    def attpc_after_operation(self, event: OperationEnded) -> None:
+        """Record the end of a SOAP transition."""
+        if self.service:
+            self.service.recorder.operation_ended(event)

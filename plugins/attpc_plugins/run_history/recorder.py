@@ -1,0 +1,171 @@
+"""What the core tells of, as records of the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable
+
+from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.events import (
+    OperationEnded,
+    Origin,
+    RunDegraded,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    RunStarting,
+    RunStopped,
+    RunStopping,
+    StateChanged,
+)
+from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.stamp import Stamp
+from attpc_ioc.plugin import PluginContext
+
+from .facts import facts_of
+from .high_water import HighWater
+from .journal import Journal
+from .log_feed import Entry
+from .store.model import RunChanges
+from .store.records import (
+    EditRecord,
+    ExperimentRecord,
+    LogRecord,
+    OperationRecord,
+    Phase,
+    PutRecord,
+    Record,
+    RunFacts,
+    RunRecord,
+    RunRef,
+    StateRecord,
+)
+
+DURABLE_S = 0.05
+"""How long what promises to be on disk may be waited for."""
+
+PHASES: dict[type[RunEvent], Phase] = {
+    RunStarting: Phase.STARTING,
+    RunStarted: Phase.STARTED,
+    RunDegraded: Phase.DEGRADED,
+    RunStopping: Phase.STOPPING,
+    RunStopped: Phase.STOPPED,
+    RunFailed: Phase.FAILED,
+}
+
+
+class Recorder:
+    """Makes records and appends them. What it returns is to be awaited by those whom the disk was promised.
+
+    The core's events keep the core's stamps; what the history itself records has those of `boot`.
+    """
+
+    def __init__(
+        self, ctx: PluginContext, journal: Journal, high_water: HighWater, *, fleet: str, boot: str
+    ) -> None:
+        self._ctx = ctx
+        self._journal = journal
+        self._high_water = high_water
+        self._fleet = fleet
+        self._boot = boot
+        self._numbers = itertools.count(1)
+
+    def _stamp(self) -> Stamp:
+        return Stamp(self._ctx.prefix, self._boot, next(self._numbers))
+
+    def _on_disk(self, record: Record) -> Awaitable[None]:
+        """Append a record now; the result waits for the disk, 50 ms at most, not while that is stuck."""
+        return self._wait(self._journal.append(record))
+
+    async def _wait(self, done: asyncio.Future[None]) -> None:
+        if not self._journal.stalled:
+            await asyncio.wait((done,), timeout=DURABLE_S)
+
+    # ------------------------------------------------------------------ the core's events
+
+    def run_event(self, event: RunEvent) -> Awaitable[None]:
+        """Record an event in the life of a run."""
+        return self._on_disk(
+            RunRecord(
+                event.stamp,
+                event.time_s,
+                PHASES[type(event)],
+                self._facts(event.run),
+                lost=event.lost if isinstance(event, RunDegraded) else (),
+                text=f"by {event.who}" if isinstance(event, RunStopping) else "",
+                number_released=isinstance(event, RunFailed) and event.number_released,
+            )
+        )
+
+    def put(self, put: Put) -> Awaitable[None] | None:
+        """Record a put."""
+        if put.stamp is None:
+            return None
+        return self._on_disk(
+            PutRecord(put.stamp, put.time_s, put.pv, put.who, put.old, put.new, put.ok, put.reason)
+        )
+
+    def state_changed(self, change: StateChanged) -> None:
+        """Record a change of state."""
+        self._journal.append_soon(
+            StateRecord(
+                change.stamp,
+                change.time_s,
+                change.module,
+                change.old.label,
+                change.new.label,
+                change.transition.label,
+                change.origin is Origin.EXTERNAL,
+                change.reason,
+                self._run_now(change.module),
+            )
+        )
+
+    def operation_ended(self, event: OperationEnded) -> None:
+        """Record the end of a SOAP transition."""
+        self._journal.append_soon(
+            OperationRecord(
+                event.stamp,
+                event.time_s,
+                event.module,
+                str(event.operation),
+                event.ok,
+                event.reason,
+                event.code,
+                event.duration_s,
+                event.who,
+                self._run_now(event.module),
+            )
+        )
+
+    # ------------------------------------------------------------------ the history's own records
+
+    def end(self, info: RunInfo, phase: Phase) -> Awaitable[None]:
+        """Record how a run ended that the database has as open."""
+        return self._on_disk(RunRecord(self._stamp(), time.time(), phase, self._facts(info)))
+
+    def edit(self, run: RunRef, changes: RunChanges, who: Who) -> Awaitable[None]:
+        """Record that somebody changed what is said of a run."""
+        return self._on_disk(EditRecord(self._stamp(), time.time(), run, changes, who))
+
+    def experiment(self, name: str) -> None:
+        """Record that an experiment became the current one."""
+        self._journal.append_soon(ExperimentRecord(self._stamp(), time.time(), name))
+
+    def log(self, entry: Entry) -> None:
+        """Record a warning or an error."""
+        self._journal.append_soon(
+            LogRecord(self._stamp(), entry.time_s, entry.level, entry.text, entry.source, self._run_now())
+        )
+
+    def _facts(self, info: RunInfo) -> RunFacts:
+        attempt = self._high_water.attempt_of(info.experiment, info.number, info.began_s)
+        return facts_of(info, self._ctx.snapshot(), fleet_name=self._fleet, attempt=attempt)
+
+    def _run_now(self, module: str = "") -> RunRef | None:
+        run = self._ctx.snapshot().run
+        if not run.on or run.info is None or (module and module not in run.info.members):
+            return None
+        return RunRef(run.info.experiment, run.info.number)

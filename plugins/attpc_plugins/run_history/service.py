@@ -1,0 +1,285 @@
+"""The run history at work: what the hooks of `plugin.py` are answered with.
+
+It knows no SQL. What happened goes to the journal, and the writer takes it from there to the database; numbers
+are reserved in the database at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import RUN, CommandName, Reason, Who
+from attpc_ioc.model.events import RunEvent, StateChanged
+from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.run import RunInfo
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.row import Value
+
+from . import screens
+from .database import locate
+from .errors import DatabaseError
+from .high_water import HighWater
+from .identity import instance_of
+from .journal import Journal
+from .keeper import Keeper, Place
+from .lease import LeaseKeeper
+from .log_feed import LogFeed
+from .numbers import NumberOwner
+from .recorder import Recorder
+from .recovery import Recovery
+from .rows import QUALITIES
+from .settings import RunHistorySettings, fleet_key
+from .store import Store
+from .store.model import Holder, Quality, Run, RunChanges
+from .store.records import EditRecord, ExperimentRecord, Record, RunRecord, RunRef
+from .troubles import Troubles
+from .writer import Writer
+
+log = get_logger(__name__)
+
+REFRESH_S = 10.0
+"""How often what screens show is read anew when nothing tells of a change: the shell edits runs too."""
+
+LOOK_S = 0.5
+LOG_PERIOD_S = 0.2
+
+FLUSH_S = 0.1
+"""What each step of the end may take; the whole has half a second."""
+
+NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
+
+
+@dataclass(frozen=True, slots=True)
+class DatabasePlace:
+    """The settings that say where the database is, as `database.locate` wants them."""
+
+    dsn: str | None
+    data_dir: str | None
+    binaries: str | None
+    account: str | None
+
+
+class Service:
+    """One for a running IOC; all methods belong to its event loop."""
+
+    def __init__(self, ctx: PluginContext, settings: RunHistorySettings) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._folder = Path(ctx.state_dir)
+        boot = uuid.uuid4().hex
+        fleet = fleet_key(settings, (m.url for m in ctx.snapshot().modules.values()))
+        holder = Holder(ctx.prefix, socket.gethostname(), boot, instance_of(self._folder))
+        high_water = HighWater(self._folder)
+        troubles = self._troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
+        self.journal = Journal(
+            self._folder / "journal",
+            on_trouble=self._look_at_journal,
+            disk_bytes=settings.journal_limit_mb * 2**20,
+        )
+        self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
+        self.writer = Writer(self.journal, troubles, self._on_applied)
+        self.recorder = Recorder(ctx, self.journal, high_water, fleet=fleet, boot=boot)
+        self.keeper = Keeper(
+            self._locate,
+            troubles,
+            (self.lease.keep, self.writer.drain, self._show, self._reconcile),
+            query_limit_s=settings.query_limit_s,
+        )
+        self.numbers = NumberOwner(ctx, settings, self.keeper, troubles, high_water, fleet=fleet, boot=boot)
+        self._recovery = Recovery(ctx, self.keeper, self.lease, self.writer, self.recorder, self.numbers)
+        self._log_feed = LogFeed(self.recorder.log, self._on_log_change)
+        self._log_shown: asyncio.TimerHandle | None = None
+        self._show_now = asyncio.Event()
+        self._experiment = ""
+        self._ref: RunRef | None = None
+        self._comment, self._quality = "", Quality.UNKNOWN
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Begin; the database is brought up meanwhile."""
+        self._log_feed.attach()
+        self.journal.open()
+        await self.numbers.load()
+        self._ctx.spawn(self.keeper.run(), restart=self.keeper.run)
+        self._ctx.spawn(self._look(), restart=self._look)
+
+    async def close(self) -> None:
+        """End within half a second: journal on disk, what can be in the database there, lease given back."""
+        self._log_feed.detach()
+        if self._log_shown is not None:
+            self._log_shown.cancel()
+        await self.journal.flush(FLUSH_S)
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                if self.keeper.store is not None:
+                    await self.writer.until_drained()
+                    await self.lease.release(self.keeper.store)
+        except (DatabaseError, TimeoutError) as error:
+            log.info("lease not given back", reason=error)
+        await self.journal.close(FLUSH_S / 2)
+        await self.keeper.close(FLUSH_S)
+
+    def _locate(self) -> Place:
+        settings = self._settings
+        place = DatabasePlace(
+            settings.dsn.get_secret_value() if settings.dsn else None,
+            str(settings.data_dir) if settings.data_dir else None,
+            str(settings.programs_dir) if settings.programs_dir else None,
+            settings.server_account or None,
+        )
+        return locate(place, self._folder)
+
+    async def _look(self) -> None:
+        """Look now and then at what nobody tells of."""
+        while True:
+            self._look_at_journal()
+            self._look_at_aside(await asyncio.to_thread(self.journal.kept_aside))
+            self._follow_experiment()
+            await asyncio.sleep(LOOK_S)
+
+    def _follow_experiment(self) -> None:
+        """Tell the database which experiment is the current one, and learn its next number."""
+        experiment = self._ctx.snapshot().run.experiment
+        if experiment != self._experiment:
+            self._experiment = experiment
+            self._show_now.set()
+            if experiment:
+                self.recorder.experiment(experiment)
+
+    # ------------------------------------------------------------------ troubles
+
+    def _look_at_journal(self) -> None:
+        journal, say = self.journal, self._troubles.say
+        say("journal", journal.fault, bars_start=True)
+        full = f"the journal is full ({self._settings.journal_limit_mb} MB): the database was away for long"
+        say("journal full", full if journal.full else "", bars_start=True)
+        slow = f"the journal's disk is slow: {journal.slow_s:.2g} s for a commit"
+        say("journal slow", slow if journal.slow_s else "")
+        lost = f"{journal.refused} records, none of them of runs, found no room in the journal"
+        say("journal lost", lost if journal.refused else "")
+
+    def _look_at_aside(self, names: Sequence[str]) -> None:
+        text = f"parts of the journal are kept aside in {self.journal.folder}: {', '.join(names)}"
+        advice = "the rest was recorded; look at them and remove the files"
+        self._troubles.say("journal damaged", f"{text}; {advice}" if names else "")
+
+    def _look_at_lease(self) -> None:
+        other = self.lease.other
+        if other is None:
+            self._troubles.clear("lease")
+            return
+        text = f"{other} commands this fleet"
+        if self._ctx.snapshot().run.on:
+            text += "; the run that is on here is still recorded"
+        self._troubles.say("lease", text, bars_start=True)
+
+    def veto(self, plan: Plan) -> list[Reason]:
+        """Return why a plan may not run now."""
+        if not (plan.command.scope == RUN and plan.command.name in NUMBERED):
+            # Only the IOC that holds the lease moves modules.
+            other = self.lease.other
+            return [Reason(f"{other} commands this fleet")] if other is not None else []
+        reasons = [Reason(text) for text in self._troubles.against_start]
+        if not self._ctx.snapshot().run.experiment:
+            reasons.append(Reason("no experiment is given: write its name to Run:Experiment"))
+        return reasons
+
+    # ------------------------------------------------------------------ what happened
+
+    def run_event(self, event: RunEvent) -> Awaitable[None]:
+        """Record an event in the life of a run."""
+        self._follow_run(event.run)
+        return self.recorder.run_event(event)
+
+    def state_changed(self, change: StateChanged) -> None:
+        """Record a change of state; an IOC that is passive leaves that to the other."""
+        if self.lease.other is None or self._ctx.snapshot().run.on:
+            self.recorder.state_changed(change)
+
+    async def open_run(self) -> RunInfo | None:
+        """Return the run of this fleet that the database has as open."""
+        return await self._recovery.open_run()
+
+    def _on_applied(self, records: Sequence[Record]) -> None:
+        if any(isinstance(record, RunRecord | EditRecord | ExperimentRecord) for record in records):
+            self._show_now.set()
+
+    async def _reconcile(self, store: Store) -> None:
+        await self._recovery.reconcile(store)
+
+    # ------------------------------------------------------------------ what screens show
+
+    async def _show(self, store: Store) -> None:
+        """Keep the last runs and the next number shown."""
+        while True:
+            self._show_now.clear()
+            runs = await store.last_runs()
+            for pv, value in screens.history(runs):
+                self._ctx.publish(pv, value)
+            if self._experiment:
+                await self.numbers.ask_next(store, self._experiment)
+            self._show_edits(runs)
+            self._troubles.note("runs are recorded")
+            try:
+                async with asyncio.timeout(REFRESH_S):
+                    await self._show_now.wait()
+            except TimeoutError:
+                continue
+
+    def _show_edits(self, runs: Sequence[Run]) -> None:
+        """Show what the database has of the run's comment and quality, when nothing of ours is on its way."""
+        info = self._ctx.snapshot().run.info
+        if self._ref is None and info is not None:
+            self._follow_run(info)
+        if self._ref is None or not self.writer.drained:
+            return
+        for run in runs:
+            if RunRef(run.experiment, run.number) == self._ref:
+                if (run.comment, run.quality) != (self._comment, self._quality):
+                    self._comment, self._quality = run.comment, run.quality
+                    self._show_texts()
+                return
+
+    def _follow_run(self, info: RunInfo) -> None:
+        """Comment and quality are of the run that is on, or of the last one."""
+        ref = RunRef(info.experiment, info.number)
+        if ref != self._ref:
+            self._ref = ref
+            self._comment, self._quality = "", Quality.UNKNOWN
+            self._show_texts()
+
+    def _show_texts(self) -> None:
+        self._ctx.publish("Run:Comment", self._comment)
+        self._ctx.publish("Run:Quality", QUALITIES.index(self._quality))
+
+    async def write(self, pv: str, value: Value, who: Who) -> None:
+        """Take a write to `Run:Comment` or `Run:Quality`; raises `Refused`."""
+        if self._ref is None:
+            raise Refused("there was no run yet")
+        if pv == "Run:Comment":
+            self._comment = str(value)
+            changes = RunChanges(comment=self._comment)
+        elif pv == "Run:Quality" and isinstance(value, int):
+            self._quality = QUALITIES[value]
+            changes = RunChanges(quality=self._quality)
+        else:
+            raise Refused(f"{pv} takes no such write")
+        self._show_texts()
+        await self.recorder.edit(self._ref, changes, who)
+
+    def _on_log_change(self) -> None:
+        if self._log_shown is None:
+            self._log_shown = asyncio.get_running_loop().call_later(LOG_PERIOD_S, self._show_log)
+
+    def _show_log(self) -> None:
+        self._log_shown = None
+        self._ctx.publish("Log:Text_RBV", "\n".join(self._log_feed.lines))
+        self._ctx.publish("Log:Count_RBV", self._log_feed.count)

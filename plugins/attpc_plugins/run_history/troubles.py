@@ -1,0 +1,65 @@
+"""What is wrong with the run history, cause by cause: its status, and reasons against a start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attpc_ioc.log import get_logger
+
+log = get_logger(__name__)
+
+
+class Troubles:
+    """Tells `tell(text, degraded)` of every change. A cause stands until it is cleared: none hides another.
+
+    `note` is what is shown while nothing is wrong.
+    """
+
+    def __init__(self, tell: Callable[[str, bool], None]) -> None:
+        self._tell = tell
+        self._note = ""
+        self._texts: dict[str, str] = {}
+        self._barring: set[str] = set()
+        self._told: tuple[str, bool] | None = None
+
+    def say(self, cause: str, text: str, *, bars_start: bool = False) -> None:
+        """Say what is wrong; empty text: nothing is. With `bars_start` no run is started while it stands."""
+        if not text:
+            self.clear(cause)
+            return
+        if bars_start:
+            self._barring.add(cause)
+        else:
+            self._barring.discard(cause)
+        if self._texts.get(cause) != text:
+            self._texts[cause] = text
+            log.warning("run history", reason=text)
+        self._show()
+
+    def clear(self, cause: str) -> None:
+        """Say that what was wrong is over."""
+        self._barring.discard(cause)
+        if self._texts.pop(cause, None) is not None:
+            log.info("run history is over it", cause=cause)
+            self._show()
+
+    def note(self, text: str) -> None:
+        """Say how things are while nothing is wrong."""
+        self._note = text
+        self._show()
+
+    @property
+    def against_start(self) -> tuple[str, ...]:
+        """Every reason why no run is started now."""
+        return tuple(text for cause, text in self._texts.items() if cause in self._barring)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self._texts)
+
+    def _show(self) -> None:
+        now = ("; ".join(dict.fromkeys(self._texts.values())) or self._note, bool(self._texts))
+        if now != self._told:
+            self._told = now
+            self._tell(*now)

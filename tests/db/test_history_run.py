@@ -1,0 +1,41 @@
+"""A run in the whole system is in the database with everything that is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attpc_plugins.run_history.store.model import Stage
+
+from attpc_ioc.model.run import RunOutcome
+from tests.support.history import EXPERIMENT, drained, history_rig, reading
+
+
+async def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.ok("Run:Title", "a first run")
+        await it.start_run()
+        info = it.run.info
+        assert info is not None
+        assert info.number == 0
+        await it.ok("Run:Stop")
+        await drained(it)
+        async with reading(dsn) as store:
+            detail = await store.run(EXPERIMENT, 0)
+        ended = it.run.info
+    assert ended is not None
+    run = detail.run
+    assert run.stage is Stage.ENDED
+    assert run.outcome is RunOutcome.STOPPED
+    assert run.title == "a first run"
+    assert run.started_at is not None
+    assert run.started_at.timestamp() == pytest.approx(ended.started_s, abs=1e-3)
+    assert run.stopped_at is not None
+    assert run.stopped_at.timestamp() == pytest.approx(ended.stopped_s, abs=1e-3)
+    assert detail.members == ended.members
+    assert not detail.lost
+    for module in detail.modules:
+        assert f"{module.describe}/{module.prepare}/{module.configure}" == ended.loaded[module.name]
+        assert module.url == ended.urls[module.name]
+        assert module.links
+        assert module.transition_s
