@@ -19,7 +19,8 @@ ATTPC_IOC = Path(sys.executable).parent / "attpc-ioc"
 
 def environment(place: CaPlace, home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables for a program that a person starts: a private corner of Channel Access, a home of its own."""
-    path = os.pathsep.join([str(ATTPC_IOC.parent), str(USR / "bin"), os.environ.get("PATH", "")])
+    # EPICS's programs themselves, before their wrappers, which take some tenths of a second to start.
+    path = os.pathsep.join([str(USR / "bin"), str(ATTPC_IOC.parent), os.environ.get("PATH", "")])
     return place.env | {"PATH": path, "HOME": str(home), "XDG_STATE_HOME": str(home / "state")} | (more or {})
 
 
