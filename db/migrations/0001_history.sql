@@ -202,6 +202,8 @@ CREATE TABLE attpc.puts (
     reason    text NOT NULL DEFAULT ''
 );
 CREATE INDEX puts_by_time ON attpc.puts (put_at DESC, id DESC);
+CREATE INDEX puts_of_user ON attpc.puts (by_user, put_at DESC, id DESC);
+CREATE INDEX puts_failed ON attpc.puts (put_at DESC, id DESC) WHERE NOT ok;
 CREATE INDEX puts_of_pv ON attpc.puts (pv, put_at DESC, id DESC);
 
 CREATE TABLE attpc.log_entries (

@@ -58,8 +58,9 @@ class Migration:
 class MigrationStatus:
     """How a database stands to this program's migrations.
 
-    `version` is the newest applied (0: none), `known` the newest of this program. `pending` are names still to
-    apply; `changed` those whose file is not what was applied; `unknown` those that a newer program applied.
+    `version` is the newest applied (0: none), `known` the newest of this program. `pending` are names
+    still to apply; `changed` those whose file is not what was applied; `unknown` those that a newer program
+    applied.
     """
 
     version: int
@@ -83,8 +84,8 @@ class MigrationStatus:
         """Raise `SchemaTooNew` or `SchemaError` where this program cannot use or migrate the database."""
         if self.unknown:
             raise SchemaTooNew(
-                f"the database has schema version {self.version} ({', '.join(self.unknown)}), this program knows "
-                f"up to {self.known}: use a newer attpc-ioc"
+                f"the database has schema version {self.version} ({', '.join(self.unknown)}), this program "
+                f"knows up to {self.known}: use a newer attpc-ioc"
             )
         if self.changed:
             raise SchemaError(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from attpc_plugins.run_history.store_errors import FAULTS, NotFound, StoreRejected, translate
+
 from .base import Connection, Connections, clean, moment
 from .events import apply_log, apply_operation, apply_state
 from .experiments import choose, experiment_id

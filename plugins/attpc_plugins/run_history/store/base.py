@@ -109,7 +109,7 @@ class Connections:
         known = await self.schema()
         if not known.ready:
             raise SchemaError(
-                f"the database's schema is not there or old (version {known.version}, {known.known} is needed): "
+                f"the database's schema is not there or old (version {known.version} of {known.known}): "
                 "run `attpc-ioc db migrate`"
             )
 
@@ -181,7 +181,7 @@ def moment(unix_s: float) -> datetime:
 
 
 def clean(text: str, limit: int = 65536) -> str:
-    """Return a text as PostgreSQL can keep it: no NUL, no halves of surrogate pairs, at most `limit` characters."""
+    """Return a text as PostgreSQL can keep it: no NUL, no half surrogate pairs, `limit` characters."""
     text = text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

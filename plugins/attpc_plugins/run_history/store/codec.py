@@ -35,7 +35,7 @@ from .records import (
 )
 
 VERSION = 1
-"""The version of every kind of record; a kind that changes in a way that old programs misread gets a higher one."""
+"""The version of every kind of record; one that old programs would misread gets a higher one."""
 
 KINDS: dict[str, type[Any]] = {
     record.KIND: record
@@ -83,7 +83,7 @@ def decode(line: str | bytes) -> Record:
     except RecursionError as error:
         raise ValueError("no record: nested too deeply") from error
     if not isinstance(body, dict):
-        raise ValueError("no record: not a JSON object")
+        raise _wrong("no record: not a JSON object")
     version, kind = _int(body.pop("v", None)), _str(body.pop("kind", None))
     stamp = Stamp(_str(body.pop("ioc", None)), _str(body.pop("boot", None)), _int(body.pop("seq", None)))
     time_s = _float(body.pop("time_s", None))
@@ -126,7 +126,7 @@ def _codec(kind: type[Any]) -> tuple[_ToJson, _FromJson]:
 
     def from_json(raw: Any) -> Any:
         if not isinstance(raw, dict):
-            raise ValueError(f"{kind.__name__}: not an object")
+            raise _wrong(f"{kind.__name__}: not an object")
         missing = needed - raw.keys()
         if missing:
             raise ValueError(f"{kind.__name__}: {', '.join(sorted(missing))} is missing")
@@ -178,21 +178,26 @@ def _enum(kind: type[Enum], raw: Any) -> Enum:
     return kind(raw)
 
 
+def _wrong(text: str) -> ValueError:
+    """Return the one exception of `decode`: a line of a wrong type is bad data as any other."""
+    return ValueError(text)
+
+
 def _list(raw: Any) -> list[Any]:
     if not isinstance(raw, list):
-        raise ValueError("not a list")
+        raise _wrong("not a list")
     return raw
 
 
 def _str(raw: Any) -> str:
     if not isinstance(raw, str):
-        raise ValueError("not a text")
+        raise _wrong("not a text")
     return raw
 
 
 def _bool(raw: Any) -> bool:
     if not isinstance(raw, bool):
-        raise ValueError("neither true nor false")
+        raise _wrong("neither true nor false")
     return raw
 
 

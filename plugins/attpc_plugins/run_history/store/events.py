@@ -7,7 +7,8 @@ from .model import Level
 from .records import LogRecord, OperationRecord, RunRecord, StateRecord
 
 _INSERT = """
-    INSERT INTO attpc.events (boot_id, seq, run_id, happened_at, kind, module, text, ok, external, code, duration_s)
+    INSERT INTO attpc.events
+        (boot_id, seq, run_id, happened_at, kind, module, text, ok, external, code, duration_s)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
 """
 

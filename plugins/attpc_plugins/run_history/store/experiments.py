@@ -7,6 +7,7 @@ from datetime import datetime
 import asyncpg
 
 from attpc_plugins.run_history.store_errors import Conflict, NotFound, StoreRejected
+
 from .base import Connection, Connections, clean
 from .model import Experiment
 
@@ -65,7 +66,7 @@ class Experiments(Connections):
                 await choose(connection, name, None)
 
     async def select_experiment(self, name: str, *, create: bool = False) -> None:
-        """Make an experiment the current one; raises `NotFound` where it does not exist and is not to be made."""
+        """Make an experiment the current one; raises `NotFound` unless `create` makes it."""
         name = checked_name(name)
         async with self._transaction() as connection:
             if create:

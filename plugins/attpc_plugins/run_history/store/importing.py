@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 import asyncpg
 
 from attpc_plugins.run_history.store_errors import Conflict
+
 from .base import Connection, Connections, clean
 from .experiments import experiment_id
 from .model import RunDetail, kind_of
@@ -20,10 +21,10 @@ class Importing(Connections):
     async def import_runs(self, runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> int:
         """Add runs with all their details in one transaction and return how many.
 
-        Experiments and observables that do not exist are made; an observable that exists stays as it is. Raises
-        `Conflict` where the experiment has a run of that number already, or the import has it twice, and
-        `StoreRejected` for data that the database refuses: then nothing of the import is there. An exception
-        out of `runs` itself undoes everything too, and comes out as it is.
+        Experiments and observables that do not exist are made; an observable that exists stays as it is.
+        Raises `Conflict` where the experiment has a run of that number already, or the import has it twice,
+        and `StoreRejected` for data that the database refuses: then nothing of the import is there. An
+        exception out of `runs` itself undoes everything too, and comes out as it is.
         """
         count = 0
         experiments: dict[str, int] = {}
@@ -95,7 +96,8 @@ async def _import(
     await _import_measurements(connection, run_id, key, detail, observables)
     if detail.events:
         await connection.executemany(
-            "INSERT INTO attpc.events (run_id, happened_at, kind, module, text, ok, external, code, duration_s) "
+            "INSERT INTO attpc.events "
+            "(run_id, happened_at, kind, module, text, ok, external, code, duration_s) "
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             [
                 (
@@ -114,7 +116,8 @@ async def _import(
         )
     if detail.edits:
         await connection.executemany(
-            "INSERT INTO attpc.run_edits (run_id, field, value, edited_at, edited_by) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO attpc.run_edits (run_id, field, value, edited_at, edited_by) "
+            "VALUES ($1, $2, $3, $4, $5)",
             [(run_id, e.field, clean(e.value), e.edited_at, clean(e.edited_by)) for e in detail.edits],
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncpg
 
 from attpc_ioc.model.command import Who
-
 from attpc_plugins.run_history.store_errors import LeaseHeld, StoreRejected, StoreUnavailable
+
 from .base import Connection, Connections, clean
 from .experiments import experiment_id
 from .model import NOBODY, Reservation
@@ -18,7 +18,8 @@ NUMBER_MAX = 2**31 - 1
 _RESERVE = """
     INSERT INTO attpc.runs (experiment_id, number, state, fleet, ioc, attempt,
                             started_by_user, started_by_host, started_by_address)
-    SELECT $1, greatest($2::bigint, (SELECT max(number) + 1::bigint FROM attpc.runs WHERE experiment_id = $1)),
+    SELECT $1,
+           greatest($2::bigint, (SELECT max(number) + 1::bigint FROM attpc.runs WHERE experiment_id = $1)),
            'reserved', $3, $4, nullif($5, ''), $6, $7, $8
     ON CONFLICT DO NOTHING
     RETURNING number
@@ -92,8 +93,8 @@ class Numbers(Connections):
         """Return the number that the next run would get."""
         async with self._use() as connection:
             last = await connection.fetchval(
-                "SELECT max(r.number) FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
-                "WHERE e.name = $1",
+                "SELECT max(number) FROM attpc.runs "
+                "WHERE experiment_id = (SELECT id FROM attpc.experiments WHERE name = $1)",
                 clean(experiment),
             )
         return max(first_number, at_least, -1 if last is None else last + 1, 0)
@@ -113,7 +114,8 @@ class Numbers(Connections):
 async def give_back(connection: Connection, experiment_key: int, number: int, attempt: str) -> bool:
     """Delete a run that never ran, inside the caller's transaction."""
     done = await connection.fetchrow(
-        "DELETE FROM attpc.runs WHERE experiment_id = $1 AND number = $2 AND state IN ('reserved', 'starting') "
+        "DELETE FROM attpc.runs WHERE experiment_id = $1 AND number = $2 "
+        "AND state IN ('reserved', 'starting') "
         "AND ($3 = '' OR attempt IS NULL OR attempt = $3) RETURNING coalesce(attempt, '')",
         experiment_key,
         number,

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from attpc_ioc.model.command import Who
-
 from attpc_plugins.run_history.store_errors import NotFound
+
 from .base import Connection, Connections, clean
 from .details import details_of
 from .events import write_log
@@ -48,7 +48,8 @@ class Queries(Connections):
         async with self._use() as connection:
             where, order = await _where(connection, which, after)
             rows = await connection.fetch(
-                f"SELECT {RUN_COLUMNS} FROM {RUNS_FROM} {where} ORDER BY {order} LIMIT {where.bind(limit + 1)}",
+                f"SELECT {RUN_COLUMNS} FROM {RUNS_FROM} {where} "
+                f"ORDER BY {order} LIMIT {where.bind(limit + 1)}",
                 *where.values,
             )
         shown = rows[:limit]
@@ -73,7 +74,7 @@ class Queries(Connections):
         return detail
 
     async def open_run(self, fleet: str) -> RunDetail | None:
-        """Return the newest run of a fleet that is starting, running or stopping; None where there is none."""
+        """Return the newest run of a fleet that is starting, running or stopping, or None."""
         async with self._transaction(read_only=True) as connection:
             row = await connection.fetchrow(
                 f"SELECT {RUN_COLUMNS} FROM {RUNS_FROM} WHERE r.fleet = $1 "

@@ -6,8 +6,8 @@ from dataclasses import fields
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
-
 from attpc_plugins.run_history.store_errors import StoreRejected
+
 from .base import Connection, clean, moment
 from .events import write_event
 from .experiments import experiment_id

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attpc_ioc.model.command import Who
-
 from attpc_plugins.run_history.store_errors import Conflict, NotFound, StoreRejected
+
 from .base import Connection, Connections, clean, moment, utc
 from .experiments import experiment_id, known_experiment_id
 from .model import NOBODY, Measurement, Moment, Observable, Value, ValueKind, kind_of
@@ -62,7 +62,8 @@ class Sheets(Connections):
         async with self._transaction() as connection:
             key = await experiment_id(connection, experiment)
             known = await connection.fetchrow(
-                "SELECT id, removed_at FROM attpc.observables WHERE experiment_id = $1 AND name = $2 FOR UPDATE",
+                "SELECT id, removed_at FROM attpc.observables "
+                "WHERE experiment_id = $1 AND name = $2 FOR UPDATE",
                 key,
                 name,
             )
@@ -135,7 +136,8 @@ class Sheets(Connections):
             have = [
                 row["name"]
                 for row in await connection.fetch(
-                    "SELECT name FROM attpc.observables WHERE experiment_id = $1 ORDER BY position, id FOR UPDATE",
+                    "SELECT name FROM attpc.observables WHERE experiment_id = $1 "
+                    "ORDER BY position, id FOR UPDATE",
                     key,
                 )
             ]
@@ -302,7 +304,7 @@ def _checked(name: str) -> str:
     name = clean(name)
     if not name or name != name.strip() or len(name) > NAME_MAX or any(c in name for c in "\n\r\t"):
         raise StoreRejected(
-            f"an observable's name has 1 to {NAME_MAX} characters without white space around, not {name[:50]!r}"
+            f"an observable's name has 1 to {NAME_MAX} characters, no white space around, not {name[:50]!r}"
         )
     return name
 

@@ -1,0 +1,135 @@
+"""Migrations on a real server: once, in order, all or nothing, and by a program that knows the schema."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import asyncpg
+import pytest
+from attpc_plugins.run_history.migrate import Migration, migrate, migrations, status
+from attpc_plugins.run_history.store import Store, prepare_schema
+from attpc_plugins.run_history.store_errors import SchemaError, SchemaTooNew
+
+ONE = Migration(1, "0001_one", "CREATE TABLE attpc.one (a integer)")
+TWO = Migration(2, "0002_two", "CREATE TABLE attpc.two (a integer); INSERT INTO attpc.one VALUES (2)")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def connection(empty_dsn: str):
+    connection = await asyncpg.connect(empty_dsn)
+    yield connection
+    await connection.close()
+
+
+async def test_a_fresh_database_gets_everything_once(connection):
+    before = await status(connection)
+    assert before.version == 0
+    assert before.pending == tuple(m.name for m in migrations())
+    assert not before.ready
+    assert await migrate(connection) == [m.name for m in migrations()]
+    assert await migrate(connection) == []
+    after = await status(connection)
+    assert after.ready
+    assert after.version == after.known == len(migrations())
+
+
+async def test_asking_for_the_status_changes_nothing(connection):
+    await status(connection)
+    assert await connection.fetchval("SELECT to_regnamespace('attpc')") is None
+
+
+async def test_later_migrations_are_added_to_earlier_ones(connection):
+    assert await migrate(connection, (ONE,)) == ["0001_one"]
+    assert await migrate(connection, (ONE, TWO)) == ["0002_two"]
+    assert await connection.fetchval("SELECT a FROM attpc.one") == 2
+
+
+async def test_two_programs_at_once_do_it_once(empty_dsn):
+    done = await asyncio.gather(*(prepare_schema(empty_dsn) for _ in range(4)))
+    assert sorted(name for names in done for name in names) == [m.name for m in migrations()]
+
+
+async def test_a_migration_that_fails_leaves_nothing_of_itself(connection):
+    broken = Migration(2, "0002_broken", "CREATE TABLE attpc.half (a integer); SELECT 1/0")
+    with pytest.raises(SchemaError, match="0002_broken failed: division by zero"):
+        await migrate(connection, (ONE, broken))
+    assert await connection.fetchval("SELECT to_regclass('attpc.half')") is None
+    assert (await status(connection, (ONE, broken))).version == 1
+
+
+async def test_a_changed_migration_is_refused_by_name(connection):
+    await migrate(connection, (ONE,))
+    changed = Migration(1, "0001_one", ONE.sql + "; -- a word more")
+    assert (await status(connection, (changed,))).changed == ("0001_one",)
+    with pytest.raises(SchemaError, match="0001_one was changed"):
+        await migrate(connection, (changed, TWO))
+    assert await connection.fetchval("SELECT to_regclass('attpc.two')") is None
+
+
+def test_line_ends_do_not_change_a_migration():
+    assert Migration(1, "a", "x\r\ny\r\n").checksum == Migration(1, "a", "x\ny\n").checksum
+
+
+async def test_a_newer_schema_is_left_alone(connection):
+    await migrate(connection, (ONE, TWO))
+    now = await status(connection, (ONE,))
+    assert now.too_new
+    assert now.unknown == ("0002_two",)
+    with pytest.raises(SchemaTooNew, match=r"version 2 .0002_two.*knows up to 1"):
+        await migrate(connection, (ONE,))
+
+
+async def test_a_store_tells_a_newer_schema_from_none(empty_dsn, connection):
+    with pytest.raises(SchemaError, match="attpc-ioc db migrate"):
+        await Store.connect(empty_dsn)
+    await migrate(connection)
+    await connection.execute(
+        "INSERT INTO attpc.schema_migrations (version, name, checksum) VALUES (999, '0999_later', 'x')"
+    )
+    with pytest.raises(SchemaTooNew, match="0999_later"):
+        await Store.connect(empty_dsn)
+
+
+async def test_a_database_of_another_encoding_is_refused(postgres_server):
+    from tests.support.postgres import order, url_of
+
+    await order(postgres_server, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(SchemaError, match=r"LATIN1.*UTF8"):
+            await prepare_schema(url_of(postgres_server, "latin"))
+    finally:
+        await order(postgres_server, "DROP DATABASE latin WITH (FORCE)")
+
+
+def test_the_files_are_numbered_without_gaps():
+    assert [m.version for m in migrations()] == list(range(1, len(migrations()) + 1))
+    shipped = sorted(path.stem for path in (ROOT / "db" / "migrations").glob("*.sql"))
+    assert [m.name for m in migrations()] == shipped
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_the_migrations(tmp_path):
+    # A copy, because a build writes into its tree; symbolic links stay what they are.
+    source = tmp_path / "source"
+    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=unwanted)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(source)]
+    done = subprocess.run(command, timeout=100, capture_output=True, text=True, check=False)
+    if "No matching distribution found for setuptools" in done.stderr:
+        pytest.skip("a wheel is built with setuptools, and no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        folder = "attpc_plugins/run_history/migrations/"
+        carried = {
+            n.removeprefix(folder): archive.read(n).decode() for n in archive.namelist() if folder in n
+        }
+    assert {n.removesuffix(".sql"): text for n, text in carried.items() if n.endswith(".sql")} == {
+        m.name: m.sql for m in migrations()
+    }

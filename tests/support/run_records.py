@@ -1,0 +1,144 @@
+"""Records of the lives of runs, and stores, for tests of the run history's store."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.model import Link, Module
+from attpc_plugins.run_history.store.records import Phase, RunFacts, RunRecord, RunRef
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.events import Stamp
+from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
+
+EXPERIMENT = "e20009"
+FLEET = "fleet-a"
+IOC = "ATTPC:"
+T0 = 1_700_000_000.0
+SHIFT = Who("shift", "console", "192.168.41.2")
+
+MODULES = (
+    Module("MuTAnT", "mutant", "http://192.168.41.1:8083", "mutant", "p", "c", 1.5),
+    Module(
+        "cobo0",
+        "cobo",
+        "http://192.168.41.60:8083",
+        "cobo",
+        "p",
+        "c",
+        0.25,
+        links=(Link("CoBo0", "data", "192.168.41.10", 46005, "TCP"),),
+    ),
+)
+
+
+class Stamps:
+    """Stamps of one boot, numbered from 1."""
+
+    def __init__(self, boot: str = "boot1", ioc: str = IOC) -> None:
+        self._ioc = ioc
+        self._boot = boot
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> Stamp:
+        return Stamp(self._ioc, self._boot, next(self._numbers))
+
+
+class Life:
+    """The records of one run's life, as the core would tell it."""
+
+    def __init__(
+        self,
+        number: int,
+        stamps: Stamps,
+        *,
+        experiment: str = EXPERIMENT,
+        attempt: str = "",
+        title: str = "a title",
+        t0: float = T0,
+        fleet: str = FLEET,
+    ) -> None:
+        self.ref = RunRef(experiment, number)
+        self._stamps = stamps
+        self._t0 = t0
+        self._facts: dict[str, Any] = {
+            "ref": self.ref,
+            "fleet": fleet,
+            "attempt": attempt,
+            "texts": RunTexts(title, "an operator", RunClass.BEAM),
+            "start_commanded_s": t0,
+            "who": SHIFT,
+            "modules": MODULES,
+        }
+
+    def record(self, phase: Phase, after_s: float, **facts: Any) -> RunRecord:
+        """Return a record `after_s` seconds after the run was begun; what `facts` say stays said."""
+        outside = {k: facts.pop(k) for k in ("lost", "text", "number_released") if k in facts}
+        self._facts.update(facts)
+        return RunRecord(self._stamps(), self._t0 + after_s, phase, RunFacts(**self._facts), **outside)
+
+    def starting(self) -> RunRecord:
+        """Nothing was sent yet."""
+        return self.record(Phase.STARTING, 0.0)
+
+    def started(self) -> RunRecord:
+        """All members were seen Running after 3 s."""
+        return self.record(Phase.STARTED, 3.0, started_s=self._t0 + 3.0, last_running_s=self._t0 + 3.0)
+
+    def stopping(self) -> RunRecord:
+        """A stop was given after 60 s."""
+        return self.record(Phase.STOPPING, 60.0, stopped_by=SHIFT, last_running_s=self._t0 + 60.0)
+
+    def stopped(self, after_s: float = 63.0, reason: str = "") -> RunRecord:
+        """The end was seen."""
+        return self.record(
+            Phase.STOPPED,
+            after_s,
+            stopped_s=self._t0 + after_s,
+            outcome=RunOutcome.STOPPED,
+            reason=reason,
+        )
+
+    def interrupted(self) -> RunRecord:
+        """The end was not seen."""
+        return self.record(
+            Phase.STOPPED,
+            500.0,
+            stopped_s=self._t0 + 40.0,
+            outcome=RunOutcome.INTERRUPTED,
+            reason="not seen to end",
+        )
+
+    def failed(self, *, released: bool) -> RunRecord:
+        """The start failed after 5 s."""
+        return self.record(
+            Phase.FAILED,
+            5.0,
+            stopped_s=self._t0 + 5.0,
+            outcome=RunOutcome.FAILED,
+            reason="cobo0: refused",
+            number_released=released,
+        )
+
+    def whole(self) -> list[RunRecord]:
+        """The life of a run that was started and stopped."""
+        return [self.starting(), self.started(), self.stopping(), self.stopped()]
+
+
+@contextlib.asynccontextmanager
+async def open_store(dsn: str, **options: Any) -> AsyncIterator[Store]:
+    """Connect a store and close it."""
+    store = await Store.connect(dsn, **options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def reserve(store: Store, attempt: str = "", experiment: str = EXPERIMENT, **options: Any) -> int:
+    """Reserve a number for the usual fleet."""
+    return await store.reserve_number(experiment, fleet=FLEET, ioc=IOC, who=SHIFT, attempt=attempt, **options)
