@@ -131,3 +131,41 @@ def test_the_service_runs_what_there_is():
     assert "ExecStart=/opt/attpc-ioc/bin/attpc-ioc run " in unit
     sections = re.findall(r"^\[(\w+)\]$", unit, re.MULTILINE)
     assert sections == ["Unit", "Service", "Install"]
+
+
+MESSAGES = (
+    "not Ready",
+    "stop it first",
+    "is in transition ",
+    "was not seen yet",
+    "no ECC server is enabled",
+    "no config is selected",
+    "is at work; Abort ends that",
+    "the CoBos need the MuTAnT's clock",
+    "prepare the MuTAnT first",
+    "the MuTAnT aligns the CoBos when they are all Ready",
+    "the IOC is shutting down",
+    "stop again to go on with the rest",
+    "was not seen out of Running",
+    "restart the ECC server on ",
+    "its clock is stale: the MuTAnT was taken back below Prepared; GoTo takes it down and up again",
+    "take it back and configure it again",
+    "is used up",
+    "this ECC server drives",
+    "does not offer",
+    "nothing was changed",
+    "is using it",
+    "cannot be written",
+    "it is kept as",
+    "give the next number with",
+    "has not answered our ",
+    "has not arrived after",
+)
+
+
+@pytest.mark.parametrize("words", MESSAGES)
+def test_messages_of_the_how_to_are_those_of_the_program(words):
+    page = plain((ROOT / "docs/how-to/when-something-is-wrong.md").read_text())
+    source = "".join(path.read_text() for path in (ROOT / "attpc_ioc").rglob("*.py"))
+    assert words.strip() in page
+    assert words in source
