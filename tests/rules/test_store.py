@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -198,7 +197,7 @@ async def test_not_writable_in_a_run_does_not_refuse_the_stop(tmp_path, monkeypa
 async def test_a_folder_that_was_removed(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         await running(it)
-        shutil.rmtree(tmp_path / "state")
+        (tmp_path / "state").rename(tmp_path / "removed")
         await it.ok("Run:Stop")
         assert (await it.submit("Start", RUN)).code is ResultCode.REFUSED
         (tmp_path / "state").mkdir()
