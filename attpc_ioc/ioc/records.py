@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from caproto import ChannelType
-
-from attpc_ioc.ioc.ca import PV, PVSpec
+from attpc_ioc.ioc.ca import PV, ChannelType, PVSpec
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Limits, Record, Row, Value
 from attpc_ioc.pvs.table import PvEntry

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import socket
 import struct
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from caproto import ChannelType
 from caproto._commands import read_datagram
 
-from attpc_ioc.ioc.ca import PV, CAServer, Client, ServerLimits
+from attpc_ioc.ioc.ca import PV, CAServer, Client, PutRejected, ServerLimits
 from attpc_ioc.ioc.ca.wire import Command, Eca, message
 from tests.ca.conftest import Rig, specs
 from tests.ca.raw import NORMAL, Raw, raw_client
@@ -391,3 +393,38 @@ async def test_who_is_connected_to_what(rig: Rig) -> None:
         assert (info.channels, info.pvs, info.subscriptions) == (2, ("T:ai", "T:long"), 1)
         stats = rig.server.stats
         assert (stats.clients, stats.channels, stats.subscriptions) == (1, 2, 1)
+
+
+async def test_a_put_that_is_done_at_once_needs_no_task(
+    place: CaPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put_into(monkeypatch)
+
+    def put(pv: PV, value: Any, client: Client) -> None:
+        if value == 3:
+            raise PutRejected("not three")
+        if value == 4:
+            raise RuntimeError("broken")
+        pv.post(value)
+
+    pv = PV(specs()[5], 0)
+    server = CAServer([pv], put=put, interfaces=[LOOPBACK], port=place.port)
+    await server.start()
+    try:
+        async with raw_client(server.port) as raw:
+            sid = (await raw.channel("T:longout")).sid
+            answers = []
+            for value in range(6):
+                raw.send(caproto.WriteNotifyRequest((value,), ChannelType.LONG, 1, sid, value))
+                answers.append((await raw.until(caproto.WriteNotifyResponse)).status.code_with_severity)
+            assert answers == [NORMAL, NORMAL, NORMAL, Eca.PUTFAIL, Eca.PUTFAIL, NORMAL]
+            assert pv.value == 5
+            assert server.stats.rejected == 1
+    finally:
+        await server.stop()
+
+
+def test_numpy_is_not_needed() -> None:
+    code = "import sys, attpc_ioc.ioc.ca; assert 'numpy' not in sys.modules; import numpy; print(numpy.pi)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("3.14")

@@ -11,8 +11,7 @@ import math
 from functools import lru_cache
 from struct import Struct, pack
 
-from caproto import ChannelType
-
+from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.spec import PVSpec, Scalar, Value, clip_utf8
 from attpc_ioc.ioc.ca.wire import Eca
 

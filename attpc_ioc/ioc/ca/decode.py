@@ -11,9 +11,8 @@ import math
 import re
 from struct import unpack_from
 
-from caproto import ChannelType
-
 from attpc_ioc.ioc.ca.dbr import CHAR, DOUBLE, ELEMENT_SIZE, ENUM, FLOAT, INT, LONG, STRING, STRING_SIZE
+from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.spec import PVSpec, Scalar, Value
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from caproto import ChannelType
-
 from attpc_ioc.ioc.ca.dbr import STRING_SIZE
+from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.pv import DBE_LOG, DBE_VALUE, PV
 from attpc_ioc.ioc.ca.spec import SEVERITY_LABELS, STATUS_LABELS, PVSpec, Value, clip_utf8
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from caproto import ChannelType
-
 from attpc_ioc.ioc.ca.dbr import NANOSECONDS, encode
+from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.spec import INVALID, STATUS_LABELS, UDF, PVSpec, Scalar, Value
 from attpc_ioc.log import get_logger
 

@@ -28,7 +28,7 @@ _DO_REPLY = 10
 _ANY_ADDRESS = 0xFFFFFFFF
 _NAMES = 20_000
 
-Put = Callable[[PV, Value, Client], Awaitable[None]]
+Put = Callable[[PV, Value, Client], Awaitable[None] | None]
 OnRejected = Callable[[PV, Client, str, str], None]
 Access = Callable[[PV, Client], tuple[bool, bool]]
 
@@ -40,9 +40,10 @@ class PutRejected(Exception):
 class CAServer:
     """Serves PVs over Channel Access.
 
-    - `put(pv, value, client)` is awaited, in a task of its own, for every put whose value passed `decode`; a
-      put with callback is answered when it returns, or with `ECA_PUTFAIL` when it raises `PutRejected`. It is
-      cancelled only by `stop`, not when its client goes. Any other exception is logged, and answered so too.
+    - `put(pv, value, client)` is called for every put whose value passed `decode`. It returns None when the
+      put is done, or what is then awaited, in a task of its own that only `stop` cancels, not the end of
+      its client. A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises
+      `PutRejected`. Any other exception is logged, and answered so too.
     - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called.
     - `access(pv, client)` says whether a client may read and write; without it all may. It is asked when a
       channel is made, when the client names its user and host, and by `refresh_access`. A PV that is not
@@ -263,20 +264,36 @@ class CAServer:
             if done is not None:
                 done(status)
             return
+        try:
+            work = self._put(pv, value, circuit.client)
+        except Exception as error:
+            status = self._failed(error, pv, value, circuit.client)
+            work = None
+        else:
+            status = Eca.NORMAL
+        if work is None:
+            if done is not None:
+                done(status)
+            return
         circuit.puts += 1
         # The task takes itself out of the set: a done callback would cost one more turn of the event loop.
-        self._puts.add(asyncio.create_task(self._work(circuit, pv, value, done), name=f"put {pv.name}"))
+        self._puts.add(asyncio.create_task(self._work(circuit, pv, value, work, done), name=f"put {pv.name}"))
         circuit.yield_turn()
 
-    async def _work(self, circuit: Circuit, pv: PV, value: Value, done: Callable[[Eca], None] | None) -> None:
+    async def _work(
+        self,
+        circuit: Circuit,
+        pv: PV,
+        value: Value,
+        work: Awaitable[None],
+        done: Callable[[Eca], None] | None,
+    ) -> None:
         status = Eca.PUTFAIL
         try:
-            await self._put(pv, value, circuit.client)
+            await work
             status = Eca.NORMAL
-        except PutRejected:
-            self.counts.rejected += 1
-        except Exception:
-            log.exception("put failed", pv=pv.name, value=value, client=circuit.client.address)
+        except Exception as error:
+            status = self._failed(error, pv, value, circuit.client)
         finally:
             task = asyncio.current_task()
             assert task is not None
@@ -284,6 +301,14 @@ class CAServer:
             circuit.put_ended()
             if done is not None:
                 done(status)
+
+    def _failed(self, error: Exception, pv: PV, value: Value, client: Client) -> Eca:
+        """Count or log a put that has failed; returns the answer to its client."""
+        if isinstance(error, PutRejected):
+            self.counts.rejected += 1
+        else:
+            log.exception("put failed", pv=pv.name, value=value, client=client.address)
+        return Eca.PUTFAIL
 
     def reject(self, pv: PV, client: Client, raw: str, reason: str) -> None:
         """Count a put that was refused here, and tell `on_rejected`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caproto import ChannelType
+from attpc_ioc.ioc.ca.protocol import ChannelType
 
 Scalar = int | float | str
 Value = int | float | str | tuple[Scalar, ...]

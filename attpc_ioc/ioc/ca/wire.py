@@ -14,8 +14,7 @@ from __future__ import annotations
 from enum import IntEnum
 from struct import Struct
 
-import caproto
-from caproto import CAStatus
+from attpc_ioc.ioc.ca.protocol import CAStatus, caproto
 
 MINOR_VERSION = caproto.DEFAULT_PROTOCOL_VERSION
 """The minor protocol version that is spoken, 13 as in EPICS base 7."""
