@@ -15,7 +15,7 @@ from attpc_plugins.run_history import plugin as RunHistory
 from attpc_plugins.run_history.service import Service
 from attpc_plugins.run_history.store import Store
 
-from tests.support.rig import Rig, rig
+from tests.support.rig import SHORT_LIMITS, Rig, rig
 
 NAME = "run_history"
 EXPERIMENT = "e20009"
@@ -39,6 +39,7 @@ async def history_rig(
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """Run a fleet and an IOC with the history on this database; `ready`: wait until it is connected."""
+    options.setdefault("limits", SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 2.0"))
     text = f'dsn = "{dsn}"\n{section}'
     async with rig(
         tmp_path, monkeypatch, plugins=[(NAME, RunHistory())], **{f"plugins.{NAME}": text}, **options

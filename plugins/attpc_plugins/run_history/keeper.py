@@ -14,6 +14,7 @@ from .errors import DatabaseError
 from .store import Store, prepare_schema
 from .store_errors import StoreUnavailable
 from .troubles import Troubles
+from .within import within
 
 log = get_logger(__name__)
 
@@ -119,9 +120,7 @@ class Keeper:
         except* DatabaseError as group:
             fault = _first(group)
         finally:
-            self._there.clear()
-            self.store = None
-            self._trouble(fault)
+            self._lose(fault)
             await store.close(CLOSE_S)
 
     async def _use(self, store: Store) -> None:
@@ -131,17 +130,29 @@ class Keeper:
         assert self._place is not None
         log.info("database connected", where=self._place.where)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch(store), name="history watch")
-            for duty in self._duties:
-                group.create_task(_endless(duty, store), name="history duty")
+            for duty in (self._watch, *self._duties):
+                group.create_task(self._do(duty, store), name=f"history {duty.__name__}")
+
+    async def _do(self, duty: Duty, store: Store) -> None:
+        try:
+            await duty(store)
+        except DatabaseError as error:
+            # At once, and the connections are cut: the others may wait for a server that hangs.
+            self._lose(error)
+            await store.close(0.0)
+            raise
+
+    def _lose(self, error: BaseException) -> None:
+        self._there.clear()
+        self.store = None
+        self._trouble(error)
 
     async def _watch(self, store: Store) -> None:
         """Notice a server that hangs, or takes no writes any more, before somebody needs it."""
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
-                async with asyncio.timeout(WATCH_LIMIT_S):
-                    await store.writable()
+                await within(WATCH_LIMIT_S, store.writable())
             except TimeoutError as error:
                 raise StoreUnavailable("the database does not answer in time") from error
 
@@ -165,10 +176,6 @@ class Keeper:
         if self._place is not None:
             stopping = asyncio.ensure_future(self._place.stop())
             await asyncio.wait((stopping,), timeout=limit_s)
-
-
-async def _endless(duty: Duty, store: Store) -> None:
-    await duty(store)
 
 
 def _first(group: BaseExceptionGroup[DatabaseError]) -> BaseException:

@@ -16,6 +16,7 @@ from .keeper import Keeper
 from .settings import RunHistorySettings
 from .store import Store
 from .troubles import Troubles
+from .within import within
 
 log = get_logger(__name__)
 
@@ -85,8 +86,7 @@ class NumberOwner:
             raise Refused("the database is not there")
         attempt = uuid.uuid4().hex
         try:
-            async with asyncio.timeout(self._settings.number_limit_s):
-                number = await self._reserve(store, experiment, attempt)
+            number = await within(self._settings.number_limit_s, self._reserve(store, experiment, attempt))
         except TimeoutError as error:
             self._take_back(attempt)
             raise Refused("the database does not answer in time") from error

@@ -53,11 +53,14 @@ class RunHistory:
         return RunHistorySettings
 
     @hookimpl
-    def attpc_pvs(self) -> Iterable[Row]:
-        """Return the rows of comment, quality, history and log."""
+    def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:
+        """Return the rows of comment, quality, history and log, and one for each observable."""
         from .rows import ROWS
+        from .settings import RunHistorySettings
+        from .sheets.sheet import observable_rows
 
-        return ROWS
+        assert isinstance(settings, RunHistorySettings)
+        return [*ROWS, *observable_rows(settings)]
 
     @hookimpl
     def attpc_cli(self, app: typer.Typer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from attpc_ioc.model.command import Put, Who
 from attpc_ioc.model.events import (
@@ -71,6 +71,10 @@ class Recorder:
         self._fleet = fleet
         self._boot = boot
         self._numbers = itertools.count(1)
+
+    def own(self, make: Callable[[Stamp], Record]) -> Awaitable[None]:
+        """Append a record that a part of the history makes with the stamp that it gets."""
+        return self._on_disk(make(self._stamp()))
 
     def _stamp(self) -> Stamp:
         return Stamp(self._ctx.prefix, self._boot, next(self._numbers))

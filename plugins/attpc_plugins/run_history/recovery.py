@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from attpc_ioc.log import get_logger
@@ -17,6 +16,7 @@ from .numbers import NumberOwner
 from .recorder import Recorder
 from .store import Store
 from .store.records import Phase
+from .within import within
 from .writer import Writer
 
 log = get_logger(__name__)
@@ -50,19 +50,21 @@ class Recovery:
     async def open_run(self) -> RunInfo | None:
         """Return the run that the database has as open, once the whole journal is in it; else None."""
         try:
-            async with asyncio.timeout(OPEN_RUN_S):
-                store = await self._keeper.there(OPEN_RUN_S)
-                if store is None:
-                    return None
-                await self._lease.ours.wait()
-                await self._writer.until_drained()
-                detail = await store.open_run(self._lease.fleet)
+            return await within(OPEN_RUN_S, self._ask_open_run())
         except TimeoutError:
             log.warning("the open run is not known", reason="the database takes too long")
             return None
         except DatabaseError as error:
             log.warning("the open run is not known", reason=error)
             return None
+
+    async def _ask_open_run(self) -> RunInfo | None:
+        store = await self._keeper.there(OPEN_RUN_S)
+        if store is None:
+            return None
+        await self._lease.ours.wait()
+        await self._writer.until_drained()
+        detail = await store.open_run(self._lease.fleet)
         return None if detail is None else info_of(detail)
 
     async def reconcile(self, store: Store) -> None:

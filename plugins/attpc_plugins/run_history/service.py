@@ -1,7 +1,7 @@
 """The run history at work: what the hooks of `plugin.py` are answered with.
 
-It knows no SQL. What happened goes to the journal, and the writer takes it from there to the database; numbers
-are reserved in the database at once.
+It knows no SQL. What happened goes to the journal, and the writer takes it from there to the database; run
+numbers are reserved in the database at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, CommandName, Reason, Who
-from attpc_ioc.model.events import RunEvent, StateChanged
+from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped, StateChanged
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
@@ -36,10 +36,12 @@ from .recorder import Recorder
 from .recovery import Recovery
 from .rows import QUALITIES
 from .settings import RunHistorySettings, fleet_key
+from .sheets.sheet import RunSheet
 from .store import Store
 from .store.model import Holder, Quality, Run, RunChanges
 from .store.records import EditRecord, ExperimentRecord, Record, RunRecord, RunRef
 from .troubles import Troubles
+from .within import within
 from .writer import Writer
 
 log = get_logger(__name__)
@@ -86,10 +88,11 @@ class Service:
         self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
         self.writer = Writer(self.journal, troubles, self._on_applied)
         self.recorder = Recorder(ctx, self.journal, high_water, fleet=fleet, boot=boot)
+        self.sheet = RunSheet(ctx, settings, self.recorder.own)
         self.keeper = Keeper(
             self._locate,
             troubles,
-            (self.lease.keep, self.writer.drain, self._show, self._reconcile),
+            (self.lease.keep, self.writer.drain, self._show, self._reconcile, self.sheet.keep),
             query_limit_s=settings.query_limit_s,
         )
         self.numbers = NumberOwner(ctx, settings, self.keeper, troubles, high_water, fleet=fleet, boot=boot)
@@ -107,6 +110,7 @@ class Service:
         """Begin; the database is brought up meanwhile."""
         self._log_feed.attach()
         self.journal.open()
+        self.sheet.start()
         await self.numbers.load()
         self._ctx.spawn(self.keeper.run(), restart=self.keeper.run)
         self._ctx.spawn(self._look(), restart=self._look)
@@ -118,14 +122,16 @@ class Service:
             self._log_shown.cancel()
         await self.journal.flush(FLUSH_S)
         try:
-            async with asyncio.timeout(FLUSH_S):
-                if self.keeper.store is not None:
-                    await self.writer.until_drained()
-                    await self.lease.release(self.keeper.store)
+            if self.keeper.store is not None:
+                await within(FLUSH_S, self._leave(self.keeper.store))
         except (DatabaseError, TimeoutError) as error:
             log.info("lease not given back", reason=error)
         await self.journal.close(FLUSH_S / 2)
         await self.keeper.close(FLUSH_S)
+
+    async def _leave(self, store: Store) -> None:
+        await self.writer.until_drained()
+        await self.lease.release(store)
 
     def _locate(self) -> Place:
         settings = self._settings
@@ -197,7 +203,12 @@ class Service:
     def run_event(self, event: RunEvent) -> Awaitable[None]:
         """Record an event in the life of a run."""
         self._follow_run(event.run)
-        return self.recorder.run_event(event)
+        recorded = self.recorder.run_event(event)
+        if isinstance(event, RunStarted):
+            self.sheet.on_run_started(event.run)
+        elif isinstance(event, RunStopped):
+            self.sheet.on_run_stopped(event.run)
+        return recorded
 
     def state_changed(self, change: StateChanged) -> None:
         """Record a change of state; an IOC that is passive leaves that to the other."""
@@ -261,7 +272,10 @@ class Service:
         self._ctx.publish("Run:Quality", QUALITIES.index(self._quality))
 
     async def write(self, pv: str, value: Value, who: Who) -> None:
-        """Take a write to `Run:Comment` or `Run:Quality`; raises `Refused`."""
+        """Take a write to `Run:Comment`, `Run:Quality` or an observable; raises `Refused`."""
+        if self.sheet.owns(pv):
+            await self.sheet.on_write(pv, value, who)
+            return
         if self._ref is None:
             raise Refused("there was no run yet")
         if pv == "Run:Comment":
