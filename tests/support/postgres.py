@@ -23,6 +23,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,9 @@ def facility_server(*, tls: bool = True, binaries: str | None = None) -> Iterato
                 extra_groups=account.groups,
             )
         try:
-            asyncio.run(_furnish(data, port, password))
+            # A thread of its own: a test that asks for the server may have an event loop running.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(asyncio.run, _furnish(data, port, password)).result()
             yield FacilityServer(port, password, certificate)
         finally:
             child.send_signal(signal.SIGINT)

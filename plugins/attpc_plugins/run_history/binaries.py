@@ -142,7 +142,7 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
     is taken, since a data folder belongs to one. Raises `EmbeddedError` naming every place looked at.
     """
     tried: list[str] = []
-    for folder in _places(wanted):
+    for folder in folders(wanted):
         fault, found = _look(folder, account)
         if found is None:
             tried.append(f"{folder}: {fault}")
@@ -162,7 +162,8 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
     )
 
 
-def _places(wanted: str | None) -> Iterator[Path]:
+def folders(wanted: str | None = None) -> Iterator[Path]:
+    """Yield the folders where PostgreSQL's programs may be, in the order of `find_binaries`."""
     if wanted and wanted not in ("wheel", "system"):
         yield Path(wanted).expanduser()
         return

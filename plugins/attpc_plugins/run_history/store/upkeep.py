@@ -1,0 +1,84 @@
+"""What the `db` commands ask of a database and do to it: facts, largest numbers, putting a schema aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+SCHEMA = "attpc"
+"""The schema in which everything of the run history lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """Which IOC commands a fleet; `remaining_s` is negative for one that has expired."""
+
+    fleet: str
+    ioc: str
+    host: str
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a database holds; `size` in bytes, of the whole database."""
+
+    server: str
+    size: int
+    runs: int
+    experiments: int
+    last_run: datetime | None
+    leases: tuple[HeldLease, ...]
+
+
+async def facts(connection: Any, *, has_schema: bool) -> Facts:
+    """Return what the database holds; without the schema only what the server tells."""
+    server = await connection.fetchval("SHOW server_version")
+    size = await connection.fetchval("SELECT pg_database_size(current_database())")
+    if not has_schema:
+        return Facts(server, size, 0, 0, None, ())
+    runs, last = await connection.fetchrow("SELECT count(*), max(listed_at) FROM attpc.runs")
+    experiments = await connection.fetchval("SELECT count(*) FROM attpc.experiments")
+    return Facts(server, size, runs, experiments, last, await leases(connection))
+
+
+async def leases(connection: Any) -> tuple[HeldLease, ...]:
+    """Return all leases, expired ones too."""
+    rows = await connection.fetch(
+        "SELECT fleet, ioc, host, extract(epoch FROM expires_at - clock_timestamp())::double precision "
+        "FROM attpc.leases ORDER BY fleet"
+    )
+    return tuple(HeldLease(*row) for row in rows)
+
+
+async def largest_numbers(connection: Any) -> dict[str, int]:
+    """Return the largest run number of each experiment that has one."""
+    rows = await connection.fetch(
+        "SELECT e.name, max(r.number) FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
+        "GROUP BY e.name"
+    )
+    return {str(name): int(number) for name, number in rows}
+
+
+async def has_schema(connection: Any) -> bool:
+    """Tell whether there is a run history in the database, of whatever version."""
+    return bool(await connection.fetchval("SELECT to_regclass('attpc.schema_migrations') IS NOT NULL"))
+
+
+async def forget_leases(connection: Any) -> None:
+    """Delete all leases: those of a backup were held when it was made."""
+    await connection.execute("DELETE FROM attpc.leases")
+
+
+def putting_aside(name: str) -> str:
+    """Return the statement that gives the schema another name, which is made of letters, digits and _."""
+    return f'ALTER SCHEMA {SCHEMA} RENAME TO "{name}"'
+
+
+async def swap_back(connection: Any, name: str | None) -> None:
+    """Drop the schema, and give one that was put aside its name again."""
+    async with connection.transaction():
+        await connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        if name is not None:
+            await connection.execute(f'ALTER SCHEMA "{name}" RENAME TO {SCHEMA}')
