@@ -127,6 +127,20 @@ def test_a_plan_that_raises_or_is_none_of_ours_refuses():
     assert host.plugins["bad"].status.name == "DEGRADED"
 
 
+@covers("attpc_veto")
+def test_the_last_registered_is_asked_first_unless_it_says_otherwise():
+    def veto(name, **order):
+        return type(name, (), {"attpc_veto": hookimpl(lambda self, plan: name, **order)})()
+
+    host = host_of(
+        first=veto("first"),
+        last=veto("last", trylast=True),
+        eager=veto("eager", tryfirst=True),
+        newest=veto("newest"),
+    )
+    assert [str(reason) for reason in host.vetoes(START, Fleet())] == ["eager", "newest", "first", "last"]
+
+
 class Stay:
     @hookimpl
     def attpc_plan(self, command):

@@ -10,6 +10,9 @@ import pytest
 
 import tests.plugins
 from attpc_ioc.errors import PluginError, SettingsError
+from attpc_ioc.model.command import RUN, SYSTEM, Command, CommandName
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.plan import Plan
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.plugin.checks import HOOKS
 from attpc_ioc.plugin.host import PluginHost
@@ -102,3 +105,40 @@ def test_every_hook_has_a_document_and_a_test():
         word = "Decision" if hook in DECISIONS else "Notification"
         asynchronous = "Async" in document and hook not in DECISIONS
         assert word in document or asynchronous, hook
+
+
+def installed(folder, **modules: str) -> None:
+    """Put a distribution `attpc-made` with these modules as plugins into a folder."""
+    info = folder / "attpc_made-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: attpc-made\nVersion: 2.0\n")
+    points = "".join(f"{name} = made_{name}\n" for name in modules)
+    (info / "entry_points.txt").write_text(f"[attpc_ioc]\n{points}")
+    for name, text in modules.items():
+        (folder / f"made_{name}.py").write_text(text)
+
+
+def test_installed_plugins_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
+    installed(
+        tmp_path,
+        fine="from attpc_ioc.plugin import hookimpl\n\n\n@hookimpl\ndef attpc_veto(plan):\n    return 'no'\n",
+        lacks="import no_such_library\n",
+        leaves="import sys\n\nsys.exit(4)\n",
+        off="raise AssertionError('a plugin that is switched off is not even imported')\n",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    host = PluginHost({"off": {"enabled": False}})
+    host.load_entry_points()
+    shown = {name: (p.status.name, p.message) for name, p in host.plugins.items() if "made" in p.origin}
+    assert shown == {
+        "fine": ("OK", ""),
+        "lacks": ("FAILED", "cannot be loaded: ModuleNotFoundError: No module named 'no_such_library'"),
+        "leaves": ("FAILED", "cannot be loaded: SystemExit: 4"),
+        "off": ("OFF", "switched off in the settings"),
+    }
+    assert host.plugins["fine"].origin == "attpc-made 2.0"
+    assert host.hooks_of("fine") == ["attpc_veto"]
+    # They might have had a veto, or own the run numbers: no run is started without them.
+    against = [str(reason) for reason in host.vetoes(Plan(Command(RUN, CommandName.START)), Fleet())]
+    assert sorted(text.split()[1] for text in against if text.startswith("plugin")) == ["lacks", "leaves"]
+    assert [str(r) for r in host.vetoes(Plan(Command(SYSTEM, CommandName.RESET)), Fleet())] == ["no"]
