@@ -20,7 +20,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Life", ("attpc_startup", "attpc_shutdown")),
     ("What a plugin brings along", ("attpc_settings", "attpc_pvs", "attpc_write", "attpc_cli")),
     ("What may be done, and how", ("attpc_plan", "attpc_veto", "attpc_access")),
-    ("Run numbers", ("attpc_run_number", "attpc_release_number", "attpc_next_number")),
+    (
+        "Run numbers and open runs",
+        ("attpc_run_number", "attpc_release_number", "attpc_next_number", "attpc_open_run"),
+    ),
     (
         "What has happened",
         (
