@@ -71,7 +71,7 @@ def _signature(function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     wanted = [p for p in signature.parameters.values() if p.name != "self"]
     # Annotations are texts and would be shown in quotes; an empty default keeps its own.
-    shown = re.sub(r"'([^']+)'", r"\1", str(signature.replace(parameters=wanted)))
+    shown = re.sub(r"''|'([^']+)'", lambda found: found[1] or "''", str(signature.replace(parameters=wanted)))
     asynchronous = "async " if inspect.iscoroutinefunction(function) else ""
     return f"{asynchronous}{function.__name__}{shown}"
 
