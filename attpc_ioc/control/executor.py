@@ -119,7 +119,9 @@ class Executor:
                     return True
                 for task in done & pending:
                     pending.discard(task)
-                    if not task.result() and steps[task].on_failure is OnFailure.STOP_PLAN:
+                    if not _arrived(task, steps[task], result) and (
+                        steps[task].on_failure is OnFailure.STOP_PLAN
+                    ):
                         failed_hard = True
         finally:
             # What was sent goes on by itself; only the waiting, and steps not yet sent, end here.
@@ -157,6 +159,16 @@ class Executor:
             if ongoing.cleanup is not None:
                 text = f"{text}; {await asyncio.shield(ongoing.cleanup)}"
         result.reasons.append(Reason(text, step.module))
+        return False
+
+
+def _arrived(task: asyncio.Task[bool], step: Step, result: PlanResult) -> bool:
+    """Return what a step told; a fault of the program fails it, so that a start is still rolled back."""
+    try:
+        return task.result()
+    except Exception as error:
+        log.exception("step failed unexpectedly", module=step.module, operation=step.operation)
+        result.reasons.append(Reason(f"fault of the program: {error}", step.module))
         return False
 
 

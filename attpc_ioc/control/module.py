@@ -82,8 +82,14 @@ class ModuleControl:
     # ------------------------------------------------------------------ being asked
 
     async def fresh(self) -> Observation:
-        """Return a `GetState` that was asked after this call; raises `EccError` where there is none."""
-        return await self._poller.poll_now()
+        """Return a `GetState` that was asked after this call; raises `EccError` where there is none.
+
+        It is less than `freshness_s` old when this returns, also where the loop was held up (rule 1).
+        """
+        seen = await self._poller.poll_now()
+        while time.monotonic() - seen.seen_at_s >= self._limits.freshness_s:
+            seen = await self._poller.poll_now()
+        return seen
 
     def involve(self, yes: bool) -> None:
         """Poll fast while a command is at work on this module."""

@@ -32,6 +32,8 @@ LENGTH = 250
 STARTS = (State.IDLE, State.PREPARED, State.READY, State.RUNNING)
 """Together `EXAMPLES * LENGTH * len(STARTS)`: 10,000 puts."""
 
+TOO_MUCH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+
 LIMITS = "run_number_s = 1.0\narrival_grace_s = 0.1"
 
 
@@ -97,7 +99,7 @@ async def example(start: State, sequence: list[RawPut]) -> int:
 def test_random_puts(start: State) -> None:
     sent = played = 0
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=TOO_MUCH, database=None)
     @given(sequence=st.lists(puts(), min_size=LENGTH, max_size=LENGTH))
     def check(sequence: list[RawPut]) -> None:
         nonlocal sent, played

@@ -174,3 +174,26 @@ async def test_grid_of_the_stop(
             await heal(it, cell, trouble)
         await it.until_run(RunState.STOPPED)
         await assert_usable(it)
+
+
+async def test_a_fault_of_the_program_in_a_start_is_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with grid_rig(tmp_path, monkeypatch, Trouble.FAIL) as it:
+        await it.take_to(READY)
+        mutant = it.app.controller.modules["mutant"]
+        send = mutant.send
+
+        def broken(operation: Operation, *args: object) -> object:
+            if operation is Operation.START:
+                raise RuntimeError("this cannot happen")
+            return send(operation, *args)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mutant, "send", broken)
+            outcome = await it.submit("Start", RUN)
+        assert outcome.code is ResultCode.FAILED
+        assert "mutant: fault of the program: this cannot happen" in outcome.message
+        assert {server.name: server.state for server in it.fleet} == {"mutant": READY, **COBOS_READY}
+        await it.until_run(RunState.STOPPED)
+        await assert_usable(it)

@@ -198,6 +198,24 @@ async def test_rule_03_a_config_file_that_has_vanished(tmp_path, monkeypatch):
         await it.ok("Run:Start")
 
 
+async def test_rule_03_a_server_that_wakes_within_the_limit_has_arrived(tmp_path, monkeypatch):
+    """Its reply may come before the next poll, while the module is still shown as Offline."""
+    poll = "moving_period_s = 0.01\nquiet_period_s = 0.1\ntimeout_s = 0.3\nbackoff_max_s = 5.0"
+    async with rig(tmp_path, monkeypatch, limits="describe_s = 30.0", poll=poll) as it:
+        await it.select()
+        faults = it.fleet["cobo0"].faults
+        faults.hang("Describe")
+        command = asyncio.create_task(it.submit("Describe", ecc("cobo0")))
+        await it.until(lambda: it.module("cobo0").transition is Transition.DESCRIBE)
+        faults.stall()
+        faults.clear("hang")
+        await it.until(lambda: it.module("cobo0").state is State.OFFLINE)
+        faults.clear()
+        outcome = await command
+        assert outcome.ok, outcome.message
+        assert it.module("cobo0").loaded == Loaded("cobo0")
+
+
 # ---------------------------------------------------------------------- rule 4
 
 
