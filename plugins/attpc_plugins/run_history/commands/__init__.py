@@ -10,10 +10,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `attpc-ioc`."""
-    from . import experiments, history, observables, transfer
+    from . import experiments, history, observables
 
-    history_app = history.make()
-    transfer.register(history_app)
-    app.add_typer(history_app, name="history")
-    app.add_typer(experiments.make(), name="experiments")
-    app.add_typer(observables.make(), name="observables")
+    app.add_typer(history.app, name="history")
+    app.add_typer(experiments.app, name="experiments")
+    app.add_typer(observables.app, name="observables")

@@ -105,3 +105,7 @@ def comment(
     """Say what an experiment is."""
     with_store(settings, lambda store: store.comment_experiment(name, text))
     typer.echo(f"comment of {name} changed")
+
+
+app = make()
+"""The group of commands."""

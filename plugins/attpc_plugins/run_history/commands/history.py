@@ -16,7 +16,7 @@ from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import Cursor, Quality, Run, RunChanges, RunDetail, RunFilter
 
-from . import filters, tables
+from . import filters, tables, transfer
 from .common import DEFAULT_FILE, SettingsFile, fail, me, with_store
 
 PAGE = 500
@@ -51,6 +51,7 @@ def make() -> typer.Typer:
     app.command("list")(list_runs)
     app.command("show")(show)
     app.command("edit")(edit)
+    transfer.register(app)
     return app
 
 
@@ -180,3 +181,7 @@ def _assignment(text: str) -> tuple[str, str]:
     if not sign or not name.strip():
         raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
     return name.strip(), value
+
+
+app = make()
+"""The group of commands."""

@@ -170,3 +170,7 @@ def _pv(text: str) -> str:
     if any(c.isspace() or not c.isprintable() for c in text):
         raise typer.BadParameter(f"{text!r} is no name of a PV", param_hint="--pv")
     return text
+
+
+app = make()
+"""The group of commands."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import tzinfo
@@ -32,6 +33,9 @@ LISTED = 20
 """Numbers that a message lists."""
 
 PAGE = 5000
+
+LINE_EVERY_S = 5.0
+"""How often progress is told where it goes to a file."""
 
 
 class ExportFormat(StrEnum):
@@ -217,20 +221,28 @@ def _written(output: Path) -> Iterator[TextIO]:
 
 
 class Tell:
-    """Moves the bar on standard error, a few times a second."""
+    """Shows on standard error how many are done: a bar on a terminal, else a line every few seconds."""
 
     def __init__(self, bar: Progress, title: str, total: int | None) -> None:
         self._bar = bar
+        self._title = title
+        self._of = "" if total is None else f" of {total}"
         self._task = bar.add_task(title, total=total)
+        self._next_s = time.monotonic() + LINE_EVERY_S
 
     def __call__(self, count: int) -> None:
         """Tell how many are done."""
-        self._bar.update(self._task, completed=count)
+        if not self._bar.disable:
+            self._bar.update(self._task, completed=count)
+        elif time.monotonic() > self._next_s:
+            self._next_s = time.monotonic() + LINE_EVERY_S
+            typer.echo(f"{self._title}: {count}{self._of}", err=True)
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Iterator[Tell]:
-    """Show progress on standard error while the block runs; nothing where that is no terminal."""
+    """Show progress on standard error while the block runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield Tell(bar, title, total)

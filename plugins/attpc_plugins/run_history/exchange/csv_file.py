@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ from attpc_plugins.run_history.store.model import (
     Event,
     Measurement,
     Module,
+    Moment,
     Quality,
     Run,
     RunDetail,
@@ -66,7 +67,7 @@ def _who(prefix: str, part: str) -> Column:
 
 def _listed(name: str, kind: type[Any]) -> Column:
     def write(detail: RunDetail) -> str:
-        items = getattr(detail, name)
+        items = getattr(in_order(detail), name)
         return json.dumps([to_plain(item) for item in items], ensure_ascii=False) if items else ""
 
     def read(text: str) -> tuple[Any, ...]:
@@ -164,6 +165,15 @@ def _quoted(field: str) -> str:
     if any(c in field for c in ',"\r\n') or field != field.strip():
         return '"' + field.replace('"', '""') + '"'
     return field
+
+
+def in_order(detail: RunDetail) -> RunDetail:
+    """Return the run with its measurements by name and moment, as files have them.
+
+    In the database they are in the order of the sheet, which another database need not have.
+    """
+    found = sorted(detail.measurements, key=lambda m: (m.observable, tuple(Moment).index(m.moment)))
+    return replace(detail, measurements=tuple(found))
 
 
 def header_text() -> str:

@@ -9,13 +9,14 @@ from typing import TextIO
 from attpc_plugins.run_history.store.model import RunDetail
 
 from .check import checked
+from .csv_file import in_order
 from .faults import Bad, Fault, shown
 from .plain import from_plain, to_plain
 
 
 def run_line(detail: RunDetail) -> str:
     """Return a run as a line with its line end."""
-    return json.dumps(to_plain(detail), ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(to_plain(in_order(detail)), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_lines(stream: TextIO, *, experiment: str) -> Iterator[tuple[int, RunDetail | Fault]]:

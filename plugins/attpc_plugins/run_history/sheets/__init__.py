@@ -1,1 +1,1 @@
-"""Run sheets: observables as PVs, values read from other PVs, and what is recorded of them for each run."""
+"""Run sheets: observables as PVs, values read from other PVs, and what each run gets of them."""

@@ -1,0 +1,303 @@
+"""The run sheet at work: its PVs, its entries, and what each run gets of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import ScopeKind, Who
+from attpc_ioc.model.run import RunInfo, RunOutcome
+from attpc_ioc.model.stamp import Stamp
+from attpc_ioc.model.states import Severity
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.row import Archive, Record, Row
+from attpc_ioc.pvs.row import Value as RowValue
+from attpc_plugins.run_history.store.model import Moment, Observable, Value, ValueKind
+from attpc_plugins.run_history.store.records import MeasurementRecord, RunRef
+from attpc_plugins.run_history.store_errors import StoreRejected
+
+from .ca_reader import read_pvs
+from .notes import Entry, Notes
+from .reading import TEXT_MAX, Reading, reading_of
+from .settings import ObservableSettings
+
+log = get_logger(__name__)
+
+PREFIX = "Obs:"
+
+LOOK_S = 0.5
+REFRESH_S = 10.0
+"""How often the experiment is looked at, and the sheet in the database: the shell changes it too."""
+
+DESC_MAX = 40
+"""Bytes of a PV's description."""
+
+RECORDS = {ValueKind.INTEGER: Record.LONGOUT, ValueKind.FLOAT: Record.AO, ValueKind.STRING: Record.LONG_TEXT}
+INITIAL: dict[ValueKind, Value] = {ValueKind.INTEGER: 0, ValueKind.FLOAT: 0.0, ValueKind.STRING: ""}
+
+Append = Callable[[Callable[[Stamp], MeasurementRecord]], Awaitable[None]]
+"""Appends a record to the journal at once, with a stamp of its own; the result waits for the disk."""
+
+
+class SheetSettings(Protocol):
+    """What the sheet needs of the plugin's settings."""
+
+    @property
+    def observable(self) -> tuple[ObservableSettings, ...]:
+        """The observables of the settings file."""
+        ...
+
+    @property
+    def observable_limit_s(self) -> float:
+        """How long PVs may take to answer."""
+        ...
+
+
+class SheetStore(Protocol):
+    """What the sheet needs of the store."""
+
+    async def observables(self, experiment: str, *, removed: bool = False) -> tuple[Observable, ...]:
+        """Return the sheet of an experiment."""
+        ...
+
+    async def put_observable(self, experiment: str, observable: Observable, *, new: bool = False) -> None:
+        """Add an observable, or change the one of that name."""
+        ...
+
+
+def observable_rows(settings: SheetSettings) -> list[Row]:
+    """Return the rows of the observables in the settings, `$(P)Obs:<name>`; all can be written."""
+    return [
+        Row(
+            f"{PREFIX}{item.name}",
+            ScopeKind.SYSTEM,
+            RECORDS[item.type],
+            _description(item),
+            units=item.units,
+            precision=6 if item.type is ValueKind.FLOAT else 0,
+            setpoint=item.name,
+            max_chars=TEXT_MAX,
+            elements=4 * TEXT_MAX + 1,
+            initial=INITIAL[item.type],
+            archive=Archive.MONITOR,
+        )
+        for item in settings.observable
+    ]
+
+
+class RunSheet:
+    """One for a running IOC; all methods belong to its event loop.
+
+    A value that is written is of the run that is on, else of the next one. A run in which nothing was entered
+    for an observable has the value of the run before. PVs are read in a task when a run was started and when
+    it was stopped: neither waits for that, and whatever goes wrong is recorded as a fault of the value.
+    """
+
+    def __init__(self, ctx: PluginContext, settings: SheetSettings, append: Append) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._append = append
+        self._own = {item.name: item for item in settings.observable}
+        self._notes = Notes(Path(ctx.state_dir))
+        self._known: dict[str, tuple[Observable, ...]] = {}
+        self._run: RunRef | None = None
+        self._busy = asyncio.Lock()
+
+    def start(self) -> None:
+        """Take up what was entered before, and show it."""
+        if fault := self._notes.load():
+            log.warning("run sheet begins anew", reason=fault)
+        for name, entry in self._notes.entries.items():
+            if name in self._own and _fits(entry.value, self._own[name].type):
+                self._ctx.publish(f"{PREFIX}{name}", entry.value)
+
+    @staticmethod
+    def owns(pv: str) -> bool:
+        """Tell whether a PV, named without the IOC's prefix, is one of the sheet."""
+        return pv.startswith(PREFIX)
+
+    async def on_write(self, pv: str, value: RowValue, who: Who) -> None:
+        """Take a write to `Obs:<name>`; it is on disk when this returns. Raises `Refused`."""
+        item = self._own.get(pv.removeprefix(PREFIX))
+        if item is None or isinstance(value, tuple):
+            raise Refused(f"{pv} takes no such write")
+        typed: Value = str(value) if item.type is ValueKind.STRING else value
+        if item.type is ValueKind.FLOAT:
+            typed = float(value)
+        elif item.type is ValueKind.INTEGER:
+            typed = int(value)
+        async with self._busy:
+            now = time.time()
+            self._notes.entries[item.name] = Entry(typed, now, who, pending=self._run is None)
+            if self._run is not None:
+                await self._enter(self._run, item.name, self._notes.entries[item.name])
+            try:
+                await self._save()
+            except OSError as error:
+                raise Refused(f"{pv} cannot be kept: {error.strerror or error}") from error
+        self._ctx.publish(pv, typed)
+
+    def on_run_started(self, info: RunInfo) -> None:
+        """Begin the sheet of a run; returns at once."""
+        self._run = RunRef(info.experiment, info.number)
+        self._ctx.spawn(self._begin(self._run))
+
+    def on_run_stopped(self, info: RunInfo) -> None:
+        """Read the PVs once more, unless nobody saw the run end; returns at once."""
+        self._run = None
+        if info.outcome is not RunOutcome.INTERRUPTED:
+            self._ctx.spawn(self._read(RunRef(info.experiment, info.number), Moment.STOP))
+
+    async def keep(self, store: SheetStore) -> None:
+        """Keep the sheet of the current experiment as the settings say, and know what else is on it.
+
+        Never returns; raises `StoreError` when the database is gone.
+        """
+        shown, due_s = "", 0.0
+        while True:
+            experiment = self._ctx.snapshot().run.experiment
+            if experiment and (experiment != shown or time.monotonic() > due_s):
+                shown, due_s = experiment, time.monotonic() + REFRESH_S
+                try:
+                    await self._synchronise(store, experiment)
+                except StoreRejected as error:
+                    # Another try cannot help, and the rest of the history goes on without.
+                    log.warning("run sheet is not in the database", experiment=experiment, reason=error)
+            await asyncio.sleep(LOOK_S)
+
+    async def _synchronise(self, store: SheetStore, experiment: str) -> None:
+        there = {observable.name: observable for observable in await store.observables(experiment)}
+        for item in self._of(experiment):
+            if there.get(item.name) != item.observable:
+                await store.put_observable(experiment, item.observable)
+        self._known[experiment] = await store.observables(experiment)
+
+    # ------------------------------------------------------------------ a run
+
+    def _of(self, experiment: str) -> list[ObservableSettings]:
+        return [item for item in self._settings.observable if item.of(experiment)]
+
+    def _sheet(self, experiment: str) -> list[Observable]:
+        """Return the observables of an experiment: those of the settings, and what else the database has."""
+        own = [item.observable for item in self._of(experiment)]
+        names = {item.name for item in own}
+        return own + [o for o in self._known.get(experiment, ()) if o.name not in names]
+
+    async def _begin(self, run: RunRef) -> None:
+        """Give a run what was entered for it, carry the rest over, and read the PVs.
+
+        A run that is found again after a restart of the IOC has all that: it gets what was entered since.
+        """
+        async with self._busy:
+            again = self._notes.begun == run
+            for observable in self._sheet(run.experiment):
+                entry = self._notes.entries.get(observable.name)
+                if entry is not None and entry.pending:
+                    await self._enter(run, observable.name, entry)
+                    self._notes.take(observable.name)
+                elif not again and not observable.pv and self._carries(observable.name):
+                    await self._carry(run, observable)
+            self._notes.begun = run
+            try:
+                await self._save()
+            except OSError as error:
+                log.warning("run sheet is not on disk", reason=error.strerror or error)
+        if not again:
+            await self._read(run, Moment.START)
+
+    def _carries(self, name: str) -> bool:
+        item = self._own.get(name)
+        return item is None or item.carry
+
+    async def _enter(self, run: RunRef, name: str, entry: Entry) -> None:
+        units = self._own[name].units if name in self._own else ""
+        await self._append(
+            lambda stamp: MeasurementRecord(
+                stamp, entry.time_s, run, name, Moment.ENTERED, entry.value, units=units, who=entry.who
+            )
+        )
+
+    async def _carry(self, run: RunRef, observable: Observable) -> None:
+        now = time.time()
+        await self._append(
+            lambda stamp: MeasurementRecord(
+                stamp,
+                now,
+                run,
+                observable.name,
+                Moment.ENTERED,
+                units=observable.units,
+                same_as_previous=True,
+            )
+        )
+
+    async def _save(self) -> None:
+        await asyncio.to_thread(self._notes.save, self._notes.text())
+
+    # ------------------------------------------------------------------ PVs
+
+    async def _read(self, run: RunRef, moment: Moment) -> None:
+        wanted = [observable for observable in self._sheet(run.experiment) if observable.pv]
+        answers = await read_pvs((o.pv for o in wanted), self._settings.observable_limit_s)
+        now = time.time()
+        for observable in wanted:
+            reading = reading_of(answers[observable.pv], observable.kind)
+            self._show(observable, reading)
+            await self._measured(run, moment, observable, reading, now)
+        self._warn(run, moment, [o.name for o in wanted if "value" not in answers[o.pv]])
+
+    async def _measured(
+        self, run: RunRef, moment: Moment, observable: Observable, reading: Reading, now: float
+    ) -> None:
+        await self._append(
+            lambda stamp: MeasurementRecord(
+                stamp,
+                now,
+                run,
+                observable.name,
+                moment,
+                reading.value,
+                units=reading.units or observable.units,
+                severity=reading.severity,
+                pv=reading.pv,
+                stamped_s=reading.stamped_s,
+                fault=reading.fault,
+            )
+        )
+
+    def _show(self, observable: Observable, reading: Reading) -> None:
+        """Show what was read; where that is nothing, what was shown before, as invalid."""
+        item = self._own.get(observable.name)
+        if item is None:
+            return
+        good = reading.value is not None and _fits(reading.value, item.type)
+        entry = self._notes.entries.get(item.name)
+        before = INITIAL[item.type] if entry is None else entry.value
+        value = reading.value if good and reading.value is not None else before
+        severity = Severity(reading.severity) if good else Severity.INVALID
+        self._ctx.publish(f"{PREFIX}{item.name}", value, severity)
+
+    @staticmethod
+    def _warn(run: RunRef, moment: Moment, names: Iterable[str]) -> None:
+        if missing := ", ".join(names):
+            log.warning("observables were not read", run=run.number, moment=moment.value, names=missing)
+
+
+def _fits(value: Value, kind: ValueKind) -> bool:
+    """Tell whether a PV of this kind can show a value."""
+    if kind is ValueKind.STRING:
+        return isinstance(value, str)
+    if isinstance(value, str) or not math.isfinite(value):
+        return False
+    return kind is ValueKind.FLOAT or -(2**31) <= value < 2**31
+
+
+def _description(item: ObservableSettings) -> str:
+    text = item.comment.splitlines()[0] if item.comment else f"Observable {item.name}"
+    return text.encode()[:DESC_MAX].decode("utf-8", "ignore")
