@@ -275,7 +275,8 @@ class Journal:
         """Find out what is there and begin a new segment; raises `OSError`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         present = segments(self.folder)
-        if not self._segment:
+        first_time = not self._segment
+        if first_time:
             cursor = load_cursor(self.folder)
             first = min(present, default=0)
             self._read_to = cursor if present and cursor.segment >= first else Position(first, 0)
@@ -289,7 +290,8 @@ class Journal:
         sync_folder(self.folder)
         self._size = 0
         self._committed = Position(self._segment, 0)
-        self._take_back_newer()
+        if first_time:
+            self._take_back_newer()
         self._tell(self._grown.set)
 
     def _size_of(self, number: int) -> int:

@@ -116,7 +116,7 @@ class RunHistory:
             raise Refused(NOT_STARTED)
         await self.service.numbers.release(experiment, number)
 
-    @hookimpl(optionalhook=True)
+    @hookimpl
     async def attpc_open_run(self) -> RunInfo | None:
         """Return the run of this fleet that the database has as open."""
         return None if self.service is None else await self.service.open_run()

@@ -21,8 +21,8 @@ from .writer import Writer
 
 log = get_logger(__name__)
 
-OPEN_RUN_S = 4.5
-"""How long the core may be kept waiting for the open run; it waits for 5 s."""
+OPEN_RUN_S = 60.0
+"""How long the answer to the core may take: a server that was killed first replays its log."""
 
 ROUNDS = 20
 """Open runs that are closed in one go: there is one, unless state directories were exchanged."""
