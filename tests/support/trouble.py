@@ -152,3 +152,8 @@ def shown(it: Rig, name: str) -> tuple[object, str]:
     reading = publisher.reading(it.prefix + name)
     assert reading is not None, name
     return reading.value, reading.severity.name
+
+
+async def said(it: Rig, name: str) -> str:
+    """A long text as it was before `caget` escaped its quotes."""
+    return (await it.get_text(name)).replace("\\'", "'")
