@@ -23,13 +23,6 @@ from typer.testing import CliRunner, Result
 from attpc_ioc.errors import AttpcError
 from tests.support.postgres import FacilityServer, facility_server, url_of
 
-FLEET = """
-[[ecc]]
-name = "CoBo0"
-host = "127.0.0.1"
-kind = "CoBo"
-"""
-
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +109,7 @@ def facility() -> Iterator[FacilityServer]:
         yield server
 
 
-# --- migrate, status, url -----------------------------------------------------------------------------------
+# --- migrate, status, url ------------------------------------------------------------
 
 
 def test_without_an_ioc_the_server_runs_for_the_command(place: Path) -> None:
@@ -169,7 +162,7 @@ def test_what_is_wrong_is_told(place: Path) -> None:
     assert "s3cr3t" not in said
 
 
-# --- backup and restore ---------------------------------------------------------------------------------------
+# --- backup and restore ------------------------------------------------------------
 
 
 def test_backup_and_restore_on_another_machine(place: Path, embedded: EmbeddedServer) -> None:

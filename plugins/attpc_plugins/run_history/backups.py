@@ -24,6 +24,8 @@ from .store.upkeep import SCHEMA, forget_leases, has_schema, largest_numbers, pu
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
+_GUARD = re.compile(rb"^\\restrict (\w+)$", re.MULTILINE)
+
 _TOO_NEW = re.compile(rb"^SET transaction_timeout = 0;$", re.MULTILINE)
 """What programs from 17 on write, and servers before it do not know."""
 
@@ -109,7 +111,7 @@ async def _finish(database: Database, aside: str | None) -> Restored:
 def _script(database: Database, file: Path, major: int) -> bytes:
     if not file.is_file():
         raise DatabaseError(f"{file}: there is no such file")
-    program = _program(database, "pg_restore", 0)
+    program = _newest("pg_restore")
     listed = _run(database, (program, "--list", str(file)), what=f"{file} is no backup that can be read")
     if f"TABLE {SCHEMA} runs".encode() not in listed:
         raise DatabaseError(f"{file} is a backup of something else: it holds no run history")
@@ -118,7 +120,18 @@ def _script(database: Database, file: Path, major: int) -> bytes:
         (program, "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", str(file)),
         what=f"{file} is damaged",
     )
-    return _TOO_NEW.sub(b"", text) if major < 17 else text
+    # Not every psql knows this pair, which keeps a script from giving psql commands; this one is our own.
+    if guard := _GUARD.search(text):
+        text = text.replace(b"\\restrict " + guard[1], b"", 1).replace(b"\\unrestrict " + guard[1], b"", 1)
+    return _TOO_NEW.sub(b"", text, count=1) if major < 17 else text
+
+
+def _newest(name: str) -> Path:
+    """Return the newest version of a program, since it reads what all others wrote."""
+    there = [path for folder in folders() if os.access(path := folder / name, os.X_OK)]
+    if not there:
+        raise DatabaseError(f"no {name} was found; install PostgreSQL's client programs")
+    return max(there, key=_major)
 
 
 def _program(database: Database, name: str, major: int) -> Path:

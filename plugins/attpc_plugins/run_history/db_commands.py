@@ -206,8 +206,8 @@ async def _refuse_beside_an_ioc(database: Database) -> None:
     if live := [lease for lease in held if lease.remaining_s > 0]:
         first = live[0]
         raise DatabaseError(
-            f"{first.ioc} on {first.host} uses this database; stop it, or wait {first.remaining_s:.0f} s where "
-            "it was killed"
+            f"{first.ioc} on {first.host} uses this database; stop it, or wait {first.remaining_s:.0f} s "
+            "where it was killed"
         )
 
 
