@@ -104,6 +104,32 @@ async def test_rule_01_a_busy_reply_says_that_our_operation_never_began():
     assert ongoing.reason == "Describe failed (code 1: The ECC state machine is busy!)"
 
 
+async def test_rule_01_a_foreign_client_is_quicker_by_a_millisecond(tmp_path, monkeypatch):
+    """Between our look and our call: the server says busy, and what then happens is the other one's doing."""
+    async with rig(tmp_path, monkeypatch) as it:
+        await it.select()
+        server, client = it.fleet["cobo0"], it.app.controller.modules["cobo0"]._client
+        call = client.transition
+
+        async def overtaken(*args: object) -> object:
+            await call_and_leave(it.fleet, "cobo0", "Describe")
+            await wait_until(lambda: server.transition is Transition.DESCRIBE)
+            return await call(*args)  # type: ignore[arg-type]
+
+        server.faults.hang("Describe")
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "transition", overtaken)
+            outcome = await it.submit("Describe", ecc("cobo0"))
+        assert outcome.code is ResultCode.FAILED
+        assert "Describe failed (code 1: The ECC state machine is busy!)" in outcome.message
+        assert it.module("cobo0").outstanding is None
+        server.faults.clear()
+        await it.until_all(State.DESCRIBED, "cobo0")
+        message = "External: Idle → Described by no command of this IOC"
+        assert it.module("cobo0").result.message == message
+        assert it.module("cobo0").loaded == Loaded("?")
+
+
 # ---------------------------------------------------------------------- rule 2
 
 
