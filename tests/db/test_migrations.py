@@ -11,9 +11,14 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.migrate import Migration, migrate, migrations, status
 from attpc_plugins.run_history.store import Store, prepare_schema
+from attpc_plugins.run_history.store.model import Holder, RunFilter
 from attpc_plugins.run_history.store_errors import SchemaError, SchemaTooNew
+
+from tests.support.postgres import QUICK, order, url_of
+from tests.support.run_records import Life, Stamps, open_store, reserve
 
 ONE = Migration(1, "0001_one", "CREATE TABLE attpc.one (a integer)")
 TWO = Migration(2, "0002_two", "CREATE TABLE attpc.two (a integer); INSERT INTO attpc.one VALUES (2)")
@@ -97,14 +102,32 @@ async def test_a_store_tells_a_newer_schema_from_none(empty_dsn, connection):
 
 
 async def test_a_database_of_another_encoding_is_refused(postgres_server):
-    from tests.support.postgres import order, url_of
-
     await order(postgres_server, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
         with pytest.raises(SchemaError, match=r"LATIN1.*UTF8"):
             await prepare_schema(url_of(postgres_server, "latin"))
     finally:
         await order(postgres_server, "DROP DATABASE latin WITH (FORCE)")
+
+
+@pytest.mark.parametrize("programs", sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")) or [None])
+async def test_other_releases_of_postgresql_do_as_well(postgres_place, programs):
+    if programs is None:
+        pytest.skip("no PostgreSQL but the plugin's own is installed")
+    server = EmbeddedServer(postgres_place(), binaries=str(programs.parent), options=QUICK, purpose="a test")
+    server.start()
+    try:
+        assert await prepare_schema(url_of(server)) == [m.name for m in migrations()]
+        async with open_store(url_of(server)) as store:
+            await store.apply_many(Life(await reserve(store), Stamps()).whole())
+            (run,) = await store.last_runs()
+            assert run.duration_s == 60.0
+            assert (await store.runs(RunFilter(text="tit"))).runs == (run,)
+            assert [detail.run async for detail in store.stream()] == [run]
+            assert (await store.acquire_lease("f", Holder("A:", "h", "b"))).ours
+            assert await store.previous_values(run.experiment, 1) == {}
+    finally:
+        server.stop()
 
 
 def test_the_files_are_numbered_without_gaps():

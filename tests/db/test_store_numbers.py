@@ -37,6 +37,13 @@ async def test_an_attempt_that_asks_again_gets_the_same_number(dsn):
         assert set(again) == {number + 2}
 
 
+async def test_an_attempt_belongs_to_one_experiment(dsn):
+    async with open_store(dsn) as store:
+        await reserve(store, "attempt")
+        with pytest.raises(StoreRejected, match="another experiment"):
+            await reserve(store, "attempt", experiment="other")
+
+
 async def test_a_number_is_given_back_while_nothing_ran_under_it(dsn):
     stamps = Stamps()
     async with open_store(dsn) as store:

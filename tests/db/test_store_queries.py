@@ -188,6 +188,14 @@ async def test_an_import_is_whole_or_not_at_all(dsn):
             await store.import_runs(broken())
         assert await numbers(store) == [5]
 
+        def unreadable():
+            yield made(6)
+            raise OSError("the disk of the file")
+
+        with pytest.raises(OSError, match="the disk of the file"):
+            await store.import_runs(unreadable())
+        assert await numbers(store) == [5]
+
 
 async def test_editing_a_run(dsn):
     changes = RunChanges("a\x00b", "Bob", RunClass.PULSER, "c" * 70_000, Quality.GOOD)

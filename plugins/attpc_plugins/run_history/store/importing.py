@@ -6,13 +6,21 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import asyncpg
 
-from attpc_plugins.run_history.store_errors import Conflict
+from attpc_plugins.run_history.store_errors import FAULTS, Conflict
 
 from .base import Connection, Connections, clean
 from .experiments import experiment_id
 from .model import RunDetail, kind_of
-from .runs import write_links
+from .runs import module_rows, write_links
 from .sheets import write_measurement
+
+
+class _SourceFault(Exception):
+    """Carries a fault of where the runs come from past those of the database, which look the same."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Importing(Connections):
@@ -29,23 +37,30 @@ class Importing(Connections):
         count = 0
         experiments: dict[str, int] = {}
         observables: dict[tuple[int, str], int] = {}
-        async with self._streaming(read_only=False) as connection:
-            async for detail in _each(runs):
-                name = detail.run.experiment
-                if name not in experiments:
-                    experiments[name] = await experiment_id(connection, name)
-                await _import(connection, experiments[name], detail, observables)
-                count += 1
+        try:
+            async with self._streaming(read_only=False) as connection:
+                async for detail in _each(runs):
+                    name = detail.run.experiment
+                    if name not in experiments:
+                        experiments[name] = await experiment_id(connection, name)
+                    await _import(connection, experiments[name], detail, observables)
+                    count += 1
+        except _SourceFault as fault:
+            raise fault.error from fault
         return count
 
 
 async def _each(runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> AsyncIterator[RunDetail]:
-    if isinstance(runs, AsyncIterable):
-        async for detail in runs:
-            yield detail
-    else:
-        for detail in runs:
-            yield detail
+    """Yield the runs; a broken file is told from a broken connection."""
+    iterator = aiter(runs) if isinstance(runs, AsyncIterable) else iter(runs)
+    while True:
+        try:
+            detail = await anext(iterator) if isinstance(iterator, AsyncIterator) else next(iterator)
+        except (StopIteration, StopAsyncIteration):
+            return
+        except FAULTS as error:
+            raise _SourceFault(error) from error
+        yield detail
 
 
 _INSERT = """
@@ -123,22 +138,15 @@ async def _import(
 
 
 async def _import_modules(connection: Connection, run_id: int, detail: RunDetail) -> None:
-    for position, module in enumerate(detail.modules):
-        loaded = (module.describe, module.prepare, module.configure)
-        await connection.execute(
-            "INSERT INTO attpc.run_modules "
-            "(run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            run_id,
-            clean(module.name),
-            position,
-            module.kind,
-            clean(module.url),
-            *(None if part is None else clean(part) for part in loaded),
-            module.transition_s,
-            module.lost,
-        )
-        await write_links(connection, run_id, module)
+    if not detail.modules:
+        return
+    await connection.executemany(
+        "INSERT INTO attpc.run_modules "
+        "(run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        module_rows(run_id, detail.modules),
+    )
+    await write_links(connection, run_id, detail.modules)
 
 
 async def _import_measurements(

@@ -62,11 +62,7 @@ class Numbers(Connections):
                         f"experiment {experiment!r} has no number left: {NUMBER_MAX}"
                     ) from error
                 if number is None and attempt:
-                    number = await connection.fetchval(
-                        "SELECT number FROM attpc.runs WHERE attempt = $1 AND experiment_id = $2",
-                        attempt,
-                        key,
-                    )
+                    number = await _number_of(connection, key, attempt)
                 if number is not None:
                     return number
         raise StoreUnavailable(f"no number of experiment {experiment!r} could be had in {TRIES} tries")
@@ -124,13 +120,25 @@ async def give_back(connection: Connection, experiment_key: int, number: int, at
     void = attempt or (done[0] if done else "")
     if void:
         await connection.execute(
-            "INSERT INTO attpc.released_attempts (attempt, experiment_id, number) VALUES ($1, $2, $3) "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO attpc.released_attempts (attempt, experiment_id, number) SELECT $1, $2, $3 "
+            "WHERE NOT EXISTS (SELECT FROM attpc.runs WHERE attempt = $1) ON CONFLICT DO NOTHING",
             void,
             experiment_key,
             number,
         )
     return done is not None
+
+
+async def _number_of(connection: Connection, experiment_key: int, attempt: str) -> int | None:
+    """Return the number that an attempt has already, if any."""
+    row = await connection.fetchrow(
+        "SELECT experiment_id, number FROM attpc.runs WHERE attempt = $1", attempt
+    )
+    if row is None:
+        return None
+    if row["experiment_id"] != experiment_key:
+        raise StoreRejected(f"the attempt {attempt!r} has a number of another experiment")
+    return row["number"]
 
 
 async def _check_lease(connection: Connection, fleet: str, boot: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
@@ -197,20 +198,28 @@ async def _save_modules(
     connection: Connection, run_id: int, modules: tuple[Module, ...], newer: bool
 ) -> None:
     """Keep what the members were; once lost stays lost, the newest record has the loaded names."""
-    for position, module in enumerate(modules):
-        await connection.execute(
-            """
-            INSERT INTO attpc.run_modules AS m
-                (run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-            ON CONFLICT (run_id, name) DO UPDATE SET
-                lost = m.lost OR excluded.lost,
-                describe = CASE WHEN $11 THEN excluded.describe ELSE m.describe END,
-                prepare = CASE WHEN $11 THEN excluded.prepare ELSE m.prepare END,
-                configure = CASE WHEN $11 THEN excluded.configure ELSE m.configure END,
-                transition_s = CASE WHEN $11 THEN coalesce(excluded.transition_s, m.transition_s)
-                                    ELSE m.transition_s END
-            """,
+    await connection.executemany(
+        """
+        INSERT INTO attpc.run_modules AS m
+            (run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        ON CONFLICT (run_id, name) DO UPDATE SET
+            lost = m.lost OR excluded.lost,
+            describe = CASE WHEN $11 THEN excluded.describe ELSE m.describe END,
+            prepare = CASE WHEN $11 THEN excluded.prepare ELSE m.prepare END,
+            configure = CASE WHEN $11 THEN excluded.configure ELSE m.configure END,
+            transition_s = CASE WHEN $11 THEN coalesce(excluded.transition_s, m.transition_s)
+                                ELSE m.transition_s END
+        """,
+        [(*row, newer) for row in module_rows(run_id, modules)],
+    )
+    await write_links(connection, run_id, modules)
+
+
+def module_rows(run_id: int, modules: tuple[Module, ...]) -> list[tuple[Any, ...]]:
+    """Return members as rows: run_id, name, position, kind, url, the loaded names, transition_s, lost."""
+    return [
+        (
             run_id,
             clean(module.name),
             position,
@@ -219,30 +228,35 @@ async def _save_modules(
             *(None if part is None else clean(part) for part in _loaded(module)),
             module.transition_s,
             module.lost,
-            newer,
         )
-        await write_links(connection, run_id, module)
+        for position, module in enumerate(modules)
+    ]
 
 
 def _loaded(module: Module) -> tuple[str | None, str | None, str | None]:
     return module.describe, module.prepare, module.configure
 
 
-async def write_links(connection: Connection, run_id: int, module: Module) -> None:
-    """Keep a member's data links that are not known yet."""
-    for position, link in enumerate(module.links):
-        await connection.execute(
-            "INSERT INTO attpc.run_links (run_id, module, source, name, address, port, type, position) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-            run_id,
-            clean(module.name),
-            clean(link.source),
-            clean(link.name),
-            clean(link.address),
-            link.port,
-            clean(link.type),
-            position,
-        )
+async def write_links(connection: Connection, run_id: int, modules: tuple[Module, ...]) -> None:
+    """Keep the members' data links that are not known yet."""
+    await connection.executemany(
+        "INSERT INTO attpc.run_links (run_id, module, source, name, address, port, type, position) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        [
+            (
+                run_id,
+                clean(module.name),
+                clean(link.source),
+                clean(link.name),
+                clean(link.address),
+                link.port,
+                clean(link.type),
+                position,
+            )
+            for module in modules
+            for position, link in enumerate(module.links)
+        ],
+    )
 
 
 async def _close_others(connection: Connection, run_id: int, record: RunRecord) -> None:
