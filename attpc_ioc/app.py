@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -156,6 +157,8 @@ async def serve(settings: Settings, announce: str = "") -> None:
         loop.add_signal_handler(number, stop, number)
     try:
         async with running(settings):
+            # What was built lives as long as the process: collections need not look at it, nor the very end.
+            gc.freeze()
             if announce:
                 print(announce, flush=True)  # noqa: T201 - for the person at the shell
             await asyncio.Event().wait()
