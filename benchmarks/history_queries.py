@@ -66,7 +66,7 @@ GENERATE = (
         """
         INSERT INTO attpc.run_modules (run_id, name, position, kind, url, describe, prepare, configure)
         SELECT r.id, 'cobo' || m, m, 'cobo', 'http://192.168.41.' || 60 + m || ':8083', 'd', 'p', 'c'
-        FROM attpc.runs r CROSS JOIN generate_series(0, 10) m WHERE r.id % 20 = 0
+        FROM attpc.runs r CROSS JOIN generate_series(0, 10) m WHERE r.id % 20 = 5
         """,
     ),
     (
@@ -83,7 +83,7 @@ GENERATE = (
             (run_id, observable_id, moment, number, kind, float_value, measured_at)
         SELECT r.id, o.id, 'start', r.number, 'float', r.number, r.started_at
         FROM attpc.runs r JOIN attpc.observables o ON o.experiment_id = r.experiment_id AND o.position < 10
-        WHERE r.id % 20 = 0
+        WHERE r.id % 20 = 5
         """,
     ),
     (
@@ -179,7 +179,7 @@ def queries(count: int) -> Iterator[Query]:
     yield runs("two words, one begun", text="sparking pa")
     yield runs("a word that nobody used", text="unheard")
     yield runs("common and rare class", experiment="e0", text="target", run_class=RunClass.JUNK)
-    yield Query("one run with all its details", lambda store: store.run("e0", deep // 20 * 10))
+    yield Query("one run with all its details", lambda store: store.run("e0", deep // 10 * 10 + 4))
     yield Query("the open run of a fleet (none)", lambda store: store.open_run("fleet"))
     yield Query("the next number", lambda store: store.next_number("e0"))
     yield Query("all experiments", lambda store: store.experiments())
