@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,14 @@ from attpc_ioc.model.command import (
     ScopeResult,
     Who,
 )
-from attpc_ioc.model.fleet import DataLinkView, Fleet, FleetChange, ModuleView, SourceView
+from attpc_ioc.model.fleet import (
+    DataLinkView,
+    Fleet,
+    FleetChange,
+    ModuleView,
+    SourceView,
+    without_diagnostics,
+)
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import EccSettings, Settings
@@ -46,6 +53,12 @@ log = get_logger(__name__)
 
 DERIVE_PERIOD_S = 0.02
 """The live answers (checklist, allowed commands) are worked out at most this often."""
+
+SLICE_S = 0.004
+"""Working them out holds up polls and clients for this long at a time, however large the fleet is."""
+
+REST = 3.0
+"""And rests for this many times what it took, so that it takes a quarter of the time at most."""
 
 TICK_S = 1.0
 
@@ -101,10 +114,16 @@ class Controller:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._last_seen: dict[str, object] = {}
-        self._persisted: object = None
+        self._persisted = {view.name: _kept_of(view) for view in views.values()}
+        self._persist_handle: asyncio.Handle | None = None
         self._put_refused: set[Scope] = set()
         self._derive_handle: asyncio.TimerHandle | None = None
-        self._derived_at_s = 0.0
+        self._derive_not_before_s = 0.0
+        self._deriving: Iterator[None] | None = None
+        self._derive_again = False
+        self._derive_fresh = False
+        self._own_change = False
+        self._essences: dict[str, object] = {}
         self.state.subscribe(self._on_change)
         store.on_fault(self._derive_soon)
 
@@ -183,6 +202,7 @@ class Controller:
         self._closing = True
         if self._derive_handle is not None:
             self._derive_handle.cancel()
+        self._persist_now()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -373,42 +393,97 @@ class Controller:
         self.run_control.watch.look()
 
     def _on_change(self, change: FleetChange) -> None:
-        if change.modules:
-            self._persist_modules()
-        self._derive_soon()
+        news = not change.modules and not self._own_change
+        for name in change.modules:
+            view = change.fleet.modules[name]
+            if self._essences.get(name) != (essence := without_diagnostics(view)):
+                self._essences[name] = essence
+                news = True
+                self._note_kept(view)
+        if news and not self._own_change:
+            self._derive_soon()
 
-    def _persist_modules(self) -> None:
-        modules: Mapping[str, ModuleView] = self.fleet.modules
-        key = tuple((m.enabled, m.selected, m.loaded, m.clock_stale) for m in modules.values())
-        if key != self._persisted:
-            first = self._persisted is None
-            self._persisted = key
-            if not first:
-                self._store.save(module_document.DOCUMENT, module_document.dump(modules, self._others))
+    def _note_kept(self, view: ModuleView) -> None:
+        kept = _kept_of(view)
+        if self._persisted[view.name] != kept:
+            self._persisted[view.name] = kept
+            if self._persist_handle is None:
+                # Once for all that change in one turn of the loop.
+                self._persist_handle = asyncio.get_running_loop().call_soon(self._persist_now)
+
+    def _persist_now(self) -> None:
+        if self._persist_handle is not None:
+            self._persist_handle.cancel()
+            self._persist_handle = None
+            modules = self.fleet.modules
+            self._store.save(module_document.DOCUMENT, module_document.dump(modules, self._others))
 
     # ------------------------------------------------------------------ live answers
 
     def _derive_soon(self) -> None:
-        if self._derive_handle is not None or self._closing:
-            return
-        wait_s = max(0.0, DERIVE_PERIOD_S - (time.monotonic() - self._derived_at_s))
-        self._derive_handle = asyncio.get_running_loop().call_later(wait_s, self._derive)
+        if self._deriving is not None:
+            self._derive_again = True
+        elif self._derive_handle is None and not self._closing:
+            wait_s = max(0.0, self._derive_not_before_s - time.monotonic())
+            self._derive_handle = asyncio.get_running_loop().call_later(wait_s, self._derive)
 
     def _derive(self, *, fresh: bool = False) -> None:
-        """Work out the checklist and what would be accepted now."""
+        """Work out the checklist and what would be accepted now; at once, if that takes at most a slice."""
+        self._derive_fresh |= fresh
         if self._derive_handle is not None:
             self._derive_handle.cancel()
             self._derive_handle = None
         if self._closing:
             return
-        self._derived_at_s = time.monotonic()
-        fleet = self.fleet
-        self.state.set_run(self.run_control.record.view(self._judge.checklist(fleet)))
-        self.state.set_allowed(self._judge.allowed(self.fleet, fresh=fresh))
-        # What this itself has changed needs no other round.
-        if self._derive_handle is not None:
-            self._derive_handle.cancel()
-            self._derive_handle = None
+        if self._deriving is not None:
+            self._derive_again = True
+            return
+        self._deriving = self._derive_steps()
+        self._derive_slice()
+
+    def _derive_slice(self) -> None:
+        self._derive_handle = None
+        if self._deriving is None or self._closing:
+            return
+        began = time.monotonic()
+        try:
+            for _ in self._deriving:
+                if time.monotonic() - began >= SLICE_S:
+                    pause_s = REST * (time.monotonic() - began)
+                    self._derive_handle = asyncio.get_running_loop().call_later(pause_s, self._derive_slice)
+                    return
+        except Exception:  # a fault of the program: the next change tries again
+            log.exception("live answers failed")
+        self._deriving = None
+        now = time.monotonic()
+        self._derive_not_before_s = now + max(DERIVE_PERIOD_S, REST * (now - began))
+        if self._derive_again:
+            self._derive_again = False
+            self._derive_soon()
+
+    def _derive_steps(self) -> Iterator[None]:
+        """Yield between the steps; what it changes itself asks for no other round."""
+        fresh, self._derive_fresh = self._derive_fresh, False
+        checklist = self._judge.checklist(self.fleet)
+        self._own_change = True
+        try:
+            self.state.set_run(self.run_control.record.view(checklist))
+        finally:
+            self._own_change = False
+        yield
+        for allowed in self._judge.allowed(lambda: self.fleet, fresh=fresh):
+            if allowed is not None:
+                self._own_change = True
+                try:
+                    self.state.set_allowed(allowed)
+                finally:
+                    self._own_change = False
+            yield
+
+
+def _kept_of(view: ModuleView) -> object:
+    """Return what of a module is kept over restarts."""
+    return (view.enabled, view.selected, view.loaded, view.clock_stale)
 
 
 def source_views(ecc: EccSettings) -> tuple[SourceView, ...]:

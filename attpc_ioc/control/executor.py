@@ -73,6 +73,7 @@ class Executor:
         involved = [self._modules[name] for name in plan.modules]
         for module in involved:
             module.involve(True)
+        self._show(plan, str(plan.command))
         try:
             done = 0
             for stage in plan.stages:
@@ -87,10 +88,15 @@ class Executor:
         finally:
             for module in involved:
                 module.involve(False)
+            self._show(plan, "")
             for ongoing in result.sent:
                 ongoing.given_up = ongoing.verdict is None
         result.duration_s = time.monotonic() - began
         return result
+
+    def _show(self, plan: Plan, working: str) -> None:
+        """Show on every module of a plan which command is at work on it; empty when none is any more."""
+        self._state.update_modules({name: {"working": working} for name in plan.modules})
 
     async def _stage(self, stage: Stage, who: Who, abort: asyncio.Event, result: PlanResult) -> bool:
         """Run one stage; tells whether the next may go out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from attpc_ioc.model import rules
 from attpc_ioc.model.command import (
@@ -27,6 +27,11 @@ from .run_control import RunControl
 from .store import StateStore
 
 START = Command(RUN, CommandName.START)
+
+MAPPING = "mapping"
+"""The name under which the built-in mapping of commands to plans is registered."""
+
+MODULES_A_STEP = 50
 
 UNPLANNED = frozenset((CommandName.ABORT, CommandName.REFRESH_CONFIGS, CommandName.ADOPT))
 """Commands that send no transitions, or (Run:Stop) whose transitions the core orders itself."""
@@ -57,17 +62,24 @@ class Judge:
         elif command.name is CommandName.REFRESH_CONFIGS:
             reasons += self._unreachable(command, fleet)
         if command.scope == RUN and command.name is CommandName.START:
-            reasons += self._against_start(fleet)
+            reasons += self._against_start(fleet, {reason.module for reason in reasons})
         if command.scope == RUN and self._store.fault:
             reasons.append(Reason(self._store.fault))
         if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
             reasons += self._host.vetoes(plan, fleet)
         return plan, list(dict.fromkeys(reasons))
 
-    def _against_start(self, fleet: Fleet) -> list[Reason]:
-        """Return what vetoes a start beyond the states (rules 3, 5, 7 and 11)."""
+    def _against_start(self, fleet: Fleet, named: set[str]) -> list[Reason]:
+        """Return what vetoes a start beyond the states (rules 3, 5, 7 and 11).
+
+        A module that is `named` already needs no second line about what is loaded.
+        """
         reasons = [Reason(rules.stale_text(), m.name) for m in fleet.enabled if m.clock_stale]
-        reasons += [Reason(mismatch_text(m), m.name) for m in fleet.enabled if m.mismatch and _counts(m)]
+        reasons += [
+            Reason(mismatch_text(m), m.name)
+            for m in fleet.enabled
+            if m.mismatch and _counts(m) and m.name not in named
+        ]
         if self._run.record.fault:
             reasons.append(Reason(self._run.record.fault))
         return reasons
@@ -84,26 +96,51 @@ class Judge:
         """Return every reason why a start would be refused now."""
         return tuple(str(reason) for reason in self.judge(START, fleet)[1])
 
-    def allowed(self, fleet: Fleet, *, fresh: bool = False) -> Mapping[Scope, frozenset[CommandName]]:
-        """Return the commands of each scope that would be accepted now.
+    def allowed(
+        self, fleet: Callable[[], Fleet], *, fresh: bool = False
+    ) -> Iterator[Mapping[Scope, frozenset[CommandName]] | None]:
+        """Work out which commands of each scope would be accepted now, in small steps.
 
-        A module's answer is kept until something that it depends on changes; `fresh` asks everything anew,
-        which is needed for vetoes on outside conditions.
+        Each step yields None, the last one the answers, so that the caller can leave the event loop to others
+        in between: the whole takes as long as there are modules. A module's answer is kept until something
+        that it depends on changes; `fresh` asks everything anew, which is needed for vetoes on outside
+        conditions. Modules that are alike share an answer, unless a plugin might tell them apart.
         """
-        shared = self._shared_signature(fleet)
         answers: dict[Scope, frozenset[CommandName]] = {}
         for scope in (SYSTEM, RUN):
-            answers[scope] = frozenset(n for n in COMMANDS[scope.kind] if self._accepts(scope, n, fleet))
-        for module in fleet.modules.values():
-            scope = ecc_scope(module.name)
-            key = (shared, _module_signature(module))
+            accepted = set()
+            for name in COMMANDS[scope.kind]:
+                if self._accepts(scope, name, fleet()):
+                    accepted.add(name)
+                yield None
+            answers[scope] = frozenset(accepted)
+        shared = self._shared_signature(fleet())
+        alike = self._alike()
+        classes: dict[object, frozenset[CommandName]] = {}
+        for number, name in enumerate(tuple(fleet().modules)):
+            module, scope = fleet().modules[name], ecc_scope(name)
+            key = (shared, module.kind, name in self._desk.singles, _module_signature(module))
             kept = self._memo.get(scope)
-            if fresh or kept is None or kept[0] != key:
+            if alike and key in classes:
+                kept = (key, classes[key])
+            elif fresh or kept is None or kept[0] != key:
                 names = COMMANDS[ScopeKind.ECC]
-                kept = (key, frozenset(n for n in names if self._accepts(scope, n, fleet)))
-                self._memo[scope] = kept
+                kept = (key, frozenset(n for n in names if self._accepts(scope, n, fleet())))
+                yield None
+            classes[key] = kept[1]
+            self._memo[scope] = kept
             answers[scope] = kept[1]
-        return answers
+            if number % MODULES_A_STEP == 0:
+                yield None
+        yield answers
+
+    def _alike(self) -> bool:
+        """Whether only the built-in mapping decides, which looks at a module's state and never at its name."""
+        return not any(
+            hook == "attpc_veto" or (hook == "attpc_plan" and plugin.name != MAPPING)
+            for plugin in self._host.active()
+            for hook in self._host.hooks_of(plugin.name)
+        )
 
     def _accepts(self, scope: Scope, name: CommandName, fleet: Fleet) -> bool:
         if beside(Command(scope, name), self._desk, self._run, fleet):

@@ -58,7 +58,7 @@ async def test_the_whole_path_with_caput(tmp_path, monkeypatch):
             "Idle", "Described", "Prepared", "Ready",
             "Prepared", "Ready", "Running", "Ready", "Prepared", "Described", "Idle",
         ]  # fmt: skip
-        assert stages(it.fleet.log.sequence()) == [
+        assert stages(it.fleet.log.sequence()[:-4]) == [
             ["Describe", *COBOS],
             ["Describe", "mutant"],
             ["Prepare", "mutant"],
@@ -75,7 +75,6 @@ async def test_the_whole_path_with_caput(tmp_path, monkeypatch):
             ["Breakup", *COBOS],
             ["Undo", *COBOS],
             ["Undo", "mutant"],
-            *stages(it.fleet.log.sequence())[16:],
         ]
         # The last step back is at once for all, in whatever order.
         assert sorted(it.fleet.log.sequence()[-4:]) == sorted(f"{n}.Undo" for n in [*COBOS, "mutant"])
