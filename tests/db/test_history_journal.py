@@ -71,7 +71,7 @@ async def test_what_was_appended_is_read_in_order(tmp_path: Path) -> None:
     records = [put(n) for n in range(50)]
     for record in records[:-1]:
         journal.append_soon(record)
-    await journal.append(records[-1])
+    await journal.append(records[-1]).synced
     assert len(segments(tmp_path)) > 1 or read_all(journal) == records
     await journal.close()
     again = await opened(tmp_path)
@@ -83,11 +83,11 @@ async def test_segments_go_when_they_are_applied(tmp_path: Path) -> None:
     journal = await opened(tmp_path, segment_bytes=400)
     records = [put(n) for n in range(40)]
     for record in records:
-        await journal.append(record)
+        await journal.append(record).synced
     assert len(segments(tmp_path)) > 5
     assert read_all(journal) == records
     assert len(segments(tmp_path)) == 1
-    await journal.append(put(99))
+    await journal.append(put(99)).synced
     assert read_all(journal) == [put(99)]
     await journal.close()
 
@@ -95,7 +95,7 @@ async def test_segments_go_when_they_are_applied(tmp_path: Path) -> None:
 async def test_reading_goes_on_where_it_was(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     for number in range(10):
-        await journal.append(put(number))
+        await journal.append(put(number)).synced
     batch = journal.read(4)
     assert journal.read(4) == batch, "nothing is taken as applied by reading it"
     journal.applied(batch.end)
@@ -107,7 +107,7 @@ async def test_reading_goes_on_where_it_was(tmp_path: Path) -> None:
 
 async def test_an_append_waits_for_the_disk_and_is_grouped(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
-    done = [journal.append(put(n)) for n in range(200)]
+    done = [journal.append(put(n)).synced for n in range(200)]
     assert not any(future.done() for future in done)
     await asyncio.wait_for(asyncio.gather(*done), 5)
     on_disk = [line for n in segments(tmp_path) for line in read_lines(segment_path(tmp_path, n), n, 0, None)]
@@ -127,7 +127,7 @@ async def main():
     n = 0
     while True:
         for _ in range(5):
-            done = journal.append(put(n))
+            done = journal.append(put(n)).written
             n += 1
         await done
         print(n, flush=True)
@@ -159,13 +159,13 @@ async def test_nothing_that_was_answered_is_lost_to_sigkill(tmp_path: Path, line
 
 async def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
-    await journal.append(put(1))
-    await journal.append(put(2))
+    await journal.append(put(1)).synced
+    await journal.append(put(2)).synced
     await journal.close()
     path = segment_path(tmp_path, segments(tmp_path)[0])
     path.write_bytes(path.read_bytes()[:-20])
     again = await opened(tmp_path)
-    await again.append(put(3))
+    await again.append(put(3)).synced
     assert read_all(again) == [put(1), put(3)]
     assert not again.kept_aside()
     await again.close()
@@ -174,7 +174,7 @@ async def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 async def test_a_damaged_line_is_kept_aside_and_the_rest_replayed(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     for number in range(3):
-        await journal.append(put(number))
+        await journal.append(put(number)).synced
     await journal.close()
     number = segments(tmp_path)[0]
     path = segment_path(tmp_path, number)
@@ -190,7 +190,7 @@ async def test_a_record_with_a_good_checksum_that_is_none_is_kept_aside(tmp_path
     segment_path(tmp_path, 1).write_bytes(frame(b'{"v": 1}') + frame(encode(put(1)).encode()))
     journal = await opened(tmp_path)
     assert read_all(journal) == [put(1)]
-    assert journal.damaged == 1
+    assert journal.kept_aside()
     await journal.close()
 
 
@@ -226,7 +226,7 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     told: list[str] = []
     journal = Journal(folder, on_trouble=lambda: told.append(journal.fault), memory_records=3)
     journal.open()
-    waiting = journal.append(run(0))
+    waiting = journal.append(run(0)).synced
     await wait_until(lambda: journal.fault)
     assert "journal cannot be written" in journal.fault
     for number in range(1, 6):
@@ -246,14 +246,14 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
 async def test_a_journal_that_is_full_takes_runs_only(tmp_path: Path) -> None:
     journal = await opened(tmp_path, disk_bytes=2000, segment_bytes=500)
     for number in range(40):
-        await journal.append(put(number))
+        await journal.append(put(number)).synced
     assert journal.full
     kept = 40 - journal.refused
     assert 5 < kept < 20
-    await journal.append(run(77))
+    await journal.append(run(77)).synced
     assert read_all(journal) == [*(put(n) for n in range(kept)), run(77)]
     assert not journal.full
-    await journal.append(put(78))
+    await journal.append(put(78)).synced
     assert read_all(journal) == [put(78)]
     await journal.close()
 

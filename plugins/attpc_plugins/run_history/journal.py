@@ -1,8 +1,9 @@
 """The journal: what happened is on disk here first, until the database has it.
 
-Records are appended in the event loop and written by a thread of their own, which makes everything that came
-meanwhile one write and one fsync (group commit). They are read back in order, and segments that the database
-has are deleted. See `journal_files` for the files.
+Records are appended in the event loop. One thread writes them at once, so that they survive the end of this
+program, another has the disk take all that was written meanwhile with one fsync (group commit), so that they
+survive a power cut. They are read back in order, and segments that the database has are deleted. See
+`journal_files` for the files.
 
 While the disk takes nothing, records wait in memory and it is tried again every second; `fault` says why.
 Records of runs always find room, the others up to a limit.
@@ -27,24 +28,23 @@ from .journal_files import (
     Position,
     damaged_files,
     frame,
-    load_cursor,
     put_aside,
     read_lines,
     save_cursor,
     segment_path,
     segments,
-    sync_folder,
 )
+from .journal_segment import Segment, size_of
 from .store.codec import decode, encode
 from .store.records import EditRecord, Record, RunRecord, UnknownRecord
 
 log = get_logger(__name__)
 
 COMMIT_WINDOW_S = 0.02
-"""How long records that nobody waits for may wait for company."""
+"""How long records that nobody waits for may wait for company on their way to the disk."""
 
 SLOW_S = 0.05
-"""A commit that takes longer than this is said: puts wait no longer for it."""
+"""A commit that takes longer than this is said: puts do not wait for it any longer."""
 
 RETRY_S = 1.0
 """How often a disk that takes nothing is tried again."""
@@ -63,12 +63,23 @@ REJECTED = "rejected.records"
 """Records that the database will never take."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What becomes of a record: `written` survives the end of this program, `synced` a power cut.
+
+    Both are done as well where the record was refused for want of room.
+    """
+
+    written: asyncio.Future[None]
+    synced: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Waiting:
     """A record that is not on disk yet."""
 
     body: bytes
-    done: asyncio.Future[None] | None
+    kept: Kept | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,31 +108,31 @@ class Journal:
         memory_records: int = MEMORY_RECORDS,
     ) -> None:
         self.folder = folder
-        self.fault = ""
-        """Why the disk takes no records; empty while it does. A start of a run is refused then."""
         self.slow_s = 0.0
-        """How long the commit took that was too slow; 0 while they are quick."""
+        """How long the last commit took, where that was too slow; 0 while they are quick."""
         self.refused = 0
         """Records that found no room since the program began."""
-        self.damaged = 0
-        """Damaged lines that were kept aside since the program began."""
         self.on_trouble = on_trouble
         self._segment_bytes = segment_bytes
         self._disk_bytes = disk_bytes
         self._memory_records = memory_records
+        # Everything below is shared by the loop and the two threads, and changed under this lock.
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
+        self._written: deque[_Waiting] = deque()
         self._urgent = False
+        self._spoiled = False
+        self._syncing = False
         self._closing = False
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._committing_since_s: float | None = None
-        self._fd = -1
-        self._segment = 0
-        self._size = 0
+        self._writer_ended = False
+        self._faults: dict[str, str] = {}
+        self._segment = Segment(folder)
         self._stored_bytes = 0
         self._committed = Position()
         self._read_to = Position()
+        self._busy_since_s: dict[str, float] = {}
+        self._threads: list[threading.Thread] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._grown = asyncio.Event()
 
     # ------------------------------------------------------------------ the loop's side
@@ -129,41 +140,48 @@ class Journal:
     def open(self) -> None:
         """Begin to write, in a new segment; never raises: a disk that takes nothing is a trouble."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write_for_ever, name="attpc-journal", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=work, name=f"journal {name}", daemon=True)
+            for name, work in (("writer", self._write_for_ever), ("syncer", self._sync_for_ever))
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def append(self, record: Record) -> asyncio.Future[None]:
-        """Keep a record; the future is done when it is on disk, or was refused for want of room."""
+    def append(self, record: Record) -> Kept:
+        """Keep a record that somebody waits for."""
         assert self._loop is not None
-        done: asyncio.Future[None] = self._loop.create_future()
-        if not self._put(record, done):
-            done.set_result(None)
-        return done
+        kept = Kept(self._loop.create_future(), self._loop.create_future())
+        if not self._put(record, kept):
+            kept.written.set_result(None)
+            kept.synced.set_result(None)
+        return kept
 
     def append_soon(self, record: Record) -> None:
         """Keep a record that nobody waits for; it is on disk soon."""
         self._put(record, None)
 
-    def _put(self, record: Record, done: asyncio.Future[None] | None) -> bool:
+    def _put(self, record: Record, kept: Kept | None) -> bool:
         vital = isinstance(record, RunRecord | EditRecord)
-        full = len(self._waiting) >= self._memory_records or (
-            not self.fault and self._stored_bytes >= self._disk_bytes
-        )
-        if full and not vital:
+        if not vital and (self.in_memory >= self._memory_records or (self.full and not self.fault)):
             self.refused += 1
             if self.refused == 1 or self.refused % 1000 == 0:
                 log.error("journal is full", refused=self.refused, folder=self.folder)
                 self.on_trouble()
             return False
-        body = encode(record).encode("utf-8", "replace")
+        waiting = _Waiting(encode(record).encode("utf-8", "replace"), kept)
         with self._changed:
             if self._closing:
                 log.error("journal is closed", record=record)
                 return False
-            self._waiting.append(_Waiting(body, done))
-            self._urgent = self._urgent or done is not None
-            self._changed.notify()
+            self._waiting.append(waiting)
+            self._urgent = self._urgent or kept is not None
+            self._changed.notify_all()
         return True
+
+    @property
+    def fault(self) -> str:
+        """Why the disk takes no records; empty while it does. A start of a run is refused then."""
+        return next(iter(list(self._faults.values())), "")
 
     @property
     def full(self) -> bool:
@@ -173,23 +191,21 @@ class Journal:
     @property
     def stalled(self) -> bool:
         """Whether the disk has been at one commit for longer than anyone is to wait."""
-        since_s = self._committing_since_s
-        return bool(self.fault) or (since_s is not None and time.monotonic() - since_s > SLOW_S)
+        now_s = time.monotonic()
+        return bool(self.fault) or any(now_s - s > SLOW_S for s in list(self._busy_since_s.values()))
 
     @property
     def in_memory(self) -> int:
         """How many records are not on disk yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._written)
 
     @property
     def drained(self) -> bool:
         """Whether everything was read that is on disk, and nothing waits to get there."""
-        return not self._waiting and self._read_to >= self._committed
+        return not self.in_memory and self._read_to >= self._committed
 
     async def grown(self, limit_s: float) -> None:
         """Wait until there is something to read, at most `limit_s` seconds."""
-        if self._read_to < self._committed:
-            return
         self._grown.clear()
         if self._read_to < self._committed:
             return
@@ -202,149 +218,154 @@ class Journal:
         end_s = time.monotonic() + limit_s
         with self._changed:
             self._urgent = True
-            self._changed.notify()
-        while self._waiting and time.monotonic() < end_s:  # noqa: ASYNC110 - a thread ends it
+            self._changed.notify_all()
+        while self.in_memory and time.monotonic() < end_s:  # noqa: ASYNC110 - a thread ends it
             await asyncio.sleep(0.002)
-        return not self._waiting
+        return not self.in_memory
 
     async def close(self, limit_s: float = 1.0) -> bool:
         """Write what waits and end; returns whether all of it is on disk."""
-        if self._thread is None:
-            return True
         await self.flush(limit_s)
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         end_s = time.monotonic() + limit_s
-        while self._thread.is_alive() and time.monotonic() < end_s:  # noqa: ASYNC110 - as above
+        while any(t.is_alive() for t in self._threads) and time.monotonic() < end_s:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.002)
-        if self._waiting:
-            log.error("records lost", count=len(self._waiting), reason=self.fault or "the disk is too slow")
-        return not self._waiting
+        if self.in_memory:
+            log.error("records lost", count=self.in_memory, reason=self.fault or "the disk is too slow")
+        return not self.in_memory
 
-    # ------------------------------------------------------------------ the writing thread
+    # ------------------------------------------------------------------ the two threads
 
     def _write_for_ever(self) -> None:
-        self._try(self._set_up)
+        self._try("write", self._set_up)
         while True:
             with self._changed:
-                while not self._waiting and not self._closing:
-                    self._changed.wait(RETRY_S)
-                if not self._urgent and not self._closing:
-                    self._changed.wait_for(lambda: self._urgent or self._closing, COMMIT_WINDOW_S)
+                self._changed.wait_for(lambda: self._waiting or self._spoiled or self._closing)
+                if self._spoiled:
+                    self._take_back()
                 if self._closing and (not self._waiting or self.fault):
-                    break
+                    self._writer_ended = True
+                    self._changed.notify_all()
+                    return
                 batch = list(self._waiting)
-                self._urgent = False
-            if self._try(lambda batch=batch: self._commit(batch)):
-                self._settle(batch)
+            if self._try("write", lambda batch=batch: self._write(batch)):
+                done = [waiting.kept.written for waiting in batch if waiting.kept is not None]
+                self._tell(lambda done=done: _finish(done))
             else:
                 with self._changed:
+                    self._spoiled = True
                     self._changed.wait_for(lambda: self._closing, RETRY_S)
-        self._close_segment()
-        if self._committed == Position(self._segment, 0):
-            with contextlib.suppress(OSError):
-                segment_path(self.folder, self._segment).unlink()
 
-    def _try(self, step: Callable[[], None]) -> bool:
-        """Do something with the disk; a failure is a trouble until the next time that it works."""
-        began_s = self._committing_since_s = time.monotonic()
+    def _sync_for_ever(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._to_sync or self._writer_ended)
+                if not self._urgent and not self._closing:
+                    self._changed.wait_for(lambda: self._urgent or self._closing, COMMIT_WINDOW_S)
+                if not self._to_sync:
+                    if self._writer_ended:
+                        break
+                    continue
+                batch, end = list(self._written), self._segment.end
+                self._urgent = False
+                self._syncing = True
+            worked = self._try("sync", self._segment.sync)
+            with self._changed:
+                self._syncing = False
+                if worked:
+                    for _ in batch:
+                        self._written.popleft()
+                    self._committed = max(self._committed, end)
+                else:
+                    self._spoiled = True
+                self._changed.notify_all()
+                if not worked:
+                    self._changed.wait_for(lambda: self._closing, RETRY_S)
+                    continue
+            done = [waiting.kept.synced for waiting in batch if waiting.kept is not None]
+            self._tell(lambda done=done: _finish(done))
+            self._tell(self._grown.set)
+        self._segment.close()
+
+    @property
+    def _to_sync(self) -> bool:
+        return bool(self._written) and not self._spoiled
+
+    def _take_back(self) -> None:
+        """After a failure: what is not known to be on disk is written again, into a new segment.
+
+        A record may then be there twice, which is harmless: the database knows the stamps that it was given.
+        """
+        self._changed.wait_for(lambda: not self._syncing)
+        self._waiting.extendleft(reversed(self._written))
+        self._written.clear()
+        self._segment.close()
+
+    def _try(self, what: str, step: Callable[[], None]) -> bool:
+        """Do something with the disk; a failure is a trouble until the next time that the same works."""
+        began_s = self._busy_since_s[what] = time.monotonic()
+        before = (self.fault, bool(self.slow_s))
         try:
             step()
         except OSError as error:
-            # What became of the segment is not known: the next records begin a new one.
-            self._close_segment()
-            fault = f"the journal cannot be written: {self.folder}: {error.strerror or error}"
-            if fault != self.fault:
-                log.error("journal cannot be written", folder=self.folder, reason=error.strerror or error)
-            self.fault, changed = fault, fault != self.fault
+            self._faults[what] = f"the journal cannot be written: {self.folder}: {error.strerror or error}"
         else:
+            self._faults.pop(what, None)
             took_s = time.monotonic() - began_s
-            slow_s = took_s if took_s > SLOW_S else 0.0
-            changed = bool(self.fault) or bool(slow_s) != bool(self.slow_s)
-            if self.fault:
-                log.info("journal is written again", folder=self.folder)
-            self.fault, self.slow_s = "", slow_s
+            if what == "sync":
+                self.slow_s = took_s if took_s > SLOW_S else 0.0
         finally:
-            self._committing_since_s = None
-        if changed:
+            del self._busy_since_s[what]
+        if before != (self.fault, bool(self.slow_s)):
+            if self.fault != before[0]:
+                log.error(self.fault) if self.fault else log.info("journal is written again")
             self._tell(self.on_trouble)
-        return not self.fault
+        return what not in self._faults
 
     def _set_up(self) -> None:
-        """Find out what is there and begin a new segment; raises `OSError`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        present = segments(self.folder)
-        first_time = not self._segment
+        """Find out what there is to read, and begin a new segment; raises `OSError`."""
+        first_time = not self._segment.end.segment
         if first_time:
-            cursor = load_cursor(self.folder)
-            first = min(present, default=0)
-            self._read_to = cursor if present and cursor.segment >= first else Position(first, 0)
-            # A cursor beyond what is there belongs to files that are gone: what is there is to be read.
-            if present and self._read_to.segment > present[-1]:
-                self._read_to = Position(first, 0)
-        self._segment = max([*present, self._segment]) + 1
-        self._stored_bytes = sum(self._size_of(number) for number in present)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(segment_path(self.folder, self._segment), flags, 0o644)
-        sync_folder(self.folder)
-        self._size = 0
-        self._committed = Position(self._segment, 0)
+            self._read_to = self._segment.first_unread()
+        bytes_before = self._segment.begin()
+        with self._changed:
+            self._stored_bytes = bytes_before
+            self._committed = self._segment.end
+            self._spoiled = False
         if first_time:
             self._take_back_newer()
         self._tell(self._grown.set)
 
-    def _size_of(self, number: int) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            return segment_path(self.folder, number).stat().st_size
-        return 0
-
     def _take_back_newer(self) -> None:
         path = self.folder / NEWER
-        if not path.exists():
-            return
-        bodies = [line.body for line in read_lines(path, 0, 0, None) if not line.fault]
-        self._write([frame(body) for body in bodies])
-        path.unlink()
+        if path.exists():
+            bodies = [line.body for line in read_lines(path, 0, 0, None) if not line.fault]
+            self._segment.write(b"".join(frame(body) for body in bodies))
+            self._segment.sync()
+            path.unlink()
+            self._committed = self._segment.end
 
-    def _commit(self, batch: list[_Waiting]) -> None:
-        if self._fd < 0 or self._size >= self._segment_bytes:
-            self._close_segment()
+    def _write(self, batch: list[_Waiting]) -> None:
+        if self._spoiled or not self._segment.open or self._rotates():
             self._set_up()
-        self._write([frame(waiting.body) for waiting in batch])
-
-    def _write(self, frames: list[bytes]) -> None:
-        if not frames:
-            return
-        data = memoryview(b"".join(frames))
-        while data:
-            data = data[os.write(self._fd, data) :]
-        os.fdatasync(self._fd)
-        size = sum(len(part) for part in frames)
-        self._size += size
-        with self._changed:
-            self._stored_bytes += size
-        self._committed = Position(self._segment, self._size)
-
-    def _close_segment(self) -> None:
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-            self._fd = -1
-
-    def _settle(self, batch: list[_Waiting]) -> None:
+        data = b"".join(frame(waiting.body) for waiting in batch)
+        self._segment.write(data)
         with self._changed:
             for _ in batch:
-                self._waiting.popleft()
-        futures = [waiting.done for waiting in batch if waiting.done is not None]
+                self._written.append(self._waiting.popleft())
+            self._stored_bytes += len(data)
+            self._changed.notify_all()
 
-        def tell() -> None:
-            for future in futures:
-                if not future.done():
-                    future.set_result(None)
-            self._grown.set()
-
-        self._tell(tell)
+    def _rotates(self) -> bool:
+        """Tell whether the segment is long enough and all on disk, so that a new one may be begun."""
+        if self._segment.end.offset < self._segment_bytes:
+            return False
+        with self._changed:
+            self._urgent = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._written, RETRY_S)
 
     def _tell(self, what: Callable[[], object]) -> None:
         """Call something in the event loop, unless that has ended."""
@@ -361,7 +382,7 @@ class Journal:
         """
         committed, at = self._committed, self._read_to
         found: list[Record] = []
-        for number in self._segments_from(at, committed):
+        for number in [n for n in segments(self.folder) if at.segment <= n <= committed.segment]:
             offset = at.offset if number == at.segment else 0
             end = committed.offset if number == committed.segment else None
             at = Position(number, offset)
@@ -372,9 +393,6 @@ class Journal:
                 if len(found) >= limit:
                     return Batch(tuple(found), at)
         return Batch(tuple(found), max(at, committed))
-
-    def _segments_from(self, at: Position, committed: Position) -> list[int]:
-        return [n for n in segments(self.folder) if at.segment <= n <= committed.segment]
 
     def _lines(self, number: int, offset: int, end: int | None) -> Iterable[Line]:
         with contextlib.suppress(FileNotFoundError):
@@ -388,9 +406,7 @@ class Journal:
             except ValueError as error:
                 fault = str(error)
         path = put_aside(self.folder, line)
-        self.damaged += 1
         log.error("journal line damaged", reason=fault, kept_in=path)
-        self._tell(self.on_trouble)
         return None
 
     def applied(self, end: Position) -> None:
@@ -399,9 +415,10 @@ class Journal:
         save_cursor(self.folder, end)
         for number in segments(self.folder):
             if number < end.segment:
-                with self._changed:
-                    self._stored_bytes -= self._size_of(number)
+                size = size_of(self.folder, number)
                 segment_path(self.folder, number).unlink(missing_ok=True)
+                with self._changed:
+                    self._stored_bytes -= size
 
     def keep_newer(self, records: Iterable[UnknownRecord]) -> None:
         """Keep records of a newer program for the next start; raises `OSError`."""
@@ -413,13 +430,11 @@ class Journal:
         self._keep(REJECTED, [encode(record).encode("utf-8", "replace"), b"# " + note])
 
     def _keep(self, name: str, bodies: list[bytes]) -> None:
-        if not bodies:
-            return
-        with (self.folder / name).open("ab") as stream:
-            for body in bodies:
-                stream.write(frame(body))
-            stream.flush()
-            os.fsync(stream.fileno())
+        if bodies:
+            with (self.folder / name).open("ab") as stream:
+                stream.write(b"".join(frame(body) for body in bodies))
+                stream.flush()
+                os.fsync(stream.fileno())
 
     def kept_aside(self) -> list[str]:
         """Return the names of files with damaged or refused lines that nobody has removed yet."""
@@ -427,4 +442,10 @@ class Journal:
         return [*damaged_files(self.folder), *rejected]
 
 
-__all__ = ["NEWER", "REJECTED", "Batch", "Journal"]
+def _finish(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+__all__ = ["NEWER", "REJECTED", "Batch", "Journal", "Kept"]

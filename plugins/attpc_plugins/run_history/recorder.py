@@ -26,7 +26,7 @@ from attpc_ioc.plugin import PluginContext
 
 from .facts import facts_of
 from .high_water import HighWater
-from .journal import Journal
+from .journal import Journal, Kept
 from .log_feed import Entry
 from .store.model import RunChanges
 from .store.records import (
@@ -80,12 +80,13 @@ class Recorder:
         return Stamp(self._ctx.prefix, self._boot, next(self._numbers))
 
     def _on_disk(self, record: Record) -> Awaitable[None]:
-        """Append a record now; the result waits for the disk, 50 ms at most, not while that is stuck."""
+        """Append a record now; the result waits for at most 50 ms until it is kept."""
         return self._wait(self._journal.append(record))
 
-    async def _wait(self, done: asyncio.Future[None]) -> None:
-        if not self._journal.stalled:
-            await asyncio.wait((done,), timeout=DURABLE_S)
+    async def _wait(self, kept: Kept) -> None:
+        """Wait for the disk; while that is stuck, for the system to have it, which outlives this program."""
+        done = kept.written if self._journal.stalled else kept.synced
+        await asyncio.wait((done,), timeout=DURABLE_S)
 
     # ------------------------------------------------------------------ the core's events
 
