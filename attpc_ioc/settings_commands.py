@@ -85,6 +85,7 @@ def check(
     """Check a settings file; the exit code is 0 when all is right and 1 when something is wrong."""
     try:
         settings = load_settings(file)
+        _check_plugins(file, settings)
     except SettingsError as err:
         typer.echo(str(err), err=True)
         count = len(err.faults)
@@ -99,6 +100,17 @@ def check(
 def schema() -> None:
     """Print the JSON schema of the settings file, for editors."""
     typer.echo(json.dumps(settings_schema(), indent=2, ensure_ascii=False))
+
+
+def _check_plugins(file: Path, settings: Settings) -> None:
+    """Hold the plugins' sections against what the installed plugins want; raises `SettingsError`."""
+    # The whole program takes a while to import, and every command imports this module.
+    from attpc_ioc.app import load_plugins, make_table
+
+    try:
+        make_table(settings, load_plugins(settings))
+    except SettingsError as error:
+        raise SettingsError(str(file), error.faults) from None
 
 
 def _summary(file: Path, settings: Settings) -> str:

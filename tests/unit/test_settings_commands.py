@@ -249,3 +249,12 @@ async def test_online_check_with_servers_that_are_not_right(tmp_path):
         assert "matches a name like 'none[x]'" in lines["cobo2"]
         assert "Offline" in lines["cobo3"]
         assert "Idle" in lines["mutant"]
+
+
+def test_check_holds_the_plugins_sections_against_the_plugins(tmp_path):
+    text = run("init", "--cobos", "1", "--first-cobo", "127.0.0.1", "--output", "-").stdout
+    file = tmp_path / "a.toml"
+    file.write_text(f"{text}\n[plugins.valv]\nx = 1\n", encoding="utf-8")
+    result = run("check", file)
+    assert result.exit_code == 1
+    assert f"{file}: plugins.valv: there is no such plugin" in result.stderr
