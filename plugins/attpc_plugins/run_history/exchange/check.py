@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
 
-from attpc_plugins.run_history.store.model import Run, RunDetail, Stage
+from attpc_ioc.model.states import Kind
+from attpc_plugins.run_history.store.model import Run, RunChanges, RunDetail, Stage
+from attpc_plugins.run_history.store.records import Phase
 
-from .faults import Bad
+from .faults import Bad, shown
 
 NUMBER_MAX = 2**31 - 1
 
 LIMITS = {"experiment": 200, "title": 1000, "operator": 1000, "comment": 65536}
 """Characters of the texts."""
+
+NAME_MAX = 100
+"""Characters of an observable's name."""
+
+KINDS = tuple(kind.value for kind in Kind)
+EVENTS = (*(phase.value for phase in Phase), "state", "operation")
+EDITED = tuple(field.name for field in fields(RunChanges))
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -35,6 +45,7 @@ def checked(detail: RunDetail) -> RunDetail:
             raise Bad(f"has {len(getattr(run, name))} characters, and {limit} are the most", name)
     _stages(run)
     _times(run)
+    _details(detail)
     return detail
 
 
@@ -64,3 +75,55 @@ def _times(run: Run) -> None:
         when: datetime | None = getattr(run, name)
         if when is not None and not EARLIEST <= when < LATEST:
             raise Bad(f"{when.isoformat()} is not from 1970 to 9998", name)
+
+
+def _details(detail: RunDetail) -> None:
+    """Hold modules, measurements, events and edits against what the database takes."""
+    _once("modules", [module.name for module in detail.modules])
+    for at, module in enumerate(detail.modules, 1):
+        where = f"entry {at}"
+        _demand(bool(module.name), "modules", f"{where}: a module has a name")
+        _demand(
+            module.kind in KINDS, "modules", f"{where}: kind {module.kind!r} is none of {', '.join(KINDS)}"
+        )
+        took = module.transition_s
+        _demand(took is None or took >= 0, "modules", f"{where}: transition_s is negative or not a number")
+        _once("modules", [f"{link.source} {link.name}" for link in module.links], where)
+        for link in module.links:
+            _demand(bool(link.source), "modules", f"{where}: a link has a source")
+            _demand(0 <= link.port < 65536, "modules", f"{where}: {link.port} is no port")
+    _once("measurements", [f"{m.observable} at {m.moment.value}" for m in detail.measurements])
+    for at, m in enumerate(detail.measurements, 1):
+        where, name = f"entry {at}", m.observable
+        good = name == name.strip() and 0 < len(name) <= NAME_MAX and not any(c in name for c in "\n\r\t")
+        _demand(good, "measurements", f"{where}: {shown(name)} is no name of an observable")
+        _demand(0 <= m.severity <= 3, "measurements", f"{where}: {m.severity} is no severity")
+        _demand(m.value is not None or bool(m.fault), "measurements", f"{where}: neither a value nor a fault")
+    for at, event in enumerate(detail.events, 1):
+        _demand(event.kind in EVENTS, "events", f"entry {at}: {shown(event.kind)} is no kind of event")
+        _demand(abs(event.code) < 2**31, "events", f"entry {at}: {event.code} is no error code")
+        took = event.duration_s
+        _demand(took is None or took >= 0, "events", f"entry {at}: duration_s is negative or not a number")
+    for at, edit in enumerate(detail.edits, 1):
+        _demand(edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is no field that is edited")
+    _all_times(detail)
+
+
+def _all_times(detail: RunDetail) -> None:
+    for name, times in (
+        ("measurements", [t for m in detail.measurements for t in (m.measured_at, m.stamped_at)]),
+        ("events", [event.happened_at for event in detail.events]),
+        ("edits", [edit.edited_at for edit in detail.edits]),
+    ):
+        for when in times:
+            _demand(when is None or EARLIEST <= when < LATEST, name, f"{when} is not from 1970 to 9998")
+
+
+def _demand(holds: bool, column: str, text: str) -> None:
+    if not holds:
+        raise Bad(text, column)
+
+
+def _once(column: str, names: list[str], where: str = "") -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Bad(f"{f'{where}: ' if where else ''}{shown(twice[0])} is there twice", column)
