@@ -57,6 +57,9 @@ DERIVE_PERIOD_S = 0.02
 SLICE_S = 0.004
 """Working them out holds up polls and clients for this long at a time, however large the fleet is."""
 
+AT_ONCE_S = 0.02
+"""For this long at most where somebody waits for them."""
+
 REST = 3.0
 """And rests for this many times what it took, so that it takes a quarter of the time at most."""
 
@@ -425,30 +428,31 @@ class Controller:
             self._derive_again = True
         elif self._derive_handle is None and not self._closing:
             wait_s = max(0.0, self._derive_not_before_s - time.monotonic())
-            self._derive_handle = asyncio.get_running_loop().call_later(wait_s, self._derive)
+            self._derive_handle = asyncio.get_running_loop().call_later(wait_s, self._derive_slice)
 
     def _derive(self, *, fresh: bool = False) -> None:
-        """Work out the checklist and what would be accepted now; at once, if that takes at most a slice."""
+        """Work out the checklist and what would be accepted now: before this returns, in all but huge fleets.
+
+        Who was answered that a command has ended is to find the new answers.
+        """
         self._derive_fresh |= fresh
+        self._deriving = None
+        self._derive_slice(AT_ONCE_S)
+
+    def _derive_slice(self, limit_s: float = SLICE_S) -> None:
+        """Begin to work them out, or go on, for some time; then rest and go on."""
         if self._derive_handle is not None:
             self._derive_handle.cancel()
             self._derive_handle = None
         if self._closing:
             return
-        if self._deriving is not None:
-            self._derive_again = True
-            return
-        self._deriving = self._derive_steps()
-        self._derive_slice()
-
-    def _derive_slice(self) -> None:
-        self._derive_handle = None
-        if self._deriving is None or self._closing:
-            return
+        if self._deriving is None:
+            self._derive_again = False
+            self._deriving = self._derive_steps()
         began = time.monotonic()
         try:
             for _ in self._deriving:
-                if time.monotonic() - began >= SLICE_S:
+                if time.monotonic() - began >= limit_s:
                     pause_s = REST * (time.monotonic() - began)
                     self._derive_handle = asyncio.get_running_loop().call_later(pause_s, self._derive_slice)
                     return
@@ -458,7 +462,6 @@ class Controller:
         now = time.monotonic()
         self._derive_not_before_s = now + max(DERIVE_PERIOD_S, REST * (now - began))
         if self._derive_again:
-            self._derive_again = False
             self._derive_soon()
 
     def _derive_steps(self) -> Iterator[None]:

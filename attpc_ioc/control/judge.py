@@ -135,7 +135,7 @@ class Judge:
         yield answers
 
     def _alike(self) -> bool:
-        """Whether only the built-in mapping decides, which looks at a module's state and never at its name."""
+        """Whether only the built-in mapping decides, which looks at states and never at a name."""
         return not any(
             hook == "attpc_veto" or (hook == "attpc_plan" and plugin.name != MAPPING)
             for plugin in self._host.active()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 
 from attpc_ioc.ioc.ca import PV
 from attpc_ioc.ioc.records import empty, fit
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import COMMANDS, GOTO_TARGETS, RUN, SYSTEM, Command, Scope, ScopeKind, ecc_scope
-from attpc_ioc.model.fleet import Fleet, FleetChange, ModuleView
+from attpc_ioc.model.fleet import Fleet, FleetChange, without_diagnostics
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
 from attpc_ioc.pvs.common import read, with_alarm
@@ -27,9 +26,8 @@ LIVE_PERIOD_S = 1.0
 ATTEMPT_PARTS = ("Message_RBV", "Result_RBV", "ResultCount_RBV")
 """Posted for each attempt even when equal; the count last, so that who waits for it finds the others new."""
 
-_DIAGNOSTICS = {"seen_at_s", "poll_time_ms", "poll_errors"}
-_essence = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in _DIAGNOSTICS))
-"""What of a module makes its rows worth reading again: each poll changes the rest."""
+_SCOPES_A_TURN = 50
+"""Live rows of this many scopes are read in one turn of the event loop."""
 
 _REST = 4.0
 """The loop is left alone for this many times what the last refresh of the system rows took."""
@@ -115,18 +113,20 @@ class Publisher:
             self._post_scope(scope, stamp)
             self._post_attempt(scope, stamp, force=False)
         self._post_live(stamp)
-        self._seen = {name: _essence(module) for name, module in fleet.modules.items()}
+        self._seen = {name: without_diagnostics(module) for name, module in fleet.modules.items()}
         self.flush()
 
     def on_change(self, change: FleetChange) -> None:
         """Post what a change of the fleet changed."""
         fleet = self._fleet = change.fleet
         stamp = self._stamps()
+        news = not change.modules
         for name in change.modules:
             module = fleet.modules.get(name)
-            if module is None or self._seen.get(name) == (essence := _essence(module)):
+            if module is None or self._seen.get(name) == (essence := without_diagnostics(module)):
                 continue
             self._seen[name] = essence
+            news = True
             scope = ecc_scope(name)
             self._post_scope(scope, stamp)
             if scope not in change.attempts:
@@ -139,7 +139,7 @@ class Publisher:
                 self._post_row(slot, stamp)
         if change.attempts:
             self.flush()
-        else:
+        elif news:
             self._schedule()
 
     def command_busy(self, command: Command, busy: bool) -> None:
@@ -195,8 +195,11 @@ class Publisher:
         """Read the rows that follow time once a second, until cancelled."""
         while True:
             await asyncio.sleep(LIVE_PERIOD_S)
-            stamp = self._stamps()
-            self._post_live(stamp)
+            for number, slots in enumerate(tuple(self._live.values())):
+                for slot in slots:
+                    self._post_row(slot, self._stamps())
+                if number % _SCOPES_A_TURN == _SCOPES_A_TURN - 1:
+                    await asyncio.sleep(0)  # clients and polls have their turn
 
     def close(self) -> None:
         """Forget what is waiting to be posted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 
 from .command import CommandName, Scope, ScopeResult
@@ -87,6 +88,12 @@ class ModuleView:
     def moving(self) -> bool:
         """Whether the server is in a transition or owes us an answer."""
         return self.transition is not Transition.NONE or self.outstanding is not None
+
+
+_DIAGNOSTICS = {"seen_at_s", "poll_time_ms", "poll_errors"}
+
+without_diagnostics = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in _DIAGNOSTICS))
+"""Gives everything of a module but what each poll changes: when that is the same, nothing has happened."""
 
 
 @dataclass(frozen=True, slots=True)

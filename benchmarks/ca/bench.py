@@ -1,9 +1,10 @@
-"""Compare Channel Access servers in one run: this one, stock caproto, and EPICS base's `softIoc`.
+"""Compare Channel Access servers: this one, stock caproto, `softioc` (Python) and EPICS base's `softIoc`.
 
-    python -m benchmarks.ca.bench [--pvs 400] [--seconds 3]
+    python -m benchmarks.ca.bench [--rounds 3] [--page docs/explanation/channel-access-server.md]
 
-Each server serves the same longout records; the client is libca (through `epicscorelibs`) in a process of its
-own. Printed are medians, and ratios to `softIoc`. Everything stays on loopback and private ports.
+The servers run in turn, in every round; each serves the same longout records. The client is libca (through
+`epicscorelibs`, and `camonitor`) in processes of its own. Printed are medians, and ratios to `softIoc`. All
+stays on loopback and private ports. `softioc` is a package of its own: `pip install attpc-ioc[bench]`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import json
 import os
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -24,15 +26,16 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.support.page import about, write_between_marks
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, program
 
 HERE = Path(__file__).parent
-SERVERS = ("here", "caproto", "softIoc")
+SERVERS = ("here", "caproto", "softioc", "softIoc")
 
 
 @contextlib.contextmanager
 def served(
-    kind: str, place: CaPlace, count: int, hz: float = 0
+    kind: str, place: CaPlace, count: int, hz: float = 0, env: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """Run a server; yields its process and the seconds until its first search reply.
 
@@ -51,7 +54,7 @@ def served(
         start = time.perf_counter()
         process = subprocess.Popen(
             command,
-            env=place.env,
+            env=env or place.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -80,33 +83,82 @@ def wait_for_search(port: int, name: str) -> None:
     raise TimeoutError("no search reply")
 
 
-async def measure(kind: str, args: argparse.Namespace) -> dict[str, float]:
-    """Measure one server."""
+async def alone(kind: str, args: argparse.Namespace, count: int) -> dict[str, float]:
+    """Measure a server that has one client."""
     result: dict[str, float] = {}
-    with contextlib.closing(ca_place()) as place, served(kind, place, args.pvs) as (process, start_s):
-        result["start, s"] = start_s
+    with contextlib.closing(ca_place()) as place, served(kind, place, count) as (process, start_s):
+        result["start to first search reply, s"] = start_s
+        result["resident, MB"] = psutil.Process(process.pid).memory_info().rss / 1e6
         client = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(HERE / "client.py"), str(args.pvs), str(args.seconds)),
+            *(sys.executable, str(HERE / "client.py"), str(count), str(args.seconds)),
             env={**place.env, "PYTHONPATH": os.getcwd()},
             stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await asyncio.wait_for(client.communicate(), 120)
         result |= json.loads(out)
-        result["resident, MB"] = psutil.Process(process.pid).memory_info().rss / 1e6
     return result
 
 
+def measure(kind: str, args: argparse.Namespace) -> dict[str, float]:
+    """Measure all rows of one server once."""
+    from benchmarks.ca import fanout, storm
+
+    rows: dict[str, float] = {}
+    for count in (400, 4000):
+        found = asyncio.run(alone(kind, args, count))
+        wanted = ("start to first search reply, s", "connect all, s", "resident, MB")
+        rows |= {f"{name} ({count} PVs)": found[name] for name in wanted}
+        if count == 400:
+            rows |= {name: value for name, value in found.items() if name not in wanted}
+    if kind == "coroutine":
+        return {name: value for name, value in rows.items() if name.startswith("put")}
+    many = asyncio.run(fanout.measure(kind, args))
+    rows |= {f"{args.clients} x {args.pvs} x {args.hz:g} Hz: {name}": value for name, value in many.items()}
+    rows["restart storm, s"] = asyncio.run(storm.measure(kind, args))
+    return rows
+
+
 def main() -> None:
-    """Print one table."""
+    """Run every server in turn, and print or write the table of medians."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--pvs", type=int, default=400)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--hz", type=float, default=5)
+    parser.add_argument("--storm-clients", type=int, default=50)
+    parser.add_argument("--storm-pvs", type=int, default=500)
+    parser.add_argument("--page", type=Path, help="write the table into this page, between its marks")
     args = parser.parse_args()
-    results = {kind: asyncio.run(measure(kind, args)) for kind in SERVERS}
-    print(f"{args.pvs} PVs".ljust(34) + "".join(kind.rjust(12) for kind in SERVERS) + "   here/softIoc")
-    for name in results["here"]:
-        row = [results[kind].get(name, float("nan")) for kind in SERVERS]
-        print(name.ljust(34) + "".join(f"{value:12.4g}" for value in row) + f"{row[0] / row[2]:12.2f}")
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in (*SERVERS, "coroutine")}
+    for number in range(args.rounds):
+        for kind, rounds in found.items():
+            print(f"round {number + 1} of {args.rounds}: {kind}", file=sys.stderr, flush=True)
+            rounds.append(measure(kind, args))
+    medians = {
+        kind: {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        for kind, rounds in found.items()
+    }
+    medians["here"]["put with callback, handler a coroutine, us"] = medians["coroutine"][PUT]
+    for kind in SERVERS[1:]:
+        medians[kind]["put with callback, handler a coroutine, us"] = medians[kind][PUT]
+    text = table(medians)
+    print(text)
+    if args.page:
+        write_between_marks(args.page, "bench", f"{about('python -m benchmarks.ca.bench')}\n\n{text}")
+
+
+PUT = "put with callback, us"
+
+
+def table(medians: dict[str, dict[str, float]]) -> str:
+    """Return the table in Markdown."""
+    lines = ["| | " + " | ".join(SERVERS) + " | here / softIoc |", "|---|" + "---|" * (len(SERVERS) + 1)]
+    for name in medians["here"]:
+        row = [medians[kind][name] for kind in SERVERS]
+        ratio = f"{row[0] / row[-1]:.2f}" if row[-1] else ""
+        lines.append(f"| {name} | " + " | ".join(f"{value:.4g}" for value in row) + f" | {ratio} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
