@@ -123,7 +123,8 @@ async def measure(
         "oldest poll, s": max(rest.ages_s),
         "loop late, worst, ms": 1e3 * max(rest.lates_s),
     }
-    await aioca.caput(f"{PREFIX}Config", EXPERIMENT.encode() + b"\0", wait=True, timeout=LIMIT_S)
+    await _select()
+    ask(pipe)
     row |= await _moves(it, pipe, count)
     if args.all:
         began = time.monotonic()
@@ -141,6 +142,18 @@ async def _until(pv: str, value: int) -> None:
     monitor = aioca.camonitor(pv, lambda now: there.set() if int(now) == value else None)
     await asyncio.wait_for(there.wait(), LIMIT_S)
     monitor.close()
+
+
+async def _select() -> None:
+    """Select the configs, once every server has told which it has; raises TimeoutError with the reason."""
+    import aioca
+
+    end = time.monotonic() + 60
+    while not (await aioca.caput(f"{PREFIX}Config", EXPERIMENT.encode() + b"\0", wait=True, throw=False)).ok:
+        if time.monotonic() > end:
+            message = await aioca.caget(f"{PREFIX}Message_RBV", datatype=aioca.DBR_CHAR_STR)
+            raise TimeoutError(str(message))
+        await asyncio.sleep(1)
 
 
 async def _moves(it: System, pipe: Connection, count: int) -> dict[str, float]:
