@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from tests.support.rig import SHORT_LIMITS, Rig, rig
 
 NAME = "run_history"
 EXPERIMENT = "e20009"
+
+
+def given_plugins() -> list[tuple[str, object]]:
+    """The plugin where it is not installed with an entry point of its own."""
+    installed = any(point.name == NAME for point in entry_points(group="attpc_ioc"))
+    return [] if installed else [(NAME, RunHistory())]
 
 
 def service(it: Rig) -> Service:
@@ -42,7 +49,7 @@ async def history_rig(
     options.setdefault("limits", SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 2.0"))
     text = f'dsn = "{dsn}"\n{section}'
     async with rig(
-        tmp_path, monkeypatch, plugins=[(NAME, RunHistory())], **{f"plugins.{NAME}": text}, **options
+        tmp_path, monkeypatch, plugins=given_plugins(), **{f"plugins.{NAME}": text}, **options
     ) as it:
         if ready:
             await connected(it)

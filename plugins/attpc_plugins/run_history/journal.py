@@ -46,6 +46,9 @@ COMMIT_WINDOW_S = 0.02
 SLOW_S = 0.05
 """A commit that takes longer than this is said: puts do not wait for it any longer."""
 
+QUICK_AGAIN_S = 30.0
+"""How long commits must have been quick before the disk counts as quick again."""
+
 RETRY_S = 1.0
 """How often a disk that takes nothing is tried again."""
 
@@ -109,7 +112,8 @@ class Journal:
     ) -> None:
         self.folder = folder
         self.slow_s = 0.0
-        """How long the last commit took, where that was too slow; 0 while they are quick."""
+        """How long the slowest commit of late took, where that was too long; 0 while they are quick."""
+        self._slow_at_s = 0.0
         self.refused = 0
         """Records that found no room since the program began."""
         self.on_trouble = on_trouble
@@ -315,7 +319,7 @@ class Journal:
             self._faults.pop(what, None)
             took_s = time.monotonic() - began_s
             if what == "sync":
-                self.slow_s = took_s if took_s > SLOW_S else 0.0
+                self._look_at_speed(took_s)
         finally:
             del self._busy_since_s[what]
         if before != (self.fault, bool(self.slow_s)):
@@ -323,6 +327,14 @@ class Journal:
                 log.error(self.fault) if self.fault else log.info("journal is written again")
             self._tell(self.on_trouble)
         return what not in self._faults
+
+    def _look_at_speed(self, took_s: float) -> None:
+        """A disk is slow until it was quick for a while: its answers vary from one to the next."""
+        now_s = time.monotonic()
+        if took_s > SLOW_S:
+            self.slow_s, self._slow_at_s = max(self.slow_s, took_s), now_s
+        elif now_s - self._slow_at_s > QUICK_AGAIN_S:
+            self.slow_s = 0.0
 
     def _set_up(self) -> None:
         """Find out what there is to read, and begin a new segment; raises `OSError`."""

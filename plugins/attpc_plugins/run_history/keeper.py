@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import asyncpg
+
 from attpc_ioc.log import get_logger
 
 from .errors import DatabaseError
@@ -114,13 +116,12 @@ class Keeper:
         return store
 
     async def _use_and_close(self, store: Store) -> None:
-        fault: BaseException = DatabaseError("the connection to the database ended")
         try:
             await self._use(store)
         except* DatabaseError as group:
-            fault = _first(group)
+            log.debug("session with the database ended", faults=len(group.exceptions))
         finally:
-            self._lose(fault)
+            self._lose(DatabaseError("the connection to the database ended"))
             await store.close(CLOSE_S)
 
     async def _use(self, store: Store) -> None:
@@ -142,10 +143,12 @@ class Keeper:
             await store.close(0.0)
             raise
 
-    def _lose(self, error: BaseException) -> None:
-        self._there.clear()
-        self.store = None
-        self._trouble(error)
+    def _lose(self, error: DatabaseError) -> None:
+        """Take note that the database is away; only the first fault tells why, the others follow from it."""
+        if self.store is not None:
+            self._there.clear()
+            self.store = None
+            self._trouble(error)
 
     async def _watch(self, store: Store) -> None:
         """Notice a server that hangs, or takes no writes any more, before somebody needs it."""
@@ -156,9 +159,12 @@ class Keeper:
             except TimeoutError as error:
                 raise StoreUnavailable("the database does not answer in time") from error
 
-    def _trouble(self, error: BaseException) -> None:
+    def _trouble(self, error: DatabaseError) -> None:
         where = f" ({self._place.where})" if self._place is not None else ""
-        self._troubles.say(CAUSE, f"{error}{where}", bars_start=True)
+        # What asyncpg says of a connection that breaks in the middle of something is for its developers.
+        lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
+        text = "the connection to the database was lost" if lost else str(error)
+        self._troubles.say(CAUSE, f"{text}{where}", bars_start=True)
 
     async def there(self, limit_s: float) -> Store | None:
         """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""
@@ -176,10 +182,3 @@ class Keeper:
         if self._place is not None:
             stopping = asyncio.ensure_future(self._place.stop())
             await asyncio.wait((stopping,), timeout=limit_s)
-
-
-def _first(group: BaseExceptionGroup[DatabaseError]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

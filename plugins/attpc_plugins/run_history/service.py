@@ -167,7 +167,7 @@ class Service:
         say("journal", journal.fault, bars_start=True)
         full = f"the journal is full ({self._settings.journal_limit_mb} MB): the database was away for long"
         say("journal full", full if journal.full else "", bars_start=True)
-        slow = f"the journal's disk is slow: {journal.slow_s:.2g} s for a commit"
+        slow = "the journal's disk is slow: some puts were answered before they would survive a power cut"
         say("journal slow", slow if journal.slow_s else "")
         lost = f"{journal.refused} records, none of them of runs, found no room in the journal"
         say("journal lost", lost if journal.refused else "")

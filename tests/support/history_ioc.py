@@ -1,0 +1,22 @@
+"""An IOC with the run history as a process: `python -m tests.support.history_ioc FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from attpc_ioc.app import running
+from attpc_ioc.log import set_up_logging
+from attpc_ioc.settings import load_settings
+from tests.support.history import given_plugins
+
+
+async def serve(file: Path) -> None:
+    async with running(load_settings(file), given_plugins()):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    set_up_logging(level="INFO")
+    asyncio.run(serve(Path(sys.argv[1])))
