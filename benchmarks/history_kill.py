@@ -22,9 +22,8 @@ from tests.support.history_kill import Torture
 from tests.support.rig import rig
 
 
-async def main(kills: int, seed: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="attpc-kill-"))
-    folder.chmod(0o711)
+async def main(kills: int, seed: int, folder: Path) -> None:
+    """Kill so often, check, and say what there is."""
     monkeypatch = pytest.MonkeyPatch()
     began_s = time.monotonic()
     try:
@@ -40,9 +39,12 @@ async def main(kills: int, seed: int) -> None:
                 await torture.close()
     finally:
         monkeypatch.undo()
-    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    asyncio.run(main(count, int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**9)))
+    # A folder that any account may pass, because the database is no server of root's.
+    place = Path(tempfile.mkdtemp(prefix="attpc-kill-"))
+    place.chmod(0o711)
+    asyncio.run(main(count, int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**9), place))
+    shutil.rmtree(place)

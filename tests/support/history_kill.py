@@ -72,6 +72,14 @@ class Client:
         answer: Any = await self._raw.until(caproto.ReadNotifyResponse)
         return int(answer.data[0])
 
+    async def get_text(self, name: str) -> str:
+        """Read a long text."""
+        sid = await self._sid(name)
+        self._ioid += 1
+        self._raw.send(caproto.ReadNotifyRequest(caproto.ChannelType.CHAR, 0, sid, self._ioid))
+        answer: Any = await self._raw.until(caproto.ReadNotifyResponse)
+        return bytes(answer.data).rstrip(b"\0").decode()
+
 
 class Torture:
     """One rig's fleet, an IOC process with an embedded database, and its killer."""
@@ -183,8 +191,8 @@ class Torture:
         while True:
             with contextlib.suppress(ConnectionError, TimeoutError, OSError):
                 async with self.client() as client:
-                    while await client.get("Plugin:run_history:Status_RBV") != 1:
-                        assert time.monotonic() < end_s, "the history does not come back"
+                    while "database" in (said := await client.get_text("Plugin:run_history:Message_RBV")):
+                        assert time.monotonic() < end_s, f"the history does not come back: {said}"
                         await asyncio.sleep(0.02)
                     return
             assert time.monotonic() < end_s, "the IOC does not come back"
