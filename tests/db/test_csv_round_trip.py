@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import itertools
 import json
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.exchange import csv_file, json_file
+from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Format, RunFile
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import RunDetail
@@ -101,3 +103,13 @@ def test_from_one_database_to_another(database: Databases, tmp_path: Path, detai
                 await other.close()
 
     asyncio.run(work())
+
+
+@given(st.lists(st.integers(0, 2**31 - 1) | st.integers(65500, 65600), max_size=60))
+def test_sets_of_numbers(numbers: list[int]) -> None:
+    found = NumberSet()
+    assert [found.add(n) for n in numbers] == [n not in numbers[:at] for at, n in enumerate(numbers)]
+    assert list(found) == sorted(set(numbers))
+    assert len(found) == len(set(numbers))
+    assert [n for first, last in found.ranges() for n in range(first, last + 1)] == sorted(set(numbers))
+    assert all(b[0] > a[1] + 1 for a, b in itertools.pairwise(found.ranges()))

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attpc_plugins.run_history.exchange import csv_file, json_file
+from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Contents, Format, RunFile
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import Cursor, RunDetail, RunFilter
@@ -146,39 +147,37 @@ async def _import(
     return f"{left} runs imported{skipped}"
 
 
-def _chosen(source: RunFile, there: dict[str, set[int]], tell: Tell) -> Iterator[RunDetail]:
+def _chosen(source: RunFile, there: dict[str, NumberSet], tell: Tell) -> Iterator[RunDetail]:
     count = 0
     for detail in source.runs():
-        if detail.run.number not in there.get(detail.run.experiment, ()):
+        found = there.get(detail.run.experiment)
+        if found is None or detail.run.number not in found:
             count += 1
             tell(count)
             yield detail
 
 
-async def _existing(store: Store, experiment: str, numbers: set[int]) -> set[int]:
+async def _existing(store: Store, experiment: str, numbers: NumberSet) -> NumberSet:
     """Return which of these numbers the experiment has already."""
-    found: set[int] = set()
-    which = RunFilter(experiment=experiment, number_from=min(numbers), number_to=max(numbers))
+    found = NumberSet()
+    ranges = list(numbers.ranges())
+    which = RunFilter(experiment=experiment, number_from=ranges[0][0], number_to=ranges[-1][1])
     after: Cursor | None = None
     while True:
         page = await store.runs(which, limit=PAGE, after=after)
-        found |= {run.number for run in page.runs if run.number in numbers}
+        for run in page.runs:
+            if run.number in numbers:
+                found.add(run.number)
         if (after := page.next) is None:
             return found
 
 
-def _listed(numbers: set[int]) -> str:
+def _listed(numbers: NumberSet) -> str:
     """Return numbers for people: ranges, and how many more there are."""
-    parts: list[str] = []
-    ordered = sorted(numbers)
-    at = 0
-    while at < len(ordered) and len(parts) < LISTED:
-        end = at
-        while end + 1 < len(ordered) and ordered[end + 1] == ordered[end] + 1:
-            end += 1
-        parts.append(f"{ordered[at]}" if end == at else f"{ordered[at]}-{ordered[end]}")
-        at = end + 1
-    return ", ".join(parts) + (f" and {len(ordered) - at} more" if at < len(ordered) else "")
+    ranges = list(numbers.ranges())
+    parts = [f"{first}" if first == last else f"{first}-{last}" for first, last in ranges[:LISTED]]
+    more = sum(last - first + 1 for first, last in ranges[LISTED:])
+    return ", ".join(parts) + (f" and {more} more" if more else "")
 
 
 def _zone(name: str) -> tzinfo | None:

@@ -14,6 +14,7 @@ from attpc_plugins.run_history.store.model import RunDetail
 
 from . import csv_file, json_file, old_tables
 from .faults import SHOWN, BrokenFile, Fault
+from .number_set import NumberSet
 from .old_tables import OldTable
 
 PROGRESS_EVERY = 1000
@@ -38,7 +39,7 @@ class Format(StrEnum):
 class Contents:
     """What a file was found to hold: the numbers of its runs by experiment."""
 
-    numbers: dict[str, set[int]] = field(default_factory=dict)
+    numbers: dict[str, NumberSet] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -72,19 +73,16 @@ class RunFile:
     def check(self, progress: Progress = lambda _: None) -> Contents:
         """Read all of it and return what it holds; raises `BrokenFile` with the faults and their places."""
         contents = Contents()
-        first_at: dict[tuple[str, int], int] = {}
         faults: list[Fault] = []
         count = 0
         for read, (line, item) in enumerate(self._items(), 1):
             if read % PROGRESS_EVERY == 0:
                 progress(read)
             if isinstance(item, RunDetail):
-                key = (item.run.experiment, item.run.number)
-                if key not in first_at:
-                    first_at[key] = line
-                    contents.numbers.setdefault(key[0], set()).add(key[1])
+                run = item.run
+                if contents.numbers.setdefault(run.experiment, NumberSet()).add(run.number):
                     continue
-                text = f"run {key[1]} of experiment {key[0]!r} is in line {first_at[key]} already"
+                text = f"run {run.number} of experiment {run.experiment!r} is in an earlier line already"
                 item = Fault(line, "number", text)
             count += 1
             if len(faults) < SHOWN:

@@ -1,0 +1,313 @@
+"""The shell commands of the run history, as people and programs use them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import typer
+from attpc_plugins.run_history.commands import register
+from attpc_plugins.run_history.commands.common import VARIABLE
+from typer.testing import CliRunner, Result
+
+from attpc_ioc.errors import AttpcError
+from tests.support.postgres import postgres_place  # noqa: F401
+
+IOC = """
+[ioc]
+state_dir = "{state}"
+[[ecc]]
+name = "cobo0"
+host = "127.0.0.1"
+kind = "cobo"
+[[ecc.source]]
+id = "CoBo[0]"
+[[ecc.source.link]]
+name = "data0"
+address = "127.0.0.1"
+[plugins.run_history]
+"""
+
+RUNS = '''\
+experiment,number,class,title,operator,comment,quality,started_at,stopped_at
+e1,1,Testing,pulser test,anna,,Bad,2026-03-01T10:00:00+00:00,2026-03-01T10:10:00+00:00
+e1,2,Production,beam on target,bert,nice beam,Good,2026-03-02T10:00:00+00:00,2026-03-03T11:00:00+00:00
+e1,3,Production,"beam, ""again""",anna,,Unknown,2026-03-03T10:00:00+00:00,
+e2,1,Beam,Größe µ ☢,anna,,Good,2026-04-01T10:00:00+00:00,2026-04-01T10:10:00+00:00
+'''
+
+
+class Shell:
+    """The commands on one database; `run` expects success, `fails` the opposite."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.app = typer.Typer()
+        register(self.app)
+
+    def call(self, *args: object, stdin: str | None = None) -> Result:
+        env = {VARIABLE: str(self.file), "COLUMNS": "220", "TZ": "UTC"}
+        return CliRunner().invoke(self.app, [str(arg) for arg in args], env=env, input=stdin)
+
+    def run(self, *args: object, stdin: str | None = None) -> str:
+        result = self.call(*args, stdin=stdin)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    def fails(self, *args: object) -> str:
+        result = self.call(*args)
+        assert result.exit_code != 0, result.output
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            assert isinstance(result.exception, AttpcError), result.exception
+            return str(result.exception)
+        return re.sub(r"[│╭╰─╮╯\s]+", " ", result.output)
+
+
+@pytest.fixture
+def shell(dsn: str, tmp_path: Path) -> Shell:
+    file = tmp_path / "ioc.toml"
+    file.write_text(IOC.format(state=tmp_path / "state") + f'dsn = "{dsn}"\n')
+    return Shell(file)
+
+
+@pytest.fixture
+def full(shell: Shell, tmp_path: Path) -> Shell:
+    """A database with four runs in two experiments."""
+    runs = tmp_path / "runs.csv"
+    runs.write_text(RUNS)
+    shell.run("history", "import", runs)
+    return shell
+
+
+def numbers(text: str) -> list[tuple[str, int]]:
+    return [(row["experiment"], int(row["number"])) for row in csv.DictReader(io.StringIO(text))]
+
+
+def test_experiments(shell: Shell) -> None:
+    made = shell.run("experiments", "create", "e20009", "--comment", "a, b", "--select")
+    assert "made and selected" in made
+    shell.run("experiments", "create", "e2")
+    assert shell.fails("experiments", "create", "e2") == "experiment 'e2' exists already"
+    rows = list(csv.DictReader(io.StringIO(shell.run("experiments", "list", "--format", "csv"))))
+    assert [(row["name"], row["current"], row["comment"]) for row in rows] == [
+        ("e2", "no", ""),
+        ("e20009", "yes", "a, b"),
+    ]
+    lines = [json.loads(line) for line in shell.run("experiments", "list", "--format", "json").splitlines()]
+    assert [(e["name"], e.get("is_current", False)) for e in lines] == [("e2", False), ("e20009", True)]
+    assert re.search(r"\*\s+e20009 .* a, b", shell.run("experiments", "list", "--count"))
+    assert "is the current experiment" in shell.fails("experiments", "rename", "e20009", "e1")
+    shell.run("experiments", "select", "e2")
+    shell.run("experiments", "rename", "e20009", "e1")
+    shell.run("experiments", "comment", "e1", "new")
+    assert re.search(r"e1 .*new", shell.run("experiments", "list"))
+    assert shell.fails("experiments", "select", "nope") == "there is no experiment 'nope'"
+    assert shell.fails("experiments", "rename", "e1", "e2") == "experiment 'e2' exists already"
+
+
+def test_observables(shell: Shell) -> None:
+    assert "no experiment is current" in shell.fails("observables", "list")
+    shell.run("experiments", "create", "e1", "--select")
+    shell.run("observables", "add", "Pressure", "--units", "mbar", "--pv", "ISEG:P", "--comment", "target")
+    shell.run("observables", "add", "Gas", "--type", "string")
+    assert "already" in shell.fails("observables", "add", "Gas")
+    shell.run("observables", "edit", "Pressure", "--units", "Torr")
+    assert shell.run("observables", "order", "Gas") == "Gas, Pressure\n"
+    shell.run("observables", "rename", "Gas", "Target gas")
+    rows = list(csv.reader(io.StringIO(shell.run("observables", "list", "--format", "csv"))))
+    assert rows == [
+        ["name", "type", "units", "comment", "pv", "removed"],
+        ["Target gas", "string", "", "", "", "no"],
+        ["Pressure", "float", "Torr", "target", "ISEG:P", "no"],
+    ]
+    assert re.search(r"Pressure +float +Torr +ISEG:P +target", shell.run("observables", "list"))
+    shell.run("observables", "remove", "Target gas")
+    assert json.loads(shell.run("observables", "list", "--format", "json"))["name"] == "Pressure"
+    assert "has no observable 'Nope'" in shell.fails("observables", "remove", "Nope")
+    assert "it has: Pressure" in shell.fails("observables", "edit", "Nope", "--units", "x")
+    assert "is no name of a PV" in shell.fails("observables", "add", "X", "--pv", "a b")
+    assert "nothing is to be changed" in shell.fails("observables", "edit", "Pressure")
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ([], [("e2", 1), ("e1", 3), ("e1", 2), ("e1", 1)]),
+        (["--experiment", "e1"], [("e1", 3), ("e1", 2), ("e1", 1)]),
+        (["-e", "e1", "-n", "2-"], [("e1", 3), ("e1", 2)]),
+        (["-e", "e1", "-n", "-2"], [("e1", 2), ("e1", 1)]),
+        (["-e", "e1", "-n", "2-2"], [("e1", 2)]),
+        (["-n", "1"], [("e2", 1), ("e1", 1)]),
+        (["--since", "2026-03-03T00:00:00Z"], [("e2", 1), ("e1", 3)]),
+        (["--until", "2026-03-02T10:00:00+00:00"], [("e1", 1)]),
+        (["--class", "production"], [("e1", 3), ("e1", 2)]),
+        (["--quality", "Good"], [("e2", 1), ("e1", 2)]),
+        (["--text", "nice"], [("e1", 2)]),
+        (["--text", "größe"], [("e2", 1)]),
+        (["--text", "anna", "--class", "beam"], [("e2", 1)]),
+        (["--limit", "2"], [("e2", 1), ("e1", 3)]),
+        (["--experiment", "nope"], []),
+    ],
+)
+def test_filters(full: Shell, options: list[str], found: list[tuple[str, int]]) -> None:
+    assert numbers(full.run("history", "list", "--format", "csv", *options)) == found
+    lines = full.run("history", "list", "--format", "json", *options).splitlines()
+    assert [(run["experiment"], run["number"]) for run in map(json.loads, lines)] == found
+    assert len(full.run("history", "list", *options).splitlines()) == len(found) + 1
+    if "--limit" not in options:
+        exported = numbers(full.run("history", "export", *options))
+        assert sorted(exported) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--number", "x"], "neither a number nor a range"),
+        (["--since", "soon"], "'soon' is no time"),
+        (["--class", "fun"], "'fun' is no class; they are Testing"),
+        (["--quality", "fine"], "'fine' is none of Unknown, Good, Bad, Partial"),
+    ],
+)
+def test_bad_filters(full: Shell, options: list[str], said: str) -> None:
+    assert said in full.fails("history", "list", *options)
+
+
+def test_list_show_edit(full: Shell) -> None:
+    text = full.run("history", "list", "-e", "e1")
+    assert re.search(r"2 +Production +2026-03-02 10:00:00 +25:00:00 +Good +stopped +beam on target", text)
+    full.run("observables", "add", "Pressure", "-e", "e1", "--units", "mbar")
+    options = ["--title", "Neu\tµ", "--quality", "partial", "--class", "junk", "--comment", "two\nlines"]
+    full.run("history", "edit", "e1", 2, *options, "--operator", "", "--set", "Pressure=512.5")
+    text = full.run("history", "show", "e1", 2)
+    for pattern in (
+        r"Title +Neu µ",
+        r"Quality +Partial",
+        r"Comment +two *\n +lines",
+        r"Pressure +entered +512\.5 +mbar",
+        r"quality +Partial",
+    ):
+        assert re.search(pattern, text), (pattern, text)
+    run = json.loads(full.run("history", "show", "e1", 2, "--format", "json"))
+    assert run["run"]["title"] == "Neu\tµ"
+    assert run["measurements"][0]["value"] == {"float": 512.5}
+    assert len(run["edits"]) == 5
+    assert full.fails("history", "show", "e1", 99) == "there is no run 99 of experiment 'e1'"
+    assert full.fails("history", "edit", "e1", 99, "--title", "x") == "there is no run 99 of experiment 'e1'"
+    assert "'much' is no float" in full.fails("history", "edit", "e1", 2, "--set", "Pressure=much")
+    assert "it has: Pressure" in full.fails("history", "edit", "e1", 2, "--set", "Nope=1", "--title", "y")
+    assert json.loads(full.run("history", "show", "e1", 2, "--format", "json"))["run"]["title"] == "Neu\tµ"
+    assert "201 characters" in full.fails("history", "edit", "e1", 2, "--title", "x" * 201)
+    assert "nothing is to be changed" in full.fails("history", "edit", "e1", 2)
+    assert "NAME=VALUE" in full.fails("history", "edit", "e1", 2, "--set", "x")
+
+
+def test_export_and_import(full: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    result = full.call("history", "export", "-o", out)
+    assert "4 runs exported" in result.stderr
+    assert "exists already" in full.fails("history", "export", "-o", out)
+    full.run("history", "export", "-o", out, "--force")
+    assert numbers(out.read_text()) == [("e1", 1), ("e1", 2), ("e1", 3), ("e2", 1)]
+    lines = out.with_suffix(".json")
+    full.run("history", "export", "--format", "json", "-o", lines)
+    assert [json.loads(line)["run"]["number"] for line in lines.read_text().splitlines()] == [1, 2, 3, 1]
+
+    said = full.fails("history", "import", out)
+    assert "experiment e1 has runs 1-3 already" in said
+    assert "experiment e2 has run 1 already" in said
+    assert "nothing was imported" in said
+    lines.write_text(lines.read_text().replace('"number": 1,', '"number": 7,'))
+    result = full.call("history", "import", lines, "--dry-run", "--skip-existing")
+    assert "2 runs would be imported, 2 that were there left out" in result.stderr
+    assert len(numbers(full.run("history", "export"))) == 4
+    result = full.call("history", "import", lines, "--skip-existing")
+    assert "2 runs imported, 2 that were there left out" in result.stderr
+    result = full.call("history", "import", "-", "-e", "e3", stdin=full.run("history", "export", "-e", "e1"))
+    assert result.exit_code == 0, result.output
+    assert numbers(full.run("history", "export", "-e", "e3")) == [("e3", n) for n in (1, 2, 3, 7)]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_nothing_of_a_broken_file_is_imported(full: Shell, tmp_path: Path) -> None:
+    before = full.run("history", "export")
+    file = tmp_path / "broken.csv"
+    file.write_text("experiment,number,title\nnew,1,a\nnew,2,b\nnew,three,c\n")
+    said = full.fails("history", "import", file)
+    assert f"{file}: line 4, column number: 'three' is no run number" in said
+    assert full.run("history", "export") == before
+    assert "new" not in full.run("experiments", "list")
+    assert "no time zone" in full.fails("history", "import", file, "--timezone", "Mars/Olympus")
+    result = full.call("history", "import", tmp_path / "none.csv")
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_old_tables(shell: Shell, tmp_path: Path) -> None:
+    daq = tmp_path / "daq.csv"
+    daq.write_text(
+        "run_number,run_class,title,start_datetime,stop_datetime,config_name,Pressure\n"
+        "1,PROD,first,2017-03-01 14:03:05,2017-03-01 15:03:05,cfg,500.5\n"
+    )
+    assert "--experiment" in shell.fails("history", "import", daq)
+    shell.run("history", "import", daq, "-e", "e15250", "--timezone", "America/Detroit")
+    envoy = tmp_path / "envoy.csv"
+    envoy.write_text("Run,Note,Duration,Pressure (Torr)\n2,a, b,361,600\n")
+    shell.run("history", "import", envoy, "-e", "e15250")
+    first = shell.run("history", "show", "e15250", 1)
+    assert re.search(r"Started +2017-03-01 19:03:05", first)
+    assert re.search(r"Pressure +entered +500.5", first)
+    second = shell.run("history", "show", "e15250", 2)
+    assert re.search(r"Title +a, b", second)
+    assert re.search(r"Duration +entered +361 +s", second)
+
+
+def test_settings_that_are_wrong(tmp_path: Path, shell: Shell) -> None:
+    assert "does not exist" in Shell(tmp_path / "none.toml").fails("history", "list")
+    bad = tmp_path / "bad.toml"
+    bad.write_text(IOC.format(state=tmp_path / "state") + "dns = 3\n")
+    assert "plugins.run_history.dns: Extra inputs are not permitted" in Shell(bad).fails("history", "list")
+    bad.write_text(IOC.format(state=tmp_path / "state") + 'dsn = "postgresql://x@127.0.0.1:1/y"\n')
+    said = Shell(bad).fails("history", "list")
+    assert "refused" in said or "127.0.0.1" in said
+    option = shell.run("history", "list", "--settings", shell.file)
+    assert option.startswith("experiment")
+
+
+@pytest.fixture
+def own_place(postgres_place: Callable[[], Path]) -> Path:  # noqa: F811
+    return postgres_place()
+
+
+def test_an_embedded_database_runs_for_the_time_of_a_command(own_place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ioc.toml"
+    file.write_text(IOC.format(state=tmp_path / "state") + f'data_dir = "{own_place}"\n')
+    shell = Shell(file)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    shell.run("experiments", "create", "e1", "--select")
+    runs = tmp_path / "runs.csv"
+    runs.write_text(RUNS)
+    shell.run("history", "import", runs)
+    assert len(shell.run("history", "list").splitlines()) == 5
+    lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert not [line for line in lines if str(own_place) in line]
+
+    # A reader that goes away early, such as `head`, is no fault.
+    code = (
+        "import typer\nfrom attpc_plugins.run_history.commands import register\n"
+        "app = typer.Typer()\nregister(app)\napp()\n"
+    )
+    words = [sys.executable, "-c", code, "history", "list", "--format", "json", "--settings", str(file)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0

@@ -1,0 +1,97 @@
+"""Long exports and imports: memory stays flat, and standard error tells how far they are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.db.test_commands_history import IOC
+
+COMMAND = (
+    "import typer\nfrom attpc_plugins.run_history.commands import register, transfer\n"
+    "transfer.LINE_EVERY_S = 0.05\napp = typer.Typer()\nregister(app)\napp()\n"
+)
+
+GROWTH_MB = 12.0
+"""What a hundred times as many runs may take more: less than 1 kB a run would be 30 MB."""
+
+FILL = """
+INSERT INTO attpc.experiments (name) VALUES ('e1') ON CONFLICT DO NOTHING;
+INSERT INTO attpc.runs (experiment_id, number, state, outcome, title, comment, started_at, stopped_at)
+SELECT (SELECT id FROM attpc.experiments WHERE name = 'e1'), n, 'ended', 'stopped', 'run ' || n,
+       repeat('comment ', 20), now() - n * interval '1 hour',
+       now() - n * interval '1 hour' + interval '50 min'
+FROM generate_series({first}, {last}) AS n;
+INSERT INTO attpc.run_modules (run_id, name, position, kind, url, describe, prepare, configure)
+SELECT r.id, 'cobo' || m, m, 'cobo', 'http://192.168.41.60:8083', 'cobo' || m, 'e1', 'e1'
+FROM attpc.runs r, generate_series(0, 3) AS m WHERE r.number BETWEEN {first} AND {last};
+"""
+
+
+async def fill(dsn: str, first: int, last: int) -> None:
+    """Add runs straight to the database."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(FILL.format(first=first, last=last))
+    finally:
+        await connection.close()
+
+
+def measured(*words: object) -> tuple[float, str]:
+    """Run a command in a process of its own; returns its largest resident set in MB, and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    assert process.returncode == 0, said
+    return usage.ru_maxrss / 1024, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "json"])
+async def test_memory_stays_flat_in_exports(dsn: str, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "ioc.toml"
+    file.write_text(IOC.format(state=tmp_path / "state") + f'dsn = "{dsn}"\n')
+    words = ("history", "export", "--format", kind, "--settings", file, "--output")
+    await fill(dsn, 1, 1000)
+    small_mb, said = measured(*words, tmp_path / "small")
+    assert said.endswith("1000 runs exported\n")
+    await fill(dsn, 1001, 31_000)
+    large_mb, said = measured(*words, tmp_path / "large")
+    assert said.endswith("31000 runs exported\n")
+    assert "exporting: " in said
+    assert " of 31000\n" in said
+    assert large_mb - small_mb < GROWTH_MB, (small_mb, large_mb)
+    with (tmp_path / "large").open() as stream:
+        assert sum(1 for _ in stream) == 31_000 + (kind == "csv")
+
+
+@pytest.mark.slow
+async def test_memory_stays_flat_in_imports(dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "ioc.toml"
+    file.write_text(IOC.format(state=tmp_path / "state") + f'dsn = "{dsn}"\n')
+    runs = tmp_path / "runs.csv"
+
+    def write(first: int, count: int) -> None:
+        rows = (f"e1,{n},run {n},{'comment ' * 100}\n" for n in range(first, first + count))
+        runs.write_text("experiment,number,title,comment\n" + "".join(rows))
+
+    words = ("history", "import", "--settings", file, runs)
+    write(0, 100)
+    small_mb, _ = measured(*words)
+    write(100, 10_000)
+    large_mb, said = measured(*words)
+    assert said.endswith("10000 runs imported\n")
+    assert large_mb - small_mb < GROWTH_MB / 2, (small_mb, large_mb)
