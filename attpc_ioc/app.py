@@ -91,6 +91,8 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         emitter = Emitter(host, settings.ioc.prefix)
         controller = Controller(settings, host, store, emitter)
         controller.run_control.on_number = numbers.note
+        if (last := controller.run_control.record.info) is not None:
+            numbers.recall(last.experiment, last.number)
         table = make_table(settings, host)
         server = IocServer(
             settings,

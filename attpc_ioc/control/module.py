@@ -30,6 +30,9 @@ log = get_logger(__name__)
 DIAGNOSTICS_PERIOD_S = 1.0
 REFRESH_RETRY_S = 5.0
 
+JUST_NOW_S = 0.05
+"""An observation this young needs no other one before something is sent."""
+
 
 class ModuleControl:
     """Watches one ECC server for ever and sends it at most one operation at a time (rules 1 to 6)."""
@@ -82,14 +85,25 @@ class ModuleControl:
     # ------------------------------------------------------------------ being asked
 
     async def fresh(self) -> Observation:
-        """Return a `GetState` that was asked after this call; raises `EccError` where there is none.
+        """Return a `GetState` that is as good as asked now; raises `EccError` where there is none (rule 1).
 
-        It is less than `freshness_s` old when this returns, also where the loop was held up (rule 1).
+        While a command is at work the module is polled at the moving pace, and what was seen a moment ago
+        will do; otherwise the server is asked. A poll that fails is no answer, but one that is less than
+        `freshness_s` old still is. Where the loop was held up the server is asked again.
         """
-        seen = await self._poller.poll_now()
-        while time.monotonic() - seen.seen_at_s >= self._limits.freshness_s:
-            seen = await self._poller.poll_now()
-        return seen
+        last = self.last
+        if last is not None and self.view.online and _age_s(last) < JUST_NOW_S:
+            return last
+        while True:
+            try:
+                seen = await self._poller.poll_now()
+            except EccError:
+                last = self.last
+                if last is not None and self.view.online and _age_s(last) < self._limits.freshness_s:
+                    return last
+                raise
+            if _age_s(seen) < self._limits.freshness_s:
+                return seen
 
     def involve(self, yes: bool) -> None:
         """Poll fast while a command is at work on this module."""
@@ -352,6 +366,11 @@ class ModuleControl:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _age_s(seen: Observation) -> float:
+    """Return how long ago this was certainly true, in seconds."""
+    return time.monotonic() - seen.asked_at_s
 
 
 def _loaded_after(ongoing: OngoingOperation, loaded: Loaded, seen: State) -> Loaded:

@@ -57,8 +57,8 @@ def _read(store: StateStore) -> _Numbers:
 class StateDirNumbers:
     """The built-in owner of run numbers, one sequence for each experiment.
 
-    A number is on disk as used before it is handed out. It is given back only when the core says that no
-    module was, or may have been, Running under it, and only while it is still the newest.
+    A number is on disk as used before anything is sent to a module. It is given back only when the core says
+    that no module was, or may have been, Running under it, and only while it is still the newest.
     """
 
     def __init__(self, first_number: int) -> None:
@@ -88,18 +88,16 @@ class StateDirNumbers:
 
     @hookimpl(trylast=True)
     async def attpc_run_number(self, experiment: str) -> int:
-        """Reserve the next number; raises `Refused` or `StateDirError` where it cannot be kept."""
+        """Reserve the next number; raises `Refused` where none can be given.
+
+        It is written before the run that it is for, and nothing is sent before that one is on disk: one wait
+        for the disk serves both.
+        """
         number = self._numbers.of(experiment, self._first)
         if number is None:
             raise Refused(self._refusal())
-        before = self._numbers.next.get(experiment)
         self._numbers.next[experiment] = number + 1
-        try:
-            await self._keep()
-        except BaseException:
-            # It was not handed out (not on disk, or nobody waits any more), so the next asks for it again.
-            self._put_back(experiment, number, before)
-            raise
+        self._save()
         return number
 
     @hookimpl(trylast=True)
@@ -107,7 +105,9 @@ class StateDirNumbers:
         """Give a number back, if it is still the newest."""
         if self._numbers.next.get(experiment) == number + 1:
             self._numbers.next[experiment] = number
-            await self._keep()
+            self._save()
+            if self._store is not None:
+                await self._store.flush()
 
     def note(self, experiment: str, number: int) -> None:
         """Take note of a number that another owner gave, so that none is used twice when this one owns them.
@@ -117,26 +117,20 @@ class StateDirNumbers:
         known = self._numbers.next.get(experiment)
         if known is None or known <= number:
             self._numbers.next[experiment] = number + 1
-            if self._store is not None:
-                self._store.save(DOCUMENT, self._numbers.dump())
+            self._save()
+
+    def recall(self, experiment: str, number: int) -> None:
+        """Take note of the run on record, where the list of numbers can be trusted at all."""
+        if not self._numbers.lost:
+            self.note(experiment, number)
 
     def _refusal(self) -> str:
         advice = "give the next number with `attpc-ioc next-number` while the IOC is stopped"
         return f"{self._numbers.lost}; {advice}"
 
-    def _put_back(self, experiment: str, number: int, before: int | None) -> None:
-        if self._numbers.next.get(experiment) == number + 1:
-            if before is None:
-                del self._numbers.next[experiment]
-            else:
-                self._numbers.next[experiment] = before
-            if self._store is not None:
-                self._store.save(DOCUMENT, self._numbers.dump())
-
-    async def _keep(self) -> None:
+    def _save(self) -> None:
         if self._store is not None:
             self._store.save(DOCUMENT, self._numbers.dump())
-            await self._store.flush()
 
 
 async def set_next_number(folder: Path, experiment: str, number: int) -> int:

@@ -106,7 +106,11 @@ class StateStore:
         return text
 
     def save(self, name: str, document: dict[str, Any]) -> None:
-        """Write a document soon; a newer one of the same name takes its place."""
+        """Write a document soon; a newer one of the same name takes its place.
+
+        Documents are written in the order in which they were last saved.
+        """
+        self._pending.pop(name, None)
         self._pending[name] = document
         self._saved += 1
         self._wake.set()

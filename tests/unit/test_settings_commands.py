@@ -165,7 +165,7 @@ def test_check_of_a_right_file(tmp_path):
     file = tmp_path / "fleet.toml"
     run("init", *AT_TPC, "--output", file)
     with file.open("a") as stream:
-        stream.write("[plugins.history]\nenabled = false\n[plugins.router]\n")
+        stream.write("[plugins.mapping]\nenabled = false\n[plugins.run_numbers]\n")
     result = run("check", file)
     assert result.exit_code == 0
     assert result.stderr == ""
@@ -174,7 +174,7 @@ def test_check_of_a_right_file(tmp_path):
         "ATTPC:",
         "12: cobo0, cobo1",
         "12, with 12 data links",
-        "history (off), router",
+        "mapping (off), run_numbers",
     ):
         assert words in result.stdout
 
