@@ -123,6 +123,7 @@ async def measure(
         "oldest poll, s": max(rest.ages_s),
         "loop late, worst, ms": 1e3 * max(rest.lates_s),
     }
+    print(row, flush=True)
     await _select()
     ask(pipe)
     row |= await _moves(it, pipe, count)
@@ -172,9 +173,16 @@ async def _moves(it: System, pipe: Connection, count: int) -> dict[str, float]:
     ]
     await asyncio.sleep(0.5)
     it.ended()
+    failed = 0
     for name in names:
         for command in ("Describe", "Undo"):
-            await aioca.caput(f"{PREFIX}Ecc:{name}:{command}", 1, wait=True, timeout=LIMIT_S)
+            done = await aioca.caput(
+                f"{PREFIX}Ecc:{name}:{command}", 1, wait=True, timeout=LIMIT_S, throw=False
+            )
+            if not done.ok:
+                failed += 1
+                reason = await aioca.caget(f"{PREFIX}Ecc:{name}:Message_RBV", datatype=aioca.DBR_CHAR_STR)
+                print(f"{name}: {command}: {reason}", flush=True)
     times = sorted(
         1e3
         * (min(t for t, state in seen[call.server] if state == call.state and t >= call.end_s) - call.end_s)
@@ -184,6 +192,7 @@ async def _moves(it: System, pipe: Connection, count: int) -> dict[str, float]:
     for monitor in monitors:
         monitor.close()
     return {
+        "moves that failed": failed,
         "arrival to monitor, median, ms": statistics.median(times),
         "arrival to monitor, worst, ms": times[-1],
         "loop late while moving, worst, ms": 1e3 * max(ask(pipe).lates_s),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from attpc_ioc.simulator.durations import Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
+from attpc_ioc.simulator.xcfg import XcfgFolder
 from benchmarks.ca.bench import wait_for_search
 from tests.support.ca import CaPlace, ca_place
 
@@ -51,8 +52,23 @@ class Ended:
     state: int
 
 
+class OwnFiles(XcfgFolder):
+    """The fleet's files as one server's host has them: its own describe file alone."""
+
+    def names(self, part: str) -> list[str]:
+        """Return the names of the files of `part`."""
+        return [self.describe] if part == "describe" else super().names(part)
+
+    describe = ""
+
+
 async def _fleet(pipe: Connection, cobos: int, folder: str, port: int) -> None:
     async with SimulatedFleet(cobos, durations=DURATIONS) as fleet:
+        if cobos > COBOS:
+            # With everybody's files on every host a fleet would send the square of its size at each start.
+            for server in fleet:
+                server.xcfg = OwnFiles(fleet.xcfg.path)
+                object.__setattr__(server.xcfg, "describe", fleet.config(server.name).partition("/")[0])
         state_dir = Path(folder) / "state"
         ioc = f'server_port = {port}\ninterfaces = ["127.0.0.1"]'
         pipe.send(fleet.settings_toml(PREFIX, state_dir, ioc=ioc))
@@ -118,21 +134,23 @@ class System:
 
 
 @contextlib.contextmanager
-def system(cobos: int = COBOS) -> Iterator[System]:
+def system(
+    cobos: int = COBOS, fleet: Callable[[Connection, int, str, int], None] = _run_fleet
+) -> Iterator[System]:
     """Run a fleet; the variables of Channel Access in this process lead to its IOC alone."""
     context: Any = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(ca_place()) as place:
         os.environ.update(place.env)
         here, there = context.Pipe()
-        fleet = context.Process(target=_run_fleet, args=(there, cobos, folder, place.port))
-        fleet.start()
+        process = context.Process(target=fleet, args=(there, cobos, folder, place.port))
+        process.start()
         it = System(place, here, Path(folder))
         try:
             yield it
         finally:
             it.stop_ioc()
-            fleet.terminate()
-            fleet.join()
+            process.terminate()
+            process.join()
 
 
 def verdict(value: float, goal: float) -> str:
