@@ -1,0 +1,167 @@
+"""What screens show of the history: the last runs, comment and quality, the last warnings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attpc_plugins.run_history.rows import HISTORY_CHARS, RUNS
+from attpc_plugins.run_history.screens import history
+from attpc_plugins.run_history.store.model import Quality, Run, RunFilter, Stage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunClass, RunOutcome
+from tests.support.ca import eventually
+from tests.support.history import EXPERIMENT, connected, drained, history_rig, reading
+from tests.support.rig import Rig
+
+TWO = ("-#", "2")
+"""Options of `caget` for two elements of an array, which it shows after their count."""
+
+
+async def text_lines(it: Rig, name: str) -> list[str]:
+    """The lines of a long text; `caget` shows their ends as it would be written in C."""
+    return (await it.get_text(name)).split("\\n")
+
+
+async def test_the_last_runs_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        assert await it.get_text("History:Text_RBV") == "no runs yet"
+        for title in ("first", "Größe µ 測定"):
+            await it.put_text("Run:Title", title)
+            await it.start_run()
+            await it.ok("Run:Stop")
+        await drained(it)
+
+        async def shown() -> bool:
+            return (await it.get("History:Number_RBV", *TWO)).split()[:3] == ["2", "1", "0"]
+
+        await eventually(shown, "both runs")
+        assert (await it.get("History:Title_RBV", *TWO, "-F", "|")).split("|")[1:] == [
+            "Größe µ 測定",
+            "first",
+        ]
+        assert (await it.get("History:Class_RBV", *TWO)).split() == ["2", "Testing", "Testing"]
+        assert (await it.get("History:Quality_RBV", *TWO)).split() == ["2", "Unknown", "Unknown"]
+        assert len((await it.get("History:Start_RBV", *TWO)).split()) == 3
+        assert (await it.get("History:Duration_RBV", *TWO)).split()[0] == "2"
+        lines = await text_lines(it, "History:Text_RBV")
+        assert len(lines) == 3
+        assert lines[0].startswith("Run")
+        assert lines[1].endswith("Größe µ 測定")
+
+
+async def test_comment_and_quality_are_of_the_current_or_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.put("Run:Quality", "Good")
+        assert "there was no run yet" in await it.get_text("Plugin:run_history:Message_RBV")
+        await it.start_run()
+        assert (await it.put_text("Run:Comment", "beam was unsteady\nfrom 3 to 4")).code == 0
+        await it.ok("Run:Stop")
+        await it.ok("Run:Quality", "Partial")
+        await drained(it)
+        async with reading(dsn) as store:
+            detail = await store.run(EXPERIMENT, 0)
+        assert detail.run.comment == "beam was unsteady\nfrom 3 to 4"
+        assert detail.run.quality is Quality.PARTIAL
+        assert {edit.field for edit in detail.edits} == {"comment", "quality"}
+        await it.stop_ioc()
+        await it.start_ioc()
+        await connected(it)
+
+        async def again() -> bool:
+            return await it.get("Run:Quality") == "Partial"
+
+        await eventually(again, "the quality after a restart")
+        assert await text_lines(it, "Run:Comment") == ["beam was unsteady", "from 3 to 4"]
+        await it.ok("Run:Start")
+        assert await it.get("Run:Quality") == "Unknown"
+        assert await it.get_text("Run:Comment") == ""
+        await it.ok("Run:Stop")
+
+
+async def test_warnings_are_shown_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        before = int(await it.get("Log:Count_RBV"))
+        for number in range(30):
+            get_logger("attpc_ioc.test").warning("something is odd", number=number)
+        get_logger("attpc_plugins.test").error("something is wrong")
+        get_logger("attpc_ioc.test").info("all is well")
+
+        async def counted() -> bool:
+            return int(await it.get("Log:Count_RBV")) >= before + 31
+
+        await eventually(counted, "31 more")
+        lines = await text_lines(it, "Log:Text_RBV")
+        assert len(lines) == 20
+        assert any("ERROR" in line and "something is wrong" in line for line in lines)
+        assert any("WARNING something is odd number=29" in line for line in lines)
+        assert not any("all is well" in line for line in lines)
+        await drained(it)
+        async with reading(dsn) as store:
+            texts = [entry.text for entry in await store.log_entries(limit=100)]
+        assert {f"something is odd number={n}" for n in range(30)} <= set(texts)
+        assert "something is wrong" in texts
+
+
+async def test_an_open_run_is_found_by_an_ioc_without_a_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn, section="lease_s = 3") as it:
+        await it.start_run()
+        before = it.run.info
+        assert before is not None
+        await drained(it)
+        await it.stop_ioc()
+        (tmp_path / "state").rename(tmp_path / "away")
+        await it.start_ioc()
+        await it.until(lambda: it.run.info is not None and it.run.number == 0, 10.0, "the run found")
+        await it.until(lambda: it.run.state.label == "Running", 10.0, "the run goes on")
+        info = it.run.info
+        assert info is not None
+        assert info.members == before.members
+        assert info.loaded == before.loaded
+        assert info.started_s == pytest.approx(before.started_s, abs=1e-3)
+        await connected(it)
+        await it.ok("Run:Stop")
+        await drained(it)
+        async with reading(dsn) as store:
+            (run,) = (await store.runs(RunFilter(experiment=EXPERIMENT))).runs
+        assert run.outcome is RunOutcome.STOPPED
+
+
+runs = st.lists(
+    st.builds(
+        Run,
+        experiment=st.just("e"),
+        number=st.integers(0, 2**31 - 1),
+        stage=st.sampled_from(Stage),
+        run_class=st.sampled_from(RunClass),
+        title=st.text(max_size=200),
+        quality=st.sampled_from(Quality),
+    ),
+    max_size=RUNS + 10,
+)
+
+
+@given(runs)
+def test_arrays_are_of_one_length_and_the_table_is_aligned(shown: list[Run]) -> None:
+    values = dict(history(shown))
+    arrays = [value for value in values.values() if isinstance(value, tuple)]
+    assert {len(array) for array in arrays} == {min(len(shown), RUNS)}
+    for title in arrays[1]:
+        assert isinstance(title, str)
+        assert len(title.encode()) <= 39
+    text = values["History:Text_RBV"]
+    assert isinstance(text, str)
+    assert len(text.encode()) < HISTORY_CHARS
+    if shown:
+        head, *lines = text.split("\n")
+        column = head.index("Title")
+        for line, run in zip(lines, shown, strict=False):
+            assert line[:column].startswith(str(run.number))
+            assert line[:column].rstrip().endswith("stopped" if run.stage is Stage.ENDED else run.stage.value)
