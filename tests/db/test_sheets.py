@@ -301,3 +301,20 @@ def test_an_observable_of_one_experiment_only() -> None:
     item = ObservableSettings(name="Gas", experiment="e1")
     assert (item.of("e1"), item.of("e2")) == (True, False)
     assert ObservableSettings(name="Gas").of("e2")
+
+
+async def test_a_value_for_another_experiment_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    section = SHEET + '[[plugins.run_history.observable]]\nname = "Other"\nexperiment = "e99999"\n'
+    async with history_rig(tmp_path, monkeypatch, dsn, section=section, cobos=1) as it:
+        await it.take_to(State.READY)
+        await it.ok("Run:Start")
+        await it.ok("Obs:Other", "4.5")
+        await it.ok("Run:Stop")
+        await drained(it)
+        found = await sheet_of(dsn, it.run.number)
+        assert {name for name, _ in found} <= {"Pressure", "Gas"}
+        kept = (tmp_path / "state" / "plugins" / "run_history" / "sheet.json").read_text()
+        assert '"Other"' in kept
+        assert '"pending": true' in kept

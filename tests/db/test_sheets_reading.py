@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from attpc_plugins.run_history.store.model import ValueKind
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.ca import free_port
+from tests.support.ca import eventually, free_port
 from tests.support.softioc import SoftIoc, soft_ioc
 
 INTEGER, FLOAT, STRING = ValueKind.INTEGER, ValueKind.FLOAT, ValueKind.STRING
@@ -209,3 +210,35 @@ def test_numbers_that_people_write(text: str, kind: ValueKind) -> None:
     assert parse("1_000", kind)[0] is None
     assert parse("1e3", INTEGER) == (1000, "")
     assert parse(str(2**64), INTEGER)[0] is None
+
+
+async def test_the_reading_process_ends_with_whoever_asked(ioc: SoftIoc) -> None:
+    code = (
+        "import asyncio\nfrom attpc_plugins.run_history.sheets.ca_reader import read_pvs\n"
+        "asyncio.run(read_pvs(['S:gone'], 30.0))"
+    )
+    asker = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    reader: list[psutil.Process] = []
+    try:
+        await eventually(
+            lambda: bool(reader.extend(psutil.Process(asker.pid).children()) or reader), "the reader", 20.0
+        )
+    finally:
+        asker.kill()
+        await asker.wait()
+    await eventually(lambda: not reader[0].is_running() or reader[0].status() == "zombie", "its end")
+
+
+async def test_a_process_that_does_not_get_ready_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text, fault in (
+        ("import time\ntime.sleep(60)", "cannot be read: no answer within 0.3 s"),
+        ("print('no answer')", "cannot be read: JSONDecodeError"),
+        ("import os\nos._exit(3)", "cannot be read: "),
+    ):
+        child = tmp_path / "child.py"
+        child.write_text(text)
+        monkeypatch.setattr(ca_reader, "CHILD", child)
+        monkeypatch.setattr(ca_reader, "START_S", 0.2 if "sleep" in text else 10.0)
+        assert (await read_pvs(["A"], 0.1))["A"]["fault"].startswith(fault), text

@@ -10,14 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attpc_ioc.log import get_logger
-
-log = get_logger(__name__)
-
 CHILD = Path(__file__).with_name("ca_child.py")
 
 START_S = 5.0
 """What the start of the reading process may take on top of the limit of the reading itself."""
+
+DISCONNECTED = "disconnected"
 
 LINE_MAX = 1 << 20
 
@@ -25,15 +23,14 @@ LINE_MAX = 1 << 20
 async def read_pvs(pvs: Iterable[str], limit_s: float) -> Mapping[str, dict[str, Any]]:
     """Return an answer for each PV, as `ca_child` describes them; never raises for what a PV is like.
 
-    `EPICS_CA_*` of this process's environment say where PVs are looked for. What was not answered after
-    `limit_s` (and the start of the process) has the fault `disconnected`. The process is gone on return, also
-    when the wait is cancelled.
+    `EPICS_CA_*` of this process's environment say where PVs are looked for. What is not answered within
+    `limit_s` has the fault `disconnected`. The process is gone on return, also when the wait is cancelled.
     """
     wanted = list(dict.fromkeys(pvs))
     answers: dict[str, dict[str, Any]] = {}
     if not wanted:
         return answers
-    trouble = "disconnected"
+    trouble = DISCONNECTED
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -51,11 +48,13 @@ async def read_pvs(pvs: Iterable[str], limit_s: float) -> Mapping[str, dict[str,
         try:
             async with asyncio.timeout(START_S + limit_s):
                 await _talk(process, wanted, limit_s, answers)
-        except (TimeoutError, OSError, ValueError) as error:
-            log.warning("reading PVs did not end well", reason=f"{type(error).__name__}: {error}")
+        except TimeoutError:
+            trouble = f"cannot be read: no answer within {START_S + limit_s:g} s"
+        except (OSError, ValueError) as error:
+            trouble = f"cannot be read: {type(error).__name__}: {error}"
         finally:
             await _end(process)
-        if not answers and process.returncode:
+        if trouble == DISCONNECTED and process.returncode:
             trouble = f"cannot be read: the reading process ended with code {process.returncode}"
     return {pv: answers.get(pv, {"pv": pv, "fault": trouble}) for pv in wanted}
 

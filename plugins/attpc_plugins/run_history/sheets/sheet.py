@@ -133,10 +133,11 @@ class RunSheet:
         elif item.type is ValueKind.INTEGER:
             typed = int(value)
         async with self._busy:
-            now = time.time()
-            self._notes.entries[item.name] = Entry(typed, now, who, pending=self._run is None)
-            if self._run is not None:
-                await self._enter(self._run, item.name, self._notes.entries[item.name])
+            run = self._run if self._run is not None and item.of(self._run.experiment) else None
+            entry = Entry(typed, time.time(), who, pending=run is None)
+            self._notes.entries[item.name] = entry
+            if run is not None:
+                await self._enter(run, item.name, entry)
             try:
                 await self._save()
             except OSError as error:
