@@ -20,7 +20,6 @@ from attpc_plugins.run_history.commands.common import VARIABLE
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.errors import AttpcError
-from tests.support.postgres import postgres_place  # noqa: F401
 
 IOC = """
 [ioc]
@@ -282,7 +281,7 @@ def test_settings_that_are_wrong(tmp_path: Path, shell: Shell) -> None:
 
 
 @pytest.fixture
-def own_place(postgres_place: Callable[[], Path]) -> Path:  # noqa: F811
+def own_place(postgres_place: Callable[[], Path]) -> Path:
     return postgres_place()
 
 
