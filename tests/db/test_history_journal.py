@@ -357,13 +357,21 @@ def test_numbers_are_on_disk_before_they_are_given(tmp_path: Path) -> None:
     assert again.attempt_of("e", 4, 12.0) == "token", "a late event is of the start that it belongs to"
 
 
-@given(st.binary(min_size=1, max_size=80))
-def test_damaged_numbers_are_kept_aside(content: bytes) -> None:
+@given(st.binary(min_size=1, max_size=80).map(lambda raw: raw.replace(b"\n", b"x")))
+def test_damaged_numbers_are_kept_aside_and_the_rest_counts(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "numbers").write_bytes(content)
         numbers = HighWater(folder)
         numbers.load()
-        assert "damaged" in numbers.fault
-        numbers.use(Reserved("e", 0, "t", 1.0))
-        assert numbers.at_least("e") == 1
+        numbers.use(Reserved("e", 5, "t", 1.0))
+        with (folder / "numbers").open("ab") as stream:
+            stream.write(content + b"\n")
+        again = HighWater(folder)
+        again.load()
+        assert "damaged" in again.fault
+        assert again.at_least("e") == 6
+        again.use(Reserved("e", 6, "t", 1.0))
+        third = HighWater(folder)
+        third.load()
+        assert not third.fault
+        assert third.at_least("e") == 7

@@ -6,6 +6,7 @@ A database that was emptied, restored from an older backup or exchanged never gi
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,10 @@ class Reserved:
 
 
 class HighWater:
-    """One file in the plugin's folder. `load` and `use` block for the disk and raise `OSError`."""
+    """One file in the plugin's folder: a line for each change, the last one of an experiment counts.
+
+    `load`, `use` and `give_back` block for the disk and raise `OSError`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
@@ -39,17 +43,26 @@ class HighWater:
         """What became of a file that could not be read; empty when nothing is wrong."""
 
     def load(self) -> None:
-        """Read the file; a damaged one is kept aside under another name, and `fault` says so."""
-        if not self._path.exists():
-            return
-        entries = _entries(self._path)
-        if entries is None:
+        """Read the file; a damaged one is kept aside under another name, and `fault` says so.
+
+        What can be read of a damaged one counts. A last line that was not ended is of a number that nobody got.
+        """
+        lines = list(read_lines(self._path, 0, 0, None)) if self._path.exists() else []
+        entries = [None if line.fault else _entry(line.body) for line in lines]
+        damaged = None in entries
+        last: dict[str, Reserved] = {}
+        for entry in entries:
+            before = last.get(entry.experiment) if entry else None
+            # A number may have been given back; where lines are missing, the largest is the safe one.
+            if entry and (before is None or not damaged or entry.number > before.number):
+                last[entry.experiment] = entry
+        if damaged:
             aside = self._path.with_name(f"{NAME}.{time.time_ns()}.damaged")
             self._path.rename(aside)
             self.fault = f"the record of run numbers was damaged and is kept as {aside}"
-            return
-        self._last = {entry.experiment: entry for entry in entries}
-        self._recent = list(entries)
+        self._last = {name: entry for name, entry in last.items() if entry.number >= 0}
+        self._recent = list(self._last.values())
+        replace_file(self._path, b"".join(_line(entry) for entry in self._last.values()), sync=True)
 
     def at_least(self, experiment: str) -> int:
         """Return the smallest number that may be given next."""
@@ -73,47 +86,35 @@ class HighWater:
         before = self._last.get(reserved.experiment)
         if before is not None and before.number > reserved.number:
             reserved = Reserved(reserved.experiment, before.number, "", before.at_s)
+        self._append(reserved)
         self._last[reserved.experiment] = reserved
-        try:
-            self._write()
-        except OSError:
-            self._restore(reserved.experiment, before)
-            raise
-        self._remember(reserved)
+        self._recent.append(reserved)
+        del self._recent[:-RECENT]
 
     def give_back(self, experiment: str, number: int) -> None:
         """Have a number on disk as not used, if it is the last; raises `OSError`, and then it is used."""
         before = self._last.get(experiment)
         if before is None or before.number != number:
             return
-        if number == 0:
-            del self._last[experiment]
-        else:
-            self._last[experiment] = Reserved(experiment, number - 1, "", before.at_s)
-        try:
-            self._write()
-        except OSError:
-            self._restore(experiment, before)
-            raise
+        now = Reserved(experiment, number - 1, "", before.at_s)
+        self._append(now)
+        self._last[experiment] = now
 
-    def _restore(self, experiment: str, before: Reserved | None) -> None:
-        if before is None:
-            self._last.pop(experiment, None)
-        else:
-            self._last[experiment] = before
-
-    def _remember(self, reserved: Reserved) -> None:
-        self._recent.append(reserved)
-        del self._recent[:-RECENT]
-
-    def _write(self) -> None:
-        entries = [[r.experiment, r.number, r.attempt, r.at_s] for r in self._last.values()]
-        replace_file(self._path, frame(json.dumps(entries).encode()), sync=True)
+    def _append(self, entry: Reserved) -> None:
+        """Add a line: one small write and one fsync, many times quicker than a new file."""
+        with self._path.open("ab") as stream:
+            stream.write(_line(entry))
+            stream.flush()
+            os.fdatasync(stream.fileno())
 
 
-def _entries(path: Path) -> list[Reserved] | None:
-    """Return what the file holds; None where it is damaged. Raises `OSError`."""
-    lines = [line for line in read_lines(path, 0, 0, None) if not line.fault]
-    if len(lines) != 1:
+def _entry(body: bytes) -> Reserved | None:
+    try:
+        experiment, number, attempt, at_s = json.loads(body)
+        return Reserved(str(experiment), int(number), str(attempt), float(at_s))
+    except (ValueError, TypeError):
         return None
-    return [Reserved(*entry) for entry in json.loads(lines[0].body)]
+
+
+def _line(entry: Reserved) -> bytes:
+    return frame(json.dumps([entry.experiment, entry.number, entry.attempt, entry.at_s]).encode())

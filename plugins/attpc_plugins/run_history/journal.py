@@ -329,7 +329,7 @@ class Journal:
         return what not in self._faults
 
     def _look_at_speed(self, took_s: float) -> None:
-        """A disk is slow until it was quick for a while: its answers vary from one to the next."""
+        """Judge the disk's speed: it is slow until it was quick for a while, because its answers vary."""
         now_s = time.monotonic()
         if took_s > SLOW_S:
             self.slow_s, self._slow_at_s = max(self.slow_s, took_s), now_s

@@ -79,8 +79,8 @@ class Keeper:
         self._query_limit_s = query_limit_s
         self._place: Place | None = None
         self._task: asyncio.Task[None] | None = None
-        self._session: asyncio.Task[None] | None = None
         self._there = asyncio.Event()
+        self._connected: Store | None = None
         self.store: Store | None = None
         troubles.say(CAUSE, "the database is starting", bars_start=True)
 
@@ -116,6 +116,7 @@ class Keeper:
         return store
 
     async def _use_and_close(self, store: Store) -> None:
+        self._connected = store
         try:
             await self._use(store)
         except* DatabaseError as group:
@@ -123,6 +124,7 @@ class Keeper:
         finally:
             self._lose(DatabaseError("the connection to the database ended"))
             await store.close(CLOSE_S)
+            self._connected = None
 
     async def _use(self, store: Store) -> None:
         self.store = store
@@ -178,7 +180,11 @@ class Keeper:
         task = self._task
         if task is not None:
             task.cancel()
-            await asyncio.wait((task,), timeout=limit_s)
+            await asyncio.wait((task,), timeout=limit_s / 2)
+            if self._connected is not None:
+                # Its connections do not end by themselves: they are cut.
+                await self._connected.close(0.0)
+                await asyncio.wait((task,), timeout=limit_s / 2)
         if self._place is not None:
             stopping = asyncio.ensure_future(self._place.stop())
             await asyncio.wait((stopping,), timeout=limit_s)

@@ -49,16 +49,22 @@ class NumberOwner:
         self._fleet = fleet
         self._boot = boot
         self._before: dict[str, Reserved] = {}
+        self._loaded = False
         self.next: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Read what was handed out before this program began."""
+        """Read what was handed out before this program began; call it again and again, it is done once."""
+        if self._loaded:
+            return
         try:
             await asyncio.to_thread(self._high_water.load)
         except OSError as error:
-            # Without it a number might be given twice: no start until a restart could read it.
-            text = f"the record of run numbers cannot be read: {error}; restart the IOC when that is repaired"
+            # Without it a number might be given twice: no start until it could be read.
+            text = f"the record of run numbers cannot be read or written: {error}"
             self._troubles.say("numbers", text, bars_start=True)
+            return
+        self._loaded = True
+        self._troubles.clear("numbers")
         self._before = {r.attempt: r for r in self._high_water.last() if r.attempt}
         self._troubles.say("numbers damaged", self._high_water.fault)
 

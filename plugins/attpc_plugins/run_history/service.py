@@ -146,6 +146,7 @@ class Service:
     async def _look(self) -> None:
         """Look now and then at what nobody tells of."""
         while True:
+            await self.numbers.load()
             self._look_at_journal()
             self._look_at_aside(await asyncio.to_thread(self.journal.kept_aside))
             self._follow_experiment()

@@ -1,0 +1,90 @@
+"""The time that the run history adds to `Run:Start` and `Run:Stop`; a database that hangs.
+
+    python -m benchmarks.history_overhead [runs]
+
+Two IOCs on two simulated fleets, one with the history on an embedded database with all its durability and one
+without, start and stop runs in turns, so that both see the same machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from attpc_plugins.run_history.processes import servers_in
+
+from attpc_ioc.model.command import RUN
+from attpc_ioc.model.states import State
+from tests.support.history import EXPERIMENT, NAME, connected, given_plugins, service
+from tests.support.rig import Rig, rig
+
+
+async def timed(it: Rig, name: str) -> float:
+    """Give a command and return how long it took, in ms."""
+    began_s = time.perf_counter()
+    outcome = await it.submit(name, RUN)
+    took_ms = 1e3 * (time.perf_counter() - began_s)
+    assert outcome.ok, outcome.message
+    return took_ms
+
+
+def line(what: str, values_ms: list[float]) -> str:
+    """Return median and 90th percentile as a line."""
+    ordered = sorted(values_ms)
+    most = ordered[len(ordered) * 9 // 10]
+    return f"{what:32} median {statistics.median(ordered):7.2f} ms, 90 % {most:7.2f} ms"
+
+
+async def main(runs: int, place: Path) -> None:
+    """Measure and print."""
+    section = {f"plugins.{NAME}": f'data_dir = "{place / "db"}"'}
+    off = {f"plugins.{NAME}": "enabled = false"} if not given_plugins() else {}
+    monkeypatch = pytest.MonkeyPatch()
+    for name in ("with", "without"):
+        (place / name).mkdir()
+    try:
+        async with (
+            rig(place / "with", monkeypatch, plugins=given_plugins(), **section) as recorded,
+            rig(place / "without", monkeypatch, **off) as bare,
+        ):
+            await connected(recorded, 30.0)
+            recorded.app.controller.run_control.record.document.experiment = EXPERIMENT
+            for it in (recorded, bare):
+                await it.take_to(State.READY)
+            await recorded.until(lambda: recorded.run.experiment == EXPERIMENT)
+            times: dict[str, list[float]] = {}
+            for _ in range(runs):
+                for what, it in (("with history", recorded), ("without", bare)):
+                    for command in ("Start", "Stop"):
+                        times.setdefault(f"Run:{command} {what}", []).append(await timed(it, command))
+            for what, values in times.items():
+                print(line(what, values))
+            for command in ("Start", "Stop"):
+                a, b = (statistics.median(times[f"Run:{command} {w}"]) for w in ("with history", "without"))
+                print(f"Run:{command}: history adds {a - b:.2f} ms (median)")
+            await timed(recorded, "Start")
+            pids = [p.pid for p in servers_in(place / "db" / "data", place / "db" / "server.lock")]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            print(line("Run:Stop with a hung database", [await timed(recorded, "Stop")]))
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            assert service(recorded).journal.fault == ""
+    finally:
+        monkeypatch.undo()
+
+
+if __name__ == "__main__":
+    # A folder that any account may pass, because the database is no server of root's.
+    folder = Path(tempfile.mkdtemp(prefix="attpc-overhead-"))
+    folder.chmod(0o711)
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 50, folder))
+    shutil.rmtree(folder)
