@@ -108,7 +108,7 @@ async def measure(
 
     count = int(await aioca.caget(f"{PREFIX}Count_RBV", timeout=LIMIT_S))
     await _until(f"{PREFIX}Online_RBV", count)
-    await asyncio.sleep(3.0)
+    await asyncio.sleep(args.settle)  # the polls begin together, and spread with time
     ask(pipe)
     cpu_s = sum(process.cpu_times()[:2])
     began = time.monotonic()
@@ -212,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--servers", default="12,100,1000")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--settle", type=float, default=20.0, help="seconds of rest before")
     parser.add_argument("--all", action=argparse.BooleanOptionalAction, default=True, help="GoTo of all, too")
     parser.add_argument("--page", type=Path, help="write the table into this page, between its marks")
     args = parser.parse_args()

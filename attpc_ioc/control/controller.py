@@ -65,6 +65,9 @@ REST = 3.0
 
 TICK_S = 1.0
 
+ANEW_TICKS = 10
+"""Every so many ticks the live answers are worked out anew though nothing has changed."""
+
 REFRESH_LIMIT_S = 15.0
 """How long Abort waits for a RefreshConfigs that is at work."""
 
@@ -127,6 +130,7 @@ class Controller:
         self._derive_fresh = False
         self._own_change = False
         self._essences: dict[str, object] = {}
+        self._ticks = 0
         self.state.subscribe(self._on_change)
         store.on_fault(self._derive_soon)
 
@@ -217,7 +221,13 @@ class Controller:
         while True:
             await asyncio.sleep(TICK_S)
             self.run_control.watch.tick()
-            self._derive(fresh=True)
+            self._ticks += 1
+            if self._judge.alike and self._ticks % ANEW_TICKS:
+                # Nobody looks at anything but the fleet: what has not changed is as it was.
+                self._show_run(self.fleet.run.checklist)
+            elif self._deriving is None:
+                self._derive_fresh = True
+                self._derive_slice()
 
     # ------------------------------------------------------------------ commands
 
@@ -430,12 +440,11 @@ class Controller:
             wait_s = max(0.0, self._derive_not_before_s - time.monotonic())
             self._derive_handle = asyncio.get_running_loop().call_later(wait_s, self._derive_slice)
 
-    def _derive(self, *, fresh: bool = False) -> None:
+    def _derive(self) -> None:
         """Work out the checklist and what would be accepted now: before this returns, in all but huge fleets.
 
         Who was answered that a command has ended is to find the new answers.
         """
-        self._derive_fresh |= fresh
         self._deriving = None
         self._derive_slice(AT_ONCE_S)
 
@@ -464,15 +473,17 @@ class Controller:
         if self._derive_again:
             self._derive_soon()
 
-    def _derive_steps(self) -> Iterator[None]:
-        """Yield between the steps; what it changes itself asks for no other round."""
-        fresh, self._derive_fresh = self._derive_fresh, False
-        checklist = self._judge.checklist(self.fleet)
+    def _show_run(self, checklist: tuple[str, ...]) -> None:
         self._own_change = True
         try:
             self.state.set_run(self.run_control.record.view(checklist))
         finally:
             self._own_change = False
+
+    def _derive_steps(self) -> Iterator[None]:
+        """Yield between the steps; what it changes itself asks for no other round."""
+        fresh, self._derive_fresh = self._derive_fresh, False
+        self._show_run(self._judge.checklist(self.fleet))
         yield
         for allowed in self._judge.allowed(lambda: self.fleet, fresh=fresh):
             if allowed is not None:

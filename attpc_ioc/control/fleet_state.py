@@ -22,7 +22,9 @@ class FleetState:
     """
 
     def __init__(self, modules: Mapping[str, ModuleView]) -> None:
-        self._fleet = Fleet(modules=MappingProxyType(dict(modules)))
+        self._modules = dict(modules)
+        """Those of the snapshot; copying this is thirty times quicker than copying its read-only view."""
+        self._fleet = Fleet(modules=MappingProxyType(self._modules))
         self._listeners: list[Listener] = []
         self._changed: asyncio.Future[None] | None = None
         self.generation = 0
@@ -118,8 +120,9 @@ class FleetState:
                 changed.set_result(None)
 
     def _set_modules(self, views: Mapping[str, ModuleView]) -> None:
-        modules = MappingProxyType({**self._fleet.modules, **views})
-        self._fleet = replace(self._fleet, modules=modules)
+        self._modules = self._modules.copy()
+        self._modules.update(views)
+        self._fleet = replace(self._fleet, modules=MappingProxyType(self._modules))
 
     def _tell(self, change: FleetChange) -> None:
         self.generation += 1

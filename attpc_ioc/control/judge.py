@@ -115,7 +115,7 @@ class Judge:
                 yield None
             answers[scope] = frozenset(accepted)
         shared = self._shared_signature(fleet())
-        alike = self._alike()
+        alike = self.alike
         classes: dict[object, frozenset[CommandName]] = {}
         for number, name in enumerate(tuple(fleet().modules)):
             module, scope = fleet().modules[name], ecc_scope(name)
@@ -134,8 +134,9 @@ class Judge:
                 yield None
         yield answers
 
-    def _alike(self) -> bool:
-        """Whether only the built-in mapping decides, which looks at states and never at a name."""
+    @property
+    def alike(self) -> bool:
+        """Whether only the built-in mapping decides: by states, never by a name or by the outside world."""
         return not any(
             hook == "attpc_veto" or (hook == "attpc_plan" and plugin.name != MAPPING)
             for plugin in self._host.active()

@@ -11,6 +11,7 @@ that comes back is seen within one period). Where each poll hangs until its time
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, Protocol
@@ -25,6 +26,10 @@ from .client import Observation
 log = get_logger(__name__)
 
 P = ParamSpec("P")
+
+SPREAD = 0.1
+"""A server at rest is polled up to this part of its period early, at random. The polls of a large fleet begin
+together; without that they would stay together, and everybody else would wait for hundreds of them."""
 
 RETRY_PERIODS = 5
 """A first failed poll is repeated after this many moving periods."""
@@ -133,7 +138,9 @@ class Poller:
             if not waiter.done():
                 waiter.set_result(seen)
         moving = self._told_moving or seen.transition is not Transition.NONE
-        return self._settings.moving_period_s if moving else self._settings.quiet_period_s
+        if moving:
+            return self._settings.moving_period_s
+        return self._settings.quiet_period_s * random.uniform(1.0 - SPREAD, 1.0)
 
     def _after_failure(
         self, error: EccError, took_s: float, waiters: list[asyncio.Future[Observation]]

@@ -75,7 +75,7 @@ async def test_it_is_quick_while_the_server_moves():
         await until(lambda: watch.seen[-1].state is State.PREPARED)
         arrived = len(watch.seen)
         await until(lambda: len(watch.seen) == arrived + 1)
-        assert gaps(watch.seen)[-1] >= 0.14
+        assert gaps(watch.seen)[-1] >= 0.13
 
 
 async def test_it_is_quick_at_once_when_told_and_until_told_otherwise():
