@@ -36,6 +36,7 @@ record(stringin, "S:gas") { field(VAL,"D2 600") field(PINI,"YES") }
 record(stringin, "S:digits") { field(VAL,"12.5") field(PINI,"YES") }
 record(longin, "S:count") { field(VAL,"-7") field(EGU,"V") field(PINI,"YES") }
 record(waveform, "S:wave") { field(NELM,"100") field(FTVL,"DOUBLE") }
+record(mbbi, "S:odd") { field(ZRST,"Shut") field(VAL,"9") field(PINI,"YES") }
 record(calc, "S:nan") { field(CALC,"0/0") field(PINI,"YES") }
 """
 
@@ -102,6 +103,9 @@ async def test_every_kind_of_value(ioc: SoftIoc) -> None:
     for kind in ValueKind:
         wave = reading_of(answers["S:wave"], kind)
         assert (wave.value, wave.fault) == (None, "an array of 100 elements")
+
+    odd = await read("S:odd", STRING)
+    assert (odd.value, odd.fault) == ("9", "state 9 has no label")
 
     nan = reading_of(answers["S:nan"], FLOAT)
     assert isinstance(nan.value, float)

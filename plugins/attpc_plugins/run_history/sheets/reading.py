@@ -56,7 +56,7 @@ def fit(native: str, raw: Any, kind: ValueKind) -> tuple[Value | None, str]:
     if native == "enum":
         number, label = int(raw[0]), str(raw[1])
         if kind is ValueKind.STRING:
-            return label[:TEXT_MAX], ""
+            return label[:TEXT_MAX] or str(number), "" if label else f"state {number} has no label"
         if kind is ValueKind.INTEGER:
             return number, ""
         return None, f"an enum ({label[:100]}), no float"
