@@ -45,7 +45,7 @@ class HighWater:
     def load(self) -> None:
         """Read the file; a damaged one is kept aside under another name, and `fault` says so.
 
-        What can be read of a damaged one counts. A last line that was not ended is of a number that nobody got.
+        What can be read of a damaged one counts. A last line without its end is of a number that nobody got.
         """
         lines = list(read_lines(self._path, 0, 0, None)) if self._path.exists() else []
         entries = [None if line.fault else _entry(line.body) for line in lines]

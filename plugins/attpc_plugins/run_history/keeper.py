@@ -24,7 +24,7 @@ BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 5.0)
 """How long to wait before the database is tried again, time after time; from the start when it was well."""
 
 WATCH_PERIOD_S = 1.0
-WATCH_LIMIT_S = 2.0
+WATCH_LIMIT_S = 3.0
 """How often the server is asked whether it lives and takes writes, and how long it may take to answer."""
 
 WELL_S = 10.0

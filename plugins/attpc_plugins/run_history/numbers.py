@@ -15,6 +15,7 @@ from .high_water import HighWater, Reserved
 from .keeper import Keeper
 from .settings import RunHistorySettings
 from .store import Store
+from .store_errors import StoreFull, StoreReadOnly, StoreUnavailable
 from .troubles import Troubles
 from .within import within
 
@@ -22,6 +23,7 @@ log = get_logger(__name__)
 
 TAKE_BACK_S = 60.0
 RETRY_S = 1.0
+AGAIN_S = 0.02
 
 
 class NumberOwner:
@@ -87,12 +89,9 @@ class NumberOwner:
         """Reserve the next number; raises `Refused` with the reason."""
         if reasons := self._troubles.against_start:
             raise Refused("; ".join(reasons))
-        store = self._keeper.store
-        if store is None:
-            raise Refused("the database is not there")
         attempt = uuid.uuid4().hex
         try:
-            number = await within(self._settings.number_limit_s, self._reserve(store, experiment, attempt))
+            number = await within(self._settings.number_limit_s, self._reserve(experiment, attempt))
         except TimeoutError as error:
             self._take_back(attempt)
             raise Refused("the database does not answer in time") from error
@@ -108,8 +107,26 @@ class NumberOwner:
         self.next[experiment] = number + 1
         return number
 
-    async def _reserve(self, store: Store, experiment: str, attempt: str) -> int:
-        number = await store.reserve_number(
+    async def _reserve(self, experiment: str, attempt: str) -> int:
+        """Reserve a number; a connection that breaks meanwhile costs a second try, and no second number."""
+        while True:
+            store = await self._keeper.there(self._settings.number_limit_s)
+            if store is None:
+                raise StoreUnavailable("the database is not there")
+            try:
+                number = await self._ask(store, experiment, attempt)
+            except StoreUnavailable as error:
+                if isinstance(error, StoreReadOnly | StoreFull):
+                    raise
+                log.info("the reservation of a number is tried again", reason=error)
+                await asyncio.sleep(AGAIN_S)
+                continue
+            reserved = Reserved(experiment, number, attempt, time.time())
+            await asyncio.to_thread(self._high_water.use, reserved)
+            return number
+
+    async def _ask(self, store: Store, experiment: str, attempt: str) -> int:
+        return await store.reserve_number(
             experiment,
             fleet=self._fleet,
             ioc=self._ctx.prefix,
@@ -119,9 +136,6 @@ class NumberOwner:
             boot=self._boot,
             limit_s=self._settings.number_limit_s,
         )
-        reserved = Reserved(experiment, number, attempt, time.time())
-        await asyncio.to_thread(self._high_water.use, reserved)
-        return number
 
     def _take_back(self, attempt: str) -> None:
         """Give back what a reservation without an answer may have taken, once the database answers again."""
