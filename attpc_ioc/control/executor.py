@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -105,16 +106,28 @@ class Executor:
             loop.create_task(self._step(step, who, result), name=f"{step.operation} {step.module}"): step
             for step in stage.steps
         }
+        # Woken by callbacks: to wait anew for all that are left, each time one ends, costs their square.
+        ended: list[asyncio.Task[bool]] = []
+        woken = asyncio.Event()
+
+        def end(task: asyncio.Task[bool]) -> None:
+            ended.append(task)
+            woken.set()
+
+        for task in steps:
+            task.add_done_callback(end)
         aborted = loop.create_task(abort.wait(), name="abort")
+        aborted.add_done_callback(lambda _: woken.set())
         pending: set[asyncio.Task[bool]] = set(steps)
         failed_hard = False
-        deadline = time.monotonic() + stage.advance_after_s if stage.advance_after_s else None
+        deadline = loop.time() + stage.advance_after_s if stage.advance_after_s else None
         try:
             while pending:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                done, _ = await asyncio.wait(
-                    (*pending, aborted), timeout=left, return_when=asyncio.FIRST_COMPLETED
-                )
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await woken.wait()
+                woken.clear()
+                done, ended[:] = set(ended), []
                 if abort.is_set():
                     result.aborted = True
                     return False
