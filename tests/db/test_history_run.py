@@ -8,7 +8,8 @@ import pytest
 from attpc_plugins.run_history.store.model import Stage
 
 from attpc_ioc.model.run import RunOutcome
-from tests.support.history import EXPERIMENT, drained, history_rig, reading
+from tests.support.ca import eventually
+from tests.support.history import EXPERIMENT, drained, history_rig, reading, sql
 
 
 async def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
@@ -39,3 +40,20 @@ async def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert module.url == ended.urls[module.name]
         assert module.links
         assert module.transition_s
+
+
+async def test_old_puts_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    async with sql(dsn) as connection:
+        await connection.execute(
+            "INSERT INTO attpc.puts (put_at, pv, ok) VALUES "
+            "(now() - interval '11 days', 'old', true), (now() - interval '9 days', 'young', true)"
+        )
+    async with history_rig(tmp_path, monkeypatch, dsn, section="put_log_days = 10") as it:
+        async with sql(dsn) as connection:
+
+            async def forgotten() -> bool:
+                return not await connection.fetchval("SELECT count(*) FROM attpc.puts WHERE pv = 'old'")
+
+            await eventually(forgotten, "the old put forgotten")
+            assert await connection.fetchval("SELECT count(*) FROM attpc.puts WHERE pv = 'young'") == 1
+        await drained(it)

@@ -11,6 +11,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from attpc_ioc.errors import Refused
@@ -48,6 +49,10 @@ log = get_logger(__name__)
 
 REFRESH_S = 10.0
 """How often what screens show is read anew when nothing tells of a change: the shell edits runs too."""
+
+FORGET_S = 3600.0
+STAMP_DAYS = 180
+"""How long the stamps of applied records are kept at least: a journal may have been away for long."""
 
 LOOK_S = 0.5
 LOG_PERIOD_S = 0.2
@@ -92,7 +97,7 @@ class Service:
         self.keeper = Keeper(
             self._locate,
             troubles,
-            (self.lease.keep, self.writer.drain, self._show, self._reconcile, self.sheet.keep),
+            (self.lease.keep, self.writer.drain, self._show, self._reconcile, self.sheet.keep, self._forget),
             query_limit_s=settings.query_limit_s,
         )
         self.numbers = NumberOwner(ctx, settings, self.keeper, troubles, high_water, fleet=fleet, boot=boot)
@@ -226,6 +231,17 @@ class Service:
 
     async def _reconcile(self, store: Store) -> None:
         await self._recovery.reconcile(store)
+
+    async def _forget(self, store: Store) -> None:
+        """Delete what is older than the settings want it kept, now and then."""
+        while True:
+            now = datetime.now(UTC)
+            before = now - timedelta(days=self._settings.put_log_days)
+            stamps_before = min(before, now - timedelta(days=STAMP_DAYS))
+            gone = await store.forget(puts_before=before, events_before=before, stamps_before=stamps_before)
+            if gone:
+                log.info("old puts and events forgotten", count=gone)
+            await asyncio.sleep(FORGET_S)
 
     # ------------------------------------------------------------------ what screens show
 
