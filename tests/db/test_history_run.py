@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attpc_plugins.run_history.processes import servers_in
 from attpc_plugins.run_history.store.model import Stage
 
 from attpc_ioc.model.run import RunOutcome
 from tests.support.ca import eventually
-from tests.support.history import EXPERIMENT, drained, history_rig, reading, sql
+from tests.support.history import (
+    EXPERIMENT,
+    NAME,
+    connected,
+    drained,
+    given_plugins,
+    history_rig,
+    reading,
+    sql,
+)
+from tests.support.rig import rig
 
 
 async def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
@@ -57,3 +69,24 @@ async def test_old_puts_are_forgotten(tmp_path: Path, monkeypatch: pytest.Monkey
             await eventually(forgotten, "the old put forgotten")
             assert await connection.fetchval("SELECT count(*) FROM attpc.puts WHERE pv = 'young'") == 1
         await drained(it)
+
+
+async def test_without_any_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_place: Callable[[], Path]
+) -> None:
+    """No DSN: the IOC answers at once, makes a database of its own meanwhile, and ends it with itself."""
+    folder = postgres_place()
+    for name in ("PGHOST", "PGSERVICE", "PGDATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    section = {f"plugins.{NAME}": f'data_dir = "{folder}"'}
+    async with rig(tmp_path, monkeypatch, plugins=given_plugins(), **section) as it:
+        await connected(it, 30.0)
+        await it.ok("Run:Experiment", EXPERIMENT)
+        await it.start_run()
+        await it.ok("Run:Stop")
+        await drained(it)
+        assert servers_in(folder / "data", folder / "server.lock")
+        await it.stop_ioc()
+        await eventually(
+            lambda: not servers_in(folder / "data", folder / "server.lock"), "the server ended", 5.0
+        )
