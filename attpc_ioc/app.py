@@ -23,6 +23,7 @@ from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin.context import Context
 from attpc_ioc.plugin.host import Plugin, PluginHost
 from attpc_ioc.plugin.mapping import Mapping
+from attpc_ioc.plugin.status import PluginStatus
 from attpc_ioc.pvs.row import Reading, Value
 from attpc_ioc.pvs.table import PvEntry, build_table
 from attpc_ioc.settings import LimitSettings, OrderSettings, RunSettings, Settings
@@ -46,9 +47,9 @@ def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] 
     )
     host.register(Mapping(limits, order), MAPPING)
     host.register(StateDirNumbers(run.first_number), NUMBERS)
-    host.load_entry_points()
     for name, plugin in extra:
         host.register(plugin, name, "given")
+    host.load_entry_points()
     if faults := host.check_sections():
         raise SettingsError("settings", faults)
     return host
@@ -158,10 +159,11 @@ async def serve(settings: Settings, announce: str = "") -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
     try:
-        async with running(settings):
+        async with running(settings) as app:
             # What was built lives as long as the process: collections need not look at it, nor the very end.
             gc.freeze()
             if announce:
+                await _plugins_at_rest(app.host)
                 print(announce, flush=True)  # noqa: T201 - for the person at the shell
             await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -176,6 +178,17 @@ async def serve(settings: Settings, announce: str = "") -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+async def _plugins_at_rest(host: PluginHost, limit_s: float = 20.0) -> None:
+    """Wait until no plugin is Degraded, as one is while it brings its database up, or the time is over."""
+    changed = asyncio.Event()
+    host.on_status(lambda _plugin: changed.set())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            while any(plugin.status is PluginStatus.DEGRADED for plugin in host.plugins.values()):
+                changed.clear()
+                await changed.wait()
 
 
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -98,8 +98,13 @@ class PluginRegistry:
         return entry
 
     def load_entry_points(self) -> None:
-        """Register every plugin that is installed; one that cannot be imported is Failed and named."""
+        """Register every plugin that is installed; one that cannot be imported is Failed and named.
+
+        One that was registered by hand under the same name stays in its place.
+        """
         for point in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda p: p.name):
+            if point.name in self.plugins:
+                continue
             origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             if self._sections.get(point.name, {}).get("enabled") is False:
                 self._enter(object(), point.name, origin)
