@@ -52,8 +52,8 @@ async def main(runs: int, place: Path) -> None:
         (place / name).mkdir()
     try:
         async with (
-            rig(place / "with", monkeypatch, plugins=given_plugins(), **section) as recorded,
             rig(place / "without", monkeypatch, **off) as bare,
+            rig(place / "with", monkeypatch, plugins=given_plugins(), **section) as recorded,
         ):
             await connected(recorded, 30.0)
             recorded.app.controller.run_control.record.document.experiment = EXPERIMENT
