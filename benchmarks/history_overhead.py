@@ -79,6 +79,9 @@ async def main(runs: int, place: Path) -> None:
                 os.kill(pid, signal.SIGCONT)
             await recorded.until(lambda: service(recorded).writer.drained, 30.0, "everything recorded")
             await connected(recorded, 30.0)
+            # Both at once: each rig sees to it that nothing is left, also nothing of the other.
+            await recorded.stop_ioc()
+            await bare.stop_ioc()
     finally:
         monkeypatch.undo()
 
