@@ -122,7 +122,7 @@ def main() -> None:
     """Run every server in turn, and print or write the table of medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; at least 2")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--pvs", type=int, default=400)
     parser.add_argument("--hz", type=float, default=5)
@@ -145,7 +145,11 @@ def main() -> None:
     text = table(medians)
     print(text)
     if args.page:
-        write_between_marks(args.page, "bench", f"{about('python -m benchmarks.ca.bench')}\n\n{text}")
+        write_between_marks(
+            args.page,
+            "bench",
+            f"{about('python -m benchmarks.ca.bench ' + ' '.join(sys.argv[1:]))}\n\n{text}",
+        )
 
 
 PUT = "put with callback, us"
