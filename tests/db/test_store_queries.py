@@ -170,6 +170,16 @@ async def test_a_stream_can_be_left_early(dsn):
         assert await store.count_runs() == 10
 
 
+async def test_a_stream_may_rest_for_as_long_as_its_reader_does(dsn):
+    limit = "SHOW idle_in_transaction_session_timeout"
+    async with open_store(dsn) as store:
+        for read_only in (True, False):
+            async with store._streaming(read_only=read_only) as connection:
+                assert await connection.fetchval(limit) == "0"
+        async with store._transaction() as connection:
+            assert await connection.fetchval(limit) == "1min"
+
+
 async def test_an_import_is_whole_or_not_at_all(dsn):
     async with open_store(dsn) as store:
         await store.import_runs([made(5)])

@@ -141,13 +141,17 @@ class Connections:
 
     @asynccontextmanager
     async def _streaming(self, *, read_only: bool = True) -> AsyncIterator[Connection]:
-        """Give a connection in a transaction of any length, in which each statement is bounded."""
+        """Give a connection in a transaction of any length, in which each statement is bounded.
+
+        It may rest for as long as its user takes: a person reads what is exported page by page.
+        """
         isolation = "repeatable_read" if read_only else "read_committed"
         try:
             async with (
                 self._pool.acquire(timeout=self._limit_s) as connection,
                 connection.transaction(isolation=isolation, readonly=read_only),
             ):
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 yield connection
         except FAULTS as error:
             raise translate(error) from error
