@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.rows import HISTORY_CHARS, RUNS
+from attpc_plugins.run_history.rows import COMMENT_CHARS, HISTORY_CHARS, RUNS
 from attpc_plugins.run_history.screens import history
 from attpc_plugins.run_history.store.model import Quality, Run, RunFilter, Stage
 from hypothesis import given
@@ -69,6 +69,10 @@ async def test_comment_and_quality_are_of_the_current_or_last_run(
         assert detail.run.comment == "beam was unsteady\nfrom 3 to 4"
         assert detail.run.quality is Quality.PARTIAL
         assert {edit.field for edit in detail.edits} == {"comment", "quality"}
+        longest = "𝛾" * COMMENT_CHARS
+        assert (await it.put_text("Run:Comment", longest)).code == 0
+        assert await it.get_text("Run:Comment") == longest
+        assert (await it.put_text("Run:Comment", "beam was unsteady\nfrom 3 to 4")).code == 0
         await it.stop_ioc()
         await it.start_ioc()
         await connected(it)

@@ -14,6 +14,8 @@ LOG_LINES = 20
 """How many warnings and errors `Log:Text_RBV` shows."""
 
 COMMENT_CHARS = 4000
+COMMENT_BYTES = 4 * COMMENT_CHARS + 1
+"""A character has up to four bytes in UTF-8, and Channel Access ends a text with a zero."""
 
 QUALITIES = tuple(Quality)
 """The values of `Run:Quality` by their enum number."""
@@ -29,6 +31,7 @@ ROWS: tuple[Row, ...] = (
         "Comment on the current or last run",
         setpoint="comment",
         max_chars=COMMENT_CHARS,
+        elements=COMMENT_BYTES,
         initial="",
         archive=Archive.MONITOR,
     ),
