@@ -89,17 +89,20 @@ def test_variables_that_name_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert SECRET not in f"{database!r} {database.where} {database.public_url} {database.key}"
 
 
-def test_otherwise_the_embedded_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_otherwise_the_embedded_server(
+    monkeypatch: pytest.MonkeyPatch, postgres_place: Callable[[], Path]
+) -> None:
+    state_dir = postgres_place()
     for name in ("PGUSER", "PGPASSWORD", "PGPORT", "PGSSLMODE"):
         monkeypatch.setenv(name, "5432")
-    database = locate(Keys(), tmp_path)
+    database = locate(Keys(), state_dir)
     assert database.source is Source.EMBEDDED
     assert database.server is not None
-    assert database.server.folder == tmp_path / "postgres"
-    assert locate(Keys(data_dir="/srv/x"), tmp_path).where == "the embedded server in /srv/x"
+    assert database.server.folder == state_dir / "postgres"
+    assert locate(Keys(data_dir="/srv/x"), state_dir).where == "the embedded server in /srv/x"
     with pytest.raises(EmbeddedError, match="was not started"):
         assert database.dsn
-    assert not (tmp_path / "postgres").exists()
+    assert not (state_dir / "postgres").exists()
 
 
 async def test_variables_do_not_lead_away_from_the_embedded_server(

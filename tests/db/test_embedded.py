@@ -468,7 +468,9 @@ def test_a_data_folder_of_another_version(postgres_place: Place) -> None:
 
 
 def test_programs_named_wrongly(postgres_place: Place) -> None:
-    with pytest.raises(EmbeddedError, match=r"/nowhere: no program initdb.*plugins\.run_history\.binaries"):
+    with pytest.raises(
+        EmbeddedError, match=r"/nowhere: no program initdb.*plugins\.run_history\.programs_dir"
+    ):
         EmbeddedServer(postgres_place(), binaries="/nowhere").start()
 
 

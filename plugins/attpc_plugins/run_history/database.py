@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -18,10 +19,11 @@ import asyncpg
 from attpc_ioc.log import get_logger
 
 from . import dsn as urls
-from .binaries import OLDEST
+from .binaries import OLDEST, account_for
+from .cluster import Home, home_for
 from .connection_faults import FAULTS, Place, explain
 from .embedded import DATABASE, OWNER_WAIT_S, ROLE, EmbeddedServer
-from .errors import DatabaseError, DatabaseSettingsError, DatabaseTooOld, EmbeddedBusy
+from .errors import DatabaseError, DatabaseSettingsError, DatabaseTooOld, EmbeddedBusy, EmbeddedError
 
 log = get_logger(__name__)
 
@@ -74,13 +76,14 @@ class Database:
     """A database: how to reach it, and the embedded server where it is that one's.
 
     `start` and `stop` do nothing for a server that others run. `socket` is the embedded server's that another
-    process runs, see `attached`.
+    process runs, see `attached`. `note` tells people why the embedded server is not where they would look.
     """
 
     source: Source
     text: str = ""
     server: EmbeddedServer | None = None
     socket: Path | None = None
+    note: str = ""
 
     def __repr__(self) -> str:
         """Return a text without the password that `text` may hold."""
@@ -192,7 +195,7 @@ class Database:
         socket = await asyncio.to_thread(self.server.found_socket)
         if socket is None:
             return None
-        found = Database(self.source, self.text, self.server, socket)
+        found = dataclasses.replace(self, socket=socket)
         try:
             connection = await found.connect()
         except DatabaseError as error:
@@ -208,8 +211,9 @@ class Database:
 def locate(settings: DatabaseSettings, state_dir: Path, *, purpose: str = "the IOC") -> Database:
     """Return where the database is; nothing is started, and no connection made.
 
-    `state_dir` is the plugin's own folder, `purpose` tells others who runs an embedded server. Raises
-    `DatabaseSettingsError` for a URL that cannot be used.
+    `state_dir` is the plugin's own folder, `purpose` tells others who runs an embedded server; where that is
+    without a `data_dir`, see `home_for`. Raises `DatabaseSettingsError` for a URL that cannot be used, and
+    `EmbeddedError` where there is no folder to be had.
     """
     if settings.dsn:
         if found := urls.faults(settings.dsn):
@@ -220,6 +224,23 @@ def locate(settings: DatabaseSettings, state_dir: Path, *, purpose: str = "the I
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise DatabaseSettingsError("PGPORT is no number from 1 to 65535")
         return Database(Source.ENVIRONMENT)
-    folder = Path(settings.data_dir).expanduser() if settings.data_dir else state_dir / FOLDER
-    server = EmbeddedServer(folder, binaries=settings.binaries, account=settings.account, purpose=purpose)
-    return Database(Source.EMBEDDED, server=server)
+    if settings.data_dir:
+        home = Home(Path(settings.data_dir).expanduser())
+    else:
+        home = _home(state_dir / FOLDER, settings.account)
+    if home.note:
+        log.info("database folder", reason=home.note)
+    server = EmbeddedServer(
+        home.folder, binaries=settings.binaries, account=settings.account, purpose=purpose
+    )
+    return Database(Source.EMBEDDED, server=server, note=home.note)
+
+
+def _home(wanted: Path, account_name: str | None) -> Home:
+    try:
+        account = account_for(account_name)
+    except EmbeddedError as error:
+        # Told by the server when it is started; where its folder would be can be told without.
+        log.debug("no account for the database server", reason=str(error))
+        return Home(wanted)
+    return home_for(wanted.absolute(), account)

@@ -160,6 +160,7 @@ async def _status(database: Database) -> list[str]:
     last = f", the last on {known.last_run:%Y-%m-%d %H:%M} UTC" if known.last_run else ""
     lines = [
         f"database:    {database.where} ({said})",
+        *([f"note:        {database.note}"] if database.note else []),
         f"server:      PostgreSQL {known.server}",
         f"schema:      version {schema.version} of {schema.known}, {_schema_text(schema)}",
         f"size:        {known.size / MEGABYTE:.1f} MB",

@@ -108,6 +108,7 @@ class Service:
         self._experiment = ""
         self._ref: RunRef | None = None
         self._comment, self._quality = "", Quality.UNKNOWN
+        self._recorded = ""
 
     # ------------------------------------------------------------------ life
 
@@ -146,7 +147,9 @@ class Service:
             str(settings.programs_dir) if settings.programs_dir else None,
             settings.server_account or None,
         )
-        return locate(place, self._folder)
+        database = locate(place, self._folder)
+        self._recorded = f"runs are recorded; {database.note}" if database.note else "runs are recorded"
+        return database
 
     async def _look(self) -> None:
         """Look now and then at what nobody tells of."""
@@ -255,7 +258,7 @@ class Service:
             if self._experiment:
                 await self.numbers.ask_next(store, self._experiment)
             self._show_edits(runs)
-            self._troubles.note("runs are recorded")
+            self._troubles.note(self._recorded)
             try:
                 async with asyncio.timeout(REFRESH_S):
                     await self._show_now.wait()
