@@ -28,8 +28,8 @@ def plain(line: str) -> str:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-run.md"])
-async def test_what_a_page_shows_of_the_demo(page, tmp_path, place):
-    env = environment(place, tmp_path)
+async def test_what_a_page_shows_of_the_demo(page, tmp_path, place, state_home):
+    env = environment(place, tmp_path, state_home)
     async with started(ATTPC_IOC, "demo", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.")
         await offered(place)

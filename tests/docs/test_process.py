@@ -114,11 +114,11 @@ async def test_what_an_operator_can_do_wrong_is_one_clear_text(tmp_path, monkeyp
             assert all(line.startswith("time=") for line in first.lines), first.text
 
 
-async def test_ctrl_c_ends_the_demo(tmp_path, place):
+async def test_ctrl_c_ends_the_demo(tmp_path, place, state_home):
     """As a terminal does it: SIGINT to the whole process group, `make` included."""
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"run:\n\t@exec {ATTPC_IOC} demo --prefix D{os.getpid()}: --cobos 2\n")
-    env = environment(place, tmp_path)
+    env = environment(place, tmp_path, state_home)
     async with started("make", "run", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.")
         code, took_s = await demo.end(signal.SIGINT)
