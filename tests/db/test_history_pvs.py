@@ -69,7 +69,7 @@ async def test_comment_and_quality_are_of_the_current_or_last_run(
         assert detail.run.comment == "beam was unsteady\nfrom 3 to 4"
         assert detail.run.quality is Quality.PARTIAL
         assert {edit.field for edit in detail.edits} == {"comment", "quality"}
-        longest = "𝛾" * COMMENT_CHARS
+        longest = "\N{GRINNING FACE}" * COMMENT_CHARS
         assert (await it.put_text("Run:Comment", longest)).code == 0
         assert await it.get_text("Run:Comment") == longest
         assert (await it.put_text("Run:Comment", "beam was unsteady\nfrom 3 to 4")).code == 0
