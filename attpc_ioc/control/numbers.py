@@ -147,7 +147,7 @@ async def set_next_number(folder: Path, experiment: str, number: int) -> int:
         old = numbers.next.get(experiment, 0)
         if number < old:
             raise StateDirError(
-                f"the next run of {experiment or 'no experiment'} gets number {old}, and lower ones may have "
+                f"the next run of {experiment} gets number {old}, and lower ones may have "
                 f"been used: give {old} or more"
             )
         numbers.next[experiment] = number

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from attpc_ioc.model.run import RunInfo, RunTexts
+from attpc_ioc.model.run import UNNAMED, RunInfo, RunTexts
 
 DOCUMENT = "run"
 
@@ -24,7 +24,7 @@ class RunDocument:
     info: RunInfo | None = None
     open: bool = False
     interrupted: bool = False
-    experiment: str = ""
+    experiment: str = UNNAMED
     texts: RunTexts = field(default_factory=RunTexts)
     max_duration_s: float = 0.0
     duration_s: float = 0.0
@@ -48,4 +48,5 @@ def parse(raw: dict[str, Any]) -> RunDocument:
         raise ValueError(faults) from error
     if document.open and document.info is None:
         raise ValueError("a run is open, and nothing is said of it")
+    document.experiment = document.experiment or UNNAMED
     return document

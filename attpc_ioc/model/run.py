@@ -7,6 +7,9 @@ from enum import IntEnum, StrEnum
 
 from .command import Who
 
+UNNAMED = "unnamed"
+"""The experiment of a system that was not told any: runs always belong to one, as their folders do."""
+
 
 class RunState(IntEnum):
     """The values of `Run:State_RBV`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from attpc_ioc.model.run import UNNAMED
 from attpc_ioc.model.states import State
 from tests.support.ca import eventually
 from tests.support.iocprocess import IocProcess, ioc_process
@@ -77,7 +78,7 @@ async def test_rule_19_killed_in_a_stage_of_the_start(tmp_path, monkeypatch, sta
         if stage == "cobo0.Start":
             await eventually(lambda: it.fleet["cobo1"].state is State.RUNNING)
         await ioc.kill()
-        assert on_disk(tmp_path, "numbers")["next"] == {"": 1}
+        assert on_disk(tmp_path, "numbers")["next"] == {UNNAMED: 1}
         await restart_and_nothing_moves(ioc)
         # The call goes on in its server: until that is over, nobody knows what the run is.
         assert await it.get("Run:State_RBV") == "Unknown"
@@ -115,7 +116,7 @@ async def test_rule_19_killed_while_the_number_is_written(tmp_path, monkeypatch)
         await take_to_ready(it)
         await ioc.kill()
         state = tmp_path / "state"
-        (state / "numbers.json").write_text('{"next": {"": 5}}', encoding="utf-8")
+        (state / "numbers.json").write_text(json.dumps({"next": {UNNAMED: 5}}), encoding="utf-8")
         await restart_and_nothing_moves(ioc)
         await ioc.shows("Run:State_RBV", "Stopped")
         assert await ioc.number() == (-1, 5)

@@ -202,10 +202,7 @@ class Service:
             # Only the IOC that holds the lease moves modules.
             other = self.lease.other
             return [Reason(f"{other} commands this fleet")] if other is not None else []
-        reasons = [Reason(text) for text in self._troubles.against_start]
-        if not self._ctx.snapshot().run.experiment:
-            reasons.append(Reason("no experiment is given: write its name to Run:Experiment"))
-        return reasons
+        return [Reason(text) for text in self._troubles.against_start]
 
     # ------------------------------------------------------------------ what happened
 
