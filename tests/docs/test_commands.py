@@ -84,7 +84,7 @@ async def test_the_readme_shows_the_lines_that_the_demo_prints(place, tmp_path):
         line.strip() for line in TRY_NEXT.format(prefix="DEMO:", cobos=10, setting="export").splitlines()
     ]
     assert in_readme[0].startswith("export PATH=")
-    assert in_readme[1:] == printed[3:8]
+    assert in_readme[1:] == printed[3:7]
 
 
 @pytest.mark.parametrize("name", PAGES)
