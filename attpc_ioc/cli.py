@@ -142,17 +142,19 @@ def _faults_of(file: Path | None) -> Iterator[None]:
 @app.command("next-number")
 def next_number(
     file: SettingsFile,
-    experiment: Annotated[str, typer.Argument(help="The experiment's name; '' for none.")],
+    experiment: Annotated[str, typer.Argument(help="The experiment's name; '' for 'unnamed'.")],
     number: Annotated[int, typer.Argument(min=0, help="The number that its next run gets.")],
 ) -> None:
     """Set the next run number in the state directory; the IOC must not be running."""
     from attpc_ioc.control.numbers import set_next_number
+    from attpc_ioc.model.run import UNNAMED
     from attpc_ioc.settings import load_settings
 
     _set_up_logging("WARNING", as_json=False)
     folder = load_settings(file).state_directory()
+    experiment = experiment or UNNAMED
     old = asyncio.run(set_next_number(folder, experiment, number))
-    typer.echo(f"the next run of {experiment or 'no experiment'} gets number {number} (was {old})")
+    typer.echo(f"the next run of {experiment} gets number {number} (was {old})")
 
 
 def _set_up_logging(level: str, as_json: bool) -> None:

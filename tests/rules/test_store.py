@@ -15,7 +15,7 @@ from attpc_ioc.control.numbers import StateDirNumbers, set_next_number
 from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import Refused, StateDirError
 from attpc_ioc.model.command import RUN, ResultCode
-from attpc_ioc.model.run import RunState
+from attpc_ioc.model.run import UNNAMED, RunState
 from attpc_ioc.model.states import State
 from tests.support.rig import Rig, rig
 from tests.support.runs import boards_running, ready, running
@@ -94,7 +94,7 @@ async def test_damaged_numbers_are_never_guessed(tmp_path, monkeypatch):
         await it.ok("GoTo", "Prepared")
         await it.ok("GoTo", "Ready")
         await it.stop_ioc()
-        await set_next_number(tmp_path / "state", "", 17)
+        await set_next_number(tmp_path / "state", UNNAMED, 17)
         await it.start_ioc()
         await it.until_all(State.READY)
         await it.ok("Run:Start")
@@ -264,7 +264,7 @@ async def test_the_lock_keeps_a_second_ioc_out(tmp_path, monkeypatch):
         assert "Traceback" not in text
         # The first is not disturbed, and next-number is refused as well.
         with pytest.raises(StateDirError, match="another IOC"):
-            await set_next_number(tmp_path / "state", "", 5)
+            await set_next_number(tmp_path / "state", UNNAMED, 5)
         await it.take_to(State.READY)
         assert (await it.submit("Start", RUN)).ok
 
