@@ -224,13 +224,16 @@ class RunControl:
         return start.verdict is None or (start.may_have_run and not self._state.module(start.module).online)
 
     async def _forget(self, before: RunDocument, number: int) -> None:
-        """Take a run back that never was, and only then its number: the disk may never say otherwise."""
+        """Take a run back that never was, and only then its number.
+
+        While the disk works it never says otherwise. While it does not, it may still have the run as open:
+        that is then found interrupted after a restart, and its number is not given again by that.
+        """
         self.record.forget_run(before)
         try:
             await self.record.save_now(self._limits.run_number_s)
         except StateDirError as error:
-            log.warning("run number not released", number=number, reason=error)
-            return
+            log.warning("run not taken back on disk", number=number, reason=error)
         await self._release(before.experiment, number)
 
     async def _reserve(self, experiment: str) -> int:
