@@ -74,7 +74,6 @@ def demo(
 
 async def _demo(prefix: str, cobos: int) -> None:
     import os
-    import tempfile
 
     from attpc_ioc.app import serve
     from attpc_ioc.settings import default_state_directory, load_settings
@@ -88,23 +87,25 @@ async def _demo(prefix: str, cobos: int) -> None:
         if not any(os.environ.get(n) for n in (name, *also)):
             os.environ[name] = "127.0.0.1"
     state_dir = default_state_directory() / "demo"
+    file = state_dir / "demo.toml"
     async with SimulatedFleet(cobos) as fleet:
-        with tempfile.TemporaryDirectory(prefix="attpc-ioc-demo-") as folder:
-            file = Path(folder) / "demo.toml"
-            file.write_text(fleet.settings_toml(prefix=prefix, state_dir=str(state_dir)), encoding="utf-8")
-            settings = load_settings(file)
-        await serve(settings, TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting()))
+        # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file.write_text(fleet.settings_toml(prefix=prefix, state_dir=str(state_dir)), encoding="utf-8")
+        await serve(load_settings(file), TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file)))
 
 
-def _setting() -> str:
-    """Return the shell line that finds the installed caget and caput, and this IOC."""
+def _setting(file: Path) -> str:
+    """Return the shell line that finds the installed programs, this IOC, and its settings."""
     import os
+    import shlex
 
     words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
     words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO"]
     port = os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT")
     if port:
         words.append(f"EPICS_CA_SERVER_PORT={port}")
+    words.append(f"ATTPC_IOC_SETTINGS={shlex.quote(str(file))}")
     return f"export {' '.join(words)}"
 
 
