@@ -71,6 +71,7 @@ class App:
     controller: Controller
     server: IocServer
     table: tuple[PvEntry, ...]
+    numbers: StateDirNumbers
 
 
 @contextlib.asynccontextmanager
@@ -92,6 +93,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         emitter = Emitter(host, settings.ioc.prefix)
         controller = Controller(settings, host, store, emitter)
         controller.run_control.on_number = numbers.note
+        controller.run_control.on_release = numbers.unnote
         if (last := controller.run_control.record.info) is not None:
             numbers.recall(last.experiment, last.number)
         table = make_table(settings, host)
@@ -104,12 +106,13 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             access=host.may_write,
         )
         _show_plugins(host, server, settings)
-        app = App(settings, host, store, controller, server, table)
+        app = App(settings, host, store, controller, server, table, numbers)
         asked = AskServer(store.folder, {"clients": lambda question: clients_answer(server.ca, question)})
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(store.run(), name="state")]
             try:
                 await host.start(lambda plugin: _context(plugin, app))
+                controller.refresh()
                 await _serve_channel_access(server, settings)
                 await asked.start()
                 tasks.append(group.create_task(server.run(), name="server"))
@@ -249,4 +252,5 @@ def _context(plugin: Plugin, app: App) -> Context:
         snapshot=lambda: app.controller.fleet,
         publish=publish,
         submit=app.controller.submit,
+        number_floor=app.numbers.floor,
     )

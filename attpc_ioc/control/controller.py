@@ -108,6 +108,7 @@ class Controller:
             store=store,
         )
         self.run_control.watch.own_stop = self._stop_by_itself
+        self.run_control.watch.late_end = lambda text: self._post(RUN, ResultCode.DONE, f"Done: {text}")
         self._judge = Judge(host, self._desk, self.run_control, store)
         self._setpoints = Setpoints(
             state=self.state,
@@ -192,6 +193,10 @@ class Controller:
             self.state.set_result(scope, replace(result, count=count, message=f"Refused: {text}"))
 
     # ------------------------------------------------------------------ life
+
+    def refresh(self) -> None:
+        """Work the live answers out, before anybody asks for them."""
+        self._derive()
 
     async def run(self) -> None:
         """Watch the fleet for ever; ends by cancellation only."""

@@ -119,6 +119,16 @@ class StateDirNumbers:
             self._numbers.next[experiment] = number + 1
             self._save()
 
+    def unnote(self, experiment: str, number: int) -> None:
+        """Take back `note` for a number that was given back, if it is still the newest."""
+        if self._numbers.next.get(experiment) == number + 1:
+            self._numbers.next[experiment] = number
+            self._save()
+
+    def floor(self, experiment: str) -> int:
+        """Return the least number that a run of this experiment may get from any owner; 0: any."""
+        return self._numbers.next.get(experiment, 0)
+
     def recall(self, experiment: str, number: int) -> None:
         """Take note of the run on record, where the list of numbers can be trusted at all."""
         if not self._numbers.lost:

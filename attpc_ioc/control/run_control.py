@@ -59,7 +59,8 @@ class StopUnderWay:
 class RunControl:
     """Starts, stops and adopts runs. `record` is the run as it stands, `watch` what happens by itself.
 
-    `on_number(experiment, number)` is called with every number that its owner gave.
+    `on_number(experiment, number)` is called with every number that its owner gave, `on_release` with
+    every one that was given back.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class RunControl:
             open_run=host.open_run,
         )
         self.on_number: Callable[[str, int], None] = lambda _experiment, _number: None
+        self.on_release: Callable[[str, int], None] = lambda _experiment, _number: None
         self._start: StartUnderWay | None = None
         self._stop: StopUnderWay | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -244,6 +246,7 @@ class RunControl:
 
     async def _release(self, experiment: str, number: int) -> None:
         await self._host.release_number(experiment, number, self._limits.run_number_s)
+        self.on_release(experiment, number)
 
     def abort_start(self) -> asyncio.Future[Outcome] | None:
         """Abort a start that is at work; returns the future of its outcome, or None where there is none."""

@@ -56,6 +56,8 @@ class RunWatch:
         self.late: set[str] = set()
         """Modules whose Start was sent for a run that did not start, and is not answered yet."""
         self.own_stop: Callable[[str], None] = lambda _reason: None
+        self.late_end: Callable[[str], None] = lambda _text: None
+        """Told when what an incomplete stop had left was seen stopped after all."""
 
     def look(self) -> None:
         """Compare the run with what is seen now; called with every change of a module's state."""
@@ -67,6 +69,7 @@ class RunWatch:
             self._look_for_lost()
         elif record.incomplete and all(is_out(self._state.module(name)) for name in record.members):
             record.close_stopped("the rest was seen stopped later")
+            self.late_end(f"run {record.number} stopped: the rest was seen stopped later")
 
     # ------------------------------------------------------------------ late starts (rule 13)
 

@@ -108,8 +108,7 @@ class PutHandler:
             self._record(Put(pv.name, who, "", str(raw)[:SHOWN], ok=False, reason=reason))
             return
         if not entry.row.plugin:
-            command = entry.row.command is not None
-            self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=command)
+            self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=True)
         self._record(self._put_of(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason))
 
     async def _do(self, entry: PvEntry, value: int | float | str, who: Who) -> None:

@@ -46,6 +46,7 @@ class Context:
         snapshot: Callable[[], Fleet],
         publish: Callable[[str, str, Value, Severity | None], None],
         submit: Callable[[Command], Awaitable[Outcome]],
+        number_floor: Callable[[str], int],
     ) -> None:
         self.name = plugin.name
         self.prefix = prefix
@@ -55,6 +56,7 @@ class Context:
         self._snapshot = snapshot
         self._publish = publish
         self._submit = submit
+        self._number_floor = number_floor
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -66,6 +68,10 @@ class Context:
     def snapshot(self) -> Fleet:
         """Return what is known of the fleet now."""
         return self._snapshot()
+
+    def number_floor(self, experiment: str) -> int:
+        """Return the least number that a run of this experiment may get, by the core's own record."""
+        return self._number_floor(experiment)
 
     def publish(self, pv: str, value: Value, severity: Severity | None = None) -> None:
         """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other."""

@@ -87,6 +87,13 @@ class PluginContext(Protocol):
         """Return what is known of the fleet now; costs nothing."""
         ...
 
+    def number_floor(self, experiment: str) -> int:
+        """Return the least number that a run of this experiment may get, by the core's own record.
+
+        An owner of run numbers never gives a lower one: it was used, or an operator has set it.
+        """
+        ...
+
     def publish(self, pv: str, value: Value, severity: Severity | None = None) -> None:
         """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other."""
         ...

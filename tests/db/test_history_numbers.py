@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.store.model import Holder
 
+from attpc_ioc.control.numbers import set_next_number
 from attpc_ioc.model.states import State
 from tests.support.history import EXPERIMENT, connected, drained, history_rig, message, reading, service, sql
 from tests.support.postgres import Databases
@@ -96,6 +97,25 @@ async def test_an_emptied_database_never_gives_a_number_twice(
         await drained(it)
         async with reading(dsn) as store:
             assert [run.number for run in await store.last_runs()] == [2]
+
+
+async def test_a_number_that_an_operator_set_counts_here_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.start_run()
+        await it.ok("Run:Stop")
+        await drained(it)
+        experiment = it.run.experiment
+        await it.stop_ioc()
+        await set_next_number(tmp_path / "state", experiment, 124)
+        await it.start_ioc()
+        await it.until_all(State.READY)
+        await it.until(lambda: not it.run.checklist, 20.0, "the database")
+        assert await it.get("Run:NextNumber_RBV") == "124"
+        await it.ok("Run:Start")
+        assert it.run.number == 124
+        await it.ok("Run:Stop")
 
 
 async def test_a_number_is_given_back_when_no_module_may_have_run(

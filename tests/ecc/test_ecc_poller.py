@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from attpc_ioc.ecc import EccClient, Observation, Poller
+from attpc_ioc.ecc.poller import SPREAD
 from attpc_ioc.errors import EccBrokenReply, EccError, EccRefused, EccTimeout, EccUnreachable
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import PollSettings
@@ -62,7 +63,7 @@ def gaps(seen: list[Observation]) -> list[float]:
 async def test_it_is_quiet_when_nothing_moves():
     async with raw_server(state(1)) as server, watching(server.url) as watch:
         await until(lambda: len(watch.seen) == 3)
-        assert min(gaps(watch.seen)) >= 0.14
+        assert min(gaps(watch.seen)) >= 0.15 * (1 - SPREAD)
         assert watch.seen[0].state is State.IDLE
 
 

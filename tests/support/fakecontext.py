@@ -23,11 +23,15 @@ class FakeContext:
         self.prefix = prefix
         self.fleet = Fleet()
         self.published: dict[str, Any] = {}
+        self.floors: dict[str, int] = {}
         self.said: tuple[str, bool] = ("", False)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def snapshot(self) -> Fleet:
         return self.fleet
+
+    def number_floor(self, experiment: str) -> int:
+        return self.floors.get(experiment, 0)
 
     def publish(self, pv: str, value: Any, severity: Any = None) -> None:
         self.published[pv] = value

@@ -41,9 +41,9 @@ QUICK = Durations(
 """Transitions that a test can wait for, long enough to be seen under way."""
 
 SHORT_LIMITS = """\
-describe_s = 1.0
-prepare_s = 1.0
-configure_s = 1.0
+describe_s = 2.0
+prepare_s = 2.0
+configure_s = 2.0
 start_s = 1.0
 stop_s = 2.0
 stop_mutant_s = 0.5

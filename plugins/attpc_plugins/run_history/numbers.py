@@ -78,7 +78,7 @@ class NumberOwner:
     def _at_least(self, experiment: str) -> int:
         info = self._ctx.snapshot().run.info
         core = info.number + 1 if info is not None and info.experiment == experiment else 0
-        return max(self._high_water.at_least(experiment), core)
+        return max(self._high_water.at_least(experiment), core, self._ctx.number_floor(experiment))
 
     async def ask_next(self, store: Store, experiment: str) -> None:
         """Ask the database for the next number; raises `StoreError`."""

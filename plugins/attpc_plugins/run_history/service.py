@@ -7,6 +7,7 @@ numbers are reserved in the database at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import uuid
 from collections.abc import Awaitable, Sequence
@@ -115,6 +116,8 @@ class Service:
     async def start(self) -> None:
         """Begin; the database is brought up meanwhile."""
         self._log_feed.attach()
+        # What its pool meets is said on the status, in the words of people; its warnings have tracebacks.
+        logging.getLogger("asyncpg").setLevel(logging.ERROR)
         self.journal.open()
         self.sheet.start()
         await self.numbers.load()

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 PREFIX = "Obs:"
 
 LOOK_S = 0.5
-REFRESH_S = 10.0
+REFRESH_S = 2.0
 """How often the experiment is looked at, and the sheet in the database: the shell changes it too."""
 
 DESC_MAX = 40
