@@ -52,8 +52,8 @@ async def main(runs: int, place: Path) -> None:
         (place / name).mkdir()
     try:
         async with (
-            rig(place / "without", monkeypatch, **off) as bare,
-            rig(place / "with", monkeypatch, plugins=given_plugins(), **section) as recorded,
+            rig(place / "without", monkeypatch, alone=False, **off) as bare,
+            rig(place / "with", monkeypatch, plugins=given_plugins(), alone=False, **section) as recorded,
         ):
             await connected(recorded, 30.0)
             recorded.app.controller.run_control.record.document.experiment = EXPERIMENT
@@ -79,9 +79,6 @@ async def main(runs: int, place: Path) -> None:
                 os.kill(pid, signal.SIGCONT)
             await recorded.until(lambda: service(recorded).writer.drained, 30.0, "everything recorded")
             await connected(recorded, 30.0)
-            # Both at once: each rig sees to it that nothing is left, also nothing of the other.
-            await recorded.stop_ioc()
-            await bare.stop_ioc()
     finally:
         monkeypatch.undo()
 

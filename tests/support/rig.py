@@ -213,9 +213,13 @@ async def rig(
     plugins: Sequence[tuple[str, object]] = (),
     start: bool = True,
     wait: bool = True,
+    alone: bool = True,
     **sections: str,
 ) -> AsyncIterator[Rig]:
-    """Run a fleet and an IOC for the length of a block, and see that nothing is left behind."""
+    """Run a fleet and an IOC for the length of a block, and see that nothing is left behind.
+
+    Not `alone`, that is for whoever runs several at once to see.
+    """
     if not any(name == HISTORY for name, _ in plugins):
         # The run history brings a database up; tests that are not about it go without.
         sections.setdefault(f"plugins.{HISTORY}", "enabled = false")
@@ -251,7 +255,8 @@ async def rig(
                 await it.stop_ioc()
     finally:
         place.close()
-    await nothing_left(tasks_before, files_before)
+    if alone:
+        await nothing_left(tasks_before, files_before)
 
 
 async def nothing_left(tasks_before: Iterable[object], files_before: set[str]) -> None:
