@@ -72,6 +72,7 @@ async def test_rule_19_killed_in_a_stage_of_the_start(tmp_path, monkeypatch, sta
     server, operation = stage.split(".")
     async with rig(tmp_path, monkeypatch, start=False, limits=SECOND_LIMITS) as it, ioc_process(it) as ioc:
         await take_to_ready(it)
+        it.fleet.log.clear()  # of the Configure that took it there
         it.fleet[server].faults.hang(operation)
         assert (await it.put("Run:Start", limit_s=0.2)).code == 0  # not waited for: the time is up
         await call_of(it, server, operation)
