@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.keeper import WATCH_PERIOD_S
 from attpc_plugins.run_history.store.model import PutFilter, Stage
 
 from attpc_ioc.model.states import State
@@ -146,13 +147,14 @@ async def test_hung_server(
         await ended(it, dsn, 0)
 
 
+LATER = "INSERT INTO attpc.schema_migrations (version, name, checksum) VALUES (99, '0099_later', 'x')"
+
+
 async def test_newer_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
     async with history_rig(tmp_path, monkeypatch, dsn) as it:
         await it.start_run()
         async with sql(dsn) as connection:
-            await connection.execute(
-                "INSERT INTO attpc.schema_migrations (version, name, checksum) VALUES (99, '0099_later', 'x')"
-            )
+            await connection.execute(LATER)
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -161,6 +163,59 @@ async def test_newer_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn
         await refused(it, "use a newer attpc-ioc")
         async with sql(dsn) as connection:
             await connection.execute("DELETE FROM attpc.schema_migrations WHERE version = 99")
+        await connected(it)
+        await ended(it, dsn, 0)
+
+
+async def test_a_schema_that_becomes_newer_while_all_connections_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.start_run()
+        async with sql(dsn) as connection:
+            await connection.execute(LATER)
+        began_s = time.monotonic()
+        await it.until(lambda: "use a newer attpc-ioc" in message(it), 3.0 * WATCH_PERIOD_S, message(it))
+        assert time.monotonic() - began_s < 2.0 * WATCH_PERIOD_S, "it is looked at in every period"
+        await it.ok("Run:Stop")
+        await refused(it, "use a newer attpc-ioc")
+        async with sql(dsn) as connection:
+            await connection.execute("DELETE FROM attpc.schema_migrations WHERE version = 99")
+        await connected(it)
+        await ended(it, dsn, 0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "because"),
+    [
+        (
+            "ALTER TABLE attpc.schema_migrations RENAME TO away",
+            "ALTER TABLE attpc.away RENAME TO schema_migrations",
+            "attpc.schema_migrations is not there or empty",
+        ),
+        (
+            "UPDATE attpc.schema_migrations SET checksum = 'x' || checksum WHERE version = 1",
+            "UPDATE attpc.schema_migrations SET checksum = substr(checksum, 2) WHERE version = 1",
+            "was changed after it was applied",
+        ),
+        (
+            "ALTER TABLE attpc.schema_migrations RENAME checksum TO proof",
+            "ALTER TABLE attpc.schema_migrations RENAME proof TO checksum",
+            "schema is not what this program needs",
+        ),
+    ],
+)
+async def test_a_schema_of_which_the_version_cannot_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, spoil: str, mend: str, because: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.start_run()
+        async with sql(dsn) as connection:
+            await connection.execute(spoil)
+        await it.ok("Run:Stop")
+        await refused(it, because)
+        async with sql(dsn) as connection:
+            await connection.execute(mend)
         await connected(it)
         await ended(it, dsn, 0)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import asyncpg
 
@@ -120,13 +122,18 @@ async def status(
     connection: asyncpg.Connection, known: tuple[Migration, ...] | None = None
 ) -> MigrationStatus:
     """Return how the database stands to the migrations; changes nothing."""
-    known = migrations() if known is None else known
     exists = await connection.fetchval("SELECT to_regclass('attpc.schema_migrations') IS NOT NULL")
     rows = (
         await connection.fetch("SELECT version, name, checksum FROM attpc.schema_migrations ORDER BY version")
         if exists
         else []
     )
+    return compare(rows, known)
+
+
+def compare(rows: Sequence[Any], known: tuple[Migration, ...] | None = None) -> MigrationStatus:
+    """Return how the rows of `attpc.schema_migrations`, in the order of versions, stand to the migrations."""
+    known = migrations() if known is None else known
     applied = {int(row["version"]): row for row in rows}
     files = {migration.version: migration for migration in known}
     return MigrationStatus(
@@ -146,7 +153,8 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...] |
 
     Each migration is one transaction under an advisory lock, so that two programs at once do it once and one
     that dies leaves nothing half done. Raises `SchemaTooNew`, or `SchemaError` for a changed file, an old or
-    non-UTF-8 server, a migration that fails, or another program migrating for over 30 s.
+    non-UTF-8 server, a migration that fails, runs in a schema of which nobody knows the version, or another
+    program migrating for over 30 s.
     """
     known = migrations() if known is None else known
     await _check_server(connection)
@@ -179,6 +187,11 @@ async def _needs(connection: asyncpg.Connection, migration: Migration, known: tu
     """Look again, now that nobody else migrates."""
     now = await status(connection, known)
     now.check()
+    if not now.version and await connection.fetchval("SELECT to_regclass('attpc.runs') IS NOT NULL"):
+        raise SchemaError(
+            "there are runs in the database, but attpc.schema_migrations is not there or empty, so that nobody "
+            "knows which schema they are in: restore that table, or the database from a backup"
+        )
     return migration.name in now.pending
 
 

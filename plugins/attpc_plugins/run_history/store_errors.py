@@ -115,6 +115,8 @@ def translate(error: BaseException) -> StoreError:
             # A server that starts or stops says so with "cannot connect now"; it is no standby.
             if isinstance(error, asyncpg.exceptions.CannotConnectNowError):
                 made = StoreUnavailable
+            if made is SchemaError:
+                return made(f"the database's schema is not what this program needs ({_first_line(error)})")
             return made(_text(error))
     return StoreError(_text(error))
 
@@ -122,5 +124,8 @@ def translate(error: BaseException) -> StoreError:
 def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "the database does not answer in time"
-    first = str(error).strip().splitlines()
-    return f"database: {first[0]}" if first else f"database: {type(error).__name__}"
+    return f"database: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

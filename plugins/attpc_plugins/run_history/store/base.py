@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from attpc_plugins.run_history.migrate import MigrationStatus, migrate, status
+from attpc_plugins.run_history.migrate import MigrationStatus, compare, migrate, status
 from attpc_plugins.run_history.store_errors import FAULTS, SchemaError, StoreReadOnly, translate
 
 POOL_MAX = 4
@@ -19,6 +19,13 @@ POOL_MAX = 4
 
 Connection = Any
 """An asyncpg connection or its proxy from the pool."""
+
+_STATE = """
+    SELECT CASE WHEN pg_is_in_recovery() THEN 'it is a standby'
+                WHEN current_setting('transaction_read_only')::boolean THEN 'it is set read-only' END AS state,
+           m.version, m.name, m.checksum
+    FROM (SELECT) AS server LEFT JOIN attpc.schema_migrations m ON true ORDER BY m.version
+"""
 
 
 class Connections:
@@ -66,8 +73,7 @@ class Connections:
             raise translate(error) from error
         store = cls(pool, limit_s)
         try:
-            (await store.schema()).check()
-            await store._check_ready()
+            _check_ready(await store.schema())
         except BaseException:
             pool.terminate()
             raise
@@ -95,23 +101,17 @@ class Connections:
         return loop.time() - began
 
     async def writable(self) -> None:
-        """Raise `StoreReadOnly` where the server takes no writes (a standby, or set so)."""
+        """Raise where this program cannot write to the database as it is now; one query.
+
+        `StoreReadOnly` where the server takes no writes (a standby, or set so), `SchemaTooNew` or `SchemaError`
+        where the schema was changed since it was looked at last.
+        """
         async with self._use() as connection:
-            state = await connection.fetchval(
-                "SELECT CASE WHEN pg_is_in_recovery() THEN 'it is a standby' "
-                "WHEN current_setting('transaction_read_only')::boolean THEN 'it is set read-only' END"
-            )
-        if state:
+            rows = await connection.fetch(_STATE)
+        if state := rows[0]["state"]:
             await self._pool.expire_connections()
             raise StoreReadOnly(f"the database takes no writes: {state}")
-
-    async def _check_ready(self) -> None:
-        known = await self.schema()
-        if not known.ready:
-            raise SchemaError(
-                f"the database's schema is not there or old (version {known.version} of {known.known}): "
-                "run `attpc-ioc db migrate`"
-            )
+        _check_ready(compare([row for row in rows if row["version"] is not None]))
 
     @asynccontextmanager
     async def _use(self, limit_s: float | None = None) -> AsyncIterator[Connection]:
@@ -168,6 +168,16 @@ async def prepare_schema(dsn: str, *, limit_s: float = 30.0) -> list[str]:
                 await connection.close(timeout=2.0)
     except (*FAULTS, ValueError) as error:
         raise translate(error) from error
+
+
+def _check_ready(known: MigrationStatus) -> None:
+    """Raise `SchemaTooNew` or `SchemaError` unless this program can use the schema as it is."""
+    known.check()
+    if not known.ready:
+        raise SchemaError(
+            f"the database's schema is not there or old (version {known.version} of {known.known}): "
+            "run `attpc-ioc db migrate`"
+        )
 
 
 def utc(unix_s: float | None) -> datetime | None:
