@@ -72,6 +72,7 @@ class App:
     server: IocServer
     table: tuple[PvEntry, ...]
     numbers: StateDirNumbers
+    emitter: Emitter
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +107,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             access=host.may_write,
         )
         _show_plugins(host, server, settings)
-        app = App(settings, host, store, controller, server, table, numbers)
+        app = App(settings, host, store, controller, server, table, numbers, emitter)
         asked = AskServer(store.folder, {"clients": lambda question: clients_answer(server.ca, question)})
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(store.run(), name="state")]
@@ -253,4 +254,5 @@ def _context(plugin: Plugin, app: App) -> Context:
         publish=publish,
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
+        tell=app.emitter.tell,
     )

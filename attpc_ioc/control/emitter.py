@@ -38,6 +38,10 @@ class Emitter:
         """Stamp a put and deliver it; see `PluginHost.notify`."""
         return self._host.notify("attpc_put", put=replace(put, stamp=self._stamp()))
 
+    async def tell(self, hook: str, kind: type[Event], **fields: Any) -> None:
+        """Emit what a plugin tells the others, and give those that promised durability time for it."""
+        await on_record(self.emit(hook, kind, **fields))
+
     def _stamp(self) -> Stamp:
         return Stamp(self._ioc, self._boot, next(self._numbers))
 

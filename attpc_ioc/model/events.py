@@ -104,3 +104,48 @@ class RunFailed(RunEvent):
 
     reasons: tuple[Reason, ...] = field(default=())
     number_released: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFiles(Event):
+    """What became of one data router's files of a run; told again when it changes.
+
+    `state` is a word such as `Done` or `Incomplete`, `location` where the files are, `manifest` the JSON text
+    of names, sizes, times and checksums, empty while there is none. The run may be over for long.
+    """
+
+    experiment: str
+    number: int
+    router: str
+    sources: tuple[str, ...]
+    state: str
+    files: int
+    data_bytes: int
+    location: str = ""
+    message: str = ""
+    manifest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfigText:
+    """One configuration file that a run used, with its text.
+
+    `part` is `describe`, `prepare` or `configure`; `source` tells where the text is from: `file`, or `reply`
+    for the text in the reply to Configure.
+    """
+
+    module: str
+    part: str
+    name: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfigs(Event):
+    """The configuration files that a run used; `faults` are those that could not be had, with the reason."""
+
+    experiment: str
+    number: int
+    configs: tuple[RunConfigText, ...]
+    faults: tuple[Reason, ...] = ()

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Command, Outcome, Who
+from attpc_ioc.model.events import RunConfigs, RunFiles
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Value
@@ -29,6 +30,12 @@ LAST_BACKOFF_S = 60.0
 
 OWN_WORD = "the plugin itself"
 """The cause of what a plugin says of itself."""
+
+TOLD: dict[type[RunFiles] | type[RunConfigs], str] = {
+    RunFiles: "attpc_run_files",
+    RunConfigs: "attpc_run_configs",
+}
+"""The hook of each event that a plugin may tell."""
 
 _names = itertools.count(1)
 
@@ -47,6 +54,7 @@ class Context:
         publish: Callable[[str, str, Value, Severity | None], None],
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
+        tell: Callable[..., Awaitable[None]],
     ) -> None:
         self.name = plugin.name
         self.prefix = prefix
@@ -57,6 +65,7 @@ class Context:
         self._publish = publish
         self._submit = submit
         self._number_floor = number_floor
+        self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -81,6 +90,10 @@ class Context:
         """Give a command as a client would and wait for its end."""
         giver = who or Who(user=f"plugin:{self.name}", host="ioc")
         return await self._submit(dataclasses.replace(command, who=giver))
+
+    async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> None:
+        """Make an event of this kind, stamped by the core, and give it to every plugin."""
+        await self._tell(TOLD[kind], kind, **fields)
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Say on the plugin's status PVs how it is."""

@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from attpc_ioc.model.events import (
         OperationEnded,
         OperationStarting,
+        RunConfigs,
         RunDegraded,
         RunFailed,
+        RunFiles,
         RunStarted,
         RunStarting,
         RunStopped,
@@ -100,6 +102,13 @@ class PluginContext(Protocol):
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
         """Give a command as a client would and wait for its end; refusals are in the outcome."""
+        ...
+
+    async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> None:
+        """Make an event of this kind, stamped by the core, and give it to every plugin.
+
+        Returns when plugins that promise durability have it on disk, after 50 ms at the latest.
+        """
         ...
 
     def spawn(
@@ -275,6 +284,17 @@ class Specification:
     @hookspec
     def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
         """Tell that a start failed, with the reasons and what became of its number. Notification."""
+
+    @hookspec
+    def attpc_run_files(self, event: RunFiles) -> Awaitable[None] | None:
+        """Tell what became of one data router's files of a run; a plugin says so by `ctx.tell`. Notification.
+
+        Told again when it changes, also after a restart, and for runs that are over for long.
+        """
+
+    @hookspec
+    def attpc_run_configs(self, event: RunConfigs) -> Awaitable[None] | None:
+        """Tell which configuration files a run used, and their text; said by `ctx.tell`. Notification."""
 
     @hookspec
     def attpc_put(self, put: Put) -> Awaitable[None] | None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from attpc_ioc.model.command import RUN
-from attpc_ioc.model.events import Origin
+from attpc_ioc.model.events import Origin, RunConfigs, RunConfigText, RunFiles
 from attpc_ioc.model.run import RunOutcome, RunState
 from attpc_ioc.model.states import Operation, State
 from attpc_ioc.plugin import hookimpl
@@ -90,6 +90,25 @@ async def test_a_run_as_a_plugin_sees_it(tmp_path, monkeypatch):
         assert not probe.of("attpc_put")[0].ok
         assert "no trigger" in probe.of("attpc_put")[0].reason
     assert probe.hooks()[-1] == "attpc_shutdown"
+
+
+@covers("attpc_run_files", "attpc_run_configs")
+async def test_what_one_plugin_tells_the_others(tmp_path, monkeypatch):
+    teller, listener = Probe(), Probe()
+    plugins = [("teller", teller), ("listener", listener)]
+    async with rig(tmp_path, monkeypatch, cobos=1, plugins=plugins) as it:
+        about = {"experiment": "e20009", "number": 3}
+        await teller.ctx.tell(
+            RunFiles, **about, router="data0", sources=("CoBo0",), state="Done", files=2, data_bytes=10
+        )
+        text = RunConfigText("cobo0", "describe", "cobo0", "<Setup/>", "file")
+        await teller.ctx.tell(RunConfigs, **about, configs=(text,))
+        await it.until(lambda: listener.of("attpc_run_configs"), what="both told")
+        (files,), (configs,) = listener.of("attpc_run_files"), listener.of("attpc_run_configs")
+        assert (files.router, files.state, files.files, files.number) == ("data0", "Done", 2, 3)
+        assert configs.configs == (text,)
+        assert files.stamp < configs.stamp
+        assert files.stamp.ioc == it.prefix
 
 
 async def test_what_a_notification_raises_is_its_plugins_own(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ class FakeContext:
         self.fleet = Fleet()
         self.published: dict[str, Any] = {}
         self.floors: dict[str, int] = {}
+        self.told: list[tuple[type, dict[str, Any]]] = []
         self.said: tuple[str, bool] = ("", False)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -35,6 +36,9 @@ class FakeContext:
 
     def publish(self, pv: str, value: Any, severity: Any = None) -> None:
         self.published[pv] = value
+
+    async def tell(self, kind: type, **fields: Any) -> None:
+        self.told.append((kind, fields))
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
         raise AssertionError("nothing is to be commanded")

@@ -88,5 +88,13 @@ class Probe:
         self.told.append(("attpc_run_failed", event))
 
     @hookimpl
+    async def attpc_run_files(self, event):
+        self.told.append(("attpc_run_files", event))
+
+    @hookimpl
+    async def attpc_run_configs(self, event):
+        self.told.append(("attpc_run_configs", event))
+
+    @hookimpl
     async def attpc_put(self, put):
         self.told.append(("attpc_put", put))

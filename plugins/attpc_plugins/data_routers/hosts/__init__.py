@@ -1,0 +1,1 @@
+"""The ways to reach a host: a folder of this machine, a sentry over HTTP, SSH."""

@@ -1,0 +1,248 @@
+"""The plugin's section of the settings file, `[plugins.data_routers]`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+GigaBytes = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"must be an absolute path on its host, such as '/data/staging', not {value!r}")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError(f"must have no control characters, not {value!r}")
+    return value.rstrip("/") or "/"
+
+
+HostPath = Annotated[str, Field(max_length=1000), AfterValidator(_path)]
+"""An absolute path on some host; spaces and any letters are allowed."""
+
+
+def _host(value: str) -> str:
+    if value.startswith("-") or any(char.isspace() or ord(char) < 33 for char in value):
+        raise ValueError(f"must be a host name or address, such as '192.168.41.60', not {value!r}")
+    return value
+
+
+HostName = Annotated[str, Field(max_length=255), AfterValidator(_host)]
+
+
+class Section(BaseModel):
+    """Base of all parts: nothing unknown is accepted, values cannot be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Access(StrEnum):
+    """How a host is reached."""
+
+    SENTRY = "sentry"
+    SSH = "ssh"
+    LOCAL = "local"
+
+
+class Firmness(StrEnum):
+    """What an interlock does with the start of a run."""
+
+    REFUSE = "refuse"
+    PASSABLE = "passable"
+    """Refuses it, unless `Run:Override` is set."""
+    WARN = "warn"
+    """Lets it through; the log and the plugin's message say it."""
+
+
+class ReachSettings(Section):
+    """How a host is reached; of routers and of ECC servers."""
+
+    access: Access = Field(
+        description="`sentry`: HTTP to the attpc_sentry on it; `ssh`; `local`: a folder of this machine."
+    )
+    host: HostName = Field(default="", description="Host name or address; not for `local`.")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="Default: 8080 for `sentry`, else the SSH configuration's."
+    )
+    user: str = Field(
+        default="",
+        max_length=64,
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.@-]*)?$",
+        description="SSH user. Default: the SSH configuration's, else the IOC's own account.",
+    )
+    log: HostPath | None = Field(default=None, description="The program's log file on its host.")
+
+
+class RouterSettings(ReachSettings):
+    """`[[plugins.data_routers.router]]`: one data router."""
+
+    name: str = Field(
+        default="",
+        max_length=39,
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9_-]*)?$",
+        description="What commands and messages call it. Default: the first of `sources`.",
+    )
+    sources: tuple[str, ...] = Field(
+        min_length=1,
+        examples=[["CoBo0"]],
+        description="The data sources whose data it writes, by their part of the PV names.",
+    )
+    staging: HostPath | None = Field(
+        default=None,
+        description="The folder into which it writes `*.graw`; needed for `ssh` and `local`.",
+    )
+    process: str = Field(
+        default="dataRouter",
+        max_length=255,
+        description="Name of its program, looked for among the host's processes; empty: not looked for.",
+    )
+
+    @property
+    def label(self) -> str:
+        """What commands and messages call it."""
+        return self.name or self.sources[0]
+
+    @model_validator(mode="after")
+    def _reach(self) -> Self:
+        if self.access is not Access.SENTRY and self.staging is None:
+            raise ValueError(f"'staging' must be given for access = \"{self.access}\"")
+        if self.access is not Access.LOCAL and not self.host:
+            raise ValueError(f"'host' must be given for access = \"{self.access}\"")
+        if self.access is Access.LOCAL and self.host:
+            raise ValueError("'host' must not be given for access = \"local\": that is this machine")
+        return self
+
+
+class EccHostSettings(ReachSettings):
+    """`[[plugins.data_routers.ecc]]`: where the configuration files and the log of an ECC server are."""
+
+    names: tuple[str, ...] = Field(
+        default=(), description="The ECC servers that this is for; empty: all that no other table names."
+    )
+    xcfg: HostPath = Field(description="The folder of the `describe-…`, `configure-….xcfg` files.")
+
+    @model_validator(mode="after")
+    def _reach(self) -> Self:
+        if self.access is Access.SENTRY:
+            raise ValueError('\'access\' must be "ssh" or "local": a sentry shows no configuration files')
+        if (self.access is Access.LOCAL) == bool(self.host):
+            raise ValueError("'host' must be given for access = \"ssh\", and for that only")
+        return self
+
+
+class LimitsSettings(Section):
+    """`[plugins.data_routers.limits]`: when the PVs of a router are in alarm."""
+
+    dead_after_s: Seconds = Field(
+        default=10.0, description="Running without a byte for this long is `Dead` (MAJOR)."
+    )
+    low_ratio: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="A CoBo's rate below this part of the median of the others is `Low` (MINOR). 0: never.",
+    )
+    low_after_s: Seconds = Field(default=20.0, description="How long its rate must be that low.")
+    gone_after_s: Seconds = Field(
+        default=4.0, description="How long the router's process must be gone before it is in alarm."
+    )
+    disk_minor_gb: GigaBytes = Field(default=100.0, description="Less free disk is MINOR.")
+    disk_major_gb: GigaBytes = Field(default=20.0, description="Less free disk is MAJOR.")
+    start_min_gb: GigaBytes = Field(
+        default=20.0, description="With less free disk a start is refused, see `interlocks.disk`."
+    )
+    full_minor_h: float = Field(
+        default=2.0,
+        ge=0,
+        le=1000,
+        description="Less time to full is MINOR; less than the run's remaining time (`Run:MaxDuration`) "
+        "is MAJOR.",
+    )
+    stop_below_gb: GigaBytes = Field(
+        default=0.0, description="A run is stopped, in order, when a disk has less free. 0: never."
+    )
+
+
+class InterlockSettings(Section):
+    """`[plugins.data_routers.interlocks]`: what refuses the start of a run."""
+
+    router_down: Firmness = Field(
+        default=Firmness.REFUSE, description="A host does not answer, or its router does not run."
+    )
+    dirty: Firmness = Field(
+        default=Firmness.PASSABLE, description="Stray files in a staging folder, closing ones included."
+    )
+    disk: Firmness = Field(
+        default=Firmness.PASSABLE, description="Less free disk than `limits.start_min_gb`."
+    )
+    run_exists: Firmness = Field(
+        default=Firmness.REFUSE, description="The folder of the next run exists on a host."
+    )
+
+
+class ClosingSettings(Section):
+    """`[plugins.data_routers.closing]`: how the files of a run are brought to their place."""
+
+    enabled: bool = Field(default=True, description="Whether it is done by itself after each run.")
+    quiet_s: Seconds = Field(
+        default=30.0,
+        description="Files are moved when none has grown for this long; routers keep data after Stop.",
+    )
+    limit_s: Seconds = Field(
+        default=1800.0, description="How long files may go on growing before that is a failure."
+    )
+    checksums: bool = Field(default=False, description="Whether the manifest has a SHA-256 of each file.")
+
+
+class BackupSettings(Section):
+    """`[plugins.data_routers.backup]`: copies of the configuration files that each run used."""
+
+    folder: HostPath | None = Field(
+        default=None,
+        description="Folder of this machine for `<experiment>/run_0042/`; without it only the history has "
+        "them.",
+    )
+
+
+class DataRoutersSettings(Section):
+    """`[plugins.data_routers]`: the hosts that record the data."""
+
+    period_s: Seconds = Field(default=2.0, description="Time between two looks at a host, in seconds.")
+    timeout_s: Seconds = Field(default=3.0, description="How long an answer to a look may take, in seconds.")
+    rate_window_s: Seconds = Field(default=10.0, description="Over how long rates are taken, in seconds.")
+    ssh_config: HostPath | None = Field(
+        default=None, description="SSH configuration file. Default: `~/.ssh/config` where it exists."
+    )
+    known_hosts: HostPath | None = Field(
+        default=None, description="File of known host keys. Default: `~/.ssh/known_hosts`."
+    )
+    limits: LimitsSettings = Field(default=LimitsSettings(), description="When PVs are in alarm.")
+    interlocks: InterlockSettings = Field(
+        default=InterlockSettings(), description="What refuses the start of a run."
+    )
+    closing: ClosingSettings = Field(
+        default=ClosingSettings(), description="How the files of a run are brought to their place."
+    )
+    backup: BackupSettings = Field(
+        default=BackupSettings(), description="Copies of the configuration files that each run used."
+    )
+    router: tuple[RouterSettings, ...] = Field(default=(), description="The data routers, a table each.")
+    ecc: tuple[EccHostSettings, ...] = Field(
+        default=(), description="Where configuration files and logs of ECC servers are."
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        labels = [router.label for router in self.router]
+        sources = [source for router in self.router for source in router.sources]
+        for what, names in (("name", labels), ("source", sources)):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"each {what} must be of one router only: {', '.join(twice)} is of several")
+        served = [name for ecc in self.ecc for name in ecc.names or ("every other ECC server",)]
+        if twice := sorted({name for name in served if served.count(name) > 1}):
+            raise ValueError(
+                f"each ECC server must be in one 'ecc' table only: {', '.join(twice)} is in several"
+            )
+        return self
