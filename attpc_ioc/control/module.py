@@ -190,6 +190,8 @@ class ModuleControl:
             code=ongoing.code,
             duration_s=ongoing.duration_s,
             who=ongoing.who,
+            config=ongoing.config,
+            text=ongoing.reply.text if ongoing.reply else "",
         )
 
     # ------------------------------------------------------------------ seeing

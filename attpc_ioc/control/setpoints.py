@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import SYSTEM, Scope, Who
 from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.names import experiment_fault
 from attpc_ioc.model.run import RunClass
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import EccSettings
@@ -23,8 +23,6 @@ from .run_control import RunControl
 log = get_logger(__name__)
 
 MAX_TEXT = 200
-EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-"""An experiment's name is the name of a folder on every data host."""
 
 Value = int | float | str
 
@@ -165,11 +163,8 @@ class Setpoints:
     def _experiment(self, _scope: Scope, value: Value) -> None:
         self._not_at_work()
         text = str(value).strip()
-        if not EXPERIMENT_NAME.fullmatch(text):
-            raise Refused(
-                f"{text!r} cannot be an experiment's name, because it names a folder: "
-                "letters, digits, '_', '-' and '.', 1 to 63 of them, a letter or digit first"
-            )
+        if fault := experiment_fault(text):
+            raise Refused(fault)
         if text == self._record.document.experiment:
             return
         busy = [m for m in self._fleet.enabled if m.online and m.state is not State.IDLE]

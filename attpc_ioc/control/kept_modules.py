@@ -1,0 +1,71 @@
+"""What of the modules is there after a restart: read back once, written when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from attpc_ioc.model.fleet import DataLinkView, FleetChange, ModuleView, SourceView
+from attpc_ioc.settings import EccSettings
+
+from . import module_document
+from .store import StateStore
+
+
+class KeptModules:
+    """The modules' document in the state directory.
+
+    Entries of modules that the settings do not have at present stay in it: a module that comes back finds its
+    own again.
+    """
+
+    def __init__(self, store: StateStore, eccs: tuple[EccSettings, ...]) -> None:
+        self._store = store
+        raw = store.load(module_document.DOCUMENT) or {}
+        kept = raw.get("modules")
+        entries: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+        self.views = {ecc.name: _first_view(ecc, entries) for ecc in eccs}
+        """The modules as they are known before anything was seen."""
+        self._others = {name: entry for name, entry in entries.items() if name not in self.views}
+        self._modules = self.views
+        self._essences = {view.name: _essence(view) for view in self.views.values()}
+        self._handle: asyncio.Handle | None = None
+
+    def on_change(self, change: FleetChange) -> None:
+        """Have what is kept written soon where it has changed."""
+        for name in change.modules:
+            essence = _essence(change.fleet.modules[name])
+            if self._essences[name] != essence:
+                self._essences[name] = essence
+                if self._handle is None:
+                    # Once for all that change in one turn of the loop.
+                    self._handle = asyncio.get_running_loop().call_soon(self.save)
+        self._modules = change.fleet.modules
+
+    def save(self) -> None:
+        """Give the store what has changed and was not given to it yet."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+            self._store.save(module_document.DOCUMENT, module_document.dump(self._modules, self._others))
+
+
+def _essence(view: ModuleView) -> object:
+    return (view.enabled, view.selected, view.loaded, view.clock_stale)
+
+
+def _first_view(ecc: EccSettings, entries: dict[str, Any]) -> ModuleView:
+    view = ModuleView(name=ecc.name, kind=ecc.kind, url=ecc.url, host=ecc.host, sources=_sources(ecc))
+    return module_document.restore(view, entries[ecc.name]) if ecc.name in entries else view
+
+
+def _sources(ecc: EccSettings) -> tuple[SourceView, ...]:
+    return tuple(
+        SourceView(
+            name=source.pv_name,
+            sender_id=source.id,
+            ecc=ecc.name,
+            links=tuple(DataLinkView(k.name, str(k.address), k.port, k.type) for k in source.link),
+        )
+        for source in ecc.source
+    )
