@@ -51,7 +51,10 @@ class OperationStarting(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationEnded(Event):
-    """A SOAP transition arrived, failed or was given up waiting for."""
+    """A SOAP transition arrived, failed or was given up waiting for.
+
+    `config` is what was sent, `text` the reply's; that of a Configure has every configuration file, 370 kB.
+    """
 
     module: str
     operation: Operation
@@ -60,6 +63,8 @@ class OperationEnded(Event):
     code: int = 0
     duration_s: float = 0.0
     who: Who = Who()
+    config: ConfigName | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

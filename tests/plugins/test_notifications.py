@@ -47,6 +47,9 @@ async def test_a_run_as_a_plugin_sees_it(tmp_path, monkeypatch):
         ended = probe.of("attpc_after_operation")
         assert [e.ok for e in ended] == [True] * 5
         assert all(e.duration_s > 0 for e in ended)
+        configured = ended[1]
+        assert str(configured.config) == "e20009/e20009/e20009"
+        assert "<Setup" in configured.text, "the reply to Configure has the files' text"
         assert hooks.index("attpc_run_started") > max(
             i for i, hook in enumerate(hooks) if hook == "attpc_after_operation"
         )
