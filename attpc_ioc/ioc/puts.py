@@ -45,8 +45,11 @@ class Controller(Protocol):
         """Do a command and return how it ended; refusals are outcomes too."""
         ...
 
-    async def set(self, setpoint: str, scope: Scope, value: int | float | str, who: Who) -> None:
-        """Set a setpoint; raises `Refused`, then nothing changed and the scope's message has the reason."""
+    def set(self, setpoint: str, scope: Scope, value: int | float | str, who: Who) -> None:
+        """Set a setpoint, at once.
+
+        Raises `Refused`; then nothing changed, and the scope's message has the reason.
+        """
         ...
 
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
@@ -78,28 +81,44 @@ class PutHandler:
         self._on_put = on_put
         self._write_plugin_row = write_plugin_row
 
-    async def put(self, pv: PV, value: object, client: Client) -> None:
-        """Do what a client's write asks; returns when it is done.
+    def put(self, pv: PV, value: object, client: Client) -> Awaitable[None] | None:
+        """Do what a client's write asks; returns None where it is done, or else what is to be awaited.
 
-        Raises `PutRejected` with the reason where it was refused or failed.
+        Raises `PutRejected` with the reason where it was refused or failed, at once or when awaited.
+        Setpoints are set at once, and are awaited only where a plugin promised to have the put on record.
         """
         who, entry = who_of(client), self._entries.get(pv.name)
         if entry is None:
             raise PutRejected(f"{pv.name} cannot be written")
         old = self._shown(entry, pv.value)
+        if entry.row.plugin or entry.row.setpoint is None:
+            return self._put_later(entry, old, value, who)
+        reason = ""
+        try:
+            self._controller.set(entry.row.setpoint, entry.scope, _scalar(value), who)
+            # The client may read right after its put was answered: it is to find the new values.
+            self._publisher.flush()
+        except Exception as error:
+            reason = _reason_of(error, entry, who)
+        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason))
+        if recorded is not None:
+            return _answer_on_record(recorded, reason)
+        if reason:
+            raise PutRejected(reason)
+        return None
+
+    async def _put_later(self, entry: PvEntry, old: str, value: object, who: Who) -> None:
+        reason = ""
         try:
             await self._do(entry, _scalar(value), who)
-        except (Refused, PutRejected) as error:
-            await self._tell(entry, who, old, value, ok=False, reason=str(error))
-            raise PutRejected(str(error)) from error
+            self._publisher.flush()
         except asyncio.CancelledError:
             self._record(self._put_of(entry, who, old, value, ok=False, reason=STOPPED))
             raise
         except Exception as error:
-            log.exception("put failed", pv=pv.name, who=str(who))
-            await self._tell(entry, who, old, value, ok=False, reason=f"fault of the program: {error}")
-            raise PutRejected(f"fault of the program: {error}") from error
-        await self._tell(entry, who, old, value, ok=True)
+            reason = _reason_of(error, entry, who)
+        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason))
+        await _answer_on_record(recorded, reason)
 
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
         """Take note of a write that the server rejected by itself: wrong type, out of range, too long."""
@@ -119,10 +138,6 @@ class PutHandler:
             await self._write_plugin_row(entry, value, who)
         elif row.command is not None:
             await self._command(entry.scope, row.command, value, who)
-        elif row.setpoint is not None:
-            await self._controller.set(row.setpoint, entry.scope, value, who)
-        # The client may read right after its put was answered: it is to find the new values.
-        self._publisher.flush()
 
     async def _command(self, scope: Scope, name: CommandName, value: int | float | str, who: Who) -> None:
         number = int(value)
@@ -141,14 +156,6 @@ class PutHandler:
     def _shown(self, entry: PvEntry, value: object) -> str:
         return as_people_read(entry, value)[:SHOWN]
 
-    async def _tell(
-        self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str = ""
-    ) -> None:
-        """Record a put, and wait for that within the limit: a client that saw it completed relies on it."""
-        recorded = self._record(self._put_of(entry, who, old, value, ok=ok, reason=reason))
-        if recorded is not None:
-            await asyncio.wait((recorded,), timeout=RECORD_LIMIT_S)
-
     def _put_of(self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str) -> Put:
         return Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason)
 
@@ -163,6 +170,25 @@ class PutHandler:
 def who_of(client: Client) -> Who:
     """Return who puts, as the client says of itself."""
     return Who(user=client.user, host=client.host, address=client.address)
+
+
+def _reason_of(error: Exception, entry: PvEntry, who: Who) -> str:
+    """Return why the put at hand failed, for its client; a fault of the program goes into the log too."""
+    if isinstance(error, Refused | PutRejected):
+        return str(error)
+    log.exception("put failed", pv=entry.name, who=str(who))
+    return f"fault of the program: {error}"
+
+
+async def _answer_on_record(recorded: asyncio.Future[Any] | None, reason: str) -> None:
+    """Wait within the limit until the put is on record: a client that saw it completed relies on that.
+
+    Raises `PutRejected` where there is a reason.
+    """
+    if recorded is not None:
+        await asyncio.wait((recorded,), timeout=RECORD_LIMIT_S)
+    if reason:
+        raise PutRejected(reason)
 
 
 def _scalar(value: object) -> int | float | str:

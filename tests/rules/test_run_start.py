@@ -59,7 +59,7 @@ async def test_rule_11_an_offline_module_and_no_module_at_all(tmp_path, monkeypa
         assert outcome.code is ResultCode.REFUSED
         assert "cobo1: is Offline" in outcome.message
         for name in it.snapshot.modules:
-            await it.app.controller.set("enable", ecc(name), 0, Who("tester"))
+            it.app.controller.set("enable", ecc(name), 0, Who("tester"))
         outcome = await it.submit("Start", RUN)
         assert outcome.message == "Run:Start Refused: no ECC server is enabled"
         assert it.fleet.log.sequence() == []
@@ -87,7 +87,7 @@ async def test_rule_11_what_a_failed_re_zero_leaves_is_accepted(tmp_path, monkey
 async def test_rule_11_selected_must_be_loaded(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         await ready(it)
-        await it.app.controller.set("config", ecc("cobo0"), "cobo0/pulser/pulser", Who("tester"))
+        it.app.controller.set("config", ecc("cobo0"), "cobo0/pulser/pulser", Who("tester"))
         message = await it.refused("Run:Start", because="cobo0/e20009/e20009 is loaded")
         assert "cobo0/pulser/pulser is selected" in message
         assert it.fleet.log.sequence() == []
@@ -240,7 +240,7 @@ async def test_texts_that_come_while_the_number_is_reserved_are_the_new_runs(tmp
         first = it.run.info
 
         async def retitle() -> None:
-            await it.app.controller.set("title", RUN, "the next one", Who("tester"))
+            it.app.controller.set("title", RUN, "the next one", Who("tester"))
             assert it.app.controller.run_control.record.info == first
 
         owner.answer, owner.meanwhile = 42, retitle

@@ -288,11 +288,11 @@ async def test_rules_18_and_20_orphans_are_shown_and_stopped(tmp_path, monkeypat
 async def test_rule_20_a_disabled_module_is_no_orphan(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         await ready(it)
-        await it.app.controller.set("enable", ecc("cobo1"), 0, Who("tester"))
+        it.app.controller.set("enable", ecc("cobo1"), 0, Who("tester"))
         await outside(it, "Start", "cobo1")
         await it.until(lambda: it.module("cobo1").state is State.RUNNING)
         assert it.run.state is RunState.STOPPED
-        await it.app.controller.set("enable", ecc("cobo1"), 1, Who("tester"))
+        it.app.controller.set("enable", ecc("cobo1"), 1, Who("tester"))
         await it.until_run(RunState.ORPHAN)
 
 

@@ -291,7 +291,7 @@ async def test_enable_config_and_experiment_are_refused_in_a_run(tmp_path, monke
 async def test_each_experiment_has_its_own_numbers(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         who = Who("tester")
-        await it.app.controller.set("experiment", RUN, "e20009", who)
+        it.app.controller.set("experiment", RUN, "e20009", who)
         for expected in (0, 1):
             await it.start_run()
             assert it.run.number == expected
@@ -299,14 +299,14 @@ async def test_each_experiment_has_its_own_numbers(tmp_path, monkeypatch):
         for _ in range(3):
             await it.submit("Reset")
         await it.until_all(State.IDLE)
-        await it.app.controller.set("experiment", RUN, "e30000", who)
+        it.app.controller.set("experiment", RUN, "e30000", who)
         await it.until(lambda: it.run.next_number == 0)
         await it.start_run()
         assert it.run.info is not None
         assert (it.run.number, it.run.info.experiment) == (0, "e30000")
         assert (await it.submit("Stop", RUN)).ok
         assert (await it.submit("GoTo", target=State.IDLE)).ok
-        await it.app.controller.set("experiment", RUN, "e20009", who)
+        it.app.controller.set("experiment", RUN, "e20009", who)
         await it.until(lambda: it.run.next_number == 2)
 
 
@@ -316,5 +316,5 @@ async def test_the_experiment_changes_only_while_all_are_idle(tmp_path, monkeypa
         assert (await it.put_text("Run:Experiment", "e1")).code == 1
         assert "only while all modules are Idle" in await it.message("Run:Experiment")
         for name in it.snapshot.modules:
-            await it.app.controller.set("enable", ecc(name), 0, Who("tester"))
+            it.app.controller.set("enable", ecc(name), 0, Who("tester"))
         assert (await it.put_text("Run:Experiment", "e1")).code == 0

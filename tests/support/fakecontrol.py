@@ -54,7 +54,7 @@ class FakeController:
         self._result(command.scope, outcome.code, outcome.message)
         return outcome
 
-    async def set(self, setpoint: str, scope: Scope, value: int | float | str, who: Who) -> None:
+    def set(self, setpoint: str, scope: Scope, value: int | float | str, who: Who) -> None:
         if self.refuse:
             self._result(scope, ResultCode.NONE, self.refuse)
             raise Refused(self.refuse)

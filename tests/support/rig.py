@@ -178,7 +178,7 @@ class Rig:
     async def select(self, experiment: str = EXPERIMENT) -> None:
         """Select an experiment's configs everywhere, once the servers have told what they offer."""
         await self.until(lambda: all(m.offered is not None for m in self.snapshot.enabled), what="configs")
-        await self.app.controller.set("config", SYSTEM, experiment, Who("tester"))
+        self.app.controller.set("config", SYSTEM, experiment, Who("tester"))
 
     async def take_to(self, state: State) -> None:
         """Select the configs and take all modules to a state."""
