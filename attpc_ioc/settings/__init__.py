@@ -1,18 +1,16 @@
 """Settings: one TOML file, checked as a whole before anything starts."""
 
+from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .load import load_settings, parse_settings
+from .section import Section
 from .sections import (
     ChannelAccessSettings,
-    EccSettings,
     IocSettings,
     LimitSettings,
-    LinkSettings,
     OrderSettings,
     PollSettings,
     RunSettings,
-    Section,
     Settings,
-    SourceSettings,
     Stages,
     default_state_directory,
 )

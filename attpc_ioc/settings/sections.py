@@ -1,44 +1,31 @@
-"""The sections of the settings file, as models that accept nothing unknown."""
+"""The settings file: the sections of the IOC itself, and the whole."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from attpc_ioc.model.describe_rule import DescribeRule, pattern_fault
 from attpc_ioc.model.states import Kind, Operation
 
-from .contract import STRING_MAX
-from .names import default_describe, default_source_name
+from .ecc_sections import EccSettings
+from .section import Section
 from .together import TOGETHER, faults_together
 from .values import (
-    Address,
     DirectoryPath,
-    Host,
     Interface,
-    LinkName,
-    Name,
     Number,
-    OptionalName,
     Port,
     Prefix,
     Seconds,
-    SenderId,
     ShortText,
     Whole,
     WholeNumber,
     YesNo,
 )
-
-
-class Section(BaseModel):
-    """Base of all sections: nothing unknown is accepted, values cannot be changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class IocSettings(Section):
@@ -264,103 +251,6 @@ class OrderSettings(Section):
     undo_described: Stages = Field(
         default=((Kind.COBO, Kind.OTHER, Kind.MUTANT),), description="Stages from Described back to Idle."
     )
-
-
-class LinkSettings(Section):
-    """`[[ecc.source.link]]`: one data link of a source."""
-
-    name: LinkName = Field(description="Name of the data router, as the ECC server is told, such as `data0`.")
-    address: Address = Field(
-        description="IPv4 address of the data router, as the boards see it. The ECC server resolves no names."
-    )
-    port: Port = Field(default=46005, description="Port of the data router, 1 to 65535.")
-    type: Literal["TCP", "FDT", "ICE", "ZBUF"] = Field(
-        default="TCP",
-        description="How the data is sent: `TCP` for a CoBo, `FDT` for the MuTAnT, `ICE` or `ZBUF`.",
-    )
-
-
-class SourceSettings(Section):
-    """`[[ecc.source]]`: a data source, such as `CoBo[0]`; `name` is its part of the PV name."""
-
-    id: SenderId = Field(
-        description="Sender id as in the describe file, such as `CoBo[0]` or `Mutant[master]`."
-    )
-    name: OptionalName = Field(
-        default="",
-        max_length=STRING_MAX,
-        description="Part of the PV name. Default: `CoBo0` for `CoBo[0]`, `MuTAnT` for `Mutant[master]`.",
-    )
-    link: tuple[LinkSettings, ...] = Field(
-        default=(),
-        description="Data links. The first is the one that `Router:` PVs show, and the only one that the "
-        "2021 ECC server uses.",
-    )
-
-    @property
-    def pv_name(self) -> str:
-        """The source's part of the PV name: `name`, or the default of its id."""
-        return self.name or default_source_name(self.id)
-
-
-def _describe_names(value: Any) -> Any:
-    if isinstance(value, str):
-        if value and (fault := pattern_fault(value)):
-            raise ValueError(f"{fault}, not {value!r}")
-        return value
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"must be a name or a list of names, in quotes, not {value!r:.100}")
-    for number, pattern in enumerate(value):
-        if fault := pattern_fault(pattern):
-            raise ValueError(f"{fault}: its entry {number} is {pattern!r}")
-    return tuple(value)
-
-
-class EccSettings(Section):
-    """`[[ecc]]`: one ECC server and the boards that it drives.
-
-    `describe` is the rule for describe names: one name, `{experiment}` for the same name as configure,
-    a glob pattern, or a list of those; empty means the default of the kind.
-    """
-
-    name: Name = Field(
-        description="Name of the server and part of its PV names: letters, digits, `_` and `-`."
-    )
-    host: Host = Field(description="Host name or IPv4 address of the ECC server, without scheme and port.")
-    port: Port = Field(default=8083, description="TCP port of the ECC server, 1 to 65535.")
-    kind: Kind = Field(
-        default=Kind.COBO,
-        description="What it drives: `cobo` for CoBos, `mutant` for the MuTAnT (one at most), `other` for "
-        "anything else, one server for all boards included.",
-    )
-    describe: Annotated[str | tuple[str, ...], BeforeValidator(_describe_names)] = Field(
-        default="",
-        description="Describe names that this server accepts: a name, `{experiment}` for the same name as "
-        "configure, a pattern with `*`, `?` and `[...]`, or a list of those. Default: `cobo<i>` for a server "
-        "of the one source `CoBo[i]`, `{experiment}` for the MuTAnT; else it must be given.",
-    )
-    source: tuple[SourceSettings, ...] = Field(default=(), description="The boards that this server drives.")
-
-    @property
-    def url(self) -> str:
-        """Where the server is."""
-        return f"http://{self.host}:{self.port}/"
-
-    @property
-    def rule(self) -> DescribeRule:
-        """The describe names that this server accepts.
-
-        `ValueError` where the settings give none and the kind has no default; checked settings never do that.
-        """
-        describe = self.describe or default_describe(self.kind, [s.id for s in self.source])
-        if not describe:
-            raise ValueError(f"the ECC server {self.name!r} needs 'describe': its kind has no default")
-        return DescribeRule((describe,) if isinstance(describe, str) else describe)
-
-    @property
-    def source_names(self) -> tuple[str, ...]:
-        """The sources' parts of the PV names, in the order of `source`."""
-        return tuple(source.pv_name for source in self.source)
 
 
 def default_state_directory() -> Path:

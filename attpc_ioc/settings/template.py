@@ -9,7 +9,8 @@ from attpc_ioc.model.describe_rule import EXPERIMENT
 from attpc_ioc.model.states import Kind
 
 from .contract import PV_NAME_MAX, longest_pv_name
-from .sections import EccSettings, IocSettings, LinkSettings, Settings, SourceSettings
+from .ecc_sections import EccSettings, LinkSettings, SourceSettings
+from .sections import IocSettings, Settings
 from .toml_text import settings_text
 from .values import address_fault, host_fault, prefix_fault
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .sections import EccSettings, LinkSettings, Settings, SourceSettings
+from .ecc_sections import EccSettings, LinkSettings, SourceSettings
+from .sections import Settings
 
 WIDTH = 100
 
