@@ -33,6 +33,9 @@ log = get_logger(__name__)
 MAPPING = "mapping"
 NUMBERS = "run_numbers"
 
+PLUGINS_FOLDER = "plugins"
+"""In the state directory: the plugins' own folders."""
+
 
 def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] = ()) -> PluginHost:
     """Return the host with the built-in mapping, all installed plugins and `extra` ones.
@@ -57,7 +60,7 @@ def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] 
 
 def make_table(settings: Settings, host: PluginHost) -> tuple[PvEntry, ...]:
     """Return the PV table with the plugins' rows."""
-    rows = host.rows()
+    rows = host.rows(settings.ioc.prefix, settings.state_directory() / PLUGINS_FOLDER)
     return build_table(settings, rows, host.plugins)
 
 
@@ -249,7 +252,7 @@ def _context(plugin: Plugin, app: App) -> Context:
         app.host,
         plugin,
         prefix=prefix,
-        state_dir=app.store.folder / "plugins" / plugin.name,
+        state_dir=app.store.folder / PLUGINS_FOLDER / plugin.name,
         snapshot=lambda: app.controller.fleet,
         publish=publish,
         submit=app.controller.submit,

@@ -73,7 +73,9 @@ def demo(
 
 
 async def _demo(prefix: str, cobos: int) -> None:
+    import json
     import os
+    import socket
 
     from attpc_ioc.app import serve
     from attpc_ioc.settings import default_state_directory, load_settings
@@ -91,7 +93,13 @@ async def _demo(prefix: str, cobos: int) -> None:
     async with SimulatedFleet(cobos) as fleet:
         # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
         state_dir.mkdir(parents=True, exist_ok=True)
-        file.write_text(fleet.settings_toml(prefix=prefix, state_dir=str(state_dir)), encoding="utf-8")
+        text = fleet.settings_toml(
+            prefix=prefix,
+            state_dir=str(state_dir),
+            # Named, because its addresses are others each time: it stays one fleet in the run history.
+            **{"plugins.run_history": f"fleet = {json.dumps(f'demo on {socket.gethostname()}')}"},
+        )
+        file.write_text(text, encoding="utf-8")
         await serve(load_settings(file), TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file)))
 
 
@@ -148,12 +156,15 @@ def next_number(
 ) -> None:
     """Set the next run number in the state directory; the IOC must not be running."""
     from attpc_ioc.control.numbers import set_next_number
+    from attpc_ioc.model.names import experiment_fault
     from attpc_ioc.model.run import UNNAMED
     from attpc_ioc.settings import load_settings
 
     _set_up_logging("WARNING", as_json=False)
     folder = load_settings(file).state_directory()
     experiment = experiment or UNNAMED
+    if fault := experiment_fault(experiment):
+        raise typer.BadParameter(fault, param_hint="EXPERIMENT")
     old = asyncio.run(set_next_number(folder, experiment, number))
     typer.echo(f"the next run of {experiment} gets number {number} (was {old})")
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attpc_ioc.errors import PluginError, Refused
@@ -108,15 +109,25 @@ class PluginHost(PluginRegistry):
                 return bool(answer)
         return True
 
-    def rows(self) -> list[Row]:
-        """Collect the plugins' rows for the PV table; a plugin that raises is switched off."""
+    def rows(self, prefix: str, folder: Path) -> list[Row]:
+        """Collect the plugins' rows for the PV table; a plugin that raises is switched off.
+
+        `folder` is where the plugins' own folders are, by name.
+        """
         rows: list[Row] = []
         for entry in self.active():
             try:
                 own = [
                     _owned(row, entry.name)
                     for impl in self._of("attpc_pvs", entry)
-                    for row in call(impl, {"settings": entry.settings})
+                    for row in call(
+                        impl,
+                        {
+                            "settings": entry.settings,
+                            "prefix": prefix,
+                            "state_dir": str(folder / entry.name),
+                        },
+                    )
                 ]
             except Exception as error:  # a plugin's fault is its own
                 log.error("plugin's rows failed", plugin=entry.name, reason=reason_of(error))

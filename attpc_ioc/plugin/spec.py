@@ -155,11 +155,14 @@ class Specification:
         """
 
     @hookspec
-    def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:  # type: ignore[empty-body]
+    def attpc_pvs(  # type: ignore[empty-body]
+        self, settings: BaseModel | None, prefix: str, state_dir: str
+    ) -> Iterable[Row]:
         """Return rows for the PV table. They are the plugin's own: it publishes and it takes the writes.
 
         A row of kind `plugin` becomes `Plugin:<name>:<part>`, one of kind `ecc` or `source` is made for
-        each of those. A row with a `setpoint`, whatever its text, can be written, see `attpc_write`.
+        each of those. A row with a `setpoint`, whatever its text, can be written, see `attpc_write`. `prefix`
+        and `state_dir` are as in the plugin's context; the folder may not be there yet, and may be read only.
 
         Decision, collected, asked once before the server starts. Raising takes the plugin out (Failed).
         """

@@ -15,6 +15,9 @@ from .row import Archive, Limits, Reading, Record, Row, Value
 
 KIND = ScopeKind.RUN
 
+MAX_DURATION_S = 31_536_000.0
+"""A year: nobody means a longer limit, and what screens and databases do with it is known."""
+
 STATE_SEVERITIES = {
     int(RunState.INTERRUPTED): Severity.MAJOR,
     int(RunState.ORPHAN): Severity.MAJOR,
@@ -231,7 +234,7 @@ ROWS: tuple[Row, ...] = (
         lambda fleet, _: max(0.0, finite(fleet.run.max_duration_s)),
         units="s",
         precision=0,
-        limits=Limits(lopr=0.0, drvl=0.0),
+        limits=Limits(lopr=0.0, drvl=0.0, drvh=MAX_DURATION_S),
         setpoint="max_duration",
         archive=Archive.MONITOR,
     ),

@@ -20,6 +20,7 @@ from attpc_plugins.run_history.commands.common import VARIABLE
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.model.names import experiment_fault
 
 IOC = """
 [ioc]
@@ -111,6 +112,11 @@ def test_experiments(shell: Shell) -> None:
     assert re.search(r"e1 .*new", shell.run("experiments", "list"))
     assert shell.fails("experiments", "select", "nope") == "there is no experiment 'nope'"
     assert shell.fails("experiments", "rename", "e1", "e2") == "experiment 'e2' exists already"
+    before = shell.run("experiments", "list")
+    for words in (("create", "a b"), ("select", "a b"), ("rename", "e1", "a b"), ("create", "x" * 64)):
+        said = shell.fails("experiments", *words).strip()
+        assert said == experiment_fault(str(words[-1])), words
+    assert shell.run("experiments", "list") == before
 
 
 def test_observables(shell: Shell) -> None:
@@ -121,15 +127,18 @@ def test_observables(shell: Shell) -> None:
     assert "already" in shell.fails("observables", "add", "Gas")
     shell.run("observables", "edit", "Pressure", "--units", "Torr")
     assert shell.run("observables", "order", "Gas") == "Gas, Pressure\n"
-    shell.run("observables", "rename", "Gas", "Target gas")
+    shell.run("observables", "rename", "Gas", "Target_gas")
     rows = list(csv.reader(io.StringIO(shell.run("observables", "list", "--format", "csv"))))
     assert rows == [
         ["name", "type", "units", "comment", "pv", "removed"],
-        ["Target gas", "string", "", "", "", "no"],
+        ["Target_gas", "string", "", "", "", "no"],
         ["Pressure", "float", "Torr", "target", "ISEG:P", "no"],
     ]
     assert re.search(r"Pressure +float +Torr +ISEG:P +target", shell.run("observables", "list"))
-    shell.run("observables", "remove", "Target gas")
+    for words in (("add", "a b"), ("rename", "Pressure", "1st"), ("add", "x" * 41)):
+        assert "cannot be an observable's name" in shell.fails("observables", *words), words
+    assert "in more than upper and lower case" in shell.fails("observables", "add", "pressure")
+    shell.run("observables", "remove", "Target_gas")
     assert json.loads(shell.run("observables", "list", "--format", "json"))["name"] == "Pressure"
     assert "has no observable 'Nope'" in shell.fails("observables", "remove", "Nope")
     assert "it has: Pressure" in shell.fails("observables", "edit", "Nope", "--units", "x")
@@ -192,13 +201,30 @@ def test_list_show_edit(full: Shell) -> None:
         r"Quality +Partial",
         r"Comment +two *\n +lines",
         r"Pressure +entered +512\.5 +mbar",
-        r"quality +Partial",
+        r"Edits\n",
+        r"quality +Good +Partial +\S+@",
+        r"class +Production +Junk",
+        r"title +beam on target +Neu µ",
+        r"Pressure +512\.5 +\S+@",
     ):
         assert re.search(pattern, text), (pattern, text)
     run = json.loads(full.run("history", "show", "e1", 2, "--format", "json"))
     assert run["run"]["title"] == "Neu\tµ"
     assert run["measurements"][0]["value"] == {"float": 512.5}
-    assert len(run["edits"]) == 5
+    assert len(run["edits"]) == 6
+    full.run("history", "edit", "e1", 2, "--set", "Pressure=1e3")
+    edit = json.loads(full.run("history", "show", "e1", 2, "--format", "json"))["edits"][-1]
+    assert (edit["field"], edit["observable"], edit["old"], edit["value"]) == (
+        "value",
+        "Pressure",
+        "512.5",
+        "1000.0",
+    )
+    assert edit["edited_at"]
+    assert edit["edited_by"]
+    for command in (("show", "e2", 2), ("edit", "e2", 2, "--title", "x"), ("show", "nope", 2)):
+        said = f"there is no run 2 of experiment '{command[1]}'; there is one of: e1"
+        assert full.fails("history", *command) == said
     assert full.fails("history", "show", "e1", 99) == "there is no run 99 of experiment 'e1'"
     assert full.fails("history", "edit", "e1", 99, "--title", "x") == "there is no run 99 of experiment 'e1'"
     assert "'much' is no float" in full.fails("history", "edit", "e1", 2, "--set", "Pressure=much")

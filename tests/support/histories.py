@@ -81,7 +81,9 @@ events = st.builds(
     Event, times, st.sampled_from(kinds), texts, texts, st.booleans(), st.booleans(), codes, maybe(seconds)
 )
 fields = st.sampled_from(["title", "operator", "run_class", "comment", "quality"])
-edits = st.builds(Edit, fields, texts, times, texts)
+edits = st.builds(Edit, fields, texts, times, texts, maybe(texts)) | st.builds(
+    Edit, st.just("value"), texts, times, texts, maybe(texts), words
+)
 
 
 @st.composite

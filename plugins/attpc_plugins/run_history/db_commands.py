@@ -28,6 +28,9 @@ app = typer.Typer(no_args_is_help=True)
 BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it although something is there already.")]
 
+FORGOTTEN_S = 86400.0
+"""A fleet whose lease expired longer ago is gone, and nobody wants to hear of it."""
+
 MEGABYTE = 1e6
 
 T = TypeVar("T")
@@ -168,6 +171,8 @@ async def _status(database: Database) -> list[str]:
         f"runs:        {known.runs}{last}",
     ]
     for lease in known.leases:
+        if lease.remaining_s < -FORGOTTEN_S:
+            continue
         left = f"for {lease.remaining_s:.0f} s more" if lease.remaining_s > 0 else "expired"
         lines.append(f"fleet:       {lease.fleet} is commanded by {lease.ioc} on {lease.host}, {left}")
     return lines

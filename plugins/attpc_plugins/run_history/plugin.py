@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from attpc_ioc.pvs.row import Row, Value
 
     from .service import Service
+    from .sheets.settings import ObservableSettings
 
 NOT_STARTED = "the run history did not start"
 
@@ -44,6 +45,7 @@ class RunHistory:
 
     def __init__(self) -> None:
         self.service: Service | None = None
+        self._declared: tuple[ObservableSettings, ...] | None = None
 
     @hookimpl
     def attpc_settings(self) -> type[BaseModel]:
@@ -53,14 +55,21 @@ class RunHistory:
         return RunHistorySettings
 
     @hookimpl
-    def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:
-        """Return the rows of comment, quality, history and log, and one for each observable."""
+    def attpc_pvs(self, settings: BaseModel | None, prefix: str, state_dir: str) -> Iterable[Row]:
+        """Return the rows of comment, quality, history and log, and one for each observable.
+
+        Observables that were added by command are those that the last IOC found in the database.
+        """
+        from pathlib import Path
+
         from .rows import ROWS
         from .settings import RunHistorySettings
-        from .sheets.sheet import observable_rows
+        from .sheets.kept import declared, load_kept
+        from .sheets.rows import observable_rows
 
         assert isinstance(settings, RunHistorySettings)
-        return [*ROWS, *observable_rows(settings)]
+        self._declared = declared(settings.observable, load_kept(Path(state_dir)), prefix)
+        return [*ROWS, *observable_rows(self._declared)]
 
     @hookimpl
     def attpc_cli(self, app: typer.Typer) -> None:
@@ -77,7 +86,7 @@ class RunHistory:
 
         settings = ctx.settings
         assert isinstance(settings, RunHistorySettings)
-        service = Service(ctx, settings)
+        service = Service(ctx, settings, self._declared)
         await service.start()
         self.service = service
 

@@ -38,6 +38,7 @@ from .recorder import Recorder
 from .recovery import Recovery
 from .rows import QUALITIES
 from .settings import RunHistorySettings, fleet_key
+from .sheets.settings import ObservableSettings
 from .sheets.sheet import RunSheet
 from .store import Store
 from .store.model import Holder, Quality, Run, RunChanges
@@ -77,7 +78,12 @@ class DatabasePlace:
 class Service:
     """One for a running IOC; all methods belong to its event loop."""
 
-    def __init__(self, ctx: PluginContext, settings: RunHistorySettings) -> None:
+    def __init__(
+        self,
+        ctx: PluginContext,
+        settings: RunHistorySettings,
+        declared: tuple[ObservableSettings, ...] | None = None,
+    ) -> None:
         self._ctx = ctx
         self._settings = settings
         self._folder = Path(ctx.state_dir)
@@ -94,7 +100,7 @@ class Service:
         self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
         self.writer = Writer(self.journal, troubles, self._on_applied)
         self.recorder = Recorder(ctx, self.journal, high_water, fleet=fleet, boot=boot)
-        self.sheet = RunSheet(ctx, settings, self.recorder.own)
+        self.sheet = RunSheet(ctx, settings, self.recorder.own, declared)
         self.keeper = Keeper(
             self._locate,
             troubles,

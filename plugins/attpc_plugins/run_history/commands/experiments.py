@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.model.names import experiment_fault
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
 from attpc_plugins.run_history.store import Store
@@ -64,6 +65,7 @@ def create(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Make an experiment."""
+    _check(name)
     with_store(settings, lambda store: store.create_experiment(name, comment, select=select))
     typer.echo(f"experiment {name} made{' and selected' if select else ''}")
 
@@ -73,6 +75,7 @@ def select(name: Name, settings: SettingsFile = DEFAULT_FILE) -> None:
 
     An IOC that runs goes on with its own: that one is chosen by a put to Run:Experiment.
     """
+    _check(name)
     with_store(settings, lambda store: store.select_experiment(name))
     typer.echo(f"experiment {name} selected")
 
@@ -84,6 +87,7 @@ def rename(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Give an experiment another name; its runs stay with it."""
+    _check(new)
     with_store(settings, lambda store: _rename(store, old, new, force))
     typer.echo(f"experiment {old} is called {new} now")
 
@@ -105,6 +109,12 @@ def comment(
     """Say what an experiment is."""
     with_store(settings, lambda store: store.comment_experiment(name, text))
     typer.echo(f"comment of {name} changed")
+
+
+def _check(name: str) -> None:
+    """End the command for a name that the IOC would refuse: its runs would never come."""
+    if fault := experiment_fault(name):
+        fail(fault)
 
 
 app = make()

@@ -14,7 +14,16 @@ from attpc_plugins.run_history.exchange.faults import Bad
 from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of
 from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import Cursor, Quality, Run, RunChanges, RunDetail, RunFilter
+from attpc_plugins.run_history.store.model import (
+    Cursor,
+    Quality,
+    Run,
+    RunChanges,
+    RunDetail,
+    RunFilter,
+    Value,
+)
+from attpc_plugins.run_history.store_errors import NotFound
 
 from . import filters, tables, transfer
 from .common import DEFAULT_FILE, SettingsFile, fail, me, with_store
@@ -115,7 +124,7 @@ def show(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Show one run: its conditions, members and what they were loaded with, measurements, events, edits."""
-    detail = with_store(settings, lambda store: store.run(experiment, number))
+    detail = with_store(settings, lambda store: _run(store, experiment, number))
     if output is ShowOutput.JSON:
         sys.stdout.write(json_file.run_line(detail))
     else:
@@ -160,20 +169,27 @@ def edit(
 async def _edit(
     store: Store, experiment: str, number: int, changes: RunChanges, values: list[tuple[str, str]]
 ) -> None:
-    await store.run(experiment, number)
+    await _run(store, experiment, number)
     sheet = {o.name: o for o in await store.observables(experiment, removed=True)}
-    typed = []
+    typed: dict[str, Value] = {}
     for name, text in values:
         if name not in sheet:
             fail(f"experiment {experiment} has no observable {name}; it has: {', '.join(sheet) or 'none'}")
         value, fault = parse(text, sheet[name].kind)
         if value is None:
             fail(f"{name}: {fault}")
-        typed.append((name, value))
-    if changes != RunChanges():
-        await store.edit(experiment, number, changes, who=me())
-    for name, value in typed:
-        await store.enter_value(experiment, number, name, value, who=me())
+        typed[name] = value
+    await store.edit(experiment, number, changes, values=typed, who=me())
+
+
+async def _run(store: Store, experiment: str, number: int) -> RunDetail:
+    """Return a run; where there is none, say where runs of its number are."""
+    try:
+        return await store.run(experiment, number)
+    except NotFound as error:
+        if others := await store.experiments_with(number):
+            raise NotFound(f"{error}; there is one of: {', '.join(others)}") from None
+        raise
 
 
 def _assignment(text: str) -> tuple[str, str]:

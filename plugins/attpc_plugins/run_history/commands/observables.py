@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from attpc_ioc.settings import load_settings
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import to_plain
+from attpc_plugins.run_history.sheets.kept import KeptSheet, load_kept, save_kept
+from attpc_plugins.run_history.sheets.names import PREFIX, observable_fault
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import Observable, ValueKind
 
 from . import tables
-from .common import DEFAULT_FILE, SettingsFile, experiment_or_current, fail, with_store
+from .common import DEFAULT_FILE, SettingsFile, experiment_or_current, fail, section_of, with_store
 from .history import FormatOption, Output
 
 Sheet = Annotated[
@@ -31,6 +36,7 @@ PvOption = Annotated[
 ]
 
 AFTERWARDS = "an IOC that runs records it from its next run on"
+PV_AFTERWARDS = "its PV {pv} follows when the IOC is started again"
 
 
 def make() -> typer.Typer:
@@ -83,18 +89,21 @@ def add(
 ) -> None:
     """Add an observable at the end of the sheet; its type is float where none is given.
 
-    Observables of the settings file are put on the sheet by the IOC itself, and only those are PVs
-    (`Obs:NAME`).
+    Runs have it at once. It is a PV too, `Obs:NAME`, when the IOC was started again: PVs are fixed while an
+    IOC runs. Observables of the settings file are put on the sheet by the IOC itself.
     """
     new = Observable(name, kind or ValueKind.FLOAT, units or "", comment or "", _pv(pv or ""))
+    place = _checked_place(settings, name)
 
     async def work(store: Store) -> str:
         sheet = await experiment_or_current(store, experiment)
+        await _refuse_twin(store, sheet, name)
         await store.put_observable(sheet, new, new=True)
+        await _keep_for_start(store, place)
         return sheet
 
     sheet = with_store(settings, work)
-    typer.echo(f"{name} is on the sheet of {sheet}; {AFTERWARDS}")
+    typer.echo(f"{name} is on the sheet of {sheet}; {AFTERWARDS}; {place.afterwards(name)}")
 
 
 def edit(
@@ -121,9 +130,12 @@ def edit(
         if name not in found:
             fail(f"experiment {sheet} has no observable {name}; it has: {', '.join(found) or 'none'}")
         await store.put_observable(sheet, replace(found[name], **changes))
+        await _keep_for_start(store, place)
 
+    place = _place(settings)
     with_store(settings, work)
-    typer.echo(f"{name} changed; {AFTERWARDS}")
+    shown = f"; {place.afterwards(name)}" if kind or units is not None else ""
+    typer.echo(f"{name} changed; {AFTERWARDS}{shown}")
 
 
 def rename(
@@ -133,12 +145,17 @@ def rename(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Give an observable another name; its values stay with it."""
+    place = _checked_place(settings, new)
 
     async def work(store: Store) -> None:
-        await store.rename_observable(await experiment_or_current(store, experiment), old, new)
+        sheet = await experiment_or_current(store, experiment)
+        if old.lower() != new.lower():
+            await _refuse_twin(store, sheet, new)
+        await store.rename_observable(sheet, old, new)
+        await _keep_for_start(store, place)
 
     with_store(settings, work)
-    typer.echo(f"{old} is called {new} now")
+    typer.echo(f"{old} is called {new} now; {place.afterwards(new)}")
 
 
 def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_FILE) -> None:
@@ -146,7 +163,9 @@ def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_
 
     async def work(store: Store) -> None:
         await store.remove_observable(await experiment_or_current(store, experiment), name)
+        await _keep_for_start(store, place)
 
+    place = _place(settings)
     with_store(settings, work)
     typer.echo(f"{name} is off the sheet")
 
@@ -164,6 +183,52 @@ def order(
         return await store.observables(sheet)
 
     typer.echo(", ".join(o.name for o in with_store(settings, work)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the IOC of a settings file keeps what it knows, and what its PVs begin with."""
+
+    prefix: str
+    folder: Path
+
+    def afterwards(self, name: str) -> str:
+        """Return what is to be said of an observable's PV."""
+        return PV_AFTERWARDS.format(pv=f"{self.prefix}{PREFIX}{name}")
+
+
+def _place(file: Path) -> _Place:
+    return _Place(load_settings(file).ioc.prefix, section_of(file)[1])
+
+
+def _checked_place(file: Path, name: str) -> _Place:
+    """Return the place; ends the command for a name that cannot be a PV's."""
+    place = _place(file)
+    if fault := observable_fault(name, place.prefix):
+        fail(fault)
+    return place
+
+
+async def _refuse_twin(store: Store, experiment: str, name: str) -> None:
+    """End the command for a name that people would take for another's."""
+    for other in await store.observables(experiment):
+        if other.name != name and other.name.lower() == name.lower():
+            fail(f"observables must differ in more than upper and lower case: {name}, {other.name}")
+
+
+async def _keep_for_start(store: Store, place: _Place) -> None:
+    """Keep the sheet for the PVs of the IOC's next start; one that runs sees to that itself."""
+    kept = load_kept(place.folder)
+    experiment = kept.experiment
+    if not experiment:
+        current = await store.current_experiment()
+        experiment = current.name if current is not None else ""
+    # An IOC of another user keeps it by itself, as soon as it runs with the database.
+    if not experiment or not place.folder.is_dir() or place.folder.stat().st_uid != os.geteuid():
+        return
+    new = KeptSheet(experiment, await store.observables(experiment))
+    if new != kept:
+        save_kept(place.folder, new)
 
 
 def _pv(text: str) -> str:

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attpc_ioc.pvs.run import hours_text
 from attpc_plugins.run_history.store.model import (
+    Edit,
     Event,
     Experiment,
     Measurement,
@@ -23,6 +25,9 @@ from attpc_plugins.run_history.store.model import (
 
 PIPED_WIDTH = 160
 """Columns where the output is no terminal."""
+
+FIELDS = {"run_class": "class"}
+"""Fields that people know under another name."""
 
 SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 
@@ -44,11 +49,8 @@ def local(when: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration as `HH:MM:SS`, also beyond a day."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    """Return a duration as the PVs show it: `HH:MM:SS` in whole seconds that are over, also beyond a day."""
+    return "" if seconds is None else hours_text(seconds)
 
 
 def show(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -96,8 +98,8 @@ def show_run(detail: RunDetail) -> None:
     _part("Modules", _MODULE, map(_module, detail.modules))
     _part("Measurements", _MEASUREMENT, map(_measurement, detail.measurements))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events))
-    edits = ((local(e.edited_at), e.field, e.value, e.edited_by) for e in detail.edits)
-    _part("Edits", ("time", "field", "value", "by"), edits)
+    edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in detail.edits)
+    _part("Edits", ("time", "what", "old", "new", "by"), edits)
 
 
 def show_experiments(experiments: Iterable[Experiment], *, counted: bool) -> None:
@@ -195,6 +197,11 @@ def _measurement(m: Measurement) -> Sequence[object]:
         m.pv,
         ", ".join(r for r in remarks if r),
     )
+
+
+def _edit(edit: Edit) -> tuple[str, str, str]:
+    """Return what was edited, its old and its new value."""
+    return edit.observable or FIELDS.get(edit.field, edit.field), edit.old or "", edit.value
 
 
 def _event(event: Event) -> Sequence[object]:

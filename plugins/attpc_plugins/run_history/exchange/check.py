@@ -21,7 +21,7 @@ NAME_MAX = 100
 
 KINDS = tuple(kind.value for kind in Kind)
 EVENTS = (*(phase.value for phase in Phase), "state", "operation")
-EDITED = tuple(field.name for field in fields(RunChanges))
+EDITED = (*(field.name for field in fields(RunChanges)), "value")
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -106,6 +106,8 @@ def _details(detail: RunDetail) -> None:
         _demand(took is None or took >= 0, "events", f"entry {at}: duration_s is negative or not a number")
     for at, edit in enumerate(detail.edits, 1):
         _demand(edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is no field that is edited")
+        named = (edit.field == "value") == bool(edit.observable)
+        _demand(named, "edits", f"entry {at}: the edit of a value, and no other, names an observable")
     _all_times(detail)
 
 

@@ -19,12 +19,16 @@ FILE = "sheet.json"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value that somebody entered at `time_s` (Unix time); `pending` until a run has it."""
+    """A value that somebody entered at `time_s` (Unix time); `pending` until a run has it.
+
+    It is for runs of one experiment; of any, where that is empty.
+    """
 
     value: Value
     time_s: float
     who: Who = Who()
     pending: bool = False
+    experiment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,10 @@ class Page:
 
 @dataclass(slots=True)
 class Notes:
-    """The entries by name; `save` before anybody is told that an entry was taken."""
+    """The entries by experiment and name; `save` before anybody is told that an entry was taken."""
 
     folder: Path
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
     begun: RunRef | None = None
 
     def load(self) -> str:
@@ -60,17 +64,27 @@ class Notes:
             return ""
         except (OSError, ValueError, RecursionError, Bad) as error:
             return f"{self.folder / FILE} cannot be read: {error}"
-        self.entries = {note.name: note.entry for note in page.notes}
+        self.entries = {(note.entry.experiment, note.name): note.entry for note in page.notes}
         self.begun = page.begun
         return ""
 
-    def take(self, name: str) -> None:
-        """Note that a run has an entry."""
-        self.entries[name] = replace(self.entries[name], pending=False)
+    def of(self, experiment: str, name: str) -> Entry | None:
+        """Return what was entered last for an observable of an experiment, None where nothing was."""
+        return self.entries.get((experiment, name)) or self.entries.get(("", name))
+
+    def put(self, name: str, entry: Entry) -> None:
+        """Take an entry in the place of an earlier one."""
+        self.entries.pop(("", name), None)
+        self.entries[entry.experiment, name] = entry
+
+    def take(self, experiment: str, name: str) -> None:
+        """Note that a run of an experiment has its entry."""
+        if (entry := self.of(experiment, name)) is not None:
+            self.put(name, replace(entry, pending=False, experiment=experiment))
 
     def text(self) -> str:
         """Return the page as `save` writes it."""
-        notes = tuple(Note(name, entry) for name, entry in self.entries.items())
+        notes = tuple(Note(name, entry) for (_, name), entry in self.entries.items())
         return json.dumps(to_plain(Page(notes, self.begun)), ensure_ascii=False)
 
     def save(self, text: str) -> None:

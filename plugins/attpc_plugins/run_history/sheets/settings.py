@@ -9,17 +9,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from attpc_plugins.run_history.store.model import Observable, ValueKind
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-"""Names that can be the last part of a PV's name."""
+from .names import observable_fault
 
 PV_NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
 
 
 def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(
-            "must begin with a letter and have letters, digits, '_' and '-' only: it is part of a PV's name"
-        )
+    if fault := observable_fault(text):
+        raise ValueError(fault)
     return text
 
 
@@ -35,7 +32,8 @@ class ObservableSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, AfterValidator(_name)] = Field(
-        max_length=40, description="Its name; it is shown and written as the PV `Obs:<name>`."
+        description="Its name, which is shown and written as the PV `Obs:<name>`: letters, digits, `_` and "
+        "`-`, 1 to 40 of them, a letter first."
     )
     type: ValueKind = Field(default=ValueKind.FLOAT, description="`integer`, `float` or `string`.")
     units: str = Field(default="", max_length=15, description="Its units, such as `mbar`.")

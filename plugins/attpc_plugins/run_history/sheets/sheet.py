@@ -5,41 +5,38 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import ScopeKind, Who
+from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunInfo, RunOutcome
 from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.model.states import Severity
 from attpc_ioc.plugin import PluginContext
-from attpc_ioc.pvs.row import Archive, Record, Row
 from attpc_ioc.pvs.row import Value as RowValue
-from attpc_plugins.run_history.store.model import Moment, Observable, Value, ValueKind
+from attpc_plugins.run_history.store.model import Measurement, Moment, Observable, Value, ValueKind
 from attpc_plugins.run_history.store.records import MeasurementRecord, RunRef
 from attpc_plugins.run_history.store_errors import StoreRejected
 
 from .ca_reader import read_pvs
+from .kept import KeptSheet, load_kept, save_kept
+from .names import PREFIX
 from .notes import Entry, Notes
-from .reading import TEXT_MAX, Reading, reading_of
+from .reading import Reading, reading_of
+from .rows import INITIAL
 from .settings import ObservableSettings
 
 log = get_logger(__name__)
 
-PREFIX = "Obs:"
-
+FIRST_LOOK_S = 0.005
 LOOK_S = 0.5
 REFRESH_S = 2.0
 """How often the experiment is looked at, and the sheet in the database: the shell changes it too."""
 
-DESC_MAX = 40
-"""Bytes of a PV's description."""
-
-RECORDS = {ValueKind.INTEGER: Record.LONGOUT, ValueKind.FLOAT: Record.AO, ValueKind.STRING: Record.LONG_TEXT}
-INITIAL: dict[ValueKind, Value] = {ValueKind.INTEGER: 0, ValueKind.FLOAT: 0.0, ValueKind.STRING: ""}
+NUMBER_MAX = 2**31 - 1
 
 Append = Callable[[Callable[[Stamp], MeasurementRecord]], Awaitable[None]]
 """Appends a record to the journal at once, with a stamp of its own; the result waits for the disk."""
@@ -70,42 +67,41 @@ class SheetStore(Protocol):
         """Add an observable, or change the one of that name."""
         ...
 
-
-def observable_rows(settings: SheetSettings) -> list[Row]:
-    """Return the rows of the observables in the settings, `$(P)Obs:<name>`; all can be written."""
-    return [
-        Row(
-            f"{PREFIX}{item.name}",
-            ScopeKind.SYSTEM,
-            RECORDS[item.type],
-            _description(item),
-            units=item.units,
-            precision=6 if item.type is ValueKind.FLOAT else 0,
-            setpoint=item.name,
-            max_chars=TEXT_MAX,
-            elements=4 * TEXT_MAX + 1,
-            initial=INITIAL[item.type],
-            archive=Archive.MONITOR,
-        )
-        for item in settings.observable
-    ]
+    async def previous_values(self, experiment: str, before: int) -> Mapping[str, Measurement]:
+        """Return, by observable, the last value of runs before this number."""
+        ...
 
 
 class RunSheet:
     """One for a running IOC; all methods belong to its event loop.
 
-    A value that is written is of the run that is on, else of the next one. A run in which nothing was entered
-    for an observable has the value of the run before. PVs are read in a task when a run was started and when
-    it was stopped: neither waits for that, and whatever goes wrong is recorded as a fault of the value.
+    A value that is written is of the run that is on, else of the next one of the same experiment. A run in
+    which nothing was entered for an observable has the value of the run before. PVs are read in a task when a
+    run was started and when it was stopped: neither waits for that, and whatever goes wrong is recorded as a
+    fault of the value.
+
+    The PVs are fixed when the IOC starts (`declared`). One whose observable the present experiment does not
+    have, or has with another type, is INVALID and takes no writes; one that has no value yet is INVALID too.
     """
 
-    def __init__(self, ctx: PluginContext, settings: SheetSettings, append: Append) -> None:
+    def __init__(
+        self,
+        ctx: PluginContext,
+        settings: SheetSettings,
+        append: Append,
+        declared: tuple[ObservableSettings, ...] | None = None,
+    ) -> None:
         self._ctx = ctx
         self._settings = settings
         self._append = append
         self._own = {item.name: item for item in settings.observable}
-        self._notes = Notes(Path(ctx.state_dir))
+        self._pvs = {item.name: item for item in (settings.observable if declared is None else declared)}
+        self._folder = Path(ctx.state_dir)
+        self._notes = Notes(self._folder)
+        self._kept = KeptSheet()
         self._known: dict[str, tuple[Observable, ...]] = {}
+        self._last: dict[tuple[str, str], tuple[Value, Severity]] = {}
+        self._asked: set[str] = set()
         self._run: RunRef | None = None
         self._busy = asyncio.Lock()
 
@@ -113,9 +109,14 @@ class RunSheet:
         """Take up what was entered before, and show it."""
         if fault := self._notes.load():
             log.warning("run sheet begins anew", reason=fault)
-        for name, entry in self._notes.entries.items():
-            if name in self._own and _fits(entry.value, self._own[name].type):
-                self._ctx.publish(f"{PREFIX}{name}", entry.value)
+        self._kept = load_kept(self._folder)
+        self._known[self._kept.experiment] = self._kept.observables
+        self._show_all()
+        self._ctx.spawn(self._follow(), restart=self._follow)
+
+    @property
+    def _experiment(self) -> str:
+        return self._ctx.snapshot().run.experiment
 
     @staticmethod
     def owns(pv: str) -> bool:
@@ -124,7 +125,7 @@ class RunSheet:
 
     async def on_write(self, pv: str, value: RowValue, who: Who) -> None:
         """Take a write to `Obs:<name>`; it is on disk when this returns. Raises `Refused`."""
-        item = self._own.get(pv.removeprefix(PREFIX))
+        item = self._pvs.get(pv.removeprefix(PREFIX))
         if item is None or isinstance(value, tuple):
             raise Refused(f"{pv} takes no such write")
         typed: Value = str(value) if item.type is ValueKind.STRING else value
@@ -133,16 +134,19 @@ class RunSheet:
         elif item.type is ValueKind.INTEGER:
             typed = int(value)
         async with self._busy:
-            run = self._run if self._run is not None and item.of(self._run.experiment) else None
-            entry = Entry(typed, time.time(), who, pending=run is None)
-            self._notes.entries[item.name] = entry
+            run = self._run
+            experiment = self._experiment if run is None else run.experiment
+            if fault := self._fault(item, experiment):
+                raise Refused(fault)
+            entry = Entry(typed, time.time(), who, pending=run is None, experiment=experiment)
+            self._notes.put(item.name, entry)
             if run is not None:
                 await self._enter(run, item.name, entry)
             try:
                 await self._save()
             except OSError as error:
                 raise Refused(f"{pv} cannot be kept: {error.strerror or error}") from error
-        self._ctx.publish(pv, typed)
+        self._set(experiment, item.name, typed)
 
     def on_run_started(self, info: RunInfo) -> None:
         """Begin the sheet of a run; returns at once."""
@@ -155,6 +159,17 @@ class RunSheet:
         if info.outcome is not RunOutcome.INTERRUPTED:
             self._ctx.spawn(self._read(RunRef(info.experiment, info.number), Moment.STOP))
 
+    async def _follow(self) -> None:
+        """Show another experiment's sheet when the experiment changes, also without the database."""
+        shown, wait_s = "", FIRST_LOOK_S
+        while True:
+            if self._experiment != shown:
+                shown = self._experiment
+                self._show_all()
+            # The core tells the experiment right after the plugins were started, and then clients come.
+            wait_s = LOOK_S if shown else min(LOOK_S, 1.5 * wait_s)
+            await asyncio.sleep(wait_s)
+
     async def keep(self, store: SheetStore) -> None:
         """Keep the sheet of the current experiment as the settings say, and know what else is on it.
 
@@ -162,7 +177,7 @@ class RunSheet:
         """
         shown, due_s = "", 0.0
         while True:
-            experiment = self._ctx.snapshot().run.experiment
+            experiment = self._experiment
             if experiment and (experiment != shown or time.monotonic() > due_s):
                 shown, due_s = experiment, time.monotonic() + REFRESH_S
                 try:
@@ -177,7 +192,69 @@ class RunSheet:
         for item in self._of(experiment):
             if there.get(item.name) != item.observable:
                 await store.put_observable(experiment, item.observable)
-        self._known[experiment] = await store.observables(experiment)
+        known = await store.observables(experiment)
+        news = known != self._known.get(experiment)
+        self._known[experiment] = known
+        if experiment not in self._asked:
+            self._recall(experiment, await store.previous_values(experiment, NUMBER_MAX))
+            self._asked.add(experiment)
+            news = True
+        if news:
+            self._show_all()
+        await self._keep(KeptSheet(experiment, known))
+
+    def _recall(self, experiment: str, values: Mapping[str, Measurement]) -> None:
+        """Take the values of the last runs, where nothing newer was entered."""
+        for name, measurement in values.items():
+            entry = self._notes.of(experiment, name)
+            older = entry is None or (
+                not entry.pending and entry.time_s <= measurement.measured_at.timestamp()
+            )
+            if measurement.value is not None and older:
+                self._last.setdefault((experiment, name), (measurement.value, Severity(measurement.severity)))
+
+    async def _keep(self, kept: KeptSheet) -> None:
+        """Keep a sheet that changed, for the rows of the next start."""
+        if kept == self._kept:
+            return
+        self._kept = kept
+        try:
+            await asyncio.to_thread(save_kept, self._folder, kept)
+        except OSError as error:
+            log.warning("run sheet is not kept for the next start", reason=error.strerror or error)
+
+    # ------------------------------------------------------------------ the observables' own PVs
+
+    def _fault(self, item: ObservableSettings, experiment: str) -> str:
+        """Return why a PV is none of an experiment's observables, empty where it is one."""
+        own = self._own.get(item.name)
+        if own is not None and own.of(experiment):
+            return ""
+        for observable in self._known.get(experiment, ()):
+            if observable.name == item.name:
+                if observable.kind is item.type:
+                    return ""
+                return (
+                    f"{item.name} is of type {observable.kind} now: the PV follows when the IOC is restarted"
+                )
+        return f"experiment {experiment} has no observable {item.name}"
+
+    def _show_all(self) -> None:
+        """Show each PV with the value that it has in the present experiment."""
+        experiment = self._experiment
+        for item in self._pvs.values():
+            last = self._last.get((experiment, item.name))
+            if last is None and (entry := self._notes.of(experiment, item.name)) is not None:
+                last = (entry.value, Severity.NO_ALARM)
+            if self._fault(item, experiment) or last is None or not _fits(last[0], item.type):
+                last = (INITIAL[item.type], Severity.INVALID)
+            self._ctx.publish(f"{PREFIX}{item.name}", *last)
+
+    def _set(self, experiment: str, name: str, value: Value, severity: Severity = Severity.NO_ALARM) -> None:
+        """Note and show a value of an experiment."""
+        self._last[experiment, name] = (value, severity)
+        if experiment == self._experiment:
+            self._ctx.publish(f"{PREFIX}{name}", value, severity)
 
     # ------------------------------------------------------------------ a run
 
@@ -198,10 +275,10 @@ class RunSheet:
         async with self._busy:
             again = self._notes.begun == run
             for observable in self._sheet(run.experiment):
-                entry = self._notes.entries.get(observable.name)
+                entry = self._notes.of(run.experiment, observable.name)
                 if entry is not None and entry.pending:
                     await self._enter(run, observable.name, entry)
-                    self._notes.take(observable.name)
+                    self._notes.take(run.experiment, observable.name)
                 elif not again and not observable.pv and self._carries(observable.name):
                     await self._carry(run, observable)
             self._notes.begun = run
@@ -217,7 +294,7 @@ class RunSheet:
         return item is None or item.carry
 
     async def _enter(self, run: RunRef, name: str, entry: Entry) -> None:
-        units = self._own[name].units if name in self._own else ""
+        units = next((o.units for o in self._sheet(run.experiment) if o.name == name), "")
         await self._append(
             lambda stamp: MeasurementRecord(
                 stamp, entry.time_s, run, name, Moment.ENTERED, entry.value, units=units, who=entry.who
@@ -249,7 +326,7 @@ class RunSheet:
         now = time.time()
         for observable in wanted:
             reading = reading_of(answers[observable.pv], observable.kind)
-            self._show(observable, reading)
+            self._show(run.experiment, observable, reading)
             await self._measured(run, moment, observable, reading, now)
         self._warn(run, moment, [o.name for o in wanted if "value" not in answers[o.pv]])
 
@@ -272,17 +349,16 @@ class RunSheet:
             )
         )
 
-    def _show(self, observable: Observable, reading: Reading) -> None:
+    def _show(self, experiment: str, observable: Observable, reading: Reading) -> None:
         """Show what was read; where that is nothing, what was shown before, as invalid."""
-        item = self._own.get(observable.name)
-        if item is None:
+        item = self._pvs.get(observable.name)
+        if item is None or self._fault(item, experiment):
             return
-        good = reading.value is not None and _fits(reading.value, item.type)
-        entry = self._notes.entries.get(item.name)
-        before = INITIAL[item.type] if entry is None else entry.value
-        value = reading.value if good and reading.value is not None else before
-        severity = Severity(reading.severity) if good else Severity.INVALID
-        self._ctx.publish(f"{PREFIX}{item.name}", value, severity)
+        if reading.value is not None and _fits(reading.value, item.type):
+            self._set(experiment, item.name, reading.value, Severity(reading.severity))
+            return
+        before, _ = self._last.get((experiment, item.name), (INITIAL[item.type], Severity.INVALID))
+        self._set(experiment, item.name, before, Severity.INVALID)
 
     @staticmethod
     def _warn(run: RunRef, moment: Moment, names: Iterable[str]) -> None:
@@ -297,8 +373,3 @@ def _fits(value: Value, kind: ValueKind) -> bool:
     if isinstance(value, str) or not math.isfinite(value):
         return False
     return kind is ValueKind.FLOAT or -(2**31) <= value < 2**31
-
-
-def _description(item: ObservableSettings) -> str:
-    text = item.comment.splitlines()[0] if item.comment else f"Observable {item.name}"
-    return text.encode()[:DESC_MAX].decode("utf-8", "ignore")

@@ -51,6 +51,17 @@ class Experiments(Connections):
             row = await connection.fetchrow(f"{_SELECT} WHERE e.is_current")
         return None if row is None else _experiment(row, -1)
 
+    async def experiments_with(self, number: int) -> tuple[str, ...]:
+        """Return the experiments that have a run of this number, by name."""
+        async with self._use() as connection:
+            rows = await connection.fetch(
+                "SELECT e.name FROM attpc.experiments e WHERE EXISTS (SELECT FROM attpc.runs r "
+                "WHERE r.experiment_id = e.id AND r.number = $1::bigint AND r.state <> 'reserved') "
+                "ORDER BY e.name",
+                number,
+            )
+        return tuple(row["name"] for row in rows)
+
     async def create_experiment(self, name: str, comment: str = "", *, select: bool = False) -> None:
         """Make an experiment, and the current one with `select`; raises `Conflict` where it exists."""
         name = checked_name(name)

@@ -131,9 +131,21 @@ async def _import(
         )
     if detail.edits:
         await connection.executemany(
-            "INSERT INTO attpc.run_edits (run_id, field, value, edited_at, edited_by) "
-            "VALUES ($1, $2, $3, $4, $5)",
-            [(run_id, e.field, clean(e.value), e.edited_at, clean(e.edited_by)) for e in detail.edits],
+            "INSERT INTO attpc.run_edits "
+            "(run_id, field, value, edited_at, edited_by, old_value, observable) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            [
+                (
+                    run_id,
+                    e.field,
+                    clean(e.value),
+                    e.edited_at,
+                    clean(e.edited_by),
+                    None if e.old is None else clean(e.old),
+                    clean(e.observable),
+                )
+                for e in detail.edits
+            ],
         )
 
 

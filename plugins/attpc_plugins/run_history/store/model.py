@@ -83,7 +83,7 @@ class Experiment:
 class Run:
     """One run, without its modules, events and measurements. Times are None where nothing was seen.
 
-    `config_name` is what the old system had for the whole run; new runs have their names by module.
+    `config_name` is for the whole run what its members have each (see `store.config_name`).
     """
 
     experiment: str
@@ -161,12 +161,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change of one of a run's texts, its class or its quality."""
+    """A change of one of a run's texts, its class or its quality, or of a measured value.
+
+    `field` is then `value`, of this `observable`. `old` is what it replaced, None where that is not known or
+    there was nothing.
+    """
 
     field: str
     value: str
     edited_at: datetime
     edited_by: str = ""
+    old: str | None = None
+    observable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

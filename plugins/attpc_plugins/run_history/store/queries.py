@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from attpc_ioc.model.command import Who
@@ -23,9 +23,11 @@ from .model import (
     RunDetail,
     RunFilter,
     RunPage,
+    Value,
 )
 from .rows import RUN_COLUMNS, RUNS_FROM, run_of
 from .runs import write_edit
+from .sheets import write_entered
 from .where import Where
 
 STREAM_BATCH = 500
@@ -110,14 +112,28 @@ class Queries(Connections):
             while rows := await cursor.fetch(STREAM_BATCH):
                 yield await details_of(connection, rows, events=events)
 
-    async def edit(self, experiment: str, number: int, changes: RunChanges, *, who: Who = NOBODY) -> Run:
-        """Change what people say of a run, now, and return it; raises `NotFound`."""
+    async def edit(
+        self,
+        experiment: str,
+        number: int,
+        changes: RunChanges,
+        *,
+        values: Mapping[str, Value] | None = None,
+        who: Who = NOBODY,
+    ) -> Run:
+        """Change what people say of a run, and values of observables, now, and return the run.
+
+        All or nothing: raises `NotFound` for the run or an observable, `StoreRejected` for a value that is
+        not of its observable's kind.
+        """
         async with self._transaction() as connection:
             query = f"SELECT {RUN_COLUMNS} FROM {RUNS_FROM} WHERE e.name = $1 AND r.number = $2::bigint"
             row = await connection.fetchrow(f"{query} FOR UPDATE OF r", clean(experiment), number)
             if row is None:
                 raise NotFound(_NO_RUN.format(number, experiment))
             await write_edit(connection, row["id"], changes, who, None)
+            for name, value in (values or {}).items():
+                await write_entered(connection, experiment, number, name, value, who=who)
             return run_of(await connection.fetchrow(query, clean(experiment), number))
 
     async def add_log(self, level: Level, text: str, *, source: str = "", ioc: str = "") -> None:

@@ -99,7 +99,14 @@ def event_of(row: Any) -> Event:
 
 def edit_of(row: Any) -> Edit:
     """Return an edit, of a row of `run_edits`."""
-    return Edit(row["field"], row["value"], row["edited_at"], row["edited_by"])
+    return Edit(
+        field=row["field"],
+        value=row["value"],
+        edited_at=row["edited_at"],
+        edited_by=row["edited_by"],
+        old=row["old_value"],
+        observable=row["observable"],
+    )
 
 
 def observable_of(row: Any) -> Observable:

@@ -10,6 +10,7 @@ from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
 from attpc_plugins.run_history.store_errors import StoreRejected
 
 from .base import Connection, clean, moment
+from .config_name import config_name_of
 from .events import write_event
 from .experiments import experiment_id
 from .merge import RunRow, merge
@@ -38,6 +39,10 @@ async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> 
     newer = row.facts_at is None or moment(record.time_s) >= row.facts_at
     await _save(connection, run_id, merge(row, record))
     await _save_modules(connection, run_id, run.modules, newer)
+    if newer and (config_name := config_name_of(run.modules)):
+        await connection.execute(
+            "UPDATE attpc.runs SET config_name = $2 WHERE id = $1", run_id, clean(config_name)
+        )
     if record.phase in (Phase.STARTING, Phase.STARTED):
         await _close_others(connection, run_id, record)
     text = record.text or (", ".join(record.lost) if record.phase is Phase.DEGRADED else run.reason)
@@ -84,9 +89,23 @@ async def write_edit(
             continue
         text = value.label if isinstance(value, RunClass) else str(value)
         text = clean(text, _LIMITS.get(item.name, 65536))
+        # An edit may arrive after a later one of the same field: what it replaced is told by its neighbours,
+        # for the run has the value of the latest.
         row = await connection.fetchrow(
-            "INSERT INTO attpc.run_edits (run_id, field, value, edited_at, edited_by) "
-            "VALUES ($1, $2, $3, coalesce($4, clock_timestamp()), $5) RETURNING id, edited_at",
+            f"""
+            WITH new AS (SELECT coalesce($4, clock_timestamp()) AS at)
+            INSERT INTO attpc.run_edits (run_id, field, value, edited_at, edited_by, old_value)
+            SELECT $1, $2, $3, new.at, $5, CASE WHEN later.id IS NULL THEN r.{item.name}
+                                                ELSE coalesce(earlier.value, later.old_value) END
+            FROM new JOIN attpc.runs r ON r.id = $1
+            LEFT JOIN LATERAL (
+                SELECT id, old_value FROM attpc.run_edits e WHERE run_id = $1 AND field = $2
+                AND edited_at > new.at ORDER BY edited_at, id LIMIT 1) AS later ON true
+            LEFT JOIN LATERAL (
+                SELECT value FROM attpc.run_edits e WHERE run_id = $1 AND field = $2
+                AND edited_at <= new.at ORDER BY edited_at DESC, id DESC LIMIT 1) AS earlier ON true
+            RETURNING id, edited_at
+            """,
             run_id,
             item.name,
             text,

@@ -168,29 +168,7 @@ class Sheets(Connections):
         Raises `NotFound` for the run or the observable, `StoreRejected` where the value is not of its kind.
         """
         async with self._transaction() as connection:
-            row = await connection.fetchrow(
-                "SELECT r.id AS run, o.id AS observable, o.kind, o.units, clock_timestamp() AS now "
-                "FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
-                "LEFT JOIN attpc.observables o ON o.experiment_id = e.id AND o.name = $3 "
-                "WHERE e.name = $1 AND r.number = $2::bigint",
-                clean(experiment),
-                number,
-                clean(observable),
-            )
-            if row is None:
-                raise NotFound(f"there is no run {number} of experiment {experiment!r}")
-            if row["observable"] is None:
-                raise _no_observable(experiment, observable)
-            value = fit(value, ValueKind(row["kind"]))
-            measurement = Measurement(
-                observable,
-                Moment.ENTERED,
-                row["now"],
-                value,
-                units=units or row["units"],
-                entered_by=str(who) if who != Who() else "",
-            )
-            await write_measurement(connection, row["run"], row["observable"], measurement)
+            await write_entered(connection, experiment, number, observable, value, who=who, units=units)
 
     async def previous_values(self, experiment: str, before: int) -> Mapping[str, Measurement]:
         """Return, by observable, the last value of runs before this number: entered, at stop, at start."""
@@ -210,6 +188,69 @@ class Sheets(Connections):
                 before,
             )
         return {row["observable"]: measurement_of(row) for row in rows}
+
+
+async def write_entered(
+    connection: Connection,
+    experiment: str,
+    number: int,
+    observable: str,
+    value: Value,
+    *,
+    who: Who = NOBODY,
+    units: str = "",
+) -> None:
+    """Write what a person says of an observable in a run, now, and that it was edited; see `enter_value`."""
+    row = await connection.fetchrow(
+        "SELECT r.id AS run, o.id AS observable, o.kind, o.units, clock_timestamp() AS now "
+        "FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
+        "LEFT JOIN attpc.observables o ON o.experiment_id = e.id AND o.name = $3 "
+        "WHERE e.name = $1 AND r.number = $2::bigint FOR UPDATE OF r",
+        clean(experiment),
+        number,
+        clean(observable),
+    )
+    if row is None:
+        raise NotFound(f"there is no run {number} of experiment {experiment!r}")
+    if row["observable"] is None:
+        raise _no_observable(experiment, observable)
+    value = fit(value, ValueKind(row["kind"]))
+    measurement = Measurement(
+        observable,
+        Moment.ENTERED,
+        row["now"],
+        value,
+        units=units or row["units"],
+        entered_by=str(who) if who != Who() else "",
+    )
+    old = await _entered(connection, row["run"], row["observable"])
+    await _note_edit(connection, row["run"], measurement, None if old is None else value_of(old))
+    await write_measurement(connection, row["run"], row["observable"], measurement)
+
+
+async def _entered(connection: Connection, run_id: int, observable_id: int) -> Any:
+    """Return the row of what was entered for an observable in a run, None where nothing was."""
+    return await connection.fetchrow(
+        "SELECT * FROM attpc.measurements WHERE run_id = $1 AND observable_id = $2 AND moment = 'entered'",
+        run_id,
+        observable_id,
+    )
+
+
+async def _note_edit(
+    connection: Connection, run_id: int, measurement: Measurement, old: Value | None
+) -> None:
+    """Keep who changed a measured value, and what it replaced."""
+    await connection.execute(
+        "INSERT INTO attpc.run_edits (run_id, field, observable, value, old_value, edited_at, edited_by) "
+        "VALUES ($1, 'value', $2, $3, $4, $5, $6)",
+        run_id,
+        clean(measurement.observable),
+        clean(str(measurement.value)),
+        None if old is None else clean(str(old)),
+        measurement.measured_at,
+        clean(measurement.entered_by),
+    )
 
 
 def fit(value: Value, kind: ValueKind) -> Value:
@@ -251,6 +292,11 @@ async def apply_measurement(connection: Connection, run_id: int, record: Measure
         fault=fault,
         entered_by=str(record.who) if record.who != Who() else "",
     )
+    if measurement.entered_by and value is not None:
+        # What was entered first is no edit; what is entered over it is.
+        before = await _entered(connection, run_id, observable)
+        if before is not None and before["measured_at"] <= measurement.measured_at:
+            await _note_edit(connection, run_id, measurement, value_of(before))
     await write_measurement(connection, run_id, observable, measurement)
 
 

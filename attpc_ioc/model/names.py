@@ -1,0 +1,20 @@
+"""What names may be: one rule and one text for whoever asks, the IOC or a command."""
+
+from __future__ import annotations
+
+import re
+
+_EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def experiment_fault(name: str) -> str:
+    """Return why a text cannot be an experiment's name, empty where it can.
+
+    An experiment's name is the name of a folder on every data host.
+    """
+    if _EXPERIMENT.fullmatch(name):
+        return ""
+    return (
+        f"{name!r} cannot be an experiment's name, because it names a folder: "
+        "letters, digits, '_', '-' and '.', 1 to 63 of them, a letter or digit first"
+    )
