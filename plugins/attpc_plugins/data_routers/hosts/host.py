@@ -21,7 +21,8 @@ class HostError(AttpcError):
     ├── HostTimeout        connected, and no answer in time
     ├── HostRefused        it will not let us in: unknown or changed host key, no key of ours accepted
     └── HostFault          it answered that it cannot: no such folder, permission denied, disk full
-        └── RunFolderExists
+        ├── RunFolderExists
+        └── RouterGone     a sentry whose router does not run, and which can tell nothing else then
     """
 
 
@@ -43,6 +44,13 @@ class HostFault(HostError):
 
 class RunFolderExists(HostFault):
     """The run's folder exists already; nothing was touched."""
+
+
+class RouterGone(HostFault):
+    """The sentry answers that the router does not run; it can tell nothing else of the host then.
+
+    From `catalog`, the files may have been moved: a sentry looks for the router after it has moved them.
+    """
 
 
 class Host(Protocol):

@@ -1,0 +1,35 @@
+"""How long a host's answers may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attpc_plugins.data_routers.settings import DataRoutersSettings
+
+FILES_S = 60.0
+"""Time for moving a few thousand files on a busy disk; well below what a person takes for 'it hangs'."""
+
+READ_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Limits of one call, in seconds, the way there (connecting) included."""
+
+    look_s: float = 3.0
+    read_s: float = READ_S
+    """Of a log's end or a configuration file."""
+    files_s: float = FILES_S
+    """Of what is done to a run's files, besides checksums."""
+    checksums_s: float = 1800.0
+    """Of the checksums of all files of a run, and of a sentry's whole work after a run."""
+
+    @classmethod
+    def of(cls, settings: DataRoutersSettings) -> CallLimits:
+        """Take from the plugin's settings what they say."""
+        return cls(
+            look_s=settings.timeout_s,
+            read_s=max(READ_S, settings.timeout_s),
+            files_s=max(FILES_S, settings.timeout_s),
+            checksums_s=max(FILES_S, settings.closing.limit_s),
+        )

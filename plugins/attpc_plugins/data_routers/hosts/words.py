@@ -1,0 +1,101 @@
+"""What a host's refusals are called: the same words for the same trouble, however it is reached."""
+
+from __future__ import annotations
+
+import errno
+from enum import StrEnum
+
+from attpc_ioc.model.names import experiment_fault
+from attpc_plugins.data_routers.model import GRAW, RunKey
+
+from .host import HostFault, RunFolderExists
+
+
+class Trouble(StrEnum):
+    """Why a host could not: the words that the agent on a host sends, which know no system's numbers."""
+
+    NO_ENTRY = "noent"
+    NOT_FOLDER = "notdir"
+    NOT_REGULAR = "notreg"
+    DENIED = "denied"
+    FULL = "full"
+    READ_ONLY = "readonly"
+    TOO_LARGE = "toolarge"
+    OTHER_DISK = "otherdisk"
+    BROKEN = "broken"
+    EXISTS = "exists"
+    OTHER = "other"
+
+
+_OF_NUMBER = {
+    errno.ENOENT: Trouble.NO_ENTRY,
+    errno.ENOTDIR: Trouble.NOT_FOLDER,
+    errno.EACCES: Trouble.DENIED,
+    errno.EPERM: Trouble.DENIED,
+    errno.ENOSPC: Trouble.FULL,
+    errno.EDQUOT: Trouble.FULL,
+    errno.EROFS: Trouble.READ_ONLY,
+    errno.EFBIG: Trouble.TOO_LARGE,
+    errno.EXDEV: Trouble.OTHER_DISK,
+    errno.EIO: Trouble.BROKEN,
+    errno.EEXIST: Trouble.EXISTS,
+}
+
+_WORDS = {
+    Trouble.NO_ENTRY: "there is no {path}",
+    Trouble.NOT_FOLDER: "{path} is no folder",
+    Trouble.NOT_REGULAR: "{path} is no regular file",
+    Trouble.DENIED: "permission denied: {path}",
+    Trouble.FULL: "the disk is full: {path} cannot be written",
+    Trouble.READ_ONLY: "the disk is read-only: {path} cannot be written",
+    Trouble.TOO_LARGE: "{path} is larger than is allowed",
+    Trouble.OTHER_DISK: "{path} is on another file system than the staging folder",
+    Trouble.BROKEN: "the disk fails (input/output error): {path}",
+    Trouble.EXISTS: "{path} exists already",
+    Trouble.OTHER: "{path}: {detail}",
+}
+
+
+def trouble_of(error: OSError) -> Trouble:
+    """Return the kind of a system's refusal on this machine."""
+    return _OF_NUMBER.get(error.errno or 0, Trouble.OTHER)
+
+
+def text_of(path: bytes) -> str:
+    """Return a name or path as text; bytes that are no UTF-8 as surrogate escapes."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(path: str) -> bytes:
+    """Return what `text_of` was given."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def words(trouble: Trouble, path: bytes, detail: str = "") -> str:
+    """Return the trouble in words for operators; what is no plain letter of the path is escaped."""
+    return _WORDS[trouble].format(path=repr(text_of(path)), detail=detail or "it cannot be done")
+
+
+def fault(trouble: Trouble, path: bytes, detail: str = "") -> HostFault:
+    """Return the error to be raised for a host's refusal."""
+    return HostFault(words(trouble, path, detail))
+
+
+def folder_exists(path: bytes) -> RunFolderExists:
+    """Return the error to be raised where a run's folder is there already."""
+    return RunFolderExists(f"the run's folder {text_of(path)!r} exists already")
+
+
+def check_run(run: RunKey) -> None:
+    """Raise `HostFault` where a run cannot be a folder's name, so that no path leaves the staging folder."""
+    if reason := experiment_fault(run.experiment):
+        raise HostFault(reason)
+    if run.number < 0:
+        raise HostFault(f"a run's number cannot be {run.number}")
+
+
+def name_fault(name: str) -> str:
+    """Return why a text cannot be the name of a data file, empty where it can."""
+    if "/" in name or "\0" in name or not name.endswith(GRAW):
+        return f"{name!r} cannot be the name of a '*{GRAW}'"
+    return ""
