@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.rows import COMMENT_CHARS, HISTORY_CHARS, RUNS
 from attpc_plugins.run_history.screens import history
-from attpc_plugins.run_history.store.model import Quality, Run, RunFilter, Stage
+from attpc_plugins.run_history.store.model import Quality, Run, RunChanges, RunFilter, Stage
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import SYSTEM, Who
 from attpc_ioc.model.run import RunClass, RunOutcome
+from attpc_ioc.model.states import State
+from tests.db.test_history_trouble import own_server
 from tests.support.ca import eventually
 from tests.support.history import EXPERIMENT, connected, drained, history_rig, reading
 from tests.support.rig import Rig
@@ -29,6 +33,7 @@ async def text_lines(it: Rig, name: str) -> list[str]:
 async def test_the_last_runs_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
     async with history_rig(tmp_path, monkeypatch, dsn) as it:
         assert await it.get_text("History:Text_RBV") == "no runs yet"
+        assert await it.severity("History:Text_RBV") == "NO_ALARM"
         for title in ("first", "Größe µ 測定"):
             await it.put_text("Run:Title", title)
             await it.start_run()
@@ -49,8 +54,66 @@ async def test_the_last_runs_are_shown(tmp_path: Path, monkeypatch: pytest.Monke
         assert (await it.get("History:Duration_RBV", *TWO)).split()[0] == "2"
         lines = await text_lines(it, "History:Text_RBV")
         assert len(lines) == 3
-        assert lines[0].startswith("Run")
+        assert lines[0].split()[:2] == ["Experiment", "Run"]
+        assert lines[1].split()[:2] == [EXPERIMENT, "1"]
         assert lines[1].endswith("Größe µ 測定")
+
+        # Another experiment shows its own runs only, and the comment is still that of the last run.
+        assert (await it.put_text("Run:Comment", "of the first experiment")).code == 0
+        await it.submit("GoTo", SYSTEM, State.IDLE)
+        await it.ok("Run:Experiment", "other")
+
+        async def other() -> bool:
+            return await it.get_text("History:Text_RBV") == "no runs yet"
+
+        await eventually(other, "no runs of the other experiment")
+        assert await it.get_text("Run:Comment") == "of the first experiment"
+        await drained(it)
+        async with reading(dsn) as store:
+            await store.edit(EXPERIMENT, 1, RunChanges(comment="edited"), who=Who("somebody", "here"))
+            (edit,) = [e for e in (await store.run(EXPERIMENT, 1)).edits if e.value == "edited"]
+            assert edit.old == "of the first experiment"
+
+        async def edited() -> bool:
+            return await it.get_text("Run:Comment") == "edited"
+
+        await eventually(edited, "the comment that was edited", 15.0)
+
+
+async def test_runs_are_invalid_while_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_place: Callable[[], Path]
+) -> None:
+    names = ("Number", "Title", "Class", "Start", "Duration", "Quality", "Text")
+    async with (
+        own_server(postgres_place) as (server, dsn),
+        history_rig(tmp_path, monkeypatch, dsn) as it,
+    ):
+        await it.start_run()
+        await it.ok("Run:Stop")
+        await drained(it)
+
+        async def all_are(severity: str) -> bool:
+            return {await it.severity(f"History:{name}_RBV") for name in names} == {severity}
+
+        async def shown() -> bool:
+            return (await it.get("History:Number_RBV", *TWO)).split() == ["2", "0", "0"]
+
+        await eventually(shown, "the run")
+        assert await all_are("NO_ALARM")
+        before = await it.get_text("History:Text_RBV")
+        await server.stop_soon()
+        await eventually(lambda: all_are("INVALID"), "the loss")
+        assert await it.get_text("History:Text_RBV") == before
+        # The log is the program's own: it goes on, and tells what is wrong.
+        get_logger("attpc_ioc.test").warning("while it was away")
+
+        async def logged() -> bool:
+            return "while it was away" in await it.get_text("Log:Text_RBV")
+
+        await eventually(logged, "the log")
+        assert await it.severity("Log:Text_RBV") == "NO_ALARM"
+        await server.start_soon()
+        await eventually(lambda: all_are("NO_ALARM"), "its return", 20.0)
 
 
 async def test_comment_and_quality_are_of_the_current_or_last_run(
@@ -167,5 +230,5 @@ def test_arrays_are_of_one_length_and_the_table_is_aligned(shown: list[Run]) -> 
         head, *lines = text.split("\n")
         column = head.index("Title")
         for line, run in zip(lines, shown, strict=False):
-            assert line[:column].startswith(str(run.number))
+            assert line[:column].split()[:2] == [run.experiment, str(run.number)]
             assert line[:column].rstrip().endswith("stopped" if run.stage is Stage.ENDED else run.stage.value)

@@ -12,7 +12,7 @@ from attpc_ioc.pvs.run import hours_text, local_time
 from .rows import HISTORY_CHARS, RUNS
 from .store.model import Run, Stage
 
-HEAD = ("Run", "Class", "Start", "Duration", "Quality", "End", "Title")
+HEAD = ("Experiment", "Run", "Class", "Start", "Duration", "Quality", "End", "Title")
 
 TITLE_COLUMNS = 60
 STRING_BYTES = 39
@@ -26,7 +26,7 @@ def history(runs: Sequence[Run]) -> Iterator[tuple[str, Value]]:
     yield "History:Title_RBV", tuple(_short(run.title) for run in shown)
     yield "History:Class_RBV", tuple(run.run_class.label for run in shown)
     yield "History:Start_RBV", tuple(_start(run) for run in shown)
-    yield "History:Duration_RBV", tuple(float(round(run.duration_s or 0.0)) for run in shown)
+    yield "History:Duration_RBV", tuple(float(int(run.duration_s or 0.0)) for run in shown)
     yield "History:Quality_RBV", tuple(run.quality.value for run in shown)
     yield "History:Text_RBV", table(shown)
 
@@ -65,6 +65,7 @@ def _cells(run: Run) -> tuple[str, ...]:
     while width(title) > TITLE_COLUMNS:
         title = title[:-1]
     return (
+        run.experiment,
         str(run.number),
         run.run_class.label,
         start,

@@ -7,6 +7,7 @@ numbers are reserved in the database at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import uuid
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, CommandName, Reason, Who
 from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped, StateChanged
@@ -24,7 +24,6 @@ from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
-from . import screens
 from .database import locate
 from .errors import DatabaseError
 from .high_water import HighWater
@@ -32,17 +31,16 @@ from .identity import instance_of
 from .journal import Journal
 from .keeper import Keeper, Place
 from .lease import LeaseKeeper
-from .log_feed import LogFeed
 from .numbers import NumberOwner
 from .recorder import Recorder
 from .recovery import Recovery
-from .rows import QUALITIES
 from .settings import RunHistorySettings, fleet_key
 from .sheets.settings import ObservableSettings
 from .sheets.sheet import RunSheet
+from .shown import Shown
 from .store import Store
-from .store.model import Holder, Quality, Run, RunChanges
-from .store.records import EditRecord, ExperimentRecord, Record, RunRecord, RunRef
+from .store.model import Holder
+from .store.records import EditRecord, ExperimentRecord, Record, RunRecord
 from .troubles import Troubles
 from .within import within
 from .writer import Writer
@@ -57,7 +55,6 @@ STAMP_DAYS = 180
 """How long the stamps of applied records are kept at least: a journal may have been away for long."""
 
 LOOK_S = 0.5
-LOG_PERIOD_S = 0.2
 
 FLUSH_S = 0.1
 """What each step of the end may take; the whole has half a second."""
@@ -109,19 +106,21 @@ class Service:
         )
         self.numbers = NumberOwner(ctx, settings, self.keeper, troubles, high_water, fleet=fleet, boot=boot)
         self._recovery = Recovery(ctx, self.keeper, self.lease, self.writer, self.recorder, self.numbers)
-        self._log_feed = LogFeed(self.recorder.log, self._on_log_change)
-        self._log_shown: asyncio.TimerHandle | None = None
+        self.shown = Shown(
+            ctx,
+            drained=lambda: self.writer.drained,
+            edit=self.recorder.edit,
+            on_entry=self.recorder.log,
+        )
         self._show_now = asyncio.Event()
         self._experiment = ""
-        self._ref: RunRef | None = None
-        self._comment, self._quality = "", Quality.UNKNOWN
         self._recorded = ""
 
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Begin; the database is brought up meanwhile."""
-        self._log_feed.attach()
+        self.shown.start()
         # What its pool meets is said on the status, in the words of people; its warnings have tracebacks.
         logging.getLogger("asyncpg").setLevel(logging.ERROR)
         self.journal.open()
@@ -132,9 +131,7 @@ class Service:
 
     async def close(self) -> None:
         """End within half a second: journal on disk, what can be in the database there, lease given back."""
-        self._log_feed.detach()
-        if self._log_shown is not None:
-            self._log_shown.cancel()
+        self.shown.close()
         await self.journal.flush(FLUSH_S)
         try:
             if self.keeper.store is not None:
@@ -217,7 +214,7 @@ class Service:
 
     def run_event(self, event: RunEvent) -> Awaitable[None]:
         """Record an event in the life of a run."""
-        self._follow_run(event.run)
+        self.shown.follow_run(event.run)
         recorded = self.recorder.run_event(event)
         if isinstance(event, RunStarted):
             self.sheet.on_run_started(event.run)
@@ -256,70 +253,22 @@ class Service:
 
     async def _show(self, store: Store) -> None:
         """Keep the last runs and the next number shown."""
-        while True:
-            self._show_now.clear()
-            runs = await store.last_runs()
-            for pv, value in screens.history(runs):
-                self._ctx.publish(pv, value)
-            if self._experiment:
-                await self.numbers.ask_next(store, self._experiment)
-            self._show_edits(runs)
-            self._troubles.note(self._recorded)
-            try:
-                async with asyncio.timeout(REFRESH_S):
-                    await self._show_now.wait()
-            except TimeoutError:
-                continue
-
-    def _show_edits(self, runs: Sequence[Run]) -> None:
-        """Show what the database has of the run's comment and quality, when nothing of ours is on its way."""
-        info = self._ctx.snapshot().run.info
-        if self._ref is None and info is not None:
-            self._follow_run(info)
-        if self._ref is None or not self.writer.drained:
-            return
-        for run in runs:
-            if RunRef(run.experiment, run.number) == self._ref:
-                if (run.comment, run.quality) != (self._comment, self._quality):
-                    self._comment, self._quality = run.comment, run.quality
-                    self._show_texts()
-                return
-
-    def _follow_run(self, info: RunInfo) -> None:
-        """Comment and quality are of the run that is on, or of the last one."""
-        ref = RunRef(info.experiment, info.number)
-        if ref != self._ref:
-            self._ref = ref
-            self._comment, self._quality = "", Quality.UNKNOWN
-            self._show_texts()
-
-    def _show_texts(self) -> None:
-        self._ctx.publish("Run:Comment", self._comment)
-        self._ctx.publish("Run:Quality", QUALITIES.index(self._quality))
+        try:
+            while True:
+                self._show_now.clear()
+                if self._experiment:
+                    await self.shown.refresh(store, self._experiment)
+                    await self.numbers.ask_next(store, self._experiment)
+                self._troubles.note(self._recorded)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REFRESH_S):
+                        await self._show_now.wait()
+        finally:
+            self.shown.database_gone()
 
     async def write(self, pv: str, value: Value, who: Who) -> None:
         """Take a write to `Run:Comment`, `Run:Quality` or an observable; raises `Refused`."""
         if self.sheet.owns(pv):
             await self.sheet.on_write(pv, value, who)
-            return
-        if self._ref is None:
-            raise Refused("there was no run yet")
-        if pv == "Run:Comment":
-            self._comment = str(value)
-            changes = RunChanges(comment=self._comment)
-        elif pv == "Run:Quality" and isinstance(value, int):
-            self._quality = QUALITIES[value]
-            changes = RunChanges(quality=self._quality)
         else:
-            raise Refused(f"{pv} takes no such write")
-        self._show_texts()
-        await self.recorder.edit(self._ref, changes, who)
-
-    def _on_log_change(self) -> None:
-        if self._log_shown is None:
-            self._log_shown = asyncio.get_running_loop().call_later(LOG_PERIOD_S, self._show_log)
-
-    def _show_log(self) -> None:
-        self._log_shown = None
-        self._ctx.publish("Log:Text_RBV", "\n".join(self._log_feed.lines))
-        self._ctx.publish("Log:Count_RBV", self._log_feed.count)
+            await self.shown.write(pv, value, who)
