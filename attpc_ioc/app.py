@@ -238,11 +238,11 @@ def _context(plugin: Plugin, app: App) -> Context:
     prefix = app.settings.ioc.prefix
     own = {entry.name for entry in app.table if entry.row.plugin == plugin.name and entry.row.value is None}
 
-    def publish(owner: str, pv: str, value: Value, severity: Severity | None) -> None:
+    def publish(owner: str, pv: str, value: Value | Reading, severity: Severity | None) -> None:
         name = prefix + pv
         if name not in own:
             raise KeyError(f"{pv} is no PV of the plugin {owner}")
-        if severity is None:
+        if severity is None or isinstance(value, Reading):
             app.server.publisher.publish(name, value)
         else:
             status = Status.NO_ALARM if severity is Severity.NO_ALARM else Status.STATE

@@ -17,7 +17,7 @@ from attpc_ioc.model.command import Command, Outcome, Who
 from attpc_ioc.model.events import RunConfigs, RunFiles
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity
-from attpc_ioc.pvs.row import Value
+from attpc_ioc.pvs.row import Reading, Value
 
 from .guard import end, reason_of, tame
 from .host import Plugin, PluginHost
@@ -51,7 +51,7 @@ class Context:
         prefix: str,
         state_dir: Path,
         snapshot: Callable[[], Fleet],
-        publish: Callable[[str, str, Value, Severity | None], None],
+        publish: Callable[[str, str, Value | Reading, Severity | None], None],
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[None]],
@@ -82,7 +82,7 @@ class Context:
         """Return the least number that a run of this experiment may get, by the core's own record."""
         return self._number_floor(experiment)
 
-    def publish(self, pv: str, value: Value, severity: Severity | None = None) -> None:
+    def publish(self, pv: str, value: Value | Reading, severity: Severity | None = None) -> None:
         """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other."""
         self._publish(self.name, pv, value, severity)
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.model.states import Severity
-    from attpc_ioc.pvs.row import Row, Value
+    from attpc_ioc.pvs.row import Reading, Row, Value
 
 PROJECT = "attpc_ioc"
 """pluggy's project name and the entry-point group."""
@@ -96,8 +96,12 @@ class PluginContext(Protocol):
         """
         ...
 
-    def publish(self, pv: str, value: Value, severity: Severity | None = None) -> None:
-        """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other."""
+    def publish(self, pv: str, value: Value | Reading, severity: Severity | None = None) -> None:
+        """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other.
+
+        A plain value without `severity` gets the alarm that the row's severities and limits tell. A
+        `Reading` brings its own, with the status, such as COMM for what cannot be reached.
+        """
         ...
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
