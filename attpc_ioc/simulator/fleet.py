@@ -22,6 +22,9 @@ from attpc_ioc.model.states import Kind
 from .boards import Board, Clock, Node
 from .calls import CallLog
 from .client import Answer, call_ecc
+from .data.hosts import DataHosts
+from .data.logfile import LogFile
+from .data.options import DataOptions
 from .documents import Link, config_id, link_table
 from .durations import BRISK, Durations
 from .routers import DataRouter
@@ -55,8 +58,9 @@ class SimulatedFleet:
     - `first_cobo`: number of the first CoBo.
     - `options`: further behaviour of all servers; its `durations` are replaced by `durations`.
     - `seed`: of the jitter.
+    - `data`: the hosts on which the data routers write, and what they write; None: nothing is written.
 
-    `boards` and `routers` are by sender id, such as `CoBo[0]` and `Mutant[master]`.
+    `boards`, `routers` and `data` are by sender id, such as `CoBo[0]` and `Mutant[master]`.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class SimulatedFleet:
         first_cobo: int = 0,
         options: ServerOptions | None = None,
         seed: int = 0,
+        data: DataOptions | None = None,
     ) -> None:
         self.experiments = tuple(experiments)
         self.host = host
@@ -98,6 +103,24 @@ class SimulatedFleet:
         self._xcfg: XcfgFolder | None = None
         self.servers: dict[str, EccServer] = {}
         self.routers: dict[str, DataRouter] = {}
+        self._data = None if data is None else DataHosts(self.boards, self.routers, data, seed)
+
+    @property
+    def data(self) -> DataHosts:
+        """The data hosts; raises `RuntimeError` where the fleet was made without."""
+        if self._data is None:
+            raise RuntimeError("the simulated fleet was made without data hosts")
+        return self._data
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there are data hosts."""
+        return self._data is not None
+
+    @property
+    def ecc_logs(self) -> dict[str, Path]:
+        """The log files of the ECC servers, by their names; there are some with data hosts only."""
+        return {server.name: server.journal.path for server in self if server.journal is not None}
 
     @property
     def log(self) -> CallLog:
@@ -145,12 +168,20 @@ class SimulatedFleet:
             self._exit.push_async_callback(router.stop)
         for board in self.boards.values():
             self._exit.callback(board.close_links)
+        if self._data is not None:
+            await self._data.start()
+            self._exit.push_async_callback(self._data.stop)
         for number, plan in enumerate(self.plans):
             dice = random.Random(f"{self._seed} {plan.name}")
             server = EccServer(plan.name, self.boards, plan.boards, self.xcfg, self.log, self.options, dice)
+            server.journal = self._journal(plan.boards[0])
             server.start(self.host, self._first_port + number if self._first_port else 0)
             self.servers[plan.name] = server
             self._exit.push_async_callback(server.end)
+
+    def _journal(self, sender: str) -> LogFile | None:
+        """Return the log of the ECC server whose first board is `sender`, on that board's data host."""
+        return None if self._data is None else LogFile(self._data[sender].logs / "getEccSoapServer.log")
 
     def _folder(self) -> XcfgFolder:
         if self._given_xcfg is not None:
@@ -220,13 +251,19 @@ class SimulatedFleet:
         )
 
     def settings_toml(
-        self, prefix: str = "SIM:", state_dir: str | Path | None = None, **sections: str
+        self,
+        prefix: str = "SIM:",
+        state_dir: str | Path | None = None,
+        *,
+        data_routers: bool = False,
+        **sections: str,
     ) -> str:
         """Return a settings file for an IOC of this fleet.
 
         `sections` are further lines by section, such as `poll="quiet_period_s = 0.1"`; `ioc` adds to `[ioc]`.
+        `data_routers` writes the tables `[plugins.data_routers]` for the data hosts too.
         """
-        return settings_text(self, prefix, state_dir, sections)
+        return settings_text(self, prefix, state_dir, sections, data_routers)
 
 
 def _plan(sender: str) -> ServerPlan:

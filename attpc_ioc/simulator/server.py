@@ -12,6 +12,7 @@ from attpc_ioc.model.states import State, Transition
 
 from .boards import Board, Node
 from .calls import Call, CallLog, Outcome
+from .data.logfile import LogFile
 from .documents import BadSubConfigId, parse_config_id
 from .durations import Durations
 from .faults import FaultName, Faults
@@ -70,6 +71,8 @@ class EccServer:
         self.options = options
         self.faults = Faults(self)
         self.log = calls
+        self.journal: LogFile | None = None
+        """Its own log file, where it has one."""
         self.alive = False
         self.polls = 0
         self.crashes = 0
@@ -136,6 +139,7 @@ class EccServer:
         self._listener = Listener(host, port, self._on_body, self.options.idle_s)
         self._listener.open()
         self.alive = True
+        self._note(f"listening on {self.url}")
 
     async def end(self) -> None:
         """Give back everything."""
@@ -154,6 +158,7 @@ class EccServer:
         if not self.alive:
             return
         self.alive = False
+        self._note("terminated")
         self._life += 1
         self.faults.drop(FaultName.STALL)
         self._socket.die()
@@ -173,6 +178,7 @@ class EccServer:
             return
         self.alive = True
         self._socket.open()
+        self._note(f"listening on {self.url}")
         log.info("simulated ECC server started again", server=self.name)
 
     def restart(self) -> None:
@@ -378,4 +384,9 @@ class EccServer:
         call.outcome, call.code, call.message = outcome, None if code is None else int(code), message
         call.state_after = self.state
         call.end_s = asyncio.get_running_loop().time()
+        self._note(str(call))
         self.log.notify()
+
+    def _note(self, text: str) -> None:
+        if self.journal is not None:
+            self.journal.write(text)

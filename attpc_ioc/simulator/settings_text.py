@@ -7,22 +7,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .data.settings_text import SECTION, data_routers_text
+
 if TYPE_CHECKING:
     from .fleet import SimulatedFleet
 
 
 def settings_text(
-    fleet: SimulatedFleet, prefix: str, state_dir: str | Path | None, sections: Mapping[str, str]
+    fleet: SimulatedFleet,
+    prefix: str,
+    state_dir: str | Path | None,
+    sections: Mapping[str, str],
+    data_routers: bool,
 ) -> str:
-    """Return TOML; `sections` are further lines by section name."""
+    """Return TOML; `sections` are further lines by section, `data_routers` adds those of its data hosts."""
     lines = ["[ioc]", f"prefix = {json.dumps(prefix)}"]
     if state_dir is not None:
         lines.append(f"state_dir = {json.dumps(str(state_dir))}")
     if "ioc" in sections:
         lines.append(sections["ioc"])
     for name, text in sections.items():
-        if name != "ioc":
+        if name != "ioc" and not (data_routers and name == SECTION):
             lines += ["", f"[{name}]", text]
+    if data_routers:
+        extra = sections.get(SECTION, "")
+        lines += ["", data_routers_text(fleet.data, fleet.xcfg.path, fleet.ecc_logs, extra)]
     for plan in fleet.plans:
         server = fleet[plan.name]
         lines += [

@@ -1,0 +1,58 @@
+"""What the simulated data hosts are like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Access(StrEnum):
+    """How a simulated host is reached, by the words of the IOC's settings."""
+
+    LOCAL = "local"
+    """Its folder is on this machine."""
+    SSH = "ssh"
+    SENTRY = "sentry"
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """What the data routers write, and how their hosts are reached.
+
+    - `folder`: where each host gets a folder of its own; None takes a temporary directory.
+    - `access`: of the hosts in the order of their boards; the last one is of all the rest.
+    - `cobo_bytes_s`, `mutant_bytes_s`: what one router writes in a second while its board is Running.
+    - `spread`: rates differ from host to host by up to this part of them.
+    - `drain_s`: how long a router goes on writing after Stop, in seconds; real ones take tens of seconds.
+    - `asads`: how many AsAd boards a CoBo has, each with a file of its own.
+    - `file_limit_bytes`: a file of this size is followed by another one.
+    - `real_bytes`: every byte is random and on the disk. Otherwise files are sparse: random blocks at
+      the begin and every `block_every_bytes` make their checksums differ, and nearly no disk is used.
+    - `tick_s`: time between two writes of a router, in seconds.
+    - `catalog_wait_s`: how long a sentry waits before it moves the files, in seconds.
+    - `disk_total_gb`, `disk_free_gb`: the disk of each host (1 GB = 1e9 bytes), as a sentry and `df` over
+      SSH tell; what a router writes comes off. With `local` the IOC sees the real disk.
+    - `keep_runs`: when the fleet starts, older run folders than the newest so many of each experiment are
+      removed; None keeps all.
+    """
+
+    folder: Path | None = None
+    access: tuple[Access, ...] = (Access.LOCAL,)
+    cobo_bytes_s: float = 2e6
+    mutant_bytes_s: float = 2e4
+    spread: float = 0.0
+    drain_s: float = 3.0
+    asads: int = 4
+    file_limit_bytes: int = 1_000_000_000
+    real_bytes: bool = False
+    block_every_bytes: int = 64_000_000
+    tick_s: float = 0.2
+    catalog_wait_s: float = 30.0
+    disk_total_gb: float = 1000.0
+    disk_free_gb: float = 500.0
+    keep_runs: int | None = None
+
+    def access_of(self, number: int) -> Access:
+        """Return how the host of the board `number` is reached."""
+        return self.access[min(number, len(self.access) - 1)]
