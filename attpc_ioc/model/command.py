@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -149,15 +150,37 @@ class Reason:
 
 
 def join_reasons(reasons: tuple[Reason, ...] | list[Reason]) -> str:
-    """Return the reasons for people; equal reasons of several modules become one."""
+    """Return the reasons for people; equal reasons of several modules become one, in the plural."""
     by_text: dict[str, list[str]] = {}
     for reason in reasons:
         by_text.setdefault(reason.text, []).append(reason.module)
     lines = []
     for text, modules in by_text.items():
         named = [m for m in dict.fromkeys(modules) if m]
+        if len(named) > 1:
+            text = of_several(text)
         lines.append(f"{', '.join(named)}: {text}" if named else text)
     return "; ".join(lines)
+
+
+_PLURAL = {"is": "are", "was": "were", "has": "have", "does": "do"}
+_LEADING_VERB = re.compile(rf"^(roll-back: )?({'|'.join(_PLURAL)})\b")
+_PHRASES = (
+    ("the module is ", "the modules are "),
+    ("its clock is ", "their clocks are "),
+    ("GoTo takes it ", "GoTo takes them "),
+    ("take it back and configure it ", "take them back and configure them "),
+    ("stop it first", "stop them first"),
+    ("it was undone", "they were undone"),
+)
+
+
+def of_several(text: str) -> str:
+    """Return a reason that is written for one module as it reads for several."""
+    text = _LEADING_VERB.sub(lambda found: f"{found[1] or ''}{_PLURAL[found[2]]}", text)
+    for one, several in _PHRASES:
+        text = text.replace(one, several)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,11 @@ class Desk:
         return Severity(pv.severity), Status(pv.status)
 
 
-async def passes():
-    """Let the loop run what is waiting."""
-    for _ in range(3):
-        await asyncio.sleep(0)
+async def passes(desk):
+    """Let the loop run until what is waiting was posted: after a refresh that took its time, that rests."""
+    async with asyncio.timeout(5):
+        while desk.publisher._refresh is not None:
+            await asyncio.sleep(0)
 
 
 async def test_every_row_with_a_value_is_published_before_clients_come():
@@ -107,7 +108,7 @@ async def test_system_rows_are_posted_once_for_all_changes_of_one_pass():
     for name in desk.fleet.modules:
         desk.change_module(name, state=State.DESCRIBED, last_state=State.DESCRIBED)
     assert desk.seen == []
-    await passes()
+    await passes(desk)
     assert desk.seen == [("State_RBV", State.DESCRIBED)]
 
 
@@ -115,7 +116,7 @@ async def test_what_did_not_change_keeps_its_stamp():
     desk = Desk()
     before = {name: pv.stamp_ns for name, pv in desk.pvs.items()}
     desk.change_module("cobo0", state=State.DESCRIBED, last_state=State.DESCRIBED)
-    await passes()
+    await passes(desk)
     changed = {name for name, pv in desk.pvs.items() if pv.stamp_ns != before[name]}
     assert changed == {
         "T:Ecc:cobo0:State_RBV",
@@ -160,7 +161,7 @@ async def test_an_attempt_posts_its_three_rows_even_when_equal_and_the_count_las
     assert desk.seen == told
     desk.change(fleet, *modules, attempts=(kind,))
     assert desk.seen == told * 2
-    await passes()
+    await passes(desk)
     assert desk.seen == told * 2
 
 
@@ -185,10 +186,10 @@ async def test_allowed_of_every_server_follows_without_a_change_of_its_module():
     desk.watch("Ecc:cobo0:Allowed_RBV", "Ecc:cobo1:Allowed_RBV")
     allowed = MappingProxyType({ecc_scope("cobo1"): frozenset({CommandName.DESCRIBE})})
     desk.change(replace(desk.fleet, allowed=allowed))
-    await passes()
+    await passes(desk)
     assert desk.seen == [("Ecc:cobo1:Allowed_RBV", 1)]
     desk.change(replace(desk.fleet, allowed=MappingProxyType({})))
-    await passes()
+    await passes(desk)
     assert desk.seen == [("Ecc:cobo1:Allowed_RBV", 1), ("Ecc:cobo1:Allowed_RBV", 0)]
 
 
@@ -201,7 +202,7 @@ class TestAlarms:
     async def test_an_unreachable_server_is_named_once_with_its_reason_and_goes_again(self):
         desk = Desk()
         desk.change_module("cobo0", state=State.OFFLINE, poll_errors=2, offline_reason="connection refused")
-        await passes()
+        await passes(desk)
         lines = desk.value("AlarmText_RBV").splitlines()
         assert lines == [
             "Major: State_RBV: ECC servers are Idle: cobo1, mutant; Offline: cobo0",
@@ -210,30 +211,30 @@ class TestAlarms:
         assert desk.value("Alarm_RBV") == Severity.MAJOR
         assert desk.alarm("Alarm_RBV") == (Severity.MAJOR, Status.STATE)
         desk.change_module("cobo0", state=State.IDLE)
-        await passes()
+        await passes(desk)
         assert (desk.value("Alarm_RBV"), desk.value("AlarmText_RBV")) == (0, "")
 
     async def test_a_new_reason_is_shown_though_the_alarm_is_the_same(self):
         desk = Desk()
         for reason in ("timed out", "connection refused"):
             desk.change_module("cobo0", state=State.OFFLINE, offline_reason=reason)
-            await passes()
+            await passes(desk)
             assert reason in desk.value("AlarmText_RBV")
 
     async def test_the_worst_counts_and_comes_first(self):
         desk = Desk()
         desk.change_module("cobo1", enabled=False)
-        await passes()
+        await passes(desk)
         assert desk.value("Alarm_RBV") == Severity.MINOR
         desk.change(replace(desk.fleet, run=RunView(RunState.INTERRUPTED, number=4)))
-        await passes()
+        await passes(desk)
         assert desk.value("Alarm_RBV") == Severity.MAJOR
         assert desk.value("AlarmText_RBV").splitlines() == [
             "Major: Run:State_RBV: run 4 was interrupted",
             "Minor: cobo1:Enable: disabled: takes no part in group commands and runs",
         ]
         desk.change(replace(desk.fleet, run=RunView(RunState.UNKNOWN)))
-        await passes()
+        await passes(desk)
         assert desk.value("Alarm_RBV") == Severity.INVALID
 
     async def test_a_failed_command_is_an_alarm_until_one_succeeds(self):
@@ -247,11 +248,11 @@ class TestAlarms:
     async def test_a_plugin_that_fails_is_an_alarm(self):
         desk = Desk(plugins=["history"])
         desk.publisher.publish("T:Plugin:history:Status_RBV", 3)
-        await passes()
+        await passes(desk)
         assert desk.alarm("Plugin:history:Status_RBV") == (Severity.MAJOR, Status.STATE)
         assert desk.value("AlarmText_RBV") == "Major: Plugin:history:Status_RBV: How the plugin is: Failed"
         desk.publisher.publish("T:Plugin:history:Status_RBV", 1)
-        await passes()
+        await passes(desk)
         assert desk.value("Alarm_RBV") == 0
 
 
@@ -289,7 +290,7 @@ async def test_a_change_of_one_module_costs_that_module_only():
     desk = Desk(cobos=300, rows=[row])
     reads.clear()
     desk.change_module("cobo7", state=State.DESCRIBED, last_state=State.DESCRIBED)
-    await passes()
+    await passes(desk)
     assert reads == ["cobo7"]
 
 

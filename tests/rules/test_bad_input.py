@@ -39,13 +39,13 @@ LIMIT = f"{EXPERIMENT}/{EXPERIMENT}"
 
 REFUSED = [
     # wrong state
-    Bad("Prepare", ("1",), "cobo0, cobo1, mutant: is in Idle; Prepare takes modules from Described"),
-    Bad("Configure", ("1",), "is in Idle; Configure takes modules from Prepared"),
+    Bad("Prepare", ("1",), "cobo0, cobo1, mutant: are in Idle; Prepare takes modules from Described"),
+    Bad("Configure", ("1",), "are in Idle; Configure takes modules from Prepared"),
     Bad("Ecc:cobo0:Start", ("1",), "cobo0: is in Idle; Start starts from Ready"),
     Bad("Ecc:cobo0:Stop", ("1",), "cobo0: is in Idle; Stop starts from Running or Paused"),
     Bad("Ecc:cobo0:Undo", ("1",), "cobo0: is in Idle; Undo starts from Described or Prepared"),
     Bad("Ecc:mutant:Breakup", ("1",), "mutant: is in Idle; Breakup starts from Ready or Running or Paused"),
-    Bad("Run:Start", ("1",), "cobo0, cobo1, mutant: is in Idle, not Ready"),
+    Bad("Run:Start", ("1",), "cobo0, cobo1, mutant: are in Idle, not Ready"),
     Bad("Run:Adopt", ("1",), "no module runs without a run"),
     Bad("Abort", ("1",), "nothing is at work"),
     # unknown and malformed configs

@@ -45,8 +45,8 @@ async def test_rule_07_a_stale_clock_vetoes_the_start(tmp_path, monkeypatch):
         # The MuTAnT alone is prepared and configured again: the CoBos still have the old clock.
         await take_up_mutant(it)
         it.fleet.log.clear()
-        message = await it.refused("Run:Start", because="cobo0, cobo1: its clock is stale")
-        assert "GoTo takes it down and up again" in message
+        message = await it.refused("Run:Start", because="cobo0, cobo1: their clocks are stale")
+        assert "GoTo takes them down and up again" in message
         await it.refused("Ecc:cobo0:Start", because="cobo0: its clock is stale")
         assert it.fleet.log.sequence() == []
         await it.ok("GoTo", "Ready")
@@ -78,7 +78,7 @@ async def test_rule_07_a_stale_clock_is_kept_over_a_restart(tmp_path, monkeypatc
         assert shown(it, "Ecc:cobo0:ClockStale_RBV") == (1, "MAJOR")
         outcome = await it.submit("Start", RUN)
         assert outcome.code is ResultCode.REFUSED
-        assert "cobo0, cobo1: its clock is stale" in outcome.message
+        assert "cobo0, cobo1: their clocks are stale" in outcome.message
         # Prepared is not enough: the clock is taken over at Prepare.
         assert (await it.submit("Breakup", ecc("cobo0"))).ok
         assert it.module("cobo0").clock_stale

@@ -27,9 +27,9 @@ async def test_rule_11_start_is_refused_unless_every_module_is_ready(tmp_path, m
         it.fleet.log.clear()
         outcome = await it.submit("Start", RUN)
         assert outcome.code is ResultCode.REFUSED
-        for module in ("cobo0", "cobo1"):
-            assert f"is in {state.label}, not Ready" in outcome.message
-            assert module in outcome.message
+        # A Prepared MuTAnT is what a failed re-zero leaves: it would do.
+        named = "cobo0, cobo1" if state is State.PREPARED else "cobo0, cobo1, mutant"
+        assert outcome.message == f"Run:Start Refused: {named}: are in {state.label}, not Ready"
         assert it.fleet.log.sequence() == []
         assert it.run.next_number == 0
 
@@ -102,7 +102,7 @@ async def test_rule_11_no_stale_clock(tmp_path, monkeypatch):
         it.fleet.log.clear()
         outcome = await it.submit("Start", RUN)
         assert outcome.code is ResultCode.REFUSED
-        assert "cobo0, cobo1: its clock is stale" in outcome.message
+        assert "cobo0, cobo1: their clocks are stale" in outcome.message
         assert it.fleet.log.sequence() == []
 
 

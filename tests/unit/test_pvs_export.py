@@ -79,7 +79,7 @@ def test_the_json_form_has_all_that_is_known(file):
     state = pvs["T:Ecc:cobo0:State_RBV"]
     assert (state["type"], state["access"], state["labels"][7]) == ("mbbi", "read-only", "Offline")
     assert state["severities"] == {"Off": "MAJOR", "Offline": "INVALID"}
-    assert pvs["T:Run:MaxDuration"]["limits"] == {"lopr": 0.0, "drvl": 0.0}
+    assert pvs["T:Run:MaxDuration"]["limits"] == {"lopr": 0.0, "drvl": 0.0, "drvh": 31_536_000.0}
     assert pvs["T:Run:MaxDuration"]["units"] == "s"
 
 
