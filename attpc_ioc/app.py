@@ -258,4 +258,5 @@ def _context(plugin: Plugin, app: App) -> Context:
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
         tell=app.emitter.tell,
+        ca_addresses=lambda: app.server.ca.addresses,
     )

@@ -55,6 +55,7 @@ class Context:
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[None]],
+        ca_addresses: Callable[[], tuple[str, ...]],
     ) -> None:
         self.name = plugin.name
         self.prefix = prefix
@@ -66,6 +67,7 @@ class Context:
         self._submit = submit
         self._number_floor = number_floor
         self._tell = tell
+        self._ca_addresses = ca_addresses
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -81,6 +83,11 @@ class Context:
     def number_floor(self, experiment: str) -> int:
         """Return the least number that a run of this experiment may get, by the core's own record."""
         return self._number_floor(experiment)
+
+    @property
+    def ca_addresses(self) -> tuple[str, ...]:
+        """Where the IOC's own PVs are found on this machine."""
+        return self._ca_addresses()
 
     def publish(self, pv: str, value: Value | Reading, severity: Severity | None = None) -> None:
         """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other."""

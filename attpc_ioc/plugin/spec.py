@@ -76,6 +76,8 @@ class PluginContext(Protocol):
     - `prefix`: what every PV of this IOC begins with.
     - `settings`: its section of the settings file, as the model that `attpc_settings` gave.
     - `state_dir`: the path of a folder of its own inside the state directory, made when first asked for.
+    - `ca_addresses`: where the IOC's own PVs are found on this machine, `host:port`, as
+      `EPICS_CA_NAME_SERVERS` has them; empty before clients are answered.
 
     It is to be used in the IOC's event loop only, not from other threads.
     """
@@ -84,6 +86,7 @@ class PluginContext(Protocol):
     prefix: str
     settings: BaseModel | None
     state_dir: str
+    ca_addresses: tuple[str, ...]
 
     def snapshot(self) -> Fleet:
         """Return what is known of the fleet now; costs nothing."""

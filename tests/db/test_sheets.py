@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from attpc_ioc.model.command import SYSTEM
 from attpc_ioc.model.states import State
+from tests.support.ca import free_port
 from tests.support.history import EXPERIMENT, connected, drained, history_rig, reading, until
 from tests.support.rig import Rig
 from tests.support.softioc import soft_ioc
@@ -231,6 +232,9 @@ async def test_a_long_text_of_the_ioc_itself(
         async with reading(dsn) as store:
             sheet = Observable("Title", ValueKind.STRING, pv=f"{it.prefix}Run:Title")
             await store.put_observable(EXPERIMENT, sheet)
+        # Its own PVs are found without anything in the environment that leads to them.
+        monkeypatch.delenv("EPICS_CA_ADDR_LIST")
+        monkeypatch.setenv("EPICS_CA_SERVER_PORT", str(free_port()))
         await it.put_text("Run:Title", title)
         await it.take_to(State.READY)
         # Observables that were added by command are known after the sheet was read again.

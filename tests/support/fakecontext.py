@@ -17,6 +17,7 @@ class FakeContext:
 
     name = "run_history"
     settings = None
+    ca_addresses: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, prefix: str = "T:") -> None:
         self.state_dir = str(folder)

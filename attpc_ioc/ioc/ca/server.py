@@ -124,6 +124,12 @@ class CAServer:
             tcp_port=self.port,
         )
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where a client on this machine reaches it over TCP, `host:port`, also to search; once started."""
+        bound = (sock.getsockname() for listener in self._listeners for sock in listener.sockets)
+        return tuple(f"{'127.0.0.1' if host == address.ANY else host}:{port}" for host, port, *_ in bound)
+
     async def stop(self) -> None:
         """End everything: connections are closed, puts are cancelled; nothing is left when this returns."""
         if self._beacons is not None:

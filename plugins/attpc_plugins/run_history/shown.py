@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from attpc_ioc.errors import Refused
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunInfo
-from attpc_ioc.model.states import Severity
+from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin import PluginContext
-from attpc_ioc.pvs.row import Value
+from attpc_ioc.pvs.row import Reading, Value
 
 from . import screens
 from .log_feed import Entry, LogFeed
@@ -66,16 +66,16 @@ class Shown:
         """Show the last runs of an experiment as the database has them now; raises `StoreError`."""
         runs = await store.last_runs(experiment=experiment)
         self._runs = runs
-        self._show_runs(Severity.NO_ALARM)
+        self._show_runs(Severity.NO_ALARM, Status.NO_ALARM)
         await self._show_edits(store)
 
     def database_gone(self) -> None:
         """Tell with their severity that the runs shown may not be the last ones."""
-        self._show_runs(Severity.INVALID)
+        self._show_runs(Severity.INVALID, Status.COMM)
 
-    def _show_runs(self, severity: Severity) -> None:
+    def _show_runs(self, severity: Severity, status: Status) -> None:
         for pv, value in screens.history(self._runs):
-            self._ctx.publish(pv, value, severity)
+            self._ctx.publish(pv, Reading(value, severity, status))
 
     async def _show_edits(self, store: Store) -> None:
         """Show what the database has of the run's comment and quality, when nothing of ours is on its way."""

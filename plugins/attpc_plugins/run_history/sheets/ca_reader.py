@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,16 +16,21 @@ CHILD = Path(__file__).with_name("ca_child.py")
 START_S = 5.0
 """What the start of the reading process may take on top of the limit of the reading itself."""
 
+NAME_SERVERS = "EPICS_CA_NAME_SERVERS"
+
 DISCONNECTED = "disconnected"
 
 LINE_MAX = 1 << 20
 
 
-async def read_pvs(pvs: Iterable[str], limit_s: float) -> Mapping[str, dict[str, Any]]:
+async def read_pvs(
+    pvs: Iterable[str], limit_s: float, also_at: Iterable[str] = ()
+) -> Mapping[str, dict[str, Any]]:
     """Return an answer for each PV, as `ca_child` describes them; never raises for what a PV is like.
 
-    `EPICS_CA_*` of this process's environment say where PVs are looked for. What is not answered within
-    `limit_s` has the fault `disconnected`. The process is gone on return, also when the wait is cancelled.
+    `EPICS_CA_*` of this process's environment say where PVs are looked for, and `also_at` (`host:port`, over
+    TCP) where besides. What is not answered within `limit_s` has the fault `disconnected`. The process is
+    gone on return, also when the wait is cancelled.
     """
     wanted = list(dict.fromkeys(pvs))
     answers: dict[str, dict[str, Any]] = {}
@@ -40,6 +46,7 @@ async def read_pvs(pvs: Iterable[str], limit_s: float) -> Mapping[str, dict[str,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
+            env={**os.environ, NAME_SERVERS: " ".join([os.environ.get(NAME_SERVERS, ""), *also_at]).strip()},
             limit=LINE_MAX,
         )
     except OSError as error:

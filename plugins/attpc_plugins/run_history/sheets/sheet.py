@@ -322,7 +322,10 @@ class RunSheet:
 
     async def _read(self, run: RunRef, moment: Moment) -> None:
         wanted = [observable for observable in self._sheet(run.experiment) if observable.pv]
-        answers = await read_pvs((o.pv for o in wanted), self._settings.observable_limit_s)
+        # The IOC's own PVs are found whatever the environment says.
+        answers = await read_pvs(
+            (o.pv for o in wanted), self._settings.observable_limit_s, self._ctx.ca_addresses
+        )
         now = time.time()
         for observable in wanted:
             reading = reading_of(answers[observable.pv], observable.kind)
