@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
+
+import typer
 
 from attpc_ioc.cli import app
 from attpc_ioc.export.commands_page import commands_page
@@ -12,12 +16,27 @@ from attpc_ioc.export.hooks_page import hooks_page
 from attpc_ioc.export.pvs_page import pvs_page
 from attpc_ioc.export.settings_page import settings_page
 
+DISTRIBUTION = "attpc-ioc"
+
 PAGES: dict[str, Callable[[], str]] = {
     "pvs.md": pvs_page,
     "settings.md": settings_page,
     "hooks.md": hooks_page,
-    "commands.md": lambda: commands_page(app),
+    "commands.md": lambda: commands_page(app, plugins_app()),
 }
+
+
+def plugins_app() -> typer.Typer:
+    """Return the commands of the plugins that come with the program, and of no others that are installed."""
+    found = typer.Typer(name="attpc-ioc", rich_markup_mode=None, add_completion=False)
+    for point in sorted(entry_points(group="attpc_ioc"), key=lambda point: point.name):
+        if point.dist is None or point.dist.name != DISTRIBUTION:
+            continue
+        plugin = point.load()
+        plugin = plugin() if inspect.isclass(plugin) else plugin
+        if (add := getattr(plugin, "attpc_cli", None)) is not None:
+            add(app=found)
+    return found
 
 
 def write(folder: Path) -> None:

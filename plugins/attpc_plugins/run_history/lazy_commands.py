@@ -33,7 +33,13 @@ def add_commands(app: typer.Typer) -> None:
     """Add every group to the shell command."""
     for group in GROUPS:
         app.add_typer(
-            typer.Typer(cls=_lazy(group), no_args_is_help=True, help=group.help, callback=_nothing),
+            typer.Typer(
+                cls=_lazy(group),
+                no_args_is_help=True,
+                help=group.help,
+                callback=_nothing,
+                rich_markup_mode=None,  # help as plain as the core's
+            ),
             name=group.name,
         )
 

@@ -22,7 +22,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name
 
 def make() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(help="The experiments that runs belong to.", no_args_is_help=True)
+    app = typer.Typer(
+        help="The experiments that runs belong to.", no_args_is_help=True, rich_markup_mode=None
+    )
     app.command("list")(list_)
     app.command("create")(create)
     app.command("select")(select)

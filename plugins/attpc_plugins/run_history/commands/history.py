@@ -56,7 +56,7 @@ LIST_COLUMNS = tuple(
 
 def make() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(help="The runs that were taken.", no_args_is_help=True)
+    app = typer.Typer(help="The runs that were taken.", no_args_is_help=True, rich_markup_mode=None)
     app.command("list")(list_runs)
     app.command("show")(show)
     app.command("edit")(edit)

@@ -41,7 +41,11 @@ PV_AFTERWARDS = "its PV {pv} follows when the IOC is started again"
 
 def make() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(help="The run sheet: what is measured or noted for each run.", no_args_is_help=True)
+    app = typer.Typer(
+        help="The run sheet: what is measured or noted for each run.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
     for name, command in (
         ("list", list_),
         ("add", add),
