@@ -239,7 +239,7 @@ async def test_disk_that_takes_no_journal(tmp_path: Path, monkeypatch: pytest.Mo
         # The open segment's disk is full, and a file is where the folder is to be: nobody, root neither, can
         # write there.
         full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, journal._segment._fd)
+        os.dup2(full, journal._disk._segment._fd)
         os.close(full)
         real = journal.folder.with_name("journal.away")
         journal.folder.rename(real)

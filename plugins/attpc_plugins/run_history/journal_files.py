@@ -17,6 +17,12 @@ from pathlib import Path
 SUFFIX = ".jsonl"
 DAMAGED = ".damaged"
 
+NEWER = "newer.records"
+"""Records of a newer program: they are put back into the journal at each start, until one knows them."""
+
+REJECTED = "rejected.records"
+"""Records that the database will never take."""
+
 LINE_MAX = 4 * 2**20
 """No record is longer, in bytes; what seems to be is damage."""
 

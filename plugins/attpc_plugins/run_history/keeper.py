@@ -109,7 +109,7 @@ class Keeper:
         await prepare_schema(dsn)
         store = await Store.connect(dsn, limit_s=self._query_limit_s)
         try:
-            await store.writable()
+            await store.writable(warm=True)
         except BaseException:
             await store.close(CLOSE_S)
             raise
@@ -157,7 +157,7 @@ class Keeper:
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
-                await within(WATCH_LIMIT_S, store.writable())
+                await within(WATCH_LIMIT_S, store.writable(warm=True))
             except TimeoutError as error:
                 raise StoreUnavailable("the database does not answer in time") from error
 

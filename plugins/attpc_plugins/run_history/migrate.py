@@ -189,8 +189,8 @@ async def _needs(connection: asyncpg.Connection, migration: Migration, known: tu
     now.check()
     if not now.version and await connection.fetchval("SELECT to_regclass('attpc.runs') IS NOT NULL"):
         raise SchemaError(
-            "there are runs in the database, but attpc.schema_migrations is not there or empty, so that nobody "
-            "knows which schema they are in: restore that table, or the database from a backup"
+            "there are runs in the database, but attpc.schema_migrations is not there or empty, so that "
+            "nobody knows which schema they are in: restore that table, or the database from a backup"
         )
     return migration.name in now.pending
 

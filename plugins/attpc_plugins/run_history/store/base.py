@@ -17,13 +17,16 @@ from attpc_plugins.run_history.store_errors import FAULTS, SchemaError, StoreRea
 POOL_MAX = 4
 """Connections at most: one for the journal, one for numbers and lease, two for screens and shell."""
 
+IDLE_S = 300.0
+"""After this time a connection that nobody uses is closed: a firewall may forget it without a word."""
+
 Connection = Any
 """An asyncpg connection or its proxy from the pool."""
 
 _STATE = """
     SELECT CASE WHEN pg_is_in_recovery() THEN 'it is a standby'
-                WHEN current_setting('transaction_read_only')::boolean THEN 'it is set read-only' END AS state,
-           m.version, m.name, m.checksum
+                WHEN current_setting('transaction_read_only')::boolean THEN 'it is set read-only'
+           END AS state, m.version, m.name, m.checksum
     FROM (SELECT) AS server LEFT JOIN attpc.schema_migrations m ON true ORDER BY m.version
 """
 
@@ -58,7 +61,10 @@ class Connections:
                     max_size=pool_max,
                     timeout=limit_s,
                     command_timeout=limit_s,
-                    max_inactive_connection_lifetime=300.0,
+                    max_inactive_connection_lifetime=IDLE_S,
+                    # Runs are hours apart: the start of the next finds its statements parsed.
+                    max_cached_statement_lifetime=0,
+                    reset=_nothing_to_reset,
                     server_settings={
                         "application_name": application,
                         "timezone": "UTC",
@@ -100,18 +106,28 @@ class Connections:
             await connection.fetchval("SELECT clock_timestamp()")
         return loop.time() - began
 
-    async def writable(self) -> None:
+    async def writable(self, *, warm: bool = False) -> None:
         """Raise where this program cannot write to the database as it is now; one query.
 
-        `StoreReadOnly` where the server takes no writes (a standby, or set so), `SchemaTooNew` or `SchemaError`
-        where the schema was changed since it was looked at last.
+        `StoreReadOnly` where the server takes no writes (a standby, or set so), `SchemaTooNew` or
+        `SchemaError` where the schema was changed since it was looked at last. With `warm` a second
+        connection is kept in use as well: the start of a run finds one while the journal has the other.
         """
         async with self._use() as connection:
             rows = await connection.fetch(_STATE)
-        if state := rows[0]["state"]:
+            state = rows[0]["state"]
+            if not state:
+                _check_ready(compare([row for row in rows if row["version"] is not None]))
+                if warm:
+                    async with self._use() as other:
+                        await self._warm_up(other)
+        if state:
             await self._pool.expire_connections()
             raise StoreReadOnly(f"the database takes no writes: {state}")
-        _check_ready(compare([row for row in rows if row["version"] is not None]))
+
+    async def _warm_up(self, connection: Connection) -> None:
+        """Have a connection ready for what has to be quick; topics that have such statements do more."""
+        await connection.fetchval("SELECT 1")
 
     @asynccontextmanager
     async def _use(self, limit_s: float | None = None) -> AsyncIterator[Connection]:
@@ -168,6 +184,13 @@ async def prepare_schema(dsn: str, *, limit_s: float = 30.0) -> list[str]:
                 await connection.close(timeout=2.0)
     except (*FAULTS, ValueError) as error:
         raise translate(error) from error
+
+
+async def _nothing_to_reset(_connection: Connection) -> None:
+    """Leave a connection as it is: nothing here lasts longer than its transaction, which asyncpg ends.
+
+    asyncpg's own reset would be one more way to the server and back for each call.
+    """
 
 
 def _check_ready(known: MigrationStatus) -> None:

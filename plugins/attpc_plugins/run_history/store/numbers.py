@@ -8,22 +8,39 @@ from attpc_ioc.model.command import Who
 from attpc_plugins.run_history.store_errors import LeaseHeld, StoreRejected, StoreUnavailable
 
 from .base import Connection, Connections, clean
-from .experiments import experiment_id
+from .experiments import checked_name, experiment_id
 from .model import NOBODY, Reservation
 
 TRIES = 1000
 """How often a number is tried that another IOC was quicker to take."""
 NUMBER_MAX = 2**31 - 1
 
+NO_EXPERIMENT = ""
+"""No experiment has this name: the constraint of the table sees to that."""
+
 _RESERVE = """
-    INSERT INTO attpc.runs (experiment_id, number, state, fleet, ioc, attempt,
-                            started_by_user, started_by_host, started_by_address)
-    SELECT $1,
-           greatest($2::bigint, (SELECT max(number) + 1::bigint FROM attpc.runs WHERE experiment_id = $1)),
-           'reserved', $3, $4, nullif($5, ''), $6, $7, $8
-    ON CONFLICT DO NOTHING
-    RETURNING number
+    WITH experiment AS (
+        SELECT id FROM attpc.experiments WHERE name = $1
+    ), holder AS (
+        SELECT ioc, host FROM attpc.leases
+        WHERE fleet = $3 AND $6 <> '' AND boot <> $6 AND expires_at > clock_timestamp()
+    ), earlier AS (
+        SELECT experiment_id, number FROM attpc.runs WHERE attempt = nullif($5, '')
+    ), reserved AS (
+        INSERT INTO attpc.runs (experiment_id, number, state, fleet, ioc, attempt,
+                                started_by_user, started_by_host, started_by_address)
+        SELECT experiment.id,
+               greatest($2::bigint, (SELECT max(r.number) + 1::bigint FROM attpc.runs r
+                                     WHERE r.experiment_id = experiment.id)),
+               'reserved', $3, $4, nullif($5, ''), $7, $8, $9
+        FROM experiment WHERE NOT EXISTS (SELECT FROM holder) AND NOT EXISTS (SELECT FROM earlier)
+        ON CONFLICT DO NOTHING RETURNING number
+    )
+    SELECT (SELECT id FROM experiment) AS experiment_id, (SELECT number FROM reserved) AS number,
+           (SELECT number FROM earlier) AS earlier, (SELECT experiment_id FROM earlier) AS earlier_of,
+           (SELECT ioc || ' on ' || host FROM holder) AS holder
 """
+"""Everything at once: one way to the server and back stands between an operator and the start of a run."""
 
 
 class Numbers(Connections):
@@ -49,23 +66,31 @@ class Numbers(Connections):
         it gives the same number, so that a lost answer costs none. With `boot` the lease of the fleet is
         looked at in the same moment: `LeaseHeld` where another boot holds it.
         """
-        values = (fleet, clean(ioc), attempt, clean(who.user), clean(who.host), clean(who.address))
+        name = checked_name(experiment)
+        values = (max(first_number, at_least, 0), fleet, clean(ioc), attempt, boot, *_words_of(who))
         async with self._use(limit_s) as connection:
-            key = await experiment_id(connection, experiment)
-            if boot:
-                await _check_lease(connection, fleet, boot)
             for _ in range(TRIES):
                 try:
-                    number = await connection.fetchval(_RESERVE, key, max(first_number, at_least, 0), *values)
+                    row = await connection.fetchrow(_RESERVE, name, *values)
                 except asyncpg.NumericValueOutOfRangeError as error:
                     raise StoreRejected(
                         f"experiment {experiment!r} has no number left: {NUMBER_MAX}"
                     ) from error
-                if number is None and attempt:
-                    number = await _number_of(connection, key, attempt)
-                if number is not None:
-                    return number
+                if row["holder"] is not None:
+                    raise LeaseHeld(f"{row['holder']} commands this fleet")
+                if row["number"] is not None:
+                    return row["number"]
+                if row["earlier"] is not None and row["earlier_of"] != row["experiment_id"]:
+                    raise StoreRejected(f"the attempt {attempt!r} has a number of another experiment")
+                if row["earlier"] is not None:
+                    return row["earlier"]
+                if row["experiment_id"] is None:
+                    await experiment_id(connection, name)
         raise StoreUnavailable(f"no number of experiment {experiment!r} could be had in {TRIES} tries")
+
+    async def _warm_up(self, connection: Connection) -> None:
+        """Have the server parse what a start waits for, and look at the tables; nothing is changed."""
+        await connection.fetchrow(_RESERVE, NO_EXPERIMENT, 0, "", "", "", "", *_words_of(NOBODY))
 
     async def release_number(self, experiment: str, number: int, *, attempt: str = "") -> bool:
         """Give a number back under which no module may have run; returns whether it was there to give back.
@@ -129,27 +154,8 @@ async def give_back(connection: Connection, experiment_key: int, number: int, at
     return done is not None
 
 
-async def _number_of(connection: Connection, experiment_key: int, attempt: str) -> int | None:
-    """Return the number that an attempt has already, if any."""
-    row = await connection.fetchrow(
-        "SELECT experiment_id, number FROM attpc.runs WHERE attempt = $1", attempt
-    )
-    if row is None:
-        return None
-    if row["experiment_id"] != experiment_key:
-        raise StoreRejected(f"the attempt {attempt!r} has a number of another experiment")
-    return row["number"]
-
-
-async def _check_lease(connection: Connection, fleet: str, boot: str) -> None:
-    row = await connection.fetchrow(
-        "SELECT ioc, host FROM attpc.leases "
-        "WHERE fleet = $1 AND boot <> $2 AND expires_at > clock_timestamp()",
-        fleet,
-        boot,
-    )
-    if row is not None:
-        raise LeaseHeld(f"{row['ioc']} on {row['host']} commands this fleet")
+def _words_of(who: Who) -> tuple[str, str, str]:
+    return clean(who.user), clean(who.host), clean(who.address)
 
 
 __all__ = ["NUMBER_MAX", "Numbers", "give_back"]
