@@ -150,6 +150,9 @@ class LimitsSettings(Section):
     )
     disk_minor_gb: GigaBytes = Field(default=100.0, description="Less free disk is MINOR.")
     disk_major_gb: GigaBytes = Field(default=20.0, description="Less free disk is MAJOR.")
+    disk_after_s: Seconds = Field(
+        default=4.0, description="How long a limit of the disk must be passed before it is an alarm."
+    )
     start_min_gb: GigaBytes = Field(
         default=20.0, description="With less free disk a start is refused, see `interlocks.disk`."
     )

@@ -1,0 +1,237 @@
+"""Judging what a router's host tells: bytes of the run, rates, and when something is an alarm.
+
+Nothing in here looks at a clock, a file or a network: time comes in as monotonic seconds. Where a
+condition becomes an alarm by time alone, `due_s` tells when, so that the host is looked at right then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from statistics import median
+
+NEVER_FULL_H = 9999.0
+"""Hours to full that are shown for a disk that does not fill, and at most."""
+
+
+class Flow(IntEnum):
+    """The values of `Router:Flow_RBV`."""
+
+    IDLE = 0
+    """No run, or nothing has come yet."""
+    FLOWING = 1
+    LOW = 2
+    """Much less than from the other CoBos."""
+    DEAD = 3
+    """Running, and not a byte for `limits.dead_after_s`."""
+
+    @property
+    def label(self) -> str:
+        """The word shown to people."""
+        return self.name.capitalize()
+
+
+class Delayed:
+    """Tells that a condition has held for some seconds, looked at whenever `judge` is called."""
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self.since_s: float | None = None
+        """Since when it holds; None while it does not."""
+        self.due_s: float | None = None
+        """When it will have held for long enough; None where that is not to be waited for."""
+
+    def judge(self, now_s: float, holds: bool) -> bool:
+        """Tell whether it has held for long enough; it is over at once."""
+        if not holds:
+            self.since_s = self.due_s = None
+            return False
+        if self.since_s is None:
+            self.since_s = now_s
+        end_s = self.since_s + self._after_s
+        reached = now_s >= end_s
+        self.due_s = None if reached else end_s
+        return reached
+
+
+class DelayedLevel:
+    """An alarm of two levels, 1 and 2, each of which must have held for some seconds."""
+
+    def __init__(self, after_s: float) -> None:
+        self._minor = Delayed(after_s)
+        self._major = Delayed(after_s)
+
+    def judge(self, now_s: float, level: int) -> int:
+        """Return the level that has held for long enough: 0, 1 or 2."""
+        minor, major = self._minor.judge(now_s, level >= 1), self._major.judge(now_s, level >= 2)
+        return 2 if major else int(minor)
+
+    @property
+    def due_s(self) -> float | None:
+        """When the next level will be reached; None where that is not to be waited for."""
+        return earliest(self._minor.due_s, self._major.due_s)
+
+
+def earliest(*times_s: float | None) -> float | None:
+    """Return the earliest of some times; None where there is none."""
+    return min((time_s for time_s in times_s if time_s is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Files and bytes of a staging folder."""
+
+    files: int = 0
+    data_bytes: int = 0
+
+
+class Meter:
+    """What a router has written in the run that is on, or in the last one, from looks at its folder.
+
+    Only growth counts, so that neither files that were there before nor files that shrink or go away make
+    anything negative. After the run it counts on, because routers keep data for tens of seconds, until
+    files go away (they were brought to their place) or none has grown for `quiet_s`.
+    """
+
+    def __init__(self, window_s: float, quiet_s: float) -> None:
+        self._window_s = window_s
+        self._quiet_s = quiet_s
+        self._counting = False
+        self._resumed = False
+        self._stopped_s: float | None = None
+        self._last: Count | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+        self.written = Count()
+        """Files and bytes of the run."""
+        self.grew_s: float | None = None
+        """When bytes of the run were last seen to have come; None while there was none."""
+
+    @property
+    def last(self) -> Count | None:
+        """What the last look saw in the folder; None before the first."""
+        return self._last
+
+    def start(self, now_s: float) -> Count | None:
+        """Begin a run: what the last look saw does not count. Returns that, to be kept for `resume`."""
+        self.written = Count()
+        self.grew_s = None
+        self._counting, self._resumed, self._stopped_s = True, False, None
+        self._samples.clear()
+        self._samples.append((now_s, 0))
+        return self._last
+
+    def resume(self, now_s: float, before: Count) -> None:
+        """Go on with a run of which `before` was in the folder when it began: after a restart, say.
+
+        What the next look finds counts as written, and for no rate: nobody saw when it came.
+        """
+        self.start(now_s)
+        self._last, self._resumed = before, True
+
+    def stop(self, now_s: float) -> None:
+        """End the run; what comes late still counts."""
+        if self._counting and self._stopped_s is None:
+            self._stopped_s = now_s
+
+    def look(self, now_s: float, seen: Count) -> None:
+        """Take what a look has seen."""
+        last, self._last = self._last, seen
+        if not self._counting:
+            return
+        before = last or seen
+        if self._stopped_s is not None and seen.files < before.files:
+            self._end()
+            return
+        grown = max(0, seen.data_bytes - before.data_bytes)
+        new = max(0, seen.files - before.files)
+        self.written = Count(self.written.files + new, self.written.data_bytes + grown)
+        if self._resumed:
+            self._resumed = False
+            self._samples.clear()
+        elif grown:
+            self.grew_s = now_s
+        self._samples.append((now_s, self.written.data_bytes))
+        while len(self._samples) > 2 and self._samples[1][0] <= now_s - self._window_s:
+            self._samples.popleft()
+        if self._stopped_s is not None and now_s - max(self._stopped_s, self.grew_s or 0.0) > self._quiet_s:
+            self._end()
+
+    def _end(self) -> None:
+        self._counting = False
+        self._samples.clear()
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second over the window; 0 while nothing is counted. Never negative."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+class FlowJudge:
+    """Judges the flow of one router: `Idle`, `Flowing`, `Low` or `Dead`."""
+
+    def __init__(self, dead_after_s: float, low_after_s: float) -> None:
+        self._dead_after_s = dead_after_s
+        self._low = Delayed(low_after_s)
+        self._running_since_s: float | None = None
+        self.silent_since_s: float | None = None
+        """Since when not a byte has come in the run; None while none is to come."""
+        self.due_s: float | None = None
+        """When it changes though nothing happens; None where it does not."""
+
+    def judge(self, now_s: float, *, running: bool, grew_s: float | None, low: bool) -> Flow:
+        """Return the flow.
+
+        `running` tells that data are to come, `grew_s` when bytes of this run last came, `low` that its rate
+        is far below the others'.
+        """
+        if not running:
+            self._running_since_s = self.silent_since_s = self.due_s = None
+            self._low.judge(now_s, False)
+            return Flow.IDLE
+        if self._running_since_s is None:
+            self._running_since_s = now_s
+        since_s = self.silent_since_s = max(self._running_since_s, grew_s or self._running_since_s)
+        dead_s = since_s + self._dead_after_s
+        if now_s >= dead_s:
+            self._low.judge(now_s, False)
+            self.due_s = None
+            return Flow.DEAD
+        is_low = self._low.judge(now_s, low and grew_s is not None)
+        self.due_s = earliest(dead_s, self._low.due_s)
+        if grew_s is None:
+            return Flow.IDLE
+        return Flow.LOW if is_low else Flow.FLOWING
+
+
+def far_below(rate: float, others: Sequence[float], ratio: float) -> bool:
+    """Tell whether a rate is below this part of the median of the others; never where there are none."""
+    return bool(others) and rate < ratio * median(others)
+
+
+def hours_to_full(free_bytes: int, bytes_per_s: float) -> float:
+    """Return in how many hours a disk is full, at most `NEVER_FULL_H`."""
+    if bytes_per_s <= 0:
+        return NEVER_FULL_H
+    return min(NEVER_FULL_H, max(0, free_bytes) / bytes_per_s / 3600.0)
+
+
+def full_level(hours: float, minor_h: float, remaining_s: float | None) -> int:
+    """Return 2 where the disk is full before the run ends, 1 below `minor_h`, else 0.
+
+    `remaining_s` is None where the run has no end, or none is on.
+    """
+    if hours >= NEVER_FULL_H:
+        return 0
+    if remaining_s is not None and hours * 3600.0 < remaining_s:
+        return 2
+    return int(hours < minor_h)
+
+
+def below_level(value: float, minor: float, major: float) -> int:
+    """Return 2 where a value is at or below `major`, 1 at or below `minor`, else 0."""
+    return 2 if value <= major else int(value <= minor)

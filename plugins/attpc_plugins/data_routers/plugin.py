@@ -1,0 +1,106 @@
+"""The plugin: its hooks, which hand over to `service` once the IOC starts.
+
+Every shell command makes an object of this class, so that nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.plugin import hookimpl
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from attpc_ioc.model.command import Reason
+    from attpc_ioc.model.events import RunFailed, RunStarted, RunStarting, RunStopped
+    from attpc_ioc.model.fleet import Fleet
+    from attpc_ioc.model.plan import Plan
+    from attpc_ioc.plugin import PluginContext
+    from attpc_ioc.pvs.row import Row, Value
+
+    from .service import Service
+
+NOT_STARTED = "the data routers' plugin did not start; Plugin:data_routers:Message_RBV says why"
+
+
+class DataRouters:
+    """Watches the hosts that record the data, and brings the files of every run to their place."""
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+
+    @hookimpl
+    def attpc_settings(self) -> type[BaseModel]:
+        """Return the model of `[plugins.data_routers]`."""
+        from .settings import DataRoutersSettings
+
+        return DataRoutersSettings
+
+    @hookimpl
+    def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:
+        """Return the rows of the data routers."""
+        from .rows import router_rows
+        from .settings import DataRoutersSettings
+
+        assert isinstance(settings, DataRoutersSettings)
+        return list(router_rows(settings.limits, self._why))
+
+    def _why(self, part: str, source: str) -> str:
+        return self.service.why(part, source) if self.service is not None else ""
+
+    @hookimpl
+    async def attpc_startup(self, ctx: PluginContext) -> None:
+        """Begin to watch; raises where the settings name what the fleet does not have."""
+        from .service import Service
+        from .settings import DataRoutersSettings
+
+        settings = ctx.settings
+        assert isinstance(settings, DataRoutersSettings)
+        service = Service(ctx, settings)
+        await service.start()
+        self.service = service
+
+    @hookimpl
+    async def attpc_shutdown(self) -> None:
+        """Let go of every host."""
+        if self.service is not None:
+            await self.service.close()
+
+    @hookimpl
+    def attpc_veto(self, plan: Plan, fleet: Fleet) -> Iterable[Reason | str]:
+        """Refuse a start while a router, its folder or its disk is not ready for it."""
+        if self.service is not None:
+            return self.service.veto(plan, fleet)
+        start = plan.command.scope == RUN and plan.command.name is CommandName.START
+        return [NOT_STARTED] if start else []
+
+    @hookimpl
+    async def attpc_write(self, pv: str, value: Value) -> None:
+        """Take a write to `Run:Override`."""
+        if self.service is None:
+            raise Refused(NOT_STARTED)
+        self.service.write(pv, value)
+
+    @hookimpl
+    def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:
+        """Count from here, and take the override back."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_started(self, event: RunStarted) -> Awaitable[None] | None:
+        """Count a run that was adopted."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_stopped(self, event: RunStopped) -> Awaitable[None] | None:
+        """Count what comes late, and no more."""
+        return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
+        """End the counting of a run that was none."""
+        return self.service.run_event(event) if self.service else None

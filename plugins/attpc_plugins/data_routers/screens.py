@@ -1,0 +1,87 @@
+"""What the routers' PVs show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.row import Reading
+
+from .flow import Flow
+from .router import Router
+from .rows import (
+    CLEAN,
+    DISK_FREE,
+    DISK_USED,
+    FILES,
+    FLOW,
+    GIGABYTE,
+    MEGABYTE,
+    ONLINE,
+    RATE,
+    RUN_RATE,
+    RUN_WRITTEN,
+    TIME_TO_FULL,
+    WRITTEN,
+)
+
+_FLOW_SEVERITY = {Flow.LOW: Severity.MINOR, Flow.DEAD: Severity.MAJOR}
+_LIMIT_STATUS = (Status.NO_ALARM, Status.LOW, Status.LOLO)
+
+
+def show_router(ctx: PluginContext, router: Router, enabled: frozenset[str]) -> None:
+    """Publish what is known of a router at each of its sources; `enabled` are those that take part.
+
+    Nothing is published before its host has answered or failed to. A source whose ECC server is disabled
+    shows no alarm, as everywhere.
+    """
+    if router.watch.answering is None:
+        return
+    readings = tuple(_readings(router))
+    for source in router.sources:
+        for part, reading in readings:
+            shown = reading if source in enabled else Reading(reading.value)
+            ctx.publish(f"{source}:{part}", shown)
+
+
+def show_run(ctx: PluginContext, routers: Sequence[Router]) -> None:
+    """Publish the sums; INVALID while no host answers. One that does not counts with what it had written."""
+    if all(router.watch.answering is None for router in routers):
+        return
+    answering = [router for router in routers if router.watch.answering]
+    written = sum(router.meter.written.data_bytes for router in routers) / GIGABYTE
+    rate = sum(router.rate for router in answering) / MEGABYTE
+    for pv, value in ((RUN_WRITTEN, written), (RUN_RATE, rate)):
+        ctx.publish(pv, Reading(value) if answering else Reading(value, Severity.INVALID, Status.COMM))
+
+
+def _readings(router: Router) -> Iterator[tuple[str, Reading]]:
+    for part, reading in _values(router):
+        if router.watch.answering:
+            yield part, reading
+        else:
+            yield part, Reading(reading.value, Severity.INVALID, Status.COMM)
+
+
+def _values(router: Router) -> Iterator[tuple[str, Reading]]:
+    look, written = router.look, router.meter.written
+    process = look is not None and look.process
+    yield ONLINE, _alarmed(int(process), Severity.MAJOR if router.gone else Severity.NO_ALARM)
+    yield FLOW, _alarmed(int(router.flow), _FLOW_SEVERITY.get(router.flow, Severity.NO_ALARM))
+    yield CLEAN, Reading(int(look is not None and not look.files))
+    yield FILES, Reading(written.files)
+    yield WRITTEN, Reading(written.data_bytes / GIGABYTE)
+    yield RATE, Reading(router.rate / MEGABYTE)
+    free, total = (look.disk_free_bytes, look.disk_total_bytes) if look is not None else (0, 0)
+    yield DISK_FREE, _limited(free / GIGABYTE, router.disk_level)
+    yield DISK_USED, Reading(100.0 * (total - free) / total if total else 0.0)
+    yield TIME_TO_FULL, _limited(router.hours_to_full, router.full_level)
+
+
+def _alarmed(value: int, severity: Severity) -> Reading:
+    return Reading(value, severity, Status.STATE if severity else Status.NO_ALARM)
+
+
+def _limited(value: float, level: int) -> Reading:
+    return Reading(value, Severity(level), _LIMIT_STATUS[level])

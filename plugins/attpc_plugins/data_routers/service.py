@@ -1,0 +1,300 @@
+"""The data routers at work: what the hooks of `plugin.py` are answered with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from attpc_ioc.errors import PluginError, Refused
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import RUN, Command, CommandName, Reason
+from attpc_ioc.model.events import RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.run import RunInfo, RunState
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.row import Value
+
+from . import baselines
+from .around import FleetFacts, around
+from .flow import Count
+from .hosts.host import FileHost, SentryHost
+from .hosts.make import host_for
+from .interlocks import Against, Facts, NextRun, against_start, refusing
+from .model import RunKey
+from .router import Router
+from .rows import GIGABYTE, OVERRIDE
+from .screens import show_router, show_run
+from .settings import DataRoutersSettings, Firmness, RouterSettings
+from .troubles import Troubles
+from .watch import Watch
+
+log = get_logger(__name__)
+
+FOLLOW_S = 0.2
+"""How soon it is seen that a next run, an ECC server's state or who takes part has changed."""
+
+DISCONNECT_S = 0.3
+"""What letting go of the hosts may take: the whole end has half a second."""
+
+QUIET = "no data routers in the settings"
+
+
+class Closing(Protocol):
+    """What watching and interlocks want to know of the closing of runs."""
+
+    def busy(self, label: str) -> bool:
+        """Tell whether a router's host is at work on a run's files; it is not looked at meanwhile."""
+        ...
+
+    def unfinished(self, label: str) -> str:
+        """Return what is not finished with an earlier run's files of a router; empty where nothing is."""
+        ...
+
+
+class NoClosing:
+    """Where no run is closed by this IOC."""
+
+    def busy(self, label: str) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def unfinished(self, label: str) -> str:  # noqa: ARG002
+        """Nothing."""
+        return ""
+
+
+class Service:
+    """One for a running IOC; all methods belong to its event loop."""
+
+    def __init__(self, ctx: PluginContext, settings: DataRoutersSettings) -> None:
+        if faults := list(settings_faults(settings, ctx.snapshot())):
+            raise PluginError("; ".join(faults))
+        self._ctx = ctx
+        self._settings = settings
+        self._folder = Path(ctx.state_dir)
+        self._next_run = NextRun()
+        self._run: RunKey | None = None
+        self._override = False
+        self._stop_asked = False
+        self._followed: object = None
+        self._facts = FleetFacts.of(ctx.snapshot())
+        self.troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
+        self.closing: Closing = NoClosing()
+        self.hosts: dict[str, FileHost | SentryHost] = {}
+        self.routers = tuple(self._router(router) for router in settings.router)
+        self._by_source = {source: router for router in self.routers for source in router.sources}
+
+    def _router(self, settings: RouterSettings) -> Router:
+        router = Router(settings, self._settings)
+        router.cobos = len(self._facts.cobos.intersection(settings.sources))
+        host = self.hosts[router.label] = host_for(settings, self._settings)
+        router.watch = Watch(
+            router.label,
+            host,
+            period_s=self._settings.period_s,
+            timeout_s=self._settings.timeout_s,
+            wanted=lambda: self._next_run.of(self._ctx.snapshot().run),
+            busy=lambda: self.closing.busy(router.label),
+            on_look=lambda: self._on_look(router),
+        )
+        return router
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Begin to watch; no host is waited for."""
+        if not self.routers:
+            self.troubles.note(QUIET)
+            return
+        run = self._ctx.snapshot().run
+        if run.on and run.info is not None:
+            await self._resume(run.info)
+        self._say()
+        for router in self.routers:
+            self._ctx.spawn(router.watch.run(), restart=router.watch.run)
+        self._ctx.spawn(self._follow(), restart=self._follow)
+
+    async def close(self) -> None:
+        """Let go of every host within the time that a plugin's end may take."""
+        for router in self.routers:
+            router.watch.close()
+        tasks = [asyncio.create_task(host.disconnect()) for host in self.hosts.values()]
+        if not tasks:
+            return
+        done, late = await asyncio.wait(tasks, timeout=DISCONNECT_S)
+        for task in late:
+            task.cancel()
+        for task in done:
+            if (error := task.exception()) is not None:
+                log.warning("host of a data router not let go in order", reason=error)
+
+    async def _follow(self) -> None:
+        """Look at what no event tells: the next run, who takes part, which ECC servers are Running."""
+        while True:
+            fleet = self._ctx.snapshot()
+            facts = FleetFacts.of(fleet)
+            essence = (self._next_run.of(fleet.run), facts.enabled, facts.running)
+            if essence != self._followed:
+                self._followed = essence
+                self._facts = facts
+                self._look_at_all()
+                for router in self.routers:
+                    show_router(self._ctx, router, facts.enabled)
+                self._say()
+            await asyncio.sleep(FOLLOW_S)
+
+    def _look_at_all(self) -> None:
+        for router in self.routers:
+            router.watch.look_soon()
+
+    # ------------------------------------------------------------------ what hosts tell
+
+    def _on_look(self, router: Router) -> None:
+        facts = self._facts = FleetFacts.of(self._ctx.snapshot())
+        router.judge(time.monotonic(), around(router, self.routers, facts))
+        show_router(self._ctx, router, facts.enabled)
+        show_run(self._ctx, self.routers)
+        self._say()
+        if router.too_full:
+            self._stop_run(router)
+
+    def _say(self) -> None:
+        """Say on the status which hosts do not answer, as far as they matter, and how many there are."""
+        for router in self.routers:
+            matters = self._facts.takes_part(router) and router.watch.answering is False
+            self.troubles.say(f"host {router.label}", router.unreachable if matters else "")
+        count = len(self.routers)
+        answering = sum(1 for router in self.routers if router.watch.answering)
+        note = [f"{answering} of {count} data routers answer"]
+        note += [reason.text for reason in self._against(self._ctx.snapshot()) if _warns(reason)]
+        self.troubles.note("; ".join(note))
+
+    def why(self, part: str, source: str) -> str:
+        """Return why a PV of a source is in alarm."""
+        router = self._by_source.get(source)
+        return router.why(part, time.monotonic()) if router is not None else ""
+
+    def _stop_run(self, router: Router) -> None:
+        """Stop the run before a disk is full; once in a run."""
+        look, run = router.look, self._ctx.snapshot().run
+        if self._stop_asked or look is None or run.state is not RunState.RUNNING:
+            return
+        self._stop_asked = True
+        self._ctx.spawn(
+            self._stop(
+                f"run {run.number} is stopped: data router {router.label} on {router.where} has "
+                f"{look.disk_free_bytes / GIGABYTE:.1f} GB free, less than limits.stop_below_gb "
+                f"({self._settings.limits.stop_below_gb:g} GB)"
+            )
+        )
+
+    async def _stop(self, reason: str) -> None:
+        self.troubles.say("stopped", reason)
+        outcome = await self._ctx.submit(Command(RUN, CommandName.STOP))
+        if not outcome.ok:
+            self.troubles.say("stopped", f"{reason}; {outcome.message}")
+
+    # ------------------------------------------------------------------ interlocks
+
+    def _against(self, fleet: Fleet) -> list[Against]:
+        facts = FleetFacts.of(fleet)
+        return against_start(
+            (self._facts_of(router) for router in self.routers if facts.takes_part(router)),
+            self._next_run.of(fleet.run),
+            self._settings.interlocks,
+            self._settings.limits,
+        )
+
+    def _facts_of(self, router: Router) -> Facts:
+        seen = router.watch.seen
+        return Facts(
+            router.label,
+            router.where,
+            unreachable=router.unreachable,
+            look=seen.look if seen is not None else None,
+            asked=seen.next_run if seen is not None else None,
+            closing=self.closing.unfinished(router.label),
+            process=router.settings.process,
+            staging=router.settings.staging or "",
+        )
+
+    def veto(self, plan: Plan, fleet: Fleet) -> list[Reason]:
+        """Return why a run may not be started now; everything else may be done."""
+        if not self.routers or plan.command.scope != RUN or plan.command.name is not CommandName.START:
+            return []
+        return [Reason(reason.shown) for reason in refusing(self._against(fleet), self._override)]
+
+    def write(self, pv: str, value: Value) -> None:
+        """Take a write to `Run:Override`; raises `Refused` for anything else."""
+        if pv != OVERRIDE:
+            raise Refused(f"{pv} takes no such write")
+        self._set_override(bool(value))
+
+    def _set_override(self, on: bool) -> None:
+        self._override = on
+        self._ctx.publish(OVERRIDE, int(on))
+
+    # ------------------------------------------------------------------ runs
+
+    async def run_event(self, event: RunEvent) -> None:
+        """Follow the life of a run."""
+        now_s = time.monotonic()
+        if isinstance(event, RunStarting):
+            await self._begin(event.run, now_s)
+        elif isinstance(event, RunStarted) and self._run != key_of(event.run):
+            await self._resume(event.run)
+        elif isinstance(event, RunStopped | RunFailed):
+            for router in self.routers:
+                router.meter.stop(now_s)
+        self._look_at_all()
+
+    async def _begin(self, run: RunInfo, now_s: float) -> None:
+        in_spite_of = "; ".join(reason.text for reason in self._against(self._ctx.snapshot()))
+        if in_spite_of:
+            log.warning("run starts in spite of", number=run.number, reason=in_spite_of)
+        if self._override:
+            self._set_override(False)
+        self._stop_asked = False
+        self.troubles.say("stopped", "")
+        self._run = key_of(run)
+        before = {router.label: router.meter.start(now_s) for router in self.routers}
+        counts = {label: count for label, count in before.items() if count is not None}
+        if counts:
+            await asyncio.to_thread(baselines.save, self._folder, self._run, counts)
+
+    async def _resume(self, run: RunInfo) -> None:
+        """Count a run whose beginning this IOC did not see: all files count that were not known before."""
+        self._run = key_of(run)
+        counts = await asyncio.to_thread(baselines.load, self._folder, self._run)
+        for router in self.routers:
+            router.meter.resume(time.monotonic(), counts.get(router.label, Count()))
+
+
+def key_of(run: RunInfo) -> RunKey:
+    """Return a run as its folders know it."""
+    return RunKey(run.experiment, run.number)
+
+
+def _warns(reason: Against) -> bool:
+    return reason.firmness is Firmness.WARN
+
+
+def settings_faults(settings: DataRoutersSettings, fleet: Fleet) -> Iterator[str]:
+    """Yield what the settings name that the fleet does not have, each with its key."""
+    sources = [source.name for source, _ in fleet.sources()]
+    for i, router in enumerate(settings.router):
+        if unknown := [name for name in router.sources if name not in sources]:
+            yield (
+                f"plugins.data_routers.router.{i}.sources: there is no data source {', '.join(unknown)}; "
+                f"there are: {', '.join(sources)}"
+            )
+    for i, ecc in enumerate(settings.ecc):
+        if unknown := [name for name in ecc.names if name not in fleet.modules]:
+            yield (
+                f"plugins.data_routers.ecc.{i}.names: there is no ECC server {', '.join(unknown)}; "
+                f"there are: {', '.join(fleet.modules)}"
+            )
