@@ -270,6 +270,7 @@ class PluginHost(PluginRegistry):
                 entry.name,
                 lambda cause, text, name=entry.name: self.fault(name, cause, text),
                 lambda cause, name=entry.name: self.clear(name, cause),
+                together=getattr(entry.plugin, "attpc_durable", False),
             )
             entry.mailbox.start()
 

@@ -1,11 +1,15 @@
-"""One plugin's queue of notifications: delivered in order, by a task of its own."""
+"""One plugin's queue of notifications: delivered in order, by a task of its own.
+
+A plugin that promises durability is called in the same order, but its answers are awaited beside one another:
+what it was told of meanwhile goes to the disk together, and does not wait for a commit each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attpc_ioc.log import get_logger
@@ -17,6 +21,9 @@ log = get_logger(__name__)
 CAPACITY = 10_000
 """Notifications that may wait; beyond that the oldest is dropped and the plugin is Degraded."""
 
+TOGETHER = 1000
+"""Answers of a durable plugin that are awaited at once, at most."""
+
 DROPPED = "dropped notifications"
 """The cause under which drops are reported; it stays until the IOC is started again."""
 
@@ -24,16 +31,24 @@ DROPPED = "dropped notifications"
 class Mailbox:
     """Delivers notifications to one plugin one after the other; a failure is said, and the next follows.
 
+    With `together` only the calls are one after the other, and what they return is awaited side by side.
     `on_fault(cause, text)` is told of a failure, with the hook as its cause, and `on_good(cause)` when the
     same hook is handled well again.
     """
 
     def __init__(
-        self, plugin: str, on_fault: Callable[[str, str], None], on_good: Callable[[str], None]
+        self,
+        plugin: str,
+        on_fault: Callable[[str, str], None],
+        on_good: Callable[[str], None],
+        *,
+        together: bool = False,
     ) -> None:
         self._plugin = plugin
         self._on_fault = on_fault
         self._on_good = on_good
+        self._together = together
+        self._under_way: set[asyncio.Task[None]] = set()
         self._queue: deque[tuple[str, Callable[[], Any], asyncio.Future[None]]] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -50,8 +65,7 @@ class Mailbox:
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if len(self._queue) >= CAPACITY:
             dropped, _, future = self._queue.popleft()
-            if not future.done():
-                future.set_result(None)
+            _done(future)
             self._dropped += 1
             self._on_fault(DROPPED, f"too slow: {self._dropped} notifications were dropped, last {dropped}")
         self._queue.append((hook, call, handled))
@@ -65,19 +79,47 @@ class Mailbox:
                 hook, call, handled = self._queue.popleft()
                 try:
                     result = call()
-                    if inspect.isawaitable(result):
-                        await tame(result)
                 except Exception as error:  # the contract: never hurts the others or the run
-                    log.exception("plugin failed", plugin=self._plugin, hook=hook)
-                    self._on_fault(hook, f"{hook}: {reason_of(error)}")
-                else:
+                    self._failed(hook, error)
+                    _done(handled)
+                    continue
+                if not inspect.isawaitable(result):
                     self._on_good(hook)
-                finally:
-                    if not handled.done():
-                        handled.set_result(None)
-            self._idle.set()
+                    _done(handled)
+                elif self._together:
+                    await self._begin(self._finish(hook, result, handled))
+                else:
+                    await self._finish(hook, result, handled)
+            if not self._under_way:
+                self._idle.set()
             self._wake.clear()
             await self._wake.wait()
+
+    async def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await an answer beside others, as soon as there is room for one more."""
+        while len(self._under_way) >= TOGETHER:
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.get_running_loop().create_task(work, name=f"answer of {self._plugin}")
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._wake.set()
+
+    async def _finish(self, hook: str, result: Awaitable[Any], handled: asyncio.Future[None]) -> None:
+        try:
+            await tame(result)
+        except Exception as error:  # as above
+            self._failed(hook, error)
+        else:
+            self._on_good(hook)
+        finally:
+            _done(handled)
+
+    def _failed(self, hook: str, error: Exception) -> None:
+        log.exception("plugin failed", plugin=self._plugin, hook=hook)
+        self._on_fault(hook, f"{hook}: {reason_of(error)}")
 
     async def close(self, limit_s: float) -> None:
         """Deliver what is queued, for at most `limit_s` seconds, then end."""
@@ -88,9 +130,14 @@ class Mailbox:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("plugin's notifications dropped", plugin=self._plugin, count=len(self._queue))
-        if await end([self._task], limit_s):
+        if await end([self._task, *self._under_way], limit_s):
             log.warning("plugin's notification would not end", plugin=self._plugin)
         self._task = None
         for _, _, handled in self._queue:
             handled.cancel()
         self._queue.clear()
+
+
+def _done(handled: asyncio.Future[None]) -> None:
+    if not handled.done():
+        handled.set_result(None)

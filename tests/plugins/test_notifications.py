@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from attpc_ioc.model.command import RUN
+from attpc_ioc.model.command import RUN, Put, Who
 from attpc_ioc.model.events import Origin, RunConfigs, RunConfigText, RunFiles
 from attpc_ioc.model.run import RunOutcome, RunState
 from attpc_ioc.model.states import Operation, State
@@ -182,6 +182,40 @@ async def test_a_slow_plugin_delays_only_itself(tmp_path, monkeypatch):
         release.set()
         await it.until(lambda: len(slow.seen) == 10, what="the slow one caught up")
         assert slow.seen == [e.operation for e in probe.of("attpc_before_operation")]
+
+
+class Committing:
+    """A durable plugin whose commit begins when all that was put at once is there, and so never else."""
+
+    attpc_durable = True
+
+    def __init__(self, company: int) -> None:
+        self.told: list[str] = []
+        self._company = company
+        self._full = asyncio.Event()
+
+    @hookimpl
+    async def attpc_put(self, put):
+        if put.pv.endswith("Run:Title"):
+            self.told.append(put.new)
+            if len(self.told) >= self._company:
+                self._full.set()
+            await self._full.wait()
+
+
+async def test_puts_at_once_are_committed_together(tmp_path, monkeypatch):
+    company = 20
+    plugin = Committing(company)
+    async with rig(tmp_path, monkeypatch, plugins=[("committing", plugin)]) as it:
+        emitter = it.app.emitter
+        titles = [f"title {n}" for n in range(company)]
+        puts = [Put(f"{it.prefix}Run:Title", Who("u", "h"), "", title, ok=True) for title in titles]
+        recorded = [emitter.put(put) for put in puts[:-1]]
+        await it.until(lambda: len(plugin.told) == company - 1, what="all but one told")
+        assert not any(one is None or one.done() for one in recorded), "none is on record yet"
+        recorded.append(emitter.put(puts[-1]))
+        await asyncio.wait_for(asyncio.gather(*(one for one in recorded if one is not None)), 2.0)
+        assert plugin.told == titles, "told in order"
 
 
 async def test_a_start_up_that_raises_and_a_shutdown_that_hangs(tmp_path, monkeypatch):
