@@ -27,8 +27,8 @@ How a plugin is can be seen at `Plugin:<name>:Status_RBV` and `Message_RBV`:
   might have had a veto, or own the run numbers: no run is started until it is repaired or switched off.
 
 A plugin that sets `attpc_durable = True` promises that an event is on disk when its notification returns. A
-put that promises that waits for it, for at most 50 ms. Such a plugin is called in order all the same, but what
-its `async` implementations wait for is awaited side by side, so that puts at once go to the disk together.
+put that promises that waits for it, for at most 50 ms. Such a plugin is called in order all the same, but
+what its `async` implementations wait for is awaited side by side: puts at once go to the disk together.
 """
 
 from __future__ import annotations
