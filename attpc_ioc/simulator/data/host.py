@@ -12,6 +12,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.simulator.boards import Board
 from attpc_ioc.simulator.routers import DataRouter
 
+from .gate import Gate
 from .logfile import LogFile
 from .options import Access, DataOptions
 from .writer import GrawWriter
@@ -76,6 +77,8 @@ class DataHost:
         self.staging = folder / "data"
         self.logs = folder / "logs"
         self.options = options
+        self.gate: Gate | None = None
+        """Its sentry's or SSH server's port; None where it is reached by its folder."""
         self.faults = DataFaults()
         self.writing = Writing.IDLE
         self.written_bytes = 0

@@ -8,13 +8,19 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.simulator.boards import Board
 from attpc_ioc.simulator.routers import DataRouter
 
+from .gate import Gate
 from .host import DataHost
-from .options import DataOptions
+from .options import Access, DataOptions
+from .sentry import Sentry
+
+if TYPE_CHECKING:
+    from .ssh import SshKeys, SshServer
 
 log = get_logger(__name__)
 
@@ -32,6 +38,10 @@ class DataHosts:
         self._boards, self._routers, self._seed = boards, routers, seed
         self._exit = contextlib.AsyncExitStack()
         self._hosts: dict[str, DataHost] = {}
+        self.ssh_servers: dict[str, SshServer] = {}
+        """By the name of the host."""
+        self.ssh_keys: SshKeys | None = None
+        """The files that an SSH client needs, where a host is reached by SSH."""
         self.folder = Path()
 
     def __getitem__(self, sender: str) -> DataHost:
@@ -69,8 +79,38 @@ class DataHosts:
             await asyncio.to_thread(host.prepare)
             self._exit.callback(host.close)
             self._hosts[sender] = host
+            if host.access is Access.SENTRY:
+                await self._give_sentry(host)
+            elif host.access is Access.SSH:
+                await self._give_ssh(host)
+        if self.ssh_keys is not None:
+            ways = [(h.gate.host, h.gate.port) for h in self if h.gate is not None and h.access is Access.SSH]
+            await asyncio.to_thread(self.ssh_keys.let_know, ways)
         ticker = asyncio.get_running_loop().create_task(self._tick(), name="simulated data")
         self._exit.push_async_callback(_end, ticker)
+
+    async def _give_sentry(self, host: DataHost) -> None:
+        sentry = Sentry(host, self.options.catalog_wait_s)
+        inner = await sentry.start()
+        self._exit.push_async_callback(sentry.stop)
+        await self._give_gate(host, inner)
+
+    async def _give_ssh(self, host: DataHost) -> None:
+        from .ssh import SshKeys, SshServer  # here, because it takes a third of a second
+
+        if self.ssh_keys is None:
+            self.ssh_keys = SshKeys(self.folder / "ssh")
+            await asyncio.to_thread(self.ssh_keys.make)
+        server = SshServer(host, self.ssh_keys, self.ssh_keys.folder / "bin" / host.name)
+        inner = await server.start()
+        self._exit.push_async_callback(server.stop)
+        self.ssh_servers[host.name] = server
+        await self._give_gate(host, inner)
+
+    async def _give_gate(self, host: DataHost, inner: tuple[str, int]) -> None:
+        gate = host.gate = Gate(host.router.host)
+        await gate.lead_to(*inner)
+        self._exit.push_async_callback(gate.close)
 
     def _place(self) -> Path:
         if self.options.folder is not None:
@@ -90,6 +130,8 @@ class DataHosts:
             passed_s, last_s = min(now_s - last_s, _LONGEST_TICK_S), now_s
             for host in self._hosts.values():
                 host.tick(passed_s)
+            for server in self.ssh_servers.values():
+                server.tell()
 
 
 def source_name(sender: str) -> str:

@@ -17,7 +17,7 @@ def data_routers_text(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path]
 
     `ecc_logs` are the log files by the name of the ECC server; `extra` are further lines of the section.
     """
-    lines = [f"[{SECTION}]", *([extra] if extra else [])]
+    lines = [f"[{SECTION}]", *_ways_in(hosts), *([extra] if extra else [])]
     for host in hosts:
         lines += [
             "",
@@ -25,6 +25,8 @@ def data_routers_text(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path]
             f"sources = [{json.dumps(host.source)}]",
             f"access = {json.dumps(host.access.value)}",
         ]
+        if host.gate is not None:
+            lines += [f"host = {json.dumps(host.gate.host)}", f"port = {host.gate.port}"]
         if host.access is Access.LOCAL:
             # The router is no process of this machine: there is none to be looked for.
             lines.append('process = ""')
@@ -41,3 +43,13 @@ def data_routers_text(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path]
             f"log = {json.dumps(str(path))}",
         ]
     return "\n".join(lines)
+
+
+def _ways_in(hosts: DataHosts) -> list[str]:
+    keys = hosts.ssh_keys
+    if keys is None:
+        return []
+    return [
+        f"ssh_config = {json.dumps(str(keys.config))}",
+        f"known_hosts = {json.dumps(str(keys.known_hosts))}",
+    ]
