@@ -1,4 +1,4 @@
-"""The judging of what routers tell: only time and numbers go in, so that any course of events can be tried."""
+"""The judging of what routers tell: only time and numbers go in, so any course of events can be tried."""
 
 from __future__ import annotations
 

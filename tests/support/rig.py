@@ -18,6 +18,7 @@ from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.simulator.data.options import DataOptions
 from attpc_ioc.simulator.durations import Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from tests.support.ca import CaPlace, Ran, ca_place, caget, caput
@@ -214,11 +215,13 @@ async def rig(
     start: bool = True,
     wait: bool = True,
     alone: bool = True,
+    data: DataOptions | None = None,
     **sections: str,
 ) -> AsyncIterator[Rig]:
     """Run a fleet and an IOC for the length of a block, and see that nothing is left behind.
 
-    Not `alone`, that is for whoever runs several at once to see.
+    Not `alone`, that is for whoever runs several at once to see. With `data` the fleet's data routers write
+    files, and the IOC has their hosts in its settings.
     """
     if not any(name == HISTORY for name, _ in plugins):
         # The run history brings a database up; tests that are not about it go without.
@@ -229,10 +232,13 @@ async def rig(
     place.put_into(monkeypatch)
     prefix = f"T{secrets.token_hex(3)}:"
     try:
-        async with SimulatedFleet(cobos, mutant, durations=durations, one_server=one_server) as fleet:
+        async with SimulatedFleet(
+            cobos, mutant, durations=durations, one_server=one_server, data=data
+        ) as fleet:
             text = fleet.settings_toml(
                 prefix=prefix,
                 state_dir=tmp_path / "state",
+                data_routers=data is not None,
                 ioc=f'server_port = {place.port}\ninterfaces = ["127.0.0.1"]',
                 limits=limits,
                 poll=poll,

@@ -1,0 +1,115 @@
+"""A rig whose data routers write, with the plugin that watches them, at a pace that a test can wait for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attpc_ioc.model.command import RUN
+from attpc_ioc.model.states import State
+from attpc_ioc.simulator.data.options import Access, DataOptions
+from tests.support.rig import Rig, rig
+
+NAME = "data_routers"
+SECTION = f"plugins.{NAME}"
+
+QUICK_DATA = DataOptions(
+    cobo_bytes_s=2e6, mutant_bytes_s=2e4, drain_s=0.3, asads=2, tick_s=0.02, catalog_wait_s=0.2
+)
+"""Rates as the simulator's own, with routers that write often and are soon done after a stop."""
+
+QUICK_WATCH = {"period_s": 0.2, "timeout_s": 1.0, "rate_window_s": 1.0}
+
+NO_LIMITS = {
+    "dead_after_s": 600.0,
+    "disk_minor_gb": 0.0,
+    "disk_major_gb": 0.0,
+    "start_min_gb": 0.0,
+    "full_minor_h": 0.0,
+}
+"""Limits that the disk of no machine that runs the tests is in the way of."""
+
+ALL_ACCESS = [
+    pytest.param(Access.LOCAL, id="local"),
+    pytest.param(Access.SSH, id="ssh"),
+    pytest.param(Access.SENTRY, id="sentry"),
+]
+
+
+def section(
+    watch: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Any] | None = None,
+    interlocks: Mapping[str, str] | None = None,
+    closing: Mapping[str, Any] | None = None,
+) -> str:
+    """The lines of `[plugins.data_routers]` besides its routers, on top of what all tests have."""
+    tables = {
+        "": {**QUICK_WATCH, **(watch or {})},
+        "limits": {**NO_LIMITS, **(limits or {})},
+        "interlocks": dict(interlocks or {}),
+        "closing": {"quiet_s": 0.5, **(closing or {})},
+    }
+    lines = []
+    for table, values in tables.items():
+        if table:
+            lines.append(f"[{SECTION}.{table}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+@contextlib.asynccontextmanager
+async def data_rig(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    access: Access | Sequence[Access] = Access.LOCAL,
+    data: DataOptions = QUICK_DATA,
+    text: str | None = None,
+    **more: Any,
+) -> AsyncIterator[Rig]:
+    """Run a fleet that writes data and an IOC that watches it. `text`: of its section, see `section`."""
+    options = replace(
+        data,
+        folder=data.folder or tmp_path / "hosts",
+        access=(access,) if isinstance(access, Access) else tuple(access),
+    )
+    given = {SECTION: section() if text is None else text}
+    async with rig(tmp_path, monkeypatch, data=options, **given, **more) as it:
+        yield it
+
+
+async def start_run(it: Rig) -> None:
+    """Take all modules to Ready, wait until nothing is against a start, and start a run."""
+    await it.take_to(State.READY)
+    await it.until(lambda: not it.run.checklist, 10.0, f"a start is possible: {it.run.checklist}")
+    outcome = await it.submit("Start", RUN)
+    assert outcome.ok, outcome.message
+
+
+async def stop_run(it: Rig) -> None:
+    """Stop the run."""
+    outcome = await it.submit("Stop", RUN)
+    assert outcome.ok, outcome.message
+
+
+def shown(it: Rig, name: str) -> Any:
+    """The value of a PV as it was posted last; None where it never was."""
+    reading = it.app.server.publisher.reading(it.prefix + name)
+    return None if reading is None else reading.value
+
+
+def alarm(it: Rig, name: str) -> str:
+    """The severity of a PV as it was posted last."""
+    reading = it.app.server.publisher.reading(it.prefix + name)
+    return "INVALID" if reading is None else reading.severity.name
