@@ -22,9 +22,12 @@ from .words import (
     check_run,
     fault,
     folder_exists,
+    grown,
+    moved,
     name_fault,
     text_of,
     trouble_of,
+    vanished,
     words,
 )
 
@@ -145,10 +148,8 @@ def _move_one(here: bytes, there: bytes, size: int) -> tuple[MoveOutcome, str]:
     found, gathered = _status(here), _status(there)
     if found is None:
         if gathered is None:
-            return MoveOutcome.VANISHED, f"{text_of(here)!r} is not there any more"
-        if gathered.st_size != size:
-            return MoveOutcome.MOVED, f"it has {gathered.st_size} bytes there, and was listed with {size}"
-        return MoveOutcome.MOVED, ""
+            return MoveOutcome.VANISHED, vanished(here)
+        return MoveOutcome.MOVED, moved(gathered.st_size, size)
     if not stat.S_ISREG(found.st_mode):
         return MoveOutcome.FAILED, words(Trouble.NOT_REGULAR, here)
     if gathered is not None:
@@ -157,7 +158,7 @@ def _move_one(here: bytes, there: bytes, size: int) -> tuple[MoveOutcome, str]:
         os.unlink(here)  # an earlier attempt ended between its two steps
         return MoveOutcome.MOVED, ""
     if found.st_size != size:
-        return MoveOutcome.GROWN, _grown(found.st_size, size)
+        return MoveOutcome.GROWN, grown(found.st_size, size)
     try:
         os.link(here, there, follow_symlinks=False)
     except FileExistsError:
@@ -172,7 +173,7 @@ def _move_one(here: bytes, there: bytes, size: int) -> tuple[MoveOutcome, str]:
     now = os.lstat(there).st_size
     if now != size:
         os.unlink(there)
-        return MoveOutcome.GROWN, _grown(now, size)
+        return MoveOutcome.GROWN, grown(now, size)
     try:
         os.unlink(here)
     except FileNotFoundError:
@@ -181,10 +182,6 @@ def _move_one(here: bytes, there: bytes, size: int) -> tuple[MoveOutcome, str]:
         os.unlink(there)
         raise
     return MoveOutcome.MOVED, ""
-
-
-def _grown(now: int, size: int) -> str:
-    return f"it has {now} bytes now, and was listed with {size}"
 
 
 def finish(folders: RunFolders, manifest: bytes) -> None:

@@ -7,6 +7,8 @@ from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, Ecc
 from .host import ConfigHost, FileHost, SentryHost
 from .limits import CallLimits
 from .local import LocalConfigHost, LocalHost
+from .sentry import HttpSentryHost
+from .ssh import SshConfigHost, SshHost, target_of
 
 
 def host_for(router: RouterSettings, settings: DataRoutersSettings) -> FileHost | SentryHost:
@@ -14,7 +16,9 @@ def host_for(router: RouterSettings, settings: DataRoutersSettings) -> FileHost 
     limits = CallLimits.of(settings)
     if router.access is Access.LOCAL:
         return LocalHost(router, limits)
-    raise NotImplementedError(router.access)
+    if router.access is Access.SSH:
+        return SshHost(router, target_of(router, settings), limits)
+    return HttpSentryHost(router, limits)
 
 
 def config_host_for(ecc: EccHostSettings, settings: DataRoutersSettings) -> ConfigHost:
@@ -22,4 +26,4 @@ def config_host_for(ecc: EccHostSettings, settings: DataRoutersSettings) -> Conf
     limits = CallLimits.of(settings)
     if ecc.access is Access.LOCAL:
         return LocalConfigHost(ecc, limits)
-    raise NotImplementedError(ecc.access)
+    return SshConfigHost(ecc, target_of(ecc, settings), limits)

@@ -99,3 +99,18 @@ def name_fault(name: str) -> str:
     if "/" in name or "\0" in name or not name.endswith(GRAW):
         return f"{name!r} cannot be the name of a '*{GRAW}'"
     return ""
+
+
+def vanished(path: bytes) -> str:
+    """Return what is said of a file that was listed and is nowhere now."""
+    return f"{text_of(path)!r} is not there any more"
+
+
+def grown(now: int, listed: int) -> str:
+    """Return what is said of a file that has another size than it was listed with."""
+    return f"it has {now} bytes now, and was listed with {listed}"
+
+
+def moved(now: int, listed: int) -> str:
+    """Return what is said of a file that is in its place; nothing where it is as it was listed."""
+    return "" if now == listed else f"it has {now} bytes there, and was listed with {listed}"

@@ -1,0 +1,198 @@
+"""Data routers whose host runs an `attpc_sentry`: an HTTP server that looks and moves the files by itself.
+
+What it answers is in its public sources (ATTPC/attpc_sentry) and worth knowing:
+
+- `process` and `disk` are the *names* that it was set up with. That the router runs is said by the answer
+  itself: when it does not run, the sentry answers HTTP 500 and `could not find a process with name …`, and
+  tells nothing else. (Sentries that put a word like `Inactive` into `process` are understood, too.)
+- `data_written_gb` is what the router's process has written since it was started, of whatever run: only its
+  growth says anything of a run. `data_path_files` counts every file of the folder, whatever its name.
+- A disk whose name it does not find has 0 GB in all.
+- `POST /catalog` waits 30 s, makes the run's folder, renames the files into it one by one, and then looks
+  for the router: an answer that the router does not run comes after the files were moved. It stops in the
+  middle when its caller hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket
+from collections.abc import Mapping
+
+import aiohttp
+
+from attpc_plugins.data_routers.model import Look, RunKey
+from attpc_plugins.data_routers.settings import RouterSettings
+
+from .host import HostFault, HostTimeout, HostUnreachable, RouterGone, RunFolderExists
+from .limits import CallLimits
+from .words import check_run
+
+DEFAULT_PORT = 8080
+GIGA = 1_000_000_000
+MOST_GB = 1e9
+"""Larger figures than 1e18 bytes are nonsense."""
+ANSWER_LIMIT = 1 << 16
+SHOWN = 200
+
+DOWN_WORDS = frozenset(
+    {"inactive", "offline", "dead", "down", "stopped", "none", "not running", "not found", "missing"}
+)
+"""What `process` may say of a router that does not run."""
+
+FAILED_STATUS = 500
+
+
+class HttpSentryHost:
+    """A sentry. Implements `SentryHost`."""
+
+    def __init__(self, router: RouterSettings, limits: CallLimits) -> None:
+        port = router.port if router.port is not None else DEFAULT_PORT
+        host = f"[{router.host}]" if ":" in router.host else router.host
+        self._url = f"http://{host}:{port}"
+        self._where = f"the sentry at {router.host}:{port}"
+        self._process = router.process
+        self._label = router.label
+        self._limits = limits
+        self._session: aiohttp.ClientSession | None = None
+
+    async def look(self, next_run: RunKey | None) -> Look:  # noqa: ARG002 - a sentry cannot tell
+        """Return what the sentry says; `next_exists` is None, because it does not tell.
+
+        Raises `RouterGone` where it says that the router does not run.
+        """
+        return self._look(await self._ask("GET", "/status", None, self._limits.look_s))
+
+    async def catalog(self, run: RunKey) -> Look:
+        """Have the sentry move the run's files, and return what it answers; takes half a minute and more.
+
+        Raises `RunFolderExists` where the sentry says so, and `RouterGone` where the files were moved but
+        the router has ended.
+        """
+        check_run(run)
+        body = {"experiment": run.experiment, "run_number": run.number}
+        return self._look(await self._ask("POST", "/catalog", body, self._limits.checksums_s))
+
+    async def tail(self, lines: int) -> bytes:  # noqa: ARG002 - the same for any number
+        """Raise `HostFault`: a sentry shows no logs."""
+        raise HostFault(
+            f"{self._where} shows no logs: the log of {self._label} can be read on its host, or over SSH "
+            'with access = "ssh"'
+        )
+
+    async def disconnect(self) -> None:
+        """Close the connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None, limit_s: float) -> bytes:
+        """Return the bytes of a good answer."""
+        if self._session is None:
+            # A proxy of the environment is for the internet, not for the experiment's own network.
+            self._session = aiohttp.ClientSession(
+                trust_env=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                connector=aiohttp.TCPConnector(limit=4),
+            )
+        try:
+            async with (
+                asyncio.timeout(limit_s),
+                self._session.request(method, self._url + path, json=body, allow_redirects=False) as response,
+            ):
+                status = response.status
+                data = await response.content.read(ANSWER_LIMIT)
+                while len(data) < ANSWER_LIMIT and (more := await response.content.read(ANSWER_LIMIT)):
+                    data += more
+        except TimeoutError as error:
+            raise HostTimeout(f"{self._where} did not answer within {limit_s:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise HostUnreachable(f"{self._where}: {_words(error.os_error)}") from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
+            raise HostUnreachable(f"{self._where} broke the connection: {error}") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise HostFault(f"{self._where} gave an answer that is no HTTP: {error}") from error
+        if status != 200:
+            raise self._refusal(status, data)
+        if len(data) >= ANSWER_LIMIT:
+            raise HostFault(f"{self._where} gave an answer that is far too long")
+        return data
+
+    def _refusal(self, status: int, data: bytes) -> HostFault:
+        text = _shown(data)
+        if status == FAILED_STATUS and "already exists" in text:
+            return RunFolderExists(f"{self._where}: {text}")
+        if status == FAILED_STATUS and "could not find a process" in text:
+            return RouterGone(f"{self._where}: {text}")
+        return HostFault(f"{self._where} answered HTTP {status}: {text or 'without a reason'}")
+
+    def _look(self, data: bytes) -> Look:
+        try:
+            answer = json.loads(data.decode("utf-8"))
+        except ValueError as error:
+            raise HostFault(f"{self._where} gave an answer that is no JSON: {_shown(data)}") from error
+        if not isinstance(answer, dict):
+            raise HostFault(f"{self._where} gave an answer that is no status: {_shown(data)}")
+        process, disk = self._text(answer, "process"), self._text(answer, "disk")
+        self._text(answer, "data_path")
+        total = self._bytes(answer, "disk_total_gb")
+        notes: list[str] = []
+        runs = process.strip().lower() not in DOWN_WORDS and process.strip() != ""
+        if not runs:
+            notes.append(f"the sentry says of the router: {process or 'nothing'}")
+        elif self._process and process != self._process:
+            notes.append(f"the sentry watches {process!r}")
+        if total == 0:
+            notes.append(f"the sentry finds no disk {disk!r}")
+        return Look(
+            process=runs,
+            files=self._count(answer, "data_path_files"),
+            data_bytes=self._bytes(answer, "data_written_gb"),
+            disk_free_bytes=self._bytes(answer, "disk_avail_gb"),
+            disk_total_bytes=total,
+            next_exists=None,
+            note="; ".join(notes),
+        )
+
+    def _value(self, answer: Mapping[str, object], key: str) -> object:
+        if key not in answer:
+            raise HostFault(f"{self._where} gave a status without {key!r}")
+        return answer[key]
+
+    def _text(self, answer: Mapping[str, object], key: str) -> str:
+        value = self._value(answer, key)
+        if not isinstance(value, str):
+            raise self._wrong(key, value)
+        return value[:SHOWN]
+
+    def _bytes(self, answer: Mapping[str, object], key: str) -> int:
+        value = self._value(answer, key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(key, value)
+        # Python's JSON takes NaN and Infinity, and whole numbers of any length.
+        if not (isinstance(value, int) or math.isfinite(value)) or not 0 <= value <= MOST_GB:
+            raise self._wrong(key, value)
+        return round(value * GIGA)
+
+    def _count(self, answer: Mapping[str, object], key: str) -> int:
+        value = self._value(answer, key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+            raise self._wrong(key, value)
+        return value
+
+    def _wrong(self, key: str, value: object) -> HostFault:
+        shown = repr(value) if not isinstance(value, int) else f"a number of {value.bit_length()} bits"
+        return HostFault(f"{self._where} gave a status that makes no sense: {key!r} is {shown[:SHOWN]}")
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    return error.strerror or str(error)
+
+
+def _shown(data: bytes) -> str:
+    text = " ".join(data.decode("utf-8", "replace").split())
+    return text if len(text) <= SHOWN else text[:SHOWN] + " …"

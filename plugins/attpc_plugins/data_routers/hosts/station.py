@@ -1,0 +1,205 @@
+"""What is kept of one host over SSH: one connection, and on it a few agents that never wait together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import asyncssh
+
+from attpc_ioc.log import get_logger
+
+from .agent import Agent
+from .host import HostError, HostFault, HostTimeout, HostUnreachable
+from .link import Link, Target
+from .wire import answer, request
+
+log = get_logger(__name__)
+
+LOOK_SLOTS = 4
+FILE_SLOTS = 3
+"""`sshd` lets 10 sessions share a connection unless it is told otherwise. Routers beyond these many on one
+host take turns."""
+
+IDLE_S = 30.0
+"""An agent that is not for looks is let go when nothing was asked of it for so long."""
+
+PATIENCE = 3
+"""So many agents in a row may hang before they are started less often: one on a disk that is gone can never
+be ended, and there must not be thousands of them in the morning."""
+LONGEST_PAUSE_S = 60.0
+
+
+class Slot:
+    """A place for one agent: started at need, asked one thing at a time, killed when it hangs."""
+
+    def __init__(self, link: Link, *, idle_s: float | None) -> None:
+        self._link = link
+        self._idle_s = idle_s
+        self._lock = asyncio.Lock()
+        self._agent: Agent | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._hung = 0
+        self._not_before = 0.0
+
+    async def call(
+        self, name: str, fields: Sequence[bytes], limit_s: float, wait_s: float | None = None
+    ) -> list[bytes]:
+        """Return the fields of the agent's answer.
+
+        `limit_s` bounds connecting, starting and answering together, `wait_s` (else `limit_s`) the wait for
+        what others ask of the same agent. Raises any `HostError`.
+        """
+        where = str(self._link.target)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(limit_s if wait_s is None else wait_s):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise HostTimeout(f"{where} is still busy with an earlier request") from None
+        try:
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            end = (began if wait_s is None else loop.time()) + limit_s
+            agent = await self._ready(end, limit_s)
+            return await self._ask(agent, request(name, limit_s, fields), end, limit_s)
+        finally:
+            self._lock.release()
+            if self._idle_s is not None and self._agent is not None:
+                self._idle = loop.call_later(self._idle_s, self._let_go)
+
+    async def _ready(self, end: float, limit_s: float) -> Agent:
+        """Return the agent, started when there is none."""
+        if self._agent is not None and not self._agent.ended:
+            return self._agent
+        self._agent = None
+        where = str(self._link.target)
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            raise HostTimeout(f"{where}: its last {self._hung} agents hung; the next try is soon")
+        connection = await self._link.connection(max(0.0, end - now))
+        try:
+            async with asyncio.timeout_at(end):
+                self._agent = await Agent.start(connection, where)
+        except TimeoutError:
+            # The host may have gone silently: only a new connection can tell.
+            self._link.drop(connection)
+            raise HostTimeout(f"{where} did not answer within {limit_s:g} s") from None
+        except asyncssh.ChannelOpenError as error:
+            raise HostFault(
+                f"{where} opens no more sessions, see 'MaxSessions' of its sshd_config: {error.reason}"
+            ) from error
+        except (asyncssh.Error, OSError) as error:
+            self._link.drop(connection)
+            raise HostUnreachable(f"the SSH connection to {where} broke: {error}") from error
+        return self._agent
+
+    async def _ask(self, agent: Agent, line: bytes, end: float, limit_s: float) -> list[bytes]:
+        try:
+            async with asyncio.timeout_at(end):
+                found = await agent.ask(line)
+            self._hung = 0
+            return answer(found)
+        except TimeoutError:
+            self._let_go()
+            self._hung += 1
+            if self._hung >= PATIENCE:
+                pause_s = min(LONGEST_PAUSE_S, 2.0 ** (self._hung - PATIENCE))
+                self._not_before = asyncio.get_running_loop().time() + pause_s
+            raise HostTimeout(f"{self._link.target} did not answer within {limit_s:g} s") from None
+        except HostError:
+            if agent.ended:
+                self._let_go()
+            raise
+        except ValueError as error:
+            self._let_go()
+            raise HostFault(f"{self._link.target}: {error}") from error
+        except BaseException:
+            self._let_go()  # an answer that comes later would be taken for the next one's
+            raise
+
+    def _let_go(self) -> None:
+        if self._agent is not None:
+            self._agent.kill()
+            self._agent = None
+
+    def close(self) -> None:
+        """End the agent."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self._let_go()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The slots that one router, or one ECC server, is served by."""
+
+    look: Slot
+    files: Slot
+    read: Slot
+
+
+class Station:
+    """One host: its connection, its slots, and who uses them."""
+
+    def __init__(self, target: Target) -> None:
+        self._link = Link(target)
+        self._looks = tuple(Slot(self._link, idle_s=None) for _ in range(LOOK_SLOTS))
+        self._files = tuple(Slot(self._link, idle_s=IDLE_S) for _ in range(FILE_SLOTS))
+        self._read = Slot(self._link, idle_s=IDLE_S)
+        self._seats: dict[Hashable, Seat] = {}
+        self._numbers = itertools.count()
+
+    def seat(self, user: Hashable) -> Seat:
+        """Return the slots of a user, always the same."""
+        if user not in self._seats:
+            number = next(self._numbers)
+            self._seats[user] = Seat(
+                self._looks[number % LOOK_SLOTS], self._files[number % FILE_SLOTS], self._read
+            )
+        return self._seats[user]
+
+    def leave(self, user: Hashable) -> bool:
+        """Give a seat back; tell whether nobody is left."""
+        self._seats.pop(user, None)
+        return not self._seats
+
+    async def close(self) -> None:
+        """End every agent and the connection, within a second."""
+        for slot in (*self._looks, *self._files, self._read):
+            slot.close()
+        await self._link.close()
+
+
+class Stations:
+    """The hosts of this process: one `Station` for each target and event loop."""
+
+    def __init__(self) -> None:
+        self._stations: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Target, Station]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def seat(self, target: Target, user: Hashable) -> Seat:
+        """Return a user's slots at a host."""
+        stations = self._stations.setdefault(asyncio.get_running_loop(), {})
+        if target not in stations:
+            stations[target] = Station(target)
+        return stations[target].seat(user)
+
+    async def leave(self, target: Target, user: Hashable) -> None:
+        """Give a user's slots back. The last one of a host ends what is kept of it."""
+        stations = self._stations.get(asyncio.get_running_loop(), {})
+        station = stations.get(target)
+        if station is not None and station.leave(user):
+            del stations[target]
+            await station.close()
+
+
+STATIONS = Stations()
+"""The ones that `host_for` and `config_host_for` share."""

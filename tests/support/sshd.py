@@ -1,0 +1,168 @@
+"""A real `sshd` on loopback, with keys and files of its own; runs as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+PRIVILEGE_FOLDER = Path("/run/sshd")
+"""Of an sshd that root starts; packages leave it to the system's start, which containers have none of."""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+    """Make a key pair; return the private key's path."""
+    command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+@dataclass
+class Sshd:
+    """One server. `config` is a client's configuration that has the key; `known_hosts` has the host key."""
+
+    folder: Path
+    port: int
+    user: str
+    config: Path
+    known_hosts: Path
+    process: asyncio.subprocess.Process | None = None
+    log: str = ""
+
+    @property
+    def host_key(self) -> Path:
+        """The server's private key."""
+        return self.folder / "host_key"
+
+    @property
+    def authorized_keys(self) -> Path:
+        """Whom it lets in."""
+        return self.folder / "authorized_keys"
+
+    def know(self) -> None:
+        """Have the host key known."""
+        key = self.host_key.with_suffix(".pub").read_text()
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key}")
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        assert SSHD is not None
+        self.process = await asyncio.create_subprocess_exec(
+            SSHD,
+            "-D",
+            "-e",
+            "-f",
+            str(self.folder / "sshd_config"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=(self.folder / "sshd.log").open("ab"),
+            start_new_session=True,
+        )
+        async with asyncio.timeout(20):
+            while not await self._answers():
+                assert self.process.returncode is None, (self.folder / "sshd.log").read_text()
+                await asyncio.sleep(0.02)
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            return (await reader.readline()).startswith(b"SSH-")
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def offspring(self) -> list[psutil.Process]:
+        """Return all processes below the server."""
+        assert self.process is not None
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def agents(self) -> list[psutil.Process]:
+        """Return the perl processes below the server."""
+        found = []
+        for process in self.offspring():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name() == "perl":
+                    found.append(process)
+        return found
+
+    async def stop(self) -> None:
+        """End it and all that it started."""
+        if self.process is None:
+            return
+        below = self.offspring()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+        await asyncio.to_thread(psutil.wait_procs, below, 10)
+        self.process = None
+
+
+def _prepared(folder: Path) -> Sshd:
+    """Write the files of a server and of its client."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        PRIVILEGE_FOLDER.mkdir(mode=0o755, exist_ok=True)
+    server = Sshd(folder, free_port(), getpass.getuser(), folder / "config", folder / "known_hosts")
+    make_key(server.host_key)
+    key = make_key(folder / "key")
+    shutil.copy(key.with_suffix(".pub"), server.authorized_keys)
+    server.know()
+    (folder / "sshd_config").write_text(
+        f"""ListenAddress 127.0.0.1
+Port {server.port}
+HostKey {server.host_key}
+AuthorizedKeysFile {server.authorized_keys}
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+LogLevel INFO
+"""
+    )
+    server.config.write_text(f'IdentityFile "{key}"\nIdentitiesOnly yes\n')
+    return server
+
+
+@contextlib.asynccontextmanager
+async def sshd(folder: Path, *, start: bool = True) -> AsyncIterator[Sshd]:
+    """Run a server for the length of a block; its known host key and a key that it accepts are in files."""
+    if SSHD is None:
+        pytest.skip("there is no sshd on this machine (Debian's openssh-server)")
+    server = await asyncio.to_thread(_prepared, folder)
+    try:
+        if start:
+            await server.start()
+        yield server
+    finally:
+        await server.stop()
