@@ -1,0 +1,354 @@
+"""Closing inside the IOC: from the events of runs to files in their place, PVs, and what others are told.
+
+Every router has a worker of its own, so that a host that hangs holds up no other. What is to be done is in
+the journal before anything else, and a restart goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from attpc_ioc.errors import StateDirError
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.events import RunFiles
+from attpc_ioc.model.run import RunInfo, RunState
+from attpc_ioc.model.states import State, Transition
+from attpc_ioc.plugin import PluginContext
+
+from .closing_journal import ClosingBusy, Entry, Journal, Phase
+from .closing_rows import (
+    CLOSE,
+    CLOSE_MESSAGE,
+    CLOSE_PROGRESS,
+    RUN_CLOSING,
+    RUN_CLOSING_MESSAGE,
+    WORST_FIRST,
+)
+from .closing_work import RouterWork
+from .hosts.host import FileHost, SentryHost
+from .model import CloseState, RunKey
+from .settings import DataRoutersSettings, RouterSettings
+
+log = get_logger(__name__)
+
+LOOK_S = 10.0
+"""How often the journal is looked into for what a shell command has done, in seconds."""
+
+RETRY_S = 5.0
+"""When the state directory does not work, or another process has the router, in seconds."""
+
+Act = Callable[[Entry | None], Entry | None]
+"""Makes the next version of a run's entry; the same one where nothing is to be done, None to forget it."""
+
+
+class Closing:
+    """Closes the runs of all data routers; `hosts` are by the routers' labels.
+
+    `run_starting`, `run_started`, `run_stopped` and `run_failed` are to be told in order, in the event loop.
+    """
+
+    def __init__(
+        self,
+        ctx: PluginContext,
+        settings: DataRoutersSettings,
+        hosts: Mapping[str, FileHost | SentryHost],
+    ) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._journal = Journal(Path(ctx.state_dir))
+        self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._works: dict[str, RouterWork] = {}
+        self._shown: dict[str, tuple[CloseState, str]] = {}
+        self._over_since_s: dict[str, float] = {}
+        self._published: dict[str, object] = {}
+        self.fault = ""
+        """Why the journal of closings cannot be kept; empty when nothing is wrong."""
+        for router in settings.router:
+            label = router.label
+            self._acts[label] = []
+            self._wakes[label] = asyncio.Event()
+            self._works[label] = RouterWork(
+                router,
+                hosts[label],
+                self._journal,
+                settings,
+                early=self._early,
+                on_change=lambda entries, router=router: self._show(router, entries),
+            )
+
+    async def startup(self) -> None:
+        """Go on with what an earlier IOC has left."""
+        entries: tuple[Entry, ...] = ()
+        with self._journal_faults():
+            entries = await asyncio.to_thread(self._journal.entries)
+        for router in self._settings.router:
+            self._show(router, [entry for entry in entries if entry.router == router.label])
+            self._ctx.spawn(self._work(router.label), restart=lambda label=router.label: self._work(label))
+
+    def busy(self, label: str) -> bool:
+        """Tell whether a router's host is moving files just now."""
+        return self._works[label].busy
+
+    def unfinished(self, label: str) -> bool:
+        """Tell whether files of a run that is over are still to be moved on a router's host."""
+        return self._shown.get(label, (CloseState.NONE, ""))[0] not in (CloseState.NONE, CloseState.DONE)
+
+    def again(self) -> None:
+        """Try at once to close what is not closed."""
+        for label, work in self._works.items():
+            work.again()
+            self._wakes[label].set()
+
+    # ------------------------------------------------------------------ what happens to runs
+
+    async def run_starting(self, info: RunInfo) -> None:
+        """Take down that a run begins, before it can write; what lies in the staging folders is not its."""
+        if not self._settings.closing.enabled:
+            return
+        for router in self._routers_of(info):
+            with self._journal_faults():
+                if await asyncio.to_thread(self._journal.find, _key(info), router.label) is None:
+                    await asyncio.to_thread(self._journal.save, _entry(router, info, Phase.RUNNING))
+        for label in self._works:
+            self._acts[label] += [
+                (entry.run, _over)
+                for entry in self._entries(label)
+                if entry.phase is Phase.RUNNING and entry.run != _key(info)
+            ]
+            self._wakes[label].set()
+
+    def run_started(self, info: RunInfo) -> None:
+        """Take down when a run started, also one that was adopted."""
+
+        def act(router: RouterSettings, entry: Entry | None) -> Entry | None:
+            if entry is None:
+                return _entry(router, info, Phase.RUNNING)
+            return replace(entry, started_s=info.started_s) if entry.phase is Phase.RUNNING else entry
+
+        self._act(info, act)
+
+    def run_stopped(self, info: RunInfo) -> None:
+        """Close a run that is over: stopped, stopped outside or interrupted."""
+
+        def act(router: RouterSettings, entry: Entry | None) -> Entry | None:
+            if entry is None:
+                return _entry(router, info, Phase.CLOSING)
+            if entry.phase is not Phase.RUNNING:
+                return entry
+            return replace(
+                entry, phase=Phase.CLOSING, started_s=info.started_s, stopped_s=info.stopped_s
+            ).said(CloseState.WAITING, "the run is over")
+
+        self._act(info, act)
+
+    def run_failed(self, info: RunInfo, *, released: bool) -> None:
+        """Close a run whose start failed; one whose number was given back was never one."""
+        if not released:
+            self.run_stopped(info)
+            return
+        self._act(info, lambda _router, entry: None if entry and entry.phase is Phase.RUNNING else entry)
+
+    def _act(self, info: RunInfo, act: Callable[[RouterSettings, Entry | None], Entry | None]) -> None:
+        if not self._settings.closing.enabled:
+            return
+        for router in self._routers_of(info):
+            self._acts[router.label].append((_key(info), lambda entry, router=router: act(router, entry)))
+            self._wakes[router.label].set()
+
+    def _routers_of(self, info: RunInfo) -> list[RouterSettings]:
+        """Return the routers that may have data of a run: those of its members' sources."""
+        modules = self._ctx.snapshot().modules
+        known = {source.name: module.name for module in modules.values() for source in module.sources}
+        return [
+            router
+            for router in self._settings.router
+            if any(known.get(source) is None or known[source] in info.members for source in router.sources)
+        ]
+
+    def _early(self, run: RunKey) -> bool:
+        """Tell whether nothing of this run can have been written yet."""
+        fleet = self._ctx.snapshot()
+        info = fleet.run.info
+        if info is None or _key(info) != run or info.started_s is not None:
+            return False
+        live = (State.RUNNING, State.PAUSED)
+        return not any(m.state in live or m.transition is Transition.START for m in fleet.modules.values())
+
+    # ------------------------------------------------------------------ the workers
+
+    async def _work(self, label: str) -> None:
+        work, wake = self._works[label], self._wakes[label]
+        while True:
+            wake.clear()
+            try:
+                next_s = await self._round(label, work)
+            except ClosingBusy as error:
+                log.info("closing waits", router=label, reason=str(error))
+                next_s = RETRY_S
+            except StateDirError as error:
+                self._fault(str(error))
+                next_s = RETRY_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S if next_s is None else next_s):
+                    await wake.wait()
+
+    async def _round(self, label: str, work: RouterWork) -> float | None:
+        self._find_ends(label)
+        await self._do_acts(label)
+        result = await work.round()
+        self._fault(self._journal.fault)
+        self._show(work.router, result.entries)
+        for entry in result.entries:
+            if entry.to_tell and entry.told != entry.to_tell:
+                await self._tell(entry)
+        await self._forget_old(label, result.entries)
+        return result.next_s
+
+    def _find_ends(self, label: str) -> None:
+        """Close runs of whose end nobody has told, because the IOC was killed just then."""
+        run = self._ctx.snapshot().run
+        now_s = time.monotonic()
+        for entry in self._journal.entries(label):
+            on = run.state is RunState.UNKNOWN or (
+                run.on and run.info is not None and _key(run.info) == entry.run
+            )
+            if entry.phase is not Phase.RUNNING or on:
+                self._over_since_s.pop(entry.token, None)
+            elif now_s - self._over_since_s.setdefault(entry.token, now_s) >= LOOK_S / 2:
+                self._acts[label].append((entry.run, _over))
+
+    async def _do_acts(self, label: str) -> None:
+        acts = self._acts[label]
+        if not acts:
+            return
+        async with self._journal.locked(label, RETRY_S):
+            while acts:
+                run, act = acts[0]
+                before = self._journal.find(run, label)
+                after = act(before)
+                if after is not None and after != before:
+                    await asyncio.to_thread(self._journal.save, after)
+                elif after is None and before is not None:
+                    await asyncio.to_thread(self._journal.remove, before)
+                del acts[0]
+
+    async def _tell(self, entry: Entry) -> None:
+        await self._ctx.tell(
+            RunFiles,
+            experiment=entry.run.experiment,
+            number=entry.run.number,
+            router=entry.router,
+            sources=entry.sources,
+            state=entry.state.label,
+            files=entry.files,
+            data_bytes=entry.data_bytes,
+            location=entry.location,
+            message=entry.message,
+            manifest=entry.manifest,
+        )
+        async with self._journal.locked(entry.router, RETRY_S):
+            now = self._journal.find(entry.run, entry.router)
+            if now is not None and now.token == entry.token:
+                await asyncio.to_thread(self._journal.save, replace(now, told=entry.to_tell))
+
+    async def _forget_old(self, label: str, entries: Sequence[Entry]) -> None:
+        """Keep of what is over the last one only: for the PVs after a restart."""
+        over = [entry for entry in entries if not entry.open and entry.told == entry.to_tell]
+        for entry in over[:-1]:
+            async with self._journal.locked(label, RETRY_S):
+                await asyncio.to_thread(self._journal.remove, entry)
+
+    # ------------------------------------------------------------------ what is shown
+
+    def _show(self, router: RouterSettings, entries: Sequence[Entry]) -> None:
+        shown = [entry for entry in entries if entry.phase is Phase.CLOSING]
+        shown = shown or [entry for entry in entries if not entry.open][-1:]
+        state = _worst(entry.state for entry in shown)
+        text = "; ".join(f"run {entry.run.number}: {entry.message}" for entry in shown)
+        self._shown[router.label] = (state, text)
+        progress = self._works[router.label].progress if router.label in self._works else {}
+        percent = min((_percent(entry, progress) for entry in shown), default=0.0)
+        for source in router.sources:
+            self._publish(f"{source}:{CLOSE}", int(state))
+            self._publish(f"{source}:{CLOSE_MESSAGE}", text)
+            self._publish(f"{source}:{CLOSE_PROGRESS}", round(percent, 1))
+        self._show_run()
+
+    def _show_run(self) -> None:
+        overall = _worst(state for state, _ in self._shown.values())
+        left = [
+            f"{label}: {state.label}: {text}"
+            for label, (state, text) in self._shown.items()
+            if state not in (CloseState.NONE, CloseState.DONE)
+        ]
+        done = sum(state is CloseState.DONE for state, _ in self._shown.values())
+        counted = sum(state is not CloseState.NONE for state, _ in self._shown.values())
+        text = "\n".join([f"{done} of {counted} data routers done", *left]) if counted else ""
+        self._publish(RUN_CLOSING, int(overall))
+        self._publish(RUN_CLOSING_MESSAGE, text)
+
+    def _publish(self, pv: str, value: int | float | str) -> None:
+        if self._published.get(pv) == value:
+            return
+        try:
+            self._ctx.publish(pv, value)
+        except KeyError:  # a source that no ECC server of the settings has
+            log.debug("no such PV", pv=pv)
+        self._published[pv] = value
+
+    def _fault(self, text: str) -> None:
+        if text != self.fault and text:
+            log.error("journal of closings", reason=text)
+        self.fault = text
+
+    @contextlib.contextmanager
+    def _journal_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except StateDirError as error:
+            self._fault(str(error))
+
+    def _entries(self, label: str) -> tuple[Entry, ...]:
+        try:
+            return self._journal.entries(label)
+        except StateDirError as error:
+            self._fault(str(error))
+            return ()
+
+
+def _key(info: RunInfo) -> RunKey:
+    return RunKey(info.experiment, info.number)
+
+
+def _entry(router: RouterSettings, info: RunInfo, phase: Phase) -> Entry:
+    return Entry(
+        run=_key(info),
+        router=router.label,
+        sources=router.sources,
+        phase=phase,
+        began_s=info.began_s,
+        started_s=info.started_s,
+        stopped_s=info.stopped_s,
+    )
+
+
+def _over(entry: Entry | None) -> Entry | None:
+    """Close a run of whose end nobody has told."""
+    if entry is None or entry.phase is not Phase.RUNNING:
+        return entry
+    return replace(entry, phase=Phase.CLOSING).said(CloseState.WAITING, "the run is over")
+
+
+def _worst(states: Iterable[CloseState]) -> CloseState:
+    found = set(states)
+    return next((state for state in WORST_FIRST if state in found), CloseState.NONE)
+
+
+def _percent(entry: Entry, progress: Mapping[str, float]) -> float:
+    return 100.0 if entry.state is CloseState.DONE else progress.get(entry.token, 0.0)

@@ -1,0 +1,256 @@
+"""The closings of one data router: looks at the journal and the host, and does what can be done now.
+
+The IOC and the shell command do their rounds beside one another over the same journal; the router's lock is
+held for one round, so that either may come to the end of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from attpc_ioc.log import get_logger
+
+from .closing import Place, Quiet, close_files, names_text, own_files, settle, state_of
+from .closing_journal import Entry, Journal, Phase
+from .closing_sentry import SENTRY_WAITS_S, close_by_sentry, settle_sentry
+from .hosts.host import FileHost, HostError, SentryHost
+from .model import CloseState, FileEntry, RunKey
+from .settings import DataRoutersSettings, RouterSettings
+
+log = get_logger(__name__)
+
+LOCK_LIMIT_S = 5.0
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 30.0
+TROUBLED = (CloseState.INCOMPLETE, CloseState.FAILED, CloseState.UNREACHABLE)
+WAITING_TEXT = "waiting until no file has grown for {quiet_s:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round left: the router's entries, and after how many seconds the next is due; None: no need."""
+
+    entries: tuple[Entry, ...]
+    next_s: float | None
+
+
+class RouterWork:
+    """Closes the runs of one data router.
+
+    `early()` tells whether no member of the run that is on can have written data yet. `on_change(entries)` is
+    called when the state of an entry has changed, and `progress` has the percentage of each open one by its
+    token. `busy` is true while the host is moving files.
+    """
+
+    def __init__(
+        self,
+        router: RouterSettings,
+        host: FileHost | SentryHost,
+        journal: Journal,
+        settings: DataRoutersSettings,
+        *,
+        early: Callable[[RunKey], bool] = lambda _run: False,
+        on_change: Callable[[Sequence[Entry]], None] = lambda _entries: None,
+    ) -> None:
+        self.router = router
+        self.host = host
+        self.busy = False
+        self.progress: dict[str, float] = {}
+        self._journal = journal
+        self._closing = settings.closing
+        self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
+        self._early = early
+        self._on_change = on_change
+        self._quiet: dict[str, Quiet] = {}
+        self._retry_s = RETRY_FIRST_S
+        self._place = Place(router.staging or "")
+
+    @property
+    def label(self) -> str:
+        """What the router is called."""
+        return self.router.label
+
+    async def round(self) -> Round:
+        """Do what can be done now; trouble with the host is in the entries.
+
+        Raises `ClosingBusy`, and `StateDirError` where the journal cannot be read or written.
+        """
+        async with self._journal.locked(self.label, LOCK_LIMIT_S):
+            entries = self._journal.entries(self.label)
+            if not any(
+                entry.phase is Phase.CLOSING or (entry.open and not entry.settled) for entry in entries
+            ):
+                return Round(entries, None)
+            try:
+                if isinstance(self.host, FileHost):
+                    entries = await self._files_round(self.host, entries)
+                else:
+                    entries = await self._sentry_round(self.host, entries)
+            finally:
+                self.busy = False
+        return Round(entries, self._next_s(entries))
+
+    def _next_s(self, entries: Sequence[Entry]) -> float | None:
+        left = [entry for entry in entries if entry.phase is Phase.CLOSING and not entry.mixed]
+        unsettled = any(entry.unsettled for entry in entries)
+        if not left and not unsettled:
+            return None
+        if any(entry.state is CloseState.WAITING for entry in left):
+            self._retry_s = RETRY_FIRST_S
+            return self._period_s
+        wait_s, self._retry_s = self._retry_s, min(RETRY_LAST_S, 2 * self._retry_s)
+        return wait_s
+
+    def again(self) -> None:
+        """Begin anew with the waiting after troubles, because somebody has asked for it."""
+        self._retry_s = RETRY_FIRST_S
+
+    # ------------------------------------------------------------------ a host whose files we move
+
+    async def _files_round(self, host: FileHost, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        # Asked before the listing is: what begins meanwhile makes the answer a late one.
+        began = self._can_settle(entries)
+        try:
+            listing = await host.list_staging()
+        except HostError as error:
+            return await self._troubled(entries, error)
+        early = began and self._can_settle(entries)
+        settled = settle(entries, listing, early=early)
+        for entry, before in zip(settled, entries, strict=True):
+            if entry != before:
+                await self._keep(entry)
+        entries = settled
+        for entry in entries:
+            if entry.phase is Phase.CLOSING:
+                now = await self._advance(host, entry, entries, listing)
+                entries = tuple(now if other.token == now.token else other for other in entries)
+        return entries
+
+    def _can_settle(self, entries: Sequence[Entry]) -> bool:
+        new = [entry for entry in entries if entry.unsettled]
+        return bool(new) and self._early(new[-1].run)
+
+    async def _advance(
+        self, host: FileHost, entry: Entry, entries: Sequence[Entry], listing: Sequence[FileEntry]
+    ) -> Entry:
+        if entry.mixed:
+            return await self._say(entry, CloseState.FAILED, entry.mixed)
+        own = own_files(entry, entries, listing)
+        sizes = {file.name: file.size for file in own}
+        if sizes.keys() - entry.chosen.keys():
+            # Remembered, so that one that is gone before it could be moved is missed.
+            entry = replace(entry, chosen=entry.chosen | sizes)
+            await self._keep(entry)
+        now_s = time.monotonic()
+        quiet = self._quiet.setdefault(entry.token, Quiet())
+        rest_s = quiet.see(sizes, now_s)
+        if rest_s < self._closing.quiet_s:
+            return await self._wait(entry, quiet, rest_s)
+        entry = await self._moving(entry)
+        try:
+            after = await close_files(
+                host,
+                entry,
+                own,
+                self._place,
+                keep=self._keep,
+                checksums=self._closing.checksums,
+                now_s=time.time(),
+            )
+        except HostError as error:
+            # What was chosen is on disk, also where the host has ended it.
+            kept = self._journal.find(entry.run, self.label) or entry
+            return await self._say(kept, state_of(error), str(error))
+        return await self._ended(after)
+
+    async def _wait(self, entry: Entry, quiet: Quiet, rest_s: float) -> Entry:
+        self.progress[entry.token] = 90.0 * rest_s / self._closing.quiet_s
+        now_s = time.monotonic()
+        if now_s - quiet.began_s > self._closing.limit_s:
+            restless = names_text(quiet.restless(self._closing.quiet_s, now_s))
+            text = f"still growing or changing after {self._closing.limit_s:g} s: {restless}"
+            return await self._say(entry, CloseState.FAILED, text)
+        if entry.state in (CloseState.INCOMPLETE, CloseState.FAILED):
+            return entry
+        return await self._say(entry, CloseState.WAITING, WAITING_TEXT.format(quiet_s=self._closing.quiet_s))
+
+    # ------------------------------------------------------------------ a sentry
+
+    async def _sentry_round(self, host: SentryHost, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        settled = settle_sentry(entries)
+        for entry, before in zip(settled, entries, strict=True):
+            if entry != before:
+                await self._keep(entry)
+                self._say_changed(entry, before)
+        found = [entry for entry in settled if entry.phase is Phase.CLOSING]
+        if not found:
+            return settled
+        entry = found[-1]
+        try:
+            entry = await self._advance_sentry(host, entry)
+        except HostError as error:
+            return await self._troubled(self._journal.entries(self.label), error)
+        return tuple(entry if other.token == entry.token else other for other in settled)
+
+    async def _advance_sentry(self, host: SentryHost, entry: Entry) -> Entry:
+        look = await host.look(None)
+        quiet = self._quiet.setdefault(entry.token, Quiet())
+        rest_s = quiet.see({"files": look.files, "bytes": look.data_bytes}, time.monotonic())
+        # The sentry waits by itself, without looking; the rest of the quiet time is waited for here.
+        if rest_s < max(self._closing.quiet_s - SENTRY_WAITS_S, min(self._closing.quiet_s, self._period_s)):
+            return await self._wait(entry, quiet, rest_s)
+        return await self._ended(
+            await close_by_sentry(host, await self._moving(entry), look, keep=self._keep)
+        )
+
+    # ------------------------------------------------------------------ what came of it
+
+    async def _moving(self, entry: Entry) -> Entry:
+        self.busy = True
+        self.progress[entry.token] = 90.0
+        if entry.state in TROUBLED:
+            return entry  # it is repeated quietly until something is different
+        return await self._say(entry, CloseState.MOVING, "moving files")
+
+    async def _ended(self, entry: Entry) -> Entry:
+        if not entry.open:
+            self.progress[entry.token] = 100.0
+            self._quiet.pop(entry.token, None)
+        await self._keep(entry)
+        self._say_changed(entry, None)
+        return entry
+
+    async def _troubled(self, entries: Sequence[Entry], error: HostError) -> tuple[Entry, ...]:
+        """Say of every closing that its host has ended it; what was quiet counts no more."""
+        said = []
+        for entry in entries:
+            if entry.phase is Phase.CLOSING and not entry.mixed:
+                self._quiet.pop(entry.token, None)
+                entry = await self._say(entry, state_of(error), str(error))
+            said.append(entry)
+        return tuple(said)
+
+    async def _say(self, entry: Entry, state: CloseState, message: str) -> Entry:
+        after = entry.said(state, message)
+        if after != entry:
+            await self._keep(after)
+            self._say_changed(after, entry)
+        return after
+
+    def _say_changed(self, entry: Entry, before: Entry | None) -> None:
+        if before is None or (before.state, before.message) != (entry.state, entry.message):
+            write = log.warning if entry.state in TROUBLED else log.info
+            write(
+                "closing",
+                run=entry.run,
+                router=entry.router,
+                state=entry.state.label,
+                message=entry.message,
+            )
+        self._on_change(self._journal.entries(self.label))
+
+    async def _keep(self, entry: Entry) -> None:
+        await asyncio.to_thread(self._journal.save, entry)
