@@ -13,13 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attpc_ioc.errors import Refused
 
 from .calls import Call
+from .data.host import DataHost
+from .data.orders import HostFault, clear, faults_on, has, switch
 from .faults import Faults
 from .fleet import SimulatedFleet
 from .messages import OPERATIONS
 from .server import EccServer
 
 _BY_OPERATION = ("slow", "hang", "fail", "lie", "fail-but-move", "lose-reply")
-_BY_BOARD = ("board-dead", "router-down")
+_BY_HOST = tuple(HostFault)
+_BY_BOARD = ("board-dead", "router-down", *_BY_HOST)
 
 
 class _Model(BaseModel):
@@ -29,7 +32,8 @@ class _Model(BaseModel):
 class FaultOrder(_Model):
     """Switch a fault of one server (or of `all`) on or off; see `Faults` for what each value means.
 
-    Beside the faults there are `router-down` (the data routers of a server) and `clear` (all off).
+    Beside the faults there are `router-down` (the data routers of a server), those of `HostFault` (the hosts
+    of those routers) and `clear` (all off).
     """
 
     server: str
@@ -46,6 +50,13 @@ class FaultOrder(_Model):
         "board-dead",
         "off",
         "router-down",
+        "host-down",
+        "host-hung",
+        "host-slow",
+        "disk-full",
+        "data-stop",
+        "data-slow",
+        "data-endless",
         "clear",
     ]
     on: bool = True
@@ -85,11 +96,26 @@ class BoardStatus(_Model):
     connections: int
 
 
+class HostStatus(_Model):
+    """The host of a data router, with the faults that are on; `address` is empty where it is a folder."""
+
+    name: str
+    board: str
+    access: str
+    address: str
+    staging: str
+    writing: str
+    files: int
+    bytes: int
+    faults: tuple[str, ...]
+
+
 class FleetStatus(_Model):
     """Everything at a glance."""
 
     servers: tuple[ServerStatus, ...]
     boards: tuple[BoardStatus, ...]
+    hosts: tuple[HostStatus, ...] = ()
 
 
 class CallStatus(_Model):
@@ -144,7 +170,23 @@ def status(fleet: SimulatedFleet) -> FleetStatus:
         )
         for board in fleet.boards.values()
     )
-    return FleetStatus(servers=servers, boards=boards)
+    hosts = tuple(_host_status(host) for host in fleet.data) if fleet.has_data else ()
+    return FleetStatus(servers=servers, boards=boards, hosts=hosts)
+
+
+def _host_status(host: DataHost) -> HostStatus:
+    sizes = [path.stat().st_size for path in host.files()]
+    return HostStatus(
+        name=host.name,
+        board=host.board.id,
+        access=host.access,
+        address="" if host.gate is None else f"{host.gate.host}:{host.gate.port}",
+        staging=str(host.staging),
+        writing=host.writing,
+        files=len(sizes),
+        bytes=sum(sizes),
+        faults=tuple(faults_on(host)),
+    )
 
 
 async def obey(fleet: SimulatedFleet, order: FaultOrder) -> str:
@@ -159,6 +201,8 @@ async def obey(fleet: SimulatedFleet, order: FaultOrder) -> str:
         raise Refused(f"{order.fault} is not about a board")
     if order.board is not None and order.board not in fleet.boards:
         raise Refused(f"there is no board {order.board!r}; there are {', '.join(fleet.boards)}")
+    if order.fault in _BY_HOST and not fleet.has_data:
+        raise Refused(f"{order.fault} is about data hosts, and this simulator has none: start it with --data")
     for server in fleet if order.server == "all" else (fleet[order.server],):
         await _obey_one(fleet, server, order)
     about = order.operation or order.board
@@ -172,15 +216,31 @@ async def _obey_one(fleet: SimulatedFleet, server: EccServer, order: FaultOrder)
         for board in boards:
             router = fleet.routers[board]
             await (router.stop() if order.on else router.start())
+    elif order.fault in _BY_HOST:
+        for board in boards:
+            host = fleet.data[board]
+            # Of `all` hosts those are meant that can have it.
+            if order.server != "all" or order.board is not None or has(host, HostFault(order.fault)):
+                await _switch_host(host, order)
     elif order.fault == "clear":
         server.faults.clear(operation=order.operation)
         if order.operation is None:
             for board in boards:
                 await fleet.routers[board].start()
+                if fleet.has_data:
+                    await clear(fleet.data[board])
     elif not order.on:
         server.faults.clear(order.fault, order.operation or order.board)
     else:
         _switch_on(server.faults, order)
+
+
+async def _switch_host(host: DataHost, order: FaultOrder) -> None:
+    fault = HostFault(order.fault)
+    # What was not given is the fault's own, so that a bare `data-slow` has an effect.
+    factor = {} if order.factor == 1.0 else {"factor": order.factor}
+    delay = {} if order.extra_s == 0.0 else {"delay_s": order.extra_s}
+    await switch(host, fault, order.on, **factor, **delay)
 
 
 def _switch_on(faults: Faults, order: FaultOrder) -> None:

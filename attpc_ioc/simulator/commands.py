@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .data.options import Access
 
 ADMIN_PORT = 8082
 ADMIN_URL = f"http://127.0.0.1:{ADMIN_PORT}/"
@@ -42,11 +47,30 @@ def simulate(
     admin_port: Annotated[int, typer.Option(help="Port for `attpc-ioc fault`; 0: a free one.")] = ADMIN_PORT,
     settings: Annotated[Path | None, typer.Option(help="Write the settings of an IOC for it here.")] = None,
     prefix: Annotated[str, typer.Option(help="PV prefix in those settings.")] = "SIM:",
+    data: Annotated[
+        Path | None, typer.Option(help="Let the data routers write, each into a folder of its own in here.")
+    ] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How data hosts are reached: local, ssh or sentry; repeated, of one after the other, the "
+            "last of all the rest."
+        ),
+    ] = None,
+    rate_mb_s: Annotated[float, typer.Option(min=0, help="What each CoBo's router writes, in MB/s.")] = 2.0,
+    drain_s: Annotated[float, typer.Option(min=0, help="How long routers go on writing after Stop.")] = 3.0,
+    real_bytes: Annotated[
+        bool, typer.Option("--real-bytes/--sparse", help="Whether files use as much disk as they say.")
+    ] = False,
+    catalog_wait_s: Annotated[
+        float, typer.Option(min=0, help="How long a sentry waits before it moves files.")
+    ] = 30.0,
 ) -> None:
     """Run simulated ECC servers, boards and data routers until Ctrl-C."""
     import asyncio
     from dataclasses import replace
 
+    from .data.options import Access, DataOptions
     from .durations import BRISK, REAL
     from .fleet import EXPERIMENTS, SimulatedFleet
     from .run import run_simulator
@@ -67,6 +91,17 @@ def simulate(
         first_cobo=first_cobo,
         options=ServerOptions(auto_restart_s=auto_restart_s),
         seed=seed,
+        data=None
+        if data is None
+        else DataOptions(
+            folder=data,
+            access=_accesses(access or [Access.LOCAL]),
+            cobo_bytes_s=rate_mb_s * 1e6,
+            mutant_bytes_s=rate_mb_s * 1e4,
+            drain_s=drain_s,
+            real_bytes=real_bytes,
+            catalog_wait_s=catalog_wait_s,
+        ),
     )
     try:
         asyncio.run(
@@ -83,8 +118,8 @@ def fault(
     operation: Annotated[str | None, typer.Option(help="Only for this operation.")] = None,
     board: Annotated[str | None, typer.Option(help="Only this board, such as CoBo[0].")] = None,
     off: Annotated[bool, typer.Option("--off", help="Switch it off.")] = False,
-    factor: Annotated[float, typer.Option(help="slow: so many times as long.")] = 1.0,
-    extra_s: Annotated[float, typer.Option(help="slow: so many seconds longer.")] = 0.0,
+    factor: Annotated[float, typer.Option(help="slow: so many times as long; data-slow: the rate.")] = 1.0,
+    extra_s: Annotated[float, typer.Option(help="slow, host-slow: so many seconds longer.")] = 0.0,
     nth: Annotated[int, typer.Option(help="fail: from this call on.")] = 1,
     times: Annotated[int | None, typer.Option(help="fail: so often; default until --off.")] = None,
     code: Annotated[int | None, typer.Option(help="fail: error code; default the operation's.")] = None,
@@ -118,6 +153,15 @@ def fault(
     typer.echo(json.loads(_ask(f"{admin.rstrip('/')}/fault", order))["message"])
 
 
+def _accesses(names: Sequence[str]) -> tuple[Access, ...]:
+    from .data.options import Access
+
+    known = tuple(Access)
+    if wrong := [name for name in names if name not in known]:
+        raise typer.BadParameter(f"{wrong[0]} is no access; it is one of {', '.join(known)}")
+    return tuple(Access(name) for name in names)
+
+
 def _say(line: str) -> None:
     typer.echo(line)
 
@@ -147,6 +191,13 @@ def _show(found: dict[str, Any]) -> None:
         moving = "" if server["transition"] == "None" else f" in {server['transition']}"
         faults = ", ".join(server["faults"])
         typer.echo(f"{server['name']:10} {state + moving:22} polls {server['polls']:<8} {faults}".rstrip())
+    for host in found["hosts"]:
+        where = host["address"] or host["staging"]
+        amount = f"{host['files']} files, {host['bytes'] / 1e6:.1f} MB"
+        faults = ", ".join(host["faults"])
+        typer.echo(
+            f"{host['name']:10} {host['access']:7} {host['writing']:9} {amount:20} {where} {faults}".rstrip()
+        )
     for board in found["boards"]:
         state = board["state"] if board["alive"] else "dead"
         stale = " stale clock" if board["clock_stale"] else ""

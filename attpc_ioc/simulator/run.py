@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .admin import Admin
+from .data.host import DataHost
 from .fleet import SimulatedFleet
 
 
@@ -34,7 +35,8 @@ async def run_simulator(
             await admin.start()
             try:
                 if settings_file is not None:
-                    await asyncio.to_thread(settings_file.write_text, fleet.settings_toml(prefix), "utf-8")
+                    text = fleet.settings_toml(prefix, data_routers=fleet.has_data)
+                    await asyncio.to_thread(settings_file.write_text, text, "utf-8")
                 for line in _greeting(fleet, admin, settings_file):
                     say(line)
                 await stop.wait()
@@ -45,9 +47,15 @@ async def run_simulator(
             loop.remove_signal_handler(number)
 
 
+def _way(host: DataHost) -> str:
+    return str(host.staging) if host.gate is None else f"{host.gate.host}:{host.gate.port}, {host.staging}"
+
+
 def _greeting(fleet: SimulatedFleet, admin: Admin, settings_file: Path | None) -> list[str]:
     first = next(iter(fleet.servers))
     lines = [f"{server.name:8} {server.url}" for server in fleet]
+    if fleet.has_data:
+        lines += [f"{host.name:8} {host.access}: {_way(host)}" for host in fleet.data]
     lines += [f"configuration files: {fleet.xcfg.path}", f"faults and state:    {admin.url}", "", "Try:"]
     if settings_file is not None:
         lines.append(f"  attpc-ioc run {settings_file}")
