@@ -65,6 +65,11 @@ def names_text(names: Iterable[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def amount(files: int, data_bytes: int) -> str:
+    """Return how much there is, for a message."""
+    return f"{files} file{'' if files == 1 else 's'}, {data_bytes / 1e9:.3g} GB"
+
+
 # ---------------------------------------------------------------------------- whose files are whose
 
 
@@ -204,7 +209,7 @@ async def close_files(
 
 def done(entry: Entry, record: Manifest, place: Place) -> Entry:
     """Return an entry whose files are all in their place."""
-    text = f"{len(record.files)} files, {record.data_bytes / 1e9:.3f} GB in {place.folder(entry)}"
+    text = f"{amount(len(record.files), record.data_bytes)} in {place.folder(entry)}"
     if record.missing:
         text += f"; without {names_text(record.missing)}"
     if record.note:

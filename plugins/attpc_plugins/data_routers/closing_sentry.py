@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .closing import Keep
+from .closing import Keep, amount
 from .closing_journal import Entry, Phase
 from .hosts.host import RunFolderExists, SentryHost
 from .model import CloseState, Look
@@ -51,14 +51,13 @@ async def close_by_sentry(host: SentryHost, entry: Entry, look: Look, *, keep: K
     Takes half a minute and more. Raises `HostError` where the host ends it; it can be repeated.
     """
     asked_before = entry.asked
-    entry = replace(entry, asked=True, files=look.files, data_bytes=look.data_bytes)
-    if asked_before:
-        # Counted when it was told the first time: by now they are perhaps moved.
-        entry = replace(
-            entry,
-            files=max(entry.files, look.files),
-            data_bytes=max(entry.data_bytes, look.data_bytes),
-        )
+    # Where it was told before, they are perhaps moved by now: what was counted then counts.
+    entry = replace(
+        entry,
+        asked=True,
+        files=max(entry.files, look.files) if asked_before else look.files,
+        data_bytes=max(entry.data_bytes, look.data_bytes) if asked_before else look.data_bytes,
+    )
     await keep(entry)
     try:
         after = await host.catalog(entry.run)
@@ -71,5 +70,5 @@ async def close_by_sentry(host: SentryHost, entry: Entry, look: Look, *, keep: K
     if after.files:
         text = f"{after.files} files are in the staging folder after the sentry has moved {entry.run}"
         return entry.said(CloseState.INCOMPLETE, text)
-    text = f"{entry.files} files, {entry.data_bytes / 1e9:.3f} GB in {entry.run} on the host"
+    text = f"{amount(entry.files, entry.data_bytes)} in {entry.run} on the host"
     return replace(entry, phase=Phase.DONE, location=str(entry.run)).said(CloseState.DONE, text)
