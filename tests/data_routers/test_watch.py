@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-
 import pytest
-from attpc_plugins.data_routers import plugin as DataRouters
 
-from attpc_ioc.model.run import RunState
-from attpc_ioc.simulator.data.options import Access
 from tests.support.data_rig import ALL_ACCESS, alarm, data_rig, section, shown, start_run, stop_run
 
 PARTS = {
@@ -25,16 +19,10 @@ PARTS = {
 }
 
 
-def plugins():
-    return [("data_routers", DataRouters())]
-
-
 @pytest.mark.parametrize("access", ALL_ACCESS)
 async def test_a_run_is_counted(tmp_path, monkeypatch, access):
     text = section(closing={"enabled": False})
-    async with data_rig(
-        tmp_path, monkeypatch, access=access, text=text, plugins=plugins(), mutant=True
-    ) as it:
+    async with data_rig(tmp_path, monkeypatch, access=access, text=text) as it:
         await it.until(lambda: shown(it, "MuTAnT:Router:Online_RBV") == 1, what="MuTAnT's router online")
         for source in ("CoBo0", "CoBo1", "MuTAnT"):
             await it.until(lambda s=source: shown(it, f"{s}:Router:Online_RBV") == 1, what=f"{source} online")

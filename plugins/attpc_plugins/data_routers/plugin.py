@@ -43,11 +43,12 @@ class DataRouters:
     @hookimpl
     def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:
         """Return the rows of the data routers."""
+        from .closing_rows import closing_rows
         from .rows import router_rows
         from .settings import DataRoutersSettings
 
         assert isinstance(settings, DataRoutersSettings)
-        return list(router_rows(settings.limits, self._why))
+        return [*router_rows(settings.limits, self._why), *closing_rows()]
 
     def _why(self, part: str, source: str) -> str:
         return self.service.why(part, source) if self.service is not None else ""
@@ -80,7 +81,7 @@ class DataRouters:
 
     @hookimpl
     async def attpc_write(self, pv: str, value: Value) -> None:
-        """Take a write to `Run:Override`."""
+        """Take a write to `Run:Override` or `Run:CloseAgain`."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         self.service.write(pv, value)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from attpc_ioc.errors import PluginError, Refused
 from attpc_ioc.log import get_logger
@@ -20,6 +19,8 @@ from attpc_ioc.pvs.row import Value
 
 from . import baselines
 from .around import FleetFacts, around
+from .closing_rows import CLOSE_MESSAGE, RUN_CLOSE_AGAIN
+from .closing_service import Closing
 from .flow import Count
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import host_for
@@ -43,30 +44,6 @@ DISCONNECT_S = 0.3
 QUIET = "no data routers in the settings"
 
 
-class Closing(Protocol):
-    """What watching and interlocks want to know of the closing of runs."""
-
-    def busy(self, label: str) -> bool:
-        """Tell whether a router's host is at work on a run's files; it is not looked at meanwhile."""
-        ...
-
-    def unfinished(self, label: str) -> str:
-        """Return what is not finished with an earlier run's files of a router; empty where nothing is."""
-        ...
-
-
-class NoClosing:
-    """Where no run is closed by this IOC."""
-
-    def busy(self, label: str) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
-    def unfinished(self, label: str) -> str:  # noqa: ARG002
-        """Nothing."""
-        return ""
-
-
 class Service:
     """One for a running IOC; all methods belong to its event loop."""
 
@@ -83,9 +60,9 @@ class Service:
         self._followed: object = None
         self._facts = FleetFacts.of(ctx.snapshot())
         self.troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
-        self.closing: Closing = NoClosing()
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self.routers = tuple(self._router(router) for router in settings.router)
+        self.closing = Closing(ctx, settings, self.hosts)
         self._by_source = {source: router for router in self.routers for source in router.sources}
 
     def _router(self, settings: RouterSettings) -> Router:
@@ -113,6 +90,7 @@ class Service:
         run = self._ctx.snapshot().run
         if run.on and run.info is not None:
             await self._resume(run.info)
+        await self.closing.startup()
         self._say()
         for router in self.routers:
             self._ctx.spawn(router.watch.run(), restart=router.watch.run)
@@ -167,6 +145,7 @@ class Service:
         for router in self.routers:
             matters = self._facts.takes_part(router) and router.watch.answering is False
             self.troubles.say(f"host {router.label}", router.unreachable if matters else "")
+        self.troubles.say("closing", self.closing.fault)
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)
         note = [f"{answering} of {count} data routers answer"]
@@ -217,10 +196,16 @@ class Service:
             unreachable=router.unreachable,
             look=seen.look if seen is not None else None,
             asked=seen.next_run if seen is not None else None,
-            closing=self.closing.unfinished(router.label),
+            closing=self._unfinished(router),
             process=router.settings.process,
             staging=router.settings.staging or "",
         )
+
+    def _unfinished(self, router: Router) -> str:
+        if not self.closing.unfinished(router.label):
+            return ""
+        see = f"{self._ctx.prefix}{router.sources[0]}:{CLOSE_MESSAGE}"
+        return f"the files of an earlier run are not in their place yet, see {see}"
 
     def veto(self, plan: Plan, fleet: Fleet) -> list[Reason]:
         """Return why a run may not be started now; everything else may be done."""
@@ -229,10 +214,14 @@ class Service:
         return [Reason(reason.shown) for reason in refusing(self._against(fleet), self._override)]
 
     def write(self, pv: str, value: Value) -> None:
-        """Take a write to `Run:Override`; raises `Refused` for anything else."""
-        if pv != OVERRIDE:
+        """Take a write to `Run:Override` or `Run:CloseAgain`; raises `Refused` for anything else."""
+        if pv == OVERRIDE:
+            self._set_override(bool(value))
+        elif pv == RUN_CLOSE_AGAIN:
+            if value:
+                self.closing.again()
+        else:
             raise Refused(f"{pv} takes no such write")
-        self._set_override(bool(value))
 
     def _set_override(self, on: bool) -> None:
         self._override = on
@@ -243,14 +232,25 @@ class Service:
     async def run_event(self, event: RunEvent) -> None:
         """Follow the life of a run."""
         now_s = time.monotonic()
-        if isinstance(event, RunStarting):
-            await self._begin(event.run, now_s)
-        elif isinstance(event, RunStarted) and self._run != key_of(event.run):
-            await self._resume(event.run)
-        elif isinstance(event, RunStopped | RunFailed):
-            for router in self.routers:
-                router.meter.stop(now_s)
+        match event:
+            case RunStarting():
+                await self._begin(event.run, now_s)
+                await self.closing.run_starting(event.run)
+            case RunStarted():
+                if self._run != key_of(event.run):
+                    await self._resume(event.run)
+                self.closing.run_started(event.run)
+            case RunStopped():
+                self._end(now_s)
+                self.closing.run_stopped(event.run)
+            case RunFailed():
+                self._end(now_s)
+                self.closing.run_failed(event.run, released=event.number_released)
         self._look_at_all()
+
+    def _end(self, now_s: float) -> None:
+        for router in self.routers:
+            router.meter.stop(now_s)
 
     async def _begin(self, run: RunInfo, now_s: float) -> None:
         in_spite_of = "; ".join(reason.text for reason in self._against(self._ctx.snapshot()))
