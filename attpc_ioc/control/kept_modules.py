@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
+from attpc_ioc.log import get_logger
 from attpc_ioc.model.fleet import DataLinkView, FleetChange, ModuleView, SourceView
 from attpc_ioc.settings import EccSettings
 
 from . import module_document
 from .store import StateStore
+
+log = get_logger(__name__)
 
 
 class KeptModules:
@@ -56,7 +60,13 @@ def _essence(view: ModuleView) -> object:
 
 def _first_view(ecc: EccSettings, entries: dict[str, Any]) -> ModuleView:
     view = ModuleView(name=ecc.name, kind=ecc.kind, url=ecc.url, host=ecc.host, sources=_sources(ecc))
-    return module_document.restore(view, entries[ecc.name]) if ecc.name in entries else view
+    if ecc.name in entries:
+        view = module_document.restore(view, entries[ecc.name])
+    if view.selected is not None and not ecc.rule.accepts(view.selected):
+        # The settings have changed meanwhile: this name would take over another board (rule 6).
+        log.warning("selected config dropped", module=ecc.name, config=view.selected, rule=ecc.rule)
+        view = replace(view, selected=None)
+    return view
 
 
 def _sources(ecc: EccSettings) -> tuple[SourceView, ...]:

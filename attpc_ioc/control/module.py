@@ -63,6 +63,8 @@ class ModuleControl:
         self._involved = 0
         self._diagnostics_at_s = 0.0
         self._poll_errors = 0
+        self._unseen_end: OngoingOperation | None = None
+        """The last operation, where the server was lost before its end was seen: it may explain what is."""
 
     @property
     def view(self) -> ModuleView:
@@ -124,6 +126,7 @@ class ModuleControl:
         view = self.view
         ongoing = OngoingOperation(self.name, operation, view.state, target, config, who)
         self.operation = ongoing
+        self._unseen_end = None
         self._state.update_module(self.name, outstanding=operation)
         self._set_pace()
         log.info("operation sent", module=self.name, operation=operation, config=config, who=who)
@@ -220,7 +223,9 @@ class ModuleControl:
         else:
             self._state.update_module(self.name, **changes)
         self._set_pace()
-        self._tell_change(old, seen.state, ongoing)
+        self._tell_change(old, seen.state, ongoing or self._unseen_end)
+        if seen.transition is Transition.NONE:
+            self._unseen_end = None
         if not old.online:
             self.refresh()
         self._on_observed(self.name)
@@ -287,6 +292,7 @@ class ModuleControl:
         if ongoing is not None:
             ongoing.lost(reason)
             if ongoing.verdict is not None:
+                self._unseen_end = ongoing
                 self._finish(ongoing, old.loaded.unknown(ongoing.operation))
         if old.online:
             self._emitter.emit(

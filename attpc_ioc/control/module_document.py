@@ -22,6 +22,7 @@ def dump(modules: Mapping[str, ModuleView], kept: Mapping[str, Any]) -> dict[str
             **kept,
             **{
                 m.name: {
+                    "url": m.url,
                     "enabled": m.enabled,
                     "selected": str(m.selected) if m.selected else None,
                     "loaded": asdict(m.loaded),
@@ -48,6 +49,10 @@ def restore(view: ModuleView, raw: Any) -> ModuleView:
         parts = {p: loaded.get(p) for p in ("describe", "prepare", "configure")}
         changes["loaded"] = Loaded(**{p: None if v is None else str(v) for p, v in parts.items()})
         changes["clock_stale"] = raw.get("clock_stale") is True
+        if raw.get("url", view.url) != view.url:
+            log.warning("ECC server has another address", module=view.name, old=raw["url"], new=view.url)
+            # What was loaded is in another server's boards: whatever this one is seen to have is unknown.
+            changes["loaded"] = Loaded()
     except (ValueError, AttributeError) as error:
         log.error("state of a module is damaged", module=view.name, reason=error)
     return replace(view, **changes)

@@ -65,7 +65,7 @@ class OngoingOperation:
     @property
     def may_have_run(self) -> bool:
         """Whether the target state may have been reached: anything but a clear no (rule 13)."""
-        if self.verdict is Verdict.NOT_SENT:
+        if self.verdict is Verdict.NOT_SENT or isinstance(self.error, EccBusy):
             return False
         refused = isinstance(self.error, EccRefused)
         return not (refused and self.seen is not None and self.seen is not self.target)

@@ -16,7 +16,7 @@ from attpc_ioc.settings import LimitSettings, OrderSettings
 from .executor import seen_text
 from .fleet_state import FleetState
 from .module import ModuleControl
-from .operation import Verdict
+from .operation import OngoingOperation, Verdict
 
 log = get_logger(__name__)
 
@@ -109,6 +109,7 @@ class _Effort:
         self._state = stopper._state
         self._who = who
         self._tasks: dict[str, asyncio.Task[str | None]] = {}
+        self._sent: list[OngoingOperation] = []
         self._failed: dict[str, str] = {}
         self._involved: set[str] = set()
 
@@ -154,13 +155,16 @@ class _Effort:
         if seen.state not in LIVE or view.moving:
             return None
         ongoing = module.send(Operation.STOP, State.READY, None, self._who)
+        self._sent.append(ongoing)
         await asyncio.wait((ongoing.settled,))
         if ongoing.verdict is Verdict.FAILED:
             return ongoing.reason
         return None
 
     async def close(self) -> None:
-        # What was sent goes on by itself; only the waiting for it ends.
+        # What was sent goes on by itself, and its module tells the end of it; only the waiting ends.
+        for ongoing in self._sent:
+            ongoing.given_up = ongoing.verdict is None
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
