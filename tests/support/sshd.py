@@ -7,10 +7,10 @@ import contextlib
 import getpass
 import os
 import shutil
-import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,7 @@ class Sshd:
     user: str
     config: Path
     known_hosts: Path
-    process: asyncio.subprocess.Process | None = None
-    log: str = ""
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def host_key(self) -> Path:
@@ -63,36 +62,30 @@ class Sshd:
         key = self.host_key.with_suffix(".pub").read_text()
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key}")
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start it and wait until it answers."""
         assert SSHD is not None
-        self.process = await asyncio.create_subprocess_exec(
-            SSHD,
-            "-D",
-            "-e",
-            "-f",
-            str(self.folder / "sshd_config"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=(self.folder / "sshd.log").open("ab"),
-            start_new_session=True,
-        )
-        async with asyncio.timeout(20):
-            while not await self._answers():
-                assert self.process.returncode is None, (self.folder / "sshd.log").read_text()
-                await asyncio.sleep(0.02)
+        command = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        with (self.folder / "sshd.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + 20
+        while not self._answers():
+            assert self.process.poll() is None, (self.folder / "sshd.log").read_text()
+            assert time.monotonic() < end, "sshd does not answer"
+            time.sleep(0.02)
 
-    async def _answers(self) -> bool:
+    def _answers(self) -> bool:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                return connection.recv(4) == b"SSH-"
         except OSError:
             return False
-        try:
-            return (await reader.readline()).startswith(b"SSH-")
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     def offspring(self) -> list[psutil.Process]:
         """Return all processes below the server."""
@@ -111,18 +104,17 @@ class Sshd:
                     found.append(process)
         return found
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """End it and all that it started."""
         if self.process is None:
             return
         below = self.offspring()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        self.process.kill()
         for process in below:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-        await self.process.wait()
-        await asyncio.to_thread(psutil.wait_procs, below, 10)
+                process.kill()
+        self.process.wait()
+        psutil.wait_procs(below, 10)
         self.process = None
 
 
@@ -154,15 +146,26 @@ LogLevel INFO
     return server
 
 
-@contextlib.asynccontextmanager
-async def sshd(folder: Path, *, start: bool = True) -> AsyncIterator[Sshd]:
+@contextlib.contextmanager
+def sshd_server(folder: Path, *, start: bool = True) -> Iterator[Sshd]:
     """Run a server for the length of a block; its known host key and a key that it accepts are in files."""
     if SSHD is None:
         pytest.skip("there is no sshd on this machine (Debian's openssh-server)")
-    server = await asyncio.to_thread(_prepared, folder)
+    server = _prepared(folder)
     try:
         if start:
-            await server.start()
+            server.start()
         yield server
     finally:
-        await server.stop()
+        server.stop()
+
+
+@contextlib.asynccontextmanager
+async def sshd(folder: Path, *, start: bool = True) -> AsyncIterator[Sshd]:
+    """Run a server for the length of a block of a coroutine."""
+    server = sshd_server(folder, start=start)
+    started = await asyncio.to_thread(server.__enter__)
+    try:
+        yield started
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)

@@ -86,8 +86,8 @@ def sha256(path: bytes, check: Callable[[], None]) -> str:
     """Return a file's SHA-256 in hexadecimal; `check` is called between two megabytes and may raise."""
     found = hashlib.sha256()
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
-            while data := file.read(CHUNK):
+        with _opened(path, os.O_NOFOLLOW) as number:
+            while data := os.read(number, CHUNK):
                 found.update(data)
                 check()
     except OSError as error:
@@ -243,11 +243,10 @@ def read_manifest(folders: RunFolders) -> bytes | None:
 def read(path: bytes, limit: int) -> bytes:
     """Return a regular file's bytes. Raises `HostFault`, also where it has more than `limit`."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-            _need_regular(file.fileno(), path)
+        with _opened(path) as number:
             # One more than allowed is asked for: a file may be longer than its size says, as in /proc.
             data = bytearray()
-            while len(data) <= limit and (more := file.read(min(CHUNK, limit + 1 - len(data)))):
+            while len(data) <= limit and (more := os.read(number, min(CHUNK, limit + 1 - len(data)))):
                 data += more
     except OSError as error:
         raise fault(trouble_of(error), path, error.strerror or "") from error
@@ -262,21 +261,27 @@ def tail(path: bytes, lines: int) -> bytes:
     Raises `HostFault`.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-            _need_regular(file.fileno(), path)
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - TAIL_LIMIT))
+        with _opened(path) as number:
+            end = os.lseek(number, 0, os.SEEK_END)
+            os.lseek(number, max(0, end - TAIL_LIMIT), os.SEEK_SET)
             data = bytearray()
-            while len(data) < TAIL_LIMIT and (more := file.read(TAIL_LIMIT - len(data))):
+            while len(data) < TAIL_LIMIT and (more := os.read(number, TAIL_LIMIT - len(data))):
                 data += more
     except OSError as error:
         raise fault(trouble_of(error), path, error.strerror or "") from error
     return last_lines(bytes(data), lines)
 
 
-def _need_regular(number: int, path: bytes) -> None:
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        raise fault(Trouble.NOT_REGULAR, path)
+@contextlib.contextmanager
+def _opened(path: bytes, flags: int = 0) -> Iterator[int]:
+    """Open a regular file for reading; a pipe or a folder of that name is a `HostFault`, and no wait."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise fault(Trouble.NOT_REGULAR, path)
+        yield number
+    finally:
+        os.close(number)
 
 
 def last_lines(data: bytes, lines: int) -> bytes:

@@ -1,0 +1,27 @@
+"""Hosts that the tests of the data routers share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.datahosts import Place, place
+from tests.support.sshd import Sshd, sshd_server
+
+
+@pytest.fixture(scope="session")
+def shared_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """Run one server for all tests that leave it as it is."""
+    with sshd_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(params=["local", "ssh"])
+async def at(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Give a staging folder, reached in each way."""
+    server = request.getfixturevalue("shared_sshd") if request.param == "ssh" else None
+    async with place(tmp_path / "staging", server) as made:
+        yield made
