@@ -37,7 +37,7 @@ from .fleet_state import FleetState
 from .judge import START, Judge
 from .kept_modules import KeptModules
 from .live_answers import LiveAnswers
-from .module import ModuleControl
+from .module import CONFIGS_AT_ONCE, ModuleControl
 from .result_board import ResultBoard
 from .run_control import RunControl
 from .setpoints import Setpoints
@@ -57,6 +57,7 @@ class Controller:
     def __init__(self, settings: Settings, host: PluginHost, store: StateStore, emitter: Emitter) -> None:
         self._kept = KeptModules(store, settings.ecc)
         self.state = FleetState(self._kept.views)
+        asking_configs = asyncio.Semaphore(CONFIGS_AT_ONCE)
         self.modules = {
             ecc.name: ModuleControl(
                 ecc,
@@ -65,6 +66,7 @@ class Controller:
                 limits=settings.limits,
                 emitter=emitter,
                 on_observed=self._on_observed,
+                asking_configs=asking_configs,
             )
             for ecc in settings.ecc
         }

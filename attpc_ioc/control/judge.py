@@ -116,10 +116,11 @@ class Judge:
             answers[scope] = frozenset(accepted)
         shared = self._shared_signature(fleet())
         alike = self.alike
+        signature = _class_signature if alike else _module_signature
         classes: dict[object, frozenset[CommandName]] = {}
         for number, name in enumerate(tuple(fleet().modules)):
             module, scope = fleet().modules[name], ecc_scope(name)
-            key = (shared, module.kind, name in self._desk.singles, _module_signature(module))
+            key = (shared, module.kind, name in self._desk.singles, signature(module))
             kept = self._memo.get(scope)
             if alike and key in classes:
                 kept = (key, classes[key])
@@ -178,6 +179,24 @@ def _module_signature(module: ModuleView) -> object:
         module.loaded,
         module.clock_stale,
         module.offline_reason,
+    )
+
+
+def _class_signature(module: ModuleView) -> object:
+    """Return what the built-in mapping and the rules look at for one module's commands.
+
+    Of names they ask only whether there is one. So a thousand modules fall into a few classes.
+    """
+    loaded = module.loaded
+    return (
+        module.enabled,
+        module.state,
+        module.last_state,
+        module.transition,
+        module.outstanding,
+        module.selected is None,
+        tuple(part and part == UNKNOWN for part in (loaded.describe, loaded.prepare, loaded.configure)),
+        module.clock_stale,
     )
 
 

@@ -30,28 +30,28 @@ class KeptModules:
         entries: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
         self.views = {ecc.name: _first_view(ecc, entries) for ecc in eccs}
         """The modules as they are known before anything was seen."""
-        self._others = {name: entry for name, entry in entries.items() if name not in self.views}
-        self._modules = self.views
+        self._entries = entries | {name: module_document.entry(view) for name, view in self.views.items()}
         self._essences = {view.name: _essence(view) for view in self.views.values()}
         self._handle: asyncio.Handle | None = None
 
     def on_change(self, change: FleetChange) -> None:
         """Have what is kept written soon where it has changed."""
         for name in change.modules:
-            essence = _essence(change.fleet.modules[name])
+            view = change.fleet.modules[name]
+            essence = _essence(view)
             if self._essences[name] != essence:
                 self._essences[name] = essence
+                self._entries[name] = module_document.entry(view)
                 if self._handle is None:
                     # Once for all that change in one turn of the loop.
                     self._handle = asyncio.get_running_loop().call_soon(self.save)
-        self._modules = change.fleet.modules
 
     def save(self) -> None:
         """Give the store what has changed and was not given to it yet."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-            self._store.save(module_document.DOCUMENT, module_document.dump(self._modules, self._others))
+            self._store.save(module_document.DOCUMENT, {"modules": self._entries.copy()})
 
 
 def _essence(view: ModuleView) -> object:

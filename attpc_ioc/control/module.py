@@ -30,6 +30,9 @@ log = get_logger(__name__)
 DIAGNOSTICS_PERIOD_S = 1.0
 REFRESH_RETRY_S = 5.0
 
+CONFIGS_AT_ONCE = 16
+"""So many servers are asked for their configs at a time: each answer can be long, and takes long to read."""
+
 JUST_NOW_S = 0.05
 """An observation this young needs no other one before something is sent."""
 
@@ -46,6 +49,7 @@ class ModuleControl:
         limits: LimitSettings,
         emitter: Emitter,
         on_observed: Callable[[str], None],
+        asking_configs: asyncio.Semaphore,
     ) -> None:
         self.name = ecc.name
         self.ecc = ecc
@@ -55,6 +59,7 @@ class ModuleControl:
         self._limits = limits
         self._emitter = emitter
         self._on_observed = on_observed
+        self._asking_configs = asking_configs
         self._client = EccClient(ecc.url, name=ecc.name, poll_timeout_s=poll.timeout_s)
         self._poller = Poller(self._client, poll, self._on_seen, self._on_lost, self._on_failed_poll)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -354,7 +359,8 @@ class ModuleControl:
 
     async def _refresh(self) -> str:
         try:
-            configs = await self._client.get_config_ids()
+            async with self._asking_configs:
+                configs = await self._client.get_config_ids()
         except EccError as error:
             log.warning("configs not read", module=self.name, reason=error)
             if self.view.online and self.view.offered is None:

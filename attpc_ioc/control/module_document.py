@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.config import ConfigName, Loaded
+from attpc_ioc.model.config import PART_LEVEL, ConfigName, Loaded
 from attpc_ioc.model.fleet import ModuleView
 
 log = get_logger(__name__)
@@ -15,22 +14,14 @@ log = get_logger(__name__)
 DOCUMENT = "modules"
 
 
-def dump(modules: Mapping[str, ModuleView], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document; `kept` are entries of modules that the settings do not have at present."""
+def entry(module: ModuleView) -> dict[str, Any]:
+    """Return what is kept of one module."""
     return {
-        "modules": {
-            **kept,
-            **{
-                m.name: {
-                    "url": m.url,
-                    "enabled": m.enabled,
-                    "selected": str(m.selected) if m.selected else None,
-                    "loaded": asdict(m.loaded),
-                    "clock_stale": m.clock_stale,
-                }
-                for m in modules.values()
-            },
-        }
+        "url": module.url,
+        "enabled": module.enabled,
+        "selected": str(module.selected) if module.selected else None,
+        "loaded": {part: getattr(module.loaded, part) for part in PART_LEVEL},
+        "clock_stale": module.clock_stale,
     }
 
 
@@ -46,7 +37,7 @@ def restore(view: ModuleView, raw: Any) -> ModuleView:
         if raw.get("selected"):
             changes["selected"] = ConfigName.parse(str(raw["selected"]))
         loaded = raw.get("loaded") or {}
-        parts = {p: loaded.get(p) for p in ("describe", "prepare", "configure")}
+        parts = {p: loaded.get(p) for p in PART_LEVEL}
         changes["loaded"] = Loaded(**{p: None if v is None else str(v) for p, v in parts.items()})
         changes["clock_stale"] = raw.get("clock_stale") is True
         if raw.get("url", view.url) != view.url:

@@ -212,7 +212,7 @@ class StateStore:
             path = self._path(name)
             temporary = path.with_suffix(".new")
             with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(document, file, ensure_ascii=False, indent=1)
+                file.write(_text(document))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -222,6 +222,30 @@ class StateStore:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _text(document: dict[str, Any]) -> str:
+    """Return the document as JSON, with a line for each entry and each entry of an entry.
+
+    Each line is made without indentation, by the encoder that is written in C: a document of a thousand
+    modules would otherwise hold up the event loop from the thread that writes it.
+    """
+    entries = {
+        key: _braced({k: _line(v) for k, v in value.items()}, " ")
+        if isinstance(value, dict) and value
+        else _line(value)
+        for key, value in document.items()
+    }
+    return _braced(entries, "")
+
+
+def _braced(texts: dict[str, str], indent: str) -> str:
+    inner = ",\n".join(f"{indent} {_line(str(key))}: {text}" for key, text in texts.items())
+    return f"{{\n{inner}\n{indent}}}"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _object_in(path: Path) -> dict[str, Any]:

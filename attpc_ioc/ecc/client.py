@@ -11,8 +11,9 @@ from attpc_ioc.model.fleet import SourceView
 from attpc_ioc.model.states import Operation, State, Transition
 
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml
+from .quick import QuickTransport
 from .soap import read_state, read_text, request_bytes, zeep_client
-from .transport import AiohttpTransport, QuickTransport
+from .transport import AiohttpTransport
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """HTTP under the client: one connection a call, as the ECC server forces.
 
 Two ways to the same server. `AiohttpTransport` carries the calls that are rare, long or have long replies.
-`QuickTransport` carries `GetState`, up to 50 times a second and server: a bare asyncio protocol, which costs
-half the CPU of aiohttp's client for one small reply (see `benchmarks/poll_cpu.py`).
+`QuickTransport` in `quick` carries `GetState`, up to 50 times a second and server.
 
 Both tell apart what matters before a transition is called again: `EccUnreachable` means that no connection
 was made, so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and
@@ -16,14 +15,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable
 
-from .http1 import MAX_REPLY_BYTES, BrokenHttp, HttpReply, ReplyReader
+from .http1 import MAX_REPLY_BYTES, HttpReply
 from .soap import HEADERS
 
 if TYPE_CHECKING:
@@ -34,9 +30,6 @@ KEEP_ALIVE_INTERVAL_S = 5
 KEEP_ALIVE_COUNT = 4
 DEAD_HOST_MS = 30_000
 """A host that vanished is noticed after this time: idle + count * interval of the keep-alive probes."""
-
-RESOLVE_PERIOD_S = 10.0
-"""A host's name is looked up again after this time, for polls as for other calls (aiohttp's default)."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -146,114 +139,3 @@ async def _bounded_body(response: aiohttp.ClientResponse, where: str) -> bytes:
         if len(body) > MAX_REPLY_BYTES:
             raise EccBrokenReply(f"{where}: a reply of more than {MAX_REPLY_BYTES} bytes")
     return bytes(body)
-
-
-class _Exchange(asyncio.Protocol):
-    """Sends one request when connected; `done` has the reply once the connection is closed."""
-
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._reader = ReplyReader()
-        self.transport: asyncio.Transport | None = None
-        self.sent_at_s = 0.0
-        self.done: asyncio.Future[HttpReply] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.sent_at_s = time.monotonic()
-        transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            complete = self._reader.feed(data)
-        except BrokenHttp as error:
-            self._fail(error)
-            self.abandon()
-            return
-        if complete and self.transport is not None:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.done.done():
-            return
-        try:
-            self.done.set_result(self._reader.finish(exc))
-        except BrokenHttp as error:
-            self._fail(error)
-
-    def abandon(self) -> None:
-        """Leave nothing open, whoever may still be at the other end."""
-        self.done.cancel()
-        if self.transport is not None:
-            self.transport.abort()
-
-    def _fail(self, error: BrokenHttp) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-
-
-class QuickTransport:
-    """Sends one request again and again, a new connection for each; `envelope` is called once."""
-
-    def __init__(
-        self, url: str, envelope: Callable[[], bytes], timeout_s: float, connect_timeout_s: float
-    ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"an ECC server's address has the form http://HOST:PORT/, not {url!r}")
-        self._url = url
-        self._host, self._port = parts.hostname, parts.port or 80
-        self._address = ""
-        self._resolve_at_s = 0.0
-        self._timeout_s = timeout_s
-        self._connect_timeout_s = min(timeout_s, connect_timeout_s)
-        self._path, self._netloc = parts.path or "/", parts.netloc
-        self._envelope = envelope
-        self._request = b""
-
-    def _request_bytes(self) -> bytes:
-        envelope = self._envelope()
-        lines = [f"POST {self._path} HTTP/1.1", f"Host: {self._netloc}"]
-        lines += [f"{key}: {value}" for key, value in HEADERS.items()]
-        lines += [f"Content-Length: {len(envelope)}", "", ""]
-        return "\r\n".join(lines).encode("latin-1") + envelope
-
-    async def exchange(self, where: str) -> tuple[HttpReply, float]:
-        """Return the reply and the monotonic time in seconds at which the request went out.
-
-        Raises as `AiohttpTransport.post` does. The time limit covers connecting and reply together.
-        """
-        loop = asyncio.get_running_loop()
-        self._request = self._request or self._request_bytes()
-        protocol = _Exchange(self._request)
-        deadline = loop.time() + self._timeout_s
-        try:
-            async with asyncio.timeout(self._connect_timeout_s) as limit:
-                host = self._address if loop.time() < self._resolve_at_s else self._host
-                await loop.create_connection(lambda: protocol, host, self._port)
-                limit.reschedule(deadline)
-                if host is self._host:
-                    self._keep_address(protocol)
-                return await protocol.done, protocol.sent_at_s
-        except TimeoutError as error:
-            if protocol.transport is None:
-                self._resolve_at_s = 0.0
-                raise EccUnreachable(
-                    f"no connection to {self._url} within {self._connect_timeout_s:g} s"
-                ) from error
-            raise EccTimeout(f"{where}: no answer within {self._timeout_s:g} s") from error
-        except BrokenHttp as error:
-            raise EccBrokenReply(f"{where}: {error}") from error
-        except (OSError, UnicodeError) as error:
-            self._resolve_at_s = 0.0
-            raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
-        finally:
-            protocol.abandon()
-
-    def _keep_address(self, protocol: _Exchange) -> None:
-        """Remember where the host's name led: a look-up is a thread's work, not for 50 times a second."""
-        peer = protocol.transport.get_extra_info("peername") if protocol.transport else None
-        if peer:
-            self._address = peer[0]
-            self._resolve_at_s = asyncio.get_running_loop().time() + RESOLVE_PERIOD_S

@@ -6,8 +6,9 @@ holds every plan against them, a site's own included, both before anything is se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from .command import Reason
 from .config import LEVELS, RECORDS, UNKNOWN
@@ -58,8 +59,11 @@ def _because(module: ModuleView) -> str:
     return f" ({module.offline_reason})" if module.offline_reason else ""
 
 
-def step_reason(step: Step, modules: Modules) -> str | None:
-    """Return why this step may not be sent now, or None. A module that is at the target needs no sending."""
+def step_reason(step: Step, modules: Modules, clock: Clock | None = None) -> str | None:
+    """Return why this step may not be sent now, or None. A module that is at the target needs no sending.
+
+    `clock` is that of these modules, where the caller asks about several steps.
+    """
     module = modules.get(step.module)
     if module is None:
         return "is not configured"
@@ -71,7 +75,7 @@ def step_reason(step: Step, modules: Modules) -> str | None:
     if module.state not in step.start_states:
         allowed = " or ".join(s.label for s in sorted(step.start_states))
         return f"is in {module.state.label}; {step.operation} starts from {allowed}"
-    return config_reason(step, module) or clock_reason(step.operation, module, modules)
+    return config_reason(step, module) or (clock or Clock(modules)).reason(step.operation, module)
 
 
 def config_reason(step: Step, module: ModuleView) -> str | None:
@@ -95,27 +99,44 @@ def loaded_parts(module: ModuleView) -> tuple[str | None, str | None, str | None
     return loaded.describe, loaded.prepare, configure
 
 
-def clock_reason(operation: Operation, module: ModuleView, modules: Modules) -> str | None:
-    """Return why the MuTAnT's clock forbids this operation, or None (rule 7)."""
-    mutants = [m for m in modules.values() if m.enabled and m.kind is Kind.MUTANT]
-    cobos = [m for m in modules.values() if m.enabled and m.kind is Kind.COBO]
-    if module.kind is Kind.COBO:
-        if operation is Operation.PREPARE:
-            low = [m for m in mutants if not m.online or level(m) < State.PREPARED]
-            if low:
-                return f"the CoBos need the MuTAnT's clock, and {_listed(low)}: prepare the MuTAnT first"
-        if operation is Operation.START and module.clock_stale:
-            return stale_text()
-    if module.kind is Kind.MUTANT:
-        if operation is Operation.CONFIGURE:
-            others = [m for m in cobos if m.state is not State.READY]
-            if others:
-                return f"the MuTAnT aligns the CoBos when they are all Ready, and {_listed(others)}"
-        if operation is Operation.UNDO and module.state is State.PREPARED:
-            high = [m for m in cobos if level(m) >= State.PREPARED]
-            if high:
-                return f"the MuTAnT clocks the CoBos, and {_listed(high)}: take the CoBos back first"
-    return None
+class Clock:
+    """The MuTAnT's clock, as long as the modules are what they are now (rule 7).
+
+    What it needs to know of the others is looked up once, when it is first asked for: a plan for a large
+    fleet asks for each of its modules.
+    """
+
+    def __init__(self, modules: Modules) -> None:
+        self._modules = modules
+
+    def reason(self, operation: Operation, module: ModuleView) -> str | None:
+        """Return why the clock forbids this operation of this module, or None."""
+        if module.kind is Kind.COBO:
+            if operation is Operation.PREPARE and self._missing:
+                return f"the CoBos need the MuTAnT's clock, and {self._missing}: prepare the MuTAnT first"
+            if operation is Operation.START and module.clock_stale:
+                return stale_text()
+        elif module.kind is Kind.MUTANT:
+            if operation is Operation.CONFIGURE and self._unaligned:
+                return f"the MuTAnT aligns the CoBos when they are all Ready, and {self._unaligned}"
+            if operation is Operation.UNDO and module.state is State.PREPARED and self._clocked:
+                return f"the MuTAnT clocks the CoBos, and {self._clocked}: take the CoBos back first"
+        return None
+
+    @cached_property
+    def _missing(self) -> str:
+        return _listed(m for m in self._enabled(Kind.MUTANT) if not m.online or level(m) < State.PREPARED)
+
+    @cached_property
+    def _unaligned(self) -> str:
+        return _listed(m for m in self._enabled(Kind.COBO) if m.state is not State.READY)
+
+    @cached_property
+    def _clocked(self) -> str:
+        return _listed(m for m in self._enabled(Kind.COBO) if level(m) >= State.PREPARED)
+
+    def _enabled(self, kind: Kind) -> Iterator[ModuleView]:
+        return (m for m in self._modules.values() if m.enabled and m.kind is kind)
 
 
 def stale_text() -> str:
@@ -149,8 +170,9 @@ def plan_reasons(plan: Plan, modules: Modules) -> list[Reason]:
     predicted = dict(modules)
     bad: set[str] = set()
     for stage in plan.stages:
+        clock = Clock(predicted)
         for step in stage.steps:
-            reason = None if step.module in bad else step_reason(step, predicted)
+            reason = None if step.module in bad else step_reason(step, predicted, clock)
             if reason is not None:
                 bad.add(step.module)
                 reasons.append(Reason(reason, step.module))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.config import ConfigName
-from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
@@ -69,13 +71,32 @@ def experiment_name(config: ConfigName | None) -> str:
     return config.configure if config is not None and config.prepare == config.configure else ""
 
 
-def _config(fleet: Fleet, _scope: Scope) -> str:
+class _Config:
+    """The name that all enabled modules have selected, worked out once for each snapshot of the modules.
+
+    Three rows show it, and they are read with every attempt, however large the fleet is.
+    """
+
+    def __init__(self) -> None:
+        self._modules: Mapping[str, ModuleView] = {}
+        self._name = ""
+
+    def __call__(self, fleet: Fleet, _scope: Scope) -> str:
+        if fleet.modules is not self._modules:
+            self._modules, self._name = fleet.modules, _selected_by_all(fleet)
+        return self._name
+
+
+def _selected_by_all(fleet: Fleet) -> str:
     selected = {m.selected for m in fleet.enabled}
     if not selected - {None}:
         return ""
     names = {experiment_name(config) for config in selected}
     name = names.pop()
     return name if name and not names else MIXED
+
+
+_config = _Config()
 
 
 def _config_setpoint(fleet: Fleet, scope: Scope) -> str:
