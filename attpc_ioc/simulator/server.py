@@ -384,7 +384,7 @@ class EccServer:
         call.outcome, call.code, call.message = outcome, None if code is None else int(code), message
         call.state_after = self.state
         call.end_s = asyncio.get_running_loop().time()
-        self._note(str(call))
+        self._note(str(call).partition(" ")[2])
         self.log.notify()
 
     def _note(self, text: str) -> None:

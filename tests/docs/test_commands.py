@@ -81,7 +81,8 @@ async def offered(place) -> None:
 async def test_the_readme_shows_the_lines_that_the_demo_prints(place, tmp_path):
     in_readme = commands("README.md", "demo")
     printed = [
-        line.strip() for line in TRY_NEXT.format(prefix="DEMO:", cobos=10, setting="export").splitlines()
+        line.strip()
+        for line in TRY_NEXT.format(prefix="DEMO:", cobos=10, setting="export", data="").splitlines()
     ]
     assert in_readme[0].startswith("export PATH=")
     assert in_readme[1:] == printed[3:7]
