@@ -18,9 +18,10 @@ from tests.support.embedded import Place, gone, killed_after, other_ioc, running
 async def test_the_server_killed_is_started_again(postgres_place: Place) -> None:
     with running(postgres_place()) as server:
         await tell(server, "CREATE TABLE kept AS SELECT 7 AS number")
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGKILL)
-        gone(server.pid)
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        gone(pid)
         assert not server.running
         server.start()
         assert [row["number"] for row in await tell(server, "SELECT number FROM kept")] == [7]
