@@ -65,7 +65,8 @@ class Entry:
       the run, because a later one has begun.
     - `mixed`: why its files cannot be told from those of another run; empty where they can.
     - `accepted`: files that are gone, and that somebody has said to be content without.
-    - `asked`: a sentry was told to move the files, and may have done so.
+    - `asked`: a sentry was told to move the files, and may have done so; `base_bytes`: what its router had
+      written before the run.
     - `told`: state and message that the other plugins were told of last.
     """
 
@@ -84,6 +85,7 @@ class Entry:
     mixed: str = ""
     accepted: frozenset[str] = frozenset()
     asked: bool = False
+    base_bytes: int = 0
     state: CloseState = CloseState.NONE
     message: str = ""
     files: int = 0
@@ -266,6 +268,7 @@ class _Stored(BaseModel):
     mixed: str
     accepted: list[str]
     asked: bool
+    base_bytes: int
     state: CloseState
     message: str
     files: int
@@ -286,6 +289,7 @@ _SAME = (
     "frozen",
     "mixed",
     "asked",
+    "base_bytes",
     "state",
     "message",
     "files",

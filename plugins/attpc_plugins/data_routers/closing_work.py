@@ -15,9 +15,9 @@ from attpc_ioc.log import get_logger
 
 from .closing import Place, Quiet, close_files, names_text, own_files, settle, state_of
 from .closing_journal import Entry, Journal, Phase
-from .closing_sentry import SENTRY_WAITS_S, close_by_sentry, settle_sentry
+from .closing_sentry import SENTRY_WAITS_S, close_by_sentry, sentry_look, settle_sentry
 from .hosts.host import FileHost, HostError, SentryHost
-from .model import CloseState, FileEntry, RunKey
+from .model import CloseState, FileEntry, Look, RunKey
 from .settings import DataRoutersSettings, RouterSettings
 
 log = get_logger(__name__)
@@ -180,25 +180,29 @@ class RouterWork:
     # ------------------------------------------------------------------ a sentry
 
     async def _sentry_round(self, host: SentryHost, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        settled = settle_sentry(entries)
+        try:
+            look = await sentry_look(host)
+        except HostError as error:
+            return await self._troubled(entries, error)
+        settled = settle_sentry(entries, look.data_bytes if look else 0)
         for entry, before in zip(settled, entries, strict=True):
             if entry != before:
                 await self._keep(entry)
-                self._say_changed(entry, before)
+                if entry.state is not before.state:
+                    self._say_changed(entry)
         found = [entry for entry in settled if entry.phase is Phase.CLOSING]
         if not found:
             return settled
-        entry = found[-1]
         try:
-            entry = await self._advance_sentry(host, entry)
+            entry = await self._advance_sentry(host, found[-1], look)
         except HostError as error:
             return await self._troubled(self._journal.entries(self.label), error)
         return tuple(entry if other.token == entry.token else other for other in settled)
 
-    async def _advance_sentry(self, host: SentryHost, entry: Entry) -> Entry:
-        look = await host.look(None)
+    async def _advance_sentry(self, host: SentryHost, entry: Entry, look: Look | None) -> Entry:
+        sizes = {} if look is None else {"files": look.files, "bytes": look.data_bytes}
         quiet = self._quiet.setdefault(entry.token, Quiet())
-        rest_s = quiet.see({"files": look.files, "bytes": look.data_bytes}, time.monotonic())
+        rest_s = quiet.see(sizes, time.monotonic())
         # The sentry waits by itself, without looking; the rest of the quiet time is waited for here.
         if rest_s < max(self._closing.quiet_s - SENTRY_WAITS_S, min(self._closing.quiet_s, self._period_s)):
             return await self._wait(entry, quiet, rest_s)
@@ -220,7 +224,7 @@ class RouterWork:
             self.progress[entry.token] = 100.0
             self._quiet.pop(entry.token, None)
         await self._keep(entry)
-        self._say_changed(entry, None)
+        self._say_changed(entry)
         return entry
 
     async def _troubled(self, entries: Sequence[Entry], error: HostError) -> tuple[Entry, ...]:
@@ -237,19 +241,12 @@ class RouterWork:
         after = entry.said(state, message)
         if after != entry:
             await self._keep(after)
-            self._say_changed(after, entry)
+            self._say_changed(after)
         return after
 
-    def _say_changed(self, entry: Entry, before: Entry | None) -> None:
-        if before is None or (before.state, before.message) != (entry.state, entry.message):
-            write = log.warning if entry.state in TROUBLED else log.info
-            write(
-                "closing",
-                run=entry.run,
-                router=entry.router,
-                state=entry.state.label,
-                message=entry.message,
-            )
+    def _say_changed(self, entry: Entry) -> None:
+        write = log.warning if entry.state in TROUBLED else log.info
+        write("closing", run=entry.run, router=entry.router, state=entry.state.label, message=entry.message)
         self._on_change(self._journal.entries(self.label))
 
     async def _keep(self, entry: Entry) -> None:

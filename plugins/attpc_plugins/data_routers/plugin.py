@@ -13,6 +13,7 @@ from attpc_ioc.model.command import RUN, CommandName
 from attpc_ioc.plugin import hookimpl
 
 if TYPE_CHECKING:
+    import typer
     from pydantic import BaseModel
 
     from attpc_ioc.model.command import Reason
@@ -52,6 +53,13 @@ class DataRouters:
 
     def _why(self, part: str, source: str) -> str:
         return self.service.why(part, source) if self.service is not None else ""
+
+    @hookimpl
+    def attpc_cli(self, app: typer.Typer) -> None:
+        """Add the shell commands, which are imported when they are called."""
+        from .commands import add_commands
+
+        add_commands(app)
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:

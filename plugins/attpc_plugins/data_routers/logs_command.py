@@ -1,0 +1,60 @@
+"""`attpc-ioc logs`: the end of a log, made harmless for the terminal that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from .command_base import Place, fail, place_of
+from .hosts.host import ConfigHost, Host, HostError
+from .hosts.make import config_host_for, host_for
+
+KEPT = "\n\t"
+"""Control characters that are shown as what they are."""
+
+
+def logs_command(file: Path, name: str, lines: int) -> None:
+    """Print the last lines of the log of a data router or an ECC server."""
+    place = place_of(file)
+    host = _host(place, name)
+
+    async def read() -> bytes:
+        try:
+            return await host.tail(lines)
+        finally:
+            await host.disconnect()
+
+    try:
+        raw = asyncio.run(read())
+    except HostError as error:
+        fail(f"{name}: {error}")
+    sys.stdout.write(harmless(raw))
+
+
+def _host(place: Place, name: str) -> Host | ConfigHost:
+    settings = place.settings
+    for router in settings.router:
+        if name == router.label:
+            return host_for(router, settings)
+    if name in place.eccs:
+        named = [ecc for ecc in settings.ecc if name in ecc.names]
+        if found := named or [ecc for ecc in settings.ecc if not ecc.names]:
+            return config_host_for(found[0], settings)
+        return fail(f"the settings do not say where the log of {name} is: [[plugins.data_routers.ecc]]")
+    known = [router.label for router in settings.router] + list(place.eccs)
+    return fail(f"no data router or ECC server is called {name!r}; there are {', '.join(known)}")
+
+
+def harmless(raw: bytes) -> str:
+    r"""Return the text of a log for a terminal, with its last line ended.
+
+    What is no UTF-8 is shown as U+FFFD, and characters that would steer the terminal or turn the text around
+    as `\x1b` and the like.
+    """
+    text = raw.decode("utf-8", errors="replace").replace("\r\n", "\n")
+    shown = "".join(
+        char if char in KEPT or char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+    return shown if not shown or shown.endswith("\n") else f"{shown}\n"

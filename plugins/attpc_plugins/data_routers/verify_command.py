@@ -1,0 +1,70 @@
+"""`attpc-ioc files verify`: a run's files compared with its manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from . import manifest
+from .closing import amount, names_text
+from .command_base import place_of, run_of, with_hosts
+from .hosts.host import FileHost, HostError, SentryHost
+from .manifest import Manifest, ManifestError
+from .model import FileEntry, RunKey
+from .settings import RouterSettings
+
+
+def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
+    """Compare and print; ends with exit code 1 where anything is wrong."""
+    place = place_of(file)
+    run = run_of(place, number, experiment)
+
+    async def work(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
+        if not isinstance(host, FileHost):
+            return "not looked at: a sentry shows no files", []
+        try:
+            return await _compare(router, host, run)
+        except (HostError, ManifestError) as error:
+            return "", [str(error)]
+
+    routers = place.routers(labels)
+    wrong = False
+    for router, (text, faults) in zip(routers, with_hosts(place, routers, work), strict=True):
+        for line in faults or [text]:
+            typer.echo(f"{router.label}: {line}")
+        wrong = wrong or bool(faults)
+    if wrong:
+        raise typer.Exit(1)
+
+
+async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple[str, list[str]]:
+    raw = await host.manifest(run)
+    where = f"{router.staging}/{run}"
+    if raw is None:
+        return "", [f"no {where}/{manifest.FILE_NAME}: the run is not closed on this host"]
+    record = manifest.load(raw, f"{where}/{manifest.FILE_NAME}")
+    checksums = any(file.sha256 for file in record.files)
+    there = await host.gathered(run, closed=True, checksums=checksums)
+    return f"{amount(len(there), record.data_bytes)}: all as in the manifest", list(
+        differences(record, there, run, router.label)
+    )
+
+
+def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label: str) -> Iterator[str]:
+    """Yield what is not as the manifest says, a line each."""
+    if record.run != run or record.router != label:
+        yield f"the manifest is of {record.run} of {record.router}"
+    expected = {file.name: file for file in record.files}
+    found = {file.name: file for file in there}
+    if gone := expected.keys() - found.keys():
+        yield f"missing: {names_text(gone)}"
+    if extra := found.keys() - expected.keys():
+        yield f"not in the manifest: {names_text(extra)}"
+    for name in sorted(expected.keys() & found.keys()):
+        one, other = expected[name], found[name]
+        if one.size != other.size:
+            yield f"{names_text([name])}: {other.size} bytes, {one.size} in the manifest"
+        elif one.sha256 and one.sha256 != other.sha256:
+            yield f"{names_text([name])}: another SHA-256 than in the manifest, its contents have changed"
