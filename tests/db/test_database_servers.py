@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from attpc_plugins.run_history.errors import (
     DatabaseTooOld,
     DatabaseUnreachable,
 )
+from attpc_plugins.run_history.peer import ASK
+from attpc_plugins.run_history.store import Store, prepare_schema
+from attpc_plugins.run_history.store_errors import StoreUnavailable
 
 from tests.support.databases import QUOTED, SECRET, Keys, at, fault
 from tests.support.postgres import FacilityServer, facility_server
@@ -44,7 +48,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def answering(talk: Talk) -> AsyncIterator[int]:
+async def answering(talk: Talk, port: int = 0) -> AsyncIterator[int]:
     """Run a bare server on loopback that talks to every client in that way."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +58,7 @@ async def answering(talk: Talk) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -93,7 +97,20 @@ async def test_no_answer() -> None:
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer", "require"])
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-server\r\n",
+        # asyncpg never comes back from messages that begin with a zero byte.
+        b"\0" * 5,
+        b"\0" * 2000,
+        b"R\0\0\0\0",
+        # Let in, and then nothing of what a server tells of itself.
+        b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I",
+    ],
+)
 async def test_no_postgresql_there(mode: str, said: bytes) -> None:
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(8)
@@ -106,13 +123,64 @@ async def test_no_postgresql_there(mode: str, said: bytes) -> None:
     assert "PostgreSQL" in text or "no answer" in text
 
 
+@pytest.mark.parametrize("mode", ["disable", "prefer"])
+async def test_a_peer_that_is_no_postgresql_stops_neither_the_store_nor_the_loop(mode: str) -> None:
+    async def zeros(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+
+    async with answering(zeros) as port:
+        dsn = f"postgresql://ioc@127.0.0.1:{port}/attpc?sslmode={mode}"
+        beats = asyncio.create_task(longest_pause())
+        for connect in (Store.connect(dsn, limit_s=1.0), prepare_schema(dsn, limit_s=1.0)):
+            with pytest.raises(StoreUnavailable, match=r"no PostgreSQL server|rejected SSL"):
+                await connect
+        beats.cancel()
+        assert await beats < 1.0
+
+
+async def longest_pause() -> float:
+    """Return, when cancelled, for how long the event loop once stood still, in seconds."""
+    longest, before = 0.0, time.monotonic()
+    try:
+        while True:
+            await asyncio.sleep(0.01)
+            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+    except asyncio.CancelledError:
+        return longest
+
+
+async def test_a_pool_does_not_reconnect_to_another_program() -> None:
+    """The server is gone, and something else has its port: its pool's connections are made as carefully."""
+    with facility_server(tls=False) as server:
+        store_dsn = server.url("ioc", server.password) + "?sslmode=disable"
+        await prepare_schema(store_dsn)
+        store = await Store.connect(store_dsn, limit_s=2.0)
+        port = server.port
+
+    async def zeros(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(1000))
+        await reader.read()
+
+    try:
+        async with answering(zeros, port):
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable):
+                    await store.ping()
+    finally:
+        await store.close(0.0)
+
+
 async def test_a_server_that_is_too_old() -> None:
     def message(kind: bytes, body: bytes) -> bytes:
         return kind + struct.pack("!i", len(body) + 4) + body
 
     async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (length,) = struct.unpack("!i", await reader.readexactly(4))
-        await reader.readexactly(length - 4)
+        if await reader.readexactly(length - 4) == ASK[4:]:
+            writer.write(b"N")
+            return
         writer.write(message(b"R", struct.pack("!i", 0)))
         writer.write(message(b"S", b"server_version\x0013.9\x00"))
         writer.write(message(b"S", b"server_encoding\x00UTF8\x00"))

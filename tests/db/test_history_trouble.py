@@ -26,14 +26,14 @@ from tests.support.history import (
     service,
     sql,
 )
-from tests.support.postgres import order, url_of
+from tests.support.postgres import order, programs, url_of
 from tests.support.rig import Rig
 
 
 @asynccontextmanager
 async def own_server(place: Callable[[], Path]) -> AsyncIterator[tuple[EmbeddedServer, str]]:
     """A server that a test may stop and start; it knows its place over restarts."""
-    server = EmbeddedServer(place(), purpose="a test")
+    server = EmbeddedServer(place(), binaries=programs(), purpose="a test")
     await server.start_soon()
     try:
         yield server, url_of(server)

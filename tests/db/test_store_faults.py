@@ -22,7 +22,7 @@ from attpc_plugins.run_history.store_errors import (
     translate,
 )
 
-from tests.support.postgres import QUICK, order, url_of
+from tests.support.postgres import QUICK, order, programs, url_of
 from tests.support.run_records import EXPERIMENT, Life, Stamps, open_store, reserve
 
 
@@ -89,7 +89,7 @@ async def test_a_lock_that_is_not_let_go_is_waited_for_in_bounds(dsn):
 
 
 async def test_a_hung_server_is_given_up_in_time(postgres_place):
-    server = EmbeddedServer(postgres_place(), options=QUICK, purpose="a test")
+    server = EmbeddedServer(postgres_place(), binaries=programs(), options=QUICK, purpose="a test")
     server.start()
     assert server.pid is not None
     processes = psutil.Process(server.pid)

@@ -9,6 +9,9 @@ Import what you use into the `conftest.py` of your folder:
 - `postgres_server` is the running `EmbeddedServer`;
 - `facility_server` runs a server as a facility does: TCP on loopback, passwords, TLS where it can;
 - `postgres_place` makes empty folders in which an embedded server can be made, also as root.
+
+The servers are PostgreSQL's that the product would take, unless the environment variable
+`ATTPC_TEST_POSTGRES` names others: the folder with `postgres` in it, `wheel` or `system`.
 """
 
 from __future__ import annotations
@@ -39,7 +42,15 @@ from attpc_plugins.run_history.errors import EmbeddedError
 QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 """For tests that do not try what survives a power cut."""
 
+PROGRAMS = "ATTPC_TEST_POSTGRES"
+"""The environment variable that says with whose programs the tests run their servers."""
+
 Databases = Callable[..., AbstractAsyncContextManager[str]]
+
+
+def programs() -> str | None:
+    """Return what the environment says of the programs to use, as `find_binaries` takes it; None: nothing."""
+    return os.environ.get(PROGRAMS) or None
 
 
 @contextlib.contextmanager
@@ -64,7 +75,7 @@ def postgres_place() -> Iterator[Callable[[], Path]]:
 def postgres_server() -> Iterator[EmbeddedServer]:
     """Run one server for all tests of this worker."""
     with place() as folder:
-        server = EmbeddedServer(folder / "db", options=QUICK, purpose="the tests")
+        server = EmbeddedServer(folder / "db", binaries=programs(), options=QUICK, purpose="the tests")
         server.start()
         try:
             yield server
@@ -147,10 +158,11 @@ host all all 127.0.0.1/32 scram-sha-256
 def facility_server(*, tls: bool = True, binaries: str | None = None) -> Iterator[FacilityServer]:
     """Run a server on a free port of loopback for the time of the `with`."""
     account = account_for()
+    wanted = binaries or programs()
     try:
-        programs = find_binaries(account, binaries or "system")
+        found = find_binaries(account, wanted or "system")
     except EmbeddedError:
-        programs = find_binaries(account, binaries)
+        found = find_binaries(account, wanted)
     with place() as folder, socket.socket() as reserved:
         data, password = folder / "data", secrets.token_hex(8)
         data.mkdir(mode=0o700)
@@ -170,9 +182,9 @@ def facility_server(*, tls: bool = True, binaries: str | None = None) -> Iterato
             )
 
         as_account(
-            programs.program("initdb"), "-D", data, "-U", "admin", "-E", "UTF8", "--no-locale", "--no-sync"
+            found.program("initdb"), "-D", data, "-U", "admin", "-E", "UTF8", "--no-locale", "--no-sync"
         )
-        certificate = _certificate(as_account, data, programs.program("postgres")) if tls else None
+        certificate = _certificate(as_account, data, found.program("postgres")) if tls else None
         hba = folder / "pg_hba.conf"
         hba.write_text(FACILITY_HBA)
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -191,7 +203,7 @@ def facility_server(*, tls: bool = True, binaries: str | None = None) -> Iterato
         words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
-                [programs.program("postgres"), "-D", data, *words],
+                [found.program("postgres"), "-D", data, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -11,6 +11,7 @@ import asyncpg
 
 from .dsn import Dsn
 from .errors import DatabaseError, DatabaseRefused, DatabaseSettingsError, DatabaseUnreachable
+from .peer import NotPostgresError
 
 FAULTS = (
     asyncpg.PostgresError,
@@ -59,7 +60,7 @@ def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[D
         )
     if isinstance(error, (asyncpg.InterfaceError, ValueError)):
         return DatabaseSettingsError, f"{_first_line(error)}; correct it in {place.key}"
-    if isinstance(error, (asyncpg.InternalClientError, EOFError)):
+    if isinstance(error, (asyncpg.InternalClientError, EOFError, NotPostgresError)):
         return DatabaseUnreachable, "what answers there is no PostgreSQL server; are host and port right?"
     return DatabaseUnreachable, _unreachable(error)
 

@@ -19,6 +19,7 @@ import asyncpg
 from attpc_ioc.log import get_logger
 
 from . import dsn as urls
+from . import peer
 from .binaries import OLDEST, account_for
 from .cluster import Home, home_for
 from .connection_faults import FAULTS, Place, explain
@@ -147,8 +148,8 @@ class Database:
         place = Place(self.key, urls.read(self.dsn))
         try:
             async with asyncio.timeout(limit_s):
-                connection = await asyncpg.connect(
-                    self.dsn or None,
+                connection = await peer.connect(
+                    self.dsn,
                     database=database,
                     server_settings={"application_name": "attpc-ioc", "timezone": "UTC"},
                 )

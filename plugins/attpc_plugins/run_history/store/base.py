@@ -12,6 +12,7 @@ from typing import Any, Self
 import asyncpg
 
 from attpc_plugins.run_history.migrate import MigrationStatus, compare, migrate, status
+from attpc_plugins.run_history.peer import connect
 from attpc_plugins.run_history.store_errors import FAULTS, SchemaError, StoreReadOnly, translate
 
 POOL_MAX = 4
@@ -57,6 +58,7 @@ class Connections:
             async with asyncio.timeout(limit_s):
                 pool = await asyncpg.create_pool(
                     dsn or None,
+                    connect=connect,
                     min_size=1,
                     max_size=pool_max,
                     timeout=limit_s,
@@ -177,7 +179,7 @@ async def prepare_schema(dsn: str, *, limit_s: float = 30.0) -> list[str]:
     """Connect, migrate, disconnect; returns what was applied. Raises as `Connections.connect` does."""
     try:
         async with asyncio.timeout(limit_s):
-            connection = await asyncpg.connect(dsn or None, timeout=math.ceil(limit_s))
+            connection = await connect(dsn, timeout=math.ceil(limit_s))
             try:
                 return await migrate(connection)
             finally:
