@@ -23,7 +23,7 @@ from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .emitter import Emitter
 from .fleet_state import FleetState
-from .operation import OngoingOperation, Verdict
+from .operation import OngoingOperation, Verdict, loaded_after
 
 log = get_logger(__name__)
 
@@ -224,7 +224,7 @@ class ModuleControl:
             ongoing.observe(seen, self._limits.arrival_grace_s)
         if ongoing is not None and ongoing.verdict is not None:
             self._check_senders(ongoing)
-            self._finish(ongoing, _loaded_after(ongoing, old.loaded, seen.state), **changes)
+            self._finish(ongoing, loaded_after(ongoing, old.loaded, seen.state), **changes)
         else:
             self._state.update_module(self.name, **changes)
         self._set_pace()
@@ -385,15 +385,6 @@ class ModuleControl:
 def _age_s(seen: Observation) -> float:
     """Return how long ago this was certainly true, in seconds."""
     return time.monotonic() - seen.asked_at_s
-
-
-def _loaded_after(ongoing: OngoingOperation, loaded: Loaded, seen: State) -> Loaded:
-    """Return what is loaded after an operation has settled (rules 3 and 5)."""
-    if ongoing.verdict is Verdict.ARRIVED:
-        return loaded.arrived(ongoing.operation, ongoing.target, ongoing.config)
-    if seen is ongoing.target:
-        loaded = loaded.unknown(ongoing.operation)
-    return loaded.observed(seen)
 
 
 def _names_of(view: ModuleView) -> PartialConfig:

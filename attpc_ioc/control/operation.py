@@ -10,7 +10,7 @@ from enum import Enum
 from attpc_ioc.ecc.client import Observation, Reply
 from attpc_ioc.errors import EccBusy, EccRefused, EccUnreachable
 from attpc_ioc.model.command import Who
-from attpc_ioc.model.config import ConfigName
+from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.states import Operation, State, Transition
 
 
@@ -134,3 +134,12 @@ class OngoingOperation:
         self.reason = reason
         if not self.settled.done():
             self.settled.set_result(None)
+
+
+def loaded_after(ongoing: OngoingOperation, loaded: Loaded, seen: State) -> Loaded:
+    """Return what is loaded after an operation has settled (rules 3 and 5)."""
+    if ongoing.verdict is Verdict.ARRIVED:
+        return loaded.arrived(ongoing.operation, ongoing.target, ongoing.config)
+    if seen is ongoing.target:
+        loaded = loaded.unknown(ongoing.operation)
+    return loaded.observed(seen)
