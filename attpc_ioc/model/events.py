@@ -133,24 +133,24 @@ class RunFiles(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunConfigText:
-    """One configuration file that a run used, with its text.
+    """One configuration file that a run used, with its text, or the reason why it could not be had.
 
     `part` is `describe`, `prepare` or `configure`; `source` tells where the text is from: `file`, or `reply`
-    for the text in the reply to Configure.
+    for the text in the reply to Configure; empty with a `fault`.
     """
 
     module: str
     part: str
     name: str
-    text: str
-    source: str
+    text: str = ""
+    source: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfigs(Event):
-    """The configuration files that a run used; `faults` are those that could not be had, with the reason."""
+    """The configuration files that a run used."""
 
     experiment: str
     number: int
     configs: tuple[RunConfigText, ...]
-    faults: tuple[Reason, ...] = ()

@@ -67,7 +67,7 @@ def test_the_header_is_stable() -> None:
         "experiment,number,class,title,operator,comment,quality,started_at,stopped_at,duration_s,outcome,reason,"
         "members,lost,config_name,stage,reserved_at,start_commanded_at,last_running_at,stop_commanded_at,"
         "started_by,started_by_host,started_by_address,stopped_by,stopped_by_host,stopped_by_address,adopted,"
-        "fleet,ioc,modules,measurements,events,edits\n"
+        "fleet,ioc,modules,measurements,events,edits,files,configs\n"
     )
 
 

@@ -114,7 +114,10 @@ def facility() -> Iterator[FacilityServer]:
 
 def test_without_an_ioc_the_server_runs_for_the_command(place: Path) -> None:
     file = settings_file(place)
-    assert "to be applied: 0001_history, 0002_edits" in ran("status", "--settings", file).output
+    assert (
+        "to be applied: 0001_history, 0002_edits, 0003_files_and_configs"
+        in ran("status", "--settings", file).output
+    )
     assert "applied 0001_history" in ran("migrate", "--settings", file).output
     assert "up to date" in ran("migrate", "--settings", file).output
     said = ran("status", "--settings", file).output

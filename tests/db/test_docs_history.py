@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.settings import RunHistorySettings
+from attpc_plugins.run_history.store.files import digest_of
+from attpc_plugins.run_history.store.model import ConfigUse
 
 from tests.db.test_commands_history import RUNS, Shell, shell  # noqa: F401
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def with_configs(table: str) -> str:
+    """Give each run of a CSV the text of a configuration file."""
+    header, *rows = table.splitlines()
+    made = [f"{header},configs"]
+    for number, row in enumerate(rows):
+        text = f"<Setup><Gain>{number}</Gain></Setup>\n"
+        use = ConfigUse("cobo0", "configure", "e20009", datetime.now(UTC), "file", digest_of(text), text)
+        quoted = json.dumps([to_plain(use)]).replace('"', '""')
+        made.append(f'{row},"{quoted}"')
+    return "\n".join(made) + "\n"
 
 
 @pytest.mark.parametrize("page", ["run-history.md", "import-old-runs.md"])
@@ -39,6 +56,6 @@ def test_commands_of_a_page(
                 shell.run(*words[1:])
                 ran += 1
                 if "--select" in words:
-                    Path("first.csv").write_text(RUNS.replace("e1,", "e20009,"))
+                    Path("first.csv").write_text(with_configs(RUNS.replace("e1,", "e20009,")))
                     shell.run("history", "import", "first.csv")
     assert ran > 4

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from attpc_plugins.run_history.exchange.csv_file import in_order
+from attpc_plugins.run_history.store.files import digest_of
 from attpc_plugins.run_history.store.model import (
+    ConfigUse,
     Edit,
     Event,
     Link,
@@ -13,6 +16,7 @@ from attpc_plugins.run_history.store.model import (
     Module,
     Moment,
     Quality,
+    RouterFiles,
     Run,
     RunDetail,
     Stage,
@@ -86,6 +90,32 @@ edits = st.builds(Edit, fields, texts, times, texts, maybe(texts)) | st.builds(
 )
 
 
+counts = st.integers(0, 2**62)
+files = st.builds(
+    RouterFiles,
+    words,
+    words,
+    times,
+    st.lists(words, max_size=2).map(tuple),
+    counts,
+    counts,
+    texts,
+    texts,
+    texts,
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ConfigUse:
+    """A configuration file of a run, as the store gives it: without its text."""
+    part = draw(st.sampled_from(["describe", "prepare", "configure"]))
+    use = ConfigUse(draw(words), part, draw(texts), draw(times))
+    if draw(st.booleans()):
+        return replace(use, fault=draw(texts.filter(bool)))
+    source = draw(st.sampled_from(["file", "reply"]))
+    return replace(use, source=source, sha256=digest_of(draw(texts)))
+
+
 @st.composite
 def run_details(draw: st.DrawFn) -> RunDetail:
     """A run at any stage of its life, as a database gives it."""
@@ -125,5 +155,7 @@ def run_details(draw: st.DrawFn) -> RunDetail:
             tuple(found),
             tuple(sorted(draw(st.lists(events, max_size=2)), key=lambda e: e.happened_at)),
             tuple(sorted(draw(st.lists(edits, max_size=2)), key=lambda e: e.edited_at)),
+            tuple(draw(st.lists(files, max_size=2, unique_by=lambda f: f.router))),
+            tuple(draw(st.lists(configs(), max_size=3, unique_by=lambda c: (c.module, c.part)))),
         )
     )

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from attpc_ioc.model.command import Put, Reason, Who
     from attpc_ioc.model.events import (
         OperationEnded,
+        RunConfigs,
         RunDegraded,
         RunFailed,
+        RunFiles,
         RunStarted,
         RunStarting,
         RunStopped,
@@ -168,6 +170,16 @@ class RunHistory:
     def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
         """Record that a start failed."""
         return self.service.run_event(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_files(self, event: RunFiles) -> Awaitable[None] | None:
+        """Record what became of a run's files."""
+        return self.service.recorder.files(event) if self.service else None
+
+    @hookimpl
+    def attpc_run_configs(self, event: RunConfigs) -> Awaitable[None] | None:
+        """Record which configuration files a run used."""
+        return self.service.recorder.configs(event) if self.service else None
 
     @hookimpl
     def attpc_put(self, put: Put) -> Awaitable[None] | None:

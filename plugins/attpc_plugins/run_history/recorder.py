@@ -11,9 +11,11 @@ from attpc_ioc.model.command import Put, Who
 from attpc_ioc.model.events import (
     OperationEnded,
     Origin,
+    RunConfigs,
     RunDegraded,
     RunEvent,
     RunFailed,
+    RunFiles,
     RunStarted,
     RunStarting,
     RunStopped,
@@ -30,8 +32,11 @@ from .journal import Journal, Kept
 from .log_feed import Entry
 from .store.model import RunChanges
 from .store.records import (
+    ConfigOf,
+    ConfigsRecord,
     EditRecord,
     ExperimentRecord,
+    FilesRecord,
     LogRecord,
     OperationRecord,
     Phase,
@@ -144,6 +149,41 @@ class Recorder:
                 self._run_now(event.module),
             )
         )
+
+    def files(self, event: RunFiles) -> Awaitable[None]:
+        """Record what became of a data router's files of a run."""
+        return self._on_disk(
+            FilesRecord(
+                event.stamp,
+                event.time_s,
+                RunRef(event.experiment, event.number),
+                event.router,
+                event.state,
+                event.sources,
+                event.files,
+                event.data_bytes,
+                event.location,
+                event.message,
+                event.manifest,
+            )
+        )
+
+    def configs(self, event: RunConfigs) -> Awaitable[None]:
+        """Record the configuration files that a run used, each text once."""
+        texts: dict[str, int] = {}
+        used = tuple(
+            ConfigOf(
+                c.module,
+                c.part,
+                c.name,
+                c.source,
+                None if c.fault else texts.setdefault(c.text, len(texts)),
+                c.fault,
+            )
+            for c in event.configs
+        )
+        run = RunRef(event.experiment, event.number)
+        return self._on_disk(ConfigsRecord(event.stamp, event.time_s, run, used, tuple(texts)))
 
     # ------------------------------------------------------------------ the history's own records
 

@@ -25,7 +25,7 @@ from attpc_plugins.run_history.store.model import (
 )
 from attpc_plugins.run_history.store_errors import NotFound
 
-from . import filters, tables, transfer
+from . import configs, filters, tables, transfer
 from .common import DEFAULT_FILE, SettingsFile, fail, me, with_store
 
 PAGE = 500
@@ -47,9 +47,7 @@ ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The e
 RunNumber = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="The run's number.")]
 
 LIST_COLUMNS = tuple(
-    column
-    for column in csv_file.COLUMNS
-    if column.name not in ("members", "lost", "modules", "measurements", "events", "edits")
+    column for column in csv_file.COLUMNS if column.name not in ("members", "lost", *csv_file.LISTS)
 )
 """The columns of a list: those of an export without what only a run's details have."""
 
@@ -60,6 +58,7 @@ def make() -> typer.Typer:
     app.command("list")(list_runs)
     app.command("show")(show)
     app.command("edit")(edit)
+    app.command("diff")(configs.diff)
     transfer.register(app)
     return app
 
@@ -121,11 +120,19 @@ def show(
     output: Annotated[ShowOutput, typer.Option("--format", help="table, or json for programs.")] = (
         ShowOutput.TABLE
     ),
+    with_configs: Annotated[
+        bool, typer.Option("--configs", help="Print the configuration files that it ran with instead.")
+    ] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Show one run: its conditions, members and what they were loaded with, measurements, events, edits."""
-    detail = with_store(settings, lambda store: _run(store, experiment, number))
-    if output is ShowOutput.JSON:
+    """Show one run: its conditions, members, measurements, files, events, edits; or what it ran with."""
+    detail = with_store(settings, lambda store: _run(store, experiment, number, texts=with_configs))
+    if with_configs and output is ShowOutput.TABLE:
+        if not detail.configs:
+            fail(f"no configuration files are on record for run {number} of {experiment}")
+        texts = {use.sha256: use.text for use in detail.configs if use.text is not None}
+        sys.stdout.writelines(configs.config_lines(detail, texts))
+    elif output is ShowOutput.JSON:
         sys.stdout.write(json_file.run_line(detail))
     else:
         tables.show_run(detail)
@@ -182,14 +189,15 @@ async def _edit(
     await store.edit(experiment, number, changes, values=typed, who=me())
 
 
-async def _run(store: Store, experiment: str, number: int) -> RunDetail:
-    """Return a run; where there is none, say where runs of its number are."""
+async def _run(store: Store, experiment: str, number: int, *, texts: bool = False) -> RunDetail:
+    """Return a run, with `texts` those of its configurations; where there is none, say where others are."""
     try:
-        return await store.run(experiment, number)
+        detail = await store.run(experiment, number)
     except NotFound as error:
         if others := await store.experiments_with(number):
             raise NotFound(f"{error}; there is one of: {', '.join(others)}") from None
         raise
+    return await transfer.with_texts(store, detail, set()) if texts else detail
 
 
 def _assignment(text: str) -> tuple[str, str]:

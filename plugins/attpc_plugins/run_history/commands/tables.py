@@ -13,12 +13,14 @@ from rich.text import Text
 
 from attpc_ioc.pvs.run import hours_text
 from attpc_plugins.run_history.store.model import (
+    ConfigUse,
     Edit,
     Event,
     Experiment,
     Measurement,
     Module,
     Observable,
+    RouterFiles,
     Run,
     RunDetail,
 )
@@ -97,6 +99,8 @@ def show_run(detail: RunDetail) -> None:
     out.print(table)
     _part("Modules", _MODULE, map(_module, detail.modules))
     _part("Measurements", _MEASUREMENT, map(_measurement, detail.measurements))
+    _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"))
+    _part("Configuration files", ("module", "file", "from", "sha256"), map(_config, detail.configs))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events))
     edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in detail.edits)
     _part("Edits", ("time", "what", "old", "new", "by"), edits)
@@ -155,14 +159,17 @@ def _by(when: datetime | None, who: object) -> str:
     return f"{local(when)}{by}".strip()
 
 
-def _part(title: str, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _part(
+    title: str, titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
     listed = list(rows)
     if listed:
         console().print(Text(f"\n{title}", style="bold"))
-        show(titles, listed)
+        show(titles, listed, right=right)
 
 
 _MODULE = ("module", "kind", "describe", "prepare", "configure", "took", "", "ECC server", "data links")
+_FILES = ("router", "state", "files", "GB", "where", "message")
 _MEASUREMENT = ("observable", "when", "value", "units", "severity", "time stamp", "PV", "remark")
 
 
@@ -197,6 +204,16 @@ def _measurement(m: Measurement) -> Sequence[object]:
         m.pv,
         ", ".join(r for r in remarks if r),
     )
+
+
+def _files(files: RouterFiles) -> Sequence[object]:
+    size = f"{files.data_bytes / 1e9:.3f}"
+    return files.router, files.state, files.files, size, files.location, files.message
+
+
+def _config(use: ConfigUse) -> Sequence[object]:
+    told = use.fault or use.sha256[:16]
+    return use.module, f"{use.part}-{use.name}.xcfg", use.source, told
 
 
 def _edit(edit: Edit) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import tzinfo
 from enum import StrEnum
 from pathlib import Path
@@ -84,14 +85,28 @@ async def _export(store: Store, which: RunFilter, kind: ExportFormat, stream: Te
     if kind is ExportFormat.CSV:
         stream.write(csv_file.header_text())
     write = csv_file.run_text if kind is ExportFormat.CSV else json_file.run_line
+    told: set[str] = set()
     with progress("exporting", total) as tell:
         async with aclosing(store.stream(which)) as runs:
             async for detail in runs:
-                stream.write(write(detail))
+                stream.write(write(await with_texts(store, detail, told)))
                 count += 1
                 tell(count)
     stream.flush()
     return count
+
+
+async def with_texts(store: Store, detail: RunDetail, told: set[str]) -> RunDetail:
+    """Return the run with the texts of those configuration files that are not in `told`, each once."""
+    new = {use.sha256 for use in detail.configs if use.sha256} - told
+    if not new:
+        return detail
+    texts = await store.config_texts(new)
+    uses = []
+    for use in detail.configs:
+        uses.append(replace(use, text=texts.pop(use.sha256, None)))
+    told |= new
+    return replace(detail, configs=tuple(uses))
 
 
 def import_(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from datetime import UTC, datetime
 
 from attpc_ioc.model.states import Kind
+from attpc_plugins.run_history.store.files import digest_of
 from attpc_plugins.run_history.store.model import Run, RunChanges, RunDetail, Stage
 from attpc_plugins.run_history.store.records import Phase
 
@@ -22,6 +24,10 @@ NAME_MAX = 100
 KINDS = tuple(kind.value for kind in Kind)
 EVENTS = (*(phase.value for phase in Phase), "state", "operation")
 EDITED = (*(field.name for field in fields(RunChanges)), "value")
+
+PARTS = ("describe", "prepare", "configure")
+SOURCES = ("file", "reply")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -108,6 +114,25 @@ def _details(detail: RunDetail) -> None:
         _demand(edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is no field that is edited")
         named = (edit.field == "value") == bool(edit.observable)
         _demand(named, "edits", f"entry {at}: the edit of a value, and no other, names an observable")
+    _once("files", [files.router for files in detail.files])
+    for at, files in enumerate(detail.files, 1):
+        named = bool(files.router) and bool(files.state)
+        _demand(named, "files", f"entry {at}: a router and a state are needed")
+        counted = 0 <= files.files < 2**63 and 0 <= files.data_bytes < 2**63
+        _demand(counted, "files", f"entry {at}: files or data_bytes is no count")
+    _once("configs", [f"{use.part} of {use.module}" for use in detail.configs])
+    for at, use in enumerate(detail.configs, 1):
+        _demand(bool(use.module), "configs", f"entry {at}: a configuration has a module")
+        _demand(use.part in PARTS, "configs", f"entry {at}: {shown(use.part)} is none of {', '.join(PARTS)}")
+        there = bool(use.sha256)
+        _demand(there != bool(use.fault), "configs", f"entry {at}: a sha256 or a fault is needed, not both")
+        origin = SOURCES if there else ("",)
+        _demand(use.source in origin, "configs", f"entry {at}: {shown(use.source)} is no source of a text")
+        if there:
+            _demand(bool(SHA256.fullmatch(use.sha256)), "configs", f"entry {at}: the sha256 is none")
+        if use.text is not None:
+            right = digest_of(use.text) == use.sha256
+            _demand(right, "configs", f"entry {at}: the text is not the one of its sha256")
     _all_times(detail)
 
 
@@ -116,6 +141,8 @@ def _all_times(detail: RunDetail) -> None:
         ("measurements", [t for m in detail.measurements for t in (m.measured_at, m.stamped_at)]),
         ("events", [event.happened_at for event in detail.events]),
         ("edits", [edit.edited_at for edit in detail.edits]),
+        ("files", [files.told_at for files in detail.files]),
+        ("configs", [use.told_at for use in detail.configs]),
     ):
         for when in times:
             _demand(when is None or EARLIEST <= when < LATEST, name, f"{when} is not from 1970 to 9998")

@@ -17,18 +17,20 @@ from typing import Any, TextIO
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from attpc_plugins.run_history.store.model import (
+    ConfigUse,
     Edit,
     Event,
     Measurement,
     Module,
     Moment,
     Quality,
+    RouterFiles,
     Run,
     RunDetail,
     Stage,
 )
 
-from .check import checked
+from .check import PARTS, checked
 from .faults import Bad, Fault, shown
 from .plain import class_of, from_plain, time_of, time_text, to_plain, word_of
 
@@ -147,13 +149,16 @@ COLUMNS: tuple[Column, ...] = (
     _listed("measurements", Measurement),
     _listed("events", Event),
     _listed("edits", Edit),
+    _listed("files", RouterFiles),
+    _listed("configs", ConfigUse),
 )
 """The columns in their order; more may be added at the end, none renamed or moved."""
 
 HEADER = tuple(column.name for column in COLUMNS)
 
 _BY_NAME = {column.name: column for column in COLUMNS}
-_LISTS = ("modules", "measurements", "events", "edits")
+LISTS = ("modules", "measurements", "events", "edits", "files", "configs")
+"""The columns that only the details of a run have, as JSON."""
 
 
 def row_text(fields: Iterable[str]) -> str:
@@ -168,12 +173,18 @@ def _quoted(field: str) -> str:
 
 
 def in_order(detail: RunDetail) -> RunDetail:
-    """Return the run with its measurements by name and moment, as files have them.
+    """Return the run with its measurements, files and configurations in the order that files have.
 
     In the database they are in the order of the sheet, which another database need not have.
     """
     found = sorted(detail.measurements, key=lambda m: (m.observable, tuple(Moment).index(m.moment)))
-    return replace(detail, measurements=tuple(found))
+    members = {module.name: index for index, module in enumerate(detail.modules)}
+    used = sorted(
+        detail.configs,
+        key=lambda use: (members.get(use.module, len(members)), use.module, PARTS.index(use.part)),
+    )
+    filed = sorted(detail.files, key=lambda files: files.router)
+    return replace(detail, measurements=tuple(found), files=tuple(filed), configs=tuple(used))
 
 
 def header_text() -> str:
@@ -243,7 +254,7 @@ def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment:
             values[name] = column.read(text)
         except Bad as bad:
             return Fault(line, name, str(bad))
-    lists = {name: values.pop(name, ()) for name in _LISTS}
+    lists = {name: values.pop(name, ()) for name in LISTS}
     try:
         return checked(RunDetail(_run(values, experiment), **lists))
     except Bad as bad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .applying import Applied, Applying, Rejected
 from .base import prepare_schema
 from .experiments import Experiments
+from .files import Files
 from .importing import Importing
 from .lease import Leases
 from .numbers import Numbers
@@ -15,7 +16,7 @@ from .sheets import Sheets
 __all__ = ["Applied", "Rejected", "Store", "prepare_schema"]
 
 
-class Store(Applying, Numbers, Leases, Experiments, Sheets, Puts, Queries, Importing):
+class Store(Applying, Numbers, Leases, Experiments, Sheets, Puts, Queries, Files, Importing):
     """The run history in PostgreSQL; made by `await Store.connect(dsn)`.
 
     Its methods are in one base class for each topic. All raise `StoreError`'s kinds (`store_errors.py`) and

@@ -11,10 +11,13 @@ from attpc_plugins.run_history.store_errors import FAULTS, NotFound, StoreReject
 from .base import Connection, Connections, clean, moment
 from .events import apply_log, apply_operation, apply_state
 from .experiments import choose, experiment_id
+from .files import apply_configs, apply_files
 from .puts import insert_puts
 from .records import (
+    ConfigsRecord,
     EditRecord,
     ExperimentRecord,
+    FilesRecord,
     Known,
     LogRecord,
     MeasurementRecord,
@@ -153,6 +156,14 @@ async def _apply_one(connection: Connection, boot_id: int, record: Known) -> Non
             run_id = await run_id_of(connection, record.run)
             if run_id is not None:
                 await apply_measurement(connection, run_id, record)
+        case FilesRecord() | ConfigsRecord():
+            run_id = await run_id_of(connection, record.run)
+            if run_id is not None:
+                await (
+                    apply_files(connection, run_id, record)
+                    if isinstance(record, FilesRecord)
+                    else apply_configs(connection, run_id, record)
+                )
         case PutRecord():
             await insert_puts(connection, [record])
 

@@ -22,8 +22,10 @@ from attpc_ioc.model.events import Stamp
 
 from .model import Value
 from .records import (
+    ConfigsRecord,
     EditRecord,
     ExperimentRecord,
+    FilesRecord,
     LogRecord,
     MeasurementRecord,
     OperationRecord,
@@ -48,6 +50,8 @@ KINDS: dict[str, type[Any]] = {
         OperationRecord,
         LogRecord,
         MeasurementRecord,
+        FilesRecord,
+        ConfigsRecord,
     )
 }
 

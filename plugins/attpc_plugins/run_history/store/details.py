@@ -1,4 +1,4 @@
-"""The details of runs: modules, measurements, events and edits of many runs in five statements."""
+"""The details of runs: modules, measurements, files and more of many runs, a statement for each kind."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .base import Connection
-from .model import Edit, Event, Link, Measurement, Module, RunDetail
-from .rows import edit_of, event_of, link_of, measurement_of, module_of, run_of
+from .model import ConfigUse, Edit, Event, Link, Measurement, Module, RouterFiles, RunDetail
+from .rows import config_of, edit_of, event_of, files_of, link_of, measurement_of, module_of, run_of
 
 
 async def details_of(connection: Connection, rows: Sequence[Any], *, events: bool = True) -> list[RunDetail]:
@@ -32,6 +32,19 @@ async def details_of(connection: Connection, rows: Sequence[Any], *, events: boo
         ids,
     ):
         measured[row["run_id"]].append(measurement_of(row))
+    filed: dict[int, list[RouterFiles]] = defaultdict(list)
+    for row in await connection.fetch(
+        "SELECT * FROM attpc.run_files WHERE run_id = ANY($1::bigint[]) ORDER BY router", ids
+    ):
+        filed[row["run_id"]].append(files_of(row))
+    used: dict[int, list[ConfigUse]] = defaultdict(list)
+    for row in await connection.fetch(
+        "SELECT c.* FROM attpc.run_configs c LEFT JOIN attpc.run_modules m "
+        "ON m.run_id = c.run_id AND m.name = c.module WHERE c.run_id = ANY($1::bigint[]) "
+        "ORDER BY m.position, c.module, array_position(ARRAY['describe', 'prepare', 'configure'], c.part)",
+        ids,
+    ):
+        used[row["run_id"]].append(config_of(row))
     happened: dict[int, list[Event]] = defaultdict(list)
     edited: dict[int, list[Edit]] = defaultdict(list)
     if events:
@@ -50,6 +63,8 @@ async def details_of(connection: Connection, rows: Sequence[Any], *, events: boo
             measurements=tuple(measured[row["id"]]),
             events=tuple(happened[row["id"]]),
             edits=tuple(edited[row["id"]]),
+            files=tuple(filed[row["id"]]),
+            configs=tuple(used[row["id"]]),
         )
         for row in rows
     ]

@@ -10,6 +10,7 @@ from attpc_plugins.run_history.store_errors import FAULTS, Conflict
 
 from .base import Connection, Connections, clean
 from .experiments import experiment_id
+from .files import write_configs, write_files
 from .model import RunDetail, kind_of
 from .runs import module_rows, write_links
 from .sheets import write_measurement
@@ -129,6 +130,8 @@ async def _import(
                 for e in detail.events
             ],
         )
+    await write_files(connection, run_id, detail.files)
+    await write_configs(connection, run_id, detail.configs)
     if detail.edits:
         await connection.executemany(
             "INSERT INTO attpc.run_edits "

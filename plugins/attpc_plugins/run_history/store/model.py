@@ -209,6 +209,39 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class RouterFiles:
+    """What became of one data router's files of a run, as told last; `manifest` is JSON text."""
+
+    router: str
+    state: str
+    told_at: datetime
+    sources: tuple[str, ...] = ()
+    files: int = 0
+    data_bytes: int = 0
+    location: str = ""
+    message: str = ""
+    manifest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigUse:
+    """A configuration file that a member of a run was given.
+
+    `sha256` names its text in UTF-8, in hexadecimal; `text` is there where it was asked for, and in an export
+    where it appears first. `source` is `file` or `reply` (of Configure). No text: `fault` says why.
+    """
+
+    module: str
+    part: str
+    name: str
+    told_at: datetime
+    source: str = ""
+    sha256: str = ""
+    text: str | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunDetail:
     """A run with all that is known of it."""
 
@@ -217,6 +250,8 @@ class RunDetail:
     measurements: tuple[Measurement, ...] = ()
     events: tuple[Event, ...] = ()
     edits: tuple[Edit, ...] = ()
+    files: tuple[RouterFiles, ...] = ()
+    configs: tuple[ConfigUse, ...] = ()
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -18,8 +18,11 @@ from attpc_ioc.model.run import RunOutcome, RunTexts
 from .model import Level, Link, Module, Moment, RunChanges, Value
 
 __all__ = [
+    "ConfigOf",
+    "ConfigsRecord",
     "EditRecord",
     "ExperimentRecord",
+    "FilesRecord",
     "Link",
     "LogRecord",
     "MeasurementRecord",
@@ -203,6 +206,48 @@ class MeasurementRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesRecord:
+    """What became of one data router's files of a run; a later one replaces it."""
+
+    KIND: ClassVar[str] = "files"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    router: str
+    state: str
+    sources: tuple[str, ...] = ()
+    files: int = 0
+    data_bytes: int = 0
+    location: str = ""
+    message: str = ""
+    manifest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigOf:
+    """One configuration file of a run: the index of its text in the record, or why there is none."""
+
+    module: str
+    part: str
+    name: str
+    source: str = ""
+    text: int | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigsRecord:
+    """The configuration files that a run used; each text once."""
+
+    KIND: ClassVar[str] = "configs"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    configs: tuple[ConfigOf, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownRecord:
     """A record of a newer program: kept as it is (`body` is its line), never applied, never lost."""
 
@@ -223,6 +268,8 @@ Known = (
     | OperationRecord
     | LogRecord
     | MeasurementRecord
+    | FilesRecord
+    | ConfigsRecord
 )
 """The records that this program can apply."""
 

@@ -8,6 +8,7 @@ from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome
 
 from .model import (
+    ConfigUse,
     Edit,
     Event,
     Link,
@@ -16,6 +17,7 @@ from .model import (
     Moment,
     Observable,
     Quality,
+    RouterFiles,
     Run,
     Stage,
     Value,
@@ -141,4 +143,32 @@ def measurement_of(row: Any) -> Measurement:
         carried=row["carried"],
         fault=row["fault"],
         entered_by=row["entered_by"],
+    )
+
+
+def files_of(row: Any) -> RouterFiles:
+    """Return what became of a router's files."""
+    return RouterFiles(
+        router=row["router"],
+        state=row["state"],
+        told_at=row["told_at"],
+        sources=tuple(row["sources"]),
+        files=row["files"],
+        data_bytes=row["data_bytes"],
+        location=row["location"],
+        message=row["message"],
+        manifest=row["manifest"],
+    )
+
+
+def config_of(row: Any) -> ConfigUse:
+    """Return a configuration file of a run, without its text."""
+    return ConfigUse(
+        module=row["module"],
+        part=row["part"],
+        name=row["name"],
+        told_at=row["told_at"],
+        source=row["source"],
+        sha256=row["sha256"] or "",
+        fault=row["fault"],
     )

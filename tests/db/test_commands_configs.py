@@ -1,0 +1,105 @@
+"""What a run was loaded with, at the shell: shown as it was, and held against another run's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
+
+from tests.db.test_commands_history import IOC, Shell
+from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
+
+DESCRIBE = "<Setup>\n  <Node id='CoBo' address='127.0.0.1'/>\n</Setup>\n"
+GAIN_1 = "<Setup>\n  <Gain unit='fC'>120</Gain>\n  <Sampling>50</Sampling>\n</Setup>\n"
+GAIN_2 = "<Setup>\n  <Gain unit='fC'>240</Gain>\n  <Sampling>50</Sampling>\n</Setup>\n"
+
+
+async def fill(store: Store) -> None:
+    stamps = Stamps()
+    for number, gain in ((1, GAIN_1), (2, GAIN_1), (3, GAIN_2)):
+        run = RunRef(EXPERIMENT, number)
+        for record in Life(number, stamps, t0=T0 + 1000 * number).whole():
+            await store.apply(record)
+        uses = [ConfigOf(m, "configure", "e20009", "file", 0) for m in ("MuTAnT", "cobo0")]
+        uses.append(ConfigOf("cobo0", "describe", "cobo0", "reply", 1))
+        uses.append(ConfigOf("MuTAnT", "describe", "e20009", fault="permission denied"))
+        await store.apply(ConfigsRecord(stamps(), T0, run, tuple(uses), (gain, DESCRIBE)))
+        place = f"/data/{EXPERIMENT}/run_{number:04d}"
+        await store.apply(FilesRecord(stamps(), T0, run, "data0", "Done", ("CoBo0",), 4, 2 * 10**9, place))
+    for record in Life(4, stamps, t0=T0 + 9000).whole():
+        await store.apply(record)
+
+
+@pytest.fixture
+def shell(dsn: str, tmp_path: Path) -> Shell:
+    async def work() -> None:
+        async with open_store(dsn) as store:
+            await fill(store)
+
+    asyncio.run(work())
+    file = tmp_path / "attpc-ioc.toml"
+    file.write_text(IOC.format(state=tmp_path / "state") + f"dsn = {json.dumps(dsn)}\n", encoding="utf-8")
+    return Shell(file)
+
+
+def test_what_a_run_was_loaded_with(shell: Shell) -> None:
+    shown = shell.run("history", "show", EXPERIMENT, 3, "--configs")
+    assert GAIN_2 in shown
+    assert DESCRIBE in shown
+    assert shown.count(GAIN_2) == 1, "the same file of several members is printed once"
+    assert "==== configure-e20009.xcfg of MuTAnT, cobo0 (from the file, sha256 " in shown
+    assert "==== describe-cobo0.xcfg of cobo0 (from the reply to Configure, sha256 " in shown
+    assert "==== describe-e20009.xcfg of MuTAnT: not on record: permission denied\n" in shown
+    assert "no configuration files are on record for run 4" in shell.fails(
+        "history", "show", EXPERIMENT, 4, "--configs"
+    )
+
+
+def test_a_run_shows_its_files(shell: Shell) -> None:
+    shown = shell.run("history", "show", EXPERIMENT, 1)
+    assert "/data/e20009/run_0001" in shown
+    assert " 2.000 " in shown
+    detail = json.loads(shell.run("history", "show", EXPERIMENT, 1, "--format", "json", "--configs"))
+    assert {use.get("text") for use in detail["configs"]} == {GAIN_1, DESCRIBE, None}
+    assert detail["files"][0]["data_bytes"] == 2 * 10**9
+
+
+def test_what_changed_between_two_runs(shell: Shell) -> None:
+    same = shell.call("history", "diff", EXPERIMENT, 1, 2, "--exit-code")
+    assert (same.exit_code, same.stdout) == (0, "")
+    assert "both runs had the same configuration files" in same.stderr
+    changed = shell.call("history", "diff", EXPERIMENT, 1, 3, "--exit-code")
+    assert changed.exit_code == 1
+    lines = changed.stdout.splitlines()
+    assert lines[0] == "==== MuTAnT, cobo0: configure-e20009.xcfg in run 1 -> configure-e20009.xcfg in run 3"
+    assert [line for line in lines if line[:2] in ("- ", "+ ")] == [
+        "-  <Gain unit='fC'>120</Gain>",
+        "+  <Gain unit='fC'>240</Gain>",
+    ]
+    assert shell.run("history", "diff", EXPERIMENT, 1, 3, "--names").count("\n") == 1
+    assert "no configuration files are on record for run 4" in shell.fails(
+        "history", "diff", EXPERIMENT, 1, 4
+    )
+    assert "run 77" in shell.fails("history", "diff", EXPERIMENT, 1, 77)
+
+
+def test_export_and_import_take_the_texts_along(shell: Shell, tmp_path: Path) -> None:
+    for kind in ("json", "csv"):
+        file = tmp_path / f"runs.{kind}"
+        shell.run("history", "export", "-e", EXPERIMENT, "--format", kind, "--output", file)
+        text = file.read_text(encoding="utf-8")
+        assert text.count("240</Gain>") == 1
+        assert text.count("120</Gain>") == 1, "two runs with the same text"
+        copy = f"copy-{kind}"
+        shell.run("history", "import", file, "--experiment", copy)
+        assert shell.run("history", "show", copy, 2, "--configs") == shell.run(
+            "history", "show", EXPERIMENT, 2, "--configs"
+        )
+    broken = (tmp_path / "runs.json").read_text(encoding="utf-8").replace("240</Gain>", "241</Gain>")
+    (tmp_path / "broken.json").write_text(broken, encoding="utf-8")
+    said = shell.fails("history", "import", tmp_path / "broken.json", "--experiment", "broken")
+    assert "the text is not the one of its sha256" in said

@@ -1,0 +1,119 @@
+"""Data files and configuration files of runs in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from attpc_plugins.run_history.store.codec import decode, encode
+from attpc_plugins.run_history.store.model import RunDetail
+from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
+from attpc_plugins.run_history.store_errors import StoreRejected
+
+from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
+
+REF = RunRef(EXPERIMENT, 1)
+SETUP = "<Setup>\n\t<Node id='CoBo'/>\n</Setup>\n"
+OTHER = "<Setup><!-- Größe --></Setup>"
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def used(stamps: Stamps, run: RunRef = REF, after_s: float = 1.0) -> ConfigsRecord:
+    return ConfigsRecord(
+        stamps(),
+        T0 + after_s,
+        run,
+        (
+            ConfigOf("cobo0", "configure", "e20009", "file", 0),
+            ConfigOf("cobo0", "describe", "cobo0", "reply", 1),
+            ConfigOf("MuTAnT", "configure", "e20009", "file", 0),
+            ConfigOf("MuTAnT", "describe", "e20009", fault="no such file: describe-e20009.xcfg"),
+        ),
+        (SETUP, OTHER),
+    )
+
+
+async def test_what_is_told_last_of_a_routers_files_stays(dsn):
+    stamps = Stamps()
+    moving = FilesRecord(stamps(), T0 + 70, REF, "data0", "Moving", ("CoBo0",), 2, 10, "/data")
+    done = replace(
+        moving, stamp=stamps(), time_s=T0 + 80, state="Done", location="/data/e20009/run_0001", manifest="{}"
+    )
+    async with open_store(dsn) as store:
+        for record in Life(1, stamps).whole():
+            await store.apply(record)
+        # The later one came first: the journal's order is that of the disk, not of a second program.
+        assert await store.apply(done)
+        assert await store.apply(moving)
+        (files,) = (await store.run(EXPERIMENT, 1)).files
+    assert (files.router, files.state, files.sources, files.files, files.data_bytes) == (
+        "data0",
+        "Done",
+        ("CoBo0",),
+        2,
+        10,
+    )
+    assert (files.location, files.manifest) == ("/data/e20009/run_0001", "{}")
+
+
+async def test_the_same_text_is_kept_once(dsn):
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        for number in (1, 2):
+            for record in Life(number, stamps).whole():
+                await store.apply(record)
+            await store.apply(used(stamps, RunRef(EXPERIMENT, number)))
+        first, second = [(await store.run(EXPERIMENT, number)).configs for number in (1, 2)]
+        assert await store.config_texts([sha256(SETUP), sha256(OTHER), "0" * 64]) == {
+            sha256(SETUP): SETUP,
+            sha256(OTHER): OTHER,
+        }
+        async with store._use() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM attpc.config_texts") == 2
+    # In the order of the members, and of the parts.
+    assert [(c.module, c.part, c.name, c.source) for c in first] == [
+        ("MuTAnT", "describe", "e20009", ""),
+        ("MuTAnT", "configure", "e20009", "file"),
+        ("cobo0", "describe", "cobo0", "reply"),
+        ("cobo0", "configure", "e20009", "file"),
+    ]
+    assert [c.sha256 for c in first] == ["", sha256(SETUP), sha256(OTHER), sha256(SETUP)]
+    assert first[0].fault == "no such file: describe-e20009.xcfg"
+    assert second == first
+
+
+async def test_a_record_that_names_no_text_of_its_own_is_refused(dsn):
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        for record in Life(1, stamps).whole():
+            await store.apply(record)
+        with pytest.raises(StoreRejected, match="no text number 7 for cobo0"):
+            await store.apply(replace(used(stamps), configs=(ConfigOf("cobo0", "describe", "x", "file", 7),)))
+        assert (await store.run(EXPERIMENT, 1)).configs == ()
+
+
+async def test_records_survive_the_journal(dsn):
+    stamps = Stamps()
+    for record in (used(stamps), FilesRecord(stamps(), T0, REF, "data0", "Failed", message="disk\nfull")):
+        assert decode(encode(record)) == record
+
+
+async def test_imported_with_its_text_and_without(dsn):
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        for record in Life(1, stamps).whole():
+            await store.apply(record)
+        await store.apply(used(stamps))
+        detail = await store.run(EXPERIMENT, 1)
+        run = replace(detail.run, experiment="copy")
+        with_text = tuple(replace(c, text=OTHER if c.source == "reply" else c.text) for c in detail.configs)
+        assert await store.import_runs([RunDetail(run, detail.modules, configs=with_text)]) == 1
+        copied = await store.run("copy", 1)
+        assert copied.configs == detail.configs
+        wrong = tuple(replace(c, text="another") for c in detail.configs if c.sha256)
+        with pytest.raises(StoreRejected, match="is not the one of SHA-256"):
+            await store.import_runs([RunDetail(replace(run, number=2), configs=wrong)])
