@@ -30,18 +30,24 @@ def worst(alarms: Iterable[Alarm]) -> Severity:
 
 
 def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
-    """Return every alarm with its reason, one a line, the worst first; empty when there is none."""
+    """Return every alarm with its reason, the worst first; empty when there is none.
+
+    One a line; PVs of one scope that are in alarm for the same reason share a line.
+    """
     ordered = sorted(alarms, key=lambda alarm: -alarm.reading.severity)
-    lines = [_line(alarm, fleet) for alarm in ordered[:MAX_LINES]]
+    lines: dict[tuple[Scope, Severity, str], list[str]] = {}
+    for alarm in ordered[:MAX_LINES]:
+        reason = " ".join(_reason(alarm, fleet).split())
+        parts = lines.setdefault((alarm.entry.scope, alarm.reading.severity, reason), [])
+        parts.append(alarm.entry.row.part)
+    text = [_line(*key, parts) for key, parts in lines.items()]
     if len(ordered) > MAX_LINES:
-        lines.append(f"and {len(ordered) - MAX_LINES} more")
-    return "\n".join(lines)
+        text.append(f"and {len(ordered) - MAX_LINES} more")
+    return "\n".join(text)
 
 
-def _line(alarm: Alarm, fleet: Fleet) -> str:
-    severity = alarm.reading.severity.name.capitalize()
-    reason = " ".join(_reason(alarm, fleet).split())
-    return f"{severity}: {where(alarm.entry.scope)}{alarm.entry.row.part}: {reason}"
+def _line(scope: Scope, severity: Severity, reason: str, parts: Iterable[str]) -> str:
+    return f"{severity.name.capitalize()}: {where(scope)}{', '.join(parts)}: {reason}"
 
 
 def _reason(alarm: Alarm, fleet: Fleet) -> str:

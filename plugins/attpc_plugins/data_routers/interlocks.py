@@ -18,7 +18,8 @@ PASSABLE_HINT = "(Run:Override passes this)"
 class Facts:
     """What is known of one router: its name, its host, why that does not answer, and its last answer.
 
-    `asked` is the run whose folder the last look has asked for. `closing` tells what is not finished with
+    `asked` is the run whose folder the last look has asked for; `partial` tells that the host said nothing
+    but that the router does not run. `closing` tells what is not finished with
     the files of an earlier run; empty where nothing is.
     """
 
@@ -27,6 +28,7 @@ class Facts:
     unreachable: str = ""
     look: Look | None = None
     asked: RunKey | None = None
+    partial: bool = False
     closing: str = ""
     process: str = ""
     staging: str = ""
@@ -94,6 +96,8 @@ def _of_router(
         missing = f"no process {router.process}" if router.process else "it does not run"
         note = f" ({look.note})" if look.note else ""
         yield Against(f"{name}: {missing}{note}", interlocks.router_down)
+    if router.partial:
+        return
     if look.files and not router.closing:
         files = "1 stray file" if look.files == 1 else f"{look.files} stray files"
         staging = f" in {router.staging}" if router.staging else ""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .service import Service
 
-NOT_STARTED = "the data routers' plugin did not start; Plugin:data_routers:Message_RBV says why"
+NOT_STARTED = "the plugin data_routers did not start; Plugin:data_routers:Message_RBV says why"
 
 
 class DataRouters:

@@ -87,6 +87,11 @@ class Router:
         return self.watch.seen.look if self.watch.seen is not None else None
 
     @property
+    def partial(self) -> bool:
+        """Whether its host tells nothing but that it does not run."""
+        return self.watch.seen is not None and self.watch.seen.partial
+
+    @property
     def rate(self) -> float:
         """Bytes a second of the run."""
         return self.meter.rate
@@ -102,13 +107,16 @@ class Router:
         if seen is None or not self.watch.answering:
             return
         look = seen.look
+        self.gone = self._gone.judge(now_s, not look.process)
+        if seen.partial:
+            self.watch.wake_at(self._gone.due_s)
+            return
         if seen.at_s != self._seen_s:
             self._seen_s = seen.at_s
             self.meter.look(seen.at_s, Count(look.files, look.data_bytes))
         limits, rate = self._limits, self.cobo_rate
         low = rate is not None and far_below(rate, around.other_rates, limits.low_ratio)
         self.flow = self._flow_judge.judge(now_s, running=around.running, grew_s=self.meter.grew_s, low=low)
-        self.gone = self._gone.judge(now_s, not look.process)
         free_gb = look.disk_free_bytes / GIGABYTE
         self.disk_level = self._disk.judge(
             now_s, below_level(free_gb, limits.disk_minor_gb, limits.disk_major_gb)
@@ -143,7 +151,7 @@ class Router:
         if look is None:
             return ""
         name = f"data router {self.label} on {self.where}"
-        if part == ONLINE:
+        if part == ONLINE or self.partial:
             process = self.settings.process
             words = f"no process {process}" if process else "does not run"
             return f"{name}: {words}" + (f" ({look.note})" if look.note else "")

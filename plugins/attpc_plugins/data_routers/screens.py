@@ -51,14 +51,14 @@ def show_run(ctx: PluginContext, routers: Sequence[Router]) -> None:
         return
     answering = [router for router in routers if router.watch.answering]
     written = sum(router.meter.written.data_bytes for router in routers) / GIGABYTE
-    rate = sum(router.rate for router in answering) / MEGABYTE
+    rate = sum(router.rate for router in answering if not router.partial) / MEGABYTE
     for pv, value in ((RUN_WRITTEN, written), (RUN_RATE, rate)):
         ctx.publish(pv, Reading(value) if answering else Reading(value, Severity.INVALID, Status.COMM))
 
 
 def _readings(router: Router) -> Iterator[tuple[str, Reading]]:
     for part, reading in _values(router):
-        if router.watch.answering:
+        if router.watch.answering and (part == ONLINE or not router.partial):
             yield part, reading
         else:
             yield part, Reading(reading.value, Severity.INVALID, Status.COMM)

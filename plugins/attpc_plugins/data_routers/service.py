@@ -29,7 +29,7 @@ from .model import RunKey
 from .router import Router
 from .rows import GIGABYTE, OVERRIDE
 from .screens import show_router, show_run
-from .settings import DataRoutersSettings, Firmness, RouterSettings
+from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .troubles import Troubles
 from .watch import Watch
 
@@ -196,6 +196,7 @@ class Service:
             unreachable=router.unreachable,
             look=seen.look if seen is not None else None,
             asked=seen.next_run if seen is not None else None,
+            partial=router.partial,
             closing=self._unfinished(router),
             process=router.settings.process,
             staging=router.settings.staging or "",
@@ -267,11 +268,19 @@ class Service:
             await asyncio.to_thread(baselines.save, self._folder, self._run, counts)
 
     async def _resume(self, run: RunInfo) -> None:
-        """Count a run whose beginning this IOC did not see: all files count that were not known before."""
+        """Count a run whose beginning this IOC did not see: all files count that were not known before.
+
+        A sentry tells no sizes of files but what its router has written since that was started: there only
+        what is still to come counts.
+        """
         self._run = key_of(run)
         counts = await asyncio.to_thread(baselines.load, self._folder, self._run)
         for router in self.routers:
-            router.meter.resume(time.monotonic(), counts.get(router.label, Count()))
+            before = counts.get(router.label)
+            if before is None and router.settings.access is Access.SENTRY:
+                router.meter.start(time.monotonic())
+            else:
+                router.meter.resume(time.monotonic(), before or Count())
 
 
 def key_of(run: RunInfo) -> RunKey:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
 
-from .hosts.host import Host, HostError, HostTimeout
+from .hosts.host import Host, HostError, HostTimeout, RouterGone
 from .model import Look, RunKey
 
 log = get_logger(__name__)
@@ -26,11 +26,18 @@ BUSY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answered look: when the answer came (monotonic) and which run's folder was asked for."""
+    """An answered look: when the answer came (monotonic) and which run's folder was asked for.
+
+    `partial`: the host told that the router does not run, and nothing else; the rest is from before.
+    """
 
     look: Look
     at_s: float
     next_run: RunKey | None
+    partial: bool = False
+
+
+_NOTHING = Look(process=False, files=0, data_bytes=0, disk_free_bytes=0, disk_total_bytes=0)
 
 
 class Watch:
@@ -60,7 +67,8 @@ class Watch:
         self._on_look = on_look
         self._sooner = asyncio.Event()
         self._wake_s: float | None = None
-        self._failures = 0
+        self.failures = 0
+        """How many looks in a row were not answered."""
         self._closed = False
         self._stale: asyncio.TimerHandle | None = None
         self.seen: Seen | None = None
@@ -100,9 +108,9 @@ class Watch:
             self._hold()
 
     def _next_s(self, began_s: float) -> float:
-        if self._failures:
+        if self.failures:
             # Once more within the two periods after which it counts as gone, then ever more rarely.
-            wait_s = self._period_s / 2 * 2 ** min(self._failures - 1, 20)
+            wait_s = self._period_s / 2 * 2 ** min(self.failures - 1, 20)
             return time.monotonic() + min(wait_s, max(LAST_BACKOFF_S, self._period_s))
         next_s = began_s + self._period_s
         return next_s if self._wake_s is None else min(next_s, self._wake_s)
@@ -122,8 +130,12 @@ class Watch:
         if self.answering and self._stale is None:
             # It was busy closing files, so that nothing was asked of it: its two periods begin now.
             self._expect()
+        partial = False
         try:
             look = await self._bounded(wanted)
+        except RouterGone:
+            partial = True
+            look = replace(self.seen.look if self.seen is not None else _NOTHING, process=False)
         except HostError as error:
             if not self._closed:
                 self._failed(str(error))
@@ -135,8 +147,8 @@ class Watch:
         self._expect()
         if self.answering is False:
             log.info("host of a data router answers again", router=self.label)
-        self._failures = 0
-        self.seen = Seen(look, now_s, wanted)
+        self.failures = 0
+        self.seen = Seen(look, now_s, wanted, partial)
         self.answering, self.fault = True, ""
         self._on_look()
 
@@ -149,7 +161,7 @@ class Watch:
             raise HostTimeout(f"no answer in {limit_s:g} s") from error
 
     def _failed(self, reason: str) -> None:
-        self._failures += 1
+        self.failures += 1
         changed = self.fault != reason
         self.fault = reason
         if self.answering is None:
