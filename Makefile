@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 XDIST ?= -n auto
 
 .NOTPARALLEL:
-.PHONY: run test check lint tests bench docs clean
+.PHONY: run test check lint tests bench bench-ca docs clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -33,6 +33,18 @@ tests: $(STAMP)
 bench: $(STAMP)
 	@for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); echo "== $$name"; \
 	  $(BIN)/python -m "benchmarks.$$name" || exit 1; done
+
+# All results of the page on the Channel Access server, measured anew: most of an hour, on a machine that does
+# nothing else. The two soaks take SOAK_S seconds each.
+CA_PAGE := docs/explanation/channel-access-server.md
+SOAK_S ?= 600
+
+bench-ca: $(STAMP)
+	$(BIN)/python -m benchmarks.ca.bench --page $(CA_PAGE)
+	$(BIN)/python -m benchmarks.ca.flat --kinds here --page $(CA_PAGE)
+	$(BIN)/python -m benchmarks.scale --page $(CA_PAGE)
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_S) --page $(CA_PAGE)
+	$(BIN)/python -m benchmarks.ca.soak --seconds $(SOAK_S) --page $(CA_PAGE)
 
 # The reference pages that are made from the program; the tests see that they are up to date.
 docs: $(STAMP)

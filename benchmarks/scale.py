@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import resource
 import statistics
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.support.page import about, write_between_marks
+from benchmarks.support.page import about, command, write_between_marks
 from benchmarks.support.system import EXPERIMENT, PREFIX, System, system
 
 POLL = "\n[poll]\nquiet_period_s = 1.0\n"
@@ -61,6 +62,7 @@ async def _ioc(pipe: Connection, file: Path) -> None:
                 if len(last) == len(app.controller.modules):
                     noted[0].ages_s.append(now - min(last))
 
+        gc.freeze()  # as the program does that serves
         task = asyncio.create_task(look())
         loop = asyncio.get_running_loop()
         while await loop.run_in_executor(None, pipe.recv):
@@ -175,14 +177,12 @@ async def _moves(it: System, pipe: Connection, count: int) -> dict[str, float]:
     it.ended()
     failed = 0
     for name in names:
-        for command in ("Describe", "Undo"):
-            done = await aioca.caput(
-                f"{PREFIX}Ecc:{name}:{command}", 1, wait=True, timeout=LIMIT_S, throw=False
-            )
+        for move in ("Describe", "Undo"):
+            done = await aioca.caput(f"{PREFIX}Ecc:{name}:{move}", 1, wait=True, timeout=LIMIT_S, throw=False)
             if not done.ok:
                 failed += 1
                 reason = await aioca.caget(f"{PREFIX}Ecc:{name}:Message_RBV", datatype=aioca.DBR_CHAR_STR)
-                print(f"{name}: {command}: {reason}", flush=True)
+                print(f"{name}: {move}: {reason}", flush=True)
     times = sorted(
         1e3
         * (min(t for t, state in seen[call.server] if state == call.state and t >= call.end_s) - call.end_s)
@@ -233,7 +233,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if args.page:
-        write_between_marks(args.page, "scale", f"{about('python -m benchmarks.scale')}\n\n{text}")
+        write_between_marks(args.page, "scale", f"{about(command('benchmarks.scale'))}\n\n{text}")
 
 
 def _one(queue: multiprocessing.Queue[dict[str, float]], count: int, args: argparse.Namespace) -> None:

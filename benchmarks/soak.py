@@ -27,6 +27,7 @@ import psutil
 from caproto import ChannelType
 
 from attpc_ioc.ioc.ca.wire import HEADER, Command
+from benchmarks.support.page import about, command, write_between_marks
 from benchmarks.support.system import EXPERIMENT, PREFIX, system
 from tests.ca.raw import raw_client
 from tests.support.ca import LOOPBACK
@@ -126,7 +127,7 @@ class Screen(asyncio.Protocol):
         data = self._rest + data
         offset = 0
         while len(data) - offset >= HEADER.size:
-            command, size, _, count, p1, p2 = HEADER.unpack_from(data, offset)
+            number, size, _, count, p1, p2 = HEADER.unpack_from(data, offset)
             head = HEADER.size
             if size == 0xFFFF and count == 0:
                 if len(data) - offset < 24:
@@ -135,10 +136,10 @@ class Screen(asyncio.Protocol):
                 head = 24
             if len(data) - offset < head + size:
                 break
-            if command == Command.CREATE_CHANNEL:
+            if number == Command.CREATE_CHANNEL:
                 request = HEADER.pack(Command.EVENT_ADD, 16, ChannelType.TIME_STRING, 0, p2, p1)
                 self.transport.write(request + struct.pack(">fffHH", 0, 0, 0, 5, 0))
-            elif command == Command.EVENT_ADD:
+            elif number == Command.EVENT_ADD:
                 self.counts[p2] += 1
             offset += head + size
         self._rest = data[offset:]
@@ -208,8 +209,13 @@ async def reconnect(end: float, port: int, names: list[str]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def soak(port: int, pipe: Connection, process: psutil.Process, args: argparse.Namespace) -> bool:
-    """Run it all; returns whether memory, descriptors and tasks stayed flat, and nothing was lost."""
+async def soak(
+    port: int, pipe: Connection, process: psutil.Process, args: argparse.Namespace, said: list[str]
+) -> bool:
+    """Run it all, and keep what is printed in `said`.
+
+    Returns whether memory, descriptors and tasks stayed flat, and nothing was lost.
+    """
     modules = [f"cobo{i}" for i in range(10)] + ["mutant"]
     parts = ("State_RBV", "Transition_RBV", "Result_RBV", "ResultCount_RBV", "Message_RBV", "Loaded_RBV")
     names = [f"{PREFIX}Ecc:{module}:{part}" for module in modules for part in (*parts, "Allowed_RBV")]
@@ -237,12 +243,12 @@ async def soak(port: int, pipe: Connection, process: psutil.Process, args: argpa
         memory_mb, files = process.memory_info().rss / 1e6, process.num_fds()
         lines.append((memory_mb, files, told["tasks"]))
         ended = sum(screen.ended for screen in screens)
-        print(
+        _say(
+            said,
             f"resident {memory_mb:6.1f} MB  descriptors {files:3}  tasks {told['tasks']:3}"
             f"  updates {sum(sum(s.counts) for s in screens):8}  replaced {told['replaced']}  ended {ended}"
             f"  puts {told['puts']}  bad ones: disconnected {told['disconnected']}"
             f"  updates replaced {told['dropped']}",
-            flush=True,
         )
         good = good and told["replaced"] == 0 and ended == 0
     # The last line is with nobody moving anything: by now all have had the same.
@@ -252,8 +258,16 @@ async def soak(port: int, pipe: Connection, process: psutil.Process, args: argpa
         screen.transport.abort()
     grown_mb = lines[-1][0] - lines[LINES // 3][0]
     flat = grown_mb < LEAST_GROWTH_MB and lines[-1][1] <= lines[LINES // 3][1] + 2
-    print(f"clients that missed an update: {unlike}; memory grew by {grown_mb:.1f} MB after the first third")
+    _say(
+        said,
+        f"clients that missed an update: {unlike}; after the first third memory grew by {grown_mb:.1f} MB",
+    )
     return good and flat and not unlike
+
+
+def _say(said: list[str], line: str) -> None:
+    said.append(line)
+    print(line, flush=True)
 
 
 def _ask(pipe: Connection) -> dict[str, int]:
@@ -266,7 +280,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--page", type=Path, help="write the lines into this page, between its marks")
     args = parser.parse_args()
+    said: list[str] = []
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # the client that stalls is told that it was ended
     context = multiprocessing.get_context("spawn")
     with system(fleet=run_fleet) as it:
@@ -276,12 +292,15 @@ def main() -> None:
         assert process.pid is not None
         try:
             it.wait_ioc()
-            good = asyncio.run(soak(it.place.port, here, psutil.Process(process.pid), args))
+            good = asyncio.run(soak(it.place.port, here, psutil.Process(process.pid), args, said))
         finally:
             here.send(False)
             process.join(10)
             process.kill()
-    print("flat, and nothing lost" if good else "NOT GOOD")
+    _say(said, "flat, and nothing lost" if good else "NOT GOOD")
+    if args.page:
+        text = "\n".join(("```text", *said, "```"))
+        write_between_marks(args.page, "soak", f"{about(command('benchmarks.soak'))}\n\n{text}")
     raise SystemExit(0 if good else 1)
 
 

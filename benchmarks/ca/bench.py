@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.support.page import about, write_between_marks
+from benchmarks.support.page import about, command, write_between_marks
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, program
 
 HERE = Path(__file__).parent
@@ -48,12 +48,12 @@ def served(
             fields = f'field(CALC, "VAL+1") field(SCAN, "{period} second")' if hz else ""
             rtyp = "calc" if hz else "longout"
             database.write_text("".join(f'record({rtyp}, "B:{i}") {{ {fields} }}\n' for i in range(count)))
-            command = [program("softIoc"), "-S", "-d", str(database)]
+            program_line = [program("softIoc"), "-S", "-d", str(database)]
         else:
-            command = [sys.executable, str(HERE / "servers.py"), kind, str(count), str(hz)]
+            program_line = [sys.executable, str(HERE / "servers.py"), kind, str(count), str(hz)]
         start = time.perf_counter()
         process = subprocess.Popen(
-            command,
+            program_line,
             env=env or place.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -122,7 +122,7 @@ def main() -> None:
     """Run every server in turn, and print or write the table of medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement; at least 2")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--pvs", type=int, default=400)
     parser.add_argument("--hz", type=float, default=5)
@@ -145,11 +145,7 @@ def main() -> None:
     text = table(medians)
     print(text)
     if args.page:
-        write_between_marks(
-            args.page,
-            "bench",
-            f"{about('python -m benchmarks.ca.bench ' + ' '.join(sys.argv[1:]))}\n\n{text}",
-        )
+        write_between_marks(args.page, "bench", f"{about(command('benchmarks.ca.bench'))}\n\n{text}")
 
 
 PUT = "put with callback, us"

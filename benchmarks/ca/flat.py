@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.ca.bench import served
-from benchmarks.support.page import about, write_between_marks
+from benchmarks.support.page import about, command, write_between_marks
 from tests.support.ca import LOOPBACK, ca_place
 
 CLIENTS, PVS, HZ = 20, 400, 25.0
@@ -40,11 +40,11 @@ def subscribe(port: int) -> socket.socket:
     while seen < PVS:
         data += sock.recv(1 << 16)
         while len(data) >= 16:
-            command, size, _, _, cid, sid = struct.unpack_from(">HHHHII", data)
+            number, size, _, _, cid, sid = struct.unpack_from(">HHHHII", data)
             if len(data) < 16 + size:
                 break
             data = data[16 + size :]
-            if command == 18:
+            if number == 18:
                 seen += 1
                 request = struct.pack(">HHHHII", 1, 16, TIME_LONG, 1, sid, cid)
                 sock.sendall(request + struct.pack(">fffHH", 0, 0, 0, 1, 0))
@@ -101,7 +101,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     if args.page:
         text = "\n".join(lines)
-        write_between_marks(args.page, "flat", f"{about('python -m benchmarks.ca.flat')}\n\n{text}")
+        write_between_marks(args.page, "flat", f"{about(command('benchmarks.ca.flat'))}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ async def coroutine(count: int, hz: float) -> None:
 
 async def here(count: int, hz: float, *, tasks: bool = False) -> None:
     """Run this product's server."""
-    from caproto import ChannelType
-
-    from attpc_ioc.ioc.ca import PV, CAServer, Client, PVSpec
+    from attpc_ioc.ioc.ca import PV, CAServer, ChannelType, Client, PVSpec
 
     def put(pv: PV, value: Any, _: Client) -> None:
         pv.post(value)

@@ -2,16 +2,18 @@
 
     python -m benchmarks.ca.soak [--seconds 600] [--clients 20] [--pvs 200] [--hz 20]
 
-Server and clients share one process. Every line is a tenth of the time: memory, descriptors and tasks have to
-stay flat, `lost` (updates that a healthy client did not get) has to stay 0.
+Server and clients share one process. Every line is a tenth of the time: memory and descriptors have to stay
+flat. Ends with exit code 1 when they grew, when a healthy client missed an update, or when a task was left.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import caproto
@@ -19,10 +21,18 @@ import psutil
 from caproto import ChannelType
 
 from attpc_ioc.ioc.ca import PV, CAServer, Client, PVSpec, ServerLimits
-from benchmarks.ca.fanout import Listener
+from attpc_ioc.log import set_up_logging
+from benchmarks.ca.fanout import Listener, Tally
+from benchmarks.support.page import about, command, write_between_marks
 from tests.ca.raw import raw_client
 from tests.ca.test_fuzz import mutated, session
 from tests.support.ca import LOOPBACK, eventually, free_port
+
+LINES = 10
+LEAST_GROWTH_MB = 8.0
+"""Memory that the allocator may take in any case; beyond, growth is growth."""
+MORE_FILES = 4
+"""Descriptors that clients which come and go may have open at the moment."""
 
 
 class Soak:
@@ -31,8 +41,12 @@ class Soak:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.end = time.monotonic() + args.seconds
-        self.late_s: list[float] = []
+        self.tally = Tally()
         self.posts = 0
+        self.events = 0
+        self.seen: list[tuple[float, int]] = []
+        self.lines: list[str] = []
+        self.good = False
         names = [f"B:{i}" for i in range(args.pvs)]
         self.pvs = [PV(PVSpec(name, "ai", ChannelType.DOUBLE), 0.0) for name in names]
         wanted = PVSpec("T:longout", "longout", ChannelType.LONG, writable=True)
@@ -100,59 +114,89 @@ class Soak:
             await asyncio.sleep(0.005)
             writer.transport.abort()
 
+    @property
+    def missing(self) -> int:
+        """How many updates the healthy clients have not got; the first of each PV comes with connecting."""
+        return (self.posts + 1) * len(self.pvs) * self.args.clients - self.events - len(self.tally.late_s)
+
     async def report(self) -> None:
         """Print ten lines."""
         process = psutil.Process()
-        events, posts = len(self.late_s), self.posts
-        for _ in range(10):
-            await asyncio.sleep(self.args.seconds / 10.5)
-            found = sorted(self.late_s)
-            self.late_s.clear()
-            events += len(found)
-            wanted = (self.posts - posts + 1) * len(self.pvs) * self.args.clients
-            lost = max(0, wanted - events - 2 * len(self.pvs) * self.args.clients)
+        for _ in range(LINES):
+            await asyncio.sleep(self.args.seconds / (LINES + 0.5))
+            found = sorted(self.tally.late_s)
+            self.events += len(found)
+            self.tally.late_s.clear()
             stats = self.server.stats
             middle, worst = found[len(found) // 2] * 1e3, found[len(found) * 99 // 100] * 1e3
-            print(
-                f"resident {process.memory_info().rss / 1e6:6.1f} MB  descriptors {process.num_fds():3}"
-                f"  late p50 {middle:5.1f} p99 {worst:5.1f} ms  events {events}  lost {lost}"
-                f"  puts {stats.puts}  disconnected {stats.disconnected}  dropped {stats.dropped}",
-                flush=True,
+            self.seen.append((process.memory_info().rss / 1e6, process.num_fds()))
+            line = (
+                f"resident {self.seen[-1][0]:6.1f} MB  descriptors {self.seen[-1][1]:3}"
+                f"  late p50 {middle:5.1f} p99 {worst:5.1f} ms  events {self.events}"
+                f"  puts {stats.puts}  disconnected {stats.disconnected}  dropped {stats.dropped}"
             )
+            self.lines.append(line)
+            print(line, flush=True)
 
-    async def run(self) -> None:
-        """Do it all."""
+    def verdict(self, tasks: int) -> bool:
+        """Print and return whether all was as it should be."""
+        first, last = self.seen[LINES // 3], self.seen[-1]
+        grown_mb, files = last[0] - first[0], last[1] - first[1]
+        good = self.missing == 0 and tasks == 0 and grown_mb < LEAST_GROWTH_MB and files <= MORE_FILES
+        line = (
+            f"updates that healthy clients missed: {self.missing} of {self.events + self.missing}; "
+            f"after the first third {grown_mb:+.1f} MB and {files:+} descriptors; tasks left: {tasks}"
+        )
+        self.lines.append(line)
+        print(line)
+        return good
+
+    async def run(self) -> bool:
+        """Do it all; returns whether all was as it should be."""
         await self.server.start()
         loop = asyncio.get_running_loop()
         listeners = []
         for _ in range(self.args.clients):
             made = await loop.create_connection(
-                lambda: Listener(len(self.pvs), self.late_s), LOOPBACK, self.server.port
+                lambda: Listener(len(self.pvs), self.tally), LOOPBACK, self.server.port
             )
             listeners.append(made[0])
         wanted = self.args.clients * len(self.pvs)
-        await eventually(lambda: len(self.late_s) >= wanted, "connection of all clients", 60)
+        await eventually(lambda: len(self.tally.late_s) >= wanted, "connection of all clients", 60)
         async with asyncio.TaskGroup() as group:
             for work in (self.change, self.stall, self.flood, self.babble, self.report):
                 group.create_task(work())
+        with contextlib.suppress(TimeoutError):  # what is missing then is told
+            await eventually(lambda: self.missing == 0, "the last updates", 10)
+        self.events += len(self.tally.late_s)
+        self.tally.late_s.clear()
         for transport in listeners:
             transport.abort()
         await self.server.stop()
-        print(f"tasks left: {len(asyncio.all_tasks()) - 1}")
+        return self.verdict(len(asyncio.all_tasks()) - 1)
 
 
 def main() -> None:
     """Soak."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--pvs", type=int, default=200)
     parser.add_argument("--hz", type=float, default=20)
+    parser.add_argument("--page", type=Path, help="write the lines into this page, between its marks")
+    args = parser.parse_args()
+    set_up_logging(level="ERROR")
 
-    async def soak() -> None:
-        await Soak(parser.parse_args()).run()
+    async def soak() -> Soak:
+        it = Soak(args)
+        it.good = await it.run()
+        return it
 
-    asyncio.run(soak())
+    it = asyncio.run(soak())
+    if args.page:
+        text = "\n".join(("```text", *it.lines, "```"))
+        write_between_marks(args.page, "ca-soak", f"{about(command('benchmarks.ca.soak'))}\n\n{text}")
+    raise SystemExit(0 if it.good else 1)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+
+
+def command(module: str) -> str:
+    """Return the command that runs this benchmark, without the page that the results go to."""
+    arguments = sys.argv[1:]
+    if "--page" in arguments:
+        at = arguments.index("--page")
+        del arguments[at : at + 2]
+    return " ".join(("python -m", module, *arguments))
 
 
 def about(command: str) -> str:
