@@ -128,10 +128,25 @@ class DataHosts:
             await asyncio.sleep(self.options.tick_s)
             now_s = loop.time()
             passed_s, last_s = min(now_s - last_s, _LONGEST_TICK_S), now_s
-            for host in self._hosts.values():
-                host.tick(passed_s)
+            if self.options.real_bytes:
+                await self._write_aside(passed_s)
+            else:
+                self._write(passed_s)
             for server in self.ssh_servers.values():
                 server.tell()
+
+    def _write(self, passed_s: float) -> None:
+        for host in self._hosts.values():
+            host.tick(passed_s)
+
+    async def _write_aside(self, passed_s: float) -> None:
+        """Write in a thread: a disk can take seconds. It is waited for also when all ends."""
+        work = asyncio.ensure_future(asyncio.to_thread(self._write, passed_s))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await work
+            raise
 
 
 def source_name(sender: str) -> str:
