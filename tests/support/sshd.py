@@ -131,8 +131,8 @@ def _prepared(folder: Path) -> Sshd:
     (folder / "sshd_config").write_text(
         f"""ListenAddress 127.0.0.1
 Port {server.port}
-HostKey {server.host_key}
-AuthorizedKeysFile {server.authorized_keys}
+HostKey "{server.host_key}"
+AuthorizedKeysFile "{server.authorized_keys}"
 PidFile none
 StrictModes no
 UsePAM no

@@ -91,7 +91,15 @@ def _prepare(target: Target) -> _Prepared:
         "request_pty": False,
     }
     try:
-        options = asyncssh.SSHClientConnectionOptions(host=target.host, **arguments)
+        options = asyncssh.SSHClientConnectionOptions(host=target.host, client_keys=None, **arguments)
+        # As for `ssh`: a key file that is named and not there is passed over, a locked one is the agent's.
+        named = [str(file) for file in options.config.get("IdentityFile", ())]
+        if named:
+            arguments["client_keys"] = [file for file in named if os.path.exists(os.path.expanduser(file))]
+            arguments["ignore_encrypted"] = True
+        asyncssh.SSHClientConnectionOptions(
+            host=target.host, **arguments
+        )  # so that its faults are told as such
         files = _known_hosts_files(target, options.known_hosts)
         known = asyncssh.read_known_hosts([file for file in files if os.path.exists(file)])
     except (OSError, ValueError, asyncssh.Error) as error:
@@ -138,19 +146,18 @@ class Link:
     async def _make(self, limit_s: float) -> asyncssh.SSHClientConnection:
         client: _Client | None = None
         prepared: _Prepared | None = None
-
         try:
             async with asyncio.timeout(limit_s):
                 prepared = await self._worker.run(limit_s, lambda _deadline: _prepare(self.target))
                 client = _Client(prepared.known)
-                made = client  # one object whatever asyncssh makes of the factory
-
-                self._connection = await asyncssh.connect(
-                    self.target.host,
-                    known_hosts=prepared.known,
-                    client_factory=lambda: made,
-                    **prepared.arguments,
-                )
+                try:
+                    self._connection = await self._connect(prepared, client)
+                except (asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed):
+                    # A host that has no more key of the kind that is known of it hangs up. It is asked for
+                    # any key then, to be able to say what it shows; it is trusted no more than before.
+                    if not client.connected:
+                        raise
+                    self._connection = await self._connect(prepared, client, server_host_key_algs="default")
         except HostError:
             raise
         except TimeoutError as error:
@@ -166,6 +173,17 @@ class Link:
             raise connect_error(str(self.target), error) from error
         log.info("SSH connection made", host=str(self.target))
         return self._connection
+
+    async def _connect(
+        self, prepared: _Prepared, client: _Client, **more: Any
+    ) -> asyncssh.SSHClientConnection:
+        return await asyncssh.connect(
+            self.target.host,
+            known_hosts=prepared.known,
+            client_factory=lambda: client,
+            **prepared.arguments,
+            **more,
+        )
 
     def drop(self, connection: asyncssh.SSHClientConnection) -> None:
         """End a connection at once, when it still is the present one; nothing is waited for."""
