@@ -1,0 +1,71 @@
+"""Twelve hosts of each kind: a run of 1 GB, and the next one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from attpc_ioc.simulator.data.options import DataOptions
+from tests.support.ca import camonitor
+from tests.support.data_rig import ALL_ACCESS, alarm, data_rig, section, shown, start_run, stop_run
+
+COBO_BYTES_S = 30e6
+DATA = DataOptions(
+    cobo_bytes_s=COBO_BYTES_S, mutant_bytes_s=1e6, drain_s=0.5, asads=4, tick_s=0.05, catalog_wait_s=0.5
+)
+SOURCES = (*(f"CoBo{i}" for i in range(11)), "MuTAnT")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("access", ALL_ACCESS)
+async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, access):
+    text = section(watch={"period_s": 0.5, "timeout_s": 2.0, "rate_window_s": 2.0})
+    async with data_rig(tmp_path, monkeypatch, access=access, data=DATA, text=text, cobos=11) as it:
+
+        def everywhere(part, value):
+            return all(shown(it, f"{source}:Router:{part}") == value for source in SOURCES)
+
+        await it.until(lambda: everywhere("Clean_RBV", 1), 20.0, "all clean")
+        for number in range(2):
+            await start_run(it)
+            assert it.run.number == number
+            await it.until(lambda: everywhere("Flow_RBV", 1), 20.0, "all flowing")
+            assert everywhere("Clean_RBV", 0)
+            async with camonitor(it.place, f"{it.prefix}CoBo7:Router:Rate_RBV") as monitor:
+                await it.until(lambda: shown(it, "Run:Written_RBV") > 1.0, 40.0, "1 GB")
+                lines = list(monitor.lines)
+            rates = [float(line.split()[3]) for line in lines]
+            assert rates
+            assert all(0.0 <= rate <= 1.6 * COBO_BYTES_S / 1e6 for rate in rates), rates
+            for source in SOURCES[:-1]:
+                await it.until(
+                    lambda s=source: (
+                        shown(it, f"{s}:Router:Rate_RBV") == pytest.approx(COBO_BYTES_S / 1e6, rel=0.2)
+                    ),
+                    10.0,
+                    f"the rate of {source}",
+                )
+            assert all(alarm(it, f"{source}:Router:Flow_RBV") == "NO_ALARM" for source in SOURCES)
+            await stop_run(it)
+            await it.until(lambda: everywhere("Clean_RBV", 1), 30.0, "all in their place")
+            await it.until(lambda: shown(it, "Run:Rate_RBV") == 0.0, 10.0, "no data any more")
+            await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
+            size = 0
+            for host in it.fleet.data:
+                folder = host.staging / it.run.experiment / f"run_{number:04d}"
+                files = {file.name: file.stat().st_size for file in folder.glob("*.graw")}
+                assert len(files) == (1 if host.source == "MuTAnT" else 4)
+                assert shown(it, f"{host.source}:Router:Files_RBV") == len(files)
+                assert shown(it, f"{host.source}:Router:Written_RBV") == pytest.approx(
+                    sum(files.values()) / 1e9, rel=1e-6
+                )
+                size += sum(files.values())
+                manifest = folder / "manifest.json"
+                if manifest.exists():
+                    listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+                    assert {file["name"]: file["size"] for file in listed} == files
+                else:
+                    assert access == "sentry", "a sentry writes none on its host"
+            assert shown(it, "Run:Written_RBV") == pytest.approx(size / 1e9, rel=1e-6)
+            assert size > 1e9
