@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,21 @@ async def test_without_any_set_up(
         await eventually(
             lambda: not servers_in(folder / "data", folder / "server.lock"), "the server ended", 5.0
         )
+
+
+async def test_an_ordinary_life_has_no_warnings(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_place: Callable[[], Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    section = {f"plugins.{NAME}": f'data_dir = "{postgres_place()}"'}
+    async with rig(tmp_path, monkeypatch, plugins=given_plugins(), **section) as it:
+        await connected(it, 30.0)
+        await it.start_run()
+        await it.ok("Run:Stop")
+        await drained(it)
+    said = [r for r in caplog.records if r.name.startswith("attpc_plugins.run_history")]
+    assert any(r.getMessage() == "database connected" for r in said)
+    assert [(r.getMessage(), r.__dict__.get("keys")) for r in said if r.levelno >= logging.WARNING] == []

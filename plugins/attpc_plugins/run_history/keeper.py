@@ -80,9 +80,10 @@ class Keeper:
         self._place: Place | None = None
         self._task: asyncio.Task[None] | None = None
         self._there = asyncio.Event()
+        self._closing = False
         self._connected: Store | None = None
         self.store: Store | None = None
-        troubles.say(CAUSE, "the database is starting", bars_start=True)
+        troubles.say(CAUSE, "the database is starting", bars_start=True, expected=True)
 
     async def run(self) -> None:
         """Keep the database connected until cancelled."""
@@ -122,7 +123,7 @@ class Keeper:
         except* DatabaseError as group:
             log.debug("session with the database ended", faults=len(group.exceptions))
         finally:
-            self._lose(DatabaseError("the connection to the database ended"))
+            self._lose(DatabaseError("the connection to the database ended"), expected=self._closing)
             await store.close(CLOSE_S)
             self._connected = None
 
@@ -145,12 +146,12 @@ class Keeper:
             await store.close(0.0)
             raise
 
-    def _lose(self, error: DatabaseError) -> None:
+    def _lose(self, error: DatabaseError, *, expected: bool = False) -> None:
         """Take note that the database is away; only the first fault tells why, the others follow from it."""
         if self.store is not None:
             self._there.clear()
             self.store = None
-            self._trouble(error)
+            self._trouble(error, expected=expected)
 
     async def _watch(self, store: Store) -> None:
         """Notice a server that hangs, or takes no writes any more, before somebody needs it."""
@@ -161,12 +162,12 @@ class Keeper:
             except TimeoutError as error:
                 raise StoreUnavailable("the database does not answer in time") from error
 
-    def _trouble(self, error: DatabaseError) -> None:
+    def _trouble(self, error: DatabaseError, *, expected: bool = False) -> None:
         where = f" ({self._place.where})" if self._place is not None else ""
         # What asyncpg says of a connection that breaks in the middle of something is for its developers.
         lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
         text = "the connection to the database was lost" if lost else str(error)
-        self._troubles.say(CAUSE, f"{text}{where}", bars_start=True)
+        self._troubles.say(CAUSE, f"{text}{where}", bars_start=True, expected=expected)
 
     async def there(self, limit_s: float) -> Store | None:
         """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""
@@ -177,6 +178,7 @@ class Keeper:
 
     async def close(self, limit_s: float) -> None:
         """End the task and the plugin's own server; what takes longer than `limit_s` goes on ending."""
+        self._closing = True
         task = self._task
         if task is not None:
             task.cancel()

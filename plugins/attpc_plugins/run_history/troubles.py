@@ -22,8 +22,11 @@ class Troubles:
         self._barring: set[str] = set()
         self._told: tuple[str, bool] | None = None
 
-    def say(self, cause: str, text: str, *, bars_start: bool = False) -> None:
-        """Say what is wrong; empty text: nothing is. With `bars_start` no run is started while it stands."""
+    def say(self, cause: str, text: str, *, bars_start: bool = False, expected: bool = False) -> None:
+        """Say what is wrong; empty text: nothing is. With `bars_start` no run is started while it stands.
+
+        What is `expected`, because the program begins or ends, is no warning in the log.
+        """
         if not text:
             self.clear(cause)
             return
@@ -33,7 +36,8 @@ class Troubles:
             self._barring.discard(cause)
         if self._texts.get(cause) != text:
             self._texts[cause] = text
-            log.warning("run history", reason=text)
+            report = log.info if expected else log.warning
+            report("run history", reason=text)
         self._show()
 
     def clear(self, cause: str) -> None:
