@@ -92,6 +92,18 @@ def test_late_data_count_until_the_files_are_moved():
     assert meter.written == Count(1, 1500)
 
 
+def test_a_sentry_tells_the_last_bytes_after_it_has_moved_the_files():
+    meter = Meter(10.0, quiet_s=30.0)
+    meter.look(0.0, Count(0, 5 * GB))
+    meter.start(0.0)
+    meter.look(2.0, Count(4, 5 * GB + 1000))
+    meter.stop(3.0)
+    meter.look(45.0, Count(0, 5 * GB + 1700))
+    assert meter.written == Count(4, 1700)
+    meter.look(47.0, Count(0, 5 * GB + 9999))
+    assert meter.written == Count(4, 1700)
+
+
 def test_strays_long_after_a_run_do_not_count():
     meter = Meter(10.0, quiet_s=30.0)
     meter.look(0.0, Count())

@@ -141,10 +141,12 @@ class Meter:
         if not self._counting:
             return
         before = last or seen
+        grown = max(0, seen.data_bytes - before.data_bytes)
         if self._stopped_s is not None and seen.files < before.files:
+            # Where bytes are those that a process has written, as a sentry tells, the last ones come with it.
+            self.written = Count(self.written.files, self.written.data_bytes + grown)
             self._end()
             return
-        grown = max(0, seen.data_bytes - before.data_bytes)
         new = max(0, seen.files - before.files)
         self.written = Count(self.written.files + new, self.written.data_bytes + grown)
         if self._resumed:
