@@ -1,0 +1,215 @@
+"""Closing where an `attpc_sentry` moves the files: what it answers, and what it does not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from attpc_plugins.data_routers.model import CloseState
+from attpc_plugins.data_routers.settings import DataRoutersSettings
+
+from attpc_ioc.simulator.data.host import DataHost
+from attpc_ioc.simulator.data.options import Access, DataOptions
+from attpc_ioc.simulator.fleet import SimulatedFleet
+from tests.support.closings import EXPERIMENT, Side, fill, side, sums
+
+S = CloseState
+NAMES = ["a.graw", "b c.graw"]
+
+
+@dataclass
+class Case:
+    it: Side
+    host: DataHost
+    expected: dict[str, str]
+
+    def folder(self, number: int) -> Path:
+        return self.host.staging / EXPERIMENT / f"run_{number:04d}"
+
+    async def write(self, seed: int = 1, names: list[str] = NAMES) -> None:
+        self.expected = fill(self.host.staging, names, seed=seed)
+
+
+@contextlib.asynccontextmanager
+async def sentry(tmp_path: Path, wait_s: float = 0.1, timeout_s: float = 3.0) -> AsyncIterator[Case]:
+    options = DataOptions(folder=tmp_path / "hosts", access=(Access.SENTRY,), catalog_wait_s=wait_s)
+    async with SimulatedFleet(cobos=1, data=options) as fleet:
+        host = fleet.data["CoBo[0]"]
+        assert host.gate is not None
+        router = {
+            "access": "sentry",
+            "sources": ["CoBo0"],
+            "host": host.gate.host,
+            "port": host.gate.port,
+        }
+        settings = DataRoutersSettings.model_validate(
+            {"period_s": 0.1, "timeout_s": timeout_s, "closing": {"quiet_s": 0.2}, "router": [router]}
+        )
+        async with side(tmp_path / "state", settings) as it:
+            yield Case(it, host, {})
+
+
+@pytest.fixture
+async def case(tmp_path) -> AsyncIterator[Case]:
+    async with sentry(tmp_path) as made:
+        yield made
+
+
+async def test_a_run(case):
+    await case.it.begin(42)
+    await case.write()
+    size = sum((case.host.staging / name).stat().st_size for name in NAMES)
+    case.it.end(42)
+    entry = await case.it.reach(42, S.DONE)
+    assert sums(case.folder(42)) == case.expected
+    assert (entry.files, entry.data_bytes, entry.location) == (2, size, f"{EXPERIMENT}/run_0042")
+    assert "2 files" in entry.message
+    await case.it.until(lambda: case.it.told(42)[-1:] == ["Done"])
+
+
+async def test_the_folder_of_the_run_exists(case):
+    case.folder(42).mkdir(parents=True)
+    other = fill(case.folder(42), ["a.graw"], seed=7)
+    await case.it.begin(42)
+    await case.write()
+    case.it.end(42)
+    entry = await case.it.reach(42, S.FAILED)
+    assert "already exists" in entry.message
+    # It is asked again and again, and never takes the folder for its own work.
+    case.it.closing.again()
+    await case.it.until(lambda: not case.it.closing.busy("CoBo0"))
+    assert case.it.entry(42).state is S.FAILED
+    assert sums(case.host.staging) == case.expected
+    assert sums(case.folder(42)) == other
+    case.folder(42).rename(case.folder(99))
+    case.it.closing.again()
+    await case.it.reach(42, S.DONE)
+    assert sums(case.folder(42)) == case.expected
+
+
+async def test_the_reply_is_lost(case):
+    await case.it.begin(42)
+    await case.write()
+    case.it.end(42)
+    await case.it.until(lambda: case.it.closing.busy("CoBo0") and case.it.entry(42).asked)
+    await case.it.until(lambda: case.folder(42).exists() or not case.it.closing.busy("CoBo0"))
+    await case.host.gate.close()
+    await case.it.until(lambda: case.it.entry(42).state in (S.UNREACHABLE, S.DONE))
+    await case.host.gate.open()
+    case.it.closing.again()
+    entry = await case.it.reach(42, S.DONE)
+    assert sums(case.folder(42)) == case.expected
+    assert entry.files == 2
+
+
+async def test_the_ioc_is_killed_while_the_sentry_waits(tmp_path):
+    async with sentry(tmp_path, wait_s=0.5) as case:
+        await case.it.begin(42)
+        await case.write()
+        case.it.end(42)
+        await case.it.until(lambda: case.it.entry(42).asked)
+        settings = case.it.settings
+        await case.it.close()
+        async with side(tmp_path / "state", settings) as again:
+            entry = await again.reach(42, S.DONE)
+            assert sums(case.folder(42)) == case.expected
+            assert entry.files == 2
+
+
+async def test_the_sentry_was_interrupted_in_the_middle(case):
+    # It renames one by one, and does not go on with a folder that exists.
+    await case.it.begin(42)
+    await case.write()
+    case.it.end(42)
+    await case.it.until(lambda: case.it.entry(42).asked)
+    await case.it.reach(42, S.DONE)
+    await case.it.begin(43)
+    await case.write(seed=2)
+    case.folder(43).mkdir()
+    (case.host.staging / "a.graw").rename(case.folder(43) / "a.graw")
+    journal = case.it.journal
+    info = case.it.info(43)
+    case.it.end(info.number)
+    await case.it.reach(43, S.FAILED)
+    # As after a reply that was lost: it had been told.
+    async with journal.locked("CoBo0", 5.0):
+        entry = case.it.entry(43)
+        journal.save(type(entry)(**{**{f: getattr(entry, f) for f in entry.__slots__}, "asked": True}))
+    case.it.closing.again()
+    entry = await case.it.reach(43, S.INCOMPLETE)
+    assert "1 file left" in entry.message
+    assert sums(case.host.staging) | sums(case.folder(43)) == case.expected
+    (case.host.staging / "b c.graw").rename(case.folder(43) / "b c.graw")
+    case.it.closing.again()
+    await case.it.reach(43, S.DONE)
+
+
+@pytest.mark.parametrize("fault", ["gone", "hung", "slow"])
+async def test_the_host(tmp_path, fault):
+    async with sentry(tmp_path, timeout_s=0.5) as case:
+        gate = case.host.gate
+        assert gate is not None
+        await case.it.begin(42)
+        await case.write()
+        if fault == "gone":
+            await gate.close()
+        gate.hung = fault == "hung"
+        gate.delay_s = 0.1 if fault == "slow" else 0.0
+        case.it.end(42)
+        if fault != "slow":
+            await case.it.reach(42, S.UNREACHABLE)
+            assert sums(case.host.staging) == case.expected
+            gate.hung = False
+            await gate.open()
+        case.it.closing.again()
+        await case.it.reach(42, S.DONE)
+        assert sums(case.folder(42)) == case.expected
+
+
+async def test_the_disk_is_full(case):
+    await case.it.begin(42)
+    await case.write()
+    case.host.faults.disk_full = True
+    case.it.end(42)
+    entry = await case.it.reach(42, S.FAILED)
+    assert "No space left" in entry.message
+    assert sums(case.host.staging) == case.expected
+    case.host.faults.disk_full = False
+    case.it.closing.again()
+    await case.it.reach(42, S.DONE)
+    assert sums(case.folder(42)) == case.expected
+
+
+async def test_the_router_has_ended(case):
+    await case.it.begin(42)
+    await case.write()
+    await case.host.router.stop()
+    case.it.end(42)
+    entry = await case.it.reach(42, S.DONE)
+    assert sums(case.folder(42)) == case.expected
+    assert "does not run" in entry.message
+
+
+async def test_the_next_run_begins_before_the_sentry_was_told(tmp_path):
+    async with sentry(tmp_path) as case:
+        gate = case.host.gate
+        assert gate is not None
+        await case.it.begin(41)
+        await case.write()
+        await gate.close()
+        case.it.end(41)
+        await case.it.reach(41, S.UNREACHABLE)
+        info = case.it.info(42)
+        await case.it.closing.run_starting(info)
+        await gate.open()
+        case.it.closing.again()
+        entry = await case.it.reach(41, S.FAILED)
+        assert "run 42 began before" in entry.message
+        assert not entry.open
+        case.it.end(42)
+        await case.it.reach(42, S.DONE)
+        assert sums(case.folder(42)) == case.expected
+        assert not case.folder(41).exists()
