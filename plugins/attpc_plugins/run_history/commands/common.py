@@ -77,7 +77,10 @@ async def opened(file: Path) -> AsyncIterator[Store]:
         account=own.server_account or None,
     )
     async with locate(place, folder, purpose="a command of the run history").attached() as database:
-        if database.server is not None:
+        if database.server is None:
+            # Asked once by itself: what is wrong is then told in the words of `db status`.
+            await (await database.connect()).close()
+        else:
             # Nobody else looks after the schema of an embedded server; of a facility's, its keeper does.
             await prepare_schema(database.dsn)
         store = await Store.connect(

@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from attpc_ioc.model.names import experiment_fault
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Contents, Format, RunFile
@@ -132,6 +133,8 @@ def import_(
 ) -> None:
     """Read runs from a file: all of them, or, where anything is wrong, none."""
     zone = _zone(timezone)
+    if experiment and (fault := experiment_fault(experiment)):
+        fail(fault)
     with _readable(file) as path:
         name = "standard input" if file == STDOUT else str(file)
         source = RunFile(path, kind, experiment=experiment, zone=zone, name=name)
