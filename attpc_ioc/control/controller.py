@@ -142,7 +142,8 @@ class Controller:
 
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
         """Show a refused put in the scope's message; with `attempt` in its result as well."""
-        log.warning("put refused", scope=scope, reason=text, who=who)
+        # Each put has a line of its own, written where its PV and its values are known.
+        log.debug("put refused", scope=scope, reason=text, who=who)
         self._board.put_refused(scope, text, attempt=attempt)
 
     # ------------------------------------------------------------------ life
@@ -192,7 +193,9 @@ class Controller:
 
     def _refused(self, command: Command, reasons: list[Reason]) -> Outcome:
         outcome = Outcome(command, ResultCode.REFUSED, "", tuple(reasons))
-        log.warning("command refused", command=command, who=command.who, reason=outcome.message)
+        # A client's put has a line of its own; the IOC itself and the plugins have none but this.
+        report = log.debug if command.who.address else log.warning
+        report("command refused", command=command, who=command.who, reason=outcome.message)
         self._board.command_refused(command, outcome.message)
         return outcome
 

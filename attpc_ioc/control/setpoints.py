@@ -62,7 +62,7 @@ class Setpoints:
         if setter is None:
             raise Refused(f"there is no setpoint {setpoint}")
         setter(scope, value)
-        log.info("setpoint", setpoint=setpoint, scope=scope, value=value, who=who)
+        log.debug("setpoint", setpoint=setpoint, scope=scope, value=value, who=who)
 
     @property
     def _fleet(self) -> Fleet:
