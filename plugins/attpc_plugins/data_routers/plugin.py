@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from attpc_ioc.model.command import Reason
-    from attpc_ioc.model.events import RunFailed, RunStarted, RunStarting, RunStopped
+    from attpc_ioc.model.events import OperationEnded, RunFailed, RunStarted, RunStarting, RunStopped
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.plugin import PluginContext
@@ -45,11 +45,12 @@ class DataRouters:
     def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:
         """Return the rows of the data routers."""
         from .closing_rows import closing_rows
+        from .configs.configs_rows import configs_rows
         from .rows import router_rows
         from .settings import DataRoutersSettings
 
         assert isinstance(settings, DataRoutersSettings)
-        return [*router_rows(settings.limits, self._why), *closing_rows()]
+        return [*router_rows(settings.limits, self._why), *closing_rows(), *configs_rows()]
 
     def _why(self, part: str, source: str) -> str:
         return self.service.why(part, source) if self.service is not None else ""
@@ -93,6 +94,12 @@ class DataRouters:
         if self.service is None:
             raise Refused(NOT_STARTED)
         self.service.write(pv, value)
+
+    @hookimpl
+    def attpc_after_operation(self, event: OperationEnded) -> None:
+        """Keep what the reply to Configure says."""
+        if self.service is not None:
+            self.service.operation_ended(event)
 
     @hookimpl
     def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:

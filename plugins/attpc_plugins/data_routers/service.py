@@ -10,7 +10,7 @@ from pathlib import Path
 from attpc_ioc.errors import PluginError, Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName, Reason
-from attpc_ioc.model.events import RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
+from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo, RunState
@@ -21,9 +21,10 @@ from . import baselines
 from .around import FleetFacts, around
 from .closing_rows import CLOSE_MESSAGE, RUN_CLOSE_AGAIN
 from .closing_service import Closing
+from .configs.keeper import RunConfigFiles
 from .flow import Count
-from .hosts.host import FileHost, SentryHost
-from .hosts.make import host_for
+from .hosts.host import ConfigHost, FileHost, SentryHost
+from .hosts.make import config_host_for, host_for
 from .interlocks import Against, Facts, NextRun, against_start, refusing
 from .model import RunKey
 from .router import Router
@@ -63,7 +64,19 @@ class Service:
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self.routers = tuple(self._router(router) for router in settings.router)
         self.closing = Closing(ctx, settings, self.hosts)
+        self.config_hosts = config_hosts(settings, ctx.snapshot())
+        self.configs = RunConfigFiles(ctx, settings, self.config_hosts)
         self._by_source = {source: router for router in self.routers for source in router.sources}
+
+    @property
+    def watches_configs(self) -> bool:
+        """Whether configuration files are put on record: with no table at all this plugin is quiet."""
+        return bool(self._settings.router or self._settings.ecc)
+
+    def operation_ended(self, event: OperationEnded) -> None:
+        """Keep what the reply to Configure says."""
+        if self.watches_configs:
+            self.configs.operation_ended(event)
 
     def _router(self, settings: RouterSettings) -> Router:
         router = Router(settings, self._settings)
@@ -84,6 +97,8 @@ class Service:
 
     async def start(self) -> None:
         """Begin to watch; no host is waited for."""
+        if self.watches_configs:
+            self._ctx.spawn(self.configs.run(), restart=self.configs.run)
         if not self.routers:
             self.troubles.note(QUIET)
             return
@@ -100,7 +115,8 @@ class Service:
         """Let go of every host within the time that a plugin's end may take."""
         for router in self.routers:
             router.watch.close()
-        tasks = [asyncio.create_task(host.disconnect()) for host in self.hosts.values()]
+        hosts = [*self.hosts.values(), *dict.fromkeys(self.config_hosts.values())]
+        tasks = [asyncio.create_task(host.disconnect()) for host in hosts]
         if not tasks:
             return
         done, late = await asyncio.wait(tasks, timeout=DISCONNECT_S)
@@ -233,6 +249,8 @@ class Service:
     async def run_event(self, event: RunEvent) -> None:
         """Follow the life of a run."""
         now_s = time.monotonic()
+        if isinstance(event, RunStarted) and self.watches_configs:
+            self.configs.run_started(event.run)
         match event:
             case RunStarting():
                 await self._begin(event.run, now_s)
@@ -290,6 +308,17 @@ def key_of(run: RunInfo) -> RunKey:
 
 def _warns(reason: Against) -> bool:
     return reason.firmness is Firmness.WARN
+
+
+def config_hosts(settings: DataRoutersSettings, fleet: Fleet) -> dict[str, ConfigHost]:
+    """Return by ECC server where its files are; a table without names is for all that no other names."""
+    named = {name for ecc in settings.ecc for name in ecc.names}
+    found: dict[str, ConfigHost] = {}
+    for ecc in settings.ecc:
+        host = config_host_for(ecc, settings)
+        for name in ecc.names or [module for module in fleet.modules if module not in named]:
+            found[name] = host
+    return found
 
 
 def settings_faults(settings: DataRoutersSettings, fleet: Fleet) -> Iterator[str]:

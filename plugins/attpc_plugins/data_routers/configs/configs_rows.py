@@ -1,0 +1,62 @@
+"""The rows of the configuration files of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+
+from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.model.states import Severity
+from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
+from attpc_ioc.pvs.row import Archive, Record, Row
+
+CONFIGS = "Run:Configs_RBV"
+CONFIGS_MESSAGE = "Run:ConfigsMessage_RBV"
+"""Names after the prefix."""
+
+
+class ConfigsState(IntEnum):
+    """The values of `Run:Configs_RBV`: what is on record of the last run's configuration files."""
+
+    NONE = 0
+    READING = 1
+    KEPT = 2
+    """All are on record, and in the backup folder where there is one."""
+    INCOMPLETE = 3
+    """Some could not be had; the message names them."""
+    WAITING = 4
+    """The backup folder cannot be written; the files wait on the IOC's disk, and it is tried again."""
+
+    @property
+    def label(self) -> str:
+        """The word shown to people."""
+        return self.name.capitalize()
+
+
+def configs_rows() -> Iterator[Row]:
+    """Yield the rows; `RunConfigFiles` publishes them."""
+    yield Row(
+        CONFIGS.removeprefix("Run:"),
+        ScopeKind.RUN,
+        Record.MBBI,
+        "Config files of the run on record",
+        labels=tuple(state.label for state in ConfigsState),
+        severities={
+            int(ConfigsState.INCOMPLETE): Severity.MINOR,
+            int(ConfigsState.WAITING): Severity.MINOR,
+        },
+        initial=0,
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="Run:ConfigsMessage_RBV says which file could not be read, or why the backup folder cannot "
+        "be written. The run is not affected. What could be had is on record: "
+        "`attpc-ioc history show --configs` prints it.",
+    )
+    yield Row(
+        CONFIGS_MESSAGE.removeprefix("Run:"),
+        ScopeKind.RUN,
+        Record.LONG_TEXT,
+        "What is to be said of the config files",
+        elements=MESSAGE_ELEMENTS,
+        initial="",
+    )

@@ -1,0 +1,101 @@
+"""Reading the configuration files that a run used, from the ECC servers' hosts or from their replies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from attpc_ioc.model.config import NOT_LOADED, UNKNOWN
+from attpc_ioc.model.events import RunConfigText
+from attpc_ioc.model.run import RunInfo
+from attpc_plugins.data_routers.hosts.host import ConfigHost, HostError
+
+PARTS = ("describe", "prepare", "configure")
+
+SELDOM = "prepare"
+"""Current ECC servers take the configure file for Prepare: there need be no file of this part."""
+
+NO_HOST = "no table plugins.data_routers.ecc says where the files of this ECC server are"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was found: the texts for the history, and the files byte by byte for the backup folder."""
+
+    configs: tuple[RunConfigText, ...]
+    files: dict[str, bytes]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why parts are missing, or are not the files' own text, each once."""
+        return tuple(dict.fromkeys(f"{c.module}: {c.fault}" for c in self.configs if c.fault))
+
+
+async def gather(run: RunInfo, hosts: Mapping[str, ConfigHost], replies: Mapping[str, str]) -> Gathered:
+    """Read what each member has loaded; a file that several share is read once.
+
+    `hosts` and `replies` (to Configure, the whole text) are by member. Where a file cannot be had the reply
+    stands in for it, as the configure part; what cannot be had at all has its reason.
+    """
+    reads: dict[tuple[int, str], asyncio.Task[bytes | str]] = {}
+    async with asyncio.TaskGroup() as group:
+        for member in run.members:
+            if (host := hosts.get(member)) is None:
+                continue
+            for part, name in _parts(run.loaded.get(member, "")):
+                file = file_name(part, name)
+                if (id(host), file) not in reads:
+                    reads[id(host), file] = group.create_task(_read(host, file))
+    texts: list[RunConfigText] = []
+    files: dict[str, bytes] = {}
+    for member in run.members:
+        host = hosts.get(member)
+        for part, name in _parts(run.loaded.get(member, "")):
+            file = file_name(part, name)
+            found = NO_HOST if host is None else reads[id(host), file].result()
+            reply = replies.get(member, "") if part == "configure" else ""
+            if isinstance(found, bytes):
+                texts.append(RunConfigText(member, part, name, text_of(found), "file"))
+                files[_own_name(files, file, found, member)] = found
+            elif reply:
+                texts.append(RunConfigText(member, part, name, reply, "reply"))
+                files[f"reply-to-configure.{member}.xml"] = reply.encode("utf-8", "surrogateescape")
+            elif part != SELDOM:
+                texts.append(RunConfigText(member, part, name, fault=found))
+    return Gathered(tuple(texts), files)
+
+
+def file_name(part: str, name: str) -> str:
+    """Return what the file of a part is called on the ECC server's host."""
+    return f"{part}-{name}.xcfg"
+
+
+def text_of(content: bytes) -> str:
+    """Return a file's text: UTF-8, and where it is not, Latin-1, which loses nothing."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+async def _read(host: ConfigHost, file: str) -> bytes | str:
+    """Return the file, or why it cannot be had: none keeps the others from being read."""
+    try:
+        return await host.read(file)
+    except HostError as error:
+        return str(error)
+
+
+def _parts(loaded: str) -> Iterator[tuple[str, str]]:
+    """Yield part and name of what a member has loaded, `describe/prepare/configure` as the core shows it."""
+    for part, name in zip(PARTS, loaded.split("/"), strict=False):
+        if name not in ("", NOT_LOADED, UNKNOWN):
+            yield part, name
+
+
+def _own_name(files: Mapping[str, bytes], file: str, content: bytes, member: str) -> str:
+    """Return the name in the backup folder: another one where hosts have different files of one name."""
+    if files.get(file, content) == content:
+        return file
+    return f"{file.removesuffix('.xcfg')}.{member}.xcfg"

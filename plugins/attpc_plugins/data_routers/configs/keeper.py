@@ -1,0 +1,140 @@
+"""Follows the runs and has the configuration files of each on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.events import OperationEnded, RunConfigs, RunConfigText
+from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.states import Operation
+from attpc_ioc.plugin import PluginContext
+from attpc_plugins.data_routers.hosts.host import ConfigHost
+from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.settings import DataRoutersSettings
+
+from .configs_rows import CONFIGS, CONFIGS_MESSAGE, ConfigsState
+from .gather import Gathered, gather
+from .last_read import FILE, LastRead
+from .spool import BackupFault, Spool
+
+log = get_logger(__name__)
+
+RETRY_S = 15.0
+"""How often a backup folder that cannot be written is tried again."""
+
+
+class RunConfigFiles:
+    """Reads what each run was loaded with once it is Running, tells it to the history, and copies it.
+
+    `hosts` are by ECC server, for those whose files can be read.
+    """
+
+    def __init__(
+        self, ctx: PluginContext, settings: DataRoutersSettings, hosts: Mapping[str, ConfigHost]
+    ) -> None:
+        self._ctx = ctx
+        self._hosts = hosts
+        self._replies: dict[str, str] = {}
+        self._folder = Path(ctx.state_dir)
+        backup = settings.backup.folder
+        self._spool = Spool(self._folder / "configs", Path(backup)) if backup else None
+        self._state = ConfigsState.NONE
+        self._faults: tuple[str, ...] = ()
+        self._wake = asyncio.Event()
+
+    # ------------------------------------------------------------------ what happens
+
+    def operation_ended(self, event: OperationEnded) -> None:
+        """Keep what the reply to Configure says: it stands in for files that cannot be read."""
+        if event.operation is Operation.CONFIGURE and event.ok and event.text:
+            self._replies[event.module] = event.text
+
+    def run_started(self, run: RunInfo) -> None:
+        """Begin to read the files of a run; the run waits for nothing."""
+        self._ctx.spawn(self._record(run))
+
+    async def run(self) -> None:
+        """Copy what waits to the backup folder, for ever; also what an earlier IOC has left."""
+        last = await asyncio.to_thread(LastRead.load, self._folder)
+        if last is not None and self._state is ConfigsState.NONE:
+            self._faults = last.faults
+            self._show(ConfigsState.INCOMPLETE if last.faults else ConfigsState.KEPT, last.faults)
+        if self._spool is None:
+            return
+        while True:
+            try:
+                renamed = await asyncio.to_thread(self._spool.flush)
+            except BackupFault as fault:
+                self._show(ConfigsState.WAITING, (str(fault),))
+            except OSError as error:
+                self._show(ConfigsState.WAITING, (f"the IOC's own copies cannot be read: {error}",))
+            else:
+                for text in renamed:
+                    log.warning("configuration file kept under another name", reason=text)
+                self._show_kept()
+            try:
+                async with asyncio.timeout(RETRY_S if self._state is ConfigsState.WAITING else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            self._wake.clear()
+
+    # ------------------------------------------------------------------ one run
+
+    async def _record(self, run: RunInfo) -> None:
+        key = RunKey(run.experiment, run.number)
+        last = await asyncio.to_thread(LastRead.load, self._folder)
+        if last is not None and (last.experiment, last.number) == (key.experiment, key.number):
+            return
+        self._show(ConfigsState.READING, ())
+        found = await gather(run, self._hosts, self._replies)
+        await self._tell(key, found)
+        self._faults = found.faults
+        if self._spool is not None and found.files:
+            try:
+                await asyncio.to_thread(self._spool.put, key, found.files)
+            except OSError as error:
+                self._faults = (*self._faults, f"no copies for the backup folder could be kept: {error}")
+        await asyncio.to_thread(self._note_read, key)
+        for fault in self._faults:
+            log.warning("configuration file of the run not on record", reason=fault, number=run.number)
+        if self._spool is not None:
+            self._state = ConfigsState.READING
+            self._wake.set()
+        else:
+            self._show_kept()
+
+    async def _tell(self, key: RunKey, found: Gathered) -> None:
+        """Tell what was found, a text at a time: one has 100 kB and more, and the loop is everybody's."""
+        by_text: dict[str, list[RunConfigText]] = {}
+        for config in found.configs:
+            by_text.setdefault(config.text, []).append(config)
+        for configs in by_text.values():
+            await self._ctx.tell(
+                RunConfigs, experiment=key.experiment, number=key.number, configs=tuple(configs)
+            )
+
+    def _note_read(self, key: RunKey) -> None:
+        last = LastRead(key.experiment, key.number, self._faults)
+        try:
+            last.save(self._folder)
+        except OSError as error:
+            log.warning("the state directory cannot be written", file=FILE, reason=error)
+
+    # ------------------------------------------------------------------ showing
+
+    def _show_kept(self) -> None:
+        """Show what is known of the last run once nothing waits; nothing where there was none."""
+        if self._state is ConfigsState.NONE:
+            return
+        self._show(ConfigsState.INCOMPLETE if self._faults else ConfigsState.KEPT, self._faults)
+
+    def _show(self, state: ConfigsState, texts: tuple[str, ...]) -> None:
+        if state is ConfigsState.WAITING and self._state is not state:
+            log.warning("configuration files wait", reason="; ".join(texts))
+        self._state = state
+        self._ctx.publish(CONFIGS, int(state))
+        self._ctx.publish(CONFIGS_MESSAGE, "\n".join(texts))

@@ -1,0 +1,245 @@
+"""The configuration files of a run: on record with their text, and copied to the backup folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attpc_plugins.data_routers.configs.gather import NO_HOST, gather
+from attpc_plugins.data_routers.configs.last_read import FILE, LastRead
+from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
+from attpc_plugins.data_routers.hosts.host import HostFault
+from attpc_plugins.data_routers.model import RunKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attpc_ioc.model.run import RunInfo
+from attpc_ioc.simulator.data.options import Access
+from tests.support.data_rig import SECTION, data_rig, section, shown, start_run, stop_run
+from tests.support.probe import Probe
+
+MEMBERS = ("cobo0", "cobo1", "mutant")
+
+
+def backup_section(folder: Path) -> str:
+    return section() + f'\n[{SECTION}.backup]\nfolder = "{folder}"'
+
+
+def told(probe: Probe) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """Name, source and text (or fault) by member and part."""
+    return {
+        (c.module, c.part): (c.name, c.source, c.text or c.fault)
+        for event in probe.of("attpc_run_configs")
+        for c in event.configs
+    }
+
+
+async def test_what_a_run_used_is_told_and_copied(tmp_path, monkeypatch):
+    backup = tmp_path / "backup folder"
+    backup.mkdir()
+    probe = Probe()
+    async with data_rig(
+        tmp_path, monkeypatch, access=Access.LOCAL, text=backup_section(backup), plugins=[("probe", probe)]
+    ) as it:
+        await start_run(it)
+        await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, what="all is kept")
+        xcfg = it.fleet.xcfg.path
+        names = {member: str(it.app.controller.fleet.modules[member].loaded).split("/") for member in MEMBERS}
+        expected = {
+            (member, part): (name, "file", (xcfg / f"{part}-{name}.xcfg").read_text(encoding="utf-8"))
+            for member, (describe, _, configure) in names.items()
+            for part, name in (("describe", describe), ("configure", configure))
+        }
+        assert told(probe) == expected
+        folder = backup / "unnamed" / "run_0000"
+        used = {f"{part}-{name}.xcfg" for (_, part), (name, _, _) in expected.items()}
+        assert {file.name for file in folder.iterdir()} == used
+        assert all((folder / name).read_bytes() == (xcfg / name).read_bytes() for name in used)
+        assert await it.get_text("Run:ConfigsMessage_RBV") == ""
+        await stop_run(it)
+
+
+async def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    probe = Probe()
+    async with data_rig(tmp_path, monkeypatch, plugins=[("probe", probe)]) as it:
+        await start_run(it)
+        await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, what="all is kept")
+        await stop_run(it)
+        probe.told.clear()
+        describe = it.fleet.xcfg.path / "describe-cobo0.xcfg"
+        configure = it.fleet.xcfg.path / "configure-e20009.xcfg"
+        text = configure.read_text(encoding="utf-8")
+        describe.unlink()
+        await it.until(lambda: not it.run.checklist, 10.0, "a start is possible")
+        await it.ok("Run:Start")
+        await it.until(lambda: shown(it, "Run:Configs_RBV") == 3, what="something is missing")
+        found = told(probe)
+        assert found["cobo0", "configure"] == ("e20009", "file", text)
+        name, source, fault = found["cobo0", "describe"]
+        assert (name, source) == ("cobo0", "")
+        assert "describe-cobo0.xcfg" in fault
+        message = await it.get_text("Run:ConfigsMessage_RBV")
+        assert message.startswith("cobo0: there is no ")
+        assert await it.severity("Run:Configs_RBV") == "MINOR"
+        describe.write_text("later", encoding="utf-8")
+        await it.ok("Run:Stop")
+        assert await it.get("Run:Configs_RBV") == "Incomplete", "it is told of the last run until the next"
+
+
+async def test_a_backup_folder_that_is_not_there_is_waited_for(tmp_path, monkeypatch):
+    backup = tmp_path / "not mounted"
+    async with data_rig(tmp_path, monkeypatch, text=backup_section(backup)) as it:
+        await start_run(it)
+        await it.until(lambda: shown(it, "Run:Configs_RBV") == 4, what="the copies wait")
+        message = (await it.get_text("Run:ConfigsMessage_RBV")).replace("\\", "")
+        assert message == f"the backup folder '{backup}' does not exist: make it, or mount its disk"
+        assert not backup.exists(), "it would be on the wrong disk"
+        await stop_run(it)
+        backup.mkdir()
+        await it.until(lambda: not it.run.checklist, 10.0, "a start is possible")
+        await it.ok("Run:Start")
+        await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, what="all is kept")
+        copies = {run.name: len(list(run.iterdir())) for run in (backup / "unnamed").iterdir()}
+        assert copies == {"run_0000": 4, "run_0001": 4}
+        await stop_run(it)
+
+
+# ---------------------------------------------------------------------- reading
+
+
+class Folder:
+    """A host with files; the rest it does not have."""
+
+    def __init__(self, **files: bytes) -> None:
+        self.files = files
+        self.read_names: list[str] = []
+
+    async def read(self, name: str) -> bytes:
+        self.read_names.append(name)
+        key = name.removesuffix(".xcfg").replace("-", "_")
+        if key not in self.files:
+            raise HostFault(f"there is no {name}")
+        return self.files[key]
+
+    async def tail(self, lines: int) -> bytes:
+        raise HostFault("there is no log")
+
+    async def disconnect(self) -> None:
+        pass
+
+
+def run_of(**loaded: str) -> RunInfo:
+    return RunInfo(7, "e1", tuple(loaded), loaded=dict(loaded))
+
+
+async def test_hosts_with_different_files_of_one_name():
+    one, other = Folder(describe_a=b"1", configure_e=b"same"), Folder(describe_a=b"2", configure_e=b"same")
+    found = await gather(run_of(x="a/e/e", y="a/e/e"), {"x": one, "y": other}, {})
+    assert found.files == {"describe-a.xcfg": b"1", "describe-a.y.xcfg": b"2", "configure-e.xcfg": b"same"}
+    assert [(c.module, c.part, c.text) for c in found.configs] == [
+        ("x", "describe", "1"),
+        ("x", "configure", "same"),
+        ("y", "describe", "2"),
+        ("y", "configure", "same"),
+    ]
+    assert found.faults == ()
+
+
+async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never():
+    host = Folder(describe_a=b"1", configure_e=b"\xff\x00")
+    hosts = dict.fromkeys(("x", "y", "z"), host)
+    found = await gather(run_of(x="a/e/e", y="a/e/?", z="-"), hosts, {})
+    assert sorted(host.read_names) == ["configure-e.xcfg", "describe-a.xcfg", "prepare-e.xcfg"]
+    assert [(c.module, c.part) for c in found.configs] == [
+        ("x", "describe"),
+        ("x", "configure"),
+        ("y", "describe"),
+    ]
+    assert found.configs[1].text == "ÿ\x00", "what is not UTF-8 loses nothing"
+
+
+async def test_without_a_host_there_is_the_reply():
+    found = await gather(run_of(x="a/e/e"), {}, {"x": "<Configuration/>"})
+    assert [(c.part, c.source, c.text, c.fault) for c in found.configs] == [
+        ("describe", "", "", NO_HOST),
+        ("configure", "reply", "<Configuration/>", ""),
+    ]
+    assert found.files == {"reply-to-configure.x.xml": b"<Configuration/>"}
+    assert found.faults == (f"x: {NO_HOST}",)
+
+
+# ---------------------------------------------------------------------- copying
+
+RUN = RunKey("e1", 7)
+
+
+def spool(tmp_path: Path) -> tuple[Spool, Path]:
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    return Spool(tmp_path / "state" / "configs", backup), backup / "e1" / "run_0007"
+
+
+def test_nothing_in_the_backup_folder_is_written_over(tmp_path):
+    copies, target = spool(tmp_path)
+    target.mkdir(parents=True)
+    (target / "a.xcfg").write_bytes(b"somebody's")
+    (target / "b.xcfg").write_bytes(b"2")
+    copies.put(RUN, {"a.xcfg": b"1", "b.xcfg": b"2"})
+    (renamed,) = copies.flush()
+    assert renamed == f"{target / 'a.xcfg'} was another file: the run's is a.1.xcfg"
+    assert {f.name: f.read_bytes() for f in target.iterdir()} == {
+        "a.xcfg": b"somebody's",
+        "b.xcfg": b"2",
+        "a.1.xcfg": b"1",
+    }
+    # Repeated, it ends the same.
+    copies.put(RUN, {"a.xcfg": b"1", "b.xcfg": b"2"})
+    copies.flush()
+    assert len(list(target.iterdir())) == 3
+    assert copies.waiting() == []
+
+
+def test_what_waits_survives_until_the_folder_can_be_written(tmp_path):
+    copies, target = spool(tmp_path)
+    (tmp_path / "backup" / "e1").write_text("a file where the folder is to be")
+    copies.put(RUN, {"a.xcfg": b"1"})
+    with pytest.raises(BackupFault, match=r"the files of e1/run_0007 cannot be copied to '.*run_0007'"):
+        copies.flush()
+    assert copies.waiting() == [RUN]
+    (tmp_path / "backup" / "e1").unlink()
+    assert Spool(tmp_path / "state" / "configs", tmp_path / "backup").flush() == []
+    assert (target / "a.xcfg").read_bytes() == b"1"
+
+
+def test_what_a_killed_program_left_half_does_not_count(tmp_path):
+    copies, target = spool(tmp_path)
+    half = tmp_path / "state" / "configs" / "e1" / "run_0007.part"
+    half.mkdir(parents=True)
+    (half / "a.xcfg").write_bytes(b"ha")
+    (target).mkdir(parents=True)
+    (target / ".a.xcfg.part").write_bytes(b"h")
+    assert copies.waiting() == []
+    copies.put(RUN, {"a.xcfg": b"half"})
+    copies.flush()
+    assert {f.name: f.read_bytes() for f in target.iterdir()} == {"a.xcfg": b"half"}
+
+
+@given(
+    st.dictionaries(st.from_regex(r"[a-z]{1,3}\.xcfg", fullmatch=True), st.binary(max_size=20), max_size=3)
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_files_twice(tmp_path_factory, files):
+    copies, target = spool(tmp_path_factory.mktemp("any"))
+    for _ in range(2):
+        copies.put(RUN, files)
+        copies.flush()
+    assert {f.name: f.read_bytes() for f in target.iterdir()} == files
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"experiment": "e1"}', '{"experiment": 1, "number": "x"}', "\0"])
+def test_a_damaged_note_does_not_count(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    assert LastRead.load(tmp_path) is None
+    note = LastRead("e1", 3, ("one", "two"))
+    note.save(tmp_path)
+    assert LastRead.load(tmp_path) == note
