@@ -175,7 +175,7 @@ def status(fleet: SimulatedFleet) -> FleetStatus:
 
 
 def _host_status(host: DataHost) -> HostStatus:
-    sizes = [path.stat().st_size for path in host.files()]
+    sizes = host.sizes()
     return HostStatus(
         name=host.name,
         board=host.board.id,

@@ -65,6 +65,7 @@ def _greeting(fleet: SimulatedFleet, admin: Admin, settings_file: Path | None) -
         f"  attpc-ioc fault {first} hang --operation Configure {where}",
         f"  attpc-ioc fault {first} hang --operation Configure --off {where}",
         f"  attpc-ioc fault {first} clear {where}",
-        "Ctrl-C ends it.",
     ]
-    return lines
+    if fleet.has_data:
+        lines.append(f"  attpc-ioc fault {first} data-stop {where}")
+    return [*lines, "Ctrl-C ends it."]

@@ -33,7 +33,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[SimulatedFleet]:
 
 
 def size(host: DataHost) -> int:
-    return sum(path.stat().st_size for path in host.files())
+    return sum(host.sizes())
 
 
 async def test_files_grow_while_the_board_runs_and_a_while_after_stop(fleet: SimulatedFleet) -> None:
@@ -160,3 +160,9 @@ async def test_a_fleet_without_data_hosts_says_so() -> None:
     async with SimulatedFleet(1, durations=INSTANT) as fleet:
         with pytest.raises(RuntimeError, match="without data hosts"):
             _ = fleet.data
+
+
+@pytest.mark.parametrize("wrong", [{"access": ()}, {"asads": 0}, {"tick_s": 0.0}])
+def test_options_that_make_no_sense(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        DataOptions(**wrong)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 from dataclasses import dataclass
@@ -121,6 +122,14 @@ class DataHost:
     def files(self) -> tuple[Path, ...]:
         """Return the `*.graw` that are in the staging folder now, by name."""
         return tuple(sorted(self.staging.glob("*.graw")))
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the sizes of those files in bytes; one that is moved away meanwhile is left out."""
+        found: list[int] = []
+        for path in self.files():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(path.stat().st_size)
+        return tuple(found)
 
     @property
     def disk_total_bytes(self) -> int:

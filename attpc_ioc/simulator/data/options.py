@@ -53,6 +53,12 @@ class DataOptions:
     disk_free_gb: float = 500.0
     keep_runs: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.access:
+            raise ValueError("'access' must name at least one way to reach a host")
+        if self.asads < 1 or self.tick_s <= 0:
+            raise ValueError("'asads' and 'tick_s' must be greater than 0")
+
     def access_of(self, number: int) -> Access:
         """Return how the host of the board `number` is reached."""
         return self.access[min(number, len(self.access) - 1)]
