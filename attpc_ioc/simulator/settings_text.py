@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .data.settings_text import SECTION, data_routers_text
+from .data.settings_text import SECTION, data_routers_text, quoted
 
 if TYPE_CHECKING:
     from .fleet import SimulatedFleet
@@ -21,9 +20,9 @@ def settings_text(
     data_routers: bool,
 ) -> str:
     """Return TOML; `sections` are further lines by section, `data_routers` adds those of its data hosts."""
-    lines = ["[ioc]", f"prefix = {json.dumps(prefix)}"]
+    lines = ["[ioc]", f"prefix = {quoted(prefix)}"]
     if state_dir is not None:
-        lines.append(f"state_dir = {json.dumps(str(state_dir))}")
+        lines.append(f"state_dir = {quoted(str(state_dir))}")
     if "ioc" in sections:
         lines.append(sections["ioc"])
     for name, text in sections.items():
@@ -37,20 +36,20 @@ def settings_text(
         lines += [
             "",
             "[[ecc]]",
-            f"name = {json.dumps(plan.name)}",
-            f"host = {json.dumps(server.host)}",
+            f"name = {quoted(plan.name)}",
+            f"host = {quoted(server.host)}",
             f"port = {server.port}",
-            f"kind = {json.dumps(plan.kind.value)}",
-            f"describe = {json.dumps(plan.describe)}",
+            f"kind = {quoted(plan.kind.value)}",
+            f"describe = {quoted(plan.describe)}",
         ]
         for link in fleet.links(plan.name):
             lines += [
                 "[[ecc.source]]",
-                f"id = {json.dumps(link.sender)}",
+                f"id = {quoted(link.sender)}",
                 "[[ecc.source.link]]",
-                f"name = {json.dumps(link.router)}",
-                f"address = {json.dumps(link.address)}",
+                f"name = {quoted(link.router)}",
+                f"address = {quoted(link.address)}",
                 f"port = {link.port}",
-                f"type = {json.dumps(link.type)}",
+                f"type = {quoted(link.type)}",
             ]
     return "\n".join([*lines, ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tomllib
 from collections.abc import AsyncIterator
 
 import asyncssh
@@ -177,11 +178,14 @@ async def test_the_ssh_command_gets_in_with_the_files(fleet: SimulatedFleet, hos
 async def test_keys_stay_over_a_restart_and_known_hosts_follows(tmp_path) -> None:
     seen = []
     for _ in range(2):
-        data = DataOptions(folder=tmp_path / "it's 100%", access=(Access.SSH,))
+        data = DataOptions(folder=tmp_path / "it's 100% \N{BANANA}\x7f", access=(Access.SSH,))
         async with SimulatedFleet(1, durations=INSTANT, data=data) as fleet:
             host = fleet.data["CoBo[0]"]
             async with connecting(fleet, host) as connection:  # type: ignore[attr-defined]
                 assert (await run(connection, "perl -", b"print `ps`"))[1].startswith(b"S    init\n")
+            told = tomllib.loads(fleet.settings_toml(data_routers=True))["plugins"]["data_routers"]
+            assert told["router"][0]["staging"] == str(host.staging)
+            assert told["known_hosts"] == str(keys(fleet).known_hosts)
             seen.append(keys(fleet).client_key.read_bytes())
             assert keys(fleet).client_key.stat().st_mode & 0o777 == 0o600
     assert seen[0] == seen[1]

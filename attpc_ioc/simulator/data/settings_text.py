@@ -12,6 +12,11 @@ from .options import Access
 SECTION = "plugins.data_routers"
 
 
+def quoted(text: str) -> str:
+    """Return a text as TOML has it; its escapes are JSON's, which has some that TOML has not."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def data_routers_text(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path], extra: str = "") -> str:
     """Return TOML: how each router's host and each ECC server's files are reached.
 
@@ -22,25 +27,25 @@ def data_routers_text(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path]
         lines += [
             "",
             f"[[{SECTION}.router]]",
-            f"sources = [{json.dumps(host.source)}]",
-            f"access = {json.dumps(host.access.value)}",
+            f"sources = [{quoted(host.source)}]",
+            f"access = {quoted(host.access.value)}",
         ]
         if host.gate is not None:
-            lines += [f"host = {json.dumps(host.gate.host)}", f"port = {host.gate.port}"]
+            lines += [f"host = {quoted(host.gate.host)}", f"port = {host.gate.port}"]
         if host.access is Access.LOCAL:
             # The router is no process of this machine: there is none to be looked for.
             lines.append('process = ""')
         if host.access is not Access.SENTRY:
-            lines.append(f"staging = {json.dumps(str(host.staging))}")
-            lines.append(f"log = {json.dumps(str(host.log.path))}")
+            lines.append(f"staging = {quoted(str(host.staging))}")
+            lines.append(f"log = {quoted(str(host.log.path))}")
     for name, path in ecc_logs.items():
         lines += [
             "",
             f"[[{SECTION}.ecc]]",
-            f"names = [{json.dumps(name)}]",
-            f"access = {json.dumps(Access.LOCAL.value)}",
-            f"xcfg = {json.dumps(str(xcfg.absolute()))}",
-            f"log = {json.dumps(str(path))}",
+            f"names = [{quoted(name)}]",
+            f"access = {quoted(Access.LOCAL.value)}",
+            f"xcfg = {quoted(str(xcfg.absolute()))}",
+            f"log = {quoted(str(path))}",
         ]
     return "\n".join(lines)
 
@@ -50,6 +55,6 @@ def _ways_in(hosts: DataHosts) -> list[str]:
     if keys is None:
         return []
     return [
-        f"ssh_config = {json.dumps(str(keys.config))}",
-        f"known_hosts = {json.dumps(str(keys.known_hosts))}",
+        f"ssh_config = {quoted(str(keys.config))}",
+        f"known_hosts = {quoted(str(keys.known_hosts))}",
     ]
