@@ -302,14 +302,14 @@ class Controller:
         self.state.poke()
 
     def _follow_clock(self) -> None:
-        stale = rules.stale_after(self.fleet.modules)
+        modules = self.fleet.modules
         changes = {
-            m.name: {"clock_stale": m.name in stale}
-            for m in self.fleet.modules.values()
-            if m.clock_stale is not (m.name in stale)
+            name: {"unclocked": unclocked, "clock_stale": stale}
+            for name, (unclocked, stale) in rules.clocks_after(modules).items()
+            if (modules[name].unclocked, modules[name].clock_stale) != (unclocked, stale)
         }
         for name, change in changes.items():
-            if change["clock_stale"]:
+            if change["clock_stale"] and not modules[name].clock_stale:
                 log.warning("clock stale", module=name, reason="the MuTAnT was taken back below Prepared")
         self.state.update_modules(changes)
 

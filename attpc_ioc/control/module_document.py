@@ -22,6 +22,7 @@ def entry(module: ModuleView) -> dict[str, Any]:
         "selected": str(module.selected) if module.selected else None,
         "loaded": {part: getattr(module.loaded, part) for part in PART_LEVEL},
         "clock_stale": module.clock_stale,
+        "unclocked": module.unclocked,
     }
 
 
@@ -40,6 +41,7 @@ def restore(view: ModuleView, raw: Any) -> ModuleView:
         parts = {p: loaded.get(p) for p in PART_LEVEL}
         changes["loaded"] = Loaded(**{p: None if v is None else str(v) for p, v in parts.items()})
         changes["clock_stale"] = raw.get("clock_stale") is True
+        changes["unclocked"] = raw.get("unclocked") is True
         if raw.get("url", view.url) != view.url:
             log.warning("ECC server has another address", module=view.name, old=raw["url"], new=view.url)
             # What was loaded is in another server's boards: whatever this one is seen to have is unknown.

@@ -58,6 +58,8 @@ class ModuleView:
     offered: tuple[ConfigName, ...] | None = None
     """Configs that the server offers under its describe rule; None until it was asked."""
     clock_stale: bool = False
+    unclocked: bool = False
+    """A CoBo that was Prepared or above while the MuTAnT, whether it takes part or not, was seen lower."""
     working: str = ""
     """The command that is at work on this module; empty when none is."""
     outstanding: Operation | None = None

@@ -148,20 +148,23 @@ def _listed(modules: Iterable[ModuleView]) -> str:
     return ", ".join(f"{m.name} is {m.state.label}" for m in modules)
 
 
-def stale_after(modules: Modules) -> frozenset[str]:
-    """Return the CoBos whose clock is stale, from what is seen now and what was known before (rule 7)."""
-    low = any(
-        m.enabled and m.kind is Kind.MUTANT and m.online and level(m) < State.PREPARED
-        for m in modules.values()
-    )
-    stale = set()
+def clocks_after(modules: Modules) -> dict[str, tuple[bool, bool]]:
+    """Return for each CoBo whether it is `unclocked` and whether its clock is stale (rule 7).
+
+    From what is seen now and what was known before. Without a MuTAnT that takes part nobody clocks the CoBos
+    and none is stale; but what they missed meanwhile counts as soon as one does.
+    """
+    mutants = [m for m in modules.values() if m.kind is Kind.MUTANT]
+    low = any(m.online and level(m) < State.PREPARED for m in mutants)
+    clocked = any(m.enabled for m in mutants)
+    found = {}
     for module in modules.values():
         if module.kind is Kind.COBO:
             # What is remembered holds until the CoBo is seen to be back in Described.
             high = level(module) >= State.PREPARED or not module.seen
-            if high and (module.clock_stale or (low and module.seen)):
-                stale.add(module.name)
-    return frozenset(stale)
+            unclocked = high and (module.unclocked or (low and module.seen))
+            found[module.name] = unclocked, high and (module.clock_stale or (clocked and unclocked))
+    return found
 
 
 def plan_reasons(plan: Plan, modules: Modules) -> list[Reason]:
@@ -191,4 +194,5 @@ def _arrived(module: ModuleView, step: Step) -> ModuleView:
         transition=Transition.NONE,
         outstanding=None,
         clock_stale=module.clock_stale and step.target > State.DESCRIBED,
+        unclocked=module.unclocked and step.target > State.DESCRIBED,
     )

@@ -86,6 +86,30 @@ async def test_rule_07_a_stale_clock_is_kept_over_a_restart(tmp_path, monkeypatc
         await it.until(lambda: not it.module("cobo0").clock_stale)
 
 
+async def test_rule_07_what_cobos_missed_counts_once_the_mutant_takes_part(tmp_path, monkeypatch):
+    async with rig(tmp_path, monkeypatch) as it:
+        await it.take_to(DESCRIBED)
+        await it.ok("Ecc:mutant:Enable", "No")
+        assert (await it.submit("GoTo", SYSTEM, READY)).ok
+        # Without a MuTAnT nobody clocks the CoBos, and a run of them alone is allowed.
+        assert not it.module("cobo0").clock_stale
+        await it.until(lambda: not it.run.checklist)
+        for operation in ("Prepare", "Configure"):
+            await it.fleet.call("mutant", operation)
+        await it.until(lambda: it.module("mutant").state is READY)
+        await it.stop_ioc()
+        await it.start_ioc()
+        await it.until(lambda: it.module("mutant").state is READY and it.module("cobo0").state is READY)
+        await it.ok("Ecc:mutant:Enable", "Yes")
+        assert it.module("cobo0").clock_stale
+        assert it.module("cobo1").clock_stale
+        outcome = await it.submit("Start", RUN)
+        assert "cobo0, cobo1: their clocks are stale" in outcome.message
+        assert (await it.submit("GoTo", SYSTEM, READY)).ok
+        assert not any(m.clock_stale for m in it.snapshot.enabled)
+        assert not any(board.clock_stale for board in it.fleet.boards.values())
+
+
 async def test_rule_07_a_mutant_that_restarts_makes_the_clocks_stale(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         await it.take_to(PREPARED)
