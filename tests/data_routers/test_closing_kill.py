@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from attpc_plugins.data_routers import manifest
@@ -48,7 +49,7 @@ async def once(process, order, kill_when: Callable[[], bool] | None, delay_s: fl
     pid = int(await process.stdout.readline())
     ended = asyncio.ensure_future(process.stdout.readline())
     if kill_when is not None:
-        while not ended.done() and not kill_when():
+        while not ended.done() and not kill_when():  # noqa: ASYNC110 - only looking can tell
             await asyncio.sleep(0.001)
         await asyncio.wait((ended,), timeout=delay_s)
         if not ended.done():
@@ -57,6 +58,11 @@ async def once(process, order, kill_when: Callable[[], bool] | None, delay_s: fl
     word, code = (await ended).split()
     assert word == b"ended"
     return int(code)
+
+
+def chosen(journal: Journal, run: RunKey) -> bool:
+    entry = journal.find(run, "CoBo0")
+    return entry is not None and bool(entry.chosen)
 
 
 @pytest.mark.timeout(300)
@@ -84,7 +90,7 @@ async def test_killed_at_any_moment_and_repeated_it_ends_the_same(way, request, 
             journal.save(replace(entry, before=frozenset()))
             order = {"state": str(state), "settings": settings, "run": number}
             # At any time of its life, when it begins to move, and while it moves.
-            moments = (lambda: True, lambda: bool(journal.find(run, "CoBo0").chosen), gathering.exists)
+            moments = (lambda: True, partial(chosen, journal, run), gathering.exists)
             for moment in rng.choices(moments, k=4):
                 if await once(process, order, moment, rng.uniform(0, 0.06)) == 0:
                     break

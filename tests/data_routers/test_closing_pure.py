@@ -1,0 +1,319 @@
+"""Manifests, the journal's entries and whose files are whose: what needs no host."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from attpc_plugins.data_routers import manifest
+from attpc_plugins.data_routers.closing import Quiet, names_text, own_files, settle
+from attpc_plugins.data_routers.closing_journal import ClosingBusy, Entry, Journal, Phase
+from attpc_plugins.data_routers.closing_rows import WORST_FIRST, closing_rows
+from attpc_plugins.data_routers.manifest import Manifest, ManifestError
+from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
+from attpc_plugins.data_routers.verify_command import differences
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attpc_ioc.errors import StateDirError
+
+NAMES = (
+    st.binary(min_size=1, max_size=40)
+    .filter(lambda raw: not {0, ord("/")} & set(raw) and raw not in (b".", b".."))
+    .map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+)
+TIMES = st.floats(min_value=-1e12, max_value=1e12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+RUNS = st.builds(
+    RunKey, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True), st.integers(0, 2**31 - 1)
+)
+FILES = st.lists(
+    st.builds(
+        FileEntry,
+        NAMES,
+        st.integers(0, 2**63),
+        TIMES,
+        st.sampled_from(["", "0" * 64, "0123456789abcdef" * 4]),
+    ),
+    max_size=6,
+    unique_by=lambda file: file.name,
+).map(lambda files: tuple(sorted(files, key=lambda file: file.name)))
+MANIFESTS = st.builds(
+    Manifest,
+    run=RUNS,
+    router=TEXTS,
+    sources=st.lists(TEXTS, max_size=3).map(tuple),
+    files=FILES,
+    closed_s=TIMES,
+    began_s=st.none() | TIMES,
+    started_s=st.none() | TIMES,
+    stopped_s=st.none() | TIMES,
+    missing=st.lists(NAMES, max_size=3, unique=True).map(sorted).map(tuple),
+    note=TEXTS,
+    closing=TEXTS,
+)
+
+
+@given(MANIFESTS)
+def test_a_manifest_is_read_as_it_was_written(made):
+    raw = manifest.dump(made)
+    assert manifest.load(raw, "here") == made
+    assert manifest.dump(manifest.load(raw, "here")) == raw
+    json.loads(raw.decode("utf-8"))
+
+
+GOOD = json.loads(
+    manifest.dump(
+        Manifest(RunKey("e20009", 42), "CoBo0", ("CoBo0",), (FileEntry("a.graw", 3, 4.0, "0" * 64),), 5.0)
+    )
+)
+
+
+def without(key: str) -> dict:
+    return {k: v for k, v in GOOD.items() if k != key}
+
+
+def file_with(**fields: object) -> dict:
+    return GOOD | {"files": [GOOD["files"][0] | fields]}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (GOOD | {"version": 2}, "version"),
+        (GOOD | {"more": 1}, "more: Extra inputs"),
+        (without("files"), "files: Field required"),
+        (GOOD | {"run": -1}, "run: "),
+        (GOOD | {"run": "42"}, "run: "),
+        (GOOD | {"experiment": "../x"}, "experiment: '../x' cannot be"),
+        (file_with(name="a/b"), "files[0].name: must be the name of a file"),
+        (file_with(name="a\0b"), "files[0].name"),
+        (file_with(name_bytes="2f"), "files[0].name_bytes"),
+        (file_with(name_bytes="zz"), "files[0].name_bytes"),
+        (file_with(size=-1), "files[0].size"),
+        (file_with(size=1.5), "files[0].size"),
+        (file_with(sha256="00"), "files[0].sha256"),
+        (file_with(more=1), "files[0].more"),
+        (GOOD | {"files": GOOD["files"] * 2}, "'a.graw' is there more than once"),
+        (GOOD | {"missing": [{}]}, "missing[0].name: Field required"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said_with_file_and_key(document, said):
+    with pytest.raises(ManifestError) as error:
+        manifest.load(json.dumps(document).encode(), "/data/run_0042/manifest.json")
+    assert f"/data/run_0042/manifest.json: {said}" in str(error.value) or said in str(error.value)
+    assert str(error.value).startswith("/data/run_0042/manifest.json: ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "is no JSON"),
+        (b"\xff", "byte 1: is not UTF-8"),
+        (b"[]", "no JSON object"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"version": 1', "is no JSON"),
+        (manifest.dump(manifest.load(json.dumps(GOOD).encode(), ""))[:-5], "is no JSON"),
+        (json.dumps(GOOD | {"closed_s": math.nan}).encode(), "closed_s"),
+    ],
+)
+def test_what_is_no_manifest_is_said(raw, said):
+    with pytest.raises(ManifestError, match=said):
+        manifest.load(raw, "here")
+
+
+def test_differences_are_told_by_name():
+    files = (FileEntry("a", 1, 0.0, "0" * 64), FileEntry("b", 2, 0.0), FileEntry("c", 3, 0.0))
+    record = Manifest(RunKey("e", 1), "CoBo0", (), files, 0.0)
+    assert list(differences(record, files, RunKey("e", 1), "CoBo0")) == []
+    there = (FileEntry("a", 1, 9.0, "1" * 64), FileEntry("b", 20, 9.0), FileEntry("d", 1, 0.0))
+    assert list(differences(record, there, RunKey("e", 2), "CoBo1")) == [
+        "the manifest is of e/run_0001 of CoBo0",
+        "missing: c",
+        "not in the manifest: d",
+        "a: another SHA-256 than in the manifest, its contents have changed",
+        "b: 20 bytes, 2 in the manifest",
+    ]
+
+
+# ---------------------------------------------------------------------------- the journal
+
+
+ENTRIES = st.builds(
+    Entry,
+    run=RUNS,
+    router=st.text(st.characters(codec="ascii"), min_size=1, max_size=10),
+    sources=st.lists(TEXTS, max_size=2).map(tuple),
+    phase=st.sampled_from(Phase),
+    began_s=TIMES,
+    started_s=st.none() | TIMES,
+    stopped_s=st.none() | TIMES,
+    settled=st.booleans(),
+    before=st.none() | st.frozensets(NAMES, max_size=4),
+    chosen=st.dictionaries(NAMES, st.integers(0, 2**60), max_size=4),
+    frozen=st.booleans(),
+    mixed=TEXTS,
+    accepted=st.frozensets(NAMES, max_size=3),
+    asked=st.booleans(),
+    base_bytes=st.integers(0, 2**60),
+    state=st.sampled_from(CloseState),
+    message=TEXTS,
+    told=TEXTS,
+)
+
+
+@given(ENTRIES)
+def test_an_entry_is_read_as_it_was_written(tmp_path_factory, entry):
+    folder = tmp_path_factory.mktemp("journal")
+    Journal(folder).save(entry)
+    assert Journal(folder).entries() == (entry,)
+    assert Journal(folder).find(entry.run, entry.router) == entry
+    Journal(folder).remove(entry)
+    assert Journal(folder).entries() == ()
+
+
+def entry_of(number: int, **fields) -> Entry:
+    made = Entry(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=float(number))
+    return replace(made, **fields)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"version": 9}', b"[" * 100_000])
+def test_a_damaged_entry_is_kept_aside_and_said_and_others_count(tmp_path, raw):
+    journal = Journal(tmp_path)
+    journal.save(entry_of(1))
+    journal.save(entry_of(2))
+    (path,) = journal.folder.glob("*run_0001*")
+    path.write_bytes(raw)
+    assert [entry.run.number for entry in journal.entries("CoBo0")] == [2]
+    assert str(path) in journal.fault
+    assert [aside.read_bytes() for aside in journal.folder.glob("*.damaged-*")] == [raw]
+    assert [entry.run.number for entry in Journal(tmp_path).entries()] == [2]
+
+
+def test_a_journal_sees_what_another_has_written(tmp_path):
+    one, other = Journal(tmp_path), Journal(tmp_path)
+    one.save(entry_of(1))
+    assert other.entries() == one.entries()
+    other.save(entry_of(1).said(CloseState.DONE, "there"))
+    assert one.entries()[0].message == "there"
+
+
+async def test_one_holder_of_a_router_at_a_time(tmp_path):
+    one, other = Journal(tmp_path), Journal(tmp_path)
+    async with one.locked("CoBo0", 1.0):
+        with pytest.raises(ClosingBusy, match=r"process \d+ is closing files of CoBo0"):
+            async with other.locked("CoBo0", 0.05):
+                raise AssertionError
+        async with other.locked("CoBo1", 1.0):
+            pass
+    async with other.locked("CoBo0", 1.0):
+        pass
+
+
+def test_a_journal_that_cannot_be_had_says_so(tmp_path):
+    (tmp_path / "closing").write_text("a file")
+    with pytest.raises(StateDirError, match="closing"):
+        Journal(tmp_path).save(entry_of(1))
+    with pytest.raises(StateDirError, match="closing"):
+        Journal(tmp_path).entries()
+
+
+# ---------------------------------------------------------------------------- whose files are whose
+
+
+def listed(*names: str) -> tuple[FileEntry, ...]:
+    return tuple(FileEntry(name, 1, 0.0) for name in names)
+
+
+def own(entry: Entry, entries, *names: str) -> set[str]:
+    return {file.name for file in own_files(entry, entries, listed(*names))}
+
+
+def test_strays_are_nobodys():
+    (one,) = settle([entry_of(1)], listed("stray"), early=True)
+    assert own(one, [one], "stray", "mine") == {"mine"}
+
+
+def test_what_is_there_when_the_next_run_begins_is_the_earlier_runs():
+    one = entry_of(1, settled=True, before=frozenset({"stray"}))
+    one, two = settle([one, entry_of(2)], listed("stray", "first"), early=True)
+    both = [one, two]
+    assert own(one, both, "stray", "first", "second") == {"first"}
+    assert own(two, both, "stray", "first", "second") == {"second"}
+    assert (one.mixed, two.mixed) == ("", "")
+
+
+def test_three_runs_each_have_their_own():
+    entries = (entry_of(1),)
+    there: list[str] = []
+    for number in (1, 2, 3):
+        if number > 1:
+            entries = (*entries, entry_of(number))
+        entries = settle(entries, listed(*there), early=True)
+        there.append(f"file {number}")
+    for number in (1, 2, 3):
+        assert own(entries[number - 1], entries, *there) == {f"file {number}"}
+
+
+def test_a_host_that_answers_late_and_has_nothing_is_no_trouble():
+    one, two = settle([entry_of(1, settled=True), entry_of(2)], (), early=False)
+    assert (one.frozen, one.chosen, two.before, two.mixed) == (True, {}, frozenset(), "")
+
+
+def test_late_and_alone_all_is_the_runs():
+    (one,) = settle([entry_of(1)], listed("a"), early=False)
+    assert (one.settled, one.before) == (True, None)
+    assert own(one, [one], "a", "b") == {"a", "b"}
+
+
+def test_late_and_with_an_earlier_one_nobody_can_tell():
+    one, two = settle([entry_of(1, settled=True), entry_of(2)], listed("a"), early=False)
+    for entry in (one, two):
+        assert "files of runs 1, 2 may lie together" in entry.mixed
+        assert "--only" in entry.mixed
+
+
+def test_two_that_were_never_listed_are_mixed_and_the_third_is_not():
+    one, two, three = settle([entry_of(1), entry_of(2), entry_of(3)], listed("a"), early=True)
+    assert one.mixed
+    assert two.mixed
+    assert not three.mixed
+    assert own(three, [one, two, three], "a", "b") == {"b"}
+
+
+# ---------------------------------------------------------------------------- quiet, names, rows
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 5), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)))))
+def test_quiet_is_the_time_since_the_last_change(steps):
+    quiet, now_s, since_s, last = Quiet(), 100.0, 100.0, None
+    for passed_s, sizes in steps:
+        now_s += passed_s
+        if last is None or sizes != last:
+            since_s = now_s
+        last = sizes
+        assert quiet.see(sizes, now_s) == pytest.approx(now_s - since_s)
+
+
+def test_the_restless_are_named():
+    quiet = Quiet()
+    quiet.see({"still": 1, "grows": 1, "goes": 1}, 0.0)
+    quiet.see({"still": 1, "grows": 2}, 10.0)
+    assert quiet.restless(5.0, 11.0) == ("goes", "grows")
+    assert quiet.restless(5.0, 20.0) == ()
+
+
+def test_names_in_messages_are_harmless_and_few():
+    assert names_text(["b", "a"]) == "a, b"
+    assert names_text(["x\ny", "\udcff"]) == "'x\\ny', '\\udcff'"
+    assert names_text([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+
+
+def test_the_rows_know_every_state():
+    assert set(WORST_FIRST) == set(CloseState)
+    for row in closing_rows():
+        assert len(row.desc) <= 40
+        assert not row.severities or row.guidance
+        assert not row.labels or len(row.labels) in (2, len(CloseState))

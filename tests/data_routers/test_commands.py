@@ -1,0 +1,286 @@
+"""`attpc-ioc files close|verify|drop` and `logs`, over real folders, a real sshd and a simulated sentry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from attpc_plugins.data_routers.closing_journal import Entry, Journal, Phase
+from attpc_plugins.data_routers.logs_command import harmless
+from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.plugin import DataRouters
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from tests.support.closings import EXPERIMENT, QUIET_S, fill, grow, local_settings, side, sums
+from tests.support.process import ATTPC_IOC
+
+RUN = RunKey(EXPERIMENT, 42)
+
+
+class Shell:
+    """A settings file with two hosts, and the commands given to it."""
+
+    def __init__(self, folder: Path, routers: list[dict] | None = None, more: str = "") -> None:
+        self.staging = {name: folder / name for name in ("CoBo0", "MuTAnT")}
+        for path in self.staging.values():
+            path.mkdir()
+        self.file = folder / "it.toml"
+        self.state = folder / "state" / "plugins" / "data_routers"
+        self.journal = Journal(self.state)
+        made = routers or [
+            {"access": "local", "sources": [name], "staging": str(path), "process": "", "log": f"{path}/log"}
+            for name, path in self.staging.items()
+        ]
+        lines = [
+            "[ioc]",
+            'prefix = "T:"',
+            f'state_dir = "{folder / "state"}"',
+            "[plugins.data_routers]",
+            "period_s = 0.1",
+            more,
+            "[plugins.data_routers.closing]",
+            f"quiet_s = {QUIET_S}",
+            "checksums = true",
+        ]
+        for router in made:
+            lines.append("[[plugins.data_routers.router]]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in router.items()]
+        for port, (name, (kind, sender)) in enumerate(BOARDS.items(), 8083):
+            lines += ["[[ecc]]", f'name = "{name}"', f'kind = "{kind}"']
+            lines += ['host = "127.0.0.1"', f"port = {port}"]
+            lines += ["[[ecc.source]]", f'id = "{sender}"']
+            lines += ["[[ecc.source.link]]", 'name = "data"', 'address = "127.0.0.1"', f"port = {port + 100}"]
+        self.file.write_text("\n".join(lines))
+        self.app = typer.Typer()
+        DataRouters().attpc_cli(self.app)
+
+    def __call__(self, *words: object) -> Result:
+        return CliRunner().invoke(self.app, [*map(str, words), "--settings", str(self.file)])
+
+    def place(self, name: str = "CoBo0", number: int = 42) -> Path:
+        return self.staging[name] / EXPERIMENT / f"run_{number:04d}"
+
+    def put(self, number: int, phase: Phase, **fields) -> Entry:
+        entry = Entry(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
+        entry = replace(entry, settled=True, before=frozenset(), **fields)
+        self.journal.save(entry)
+        return entry
+
+
+BOARDS = {"cobo0": ("cobo", "CoBo[0]"), "mutant": ("mutant", "Mutant[master]")}
+
+
+@pytest.fixture
+def shell(tmp_path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_a_run_is_closed_and_verified_by_hand(shell):
+    written = {name: fill(path, ["a.graw", "b.graw"]) for name, path in shell.staging.items()}
+    ran = shell("files", "close", 42, "--experiment", EXPERIMENT)
+    assert ran.exit_code == 0, ran.output
+    assert "CoBo0: Waiting: " in ran.output
+    assert "MuTAnT: Done: 2 files" in ran.output
+    for name in shell.staging:
+        assert sums(shell.place(name)) == written[name]
+    again = shell("files", "close", 42)
+    assert again.exit_code == 0
+    assert "CoBo0: Done: 2 files" in again.output
+    verified = shell("files", "verify", 42)
+    assert verified.exit_code == 0, verified.output
+    assert "CoBo0: 2 files" in verified.output
+    assert verified.output.count("all as in the manifest") == 2
+
+
+def test_what_is_wrong_is_found(shell):
+    for path in shell.staging.values():
+        fill(path, ["a.graw", "b.graw", "c.graw"])
+    assert shell("files", "close", 42, "--experiment", EXPERIMENT).exit_code == 0
+    place = shell.place()
+    raw = (place / "a.graw").read_bytes()
+    (place / "a.graw").write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    grow(place / "b.graw")
+    (place / "c.graw").rename(place / "d.graw")
+    ran = shell("files", "verify", 42)
+    assert ran.exit_code == 1
+    for text in (
+        "CoBo0: a.graw: another SHA-256",
+        "CoBo0: b.graw: ",
+        "CoBo0: missing: c.graw",
+        "CoBo0: not in the manifest: d.graw",
+        "MuTAnT: 3 files",
+    ):
+        assert text in ran.output
+    assert shell("files", "verify", 42, "--router", "MuTAnT").exit_code == 0
+    (shell.place("MuTAnT") / "manifest.json").write_text('{"version": 1}')
+    damaged = shell("files", "verify", 42, "--router", "MuTAnT")
+    assert damaged.exit_code == 1
+    assert f"{shell.place('MuTAnT')}/manifest.json: files: Field required" in damaged.output
+    missing = shell("files", "verify", 41, "--experiment", EXPERIMENT, "--router", "CoBo0")
+    assert missing.exit_code == 1
+    assert "not closed on this host" in missing.output
+
+
+def test_words_that_mean_nothing_here(shell):
+    assert "name its experiment" in shell("files", "close", 42).output
+    assert "cannot be an experiment's name" in shell("files", "close", 42, "--experiment", "../x").output
+    assert "no data router is called 'CoBo9'; there are CoBo0, MuTAnT" in (
+        shell("files", "close", 42, "--experiment", "x", "--router", "CoBo9").output
+    )
+    assert shell("files", "drop", 42, "--experiment", "x").exit_code == 1
+
+
+def test_the_run_that_is_on_is_not_closed(shell):
+    shell.put(42, Phase.RUNNING)
+    written = fill(shell.staging["CoBo0"], ["a.graw"])
+    ran = shell("files", "close", 42, "--router", "CoBo0")
+    assert ran.exit_code == 1
+    assert "is on by the record" in ran.output
+    assert sums(shell.staging["CoBo0"]) == written
+    assert shell("files", "close", 42, "--router", "CoBo0", "--force").exit_code == 0
+    assert sums(shell.place()) == written
+
+
+def test_an_older_run_is_closed_by_hand_while_the_next_is_on(shell):
+    old = fill(shell.staging["CoBo0"], ["old.graw"])
+    shell.journal.save(replace(shell.put(43, Phase.RUNNING), before=frozenset(old)))
+    new = fill(shell.staging["CoBo0"], ["new.graw"], seed=2)
+    ran = shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0")
+    assert ran.exit_code == 0, ran.output
+    assert sums(shell.place()) == old
+    assert sums(shell.staging["CoBo0"]) == new
+
+
+def test_files_of_two_runs_are_told_apart_by_hand(shell):
+    shell.put(42, Phase.CLOSING, mixed="they lie together")
+    one = fill(shell.staging["CoBo0"], ["x_42_0.graw", "x_42_1.graw"])
+    other = fill(shell.staging["CoBo0"], ["x_43.graw"], seed=3)
+    assert "they lie together" in shell("files", "close", 42, "--router", "CoBo0").output
+    assert (
+        "no file in the staging folder"
+        in shell("files", "close", 42, "--only", "y*", "--router", "CoBo0").output
+    )
+    ran = shell("files", "close", 42, "--only", "x_42*", "--router", "CoBo0")
+    assert ran.exit_code == 0, ran.output
+    assert sums(shell.place()) == one
+    assert sums(shell.staging["CoBo0"]) == other
+
+
+def test_strays_are_taken_where_that_is_said(shell):
+    strays = fill(shell.staging["CoBo0"], ["stray.graw"])
+    entry = shell.put(42, Phase.CLOSING)
+    shell.journal.save(replace(entry, before=frozenset(strays)))
+    ran = shell("files", "close", 42, "--router", "CoBo0", "--all")
+    assert ran.exit_code == 0, ran.output
+    assert sums(shell.place()) == strays
+
+
+def test_without_what_is_gone(shell):
+    written = fill(shell.staging["CoBo0"], ["a.graw", "b.graw"])
+    shell.put(42, Phase.CLOSING, chosen={"a.graw": 1, "b.graw": 1, "gone.graw": 5})
+    ran = shell("files", "close", 42, "--router", "CoBo0")
+    assert ran.exit_code == 1
+    assert "gone from the staging folder: gone.graw" in ran.output
+    assert not shell.place().exists()
+    ran = shell("files", "close", 42, "--router", "CoBo0", "--without-missing")
+    assert ran.exit_code == 0, ran.output
+    assert sums(shell.place()) == written
+    assert json.loads((shell.place() / "manifest.json").read_text())["missing"] == [{"name": "gone.graw"}]
+
+
+def test_given_up(shell):
+    written = fill(shell.staging["CoBo0"], ["a.graw"])
+    shell.put(42, Phase.CLOSING)
+    ran = shell("files", "drop", 42, "--router", "CoBo0")
+    assert ran.exit_code == 0, ran.output
+    assert "given up" in ran.output
+    (entry,) = shell.journal.entries()
+    assert entry.phase is Phase.DROPPED
+    assert sums(shell.staging["CoBo0"]) == written
+    assert shell("files", "close", 42, "--router", "CoBo0").exit_code == 0
+    assert sums(shell.place()) == written
+
+
+async def test_by_hand_beside_an_ioc_that_is_at_it(tmp_path):
+    shell = Shell(tmp_path)
+    settings = local_settings(shell.staging, checksums=True)
+    async with side(shell.state, settings) as it:
+        await it.begin(42)
+        written = fill(shell.staging["CoBo0"], [f"{n}.graw" for n in range(50)])
+        it.end(42)
+        commands = [
+            await asyncio.create_subprocess_exec(
+                *(ATTPC_IOC, "files", "close", "42", "--settings", str(shell.file)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            for _ in range(2)
+        ]
+        ended = [(await command.communicate())[0] for command in commands]
+        for command, said in zip(commands, ended, strict=True):
+            assert command.returncode == 0, said
+            assert b"CoBo0: Done: 50 files" in said
+        for name in shell.staging:
+            await it.reach(42, CloseState.DONE, name)
+        assert sums(shell.place()) == written
+        # What was done at the shell is shown and told by the IOC.
+        it.closing.again()
+        await it.until(lambda: it.told(42).count("Done") == 2)
+
+
+def test_a_sentry_is_told_and_shows_nothing(tmp_path):
+    router = {"access": "sentry", "sources": ["CoBo0"], "host": "127.0.0.1", "port": 1}
+    shell = Shell(tmp_path, [router])
+    ran = shell("files", "close", 42, "--experiment", EXPERIMENT)
+    assert ran.exit_code == 1
+    assert "CoBo0: Unreachable: " in ran.output
+    assert "no choice can be made" in shell("files", "close", 42, "--all").output
+    assert "a sentry shows no files" in shell("files", "verify", 42).output
+    assert shell("logs", "CoBo0").exit_code == 1
+
+
+# ---------------------------------------------------------------------------- logs
+
+
+def test_the_end_of_a_log(tmp_path):
+    more = "\n".join(
+        [
+            "[[plugins.data_routers.ecc]]",
+            'names = ["cobo0"]',
+            'access = "local"',
+            'xcfg = "/x"',
+            f'log = "{tmp_path}/cobo0.log"',
+        ]
+    )
+    shell = Shell(tmp_path)
+    shell.file.write_text(f"{shell.file.read_text()}\n{more}\n")
+    (tmp_path / "cobo0.log").write_bytes(b"".join(b"line %d\n" % n for n in range(500)))
+    ran = shell("logs", "cobo0")
+    assert (ran.exit_code, ran.output) == (0, "".join(f"line {n}\n" for n in range(400, 500)))
+    assert shell("logs", "cobo0", "-n", 2).output == "line 498\nline 499\n"
+    (shell.staging["CoBo0"] / "log").write_bytes(b"caf\xe9 \x1b[2Jred\x07\r\nlast without end")
+    assert shell("logs", "CoBo0").output == "caf\ufffd \\x1b[2Jred\\x07\nlast without end\n"
+    (shell.staging["CoBo0"] / "log").write_bytes(b"")
+    assert (shell("logs", "CoBo0").exit_code, shell("logs", "CoBo0").output) == (0, "")
+    (shell.staging["CoBo0"] / "log").unlink()
+    gone = shell("logs", "CoBo0")
+    assert gone.exit_code == 1
+    assert "log" in gone.output
+    assert "do not say where the log of mutant is" in shell("logs", "mutant").output
+    assert "no data router or ECC server is called 'x'; there are CoBo0, MuTAnT, cobo0, mutant" in (
+        shell("logs", "x").output
+    )
+
+
+@given(st.binary(max_size=200))
+def test_any_log_is_harmless(raw):
+    shown = harmless(raw)
+    assert all(char in "\n\t" or char.isprintable() for char in shown)
+    assert shown == "" or shown.endswith("\n")
+    shown.encode("utf-8")
