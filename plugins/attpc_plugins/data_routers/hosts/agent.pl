@@ -325,7 +325,19 @@ sub tail {
     return $data;
 }
 
+# Ends agents that were given up and cannot be told so. A number may be another program's by now: only what is
+# called as an agent is, is ended.
+sub end {
+    my (@numbers) = @_;
+    for my $number (grep { /^[1-9][0-9]*\z/ && $_ != $$ } @numbers) {
+        my @lines = lines_of('ps', '-ww', '-p', $number, '-o', 'command=');
+        kill 'KILL', $number if @lines && $lines[0] =~ m{^\s*(?:\S*/)?perl -\s*$};
+    }
+    return;
+}
+
 my %DOES = (
+    end => \&end,
     look => \&look,
     listing => \&listing,
     begin => \&begin,
@@ -342,7 +354,7 @@ sub answer {
 }
 
 # What a login shell prints comes before this line.
-print "attpc-agent 1\n";
+print "attpc-agent 1 $$\n";
 while (defined(my $line = <DATA>)) {
     chomp $line;
     my ($name, @words) = split / /, $line;

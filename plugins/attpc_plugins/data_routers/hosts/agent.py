@@ -34,6 +34,8 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._exit: str = ""
         self._lost: Exception | None = None
         self.ended = False
+        self.number = 0
+        """Of its process, on its host."""
 
     @classmethod
     async def start(cls, connection: asyncssh.SSHClientConnection, where: str) -> Agent:
@@ -51,10 +53,11 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         try:
             channel.write(script())
             heard = 0
-            while not (line := await session._line()).endswith(GREETING):
+            while (greeting := GREETING.search(line := await session._line())) is None:
                 heard += len(line)
                 if heard > NOISE_LIMIT:
                     raise HostFault(f"{where} says too much before the agent greets: {line[:80]!r}")
+            session.number = int(greeting[1])
         except BaseException:
             session.kill()
             raise

@@ -93,7 +93,8 @@ def _prepare(target: Target) -> _Prepared:
     try:
         options = asyncssh.SSHClientConnectionOptions(host=target.host, client_keys=None, **arguments)
         # As for `ssh`: a key file that is named and not there is passed over, a locked one is the agent's.
-        named = [str(file) for file in options.config.get("IdentityFile", ())]
+        identities = options.config.get("IdentityFile", ())
+        named = [str(file) for file in identities] if isinstance(identities, list | tuple) else []
         if named:
             arguments["client_keys"] = [file for file in named if os.path.exists(os.path.expanduser(file))]
             arguments["ignore_encrypted"] = True

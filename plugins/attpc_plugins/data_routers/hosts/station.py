@@ -42,6 +42,7 @@ class Slot:
         self._lock = asyncio.Lock()
         self._agent: Agent | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._given_up: set[int] = set()
         self._hung = 0
         self._not_before = 0.0
 
@@ -85,7 +86,13 @@ class Slot:
         connection = await self._link.connection(max(0.0, end - now))
         try:
             async with asyncio.timeout_at(end):
-                self._agent = await Agent.start(connection, where)
+                agent = await Agent.start(connection, where)
+                try:
+                    await self._end_given_up(agent, limit_s)
+                except BaseException:
+                    agent.kill()
+                    raise
+                self._agent = agent
         except TimeoutError:
             # The host may have gone silently: only a new connection can tell.
             self._link.drop(connection)
@@ -94,10 +101,18 @@ class Slot:
             raise HostFault(
                 f"{where} opens no more sessions, see 'MaxSessions' of its sshd_config: {error.reason}"
             ) from error
+        except ValueError as error:
+            raise HostFault(f"{where}: {error}") from error
         except (asyncssh.Error, OSError) as error:
             self._link.drop(connection)
             raise HostUnreachable(f"the SSH connection to {where} broke: {error}") from error
-        return self._agent
+        return agent
+
+    async def _end_given_up(self, agent: Agent, limit_s: float) -> None:
+        """Have agents ended that still may be at work for nobody: not every `sshd` passes signals on."""
+        if self._given_up:
+            answer(await agent.ask(request("end", limit_s, [b"%d" % number for number in self._given_up])))
+            self._given_up.clear()
 
     async def _ask(self, agent: Agent, line: bytes, end: float, limit_s: float) -> list[bytes]:
         try:
@@ -106,7 +121,7 @@ class Slot:
             self._hung = 0
             return answer(found)
         except TimeoutError:
-            self._let_go()
+            self._give_up(agent)
             self._hung += 1
             if self._hung >= PATIENCE:
                 pause_s = min(LONGEST_PAUSE_S, 2.0 ** (self._hung - PATIENCE))
@@ -120,8 +135,13 @@ class Slot:
             self._let_go()
             raise HostFault(f"{self._link.target}: {error}") from error
         except BaseException:
-            self._let_go()  # an answer that comes later would be taken for the next one's
+            self._give_up(agent)  # an answer that comes later would be taken for the next one's
             raise
+
+    def _give_up(self, agent: Agent) -> None:
+        """Let go of an agent that is in the middle of something."""
+        self._given_up.add(agent.number)
+        self._let_go()
 
     def _let_go(self) -> None:
         if self._agent is not None:

@@ -12,7 +12,9 @@ from importlib.resources import files
 
 from .words import Trouble, fault, folder_exists, text_of
 
-GREETING = b"attpc-agent 1"
+GREETING = re.compile(rb"attpc-agent 1 ([1-9][0-9]{0,9})$")
+"""What the agent says first, after anything that a login shell says: its process's number."""
+
 _FIELD = re.compile(rb"x((?:[0-9a-f]{2})*)")
 
 

@@ -1,0 +1,555 @@
+"""Hosts that are gone, hang, are slow, refuse, or are killed: every call ends, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from attpc_plugins.data_routers.hosts import folders
+from attpc_plugins.data_routers.hosts.host import (
+    HostError,
+    HostFault,
+    HostTimeout,
+    HostUnreachable,
+    RunFolderExists,
+)
+from attpc_plugins.data_routers.hosts.limits import CallLimits
+from attpc_plugins.data_routers.hosts.wire import GREETING, answer, request, script
+from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
+from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
+
+from tests.support.datahosts import LIMITS, RUN, Place, place, sums_of, until, write_files
+from tests.support.slowwire import wire
+from tests.support.sshd import Sshd, free_port, sshd
+
+SHORT = CallLimits(look_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
+MARGIN_S = 4.0
+"""What a busy machine may add to a limit."""
+
+NOBODY = 65534
+
+Tell = Callable[[Path], list[str]]
+
+
+async def known_at(server: Sshd, port: int) -> Sshd:
+    """Return the same server as it is reached at another port, its host key known there, too."""
+    key = server.host_key.with_suffix(".pub").read_text()
+    with server.known_hosts.open("a") as file:
+        file.write(f"[127.0.0.1]:{port} {key}")
+    return replace(server, port=port)
+
+
+async def test_a_host_that_is_gone(tmp_path: Path, shared_sshd: Sshd) -> None:
+    async with place(tmp_path / "staging", replace(shared_sshd, port=free_port())) as at:
+        host = at.host()
+        for call in (lambda: host.look(RUN), host.list_staging, lambda: host.begin(RUN)):
+            with pytest.raises(HostUnreachable, match="Connection refused"):
+                await call()
+
+
+async def test_a_host_that_accepts_and_never_answers(tmp_path: Path, shared_sshd: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with place(tmp_path / "staging", replace(shared_sshd, port=silent.getsockname()[1])) as at:
+            host = at.host(limits=SHORT)
+            for _ in range(2):
+                began = time.monotonic()
+                with pytest.raises(HostTimeout):
+                    await host.look(RUN)
+                assert time.monotonic() - began < 1 + MARGIN_S
+
+
+async def test_what_is_no_ssh_server(tmp_path: Path, shared_sshd: Sshd) -> None:
+    async def answer_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
+        writer.close()
+
+    server = await asyncio.start_server(answer_http, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with place(tmp_path / "staging", replace(shared_sshd, port=port)) as at:
+            with pytest.raises(HostError, match=r"127\.0\.0\.1"):
+                await at.host().look(RUN)
+
+
+async def test_a_host_that_goes_and_comes_back(tmp_path: Path) -> None:
+    async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
+        write_files(at.staging, ["a.graw"])
+        host = at.host()
+        assert (await host.look(RUN)).files == 1
+        server.stop()
+        for _ in range(2):
+            with pytest.raises(HostUnreachable):
+                await host.look(RUN)
+        server.start()
+        assert (await host.look(RUN)).files == 1
+
+
+async def test_a_connection_that_is_cut_is_made_anew(tmp_path: Path, shared_sshd: Sshd) -> None:
+    async with wire(shared_sshd.port) as relay:
+        server = await known_at(shared_sshd, relay.port)
+        async with place(tmp_path / "staging", server) as at:
+            host = at.host()
+            await host.look(RUN)
+            relay.open.clear()
+            pending = asyncio.create_task(host.look(RUN))
+            await asyncio.sleep(0)
+            relay.cut()
+            relay.open.set()
+            with pytest.raises(HostUnreachable, match="broke"):
+                await pending
+            assert (await host.look(RUN)).files == 0
+
+
+async def test_a_slow_host_is_waited_for_up_to_the_limit(tmp_path: Path, shared_sshd: Sshd) -> None:
+    async with wire(shared_sshd.port) as relay:
+        server = await known_at(shared_sshd, relay.port)
+        async with place(tmp_path / "staging", server) as at:
+            patient, hasty = at.host(), at.host(limits=SHORT)
+            await patient.look(RUN)
+            await hasty.look(RUN)
+            relay.delay_s = 1.5
+            began = time.monotonic()
+            with pytest.raises(HostTimeout, match="within 1 s"):
+                await hasty.look(RUN)
+            assert time.monotonic() - began < 1 + MARGIN_S
+            assert (await patient.look(RUN)).files == 0
+            relay.delay_s = 0.0
+            await eventually(lambda: hasty.look(RUN))
+
+
+async def eventually(call: object, limit_s: float = 30.0) -> object:
+    """Return what a call returns as soon as it does; it may fail for want of an answer until then."""
+    assert callable(call)
+    async with asyncio.timeout(limit_s):
+        while True:
+            try:
+                return await call()
+            except (HostTimeout, HostUnreachable):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_silent_line_is_given_up_and_made_anew(tmp_path: Path, shared_sshd: Sshd) -> None:
+    async with wire(shared_sshd.port) as relay:
+        server = await known_at(shared_sshd, relay.port)
+        async with place(tmp_path / "staging", server) as at:
+            host = at.host(limits=SHORT)
+            await eventually(lambda: host.look(RUN))
+            relay.open.clear()
+            for _ in range(2):
+                with pytest.raises(HostTimeout):
+                    await host.look(RUN)
+            relay.open.set()
+            await eventually(lambda: host.look(RUN))
+
+
+async def test_an_agent_that_hangs_is_killed_and_made_anew(tmp_path: Path) -> None:
+    async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
+        host = at.host(limits=SHORT)
+        await eventually(lambda: host.look(RUN))
+        (agent,) = server.agents()
+        agent.suspend()
+        began = time.monotonic()
+        with pytest.raises(HostTimeout, match="within 1 s"):
+            await host.look(RUN)
+        assert time.monotonic() - began < 1 + MARGIN_S
+        await eventually(lambda: host.look(RUN))
+        await until(lambda: agent.pid not in {one.pid for one in server.agents()})
+        assert len(server.agents()) == 1
+
+
+async def test_a_host_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
+        host = at.host(limits=SHORT)
+        await eventually(lambda: host.look(RUN))
+        assert server.process is not None
+        stopped = [psutil.Process(server.process.pid), *server.offspring()]
+        for process in stopped:
+            process.suspend()
+        for _ in range(4):
+            began = time.monotonic()
+            with pytest.raises((HostTimeout, HostUnreachable)):
+                await host.look(RUN)
+            assert time.monotonic() - began < 1 + MARGIN_S
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        await eventually(lambda: host.look(RUN))
+
+
+async def test_one_that_hangs_disturbs_no_other_of_the_same_host(tmp_path: Path) -> None:
+    async with (
+        sshd(tmp_path / "ssh") as server,
+        place(tmp_path / "a", server) as at,
+        place(tmp_path / "b", server) as other,
+    ):
+        other.stations = at.stations
+        host, neighbour = at.host(limits=SHORT), other.host()
+        await eventually(lambda: host.look(RUN))
+        (agent,) = server.agents()
+        await neighbour.look(RUN)
+        agent.suspend()
+        hung = asyncio.create_task(host.look(RUN))
+        await asyncio.sleep(0)
+        assert (await neighbour.look(RUN)).files == 0
+        with pytest.raises(HostTimeout):
+            await hung
+
+
+async def test_looks_go_on_while_files_are_checked(tmp_path: Path) -> None:
+    async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
+        with (at.staging / "large.graw").open("wb") as file:
+            file.truncate(256 << 20)
+        host = at.host()
+        await host.begin(RUN)
+        await host.move(RUN, await host.list_staging())
+        checking = asyncio.create_task(host.gathered(RUN, closed=False, checksums=True))
+        looks = 0
+        while not checking.done():
+            await host.look(RUN)
+            looks += 1
+        assert looks > 1
+        assert len((await checking)[0].sha256) == 64
+
+
+async def test_checksums_stop_at_their_limit(at: Place) -> None:
+    with (at.staging / "huge.graw").open("wb") as file:
+        file.truncate(1 << 40)
+    host = at.host(limits=replace(LIMITS, checksums_s=1.0))
+    await host.begin(RUN)
+    await host.move(RUN, await host.list_staging())
+    began = time.monotonic()
+    with pytest.raises(HostTimeout):
+        await host.gathered(RUN, closed=False, checksums=True)
+    assert time.monotonic() - began < 1 + MARGIN_S
+    if at.server is not None:
+        server = at.server
+        await until(lambda: all(agent.cpu_times().user < 10 for agent in server.agents()))
+    assert [file.size for file in await host.gathered(RUN, closed=False, checksums=False)] == [1 << 40]
+
+
+async def test_a_call_that_is_given_up_leaves_no_answer_for_the_next(at: Place) -> None:
+    write_files(at.staging, ["a.graw"])
+    host = at.host(log=str(at.staging / "a.graw"))
+    await host.look(RUN)
+    for _ in range(5):
+        given_up = asyncio.create_task(host.look(RUN))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        assert (await host.look(RUN)).files == 1
+        assert [file.name for file in await host.list_staging()] == ["a.graw"]
+
+
+async def test_work_that_hangs_in_the_system_is_left_alone_and_not_repeated() -> None:
+    worker = Worker("the folder")
+    release = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work(_deadline: Deadline) -> str:
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+        return "done"
+
+    with pytest.raises(HostTimeout, match=r"did not answer within 0\.05 s"):
+        await worker.run(0.05, work)
+    with pytest.raises(HostTimeout, match="still hangs in an earlier call"):
+        await worker.run(5, lambda _deadline: "never")
+    release.set()
+    assert await eventually(lambda: worker.run(5, lambda _deadline: "again")) == "again"
+
+
+KILLED = """
+import sys
+from attpc_plugins.data_routers.hosts import folders
+from attpc_plugins.data_routers.hosts.folders import RunFolders
+from attpc_plugins.data_routers.model import RunKey
+where = RunFolders(sys.argv[1].encode(), RunKey("e20009", 42))
+folders.begin(where)
+files = folders.listing(where.staging)
+folders.move(where, files, lambda: None)
+folders.finish(where, b"{}")
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1, 500, 1500])
+async def test_killed_in_the_middle_and_repeated_it_ends_the_same(at: Place, after: int) -> None:
+    sums = await asyncio.to_thread(write_files, at.staging, [f"{number:04d}.graw" for number in range(2000)])
+
+    def moved() -> int:
+        return len(os.listdir(at.closing)) if at.closing.is_dir() else -1
+
+    host = at.host()
+    if at.server is None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(at.staging))
+        await until(lambda: moved() >= after or at.closed.exists())
+        process.kill()
+        await process.wait()
+    else:
+        files = await host.list_staging()
+        await host.begin(RUN)
+        before = {one.pid for one in at.server.agents()}
+        moving = asyncio.create_task(host.move(RUN, files))
+        await until(lambda: moved() >= after or moving.done())
+        for agent in at.server.agents():
+            if agent.pid in before:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    agent.send_signal(signal.SIGKILL)
+        with contextlib.suppress(HostFault, HostUnreachable):
+            await moving
+    if not at.closed.exists():
+        listed = {os.fsencode(name) for folder in (at.staging, at.closing) for name in names_in(folder)}
+        assert listed == set(sums)
+        await host.begin(RUN)
+        everything = [
+            FileEntry(os.fsdecode(name), (at.staging / os.fsdecode(name)).stat().st_size, 0.0)
+            if (at.staging / os.fsdecode(name)).exists()
+            else FileEntry(os.fsdecode(name), 100, 0.0)
+            for name in sorted(sums)
+        ]
+        again = await host.move(RUN, everything)
+        assert {one.outcome for one in again} == {MoveOutcome.MOVED}
+    await host.finish(RUN, b"{}")
+    assert await asyncio.to_thread(sums_of, at.closed) == sums
+    assert names_in(at.staging) == []
+    assert {path.stat().st_nlink for path in at.closed.iterdir()} == {1}
+
+
+def names_in(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if name.endswith(".graw")] if folder.is_dir() else []
+
+
+# What an account that is not root meets. Root is refused nothing: its part is done as another account.
+
+
+def ask_agent(
+    lines: list[bytes],
+    *,
+    account: int | None = None,
+    env: dict[str, str] | None = None,
+    limit_bytes: int | None = None,
+) -> list[bytes]:
+    """Run the agent itself and return its answers."""
+    import resource
+
+    def limit() -> None:
+        assert limit_bytes is not None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    done = subprocess.run(
+        ["perl", "-"],
+        input=script() + b"".join(lines),
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd="/",
+        env={"PATH": os.environ["PATH"]} | (env or {}),
+        user=account,
+        group=account,
+        extra_groups=None if account is None else [],
+        preexec_fn=None if limit_bytes is None else limit,
+        timeout=60,
+    )
+    greeting, *answers = done.stdout.splitlines()
+    assert GREETING.fullmatch(greeting)
+    return answers
+
+
+def other_account() -> int | None:
+    """Return the account that is refused things: another one for root, else our own."""
+    return NOBODY if os.geteuid() == 0 else None
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that another account can reach."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+        for path in (Path(made), *Path(made).rglob("*")):
+            if path.is_dir():
+                path.chmod(0o755)
+
+
+def told_locally(staging: Path) -> list[str]:
+    """Have our own calls made by a child that is another account; return what they told."""
+    where = folders.RunFolders(bytes(staging), RUN)
+    file = FileEntry("a.graw", 100, 0.0)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: folders.begin(where),
+        lambda: [(one.outcome.name, one.text) for one in folders.move(where, [file], lambda: None)],
+        lambda: folders.finish(where, b"{}"),
+        lambda: folders.listing(where.closing),
+    )
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if (account := other_account()) is not None:
+                os.setgroups([])
+                os.setgid(account)
+                os.setuid(account)
+            told = []
+            for call in calls:
+                try:
+                    told.append(str(call()))
+                except HostFault as fault:
+                    told.append(str(fault))
+            os.write(writer, "\n".join(told).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said.decode().splitlines()
+
+
+def told_by_agent(staging: Path) -> list[str]:
+    run = folders.RunFolders(bytes(staging), RUN)
+    asked = [
+        request("begin", 30, (run.staging, run.experiment, run.closing, run.closed)),
+        request("move", 30, (run.staging, run.closing, b"a.graw", b"100")),
+        request("finish", 30, (run.staging, run.experiment, run.closing, run.closed, b"{}")),
+        request("listing", 30, (run.closing, b"")),
+    ]
+    told = []
+    for line in ask_agent(asked, account=other_account()):
+        try:
+            told.append(str(answer(line)))
+        except HostFault as fault:
+            told.append(str(fault))
+    return told
+
+
+def in_place(staging: Path) -> Path:
+    return staging / RUN.experiment / RUN.closing_folder
+
+
+@pytest.mark.parametrize("tell", [told_locally, told_by_agent])
+def test_permission_denied_at_the_staging_folder(folder: Path, tell: Tell) -> None:
+    sums = write_files(folder, ["a.graw"])
+    folder.chmod(0o555)
+    first = tell(folder)[0]
+    assert first == f"permission denied: {str(folder / RUN.experiment)!r}"
+    assert os.listdir(folder) == ["a.graw"]
+    folder.chmod(0o755)
+    assert sums_of(folder) == sums
+
+
+@pytest.mark.parametrize("tell", [told_locally, told_by_agent])
+def test_permission_denied_at_the_closing_folder(folder: Path, tell: Tell) -> None:
+    sums = write_files(folder, ["a.graw"])
+    in_place(folder).mkdir(parents=True)
+    in_place(folder).chmod(0o500 if os.geteuid() == 0 else 0o400)
+    begun, moved, finished, listed = tell(folder)
+    assert begun in ("None", "[]")
+    assert "permission denied" in moved.lower()
+    assert "permission denied" in finished or "there is no" in finished
+    assert "permission denied" in listed or listed in ("()", "[]")
+    in_place(folder).chmod(0o755)
+    assert sums_of(folder) == sums
+    assert os.listdir(in_place(folder)) == []
+
+
+def hard_links_are_protected() -> bool:
+    setting = Path("/proc/sys/fs/protected_hardlinks")
+    return setting.exists() and setting.read_text().strip() == "1"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not hard_links_are_protected(),
+    reason="needs root, who can write files of another account, and a Linux that protects hard links",
+)
+@pytest.mark.parametrize("tell", [told_locally, told_by_agent])
+def test_where_no_hard_link_can_be_made_files_are_renamed(folder: Path, tell: Tell) -> None:
+    sums = write_files(folder, ["a.graw"])  # of root: another account may rename it here, and not link it
+    folder.chmod(0o777)
+    _begun, moved, finished, _listed = tell(folder)
+    assert "moved" in moved.lower()
+    assert finished in ("None", "[]")
+    assert sums_of(folder / RUN.experiment / RUN.folder) == sums
+    assert sums_of(folder) == {}
+
+
+def test_the_agent_tells_of_a_limit_on_sizes_and_leaves_all_as_it_was(tmp_path: Path) -> None:
+    run = folders.RunFolders(bytes(tmp_path), RUN)
+    folders.begin(run)
+    fields = (run.staging, run.experiment, run.closing, run.closed, b"x" * 10_000)
+    (line,) = ask_agent([request("finish", 30, fields)], limit_bytes=4096)
+    with pytest.raises(HostFault, match="larger than is allowed"):
+        answer(line)
+    assert os.listdir(run.closing) == []
+    assert not os.path.exists(run.closed)
+
+
+@pytest.mark.parametrize("program", ["shasum", "sha256sum"])
+def test_checksums_without_perls_own(tmp_path: Path, program: str) -> None:
+    """A Perl without Digest::SHA asks a program, whatever the file is called."""
+    hidden = tmp_path / "lib" / "Digest"
+    hidden.mkdir(parents=True)
+    (hidden / "SHA.pm").write_text("die 'not there';\n")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    # No other one is found: `shasum` is itself a Perl program that needs Digest::SHA.
+    real = subprocess.run(
+        ["which", "sha256sum"], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout.strip()
+    if program == "sha256sum":
+        (tools / program).symlink_to(real)
+    else:
+        (tools / program).write_text(f'#!/bin/sh\n[ "$1 $2" = "-a 256" ] && exec {real} "$3"\n')
+        (tools / program).chmod(0o755)
+    data = tmp_path / "data"
+    data.mkdir()
+    sums = write_files(data, [b"a.graw", b"-b\n$(x).graw", b"c\\d\xff.graw"])
+    env = {"PERL5LIB": str(tmp_path / "lib"), "PATH": f"{tools}:{os.environ['PATH']}"}
+    (line,) = ask_agent([request("listing", 30, (bytes(data), b"1"))], env=env)
+    fields = answer(line)
+    assert dict(zip(fields[0::4], (one.decode() for one in fields[3::4]), strict=True)) == sums
+
+
+def test_nonsense_that_the_agent_is_asked_does_not_end_it(tmp_path: Path) -> None:
+    lines = [
+        b"\n",
+        b"nonsense\n",
+        request("nonsense", 5, (b"x",)),
+        b"look\n",
+        b"look zz not-hex\n",
+        b"move x31\n",
+        request("listing", 5, (bytes(tmp_path), b"")),
+    ]
+    answers = ask_agent(lines)
+    assert len(answers) == len(lines)
+    for line in answers[:-1]:
+        with pytest.raises(HostFault):
+            answer(line)
+    assert answer(answers[-1]) == []
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"ok 31", b"ok x3", b"ok xzz", b"fine", b"trouble", b"trouble x61", b"ok  x31"]
+)
+def test_nonsense_of_an_agent_is_told_apart(line: bytes) -> None:
+    with pytest.raises(ValueError, match="agent's answer"):
+        answer(line)
+
+
+def test_a_trouble_that_is_new_keeps_its_words() -> None:
+    def field(text: str) -> bytes:
+        return b"x" + text.encode().hex().encode()
+
+    with pytest.raises(HostFault, match="'/a': the moon is full"):
+        answer(b" ".join([b"trouble", field("lunar"), field("/a"), field("the moon is full")]))
+    with pytest.raises(RunFolderExists, match="'/a' exists already"):
+        answer(b" ".join([b"trouble", field("exists"), field("/a"), field("")]))
