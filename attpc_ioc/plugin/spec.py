@@ -163,9 +163,7 @@ class Specification:
         """
 
     @hookspec
-    def attpc_pvs(  # type: ignore[empty-body]
-        self, settings: BaseModel | None, prefix: str, state_dir: str
-    ) -> Iterable[Row]:
+    def attpc_pvs(self, settings: BaseModel | None, prefix: str, state_dir: str) -> Iterable[Row]:  # type: ignore[empty-body]
         """Return rows for the PV table. They are the plugin's own: it publishes and it takes the writes.
 
         A row of kind `plugin` becomes `Plugin:<name>:<part>`, one of kind `ecc` or `source` is made for

@@ -140,6 +140,22 @@ def test_beside_an_ioc_its_server_is_used(place: Path, embedded: EmbeddedServer)
     said = ran("status", "--settings", file).output
     assert "runs:        2" in said
     assert "f is commanded by T: on here, for 1" in said
+
+    async def expired(hours: int) -> None:
+        connection = await asyncpg.connect(url_of(embedded))
+        try:
+            await connection.execute(
+                "UPDATE attpc.leases SET (acquired_at, renewed_at, expires_at) = (SELECT t, t, t FROM "
+                "(SELECT now() - make_interval(hours => $1) AS t) AS x)",
+                hours,
+            )
+        finally:
+            await connection.close()
+
+    asyncio.run(expired(23))
+    assert "f is commanded by T: on here, expired" in ran("status", "--settings", file).output
+    asyncio.run(expired(25))
+    assert "is commanded by" not in ran("status", "--settings", file).output
     assert embedded.pid == pid
     url = ran("url", "--settings", file).output.strip()
 

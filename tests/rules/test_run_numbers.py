@@ -128,6 +128,8 @@ async def test_next_number_at_the_shell(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, start=False) as it:
         code, text = await shell("", "100")
         assert (code, "gets number 100" in text) == (0, True)
+        code, text = await shell("a b", "7")
+        assert (code, "'a b' cannot be an experiment's name" in text) == (2, True)
         code, text = await shell("", "7")
         assert (code, "give 100 or more" in text) == (1, True)
         await it.start_ioc()

@@ -41,7 +41,9 @@ async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> 
     await _save_modules(connection, run_id, run.modules, newer)
     if newer and (config_name := config_name_of(run.modules)):
         await connection.execute(
-            "UPDATE attpc.runs SET config_name = $2 WHERE id = $1", run_id, clean(config_name)
+            "UPDATE attpc.runs SET config_name = $2 WHERE id = $1 AND config_name <> $2",
+            run_id,
+            clean(config_name),
         )
     if record.phase in (Phase.STARTING, Phase.STARTED):
         await _close_others(connection, run_id, record)
@@ -89,8 +91,8 @@ async def write_edit(
             continue
         text = value.label if isinstance(value, RunClass) else str(value)
         text = clean(text, _LIMITS.get(item.name, 65536))
-        # An edit may arrive after a later one of the same field: what it replaced is told by its neighbours,
-        # for the run has the value of the latest.
+        # An edit may arrive after a later one of the same field: what it replaced is then told by its
+        # neighbours, for the run has the value of the latest; and the later one replaced this one.
         row = await connection.fetchrow(
             f"""
             WITH new AS (SELECT coalesce($4, clock_timestamp()) AS at)
@@ -111,6 +113,14 @@ async def write_edit(
             text,
             None if at_s is None else moment(at_s),
             clean(str(who)) if who != Who() else "",
+        )
+        await connection.execute(
+            "UPDATE attpc.run_edits SET old_value = $3 WHERE id = (SELECT id FROM attpc.run_edits "
+            "WHERE run_id = $1 AND field = $2 AND edited_at > $4 ORDER BY edited_at, id LIMIT 1)",
+            run_id,
+            item.name,
+            text,
+            row["edited_at"],
         )
         # The name of the column is one of this dataclass's own fields.
         await connection.execute(
