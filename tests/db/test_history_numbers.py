@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from attpc_plugins.run_history.high_water import HighWater
 from attpc_plugins.run_history.store.model import Holder
 
 from attpc_ioc.control.numbers import set_next_number
@@ -135,6 +136,30 @@ async def test_a_number_is_given_back_when_no_module_may_have_run(
         await it.ok("GoTo", "Prepared")
         await it.start_run()
         assert it.run.number == 0
+        await it.ok("Run:Stop")
+
+
+async def test_a_record_of_numbers_that_cannot_be_written_bars_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.take_to(State.READY)
+        folder = tmp_path / "state" / "plugins" / "run_history"
+        (folder / "numbers").rename(folder / "numbers.away")
+        (folder / "numbers").mkdir()
+        # Refused where it is known in time; else the core has the number on disk, and the run is safe.
+        await it.put("Run:Start")
+        await it.until(lambda: "cannot be written" in message(it), what="the trouble said")
+        await it.ok("Run:Stop")
+        await it.refused("Run:Start", because="the record of run numbers cannot be written")
+        (folder / "numbers").rmdir()
+        (folder / "numbers.away").rename(folder / "numbers")
+        await it.until(lambda: "cannot be written" not in message(it), what="written after all")
+        kept = HighWater(folder)
+        kept.load()
+        assert kept.at_least(EXPERIMENT) == 1
+        await it.ok("Run:Start")
+        assert it.run.number == 1
         await it.ok("Run:Stop")
 
 

@@ -1,4 +1,4 @@
-"""The largest run number of each experiment that was ever handed out here, on disk before it is handed out.
+"""The largest run number of each experiment that was ever handed out here, and of which start it is.
 
 A database that was emptied, restored from an older backup or exchanged never gives a number twice.
 """
@@ -32,7 +32,7 @@ class Reserved:
 class HighWater:
     """One file in the plugin's folder: a line for each change, the last one of an experiment counts.
 
-    `load`, `use` and `give_back` block for the disk and raise `OSError`.
+    `load`, `write`, `use` and `give_back` block for the disk and raise `OSError`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,15 +81,23 @@ class HighWater:
         chosen = before or found[:1]
         return chosen[-1].attempt if chosen else ""
 
-    def use(self, reserved: Reserved) -> None:
-        """Have a number on disk as used; raises `OSError`, and then it is not."""
+    def note(self, reserved: Reserved) -> Reserved:
+        """Take a number as used from now on; returns what is to be given to `write`."""
         before = self._last.get(reserved.experiment)
         if before is not None and before.number > reserved.number:
             reserved = Reserved(reserved.experiment, before.number, "", before.at_s)
-        self._append(reserved)
         self._last[reserved.experiment] = reserved
         self._recent.append(reserved)
         del self._recent[:-RECENT]
+        return reserved
+
+    def write(self, reserved: Reserved) -> None:
+        """Have on disk what was noted; raises `OSError`, and then it may not be there."""
+        self._append(reserved)
+
+    def use(self, reserved: Reserved) -> None:
+        """Have a number on disk as used; raises `OSError`, and then it may not be there."""
+        self.write(self.note(reserved))
 
     def give_back(self, experiment: str, number: int) -> None:
         """Have a number on disk as not used, if it is the last; raises `OSError`, and then it is used."""

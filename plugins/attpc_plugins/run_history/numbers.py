@@ -1,4 +1,8 @@
-"""The owner of run numbers: reserved in the database, and on this disk before they are handed out."""
+"""The owner of run numbers: reserved in the database, and kept on this disk.
+
+What is kept here is written while the core writes the run and its number, and nothing is sent to a module
+before that is on disk: a start waits for the disk once. A number that either knows is not given again.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +56,17 @@ class NumberOwner:
         self._boot = boot
         self._before: dict[str, Reserved] = {}
         self._loaded = False
+        self._disk = asyncio.Lock()
+        self._unwritten: dict[str, Reserved] = {}
         self.next: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Read what was handed out before this program began; call it again and again, it is done once."""
+        """Read what was handed out before this program began, and write what could not be written yet.
+
+        To be called again and again; it reads once.
+        """
+        for reserved in list(self._unwritten.values()):
+            await self._keep(reserved)
         if self._loaded:
             return
         try:
@@ -98,9 +109,6 @@ class NumberOwner:
         except DatabaseError as error:
             self._take_back(attempt)
             raise Refused(str(error)) from error
-        except OSError as error:
-            self._take_back(attempt)
-            raise Refused(f"the record of run numbers cannot be written: {error}") from error
         except asyncio.CancelledError:
             self._take_back(attempt)
             raise
@@ -121,9 +129,23 @@ class NumberOwner:
                 log.info("the reservation of a number is tried again", reason=error)
                 await asyncio.sleep(AGAIN_S)
                 continue
-            reserved = Reserved(experiment, number, attempt, time.time())
-            await asyncio.to_thread(self._high_water.use, reserved)
+            reserved = self._high_water.note(Reserved(experiment, number, attempt, time.time()))
+            self._ctx.spawn(self._keep(reserved))
             return number
+
+    async def _keep(self, reserved: Reserved) -> None:
+        """Have a number on disk as used; where that fails no run is started until it was done after all."""
+        async with self._disk:
+            try:
+                await asyncio.to_thread(self._high_water.write, reserved)
+            except OSError as error:
+                self._unwritten[reserved.experiment] = reserved
+                text = f"the record of run numbers cannot be written: {error}"
+                self._troubles.say("numbers unwritten", text, bars_start=True)
+            else:
+                self._unwritten.pop(reserved.experiment, None)
+                if not self._unwritten:
+                    self._troubles.clear("numbers unwritten")
 
     async def _ask(self, store: Store, experiment: str, attempt: str) -> int:
         return await store.reserve_number(
@@ -165,7 +187,8 @@ class NumberOwner:
         if store is None:
             raise Refused("the database is not there: the number is not used again")
         await store.release_number(experiment, number, attempt=attempt)
-        await asyncio.to_thread(self._high_water.give_back, experiment, number)
+        async with self._disk:
+            await asyncio.to_thread(self._high_water.give_back, experiment, number)
         self.next[experiment] = number
 
     async def release_unused(self, store: Store) -> None:
