@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -288,3 +289,15 @@ async def test_the_host_is_slow(tmp_path, shared_sshd):
         gate.delay_s = 0.1
         case.it.end(42)
         await case.done()
+
+
+async def test_a_thousand_files_take_no_round_trip_each(tmp_path, shared_sshd):
+    async with behind_a_gate(tmp_path, shared_sshd) as (case, gate):
+        case.expected |= fill(case.staging, [f"CoBo0_{number:04d}.graw" for number in range(1000)], size=50)
+        gate.delay_s = 0.05
+        case.it.end(42)
+        await case.it.until(lambda: case.it.closing.busy("CoBo0"))
+        began_s = time.monotonic()
+        await case.done()
+        # A round trip for each would take 100 s; this is for a machine that has much else to do.
+        assert time.monotonic() - began_s < 10
