@@ -19,6 +19,7 @@ from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.names import FleetNames
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin.context import Context
 from attpc_ioc.plugin.host import Plugin, PluginHost
@@ -53,9 +54,14 @@ def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] 
     for name, plugin in extra:
         host.register(plugin, name, "given")
     host.load_entry_points()
-    if faults := host.check_sections():
+    if faults := host.check_sections(_names(settings) if settings else None):
         raise SettingsError("settings", faults)
     return host
+
+
+def _names(settings: Settings) -> FleetNames:
+    boards = tuple(board.pv_name for server in settings.ecc for board in server.source)
+    return FleetNames(boards, tuple(server.name for server in settings.ecc))
 
 
 def make_table(settings: Settings, host: PluginHost) -> tuple[PvEntry, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -18,3 +19,12 @@ def experiment_fault(name: str) -> str:
         f"{name!r} cannot be an experiment's name, because it names a folder: "
         "letters, digits, '_', '-' and '.', 1 to 63 of them, a letter or digit first"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FleetNames:
+    """What the settings call the parts of the fleet: the context in which plugins' sections are validated."""
+
+    sources: tuple[str, ...] = ()
+    """Parts of the PV names, such as `CoBo0`."""
+    ecc_servers: tuple[str, ...] = ()

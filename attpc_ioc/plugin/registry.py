@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from attpc_ioc.errors import PluginError
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.names import FleetNames
 
 from . import checks
 from .guard import call, reason_of
@@ -129,9 +130,10 @@ class PluginRegistry:
         entry.broken = reason
         self.fault(entry.name, "load", reason, PluginStatus.FAILED)
 
-    def check_sections(self) -> list[str]:
+    def check_sections(self, names: FleetNames | None = None) -> list[str]:
         """Return a fault for each section of the settings that no plugin wants, or that its model refuses.
 
+        `names` is the context of the validation; None where there are no settings of a fleet.
         Raises `PluginError` where a plugin cannot say what its settings are.
         """
         faults = [
@@ -146,7 +148,7 @@ class PluginRegistry:
                 faults += [f"plugins.{entry.name}.{key}: this plugin has no settings" for key in section]
                 continue
             try:
-                entry.settings = model.model_validate(section)
+                entry.settings = model.model_validate(section, context=names)
             except ValidationError as error:
                 for fault in error.errors():
                     where = ".".join([entry.name, *(str(part) for part in fault["loc"])])

@@ -159,7 +159,9 @@ class Specification:
         """Return the pydantic model (`extra="forbid"`) of the plugin's section `[plugins.<name>]`.
 
         Decision, collected, asked once before anything starts. Raising ends the start-up with the reason, and
-        so does a section that the model refuses. `enabled` is the core's and is not in what the model gets.
+        so does a section that the model refuses. The context of its validation (`info.context` of a
+        validator) is an `attpc_ioc.model.names.FleetNames` with the names of sources and ECC servers, or None
+        where there is no fleet. `enabled` is the core's and is not in what the model gets.
         """
 
     @hookspec

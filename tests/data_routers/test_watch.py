@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from attpc_ioc.errors import SettingsError
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
@@ -145,11 +146,13 @@ async def test_a_host_that_is_gone_is_asked_ever_more_rarely(tmp_path, monkeypat
             assert 0.7 < time.monotonic() - fifth_s < 2.0
 
 
-async def test_a_board_that_dies_in_a_run_is_dead_while_its_ecc_server_says_running(tmp_path, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize("access", ALL_ACCESS)
+async def test_a_board_that_dies_is_dead_while_its_ecc_server_says_running(tmp_path, monkeypatch, access):
     """With the settings' own period, and seen by a client of EPICS base."""
     dead_after_s = 5.0
     text = section(watch={"period_s": 2.0}, limits={"dead_after_s": dead_after_s})
-    async with data_rig(tmp_path, monkeypatch, text=text) as it:
+    async with data_rig(tmp_path, monkeypatch, access=access, text=text) as it:
         await start_run(it)
         name = f"{it.prefix}CoBo0:Router:Flow_RBV"
         async with camonitor(it.place, name) as monitor:
@@ -163,9 +166,9 @@ async def test_a_board_that_dies_in_a_run_is_dead_while_its_ecc_server_says_runn
             assert it.module("cobo0").state is State.RUNNING
             assert await it.get("CoBo0:State_RBV") == "Running"
             assert shown(it, "CoBo1:Router:Flow_RBV") == shown(it, "MuTAnT:Router:Flow_RBV") == 1
-            assert "CoBo0:Router:Flow_RBV: data router CoBo0 on this machine: running, and not a byte" in (
-                await it.get_text("AlarmText_RBV")
-            )
+            text = await it.get_text("AlarmText_RBV")
+            assert "CoBo0:Router:Flow_RBV: data router CoBo0 on " in text
+            assert "running, and not a byte for " in text
             await stop_run(it)
             await monitor.until_text("Idle", 5.0)
 
@@ -322,8 +325,8 @@ async def test_without_routers_the_plugin_is_quiet(tmp_path, monkeypatch):
         await it.start_run()
 
 
-async def test_a_source_that_is_not_there_is_named_with_its_key(tmp_path, monkeypatch):
-    routers = "\n".join(
+async def test_what_the_fleet_does_not_have_is_named_with_its_key(tmp_path, monkeypatch):
+    tables = "\n".join(
         [
             "[[plugins.data_routers.router]]",
             'sources = ["CoBo0"]',
@@ -333,14 +336,32 @@ async def test_a_source_that_is_not_there_is_named_with_its_key(tmp_path, monkey
             'sources = ["CoBo12"]',
             'access = "local"',
             'staging = "/tmp"',
+            "[[plugins.data_routers.ecc]]",
+            'names = ["cobo7"]',
+            'access = "local"',
+            'xcfg = "/tmp"',
         ]
     )
-    async with rig(tmp_path, monkeypatch, cobos=1, **{SECTION: routers}) as it:
-        reason = (
-            "plugins.data_routers.router.1.sources: there is no data source CoBo12; there are: CoBo0, MuTAnT"
-        )
-        assert await it.get("Plugin:data_routers:Status_RBV") == "Failed"
-        assert await it.get_text("Plugin:data_routers:Message_RBV") == f"did not start: {reason}"
-        await it.take_to(State.READY)
-        await it.refused("Run:Start", because="the plugin data_routers did not start")
-        assert (await it.put("Run:Override", "Yes")).code == 1
+    async with rig(tmp_path, monkeypatch, cobos=1, start=False, **{SECTION: tables}) as it:
+        with pytest.raises(SettingsError) as refused:
+            await it.start_ioc()
+        assert refused.value.faults == [
+            "plugins.data_routers.router.1.sources: Value error, there is no data source CoBo12; "
+            "there are: CoBo0, MuTAnT",
+            "plugins.data_routers.ecc.0.names: Value error, there is no ECC server cobo7; "
+            "there are: cobo0, mutant",
+        ]
+
+
+@pytest.mark.parametrize("access", ALL_ACCESS[1:])
+async def test_the_ioc_ends_at_once_while_hosts_hang(tmp_path, monkeypatch, access):
+    async with data_rig(tmp_path, monkeypatch, access=access) as it:
+        await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 1, what="online")
+        for host in it.fleet.data:
+            host.gate.hung = True
+        await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "INVALID", what="INVALID")
+        began_s = time.monotonic()
+        await it.stop_ioc()
+        assert time.monotonic() - began_s < 2.0
+        for host in it.fleet.data:
+            host.gate.hung = False

@@ -64,7 +64,7 @@ class DataRouters:
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
-        """Begin to watch; raises where the settings name what the fleet does not have."""
+        """Begin to watch; no host is waited for."""
         from .service import Service
         from .settings import DataRoutersSettings
 

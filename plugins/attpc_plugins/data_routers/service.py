@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from attpc_ioc.errors import PluginError, Refused
+from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName, Reason
 from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
@@ -49,8 +48,6 @@ class Service:
     """One for a running IOC; all methods belong to its event loop."""
 
     def __init__(self, ctx: PluginContext, settings: DataRoutersSettings) -> None:
-        if faults := list(settings_faults(settings, ctx.snapshot())):
-            raise PluginError("; ".join(faults))
         self._ctx = ctx
         self._settings = settings
         self._folder = Path(ctx.state_dir)
@@ -59,6 +56,7 @@ class Service:
         self._override = False
         self._stop_asked = False
         self._followed: object = None
+        self._news = False
         self._facts = FleetFacts.of(ctx.snapshot())
         self.troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
         self.hosts: dict[str, FileHost | SentryHost] = {}
@@ -130,14 +128,16 @@ class Service:
         """Look at what no event tells: the next run, who takes part, which ECC servers are Running."""
         while True:
             fleet = self._ctx.snapshot()
-            facts = FleetFacts.of(fleet)
+            facts = self._facts = FleetFacts.of(fleet)
             essence = (self._next_run.of(fleet.run), facts.enabled, facts.running)
             if essence != self._followed:
-                self._followed = essence
-                self._facts = facts
+                self._followed, self._news = essence, True
                 self._look_at_all()
                 for router in self.routers:
                     show_router(self._ctx, router, facts.enabled)
+            if self._news:
+                self._news = False
+                show_run(self._ctx, self.routers)
                 self._say()
             await asyncio.sleep(FOLLOW_S)
 
@@ -148,11 +148,9 @@ class Service:
     # ------------------------------------------------------------------ what hosts tell
 
     def _on_look(self, router: Router) -> None:
-        facts = self._facts = FleetFacts.of(self._ctx.snapshot())
-        router.judge(time.monotonic(), around(router, self.routers, facts))
-        show_router(self._ctx, router, facts.enabled)
-        show_run(self._ctx, self.routers)
-        self._say()
+        router.judge(time.monotonic(), around(router, self.routers, self._facts))
+        show_router(self._ctx, router, self._facts.enabled)
+        self._news = True
         if router.too_full:
             self._stop_run(router)
 
@@ -319,20 +317,3 @@ def config_hosts(settings: DataRoutersSettings, fleet: Fleet) -> dict[str, Confi
         for name in ecc.names or [module for module in fleet.modules if module not in named]:
             found[name] = host
     return found
-
-
-def settings_faults(settings: DataRoutersSettings, fleet: Fleet) -> Iterator[str]:
-    """Yield what the settings name that the fleet does not have, each with its key."""
-    sources = [source.name for source, _ in fleet.sources()]
-    for i, router in enumerate(settings.router):
-        if unknown := [name for name in router.sources if name not in sources]:
-            yield (
-                f"plugins.data_routers.router.{i}.sources: there is no data source {', '.join(unknown)}; "
-                f"there are: {', '.join(sources)}"
-            )
-    for i, ecc in enumerate(settings.ecc):
-        if unknown := [name for name in ecc.names if name not in fleet.modules]:
-            yield (
-                f"plugins.data_routers.ecc.{i}.names: there is no ECC server {', '.join(unknown)}; "
-                f"there are: {', '.join(fleet.modules)}"
-            )

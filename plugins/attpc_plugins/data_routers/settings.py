@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from attpc_ioc.model.names import FleetNames
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 GigaBytes = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -30,6 +32,28 @@ def _host(value: str) -> str:
 
 
 HostName = Annotated[str, Field(max_length=255), AfterValidator(_host)]
+
+
+def _known(names: tuple[str, ...], known: tuple[str, ...], what: str) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"there is no {what} {', '.join(unknown)}; there are: {', '.join(known) or 'none'}")
+    return names
+
+
+def _sources(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    fleet = info.context
+    return _known(names, fleet.sources, "data source") if isinstance(fleet, FleetNames) else names
+
+
+def _ecc_servers(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    fleet = info.context
+    return _known(names, fleet.ecc_servers, "ECC server") if isinstance(fleet, FleetNames) else names
+
+
+Sources = Annotated[tuple[str, ...], AfterValidator(_sources)]
+"""Data sources of the fleet; any names where it is not known which there are."""
+EccServers = Annotated[tuple[str, ...], AfterValidator(_ecc_servers)]
+"""ECC servers of the fleet; any names where it is not known which there are."""
 
 
 class Section(BaseModel):
@@ -84,7 +108,7 @@ class RouterSettings(ReachSettings):
         pattern=r"^([A-Za-z0-9_][A-Za-z0-9_-]*)?$",
         description="What commands and messages call it. Default: the first of `sources`.",
     )
-    sources: tuple[str, ...] = Field(
+    sources: Sources = Field(
         min_length=1,
         examples=[["CoBo0"]],
         description="The data sources whose data it writes, by their part of the PV names.",
@@ -118,7 +142,7 @@ class RouterSettings(ReachSettings):
 class EccHostSettings(ReachSettings):
     """`[[plugins.data_routers.ecc]]`: where the configuration files and the log of an ECC server are."""
 
-    names: tuple[str, ...] = Field(
+    names: EccServers = Field(
         default=(), description="The ECC servers that this is for; empty: all that no other table names."
     )
     xcfg: HostPath = Field(description="The folder of the `describe-…`, `configure-….xcfg` files.")
