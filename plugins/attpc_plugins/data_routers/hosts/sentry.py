@@ -131,7 +131,7 @@ class HttpSentryHost:
     def _look(self, data: bytes) -> Look:
         try:
             answer = json.loads(data.decode("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HostFault(f"{self._where} gave an answer that is no JSON: {_shown(data)}") from error
         if not isinstance(answer, dict):
             raise HostFault(f"{self._where} gave an answer that is no status: {_shown(data)}")
