@@ -3,7 +3,9 @@
     python -m benchmarks.history_overhead [runs]
 
 Two IOCs on two simulated fleets, one with the history on an embedded database with all its durability and one
-without, start and stop runs in turns, so that both see the same machine.
+without, start and stop runs in turns, so that both see the same machine. What is compared are neighbours: a
+start with it and the one without that followed. Then what a start waits for is timed alone: a number, and an
+event or a put on record.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.processes import servers_in
 
-from attpc_ioc.model.command import RUN
+from attpc_ioc.model.command import RUN, Put, Who
 from attpc_ioc.model.states import State
 from tests.support.history import EXPERIMENT, NAME, connected, given_plugins, service
 from tests.support.rig import Rig, rig
@@ -43,6 +45,31 @@ def line(what: str, values_ms: list[float]) -> str:
     return f"{what:32} median {statistics.median(ordered):7.2f} ms, 90 % {most:7.2f} ms"
 
 
+async def parts(it: Rig, count: int) -> None:
+    """Time what a start or a put waits for, with nothing else going on in this IOC."""
+    times: dict[str, list[float]] = {}
+    for number in range(count):
+        began_s = time.perf_counter()
+        await it.app.host.reserve_number("parts", 2.0)
+        times.setdefault("a number alone", []).append(1e3 * (time.perf_counter() - began_s))
+        began_s = time.perf_counter()
+        await recorded(it, number)
+        times.setdefault("a put on record alone", []).append(1e3 * (time.perf_counter() - began_s))
+        await asyncio.sleep(0.01)
+    began_s = time.perf_counter()
+    await asyncio.gather(*(recorded(it, number) for number in range(100)))
+    times["100 puts on record at once"] = [1e3 * (time.perf_counter() - began_s)]
+    for what, values in times.items():
+        print(line(what, values))
+
+
+async def recorded(it: Rig, number: int) -> None:
+    """Tell the plugins of a put, and wait until it is on record."""
+    handled = it.app.emitter.put(Put("a PV", Who("benchmark"), "", str(number), ok=True))
+    assert handled is not None
+    await handled
+
+
 async def main(runs: int, place: Path) -> None:
     """Measure and print."""
     section = {f"plugins.{NAME}": f'data_dir = "{place / "db"}"'}
@@ -53,32 +80,36 @@ async def main(runs: int, place: Path) -> None:
     try:
         async with (
             rig(place / "without", monkeypatch, alone=False, **off) as bare,
-            rig(place / "with", monkeypatch, plugins=given_plugins(), alone=False, **section) as recorded,
+            rig(place / "with", monkeypatch, plugins=given_plugins(), alone=False, **section) as recorded_ioc,
         ):
-            await connected(recorded, 30.0)
-            recorded.app.controller.run_control.record.document.experiment = EXPERIMENT
-            for it in (recorded, bare):
+            await connected(recorded_ioc, 30.0)
+            recorded_ioc.app.controller.run_control.record.document.experiment = EXPERIMENT
+            for it in (recorded_ioc, bare):
                 await it.take_to(State.READY)
-            await recorded.until(lambda: recorded.run.experiment == EXPERIMENT)
+            await recorded_ioc.until(lambda: recorded_ioc.run.experiment == EXPERIMENT)
             times: dict[str, list[float]] = {}
             for _ in range(runs):
-                for what, it in (("with history", recorded), ("without", bare)):
+                for what, it in (("with history", recorded_ioc), ("without", bare)):
                     for command in ("Start", "Stop"):
                         times.setdefault(f"Run:{command} {what}", []).append(await timed(it, command))
             for what, values in times.items():
                 print(line(what, values))
             for command in ("Start", "Stop"):
+                pairs = zip(*(times[f"Run:{command} {w}"] for w in ("with history", "without")), strict=True)
+                adds = [a - b for a, b in pairs]
                 a, b = (statistics.median(times[f"Run:{command} {w}"]) for w in ("with history", "without"))
-                print(f"Run:{command}: history adds {a - b:.2f} ms (median)")
-            await timed(recorded, "Start")
+                added = statistics.median(adds)
+                print(f"Run:{command}: history adds {added:.2f} ms (median), {a / b:.3f} times as long")
+            await parts(recorded_ioc, runs)
+            await timed(recorded_ioc, "Start")
             pids = [p.pid for p in servers_in(place / "db" / "data", place / "db" / "server.lock")]
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
-            print(line("Run:Stop with a hung database", [await timed(recorded, "Stop")]))
+            print(line("Run:Stop with a hung database", [await timed(recorded_ioc, "Stop")]))
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
-            await recorded.until(lambda: service(recorded).writer.drained, 30.0, "everything recorded")
-            await connected(recorded, 30.0)
+            await recorded_ioc.until(lambda: service(recorded_ioc).writer.drained, 30.0, "all recorded")
+            await connected(recorded_ioc, 30.0)
     finally:
         monkeypatch.undo()
 
