@@ -61,8 +61,7 @@ start_min_gb = 0.1
 full_minor_h = 0.0""",
     "plugins.data_routers.closing": """\
 # The simulated routers end two seconds after a stop; real ones take longer, and the default is 30 s.
-quiet_s = 5.0
-checksums = true""",
+quiet_s = 5.0""",
 }
 """The settings of the data routers' plugin in the demo."""
 
