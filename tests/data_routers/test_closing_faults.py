@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -163,16 +165,43 @@ async def test_the_disk_is_full(case):
     await case.done()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root is denied nothing")
-async def test_permission_is_denied(case):
-    case.staging.chmod(0o555)
+@contextlib.contextmanager
+def denied(folder: Path) -> Iterator[None]:
+    """Let nothing be changed in a folder; root is denied by the immutable flag only."""
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
+        return
+    chattr = shutil.which("chattr")
+    if chattr is None or subprocess.run([chattr, "+i", folder], capture_output=True).returncode != 0:
+        pytest.skip("root is denied nothing on this file system")
     try:
+        yield
+    finally:
+        subprocess.run([chattr, "-i", folder], check=True)
+
+
+async def test_permission_is_denied(case):
+    with denied(case.staging):
         case.it.end(42)
         entry = await case.it.reach(42, S.FAILED)
-        assert "ermission denied" in entry.message
+        assert "ermission denied" in entry.message or "not permitted" in entry.message
         assert sums(case.staging) == case.expected
-    finally:
-        case.staging.chmod(0o755)
+    await case.done()
+
+
+async def test_permission_is_denied_in_the_middle(case):
+    case.gathering.mkdir(parents=True)
+    with denied(case.gathering):
+        case.it.end(42)
+        entry = await case.it.reach(42, S.FAILED)
+        assert "ermission denied" in entry.message or "not permitted" in entry.message
+        assert "and 0 more" not in entry.message
+        case.nothing_lost()
+        assert sums(case.staging) == case.expected
     await case.done()
 
 

@@ -64,6 +64,7 @@ class Closing:
         self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._works: dict[str, RouterWork] = {}
+        self._unfinished: set[str] = set()
         self._shown: dict[str, tuple[CloseState, str]] = {}
         self._over_since_s: dict[str, float] = {}
         self._published: dict[str, object] = {}
@@ -97,7 +98,7 @@ class Closing:
 
     def unfinished(self, label: str) -> bool:
         """Tell whether files of a run that is over are still to be moved on a router's host."""
-        return self._shown.get(label, (CloseState.NONE, ""))[0] not in (CloseState.NONE, CloseState.DONE)
+        return label in self._unfinished
 
     def again(self) -> None:
         """Try at once to close what is not closed."""
@@ -268,6 +269,10 @@ class Closing:
 
     def _show(self, router: RouterSettings, entries: Sequence[Entry]) -> None:
         shown = [entry for entry in entries if entry.phase is Phase.CLOSING]
+        if shown:
+            self._unfinished.add(router.label)
+        else:
+            self._unfinished.discard(router.label)
         shown = shown or [entry for entry in entries if not entry.open][-1:]
         state = _worst(entry.state for entry in shown)
         text = "; ".join(f"run {entry.run.number}: {entry.message}" for entry in shown)
