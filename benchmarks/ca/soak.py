@@ -29,6 +29,8 @@ from tests.ca.test_fuzz import mutated, session
 from tests.support.ca import LOOPBACK, eventually, free_port
 
 LINES = 10
+SAMPLE = 50
+"""Of so many updates one is asked how late it is: the notes would be most of the memory otherwise."""
 LEAST_GROWTH_MB = 8.0
 """Memory that the allocator may take in any case; beyond, growth is growth."""
 MORE_FILES = 4
@@ -41,9 +43,8 @@ class Soak:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.end = time.monotonic() + args.seconds
-        self.tally = Tally()
+        self.tally = Tally(every=SAMPLE)
         self.posts = 0
-        self.events = 0
         self.seen: list[tuple[float, int]] = []
         self.lines: list[str] = []
         self.good = False
@@ -103,7 +104,7 @@ class Soak:
                     *(caproto.WriteNotifyRequest((n,), ChannelType.LONG, 1, chan.sid, n) for n in range(500))
                 )
                 for _ in range(500):
-                    await raw.until(caproto.WriteNotifyResponse)
+                    await raw.until(caproto.WriteNotifyResponse, 60)
 
     async def babble(self) -> None:
         """Talk nonsense, and reconnect."""
@@ -117,7 +118,7 @@ class Soak:
     @property
     def missing(self) -> int:
         """How many updates the healthy clients have not got; the first of each PV comes with connecting."""
-        return (self.posts + 1) * len(self.pvs) * self.args.clients - self.events - len(self.tally.late_s)
+        return (self.posts + 1) * len(self.pvs) * self.args.clients - self.tally.events
 
     async def report(self) -> None:
         """Print ten lines."""
@@ -125,14 +126,13 @@ class Soak:
         for _ in range(LINES):
             await asyncio.sleep(self.args.seconds / (LINES + 0.5))
             found = sorted(self.tally.late_s)
-            self.events += len(found)
             self.tally.late_s.clear()
             stats = self.server.stats
             middle, worst = found[len(found) // 2] * 1e3, found[len(found) * 99 // 100] * 1e3
             self.seen.append((process.memory_info().rss / 1e6, process.num_fds()))
             line = (
                 f"resident {self.seen[-1][0]:6.1f} MB  descriptors {self.seen[-1][1]:3}"
-                f"  late p50 {middle:5.1f} p99 {worst:5.1f} ms  events {self.events}"
+                f"  late p50 {middle:5.1f} p99 {worst:5.1f} ms  events {self.tally.events}"
                 f"  puts {stats.puts}  disconnected {stats.disconnected}  dropped {stats.dropped}"
             )
             self.lines.append(line)
@@ -144,7 +144,7 @@ class Soak:
         grown_mb, files = last[0] - first[0], last[1] - first[1]
         good = self.missing == 0 and tasks == 0 and grown_mb < LEAST_GROWTH_MB and files <= MORE_FILES
         line = (
-            f"updates that healthy clients missed: {self.missing} of {self.events + self.missing}; "
+            f"updates that healthy clients missed: {self.missing} of {self.tally.events + self.missing}; "
             f"after the first third {grown_mb:+.1f} MB and {files:+} descriptors; tasks left: {tasks}"
         )
         self.lines.append(line)
@@ -162,14 +162,12 @@ class Soak:
             )
             listeners.append(made[0])
         wanted = self.args.clients * len(self.pvs)
-        await eventually(lambda: len(self.tally.late_s) >= wanted, "connection of all clients", 60)
+        await eventually(lambda: self.tally.events >= wanted, "connection of all clients", 60)
         async with asyncio.TaskGroup() as group:
             for work in (self.change, self.stall, self.flood, self.babble, self.report):
                 group.create_task(work())
         with contextlib.suppress(TimeoutError):  # what is missing then is told
             await eventually(lambda: self.missing == 0, "the last updates", 10)
-        self.events += len(self.tally.late_s)
-        self.tally.late_s.clear()
         for transport in listeners:
             transport.abort()
         await self.server.stop()
