@@ -17,10 +17,14 @@ import pytest
 import typer
 from attpc_plugins.run_history.commands import register
 from attpc_plugins.run_history.commands.common import VARIABLE
+from attpc_plugins.run_history.sheets.kept import load_kept
 from typer.testing import CliRunner, Result
 
+from attpc_ioc.app import load_plugins, make_table
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.settings import load_settings
+from tests.support.history import given_plugins
 
 IOC = """
 [ioc]
@@ -144,6 +148,35 @@ def test_observables(shell: Shell) -> None:
     assert "it has: Pressure" in shell.fails("observables", "edit", "Nope", "--units", "x")
     assert "is no name of a PV" in shell.fails("observables", "add", "X", "--pv", "a b")
     assert "nothing is to be changed" in shell.fails("observables", "edit", "Pressure")
+
+
+def test_observables_are_kept_for_the_next_start(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "plugins" / "run_history"
+    shell.run("experiments", "create", "e1", "--select")
+    shell.run("observables", "add", "First")
+    assert load_kept(folder).observables == ()  # there was no IOC here yet
+    folder.mkdir(parents=True)
+    said = shell.run("observables", "add", "Gas", "--type", "string")
+    assert "its PV ATTPC:Obs:Gas follows when the IOC is started again" in said
+    assert [o.name for o in load_kept(folder).observables] == ["First", "Gas"]
+    assert load_kept(folder).experiment == "e1"
+    shell.run("experiments", "create", "e2")
+    shell.run("observables", "add", "Other", "-e", "e2")
+    assert [o.name for o in load_kept(folder).observables] == ["First", "Gas"]
+    assert "follows" in shell.run("observables", "edit", "Gas", "--units", "l")
+    assert "follows" not in shell.run("observables", "edit", "Gas", "--pv", "X:Gas")
+    shell.run("observables", "rename", "Gas", "Target")
+    shell.run("observables", "remove", "First")
+    assert [(o.name, o.units) for o in load_kept(folder).observables] == [("Target", "l")]
+    listed = pvs_of(shell.file)
+    assert "ATTPC:Obs:Target" in listed
+    assert "ATTPC:Obs:Other" not in listed
+
+
+def pvs_of(file: Path) -> list[str]:
+    """The names of the PVs that an IOC with these settings has when it starts."""
+    settings = load_settings(file)
+    return [entry.name for entry in make_table(settings, load_plugins(settings, given_plugins()))]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ async def test_an_emptied_database_never_gives_a_number_twice(
         async with sql(dsn) as connection:
 
             async def emptied() -> bool:
-                # It locks table after table, and so may what the IOC reads just then: one of the two gives way.
+                # It locks table after table, and so does what the IOC reads just then: one gives way.
                 with contextlib.suppress(asyncpg.DeadlockDetectedError):
                     await connection.execute("TRUNCATE attpc.experiments CASCADE")
                     return True

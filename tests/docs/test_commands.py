@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,8 @@ async def test_what_a_page_shows_of_the_demo(page, tmp_path, place, state_home):
     env = environment(place, tmp_path, state_home)
     async with started(ATTPC_IOC, "demo", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.")
+        kept = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc/demo/demo.toml"
+        assert 'fleet = "demo on ' in kept.read_text()  # the same at each start, whatever its ports
         await offered(place)
         async with started("sh", "-c", script(page), env=env, folder=tmp_path) as shell:
             assert await shell.wait(60) == 0, shell.text
