@@ -31,6 +31,7 @@ class LeaseKeeper:
         self.other: Holder | None = None
         """Who commands the fleet, where it is not this IOC."""
         self.ours = asyncio.Event()
+        self._leaving = False
 
     @property
     def period_s(self) -> float:
@@ -39,7 +40,7 @@ class LeaseKeeper:
 
     async def keep(self, store: Store) -> None:
         """Take and keep the lease for ever; raises `StoreError` where the database does not answer."""
-        while True:
+        while not self._leaving:
             await self.renew(store)
             # A lease that another holds is looked at often, so that its end is not missed for long.
             await asyncio.sleep(self.period_s if self.other is None else min(1.0, self.period_s))
@@ -67,7 +68,8 @@ class LeaseKeeper:
             self._on_change()
 
     async def release(self, store: Store) -> None:
-        """Give the lease back, if it is ours; raises `StoreError`."""
+        """Give the lease back, if it is ours, and take it no more; raises `StoreError`."""
+        self._leaving = True
         if self.ours.is_set():
             await store.release_lease(self.fleet, self.holder)
             self.ours.clear()

@@ -137,13 +137,13 @@ class Service:
             if self.keeper.store is not None:
                 await within(FLUSH_S, self._leave(self.keeper.store))
         except (DatabaseError, TimeoutError) as error:
-            log.info("lease not given back", reason=error)
+            log.info("not everything is in the database, or the lease not given back", reason=error)
         await self.journal.close(FLUSH_S / 2)
         await self.keeper.close(FLUSH_S)
 
     async def _leave(self, store: Store) -> None:
-        await self.writer.until_drained()
-        await self.lease.release(store)
+        # Side by side: what is not in the database by then waits in the journal, and nobody for the lease.
+        await asyncio.gather(self.lease.release(store), self.writer.until_drained())
 
     def _locate(self) -> Place:
         settings = self._settings
