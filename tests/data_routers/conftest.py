@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from attpc_ioc.simulator.data.options import Access
 from tests.support.datahosts import Place, place
 from tests.support.sshd import Sshd, sshd_server
 
@@ -25,3 +26,9 @@ async def at(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pl
     server = request.getfixturevalue("shared_sshd") if request.param == "ssh" else None
     async with place(tmp_path / "staging", server) as made:
         yield made
+
+
+@pytest.fixture(params=[*Access, "sshd"])
+def way(request: pytest.FixtureRequest) -> Access | Sshd:
+    """Give each way to a simulated host, and a real server."""
+    return request.param if isinstance(request.param, Access) else request.getfixturevalue("shared_sshd")

@@ -115,10 +115,9 @@ async def until_checklist(it, text, *, there=True):
     )
 
 
-@pytest.mark.parametrize("access", ALL_ACCESS)
-async def test_stray_files_refuse_a_start_until_it_is_overridden_once(tmp_path, monkeypatch, access):
+async def test_stray_files_refuse_a_start_until_it_is_overridden_once(tmp_path, monkeypatch, way):
     probe = Probe()
-    async with data_rig(tmp_path, monkeypatch, access=access, plugins=[("probe", probe)]) as it:
+    async with data_rig(tmp_path, monkeypatch, access=way, plugins=[("probe", probe)]) as it:
         await it.take_to(State.READY)
         await it.until(lambda: not it.run.checklist, what="nothing against a start")
         stray = it.fleet.data["CoBo[0]"].staging / "stray.graw"
@@ -221,9 +220,8 @@ async def test_nothing_refuses_to_adopt_what_runs(tmp_path, monkeypatch):
         await stop_run(it)
 
 
-@pytest.mark.parametrize("access", ALL_ACCESS)
-async def test_the_next_start_waits_until_the_files_are_in_their_place(tmp_path, monkeypatch, access):
-    async with data_rig(tmp_path, monkeypatch, access=access) as it:
+async def test_the_next_start_waits_until_the_files_are_in_their_place(tmp_path, monkeypatch, way):
+    async with data_rig(tmp_path, monkeypatch, access=way) as it:
         for number in range(2):
             await start_run(it)
             assert it.run.number == number

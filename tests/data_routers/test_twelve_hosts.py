@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from attpc_ioc.simulator.data.options import DataOptions
+from attpc_ioc.simulator.data.options import Access, DataOptions
 from tests.support.ca import camonitor
-from tests.support.data_rig import ALL_ACCESS, alarm, data_rig, section, shown, start_run, stop_run
+from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
 
 COBO_BYTES_S = 30e6
 DATA = DataOptions(
@@ -18,25 +18,24 @@ SOURCES = (*(f"CoBo{i}" for i in range(11)), "MuTAnT")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("access", ALL_ACCESS)
-async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, access):
+async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, way):
     text = section(watch={"period_s": 0.5, "timeout_s": 2.0, "rate_window_s": 2.0})
-    async with data_rig(tmp_path, monkeypatch, access=access, data=DATA, text=text, cobos=11) as it:
+    async with data_rig(tmp_path, monkeypatch, access=way, data=DATA, text=text, cobos=11) as it:
 
         def everywhere(part, value):
             return all(shown(it, f"{source}:Router:{part}") == value for source in SOURCES)
 
         await it.until(lambda: everywhere("Clean_RBV", 1), 20.0, "all clean")
         for number in range(2):
-            await start_run(it)
-            assert it.run.number == number
-            await it.until(lambda: everywhere("Flow_RBV", 1), 20.0, "all flowing")
-            assert everywhere("Clean_RBV", 0)
             async with camonitor(it.place, f"{it.prefix}CoBo7:Router:Rate_RBV") as monitor:
+                await monitor.until(1)
+                await start_run(it)
+                assert it.run.number == number
+                await it.until(lambda: everywhere("Flow_RBV", 1), 20.0, "all flowing")
+                assert everywhere("Clean_RBV", 0)
                 await it.until(lambda: shown(it, "Run:Written_RBV") > 1.0, 40.0, "1 GB")
-                lines = list(monitor.lines)
+                lines = await monitor.until(3)
             rates = [float(line.split()[3]) for line in lines]
-            assert rates
             assert all(0.0 <= rate <= 1.6 * COBO_BYTES_S / 1e6 for rate in rates), rates
             for source in SOURCES[:-1]:
                 await it.until(
@@ -66,6 +65,6 @@ async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, access):
                     listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
                     assert {file["name"]: file["size"] for file in listed} == files
                 else:
-                    assert access == "sentry", "a sentry writes none on its host"
+                    assert way is Access.SENTRY, "a sentry writes none on its host"
             assert shown(it, "Run:Written_RBV") == pytest.approx(size / 1e9, rel=1e-6)
             assert size > 1e9

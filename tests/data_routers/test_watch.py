@@ -37,10 +37,9 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("access", ALL_ACCESS)
-async def test_a_run_is_counted(tmp_path, monkeypatch, access):
+async def test_a_run_is_counted(tmp_path, monkeypatch, way):
     text = section(closing={"enabled": False})
-    async with data_rig(tmp_path, monkeypatch, access=access, text=text) as it:
+    async with data_rig(tmp_path, monkeypatch, access=way, text=text) as it:
         await it.until(lambda: shown(it, "MuTAnT:Router:Online_RBV") == 1, what="MuTAnT's router online")
         for source in ("CoBo0", "CoBo1", "MuTAnT"):
             await it.until(lambda s=source: shown(it, f"{s}:Router:Online_RBV") == 1, what=f"{source} online")

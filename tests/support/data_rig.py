@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from attpc_ioc.model.command import RUN
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access, DataOptions
 from tests.support.rig import Rig, rig
+from tests.support.sshd import Sshd
 
 NAME = "data_routers"
 SECTION = f"plugins.{NAME}"
@@ -73,20 +74,45 @@ async def data_rig(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    access: Access | Sequence[Access] = Access.LOCAL,
+    access: Access | Sshd = Access.LOCAL,
     data: DataOptions = QUICK_DATA,
     text: str | None = None,
+    cobos: int = 2,
     **more: Any,
 ) -> AsyncIterator[Rig]:
-    """Run a fleet that writes data and an IOC that watches it. `text`: of its section, see `section`."""
-    options = replace(
-        data,
-        folder=data.folder or tmp_path / "hosts",
-        access=(access,) if isinstance(access, Access) else tuple(access),
-    )
-    given = {SECTION: section() if text is None else text}
-    async with rig(tmp_path, monkeypatch, data=options, **given, **more) as it:
+    """Run a fleet that writes data and an IOC that watches it. `text`: of its section, see `section`.
+
+    With a real `sshd` as `access`, the simulated hosts' folders are reached through that.
+    """
+    way = access if isinstance(access, Access) else Access.LOCAL
+    options = replace(data, folder=data.folder or tmp_path / "hosts", access=(way,))
+    lines = section() if text is None else text
+    if isinstance(access, Sshd):
+        assert options.folder is not None
+        lines = _through_sshd(lines, access, options.folder, cobos)
+    tables = isinstance(access, Access)
+    given = {SECTION: lines}
+    async with rig(
+        tmp_path, monkeypatch, data=options, data_tables=tables, cobos=cobos, **given, **more
+    ) as it:
         yield it
+
+
+def _through_sshd(lines: str, sshd: Sshd, folder: Path, cobos: int) -> str:
+    ways_in = [f'ssh_config = "{sshd.config}"', f'known_hosts = "{sshd.known_hosts}"']
+    tables = []
+    for source in (*(f"CoBo{i}" for i in range(cobos)), "MuTAnT"):
+        tables += [
+            f"[[{SECTION}.router]]",
+            f'sources = ["{source}"]',
+            'access = "ssh"',
+            'host = "127.0.0.1"',
+            f"port = {sshd.port}",
+            f'user = "{sshd.user}"',
+            f'staging = "{folder / source.lower() / "data"}"',
+            'process = "sshd"',
+        ]
+    return "\n".join([*ways_in, lines, *tables])
 
 
 async def start_run(it: Rig) -> None:

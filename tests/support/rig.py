@@ -216,12 +216,13 @@ async def rig(
     wait: bool = True,
     alone: bool = True,
     data: DataOptions | None = None,
+    data_tables: bool = True,
     **sections: str,
 ) -> AsyncIterator[Rig]:
     """Run a fleet and an IOC for the length of a block, and see that nothing is left behind.
 
     Not `alone`, that is for whoever runs several at once to see. With `data` the fleet's data routers write
-    files, and the IOC has their hosts in its settings.
+    files, and with `data_tables` the IOC has their hosts in its settings.
     """
     if not any(name == HISTORY for name, _ in plugins):
         # The run history brings a database up; tests that are not about it go without.
@@ -238,7 +239,7 @@ async def rig(
             text = fleet.settings_toml(
                 prefix=prefix,
                 state_dir=tmp_path / "state",
-                data_routers=data is not None,
+                data_routers=data is not None and data_tables,
                 ioc=f'server_port = {place.port}\ninterfaces = ["127.0.0.1"]',
                 limits=limits,
                 poll=poll,
