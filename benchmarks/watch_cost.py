@@ -176,8 +176,9 @@ async def main() -> None:
                 share = await share_of_a_core(hosts, options.period, options.seconds) - idle
                 look_ms = share * options.period / options.hosts * 1000
                 verdict = "within" if share < GOAL else "OVER"
+                every = f"{options.hosts} hosts every {options.period:g} s"
                 print(
-                    f"{access.value:7} {options.hosts} hosts every {options.period:g} s: {share:.2%} of a core"
+                    f"{access.value:7} {every}: {share:.2%} of a core"
                     f" ({look_ms:.2f} ms a look), {verdict} the goal of {GOAL:.0%}"
                 )
                 for host in hosts:

@@ -28,11 +28,11 @@ class Wire:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, back}
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._relay(reader, back))
-                group.create_task(self._relay(there, writer))
-        except* OSError:
-            pass
+            await asyncio.gather(self._relay(reader, back), self._relay(there, writer))
+        except OSError:
+            pass  # cut, or one side broke off
+        except asyncio.CancelledError:
+            pass  # the end of the relay: asyncio's server would log it as an error
         finally:
             for one in (writer, back):
                 self._writers.discard(one)

@@ -153,7 +153,7 @@ class Link:
                 client = _Client(prepared.known)
                 try:
                     self._connection = await self._connect(prepared, client)
-                except (asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed):
+                except (asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionError):
                     # A host that has no more key of the kind that is known of it hangs up. It is asked for
                     # any key then, to be able to say what it shows; it is trusted no more than before.
                     if not client.connected:
