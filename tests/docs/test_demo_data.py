@@ -1,0 +1,83 @@
+"""What a newcomer sees of the data in the demo: rates while a run is on, then files in their place."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.ca import CaPlace, ca_place, caget, caput, eventually
+from tests.support.process import ATTPC_IOC, environment, started
+from tests.support.simfleet import wait_until
+
+
+@pytest.fixture
+def place():
+    place = ca_place()
+    yield place
+    place.close()
+
+
+async def shows(place: CaPlace, pv: str, text: str, limit_s: float = 20.0) -> None:
+    """Wait until `caget` prints a text for a PV."""
+
+    async def read() -> bool:
+        return re.search(rf"\b{text}\b", (await caget(place, "-S", "-t", f"DEMO:{pv}")).out) is not None
+
+    await eventually(read, f"{pv} is {text}", limit_s)
+
+
+async def put(place: CaPlace, pv: str, value: str) -> None:
+    done = await caput(
+        place, "-c", "-w", "60", *(["-S"] if pv == "Config" else []), f"DEMO:{pv}", value, limit_s=70
+    )
+    assert done.code == 0, done.both
+
+
+async def test_rates_files_and_manifests(tmp_path, place, state_home):
+    env = environment(place, tmp_path, state_home)
+    data = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc" / "demo" / "data"
+    # The first two are reached by SSH, the next two through a sentry, the rest by their folders.
+    async with started(ATTPC_IOC, "demo", "--cobos", "5", env=env, folder=tmp_path) as demo:
+        await demo.until("Router:Rate_RBV", 60)
+        await shows(place, "ConfigNames_RBV", "e20009")
+        await put(place, "Config", "e20009")
+        await put(place, "GoTo", "Ready")
+        await shows(place, "Run:Ready_RBV", "Ready")
+        await put(place, "Run:Start", "1")
+        for source in ("CoBo0", "CoBo2", "CoBo4", "MuTAnT"):
+            await shows(place, f"{source}:Router:Flow_RBV", "Flowing")
+            assert float((await caget(place, "-t", f"DEMO:{source}:Router:Rate_RBV")).out) > 0
+        assert len(working_in(data)) >= (2 if sys.platform == "linux" else 0)
+        await put(place, "Run:Stop", "1")
+        for source in ("CoBo0", "CoBo1", "CoBo2", "CoBo3", "CoBo4", "MuTAnT"):
+            await shows(place, f"{source}:Router:Close_RBV", "Done", 40)
+            run = data / source.lower() / "data" / "unnamed" / "run_0000"
+            names = sorted(path.name for path in run.glob("*.graw"))
+            assert len(names) == (1 if source == "MuTAnT" else 4)
+            if source not in ("CoBo2", "CoBo3"):
+                told = json.loads((run / "manifest.json").read_text())["files"]
+                sizes = {name: (run / name).stat().st_size for name in names}
+                assert {file["name"]: file["size"] for file in told} == sizes
+            assert list(run.parent.parent.glob("*.graw")) == []
+        await shows(place, "Run:Ready_RBV", "Ready")
+        assert (await demo.end(signal.SIGINT))[0] == 0
+    await wait_until(lambda: not working_in(data), what="no process that SSH began is left")
+
+
+def working_in(folder: Path) -> list[str]:
+    """Return the processes that work in a folder, on a system that shows them in files."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            place = os.readlink(process)
+        except OSError:
+            continue  # it ended meanwhile, or it is somebody else's
+        if Path(place).is_relative_to(folder):
+            found.append(process.parent.name)
+    return found
