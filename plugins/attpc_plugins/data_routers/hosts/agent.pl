@@ -201,7 +201,8 @@ sub move_one {
     trouble($here, 'notreg') if !S_ISREG($found[2]);
     if (@gathered) {
         return ('exists', $there, '') if $gathered[0] != $found[0] || $gathered[1] != $found[1];
-        unlink $here or trouble($here);    # an earlier attempt ended between its two steps
+        # An earlier attempt ended between its two steps, or is still at it.
+        unlink $here or $!{ENOENT} or trouble($here);
         return ('moved', '', $size);
     }
     return ('grown', '', $found[7]) if $found[7] != $size;

@@ -155,7 +155,8 @@ def _move_one(here: bytes, there: bytes, size: int) -> tuple[MoveOutcome, str]:
     if gathered is not None:
         if (gathered.st_dev, gathered.st_ino) != (found.st_dev, found.st_ino):
             return MoveOutcome.EXISTS, words(Trouble.EXISTS, there)
-        os.unlink(here)  # an earlier attempt ended between its two steps
+        with contextlib.suppress(FileNotFoundError):  # that attempt may be still at it
+            os.unlink(here)  # an earlier attempt ended between its two steps
         return MoveOutcome.MOVED, ""
     if found.st_size != size:
         return MoveOutcome.GROWN, grown(found.st_size, size)

@@ -92,10 +92,12 @@ class HttpSentryHost:
         """Return the bytes of a good answer."""
         if self._session is None:
             # A proxy of the environment is for the internet, not for the experiment's own network.
+            # A connection for each call: one that was kept may be closed at the other end just now, and
+            # then nobody could tell whether the sentry has begun to move files.
             self._session = aiohttp.ClientSession(
                 trust_env=False,
                 timeout=aiohttp.ClientTimeout(total=None),
-                connector=aiohttp.TCPConnector(limit=4),
+                connector=aiohttp.TCPConnector(force_close=True),
             )
         try:
             async with (
