@@ -32,7 +32,7 @@ from tests.support.datahosts import Place
 
 S = CloseState
 NAMES = ["a.graw", "with space.graw", "$(touch executed).graw", "-n.graw", "ü\n'\".graw"]
-QUICK = CallLimits(look_s=1, read_s=1, files_s=1, checksums_s=5)
+QUICK = CallLimits(look_s=3, read_s=3, files_s=3, checksums_s=5)
 
 
 @dataclass

@@ -29,7 +29,7 @@ from tests.support.fakecontext import FakeContext
 
 EXPERIMENT = "e20009"
 QUIET_S = 0.2
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 def fill(folder: Path, names: list[str], seed: int = 1, size: int = 3000) -> dict[str, str]:
