@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -210,6 +211,17 @@ async def test_one_holder_of_a_router_at_a_time(tmp_path):
             pass
     async with other.locked("CoBo0", 1.0):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for another account")
+async def test_what_root_does_at_the_shell_is_the_iocs_to_go_on_with(tmp_path):
+    os.chown(tmp_path, 65534, 65534)
+    journal = Journal(tmp_path)
+    async with journal.locked("CoBo0", 1.0):
+        journal.save(entry_of(1))
+    made = [journal.folder, *journal.folder.iterdir()]
+    assert len(made) == 3
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(65534, 65534)}
 
 
 def test_a_journal_that_cannot_be_had_says_so(tmp_path):

@@ -160,8 +160,9 @@ class Journal:
         path = self._path(entry)
         temporary = path.with_suffix(".new")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             with open(temporary, "w", encoding="ascii") as file:
+                _give(file.fileno(), self.folder)
                 json.dump(_out(entry), file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
@@ -182,10 +183,11 @@ class Journal:
     async def locked(self, router: str, limit_s: float) -> AsyncIterator[None]:
         """Hold the lock of a router; raises `ClosingBusy` where another has it for longer than `limit_s`."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             lock = os.open(
                 self.folder / f"{quote(router, safe='')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
             )
+            _give(lock, self.folder)
         except OSError as error:
             raise self._error(error) from error
         try:
@@ -209,6 +211,11 @@ class Journal:
             os.close(lock)
 
     # ------------------------------------------------------------------ files
+
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _give(self.folder, self.folder.parent)
 
     def _entry(self, path: Path, read: dict[str, tuple[tuple[int, int, int], Entry]]) -> Entry | None:
         try:
@@ -244,6 +251,13 @@ class Journal:
 
     def _error(self, error: OSError) -> StateDirError:
         return StateDirError(f"state directory {self.folder}: {error.strerror or error}")
+
+
+def _give(made: int | Path, folder: Path) -> None:
+    """Give a file that root has made to the owner of its folder: the IOC is to be able to write it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 class _Stored(BaseModel):

@@ -17,7 +17,7 @@ from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunInfo, RunState
-from attpc_ioc.model.states import State, Transition
+from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.plugin import PluginContext
 
 from .closing_journal import ClosingBusy, Entry, Journal, Phase
@@ -112,17 +112,21 @@ class Closing:
         """Take down that a run begins, before it can write; what lies in the staging folders is not its."""
         if not self._settings.closing.enabled:
             return
-        for router in self._routers_of(info):
+        taking = {router.label for router in self._routers_of(info)}
+        # Side by side, because a host is to be listed before its board begins to write.
+        await asyncio.gather(
+            *(self._begin(work.router, info, takes=label in taking) for label, work in self._works.items())
+        )
+
+    async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool) -> None:
+        known = self._entries(router.label)
+        if takes and not any(entry.run == _key(info) for entry in known):
             with self._journal_faults():
-                if await asyncio.to_thread(self._journal.find, _key(info), router.label) is None:
-                    await asyncio.to_thread(self._journal.save, _entry(router, info, Phase.RUNNING))
-        for label in self._works:
-            self._acts[label] += [
-                (entry.run, _over)
-                for entry in self._entries(label)
-                if entry.phase is Phase.RUNNING and entry.run != _key(info)
-            ]
-            self._wakes[label].set()
+                await asyncio.to_thread(self._journal.save, _entry(router, info, Phase.RUNNING))
+        self._acts[router.label] += [
+            (entry.run, _over) for entry in known if entry.phase is Phase.RUNNING and entry.run != _key(info)
+        ]
+        self._wakes[router.label].set()
 
     def run_started(self, info: RunInfo) -> None:
         """Take down when a run started, also one that was adopted."""
@@ -179,7 +183,10 @@ class Closing:
         if info is None or _key(info) != run or info.started_s is not None:
             return False
         live = (State.RUNNING, State.PAUSED)
-        return not any(m.state in live or m.transition is Transition.START for m in fleet.modules.values())
+        return not any(
+            m.state in live or m.transition is Transition.START or m.outstanding is Operation.START
+            for m in fleet.modules.values()
+        )
 
     # ------------------------------------------------------------------ the workers
 
