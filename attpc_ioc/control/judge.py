@@ -104,7 +104,7 @@ class Judge:
         Each step yields None, the last one the answers, so that the caller can leave the event loop to others
         in between: the whole takes as long as there are modules. A module's answer is kept until something
         that it depends on changes; `fresh` asks everything anew, which is needed for vetoes on outside
-        conditions. Modules that are alike share an answer, unless a plugin might tell them apart.
+        conditions. Modules in the same situation share an answer, unless a plugin might tell them apart.
         """
         answers: dict[Scope, frozenset[CommandName]] = {}
         for scope in (SYSTEM, RUN):
@@ -137,9 +137,10 @@ class Judge:
 
     @property
     def alike(self) -> bool:
-        """Whether only the built-in mapping decides: by states, never by a name or by the outside world."""
+        """Whether modules in the same situation have the same answers: nobody looks at their names."""
         return not any(
-            hook == "attpc_veto" or (hook == "attpc_plan" and plugin.name != MAPPING)
+            (hook == "attpc_veto" and not getattr(plugin.plugin, "attpc_veto_alike", False))
+            or (hook == "attpc_plan" and plugin.name != MAPPING)
             for plugin in self._host.active()
             for hook in self._host.hooks_of(plugin.name)
         )

@@ -27,9 +27,6 @@ AT_ONCE_S = 0.02
 REST = 3.0
 """And rests for this many times what it took, so that it takes a quarter of the time at most."""
 
-ANEW_TICKS = 10
-"""Every so many ticks the live answers are worked out anew though nothing has changed."""
-
 
 class LiveAnswers:
     """Keeps checklist and allowed commands in the snapshot true, without holding up the event loop.
@@ -49,7 +46,6 @@ class LiveAnswers:
         self._fresh = False
         self._own_change = False
         self._essences: dict[str, object] = {}
-        self._ticks = 0
         self._closed = False
 
     def close(self) -> None:
@@ -70,11 +66,7 @@ class LiveAnswers:
 
     def tick(self) -> None:
         """Follow what no change of the fleet tells: the time, and vetoes on outside conditions."""
-        self._ticks += 1
-        if self._judge.alike and self._ticks % ANEW_TICKS:
-            # Nobody looks at anything but the fleet: what has not changed is as it was.
-            self._show_run(self._state.fleet.run.checklist)
-        elif self._steps is None:
+        if self._steps is None:
             self._fresh = True
             self._slice()
 

@@ -61,6 +61,8 @@ class StateDirNumbers:
     that no module was, or may have been, Running under it, and only while it is still the newest.
     """
 
+    attpc_veto_alike = True
+
     def __init__(self, first_number: int) -> None:
         self._first = first_number
         self._store: StateStore | None = None

@@ -29,6 +29,10 @@ How a plugin is can be seen at `Plugin:<name>:Status_RBV` and `Message_RBV`:
 A plugin that sets `attpc_durable = True` promises that an event is on disk when its notification returns. A
 put that promises that waits for it, for at most 50 ms. Such a plugin is called in order all the same, but
 what its `async` implementations wait for is awaited side by side: puts at once go to the disk together.
+
+A plugin that sets `attpc_veto_alike = True` promises that its `attpc_veto` does not tell modules apart by
+their names: what it says of one module's command it says of every module in the same situation. Then what
+would be accepted now is worked out once for all of these, which matters to fleets of hundreds of modules.
 """
 
 from __future__ import annotations

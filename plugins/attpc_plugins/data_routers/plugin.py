@@ -31,6 +31,8 @@ NOT_STARTED = "the plugin data_routers did not start; Plugin:data_routers:Messag
 class DataRouters:
     """Watches the hosts that record the data, and brings the files of every run to their place."""
 
+    attpc_veto_alike = True
+
     def __init__(self) -> None:
         self.service: Service | None = None
 

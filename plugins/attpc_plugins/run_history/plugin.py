@@ -44,6 +44,7 @@ class RunHistory:
     """Records runs, their conditions and every put in PostgreSQL, and owns the run numbers."""
 
     attpc_durable = True
+    attpc_veto_alike = True
 
     def __init__(self) -> None:
         self.service: Service | None = None

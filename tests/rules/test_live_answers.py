@@ -1,0 +1,94 @@
+"""The live answers of a fleet: those that modules share, and what a large fleet is asked at once."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from attpc_ioc.control.admission import Desk
+from attpc_ioc.control.judge import Judge
+from attpc_ioc.control.module import CONFIGS_AT_ONCE
+from attpc_ioc.model.command import COMMANDS, Command, CommandName, ScopeKind, ecc_scope
+from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
+from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.states import Kind, Operation, State, Transition
+from tests.support.fleets import as_mapping
+from tests.support.rig import rig
+from tests.support.simfleet import wait_until
+
+SEEN = [s for s in State if s not in (State.OFFLINE, State.MIXED)]
+TARGETS = (State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
+FLEETS = 60
+
+
+def any_module(chance: random.Random, name: str) -> ModuleView:
+    last = chance.choice([None, *SEEN])
+    offline = last is None or chance.random() < 0.2
+
+    def part() -> str | None:
+        return chance.choice((None, UNKNOWN, name))
+
+    return ModuleView(
+        name=name,
+        kind=chance.choice((Kind.COBO, Kind.COBO, Kind.MUTANT, Kind.OTHER)),
+        url="http://127.0.0.1:1/",
+        host="127.0.0.1",
+        enabled=chance.random() < 0.8,
+        state=State.OFFLINE if offline else last or State.OFFLINE,
+        last_state=last,
+        transition=chance.choice((*[Transition.NONE] * 6, *Transition)),
+        outstanding=chance.choice((*[None] * 8, Operation.DESCRIBE)),
+        selected=chance.choice((None, ConfigName(name, "e", "e"))),
+        loaded=Loaded(part(), part(), part()),
+        clock_stale=chance.random() < 0.3,
+        offline_reason="gone" if offline else "",
+    )
+
+
+def accepted(judge: Judge, name: str, command: CommandName, fleet: Fleet) -> bool:
+    """Whether one command of one module would be accepted, judged by itself."""
+    targets = TARGETS if command is CommandName.GOTO else (None,)
+    return any(not judge.judge(Command(ecc_scope(name), command, target), fleet)[1] for target in targets)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_modules_that_share_an_answer_have_the_same(seed, tmp_path, monkeypatch):
+    chance = random.Random(seed)
+    async with rig(tmp_path, monkeypatch) as it:
+        judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.store)
+        assert judge.alike
+        seen = set()
+        for _ in range(FLEETS):
+            modules = [any_module(chance, f"m{n}") for n in range(12)]
+            # Some are alike but for their names.
+            modules += [replace(module, name=f"twin-{module.name}") for module in modules[:4]]
+            fleet = Fleet(as_mapping(modules))
+            *_, answers = judge.allowed(lambda fleet=fleet: fleet)
+            assert answers is not None
+            for name in fleet.modules:
+                one_by_one = {c for c in COMMANDS[ScopeKind.ECC] if accepted(judge, name, c, fleet)}
+                assert answers[ecc_scope(name)] == one_by_one, fleet.modules[name]
+                seen |= one_by_one
+        # Abort and Run's commands apart, each was possible somewhere.
+        assert seen >= {CommandName.DESCRIBE, CommandName.PREPARE, CommandName.CONFIGURE, CommandName.GOTO}
+
+
+async def test_only_some_servers_are_asked_for_their_configs_at_a_time(tmp_path, monkeypatch):
+    cobos = 2 * CONFIGS_AT_ONCE
+    async with rig(tmp_path, monkeypatch, cobos=cobos, start=False) as it:
+        for server in it.fleet:
+            server.faults.slow(extra_s=0.05)
+        await it.start_ioc()
+        await wait_until(
+            lambda: all(m.offered is not None for m in it.snapshot.modules.values()), 30, "configs"
+        )
+        calls = [call for call in it.fleet.log if call.operation == "GetConfigIDs"]
+        assert len({call.server for call in calls}) == cobos + 1
+        begun = sorted(call.begin_s for call in calls)
+        overlap = max(
+            sum(1 for call in calls if call.begin_s <= moment and (call.end_s or moment) > moment)
+            for moment in begun
+        )
+        assert 1 < overlap <= CONFIGS_AT_ONCE
