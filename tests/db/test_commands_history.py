@@ -17,6 +17,8 @@ import pytest
 import typer
 from attpc_plugins.run_history.commands import register
 from attpc_plugins.run_history.commands.common import VARIABLE
+from attpc_plugins.run_history.connection_faults import Place, explain
+from attpc_plugins.run_history.dsn import read
 from attpc_plugins.run_history.sheets.kept import load_kept
 from typer.testing import CliRunner, Result
 
@@ -326,6 +328,14 @@ def test_old_tables(shell: Shell, tmp_path: Path) -> None:
     second = shell.run("history", "show", "e15250", 2)
     assert re.search(r"Title +a, b", second)
     assert re.search(r"Duration +entered +361 +s", second)
+
+
+def test_a_certificate_that_is_not_there_is_no_socket() -> None:
+    missing = FileNotFoundError(2, "No such file or directory")
+    tls = Place("plugins.run_history.dsn", read("postgresql://a@db/b?sslmode=verify-full&sslrootcert=/none"))
+    assert "sslrootcert=" in str(explain(missing, tls, 3.0))
+    socket = Place("plugins.run_history.dsn", read("postgresql://a@/b?host=/none"))
+    assert "there is no socket in that folder" in str(explain(missing, socket, 3.0))
 
 
 def test_settings_that_are_wrong(tmp_path: Path, shell: Shell) -> None:
