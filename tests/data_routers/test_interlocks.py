@@ -77,6 +77,8 @@ def test_each_reason_has_the_firmness_that_the_settings_give_it(interlock, route
 
 def test_nothing_is_against_a_router_that_is_ready():
     assert against_start([facts()], NEXT, InterlockSettings(), LIMITS) == []
+    # The files of the run that is on are no strays.
+    assert against_start([facts(look(files=4), taking=True)], NEXT, InterlockSettings(), LIMITS) == []
     # A sentry cannot tell whether the folder exists; without a number nobody can.
     assert against_start([facts(look(next_exists=None))], NEXT, InterlockSettings(), LIMITS) == []
     assert against_start([facts(asked=None)], None, InterlockSettings(), LIMITS) == []

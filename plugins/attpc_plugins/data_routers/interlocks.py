@@ -18,9 +18,9 @@ PASSABLE_HINT = "(Run:Override passes this)"
 class Facts:
     """What is known of one router: its name, its host, why that does not answer, and its last answer.
 
-    `asked` is the run whose folder the last look has asked for; `partial` tells that the host said nothing
-    but that the router does not run. `closing` tells what is not finished with
-    the files of an earlier run; empty where nothing is.
+    `asked` is the run whose folder the last look has asked for. `partial`: the host said nothing but that the
+    router does not run. `taking`: a run is on, whose files are no strays. `closing` tells what is not finished
+    with the files of an earlier run; empty where nothing is.
     """
 
     label: str
@@ -29,6 +29,7 @@ class Facts:
     look: Look | None = None
     asked: RunKey | None = None
     partial: bool = False
+    taking: bool = False
     closing: str = ""
     process: str = ""
     staging: str = ""
@@ -98,7 +99,7 @@ def _of_router(
         yield Against(f"{name}: {missing}{note}", interlocks.router_down)
     if router.partial:
         return
-    if look.files and not router.closing:
+    if look.files and not (router.closing or router.taking):
         files = "1 stray file" if look.files == 1 else f"{look.files} stray files"
         staging = f" in {router.staging}" if router.staging else ""
         yield Against(f"{name}: {files}{staging}, {look.data_bytes / GIGABYTE:.3f} GB", interlocks.dirty)

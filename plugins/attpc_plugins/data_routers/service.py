@@ -195,14 +195,15 @@ class Service:
 
     def _against(self, fleet: Fleet) -> list[Against]:
         facts = FleetFacts.of(fleet)
+        taking = fleet.run.state in (RunState.RUNNING, RunState.STOPPING)
         return against_start(
-            (self._facts_of(router) for router in self.routers if facts.takes_part(router)),
+            (self._facts_of(router, taking) for router in self.routers if facts.takes_part(router)),
             self._next_run.of(fleet.run),
             self._settings.interlocks,
             self._settings.limits,
         )
 
-    def _facts_of(self, router: Router) -> Facts:
+    def _facts_of(self, router: Router, taking: bool) -> Facts:
         seen = router.watch.seen
         return Facts(
             router.label,
@@ -211,6 +212,7 @@ class Service:
             look=seen.look if seen is not None else None,
             asked=seen.next_run if seen is not None else None,
             partial=router.partial,
+            taking=taking,
             closing=self._unfinished(router),
             process=router.settings.process,
             staging=router.settings.staging or "",
