@@ -17,7 +17,7 @@ from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.high_water import HighWater
 from attpc_plugins.run_history.processes import FolderLock
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.model import Holder
+from attpc_plugins.run_history.store.lease_model import Holder
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.errors import AttpcError

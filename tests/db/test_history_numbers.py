@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from attpc_plugins.run_history.high_water import HighWater
-from attpc_plugins.run_history.store.model import Holder
+from attpc_plugins.run_history.store.lease_model import Holder
 
 from attpc_ioc.control.numbers import set_next_number
 from attpc_ioc.model.states import State

@@ -14,7 +14,8 @@ import pytest
 from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.migrate import Migration, migrate, migrations, status
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.model import Holder, RunFilter
+from attpc_plugins.run_history.store.lease_model import Holder
+from attpc_plugins.run_history.store.model import RunFilter
 from attpc_plugins.run_history.store_errors import SchemaError, SchemaTooNew
 
 from tests.support.postgres import QUICK, order, url_of

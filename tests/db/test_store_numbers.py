@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from attpc_plugins.run_history.store.model import Holder, Stage
+from attpc_plugins.run_history.store.lease_model import Holder
+from attpc_plugins.run_history.store.model import Stage
 from attpc_plugins.run_history.store_errors import LeaseHeld, StoreRejected
 
 from tests.support.run_records import EXPERIMENT, FLEET, IOC, Life, Stamps, open_store, reserve

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from attpc_ioc.log import get_logger
 
 from .store import Store
-from .store.model import Holder, Lease
+from .store.lease_model import Holder, Lease
 
 log = get_logger(__name__)
 

@@ -39,7 +39,7 @@ from .sheets.settings import ObservableSettings
 from .sheets.sheet import RunSheet
 from .shown import Shown
 from .store import Store
-from .store.model import Holder
+from .store.lease_model import Holder
 from .store.records import EditRecord, ExperimentRecord, Record, RunRecord
 from .troubles import Troubles
 from .within import within

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Connections
-from .model import Holder, Lease
+from .lease_model import Holder, Lease
 
 TTL_S = 15.0
 """How long a lease lasts that is not renewed."""

@@ -1,0 +1,41 @@
+"""What the store takes and gives of leases; times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who wants or holds a lease.
+
+    `instance` is the same over restarts of one IOC and belongs to one process at a time (its locked state
+    directory): a new boot of the same instance takes the lease over at once. Empty: no such promise.
+    """
+
+    ioc: str
+    host: str
+    boot: str
+    instance: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ioc} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease of a fleet as the server sees it; `ours` tells whether the asker holds it."""
+
+    fleet: str
+    holder: Holder
+    acquired_at: datetime
+    renewed_at: datetime
+    remaining_s: float
+    """Seconds until it expires by the server's clock; 0 or less when it has."""
+    ours: bool
+
+    @property
+    def expired(self) -> bool:
+        """Whether anyone may take it over."""
+        return self.remaining_s <= 0
