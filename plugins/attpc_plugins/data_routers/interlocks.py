@@ -18,9 +18,9 @@ PASSABLE_HINT = "(Run:Override passes this)"
 class Facts:
     """What is known of one router: its name, its host, why that does not answer, and its last answer.
 
-    `asked` is the run whose folder the last look has asked for. `partial`: the host said nothing but that the
-    router does not run. `taking`: a run is on, whose files are no strays. `closing` tells what is not finished
-    with the files of an earlier run; empty where nothing is.
+    `asked` is the run whose folder the last look has asked for. `partial`: the host said nothing but that
+    the router does not run. `taking`: a run is on, whose files are no strays. `closing` tells what is not
+    finished with the files of an earlier run; empty where nothing is.
     """
 
     label: str
