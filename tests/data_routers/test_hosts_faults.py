@@ -205,6 +205,7 @@ async def test_one_that_hangs_disturbs_no_other_of_the_same_host(tmp_path: Path)
         assert (await neighbour.look(RUN)).files == 0
         with pytest.raises(HostTimeout):
             await hung
+        agent.kill()  # nobody looks again, which would end it
 
 
 async def test_looks_go_on_while_files_are_checked(tmp_path: Path) -> None:
