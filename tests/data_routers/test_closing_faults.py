@@ -146,7 +146,7 @@ async def test_the_experiment_folder_is_a_file(case):
     entry = await case.it.reach(42, S.FAILED)
     assert str(case.staging / EXPERIMENT) in entry.message
     assert sums(case.staging) == case.expected
-    assert case.it.ctx.published["CoBo0:Router:Close_RBV"] == int(S.FAILED)
+    await case.it.until(lambda: case.it.ctx.published["CoBo0:Router:Close_RBV"] == int(S.FAILED))
     (case.staging / EXPERIMENT).unlink()
     await case.done()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers import manifest
-from attpc_plugins.data_routers.closing import Quiet, names_text, own_files, settle
+from attpc_plugins.data_routers.closing import Quiet, amount, names_text, own_files, settle
 from attpc_plugins.data_routers.closing_journal import ClosingBusy, Entry, Journal, Phase
 from attpc_plugins.data_routers.closing_rows import WORST_FIRST, closing_rows
 from attpc_plugins.data_routers.manifest import Manifest, ManifestError
@@ -321,6 +321,18 @@ def test_names_in_messages_are_harmless_and_few():
     assert names_text(["b", "a"]) == "a, b"
     assert names_text(["x\ny", "\udcff"]) == "'x\\ny', '\\udcff'"
     assert names_text([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+
+
+def test_amounts_are_in_the_unit_that_fits():
+    assert [
+        amount(n, size) for n, size in ((0, 0), (1, 999), (2, 90800), (3, 11_900_000), (4, 1_500_000_000_000))
+    ] == [
+        "0 files, 0 bytes",
+        "1 file, 999 bytes",
+        "2 files, 90.8 kB",
+        "3 files, 11.9 MB",
+        "4 files, 1500 GB",
+    ]
 
 
 def test_the_rows_know_every_state():

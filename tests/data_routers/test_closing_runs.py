@@ -48,7 +48,7 @@ async def test_a_run_of_two_hosts(tmp_path, state):
                 f: (place / f).stat().st_size for f in written[name]
             }
             assert (record.started_s, record.stopped_s, record.note) == (2042.0, 3042.0, "")
-        await it.until(lambda: it.told(42).count("Done") == 2)
+        await it.until(lambda: it.told(42).count("Done") == 2)  # told after it was shown
         assert it.ctx.published["Run:Closing_RBV"] == int(D)
         assert it.ctx.published["Run:ClosingMessage_RBV"] == "2 of 2 data routers done"
         assert it.ctx.published["CoBo0:Router:Close_RBV"] == int(D)

@@ -66,8 +66,12 @@ def names_text(names: Iterable[str]) -> str:
 
 
 def amount(files: int, data_bytes: int) -> str:
-    """Return how much there is, for a message."""
-    return f"{files} file{'' if files == 1 else 's'}, {data_bytes / 1e9:.3g} GB"
+    """Return how much there is, for a message, in decimal units."""
+    number = f"{files} file{'' if files == 1 else 's'}"
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if data_bytes >= size:
+            return f"{number}, {data_bytes / size:.4g} {unit}"
+    return f"{number}, {data_bytes} bytes"
 
 
 # ---------------------------------------------------------------------------- whose files are whose
