@@ -21,7 +21,7 @@ from tests.support.rig import Rig
 from tests.support.softioc import soft_ioc
 
 SHEET = """
-observable_limit_s = 1.0
+observable_limit_s = 2.5
 [[plugins.run_history.observable]]
 name = "Pressure"
 units = "mbar"
