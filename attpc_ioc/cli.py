@@ -226,12 +226,14 @@ def _whole_table(settings: Settings) -> tuple[PvEntry, ...]:
 def _register_others() -> None:
     from attpc_ioc.clients_command import register as register_clients
     from attpc_ioc.export.pvs_list import register as register_pvs
+    from attpc_ioc.export_commands import register as register_exports
     from attpc_ioc.settings_commands import register as register_settings
     from attpc_ioc.simulator.commands import register as register_simulator
 
     register_settings(app)
     register_pvs(app, _whole_table)
     register_clients(app)
+    register_exports(app)
     register_simulator(app)
 
 

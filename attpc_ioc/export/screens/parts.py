@@ -1,0 +1,327 @@
+"""The widgets of the screens by what they are for, in the look of `theme`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attpc_ioc.model.command import COMMANDS, CommandName, ScopeKind
+from attpc_ioc.model.run import RunState
+from attpc_ioc.model.states import State
+
+from . import theme
+from .bob import Color, Font, OpenDisplay, Rule, Value, Widget, WritePv
+
+LEFT, CENTER, RIGHT = 0, 1, 2
+MIDDLE = 1
+"""Phoebus's horizontal and vertical alignment."""
+
+DEFAULT_FORMAT, DECIMAL, STRING = 0, 1, 6
+"""Phoebus's formats; a long text is a CHAR waveform, which is shown as text only with STRING."""
+
+SEVERITY_CASES: tuple[tuple[str, Value], ...] = (
+    ("pvSev0 == 2", theme.MAJOR),
+    ("pvSev0 == 1", theme.MINOR),
+    ("pvSev0 > 2", theme.INVALID),
+)
+"""Phoebus's severities: 1 MINOR, 2 MAJOR, 3 INVALID, 4 UNDEFINED."""
+
+MODULE_CASES: tuple[tuple[str, Value], ...] = (
+    *SEVERITY_CASES,
+    (f"pvInt0 == {int(State.RUNNING)}", theme.RUNNING),
+    (f"pvInt0 == {int(State.READY)}", theme.READY),
+)
+RUN_CASES: tuple[tuple[str, Value], ...] = (
+    *SEVERITY_CASES,
+    (f"pvInt0 == {int(RunState.RUNNING)}", theme.RUNNING),
+    (f"pvInt0 == {int(RunState.STARTING)} || pvInt0 == {int(RunState.STOPPING)}", theme.READY),
+)
+
+
+def card(title: str, x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
+    """Return the area that holds what belongs together, with its title unless that is empty."""
+    area = Widget(
+        "rectangle",
+        f"{title or 'Card'} area",
+        x,
+        y,
+        width,
+        height,
+        {
+            "background_color": theme.CARD,
+            "line_color": theme.LINE,
+            "line_width": 1,
+            "corner_width": 6,
+            "corner_height": 6,
+        },
+    )
+    if not title:
+        return (area,)
+    return (area, label(title, x + theme.PAD, y + 7, 10 * len(title) + 20, 24, font=theme.TITLE))
+
+
+def stripe(x: int, y: int, width: int, height: int, color: Color = theme.STRIPE) -> Widget:
+    """Return the quiet background of a heading."""
+    look: dict[str, Value] = {"background_color": color, "line_color": color, "line_width": 0}
+    return Widget("rectangle", "Stripe", x, y, width, height, look)
+
+
+def label(
+    text: str,
+    x: int,
+    y: int,
+    width: int,
+    height: int = 24,
+    *,
+    font: Font = theme.NORMAL,
+    color: Color = theme.TEXT,
+    align: int = LEFT,
+    wrap: bool = False,
+    rules: tuple[Rule, ...] = (),
+) -> Widget:
+    """Return a text that stands still."""
+    look: dict[str, Value] = {
+        "text": text,
+        "font": font,
+        "foreground_color": color,
+        "horizontal_alignment": align,
+        "vertical_alignment": 0 if wrap else MIDDLE,
+        "wrap_words": wrap,
+    }
+    return Widget("label", text.splitlines()[0], x, y, width, height, look, rules)
+
+
+def name_of(text: str, x: int, y: int, width: int, *, align: int = LEFT) -> Widget:
+    """Return the name of a value: small and grey."""
+    return label(text, x, y, width, 24, font=theme.SMALL, color=theme.MUTED, align=align)
+
+
+def value(
+    pv: str,
+    x: int,
+    y: int,
+    width: int,
+    height: int = 26,
+    *,
+    font: Font = theme.NORMAL,
+    align: int = LEFT,
+    fmt: int = DEFAULT_FORMAT,
+    color: Color = theme.TEXT,
+    rules: tuple[Rule, ...] = (),
+) -> Widget:
+    """Return the value of a PV in one line, with a border in the colour of its severity."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "font": font,
+        "foreground_color": color,
+        "transparent": True,
+        "horizontal_alignment": align,
+        "vertical_alignment": MIDDLE,
+        "wrap_words": False,
+    }
+    if fmt:
+        look["format"] = fmt
+    return Widget("textupdate", _short(pv), x, y, width, height, look, rules)
+
+
+def long_value(
+    pv: str, x: int, y: int, width: int, height: int, *, font: Font = theme.NORMAL, wrap: bool = True
+) -> Widget:
+    """Return a long text of several lines, with a scroll bar where it does not fit."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "font": font,
+        "foreground_color": theme.TEXT,
+        "background_color": theme.FIELD,
+        "format": STRING,
+        "wrap_words": wrap,
+        "interactive": True,
+    }
+    return Widget("textupdate", _short(pv), x, y, width, height, look)
+
+
+def tile(
+    pv: str,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    cases: tuple[tuple[str, Value], ...] = SEVERITY_CASES,
+    *,
+    font: Font = theme.STRONG,
+    quiet: Color = theme.QUIET,
+) -> Widget:
+    """Return a state as a coloured area, seen from across the room; the colour is of severity and state."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "font": font,
+        "foreground_color": theme.TEXT,
+        "background_color": quiet,
+        "horizontal_alignment": CENTER,
+        "vertical_alignment": MIDDLE,
+        "wrap_words": False,
+        "border_alarm_sensitive": False,
+    }
+    rule = Rule("background_color", cases, (pv,))
+    return Widget("textupdate", _short(pv), x, y, width, height, look, (rule,))
+
+
+def entry(
+    pv: str, x: int, y: int, width: int, height: int = 30, *, fmt: int = DEFAULT_FORMAT, lines: bool = False
+) -> Widget:
+    """Return a field to write a PV in."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "font": theme.NORMAL,
+        "foreground_color": theme.TEXT,
+        "background_color": theme.ENTRY,
+        "border_width": 1,
+        "border_color": theme.ENTRY_LINE,
+    }
+    if fmt:
+        look["format"] = fmt
+    if lines:
+        look |= {"multi_line": True, "wrap_words": True}
+    return Widget("textentry", _short(pv), x, y, width, height, look)
+
+
+def choice(pv: str, x: int, y: int, width: int, height: int = 30) -> Widget:
+    """Return a list of a PV's labels to choose from."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "font": theme.NORMAL,
+        "foreground_color": theme.TEXT,
+        "background_color": theme.ENTRY,
+    }
+    return Widget("combo", _short(pv), x, y, width, height, look)
+
+
+def switch(pv: str, x: int, y: int, width: int, height: int = 26) -> Widget:
+    """Return a button that shows and changes a bo by its own labels."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "font": theme.BUTTON_FONT,
+        "foreground_color": theme.TEXT,
+        "off_color": theme.BUTTON,
+        "on_color": theme.FIELD,
+        "show_led": False,
+        "labels_from_pv": True,
+    }
+    return Widget("bool_button", _short(pv), x, y, width, height, look)
+
+
+def allowed_bit(kind: ScopeKind, command: CommandName) -> int:
+    """Return the value of a command's bit in its scope's `Allowed_RBV`."""
+    return 1 << COMMANDS[kind].index(command)
+
+
+def command_button(
+    kind: ScopeKind,
+    command: CommandName,
+    head: str,
+    x: int,
+    y: int,
+    width: int,
+    height: int = 32,
+    *,
+    text: str = "",
+    number: int = 1,
+    confirm: str = "",
+    colors: tuple[Color, Color] = (theme.BUTTON, theme.TEXT),
+    font: Font = theme.BUTTON_FONT,
+) -> Widget:
+    """Return the button of a command, grey while `Allowed_RBV` says that it would be refused.
+
+    `head` is the PV names' part before `Allowed_RBV` and the command's own, `number` what is written (of
+    `GoTo` a target), `confirm` the question that is asked first.
+    """
+    background, foreground = colors
+    look: dict[str, Value] = {
+        "text": text or str(command),
+        "font": font,
+        "background_color": background,
+        "foreground_color": foreground,
+        "enabled": False,
+        "tooltip": f"{head}{command}",
+    }
+    if confirm:
+        look |= {"confirm_dialog": True, "confirm_message": confirm}
+    condition = f"(pvInt0 & {allowed_bit(kind, command)}) != 0"
+    rule = Rule("enabled", ((condition, True),), (f"{head}Allowed_RBV",))
+    action = WritePv(f"{head}{command}", str(number), text or str(command))
+    return Widget("action_button", f"{text or command} button", x, y, width, height, look, (rule,), (action,))
+
+
+def write_button(pv: str, number: int, text: str, x: int, y: int, width: int, height: int = 32) -> Widget:
+    """Return a button that writes a number and is never grey."""
+    look: dict[str, Value] = {
+        "text": text,
+        "font": theme.BUTTON_FONT,
+        "background_color": theme.BUTTON,
+        "foreground_color": theme.TEXT,
+        "tooltip": pv,
+    }
+    action = WritePv(pv, str(number), text)
+    return Widget("action_button", f"{text} button", x, y, width, height, look, (), (action,))
+
+
+def open_button(
+    file: str,
+    text: str,
+    x: int,
+    y: int,
+    width: int,
+    height: int = 26,
+    *,
+    macros: Mapping[str, str] | None = None,
+    target: str = "tab",
+    colors: tuple[Color, Color] = (theme.BUTTON, theme.TEXT),
+) -> Widget:
+    """Return a button that opens another screen."""
+    look: dict[str, Value] = {
+        "text": text,
+        "font": theme.BUTTON_FONT,
+        "background_color": colors[0],
+        "foreground_color": colors[1],
+        "tooltip": f"Open {file}",
+    }
+    action = OpenDisplay(file, text, target, macros or {})
+    return Widget("action_button", f"{text} button", x, y, width, height, look, (), (action,))
+
+
+def lamp(pv: str, x: int, y: int, size: int = 18) -> Widget:
+    """Return the light of a bi: grey when 1, coloured by its severity when in alarm."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "off_color": theme.QUIET,
+        "on_color": theme.RUNNING,
+        "border_alarm_sensitive": False,
+    }
+    rules = tuple(Rule(prop, SEVERITY_CASES, (pv,)) for prop in ("off_color", "on_color"))
+    return Widget("led", _short(pv), x, y, size, size, look, rules)
+
+
+def bar(pv: str, x: int, y: int, width: int, height: int, *, top: float = 100.0) -> Widget:
+    """Return a bar from 0 to `top`, with a border in the colour of its severity."""
+    look: dict[str, Value] = {
+        "pv_name": pv,
+        "fill_color": theme.READY,
+        "background_color": theme.QUIET,
+        "limits_from_pv": False,
+        "minimum": 0.0,
+        "maximum": top,
+    }
+    return Widget("progressbar", _short(pv), x, y, width, height, look)
+
+
+def embedded(
+    file: str, x: int, y: int, width: int, height: int, macros: Mapping[str, str] | None = None
+) -> Widget:
+    """Return another file shown in this one; it scrolls where it is larger than its place."""
+    name = " ".join([file.removesuffix(".bob"), *(macros or {}).values()])
+    look: dict[str, Value] = {"file": file, "resize": 0, "transparent": True}
+    return Widget("embedded", name, x, y, width, height, look, macros=macros or {})
+
+
+def _short(pv: str) -> str:
+    """Return a widget's name from its PV's."""
+    return pv.removeprefix("$(P)")

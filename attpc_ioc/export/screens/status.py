@@ -1,0 +1,97 @@
+"""The screen of the IOC itself and of its plugins."""
+
+from __future__ import annotations
+
+from attpc_ioc.model.command import ScopeKind
+
+from . import theme
+from .bob import Display, Widget
+from .frame import STATUS, part, screen
+from .parts import card, embedded, label, long_value, name_of, tile, value
+from .table import Pvs
+
+PLUGIN_ROW = "plugin_row.bob"
+
+WIDTH = 1200
+_INNER = WIDTH - 2 * theme.EDGE
+_LIST = _INNER - 2 * theme.PAD
+_TOP = theme.BAR_HEIGHT + theme.EDGE
+_LINE = 62
+
+_SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "Life",
+        (
+            ("Heartbeat", "HEARTBEAT"),
+            ("Up for", "UPTIME"),
+            ("Started", "STARTTOD"),
+            ("Now", "TOD"),
+            ("Last step of the clock", "ClockStep_RBV"),
+        ),
+    ),
+    (
+        "Load",
+        (
+            ("CPU of the IOC", "IOC_CPU_LOAD"),
+            ("CPU of the host", "SYS_CPU_LOAD"),
+            ("Memory used", "MEM_USED"),
+            ("Open files", "FD_CNT"),
+            ("Records", "RECORD_CNT"),
+        ),
+    ),
+    (
+        "Clients",
+        (
+            ("Clients", "CA_CLNT_CNT"),
+            ("Channels", "CA_CONN_CNT"),
+            ("Host", "HOSTNAME"),
+            ("Engineer", "ENGINEER"),
+            ("Location", "LOCATION"),
+        ),
+    ),
+)
+
+
+def status_screen(pvs: Pvs) -> Display:
+    """Return the screen, with a row for each plugin; of the IOC's own PVs what there is."""
+    width = (_INNER - 2 * theme.EDGE) // 3
+    height = theme.TITLE_HEIGHT + 5 * 34 + 8
+    widgets: list[Widget] = []
+    for number, (title, lines) in enumerate(_SECTIONS):
+        left = theme.EDGE + number * (width + theme.EDGE)
+        widgets += card(title, left, _TOP, width, height)
+        shown = [(name, pv) for name, pv in lines if pvs.has(ScopeKind.IOC, pv)]
+        for place, (name, pv) in enumerate(shown):
+            y = _TOP + theme.TITLE_HEIGHT + place * 34
+            x = left + theme.PAD
+            widgets += [
+                name_of(name, x, y, 150),
+                value(f"$(P)IOC:{pv}", x + 154, y, width - 154 - 2 * theme.PAD),
+            ]
+    top = _TOP + height + theme.EDGE
+    plugins = pvs.scopes(ScopeKind.PLUGIN)
+    list_height = theme.TITLE_HEIGHT + max(1, len(plugins)) * _LINE + 8
+    x = theme.EDGE + theme.PAD
+    widgets += card("Plugins", theme.EDGE, top, _INNER, list_height)
+    for number, name in enumerate(plugins):
+        y = top + theme.TITLE_HEIGHT + number * _LINE
+        widgets.append(embedded(PLUGIN_ROW, x, y, _LIST, _LINE, {"PLUGIN": name}))
+    if not plugins:
+        widgets.append(label("None is installed.", x, top + theme.TITLE_HEIGHT, _LIST, 28, color=theme.MUTED))
+    top += list_height + theme.EDGE
+    widgets += [
+        *card("Alarms", theme.EDGE, top, _INNER, 220),
+        long_value("$(P)AlarmText_RBV", x, top + theme.TITLE_HEIGHT, _LIST, 220 - theme.TITLE_HEIGHT - 10),
+    ]
+    return screen(pvs, STATUS, "IOC and plugins", tuple(widgets), top + 220 + theme.EDGE, width=WIDTH)
+
+
+def plugin_row() -> Display:
+    """Return the row of one plugin: how it is and what it says; macro PLUGIN."""
+    head = "$(P)Plugin:$(PLUGIN):"
+    widgets = (
+        label("$(PLUGIN)", 0, 4, 200, 30, font=theme.STRONG),
+        tile(f"{head}Status_RBV", 206, 4, 120, 30),
+        long_value(f"{head}Message_RBV", 340, 4, _LIST - 340, _LINE - 8, font=theme.SMALL),
+    )
+    return part("Plugin $(PLUGIN)", _LIST, _LINE, widgets)

@@ -1,0 +1,43 @@
+"""The PV table as the screens ask it: what there is of a scope, and names with macros for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from attpc_ioc.errors import AttpcError
+from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.pvs.row import Row
+from attpc_ioc.pvs.table import PvEntry
+
+OBSERVABLES = "Obs:"
+"""What the run sheet's parts of names begin with."""
+
+
+class Pvs:
+    """One for an export; the names that it gives have the prefix as `$(P)`."""
+
+    def __init__(self, table: Sequence[PvEntry]) -> None:
+        if not table:
+            raise AttpcError("there are no PVs to make screens of")
+        self._table = table
+        self._parts = {(entry.scope.kind, entry.row.part) for entry in table}
+        first = table[0]
+        self.prefix = first.name.removesuffix(first.row.part)
+
+    def has(self, kind: ScopeKind, *parts: str) -> bool:
+        """Tell whether all of these parts of names are in the table, in any scope of the kind."""
+        return all((kind, part) in self._parts for part in parts)
+
+    def scopes(self, kind: ScopeKind) -> tuple[str, ...]:
+        """Return the names of all scopes of a kind, in the order of the settings."""
+        return tuple(dict.fromkeys(e.scope.name for e in self._table if e.scope.kind is kind))
+
+    @cached_property
+    def observables(self) -> tuple[Row, ...]:
+        """The rows of the run sheet."""
+        return tuple(
+            entry.row
+            for entry in self._table
+            if entry.scope.kind is ScopeKind.SYSTEM and entry.row.part.startswith(OBSERVABLES)
+        )

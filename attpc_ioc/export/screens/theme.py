@@ -1,0 +1,78 @@
+"""How the screens look: colours, fonts and distances.
+
+Calm greys, because a shift looks at it for eight hours: a strong colour always means something. What must
+be seen from across the room (state of the run, its number, how long it has been on) is large; names of things
+are small and grey.
+"""
+
+from __future__ import annotations
+
+from .bob import Color, Font
+
+PAGE = Color(219, 224, 229)
+CARD = Color(241, 243, 245)
+BAR = Color(47, 59, 72)
+"""Of the bar with the screen's title."""
+BAR_BUTTON = Color(74, 89, 104)
+BAR_HERE = Color(120, 137, 153)
+"""Of the button of the screen that is shown."""
+WHITE = Color(255, 255, 255)
+LINE = Color(203, 209, 215)
+STRIPE = Color(232, 236, 239)
+TEXT = Color(27, 37, 47)
+MUTED = Color(86, 98, 110)
+FIELD = Color(250, 251, 252)
+"""Of texts that are read."""
+ENTRY = Color(255, 255, 255)
+"""Of texts that are written."""
+ENTRY_LINE = Color(150, 163, 176)
+BUTTON = Color(210, 217, 224)
+START = Color(45, 102, 148)
+STOP = Color(140, 61, 55)
+
+MINOR = Color(250, 205, 92)
+MAJOR = Color(236, 105, 94)
+INVALID = Color(216, 143, 216)
+QUIET = Color(214, 220, 226)
+"""Of a state in which nothing is to be noticed."""
+READY = Color(158, 193, 224)
+RUNNING = Color(140, 199, 152)
+
+RATE_LINE = Color(45, 102, 148)
+DISK_LINES = (
+    Color(45, 102, 148),
+    Color(201, 122, 40),
+    Color(66, 138, 92),
+    Color(140, 61, 120),
+    Color(110, 110, 40),
+    Color(40, 140, 150),
+    Color(170, 75, 70),
+    Color(95, 85, 160),
+    Color(125, 95, 60),
+    Color(80, 100, 115),
+)
+
+HUGE = Font(38, "BOLD")
+LARGE = Font(26, "BOLD")
+BAR_FONT = Font(24, "BOLD")
+TITLE = Font(17, "BOLD")
+"""Of a card."""
+STRONG = Font(18, "BOLD")
+NORMAL = Font(17)
+BUTTON_FONT = Font(16)
+BIG_BUTTON = Font(24, "BOLD")
+SMALL = Font(15)
+"""Names of values, headings of columns."""
+MONO = Font(15, family="Liberation Mono")
+
+WIDTH = 1900
+"""Pixels of a screen's width: a full-HD monitor with Phoebus's scroll bar."""
+EDGE = 12
+"""Between cards, and from the edge of the screen."""
+PAD = 14
+"""From the edge of a card to what is in it."""
+BAR_HEIGHT = 52
+TITLE_HEIGHT = 36
+"""Of a card's title with what is below it."""
+ROW = 34
+"""Of a row of a list."""
