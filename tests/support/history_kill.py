@@ -228,7 +228,11 @@ class Torture:
                 task.cancel()
             await asyncio.gather(*clients, return_exceptions=True)
         async with self.client() as client:
-            assert await client.put(packed("Run:Stop", INT, 1))
+            # What a client that has gone had begun may still be at work.
+            end_s = time.monotonic() + 20
+            while not await client.put(packed("Run:Stop", INT, 1)):
+                assert time.monotonic() < end_s, await client.get_text("Run:Message_RBV")
+                await asyncio.sleep(0.05)
         await self._until_recording()
         await asyncio.sleep(0.5)
         await self.end_ioc(signal.SIGTERM)
