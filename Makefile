@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 XDIST ?= -n auto
 
 .NOTPARALLEL:
-.PHONY: run test check lint tests bench bench-ca docs clean
+.PHONY: run test check lint tests bench bench-ca docs demo-facility clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -49,6 +49,11 @@ bench-ca: $(STAMP)
 # The reference pages that are made from the program; the tests see that they are up to date.
 docs: $(STAMP)
 	@$(BIN)/python -m tests.docs.pages docs/reference
+
+# Screens, alarms, archiver and saveset for the demo that `make run` serves: what its control room has.
+demo-facility: $(STAMP)
+	@test -n "$(OUT)" || { echo "say where to: make demo-facility OUT=DIR" >&2; exit 2; }
+	@$(BIN)/attpc-ioc export facility --demo "$(OUT)"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

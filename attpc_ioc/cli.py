@@ -31,8 +31,6 @@ SettingsFile = Annotated[Path, typer.Argument(metavar="FILE", help="The settings
 LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Write logs as JSON, one object a line.")]
 
-DEMO_PREFIX = "DEMO:"
-
 TRY_NEXT = """\
 The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only. In another terminal, try
 
@@ -52,19 +50,6 @@ While the run is on, its data are shown by
 and some seconds after it has stopped they are in {folder}/cobo0/data/unnamed/ and so on.
 """
 
-DEMO_DATA = {
-    "plugins.data_routers.limits": """\
-# The files are sparse: they use next to nothing of the disk that this demo is on, however full that is.
-disk_minor_gb = 0.2
-disk_major_gb = 0.1
-start_min_gb = 0.1
-full_minor_h = 0.0""",
-    "plugins.data_routers.closing": """\
-# The simulated routers end two seconds after a stop; real ones take longer, and the default is 30 s.
-quiet_s = 5.0""",
-}
-"""The settings of the data routers' plugin in the demo."""
-
 
 @app.command()
 def run(
@@ -83,7 +68,7 @@ def run(
 
 @app.command()
 def demo(
-    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = DEMO_PREFIX,
+    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = "DEMO:",
     cobos: Annotated[int, typer.Option(min=1, max=100, help="How many CoBos.")] = 10,
     log_level: LogLevel = "WARNING",
     log_json: LogJson = False,
@@ -94,13 +79,11 @@ def demo(
 
 
 async def _demo(prefix: str, cobos: int) -> None:
-    import json
     import os
-    import socket
 
     from attpc_ioc.app import serve
+    from attpc_ioc.demo_settings import demo_data, demo_text
     from attpc_ioc.settings import default_state_directory, load_settings
-    from attpc_ioc.simulator.data.options import Access, DataOptions
     from attpc_ioc.simulator.fleet import SimulatedFleet
 
     # Loopback only, unless the person at the shell says otherwise.
@@ -112,34 +95,15 @@ async def _demo(prefix: str, cobos: int) -> None:
             os.environ[name] = "127.0.0.1"
     state_dir = default_state_directory() / "demo"
     file = state_dir / "demo.toml"
-    # Every kind of host; of the runs of earlier demos each keeps the newest ones.
-    reached = (Access.SSH, Access.SSH, Access.SENTRY, Access.SENTRY, Access.LOCAL)
-    data = DataOptions(state_dir / "data", reached, spread=0.1, drain_s=2.0, catalog_wait_s=5.0, keep_runs=20)
-    watched = _has_plugin("data_routers")
-    async with SimulatedFleet(cobos, data=data if watched else None) as fleet:
+    data = demo_data(state_dir)
+    async with SimulatedFleet(cobos, data=data) as fleet:
         # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
         state_dir.mkdir(parents=True, exist_ok=True)
-        text = fleet.settings_toml(
-            prefix=prefix,
-            state_dir=str(state_dir),
-            data_routers=watched,
-            **(DEMO_DATA if watched else {}),
-            # Named, because its addresses are others each time: it stays one fleet in the run history.
-            **{"plugins.run_history": f"fleet = {json.dumps(f'demo on {socket.gethostname()}')}"},
-        )
+        text = demo_text(fleet, prefix, state_dir)
         file.write_text(text, encoding="utf-8")
-        shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if watched else ""
+        shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
         await serve(load_settings(file), greeting)
-
-
-def _has_plugin(name: str) -> bool:
-    """Tell whether a plugin of this name is installed."""
-    from importlib.metadata import entry_points
-
-    from attpc_ioc.plugin.spec import PROJECT
-
-    return name in entry_points(group=PROJECT).names
 
 
 def _setting(file: Path) -> str:

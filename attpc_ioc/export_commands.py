@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from attpc_ioc.export.alarms import Component
     from attpc_ioc.pvs.table import PvEntry
 
+STDOUT = Path("-")
 SETTINGS = "ATTPC_IOC_SETTINGS"
 
 export = typer.Typer(help="Files for screens and other programs of a control room.", no_args_is_help=True)
 
 SettingsOption = Annotated[
     Path | None, typer.Option("--settings", metavar="FILE", help=f"The IOC's settings; else {SETTINGS}.")
+]
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", metavar="FILE", help="The file to write, '-' for standard output.")
+]
+ScreensOption = Annotated[
+    str,
+    typer.Option(
+        "--screens",
+        metavar="WHERE",
+        help="Where alarm clients find the screens: an absolute folder, a URL, or a macro of theirs.",
+    ),
 ]
 
 
@@ -53,3 +69,113 @@ def screens(
     files = make_screens(table_of(settings))
     write_screens(folder, files, force=force)
     typer.echo(f"{folder}: {len(files)} files written; open {folder / 'main.bob'}")
+
+
+@export.command("alarms")
+def alarms(
+    settings: SettingsOption = None,
+    output: OutputOption = STDOUT,
+    config: Annotated[
+        str, typer.Option(help="The name of the alarm configuration, made from the prefix without it.")
+    ] = "",
+    fragment: Annotated[
+        bool, typer.Option("--fragment", help="A component to include in another configuration.")
+    ] = False,
+    screens: ScreensOption = "",
+) -> None:
+    """Write the alarm tree for the Phoebus alarm server.
+
+    An import into the alarm server first deletes all that is below the configuration of that name.
+    """
+    from attpc_ioc.export.alarms import (
+        alarm_tree,
+        config_fault,
+        default_config,
+        fragment_text,
+        prefix_of,
+        screens_fault,
+        whole_text,
+    )
+
+    if config and (fault := config_fault(config)):
+        raise typer.BadParameter(fault, param_hint="--config")
+    if fault := screens_fault(screens):
+        raise typer.BadParameter(fault, param_hint="--screens")
+    table = table_of(settings)
+    tree = alarm_tree(table, screens)
+    name = config or default_config(prefix_of(table))
+    text = fragment_text(tree, name) if fragment else whole_text(tree, name)
+    _write(output, text, f"{_alarm_count(tree)} alarms")
+
+
+@export.command("archiver")
+def archiver(settings: SettingsOption = None, output: OutputOption = STDOUT) -> None:
+    """Write the JSON that archivePV of the EPICS Archiver Appliance takes."""
+    from attpc_ioc.export.archiver import archive_requests, archiver_text
+
+    table = table_of(settings)
+    _write(output, archiver_text(table), f"{len(archive_requests(table))} PVs")
+
+
+@export.command("saveset")
+def saveset(settings: SettingsOption = None, output: OutputOption = STDOUT) -> None:
+    """Write the setpoints as CSV for Phoebus's save-and-restore."""
+    from attpc_ioc.export.saveset import saved_setpoints, saveset_text
+
+    table = table_of(settings)
+    _write(output, saveset_text(table), f"{len(saved_setpoints(table))} setpoints")
+
+
+@export.command("facility")
+def facility(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if need be.")],
+    settings: SettingsOption = None,
+    demo: Annotated[bool, typer.Option("--demo", help="For the demo's configuration.")] = False,
+    screens: ScreensOption = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace screens that this command did not make, too.")
+    ] = False,
+) -> None:
+    """Write all exports: screens, alarms, archiver and saveset.
+
+    Without --screens the alarms point to the screens where they are written.
+    """
+    from attpc_ioc.export.alarms import screens_fault
+    from attpc_ioc.export.facility import SCREENS, facility_files, write_facility
+
+    if fault := screens_fault(screens):
+        raise typer.BadParameter(fault, param_hint="--screens")
+    if demo and settings is not None:
+        raise typer.BadParameter("give either --settings or --demo", param_hint="--demo")
+    table = asyncio.run(_demo_table()) if demo else table_of(settings)
+    files = facility_files(table, screens or str((folder / SCREENS).absolute()))
+    write_facility(folder, files, force=force)
+    names = ", ".join([f"{SCREENS} ({len(files.screens)} files)", *files.others])
+    typer.echo(f"{folder}: {names} written")
+
+
+async def _demo_table() -> tuple[PvEntry, ...]:
+    """Return the PV table of the demo: its fleet is started for a moment, because it is what knows itself."""
+    from attpc_ioc.demo_settings import COBOS, PREFIX, demo_data, demo_text
+    from attpc_ioc.simulator.fleet import SimulatedFleet
+
+    with tempfile.TemporaryDirectory(prefix="attpc-demo-") as name:
+        folder = Path(name)
+        async with SimulatedFleet(COBOS, data=demo_data(folder)) as fleet:
+            file = folder / "demo.toml"
+            file.write_text(demo_text(fleet, PREFIX, folder), encoding="utf-8")
+            return table_of(file)
+
+
+def _alarm_count(tree: tuple[Component, ...]) -> int:
+    return sum(len(component.pvs) + _alarm_count(component.children) for component in tree)
+
+
+def _write(output: Path, text: str, what: str) -> None:
+    from attpc_ioc.export.atomic import write_text
+
+    if output == STDOUT:
+        typer.echo(text, nl=False)
+        return
+    write_text(output, text)
+    typer.echo(f"{output}: {what} written")

@@ -18,7 +18,7 @@ from attpc_ioc.model.command import (
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.states import Kind, Severity, State, Status, Transition
 
-from .row import Archive, Limits, Reading, Record, Row, Value
+from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
 MODULE_STATES = tuple(s.label for s in State if s is not State.MIXED)
 """Labels of a module's `State_RBV`."""
@@ -144,6 +144,7 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             severities=RESULT_SEVERITIES,
             archive=Archive.MONITOR,
             alarm_tree=True,
+            alarm=AlarmUse("last command did not succeed", latching=False),
             guidance="Read Message_RBV beside it: it names the command and the reason for each module. "
             "The alarm goes with the next command here that succeeds.",
             reason=lambda fleet, scope: result_of(fleet, scope).message,

@@ -22,7 +22,7 @@ from .common import (
     result_rows,
     unreachable_status,
 )
-from .row import Archive, Reading, Record, Row, Value
+from .row import AlarmUse, Archive, Reading, Record, Row, Value
 
 KIND = ScopeKind.ECC
 
@@ -131,6 +131,7 @@ ROWS: tuple[Row, ...] = (
         severities={0: Severity.MAJOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("ECC server does not answer", delay_s=5),
         guidance="The ECC server does not answer. Is its host up, does getEccSoapServer run there, is the "
         "network in order? Url_RBV says where it is looked for. The alarm goes by itself when "
         "the server answers.",
@@ -147,6 +148,7 @@ ROWS: tuple[Row, ...] = (
         setpoint="enable",
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("disabled", latching=False, annunciating=False),
         guidance="This module is left out of group commands and runs, and shows no other alarm. "
         "Enable it with Yes.",
         reason=lambda _fleet, _scope: "disabled: takes no part in group commands and runs",
@@ -197,6 +199,7 @@ ROWS: tuple[Row, ...] = (
         "Choose of Configs_RBV by index",
         _ours(_config_index),
         setpoint="config_index",
+        saved=False,
     ),
     Row(
         "Loaded_RBV",
@@ -206,6 +209,7 @@ ROWS: tuple[Row, ...] = (
         _loaded,
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("loaded config is not the selected one", latching=False, delay_s=60),
         guidance="What is in the hardware is not what is selected, or not known (?). Take the module back "
         "with GoTo Idle and up again, or select what is loaded.",
         reason=_loaded_reason,
@@ -220,6 +224,7 @@ ROWS: tuple[Row, ...] = (
         severities={1: Severity.MAJOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("clock is stale"),
         guidance="The MuTAnT was taken below Prepared while this CoBo was above, so its clock is not the "
         "MuTAnT's. Take the CoBo down to Described and up again; GoTo does this.",
         reason=lambda _fleet, _scope: "its clock is stale: take it down to Described and up again",

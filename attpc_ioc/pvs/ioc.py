@@ -10,7 +10,7 @@ from __future__ import annotations
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
 
-from .row import Archive, Limits, Record, Row
+from .row import AlarmUse, Archive, Limits, Record, Row
 
 KIND = ScopeKind.IOC
 
@@ -72,7 +72,11 @@ ROWS: tuple[Row, ...] = (
         initial=0.0,
         archive=Archive.SCAN,
         archive_period_s=10.0,
-        guidance="Stands still: the IOC hangs or is gone. See the log of its service.",
+        alarm_tree=True,
+        alarm=AlarmUse("run control is not reachable", delay_s=10),
+        guidance="It has no alarm of its own: it is in alarm when it cannot be reached, and then so is every "
+        "PV of this IOC. Is the IOC's host up, does its service run, is the network in order? The hardware "
+        "and a run go on as they are without the IOC.",
     ),
     _text("UPTIME", "Elapsed time since start"),
     _number("CA_CLNT_CNT", "Number of CA clients", limits=Limits(hopr=200.0, hihi=175.0, high=100.0)),

@@ -6,7 +6,7 @@ from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
 
 from .common import MESSAGE_ELEMENTS
-from .row import Archive, Record, Row
+from .row import AlarmUse, Archive, Record, Row
 
 KIND = ScopeKind.PLUGIN
 
@@ -23,6 +23,7 @@ ROWS: tuple[Row, ...] = (
         initial=0,
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("plugin is in trouble", latching=False, delay_s=30),
         guidance="Message_RBV beside it says what is wrong with the plugin. "
         "The run itself is not touched by it.",
     ),

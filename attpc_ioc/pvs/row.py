@@ -74,6 +74,22 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmUse:
+    """How an alarm server treats a row of the alarm tree; the words are those of the Phoebus alarm server.
+
+    - `says`: what it shows and speaks, after the name of the module where there is one; empty: the DESC.
+    - `latching`: the alarm stays until it is acknowledged, also when its cause is gone.
+    - `annunciating`: it is spoken where an annunciator runs.
+    - `delay_s`: for so long the row must be in alarm before it is one, in whole seconds.
+    """
+
+    says: str = ""
+    latching: bool = True
+    annunciating: bool = True
+    delay_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One PV (or one for each ECC server, source or plugin).
 
@@ -86,7 +102,12 @@ class Row:
     - `command`: the command that writing 1 (or a target) gives.
     - `setpoint`: the name of the setpoint that a write sets; see `control`.
     - `max_chars`: of a long text that can be written, in characters; `elements`: of a waveform.
+    - `archive_period_s`: scanned, how often; monitored, the shortest time between changes that come one
+      upon another, which sizes the archiver's buffer.
+    - `alarm_tree`: whether an alarm server watches it, and `alarm`: how.
     - `guidance`: what an operator does about an alarm.
+    - `saved`: of a setpoint, whether a save-and-restore program may keep it and write it back later; not what
+      is derived from another setpoint, belongs to one run, or is an order.
     - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
     - `live`: follows time, not events; read again at most once a second.
     """
@@ -109,11 +130,13 @@ class Row:
     elements: int = 1024
     initial: Value | None = None
     archive: Archive = Archive.NONE
-    archive_period_s: float = 1.0
+    archive_period_s: float = 0.1
     alarm_tree: bool = False
+    alarm: AlarmUse = AlarmUse()
     guidance: str = ""
     reason: Callable[[Fleet, Scope], str] | None = None
     live: bool = False
+    saved: bool = True
     plugin: str = ""
     """The plugin that owns the row; empty for the core's."""
 

@@ -11,7 +11,7 @@ from attpc_ioc.model.run import RunClass, RunInfo, RunState
 from attpc_ioc.model.states import Severity, Status
 
 from .common import command_row, finite, result_rows
-from .row import Archive, Limits, Reading, Record, Row, Value
+from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
 KIND = ScopeKind.RUN
 
@@ -81,6 +81,7 @@ ROWS: tuple[Row, ...] = (
         severities=STATE_SEVERITIES,
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("a member is lost, or it was interrupted, or is not known"),
         guidance="Running: a member is lost (Lost_RBV names it); stop the run when its data matter. "
         "Interrupted: the run ended unseen; Stop acknowledges it. Orphan: modules run with no run on; "
         "Stop stops them, Adopt makes them a run. Unknown: wait until every member of the run was "

@@ -10,7 +10,7 @@ from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
-from .row import Archive, Limits, Reading, Record, Row, Value
+from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
 KIND = ScopeKind.SYSTEM
 MIXED = "mixed"
@@ -160,6 +160,7 @@ ROWS: tuple[Row, ...] = (
         severities={**STATE_SEVERITIES, int(State.MIXED): Severity.MINOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("ECC servers are not all in one state", latching=False, delay_s=10),
         guidance="Look for the ECC server that is not where the others are. Off: restart the ECC server on "
         "its host, then GoTo. Offline: see its Online_RBV. Otherwise GoTo takes all modules to one state.",
         reason=_state_reason,
@@ -219,6 +220,7 @@ ROWS: tuple[Row, ...] = (
         "Experiment-wide config name",
         _config_setpoint,
         setpoint="config",
+        saved=False,
         guidance="Prepare and configure of every enabled server; describe follows each server's own rule.",
     ),
     Row(
@@ -244,5 +246,6 @@ ROWS: tuple[Row, ...] = (
         "Choose of ConfigNames_RBV by index",
         _config_index,
         setpoint="config_index",
+        saved=False,
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
-from attpc_ioc.pvs.row import Archive, Limits, Record, Row
+from attpc_ioc.pvs.row import AlarmUse, Archive, Limits, Record, Row
 
 from .model import CloseState
 
@@ -58,6 +58,7 @@ def closing_rows() -> Iterator[Row]:
         initial=0,
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("files of the last run are not closed", latching=False),
         guidance=_GUIDANCE,
     )
     yield Row(
@@ -103,5 +104,6 @@ def closing_rows() -> Iterator[Row]:
         "Try at once to close what is not closed",
         labels=("Done", "Again"),
         setpoint="close_again",
+        saved=False,
         initial=0,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from attpc_ioc.model.command import Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity
-from attpc_ioc.pvs.row import Archive, Limits, Record, Row
+from attpc_ioc.pvs.row import AlarmUse, Archive, Limits, Record, Row
 
 from .flow import NEVER_FULL_H, Flow
 from .settings import LimitsSettings
@@ -53,6 +53,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         severities={0: Severity.MAJOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("data router does not run", delay_s=5),
         guidance="Start the data router on its host again. INVALID: the host does not answer; "
         "Plugin:data_routers:Message_RBV says why.",
         reason=reason(ONLINE),
@@ -66,6 +67,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         severities={int(Flow.LOW): Severity.MINOR, int(Flow.DEAD): Severity.MAJOR},
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("data do not come"),
         guidance="Dead: the board, its link or its data router has died, whatever its ECC server says, or "
         "there are no triggers (then all are Dead): stop the run when its data matter. Low: look at "
         "its thresholds and its link.",
@@ -120,6 +122,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         archive=Archive.SCAN,
         archive_period_s=60.0,
         alarm_tree=True,
+        alarm=AlarmUse("disk is nearly full", delay_s=10),
         guidance="Make room on the disk of the data router's host.",
         reason=reason(DISK_FREE),
     )
@@ -143,6 +146,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         precision=2,
         limits=Limits(lopr=0.0, hopr=NEVER_FULL_H, low=limits.full_minor_h),
         alarm_tree=True,
+        alarm=AlarmUse("disk will soon be full", latching=False, delay_s=60),
         guidance="At the present rate of all that write to the disk. MAJOR: before Run:MaxDuration is over. "
         "Make room, or stop the run earlier.",
         reason=reason(TIME_TO_FULL),
@@ -176,6 +180,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         "Pass the passable reasons once",
         labels=_NO_YES,
         setpoint="override",
+        saved=False,
         initial=0,
         archive=Archive.MONITOR,
         guidance="Yes passes those reasons against a start that the settings call passable. "

@@ -8,7 +8,7 @@ from enum import IntEnum
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
-from attpc_ioc.pvs.row import Archive, Record, Row
+from attpc_ioc.pvs.row import AlarmUse, Archive, Record, Row
 
 CONFIGS = "Run:Configs_RBV"
 CONFIGS_MESSAGE = "Run:ConfigsMessage_RBV"
@@ -48,6 +48,7 @@ def configs_rows() -> Iterator[Row]:
         initial=0,
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("config files of the run are not all on record", latching=False, annunciating=False),
         guidance="Run:ConfigsMessage_RBV says which file could not be read, or why the backup folder cannot "
         "be written. The run is not affected. What could be had is on record: "
         "`attpc-ioc history show --configs` prints it.",

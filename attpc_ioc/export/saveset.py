@@ -1,0 +1,33 @@
+"""The configuration for Phoebus's save-and-restore: the setpoints, with their readbacks.
+
+Its CSV reader (`CSVParser`) takes the columns by their headings, splits at every comma and drops empty
+columns at the end of a line: that is why `READ_ONLY` is always written out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from attpc_ioc.pvs.table import PvEntry
+
+COLUMNS = ("PV", "READBACK", "READ_ONLY")
+READBACK = "_RBV"
+
+
+def saved_setpoints(table: Sequence[PvEntry]) -> tuple[PvEntry, ...]:
+    """Return the setpoints that may be written back: no command, and none that its row takes out of this."""
+    return tuple(entry for entry in table if entry.row.setpoint and not entry.row.command and entry.row.saved)
+
+
+def saveset_text(table: Sequence[PvEntry]) -> str:
+    """Return the CSV file; the readback is the PV of the accepted value, and empty where there is none."""
+    names = {entry.name for entry in table}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in saved_setpoints(table):
+        readback = entry.name + READBACK
+        writer.writerow((entry.name, readback if readback in names else "", "false"))
+    return out.getvalue()
