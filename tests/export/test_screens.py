@@ -46,7 +46,7 @@ def rows(table: tuple[PvEntry, ...]) -> dict[str, PvEntry]:
 
 
 def test_every_widget_has_the_version_and_only_properties_that_phoebus_knows(files: dict[str, str]):
-    assert len(files) == 15
+    assert len(files) == 16
     for where, element in elements(files):
         kind = element.get("type", "")
         assert element.get("version") == PHOEBUS["widget"][kind]["version"], where
@@ -258,7 +258,7 @@ def test_without_plugins_their_parts_are_left_out(tmp_path: Path):
     files = screens(table)
     names = {entry.name for entry in table}
     assert {pv for widget in shown(files) for pv in widget.pvs} <= names
-    assert not {"history.bob", "router_row.bob", "router_rows.bob"} & set(files)
+    assert not {"history.bob", "plots.bob", "router_row.bob", "router_rows.bob"} & set(files)
     assert "stripchart" not in files["main.bob"]
 
 

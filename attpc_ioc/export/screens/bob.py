@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
-from .widgets import DISPLAY_VERSION, KINDS
+from .widgets import DISPLAY_VERSION, KINDS, Kind
 
 MARK = "Made by attpc-ioc export screens"
 """What the comment at the head of each file begins with: a file without it is somebody else's."""
@@ -149,6 +149,7 @@ def _widget(widget: Widget) -> ET.Element:
     for tag, number in (("x", widget.x), ("y", widget.y), ("width", widget.width), ("height", widget.height)):
         _text(element, tag, number)
     for name, value in widget.properties.items():
+        _check_parts(widget, kind, value)
         _property(element, name, value)
     if widget.actions:
         actions = ET.SubElement(element, "actions")
@@ -162,6 +163,12 @@ def _widget(widget: Widget) -> ET.Element:
             _rule(rules, rule)
     element.extend(_widget(child) for child in widget.children)
     return element
+
+
+def _check_parts(widget: Widget, kind: Kind, value: Value) -> None:
+    for part in value if isinstance(value, tuple) else ():
+        if unknown := set(part.values) - kind.parts.get(part.tag, frozenset()):
+            raise ScreenError(f"{widget.name}: a {part.tag} has no {', '.join(sorted(unknown))}")
 
 
 def _property(parent: ET.Element, name: str, value: Value) -> None:

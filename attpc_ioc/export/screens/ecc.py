@@ -182,12 +182,13 @@ def config_row() -> Display:
         "visible": False,
     }
     action = WritePv(f"{_ECC}ConfigIndex", "$(N)", "Select")
+    chosen = Rule("background_color", (("pvInt0 == $(N)", theme.READY),), (f"{_ECC}ConfigIndex",))
     text = value(name, 52, 3, width - 150, 28, fmt=STRING, rules=(shown,))
     number = label("$(N)", 4, 3, 36, 28, color=theme.MUTED, align=RIGHT, rules=(shown,))
     widgets = (
         _hidden(number),
         _hidden(text),
-        Widget("action_button", "Select", width - 90, 3, 86, 28, select, (shown,), (action,)),
+        Widget("action_button", "Select", width - 90, 3, 86, 28, select, (shown, chosen), (action,)),
     )
     return part("Configuration $(N)", width, theme.ROW, widgets)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.export.atomic import write_text
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.table import PvEntry
 
@@ -16,6 +15,7 @@ from .bob import MARK, Display, xml
 from .history import history_screen
 from .main import main_screen
 from .parts import DECIMAL, STRING
+from .plots import plots_screen
 from .source import source_screen
 from .table import Pvs
 
@@ -43,6 +43,8 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
         yield rows.ROUTER_ROW, rows.router_row()
         yield rows.ROUTER_ROWS, rows.router_rows(pvs)
     yield frame.SOURCE, source_screen(pvs)
+    if frame.has_rates(pvs):
+        yield frame.PLOTS, plots_screen(pvs)
     if frame.has_history(pvs):
         yield frame.HISTORY, history_screen(pvs)
     yield frame.SHEET, sheet.sheet_screen(pvs)
@@ -68,7 +70,7 @@ def write_screens(folder: Path, files: Mapping[str, str], *, force: bool = False
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        _write(folder / name, text)
+        write_text(folder / name, text)
 
 
 def _ours(path: Path) -> bool:
@@ -78,16 +80,3 @@ def _ours(path: Path) -> bool:
             return MARK.encode() in stream.read(_HEAD_BYTES)
     except FileNotFoundError:
         return True
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    new = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        new.chmod(0o644)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise

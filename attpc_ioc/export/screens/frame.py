@@ -17,11 +17,17 @@ from .parts import (
 from .table import Pvs
 
 MAIN, SHEET, HISTORY, STATUS = "main.bob", "run_sheet.bob", "history.bob", "status.bob"
-ECC, SOURCE = "ecc.bob", "source.bob"
+ECC, SOURCE, PLOTS = "ecc.bob", "source.bob", "plots.bob"
 """The files that are opened as screens; the others are parts of them."""
 
-NAVIGATION = ((MAIN, "Run control"), (SHEET, "Run sheet"), (HISTORY, "History"), (STATUS, "IOC status"))
-_BUTTON = 130
+NAVIGATION = (
+    (MAIN, "Run control"),
+    (SHEET, "Run sheet"),
+    (HISTORY, "History"),
+    (PLOTS, "Plots"),
+    (STATUS, "IOC status"),
+)
+_BUTTON = 112
 
 
 def screen(
@@ -63,7 +69,7 @@ def _bar(pvs: Pvs, file: str, title: str, width: int) -> tuple[Widget, ...]:
         widgets.append(
             open_button(target, text, x, 10, _BUTTON, 32, target="replace", colors=(background, theme.WHITE))
         )
-        x += _BUTTON + 8
+        x += _BUTTON + 6
     right = width - theme.EDGE
     if width == theme.WIDTH and pvs.has(ScopeKind.IOC, "TOD"):
         clock = value("$(P)IOC:TOD", right - 480, 10, 250, 32, align=RIGHT, color=theme.WHITE)
@@ -74,9 +80,15 @@ def _bar(pvs: Pvs, file: str, title: str, width: int) -> tuple[Widget, ...]:
 
 
 def _pages(pvs: Pvs) -> list[tuple[str, str]]:
-    return [(file, text) for file, text in NAVIGATION if file != HISTORY or has_history(pvs)]
+    there = {HISTORY: has_history(pvs), PLOTS: has_rates(pvs)}
+    return [(file, text) for file, text in NAVIGATION if there.get(file, True)]
 
 
 def has_history(pvs: Pvs) -> bool:
     """Tell whether there is a run history to show."""
     return pvs.has(ScopeKind.SYSTEM, "History:Text_RBV")
+
+
+def has_rates(pvs: Pvs) -> bool:
+    """Tell whether there are rates and disks to plot."""
+    return pvs.has(ScopeKind.SOURCE, "Router:Rate_RBV", "Router:DiskUsed_RBV")

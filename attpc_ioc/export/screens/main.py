@@ -20,6 +20,7 @@ from .parts import (
     command_button,
     embedded,
     entry,
+    label,
     long_value,
     name_of,
     switch,
@@ -63,7 +64,8 @@ def _run(pvs: Pvs, left: int) -> tuple[Widget, ...]:
     widgets = [
         *card("Run", left, TOP, _RUN_WIDTH, UPPER),
         tile(f"{_RUN}State_RBV", x, y, half, 56, RUN_CASES, font=theme.LARGE),
-        value(f"{_RUN}Number_RBV", x + half + 12, y, half, 56, font=theme.HUGE, align=CENTER),
+        label("Run", x + half + 12, y, 60, 56, font=theme.LARGE, color=theme.MUTED),
+        value(f"{_RUN}Number_RBV", x + half + 76, y, half - 64, 56, font=theme.HUGE),
         value(f"{_RUN}DurationText_RBV", x, y + 60, half, 48, font=theme.HUGE, align=CENTER),
         name_of("Started", x + half + 12, y + 58, 80),
         value(f"{_RUN}StartTime_RBV", x + half + 12, y + 82, half, font=theme.SMALL),
@@ -164,24 +166,12 @@ def _detector(left: int, width: int) -> tuple[Widget, ...]:
     kind, head = ScopeKind.SYSTEM, "$(P)"
     x, room = left + theme.PAD, width - 2 * theme.PAD
     y = TOP + theme.TITLE_HEIGHT
-    quarter = (room - 3 * 8) // 4
-    at = [x + number * (quarter + 8) for number in range(4)]
-    steps = (CommandName.DESCRIBE, CommandName.PREPARE, CommandName.CONFIGURE)
-    goto = [
-        command_button(
-            kind,
-            CommandName.GOTO,
-            head,
-            at[number - 1],
-            y + 125,
-            quarter,
-            30,
-            text=f"to {target.label}",
-            number=number,
-        )
-        for number, target in enumerate(GOTO_TARGETS)
-        if target is not None
-    ]
+    names, gap = 70, 6
+    fourth = (room - names - 3 * gap) // 4
+    at = [x + names + number * (fourth + gap) for number in range(4)]
+    steps = (CommandName.DESCRIBE, CommandName.PREPARE, CommandName.CONFIGURE, CommandName.RESET)
+    ask = {CommandName.RESET: "Take all enabled ECC servers one step back?"}
+    targets = [(number, target) for number, target in enumerate(GOTO_TARGETS) if target is not None]
     return (
         *card("All ECC servers", left, TOP, width, UPPER),
         tile(f"{head}State_RBV", x, y, 190, 48, MODULE_CASES, font=theme.LARGE),
@@ -190,32 +180,30 @@ def _detector(left: int, width: int) -> tuple[Widget, ...]:
         name_of("Enabled", x + 310, y, 60),
         value(f"{head}Enabled_RBV", x + 374, y - 2, 40, font=theme.STRONG),
         name_of("At work", x + 204, y + 27, 60),
-        value(f"{head}Operation_RBV", x + 266, y + 26, room - 266),
-        name_of("Config", x, y + 57, 60),
-        entry(f"{head}Config", x + 62, y + 55, 180, 28, fmt=STRING),
-        value(f"{head}Config_RBV", x + 254, y + 56, room - 254, fmt=STRING, font=theme.STRONG),
+        value(f"{head}Operation_RBV", x + 266, y + 26, room - 266 - 60),
+        value(f"{head}Progress_RBV", x + room - 60, y + 26, 60, align=RIGHT),
+        name_of("Config", x, y + 58, names),
+        entry(f"{head}Config", x + names, y + 56, 170, 28, fmt=STRING),
+        value(
+            f"{head}Config_RBV", x + names + 182, y + 57, room - names - 276, fmt=STRING, font=theme.STRONG
+        ),
+        command_button(kind, CommandName.REFRESH_CONFIGS, head, at[3], y + 55, fourth, 30, text="Refresh"),
+        name_of("One step", x, y + 94, names),
         *(
-            command_button(kind, step, head, at[number], y + 91, quarter, 30)
-            for number, step in enumerate(steps)
+            command_button(kind, step, head, left, y + 91, fourth, 30, confirm=ask.get(step, ""))
+            for step, left in zip(steps, at, strict=True)
         ),
-        command_button(
-            kind,
-            CommandName.RESET,
-            head,
-            at[3],
-            y + 91,
-            quarter,
-            30,
-            confirm="Take all enabled ECC servers one step back?",
+        name_of("Go to", x, y + 128, names),
+        *(
+            command_button(
+                kind, CommandName.GOTO, head, left, y + 125, fourth, 30, text=target.label, number=number
+            )
+            for (number, target), left in zip(targets, at, strict=True)
         ),
-        *goto,
-        tile(f"{head}Result_RBV", x, y + 161, quarter, 28),
-        value(f"{head}Progress_RBV", at[1], y + 161, quarter, 28, align=RIGHT),
-        command_button(
-            kind, CommandName.REFRESH_CONFIGS, head, at[2], y + 160, quarter, 30, text="Ask for configs"
-        ),
-        command_button(kind, CommandName.ABORT, head, at[3], y + 160, quarter, 30),
-        long_value(f"{head}Message_RBV", x, y + 194, room, 32, font=theme.SMALL),
+        name_of("Result", x, y + 162, names),
+        tile(f"{head}Result_RBV", at[0], y + 160, 2 * fourth + gap, 28),
+        command_button(kind, CommandName.ABORT, head, at[3], y + 159, fourth, 30),
+        long_value(f"{head}Message_RBV", x, y + 194, room, 34, font=theme.SMALL),
     )
 
 
@@ -265,8 +253,8 @@ def _lower(pvs: Pvs) -> tuple[Widget, ...]:
     x += log + theme.EDGE
     plot = (theme.WIDTH - 2 * theme.EDGE - x) // 2
     if pvs.has(ScopeKind.RUN, "Rate_RBV"):
-        widgets.append(rate_plot(x, LOWER, plot, LOWER_HEIGHT))
+        widgets += rate_plot(x, LOWER, plot, LOWER_HEIGHT)
     if pvs.has(ScopeKind.SOURCE, "Router:DiskUsed_RBV"):
         x += plot + theme.EDGE
-        widgets.append(disk_plot(pvs.scopes(ScopeKind.SOURCE), x, LOWER, plot, LOWER_HEIGHT))
+        widgets += disk_plot(pvs.scopes(ScopeKind.SOURCE), x, LOWER, plot, LOWER_HEIGHT)
     return tuple(widgets)

@@ -105,6 +105,7 @@ def value(
     font: Font = theme.NORMAL,
     align: int = LEFT,
     fmt: int = DEFAULT_FORMAT,
+    precision: int = -1,
     color: Color = theme.TEXT,
     rules: tuple[Rule, ...] = (),
 ) -> Widget:
@@ -120,6 +121,8 @@ def value(
     }
     if fmt:
         look["format"] = fmt
+    if precision >= 0:
+        look["precision"] = precision
     return Widget("textupdate", _short(pv), x, y, width, height, look, rules)
 
 
@@ -159,7 +162,6 @@ def tile(
         "horizontal_alignment": CENTER,
         "vertical_alignment": MIDDLE,
         "wrap_words": False,
-        "border_alarm_sensitive": False,
     }
     rule = Rule("background_color", cases, (pv,))
     return Widget("textupdate", _short(pv), x, y, width, height, look, (rule,))
@@ -289,12 +291,11 @@ def open_button(
 
 
 def lamp(pv: str, x: int, y: int, size: int = 18) -> Widget:
-    """Return the light of a bi: grey when 1, coloured by its severity when in alarm."""
+    """Return the light of a bi: green when 1, grey when 0, in the colour of its severity when in alarm."""
     look: dict[str, Value] = {
         "pv_name": pv,
         "off_color": theme.QUIET,
         "on_color": theme.RUNNING,
-        "border_alarm_sensitive": False,
     }
     rules = tuple(Rule(prop, SEVERITY_CASES, (pv,)) for prop in ("off_color", "on_color"))
     return Widget("led", _short(pv), x, y, size, size, look, rules)

@@ -1,28 +1,57 @@
-"""The plots of rate and disk over time."""
+"""The plots of rate and disk over time, and the screen of the large ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attpc_ioc.model.command import ScopeKind
+
 from . import theme
-from .bob import Color, Part, Value, Widget
+from .bob import Color, Display, Part, Value, Widget
+from .frame import PLOTS, screen
+from .parts import card
+from .table import Pvs
 
 _PERIOD = "30 minutes"
 _STEP = 2
 """Phoebus's trace type of values that stay until the next one."""
-MAX_TRACES = len(theme.DISK_LINES)
+MAX_TRACES = len(theme.LINES)
 """More lines than these cannot be told from each other."""
 
 
-def rate_plot(x: int, y: int, width: int, height: int) -> Widget:
+_TOP = theme.BAR_HEIGHT + theme.EDGE
+_HEIGHT = 440
+
+
+def plots_screen(pvs: Pvs) -> Display:
+    """Return the screen: rates on the left, disks on the right, as many sources below as there are lines."""
+    width = (theme.WIDTH - 3 * theme.EDGE) // 2
+    right = theme.EDGE + width + theme.EDGE
+    sources = pvs.scopes(ScopeKind.SOURCE)
+    widgets: list[Widget] = []
+    top = _TOP
+    for first in range(0, len(sources), MAX_TRACES):
+        some = sources[first : first + MAX_TRACES]
+        rates = [(name, f"$(P){name}:Router:Rate_RBV") for name in some]
+        widgets += [
+            *plot("Rate of each data router", "MB/s", rates, theme.EDGE, top, width, _HEIGHT, legend=True),
+            *disk_plot(some, right, top, width, _HEIGHT, legend=True),
+        ]
+        top += _HEIGHT + theme.EDGE
+    return screen(pvs, PLOTS, "Rates and disks", tuple(widgets), top)
+
+
+def rate_plot(x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
     """Return the rate of all data routers together."""
-    return plot("Rate of all routers", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], x, y, width, height)
+    return plot("Rate of all data routers", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], x, y, width, height)
 
 
-def disk_plot(sources: Sequence[str], x: int, y: int, width: int, height: int) -> Widget:
+def disk_plot(
+    sources: Sequence[str], x: int, y: int, width: int, height: int, *, legend: bool = False
+) -> tuple[Widget, ...]:
     """Return how full the disks of the data routers are."""
     lines = [(name, f"$(P){name}:Router:DiskUsed_RBV") for name in sources[:MAX_TRACES]]
-    return plot("Disks used", "%", lines, x, y, width, height, top=100.0)
+    return plot("Disks used", "%", lines, x, y, width, height, top=100.0, legend=legend)
 
 
 def plot(
@@ -35,8 +64,9 @@ def plot(
     height: int,
     *,
     top: float | None = None,
-) -> Widget:
-    """Return a plot of PVs over the last half hour; the axis ends at `top` or follows the values."""
+    legend: bool = False,
+) -> tuple[Widget, ...]:
+    """Return a card with a plot of the last half hour; the axis ends at `top` or follows the values."""
     axis: dict[str, Value] = {
         "title": units,
         "autoscale": top is None,
@@ -54,14 +84,15 @@ def plot(
         "foreground_color": theme.TEXT,
         "background_color": theme.CARD,
         "show_toolbar": False,
-        "show_legend": False,
+        "show_legend": legend,
         "start": _PERIOD,
         "y_axes": (Part("y_axis", axis),),
         "traces": tuple(
-            _trace(name, pv, color) for (name, pv), color in zip(lines, theme.DISK_LINES, strict=False)
+            _trace(name, pv, color) for (name, pv), color in zip(lines, theme.LINES, strict=False)
         ),
     }
-    return Widget("stripchart", title, x, y, width, height, look)
+    inside = Widget("stripchart", title, x + 4, y + 4, width - 8, height - 8, look)
+    return (*card("", x, y, width, height), inside)
 
 
 def _trace(name: str, pv: str, color: Color) -> Part:

@@ -31,7 +31,7 @@ def source_screen(pvs: Pvs) -> Display:
     """Return the screen; what needs a data router is there where its PVs are."""
     kind = ScopeKind.SOURCE
     widgets = [*_board()]
-    top = _TOP + 126 + theme.EDGE
+    top = _TOP + 116 + theme.EDGE
     if pvs.has(kind, "Router:Online_RBV", "Router:Flow_RBV"):
         widgets += _router(top)
         top += 218 + theme.EDGE
@@ -47,7 +47,7 @@ def source_screen(pvs: Pvs) -> Display:
 def _board() -> tuple[Widget, ...]:
     x, y = theme.EDGE + theme.PAD, _TOP + theme.TITLE_HEIGHT
     return (
-        *card("Board", theme.EDGE, _TOP, _INNER, 126),
+        *card("Board", theme.EDGE, _TOP, _INNER, 116),
         tile(f"{_HEAD}State_RBV", x, y, 220, 56, MODULE_CASES, font=theme.LARGE),
         name_of("ECC server", x + 250, y + 1, 90),
         value(f"{_HEAD}Ecc_RBV", x + 350, y, 300, font=theme.STRONG),
@@ -100,6 +100,6 @@ def _plots(top: int) -> tuple[Widget, ...]:
     rate = [("Rate", f"{_ROUTER}Rate_RBV")]
     used = [("Disk used", f"{_ROUTER}DiskUsed_RBV")]
     return (
-        plot("Rate", "MB/s", rate, theme.EDGE, top, width, 260),
-        plot("Disk used", "%", used, right, top, width, 260, top=100.0),
+        *plot("Rate", "MB/s", rate, theme.EDGE, top, width, 260),
+        *plot("Disk used", "%", used, right, top, width, 260, top=100.0),
     )

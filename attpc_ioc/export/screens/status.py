@@ -7,7 +7,7 @@ from attpc_ioc.model.command import ScopeKind
 from . import theme
 from .bob import Display, Widget
 from .frame import STATUS, part, screen
-from .parts import card, embedded, label, long_value, name_of, tile, value
+from .parts import DECIMAL, card, embedded, label, long_value, name_of, tile, value
 from .table import Pvs
 
 PLUGIN_ROW = "plugin_row.bob"
@@ -34,7 +34,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("CPU of the IOC", "IOC_CPU_LOAD"),
             ("CPU of the host", "SYS_CPU_LOAD"),
-            ("Memory used", "MEM_USED"),
+            ("Memory used, MB", "MEM_USED"),
             ("Open files", "FD_CNT"),
             ("Records", "RECORD_CNT"),
         ),
@@ -66,7 +66,7 @@ def status_screen(pvs: Pvs) -> Display:
             x = left + theme.PAD
             widgets += [
                 name_of(name, x, y, 150),
-                value(f"$(P)IOC:{pv}", x + 154, y, width - 154 - 2 * theme.PAD),
+                _value(pv, x + 154, y, width - 154 - 2 * theme.PAD),
             ]
     top = _TOP + height + theme.EDGE
     plugins = pvs.scopes(ScopeKind.PLUGIN)
@@ -95,3 +95,11 @@ def plugin_row() -> Display:
         long_value(f"{head}Message_RBV", 340, 4, _LIST - 340, _LINE - 8, font=theme.SMALL),
     )
     return part("Plugin $(PLUGIN)", _LIST, _LINE, widgets)
+
+
+def _value(pv: str, x: int, y: int, width: int) -> Widget:
+    """Return a value of the IOC; memory is told in bytes, which nobody reads."""
+    name = f"$(P)IOC:{pv}"
+    if pv == "MEM_USED":
+        return value(f"eq://`{name}` / 1000000", x, y, width, fmt=DECIMAL, precision=0)
+    return value(name, x, y, width)

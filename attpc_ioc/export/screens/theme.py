@@ -38,8 +38,7 @@ QUIET = Color(214, 220, 226)
 READY = Color(158, 193, 224)
 RUNNING = Color(140, 199, 152)
 
-RATE_LINE = Color(45, 102, 148)
-DISK_LINES = (
+LINES = (
     Color(45, 102, 148),
     Color(201, 122, 40),
     Color(66, 138, 92),
@@ -50,6 +49,8 @@ DISK_LINES = (
     Color(95, 85, 160),
     Color(125, 95, 60),
     Color(80, 100, 115),
+    Color(27, 37, 47),
+    Color(224, 160, 70),
 )
 
 HUGE = Font(38, "BOLD")
