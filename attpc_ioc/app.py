@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import signal
 from collections.abc import AsyncIterator, Iterable
@@ -19,6 +20,7 @@ from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.names import FleetNames
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin.context import Context
@@ -28,6 +30,7 @@ from attpc_ioc.plugin.status import PluginStatus
 from attpc_ioc.pvs.row import Reading, Value
 from attpc_ioc.pvs.table import PvEntry, build_table
 from attpc_ioc.settings import LimitSettings, OrderSettings, RunSettings, Settings
+from attpc_ioc.systemd import ServiceManager
 
 log = get_logger(__name__)
 
@@ -156,17 +159,25 @@ async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
 
 
 async def serve(settings: Settings, announce: str = "") -> None:
-    """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is. Raises what `running` raises."""
+    """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is. Raises what `running` raises.
+
+    A service manager, where there is one, is told: see `attpc_ioc.systemd`.
+    """
     this = asyncio.current_task()
     assert this is not None
     loop = asyncio.get_running_loop()
     stopped_by: list[str] = []
+    manager = ServiceManager()
+    if manager.watchdog_s:
+        # The watchdog ends a loop that hangs with SIGABRT: the log then shows where it hung.
+        faulthandler.enable()
 
     def stop(number: signal.Signals) -> None:
         # Cancelled rather than waited for: a start-up that takes its time ends at once as well.
         if not stopped_by:
             log.info("ending", reason=number.name)
             stopped_by.append(number.name)
+            manager.stopping()
             this.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -175,9 +186,12 @@ async def serve(settings: Settings, announce: str = "") -> None:
         async with running(settings) as app:
             # What was built lives as long as the process: collections need not look at it, nor the very end.
             gc.freeze()
+            manager.ready()
             if announce:
                 await _plugins_at_rest(app.host)
                 print(announce, flush=True)  # noqa: T201 - for the person at the shell
+            # For ever, also where there is no manager.
+            await manager.run(lambda: _in_a_line(app.controller.fleet))
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         if not stopped_by or this.uncancel():
@@ -191,6 +205,17 @@ async def serve(settings: Settings, announce: str = "") -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+        manager.close()
+
+
+def _in_a_line(fleet: Fleet) -> str:
+    """Return how it goes for people who look at the service."""
+    enabled = fleet.enabled
+    run = fleet.run
+    number = f" {run.number}" if run.on else ""
+    online = sum(module.online for module in enabled)
+    state = fleet.state.name.capitalize()
+    return f"{state}; run{number} {run.state.label}; {online} of {len(enabled)} ECC servers reachable"
 
 
 async def _plugins_at_rest(host: PluginHost, limit_s: float = 20.0) -> None:

@@ -1,0 +1,1 @@
+"""The IOC as a service."""
