@@ -12,6 +12,7 @@ from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import COMMANDS, GOTO_TARGETS, RUN, SYSTEM, Command, Scope, ScopeKind, ecc_scope
 from attpc_ioc.model.fleet import Fleet, FleetChange, without_diagnostics
+from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
 from attpc_ioc.pvs.common import read, with_alarm
@@ -63,6 +64,7 @@ class Publisher:
         self._rows: dict[Scope, list[_Slot]] = {}
         self._attempt_rows: dict[Scope, list[_Slot]] = {}
         self._live: dict[Scope, list[_Slot]] = {}
+        self._run_state: RunState | None = None
         self._commands: dict[tuple[Scope, str], _Slot] = {}
         self._allowed_slots: dict[Scope, _Slot] = {}
         self._alarms: dict[str, Alarm] = {}
@@ -175,6 +177,11 @@ class Publisher:
         for scope in (SYSTEM, RUN):
             self._post_scope(scope, stamp)
             self._post_attempt(scope, stamp, force=False)
+        if fleet.run.state is not self._run_state:
+            # How long the run lasts is shown as soon as it is on, also one that is found again.
+            self._run_state = fleet.run.state
+            for slot in self._live.get(RUN, ()):
+                self._post_row(slot, stamp)
         if fleet.allowed is not self._allowed:
             for scope, slot in self._allowed_slots.items():
                 if fleet.allowed.get(scope) != self._allowed.get(scope):
@@ -183,9 +190,8 @@ class Publisher:
         alarms = [self._alarms[name] for name in sorted(self._alarms, key=self._order.__getitem__)]
         self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
         self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
-        if (
-            self._refresh is not None
-        ):  # an alarm row among those just posted asked for what has been done here
+        if self._refresh is not None:
+            # An alarm row among those just posted asked for what has been done here.
             self._refresh.cancel()
             self._refresh = None
         took = time.perf_counter() - began
