@@ -1,8 +1,8 @@
 """An alarm configuration, read by the rules of the Phoebus alarm server's reader (`XmlModelReader`).
 
 They are: the root is a `config`; of each branch first the PVs and then the components; a name is the
-attribute `name`, and two items of one branch may not share it; a PV that is elsewhere already is left out with
-a warning, and unknown tags are passed over, which both are faults here.
+attribute `name`, and two items of one branch may not share it; a PV that is elsewhere already is left out
+with a warning, and unknown tags are passed over, which both are faults here.
 """
 
 from __future__ import annotations
