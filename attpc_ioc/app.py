@@ -9,17 +9,18 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from attpc_ioc.access import AccessKeeper
 from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.numbers import StateDirNumbers
 from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import AttpcError, Refused, SettingsError
 from attpc_ioc.ioc.ask import AskServer, clients_answer
+from attpc_ioc.ioc.put_log import PutLog
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.command import Who
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.names import FleetNames
 from attpc_ioc.model.states import Severity, Status
@@ -36,6 +37,8 @@ log = get_logger(__name__)
 
 MAPPING = "mapping"
 NUMBERS = "run_numbers"
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PLUGINS_FOLDER = "plugins"
 """In the state directory: the plugins' own folders."""
@@ -85,6 +88,7 @@ class App:
     table: tuple[PvEntry, ...]
     numbers: StateDirNumbers
     emitter: Emitter
+    access: AccessKeeper
 
 
 @contextlib.asynccontextmanager
@@ -110,16 +114,20 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         if (last := controller.run_control.record.info) is not None:
             numbers.recall(last.experiment, last.number)
         table = make_table(settings, host)
+        access = AccessKeeper(settings, table, host.may_write)
+        await access.open()
+        put_log = PutLog(emitter.put)
         server = IocServer(
             settings,
             table,
             controller,
-            on_put=lambda put: _tell_put(emitter, put),
+            on_put=put_log.tell,
             write_plugin_row=lambda entry, value, who: _write_plugin_row(host, settings, entry, value, who),
-            access=host.may_write,
+            access=access,
         )
         _show_plugins(host, server, settings)
-        app = App(settings, host, store, controller, server, table, numbers, emitter)
+        _show_access(access, server)
+        app = App(settings, host, store, controller, server, table, numbers, emitter, access)
         asked = AskServer(store.folder, {"clients": lambda question: clients_answer(server.ca, question)})
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(store.run(), name="state")]
@@ -130,6 +138,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 await asked.start()
                 tasks.append(group.create_task(server.run(), name="server"))
                 tasks.append(group.create_task(controller.run(), name="controller"))
+                tasks.append(group.create_task(access.run(), name="access"))
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=store.folder)
                 yield app
             finally:
@@ -138,6 +147,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 await host.stop()
                 await asked.stop()
                 await server.stop()
+                put_log.close()
                 for task in tasks:
                     task.cancel()
     finally:
@@ -161,7 +171,8 @@ async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
 async def serve(settings: Settings, announce: str = "") -> None:
     """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is. Raises what `running` raises.
 
-    A service manager, where there is one, is told: see `attpc_ioc.systemd`.
+    A service manager, where there is one, is told: see `attpc_ioc.systemd`. SIGHUP has the access security
+    file read again; where `announce` is for a person at a shell it ends the IOC, because that shell is gone.
     """
     this = asyncio.current_task()
     assert this is not None
@@ -180,10 +191,15 @@ async def serve(settings: Settings, announce: str = "") -> None:
             manager.stopping()
             this.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS if announce else (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
+    if not announce:
+        # A reload that comes before there is anything to read again must not end the IOC.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         async with running(settings) as app:
+            if not announce:
+                loop.add_signal_handler(signal.SIGHUP, app.access.ask_again)
             # What was built lives as long as the process: collections need not look at it, nor the very end.
             gc.freeze()
             manager.ready()
@@ -203,7 +219,7 @@ async def serve(settings: Settings, announce: str = "") -> None:
             raise
         raise _leaf(known) from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)
         manager.close()
 
@@ -238,11 +254,6 @@ def _gives_numbers(host: PluginHost, plugin: str) -> bool:
     return "attpc_run_number" in host.hooks_of(plugin)
 
 
-def _tell_put(emitter: Emitter, put: Put) -> asyncio.Future[Any] | None:
-    report = log.info if put.ok else log.warning
-    keys = {"reason": put.reason} if put.reason else {}
-    report("put", pv=put.pv, who=put.who, old=put.old, new=put.new, ok=put.ok, **keys)
-    return emitter.put(put)
 
 
 async def _write_plugin_row(
@@ -263,6 +274,14 @@ def _show_plugins(host: PluginHost, server: IocServer, settings: Settings) -> No
     for plugin in host.plugins.values():
         show(plugin)
     host.on_status(show)
+
+
+def _show_access(access: AccessKeeper, server: IocServer) -> None:
+    def show() -> None:
+        server.show_access(int(access.status), access.message)
+
+    access.on_change = show
+    show()
 
 
 def _context(plugin: Plugin, app: App) -> Context:

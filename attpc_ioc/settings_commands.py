@@ -85,13 +85,13 @@ def check(
     """Check a settings file; the exit code is 0 when all is right and 1 when something is wrong."""
     try:
         settings = load_settings(file)
-        _check_plugins(file, settings)
+        access = _check_plugins_and_access(file, settings)
     except SettingsError as err:
         typer.echo(str(err), err=True)
         count = len(err.faults)
         typer.echo(f"{count} fault{'s' if count > 1 else ''}", err=True)
         raise typer.Exit(FAILED) from None
-    typer.echo(_summary(file, settings))
+    typer.echo(_summary(file, settings, access))
     if online and (wrong := _ask_and_show(settings, timeout)):
         typer.echo(f"not right: {', '.join(wrong)}", err=True)
         raise typer.Exit(FAILED)
@@ -102,18 +102,25 @@ def schema() -> None:
     typer.echo(json.dumps(settings_schema(), indent=2, ensure_ascii=False))
 
 
-def _check_plugins(file: Path, settings: Settings) -> None:
-    """Hold the plugins' sections against what the installed plugins want; raises `SettingsError`."""
+def _check_plugins_and_access(file: Path, settings: Settings) -> str:
+    """Hold the plugins' sections against what the installed plugins want, and look at the access security.
+
+    Returns what is to be said of the latter; raises `SettingsError`.
+    """
     # The whole program takes a while to import, and every command imports this module.
+    from attpc_ioc.access import AccessFileError, access_summary
     from attpc_ioc.app import load_plugins, make_table
 
     try:
-        make_table(settings, load_plugins(settings))
+        table = make_table(settings, load_plugins(settings))
+        return access_summary(settings, table)
     except SettingsError as error:
         raise SettingsError(str(file), error.faults) from None
+    except AccessFileError as error:
+        raise SettingsError(error.file, error.faults) from None
 
 
-def _summary(file: Path, settings: Settings) -> str:
+def _summary(file: Path, settings: Settings, access: str) -> str:
     sources = [source for ecc in settings.ecc for source in ecc.source]
     links = sum(len(source.link) for source in sources)
     off = [name for name, section in settings.plugins.items() if section.get("enabled") is False]
@@ -127,6 +134,7 @@ def _summary(file: Path, settings: Settings) -> str:
     if settings.plugins:
         names = [f"{name} (off)" if name in off else name for name in settings.plugins]
         lines.append(f"  plugins          {', '.join(names)}")
+    lines.append(f"  access           {access}")
     return "\n".join(lines)
 
 

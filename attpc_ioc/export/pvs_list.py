@@ -32,6 +32,7 @@ class PvLine:
     name: str
     type: str
     access: str
+    access_group: str
     units: str
     description: str
     labels: tuple[str, ...]
@@ -59,6 +60,7 @@ def pv_line(entry: PvEntry) -> PvLine:
         name=entry.name,
         type=type_name(row.record),
         access="read-write" if row.writable else "read-only",
+        access_group=str(row.access_group),
         units=row.units,
         description=row.desc,
         labels=row.labels,

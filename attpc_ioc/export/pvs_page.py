@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attpc_ioc.model.command import COMMANDS, ScopeKind
-from attpc_ioc.pvs.row import Limits, Record, Row
+from attpc_ioc.pvs.row import AccessGroup, Limits, Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS
 
 from .pvs_list import type_name
@@ -15,7 +15,8 @@ HEAD = """# Process variables
 Made from the PV table of the program. `$(P)` is the prefix, a setting. `attpc-ioc pvs FILE` lists the PVs of
 your own settings with those of your plugins, `--json` and `--csv` for other programs.
 
-- A PV that ends in `_RBV` cannot be written; **w** marks those that can. A *command* is a `bo`: write 1, it
+- A PV that ends in `_RBV` cannot be written; **w** marks those that can; those for experts are in a
+  group of their own for [access security](../how-to/access.md). A *command* is a `bo`: write 1, it
   reads `Busy` while it runs and `Done` after. Put with completion (`caput -c -w 300`): it returns when the
   command is done, and fails where it was refused or failed; `Message_RBV` says why.
 - *Long text* is a CHAR waveform of UTF-8 (`caget -S`, `caput -S`).
@@ -56,8 +57,14 @@ def _table(rows: tuple[Row, ...]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for row in rows:
         kind = "command" if row.command and row.record is Record.BO else type_name(row.record)
-        mark = "w" if row.writable else ""
+        mark = _mark(row)
         yield f"| `{row.part}` | {mark} | {kind} | {row.desc} | {_labels(row)} | {_alarms(row)} |"
+
+
+def _mark(row: Row) -> str:
+    if not row.writable:
+        return ""
+    return "w, expert" if row.access_group is AccessGroup.EXPERT else "w"
 
 
 def _labels(row: Row) -> str:

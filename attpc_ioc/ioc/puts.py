@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from attpc_ioc.errors import Refused
-from attpc_ioc.ioc.ca import PV, Client, PutRejected
+from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import GOTO_TARGETS, Command, CommandName, Outcome, Put, Scope, Who
@@ -126,7 +126,8 @@ class PutHandler:
         if entry is None:
             self._record(Put(pv.name, who, "", str(raw)[:SHOWN], ok=False, reason=reason))
             return
-        if not entry.row.plugin:
+        # Who may not write shall not put an alarm and a message on the operators' screens either.
+        if not entry.row.plugin and reason != NO_ACCESS:
             self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=True)
         self._record(self._put_of(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason))
 

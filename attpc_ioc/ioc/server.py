@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import psutil
 
@@ -15,14 +16,19 @@ from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Stats
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC, Who
-from attpc_ioc.pvs.row import Row, Value, full_name
+from attpc_ioc.pvs.row import Value, full_name
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
 
 log = get_logger(__name__)
 
-Access = Callable[[Who, Row], bool]
-"""Whether this user on this host may write the PVs of this row."""
+
+class Access(Protocol):
+    """Who may do what."""
+
+    def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
+        """Return whether somebody may read and write a PV, or a field of it other than its value."""
+        ...
 
 
 class IocServer:
@@ -47,7 +53,7 @@ class IocServer:
         self._prefix = settings.ioc.prefix
         self._controller = controller
         self._stamps = stamps or StampClock()
-        self._rows = {entry.name: entry.row for entry in table}
+        self._entries = {entry.name: entry for entry in table}
         self._access = access
         self.pvs = make_records(table)
         self.publisher = Publisher(table, self.pvs, self._stamps)
@@ -76,6 +82,12 @@ class IocServer:
         self._controller.subscribe(self.publisher.on_change)
         await self.ca.start()
 
+    def show_access(self, status: int, message: str) -> None:
+        """Show what the access security file is like, and ask anew who may do what on every channel."""
+        self._publish_ioc("AccessFile_RBV", status)
+        self._publish_ioc("AccessText_RBV", message)
+        self.ca.refresh_access()
+
     async def stop(self) -> None:
         """Close every circuit and socket."""
         self.publisher.close()
@@ -103,7 +115,7 @@ class IocServer:
         self.publisher.publish(full_name(self._prefix, IOC, part), value)
 
     def _rights(self, pv: PV, client: Client) -> tuple[bool, bool]:
-        row = self._rows.get(pv.name)
-        if row is None or not row.writable:
-            return True, False
-        return True, self._access is None or self._access(who_of(client), row)
+        entry = self._entries[pv.target.name]
+        if self._access is None:
+            return True, entry.row.writable
+        return self._access.rights(entry, who_of(client), is_field=pv is not pv.target)

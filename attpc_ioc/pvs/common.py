@@ -18,7 +18,7 @@ from attpc_ioc.model.command import (
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.states import Kind, Severity, State, Status, Transition
 
-from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
+from .row import AccessGroup, AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
 MODULE_STATES = tuple(s.label for s in State if s is not State.MIXED)
 """Labels of a module's `State_RBV`."""
@@ -179,5 +179,26 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
 def command_row(kind: ScopeKind, name: CommandName, desc: str, guidance: str = "") -> Row:
     """Return the row of a command PV (`GoTo`: of its targets)."""
     goto = name is CommandName.GOTO
-    row = Row(str(name), kind, Record.BO, desc, labels=DONE_BUSY, command=name, initial=0, guidance=guidance)
+    row = Row(
+        str(name),
+        kind,
+        Record.BO,
+        desc,
+        labels=DONE_BUSY,
+        command=name,
+        initial=0,
+        guidance=guidance,
+        access=_access_of(kind, name),
+    )
     return replace(row, record=Record.MBBO, labels=TARGETS) if goto else row
+
+
+def _access_of(kind: ScopeKind, name: CommandName) -> AccessGroup | None:
+    """Return who a command is for; None leaves it to the row.
+
+    A command to one module goes past the safe order of the whole, and `Adopt` makes a run of what somebody
+    else has started.
+    """
+    if kind is ScopeKind.ECC and name is not CommandName.REFRESH_CONFIGS:
+        return AccessGroup.EXPERT
+    return AccessGroup.EXPERT if name is CommandName.ADOPT else None

@@ -14,6 +14,9 @@ from .row import AlarmUse, Archive, Limits, Record, Row
 
 KIND = ScopeKind.IOC
 
+ACCESS_FILE_LABELS = ("None", "InForce", "Broken")
+"""Of the access security file, by the numbers of `attpc_ioc.access.FileStatus`."""
+
 ACCESS_LABELS = ("Running", "Maintenance", "Test", "OFFLINE")
 
 
@@ -113,6 +116,28 @@ ROWS: tuple[Row, ...] = (
     _text("LOCATION", "Location"),
     _number("PROCESS_ID", "Process ID"),
     _number("PARENT_ID", "Parent process ID"),
+    Row(
+        "AccessFile_RBV",
+        KIND,
+        Record.MBBI,
+        "Access security file",
+        labels=ACCESS_FILE_LABELS,
+        severities={2: Severity.MAJOR},
+        initial=0,
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        guidance="Broken: the access security file was changed and cannot be read; who may write what is as "
+        "before. AccessText_RBV has file, line and column; mend it and send the IOC SIGHUP "
+        "(systemctl reload attpc-ioc).",
+    ),
+    Row(
+        "AccessText_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "What the access security file is like",
+        elements=4096,
+        initial="",
+    ),
     Row(
         "ClockStep_RBV",
         KIND,

@@ -57,6 +57,17 @@ class Archive(StrEnum):
     SCAN = "scan"
 
 
+class AccessGroup(StrEnum):
+    """Who a row is for, where the IOC has an access security file; the settings name the group of each."""
+
+    OBSERVER = "observer"
+    """Read-only rows: for everybody."""
+    OPERATOR = "operator"
+    """What a shift sets and commands."""
+    EXPERT = "expert"
+    """What goes past the safe order of the whole, or past a check."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Display, alarm and warning limits of an analogue row; None where there is none."""
@@ -109,6 +120,7 @@ class Row:
     - `saved`: of a setpoint, whether a save-and-restore program may keep it and write it back later; not what
       is derived from another setpoint, belongs to one run, or is an order.
     - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
+    - `access`: who it is for; None: operators where it can be written, else observers.
     - `live`: follows time, not events; read again at most once a second.
     """
 
@@ -137,6 +149,7 @@ class Row:
     reason: Callable[[Fleet, Scope], str] | None = None
     live: bool = False
     saved: bool = True
+    access: AccessGroup | None = None
     plugin: str = ""
     """The plugin that owns the row; empty for the core's."""
 
@@ -144,6 +157,13 @@ class Row:
     def writable(self) -> bool:
         """Whether clients may write it at all."""
         return self.command is not None or self.setpoint is not None
+
+    @property
+    def access_group(self) -> AccessGroup:
+        """Who it is for."""
+        if self.access is not None:
+            return self.access
+        return AccessGroup.OPERATOR if self.writable else AccessGroup.OBSERVER
 
 
 def full_name(prefix: str, scope: Scope, part: str) -> str:

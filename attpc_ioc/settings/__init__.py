@@ -4,6 +4,7 @@ from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .load import load_settings, parse_settings
 from .section import Section
 from .sections import (
+    AccessSettings,
     ChannelAccessSettings,
     IocSettings,
     LimitSettings,
@@ -16,6 +17,7 @@ from .sections import (
 )
 
 __all__ = [
+    "AccessSettings",
     "ChannelAccessSettings",
     "EccSettings",
     "IocSettings",

@@ -32,19 +32,28 @@ def load_settings(path: Path) -> Settings:
     """Read and check the settings file at `path`.
 
     Raises `SettingsError` with every fault: the key in TOML's terms, the name of the ECC server where it is
-    known, and what would be right. A relative `ioc.state_dir` becomes absolute from the file's directory.
+    known, and what would be right. A relative `ioc.state_dir` or `access.file` becomes absolute from the
+    directory of the settings file.
     """
-    file = str(path)
-    settings = parse_settings(_read(path), file)
-    if settings.ioc.state_dir is None:
-        return settings
+    settings = parse_settings(_read(path), str(path))
+    ioc, access = settings.ioc, settings.access
+    if ioc.state_dir is not None:
+        state_dir = _from_here(path, "ioc.state_dir", "a directory", ioc.state_dir)
+        settings = settings.model_copy(update={"ioc": ioc.model_copy(update={"state_dir": state_dir})})
+    if access.file is not None:
+        file = _from_here(path, "access.file", "a file", access.file)
+        settings = settings.model_copy(update={"access": access.model_copy(update={"file": file})})
+    return settings
+
+
+def _from_here(settings_file: Path, key: str, what: str, value: str) -> str:
+    """Return a path of the settings as an absolute one, from the directory of the settings file."""
     try:
-        state_dir = path.absolute().parent / Path(settings.ioc.state_dir).expanduser()
+        return str(settings_file.absolute().parent / Path(value).expanduser())
     except RuntimeError as err:
         raise SettingsError(
-            file, [f"ioc.state_dir must be the path of a directory, not {settings.ioc.state_dir!r}: {err}"]
+            str(settings_file), [f"{key} must be the path of {what}, not {value!r}: {err}"]
         ) from None
-    return settings.model_copy(update={"ioc": settings.ioc.model_copy(update={"state_dir": str(state_dir)})})
 
 
 def parse_settings(text: str, file: str) -> Settings:

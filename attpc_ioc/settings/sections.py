@@ -16,6 +16,8 @@ from .section import Section
 from .together import TOGETHER, faults_together
 from .values import (
     DirectoryPath,
+    FilePath,
+    GroupName,
     Interface,
     Number,
     Port,
@@ -199,6 +201,37 @@ class ChannelAccessSettings(Section):
     )
 
 
+class AccessSettings(Section):
+    """`[access]`: who may write what, by an EPICS access security file."""
+
+    file: FilePath | None = Field(
+        default=None,
+        examples=["access.acf"],
+        description="The EPICS access security file (UAG, HAG, ASG with RULE); a relative path starts at "
+        "this file's directory. It is read again on SIGHUP. Default: none, and everybody may write.",
+    )
+    observer: GroupName = Field(
+        default="OBSERVER",
+        description="Group (ASG) of the PVs that cannot be written. A group that the file does not have "
+        "stands for DEFAULT.",
+    )
+    operator: GroupName = Field(
+        default="OPERATOR",
+        description="Group (ASG) of what a shift works with: setpoints, and commands to all modules "
+        "and runs.",
+    )
+    expert: GroupName = Field(
+        default="EXPERT",
+        description="Group (ASG) of what is left to experts, such as commands to a single module.",
+    )
+    rows: dict[str, GroupName] = Field(
+        default={},
+        examples=[{"Run:Override": "OPERATOR", "Ecc:mutant:*": "TRIGGER"}],
+        description="Groups (ASG) of single PVs, by a pattern of their names without the prefix, where `*` "
+        "stands for any characters; of several that fit the first one counts.",
+    )
+
+
 def _each_kind_once(stages: tuple[tuple[Kind, ...], ...]) -> tuple[tuple[Kind, ...], ...]:
     kinds = [kind for stage in stages for kind in stage]
     missing = [kind.value for kind in Kind if kind not in kinds]
@@ -277,6 +310,9 @@ class Settings(Section):
     order: OrderSettings = Field(default=OrderSettings(), description="The stages of each group operation.")
     channel_access: ChannelAccessSettings = Field(
         default=ChannelAccessSettings(), description="What Channel Access clients may cost."
+    )
+    access: AccessSettings = Field(
+        default=AccessSettings(), description="Who may write what, by an EPICS access security file."
     )
     ecc: tuple[EccSettings, ...] = Field(
         min_length=1, description="The ECC servers, one table each, and the boards that they drive."

@@ -152,6 +152,18 @@ def _state_dir(value: str) -> str:
     return value
 
 
+def _file_path(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("must be the path of a file; leave the key out where there is none")
+    return value
+
+
+def _group_name(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be the name of a group (ASG) of the access security file")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
 OptionalName = Annotated[str, AfterValidator(_source_name)]
 LinkName = Annotated[str, AfterValidator(_link_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
@@ -161,6 +173,8 @@ Address = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"for
 Interface = Annotated[str, AfterValidator(_interface), Field(json_schema_extra={"format": "ipv4"})]
 Host = Annotated[str, AfterValidator(_host), Field(json_schema_extra={"minLength": 1, "maxLength": 253})]
 ShortText = Annotated[str, AfterValidator(_short_text), Field(json_schema_extra={"maxLength": STRING_MAX})]
+FilePath = Annotated[str, AfterValidator(_file_path)]
+GroupName = Annotated[str, AfterValidator(_group_name)]
 DirectoryPath = Annotated[str, AfterValidator(_state_dir)]
 
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]

@@ -282,7 +282,11 @@ async def test_only_the_clocks_of_the_ioc_tick_while_nothing_happens(ioc):
 
 
 async def test_an_access_rule_withdraws_writing(ioc, monkeypatch):
-    ioc.server._access = lambda who, row: row.part != "Title" and bool(who.user)
+    class Rule:
+        def rights(self, entry, who, *, is_field):
+            return True, entry.row.part != "Title" and bool(who.user)
+
+    ioc.server._access = Rule()
     assert await ioc.put_text("Run:Operator", "Ann") == 0
     assert await ioc.put_text("Run:Title", "t") != 0
     assert [name for name, *_ in ioc.control.sets] == ["operator"]

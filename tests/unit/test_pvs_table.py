@@ -147,6 +147,8 @@ ENGINEER stringin
 LOCATION stringin
 PROCESS_ID ai
 PARENT_ID ai
+AccessFile_RBV mbbi
+AccessText_RBV lsi
 ClockStep_RBV ai
 """
 

@@ -7,10 +7,11 @@ is, `PV.post` gives it a value, `CAServer` serves it and hands every put to one 
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.pv import PV
-from attpc_ioc.ioc.ca.server import CAServer, PutRejected, ServerLimits, ServerStats
+from attpc_ioc.ioc.ca.server import NO_ACCESS, CAServer, PutRejected, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.spec import PVSpec, Value
 
 __all__ = [
+    "NO_ACCESS",
     "PV",
     "CAServer",
     "ChannelType",

@@ -20,13 +20,16 @@ from attpc_ioc.ioc.ca.udp import Beacons, Searches
 from attpc_ioc.ioc.ca.wire import Command, Eca, Header
 from attpc_ioc.log import get_logger
 
-__all__ = ["CAServer", "PutRejected", "ServerLimits", "ServerStats"]
+__all__ = ["NO_ACCESS", "CAServer", "PutRejected", "ServerLimits", "ServerStats"]
 
 log = get_logger(__name__)
 
 _DO_REPLY = 10
 _ANY_ADDRESS = 0xFFFFFFFF
 _NAMES = 20_000
+
+NO_ACCESS = "no write access"
+"""The reason of a put that was refused for want of the right."""
 
 Put = Callable[[PV, Value, Client], Awaitable[None] | None]
 OnRejected = Callable[[PV, Client, str, str], None]
@@ -45,9 +48,10 @@ class CAServer:
       its client. A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises
       `PutRejected`. Any other exception is logged, and answered so too.
     - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called.
-    - `access(pv, client)` says whether a client may read and write; without it all may. It is asked when a
-      channel is made, when the client names its user and host, and by `refresh_access`. A PV that is not
-      writable never gets write access. When it raises, reading is allowed and writing is not.
+    - `access(pv, client)` says whether a client may read and write a PV, or a field of one; without it all
+      may. It is asked when a channel is made, when the client names its user and host, and by
+      `refresh_access`. A PV that is not writable never gets write access. When it raises, reading is allowed
+      and writing is not.
     - `interfaces` and `port` go before the `EPICS_CAS_*` and `EPICS_CA_*` variables.
     - `clock` gives the time stamps of posts without one, in seconds since 1970.
     """
@@ -237,7 +241,7 @@ class CAServer:
         read = write = True
         if self._access is not None:
             try:
-                read, write = self._access(pv.target, client)
+                read, write = self._access(pv, client)
             except Exception:
                 log.exception("access rule failed: writing is refused", pv=pv.name, client=client.address)
                 read, write = True, False
@@ -261,7 +265,7 @@ class CAServer:
         try:
             if not channel.rights & WRITE:
                 status = Eca.NOWTACCESS
-                raise decode.Unacceptable("no write access")
+                raise decode.Unacceptable(NO_ACCESS)
             if dtype in (PUT_ACKT, PUT_ACKS):
                 raise decode.Unacceptable("alarms are not acknowledged here")
             value = decode.decode(channel.pv.spec, dtype, count, payload)

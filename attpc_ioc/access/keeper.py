@@ -1,0 +1,112 @@
+"""The rules in force: asked for every channel, read again when told to, kept when the file is broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from pathlib import Path
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import Who
+from attpc_ioc.pvs.row import Row
+from attpc_ioc.pvs.table import PvEntry
+from attpc_ioc.settings import Settings
+
+from .file import read_rules
+from .groups import groups_of
+from .parse import AccessFileError
+from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rules
+
+log = get_logger(__name__)
+
+_ANSWERS_MAX = 100_000
+"""Answers that are remembered; a client can call itself anything, so there must be an end."""
+
+
+class FileStatus(IntEnum):
+    """What `IOC:AccessFile_RBV` shows; its labels are in `attpc_ioc.pvs.ioc`."""
+
+    NONE = 0
+    """There is no file: everybody may write."""
+    IN_FORCE = 1
+    BROKEN = 2
+    """What is on the disk is wrong; the rules read before are in force."""
+
+
+class AccessKeeper:
+    """Says who may read and write which PV.
+
+    A client may write where the file's rules give it and no plugin says no. Without a file only plugins are
+    asked. `ask_again` has the file read again by `run`, and `on_change` is called after each attempt.
+    """
+
+    def __init__(
+        self, settings: Settings, entries: Iterable[PvEntry], may_write: Callable[[Who, Row], bool]
+    ) -> None:
+        self.file = Path(settings.access.file) if settings.access.file is not None else None
+        self.status = FileStatus.NONE
+        self.message = "" if self.file else "there is no access security file: everybody may write"
+        self.on_change: Callable[[], None] = lambda: None
+        self._groups = groups_of(entries, settings.access, settings.ioc.prefix)
+        self._may_write = may_write
+        self._rules = Rules()
+        self._answers: dict[tuple[str, int, str, str], Right] = {}
+        self._asked = asyncio.Event()
+
+    async def open(self) -> None:
+        """Read the file for the first time; raises `AccessFileError` where that cannot be done."""
+        if self.file is not None:
+            self._take(await asyncio.to_thread(read_rules, self.file))
+
+    def ask_again(self) -> None:
+        """Have the file read again, as soon as `run` comes to it."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Read the file whenever that was asked for, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            if self.file is None:
+                log.info("no access security file to read again")
+                continue
+            try:
+                rules = await asyncio.to_thread(read_rules, self.file)
+            except AccessFileError as error:
+                log.error("access security file is wrong: the old rules stay", reason=str(error))
+                self._keep(str(error))
+            except Exception as error:  # a fault of the program must not end run control
+                log.exception("access security file not read: the old rules stay", file=self.file)
+                self._keep(f"{self.file}: {error!r}")
+            else:
+                self._take(rules)
+                log.info("access security file read again", file=self.file)
+            self.on_change()
+
+    def _keep(self, fault: str) -> None:
+        self.status = FileStatus.BROKEN
+        self.message = f"{fault}\nthe rules that were read before are in force"
+
+    def _take(self, rules: Rules) -> None:
+        self._rules = rules
+        self._answers.clear()
+        self.status = FileStatus.IN_FORCE
+        self.message = f"{self.file}: in force"
+
+    def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
+        """Return whether somebody may read and write a PV, or a field of it other than its value."""
+        right = self._right(entry.name, FIELD_LEVEL if is_field else VALUE_LEVEL, who)
+        write = right is Right.WRITE and entry.row.writable and self._may_write(who, entry.row)
+        return right is not Right.NONE, write
+
+    def _right(self, name: str, level: int, who: Who) -> Right:
+        if self.file is None:
+            return Right.WRITE
+        key = (self._groups[name], level, who.user, who.host)
+        right = self._answers.get(key)
+        if right is None:
+            if len(self._answers) >= _ANSWERS_MAX:
+                self._answers.clear()
+            right = self._answers[key] = self._rules.right(*key)
+        return right

@@ -1,0 +1,65 @@
+"""The rules of an access security file, and what they give to whom; pure data.
+
+The meaning is that of EPICS base's `asLib`: a client has the highest right that any rule of the group gives
+it. A rule counts for fields of its own level and below, and for those users and hosts that it names; one
+that names none counts for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+DEFAULT = "DEFAULT"
+"""The group of everything whose own group the file does not have."""
+
+VALUE_LEVEL = 0
+"""Level (ASL) of a record's value in EPICS base, with few exceptions."""
+FIELD_LEVEL = 1
+"""Level of a record's other fields."""
+
+
+class Right(IntEnum):
+    """What a rule gives; who may write may read too."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`RULE(level, right)` of a group; None for users or hosts means all of them.
+
+    `hosts` are in lower case.
+    """
+
+    level: int
+    right: Right
+    users: frozenset[str] | None = None
+    hosts: frozenset[str] | None = None
+
+    def matches(self, level: int, user: str, host: str) -> bool:
+        """Whether it counts for a field of this level and a client of this name; `host` in lower case."""
+        if level > self.level:
+            return False
+        if self.users is not None and user not in self.users:
+            return False
+        return self.hosts is None or host in self.hosts
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All groups (ASG) of a file. Without `DEFAULT` in it, nobody may anything in a group that it lacks."""
+
+    groups: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+
+    def right(self, group: str, level: int, user: str, host: str) -> Right:
+        """Return what this user on this host may do with a field of this level in this group."""
+        host = host.lower()
+        right = Right.NONE
+        for rule in self.groups.get(group, self.groups.get(DEFAULT, ())):
+            if rule.right > right and rule.matches(level, user, host):
+                right = rule.right
+        return right

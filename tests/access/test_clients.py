@@ -1,0 +1,298 @@
+"""Who may write what: EPICS base's programs against an IOC with an access security file.
+
+libca takes the user's name from the account and the host's from the machine, so the account of the tests is
+made an observer, an operator and an expert in turn, by the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import caproto
+import pytest
+
+from attpc_ioc.access import AccessFileError, FileStatus
+from attpc_ioc.ioc.ca.wire import Eca
+from attpc_ioc.model.command import Put
+from attpc_ioc.plugin.spec import hookimpl
+from tests.ca.raw import raw_client
+from tests.support.ca import camonitor, caput, eventually, run
+from tests.support.iocprocess import ioc_process
+from tests.support.rig import Rig, rig
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+MY_HOST = socket.gethostname()
+
+SINGLE = ("Describe", "Prepare", "Configure", "Start", "Stop", "Breakup", "Undo", "Reset", "GoTo")
+"""The commands of an ECC server that go past the safe order of the whole."""
+
+ACCESS = 'file = "rules.acf"'
+
+
+def rules(*, operators: str = "nobody-at-all", experts: str = "nobody-at-all") -> str:
+    """A file as a facility has it, with these users."""
+    return f"""\
+# who works here
+UAG(operators) {{ "{operators}", "{experts}" }}
+UAG(experts) {{ "{experts}" }}
+HAG(control_room) {{ "{MY_HOST.upper()}", console2 }}
+ASG(DEFAULT) {{ RULE(1, READ) }}
+ASG(OPERATOR) {{
+    RULE(1, READ)
+    RULE(1, WRITE, TRAPWRITE) {{ UAG(operators) HAG(control_room) }}
+}}
+ASG(EXPERT) {{
+    RULE(1, READ)
+    RULE(1, WRITE, TRAPWRITE) {{ UAG(experts) HAG(control_room) }}
+}}
+"""
+
+
+def write(folder: Path, text: str) -> None:
+    (folder / "rules.acf").write_text(text, encoding="utf-8")
+
+
+async def read_again(it: Rig, status: FileStatus = FileStatus.IN_FORCE) -> None:
+    """Have the file read again, and wait until it was."""
+    done = asyncio.Event()
+    show = it.app.access.on_change
+
+    def changed() -> None:
+        show()
+        done.set()
+
+    it.app.access.on_change = changed
+    it.app.access.ask_again()
+    await asyncio.wait_for(done.wait(), 5)
+    it.app.access.on_change = show
+    assert it.app.access.status is status, it.app.access.message
+
+
+def writable(it: Rig) -> list[str]:
+    return [entry.name for entry in it.app.table if entry.row.writable]
+
+
+async def may_write(it: Rig) -> set[str]:
+    """The parts behind the prefix of all PVs that `cainfo` says are writable; all must be readable."""
+    names = [entry.name for entry in it.app.table]
+    ran = await run(it.place, "cainfo", *names, limit_s=20)
+    assert ran.code == 0, ran.err
+    assert ran.out.count("Access:           read") == len(names)
+    found, name = set(), ""
+    for line in ran.out.splitlines():
+        if line and not line.startswith(" "):
+            name = line.strip()
+        elif line.strip() == "Access:           read, write":
+            found.add(name.removeprefix(it.prefix))
+    return found
+
+
+async def test_observers_read_operators_operate_experts_do_all(tmp_path, monkeypatch):
+    write(tmp_path, rules())
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+        everything = {name.removeprefix(it.prefix) for name in writable(it)}
+
+        assert await may_write(it) == set()
+        ran = await it.put("Run:Class", "Beam")
+        assert ran.code == 1
+        assert "Write access denied" in ran.both
+        assert await it.get("Run:Class") == "Testing"
+        assert await it.get("Run:Result_RBV") == "None"
+
+        write(tmp_path, rules(operators=ME))
+        await read_again(it)
+        operators = await may_write(it)
+        assert everything - operators == {"Run:Adopt"} | {
+            f"Ecc:{ecc}:{command}" for ecc in it.snapshot.modules for command in SINGLE
+        }
+        await it.ok("Run:Class", "Beam")
+        ran = await it.put("Ecc:cobo0:Describe")
+        assert ran.code == 1
+        assert "Write access denied" in ran.both
+
+        write(tmp_path, rules(experts=ME))
+        await read_again(it)
+        assert await may_write(it) == everything
+        await it.select()
+        await it.ok("Ecc:cobo0:Describe")
+
+
+async def test_a_client_that_is_connected_hears_of_new_rights(tmp_path, monkeypatch):
+    write(tmp_path, rules(operators=ME))
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it, raw_client(it.place.port, ME) as raw:
+        raw.send(caproto.HostNameRequest(MY_HOST))
+        await raw.channel(it.prefix + "Run:Class")
+        write(tmp_path, rules())
+        await read_again(it)
+        assert [r.access_rights for r in await raw.echo()] == [1]
+        write(tmp_path, rules(operators=ME))
+        await read_again(it)
+        assert [r.access_rights for r in await raw.echo()] == [3]
+
+
+async def test_a_refused_put_is_on_record_and_on_no_screen(tmp_path, monkeypatch, caplog):
+    """libca does not even send what it may not write: this client does."""
+    caplog.set_level(logging.INFO)
+    puts: list[Put] = []
+
+    class Listener:
+        @hookimpl
+        def attpc_put(self, put):
+            puts.append(put)
+
+    write(tmp_path, rules())
+    async with rig(tmp_path, monkeypatch, access=ACCESS, plugins=[("listener", Listener())]) as it:
+        async with raw_client(it.place.port, "mallory") as raw:
+            for name, old in (("Run:Start", "Done"), ("Run:Title", ""), ("State_RBV", "")):
+                channel = await raw.channel(it.prefix + name)
+                raw.send(caproto.WriteNotifyRequest([b"1"], caproto.ChannelType.STRING, 1, channel.sid, 7))
+                answer = await raw.until(caproto.WriteNotifyResponse)
+                assert answer.status.code_with_severity == Eca.NOWTACCESS
+                await eventually(lambda name=name: any(put.pv == it.prefix + name for put in puts))
+                put = puts[-1]
+                assert (put.ok, put.reason, put.old) == (False, "no write access", old)
+                assert (put.who.user, put.who.host) == ("mallory", "bench")
+                assert put.who.address.startswith("127.0.0.1:")
+        lines = [vars(r)["keys"] for r in caplog.records if r.getMessage() == "put"]
+        assert [(keys["pv"], keys["ok"]) for keys in lines] == [
+            (it.prefix + name, False) for name in ("Run:Start", "Run:Title", "State_RBV")
+        ]
+        assert await it.get("Run:Result_RBV") == "None"
+        assert await it.get("Run:ResultCount_RBV") == "0"
+        assert await it.get_text("Run:Message_RBV") == ""
+
+
+async def test_a_client_is_who_it_says_it_is(tmp_path, monkeypatch):
+    """What the documents say: Channel Access believes any name, so this keeps out mistakes, not malice."""
+    write(tmp_path, rules(operators="alice"))
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+        async with raw_client(it.place.port, "mallory") as raw:
+            await raw.channel(it.prefix + "Run:Class")
+            raw.send(caproto.ClientNameRequest("alice"))
+            assert await raw.echo() == []  # the host is not one of the control room yet
+            raw.send(caproto.HostNameRequest("CONSOLE2"))
+            assert [r.access_rights for r in await raw.echo()] == [3]
+        # libca takes the name from the account, whatever the environment says.
+        it.place.extra |= {"USER": "alice", "LOGNAME": "alice", "USERNAME": "alice"}
+        ran = await it.put("Run:Class", "Beam")
+        assert "Write access denied" in ran.both
+        # caproto's client believes the environment: an honest library, a name that is not true.
+        code = await _caproto_put(it, "Run:Class", "Beam")
+        assert (code, await it.get("Run:Class")) == (0, "Beam")
+
+
+async def _caproto_put(it: Rig, name: str, value: str) -> int:
+    program = (
+        "import sys; from caproto.sync.client import write; "
+        "write(sys.argv[1], sys.argv[2].encode(), data_type=0, notify=True, timeout=5)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, it.prefix + name, value, env=it.place.env
+    )
+    return await asyncio.wait_for(process.wait(), 20)
+
+
+async def test_a_broken_file_keeps_the_rules_and_raises_an_alarm(tmp_path, monkeypatch):
+    write(tmp_path, rules(operators=ME))
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+        assert await it.get("IOC:AccessFile_RBV") == "InForce"
+        async with camonitor(it.place, f"{it.prefix}IOC:AccessFile_RBV") as monitor:
+            await monitor.until(1)
+            write(tmp_path, rules(operators=ME) + "ASG(MORE) {\n  RULE(1, RITE)\n}\n")
+            await read_again(it, FileStatus.BROKEN)
+            await monitor.until_text("Broken STATE MAJOR")
+            text = await it.get_text("IOC:AccessText_RBV")
+            assert "rules.acf: line 15, column 11: a rule gives NONE, READ or WRITE, not" in text
+            assert "the rules that were read before are in force" in text
+            assert "IOC:AccessFile_RBV: " in await it.get_text("AlarmText_RBV")
+            await it.ok("Run:Class", "Beam")
+            (tmp_path / "rules.acf").unlink()
+            await read_again(it, FileStatus.BROKEN)
+            assert "No such file" in await it.get_text("IOC:AccessText_RBV")
+            os.mkfifo(tmp_path / "rules.acf")
+            await read_again(it, FileStatus.BROKEN)
+            assert "is no plain file" in await it.get_text("IOC:AccessText_RBV")
+            (tmp_path / "rules.acf").unlink()
+            write(tmp_path, rules())
+            await read_again(it)
+            await monitor.until_text("InForce")
+            assert await it.severity("IOC:AccessFile_RBV") == "NO_ALARM"
+            assert "denied" in (await it.put("Run:Class", "Junk")).both
+
+
+async def test_sighup_reads_it_again_and_does_not_end_the_ioc(tmp_path, monkeypatch):
+    write(tmp_path, rules())
+    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it, ioc_process(it) as ioc:
+        assert "denied" in (await it.put("Run:Class", "Beam")).both
+        write(tmp_path, rules(operators=ME))
+        os.kill(ioc.pid, signal.SIGHUP)
+        await ioc.until_logged("access security file read again")
+        await it.ok("Run:Class", "Beam")
+        write(tmp_path, "nonsense")
+        os.kill(ioc.pid, signal.SIGHUP)
+        await ioc.shows("IOC:AccessFile_RBV", "Broken")
+        await it.ok("Run:Class", "Junk")
+        assert await ioc.terminate() == 0
+
+
+async def test_sighup_without_a_file(tmp_path, monkeypatch):
+    async with rig(tmp_path, monkeypatch, start=False) as it, ioc_process(it) as ioc:
+        os.kill(ioc.pid, signal.SIGHUP)
+        await ioc.until_logged("no access security file to read again")
+        assert await it.get("IOC:AccessFile_RBV") == "None"
+        await it.ok("Run:Class", "Beam")
+
+
+async def test_it_does_not_start_with_a_wrong_file(tmp_path, monkeypatch):
+    write(tmp_path, 'ASG(DEFAULT) { RULE(1, READ) { CALC("A=1") } INPA(some:pv) }\n')
+    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it:
+        with pytest.raises(AccessFileError) as caught:
+            await it.start_ioc()
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/rules.acf: line 1, column 32: CALC is not supported: rules that depend on PVs are not "
+        "supported",
+        f"{tmp_path}/rules.acf: line 1, column 46: INP is not supported: no rule can depend on a PV",
+    ]
+
+
+async def test_a_plugin_can_take_away_and_not_give(tmp_path, monkeypatch):
+    class Strict:
+        @hookimpl
+        def attpc_access(self, who, row):
+            return row.part != "Title"
+
+    write(tmp_path, rules(operators=ME))
+    async with rig(tmp_path, monkeypatch, access=ACCESS, plugins=[("strict", Strict())]) as it:
+        found = await may_write(it)
+        assert "Run:Class" in found
+        assert not found & {"Run:Title", "Run:Adopt"}
+
+
+async def test_rows_of_the_settings_go_before(tmp_path, monkeypatch):
+    write(tmp_path, rules(operators=ME) + "ASG(TRIGGER) { RULE(0, READ) }\n")
+    access = (
+        f'{ACCESS}\nrows = {{ "Run:Adopt" = "OPERATOR", "Ecc:mutant:*" = "TRIGGER", "*:Enable" = "EXPERT" }}'
+    )
+    async with rig(tmp_path, monkeypatch, access=access) as it:
+        found = await may_write(it)
+        assert "Run:Adopt" in found
+        assert not any(name.startswith("Ecc:mutant:") or name.endswith(":Enable") for name in found)
+        assert "Ecc:cobo0:Config" in found
+
+
+async def test_fields_are_of_level_1(tmp_path, monkeypatch):
+    """As in EPICS base, where a record's value is of level 0, and RULE(0, ...) is for that alone."""
+    write(tmp_path, "ASG(DEFAULT) { RULE(0, READ) }")
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+        assert await it.get("State_RBV") != ""
+        ran = await run(it.place, "cainfo", f"{it.prefix}State_RBV", f"{it.prefix}State_RBV.DESC")
+        assert "Access:           read, no write" in ran.out
+        assert "Access:           no read, no write" in ran.out
+        assert (await caput(it.place, f"{it.prefix}State_RBV.DESC", "x")).code == 1
