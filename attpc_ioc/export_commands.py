@@ -44,14 +44,19 @@ def register(app: typer.Typer) -> None:
 def table_of(settings: Path | None) -> tuple[PvEntry, ...]:
     """Return the PV table of a settings file, plugins' rows included; without one of that of the variable."""
     from attpc_ioc.app import load_plugins, make_table
-    from attpc_ioc.errors import AttpcError
     from attpc_ioc.settings import load_settings
+
+    loaded = load_settings(_settings_file(settings))
+    return make_table(loaded, load_plugins(loaded))
+
+
+def _settings_file(settings: Path | None) -> Path:
+    from attpc_ioc.errors import AttpcError
 
     file = settings or (Path(os.environ[SETTINGS]) if os.environ.get(SETTINGS) else None)
     if file is None:
         raise AttpcError(f"no settings file: give --settings FILE or set {SETTINGS}")
-    loaded = load_settings(file)
-    return make_table(loaded, load_plugins(loaded))
+    return file
 
 
 @export.command("screens")
@@ -124,6 +129,26 @@ def saveset(settings: SettingsOption = None, output: OutputOption = STDOUT) -> N
 
     table = table_of(settings)
     _write(output, saveset_text(table), f"{len(saved_setpoints(table))} setpoints")
+
+
+@export.command("service")
+def service(
+    settings: SettingsOption = None,
+    output: OutputOption = STDOUT,
+    user: Annotated[str, typer.Option(metavar="NAME", help="The account that the IOC runs as.")] = "attpc",
+) -> None:
+    """Write a systemd unit that runs this installation of the IOC with these settings."""
+    import sys
+
+    from attpc_ioc.export.service import Service, service_unit
+    from attpc_ioc.settings import load_settings
+
+    file = _settings_file(settings).absolute()
+    loaded = load_settings(file)
+    state_dir = loaded.state_directory() if loaded.ioc.state_dir is not None else None
+    program = Path(sys.executable).with_name("attpc-ioc")
+    unit = service_unit(Service(loaded.ioc.prefix, program, file, state_dir, user))
+    _write(output, unit, "a systemd unit")
 
 
 @export.command("facility")
