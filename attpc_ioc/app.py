@@ -99,7 +99,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
     end of one of its tasks cancels the body.
     """
     host = load_plugins(settings, plugins)
-    store = StateStore(settings.state_directory())
+    store = StateStore(settings.state_directory(), settings.ioc.prefix)
     store.open()
     try:
         numbers = host.plugins[NUMBERS].plugin

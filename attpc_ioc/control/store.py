@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +33,10 @@ class StateStore:
     what was saved before is on disk. `fault` says why writing does not work at present; empty when it does.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        """Take a folder; `prefix` is the IOC's, by which another that wants the folder names it."""
         self.folder = folder
+        self._prefix = prefix
         self.fault = ""
         self.damaged: dict[str, str] = {}
         self._pending: dict[str, Any] = {}
@@ -57,16 +60,17 @@ class StateStore:
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(self._lock_file, 64, 0).decode(errors="replace").strip()
+            owner = _owner(os.pread(self._lock_file, 512, 0).decode(errors="replace"))
             os.close(self._lock_file)
             self._lock_file = None
             raise StateDirError(
-                f"state directory {self.folder}: another IOC (process {owner or 'unknown'}) is using it; "
+                f"state directory {self.folder}: another IOC ({owner}) is using it; "
                 "stop that one, or give this one an ioc.state_dir of its own"
             ) from error
         try:
             os.ftruncate(self._lock_file, 0)
-            os.pwrite(self._lock_file, f"{os.getpid()}\n".encode(), 0)
+            text = f"{os.getpid()} {socket.gethostname()} {self._prefix}\n"
+            os.pwrite(self._lock_file, text.encode(), 0)
         except OSError as error:
             self._set_fault(f"state directory {self.folder}: {error.strerror}")
 
@@ -222,6 +226,15 @@ class StateStore:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _owner(text: str) -> str:
+    """Return who has the lock, from what it wrote: process, host, and the prefix where it is an IOC."""
+    process, host, prefix, *_ = [*text.split(), "", "", ""]
+    words = f"process {process or 'unknown'}"
+    # The lock holds over network file systems and between containers, where a number alone says little.
+    words += f" on {host}" if host else ""
+    return words + (f", prefix {prefix}" if prefix else "")
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 
 import pytest
 
@@ -103,7 +104,8 @@ async def test_what_an_operator_can_do_wrong_is_one_clear_text(tmp_path, monkeyp
         # Two IOCs on one state directory: the second says who has it. Two on one port live together.
         async with started(ATTPC_IOC, "run", it.settings_file, env=env, folder=tmp_path) as first:
             await first.until("event=serving")
-            owner = f"another IOC (process {first.process.pid}) is using it"
+            host = socket.gethostname()
+            owner = f"another IOC (process {first.process.pid} on {host}, prefix {it.prefix}) is using it"
             await fails(good, owner)
             other = tmp_path / "other.toml"
             other.write_text(good.replace(state_dir, f"{state_dir}2").replace(it.prefix, "OTHER:"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 import threading
 
@@ -28,7 +29,8 @@ async def test_the_lock_keeps_a_second_ioc_out(tmp_path, monkeypatch):
         out, err = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 1
         text = (out + err).decode()
-        assert f"another IOC (process {os.getpid()}) is using it" in text
+        owner = f"process {os.getpid()} on {socket.gethostname()}, prefix {it.prefix}"
+        assert f"another IOC ({owner}) is using it" in text
         assert "Traceback" not in text
         # The first is not disturbed, and next-number is refused as well.
         with pytest.raises(StateDirError, match="another IOC"):
@@ -41,11 +43,23 @@ async def test_the_lock_is_gone_with_its_process(tmp_path):
     first = StateStore(tmp_path)
     first.open()
     second = StateStore(tmp_path)
-    with pytest.raises(StateDirError, match="another IOC"):
+    with pytest.raises(StateDirError, match=rf"another IOC \(process {os.getpid()} on [^,]*\) is using it"):
         second.open()
     await first.close()
     second.open()
     await second.close()
+
+
+async def test_a_lock_that_says_nothing_is_a_lock(tmp_path):
+    first = StateStore(tmp_path, "ATTPC:")
+    first.open()
+    (tmp_path / "lock").write_text("")
+    with pytest.raises(StateDirError, match=r"another IOC \(process unknown\) is using it"):
+        StateStore(tmp_path).open()
+    (tmp_path / "lock").write_text("1234\n")
+    with pytest.raises(StateDirError, match=r"another IOC \(process 1234\) is using it"):
+        StateStore(tmp_path).open()
+    await first.close()
 
 
 async def test_a_file_is_whole_at_every_moment(tmp_path):
