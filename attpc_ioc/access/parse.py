@@ -43,7 +43,7 @@ METHOD: "METHOD"
 AUTHORITY: "AUTHORITY"
 PROTOCOL: "PROTOCOL"
 INP.1: /INP[A-U](?![a-zA-Z0-9_\-+:.\[\]<>;])/
-NUMBER.1: /[-+]?[0-9]+(?![a-zA-Z0-9_\-+:.\[\]<>;])/
+NUMBER.1: /[-+]?([0-9]+|[0-9]*\.[0-9]+([eE][-+]?[0-9]+)?)(?![a-zA-Z0-9_\-+:.\[\]<>;])/
 NAME: /[a-zA-Z0-9_\-+:.\[\]<>;]+/
 QUOTED: /"([^"\n\\]|\\[^\n])*"/
 COMMENT: /#[^\n]*/
@@ -53,6 +53,7 @@ SPACE: /[ \t\r\n]+/
 """
 
 _LEVELS = {"0": VALUE_LEVEL, "1": FIELD_LEVEL}
+"""EPICS base takes other numbers too, and nothing has such a level."""
 
 _SHOWN = {
     "LPAR": "'('",
