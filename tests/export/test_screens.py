@@ -120,7 +120,7 @@ def test_rules_set_a_property_of_the_widget_and_name_their_pvs(files: dict[str, 
 def _as_phoebus(condition: str, value: int) -> object:
     """Compute an expression as Phoebus does: with the operators of JavaScript made those of Python."""
     python = re.sub(r"\$\(N\)", "1", condition).replace("&&", " and ").replace("||", " or ")
-    names = {f"pv{kind}0": value for kind in ("", "Int", "Sev")}
+    names = {f"pv{kind}0": value for kind in ("", "Int", "Sev")} | {"pvStr0": str(value)}
     return eval(python, {"__builtins__": {}}, names)
 
 
@@ -165,6 +165,20 @@ def test_widgets_fit_the_kind_of_their_pv(widgets: list[Shown], rows: dict[str, 
         for rule in widget.element.iter("rule"):
             (pv,) = (widget.expand(one.text or "") for one in rule.iter("pv_name"))
             assert rows[pv].row.record in NUMBERS | ENUMS, widget.where
+
+
+def test_rules_that_look_for_a_label_look_for_one_that_there_is(
+    widgets: list[Shown], rows: dict[str, PvEntry]
+):
+    found = 0
+    for widget in widgets:
+        for rule in widget.element.iter("rule"):
+            pv = widget.expand(rule.findtext("pv_name", ""))
+            for case in rule.findall("exp"):
+                for label in re.findall(r'pvStr0 == "(\w+)"', case.get("bool_exp", "")):
+                    found += 1
+                    assert label in rows[pv].row.labels, widget.where
+    assert found
 
 
 def test_buttons_write_what_the_pv_takes(widgets: list[Shown], rows: dict[str, PvEntry]):

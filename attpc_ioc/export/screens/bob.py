@@ -72,12 +72,15 @@ class WritePv:
 
 @dataclass(frozen=True, slots=True)
 class OpenDisplay:
-    """The action of a button that opens a display; `target` is replace, tab, window or standalone."""
+    """The action of a button that opens a display; `target` is replace, tab, window or standalone.
+
+    The display gets the macros of the button. They are not given once more: a macro that is made from itself
+    is an error in some versions of Phoebus.
+    """
 
     file: str
     description: str
     target: str = "replace"
-    macros: Mapping[str, str] = field(default_factory=dict)
 
 
 Action = WritePv | OpenDisplay
@@ -213,7 +216,6 @@ def _action(parent: ET.Element, action: Action) -> None:
     else:
         element = ET.SubElement(parent, "action", type="open_display")
         _text(element, "file", action.file)
-        _macros(element, action.macros)
         _text(element, "target", action.target)
     _text(element, "description", action.description)
 

@@ -143,7 +143,7 @@ def _connection() -> tuple[Widget, ...]:
 def _configs() -> tuple[Widget, ...]:
     left = theme.EDGE + _LEFT + theme.EDGE
     x, y, height = left + theme.PAD, _TOP + theme.TITLE_HEIGHT, HEIGHT - theme.EDGE - _TOP
-    shown = height - theme.TITLE_HEIGHT - 216
+    shown = height - theme.TITLE_HEIGHT - 296
     return (
         *card("Configurations on offer", left, _TOP, _RIGHT, height),
         value(f"{_ECC}ConfigCount_RBV", left + _RIGHT - 240, _TOP + 6, 60, align=RIGHT),
@@ -161,9 +161,9 @@ def _configs() -> tuple[Widget, ...]:
         name_of("All, by number from 0", x, y + shown + 14, 220),
         name_of("Choose number", left + _RIGHT - theme.PAD - 250, y + shown + 14, 130, align=RIGHT),
         entry(f"{_ECC}ConfigIndex", left + _RIGHT - theme.PAD - 110, y + shown + 11, 110),
-        long_value(f"{_ECC}ConfigList_RBV", x, y + shown + 48, _LIST, 106, font=theme.MONO, wrap=False),
-        name_of("Choose name", x, y + shown + 164, 100),
-        entry(f"{_ECC}Config", x + 104, y + shown + 162, _LIST - 104, fmt=STRING),
+        long_value(f"{_ECC}ConfigList_RBV", x, y + shown + 48, _LIST, 186, font=theme.MONO, wrap=False),
+        name_of("Choose name", x, y + shown + 244, 100),
+        entry(f"{_ECC}Config", x + 104, y + shown + 242, _LIST - 104, fmt=STRING),
     )
 
 

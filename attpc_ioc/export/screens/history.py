@@ -59,7 +59,6 @@ def history_screen(pvs: Pvs) -> Display:
                 room,
                 _LOG - theme.TITLE_HEIGHT - theme.PAD,
                 font=theme.MONO,
-                wrap=False,
             ),
         ]
         top += _LOG + theme.EDGE

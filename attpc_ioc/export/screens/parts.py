@@ -30,6 +30,7 @@ MODULE_CASES: tuple[tuple[str, Value], ...] = (
     (f"pvInt0 == {int(State.RUNNING)}", theme.RUNNING),
     (f"pvInt0 == {int(State.READY)}", theme.READY),
 )
+FLOW_CASES: tuple[tuple[str, Value], ...] = (*SEVERITY_CASES, ('pvStr0 == "Flowing"', theme.RUNNING))
 RUN_CASES: tuple[tuple[str, Value], ...] = (
     *SEVERITY_CASES,
     (f"pvInt0 == {int(RunState.RUNNING)}", theme.RUNNING),
@@ -152,6 +153,8 @@ def tile(
     *,
     font: Font = theme.STRONG,
     quiet: Color = theme.QUIET,
+    align: int = CENTER,
+    fmt: int = DEFAULT_FORMAT,
 ) -> Widget:
     """Return a state as a coloured area, seen from across the room; the colour is of severity and state."""
     look: dict[str, Value] = {
@@ -159,10 +162,12 @@ def tile(
         "font": font,
         "foreground_color": theme.TEXT,
         "background_color": quiet,
-        "horizontal_alignment": CENTER,
+        "horizontal_alignment": align,
         "vertical_alignment": MIDDLE,
         "wrap_words": False,
     }
+    if fmt:
+        look["format"] = fmt
     rule = Rule("background_color", cases, (pv,))
     return Widget("textupdate", _short(pv), x, y, width, height, look, (rule,))
 
@@ -274,11 +279,10 @@ def open_button(
     width: int,
     height: int = 26,
     *,
-    macros: Mapping[str, str] | None = None,
     target: str = "tab",
     colors: tuple[Color, Color] = (theme.BUTTON, theme.TEXT),
 ) -> Widget:
-    """Return a button that opens another screen."""
+    """Return a button that opens another screen; Phoebus gives it all macros that the button has."""
     look: dict[str, Value] = {
         "text": text,
         "font": theme.BUTTON_FONT,
@@ -286,7 +290,7 @@ def open_button(
         "foreground_color": colors[1],
         "tooltip": f"Open {file}",
     }
-    action = OpenDisplay(file, text, target, macros or {})
+    action = OpenDisplay(file, text, target)
     return Widget("action_button", f"{text} button", x, y, width, height, look, (), (action,))
 
 

@@ -71,11 +71,11 @@ def plot(
         "title": units,
         "autoscale": top is None,
         "log_scale": False,
-        "minimum": 0.0,
-        "maximum": 100.0 if top is None else top,
         "show_grid": True,
         "visible": True,
     }
+    if top is not None:
+        axis |= {"minimum": 0.0, "maximum": top}
     look: dict[str, Value] = {
         "title": title,
         "title_font": theme.TITLE,

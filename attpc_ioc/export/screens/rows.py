@@ -10,6 +10,8 @@ from .bob import Display, Widget
 from .frame import ECC, SOURCE, part
 from .parts import (
     CENTER,
+    FLOW_CASES,
+    LEFT,
     MODULE_CASES,
     RIGHT,
     STRING,
@@ -62,7 +64,17 @@ def ecc_row() -> Display:
         tile(f"{_ECC}State_RBV", 214, y, 130, _IN_ROW, MODULE_CASES),
         value(f"{_ECC}Transition_RBV", 354, y, 104, _IN_ROW),
         value(f"{_ECC}Config_RBV", 466, y, 212, _IN_ROW, fmt=STRING),
-        value(f"{_ECC}Loaded_RBV", 686, y, 212, _IN_ROW, fmt=STRING),
+        tile(
+            f"{_ECC}Loaded_RBV",
+            686,
+            y,
+            212,
+            _IN_ROW,
+            font=theme.NORMAL,
+            quiet=theme.CARD,
+            align=LEFT,
+            fmt=STRING,
+        ),
         command_button(kind, CommandName.GOTO, _ECC, 908, y, 62, _IN_ROW, text="Ready", number=READY),
         command_button(
             kind,
@@ -74,7 +86,7 @@ def ecc_row() -> Display:
             _IN_ROW,
             confirm="Take $(ECC) one step back?",
         ),
-        open_button(ECC, "Expert", 1040, y, 68, _IN_ROW, macros={"ECC": "$(ECC)"}),
+        open_button(ECC, "Expert", 1040, y, 68, _IN_ROW),
     )
     return part("ECC server $(ECC)", ECC_WIDTH, theme.ROW, widgets)
 
@@ -99,7 +111,7 @@ def router_headings(x: int, y: int) -> tuple[Widget, ...]:
         ("Flow", 218, 90),
         ("Rate", 316, 96),
         ("Disk used", 424, 90),
-        ("Free", 520, 92),
+        ("Free", 516, 104),
     )
     return _headings(columns, x, y, ROUTER_WIDTH)
 
@@ -110,11 +122,13 @@ def router_row() -> Display:
     widgets = (
         label("$(SOURCE)", 8, y, 110, _IN_ROW, font=theme.STRONG),
         tile(f"{router}Online_RBV", 120, y, 88, _IN_ROW, font=theme.NORMAL),
-        tile(f"{router}Flow_RBV", 218, y, 88, _IN_ROW),
+        tile(f"{router}Flow_RBV", 218, y, 88, _IN_ROW, FLOW_CASES),
         value(f"{router}Rate_RBV", 312, y, 100, _IN_ROW, align=RIGHT, font=theme.STRONG),
         bar(f"{router}DiskUsed_RBV", 426, y + 7, 84, 14),
-        value(f"{router}DiskFree_RBV", 516, y, 104, _IN_ROW, align=RIGHT),
-        open_button(SOURCE, "Details", 634, y, 72, _IN_ROW, macros={"SOURCE": "$(SOURCE)"}),
+        tile(
+            f"{router}DiskFree_RBV", 516, y, 104, _IN_ROW, font=theme.NORMAL, quiet=theme.CARD, align=CENTER
+        ),
+        open_button(SOURCE, "Details", 634, y, 72, _IN_ROW),
     )
     return part("Data router $(SOURCE)", ROUTER_WIDTH, theme.ROW, widgets)
 
@@ -142,4 +156,4 @@ def _headings(columns: tuple[tuple[str, int, int], ...], x: int, y: int, width: 
 
 
 def _align(text: str) -> int:
-    return {"State": CENTER, "Process": CENTER, "Flow": CENTER, "Rate": RIGHT, "Free": RIGHT}.get(text, 0)
+    return {"State": CENTER, "Process": CENTER, "Flow": CENTER, "Rate": RIGHT, "Free": CENTER}.get(text, 0)

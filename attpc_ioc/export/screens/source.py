@@ -8,7 +8,9 @@ from . import theme
 from .bob import Display, Widget
 from .frame import SOURCE, screen
 from .parts import (
+    FLOW_CASES,
     MODULE_CASES,
+    SEVERITY_CASES,
     bar,
     card,
     long_value,
@@ -70,7 +72,8 @@ def _router(top: int) -> tuple[Widget, ...]:
     widgets = [*card("Data router", theme.EDGE, top, _INNER, 218)]
     for number, (name, pv) in enumerate(states):
         at = x + number * 385
-        widgets += [name_of(name, at, y + 6, 90), tile(f"{_ROUTER}{pv}", at + 100, y, 180, 36)]
+        cases = FLOW_CASES if pv == "Flow_RBV" else SEVERITY_CASES
+        widgets += [name_of(name, at, y + 6, 90), tile(f"{_ROUTER}{pv}", at + 100, y, 180, 36, cases)]
     for number, (name, pv) in enumerate(values):
         at, line = x + (number % 3) * 385, y + 56 + (number // 3) * 40
         widgets += [

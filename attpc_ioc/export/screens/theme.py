@@ -64,7 +64,7 @@ BUTTON_FONT = Font(16)
 BIG_BUTTON = Font(24, "BOLD")
 SMALL = Font(15)
 """Names of values, headings of columns."""
-MONO = Font(15, family="Liberation Mono")
+MONO = Font(16, family="Liberation Mono")
 
 WIDTH = 1900
 """Pixels of a screen's width: a full-HD monitor with Phoebus's scroll bar."""
