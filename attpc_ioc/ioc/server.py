@@ -9,6 +9,7 @@ from typing import Protocol
 import psutil
 
 from attpc_ioc.ioc.ca import PV, CAServer, Client, ServerLimits
+from attpc_ioc.ioc.elsewhere import Elsewhere
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.ioc.puts import Controller, OnPut, PutHandler, WritePluginRow, who_of
 from attpc_ioc.ioc.records import make_records
@@ -16,7 +17,7 @@ from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Stats
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC, Who
-from attpc_ioc.pvs.row import Value, full_name
+from attpc_ioc.pvs.row import Reading, Value, full_name
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
 
@@ -68,6 +69,7 @@ class IocServer:
             port=settings.ioc.server_port,
             clock=self._stamps,
         )
+        self.elsewhere = Elsewhere(self._prefix, self.ca, self.pvs, self._publish_ioc)
         self._stats = Stats(settings.ioc, self._publish_ioc, lambda: self.ca.stats, len(table))
 
     @property
@@ -98,6 +100,7 @@ class IocServer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.publisher.run(), name="live rows")
             tasks.create_task(self._beat(), name="heartbeat")
+            tasks.create_task(self.elsewhere.run(), name="search for other servers")
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -111,7 +114,7 @@ class IocServer:
                 log.warning("statistics cannot be read", reason=str(error))
             self._publish_ioc("ClockStep_RBV", self._stamps.step_s)
 
-    def _publish_ioc(self, part: str, value: Value) -> None:
+    def _publish_ioc(self, part: str, value: Value | Reading) -> None:
         self.publisher.publish(full_name(self._prefix, IOC, part), value)
 
     def _rights(self, pv: PV, client: Client) -> tuple[bool, bool]:

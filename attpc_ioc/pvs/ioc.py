@@ -126,6 +126,7 @@ ROWS: tuple[Row, ...] = (
         initial=0,
         archive=Archive.MONITOR,
         alarm_tree=True,
+        alarm=AlarmUse("access security file is broken", latching=False),
         guidance="Broken: the access security file was changed and cannot be read; who may write what is as "
         "before. AccessText_RBV has file, line and column; mend it and send the IOC SIGHUP "
         "(systemctl reload attpc-ioc).",
@@ -137,6 +138,19 @@ ROWS: tuple[Row, ...] = (
         "What the access security file is like",
         elements=4096,
         initial="",
+    ),
+    Row(
+        "OtherServers_RBV",
+        KIND,
+        Record.LONG_TEXT,
+        "Others that answer for this prefix",
+        initial="",
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        alarm=AlarmUse("another server answers for run control's names"),
+        guidance="Another IOC serves the same prefix, or a gateway leads to one: clients are connected now "
+        "to the one and now to the other. The PV has its address, host and process: stop it, or give it a "
+        "prefix of its own. A gateway in front of this IOC is not shown. The PV is clear within two minutes.",
     ),
     Row(
         "ClockStep_RBV",

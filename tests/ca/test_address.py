@@ -50,8 +50,10 @@ def test_arguments_go_first() -> None:
 
 def test_everything_is_listened_to_by_default() -> None:
     found = from_environment({"EPICS_CAS_BEACON_PERIOD": "30", "EPICS_CAS_IGNORE_ADDR_LIST": "10.1.1.1"})
-    assert found == Addresses(("0.0.0.0",), 5064, found.beacons, 30.0, frozenset({"10.1.1.1"}))
+    heard = frozenset({"10.1.1.1"})
+    assert found == Addresses(("0.0.0.0",), 5064, found.beacons, 30.0, heard, found.searches)
     assert found.beacons
+    assert found.searches == tuple((address, 5064) for address, _ in found.beacons)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from attpc_ioc.simulator.data.options import Access
 from tests.export.alarm_reader import read_alarms
 from tests.export.alarm_watch import GONE, OK, Watch, watching
 from tests.support.data_rig import data_rig, section, start_run, stop_run
+from tests.support.others import other_server
 from tests.support.rig import SHORT_LIMITS, Rig, rig
 
 MINOR, MAJOR, COMM = "STATE MINOR", "STATE MAJOR", "COMM INVALID"
@@ -37,6 +38,7 @@ CORE: dict[tuple[ScopeKind, str], set[str]] = {
     (ScopeKind.RUN, "Result_RBV"): {MINOR, MAJOR},
     (ScopeKind.IOC, "HEARTBEAT"): {GONE},
     (ScopeKind.IOC, "AccessFile_RBV"): {MAJOR},
+    (ScopeKind.IOC, "OtherServers_RBV"): {MINOR},
     (ScopeKind.PLUGIN, "Status_RBV"): {MINOR, MAJOR},
 }
 """The core's rows."""
@@ -197,6 +199,15 @@ class Core:
             self.it.app.access.ask_again()
             await self.watch.until(self.pv("IOC:AccessFile_RBV"), alarm)
 
+    async def others(self) -> None:
+        """Another server answers for the prefix, and goes again."""
+        pv = self.pv("IOC:OtherServers_RBV")
+        async with other_server(self.it.prefix, self.it.place.port):
+            await self.it.app.server.elsewhere.look()
+            await self.watch.until(pv, MINOR)
+        await self.it.app.server.elsewhere.look()
+        await self.watch.until(pv, OK)
+
     async def plugins(self) -> None:
         host = self.it.app.host
         names = [plugin.name for plugin in host.active()]
@@ -232,6 +243,7 @@ async def test_every_alarm_of_run_control(tmp_path, monkeypatch):
             for fault in (core.disabled, core.gone, core.commands, core.loaded, core.clock, core.run):
                 await fault()
             await core.access()
+            await core.others()
             await core.plugins()
             assert watch.missing(expected(it, entries, CORE)) == {}
             await watch.until(watch.now.keys(), OK)

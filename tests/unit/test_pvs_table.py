@@ -149,6 +149,7 @@ PROCESS_ID ai
 PARENT_ID ai
 AccessFile_RBV mbbi
 AccessText_RBV lsi
+OtherServers_RBV lsi
 ClockStep_RBV ai
 """
 

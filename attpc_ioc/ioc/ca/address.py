@@ -6,6 +6,7 @@ The variables and their defaults are those of EPICS base's `rsrv` (Channel Acces
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ class Addresses:
     beacons: tuple[tuple[str, int], ...]
     beacon_period_s: float
     ignored: frozenset[str] = frozenset()
+    searches: tuple[tuple[str, int], ...] = ()
+    """Where a client that is set up as this server is searches for names."""
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...], default: float) -> float:
@@ -99,4 +102,17 @@ def from_environment(
         beacons += [(address, beacon_port) for address in broadcast_addresses(listen)]
     period = _first(env, ("EPICS_CAS_BEACON_PERIOD", "EPICS_CA_BEACON_PERIOD"), _BEACON_PERIOD_S)
     ignored = frozenset(_resolve(a, 0)[0] for a in env.get("EPICS_CAS_IGNORE_ADDR_LIST", "").split())
-    return Addresses(listen, port, tuple(dict.fromkeys(beacons)), max(0.1, period), ignored)
+    searches: list[tuple[str, int]] = []
+    for text in env.get("EPICS_CA_ADDR_LIST", "").split():
+        with contextlib.suppress(ValueError):  # a variable for clients: no reason for a server not to start
+            searches.append(_resolve(text, port))
+    if (env.get("EPICS_CA_AUTO_ADDR_LIST") or "YES").strip().upper() != "NO":
+        searches += [(address, port) for address in broadcast_addresses(listen)]
+    return Addresses(
+        listen,
+        port,
+        tuple(dict.fromkeys(beacons)),
+        max(0.1, period),
+        ignored,
+        tuple(dict.fromkeys(searches)),
+    )

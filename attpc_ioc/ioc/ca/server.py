@@ -73,6 +73,8 @@ class CAServer:
         """Raw counts, for this package; read `stats`."""
         self.port = 0
         """The TCP port, once started."""
+        self.where = address.Addresses((), 0, (), 0.0)
+        """Where it listens and whom it tells, once started."""
         self._put = put
         self._on_rejected = on_rejected
         self._access = access
@@ -106,7 +108,7 @@ class CAServer:
 
         Raises OSError when an interface cannot be bound, ValueError for a senseless `EPICS_*` variable.
         """
-        where = address.from_environment(interfaces=self._interfaces, port=self._wanted_port)
+        self.where = where = address.from_environment(interfaces=self._interfaces, port=self._wanted_port)
         loop = asyncio.get_running_loop()
         try:
             for sock in _listen(where):

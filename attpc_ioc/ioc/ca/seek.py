@@ -1,0 +1,161 @@
+"""Looking for servers as a client does: who answers a search for a name, and what is it that they serve.
+
+Only what a server needs to find out whether somebody else serves its names: one search, one short connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attpc_ioc.ioc.ca import wire
+from attpc_ioc.ioc.ca.address import Addresses
+from attpc_ioc.ioc.ca.wire import Command, Eca, Header
+
+SENT_AT_S = (0.0, 0.1, 0.4)
+"""A search is sent so often, because datagrams get lost."""
+LISTEN_S = 1.5
+"""So long after the first search answers are waited for."""
+MOST = 20
+"""Servers that are looked at."""
+
+_NO_REPLY_IF_UNKNOWN = 5
+_ID = 0x417454
+_ANSWERED_FROM = 0xFFFFFFFF
+_STRING, _STRING_BYTES = 0, 40
+_REPLY_BYTES = 1 << 16
+"""What a server may send before it has answered; others are not what they seem."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Found:
+    """A server that answered: its IPv4 address and TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+async def find_servers(name: str, where: Addresses) -> tuple[Found, ...]:
+    """Return every server that says that it serves `name`, this process's own among them.
+
+    Searches go out on the interfaces that are served, to `where.searches`. Takes `LISTEN_S`. Raises OSError
+    where there is no socket for it.
+    """
+    found: set[Found] = set()
+    payload = name.encode() + b"\0"
+    request = wire.message(Command.VERSION, 0, wire.MINOR_VERSION) + wire.message(
+        Command.SEARCH, _NO_REPLY_IF_UNKNOWN, wire.MINOR_VERSION, _ID, _ID, payload
+    )
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(_socket(interface)) for interface in where.interfaces]
+        for sock in sockets:
+            loop.add_reader(sock.fileno(), _take, sock, found)
+            stack.callback(loop.remove_reader, sock.fileno())
+        for at_s in SENT_AT_S:
+            await asyncio.sleep(began + at_s - loop.time())
+            for sock in sockets:
+                for target in where.searches:
+                    with contextlib.suppress(OSError):  # no way from this interface to there
+                        sock.sendto(request, target)
+        await asyncio.sleep(began + LISTEN_S - loop.time())
+    return tuple(sorted(found))[:MOST]
+
+
+def _socket(interface: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.setblocking(False)
+        sock.bind((interface, 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _take(sock: socket.socket, found: set[Found]) -> None:
+    with contextlib.suppress(OSError):  # nothing there, or the word of a port where nobody listens
+        data, peer = sock.recvfrom(65536)
+        if len(found) < 10 * MOST:
+            found.update(answering(data, peer[0]))
+
+
+def answering(data: bytes, sender: str) -> set[Found]:
+    """Return the servers that a datagram of answers to our search names; garbage names none."""
+    found: set[Found] = set()
+    buffer, offset = bytearray(data), 0
+    while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
+        offset = header.end
+        if header.command == Command.SEARCH and header.p2 == _ID and header.data_type:
+            at = header.p1
+            host = sender if at in (0, _ANSWERED_FROM) else socket.inet_ntoa(at.to_bytes(4, "big"))
+            found.add(Found(host, header.data_type))
+    return found
+
+
+async def read_texts(server: Found, names: Sequence[str], limit_s: float = 3.0) -> tuple[str, ...]:
+    """Return the values of some PVs as texts of at most 39 bytes, read from this server and no other.
+
+    Raises OSError when it cannot be reached, has not all of them, or does not answer in time.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            try:
+                return await _read(reader, writer, names)
+            finally:
+                writer.close()
+    except TimeoutError:
+        raise OSError(f"{server} does not answer within {limit_s:g} s") from None
+
+
+async def _read(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, names: Sequence[str]
+) -> tuple[str, ...]:
+    writer.write(wire.message(Command.VERSION, 0, wire.MINOR_VERSION))
+    writer.write(wire.message(Command.CLIENT_NAME, payload=_user().encode() + b"\0"))
+    writer.write(wire.message(Command.HOST_NAME, payload=socket.gethostname().encode() + b"\0"))
+    for number, name in enumerate(names):
+        payload = name.encode() + b"\0"
+        writer.write(wire.message(Command.CREATE_CHANNEL, 0, 0, number, wire.MINOR_VERSION, payload))
+    texts: dict[int, str] = {}
+    buffer, offset, taken = bytearray(), 0, 0
+    while len(texts) < len(names):
+        data = await reader.read(4096)
+        taken += len(data)
+        if not data or taken > _REPLY_BYTES:
+            raise ConnectionError("the server ended the connection, or says more than it was asked")
+        buffer += data
+        while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
+            header.payload = bytes(buffer[header.start : header.end])
+            offset = header.end
+            if header.command == Command.CREATE_CHANNEL:
+                writer.write(wire.message(Command.READ_NOTIFY, _STRING, 1, header.p2, header.p1))
+            else:
+                _take_reply(header, texts)
+    return tuple(texts[number] for number in range(len(names)))
+
+
+def _take_reply(header: Header, texts: dict[int, str]) -> None:
+    if header.command in (Command.CREATE_FAILED, Command.ERROR, Command.SERVER_DISCONNECT):
+        raise ConnectionError("the server has no such PV")
+    if header.command == Command.READ_NOTIFY:
+        if header.p1 != Eca.NORMAL:
+            raise ConnectionError("the server lets nobody read that")
+        texts[header.p2] = wire.text_of(header.payload[:_STRING_BYTES])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        return "attpc-ioc"

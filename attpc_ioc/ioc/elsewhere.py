@@ -1,0 +1,118 @@
+"""Whether somebody else on the network answers for this IOC's names, such as another IOC of the same prefix.
+
+Two IOCs of one prefix give clients now the one and now the other. So the IOC searches for a PV of its own, at
+the start and once a minute, as its clients do. Who answers is asked for its host and process: a Channel
+Access gateway in front of this IOC gives this IOC's own, and is none of those that are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import psutil
+
+from attpc_ioc.ioc.ca import PV, CAServer
+from attpc_ioc.ioc.ca.address import ANY, Addresses
+from attpc_ioc.ioc.ca.seek import Found, find_servers, read_texts
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import IOC
+from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.pvs.row import Reading, full_name
+
+log = get_logger(__name__)
+
+PERIOD_S = 60.0
+"""Between two searches."""
+
+ROW = "OtherServers_RBV"
+_ASKED = ("HOSTNAME", "PROCESS_ID", "STARTTOD")
+
+
+class Elsewhere:
+    """Looks for other servers of this prefix, and shows them; `run` is to be a task of the event loop."""
+
+    def __init__(
+        self,
+        prefix: str,
+        server: CAServer,
+        pvs: Mapping[str, PV],
+        publish: Callable[[str, Reading], None],
+        period_s: float = PERIOD_S,
+    ) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._names = [full_name(prefix, IOC, part) for part in _ASKED]
+        self._pvs = pvs
+        self._publish = publish
+        self._period_s = period_s
+        self._told: dict[Found, str] = {}
+        self._fault = ""
+
+    async def run(self) -> None:
+        """Look now and once a period, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except OSError as error:
+                self._tell_fault(error.strerror or str(error))
+            else:
+                self._fault = ""
+            await asyncio.sleep(self._period_s)
+
+    async def look(self) -> None:
+        """Look once, and show what there is; raises OSError where no search is possible."""
+        where = self._server.where
+        found = await find_servers(self._names[0], where)
+        own = own_servers(where, self._server.port)
+        others = [server for server in found if server not in own]
+        told = await asyncio.gather(*(self._who(server) for server in others))
+        self._show({server: text for server, text in zip(others, told, strict=True) if text})
+
+    async def _who(self, server: Found) -> str:
+        """Return who answers there; empty for a gateway that gives this IOC's own PVs."""
+        try:
+            texts = await read_texts(server, self._names)
+        except OSError as error:
+            return f"{server} (it does not say who it is: {error.strerror or error})"
+        if self._is_this_ioc(*texts):
+            if server not in self._told:
+                log.debug("a gateway answers for this IOC", address=server)
+            return ""
+        host, process, _ = (" ".join(text.split()) for text in texts)
+        return f"{server} ({host or 'no host'}, process {process})"
+
+    def _is_this_ioc(self, host: str, process: str, started: str) -> bool:
+        own_host, own_process, own_start = (self._pvs[name].value for name in self._names)
+        try:
+            same = float(process) == own_process
+        except ValueError:
+            return False
+        return same and (host, started) == (own_host, own_start)
+
+    def _show(self, told: dict[Found, str]) -> None:
+        for server in told.keys() - self._told.keys():
+            log.warning(
+                "another server answers for the prefix of this IOC: a second IOC, or a gateway to one",
+                prefix=self._prefix,
+                server=told[server],
+            )
+        for server in self._told.keys() - told.keys():
+            log.info("the other server does not answer any more", server=self._told[server])
+        self._told = told
+        severity, status = (Severity.MINOR, Status.STATE) if told else (Severity.NO_ALARM, Status.NO_ALARM)
+        text = "; ".join(told[server] for server in sorted(told))
+        self._publish(ROW, Reading(text, severity, status))
+
+    def _tell_fault(self, reason: str) -> None:
+        if reason != self._fault:
+            log.warning("no search for other servers of the prefix is possible", reason=reason)
+        self._fault = reason
+
+
+def own_servers(where: Addresses, port: int) -> frozenset[Found]:
+    """Return the addresses under which this process answers itself."""
+    if where.interfaces != (ANY,):
+        return frozenset(Found(host, port) for host in where.interfaces)
+    addresses = (address for many in psutil.net_if_addrs().values() for address in many)
+    return frozenset(Found(address.address, port) for address in addresses)
