@@ -199,7 +199,8 @@ async def serve(settings: Settings, announce: str = "") -> None:
     try:
         async with running(settings) as app:
             if not announce:
-                loop.add_signal_handler(signal.SIGHUP, app.access.ask_again)
+                app.access.on_read = manager.ready
+                loop.add_signal_handler(signal.SIGHUP, _read_again, manager, app)
             # What was built lives as long as the process: collections need not look at it, nor the very end.
             gc.freeze()
             manager.ready()
@@ -222,6 +223,11 @@ async def serve(settings: Settings, announce: str = "") -> None:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
         manager.close()
+
+
+def _read_again(manager: ServiceManager, app: App) -> None:
+    manager.reloading()
+    app.access.ask_again()
 
 
 def _in_a_line(fleet: Fleet) -> str:
@@ -252,8 +258,6 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _gives_numbers(host: PluginHost, plugin: str) -> bool:
     return "attpc_run_number" in host.hooks_of(plugin)
-
-
 
 
 async def _write_plugin_row(

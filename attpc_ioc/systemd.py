@@ -7,11 +7,10 @@ names, a path or, with `@` before it, a name in Linux's abstract space. Without 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 
 from attpc_ioc.log import get_logger
 
@@ -55,21 +54,17 @@ class ServiceManager:
             self._socket = None
 
     def ready(self) -> None:
-        """Say that clients are answered."""
+        """Say that clients are answered, and with all that was to be read again."""
+        self._unsent.pop("RELOADING", None)
         self._send(READY="1")
 
     def stopping(self) -> None:
         """Say that the end has begun."""
         self._send(STOPPING="1", STATUS="ending")
 
-    @contextlib.contextmanager
-    def reloading(self) -> Iterator[None]:
-        """Say for the time of the block that settings are read again."""
+    def reloading(self) -> None:
+        """Say that something is read again; `ready` says that this is done."""
         self._send(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
-        try:
-            yield
-        finally:
-            self._send(READY="1")
 
     def status(self, text: str) -> None:
         """Give the line that `systemctl status` shows; the same again is not sent."""

@@ -38,7 +38,8 @@ class AccessKeeper:
     """Says who may read and write which PV.
 
     A client may write where the file's rules give it and no plugin says no. Without a file only plugins are
-    asked. `ask_again` has the file read again by `run`, and `on_change` is called after each attempt.
+    asked. `ask_again` has the file read again by `run`; then `on_change` is called where there is a file, and
+    `on_read` in any case.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class AccessKeeper:
         self.status = FileStatus.NONE
         self.message = "" if self.file else "there is no access security file: everybody may write"
         self.on_change: Callable[[], None] = lambda: None
+        self.on_read: Callable[[], None] = lambda: None
         self._groups = groups_of(entries, settings.access, settings.ioc.prefix)
         self._may_write = may_write
         self._rules = Rules()
@@ -70,6 +72,7 @@ class AccessKeeper:
             self._asked.clear()
             if self.file is None:
                 log.info("no access security file to read again")
+                self.on_read()
                 continue
             try:
                 rules = await asyncio.to_thread(read_rules, self.file)
@@ -83,6 +86,7 @@ class AccessKeeper:
                 self._take(rules)
                 log.info("access security file read again", file=self.file)
             self.on_change()
+            self.on_read()
 
     def _keep(self, fault: str) -> None:
         self.status = FileStatus.BROKEN

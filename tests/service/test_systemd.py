@@ -61,9 +61,10 @@ async def test_a_service_tells_how_it_goes(short: Path, abstract: bool) -> None:
             assert max(b - a for a, b in pairwise(alive)) < 0.3
             line = "two\nREADY=0 lines"
             await it.until("STATUS", "two READY=0 lines")
-            with service.reloading():
-                await it.until("MONOTONIC_USEC")
-                assert it.names.count("READY") == 1
+            service.reloading()
+            await it.until("MONOTONIC_USEC")
+            assert it.names.count("READY") == 1
+            service.ready()
             await it.until("READY", count=2)
             service.stopping()
             await it.until("STOPPING", "1")
@@ -129,11 +130,14 @@ async def test_the_ioc_is_ready_when_channel_access_answers(tmp_path, monkeypatc
             await systemd.until("STATUS", "Idle; run Stopped; 3 of 3 ECC servers reachable")
             alive = await systemd.until("WATCHDOG", "1", count=3)
             assert alive[-1] - alive[0] < 3.0
+            ioc.process.send_signal(signal.SIGHUP)
+            await systemd.until("READY", count=2)
+            await systemd.until("RELOADING", "1")
             code, took_s = await ioc.end(signal.SIGTERM)
             assert (code, took_s < 2.0) == (0, True), ioc.text
         await systemd.until("STOPPING", "1")
         assert systemd.status == "ending"
-        assert systemd.names.count("READY") == 1
+        assert systemd.names.count("READY") == 2
 
 
 async def test_an_event_loop_that_hangs_gives_no_sign_of_life(tmp_path, monkeypatch, short) -> None:
