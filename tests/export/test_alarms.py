@@ -20,6 +20,7 @@ from attpc_ioc.export.screens import screens
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.alarm_reader import ReadConfig, read_alarms
+from tests.support.pages import ROOT
 
 FACILITY = """<?xml version="1.0" encoding="UTF-8"?>
 <config name="Facility">
@@ -154,3 +155,27 @@ def test_a_name_that_the_server_could_not_have_is_refused(table, name):
     assert config_fault(name)
     with pytest.raises(AttpcError):
         whole_text(alarm_tree(table), name)
+
+
+HEADS = {
+    ScopeKind.SYSTEM: "",
+    ScopeKind.ECC: "Ecc:<ecc>:",
+    ScopeKind.SOURCE: "<source>:",
+    ScopeKind.RUN: "Run:",
+    ScopeKind.IOC: "IOC:",
+    ScopeKind.PLUGIN: "Plugin:<name>:",
+}
+
+
+def test_the_how_to_tells_of_every_alarm(table):
+    page = (ROOT / "docs" / "how-to" / "alarms.md").read_text(encoding="utf-8")
+    told = {line for line in page.splitlines() if line.startswith("| `")}
+    yes_no = ("no", "yes")
+    expected = {
+        f"| `{HEADS[entry.scope.kind]}{entry.row.part}` | {entry.row.alarm.says} | "
+        f"{yes_no[entry.row.alarm.latching]} | {yes_no[entry.row.alarm.annunciating]} | "
+        f"{entry.row.alarm.delay_s} |"
+        for entry in table
+        if entry.row.alarm_tree
+    }
+    assert told == expected

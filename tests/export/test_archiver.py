@@ -20,6 +20,11 @@ from tests.export.appliance import AHEAD_S, Channel, requests
 from tests.support.ca import Monitor, camonitor, eventually, run
 from tests.support.rig import Rig, rig
 
+MAX_ARRAY_BYTES = 16384
+"""EPICS_CA_MAX_ARRAY_BYTES of clients where nobody has set it."""
+TIME_HEADER = 16
+"""Alarm and time stamp before the value, rounded up."""
+
 
 def test_every_row_with_a_policy_is_asked_for_as_it_says(table: tuple[PvEntry, ...]):
     channels = requests(archiver_text(table))
@@ -46,6 +51,12 @@ def test_it_is_readable_a_line_a_pv(table: tuple[PvEntry, ...]):
     assert (lines[0], lines[-1]) == ("[", "]")
     assert json.loads(lines[1].rstrip(","))["samplingperiod"] == "0.1"
     assert len(lines) - 2 == len(archive_requests(table))
+
+
+def test_every_sample_fits_what_clients_take_without_being_told_to_take_more(table: tuple[PvEntry, ...]):
+    names = {request.pv for request in archive_requests(table)}
+    sizes = {e.name: e.row.elements for e in table if e.name in names and e.row.record is Record.LONG_TEXT}
+    assert {name: size for name, size in sizes.items() if size + TIME_HEADER > MAX_ARRAY_BYTES} == {}
 
 
 # ---------------------------------------------------------------------- no sample is lost
