@@ -126,7 +126,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             access=access,
         )
         _show_plugins(host, server, settings)
-        _show_access(access, server)
+        await _show_access(access, server)
         app = App(settings, host, store, controller, server, table, numbers, emitter, access)
         asked = AskServer(store.folder, {"clients": lambda question: clients_answer(server.ca, question)})
         async with asyncio.TaskGroup() as group:
@@ -280,12 +280,12 @@ def _show_plugins(host: PluginHost, server: IocServer, settings: Settings) -> No
     host.on_status(show)
 
 
-def _show_access(access: AccessKeeper, server: IocServer) -> None:
-    def show() -> None:
-        server.show_access(int(access.status), access.message)
+async def _show_access(access: AccessKeeper, server: IocServer) -> None:
+    async def show() -> None:
+        await server.show_access(int(access.status), access.message)
 
     access.on_change = show
-    show()
+    await show()
 
 
 def _context(plugin: Plugin, app: App) -> Context:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class AccessKeeper:
     """Says who may read and write which PV.
 
     A client may write where the file's rules give it and no plugin says no. Without a file only plugins are
-    asked. `ask_again` has the file read again by `run`; then `on_change` is called where there is a file, and
+    asked. `ask_again` has the file read again by `run`; then `on_change` is awaited where there is a file, and
     `on_read` in any case.
     """
 
@@ -48,7 +48,7 @@ class AccessKeeper:
         self.file = Path(settings.access.file) if settings.access.file is not None else None
         self.status = FileStatus.NONE
         self.message = "" if self.file else "there is no access security file: everybody may write"
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], Awaitable[None]] | None = None
         self.on_read: Callable[[], None] = lambda: None
         self._groups = groups_of(entries, settings.access, settings.ioc.prefix)
         self._may_write = may_write
@@ -85,7 +85,8 @@ class AccessKeeper:
             else:
                 self._take(rules)
                 log.info("access security file read again", file=self.file)
-            self.on_change()
+            if self.on_change is not None:
+                await self.on_change()
             self.on_read()
 
     def _keep(self, fault: str) -> None:

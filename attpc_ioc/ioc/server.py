@@ -84,11 +84,11 @@ class IocServer:
         self._controller.subscribe(self.publisher.on_change)
         await self.ca.start()
 
-    def show_access(self, status: int, message: str) -> None:
+    async def show_access(self, status: int, message: str) -> None:
         """Show what the access security file is like, and ask anew who may do what on every channel."""
         self._publish_ioc("AccessFile_RBV", status)
         self._publish_ioc("AccessText_RBV", message)
-        self.ca.refresh_access()
+        await self.ca.refresh_access_in_turns()
 
     async def stop(self) -> None:
         """Close every circuit and socket."""

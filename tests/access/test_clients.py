@@ -64,8 +64,9 @@ async def read_again(it: Rig, status: FileStatus = FileStatus.IN_FORCE) -> None:
     done = asyncio.Event()
     show = it.app.access.on_change
 
-    def changed() -> None:
-        show()
+    async def changed() -> None:
+        assert show is not None
+        await show()
         done.set()
 
     it.app.access.on_change = changed

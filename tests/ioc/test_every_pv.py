@@ -193,7 +193,7 @@ MOVING = {"HEARTBEAT", "TOD", "UPTIME"}
 
 
 def fields_of(row: Row) -> dict[str, str]:
-    """The fields of a PV with what `caget -t -g 10` must print of them; of a text the 39 bytes of a string."""
+    """The fields of a PV with what `caget -t -g 10` must print; of a text the 39 bytes of a string."""
     severity = {number: severity.name for number, severity in row.severities.items()}
     fields = {"RTYP": FORMS[row.record].rtyp, "DESC": row.desc}
     if row.record in (Record.AI, Record.AO, Record.LONGIN, Record.LONGOUT, Record.CALC, Record.CALCOUT):

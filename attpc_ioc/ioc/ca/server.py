@@ -238,6 +238,12 @@ class CAServer:
         for circuit in tuple(self._circuits):
             circuit.refresh_access()
 
+    async def refresh_access_in_turns(self) -> None:
+        """Do as `refresh_access`, with a turn for everybody else after each client."""
+        for circuit in tuple(self._circuits):
+            circuit.refresh_access()
+            await asyncio.sleep(0)
+
     def rights(self, pv: PV, client: Client) -> int:
         """Return what `client` may do with `pv`: the bits of Channel Access's access rights."""
         read = write = True
