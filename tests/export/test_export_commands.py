@@ -1,0 +1,90 @@
+"""`attpc-ioc export alarms`, `archiver` and `saveset` as a person uses them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from attpc_ioc.settings.template import FleetRequest, fleet_text
+from tests.export.alarm_reader import read_alarms
+from tests.support.process import ATTPC_IOC
+
+COMMANDS = ("alarms", "archiver", "saveset")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "fleet.toml"
+    file.write_text(fleet_text(FleetRequest(2, "10.0.0.10", "10.0.0.200", "", "LAB:ATTPC:")))
+    return file
+
+
+def export(*words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    env = {key: text for key, text in os.environ.items() if key != "ATTPC_IOC_SETTINGS"}
+    return subprocess.run(
+        [str(ATTPC_IOC), "export", *map(str, words)],
+        env=env | more,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_goes_to_standard_output_or_into_a_file_of_the_same_text(settings, tmp_path, command):
+    shown = export(command, ATTPC_IOC_SETTINGS=str(settings))
+    assert shown.returncode == 0, shown.stderr
+    assert "LAB:ATTPC:" in shown.stdout
+    file = tmp_path / "out"
+    file.write_text("what was there")
+    ran = export(command, "--settings", settings, "--output", file)
+    assert ran.returncode == 0, ran.stderr
+    assert str(file) in ran.stdout
+    assert file.read_text(encoding="utf-8") == shown.stdout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert {path.name for path in tmp_path.iterdir()} == {"fleet.toml", "out"}
+
+
+def test_each_is_what_its_program_reads(settings, tmp_path):
+    json.loads(export("archiver", "--settings", settings).stdout)
+    assert next(csv.reader(export("saveset", "--settings", settings).stdout.splitlines()))[0] == "PV"
+    for more, name in (
+        ((), "LAB_ATTPC"),
+        (("--config", "Lab"), "Lab"),
+        (("--fragment",), "LAB_ATTPC-fragment"),
+    ):
+        file = tmp_path / "alarms.xml"
+        assert export("alarms", "--settings", settings, "--output", file, *more).returncode == 0
+        assert read_alarms(file).name == name
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "code"),
+    [
+        (("alarms",), "no settings file: give --settings FILE or set ATTPC_IOC_SETTINGS", 1),
+        (("archiver", "--settings", "none.toml"), "none.toml: does not exist", 1),
+        (
+            ("saveset", "--settings", "{file}", "--output", "{folder}/no/such"),
+            "/no/such: cannot be written",
+            1,
+        ),
+        (("alarms", "--settings", "{file}", "--output", "{folder}"), "cannot be written", 1),
+        (("alarms", "--settings", "{file}", "--config", "two words"), "two words", 2),
+        (("alarms", "--settings", "{file}", "--screens", "here"), "absolute", 2),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_text(settings, tmp_path, words, says, code):
+    ran = export(*(word.format(file=settings, folder=tmp_path) for word in words))
+    assert ran.returncode == code
+    assert says in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
+    assert {path.name for path in tmp_path.iterdir()} == {"fleet.toml"}
