@@ -13,6 +13,7 @@ from attpc_ioc.pvs.row import Row
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
 
+from .addresses import by_address
 from .file import read_rules
 from .groups import groups_of
 from .parse import AccessFileError
@@ -38,8 +39,8 @@ class AccessKeeper:
     """Says who may read and write which PV.
 
     A client may write where the file's rules give it and no plugin says no. Without a file only plugins are
-    asked. `ask_again` has the file read again by `run`; then `on_change` is awaited where there is a file, and
-    `on_read` in any case.
+    asked. `ask_again` has the file read again by `run`; then `on_change` is awaited where there is a file,
+    and `on_read` is called in any case.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class AccessKeeper:
         self._rules = Rules()
         self._answers: dict[tuple[str, int, str, str], Right] = {}
         self._asked = asyncio.Event()
+        self._by_address = settings.access.check_client_ip
 
     async def open(self) -> None:
         """Read the file for the first time; raises `AccessFileError` where that cannot be done."""
         if self.file is not None:
-            self._take(await asyncio.to_thread(read_rules, self.file))
+            self._take(*await asyncio.to_thread(self._read, self.file))
 
     def ask_again(self) -> None:
         """Have the file read again, as soon as `run` comes to it."""
@@ -75,7 +77,7 @@ class AccessKeeper:
                 self.on_read()
                 continue
             try:
-                rules = await asyncio.to_thread(read_rules, self.file)
+                found = await asyncio.to_thread(self._read, self.file)
             except AccessFileError as error:
                 log.error("access security file is wrong: the old rules stay", reason=str(error))
                 self._keep(str(error))
@@ -83,7 +85,7 @@ class AccessKeeper:
                 log.exception("access security file not read: the old rules stay", file=self.file)
                 self._keep(f"{self.file}: {error!r}")
             else:
-                self._take(rules)
+                self._take(*found)
                 log.info("access security file read again", file=self.file)
             if self.on_change is not None:
                 await self.on_change()
@@ -93,11 +95,19 @@ class AccessKeeper:
         self.status = FileStatus.BROKEN
         self.message = f"{fault}\nthe rules that were read before are in force"
 
-    def _take(self, rules: Rules) -> None:
+    def _read(self, file: Path) -> tuple[Rules, list[str]]:
+        """Return the rules and the hosts without an address; takes as long as disk and name server do."""
+        rules = read_rules(file)
+        return by_address(rules) if self._by_address else (rules, [])
+
+    def _take(self, rules: Rules, unknown: list[str]) -> None:
         self._rules = rules
         self._answers.clear()
         self.status = FileStatus.IN_FORCE
         self.message = f"{self.file}: in force"
+        if unknown:
+            self.message += f"\nhosts without an address: {', '.join(unknown)}"
+            log.warning("hosts of the access security file have no address", hosts=", ".join(unknown))
 
     def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
         """Return whether somebody may read and write a PV, or a field of it other than its value."""
@@ -108,7 +118,8 @@ class AccessKeeper:
     def _right(self, name: str, level: int, who: Who) -> Right:
         if self.file is None:
             return Right.WRITE
-        key = (self._groups[name], level, who.user, who.host)
+        host = who.address.rpartition(":")[0] if self._by_address else who.host
+        key = (self._groups[name], level, who.user, host)
         right = self._answers.get(key)
         if right is None:
             if len(self._answers) >= _ANSWERS_MAX:

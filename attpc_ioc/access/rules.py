@@ -7,8 +7,8 @@ that names none counts for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 DEFAULT = "DEFAULT"
@@ -54,6 +54,26 @@ class Rules:
     """All groups (ASG) of a file. Without `DEFAULT` in it, nobody may anything in a group that it lacks."""
 
     groups: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts that any rule names."""
+        return frozenset().union(
+            *(rule.hosts for rules in self.groups.values() for rule in rules if rule.hosts is not None)
+        )
+
+    def with_hosts(self, other: Mapping[str, Collection[str]]) -> Rules:
+        """Return the rules with something else in place of each host, such as its addresses."""
+        groups = {
+            group: tuple(
+                rule
+                if rule.hosts is None
+                else replace(rule, hosts=frozenset(new for host in rule.hosts for new in other[host]))
+                for rule in rules
+            )
+            for group, rules in self.groups.items()
+        }
+        return Rules(groups)
 
     def right(self, group: str, level: int, user: str, host: str) -> Right:
         """Return what this user on this host may do with a field of this level in this group."""

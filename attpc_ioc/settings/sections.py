@@ -210,6 +210,12 @@ class AccessSettings(Section):
         description="The EPICS access security file (UAG, HAG, ASG with RULE); a relative path starts at "
         "this file's directory. It is read again on SIGHUP. Default: none, and everybody may write.",
     )
+    check_client_ip: YesNo = Field(
+        default=False,
+        description="Whether a client's host is the address that its connection comes from, as with EPICS "
+        "base's `asCheckClientIP`, instead of the name that the client tells. The hosts of the file are then "
+        "looked up when it is read.",
+    )
     observer: GroupName = Field(
         default="OBSERVER",
         description="Group (ASG) of the PVs that cannot be written. A group that the file does not have "

@@ -189,6 +189,27 @@ async def test_a_client_is_who_it_says_it_is(tmp_path, monkeypatch):
         assert (code, await it.get("Run:Class")) == (0, "Beam")
 
 
+async def test_by_address_a_host_cannot_be_lied_about(tmp_path, monkeypatch):
+    """With `check_client_ip`, as with EPICS base's `asCheckClientIP`."""
+    file = """
+UAG(operators) { alice }
+HAG(here) { localhost, "no host at all" }
+HAG(elsewhere) { "192.0.2.1" }
+ASG(DEFAULT) { RULE(1, READ) RULE(1, WRITE) { UAG(operators) HAG(here) } }
+ASG(EXPERT) { RULE(1, READ) RULE(1, WRITE) { HAG(elsewhere) } }
+"""
+    write(tmp_path, file)
+    async with rig(tmp_path, monkeypatch, access=f"{ACCESS}\ncheck_client_ip = true") as it:
+        assert "hosts without an address: no host at all" in await it.get_text("IOC:AccessText_RBV")
+        async with raw_client(it.place.port, "alice") as raw:
+            await raw.channel(it.prefix + "Run:Class")
+            await raw.channel(it.prefix + "Run:Adopt")
+            raw.send(caproto.HostNameRequest("192.0.2.1"))
+            assert await raw.echo() == []  # it stays where it is, and may write the first as it could before
+            raw.send(caproto.ClientNameRequest("bob"))
+            assert [r.access_rights for r in await raw.echo()] == [1]
+
+
 async def _caproto_put(it: Rig, name: str, value: str) -> int:
     program = (
         "import sys; from caproto.sync.client import write; "

@@ -1,0 +1,26 @@
+"""The hosts of the rules by their addresses, for those who do not believe what clients call themselves."""
+
+from __future__ import annotations
+
+import socket
+
+from .rules import Rules
+
+
+def by_address(rules: Rules) -> tuple[Rules, list[str]]:
+    """Return the rules with IPv4 addresses for hosts, and the hosts that have none.
+
+    It asks the name server and takes as long as that does, so call it in a thread. A host without an address
+    is nobody's: a rule that names only such hosts counts for no client.
+    """
+    found = {host: _addresses(host) for host in rules.hosts}
+    return rules.with_hosts(found), sorted(host for host, addresses in found.items() if not addresses)
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    try:
+        return tuple(
+            dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, None, socket.AF_INET))
+        )
+    except (OSError, UnicodeError):
+        return ()
