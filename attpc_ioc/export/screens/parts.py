@@ -76,7 +76,6 @@ def label(
     font: Font = theme.NORMAL,
     color: Color = theme.TEXT,
     align: int = LEFT,
-    wrap: bool = False,
     rules: tuple[Rule, ...] = (),
 ) -> Widget:
     """Return a text that stands still."""
@@ -85,8 +84,8 @@ def label(
         "font": font,
         "foreground_color": color,
         "horizontal_alignment": align,
-        "vertical_alignment": 0 if wrap else MIDDLE,
-        "wrap_words": wrap,
+        "vertical_alignment": MIDDLE,
+        "wrap_words": False,
     }
     return Widget("label", text.splitlines()[0], x, y, width, height, look, rules)
 
@@ -172,9 +171,7 @@ def tile(
     return Widget("textupdate", _short(pv), x, y, width, height, look, (rule,))
 
 
-def entry(
-    pv: str, x: int, y: int, width: int, height: int = 30, *, fmt: int = DEFAULT_FORMAT, lines: bool = False
-) -> Widget:
+def entry(pv: str, x: int, y: int, width: int, height: int = 30, *, fmt: int = DEFAULT_FORMAT) -> Widget:
     """Return a field to write a PV in."""
     look: dict[str, Value] = {
         "pv_name": pv,
@@ -186,8 +183,6 @@ def entry(
     }
     if fmt:
         look["format"] = fmt
-    if lines:
-        look |= {"multi_line": True, "wrap_words": True}
     return Widget("textentry", _short(pv), x, y, width, height, look)
 
 
@@ -305,15 +300,15 @@ def lamp(pv: str, x: int, y: int, size: int = 18) -> Widget:
     return Widget("led", _short(pv), x, y, size, size, look, rules)
 
 
-def bar(pv: str, x: int, y: int, width: int, height: int, *, top: float = 100.0) -> Widget:
-    """Return a bar from 0 to `top`, with a border in the colour of its severity."""
+def bar(pv: str, x: int, y: int, width: int, height: int) -> Widget:
+    """Return a bar from 0 to 100 %, with a border in the colour of its severity."""
     look: dict[str, Value] = {
         "pv_name": pv,
         "fill_color": theme.READY,
         "background_color": theme.QUIET,
         "limits_from_pv": False,
         "minimum": 0.0,
-        "maximum": top,
+        "maximum": 100.0,
     }
     return Widget("progressbar", _short(pv), x, y, width, height, look)
 
