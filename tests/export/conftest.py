@@ -7,6 +7,7 @@ import pytest
 from attpc_ioc.export.screens import screens
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.bobfiles import OBSERVABLES, Shown, shown, table_of
+from tests.support.postgres import database, dsn, postgres_place, postgres_server  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,18 +226,18 @@ ACCESS_FILE = "access.acf"
 ANYBODY = "ASG(DEFAULT) { RULE(1, WRITE) }"
 
 
-async def test_every_alarm_of_run_control(tmp_path, monkeypatch):
+@pytest.mark.timeout(300)
+async def test_every_alarm_of_run_control(tmp_path, monkeypatch, dsn):
     (tmp_path / ACCESS_FILE).write_text(ANYBODY)
     # A restarted IOC waits for the member that it cannot see, for longer than a client takes to come back.
     limits = SHORT_LIMITS.replace("recovery_s = 2.0", "recovery_s = 60.0")
-    access = f'file = "{tmp_path / ACCESS_FILE}"'
-    async with rig(tmp_path, monkeypatch, cobos=1, limits=limits, access=access) as it:
+    sections: dict[str, Any] = {
+        "access": f'file = "{tmp_path / ACCESS_FILE}"',
+        "plugins.run_history": f'dsn = "{dsn}"',
+    }
+    async with rig(tmp_path, monkeypatch, cobos=1, limits=limits, **sections) as it:
         await it.select()
-        entries = [e for e in exported(it, tmp_path) if not e.row.plugin]
-        off = {
-            f"{it.prefix}Plugin:{p.name}:Status_RBV" for p in it.app.host.plugins.values() if not p.enabled
-        }
-        entries = [entry for entry in entries if entry.name not in off]
+        entries = [entry for entry in exported(it, tmp_path) if not entry.row.plugin]
         async with watching(it.place, [entry.name for entry in entries]) as watch:
             core = Core(it, watch)
             await watch.until(watch.now.keys(), OK)
@@ -358,6 +359,7 @@ class Data:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
     text = section(limits=LIMITS, closing={"quiet_s": 0.4})
     async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text) as it:

@@ -123,6 +123,7 @@ async def work(it: Rig) -> None:
         await it.ok(name)
 
 
+@pytest.mark.timeout(300)
 async def test_no_sample_is_lost(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, cobos=11) as it:
         engine = Engine(requests(archiver_text(it.app.table)))

@@ -153,6 +153,7 @@ def of_another_type(table: dict[str, PvEntry], infos: dict[str, aioca.CAInfo]) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_every_pv_of_every_export_is_served_with_its_type(out, tmp_path, state_home, monkeypatch):
     place = libca_place()
     place.put_into(monkeypatch)
