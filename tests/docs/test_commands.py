@@ -11,7 +11,7 @@ from attpc_ioc.cli import TRY_NEXT, app
 from attpc_ioc.settings import parse_settings
 from tests.docs.pages import PAGES
 from tests.support.ca import ca_place, caget
-from tests.support.pages import ROOT, commands, dialogue, files
+from tests.support.pages import ROOT, commands, dialogue
 from tests.support.process import ATTPC_IOC, Running, environment, started
 
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -135,7 +135,7 @@ async def test_the_settings_that_the_documents_have_written_are_right(tmp_path, 
 
 
 def test_the_service_runs_what_there_is():
-    unit = files("docs/how-to/run-as-a-service.md")["attpc-ioc.service"]
+    unit = (ROOT / "deploy/attpc-ioc.service").read_text()
     assert "ExecStart=/opt/attpc-ioc/bin/attpc-ioc run " in unit
     sections = re.findall(r"^\[(\w+)\]$", unit, re.MULTILINE)
     assert sections == ["Unit", "Service", "Install"]
