@@ -182,6 +182,7 @@ async def serve(settings: Settings, announce: str = "") -> None:
     if manager.watchdog_s:
         # The watchdog ends a loop that hangs with SIGABRT: the log then shows where it hung.
         faulthandler.enable()
+    manager.status("starting")
 
     def stop(number: signal.Signals) -> None:
         # Cancelled rather than waited for: a start-up that takes its time ends at once as well.
@@ -213,12 +214,17 @@ async def serve(settings: Settings, announce: str = "") -> None:
     except asyncio.CancelledError:
         if not stopped_by or this.uncancel():
             raise
+    except AttpcError as error:
+        manager.status(str(error))
+        raise
     except BaseExceptionGroup as group:
         # A port that is in use, say: what an operator can cause is told without a traceback.
         known, rest = group.split((AttpcError, OSError))
         if rest is not None or known is None:
             raise
-        raise _leaf(known) from None
+        leaf = _leaf(known)
+        manager.status(str(leaf))
+        raise leaf from None
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

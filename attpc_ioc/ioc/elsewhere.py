@@ -79,7 +79,7 @@ class Elsewhere:
             if server not in self._told:
                 log.debug("a gateway answers for this IOC", address=server)
             return ""
-        host, process, _ = (" ".join(text.split()) for text in texts)
+        host, process, _ = ("".join(c if c.isprintable() else "?" for c in text) for text in texts)
         return f"{server} ({host or 'no host'}, process {process})"
 
     def _is_this_ioc(self, host: str, process: str, started: str) -> bool:

@@ -117,6 +117,12 @@ async def test_another_server_comes_and_goes(ioc: App, place: CaPlace) -> None:
     assert shown(ioc) == ("", "NO_ALARM")
 
 
+async def test_what_another_server_says_of_itself_is_shown_as_text(ioc: App, place: CaPlace) -> None:
+    async with other_server("T:", place.port, host="evil\x1b[2J\nhost"):
+        await ioc.server.elsewhere.look()
+        assert "(evil?[2J?host, process 4711)" in shown(ioc)[0]
+
+
 async def test_a_gateway_in_front_of_this_ioc_is_no_other(ioc: App, place: CaPlace) -> None:
     own = {part: ioc.server.pvs[f"T:IOC:{part}"].value for part in ("HOSTNAME", "PROCESS_ID", "STARTTOD")}
     host, process, began = str(own["HOSTNAME"]), float(str(own["PROCESS_ID"])), str(own["STARTTOD"])

@@ -140,6 +140,23 @@ async def test_the_ioc_is_ready_when_channel_access_answers(tmp_path, monkeypatc
         assert systemd.names.count("READY") == 2
 
 
+async def test_why_it_cannot_start_is_its_status(tmp_path, monkeypatch, short) -> None:
+    async with rig(tmp_path, monkeypatch, cobos=1, start=False) as it, manager(short) as systemd:
+        file, good = tmp_path / "wrong.toml", it.settings_file.read_text()
+        (tmp_path / "obstacle").write_text("a file where a folder should be")
+        faults = (
+            (str(tmp_path / "state"), str(tmp_path / "obstacle" / "state"), "make it writable"),
+            ('["127.0.0.1"]', '["192.0.2.1"]', "cannot be served on 192.0.2.1"),
+        )
+        for right, wrong, reason in faults:
+            file.write_text(good.replace(right, wrong))
+            env = environment(it.place, tmp_path, {"NOTIFY_SOCKET": systemd.name})
+            async with started(ATTPC_IOC, "run", file, env=env, folder=tmp_path) as ioc:
+                assert await ioc.wait() == 1, ioc.text
+            await systemd.until("STATUS", reason)
+        assert "READY" not in systemd.names
+
+
 async def test_an_event_loop_that_hangs_gives_no_sign_of_life(tmp_path, monkeypatch, short) -> None:
     folder = tmp_path / "blocking"
     (folder / "attpc_blocking-1.dist-info").mkdir(parents=True)
