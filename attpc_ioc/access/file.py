@@ -33,7 +33,7 @@ def _text(file: Path) -> str:
     if len(raw) > SIZE_MAX_BYTES:
         raise AccessFileError(str(file), [f"has more than {SIZE_MAX_BYTES} bytes and is no such file"])
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise AccessFileError(

@@ -178,6 +178,7 @@ def test_a_large_file_is_read_at_once_and_a_deep_one_cannot_be() -> None:
         (None, "cannot be read: No such file or directory"),
         (b"ASG(A)\n#\xff", "line 2: is not UTF-8 (byte 0xff)"),
         (b"#" * (SIZE_MAX_BYTES + 1), f"has more than {SIZE_MAX_BYTES} bytes"),
+        (b"\xef\xbb\xbfASG(A)", "line 1, column 1: '\\ufeff' cannot stand here"),
         (b"ASG(\0)", "'\\x00' cannot stand here"),
     ],
 )
@@ -193,5 +194,5 @@ def test_only_a_plain_file_is_opened(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/zero")):
         with pytest.raises(AccessFileError, match="is no plain file"):
             read_rules(path)
-    (tmp_path / "rules.acf").write_bytes(b"\xef\xbb\xbfASG(DEFAULT) { RULE(1, READ) }\r\n")
+    (tmp_path / "rules.acf").write_bytes(b"ASG(DEFAULT) { RULE(1, READ) }\r\n")
     assert read_rules(tmp_path / "rules.acf").right("x", 1, "", "") is Right.READ
