@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.interlocks import Facts, NextRun, against_start, refusing
+from attpc_plugins.data_routers.interlocks import Facts, NextRun, against_start, in_short, refusing
 from attpc_plugins.data_routers.model import Look, RunKey
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
@@ -13,7 +14,7 @@ from attpc_ioc.model.command import RUN
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
-from tests.support.data_rig import ALL_ACCESS, data_rig, section, shown, start_run, stop_run
+from tests.support.data_rig import ALL_ACCESS, QUICK_DATA, data_rig, section, shown, start_run, stop_run
 from tests.support.probe import Probe
 
 NEXT = RunKey("e20009", 42)
@@ -72,7 +73,23 @@ def test_each_reason_has_the_firmness_that_the_settings_give_it(interlock, route
     assert reason.firmness is firmness
     assert bool(refusing([reason], override=False)) == (firmness is not Firmness.WARN)
     assert bool(refusing([reason], override=True)) == (firmness is Firmness.REFUSE)
-    assert ("Run:Override passes this" in reason.shown) == (firmness is Firmness.PASSABLE)
+    (said,) = in_short([reason])
+    assert said.startswith(reason.text)
+    assert ("Run:Override passes this" in said) == (firmness is Firmness.PASSABLE)
+
+
+def test_what_is_the_same_of_several_routers_is_said_once():
+    late = "the files of an earlier run are not in their place yet"
+    routers = [replace(facts(closing=late), label=f"CoBo{number}") for number in range(3)]
+    other = replace(facts(look(files=1, data_bytes=5_000_000)), label="CoBo3")
+    gone = replace(facts(None, unreachable="CoBo4: 192.168.41.64: no route"), label="CoBo4")
+    reasons = against_start([*routers, other, gone], NEXT, InterlockSettings(), LIMITS)
+    assert len(reasons) == 5
+    assert list(in_short(reasons)) == [
+        f"data routers CoBo0, CoBo1, CoBo2: {late} (Run:Override passes this)",
+        f"{NAME}: 1 stray file in /data, 0.005 GB (Run:Override passes this)",
+        "data router CoBo4: 192.168.41.64: no route",
+    ]
 
 
 def test_nothing_is_against_a_router_that_is_ready():
@@ -223,13 +240,14 @@ async def test_nothing_refuses_to_adopt_what_runs(tmp_path, monkeypatch):
 
 
 async def test_the_next_start_waits_until_the_files_are_in_their_place(tmp_path, monkeypatch, way):
-    async with data_rig(tmp_path, monkeypatch, access=way) as it:
+    slow = replace(QUICK_DATA, drain_s=1.0, catalog_wait_s=1.5)
+    async with data_rig(tmp_path, monkeypatch, access=way, data=slow) as it:
         for number in range(2):
             await start_run(it)
             assert it.run.number == number
             await it.until(lambda: shown(it, "Run:Written_RBV") > 0.001, what="data")
             await stop_run(it)
-            await until_checklist(it, "data router CoBo0")
+            await until_checklist(it, "in their place yet")
             await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
             run = it.fleet.data["CoBo[0]"].staging / it.run.experiment / f"run_{number:04d}"
             assert list(run.glob("*.graw"))

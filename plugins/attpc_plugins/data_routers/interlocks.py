@@ -37,15 +37,28 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """One reason against a start, and how firm it is."""
+    """One reason against a start, and how firm it is; `router` and `where` are empty where `what` has both."""
 
-    text: str
+    what: str
     firmness: Firmness
+    router: str = ""
+    where: str = ""
 
     @property
-    def shown(self) -> str:
-        """The reason as the checklist shows it."""
-        return f"{self.text} {PASSABLE_HINT}" if self.firmness is Firmness.PASSABLE else self.text
+    def text(self) -> str:
+        """The reason, with the router and its host."""
+        return f"data router {self.router} on {self.where}: {self.what}" if self.router else self.what
+
+
+def in_short(reasons: Iterable[Against]) -> Iterator[str]:
+    """Yield the reasons in words; what is the same of several routers is said once, of all of them."""
+    groups: dict[tuple[str, Firmness, bool], list[Against]] = {}
+    for reason in reasons:
+        groups.setdefault((reason.what, reason.firmness, bool(reason.router)), []).append(reason)
+    for (what, firmness, named), same in groups.items():
+        several = named and len(same) > 1
+        text = f"data routers {', '.join(r.router for r in same)}: {what}" if several else same[0].text
+        yield f"{text} {PASSABLE_HINT}" if firmness is Firmness.PASSABLE else text
 
 
 class NextRun:
@@ -85,32 +98,36 @@ def refusing(reasons: Iterable[Against], override: bool) -> list[Against]:
 def _of_router(
     router: Facts, next_run: RunKey | None, interlocks: InterlockSettings, limits: LimitsSettings
 ) -> Iterator[Against]:
-    name = f"data router {router.label} on {router.where}"
+    def against(what: str, firmness: Firmness) -> Against:
+        return Against(what, firmness, router.label, router.where)
+
     if router.closing:
-        yield Against(f"{name}: {router.closing}", interlocks.dirty)
-    if router.unreachable or router.look is None:
-        reason = f"data router {router.unreachable}" if router.unreachable else f"{name}: not asked yet"
-        yield Against(reason, interlocks.router_down)
+        yield against(router.closing, interlocks.dirty)
+    if router.unreachable:
+        yield Against(f"data router {router.unreachable}", interlocks.router_down)
+        return
+    if router.look is None:
+        yield against("not asked yet", interlocks.router_down)
         return
     look = router.look
     if not look.process:
         missing = f"no process {router.process}" if router.process else "it does not run"
         note = f" ({look.note})" if look.note else ""
-        yield Against(f"{name}: {missing}{note}", interlocks.router_down)
+        yield against(f"{missing}{note}", interlocks.router_down)
     if router.partial:
         return
     if look.files and not (router.closing or router.taking):
         files = "1 stray file" if look.files == 1 else f"{look.files} stray files"
         staging = f" in {router.staging}" if router.staging else ""
-        yield Against(f"{name}: {files}{staging}, {look.data_bytes / GIGABYTE:.3f} GB", interlocks.dirty)
+        yield against(f"{files}{staging}, {look.data_bytes / GIGABYTE:.3f} GB", interlocks.dirty)
     if look.disk_free_bytes < limits.start_min_gb * GIGABYTE:
-        yield Against(
-            f"{name}: {look.disk_free_bytes / GIGABYTE:.1f} GB free, less than {limits.start_min_gb:g} GB",
+        yield against(
+            f"{look.disk_free_bytes / GIGABYTE:.1f} GB free, less than {limits.start_min_gb:g} GB",
             interlocks.disk,
         )
     if next_run is None:
         return
     if router.asked != next_run:
-        yield Against(f"{name}: not asked yet whether it has {next_run}", interlocks.run_exists)
+        yield against(f"not asked yet whether it has {next_run}", interlocks.run_exists)
     elif look.next_exists:
-        yield Against(f"{name}: {next_run} exists already", interlocks.run_exists)
+        yield against(f"{next_run} exists already", interlocks.run_exists)

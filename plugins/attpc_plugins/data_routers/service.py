@@ -18,13 +18,13 @@ from attpc_ioc.pvs.row import Value
 
 from . import baselines
 from .around import FleetFacts, around
-from .closing_rows import CLOSE_MESSAGE, RUN_CLOSE_AGAIN
+from .closing_rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
 from .closing_service import Closing
 from .configs.keeper import RunConfigFiles
 from .flow import Count
 from .hosts.host import ConfigHost, FileHost, SentryHost
 from .hosts.make import config_host_for, host_for
-from .interlocks import Against, Facts, NextRun, against_start, refusing
+from .interlocks import Against, Facts, NextRun, against_start, in_short, refusing
 from .model import RunKey
 from .router import Router
 from .rows import GIGABYTE, OVERRIDE
@@ -163,7 +163,7 @@ class Service:
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)
         note = [f"{answering} of {count} data routers answer"]
-        note += [reason.text for reason in self._against(self._ctx.snapshot()) if _warns(reason)]
+        note += in_short(reason for reason in self._against(self._ctx.snapshot()) if _warns(reason))
         self.troubles.note("; ".join(note))
 
     def why(self, part: str, source: str) -> str:
@@ -221,14 +221,14 @@ class Service:
     def _unfinished(self, router: Router) -> str:
         if not self.closing.unfinished(router.label):
             return ""
-        see = f"{self._ctx.prefix}{router.sources[0]}:{CLOSE_MESSAGE}"
+        see = f"{self._ctx.prefix}{RUN_CLOSING_MESSAGE}"
         return f"the files of an earlier run are not in their place yet, see {see}"
 
     def veto(self, plan: Plan, fleet: Fleet) -> list[Reason]:
         """Return why a run may not be started now; everything else may be done."""
         if not self.routers or plan.command.scope != RUN or plan.command.name is not CommandName.START:
             return []
-        return [Reason(reason.shown) for reason in refusing(self._against(fleet), self._override)]
+        return [Reason(text) for text in in_short(refusing(self._against(fleet), self._override))]
 
     def write(self, pv: str, value: Value) -> None:
         """Take a write to `Run:Override` or `Run:CloseAgain`; raises `Refused` for anything else."""
@@ -272,7 +272,7 @@ class Service:
             router.meter.stop(now_s)
 
     async def _begin(self, run: RunInfo, now_s: float) -> None:
-        in_spite_of = "; ".join(reason.text for reason in self._against(self._ctx.snapshot()))
+        in_spite_of = "; ".join(in_short(self._against(self._ctx.snapshot())))
         if in_spite_of:
             log.warning("run starts in spite of", number=run.number, reason=in_spite_of)
         if self._override:
