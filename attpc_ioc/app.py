@@ -194,9 +194,10 @@ async def serve(settings: Settings, announce: str = "") -> None:
 
     for number in _SIGNALS if announce else (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
+    early = asyncio.Event()
     if not announce:
-        # A reload that comes before there is anything to read again must not end the IOC.
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        # A reload that comes before there is anything to read again must not end the IOC, nor be lost.
+        loop.add_signal_handler(signal.SIGHUP, early.set)
     try:
         async with running(settings) as app:
             if not announce:
@@ -205,6 +206,8 @@ async def serve(settings: Settings, announce: str = "") -> None:
             # What was built lives as long as the process: collections need not look at it, nor the very end.
             gc.freeze()
             manager.ready()
+            if early.is_set():
+                _read_again(manager, app)
             if announce:
                 await _plugins_at_rest(app.host)
                 print(announce, flush=True)  # noqa: T201 - for the person at the shell

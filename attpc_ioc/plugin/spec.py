@@ -203,8 +203,9 @@ class Specification:
     def attpc_access(self, who: Who, row: Row) -> bool | None:
         """Tell whether this user on this host may write this PV; None leaves it to the next.
 
-        Asked when a client connects to the PV, and only where the access security file lets it write: a plugin
-        can take away, not give. The client names user and host itself, so this keeps out mistakes, not malice.
+        Asked when a client connects to the PV, and only where the access security file lets it write: a
+        plugin can take away, not give. The client names user and host itself, so this keeps out mistakes, not
+        malice.
 
         Decision, first result. Where nobody answers, it stays with the file; without one writing is allowed.
         Raising means no.

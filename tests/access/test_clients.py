@@ -23,8 +23,8 @@ from attpc_ioc.ioc.ca.wire import Eca
 from attpc_ioc.model.command import Put
 from attpc_ioc.plugin.spec import hookimpl
 from tests.ca.raw import raw_client
-from tests.support.ca import camonitor, caput, eventually, run
-from tests.support.iocprocess import ioc_process
+from tests.support.ca import camonitor, caput, eventually, program, run
+from tests.support.iocprocess import IocProcess, ioc_process
 from tests.support.rig import Rig, rig
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -187,6 +187,47 @@ async def test_a_client_is_who_it_says_it_is(tmp_path, monkeypatch):
         # caproto's client believes the environment: an honest library, a name that is not true.
         code = await _caproto_put(it, "Run:Class", "Beam")
         assert (code, await it.get("Run:Class")) == (0, "Beam")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on another account")
+async def test_libca_tells_the_account_that_it_runs_under(tmp_path, monkeypatch):
+    write(tmp_path, rules(operators="nobody"))
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+
+        async def put(user: str) -> str:
+            process = await asyncio.create_subprocess_exec(
+                program("caput"),
+                *("-c", "-t", f"{it.prefix}Run:Class", "Beam"),
+                env=it.place.env | {"USER": "nobody", "LOGNAME": "nobody"},
+                user=user,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            out, _ = await asyncio.wait_for(process.communicate(), 20)
+            return out.decode()
+
+        try:
+            answer = await put("nobody")
+        except PermissionError:
+            pytest.skip("EPICS base's programs are where no other account may look")
+        assert answer.strip() == "Beam"
+        assert "Write access denied" in await put("daemon")
+
+
+async def test_a_reload_that_comes_too_early_is_not_lost(tmp_path, monkeypatch):
+    write(tmp_path, rules())
+    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it:
+        ioc = IocProcess(it)
+        try:
+            await ioc.start(wait=False)
+            await ioc.until_logged("Channel Access serves")
+            write(tmp_path, rules(operators=ME))
+            os.kill(ioc.pid, signal.SIGHUP)
+            await ioc.until_logged("access security file read again")
+            await it.ok("Run:Class", "Beam")
+            assert await ioc.terminate() == 0
+        finally:
+            await ioc.close()
 
 
 async def test_by_address_a_host_cannot_be_lied_about(tmp_path, monkeypatch):
