@@ -87,6 +87,20 @@ def test_what_changed_between_two_runs(shell: Shell) -> None:
     assert "run 77" in shell.fails("history", "diff", EXPERIMENT, 1, 77)
 
 
+def test_the_number_alone_is_a_run_of_the_current_experiment(shell: Shell) -> None:
+    assert "no experiment is current: name one before the number" in shell.fails("history", "show", 3)
+    shell.run("experiments", "select", EXPERIMENT)
+    for words in (("show", 3), ("show", 3, "--configs"), ("diff", 1, 3)):
+        whole = shell.call("history", words[0], EXPERIMENT, *words[1:])
+        assert shell.call("history", *words).stdout == whole.stdout
+        assert whole.stdout
+    assert shell.fails("history", "show", 77) == f"there is no run 77 of experiment {EXPERIMENT!r}"
+    assert shell.fails("history", "show", "3", 3).endswith("there is one of: e20009")
+    assert "'three' is no run number" in shell.fails("history", "show", "three")
+    assert "'a 1 2' is not [EXPERIMENT] NUMBER" in shell.fails("history", "show", "a", 1, 2)
+    assert "'3' is not [EXPERIMENT] NUMBER OTHER" in shell.fails("history", "diff", 3)
+
+
 def test_export_and_import_take_the_texts_along(shell: Shell, tmp_path: Path) -> None:
     for kind in ("json", "csv"):
         file = tmp_path / f"runs.{kind}"

@@ -198,7 +198,7 @@ def pvs_of(file: Path) -> list[str]:
         (["--text", "größe"], [("e2", 1)]),
         (["--text", "anna", "--class", "beam"], [("e2", 1)]),
         (["--limit", "2"], [("e2", 1), ("e1", 3)]),
-        (["--experiment", "nope"], []),
+        (["-e", "e1", "-n", "5-9"], []),
     ],
 )
 def test_filters(full: Shell, options: list[str], found: list[tuple[str, int]]) -> None:
@@ -218,10 +218,27 @@ def test_filters(full: Shell, options: list[str], found: list[tuple[str, int]]) 
         (["--since", "soon"], "'soon' is no time"),
         (["--class", "fun"], "'fun' is no class; they are Testing"),
         (["--quality", "fine"], "'fine' is none of Unknown, Good, Bad, Partial"),
+        (["--experiment", "nope"], "there is no experiment 'nope'"),
+        (["--number", "20-10"], "'20-10' goes down; a range is such as 10-20"),
+        (["--since", "2026-03-03", "--until", "2026-03-02"], "2026-03-03 is not before --until 2026-03-02"),
+        (["--since", "2026-03-03", "--until", "2026-03-03"], "2026-03-03 is not before --until 2026-03-03"),
     ],
 )
 def test_bad_filters(full: Shell, options: list[str], said: str) -> None:
     assert said in full.fails("history", "list", *options)
+    assert said in full.fails("history", "export", *options)
+
+
+def test_one_is_told_as_one(full: Shell, tmp_path: Path) -> None:
+    result = full.call("history", "list", "-e", "e1", "--limit", 1)
+    assert "this is the newest; there are more" in result.stderr
+    file = tmp_path / "one.csv"
+    result = full.call("history", "export", "-e", "e2", "-o", file)
+    assert result.stderr == "1 run exported\n"
+    result = full.call("history", "import", file, "-e", "e3")
+    assert result.stderr == "1 run imported\n"
+    result = full.call("history", "import", file, "--skip-existing")
+    assert result.stderr == "0 runs imported, 1 that was there left out\n"
 
 
 def test_list_show_edit(full: Shell) -> None:

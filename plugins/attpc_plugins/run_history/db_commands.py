@@ -23,7 +23,7 @@ from .migrate import MigrationStatus, migrate, status
 from .processes import FolderLock
 from .store.upkeep import facts, has_schema, leases
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it although something is there already.")]

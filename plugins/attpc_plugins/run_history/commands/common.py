@@ -117,14 +117,56 @@ def me() -> Who:
     return Who(user=user, host=socket.gethostname(), address="shell")
 
 
-async def experiment_or_current(store: Store, name: str) -> str:
-    """Return the experiment that was named, or the current one; ends the command where there is none."""
+async def experiment_or_current(store: Store, name: str, how: str = "with --experiment") -> str:
+    """Return the experiment that was named, or the current one; ends the command where there is none.
+
+    `how` says how one is named.
+    """
     if name:
         return (await store.experiment(name)).name
+    return await _current(store, how)
+
+
+async def _current(store: Store, how: str) -> str:
     current = await store.current_experiment()
     if current is None:
-        fail("no experiment is current: name one with --experiment")
+        fail(f"no experiment is current: name one {how}")
     return current.name
+
+
+@dataclass(frozen=True, slots=True)
+class RunsNamed:
+    """Runs as they were named at the shell; without an experiment they are the current one's."""
+
+    experiment: str
+    numbers: tuple[int, ...]
+
+    async def experiment_in(self, store: Store) -> str:
+        """Return their experiment; ends the command where none was named and none is current."""
+        return self.experiment or await _current(store, "before the number")
+
+
+def runs_named(words: list[str], count: int) -> RunsNamed:
+    """Return what `[EXPERIMENT] NUMBER ...` names, with `count` numbers; raises `BadParameter`."""
+    wanted = "[EXPERIMENT] " + " ".join(["NUMBER", "OTHER"][:count])
+    if len(words) not in (count, count + 1):
+        raise typer.BadParameter(f"{' '.join(words)!r} is not {wanted}")
+    experiment, numbers = (words[0] if len(words) > count else ""), words[-count:]
+    for word in numbers:
+        if not (word.isascii() and word.isdigit() and len(word) <= 10):
+            raise typer.BadParameter(f"{word!r} is no run number; what is wanted is {wanted}")
+    return RunsNamed(experiment, tuple(int(word) for word in numbers))
+
+
+async def check_experiment(store: Store, name: str | None) -> None:
+    """Raise `NotFound` for an experiment that was named and is not there; None names none."""
+    if name is not None:
+        await store.experiment(name)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words: `1 run`, `2 runs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def fail(text: str) -> NoReturn:

@@ -12,7 +12,7 @@ import typer
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import ConfigUse, RunDetail
 
-from .common import DEFAULT_FILE, SettingsFile, fail, with_store
+from .common import DEFAULT_FILE, SettingsFile, fail, runs_named, with_store
 
 NO_TEXT = "the text is not in this database: it was imported without"
 
@@ -47,9 +47,13 @@ def _one_line(text: str) -> str:
 
 
 def diff(
-    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name.")],
-    number: Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="A run's number.")],
-    other: Annotated[int, typer.Argument(metavar="OTHER", min=0, help="The number of the other run.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[EXPERIMENT] NUMBER OTHER",
+            help="The runs: their experiment, else the current one, and their numbers.",
+        ),
+    ],
     other_experiment: Annotated[
         str,
         typer.Option("--experiment", metavar="NAME", help="The other run's experiment, if it is another."),
@@ -61,10 +65,14 @@ def diff(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Show what changed in the configuration files between two runs, as a unified diff."""
-    lines = with_store(
-        settings,
-        lambda store: _diff(store, (experiment, number), (other_experiment or experiment, other), names_only),
-    )
+    named = runs_named(runs, 2)
+    number, other = named.numbers
+
+    async def compare(store: Store) -> list[str]:
+        experiment = await named.experiment_in(store)
+        return await _diff(store, (experiment, number), (other_experiment or experiment, other), names_only)
+
+    lines = with_store(settings, compare)
     sys.stdout.writelines(lines)
     if not lines:
         typer.echo("both runs had the same configuration files", err=True)

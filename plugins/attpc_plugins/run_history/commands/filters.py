@@ -40,12 +40,15 @@ def run_filter(
 ) -> RunFilter:
     """Return the filter of these options, each empty where it was not given; raises `BadParameter`."""
     low, high = _numbers(number)
+    begin, end = when_of(since, "--since"), when_of(until, "--until")
+    if begin is not None and end is not None and begin >= end:
+        raise typer.BadParameter(f"{since} is not before --until {until}", param_hint="--since")
     return RunFilter(
         experiment=experiment or None,
         number_from=low,
         number_to=high,
-        since=when_of(since, "--since"),
-        until=when_of(until, "--until"),
+        since=begin,
+        until=end,
         run_class=_given(class_of, run_class, "--class"),
         quality=_given(lambda word: word_of(Quality, word), quality, "--quality"),
         text=text,
@@ -75,6 +78,10 @@ def _numbers(text: str) -> tuple[int | None, int | None]:
         )
     low = int(match[1]) if match[1] else None
     high = int(match[3]) if match[3] else None
+    if low is not None and high is not None and low > high:
+        raise typer.BadParameter(
+            f"{text!r} goes down; a range is such as {high}-{low}", param_hint="--number"
+        )
     return (low, high) if match[2] else (low, low)
 
 

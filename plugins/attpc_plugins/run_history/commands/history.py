@@ -26,7 +26,7 @@ from attpc_plugins.run_history.store.model import (
 from attpc_plugins.run_history.store_errors import NotFound
 
 from . import configs, filters, tables, transfer
-from .common import DEFAULT_FILE, SettingsFile, fail, me, with_store
+from .common import DEFAULT_FILE, SettingsFile, check_experiment, fail, me, runs_named, with_store
 
 PAGE = 500
 """Runs that are asked for at a time."""
@@ -44,6 +44,12 @@ FormatOption = Annotated[
     Output, typer.Option("--format", help="table for people; csv, or json (one object a line), for programs.")
 ]
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name.")]
+RunWords = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[EXPERIMENT] NUMBER", help="The run: its experiment, else the current one, and its number."
+    ),
+]
 RunNumber = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="The run's number.")]
 
 LIST_COLUMNS = tuple(
@@ -81,6 +87,7 @@ def list_runs(
 
 
 async def _list(store: Store, which: RunFilter, limit: int, output: Output) -> None:
+    await check_experiment(store, which.experiment)
     after: Cursor | None = None
     left = limit or sys.maxsize
     if output is Output.CSV:
@@ -98,7 +105,8 @@ async def _list(store: Store, which: RunFilter, limit: int, output: Output) -> N
             break
     sys.stdout.flush()
     if output is Output.TABLE and after is not None:
-        typer.echo(f"these are the newest {limit}; there are more (--limit)", err=True)
+        newest = "this is the newest" if limit == 1 else f"these are the newest {limit}"
+        typer.echo(f"{newest}; there are more (--limit)", err=True)
 
 
 def _run_text(run: Run, output: Output) -> str:
@@ -115,8 +123,7 @@ class ShowOutput(StrEnum):
 
 
 def show(
-    experiment: ExperimentName,
-    number: RunNumber,
+    run: RunWords,
     output: Annotated[ShowOutput, typer.Option("--format", help="table, or json for programs.")] = (
         ShowOutput.TABLE
     ),
@@ -126,10 +133,17 @@ def show(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Show one run: its conditions, members, measurements, files, events, edits; or what it ran with."""
-    detail = with_store(settings, lambda store: _run(store, experiment, number, texts=with_configs))
+    named = runs_named(run, 1)
+
+    async def find(store: Store) -> RunDetail:
+        experiment = await named.experiment_in(store)
+        return await _run(store, experiment, named.numbers[0], texts=with_configs)
+
+    detail = with_store(settings, find)
     if with_configs and output is ShowOutput.TABLE:
         if not detail.configs:
-            fail(f"no configuration files are on record for run {number} of {experiment}")
+            known = detail.run
+            fail(f"no configuration files are on record for run {known.number} of {known.experiment}")
         texts = {use.sha256: use.text for use in detail.configs if use.text is not None}
         sys.stdout.writelines(configs.config_lines(detail, texts))
     elif output is ShowOutput.JSON:

@@ -1,4 +1,4 @@
-"""Tables for people: aligned, cut to the window, times in this computer's zone."""
+"""Tables for people: aligned, fitted to the window, times in this computer's zone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,8 +26,14 @@ from attpc_plugins.run_history.store.model import (
     RunDetail,
 )
 
-PIPED_WIDTH = 160
-"""Columns where the output is no terminal."""
+UNLIMITED = 1_000_000
+"""Columns where the output is no terminal: a file or another program gets one line a row."""
+
+GIVE_MIN = 12
+"""Columns that are left at least to a text that gives way to the others."""
+
+GAP = 2
+"""Columns between two columns of a table."""
 
 FIELDS = {"run_class": "class"}
 """Fields that people know under another name."""
@@ -34,10 +41,12 @@ FIELDS = {"run_class": "class"}
 SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 
 
-def console() -> Console:
-    """Return the console for standard output."""
+def console(least: int = 0) -> Console:
+    """Return the console for standard output; `least` is what is needed also where the window has less."""
+    out = Console(highlight=False, soft_wrap=False)
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if known else PIPED_WIDTH, highlight=False, soft_wrap=False)
+    out.width = max(out.width, least) if known else UNLIMITED
+    return out
 
 
 def line(text: object) -> Text:
@@ -55,15 +64,38 @@ def duration(seconds: float | None) -> str:
     return "" if seconds is None else hours_text(seconds)
 
 
-def show(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; columns named in `right` are numbers."""
+def show(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    give: Sequence[str] = (),
+    cut: bool = False,
+) -> None:
+    """Print a table; columns named in `right` are numbers, those in `give` make room where it is narrow.
+
+    All others are whole in any window. What gives way goes on in the next line; with `cut` a terminal shows
+    its beginning only, so that a row stays one line.
+    """
+    cells = [[line(cell) for cell in row] for row in rows]
+    cut = cut and sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        side = "right" if title in right else "left"
-        table.add_column(title, justify=side, overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(line(cell) for cell in row))
-    console().print(table)
+    needed = GAP * (len(titles) - 1)
+    for index, title in enumerate(titles):
+        widest = max([cell_len(title), *(row[index].cell_len for row in cells)])
+        gives = title in give
+        least = min(widest, max(GIVE_MIN, cell_len(title))) if gives else widest
+        needed += least
+        table.add_column(
+            title,
+            justify="right" if title in right else "left",
+            overflow="ellipsis" if cut else "fold",
+            no_wrap=cut or not gives,
+            min_width=least,
+        )
+    for row in cells:
+        table.add_row(*row)
+    console(needed).print(table)
 
 
 def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
@@ -82,7 +114,8 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
         ]
         for run in runs
     )
-    show([*(["experiment"] if with_experiment else []), *titles], rows, right=("run", "duration"))
+    named = [*(["experiment"] if with_experiment else []), *titles]
+    show(named, rows, right=("run", "duration"), give=("title",), cut=True)
 
 
 def show_run(detail: RunDetail) -> None:
@@ -97,13 +130,14 @@ def show_run(detail: RunDetail) -> None:
             # A comment may have several lines.
             table.add_row(title, Text("\n").join(line(part) for part in text.splitlines()))
     out.print(table)
-    _part("Modules", _MODULE, map(_module, detail.modules))
-    _part("Measurements", _MEASUREMENT, map(_measurement, detail.measurements))
-    _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"))
-    _part("Configuration files", ("module", "file", "from", "sha256"), map(_config, detail.configs))
-    _part("Events", ("time", "what", "module", "text"), map(_event, detail.events))
+    _part("Modules", _MODULE, map(_module, detail.modules), give=_MODULE[2:5] + _MODULE[7:])
+    measured = map(_measurement, detail.measurements)
+    _part("Measurements", _MEASUREMENT, measured, give=("observable", "value", "PV", "remark"))
+    _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"), give=("where", "message"))
+    _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
+    _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
     edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in detail.edits)
-    _part("Edits", ("time", "what", "old", "new", "by"), edits)
+    _part("Edits", ("time", "what", "old", "new", "by"), edits, give=("old", "new", "by"))
 
 
 def show_experiments(experiments: Iterable[Experiment], *, counted: bool) -> None:
@@ -120,7 +154,7 @@ def show_experiments(experiments: Iterable[Experiment], *, counted: bool) -> Non
         )
         for e in experiments
     )
-    show(titles, rows, right=("runs", "next run"))
+    show(titles, rows, right=("runs", "next run"), give=("comment",), cut=True)
 
 
 def show_observables(observables: Iterable[Observable]) -> None:
@@ -128,7 +162,8 @@ def show_observables(observables: Iterable[Observable]) -> None:
     rows = (
         (o.name, o.kind.value, o.units, o.pv, "removed" if o.removed else "", o.comment) for o in observables
     )
-    show(("observable", "type", "units", "PV", "", "comment"), rows)
+    titles = ("observable", "type", "units", "PV", "", "comment")
+    show(titles, rows, give=("PV", "comment"))
 
 
 def _facts(run: Run, detail: RunDetail) -> Iterable[tuple[str, str]]:
@@ -160,15 +195,21 @@ def _by(when: datetime | None, who: object) -> str:
 
 
 def _part(
-    title: str, titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+    title: str,
+    titles: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    give: Sequence[str] = (),
 ) -> None:
     listed = list(rows)
     if listed:
         console().print(Text(f"\n{title}", style="bold"))
-        show(titles, listed, right=right)
+        show(titles, listed, right=right, give=give)
 
 
 _MODULE = ("module", "kind", "describe", "prepare", "configure", "took", "", "ECC server", "data links")
+_CONFIG = ("module", "file", "from", "sha256")
 _FILES = ("router", "state", "files", "GB", "where", "message")
 _MEASUREMENT = ("observable", "when", "value", "units", "severity", "time stamp", "PV", "remark")
 

@@ -29,7 +29,7 @@ from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import Cursor, RunDetail, RunFilter
 
 from . import filters
-from .common import DEFAULT_FILE, SettingsFile, fail, with_store
+from .common import DEFAULT_FILE, SettingsFile, check_experiment, counted, fail, with_store
 
 STDOUT = Path("-")
 LISTED = 20
@@ -77,11 +77,12 @@ def export(
         fail(f"{output}: exists already and is left as it is; give another --output, or --force")
     with _written(output) as stream:
         count = with_store(settings, lambda store: _export(store, which, kind, stream))
-    typer.echo(f"{count} runs exported", err=True)
+    typer.echo(f"{counted(count, 'run')} exported", err=True)
 
 
 async def _export(store: Store, which: RunFilter, kind: ExportFormat, stream: TextIO) -> int:
     count = 0
+    await check_experiment(store, which.experiment)
     total = await store.count_runs(which)
     if kind is ExportFormat.CSV:
         stream.write(csv_file.header_text())
@@ -157,12 +158,12 @@ async def _import(
         ]
         fail("\n".join([*lines, "nothing was imported; --skip-existing imports the others"]))
     left = contents.count - count
-    skipped = f", {count} that were there left out" if count else ""
+    skipped = f", {count} that {'was' if count == 1 else 'were'} there left out" if count else ""
     if dry_run:
-        return f"{left} runs would be imported{skipped}; nothing was changed"
+        return f"{counted(left, 'run')} would be imported{skipped}; nothing was changed"
     with progress("importing", left) as tell:
         await store.import_runs(_chosen(source, there, tell))
-    return f"{left} runs imported{skipped}"
+    return f"{counted(left, 'run')} imported{skipped}"
 
 
 def _chosen(source: RunFile, there: dict[str, NumberSet], tell: Tell) -> Iterator[RunDetail]:

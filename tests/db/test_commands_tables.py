@@ -1,0 +1,93 @@
+"""Tables at the shell: the facts are whole in a narrow window, and nothing is cut in a file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from attpc_plugins.run_history.commands import tables
+from attpc_plugins.run_history.store.model import (
+    ConfigUse,
+    Edit,
+    Event,
+    Measurement,
+    Module,
+    Moment,
+    RouterFiles,
+    Run,
+    RunDetail,
+    Stage,
+)
+
+WHEN = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+MESSAGE = "copied with a delay, because " + "the data host did not answer; " * 12 + "done at last"
+WHERE = "/data/" + "a-long-name-of-a-folder/" * 6 + "run_0007"
+
+DETAIL = RunDetail(
+    run=Run("e20009", 7, Stage.ENDED, title="beam"),
+    modules=(Module("cobo0", "cobo", "http://192.168.41.60:8083", "e20009", "e20009", "e20009", 2.31),),
+    measurements=(Measurement("Pressure", Moment.START, WHEN, 600.5, "Torr", 0, "GAS:" + "Sub:" * 30, WHEN),),
+    events=(Event(WHEN, "degraded", "cobo0", MESSAGE),),
+    edits=(Edit("comment", MESSAGE, WHEN, "anna@somewhere", "before"),),
+    files=(RouterFiles("router-cobo0", "complete", WHEN, ("cobo0",), 12, 51_123_000_000, WHERE, MESSAGE),),
+    configs=(ConfigUse("cobo0", "describe", "e20009", WHEN, "file", "a" * 64),),
+)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """What `history show` prints, as the lines of each part."""
+    tables.show_run(DETAIL)
+    parts: dict[str, list[str]] = {}
+    title = ""
+    for line in capsys.readouterr().out.splitlines():
+        if line.strip() in ("Modules", "Measurements", "Files", "Configuration files", "Events", "Edits"):
+            title = line.strip()
+        parts.setdefault(title, []).append(line)
+    return parts
+
+
+def squeezed(lines: list[str]) -> str:
+    return "".join("".join(lines).split())
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_the_facts_are_whole_in_a_narrow_window(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parts = shown(capsys)
+    row = parts["Files"][2]
+    assert row.split()[:4] == ["router-cobo0", "complete", "12", "51.123"]
+    assert all(len(line) <= max(columns, 70) for line in parts["Files"])
+    for title, facts in (
+        ("Modules", ["cobo0", "cobo", "2.31 s"]),
+        ("Measurements", ["start", "Torr", "2026-11-22"]),
+        ("Configuration files", ["cobo0", "file"]),
+        ("Events", ["degraded", "cobo0"]),
+        ("Edits", ["comment"]),
+    ):
+        assert all(fact in parts[title][2] for fact in facts), parts[title]
+    assert not any("…" in line for lines in parts.values() for line in lines)
+    # What gave way goes on below, to its end.
+    assert "atlast" in squeezed(parts["Files"][-5:])
+    assert "atlast" in squeezed(parts["Events"][-5:])
+
+
+def test_nothing_is_cut_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    parts = shown(capsys)
+    assert len(parts["Files"]) == 4  # title, header, one row, the empty line before the next part
+    assert WHERE in parts["Files"][2]
+    assert MESSAGE in parts["Files"][2]
+    assert MESSAGE in parts["Events"][2]
+    assert MESSAGE in parts["Edits"][2]
+
+
+def test_a_list_has_the_whole_title_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    tables.show_runs([Run("e1", 1, Stage.ENDED, title=MESSAGE)], with_experiment=True)
+    assert MESSAGE in capsys.readouterr().out
