@@ -128,6 +128,10 @@ class Core:
             await self.watch.until(self.of("Online_RBV", name), "COMM MAJOR")
             alarm = COMM if name == self.servers[-1] else MAJOR
             await self.watch.until(self.pv("State_RBV"), alarm)
+            # Of the server itself that is all, though its own PVs are INVALID now.
+            assert await self.it.severity(f"Ecc:{name}:State_RBV") == "INVALID"
+            assert self.watch.is_in(self.of("Enable", name) + self.of("Loaded_RBV", name), OK)
+            assert self.watch.is_in(self.of("ClockStale_RBV", name) + self.of("Result_RBV", name), OK)
         for name in self.servers:
             self.it.fleet[name].faults.clear()
         await self.watch.until([*self.of("Online_RBV"), self.pv("State_RBV")], OK)
@@ -187,7 +191,7 @@ class Core:
         await self.it.stop_ioc()
         await self.watch.until(self.watch.now.keys(), GONE)
         await self.it.start_ioc()
-        await self.watch.until(state, "STATE INVALID", 30.0)
+        await self.watch.until(state, "STATE INVALID")
         lost.faults.clear()
         await self.watch.until(state, OK)
         await self.it.ok("Run:Stop")
@@ -295,7 +299,7 @@ class Data:
         await self._gates(is_open=False)
         await self.watch.until(pvs, COMM)
         await self._gates(is_open=True)
-        await self.watch.until(pvs, OK, 30.0)
+        await self.watch.until(pvs, OK)
 
     async def _gates(self, *, is_open: bool) -> None:
         for host in self.hosts:
@@ -334,11 +338,11 @@ class Data:
         for folder in folders:
             folder.mkdir(parents=True)
         await stop_run(self.it)
-        await self.watch.until(close, MAJOR, 30.0)
+        await self.watch.until(close, MAJOR)
         for folder in folders:
             folder.rmdir()
         await self.it.ok("Run:CloseAgain")
-        await self.watch.until(close, OK, 30.0)
+        await self.watch.until(close, OK)
 
     async def configs(self) -> None:
         configs = f"{self.it.prefix}Run:Configs_RBV"
@@ -349,10 +353,10 @@ class Data:
         away.rename(file)
         await self._gates(is_open=False)
         await stop_run(self.it)
-        await self.watch.until(self.of("Close_RBV"), MINOR, 30.0)
+        await self.watch.until(self.of("Close_RBV"), MINOR)
         await self._gates(is_open=True)
         await self.it.ok("Run:CloseAgain")
-        await self.watch.until(self.of("Close_RBV"), OK, 60.0)
+        await self.watch.until(self.of("Close_RBV"), OK)
         await start_run(self.it)
         await self.watch.until(configs, OK)
         await stop_run(self.it)
@@ -361,7 +365,7 @@ class Data:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
-    text = section(limits=LIMITS, closing={"quiet_s": 0.4})
+    text = section(watch={"timeout_s": 5.0}, limits=LIMITS, closing={"quiet_s": 0.4})
     async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text) as it:
         entries = [entry for entry in exported(it, tmp_path) if entry.row.plugin]
         async with watching(it.place, [entry.name for entry in entries]) as watch:
@@ -376,4 +380,4 @@ async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
             await data.closing()
             await data.configs()
             assert watch.missing(expected(it, entries, DATA)) == {}
-            await watch.until(watch.now.keys(), OK, 30.0)
+            await watch.until(watch.now.keys(), OK)
