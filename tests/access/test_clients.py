@@ -23,7 +23,7 @@ from attpc_ioc.ioc.ca.wire import Eca
 from attpc_ioc.model.command import Put
 from attpc_ioc.plugin.spec import hookimpl
 from tests.ca.raw import raw_client
-from tests.support.ca import camonitor, caput, eventually, program, run
+from tests.support.ca import caget, camonitor, caput, eventually, program, run
 from tests.support.iocprocess import IocProcess, ioc_process
 from tests.support.rig import Rig, rig
 
@@ -101,6 +101,8 @@ async def test_observers_read_operators_operate_experts_do_all(tmp_path, monkeyp
         everything = {name.removeprefix(it.prefix) for name in writable(it)}
 
         assert await may_write(it) == set()
+        ran = await caget(it.place, "-w", "5", "-S", *(entry.name for entry in it.app.table), limit_s=20)
+        assert (ran.code, ran.err) == (0, "")
         ran = await it.put("Run:Class", "Beam")
         assert ran.code == 1
         assert "Write access denied" in ran.both

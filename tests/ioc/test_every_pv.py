@@ -20,7 +20,7 @@ from attpc_ioc.model.states import Severity
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.pvs.row import Record, Row
 from attpc_ioc.pvs.table import PvEntry
-from tests.support.ca import Ran, caget, camonitor, caput, run
+from tests.support.ca import Ran, caget, camonitor, caput, eventually, run
 from tests.support.data_rig import data_rig
 from tests.support.rig import Rig
 
@@ -148,13 +148,15 @@ async def test_camonitor_of_every_pv(tmp_path, monkeypatch):
         names = {entry.name for entry in it.app.table}
         async with camonitor(it.place, "-S", "-#", "3", *names) as monitor:
             seen: set[str] = set()
-            while missing := names - seen:
-                count = len(monitor.lines)
-                try:
-                    await monitor.until(count + 1, 5)
-                except TimeoutError:
-                    raise AssertionError(f"no update of {sorted(missing)}") from None
-                seen |= {line.split(" ", 1)[0] for line in monitor.lines}
+
+            def all_seen() -> bool:
+                seen.update(line.split(" ", 1)[0] for line in monitor.lines)
+                return names <= seen
+
+            try:
+                await eventually(all_seen, limit_s=10)
+            except TimeoutError:
+                raise AssertionError(f"no update of {sorted(names - seen)}") from None
             assert not [line for line in monitor.lines if "Not connected" in line or "***" in line]
 
 
