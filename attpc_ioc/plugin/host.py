@@ -253,9 +253,18 @@ class PluginHost(PluginRegistry):
     async def start(self, make_context: Callable[[Plugin], Context], limit_s: float = 10.0) -> None:
         """Start every plugin; one that fails or takes longer than `limit_s` is Failed, the rest go on.
 
-        A plugin that did not start gets no notifications and no writes. Its decisions are asked all the same:
-        a veto does not go away because something else failed.
+        What is told meanwhile reaches each once it has started. A plugin that did not start gets no
+        notifications and no writes. Its decisions are asked all the same: a veto does not go away because
+        something else failed.
         """
+        for entry in self.active():
+            # A place for what the plugins before it tell while it is not started yet.
+            entry.mailbox = Mailbox(
+                entry.name,
+                lambda cause, text, name=entry.name: self.fault(name, cause, text),
+                lambda cause, name=entry.name: self.clear(name, cause),
+                together=getattr(entry.plugin, "attpc_durable", False),
+            )
         for entry in self.active():
             entry.context = make_context(entry)
             try:
@@ -264,15 +273,13 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # a plugin's fault is its own
                 log.error("plugin failed to start", plugin=entry.name, reason=reason_of(error))
                 self.fault(entry.name, "start", f"did not start: {reason_of(error)}", PluginStatus.FAILED)
+                mailbox, entry.mailbox = entry.mailbox, None
+                if mailbox is not None:
+                    mailbox.give_up()
                 continue
             entry.started = True
-            entry.mailbox = Mailbox(
-                entry.name,
-                lambda cause, text, name=entry.name: self.fault(name, cause, text),
-                lambda cause, name=entry.name: self.clear(name, cause),
-                together=getattr(entry.plugin, "attpc_durable", False),
-            )
-            entry.mailbox.start()
+            if entry.mailbox is not None:
+                entry.mailbox.start()
 
     async def stop(self) -> None:
         """Empty the queues, all at once, and then stop the plugins in reverse order, within 2 s in all."""

@@ -133,6 +133,10 @@ class Mailbox:
         if await end([self._task, *self._under_way], limit_s):
             log.warning("plugin's notification would not end", plugin=self._plugin)
         self._task = None
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Forget what is queued; nobody waits for it any more."""
         for _, _, handled in self._queue:
             handled.cancel()
         self._queue.clear()

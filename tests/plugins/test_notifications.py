@@ -114,6 +114,26 @@ async def test_what_one_plugin_tells_the_others(tmp_path, monkeypatch):
         assert files.stamp.ioc == it.prefix
 
 
+async def test_what_is_told_before_all_plugins_have_started(tmp_path, monkeypatch):
+    class Early:
+        @hookimpl
+        async def attpc_startup(self, ctx):
+            about = {"experiment": "e20009", "number": 3, "router": "data0", "sources": ("CoBo0",)}
+            await ctx.tell(RunFiles, **about, state="Done", files=2, data_bytes=10)
+
+    class Broken(Probe):
+        @hookimpl
+        async def attpc_startup(self, ctx):
+            raise RuntimeError("no disk")
+
+    broken, listener = Broken(), Probe()
+    plugins = [("early", Early()), ("broken", broken), ("listener", listener)]
+    async with rig(tmp_path, monkeypatch, cobos=1, plugins=plugins) as it:
+        await it.until(lambda: listener.of("attpc_run_files"), what="the late one told")
+        assert listener.hooks()[:2] == ["attpc_startup", "attpc_run_files"]
+        assert not broken.of("attpc_run_files")
+
+
 async def test_what_a_notification_raises_is_its_plugins_own(tmp_path, monkeypatch):
     class Raising:
         @hookimpl
