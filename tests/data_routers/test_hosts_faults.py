@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attpc_plugins.data_routers.closing import state_of
 from attpc_plugins.data_routers.hosts import folders
 from attpc_plugins.data_routers.hosts.host import (
     HostError,
@@ -28,7 +29,7 @@ from attpc_plugins.data_routers.hosts.host import (
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.wire import GREETING, answer, request, script
 from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
-from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
+from attpc_plugins.data_routers.model import CloseState, FileEntry, MoveOutcome
 
 from tests.support.datahosts import LIMITS, RUN, Place, place, sums_of, until, write_files
 from tests.support.slowwire import wire
@@ -154,6 +155,27 @@ async def test_a_silent_line_is_given_up_and_made_anew(tmp_path: Path, shared_ss
             await eventually(lambda: host.look(RUN))
 
 
+async def test_what_others_give_up_is_no_fault_of_the_host(tmp_path: Path, shared_sshd: Sshd) -> None:
+    """Looks that have no answer end the connection; a closing on it was not answered either."""
+    async with wire(shared_sshd.port) as relay:
+        server = await known_at(shared_sshd, relay.port)
+        async with place(tmp_path / "staging", server) as at:
+            host = at.host(limits=replace(SHORT, files_s=60.0))
+            await eventually(lambda: host.look(RUN))
+            assert await host.list_staging() == ()
+            relay.open.clear()
+            listing = asyncio.create_task(host.list_staging())
+            for _ in range(2):
+                with pytest.raises(HostTimeout, match="did not answer within 1 s"):
+                    await host.look(RUN)
+            with pytest.raises((HostTimeout, HostUnreachable)) as given_up:
+                await asyncio.wait_for(listing, MARGIN_S)
+            assert "perl" not in str(given_up.value)
+            assert state_of(given_up.value) is CloseState.UNREACHABLE
+            relay.open.set()
+            await eventually(lambda: host.look(RUN))
+
+
 async def test_an_agent_that_hangs_is_killed_and_made_anew(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
         host = at.host(limits=SHORT)
@@ -273,6 +295,7 @@ async def test_work_that_hangs_in_the_system_is_left_alone_and_not_repeated() ->
 
 KILLED = """
 import sys
+from attpc_plugins.data_routers.closing import state_of
 from attpc_plugins.data_routers.hosts import folders
 from attpc_plugins.data_routers.hosts.folders import RunFolders
 from attpc_plugins.data_routers.model import RunKey

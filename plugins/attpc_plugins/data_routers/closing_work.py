@@ -26,7 +26,7 @@ LOCK_LIMIT_S = 5.0
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 30.0
 TROUBLED = (CloseState.INCOMPLETE, CloseState.FAILED, CloseState.UNREACHABLE)
-WAITING_TEXT = "waiting until no file has grown for {quiet_s:g} s"
+WAITING_TEXT = "its files are moved once none has grown for {quiet_s:g} s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,9 @@ class Router:
             return ""
         if self.watch.answering is None:
             return f"{self.label}: {self.where} was not asked yet"
-        return f"{self.label}: {self.where}: {self.watch.fault}"
+        fault = self.watch.fault
+        # Most of what a host's end tells names it already.
+        return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
 
     def why(self, part: str, now_s: float) -> str:
         """Return why one of its PVs is in alarm, for people; empty where there is nothing to say."""

@@ -6,7 +6,7 @@ import asyncio
 
 import asyncssh
 
-from .host import HostFault, HostUnreachable
+from .host import HostFault, HostTimeout, HostUnreachable
 from .wire import GREETING, script
 
 COMMAND = "perl -"
@@ -39,7 +39,10 @@ class Agent(asyncssh.SSHClientSession[bytes]):
 
     @classmethod
     async def start(cls, connection: asyncssh.SSHClientConnection, where: str) -> Agent:
-        """Start one. Raises `HostFault` where the host cannot run it, `HostUnreachable` where it broke."""
+        """Start one. Raises `HostFault` where the host cannot run it, or what tells that it is not there.
+
+        That is `HostUnreachable` where the connection broke, `HostTimeout` where it was given up meanwhile.
+        """
         opening = asyncio.ensure_future(
             connection.create_session(lambda: cls(where), COMMAND, encoding=None, request_pty=False)
         )
@@ -95,11 +98,16 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._searched = 0
         return line
 
-    def _end(self) -> HostFault | HostUnreachable:
+    def _end(self) -> HostFault | HostTimeout | HostUnreachable:
         if self._lost is not None:
             return HostUnreachable(f"the SSH connection to {self._where} broke: {self._lost}")
         said = self._last_words.decode("utf-8", "replace").strip()
-        return HostFault(f"perl does not run on {self._where} ({self._exit or 'it ended'}): {said}")
+        tail = f": {said}" if said else ""
+        if not self._exit:
+            # Of a process that ends by itself it is told how. This one's channel was closed under it, as all
+            # are when something else on the connection had no answer in time.
+            return HostTimeout(f"{self._where} did not answer before its SSH connection was closed{tail}")
+        return HostFault(f"perl does not run on {self._where} ({self._exit}){tail}")
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():

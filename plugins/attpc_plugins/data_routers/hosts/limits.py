@@ -33,3 +33,8 @@ class CallLimits:
             files_s=max(FILES_S, settings.timeout_s),
             checksums_s=max(FILES_S, settings.closing.limit_s),
         )
+
+
+def in_seconds(limit_s: float) -> str:
+    """Return a limit for people, such as `3 s` or `0.25 s`: what is left of one is 2.99998 s."""
+    return f"{round(limit_s, 2):g} s"

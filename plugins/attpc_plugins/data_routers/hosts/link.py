@@ -14,6 +14,7 @@ import asyncssh
 from attpc_ioc.log import get_logger
 
 from .host import HostError, HostRefused, HostTimeout, HostUnreachable
+from .limits import in_seconds
 from .link_errors import SSH_PORT, ShownKey, connect_error, key_refusal
 from .worker import Worker
 
@@ -139,7 +140,7 @@ class Link:
         making = self._making
         await asyncio.wait({making}, timeout=limit_s)
         if not making.done():
-            raise HostTimeout(f"{self.target} did not answer within {limit_s:g} s")
+            raise HostTimeout(f"{self.target} did not answer within {in_seconds(limit_s)}")
         if making.cancelled():
             raise HostUnreachable(f"{self.target}: the connection was given up")
         return making.result()
@@ -163,8 +164,8 @@ class Link:
             raise
         except TimeoutError as error:
             if client is not None and client.connected:
-                raise HostTimeout(f"{self.target} did not answer within {limit_s:g} s") from error
-            raise HostUnreachable(f"{self.target}: no connection within {limit_s:g} s") from error
+                raise HostTimeout(f"{self.target} did not answer within {in_seconds(limit_s)}") from error
+            raise HostUnreachable(f"{self.target}: no connection within {in_seconds(limit_s)}") from error
         except Exception as error:
             if client is not None and prepared is not None and client.shown is not None:
                 where = str(self.target)

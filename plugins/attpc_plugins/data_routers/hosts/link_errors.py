@@ -42,7 +42,7 @@ def key_refusal(where: str, shown: ShownKey, host: str, alias: str, file: str) -
         f"/etc/ssh/ssh_host_{kind}_key.pub` prints on that host"
     )
     if shown.known_ones:
-        known = ", ".join(sorted(key.get_fingerprint() for key in shown.known_ones))
+        known = ", ".join(sorted({key.get_fingerprint() for key in shown.known_ones}))
         remove = f"ssh-keygen -R {shlex.quote(name)} -f {shlex.quote(file)}"
         return HostRefused(
             f"the {algorithm} host key of {where} has CHANGED from {known}: another machine answers there, "

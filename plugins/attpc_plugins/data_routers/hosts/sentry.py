@@ -27,7 +27,7 @@ from attpc_plugins.data_routers.model import Look, RunKey
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .host import HostFault, HostTimeout, HostUnreachable, RouterGone, RunFolderExists
-from .limits import CallLimits
+from .limits import CallLimits, in_seconds
 from .words import check_run
 
 DEFAULT_PORT = 8080
@@ -109,7 +109,7 @@ class HttpSentryHost:
                 while len(data) < ANSWER_LIMIT and (more := await response.content.read(ANSWER_LIMIT)):
                     data += more
         except TimeoutError as error:
-            raise HostTimeout(f"{self._where} did not answer within {limit_s:g} s") from error
+            raise HostTimeout(f"{self._where} did not answer within {in_seconds(limit_s)}") from error
         except aiohttp.ClientConnectorError as error:
             raise HostUnreachable(f"{self._where}: {_words(error.os_error)}") from error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:

@@ -14,6 +14,7 @@ from attpc_ioc.log import get_logger
 
 from .agent import Agent
 from .host import HostError, HostFault, HostTimeout, HostUnreachable
+from .limits import in_seconds
 from .link import Link, Target
 from .wire import answer, request
 
@@ -96,7 +97,7 @@ class Slot:
         except TimeoutError:
             # The host may have gone silently: only a new connection can tell.
             self._link.drop(connection)
-            raise HostTimeout(f"{where} did not answer within {limit_s:g} s") from None
+            raise HostTimeout(f"{where} did not answer within {in_seconds(limit_s)}") from None
         except asyncssh.ChannelOpenError as error:
             raise HostFault(
                 f"{where} opens no more sessions, see 'MaxSessions' of its sshd_config: {error.reason}"
@@ -126,7 +127,7 @@ class Slot:
             if self._hung >= PATIENCE:
                 pause_s = min(LONGEST_PAUSE_S, 2.0 ** (self._hung - PATIENCE))
                 self._not_before = asyncio.get_running_loop().time() + pause_s
-            raise HostTimeout(f"{self._link.target} did not answer within {limit_s:g} s") from None
+            raise HostTimeout(f"{self._link.target} did not answer within {in_seconds(limit_s)}") from None
         except HostError:
             if agent.ended:
                 self._let_go()

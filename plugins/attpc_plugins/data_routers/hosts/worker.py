@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .host import HostTimeout
+from .limits import in_seconds
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Deadline:
     def check(self) -> None:
         """Raise `HostTimeout` when the time is over."""
         if time.monotonic() > self._end:
-            raise HostTimeout(f"no answer within {self._limit_s:g} s")
+            raise HostTimeout(f"no answer within {in_seconds(self._limit_s)}")
 
 
 class Worker:
@@ -81,6 +82,6 @@ class Worker:
                 return await answer
         except TimeoutError:
             self._hung.add(thread)
-            raise HostTimeout(f"{self._what} did not answer within {limit_s:g} s") from None
+            raise HostTimeout(f"{self._what} did not answer within {in_seconds(limit_s)}") from None
         finally:
             deadline.stop()
