@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.configs.gather import NO_HOST, gather
 from attpc_plugins.data_routers.configs.last_read import FILE, LastRead
+from attpc_plugins.data_routers.configs.loading import LoadedFiles
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.model import RunKey
@@ -14,9 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
 from tests.support.data_rig import SECTION, data_rig, section, shown, start_run, stop_run
 from tests.support.probe import Probe
+from tests.support.rig import Rig
 
 MEMBERS = ("cobo0", "cobo1", "mutant")
 
@@ -32,6 +36,13 @@ def told(probe: Probe) -> dict[tuple[str, str], tuple[str, str, str]]:
         for event in probe.of("attpc_run_configs")
         for c in event.configs
     }
+
+
+async def start_again(it: Rig) -> None:
+    """Start the IOC again, and a run of what is loaded."""
+    await it.start_ioc()
+    await it.until(lambda: not it.run.checklist, 10.0, f"a start is possible: {it.run.checklist}")
+    await it.ok("Run:Start")
 
 
 async def test_what_a_run_used_is_told_and_copied(tmp_path, monkeypatch):
@@ -62,16 +73,15 @@ async def test_what_a_run_used_is_told_and_copied(tmp_path, monkeypatch):
 async def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     probe = Probe()
     async with data_rig(tmp_path, monkeypatch, plugins=[("probe", probe)]) as it:
-        await start_run(it)
-        await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, what="all is kept")
-        await stop_run(it)
-        probe.told.clear()
+        await it.take_to(State.READY)
+        await it.stop_ioc()
+        # As for an IOC that did not see it being loaded.
+        shutil.rmtree(tmp_path / "state" / "plugins" / "data_routers" / "loaded")
         describe = it.fleet.xcfg.path / "describe-cobo0.xcfg"
-        configure = it.fleet.xcfg.path / "configure-e20009.xcfg"
-        text = configure.read_text(encoding="utf-8")
+        text = (it.fleet.xcfg.path / "configure-e20009.xcfg").read_text(encoding="utf-8")
         describe.unlink()
-        await it.until(lambda: not it.run.checklist, 10.0, "a start is possible")
-        await it.ok("Run:Start")
+        probe.told.clear()
+        await start_again(it)
         await it.until(lambda: shown(it, "Run:Configs_RBV") == 3, what="something is missing")
         found = told(probe)
         assert found["cobo0", "configure"] == ("e20009", "file", text)
@@ -104,6 +114,30 @@ async def test_a_backup_folder_that_is_not_there_is_waited_for(tmp_path, monkeyp
         await stop_run(it)
 
 
+async def test_a_file_that_is_edited_after_it_was_loaded(tmp_path, monkeypatch):
+    probe = Probe()
+    async with data_rig(tmp_path, monkeypatch, plugins=[("probe", probe)]) as it:
+        await it.take_to(State.READY)
+        configure = it.fleet.xcfg.path / "configure-e20009.xcfg"
+        describe = it.fleet.xcfg.path / "describe-cobo1.xcfg"
+        loaded = configure.read_text(encoding="utf-8"), describe.read_text(encoding="utf-8")
+        await it.stop_ioc()
+        configure.write_text(loaded[0].replace("</", " </", 1), encoding="utf-8")
+        describe.unlink()
+        await start_again(it)
+        await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, what="all is kept")
+        found = told(probe)
+        assert found["cobo0", "configure"][2] == loaded[0]
+        assert found["cobo1", "describe"][2] == loaded[1], "also where the file is gone"
+        # The MuTAnT was configured anew by the start: it has the file as it is now.
+        assert found["mutant", "configure"][2] == configure.read_text(encoding="utf-8") != loaded[0]
+        message = await it.get_text("Run:ConfigsMessage_RBV")
+        assert message == (
+            "configure-e20009.xcfg was changed after cobo0, cobo1 loaded it: the run has it as it was before"
+        )
+        await stop_run(it)
+
+
 # ---------------------------------------------------------------------- reading
 
 
@@ -128,13 +162,18 @@ class Folder:
         pass
 
 
+def nothing(folder: Path) -> LoadedFiles:
+    """What is known of loaded files by an IOC that saw nothing being loaded."""
+    return LoadedFiles(folder, {})
+
+
 def run_of(**loaded: str) -> RunInfo:
     return RunInfo(7, "e1", tuple(loaded), loaded=dict(loaded))
 
 
-async def test_hosts_with_different_files_of_one_name():
+async def test_hosts_with_different_files_of_one_name(tmp_path):
     one, other = Folder(describe_a=b"1", configure_e=b"same"), Folder(describe_a=b"2", configure_e=b"same")
-    found = await gather(run_of(x="a/e/e", y="a/e/e"), {"x": one, "y": other}, {})
+    found = await gather(run_of(x="a/e/e", y="a/e/e"), {"x": one, "y": other}, nothing(tmp_path), {})
     assert found.files == {"describe-a.xcfg": b"1", "describe-a.y.xcfg": b"2", "configure-e.xcfg": b"same"}
     assert [(c.module, c.part, c.text) for c in found.configs] == [
         ("x", "describe", "1"),
@@ -145,10 +184,10 @@ async def test_hosts_with_different_files_of_one_name():
     assert found.faults == ()
 
 
-async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never():
+async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never(tmp_path):
     host = Folder(describe_a=b"1", configure_e=b"\xff\x00")
     hosts = dict.fromkeys(("x", "y", "z"), host)
-    found = await gather(run_of(x="a/e/e", y="a/e/?", z="-"), hosts, {})
+    found = await gather(run_of(x="a/e/e", y="a/e/?", z="-"), hosts, nothing(tmp_path), {})
     assert sorted(host.read_names) == ["configure-e.xcfg", "describe-a.xcfg", "prepare-e.xcfg"]
     assert [(c.module, c.part) for c in found.configs] == [
         ("x", "describe"),
@@ -158,8 +197,8 @@ async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never():
     assert found.configs[1].text == "ÿ\x00", "what is not UTF-8 loses nothing"
 
 
-async def test_without_a_host_there_is_the_reply():
-    found = await gather(run_of(x="a/e/e"), {}, {"x": "<Configuration/>"})
+async def test_without_a_host_there_is_the_reply(tmp_path):
+    found = await gather(run_of(x="a/e/e"), {}, nothing(tmp_path), {"x": "<Configuration/>"})
     assert [(c.part, c.source, c.text, c.fault) for c in found.configs] == [
         ("describe", "", "", NO_HOST),
         ("configure", "reply", "<Configuration/>", ""),

@@ -37,7 +37,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """One reason against a start, and how firm it is; `router` and `where` are empty where `what` has both."""
+    """One reason against a start and how firm it is; `router` and `where` are empty where `what` has both."""
 
     what: str
     firmness: Firmness

@@ -12,7 +12,7 @@ from attpc_ioc.model.command import RUN, Command, CommandName, Reason
 from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
-from attpc_ioc.model.run import RunInfo, RunState
+from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
@@ -53,6 +53,8 @@ class Service:
         self._folder = Path(ctx.state_dir)
         self._next_run = NextRun()
         self._run: RunKey | None = None
+        self._open = False
+        """A run began, and its end was not told yet."""
         self._override = False
         self._stop_asked = False
         self._followed: object = None
@@ -114,6 +116,7 @@ class Service:
         for router in self.routers:
             router.watch.close()
         hosts = [*self.hosts.values(), *dict.fromkeys(self.config_hosts.values())]
+        await self.configs.close()
         tasks = [asyncio.create_task(host.disconnect()) for host in hosts]
         if not tasks:
             return
@@ -195,15 +198,14 @@ class Service:
 
     def _against(self, fleet: Fleet) -> list[Against]:
         facts = FleetFacts.of(fleet)
-        taking = fleet.run.state in (RunState.RUNNING, RunState.STOPPING)
         return against_start(
-            (self._facts_of(router, taking) for router in self.routers if facts.takes_part(router)),
+            (self._facts_of(router, fleet.run) for router in self.routers if facts.takes_part(router)),
             self._next_run.of(fleet.run),
             self._settings.interlocks,
             self._settings.limits,
         )
 
-    def _facts_of(self, router: Router, taking: bool) -> Facts:
+    def _facts_of(self, router: Router, run: RunView) -> Facts:
         seen = router.watch.seen
         return Facts(
             router.label,
@@ -212,14 +214,16 @@ class Service:
             look=seen.look if seen is not None else None,
             asked=seen.next_run if seen is not None else None,
             partial=router.partial,
-            taking=taking,
-            closing=self._unfinished(router),
+            taking=run.state in (RunState.RUNNING, RunState.STOPPING),
+            closing=self._unfinished(router, run),
             process=router.settings.process,
             staging=router.settings.staging or "",
         )
 
-    def _unfinished(self, router: Router) -> str:
-        if not self.closing.unfinished(router.label):
+    def _unfinished(self, router: Router, run: RunView) -> str:
+        # From the end of a run until this plugin is told of it, nothing is in its place either.
+        ended = self._open and not run.on and self._settings.closing.enabled
+        if not ended and not self.closing.unfinished(router.label):
             return ""
         see = f"{self._ctx.prefix}{RUN_CLOSING_MESSAGE}"
         return f"the files of an earlier run are not in their place yet, see {see}"
@@ -253,18 +257,22 @@ class Service:
             self.configs.run_started(event.run)
         match event:
             case RunStarting():
+                self._open = True
                 await self._begin(event.run, now_s)
                 await self.closing.run_starting(event.run)
             case RunStarted():
+                self._open = True
                 if self._run != key_of(event.run):
                     await self._resume(event.run)
                 self.closing.run_started(event.run)
             case RunStopped():
                 self._end(now_s)
                 self.closing.run_stopped(event.run)
+                self._open = False
             case RunFailed():
                 self._end(now_s)
                 self.closing.run_failed(event.run, released=event.number_released)
+                self._open = False
         self._look_at_all()
 
     def _end(self, now_s: float) -> None:

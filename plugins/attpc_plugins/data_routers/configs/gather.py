@@ -11,10 +11,9 @@ from attpc_ioc.model.events import RunConfigText
 from attpc_ioc.model.run import RunInfo
 from attpc_plugins.data_routers.hosts.host import ConfigHost, HostError
 
-PARTS = ("describe", "prepare", "configure")
+from .loading import SELDOM, LoadedFiles, file_name
 
-SELDOM = "prepare"
-"""Current ECC servers take the configure file for Prepare: there need be no file of this part."""
+PARTS = ("describe", "prepare", "configure")
 
 NO_HOST = "no table plugins.data_routers.ecc says where the files of this ECC server are"
 
@@ -25,6 +24,8 @@ class Gathered:
 
     configs: tuple[RunConfigText, ...]
     files: dict[str, bytes]
+    notes: tuple[str, ...] = ()
+    """Which files are on the hosts as others than those that were loaded."""
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -32,11 +33,14 @@ class Gathered:
         return tuple(dict.fromkeys(f"{c.module}: {c.fault}" for c in self.configs if c.fault))
 
 
-async def gather(run: RunInfo, hosts: Mapping[str, ConfigHost], replies: Mapping[str, str]) -> Gathered:
-    """Read what each member has loaded; a file that several share is read once.
+async def gather(
+    run: RunInfo, hosts: Mapping[str, ConfigHost], loaded: LoadedFiles, replies: Mapping[str, str]
+) -> Gathered:
+    """Return the files that each member has loaded; one that several share is read once.
 
-    `hosts` and `replies` (to Configure, the whole text) are by member. Where a file cannot be had the reply
-    stands in for it, as the configure part; what cannot be had at all has its reason.
+    `hosts` and `replies` (to Configure, the whole text) are by member. What was taken when it was loaded
+    counts; what is on the host now does where that is not known. Where a file cannot be had the reply stands
+    in for it, as the configure part; what cannot be had at all has its reason.
     """
     reads: dict[tuple[int, str], asyncio.Task[bytes | str]] = {}
     async with asyncio.TaskGroup() as group:
@@ -49,11 +53,16 @@ async def gather(run: RunInfo, hosts: Mapping[str, ConfigHost], replies: Mapping
                     reads[id(host), file] = group.create_task(_read(host, file))
     texts: list[RunConfigText] = []
     files: dict[str, bytes] = {}
+    changed: dict[str, list[str]] = {}
     for member in run.members:
         host = hosts.get(member)
         for part, name in _parts(run.loaded.get(member, "")):
             file = file_name(part, name)
-            found = NO_HOST if host is None else reads[id(host), file].result()
+            now = NO_HOST if host is None else reads[id(host), file].result()
+            then = loaded.get(member, part, name)
+            found = now if then is None else then
+            if then is not None and isinstance(now, bytes) and now != then:
+                changed.setdefault(file, []).append(member)
             reply = replies.get(member, "") if part == "configure" else ""
             if isinstance(found, bytes):
                 texts.append(RunConfigText(member, part, name, text_of(found), "file"))
@@ -63,12 +72,11 @@ async def gather(run: RunInfo, hosts: Mapping[str, ConfigHost], replies: Mapping
                 files[f"reply-to-configure.{member}.xml"] = reply.encode("utf-8", "surrogateescape")
             elif part != SELDOM:
                 texts.append(RunConfigText(member, part, name, fault=found))
-    return Gathered(tuple(texts), files)
-
-
-def file_name(part: str, name: str) -> str:
-    """Return what the file of a part is called on the ECC server's host."""
-    return f"{part}-{name}.xcfg"
+    notes = tuple(
+        f"{file} was changed after {', '.join(members)} loaded it: the run has it as it was before"
+        for file, members in changed.items()
+    )
+    return Gathered(tuple(texts), files, notes)
 
 
 def text_of(content: bytes) -> str:

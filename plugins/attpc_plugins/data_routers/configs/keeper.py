@@ -18,6 +18,7 @@ from attpc_plugins.data_routers.settings import DataRoutersSettings
 from .configs_rows import CONFIGS, CONFIGS_MESSAGE, ConfigsState
 from .gather import Gathered, gather
 from .last_read import FILE, LastRead
+from .loading import LoadedFiles
 from .spool import BackupFault, Spool
 
 log = get_logger(__name__)
@@ -38,6 +39,8 @@ class RunConfigFiles:
         self._ctx = ctx
         self._hosts = hosts
         self._replies: dict[str, str] = {}
+        self._loaded = LoadedFiles(Path(ctx.state_dir), hosts)
+        self._notes: tuple[str, ...] = ()
         self._folder = Path(ctx.state_dir)
         backup = settings.backup.folder
         self._spool = Spool(self._folder / "configs", Path(backup)) if backup else None
@@ -48,7 +51,8 @@ class RunConfigFiles:
     # ------------------------------------------------------------------ what happens
 
     def operation_ended(self, event: OperationEnded) -> None:
-        """Keep what the reply to Configure says: it stands in for files that cannot be read."""
+        """Take the file that was loaded, and what the reply to Configure says, which may have to stand in."""
+        self._loaded.load(event)
         if event.operation is Operation.CONFIGURE and event.ok and event.text:
             self._replies[event.module] = event.text
 
@@ -58,6 +62,7 @@ class RunConfigFiles:
 
     async def run(self) -> None:
         """Copy what waits to the backup folder, for ever; also what an earlier IOC has left."""
+        await asyncio.to_thread(self._loaded.restore)
         last = await asyncio.to_thread(LastRead.load, self._folder)
         if last is not None and self._state is ConfigsState.NONE:
             self._faults = last.faults
@@ -82,6 +87,10 @@ class RunConfigFiles:
                 continue
             self._wake.clear()
 
+    async def close(self) -> None:
+        """Let go of what is being read."""
+        await self._loaded.close()
+
     # ------------------------------------------------------------------ one run
 
     async def _record(self, run: RunInfo) -> None:
@@ -90,7 +99,11 @@ class RunConfigFiles:
         if last is not None and (last.experiment, last.number) == (key.experiment, key.number):
             return
         self._show(ConfigsState.READING, ())
-        found = await gather(run, self._hosts, self._replies)
+        await self._loaded.settled()
+        found = await gather(run, self._hosts, self._loaded, self._replies)
+        self._notes = found.notes
+        for note in found.notes:
+            log.warning("configuration file changed", reason=note, number=run.number)
         await self._tell(key, found)
         self._faults = found.faults
         if self._spool is not None and found.files:
@@ -130,7 +143,8 @@ class RunConfigFiles:
         """Show what is known of the last run once nothing waits; nothing where there was none."""
         if self._state is ConfigsState.NONE:
             return
-        self._show(ConfigsState.INCOMPLETE if self._faults else ConfigsState.KEPT, self._faults)
+        state = ConfigsState.INCOMPLETE if self._faults else ConfigsState.KEPT
+        self._show(state, (*self._faults, *self._notes))
 
     def _show(self, state: ConfigsState, texts: tuple[str, ...]) -> None:
         if state is ConfigsState.WAITING and self._state is not state:
