@@ -21,7 +21,7 @@ from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.simulator.data.options import Access
 from tests.export.alarm_reader import read_alarms
 from tests.export.alarm_watch import GONE, OK, Watch, watching
-from tests.support.data_rig import data_rig, section, start_run, stop_run
+from tests.support.data_rig import SECTION, data_rig, section, start_run, stop_run
 from tests.support.others import other_server
 from tests.support.rig import SHORT_LIMITS, Rig, rig
 
@@ -270,9 +270,10 @@ LIMITS = {
 class Data:
     """The faults of the data routers, one after the other; each leaves the run as it found it."""
 
-    def __init__(self, it: Rig, watch: Watch) -> None:
+    def __init__(self, it: Rig, watch: Watch, backup: Path) -> None:
         self.it = it
         self.watch = watch
+        self.backup = backup
         self.hosts = list(it.fleet.data)
 
     def of(self, part: str, *sources: str) -> list[str]:
@@ -346,11 +347,10 @@ class Data:
 
     async def configs(self) -> None:
         configs = f"{self.it.prefix}Run:Configs_RBV"
-        file = self.it.fleet.xcfg.path / "describe-cobo0.xcfg"
-        away = file.rename(file.with_suffix(".away"))
+        away = self.backup.rename(self.backup.with_name("not mounted"))
         await start_run(self.it)
         await self.watch.until(configs, MINOR)
-        away.rename(file)
+        away.rename(self.backup)
         await self._gates(is_open=False)
         await stop_run(self.it)
         await self.watch.until(self.of("Close_RBV"), MINOR)
@@ -366,10 +366,13 @@ class Data:
 @pytest.mark.timeout(300)
 async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
     text = section(watch={"timeout_s": 5.0}, limits=LIMITS, closing={"quiet_s": 0.4})
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    text += f'\n[{SECTION}.backup]\nfolder = "{backup}"'
     async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text) as it:
         entries = [entry for entry in exported(it, tmp_path) if entry.row.plugin]
         async with watching(it.place, [entry.name for entry in entries]) as watch:
-            data = Data(it, watch)
+            data = Data(it, watch, backup)
             await watch.until(watch.now.keys(), OK)
             await data.disks()
             await data.routers()
