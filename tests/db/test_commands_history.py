@@ -287,6 +287,19 @@ def test_list_show_edit(full: Shell) -> None:
     assert "NAME=VALUE" in full.fails("history", "edit", "e1", 2, "--set", "x")
 
 
+def test_an_edit_that_changes_nothing_is_none(full: Shell) -> None:
+    full.run("observables", "add", "Pressure", "-e", "e1", "--units", "mbar")
+    words = ("history", "edit", "e1", 2, "--title", "new", "--class", "beam", "--set", "Pressure=600.5")
+    assert full.run(*words) == "run 2 of e1 changed\n"
+    before = full.run("history", "show", "e1", 2, "--format", "json")
+    assert len(json.loads(before)["edits"]) == 3
+    assert full.run(*words) == "run 2 of e1 is so already\n"
+    assert full.run("history", "show", "e1", 2, "--format", "json") == before
+    assert full.run(*words[:-1], "Pressure=601") == "run 2 of e1 changed\n"
+    edits = json.loads(full.run("history", "show", "e1", 2, "--format", "json"))["edits"]
+    assert [(edit.get("old"), edit["value"]) for edit in edits[3:]] == [("600.5", "601.0")]
+
+
 def test_export_and_import(full: Shell, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     result = full.call("history", "export", "-o", out)
@@ -312,6 +325,30 @@ def test_export_and_import(full: Shell, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert numbers(full.run("history", "export", "-e", "e3")) == [("e3", n) for n in (1, 2, 3, 7)]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_stop_before_the_start_is_imported_with_a_warning(full: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "odd.csv"
+    file.write_text(
+        "experiment,number,started_at,stopped_at\n"
+        "e9,1,2026-03-01T00:00:00Z,2026-03-01T01:00:00Z\n"
+        "e9,2,2026-03-01T01:00:00Z,2026-03-01T00:00:00Z\n"
+    )
+    result = full.call("history", "import", file)
+    assert result.exit_code == 0
+    warned, done = result.stderr.splitlines()
+    assert warned.startswith(
+        f"warning: {file}: line 3, column stopped_at: run 2 of e9 stopped (2026-03-01T00"
+    )
+    assert done == "2 runs imported"
+    # What was taken comes out as it came in, and goes in again.
+    out = tmp_path / "out.csv"
+    full.run("history", "export", "-e", "e9", "-o", out)
+    again = full.call("history", "import", out, "-e", "e10")
+    assert again.exit_code == 0
+    assert "warning: " in again.stderr
+    copy = full.run("history", "export", "-e", "e10")
+    assert copy.replace("e10,", "e9,") == out.read_text()
 
 
 def test_nothing_of_a_broken_file_is_imported(full: Shell, tmp_path: Path) -> None:

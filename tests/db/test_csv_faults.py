@@ -134,9 +134,35 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 def test_what_is_no_utf8(tmp_path: Path) -> None:
     (found,) = faults_of(tmp_path, (HEAD + "e1,2,").encode() + b"\xe4\n")
-    assert "is not UTF-8" in found
+    assert found.startswith("line 2: is not UTF-8: byte 0xe4")
     (found,) = faults_of(tmp_path, b"\xff\xfe\x00\x01")
-    assert "is not UTF-8" in found
+    assert found.startswith("line 1: is not UTF-8: byte 0xff")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("before", [0, 1, 5, 3000])
+@pytest.mark.parametrize("kind", [Format.CSV, Format.JSON])
+def test_the_line_of_a_byte_that_is_no_utf8(tmp_path: Path, end: str, before: int, kind: Format) -> None:
+    good = "".join(f"e1,{number},größe ☢,,{end}" for number in range(before))
+    if kind is Format.CSV:
+        text = HEAD.replace("\n", end) + good
+    else:
+        text = f"{end}{end.join([' '] * before)}{end if before else ''}"
+    broken = text.encode() + b"e1,99999,\xe4rger,,"
+    found = faults_of(tmp_path, broken, kind)
+    assert found[-1].startswith(f"line {before + 2}: is not UTF-8: byte 0xe4"), found
+
+
+def test_a_stop_before_the_start_is_told_and_taken(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    rows = [f"e1,{n},x,2026-01-01T01:00:00Z,2026-01-01T00:00:00Z\n" for n in range(2, 27)]
+    file.write_text(HEAD + GOOD + "".join(rows))
+    contents = RunFile(file).check()
+    assert (contents.count, contents.doubtful, len(contents.doubts)) == (26, 25, 20)
+    assert contents.doubts[0].at("runs.csv") == (
+        "runs.csv: line 3, column stopped_at: run 2 of e1 stopped (2026-01-01T00:00:00+00:00) before it started "
+        "(2026-01-01T01:00:00+00:00); it is taken as it is, its duration is 0"
+    )
 
 
 def test_a_spreadsheet_file(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class Recorder:
                 PHASES[type(event)],
                 self._facts(event.run),
                 lost=event.lost if isinstance(event, RunDegraded) else (),
-                text=f"by {event.who}" if isinstance(event, RunStopping) else "",
+                text=_stopping_text(event) if isinstance(event, RunStopping) else "",
                 number_released=isinstance(event, RunFailed) and event.number_released,
             )
         )
@@ -214,3 +214,7 @@ class Recorder:
         if not run.on or run.info is None or (module and module not in run.info.members):
             return None
         return RunRef(run.info.experiment, run.info.number)
+
+
+def _stopping_text(event: RunStopping) -> str:
+    return f"by {event.who}: {event.reason}" if event.reason else f"by {event.who}"

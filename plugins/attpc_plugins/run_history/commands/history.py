@@ -183,14 +183,15 @@ def edit(
     values = [_assignment(item) for item in value or ()]
     if changes == RunChanges() and not values:
         raise typer.BadParameter("nothing is to be changed: give an option such as --title")
-    with_store(settings, lambda store: _edit(store, experiment, number, changes, values))
-    typer.echo(f"run {number} of {experiment} changed")
+    changed = with_store(settings, lambda store: _edit(store, experiment, number, changes, values))
+    typer.echo(f"run {number} of {experiment} {'changed' if changed else 'is so already'}")
 
 
 async def _edit(
     store: Store, experiment: str, number: int, changes: RunChanges, values: list[tuple[str, str]]
-) -> None:
-    await _run(store, experiment, number)
+) -> bool:
+    """Edit a run and return whether that changed anything."""
+    before = await _run(store, experiment, number)
     sheet = {o.name: o for o in await store.observables(experiment, removed=True)}
     typed: dict[str, Value] = {}
     for name, text in values:
@@ -201,6 +202,7 @@ async def _edit(
             fail(f"{name}: {fault}")
         typed[name] = value
     await store.edit(experiment, number, changes, values=typed, who=me())
+    return await store.run(experiment, number) != before
 
 
 async def _run(store: Store, experiment: str, number: int, *, texts: bool = False) -> RunDetail:

@@ -136,7 +136,9 @@ def show_run(detail: RunDetail) -> None:
     _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"), give=("where", "message"))
     _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
-    edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in detail.edits)
+    # What was written once more as it was is on record, because others may come in between, and no news.
+    changes = (e for e in detail.edits if e.old != e.value)
+    edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in changes)
     _part("Edits", ("time", "what", "old", "new", "by"), edits, give=("old", "new", "by"))
 
 

@@ -141,6 +141,10 @@ def import_(
         source = RunFile(path, kind, experiment=experiment, zone=zone, name=name)
         with progress("checking", None) as tell:
             contents = source.check(tell)
+        for doubt in contents.doubts:
+            typer.echo(f"warning: {doubt.at(name)}", err=True)
+        if more := contents.doubtful - len(contents.doubts):
+            typer.echo(f"warning: {name}: and {more} more such runs", err=True)
         done = with_store(settings, lambda store: _import(store, source, contents, skip_existing, dry_run))
     typer.echo(done, err=True)
 

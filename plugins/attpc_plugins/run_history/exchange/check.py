@@ -37,7 +37,7 @@ def checked(detail: RunDetail) -> RunDetail:
     """Return the run as it can be kept; raises `Bad` naming the column that does not fit.
 
     It is what the database itself demands, so that all that was exported can be imported. A stop before the
-    start is none of it: the clock may have been set back.
+    start is none of it: the clock may have been set back. `doubts` tells of it.
     """
     run = detail.run
     if not run.experiment.strip() or any(c in run.experiment for c in "\n\r\t"):
@@ -53,6 +53,17 @@ def checked(detail: RunDetail) -> RunDetail:
     _times(run)
     _details(detail)
     return detail
+
+
+def doubts(detail: RunDetail) -> str:
+    """Return what can be true of a run, and is more often a slip of the pen; empty where nothing is."""
+    run = detail.run
+    if run.started_at is not None and run.stopped_at is not None and run.stopped_at < run.started_at:
+        return (
+            f"run {run.number} of {run.experiment} stopped ({run.stopped_at.isoformat()}) before it started "
+            f"({run.started_at.isoformat()}); it is taken as it is, its duration is 0"
+        )
+    return ""
 
 
 def _stages(run: Run) -> None:

@@ -31,7 +31,7 @@ from attpc_plugins.run_history.store.model import (
 )
 
 from .check import PARTS, checked
-from .faults import Bad, Fault, shown
+from .faults import Bad, Fault, not_utf8, shown
 from .plain import class_of, from_plain, time_of, time_text, to_plain, word_of
 
 FIELD_MAX = 1 << 28
@@ -215,8 +215,9 @@ def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
         except csv.Error as error:
             yield line, Fault(line, "", f"is not CSV: {error}")
             return
-        except UnicodeDecodeError as error:
-            yield line, Fault(line, "", f"or one of the lines after it is not UTF-8: {error.reason}")
+        except UnicodeDecodeError:
+            fault = not_utf8(stream)
+            yield fault.line, fault
             return
         if any(field.strip() for field in row):
             yield line, row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from attpc_ioc.errors import AttpcError
 
@@ -43,6 +44,27 @@ class BrokenFile(AttpcError):
         if count > len(lines):
             lines.append(f"{file}: and {count - len(lines)} more")
         super().__init__("\n".join([*lines, "nothing was imported"]))
+
+
+def not_utf8(stream: TextIO) -> Fault:
+    """Return the fault of a file that is no UTF-8, with the line of the first byte that is none.
+
+    Who reads text is told of it many lines before: a file is decoded in pieces. The stream is of no use
+    afterwards.
+    """
+    raw = stream.buffer
+    raw.seek(0)
+    line = 1
+    for text in raw:
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            line += text[: error.start].count(b"\r")
+            found = text[error.start]
+            return Fault(line, "", f"is not UTF-8: byte 0x{found:02x}, {error.reason}; save it as UTF-8")
+        # A carriage return alone ends a line too, as it does for who reads text.
+        line += text.endswith(b"\n") + text.count(b"\r") - text.endswith(b"\r\n")
+    return Fault(line, "", "was not UTF-8 a moment ago; is it being written?")
 
 
 def shown(value: object) -> str:

@@ -10,7 +10,7 @@ from attpc_plugins.run_history.store.model import RunDetail
 
 from .check import checked
 from .csv_file import in_order
-from .faults import Bad, Fault, shown
+from .faults import Bad, Fault, not_utf8, shown
 from .plain import from_plain, to_plain
 
 
@@ -29,8 +29,9 @@ def read_lines(stream: TextIO, *, experiment: str) -> Iterator[tuple[int, RunDet
         line += 1
         try:
             text = stream.readline()
-        except UnicodeDecodeError as error:
-            yield line, Fault(line, "", f"or one of the lines after it is not UTF-8: {error.reason}")
+        except UnicodeDecodeError:
+            fault = not_utf8(stream)
+            yield fault.line, fault
             return
         if not text:
             return

@@ -13,6 +13,7 @@ from typing import TextIO
 from attpc_plugins.run_history.store.model import RunDetail
 
 from . import csv_file, json_file, old_tables
+from .check import doubts
 from .faults import SHOWN, BrokenFile, Fault
 from .number_set import NumberSet
 from .old_tables import OldTable
@@ -37,14 +38,26 @@ class Format(StrEnum):
 
 @dataclass(slots=True)
 class Contents:
-    """What a file was found to hold: the numbers of its runs by experiment."""
+    """What a file was found to hold: the numbers of its runs by experiment.
+
+    `doubts` are what is taken as it is and people should look at, the first of them; `doubtful` counts all.
+    """
 
     numbers: dict[str, NumberSet] = field(default_factory=dict)
+    doubts: list[Fault] = field(default_factory=list)
+    doubtful: int = 0
 
     @property
     def count(self) -> int:
         """How many runs there are."""
         return sum(len(numbers) for numbers in self.numbers.values())
+
+    def doubt(self, line: int, text: str) -> None:
+        """Take note of what should be looked at in a line; of an empty text, of nothing."""
+        if text:
+            self.doubtful += 1
+            if len(self.doubts) < SHOWN:
+                self.doubts.append(Fault(line, "stopped_at", text))
 
 
 class RunFile:
@@ -81,6 +94,7 @@ class RunFile:
             if isinstance(item, RunDetail):
                 run = item.run
                 if contents.numbers.setdefault(run.experiment, NumberSet()).add(run.number):
+                    contents.doubt(line, doubts(item))
                     continue
                 text = f"run {run.number} of experiment {run.experiment!r} is in an earlier line already"
                 item = Fault(line, "number", text)

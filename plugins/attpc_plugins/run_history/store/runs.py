@@ -84,13 +84,21 @@ async def apply_edit(connection: Connection, record: EditRecord) -> None:
 async def write_edit(
     connection: Connection, run_id: int, changes: RunChanges, who: Who, at_s: float | None
 ) -> None:
-    """Change fields of a run and keep who did it; `at_s` None is now."""
+    """Change fields of a run and keep who did it; `at_s` None is now.
+
+    An edit of now that changes nothing is none. One with a time is kept all the same: an earlier one of the
+    same field, from another journal, may come after it.
+    """
     for item in fields(changes):
         value = getattr(changes, item.name)
         if value is None:
             continue
         text = value.label if isinstance(value, RunClass) else str(value)
         text = clean(text, _LIMITS.get(item.name, 65536))
+        if at_s is None and text == await connection.fetchval(
+            f"SELECT {item.name} FROM attpc.runs WHERE id = $1", run_id
+        ):
+            continue
         # An edit may arrive after a later one of the same field: what it replaced is then told by its
         # neighbours, for the run has the value of the latest; and the later one replaced this one.
         row = await connection.fetchrow(

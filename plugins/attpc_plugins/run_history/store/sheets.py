@@ -200,7 +200,10 @@ async def write_entered(
     who: Who = NOBODY,
     units: str = "",
 ) -> None:
-    """Write what a person says of an observable in a run, now, and that it was edited; see `enter_value`."""
+    """Write what a person says of an observable in a run, now, and that it was edited; see `enter_value`.
+
+    Where that is what was entered before, nothing is written.
+    """
     row = await connection.fetchrow(
         "SELECT r.id AS run, o.id AS observable, o.kind, o.units, clock_timestamp() AS now "
         "FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
@@ -224,7 +227,10 @@ async def write_entered(
         entered_by=str(who) if who != Who() else "",
     )
     old = await _entered(connection, row["run"], row["observable"])
-    await _note_edit(connection, row["run"], measurement, None if old is None else value_of(old))
+    if old is None or not _same(old, measurement):
+        await _note_edit(connection, row["run"], measurement, None if old is None else value_of(old))
+    elif not old["carried"]:
+        return
     await write_measurement(connection, row["run"], row["observable"], measurement)
 
 
@@ -235,6 +241,12 @@ async def _entered(connection: Connection, run_id: int, observable_id: int) -> A
         run_id,
         observable_id,
     )
+
+
+def _same(row: Any, measurement: Measurement) -> bool:
+    """Tell whether a row of measurements has the value, as people read it, and the units."""
+    value, units = clean(str(measurement.value)), clean(measurement.units)
+    return clean(str(value_of(row))) == value and row["units"] == units
 
 
 async def _note_edit(
@@ -295,7 +307,8 @@ async def apply_measurement(connection: Connection, run_id: int, record: Measure
     if measurement.entered_by and value is not None:
         # What was entered first is no edit; what is entered over it is.
         before = await _entered(connection, run_id, observable)
-        if before is not None and before["measured_at"] <= measurement.measured_at:
+        earlier = before is not None and before["measured_at"] <= measurement.measured_at
+        if earlier and not _same(before, measurement):
             await _note_edit(connection, run_id, measurement, value_of(before))
     await write_measurement(connection, run_id, observable, measurement)
 
