@@ -74,13 +74,15 @@ class Shown:
 
 def shown(files: Mapping[str, str], start: str = "main.bob") -> list[Shown]:
     """Return every widget that can be reached, once for each set of macros; a missing file is a KeyError."""
+    roots = {name: ET.fromstring(text.encode()) for name, text in files.items()}
+    needed = _needed(files, roots)
     found: list[Shown] = []
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
     waiting: list[tuple[str, dict[str, str]]] = [(start, {})]
     while waiting:
         file, given = waiting.pop()
-        root = ET.fromstring(files[file].encode())
-        macros = given | _macros(root)
+        root = roots[file]
+        macros = {key: text for key, text in (given | _macros(root)).items() if key in needed[file]}
         key = (file, tuple(sorted(macros.items())))
         if key in seen:
             continue
@@ -95,6 +97,28 @@ def shown(files: Mapping[str, str], start: str = "main.bob") -> list[Shown]:
                     inner = {key: widget.expand(text) for key, text in _macros(target).items()}
                     waiting.append((widget.expand(name), macros | inner))
     return found
+
+
+def _needed(files: Mapping[str, str], roots: Mapping[str, ET.Element]) -> dict[str, set[str]]:
+    """Return the macros that make a difference to each file: its own, and those that it hands on.
+
+    Without the others a fleet's screens are looked at once each, not once for each way that leads to them.
+    """
+    needed = {name: set(_MACRO.findall(text)) for name, text in files.items()}
+    steps = [
+        (name, inner, set(_macros(target)))
+        for name, root in roots.items()
+        for target in (*root.iter("action"), *root.iter("widget"))
+        for inner in files
+        if target.findtext("file") == inner
+    ]
+    changed = True
+    while changed:
+        before = sum(map(len, needed.values()))
+        for name, inner, given in steps:
+            needed[name] |= needed[inner] - given
+        changed = sum(map(len, needed.values())) > before
+    return needed
 
 
 def _macros(element: ET.Element) -> dict[str, str]:
