@@ -309,9 +309,11 @@ class RunControl:
         record = self.record
         was_on = record.on
         if was_on:
-            info = record.set_info(stopped_by=command.who)
+            given = record.info.reason if record.info is not None else ""
+            why = command.reason or given
+            info = record.set_info(stopped_by=command.who, reason=why)
             record.enter(RunState.STOPPING)
-            self._emitter.emit("attpc_run_stopping", RunStopping, run=info, who=command.who)
+            self._emitter.emit("attpc_run_stopping", RunStopping, run=info, who=command.who, reason=why)
             record.save()
 
         def targets() -> list[str]:

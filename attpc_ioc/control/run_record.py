@@ -212,7 +212,12 @@ class RunRecord:
         self.enter(RunState.RUNNING)
 
     def close_stopped(self, reason: str) -> asyncio.Future[Any] | None:
-        """Close the open run after a stop; one that was not seen again after a restart is interrupted."""
+        """Close the open run after a stop; one that was not seen again after a restart is interrupted.
+
+        Why it was stopped comes first where its record has that.
+        """
+        given = self.info.reason if self.info is not None else ""
+        reason = "; ".join(part for part in (given, reason) if part)
         if self.seen_running:
             return self.close_run(RunOutcome.STOPPED, reason)
         reason = reason or "no member was seen Running after a restart of the IOC"

@@ -107,12 +107,16 @@ IOC_ITSELF = Who(user="ioc", host="ioc")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what, in which scope, by whom; `target` for `GoTo` only."""
+    """One command: what, in which scope, by whom; `target` for `GoTo` only.
+
+    `reason` is why, for the record of the run that a `Run:Stop` ends; of people it is not asked.
+    """
 
     scope: Scope
     name: CommandName
     target: State | None = None
     who: Who = IOC_ITSELF
+    reason: str = ""
 
     def __str__(self) -> str:
         head = {ScopeKind.SYSTEM: "", ScopeKind.RUN: "Run:"}.get(self.scope.kind, f"{self.scope.name}:")

@@ -93,9 +93,10 @@ class RunDegraded(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStopping(RunEvent):
-    """A stop of the run begins."""
+    """A stop of the run begins; `reason` is empty where a person wanted it."""
 
     who: Who = Who()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

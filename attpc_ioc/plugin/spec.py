@@ -113,7 +113,10 @@ class PluginContext(Protocol):
         ...
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
-        """Give a command as a client would and wait for its end; refusals are in the outcome."""
+        """Give a command as a client would and wait for its end; refusals are in the outcome.
+
+        The `reason` of a command that stops the run goes into the run's record.
+        """
         ...
 
     async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> None:

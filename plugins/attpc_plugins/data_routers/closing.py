@@ -23,6 +23,8 @@ UNKNOWN_BEFORE = (
     "what lay in the staging folder before the run is not known: all files there were taken as the run's"
 )
 
+NO_FILE = "no file was written"
+
 Keep = Callable[[Entry], Awaitable[None]]
 """Has an entry on disk before the closing goes on."""
 
@@ -213,7 +215,10 @@ async def close_files(
 
 def done(entry: Entry, record: Manifest, place: Place) -> Entry:
     """Return an entry whose files are all in their place."""
-    text = f"{amount(len(record.files), record.data_bytes)} in {place.folder(entry)}"
+    if record.files:
+        text = f"{amount(len(record.files), record.data_bytes)} in {place.folder(entry)}"
+    else:
+        text = f"{NO_FILE}; {place.folder(entry)} has the manifest alone"
     if record.missing:
         text += f"; without {names_text(record.missing)}"
     if record.note:

@@ -67,6 +67,7 @@ class Entry:
     - `accepted`: files that are gone, and that somebody has said to be content without.
     - `asked`: a sentry was told to move the files, and may have done so; `base_bytes`: what its router had
       written before the run.
+    - `remarks`: what those who read of the run are to know of its data, besides how its closing stands.
     - `told`: state and message that the other plugins were told of last.
     """
 
@@ -92,6 +93,7 @@ class Entry:
     data_bytes: int = 0
     location: str = ""
     manifest: str = ""
+    remarks: tuple[str, ...] = ()
     told: str = ""
 
     @property
@@ -114,7 +116,12 @@ class Entry:
             return ""
         if self.state in (CloseState.WAITING, CloseState.UNREACHABLE):
             return self.state.label
-        return f"{self.state.label}: {self.message}"
+        return f"{self.state.label}: {self.message_told}"
+
+    @property
+    def message_told(self) -> str:
+        """The message and the remarks, as the other plugins are told them."""
+        return "; ".join((self.message, *self.remarks))
 
     def said(self, state: CloseState, message: str) -> Entry:
         """Return the entry with another state and message."""
@@ -289,6 +296,7 @@ class _Stored(BaseModel):
     data_bytes: int
     location: str
     manifest: str
+    remarks: list[str] = Field(default_factory=list)
     told: str
 
 
@@ -320,6 +328,7 @@ def _out(entry: Entry) -> dict[str, object]:
         "experiment": entry.run.experiment,
         "number": entry.run.number,
         "sources": list(entry.sources),
+        "remarks": list(entry.remarks),
         "before": None if entry.before is None else sorted(map(_ascii, entry.before)),
         "chosen": {_ascii(name): size for name, size in sorted(entry.chosen.items())},
         "accepted": sorted(map(_ascii, entry.accepted)),
@@ -338,6 +347,7 @@ def _in(raw: bytes) -> Entry:
     return Entry(
         run=RunKey(stored.experiment, stored.number),
         sources=tuple(stored.sources),
+        remarks=tuple(stored.remarks),
         before=None if stored.before is None else frozenset(map(_plain, stored.before)),
         chosen={_plain(name): size for name, size in stored.chosen.items()},
         accepted=frozenset(map(_plain, stored.accepted)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .closing import Keep, amount
+from .closing import NO_FILE, Keep, amount
 from .closing_journal import Entry, Phase
 from .hosts.host import RouterGone, RunFolderExists, SentryHost
 from .model import CloseState, Look
@@ -86,7 +86,10 @@ async def close_by_sentry(host: SentryHost, entry: Entry, look: Look | None, *, 
         after = None
     if after is not None and after.files and after.files >= entry.files:
         return entry.said(CloseState.INCOMPLETE, _left_text(after.files, entry))
-    text = f"{amount(entry.files, entry.data_bytes)} in {entry.run} on the host, by what the sentry says"
+    written = (
+        f"{amount(entry.files, entry.data_bytes)} in {entry.run} on the host" if entry.files else NO_FILE
+    )
+    text = f"{written}, by what the sentry says"
     if after is None:
         text += "; its router does not run, so it does not tell what is left"
     elif after.files:

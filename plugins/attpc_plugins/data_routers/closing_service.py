@@ -66,6 +66,8 @@ class Closing:
         self._works: dict[str, RouterWork] = {}
         self._unfinished: set[str] = set()
         self._shown: dict[str, tuple[CloseState, str]] = {}
+        self._empty: set[str] = set()
+        """Labels of the routers of which no file is in what is shown."""
         self._over_since_s: dict[str, float] = {}
         self._published: dict[str, object] = {}
         self.fault = ""
@@ -158,6 +160,16 @@ class Closing:
             self.run_stopped(info)
             return
         self._act(info, lambda _router, entry: None if entry and entry.phase is Phase.RUNNING else entry)
+
+    def remark(self, run: RunKey, label: str, text: str) -> None:
+        """Have something said of a run's data in its record, where it has a closing on that router."""
+
+        def act(entry: Entry | None) -> Entry | None:
+            return replace(entry, remarks=(*entry.remarks, text)) if entry is not None else None
+
+        if self._settings.closing.enabled:
+            self._acts[label].append((run, act))
+            self._wakes[label].set()
 
     def _act(self, info: RunInfo, act: Callable[[RouterSettings, Entry | None], Entry | None]) -> None:
         if not self._settings.closing.enabled:
@@ -257,7 +269,7 @@ class Closing:
             files=entry.files,
             data_bytes=entry.data_bytes,
             location=entry.location,
-            message=entry.message,
+            message=entry.message_told,
             manifest=entry.manifest,
         )
         async with self._journal.locked(entry.router, RETRY_S):
@@ -284,6 +296,8 @@ class Closing:
         state = _worst(entry.state for entry in shown)
         text = "; ".join(f"run {entry.run.number}: {entry.message}" for entry in shown)
         self._shown[router.label] = (state, text)
+        empty = any(entry.state is CloseState.DONE and not entry.files for entry in shown)
+        (self._empty.add if empty else self._empty.discard)(router.label)
         progress = self._works[router.label].progress if router.label in self._works else {}
         percent = min((_percent(entry, progress) for entry in shown), default=0.0)
         for source in router.sources:
@@ -297,7 +311,7 @@ class Closing:
         left = [
             f"{label}: {state.label}: {text}"
             for label, (state, text) in self._shown.items()
-            if state not in (CloseState.NONE, CloseState.DONE)
+            if state not in (CloseState.NONE, CloseState.DONE) or label in self._empty
         ]
         done = sum(state is CloseState.DONE for state, _ in self._shown.values())
         counted = sum(state is not CloseState.NONE for state, _ in self._shown.values())

@@ -145,6 +145,31 @@ class Router:
         # Most of what a host's end tells names it already.
         return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
 
+    @property
+    def wrong(self) -> dict[str, str]:
+        """What is wrong with it now, by cause, for the log and for the record of the run."""
+        if self.watch.answering is False:
+            return {"host": "its host did not answer"}
+        if self.watch.answering is None:
+            return {}
+        found: dict[str, str] = {}
+        if self.gone:
+            found[ONLINE] = "its process was gone"
+        if self.partial:
+            return found
+        if self.flow is Flow.DEAD:
+            found[f"{FLOW} Dead"] = "no data (Dead)"
+        if self.flow is Flow.LOW:
+            found[f"{FLOW} Low"] = "few data (Low)"
+        for level, limit_gb in ((1, self._limits.disk_minor_gb), (2, self._limits.disk_major_gb)):
+            if self.disk_level >= level:
+                found[f"{DISK_FREE} {level}"] = f"less than {limit_gb:g} GB free"
+        return found
+
+    def why_wrong(self, cause: str, now_s: float) -> str:
+        """Return what more there is to say of a cause of `wrong`."""
+        return self.why(cause.split(" ")[0], now_s)
+
     def why(self, part: str, now_s: float) -> str:
         """Return why one of its PVs is in alarm, for people; empty where there is nothing to say."""
         if self.unreachable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from attpc_ioc.errors import Refused
@@ -24,6 +25,7 @@ from .configs.keeper import RunConfigFiles
 from .flow import Count
 from .hosts.host import ConfigHost, FileHost, SentryHost
 from .hosts.make import config_host_for, host_for
+from .incidents import Incidents
 from .interlocks import Against, Facts, NextRun, against_start, in_short, refusing
 from .model import RunKey
 from .router import Router
@@ -65,6 +67,8 @@ class Service:
         self.routers = tuple(self._router(router) for router in settings.router)
         self.closing = Closing(ctx, settings, self.hosts)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
+        self.incidents = Incidents(self.closing.remark)
+        self._stopper: Router | None = None
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts)
         self._by_source = {source: router for router in self.routers for source in router.sources}
 
@@ -151,17 +155,25 @@ class Service:
     # ------------------------------------------------------------------ what hosts tell
 
     def _on_look(self, router: Router) -> None:
-        router.judge(time.monotonic(), around(router, self.routers, self._facts))
+        now_s = time.monotonic()
+        router.judge(now_s, around(router, self.routers, self._facts))
+        wrong = router.wrong if self._facts.takes_part(router) else {}
+        run = self._ctx.snapshot().run
+        on = key_of(run.info) if run.on and run.info is not None else None
+        self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         show_router(self._ctx, router, self._facts.enabled)
         self._news = True
         if router.too_full:
             self._stop_run(router)
+        elif router is self._stopper and self._has_room(router):
+            self._stopper = None
+            self.troubles.say("stopped", "")
 
     def _say(self) -> None:
         """Say on the status which hosts do not answer, as far as they matter, and how many there are."""
         for router in self.routers:
             matters = self._facts.takes_part(router) and router.watch.answering is False
-            self.troubles.say(f"host {router.label}", router.unreachable if matters else "")
+            self.troubles.say(f"host {router.label}", router.unreachable if matters else "", logged=False)
         self.troubles.say("closing", self.closing.fault)
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)
@@ -174,32 +186,42 @@ class Service:
         router = self._by_source.get(source)
         return router.why(part, time.monotonic()) if router is not None else ""
 
+    def _has_room(self, router: Router) -> bool:
+        look = router.look if router.watch.answering else None
+        return look is not None and look.disk_free_bytes >= self._settings.limits.stop_below_gb * GIGABYTE
+
     def _stop_run(self, router: Router) -> None:
         """Stop the run before a disk is full; once in a run."""
         look, run = router.look, self._ctx.snapshot().run
         if self._stop_asked or look is None or run.state is not RunState.RUNNING:
             return
         self._stop_asked = True
+        self._stopper = router
         self._ctx.spawn(
             self._stop(
-                f"run {run.number} is stopped: data router {router.label} on {router.where} has "
+                f"data router {router.label} on {router.where} has "
                 f"{look.disk_free_bytes / GIGABYTE:.1f} GB free, less than limits.stop_below_gb "
                 f"({self._settings.limits.stop_below_gb:g} GB)"
             )
         )
 
     async def _stop(self, reason: str) -> None:
-        self.troubles.say("stopped", reason)
-        outcome = await self._ctx.submit(Command(RUN, CommandName.STOP))
+        said = f"run {self._ctx.snapshot().run.number} is stopped: {reason}"
+        self.troubles.say("stopped", said)
+        outcome = await self._ctx.submit(Command(RUN, CommandName.STOP, reason=reason))
         if not outcome.ok:
-            self.troubles.say("stopped", f"{reason}; {outcome.message}")
+            self.troubles.say("stopped", f"{said}; {outcome.message}")
 
     # ------------------------------------------------------------------ interlocks
 
-    def _against(self, fleet: Fleet) -> list[Against]:
+    def _against(self, fleet: Fleet, routers: Sequence[Router] | None = None) -> list[Against]:
         facts = FleetFacts.of(fleet)
         return against_start(
-            (self._facts_of(router, fleet.run) for router in self.routers if facts.takes_part(router)),
+            (
+                self._facts_of(router, fleet.run)
+                for router in routers or self.routers
+                if facts.takes_part(router)
+            ),
             self._next_run.of(fleet.run),
             self._settings.interlocks,
             self._settings.limits,
@@ -258,8 +280,10 @@ class Service:
         match event:
             case RunStarting():
                 self._open = True
-                await self._begin(event.run, now_s)
+                in_spite_of = await self._begin(event.run, now_s)
                 await self.closing.run_starting(event.run)
+                for router, text in in_spite_of:
+                    self.closing.remark(key_of(event.run), router.label, f"started in spite of: {text}")
             case RunStarted():
                 self._open = True
                 if self._run != key_of(event.run):
@@ -267,6 +291,7 @@ class Service:
                 self.closing.run_started(event.run)
             case RunStopped():
                 self._end(now_s)
+                self.incidents.run_ends(key_of(event.run))
                 self.closing.run_stopped(event.run)
                 self._open = False
             case RunFailed():
@@ -279,19 +304,26 @@ class Service:
         for router in self.routers:
             router.meter.stop(now_s)
 
-    async def _begin(self, run: RunInfo, now_s: float) -> None:
-        in_spite_of = "; ".join(in_short(self._against(self._ctx.snapshot())))
-        if in_spite_of:
-            log.warning("run starts in spite of", number=run.number, reason=in_spite_of)
+    async def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
+        """Begin to count a run; returns what its start was in spite of, by router."""
+        fleet = self._ctx.snapshot()
+        if passed := "; ".join(in_short(self._against(fleet))):
+            log.warning("run starts in spite of", number=run.number, reason=passed)
+        in_spite_of = [
+            (router, against.what) for router in self.routers for against in self._against(fleet, [router])
+        ]
         if self._override:
             self._set_override(False)
         self._stop_asked = False
+        self._stopper = None
         self.troubles.say("stopped", "")
+        self.incidents.run_begins()
         self._run = key_of(run)
         before = {router.label: router.meter.start(now_s) for router in self.routers}
         counts = {label: count for label, count in before.items() if count is not None}
         if counts:
             await asyncio.to_thread(baselines.save, self._folder, self._run, counts)
+        return in_spite_of
 
     async def _resume(self, run: RunInfo) -> None:
         """Count a run whose beginning this IOC did not see: all files count that were not known before.

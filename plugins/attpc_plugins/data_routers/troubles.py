@@ -21,17 +21,19 @@ class Troubles:
         self._texts: dict[str, str] = {}
         self._told: tuple[str, bool] | None = None
 
-    def say(self, cause: str, text: str) -> None:
-        """Say what is wrong; with an empty text, that nothing is any more."""
+    def say(self, cause: str, text: str, *, logged: bool = True) -> None:
+        """Say what is wrong; with an empty text, that nothing is any more. Not `logged`: others log it."""
         before = self._texts.get(cause, "")
         if text == before:
             return
         if text:
             self._texts[cause] = text
-            log.warning("data routers", reason=text)
+            if logged:
+                log.warning("data routers", reason=text)
         else:
             del self._texts[cause]
-            log.info("data routers are over it", reason=before)
+            if logged:
+                log.info("data routers are over it", reason=before)
         self._show()
 
     def note(self, text: str) -> None:

@@ -146,7 +146,7 @@ class Watch:
         self._hold()
         self._expect()
         if self.answering is False:
-            log.info("host of a data router answers again", router=self.label)
+            log.debug("host of a data router answers again", router=self.label)
         self.failures = 0
         self.seen = Seen(look, now_s, wanted, partial)
         self.answering, self.fault = True, ""
@@ -173,7 +173,7 @@ class Watch:
         self._stale = None
         if self.answering is not False:
             reason = self.fault or "no answer in two periods"
-            log.warning("host of a data router does not answer", router=self.label, reason=reason)
+            log.debug("host of a data router does not answer", router=self.label, reason=reason)
         self.fault = self.fault or f"no answer in {2 * self._period_s:g} s"
         self.answering = False
         self._on_look()

@@ -1,0 +1,139 @@
+"""What was wrong with a router in a run is in the log, and in what others are told of the run's files."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from attpc_ioc.model.events import RunFiles
+from attpc_ioc.model.run import RunState
+from attpc_ioc.model.states import State
+from attpc_ioc.simulator.data.options import Access
+from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
+from tests.support.probe import Probe
+from tests.support.rig import Rig
+
+DEAD = 3
+AT = r"\d\d:\d\d:\d\d"
+
+
+def told(probe: Probe, state: str) -> dict[str, RunFiles]:
+    """What was told last of each router's files with this state."""
+    return {e.router: e for e in probe.of("attpc_run_files") if e.state == state}
+
+
+def troubles(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
+    """The log entries of routers in trouble and out of it: level, and what they say."""
+    return [
+        (record.levelname, {key: str(value) for key, value in getattr(record, "keys", {}).items()})
+        for record in caplog.records
+        if record.getMessage().startswith(("data router in trouble", "data router out of trouble"))
+    ]
+
+
+async def all_done(it: Rig, probe: Probe, count: int) -> dict[str, RunFiles]:
+    await it.until(lambda: len(told(probe, "Done")) == count, 30.0, "all routers are done")
+    return told(probe, "Done")
+
+
+async def test_a_time_without_data(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    probe = Probe()
+    text = section(limits={"dead_after_s": 1.0})
+    async with data_rig(tmp_path, monkeypatch, text=text, cobos=2, plugins=[("probe", probe)]) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data of CoBo0")
+        host.faults.stopped = True
+        await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == DEAD, what="dead")
+        host.faults.stopped = False
+        await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data again")
+        await stop_run(it)
+        done = await all_done(it, probe, 3)
+        assert re.search(rf"GB|MB|kB|bytes.*; no data from {AT} to {AT} \(Dead\)$", done["CoBo0"].message)
+        assert "no data" not in done["CoBo1"].message
+        lines = troubles(caplog)
+        assert [level for level, _ in lines] == ["WARNING", "INFO"], lines
+        assert all((keys["router"], keys["run"]) == ("CoBo0", "0") for _, keys in lines)
+        assert "not a byte" in lines[0][1]["reason"]
+
+
+@pytest.mark.parametrize("access", [Access.LOCAL, Access.SENTRY])
+async def test_a_router_that_wrote_nothing_is_named(tmp_path, monkeypatch, access):
+    probe = Probe()
+    text = section(limits={"dead_after_s": 1.0})
+    more = {"text": text, "cobos": 1, "plugins": [("probe", probe)]}
+    async with data_rig(tmp_path, monkeypatch, access=access, **more) as it:
+        it.fleet.data["CoBo[0]"].faults.stopped = True
+        await start_run(it)
+        await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == DEAD, what="dead")
+        await stop_run(it)
+        done = await all_done(it, probe, 2)
+        assert done["CoBo0"].files == 0
+        assert done["CoBo0"].message.startswith("no file was written")
+        assert "(Dead)" in done["CoBo0"].message
+        assert "no file was written" not in done["MuTAnT"].message
+        message = shown(it, "Run:ClosingMessage_RBV")
+        assert "CoBo0: Done: run 0: no file was written" in message
+        assert "MuTAnT" not in message
+
+
+async def test_what_lasts_until_the_end_and_longer(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    probe = Probe()
+    text = section(limits={"gone_after_s": 0.2})
+    more = {"access": Access.SSH, "text": text, "cobos": 1, "plugins": [("probe", probe)]}
+    async with data_rig(tmp_path, monkeypatch, **more) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        await it.until(lambda: host.written_bytes > 0, what="data of CoBo0")
+        await it.fleet.routers["CoBo[0]"].stop()
+        await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 0, what="offline")
+        await it.until(lambda: troubles(caplog), what="it is logged")
+        await stop_run(it)
+        done = await all_done(it, probe, 2)
+        assert re.search(rf"its process was gone since {AT} until the run's end", done["CoBo0"].message)
+        await it.fleet.routers["CoBo[0]"].start()
+        await it.until(lambda: len(troubles(caplog)) == 2, what="it is over")
+        assert troubles(caplog)[1][1]["run"] == "none"
+
+
+async def test_why_a_plugin_stopped_the_run_is_in_its_record(tmp_path, monkeypatch):
+    probe = Probe()
+    text = section(limits={"disk_after_s": 0.3, "stop_below_gb": 5.0}, closing={"enabled": False})
+    more = {"access": Access.SENTRY, "text": text, "cobos": 1, "plugins": [("probe", probe)]}
+    async with data_rig(tmp_path, monkeypatch, **more) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data of CoBo0")
+        host.disk_free_gb = 4.0
+        await it.until_run(RunState.STOPPED)
+        await it.until(lambda: probe.of("attpc_run_stopped"), what="the end is told")
+        assert it.run.info is not None
+        for reason in (
+            it.run.info.reason,
+            probe.of("attpc_run_stopped")[0].run.reason,
+            probe.of("attpc_run_stopping")[0].reason,
+        ):
+            assert "data router CoBo0 on" in reason
+            assert "less than limits.stop_below_gb (5 GB)" in reason
+        assert shown(it, "Plugin:data_routers:Status_RBV") == 2
+        host.disk_free_gb = 400.0
+        await it.until(lambda: shown(it, "Plugin:data_routers:Status_RBV") == 1, what="Ok again")
+
+
+async def test_what_a_start_was_in_spite_of_is_in_the_runs_record(tmp_path, monkeypatch):
+    probe = Probe()
+    async with data_rig(tmp_path, monkeypatch, cobos=1, plugins=[("probe", probe)]) as it:
+        (it.fleet.data["CoBo[0]"].staging / "stray.graw").write_bytes(bytes(1000))
+        await it.until(lambda: shown(it, "CoBo0:Router:Clean_RBV") == 0, what="dirty")
+        await it.take_to(State.READY)
+        await it.ok("Run:Override", "Yes")
+        await it.ok("Run:Start")
+        await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="flowing")
+        await stop_run(it)
+        done = await all_done(it, probe, 2)
+        assert "started in spite of: 1 stray file" in done["CoBo0"].message
+        assert "in spite of" not in done["MuTAnT"].message
