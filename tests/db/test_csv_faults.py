@@ -160,8 +160,8 @@ def test_a_stop_before_the_start_is_told_and_taken(tmp_path: Path) -> None:
     contents = RunFile(file).check()
     assert (contents.count, contents.doubtful, len(contents.doubts)) == (26, 25, 20)
     assert contents.doubts[0].at("runs.csv") == (
-        "runs.csv: line 3, column stopped_at: run 2 of e1 stopped (2026-01-01T00:00:00+00:00) before it started "
-        "(2026-01-01T01:00:00+00:00); it is taken as it is, its duration is 0"
+        "runs.csv: line 3, column stopped_at: run 2 of e1 stopped (2026-01-01T00:00:00+00:00) before it "
+        "started (2026-01-01T01:00:00+00:00); it is taken as it is, its duration is 0"
     )
 
 

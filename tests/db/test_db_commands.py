@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from attpc_plugins.run_history.commands import experiments
 from attpc_plugins.run_history.database import Database, Source
 from attpc_plugins.run_history.db_commands import app
 from attpc_plugins.run_history.embedded import EmbeddedServer
@@ -92,6 +96,14 @@ def numbers(dsn: str) -> dict[str, int]:
     return with_store(dsn, work)
 
 
+def listed_next(file: Path) -> dict[str, str]:
+    """The next number of each experiment, as `experiments list` shows it."""
+    words = ["list", "--format", "csv", "--settings", str(file)]
+    result = CliRunner().invoke(experiments.app, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return {row["name"]: row["next_number"] for row in csv.DictReader(io.StringIO(result.stdout))}
+
+
 @pytest.fixture
 def embedded(place: Path) -> Iterator[EmbeddedServer]:
     """Run the server of `settings_file(place)`, as the IOC does."""
@@ -169,6 +181,19 @@ def test_beside_an_ioc_its_server_is_used(place: Path, embedded: EmbeddedServer)
     assert asyncio.run(count()) == 2
 
 
+def test_a_server_of_an_ioc_that_does_not_answer_is_named_so(place: Path, embedded: EmbeddedServer) -> None:
+    file = settings_file(place)
+    asyncio.run(prepare_schema(url_of(embedded)))
+    assert embedded.pid is not None
+    os.kill(embedded.pid, signal.SIGSTOP)
+    try:
+        said = refused("status", "--settings", file)
+    finally:
+        os.kill(embedded.pid, signal.SIGCONT)
+    assert said.startswith(f"the database of the IOC that runs ({place / 'db'}) does not answer within 5 s")
+    assert "end that first" not in said
+
+
 def test_the_url_holds_no_password(place: Path, facility: FacilityServer) -> None:
     file = settings_file(place, facility.url("ioc", facility.password))
     assert ran("url", "--settings", file).output.strip() == facility.url("ioc")
@@ -222,6 +247,10 @@ def test_after_a_restore_no_number_comes_twice(place: Path) -> None:
     water = HighWater(state / "plugins" / "run_history")
     water.load()
     assert [water.at_least(name) for name in ("e1", "e2", "e3")] == [4, 1, 7]
+    assert listed_next(file) == {"e1": "4"}
+    (state / "plugins" / "run_history" / "numbers").unlink()
+    (state / "numbers.json").write_text("{")
+    assert listed_next(file) == {"e1": "2"}
     server.start()
     try:
         assert numbers(url_of(server)) == {"e1": 1}

@@ -41,6 +41,20 @@ def test_what_cannot_be_is_refused(section):
         RunHistorySettings.model_validate(section)
 
 
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("garbage", "is no URL; it is like postgresql://USER@HOST"),
+        ("mysql://a:secret@db/x", "begins with neither postgresql:// nor postgres://"),
+        ("postgresql://a:secret@db:port/x", "has a port that is no number"),
+    ],
+)
+def test_a_dsn_that_is_no_url_of_postgresql(dsn, said):
+    with pytest.raises(ValidationError, match=said) as caught:
+        RunHistorySettings.model_validate({"dsn": dsn})
+    assert "secret" not in str(caught.value)
+
+
 def test_a_fleet_is_named_by_its_servers_in_any_order():
     settings = RunHistorySettings()
     key = fleet_key(settings, URLS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.journal_files import WITHOUT_RUN, read_lines
 from attpc_plugins.run_history.keeper import WATCH_PERIOD_S
 from attpc_plugins.run_history.store.model import PutFilter, Stage
 
@@ -106,6 +108,49 @@ async def test_killed_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await it.ok("Run:Stop")
         await ended(it, dsn, 0)
         await it.until(lambda: not it.run.checklist, what="ready again")
+
+
+async def test_a_database_that_does_not_have_the_run_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a restore of an older backup: what is still told of the run is kept aside, once told of."""
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.start_run()
+        await it.ok("Run:Stop")
+        await drained(it)
+        async with sql(dsn) as connection:
+            await connection.execute("TRUNCATE attpc.runs CASCADE")
+        for comment in ("what the backup does not know", "and more of it"):
+            await it.ok("Run:Comment", comment)
+        await drained(it)
+        folder = service(it).journal.folder
+        kept = [line.body for line in read_lines(folder / WITHOUT_RUN, 0, 0, None)]
+        assert len(kept) == 2
+        assert b"and more of it" in kept[1]
+        assert caplog.text.count("the database does not have this run") == 1
+        assert service(it).writer.rejected == 0
+        assert service(it).journal.kept_aside() == []
+        assert await it.get("Plugin:run_history:Status_RBV") == "Ok"
+        await it.ok("Run:Start")
+        assert it.run.number == 1
+        await it.ok("Run:Stop")
+        await ended(it, dsn, 1)
+
+
+async def test_what_is_wrong_with_the_place_is_told_as_the_commands_tell_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{bound.getsockname()[1]}"
+        dsn = f"postgresql://ioc:secret@{place}/attpc"
+        async with history_rig(tmp_path, monkeypatch, dsn, ready=False) as it:
+            said = (
+                f"database attpc at {place}, user ioc (plugins.run_history.dsn): nothing listens there; is "
+                "the server running, and are host and port right?"
+            )
+            await it.until(lambda: message(it) == said, 10.0, f"{said!r} and not {message(it)!r}")
+            assert said in it.run.checklist
 
 
 async def test_read_only_database(

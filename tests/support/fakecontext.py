@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
 from attpc_ioc.model.command import Command, Outcome, Who
 from attpc_ioc.model.fleet import Fleet
 
@@ -67,6 +69,9 @@ class FixedPlace:
 
     async def start(self) -> None:
         pass
+
+    async def connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(self.dsn)
 
     async def stop(self, fast_s: float = 5.0) -> None:
         pass

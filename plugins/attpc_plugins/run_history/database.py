@@ -24,7 +24,14 @@ from .binaries import OLDEST, account_for
 from .cluster import Home, home_for
 from .connection_faults import FAULTS, Place, explain
 from .embedded import DATABASE, OWNER_WAIT_S, ROLE, EmbeddedServer
-from .errors import DatabaseError, DatabaseSettingsError, DatabaseTooOld, EmbeddedBusy, EmbeddedError
+from .errors import (
+    DatabaseError,
+    DatabaseSettingsError,
+    DatabaseTooOld,
+    DatabaseUnreachable,
+    EmbeddedBusy,
+    EmbeddedError,
+)
 
 log = get_logger(__name__)
 
@@ -168,14 +175,21 @@ class Database:
     async def attached(self, wait_s: float = OWNER_WAIT_S) -> AsyncIterator[Database]:
         """Give this database with its server running: another process's where there is one, else our own.
 
-        For commands. A server that this starts is ended with the `async with`.
+        For commands. A server that this starts is ended with the `async with`. Raises `DatabaseUnreachable`
+        for one that another process runs and that does not answer.
         """
         if self.server is None:
             yield self
             return
         end_at = time.monotonic() + wait_s
+        silent: DatabaseUnreachable | None = None
         while True:
-            if (running := await self._running()) is not None:
+            try:
+                running = await self._running()
+            except DatabaseUnreachable as error:
+                # Where nobody looks after it any more, the start ends it.
+                running, silent = None, error
+            if running is not None:
                 yield running
                 return
             try:
@@ -184,6 +198,8 @@ class Database:
             except EmbeddedBusy:
                 # Another process is making, starting or ending it at this moment.
                 if time.monotonic() > end_at:
+                    if silent is not None:
+                        raise silent from None
                     raise
                 await asyncio.sleep(_POLL_S)
         try:
@@ -200,6 +216,11 @@ class Database:
         try:
             connection = await found.connect()
         except DatabaseError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise DatabaseUnreachable(
+                    f"the database of the IOC that runs ({self.server.folder}) does not answer within "
+                    f"{CONNECT_S:g} s; its server hangs, or this computer is overloaded"
+                ) from error
             log.debug("no server answers at a socket", socket=socket, reason=str(error))
             return None
         try:

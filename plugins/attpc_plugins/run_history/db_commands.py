@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from . import backups
 from .commands.common import DEFAULT_FILE, Place, SettingsFile, section_of
 from .database import Database, Source, locate
 from .errors import DatabaseError
+from .floors import numbers_of_core
 from .high_water import HighWater, Reserved
 from .migrate import MigrationStatus, migrate, status
 from .processes import FolderLock
@@ -227,24 +227,10 @@ def _raise_floors(file: Path, before: dict[str, int]) -> dict[str, int]:
         typer.echo(water.fault, err=True)
     kept = {entry.experiment: entry.number for entry in water.last()}
     floors = dict(kept)
-    for known in (_numbers_of_core(folder.parents[1] / "numbers.json"), before):
+    for known in (numbers_of_core(folder), before):
         for experiment, number in known.items():
             floors[experiment] = max(number, floors.get(experiment, number))
     for experiment, number in floors.items():
         if number > kept.get(experiment, -1):
             water.use(Reserved(experiment, number, "", time.time()))
     return floors
-
-
-def _numbers_of_core(file: Path) -> dict[str, int]:
-    """Return the largest numbers that the core gave out itself, before there was a run history."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        numbers = {str(name): int(number) - 1 for name, number in document.get("next", {}).items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DatabaseError(
-            f"{file} cannot be read: {error}; the backup is restored, repair the file"
-        ) from error
-    return {name: number for name, number in numbers.items() if number >= 0 and name}

@@ -47,20 +47,12 @@ class HighWater:
 
         What can be read of a damaged one counts. A last line without its end is of a number that nobody got.
         """
-        lines = list(read_lines(self._path, 0, 0, None)) if self._path.exists() else []
-        entries = [None if line.fault else _entry(line.body) for line in lines]
-        damaged = None in entries
-        last: dict[str, Reserved] = {}
-        for entry in entries:
-            before = last.get(entry.experiment) if entry else None
-            # A number may have been given back; where lines are missing, the largest is the safe one.
-            if entry and (before is None or not damaged or entry.number > before.number):
-                last[entry.experiment] = entry
+        last, damaged = _read(self._path)
         if damaged:
             aside = self._path.with_name(f"{NAME}.{time.time_ns()}.damaged")
             self._path.rename(aside)
             self.fault = f"the record of run numbers was damaged and is kept as {aside}"
-        self._last = {name: entry for name, entry in last.items() if entry.number >= 0}
+        self._last = last
         self._recent = list(self._last.values())
         replace_file(self._path, b"".join(_line(entry) for entry in self._last.values()), sync=True)
 
@@ -114,6 +106,28 @@ class HighWater:
             stream.write(_line(entry))
             stream.flush()
             os.fdatasync(stream.fileno())
+
+
+def last_numbers(folder: Path) -> dict[str, int]:
+    """Return each experiment's largest number by the file in the plugin's folder, which stays as it is.
+
+    For commands beside an IOC. Raises `OSError`.
+    """
+    return {name: entry.number for name, entry in _read(folder / NAME)[0].items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Reserved], bool]:
+    """Return the last reservation of each experiment, and whether the file is damaged; raises `OSError`."""
+    lines = list(read_lines(path, 0, 0, None)) if path.exists() else []
+    entries = [None if line.fault else _entry(line.body) for line in lines]
+    damaged = None in entries
+    last: dict[str, Reserved] = {}
+    for entry in entries:
+        before = last.get(entry.experiment) if entry else None
+        # A number may have been given back; where lines are missing, the largest is the safe one.
+        if entry and (before is None or not damaged or entry.number > before.number):
+            last[entry.experiment] = entry
+    return {name: entry for name, entry in last.items() if entry.number >= 0}, damaged
 
 
 def _entry(body: bytes) -> Reserved | None:

@@ -186,6 +186,10 @@ class Journal:
         """Keep a record that the database will never take, with the reason; raises `OSError`."""
         journal_reader.keep_rejected(self.folder, record, reason)
 
+    def keep_without_run(self, record: Record) -> Path:
+        """Keep a record of a run that the database does not have, and return the file; raises `OSError`."""
+        return journal_reader.keep_without_run(self.folder, record)
+
     def kept_aside(self) -> list[str]:
         """Return the names of files with damaged or refused lines that nobody has removed yet."""
         return journal_reader.kept_aside(self.folder)

@@ -23,6 +23,9 @@ NEWER = "newer.records"
 REJECTED = "rejected.records"
 """Records that the database will never take."""
 
+WITHOUT_RUN = "without-run.records"
+"""Records of runs that the database does not have, because it was restored from an older backup."""
+
 LINE_MAX = 4 * 2**20
 """No record is longer, in bytes; what seems to be is damage."""
 

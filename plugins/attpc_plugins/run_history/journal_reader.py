@@ -13,6 +13,7 @@ from attpc_ioc.log import get_logger
 from .journal_files import (
     NEWER,
     REJECTED,
+    WITHOUT_RUN,
     Line,
     Position,
     damaged_files,
@@ -99,6 +100,13 @@ def keep_rejected(folder: Path, record: Record, reason: str) -> None:
     _keep(folder / REJECTED, [encode(record).encode("utf-8", "replace"), b"# " + note])
 
 
+def keep_without_run(folder: Path, record: Record) -> Path:
+    """Keep a record of a run that the database does not have, and return the file; raises `OSError`."""
+    path = folder / WITHOUT_RUN
+    _keep(path, [encode(record).encode("utf-8", "replace")])
+    return path
+
+
 def _keep(path: Path, bodies: list[bytes]) -> None:
     if bodies:
         with path.open("ab") as stream:
@@ -108,6 +116,9 @@ def _keep(path: Path, bodies: list[bytes]) -> None:
 
 
 def kept_aside(folder: Path) -> list[str]:
-    """Return the names of files with damaged or refused lines that nobody has removed yet."""
+    """Return the names of files with damaged or refused lines that nobody has removed yet.
+
+    Records without a run are none of them: nothing is wrong with a database that was restored.
+    """
     rejected = [REJECTED] if (folder / REJECTED).exists() else []
     return [*damaged_files(folder), *rejected]

@@ -12,6 +12,7 @@ import asyncpg
 
 from attpc_ioc.log import get_logger
 
+from .connection_faults import FAULTS
 from .errors import DatabaseError
 from .store import Store, prepare_schema
 from .store_errors import StoreUnavailable
@@ -55,6 +56,10 @@ class Place(Protocol):
 
     async def stop(self, fast_s: float = 5.0) -> None:
         """End the server where it is the plugin's own."""
+        ...
+
+    async def connect(self) -> asyncpg.Connection:
+        """Return a connection; raises `DatabaseError` with the place and what would be right."""
         ...
 
 
@@ -107,6 +112,10 @@ class Keeper:
             self._place = self._locate()
         await self._place.start()
         dsn = self._place.dsn
+        # Asked once by itself: what is wrong is then told in the words that the commands have for it.
+        connection = await self._place.connect()
+        with contextlib.suppress(*FAULTS):
+            await connection.close(timeout=CLOSE_S)
         await prepare_schema(dsn)
         store = await Store.connect(dsn, limit_s=self._query_limit_s)
         try:
@@ -163,11 +172,12 @@ class Keeper:
                 raise StoreUnavailable("the database does not answer in time") from error
 
     def _trouble(self, error: DatabaseError, *, expected: bool = False) -> None:
-        where = f" ({self._place.where})" if self._place is not None else ""
         # What asyncpg says of a connection that breaks in the middle of something is for its developers.
         lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
         text = "the connection to the database was lost" if lost else str(error)
-        self._troubles.say(CAUSE, f"{text}{where}", bars_start=True, expected=expected)
+        if self._place is not None and self._place.where not in text:
+            text = f"{text} ({self._place.where})"
+        self._troubles.say(CAUSE, text, bars_start=True, expected=expected)
 
     async def there(self, limit_s: float) -> Store | None:
         """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""

@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 
+from . import dsn as urls
 from .sheets.settings import Observables
 
 
 class RunHistorySettings(BaseModel):
     """`[plugins.run_history]`: where the history is kept, for how long, and the run sheet."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A password may be in what is wrong.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     dsn: SecretStr | None = Field(
         default=None,
@@ -78,6 +81,15 @@ class RunHistorySettings(BaseModel):
         le=60,
         description="How long reading the observables' PVs may take at start and at stop, in seconds.",
     )
+
+    @field_validator("dsn")
+    @classmethod
+    def _a_url(cls, dsn: SecretStr | None) -> SecretStr | None:
+        """Refuse what cannot be the URL of a PostgreSQL server; it is not quoted: a password may be in it."""
+        if dsn and (found := urls.faults(dsn.get_secret_value())):
+            raise PydanticCustomError("dsn", "{said}", {"said": "; ".join(found)})
+        return dsn
+
     observable: Observables = Field(default=(), description="Observables of the run sheet, in their order.")
 
 

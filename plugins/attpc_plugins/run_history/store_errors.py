@@ -6,6 +6,7 @@ StoreError
 │   └── StoreFull        the server's disk is full
 ├── StoreDenied          wrong password, unknown user or database, no permission
 ├── StoreRejected        the database refuses the data: trying again cannot help
+│   └── NoSuchRun        it is of a run that this database never had, as after a restore of an older one
 ├── NotFound             there is no such experiment, run or observable
 ├── Conflict             it exists already, or is in use
 ├── LeaseHeld            another IOC commands this fleet
@@ -44,6 +45,10 @@ class StoreDenied(StoreError):
 
 class StoreRejected(StoreError):
     """The database refuses the data; trying again cannot help."""
+
+
+class NoSuchRun(StoreRejected):
+    """The data are of a run that this database never had: it was restored from an older backup."""
 
 
 class NotFound(StoreError):

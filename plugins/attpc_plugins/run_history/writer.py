@@ -43,6 +43,7 @@ class Writer:
         self._batch: Batch | None = None
         self._size = BATCH
         self._hurried = asyncio.Event()
+        self._without_run: set[str] = set()
         self.rejected = 0
         """Records that the database refused since the program began."""
 
@@ -132,9 +133,19 @@ class Writer:
     async def _keep_aside(self, applied: Applied) -> None:
         await asyncio.to_thread(self._journal.keep_newer, applied.unknown)
         for rejected in applied.rejected:
+            if rejected.no_run:
+                await self._keep_without_run(rejected)
+                continue
             await asyncio.to_thread(self._journal.keep_rejected, rejected.record, rejected.reason)
             self.rejected += 1
             log.error("record refused by the database", reason=rejected.reason, kind=rejected.record.KIND)
+
+    async def _keep_without_run(self, rejected: Rejected) -> None:
+        """Keep what is told of a run that a restored database does not have; of each run it is told once."""
+        file = await asyncio.to_thread(self._journal.keep_without_run, rejected.record)
+        if rejected.reason not in self._without_run:
+            self._without_run.add(rejected.reason)
+            log.warning("kept aside: the database does not have this run", reason=rejected.reason, file=file)
 
 
 def _refused(record: Record, reason: str) -> Applied:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attpc_ioc.model.names import experiment_fault
+from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
+from attpc_plugins.run_history.floors import largest_known
 from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.model import Experiment
 
 from . import tables
-from .common import DEFAULT_FILE, SettingsFile, fail, with_store
+from .common import DEFAULT_FILE, SettingsFile, fail, section_of, with_store
 from .history import FormatOption, Output
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
@@ -39,7 +45,8 @@ def list_(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """List the experiments; the current one is marked."""
-    experiments = with_store(settings, lambda store: store.experiments(counted=count))
+    found = with_store(settings, lambda store: store.experiments(counted=count))
+    experiments = _with_floors(found, settings)
     if output is Output.TABLE:
         tables.show_experiments(experiments, counted=count)
     elif output is Output.JSON:
@@ -58,6 +65,23 @@ def list_(
                 e.comment,
             )
             sys.stdout.write(csv_file.row_text(fields))
+
+
+def _with_floors(experiments: Iterable[Experiment], settings: Path) -> list[Experiment]:
+    """Give each the next number as the IOC gives it: also above what a restored database does not know."""
+    own, folder = section_of(settings)
+    try:
+        floors = largest_known(folder)
+    except (OSError, DatabaseError) as error:
+        typer.echo(f"the next numbers are those of the database alone: {error}", err=True)
+        return list(experiments)
+    made = []
+    for experiment in experiments:
+        number = max(experiment.next_number, floors.get(experiment.name, -1) + 1)
+        # An experiment that has no run yet, here or there, shows none.
+        number = max(number, own.first_number) if number > 0 else experiment.next_number
+        made.append(replace(experiment, next_number=number))
+    return made
 
 
 def create(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from attpc_plugins.run_history.store_errors import FAULTS, NotFound, StoreRejected, translate
+from attpc_plugins.run_history.store_errors import FAULTS, NoSuchRun, NotFound, StoreRejected, translate
 
 from .base import Connection, Connections, clean, moment
 from .events import apply_log, apply_operation, apply_state
@@ -35,10 +35,14 @@ from .sheets import apply_measurement
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that the database refuses whenever it is tried, and why."""
+    """A record that the database refuses whenever it is tried, and why.
+
+    `no_run`: because it is of a run that the database never had.
+    """
 
     record: Known
     reason: str
+    no_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class Applying(Connections):
                     async with _savepoint(connection):
                         new += await _apply_all(connection, (record,))
                 except (StoreRejected, NotFound) as error:
-                    rejected.append(Rejected(record, str(error)))
+                    rejected.append(Rejected(record, str(error), isinstance(error, NoSuchRun)))
         return Applied(new, len(known) - new - len(rejected), tuple(rejected), unknown)
 
 

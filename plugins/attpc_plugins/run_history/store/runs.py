@@ -7,7 +7,7 @@ from typing import Any
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
-from attpc_plugins.run_history.store_errors import StoreRejected
+from attpc_plugins.run_history.store_errors import NoSuchRun, StoreRejected
 
 from .base import Connection, clean, moment
 from .config_name import config_name_of
@@ -55,7 +55,7 @@ async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> 
 async def run_id_of(connection: Connection, ref: RunRef) -> int | None:
     """Return the id of a run, None for one whose number was given back.
 
-    Raises `StoreRejected` for one that the database never had.
+    Raises `NoSuchRun` for one that the database never had.
     """
     name = clean(ref.experiment)
     found = await connection.fetchval(
@@ -70,7 +70,7 @@ async def run_id_of(connection: Connection, ref: RunRef) -> int | None:
         name,
         ref.number,
     ):
-        raise StoreRejected(f"there is no run {ref.number} of experiment {ref.experiment!r}")
+        raise NoSuchRun(f"there is no run {ref.number} of experiment {ref.experiment!r}")
     return found
 
 
