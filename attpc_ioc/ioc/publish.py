@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from attpc_ioc.ioc.ca import PV
 from attpc_ioc.ioc.records import empty, fit
@@ -68,6 +69,8 @@ class Publisher:
         self._commands: dict[tuple[Scope, str], _Slot] = {}
         self._allowed_slots: dict[Scope, _Slot] = {}
         self._alarms: dict[str, Alarm] = {}
+        self._told: dict[str, str] = {}
+        """Names of PVs by that of the text that says why they are in alarm."""
         self._refresh: asyncio.Handle | None = None
         self._not_before = 0.0
         for entry in entries:
@@ -83,6 +86,8 @@ class Publisher:
         row, scope = slot.entry.row, slot.entry.scope
         self._order[slot.entry.name] = len(self._slots)
         self._slots[slot.entry.name] = slot
+        if told_by := slot.entry.told_by:
+            self._told[told_by] = slot.entry.name
         if row.command is not None:
             self._commands[scope, str(row.command)] = slot
         if row.value is None:
@@ -187,7 +192,9 @@ class Publisher:
                 if fleet.allowed.get(scope) != self._allowed.get(scope):
                     self._post_row(slot, stamp)
             self._allowed = fleet.allowed
-        alarms = [self._alarms[name] for name in sorted(self._alarms, key=self._order.__getitem__)]
+        alarms = [
+            self._with_text(self._alarms[name]) for name in sorted(self._alarms, key=self._order.__getitem__)
+        ]
         self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
         self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
         if self._refresh is not None:
@@ -263,6 +270,13 @@ class Publisher:
             self._note_alarm(slot.entry, reading)
             if last is not None:
                 self._schedule()
+        elif last is not None and self._told.get(slot.entry.name) in self._alarms:
+            self._schedule()
+
+    def _with_text(self, alarm: Alarm) -> Alarm:
+        teller = self._slots.get(alarm.entry.told_by)
+        said = teller.last.value if teller is not None and teller.last is not None else ""
+        return replace(alarm, told=str(said)) if said else alarm
 
     def _note_alarm(self, entry: PvEntry, reading: Reading) -> None:
         if reading.severity:

@@ -18,10 +18,11 @@ MAX_LINES = 100
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A PV of the alarm tree that is in alarm."""
+    """A PV of the alarm tree that is in alarm; `told` is what the PV of its `told_by` says."""
 
     entry: PvEntry
     reading: Reading
+    told: str = ""
 
 
 def worst(alarms: Iterable[Alarm]) -> Severity:
@@ -52,6 +53,8 @@ def _line(scope: Scope, severity: Severity, reason: str, parts: Iterable[str]) -
 
 def _reason(alarm: Alarm, fleet: Fleet) -> str:
     row, value = alarm.entry.row, alarm.reading.value
+    if alarm.told:
+        return alarm.told
     try:
         told = row.reason(fleet, alarm.entry.scope) if row.reason else ""
     except Exception as error:  # a plugin's: the alarm itself is to be shown all the same

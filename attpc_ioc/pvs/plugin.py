@@ -26,6 +26,7 @@ ROWS: tuple[Row, ...] = (
         alarm=AlarmUse("plugin is in trouble", latching=False, delay_s=30),
         guidance="Message_RBV beside it says what is wrong with the plugin. "
         "The run itself is not touched by it.",
+        told_by="Message_RBV",
     ),
     Row(
         "Message_RBV",

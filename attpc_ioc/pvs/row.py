@@ -120,6 +120,7 @@ class Row:
     - `saved`: of a setpoint, whether a save-and-restore program may keep it and write it back later; not what
       is derived from another setpoint, belongs to one run, or is an order.
     - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
+    - `told_by`: the part of a text row of the same scope that says why instead, as far as it is not empty.
     - `access`: who it is for; None: operators where it can be written, else observers.
     - `live`: follows time, not events; read again at most once a second.
     """
@@ -147,6 +148,7 @@ class Row:
     alarm: AlarmUse = AlarmUse()
     guidance: str = ""
     reason: Callable[[Fleet, Scope], str] | None = None
+    told_by: str = ""
     live: bool = False
     saved: bool = True
     access: AccessGroup | None = None

@@ -27,6 +27,12 @@ class PvEntry:
     scope: Scope
     name: str
 
+    @property
+    def told_by(self) -> str:
+        """The full name of the PV whose text says why it is in alarm; empty where none does."""
+        part = self.row.told_by
+        return self.name.removesuffix(self.row.part) + part if part else ""
+
 
 CORE_ROWS: dict[ScopeKind, tuple[Row, ...]] = {
     ScopeKind.SYSTEM: system.ROWS,

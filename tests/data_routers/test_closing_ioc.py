@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,8 +99,12 @@ async def test_the_ioc_shows_what_is_wrong_and_goes_on_when_it_is_told(tmp_path,
         )
         assert alarm(it, "CoBo0:Router:Close_RBV") == "MAJOR"
         assert "exist" in shown(it, "CoBo0:Router:CloseMessage_RBV")
+        await it.until(
+            lambda: re.search(r"Major: CoBo0:Router:Close_RBV: run \d+: .*exist", shown(it, "AlarmText_RBV")),
+            what=f"the alarm says why: {shown(it, 'AlarmText_RBV')}",
+        )
         assert shown(it, "Run:Closing_RBV") == int(CloseState.FAILED)
         assert "CoBo0: Failed: run" in shown(it, "Run:ClosingMessage_RBV")
-        assert any("CoBo0" in reason for reason in map(str, it.run.checklist)), it.run.checklist
+        await it.until(lambda: any("CoBo0" in str(reason) for reason in it.run.checklist), what="no start")
         folder_of(it, host, number).rmdir()
         await all_in_place(it, number)

@@ -94,6 +94,7 @@ async def test_own_pvs_are_served_written_and_published(tmp_path, monkeypatch):
             assert await it.get(name) == "30"
             assert await it.get_text("Plugin:valve:Message_RBV") == message
         assert await it.get("Plugin:valve:Status_RBV") == "Degraded"
+        assert f"Minor: Plugin:valve:Status_RBV: {message}" in await it.get_text("AlarmText_RBV")
         await it.ok(name, "31")
         assert await it.get("Plugin:valve:Status_RBV") == "Ok"
 

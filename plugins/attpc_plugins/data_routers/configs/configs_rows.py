@@ -52,6 +52,7 @@ def configs_rows() -> Iterator[Row]:
         guidance="Run:ConfigsMessage_RBV says which file could not be read, or why the backup folder cannot "
         "be written. The run is not affected. What could be had is on record: "
         "`attpc-ioc history show --configs` prints it.",
+        told_by=CONFIGS_MESSAGE.removeprefix("Run:"),
     )
     yield Row(
         CONFIGS_MESSAGE.removeprefix("Run:"),
