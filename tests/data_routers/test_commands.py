@@ -194,6 +194,46 @@ def test_without_what_is_gone(shell):
     assert json.loads((shell.place() / "manifest.json").read_text())["missing"] == [{"name": "gone.graw"}]
 
 
+def test_what_was_missing_is_told_when_a_run_is_verified(shell):
+    fill(shell.staging["CoBo0"], ["a.graw"])
+    shell.put(42, Phase.CLOSING, chosen={"a.graw": 1, "gone.graw": 5})
+    assert shell("files", "close", 42, "--router", "CoBo0", "--without-missing").exit_code == 0
+    verified = shell("files", "verify", 42, "--router", "CoBo0")
+    assert verified.exit_code == 0, verified.output
+    assert "CoBo0: 1 file" in verified.output
+    assert "lists as missing since the run was closed: gone.graw" in verified.output
+
+
+def test_a_run_that_is_closed_takes_no_more_files(shell):
+    written = fill(shell.staging["CoBo0"], ["a.graw"])
+    assert shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0").exit_code == 0
+    assert shell("files", "close", 42, "--router", "CoBo0", "--all").exit_code == 0, "there is none"
+    strays = fill(shell.staging["CoBo0"], ["stray.graw"])
+    for words in (["--all"], ["--only", "str*"]):
+        ran = shell("files", "close", 42, "--router", "CoBo0", *words)
+        assert ran.exit_code == 1, ran.output
+        assert "is closed and takes no more files" in ran.output
+        assert "stray.graw" in ran.output
+        assert "Move them by hand" in ran.output
+    assert shell("files", "close", 42, "--router", "CoBo0", "--only", "other*").exit_code == 0
+    assert sums(shell.staging["CoBo0"]) == strays
+    assert sums(shell.place()) == written
+
+
+def test_an_older_run_is_verified_without_naming_its_experiment(shell):
+    fill(shell.staging["CoBo0"], ["a.graw"])
+    shell("files", "close", 41, "--experiment", EXPERIMENT, "--router", "CoBo0")
+    shell.journal.remove(shell.journal.entries()[0])
+    refused = shell("files", "verify", 41, "--router", "CoBo0")
+    assert refused.exit_code == 1
+    assert "name its experiment" in refused.output
+    shell.put(42, Phase.DONE)
+    verified = shell("files", "verify", 41, "--router", "CoBo0")
+    assert verified.exit_code == 0, verified.output
+    assert f"experiment {EXPERIMENT}, as of run 42" in verified.output
+    assert "all as in the manifest" in verified.output
+
+
 def test_given_up(shell):
     written = fill(shell.staging["CoBo0"], ["a.graw"])
     shell.put(42, Phase.CLOSING)

@@ -13,6 +13,7 @@ import typer
 
 from attpc_ioc.errors import AttpcError
 
+from .closing import names_text
 from .closing_journal import ClosingBusy, Entry, Journal, Phase
 from .closing_work import LOCK_LIMIT_S, TROUBLED, RouterWork
 from .command_base import Place, place_of, run_of, with_hosts
@@ -86,6 +87,7 @@ async def _close(
         found = journal.find(run, router.label)
         if found is not None and found.phase is Phase.DONE:
             typer.echo(f"{router.label}: Done: {found.message}")
+            await _refuse_more(router, host, run, wishes)
             return True
         entry = await _prepared(journal, router, host, run, found, wishes)
         journal.save(entry)
@@ -118,6 +120,26 @@ async def _close(
             typer.echo(f"{router.label}: not closed{goes_on}", err=True)
             return False
         await asyncio.sleep(result.next_s or BUSY_S)
+
+
+async def _refuse_more(
+    router: RouterSettings, host: FileHost | SentryHost, run: RunKey, wishes: Wishes
+) -> None:
+    """Raise `CannotClose` where more files were asked for than a run that is closed has."""
+    if not isinstance(host, FileHost) or not (wishes.only or wishes.take_all):
+        return
+    listing = await host.list_staging()
+    wanted = [file.name for file in listing if wishes.take_all or _matches(file.name, wishes.only)]
+    if wanted:
+        raise CannotClose(
+            f"{run} is closed and takes no more files; still in {router.staging}: {names_text(wanted)}. "
+            "Move them by hand to where they belong, or close the run that they are of: "
+            "`attpc-ioc files close RUN --experiment NAME --only 'PATTERN'`"
+        )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 async def _prepared(
@@ -158,7 +180,7 @@ async def _prepared(
         # A run is on: only what lay there before it can be of another one.
         return _chosen(entry, [file for file in listing if file.name in on[0].before])
     if wishes.only:
-        matching = [file for file in listing if any(fnmatchcase(file.name, p) for p in wishes.only)]
+        matching = [file for file in listing if _matches(file.name, wishes.only)]
         if not matching:
             raise CannotClose(f"no file in the staging folder is called {' or '.join(wishes.only)}")
         entry = _chosen(entry, matching)

@@ -66,18 +66,26 @@ def place_of(file: Path) -> Place:
     return Place(own, eccs, settings.state_directory() / "plugins" / PLUGIN)
 
 
-def run_of(place: Place, number: int, experiment: str) -> RunKey:
-    """Return the run that was named; ends the command where its experiment cannot be known."""
+def run_of(place: Place, number: int, experiment: str, *, guess: bool = False) -> RunKey:
+    """Return the run that was named; ends the command where its experiment cannot be known.
+
+    Where the closing is no longer on record it may be a `guess`: the experiment of the newest one that is.
+    """
     if experiment:
         if fault := experiment_fault(experiment):
             fail(fault)
         return RunKey(experiment, number)
-    known = sorted({entry.run for entry in place.journal().entries() if entry.run.number == number})
+    entries = place.journal().entries()
+    known = sorted({entry.run for entry in entries if entry.run.number == number})
     if len(known) == 1:
         return known[0]
     if known:
         names = ", ".join(run.experiment for run in known)
         return fail(f"run {number} is of several experiments, name one with --experiment: {names}")
+    if guess and entries:
+        last = entries[-1].run
+        typer.echo(f"experiment {last.experiment}, as of run {last.number}", err=True)
+        return RunKey(last.experiment, number)
     return fail(f"no closing of a run {number} is on record: name its experiment with --experiment")
 
 

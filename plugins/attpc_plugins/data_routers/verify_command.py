@@ -19,7 +19,7 @@ from .settings import RouterSettings
 def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
     """Compare and print; ends with exit code 1 where anything is wrong."""
     place = place_of(file)
-    run = run_of(place, number, experiment)
+    run = run_of(place, number, experiment, guess=True)
 
     async def work(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
         if not isinstance(host, FileHost):
@@ -47,9 +47,10 @@ async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple
     record = manifest.load(raw, f"{where}/{manifest.FILE_NAME}")
     checksums = any(file.sha256 for file in record.files)
     there = await host.gathered(run, closed=True, checksums=checksums)
-    return f"{amount(len(there), record.data_bytes)}: all as in the manifest", list(
-        differences(record, there, run, router.label)
-    )
+    text = f"{amount(len(there), record.data_bytes)}: all as in the manifest"
+    if record.missing:
+        text += f", which lists as missing since the run was closed: {names_text(record.missing)}"
+    return text, list(differences(record, there, run, router.label))
 
 
 def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label: str) -> Iterator[str]:
