@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def _greeting(fleet: SimulatedFleet, admin: Admin, settings_file: Path | None) -
         lines += [f"{host.name:8} {host.access}: {_way(host)}" for host in fleet.data]
     lines += [f"configuration files: {fleet.xcfg.path}", f"faults and state:    {admin.url}", "", "Try:"]
     if settings_file is not None:
-        lines.append(f"  attpc-ioc run {settings_file}")
+        lines.append(f"  attpc-ioc run {shlex.quote(str(settings_file))}")
     where = f"--admin {admin.url}"
     lines += [
         f"  attpc-ioc fault {where}",

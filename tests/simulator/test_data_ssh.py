@@ -7,6 +7,8 @@ import os
 import shutil
 import tomllib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -189,3 +191,15 @@ async def test_keys_stay_over_a_restart_and_known_hosts_follows(tmp_path) -> Non
             seen.append(keys(fleet).client_key.read_bytes())
             assert keys(fleet).client_key.stat().st_mode & 0o777 == 0o600
     assert seen[0] == seen[1]
+
+
+async def test_a_folder_that_no_ssh_configuration_can_name(tmp_path: Path) -> None:
+    data = replace(DATA, folder=tmp_path / 'the "new" disk')
+    with pytest.raises(OSError, match="cannot name a folder with a double quote"):
+        async with SimulatedFleet(1, durations=INSTANT, data=data):
+            pass
+    async with SimulatedFleet(
+        1, durations=INSTANT, data=replace(data, folder=tmp_path / "50% of it's")
+    ) as fleet:
+        async with connecting(fleet, fleet.data["CoBo[0]"]) as connection:  # type: ignore[attr-defined]
+            assert (await run(connection, "perl -", PROGRAM + b"one\n"))[0] == 0

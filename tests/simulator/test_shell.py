@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import shlex
 import signal
 import sys
 import tomllib
@@ -21,6 +23,8 @@ from attpc_ioc.simulator.admin import Admin
 from attpc_ioc.simulator.client import call_ecc
 from attpc_ioc.simulator.documents import config_id
 from attpc_ioc.simulator.fleet import SimulatedFleet
+from attpc_ioc.simulator.run import run_simulator
+from tests.support.simfleet import wait_until
 
 PROGRAM = (
     "import typer\nfrom attpc_ioc.simulator.commands import register\na = typer.Typer()\nregister(a)\na()"
@@ -197,3 +201,17 @@ async def test_bad_orders_change_nothing(
     assert message.startswith(says)
     assert not any(server.faults for server in fleet)
     assert all(board.alive for board in fleet.boards.values())
+
+
+async def test_what_is_to_be_tried_can_be_copied(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = tmp_path / "my fleet's.toml"
+    task = asyncio.create_task(run_simulator(SimulatedFleet(1), settings_file=file, say=said.append))
+    try:
+        await wait_until(lambda: "Ctrl-C ends it." in said, what="the greeting")
+        (line,) = [line for line in said if "attpc-ioc run" in line]
+        assert shlex.split(line) == ["attpc-ioc", "run", str(file)]
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

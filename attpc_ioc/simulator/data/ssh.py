@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -42,7 +43,10 @@ class SshKeys:
         self.config = folder / "ssh_config"
 
     def make(self) -> None:
-        """Make the keys that are not there; raises `OSError`."""
+        """Make the keys that are not there; raises `OSError`, also where no `ssh_config` can name them."""
+        if any(character in str(self.folder) for character in '"\r\n'):
+            text = "the SSH configuration cannot name a folder with a double quote or a line break"
+            raise OSError(errno.EINVAL, text, str(self.folder))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (self.host_key, self.client_key):
             if not path.exists():
