@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers import manifest
+from attpc_plugins.data_routers.closing_journal import Journal, Phase
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.simulator.data.host import DataHost
@@ -22,6 +23,7 @@ from tests.support.data_rig import (
     start_run,
     stop_run,
 )
+from tests.support.probe import Probe
 from tests.support.rig import Rig
 
 DONE = int(CloseState.DONE)
@@ -84,6 +86,29 @@ async def test_two_runs_of_twelve_hosts_with_a_gigabyte_in_all(tmp_path, monkeyp
             before = total
             assert shown(it, "Run:Closing_RBV") == DONE
             await it.until(lambda: not it.run.checklist, 20.0, "the next start is possible")
+
+
+async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, monkeypatch):
+    probe = Probe()
+    async with data_rig(tmp_path, monkeypatch, cobos=1, plugins=[("probe", probe)]) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        await it.until(lambda: written(host), 20.0, "the data was written")
+        host.faults.endless = True
+        await stop_run(it)
+        await it.until(lambda: told_of(probe, "CoBo0") == ["Waiting"], 20.0, "it waits")
+        journal = Journal(Path(it.app.store.folder) / "plugins" / "data_routers")
+        await it.stop_ioc()
+        (entry,) = journal.entries("CoBo0")
+        by_hand = replace(entry, phase=Phase.DONE, files=2, data_bytes=10)
+        journal.save(by_hand.said(CloseState.DONE, "2 files, by hand"))
+        await it.start_ioc()
+        await it.until(lambda: told_of(probe, "CoBo0")[-1:] == ["Done"], 20.0, "the rest is told")
+
+
+def told_of(probe: Probe, router: str) -> list[str]:
+    """The states of a router's files that were told."""
+    return [event.state for event in probe.of("attpc_run_files") if event.router == router]
 
 
 async def test_the_ioc_shows_what_is_wrong_and_goes_on_when_it_is_told(tmp_path, monkeypatch):

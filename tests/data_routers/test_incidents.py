@@ -124,6 +124,23 @@ async def test_why_a_plugin_stopped_the_run_is_in_its_record(tmp_path, monkeypat
         await it.until(lambda: shown(it, "Plugin:data_routers:Status_RBV") == 1, what="Ok again")
 
 
+async def test_a_host_that_does_not_answer_is_named_once(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    text = section(watch={"timeout_s": 1.0}, closing={"enabled": False})
+    async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text, cobos=1) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 1, what="online")
+        assert host.gate is not None
+        host.gate.hung = True
+        where = f"CoBo0: {host.gate.host} port {host.gate.port} did not answer within 1 s"
+        message = "Plugin:data_routers:Message_RBV"
+        await it.until(lambda: shown(it, message).startswith(where), 15.0, f"said: {shown(it, message)}")
+        assert [level for level, _ in troubles(caplog)] == ["WARNING"]
+        host.gate.hung = False
+        await it.until(lambda: len(troubles(caplog)) == 2, 15.0, "it is over")
+        assert re.search(rf"its host did not answer from {AT} to {AT}", troubles(caplog)[1][1]["reason"])
+
+
 async def test_what_a_start_was_in_spite_of_is_in_the_runs_record(tmp_path, monkeypatch):
     probe = Probe()
     async with data_rig(tmp_path, monkeypatch, cobos=1, plugins=[("probe", probe)]) as it:

@@ -198,8 +198,8 @@ async def test_a_folder_that_no_ssh_configuration_can_name(tmp_path: Path) -> No
     with pytest.raises(OSError, match="cannot name a folder with a double quote"):
         async with SimulatedFleet(1, durations=INSTANT, data=data):
             pass
-    async with SimulatedFleet(
-        1, durations=INSTANT, data=replace(data, folder=tmp_path / "50% of it's")
-    ) as fleet:
-        async with connecting(fleet, fleet.data["CoBo[0]"]) as connection:  # type: ignore[attr-defined]
-            assert (await run(connection, "perl -", PROGRAM + b"one\n"))[0] == 0
+    async with (
+        SimulatedFleet(1, durations=INSTANT, data=replace(data, folder=tmp_path / "50% of it's")) as fleet,
+        connecting(fleet, fleet.data["CoBo[0]"]) as connection,
+    ):  # type: ignore[attr-defined]
+        assert (await run(connection, "perl -", PROGRAM + b"one\n"))[0] == 0
