@@ -275,3 +275,17 @@ def test_time_to_full():
 
 def test_levels_of_free_disk():
     assert [below_level(free, minor=100.0, major=20.0) for free in (101, 100, 21, 20, 0)] == [0, 1, 1, 2, 2]
+
+
+def test_what_the_closing_has_found_is_final():
+    meter = Meter(10.0, 1.0)
+    meter.look(0.0, Count())
+    meter.start(0.0)
+    meter.look(1.0, Count(1, 100))
+    meter.settle(Count(1, 5))
+    assert meter.written == Count(1, 100), "not while the run is on"
+    meter.stop(1.5)
+    meter.settle(Count(2, 150))
+    meter.look(2.0, Count(0, 0))
+    assert meter.written == Count(2, 150)
+    assert meter.rate == 0.0

@@ -86,6 +86,9 @@ async def close_by_sentry(host: SentryHost, entry: Entry, look: Look | None, *, 
         after = None
     if after is not None and after.files and after.files >= entry.files:
         return entry.said(CloseState.INCOMPLETE, _left_text(after.files, entry))
+    if after is not None:
+        # It moves what has come meanwhile as well.
+        entry = replace(entry, data_bytes=max(entry.data_bytes, _grown_bytes(entry, after)))
     written = (
         f"{amount(entry.files, entry.data_bytes)} in {entry.run} on the host" if entry.files else NO_FILE
     )

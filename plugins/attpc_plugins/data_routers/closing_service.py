@@ -30,6 +30,7 @@ from .closing_rows import (
     WORST_FIRST,
 )
 from .closing_work import RouterWork
+from .flow import Count
 from .hosts.host import FileHost, SentryHost
 from .model import CloseState, RunKey
 from .settings import DataRoutersSettings, RouterSettings
@@ -49,6 +50,8 @@ Act = Callable[[Entry | None], Entry | None]
 class Closing:
     """Closes the runs of all data routers; `hosts` are by the routers' labels.
 
+    `on_done` hears of each closing that has come to its end: what it says of files and bytes is final.
+
     `run_starting`, `run_started`, `run_stopped` and `run_failed` are to be told in order, in the event loop.
     """
 
@@ -57,14 +60,18 @@ class Closing:
         ctx: PluginContext,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
+        on_done: Callable[[str, RunKey, Count], None] = lambda _label, _run, _count: None,
     ) -> None:
         self._ctx = ctx
+        self._on_done = on_done
         self._settings = settings
         self._journal = Journal(Path(ctx.state_dir))
         self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._works: dict[str, RouterWork] = {}
         self._unfinished: set[str] = set()
+        self._ending: set[str] = set()
+        """Labels of the routers whose run is over, and whose closing is not taken down yet."""
         self._shown: dict[str, tuple[CloseState, str]] = {}
         self._empty: set[str] = set()
         """Labels of the routers of which no file is in what is shown."""
@@ -100,7 +107,7 @@ class Closing:
 
     def unfinished(self, label: str) -> bool:
         """Tell whether files of a run that is over are still to be moved on a router's host."""
-        return label in self._unfinished
+        return label in self._unfinished or label in self._ending
 
     def again(self) -> None:
         """Try at once to close what is not closed."""
@@ -152,6 +159,8 @@ class Closing:
                 entry, phase=Phase.CLOSING, started_s=info.started_s, stopped_s=info.stopped_s
             ).said(CloseState.WAITING, "the run is over")
 
+        if self._settings.closing.enabled:
+            self._ending |= {router.label for router in self._routers_of(info)}
         self._act(info, act)
 
     def run_failed(self, info: RunInfo, *, released: bool) -> None:
@@ -224,8 +233,12 @@ class Closing:
         result = await work.round()
         self._fault(self._journal.fault)
         self._show(work.router, result.entries)
+        if not self._acts[label]:
+            self._ending.discard(label)
         for entry in result.entries:
             if entry.to_tell and entry.told != entry.to_tell:
+                if entry.state is CloseState.DONE:
+                    self._on_done(label, entry.run, Count(entry.files, entry.data_bytes))
                 await self._tell(entry)
         await self._forget_old(label, result.entries)
         return result.next_s

@@ -135,6 +135,12 @@ class Meter:
         if self._counting and self._stopped_s is None:
             self._stopped_s = now_s
 
+    def settle(self, written: Count) -> None:
+        """Take what the closing of the run has found: it has seen the files when they were at rest."""
+        if self._stopped_s is not None:
+            self.written = written
+            self._end()
+
     def look(self, now_s: float, seen: Count) -> None:
         """Take what a look has seen."""
         last, self._last = self._last, seen

@@ -65,7 +65,7 @@ class Service:
         self.troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self.routers = tuple(self._router(router) for router in settings.router)
-        self.closing = Closing(ctx, settings, self.hosts)
+        self.closing = Closing(ctx, settings, self.hosts, self._on_closed)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.incidents = Incidents(self.closing.remark)
         self._stopper: Router | None = None
@@ -147,6 +147,14 @@ class Service:
                 show_run(self._ctx, self.routers)
                 self._say()
             await asyncio.sleep(FOLLOW_S)
+
+    def _on_closed(self, label: str, run: RunKey, written: Count) -> None:
+        """Show of the run that was closed what its files have, if it is still the last one."""
+        for router in self.routers:
+            if router.label == label and run == self._run:
+                router.meter.settle(written)
+                show_router(self._ctx, router, self._facts.enabled)
+                self._news = True
 
     def _look_at_all(self) -> None:
         for router in self.routers:
