@@ -99,9 +99,8 @@ def _prepare(target: Target) -> _Prepared:
         if named:
             arguments["client_keys"] = [file for file in named if os.path.exists(os.path.expanduser(file))]
             arguments["ignore_encrypted"] = True
-        asyncssh.SSHClientConnectionOptions(
-            host=target.host, **arguments
-        )  # so that its faults are told as such
+        # Made once more for its faults, which are told as such.
+        asyncssh.SSHClientConnectionOptions(host=target.host, **arguments)
         files = _known_hosts_files(target, options.known_hosts)
         known = asyncssh.read_known_hosts([file for file in files if os.path.exists(file)])
     except (OSError, ValueError, asyncssh.Error) as error:
@@ -211,6 +210,9 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING_S):
                     await connection.wait_closed()
+        finally:
+            # Also where whoever closes it has no more time: nothing of it is left behind.
+            connection.abort()
 
 
 def _look_at(task: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
