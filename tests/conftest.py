@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.root_base import VARIABLE
+
+from attpc_ioc.log import JsonFormatter, KeyValueFormatter
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,3 +28,17 @@ def root_base() -> Iterator[Path]:
     else:
         os.environ[VARIABLE] = before
     shutil.rmtree(base)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Undo what a shell command that ran in this process has set of the logs, which are one for all tests."""
+    loggers = [logging.getLogger(name) for name in ("", "attpc_ioc", "attpc_plugins")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    root = loggers[0]
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, KeyValueFormatter | JsonFormatter):
+            root.removeHandler(handler)

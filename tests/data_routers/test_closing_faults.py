@@ -7,11 +7,8 @@ closed without anybody's doing.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +26,7 @@ from attpc_plugins.data_routers.settings import Access, RouterSettings
 from attpc_ioc.simulator.data.gate import Gate
 from tests.support.closings import EXPERIMENT, Side, everywhere, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
+from tests.support.denied import denied
 
 S = CloseState
 NAMES = ["a.graw", "with space.graw", "$(touch executed).graw", "-n.graw", "ü\n'\".graw"]
@@ -163,25 +161,6 @@ async def test_the_disk_is_full(case):
     with contextlib.suppress(FileNotFoundError):
         (case.gathering / ".manifest.json.new").unlink()
     await case.done()
-
-
-@contextlib.contextmanager
-def denied(folder: Path) -> Iterator[None]:
-    """Let nothing be changed in a folder; root is denied by the immutable flag only."""
-    if os.geteuid() != 0:
-        folder.chmod(0o555)
-        try:
-            yield
-        finally:
-            folder.chmod(0o755)
-        return
-    chattr = shutil.which("chattr")
-    if chattr is None or subprocess.run([chattr, "+i", folder], capture_output=True).returncode != 0:
-        pytest.skip("root is denied nothing on this file system")
-    try:
-        yield
-    finally:
-        subprocess.run([chattr, "-i", folder], check=True)
 
 
 async def test_permission_is_denied(case):

@@ -103,16 +103,19 @@ async def settled(it: Rig, monitor: Monitor) -> None:
 
 
 async def work(it: Rig) -> None:
-    """As much as a shift can do in some seconds: runs, steps, refusals, setpoints, a server that goes."""
+    """As much as a shift can do in some seconds: a run, steps, refusals, setpoints, a server that goes.
+
+    Done twice it is still fewer changes of any PV than the engine's buffer has room for in one of its rounds,
+    so that it does not depend on how fast this machine is.
+    """
     await it.select()
-    for _ in range(2):
-        await it.ok("GoTo", "Ready")
-        await it.ok("Run:Start")
-        for number in range(10):
-            await it.refused("Run:Start")
-            await it.put_text("Run:Title", f"title {number}")
-        await it.ok("Run:Stop")
-        await it.ok("GoTo", "Idle")
+    await it.ok("GoTo", "Ready")
+    await it.ok("Run:Start")
+    for number in range(15):
+        await it.refused("Run:Start")
+        await it.put_text("Run:Title", f"title {number}")
+    await it.ok("Run:Stop")
+    await it.ok("GoTo", "Idle")
     it.fleet["cobo0"].faults.refuse()
     await it.until(lambda: not it.module("cobo0").online, what="gone")
     it.fleet["cobo0"].faults.clear()
@@ -149,7 +152,7 @@ async def test_no_sample_is_lost(tmp_path, monkeypatch):
         assert lost == {}
         kept = {name.removeprefix(it.prefix): len(c.kept) for name, c in engine.channels.items()}
         assert min(kept.values()) >= 1
-        assert kept["Run:Result_RBV"] > 50
+        assert kept["Run:Result_RBV"] > 30
         # As few as the appliance's own default period leaves room for would not have been enough.
         again = Channel("MONITOR", 1.0)
         for stamp_s in engine.channels[f"{it.prefix}Run:Result_RBV"].kept:

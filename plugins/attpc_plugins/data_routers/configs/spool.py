@@ -105,7 +105,9 @@ def _copy(content: bytes, target: Path) -> str:
 
 
 def _write(place: Path, content: bytes) -> None:
-    with place.open("wb") as file:
+    """Write a file of ours anew; what has its name is of an attempt that did not come to its end."""
+    place.unlink(missing_ok=True)
+    with place.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
