@@ -119,9 +119,13 @@ async def program(folder: Path, name: str) -> AsyncIterator[asyncio.subprocess.P
         await process.wait()
 
 
-@pytest.mark.parametrize("name", ["dataRouterT", "dataRouter of the very long name", "data router"])
+@pytest.mark.parametrize(
+    "name",
+    ["dataRouterT", "dataRouter of the very long name", "data router", "dataRouter  cut short at a blank"],
+)
 async def test_whether_the_router_runs(at: Place, tmp_path: Path, name: str) -> None:
-    name = f"{os.getpid() % 1000}{name}"
+    # The tests of other workers have names of their own.
+    name = f"{os.getpid() % 1000:03}{name}"
     host, other = at.host(process=name), at.host(process=name[:8])
     assert (await host.look(None)).process is False
     async with program(tmp_path, name) as process:

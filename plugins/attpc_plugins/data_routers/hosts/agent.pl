@@ -94,10 +94,13 @@ sub runs {
         die ['other', 'ps', 'it lists no processes'];
     }
     for my $line (@lines) {
-        $line =~ /^\s*(\S+)\s+(.*?)\s*$/ or next;
+        $line =~ /^\s*(\S+)\s+(.*)$/ or next;
         my ($state, $name) = ($1, $2);
         next if $state =~ /^Z/;
         $name =~ s{.*/}{};
+        # A name that is cut short may end with a blank that belongs to it; other blanks would be `ps`'s own.
+        return 1 if length($name) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $name;
+        $name =~ s/\s+$//;
         return 1 if $name eq $wanted;
         return 1 if length($name) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $name;
     }
