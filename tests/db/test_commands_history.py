@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 import typer
@@ -285,6 +287,33 @@ def test_list_show_edit(full: Shell) -> None:
     assert "201 characters" in full.fails("history", "edit", "e1", 2, "--title", "x" * 201)
     assert "nothing is to be changed" in full.fails("history", "edit", "e1", 2)
     assert "NAME=VALUE" in full.fails("history", "edit", "e1", 2, "--set", "x")
+
+
+async def test_the_log_of_a_run_is_shown(full: Shell, dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            "INSERT INTO attpc.log_entries (logged_at, level, ioc, source, text, run_id) "
+            "SELECT r.started_at + n * interval '1 s', 'warning', 'DAQ:', 'here', 'trouble ' || n, r.id "
+            "FROM attpc.runs r, generate_series(1, 3) AS n WHERE r.number = 2"
+        )
+        shown = await asyncio.to_thread(full.call, "history", "show", "e1", 2)
+        assert re.findall(r"03-02 10:00:0(\d) +warning +here +trouble (\d)", shown.stdout) == [
+            (str(n), str(n)) for n in (1, 2, 3)
+        ]
+        assert shown.stderr == ""
+        assert "trouble" not in (await asyncio.to_thread(full.call, "history", "show", "e1", 1)).stdout
+        await connection.execute(
+            "INSERT INTO attpc.log_entries (logged_at, level, ioc, source, text, run_id) "
+            "SELECT r.stopped_at, 'error', 'DAQ:', 'here', 'later ' || n, r.id "
+            "FROM attpc.runs r, generate_series(1, 100) AS n WHERE r.number = 2"
+        )
+    finally:
+        await connection.close()
+    shown = await asyncio.to_thread(full.call, "history", "show", "e1", 2)
+    assert "trouble" not in shown.stdout
+    assert re.findall(r"later (\d+)", shown.stdout) == [str(n) for n in range(1, 101)]
+    assert "there are more" in shown.stderr
 
 
 def test_an_edit_that_changes_nothing_is_none(full: Shell) -> None:

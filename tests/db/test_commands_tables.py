@@ -10,6 +10,8 @@ from attpc_plugins.run_history.store.model import (
     ConfigUse,
     Edit,
     Event,
+    Level,
+    LogEntry,
     Measurement,
     Module,
     Moment,
@@ -33,14 +35,17 @@ DETAIL = RunDetail(
     configs=(ConfigUse("cobo0", "describe", "e20009", WHEN, "file", "a" * 64),),
 )
 
+TITLES = ("Modules", "Measurements", "Files", "Configuration files", "Events", "Log", "Edits")
+LOG = LogEntry(WHEN, Level.WARNING, MESSAGE, "attpc_plugins.data_routers.service", "e20009", 7)
+
 
 def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
     """What `history show` prints, as the lines of each part."""
-    tables.show_run(DETAIL)
+    tables.show_run(DETAIL, [LOG])
     parts: dict[str, list[str]] = {}
     title = ""
     for line in capsys.readouterr().out.splitlines():
-        if line.strip() in ("Modules", "Measurements", "Files", "Configuration files", "Events", "Edits"):
+        if line.strip() in TITLES:
             title = line.strip()
         parts.setdefault(title, []).append(line)
     return parts
@@ -64,6 +69,7 @@ def test_the_facts_are_whole_in_a_narrow_window(
         ("Measurements", ["start", "Torr", "2026-11-22"]),
         ("Configuration files", ["cobo0", "file"]),
         ("Events", ["degraded", "cobo0"]),
+        ("Log", ["2026-11-22", "warning"]),
         ("Edits", ["comment"]),
     ):
         assert all(fact in parts[title][2] for fact in facts), parts[title]

@@ -16,6 +16,7 @@ from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import (
     Cursor,
+    LogEntry,
     Quality,
     Run,
     RunChanges,
@@ -30,6 +31,9 @@ from .common import DEFAULT_FILE, SettingsFile, check_experiment, fail, me, runs
 
 PAGE = 500
 """Runs that are asked for at a time."""
+
+LOG = 100
+"""Entries of a run's log that are shown, the newest."""
 
 
 class Output(StrEnum):
@@ -132,14 +136,17 @@ def show(
     ] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Show one run: its conditions, members, measurements, files, events, edits; or what it ran with."""
+    """Show one run: its conditions, members, measurements, files, events, log, edits; or what it ran with."""
     named = runs_named(run, 1)
 
-    async def find(store: Store) -> RunDetail:
+    async def find(store: Store) -> tuple[RunDetail, tuple[LogEntry, ...]]:
         experiment = await named.experiment_in(store)
-        return await _run(store, experiment, named.numbers[0], texts=with_configs)
+        detail = await _run(store, experiment, named.numbers[0], texts=with_configs)
+        return detail, await store.log_entries(
+            limit=LOG + 1, alarming=False, run=(experiment, detail.run.number)
+        )
 
-    detail = with_store(settings, find)
+    detail, entries = with_store(settings, find)
     if with_configs and output is ShowOutput.TABLE:
         if not detail.configs:
             known = detail.run
@@ -149,7 +156,9 @@ def show(
     elif output is ShowOutput.JSON:
         sys.stdout.write(json_file.run_line(detail))
     else:
-        tables.show_run(detail)
+        tables.show_run(detail, entries[LOG - 1 :: -1])
+        if len(entries) > LOG:
+            typer.echo(f"these are the newest {LOG} entries of its log; there are more", err=True)
 
 
 def edit(

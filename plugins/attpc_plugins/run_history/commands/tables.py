@@ -18,6 +18,7 @@ from attpc_plugins.run_history.store.model import (
     Edit,
     Event,
     Experiment,
+    LogEntry,
     Measurement,
     Module,
     Observable,
@@ -118,8 +119,8 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
     show(named, rows, right=("run", "duration"), give=("title",), cut=True)
 
 
-def show_run(detail: RunDetail) -> None:
-    """Print one run with all that is known of it."""
+def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
+    """Print one run with all that is known of it, and what the log has of it, oldest first."""
     run = detail.run
     out = console()
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -136,6 +137,7 @@ def show_run(detail: RunDetail) -> None:
     _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"), give=("where", "message"))
     _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
+    _part("Log", ("time", "level", "from", "text"), map(_entry, log), give=("from", "text"))
     # What was written once more as it was is on record, because others may come in between, and no news.
     changes = (e for e in detail.edits if e.old != e.value)
     edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in changes)
@@ -257,6 +259,10 @@ def _files(files: RouterFiles) -> Sequence[object]:
 def _config(use: ConfigUse) -> Sequence[object]:
     told = use.fault or use.sha256[:16]
     return use.module, f"{use.part}-{use.name}.xcfg", use.source, told
+
+
+def _entry(entry: LogEntry) -> Sequence[object]:
+    return local(entry.logged_at), entry.level.value, entry.source, entry.text
 
 
 def _edit(edit: Edit) -> tuple[str, str, str]:
