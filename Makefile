@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-XDIST ?= -n auto
+XDIST ?= -n auto --dist worksteal
 
 .NOTPARALLEL:
 .PHONY: run test check lint tests bench bench-ca docs demo-facility clean

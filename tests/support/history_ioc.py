@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from tests.support.history import given_plugins
 
 
 async def serve(file: Path) -> None:
+    ended = asyncio.Event()
+    # SIGINT is ignored in what a shell script has started in the background.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with running(load_settings(file), given_plugins()):
-        await asyncio.Event().wait()
+        await ended.wait()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tests.support.puts import INT, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig, rig
 
 START_LIMIT_S = 40.0
+END_LIMIT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,14 @@ async def ioc_process(it: Rig) -> AsyncIterator[None]:
             yield
         finally:
             if process.returncode is None:
-                # asyncio ends in order at this one.
-                process.send_signal(signal.SIGINT)
-            await process.wait()
+                process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(END_LIMIT_S):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+                raise AssertionError(f"the IOC did not end within {END_LIMIT_S} s") from None
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ _INNER = WIDTH - 2 * theme.EDGE
 _LIST = _INNER - 2 * theme.PAD
 _TOP = theme.BAR_HEIGHT + theme.EDGE
 _LINE = 62
+_WHO_HEIGHT = theme.TITLE_HEIGHT + 76 + 48 + 10
 
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
@@ -69,6 +70,8 @@ def status_screen(pvs: Pvs) -> Display:
                 _value(pv, x + 154, y, width - 154 - 2 * theme.PAD),
             ]
     top = _TOP + height + theme.EDGE
+    widgets += _who_may(top)
+    top += _WHO_HEIGHT + theme.EDGE
     plugins = pvs.scopes(ScopeKind.PLUGIN)
     list_height = theme.TITLE_HEIGHT + max(1, len(plugins)) * _LINE + 8
     x = theme.EDGE + theme.PAD
@@ -84,6 +87,24 @@ def status_screen(pvs: Pvs) -> Display:
         long_value("$(P)AlarmText_RBV", x, top + theme.TITLE_HEIGHT, _LIST, 220 - theme.TITLE_HEIGHT - 10),
     ]
     return screen(pvs, STATUS, "IOC and plugins", tuple(widgets), top + 220 + theme.EDGE, width=WIDTH)
+
+
+def _who_may(top: int) -> tuple[Widget, ...]:
+    """Return who may write, and who else answers: the texts are empty while all is well."""
+    head = "$(P)IOC:"
+    left, y = theme.EDGE + theme.PAD, top + theme.TITLE_HEIGHT
+    texts = left + 154 + 176
+    wide = _INNER - (texts - theme.EDGE) - theme.PAD
+    return (
+        *card("Access", theme.EDGE, top, _INNER, _WHO_HEIGHT),
+        name_of("Mode", left, y, 150),
+        tile(f"{head}ACCESS", left + 154, y, 160, 28),
+        name_of("Security file", left, y + 38, 150),
+        tile(f"{head}AccessFile_RBV", left + 154, y + 38, 160, 28),
+        long_value(f"{head}AccessText_RBV", texts, y, wide, 66, font=theme.SMALL),
+        name_of("Other servers", left, y + 76, 150),
+        long_value(f"{head}OtherServers_RBV", left + 154, y + 76, wide + 176, 48, font=theme.SMALL),
+    )
 
 
 def plugin_row() -> Display:
