@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from tests.support.history_shell import full, shell  # noqa: F401
 from tests.support.postgres import (  # noqa: F401
     database,
     dsn,

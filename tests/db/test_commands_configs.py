@@ -10,7 +10,7 @@ import pytest
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
 
-from tests.db.test_commands_history import IOC, Shell
+from tests.support.history_shell import IOC, Shell
 from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
 
 DESCRIBE = "<Setup>\n  <Node id='CoBo' address='127.0.0.1'/>\n</Setup>\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.db.test_commands_history import IOC
+from tests.support.history_shell import IOC
 
 COMMAND = """
 import atexit, sys, typer

@@ -15,7 +15,7 @@ from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store.files import digest_of
 from attpc_plugins.run_history.store.model import ConfigUse
 
-from tests.db.test_commands_history import RUNS, Shell, shell  # noqa: F401
+from tests.support.history_shell import RUNS, Shell
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 
@@ -36,7 +36,7 @@ def with_configs(table: str) -> str:
 
 @pytest.mark.parametrize("page", ["run-history.md", "import-old-runs.md"])
 def test_commands_of_a_page(
-    shell: Shell,  # noqa: F811
+    shell: Shell,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     page: str,
