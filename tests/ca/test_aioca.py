@@ -40,6 +40,23 @@ async def test_every_change_in_order(rig: Rig) -> None:
     monitor.close()
 
 
+async def test_refused_put_without_completion_harms_nothing(
+    rig: Rig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libca prints the exception that it gets, and goes on."""
+    await aioca.caput("T:longout", 5000, wait=False)
+    await eventually(lambda: len(rig.rejected) == 1)
+    rig.refuse = "later"
+    await aioca.caput("T:longout", 6, wait=False)
+    await eventually(lambda: rig.server.stats.rejected == 2)
+    rig.refuse = ""
+    await aioca.caput("T:longout", 8, wait=False)
+    await eventually(lambda: rig["longout"].value == 8)
+    assert await aioca.caget("T:longout") == 8
+    assert len(rig.server.clients()) == 1
+    assert capfd.readouterr().err.count("Channel write request failed") == 2
+
+
 async def test_alarm_stamp_and_control_values(rig: Rig) -> None:
     rig["ai"].post(9.5, severity=2, status=3, stamp=1_700_000_000.25)
     value = await aioca.caget("T:ai", format=aioca.FORMAT_TIME)

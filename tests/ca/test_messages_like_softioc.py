@@ -127,6 +127,9 @@ class Talk:
     def put(self, which: int, dtype: int, data: bytes, count: int = 1, request: int = 7) -> bytes:
         return message(Command.WRITE_NOTIFY, dtype, count, self.sids[which], request, data)
 
+    def write(self, which: int, dtype: int, data: bytes, count: int = 1) -> bytes:
+        return message(Command.WRITE, dtype, count, self.sids[which], 7, data)
+
     def get(self, which: int, dtype: int, count: int) -> bytes:
         return message(Command.READ_NOTIFY, dtype, count, self.sids[which], 7)
 
@@ -184,10 +187,16 @@ ASKED: dict[str, Callable[[Talk], bytes]] = {
     "old get": lambda it: message(Command.READ, DOUBLE, 1, it.sids[AO], 7),
     "no such command": lambda _: message(99),
     "put too many": lambda it: it.put(AO, DOUBLE, bytes(16), 2),
+    "put without an answer": lambda it: it.write(AO, DOUBLE, struct.pack(">d", 0.5)),
+    "put a text that is none without an answer": lambda it: it.write(AO, STRING, b"much\0"),
+    "put of no type without an answer": lambda it: it.write(AO, NO_TYPE, bytes(8)),
+    "put of no channel without an answer": lambda _: message(Command.WRITE, DOUBLE, 1, 12345, 7, bytes(8)),
+    "put too many without an answer": lambda it: it.write(AO, DOUBLE, bytes(16), 2),
 }
 
 DISCONNECTS = "softIoc disconnects the client; here the one request fails, with the reason as its status"
 ZEROS = "softIoc fills up with zeros; here it fails with ECA_BADCOUNT. libca refuses to ask for it"
+FIRST = "softIoc takes the first; here it is refused, as whatever does not fit"
 
 DIFFERENT = {
     "get no type": DISCONNECTS,
@@ -199,7 +208,10 @@ DIFFERENT = {
     "end a monitor that is not there": "softIoc disconnects the client; here it is confirmed",
     "get more than it can have": ZEROS,
     "monitor of too many": ZEROS,
-    "put too many": "softIoc takes the first; here it is refused, as whatever does not fit",
+    "put of no type without an answer": DISCONNECTS,
+    "put of no channel without an answer": DISCONNECTS,
+    "put too many": FIRST,
+    "put too many without an answer": FIRST,
 }
 
 
@@ -216,7 +228,10 @@ async def reply(port: int, asked: Callable[[Talk], bytes]) -> object:
         shown = []
         for m in got:
             if m.command == Command.ERROR:
-                shown.append((Command.ERROR.name, hex(m.p2)))
+                sid = struct.unpack_from(">I", m.payload, 8)[0]  # of the request that the message repeats
+                place = it.sids.index(sid) if sid in it.sids else -1
+                text = m.payload[16:].rstrip(b"\0").decode()
+                shown.append((Command.ERROR.name, hex(m.p2), m.p1, m.payload[:8].hex(), place, text))
                 continue
             own = m.command == Command.CLEAR_CHANNEL or (m.command == Command.EVENT_ADD and not m.payload)
             p1 = f"channel {it.sids.index(m.p1)}" if own else m.p1

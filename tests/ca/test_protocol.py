@@ -207,7 +207,8 @@ async def test_a_bad_enum_put_poisons_nothing(rig: Rig) -> None:
         raw.send(caproto.WriteNotifyRequest((99,), ChannelType.ENUM, 1, sid, 1))
         assert (await raw.until(caproto.WriteNotifyResponse)).status.code_with_severity == Eca.PUTFAIL
         raw.send(caproto.WriteRequest((99,), ChannelType.ENUM, 1, sid, 2))
-        assert await raw.echo() == []
+        (told,) = await raw.echo()
+        assert told.error_message.rstrip(b"\0") == b"T:choice"
     ran = await caget(rig.place, "-t", "T:choice")
     assert (ran.code, ran.out.strip()) == (0, "None")
     assert rig["choice"].severity == 0

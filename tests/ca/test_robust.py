@@ -134,7 +134,8 @@ async def test_write_that_is_too_long(rig: Rig) -> None:
         reply = await raw.until(caproto.WriteNotifyResponse)
         assert reply.status.code_with_severity == Eca.TOLARGE
         raw.send(message(Command.WRITE, 4, len(payload), chan.sid, 10, payload))
-        assert await raw.echo() == []
+        (told,) = await raw.echo()
+        assert (told.header.parameter1, told.header.parameter2) == (chan.cid, Eca.TOLARGE)
     assert [reason for _, _, reason in rig.rejected] == ["200000 bytes are too many"] * 2
     assert rig.puts == []
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 READ, WRITE = 1, 2
 """The bits of Channel Access's access rights."""
 
+NO_ACCESS = "no write access"
+"""The reason of a put that was refused for want of the right."""
+
 _GET = int(Command.READ_NOTIFY).to_bytes(2, "big")
 _NAME_BYTES = 256
 _NO_CHANNEL = 0xFFFFFFFF
@@ -83,10 +86,14 @@ class Circuit(Link):
         if header.command not in (Command.WRITE, Command.WRITE_NOTIFY):
             return False
         channel = self.channels.get(header.p1)
-        if channel is not None:
+        if channel is None:
+            self._refuse_without_channel(header)
+        elif not channel.rights & WRITE:
+            self.server.reject(channel.pv, self.client, "", NO_ACCESS)
+            self._answer_put(header, channel, Eca.NOWTACCESS)
+        else:
             self.server.reject(channel.pv, self.client, "", f"{header.size} bytes are too many")
-        if header.command == Command.WRITE_NOTIFY:
-            self._answer_put(header, Eca.TOLARGE)
+            self._answer_put(header, channel, Eca.TOLARGE)
         return True
 
     def send_event(self, subscription: Subscription) -> None:
@@ -270,22 +277,33 @@ class Circuit(Link):
 
     def _on_put(self, header: Header) -> None:
         channel = self.channels.get(header.p1)
-        notify = header.command == Command.WRITE_NOTIFY
         if channel is None:
-            if notify:
-                self._answer_put(header, Eca.BADCHID)
-            else:
-                self._complain(header, _NO_CHANNEL, Eca.BADCHID, "write to a channel that does not exist")
+            self._refuse_without_channel(header)
             return
-        done: Callable[[Eca], None] | None = None
-        if notify:
-            done = _PutReply(self, header)
+        done = _PutReply(self, header, channel)
         self.server.put(self, channel, header.data_type, header.count, header.payload, done)
 
-    def _answer_put(self, header: Header, status: Eca) -> None:
-        if not self.closing:
+    def _refuse_without_channel(self, header: Header) -> None:
+        if header.command == Command.WRITE_NOTIFY:
+            self.send(
+                wire.message(Command.WRITE_NOTIFY, header.data_type, header.count, Eca.BADCHID, header.p2)
+            )
+        else:
+            self._complain(header, _NO_CHANNEL, Eca.BADCHID, "write to a channel that does not exist")
+
+    def _answer_put(self, header: Header, channel: Channel, status: Eca) -> None:
+        """Tell how a put ended: always where an answer was asked for, else of a failure only.
+
+        Nobody waits for it any more when the channel was cleared meanwhile, and caproto's client takes such
+        an answer for a breach of the protocol.
+        """
+        if self.closing or self.channels.get(header.p1) is not channel:
+            return
+        if header.command == Command.WRITE_NOTIFY:
             reply = wire.message(Command.WRITE_NOTIFY, header.data_type, header.count, status, header.p2)
             self.send(reply, now=self.puts == 0)
+        elif status is not Eca.NORMAL:
+            self._complain(header, channel.cid, status, channel.pv.name)
 
     def put_ended(self) -> None:
         """Count a put as ended, and go on reading if too many of them had stopped that."""
@@ -309,16 +327,17 @@ class Circuit(Link):
 
 
 class _PutReply:
-    """Answers one WRITE_NOTIFY, whenever the put has ended."""
+    """Answers one put, whenever it has ended."""
 
-    __slots__ = ("_circuit", "_header")
+    __slots__ = ("_channel", "_circuit", "_header")
 
-    def __init__(self, circuit: Circuit, header: Header) -> None:
+    def __init__(self, circuit: Circuit, header: Header, channel: Channel) -> None:
         self._circuit = circuit
         self._header = header
+        self._channel = channel
 
     def __call__(self, status: Eca) -> None:
-        self._circuit._answer_put(self._header, status)
+        self._circuit._answer_put(self._header, self._channel, status)
 
 
 _Handler = Callable[[Circuit, Header], None]

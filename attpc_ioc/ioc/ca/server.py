@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from attpc_ioc.ioc.ca import address, decode, wire
-from attpc_ioc.ioc.ca.circuit import READ, WRITE, Channel, Circuit
+from attpc_ioc.ioc.ca.circuit import NO_ACCESS, READ, WRITE, Channel, Circuit
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.dbr import PUT_ACKS, PUT_ACKT
 from attpc_ioc.ioc.ca.limits import ServerLimits, ServerStats
@@ -28,9 +28,6 @@ _DO_REPLY = 10
 _ANY_ADDRESS = 0xFFFFFFFF
 _NAMES = 20_000
 
-NO_ACCESS = "no write access"
-"""The reason of a put that was refused for want of the right."""
-
 Put = Callable[[PV, Value, Client], Awaitable[None] | None]
 OnRejected = Callable[[PV, Client, str, str], None]
 Access = Callable[[PV, Client], tuple[bool, bool]]
@@ -46,7 +43,8 @@ class CAServer:
     - `put(pv, value, client)` is called for every put whose value passed `decode`. It returns None when the
       put is done, or what is then awaited, in a task of its own that only `stop` cancels, not the end of
       its client. A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises
-      `PutRejected`. Any other exception is logged, and answered so too.
+      `PutRejected`. Any other exception is logged, and answered so too. A put without callback that fails is
+      answered by an exception, as from `softIoc`: libca prints it, and does nothing else.
     - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called.
     - `access(pv, client)` says whether a client may read and write a PV, or a field of one; without it all
       may. It is asked when a channel is made, when the client names its user and host, and by
@@ -264,7 +262,7 @@ class CAServer:
         dtype: int,
         count: int,
         payload: bytes,
-        done: Callable[[Eca], None] | None,
+        done: Callable[[Eca], None],
     ) -> None:
         """Start a put, or refuse it; `done` is called with the outcome."""
         pv = channel.pv.target
@@ -279,8 +277,7 @@ class CAServer:
             value = decode.decode(channel.pv.spec, dtype, count, payload)
         except decode.Unacceptable as error:
             self.reject(pv, circuit.client, decode.shown(dtype, count, payload), str(error))
-            if done is not None:
-                done(status)
+            done(status)
             return
         try:
             work = self._put(pv, value, circuit.client)
@@ -290,8 +287,7 @@ class CAServer:
         else:
             status = Eca.NORMAL
         if work is None:
-            if done is not None:
-                done(status)
+            done(status)
             return
         circuit.puts += 1
         # The task takes itself out of the set: a done callback would cost one more turn of the event loop.
@@ -304,7 +300,7 @@ class CAServer:
         pv: PV,
         value: Value,
         work: Awaitable[None],
-        done: Callable[[Eca], None] | None,
+        done: Callable[[Eca], None],
     ) -> None:
         status = Eca.PUTFAIL
         try:
@@ -317,8 +313,7 @@ class CAServer:
             assert task is not None
             self._puts.discard(task)
             circuit.put_ended()
-            if done is not None:
-                done(status)
+            done(status)
 
     def _failed(self, error: Exception, pv: PV, value: Value, client: Client) -> Eca:
         """Count or log a put that has failed; returns the answer to its client."""
