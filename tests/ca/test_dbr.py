@@ -104,6 +104,11 @@ def test_what_does_not_fit_is_not_converted() -> None:
     assert encoded("string", ChannelType.LONG)[0] == Eca.NOCONVERT
 
 
+def test_text_that_only_python_takes_for_a_number_is_not_converted() -> None:
+    for text, status in (("1000", Eca.NORMAL), ("1_000", Eca.NOCONVERT), ("١٢", Eca.NOCONVERT)):
+        assert dbr.encode(ALL["string"], text, 0, 0, 0, ChannelType.DOUBLE, 1)[0] == status
+
+
 anything = st.one_of(
     st.none(),
     st.integers(),

@@ -13,7 +13,10 @@ from attpc_ioc.ioc.ca.decode import Unacceptable, decode, shown
 from attpc_ioc.ioc.ca.spec import PVSpec, Value
 from tests.ca.conftest import specs
 
-SPECS = {spec.name[2:]: spec for spec in specs()}
+SPECS = {spec.name[2:]: spec for spec in specs()} | {
+    "name": PVSpec("T:name", "stringout", ChannelType.STRING, writable=True),
+    "names": PVSpec("T:names", "waveform", ChannelType.STRING, max_elements=5, writable=True),
+}
 STRING, INT, FLOAT, ENUM, CHAR, LONG, DOUBLE = range(7)
 CODES = {INT: "h", FLOAT: "f", ENUM: "H", CHAR: "B", LONG: "i", DOUBLE: "d"}
 
@@ -58,6 +61,15 @@ def units(text: str) -> list[int]:
         ("title", INT, [struct.unpack(">h", struct.pack(">H", u))[0] for u in units("🎉")], "🎉"),
         ("title", DOUBLE, [71, 114, 0, 0], "Gr"),
         ("title", ENUM, units("a€"), "a€"),
+        ("title", STRING, ["x" * 39], "x" * 39),
+        ("title", STRING, ["ä" * 19 + "x"], "ä" * 19 + "x"),
+        ("name", STRING, ["x" * 39], "x" * 39),
+        ("name", STRING, ["ä" * 19 + "x"], "ä" * 19 + "x"),
+        ("name", CHAR, [b"hello"], "hello"),
+        ("name", CHAR, [b"x" * 39 + b"\0"], "x" * 39),
+        ("name", CHAR, [b"x" * 39 + b"\0" + b"y" * 60], "x" * 39),
+        ("name", DOUBLE, [1.5], "1.5"),
+        ("names", STRING, ["x" * 39, "", "y"], ("x" * 39, "", "y")),
     ],
 )
 def test_accepted(name: str, dtype: int, values: list[object], expected: Value) -> None:
@@ -106,6 +118,16 @@ def test_accepted(name: str, dtype: int, values: list[object], expected: Value) 
         ("title", DOUBLE, [65.5], "not a character"),
         ("title", DOUBLE, [float("nan")], "not a character"),
         ("title", STRING, ["a", "b"], "2 strings"),
+        ("title", STRING, ["x" * 40], "at most 39 bytes"),
+        ("title", STRING, ["x" * 60], "at most 39 bytes"),
+        ("title", STRING, ["ä" * 20], "at most 39 bytes"),
+        ("name", STRING, ["x" * 40], "at most 39 bytes"),
+        ("name", STRING, ["x" * 200], "at most 39 bytes"),
+        ("name", STRING, ["ä" * 20], "at most 39 bytes"),
+        ("name", CHAR, [b"x" * 40], "40 characters are more than 39"),
+        ("name", CHAR, ["ä".encode() * 20], "39 bytes"),
+        ("names", STRING, ["short", "x" * 40], "at most 39 bytes"),
+        ("choice", STRING, ["x" * 60], "at most 39 bytes"),
     ],
 )
 def test_refused(name: str, dtype: int, values: list[object], reason: str) -> None:

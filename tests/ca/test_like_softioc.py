@@ -80,6 +80,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "limits": ("caget", "C:ai.HOPR", "C:ai.LOPR", "C:ai.HIHI", "C:ai.HIGH", "C:ai.MDEL", "C:longout.DRVH"),
     "severities": ("caget", "C:ai.SEVR", "C:ai.STAT", "C:state.ZRSV", "C:bo.OSV"),
     "long string": ("caget", "-S", "C:string.VAL$", "C:ai.DESC$"),
+    "no field after the dot": ("caget", "C:ai.", "C:string."),
     "array fields": ("caget", "C:text.NELM", "C:text.FTVL", "C:strings.NELM", "C:strings.NORD"),
     "empty array": ("caget", "C:strings"),
     "no such field": ("caget", "-w", "0.3", "C:ai.NONSENSE", "C:ai$"),

@@ -69,6 +69,8 @@ def as_text(spec: PVSpec, value: Scalar) -> str:
 
 def _number(value: Scalar, native: int) -> int | float:
     if isinstance(value, str):
+        if "_" in value or not value.isascii():  # Python takes 1_000 and digits of all scripts for numbers
+            raise Unconvertible
         try:
             value = float(value)
         except ValueError:

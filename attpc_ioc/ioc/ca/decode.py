@@ -2,7 +2,8 @@
 
 The rules: an ENUM takes a label, or a number of one; a LONG takes whole numbers within 32 bits and DRVL to
 DRVH; a DOUBLE takes finite numbers within DRVL to DRVH; long text takes bytes, a string, or an array of
-UTF-16 code units or code points (Phoebus writes those as numbers). An array does not go into a scalar.
+UTF-16 code units or code points (Phoebus writes those as numbers); a short text takes bytes or a string, of
+at most 39 bytes. An array does not go into a scalar.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Unacceptable(Exception):
 
 
 def raw_elements(dtype: int, count: int, payload: bytes) -> list[bytes] | tuple[int | float, ...]:
-    """Return the elements of a write's payload: bytes of each string, or numbers.
+    """Return the elements of a write's payload: bytes of each string (40 where no NUL ends it), or numbers.
 
     Raises `Unacceptable` when the payload does not hold `count` elements of a plain type.
     """
@@ -62,6 +63,8 @@ def decode(spec: PVSpec, dtype: int, count: int, payload: bytes) -> Value:
     Raises `Unacceptable` with the reason.
     """
     elements = raw_elements(dtype, count, payload)
+    if any(isinstance(element, bytes) and len(element) >= STRING_SIZE for element in elements):
+        raise Unacceptable(f"a string has at most {STRING_SIZE - 1} bytes; long text is written as bytes")
     if spec.is_text:
         return _text(spec, dtype, elements)
     if spec.is_array:
@@ -136,11 +139,12 @@ def _text(spec: PVSpec, dtype: int, elements: list[bytes] | tuple[int | float, .
         text = _utf8(bytes(int(e) for e in elements).split(b"\0", 1)[0])
     else:
         text = _from_code_units(dtype, [e for e in elements if not isinstance(e, bytes)])
-    most = spec.max_chars or spec.max_elements - 1
+    room = (spec.max_elements if spec.is_text else STRING_SIZE) - 1
+    most = spec.max_chars or room
     if len(text) > most:
         raise Unacceptable(f"{len(text)} characters are more than {most}")
-    if len(text.encode()) > spec.max_elements - 1:
-        raise Unacceptable(f"the text needs more than {spec.max_elements - 1} bytes of UTF-8")
+    if len(text.encode()) > room:
+        raise Unacceptable(f"the text needs more than {room} bytes of UTF-8")
     return text
 
 

@@ -110,13 +110,14 @@ _VAL = _Field(STRING, lambda pv: pv.value)
 class FieldPV(PV):
     """A field of a record: follows what the record's `spec` and value say."""
 
-    __slots__ = ("_read", "record")
+    __slots__ = ("_is_value", "_read", "record")
 
-    def __init__(self, record: PV, spec: PVSpec, read: Callable[[PV], Value]) -> None:
+    def __init__(self, record: PV, spec: PVSpec, entry: _Field) -> None:
         super().__init__(spec)
         self.record = record
-        self._read = read
-        self.value = read(record)
+        self._is_value = entry is _VAL
+        self._read = entry.read
+        self.value = entry.read(record)
         self._take_alarm()
 
     @property
@@ -129,13 +130,19 @@ class FieldPV(PV):
         """The record."""
         return self.record
 
-    def follow(self) -> None:
-        """Take over what the record has become; an event goes out when the field itself changed."""
+    def follow(self, mask: int) -> None:
+        """Take over what the record has become, of which it posts `mask`.
+
+        The value in another form has the record's events; any other field has one when it changed itself.
+        """
         value = self._read(self.record)
         changed = value != self.value and not (value != value and self.value != self.value)
         self.value = value
         self._take_alarm()
-        self._publish(DBE_VALUE | DBE_LOG if changed else 0)
+        if self._is_value:
+            self._publish(mask)
+        else:
+            self._publish(DBE_VALUE | DBE_LOG if changed else 0)
 
     def _take_alarm(self) -> None:
         self.severity, self.status = self.record.severity, self.record.status
@@ -154,14 +161,17 @@ def make_field(record: PV, name: str) -> FieldPV | None:
         if native is not STRING or record.spec.is_array:
             return None
         spec = replace(record.spec, name=full, dtype=ChannelType.CHAR, max_elements=_text_size(record, entry))
-        return FieldPV(record, replace(spec, writable=entry is _VAL and spec.writable), entry.read)
+        return FieldPV(record, replace(spec, writable=entry is _VAL and spec.writable), entry)
     dtype = entry.dtype
     if dtype is DOUBLE and record.spec.dtype is LONG and name not in ("ADEL", "MDEL"):
         dtype = LONG
     spec = PVSpec(full, record.spec.rtyp, dtype, labels=entry.labels, desc=record.spec.desc)
-    return FieldPV(record, spec, entry.read)
+    return FieldPV(record, spec, entry)
 
 
 def _text_size(record: PV, entry: _Field) -> int:
+    """Return the bytes that a text needs; of one that can be written those of a STRING."""
+    if entry is _VAL and record.spec.writable:
+        return STRING_SIZE
     text = entry.read(record)
     return max(STRING_SIZE, len(text.encode("utf-8", "replace")) + 1 if isinstance(text, str) else 0)

@@ -154,11 +154,11 @@ class PV:
     def field(self, name: str) -> PV | None:
         """Return the field `name` as a PV of its own, made when first asked for; None if there is none.
 
-        A name may end in `$`, which gives a string as long text.
+        A name may end in `$`, which gives a string as long text; the empty name is VAL's, as in EPICS base.
         """
         from attpc_ioc.ioc.ca.fields import make_field
 
-        if name == "VAL" or (name in ("$", "VAL$") and self.spec.is_text):
+        if name in ("", "VAL") or (name in ("$", "VAL$") and self.spec.is_text):
             return self
         if self._fields is None:
             self._fields = WeakValueDictionary()
@@ -179,7 +179,7 @@ class PV:
             for field in tuple(self._fields.values()):
                 follow = getattr(field, "follow", None)
                 if follow is not None:
-                    follow()
+                    follow(mask)
 
 
 def to_message(dtype: int, status: int, count: int, payload: bytes) -> Message:

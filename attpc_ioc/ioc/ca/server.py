@@ -170,7 +170,7 @@ class CAServer:
         if not dot and name.endswith("$"):
             record, field = name[:-1], "$"
         pv = self._pvs.get(record)
-        return pv.field(field) if pv is not None and field else None
+        return pv.field(field) if pv is not None and (dot or field) else None
 
     def answer_search(self, header: Header) -> bytes:
         """Return the reply to one search request; empty when there is nothing to say."""

@@ -81,7 +81,7 @@ def answers(data: bytes, search: Search) -> list[bytes]:
     version = wire.message(Command.VERSION, 0, wire.MINOR_VERSION)
     replies: list[bytes] = []
     datagrams: list[bytes] = []
-    size, offset = 0, 0
+    size, offset = len(version), 0
     while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
         offset = header.end
         if header.command == Command.VERSION:
@@ -97,7 +97,7 @@ def answers(data: bytes, search: Search) -> list[bytes]:
         if reply:
             if size + len(reply) > DATAGRAM_BYTES:
                 datagrams.append(version + b"".join(replies))
-                replies, size = [], 0
+                replies, size = [], len(version)
             replies.append(reply)
             size += len(reply)
     if replies:
