@@ -23,7 +23,7 @@ class Group:
 
 GROUPS = (
     Group("db", "db_commands", "The database of the run history: migrate, status, url, backup, restore."),
-    Group("history", "commands.history", "The runs: list, show, edit, export and import."),
+    Group("history", "commands.history", "The runs: list, show, edit, export and import; and all puts."),
     Group("experiments", "commands.experiments", "The experiments of the run history."),
     Group("observables", "commands.observables", "The run sheet: what is recorded of every run."),
 )

@@ -21,7 +21,7 @@ from attpc_plugins.run_history.store.model import Experiment
 
 from . import tables
 from .common import DEFAULT_FILE, SettingsFile, fail, section_of, with_store
-from .history import FormatOption, Output
+from .output import FormatOption, Output
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
 

@@ -40,9 +40,7 @@ def run_filter(
 ) -> RunFilter:
     """Return the filter of these options, each empty where it was not given; raises `BadParameter`."""
     low, high = _numbers(number)
-    begin, end = when_of(since, "--since"), when_of(until, "--until")
-    if begin is not None and end is not None and begin >= end:
-        raise typer.BadParameter(f"{since} is not before --until {until}", param_hint="--since")
+    begin, end = times(since, until)
     return RunFilter(
         experiment=experiment or None,
         number_from=low,
@@ -53,6 +51,14 @@ def run_filter(
         quality=_given(lambda word: word_of(Quality, word), quality, "--quality"),
         text=text,
     )
+
+
+def times(since: str, until: str) -> tuple[datetime | None, datetime | None]:
+    """Return the times of --since and --until, in UTC; raises `BadParameter`."""
+    begin, end = when_of(since, "--since"), when_of(until, "--until")
+    if begin is not None and end is not None and begin >= end:
+        raise typer.BadParameter(f"{since} is not before --until {until}", param_hint="--since")
+    return begin, end
 
 
 def when_of(text: str, option: str) -> datetime | None:

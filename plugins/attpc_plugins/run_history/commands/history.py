@@ -1,4 +1,4 @@
-"""`attpc-ioc history list|show|edit`."""
+"""The group `attpc-ioc history`, and of it `list|show|edit`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from attpc_plugins.run_history.store.model import (
 )
 from attpc_plugins.run_history.store_errors import NotFound
 
-from . import configs, filters, tables, transfer
+from . import configs, filters, puts, tables, transfer
 from .common import DEFAULT_FILE, SettingsFile, check_experiment, fail, me, runs_named, with_store
+from .output import FormatOption, Output
 
 PAGE = 500
 """Runs that are asked for at a time."""
@@ -36,17 +37,6 @@ LOG = 100
 """Entries of a run's log that are shown, the newest."""
 
 
-class Output(StrEnum):
-    """How a list is printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-
-
-FormatOption = Annotated[
-    Output, typer.Option("--format", help="table for people; csv, or json (one object a line), for programs.")
-]
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name.")]
 RunWords = Annotated[
     list[str],
@@ -69,6 +59,7 @@ def make() -> typer.Typer:
     app.command("show")(show)
     app.command("edit")(edit)
     app.command("diff")(configs.diff)
+    app.command("puts")(puts.puts)
     transfer.register(app)
     return app
 

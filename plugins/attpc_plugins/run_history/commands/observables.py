@@ -21,7 +21,7 @@ from attpc_plugins.run_history.store.model import Observable, ValueKind
 
 from . import tables
 from .common import DEFAULT_FILE, SettingsFile, experiment_or_current, fail, section_of, with_store
-from .history import FormatOption, Output
+from .output import FormatOption, Output
 
 Sheet = Annotated[
     str,

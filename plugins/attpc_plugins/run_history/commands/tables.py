@@ -22,6 +22,7 @@ from attpc_plugins.run_history.store.model import (
     Measurement,
     Module,
     Observable,
+    PutEntry,
     RouterFiles,
     Run,
     RunDetail,
@@ -117,6 +118,24 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
     )
     named = [*(["experiment"] if with_experiment else []), *titles]
     show(named, rows, right=("run", "duration"), give=("title",), cut=True)
+
+
+def show_puts(puts: Iterable[PutEntry]) -> None:
+    """Print a list of puts; what became of one is `ok`, or the reason why not."""
+    titles = ("time", "PV", "old", "new", "by", "from", "outcome")
+    rows = (
+        (
+            local(put.put_at),
+            put.pv,
+            put.old,
+            put.new,
+            str(put.who),
+            put.who.address,
+            "ok" if put.ok else f"failed: {put.reason}" if put.reason else "failed",
+        )
+        for put in puts
+    )
+    show(titles, rows, give=("old", "new", "outcome"))
 
 
 def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:

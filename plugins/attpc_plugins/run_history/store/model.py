@@ -339,13 +339,23 @@ class PutEntry:
 
 @dataclass(frozen=True, slots=True)
 class PutFilter:
-    """Which puts: of one PV, by one user, of a time (`since` included, `until` not), failed ones only."""
+    """Which puts: all that is given must hold.
+
+    - `pv`: the PV's full name, in which `*` stands for any characters and `?` for one.
+    - `user` and `host`: who put, as the client said of itself.
+    - `since` (included) and `until` (not): the time of the put, which for a command is that of its end.
+    - `failed`: those alone that were refused or failed.
+    - `run`: experiment and number of a run; the puts from its start's order to its end, with the one that
+      stopped it.
+    """
 
     pv: str | None = None
     user: str | None = None
+    host: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     failed: bool = False
+    run: tuple[str, int] | None = None
 
 
 ALL_PUTS = PutFilter()

@@ -23,6 +23,14 @@ _INSERT = """
 """
 
 
+_OF_RUN = """
+    EXISTS (SELECT FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id
+            WHERE e.name = {} AND r.number = {} AND put_at >= coalesce(r.start_commanded_at, r.started_at)
+            AND (r.stopped_at IS NULL OR put_at < r.stopped_at + interval '5 seconds'))
+"""
+"""Of the time of a run. The order that stops it is on record when it is done, a moment after the end."""
+
+
 async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> None:
     """Add puts in one statement."""
     await connection.execute(
@@ -46,13 +54,16 @@ class Puts(Connections):
     async def puts(
         self, which: PutFilter = ALL_PUTS, *, limit: int = 100, after: Cursor | None = None
     ) -> PutPage:
-        """Return a page of the put log, newest first."""
+        """Return a page of the put log, newest first; `PutFilter` says which puts."""
         where = Where()
-        where.equal("pv", None if which.pv is None else clean(which.pv))
+        where.like("pv", None if which.pv is None else clean(which.pv))
         where.equal("by_user", None if which.user is None else clean(which.user))
+        where.equal("host", None if which.host is None else clean(which.host))
         where.between("put_at", which.since, which.until)
         if which.failed:
             where.add("NOT ok")
+        if which.run is not None:
+            where.add(_OF_RUN.format(where.bind(clean(which.run[0])), where.bind(which.run[1])))
         if after is not None:
             where.add(f"(put_at, id) < ({where.bind(after.at)}, {where.bind(after.id)})")
         async with self._use() as connection:

@@ -27,6 +27,14 @@ class Where:
         if value is not None:
             self.add(f"{column} = {self.bind(value)}")
 
+    def like(self, column: str, pattern: str | None) -> None:
+        """Add that a column fits a pattern with `*` and `?`, unless it is None; without these, equals it."""
+        if pattern is None or not ("*" in pattern or "?" in pattern):
+            self.equal(column, pattern)
+            return
+        plain = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        self.add(f"{column} LIKE {self.bind(plain.replace('*', '%').replace('?', '_'))}")
+
     def between(self, column: str, since: datetime | None, until: datetime | None) -> None:
         """Add a half-open range of times; None leaves an end open."""
         if since is not None:

@@ -1,0 +1,114 @@
+"""`attpc-ioc history puts`: who put what, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from attpc_plugins.run_history.exchange import csv_file
+from attpc_plugins.run_history.exchange.plain import time_text, to_plain
+from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.model import Cursor, PutEntry, PutFilter
+
+from . import filters, tables
+from .common import DEFAULT_FILE, RunsNamed, SettingsFile, runs_named, with_store
+from .output import FormatOption, Output
+
+PAGE = 1000
+"""Puts that are asked for at a time."""
+
+COLUMNS = ("put_at", "pv", "user", "host", "address", "old", "new", "ok", "reason", "ioc")
+"""The columns of the CSV."""
+
+PvOption = Annotated[
+    str,
+    typer.Option("--pv", metavar="NAME", help="Of this PV; '*' and '?' stand for any characters and one."),
+]
+WhoOption = Annotated[
+    str, typer.Option("--who", metavar="USER|USER@HOST|@HOST", help="By this user, or from this host.")
+]
+Since = Annotated[
+    str, typer.Option(metavar="TIME", help="At or after: ISO date or time; without offset it is local.")
+]
+Until = Annotated[str, typer.Option(metavar="TIME", help="Before; as --since.")]
+RunOption = Annotated[
+    str,
+    typer.Option(
+        "--run",
+        metavar="[EXPERIMENT:]NUMBER",
+        help="While this run was on; without one, the current experiment's.",
+    ),
+]
+
+
+def puts(
+    pv: PvOption = "",
+    who: WhoOption = "",
+    since: Since = "",
+    until: Until = "",
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Those alone that were refused or failed.")
+    ] = False,
+    run: RunOption = "",
+    limit: Annotated[int, typer.Option(min=0, help="How many puts at most; 0 lists all.")] = 50,
+    output: FormatOption = Output.TABLE,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """List puts, the newest first: who wrote what to which PV, and what became of it."""
+    user, _, host = who.partition("@")
+    begin, end = filters.times(since, until)
+    which = PutFilter(
+        pv=pv or None, user=user or None, host=host or None, since=begin, until=end, failed=failed
+    )
+    experiment, _, number = run.rpartition(":")
+    named = runs_named([experiment, number] if experiment else [number], 1) if run else None
+    with_store(settings, lambda store: _puts(store, which, named, limit, output))
+
+
+async def _puts(store: Store, which: PutFilter, named: RunsNamed | None, limit: int, output: Output) -> None:
+    if named is not None:
+        detail = await store.run(await named.experiment_in(store), named.numbers[0])
+        which = replace(which, run=(detail.run.experiment, detail.run.number))
+    after: Cursor | None = None
+    left = limit or sys.maxsize
+    if output is Output.CSV:
+        sys.stdout.write(csv_file.row_text(COLUMNS))
+    while left > 0:
+        page = await store.puts(which, limit=min(PAGE, left), after=after)
+        if output is Output.TABLE:
+            tables.show_puts(page.puts)
+        else:
+            sys.stdout.writelines(_put_text(put, output) for put in page.puts)
+        left -= len(page.puts)
+        after = page.next
+        if after is None:
+            break
+    sys.stdout.flush()
+    if output is Output.TABLE and after is not None:
+        newest = "this is the newest" if limit == 1 else f"these are the newest {limit}"
+        typer.echo(f"{newest}; there are more (--limit)", err=True)
+
+
+def _put_text(put: PutEntry, output: Output) -> str:
+    if output is Output.JSON:
+        return json.dumps(to_plain(put), ensure_ascii=False) + "\n"
+    who = put.who
+    ok = "yes" if put.ok else "no"
+    return csv_file.row_text(
+        (
+            time_text(put.put_at),
+            put.pv,
+            who.user,
+            who.host,
+            who.address,
+            put.old,
+            put.new,
+            ok,
+            put.reason,
+            put.ioc,
+        )
+    )

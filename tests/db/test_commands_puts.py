@@ -1,0 +1,122 @@
+"""The shell command that lists puts: who wrote what to which PV, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from attpc_plugins.run_history.store.records import PutRecord
+
+from attpc_ioc.model.command import Who
+from tests.support.history_shell import Shell
+from tests.support.run_records import Stamps, open_store
+
+BEGIN = datetime(2026, 3, 2, 9, 59, tzinfo=UTC)
+"""A minute before run 2 of e1, which is on until 11:00 of the next day."""
+
+ANN, BOB = Who("ann", "console1", "10.0.0.1:40000"), Who("bob", "console2", "10.0.0.2:40000")
+
+PUTS = (
+    (0, "T:Run:Title", ANN, "", "before, the run", True, ""),
+    (70, "T:Run:Start", ANN, "Done", "Run", True, ""),
+    (120, "T:Run:Title.DESC", BOB, "Title", "x", False, "no write access"),
+    (180, "T:Ecc:cobo0:Enable", BOB, "Yes", "No", False, "a run is on"),
+    (240, "T:RunXTitle", BOB, "a", "b", True, ""),
+    (90_062, "T:Run:Stop", BOB, "Done", "Stop", True, ""),
+    (90_100, "T:Run:Title", BOB, "a", "after", True, ""),
+)
+"""When, in seconds after `BEGIN`; PV, who, old, new, ok, reason. The run stops at 90,060 s."""
+
+
+@pytest.fixture
+def audited(full: Shell, dsn: str) -> Shell:
+    async def fill() -> None:
+        stamps = Stamps()
+        async with open_store(dsn) as store:
+            await store.apply_many([PutRecord(stamps(), BEGIN.timestamp() + s, *rest) for s, *rest in PUTS])
+
+    asyncio.run(fill())
+    return full
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ([], [6, 5, 4, 3, 2, 1, 0]),
+        (["--limit", "2"], [6, 5]),
+        (["--pv", "T:Run:Title"], [6, 0]),
+        (["--pv", "T:Run:*"], [6, 5, 2, 1, 0]),
+        (["--pv", "*Run?Title"], [6, 4, 0]),
+        (["--pv", "T:Run_Title*"], []),
+        (["--pv", "%"], []),
+        (["--pv", "*Title*", "--failed"], [2]),
+        (["--failed"], [3, 2]),
+        (["--who", "ann"], [1, 0]),
+        (["--who", "bob@console2", "--failed"], [3, 2]),
+        (["--who", "@console1"], [1, 0]),
+        (["--who", "bob@console1"], []),
+        (["--since", "2026-03-02T10:01:00Z", "--until", "2026-03-02T10:02:00+00:00"], [2]),
+        (["--run", "e1:2"], [5, 4, 3, 2, 1]),
+        (["--run", "e1:2", "--who", "ann"], [1]),
+        (["--run", "e1:1"], []),
+    ],
+)
+def test_filters(audited: Shell, options: list[str], found: list[int]) -> None:
+    text = audited.run("history", "puts", "--format", "csv", *options)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    told = [datetime.fromisoformat(row["put_at"]) for row in rows]
+    assert told == [BEGIN + timedelta(seconds=PUTS[n][0]) for n in found]
+    assert [(row["pv"], row["new"]) for row in rows] == [(PUTS[n][1], PUTS[n][4]) for n in found]
+    lines = audited.run("history", "puts", "--format", "json", *options).splitlines()
+    assert [json.loads(line)["pv"] for line in lines] == [PUTS[n][1] for n in found]
+    assert len(audited.run("history", "puts", *options).splitlines()) == len(found) + 1
+
+
+def test_what_is_told_of_a_put(audited: Shell) -> None:
+    (row,) = csv.DictReader(io.StringIO(audited.run("history", "puts", "--format", "csv", "--pv", "*.DESC")))
+    assert {name: row[name] for name in ("user", "host", "address", "old", "new", "ok", "reason")} == {
+        "user": "bob",
+        "host": "console2",
+        "address": BOB.address,
+        "old": "Title",
+        "new": "x",
+        "ok": "no",
+        "reason": "no write access",
+    }
+    (line,) = audited.run("history", "puts", "--format", "json", "--pv", "*.DESC").splitlines()
+    put = json.loads(line)
+    assert (put["who"], put["ok"], put["reason"]) == (
+        {"user": "bob", "host": "console2", "address": BOB.address},
+        False,
+        "no write access",
+    )
+    shown = audited.run("history", "puts", "--run", "e1:2").splitlines()
+    assert shown[0].split() == ["time", "PV", "old", "new", "by", "from", "outcome"]
+    assert shown[1].split() == [
+        *("2026-03-03", "11:00:02", "T:Run:Stop", "Done", "Stop", "bob@console2", BOB.address, "ok")
+    ]
+    assert "failed: a run is on" in shown[3]
+
+
+def test_more_than_are_listed_is_told(audited: Shell) -> None:
+    result = audited.call("history", "puts", "--limit", 3)
+    assert result.stderr == "these are the newest 3; there are more (--limit)\n"
+    assert audited.call("history", "puts", "--limit", 0).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--since", "soon"], "'soon' is no time"),
+        (["--since", "2026-03-03", "--until", "2026-03-02"], "2026-03-03 is not before --until 2026-03-02"),
+        (["--run", "e1:9"], "no run 9"),
+        (["--run", "e1:x"], "'x' is no run number"),
+        (["--run", "1"], "no experiment is current"),
+    ],
+)
+def test_what_is_refused(audited: Shell, options: list[str], said: str) -> None:
+    assert said in audited.fails("history", "puts", *options)
