@@ -198,7 +198,7 @@ def _alarm_count(tree: tuple[Component, ...]) -> int:
 
 def _write(output: Path, text: str, what: str) -> None:
     from attpc_ioc.errors import AttpcError
-    from attpc_ioc.export.atomic import write_text
+    from attpc_ioc.files import write_text
 
     if output == STDOUT:
         typer.echo(text, nl=False)
@@ -206,6 +206,5 @@ def _write(output: Path, text: str, what: str) -> None:
     try:
         write_text(output, text)
     except OSError as error:
-        # The file that it names is one of our own, under a passing name.
         raise AttpcError(f"{output}: cannot be written: {error.strerror or error}") from None
     typer.echo(f"{output}: {what} written")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attpc_ioc.files import write_text
 from attpc_ioc.pvs.table import PvEntry
 
 from .alarms import alarm_tree, default_config, fragment_text, prefix_of, whole_text
 from .archiver import archiver_text
-from .atomic import write_text
 from .saveset import saveset_text
 from .screens import screens, write_screens
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 from tests.support.history_shell import Shell, numbers
@@ -34,6 +36,20 @@ def test_export_and_import(full: Shell, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert numbers(full.run("history", "export", "-e", "e3")) == [("e3", n) for n in (1, 2, 3, 7)]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_export_goes_into_a_pipe_and_behind_a_link(full: Shell, tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        full.run("history", "export", "-o", pipe)
+        assert numbers(reader.communicate(timeout=30)[0]) == [("e1", 1), ("e1", 2), ("e1", 3), ("e2", 1)]
+    full.run("history", "export", "-o", link)
+    full.run("history", "export", "-o", link, "--force")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert len(numbers(file.read_text())) == 4
 
 
 def test_a_stop_before_the_start_is_imported_with_a_warning(full: Shell, tmp_path: Path) -> None:

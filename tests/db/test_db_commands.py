@@ -216,6 +216,12 @@ def test_backup_and_restore_on_another_machine(place: Path, embedded: EmbeddedSe
     assert "written" in ran("backup", place / "b", "--settings", file).output
     assert "exists already" in refused("backup", place / "b", "--settings", file)
     ran("backup", place / "b", "--force", "--settings", file)
+    (place / "link").symlink_to("b")
+    ran("backup", place / "link", "--force", "--settings", file)
+    assert (place / "link").is_symlink()
+    os.mkfifo(place / "pipe")
+    assert "is no file" in refused("backup", place / "pipe", "--force", "--settings", file)
+    assert (place / "pipe").is_fifo()
     copy.mkdir(mode=0o711)
     other = settings_file(copy)
     said = ran("restore", place / "b", "--settings", other).output

@@ -88,3 +88,20 @@ def test_what_is_wrong_is_told_in_one_text(settings, tmp_path, words, says, code
     assert "Traceback" not in ran.stderr
     assert ran.stdout == ""
     assert {path.name for path in tmp_path.iterdir()} == {"fleet.toml"}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "service"])
+def test_a_pipe_and_a_link_are_written_into_and_not_replaced(settings, tmp_path, command):
+    shown = export(command, "--settings", settings)
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    file.write_text("what was there")
+    file.chmod(0o640)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert export(command, "--settings", settings, "--output", pipe).returncode == 0
+        assert reader.communicate(timeout=30)[0] == shown.stdout
+    assert export(command, "--settings", settings, "--output", link).returncode == 0
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert link.is_symlink()
+    assert (file.read_text(), stat.S_IMODE(file.lstat().st_mode)) == (shown.stdout, 0o640)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attpc_ioc.errors import AttpcError
-from attpc_ioc.export.atomic import write_text
+from attpc_ioc.files import write_text
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.table import PvEntry
 

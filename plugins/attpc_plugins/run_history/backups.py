@@ -42,9 +42,10 @@ class Restored:
 async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     """Write a backup and return its size in bytes; raises `DatabaseError` with the reason.
 
-    The file is written under another name and renamed; one that is there stays unless `force` is given.
+    The file is written under another name and renamed; one that is there stays unless `force` is given. What
+    is there and is no file, such as a pipe or a device, is never replaced.
     """
-    _check_target(file, force=force)
+    file = _target(file, force=force)
     connection = await database.connect()
     try:
         if not await has_schema(connection):
@@ -173,11 +174,16 @@ def _run(database: Database, command: tuple[str | Path, ...], text: bytes = b"",
     return ran.stdout
 
 
-def _check_target(file: Path, *, force: bool) -> None:
+def _target(file: Path, *, force: bool) -> Path:
+    """Return the file that is to be written, which is behind any links."""
+    if file.exists() and not file.is_file():
+        raise DatabaseError(f"{file} is there and is no file; give another name")
     if file.exists() and not force:
         raise DatabaseError(f"{file} exists already; give another name, or --force")
-    if not file.parent.is_dir():
-        raise DatabaseError(f"{file.parent} is no folder")
+    target = Path(os.path.realpath(file))
+    if not target.parent.is_dir():
+        raise DatabaseError(f"{target.parent} is no folder")
+    return target
 
 
 def _settle(new: Path, file: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from attpc_ioc.files import writing
 from attpc_ioc.model.names import experiment_fault
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.number_set import NumberSet
@@ -73,7 +73,7 @@ def export(
 ) -> None:
     """Write runs with all that is known of them, the oldest first; `history import` reads both formats."""
     which = filters.run_filter(experiment, number, since, until, run_class, quality, text)
-    if output != STDOUT and output.exists() and not force:
+    if output != STDOUT and output.is_file() and not force:
         fail(f"{output}: exists already and is left as it is; give another --output, or --force")
     with _written(output) as stream:
         count = with_store(settings, lambda store: _export(store, which, kind, stream))
@@ -230,16 +230,8 @@ def _written(output: Path) -> Iterator[TextIO]:
     if output == STDOUT:
         yield sys.stdout
         return
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(output)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with writing(output, newline="") as stream:
+        yield stream
 
 
 class Tell:
