@@ -26,6 +26,9 @@ PERIOD_S = 60.0
 """Between two searches."""
 
 ROW = "OtherServers_RBV"
+_PRODUCT = "attpc-ioc"
+_SEARCH_ID = 0x417454
+"""The number of the searches: "AtT", to be known in a packet capture."""
 _ASKED = ("HOSTNAME", "PROCESS_ID", "STARTTOD")
 
 
@@ -63,7 +66,7 @@ class Elsewhere:
     async def look(self) -> None:
         """Look once, and show what there is; raises OSError where no search is possible."""
         where = self._server.where
-        found = await find_servers(self._names[0], where)
+        found = await find_servers(self._names[0], where, _SEARCH_ID)
         own = own_servers(where, self._server.port)
         others = [server for server in found if server not in own]
         told = await asyncio.gather(*(self._who(server) for server in others))
@@ -72,7 +75,7 @@ class Elsewhere:
     async def _who(self, server: Found) -> str:
         """Return who answers there; empty for a gateway that gives this IOC's own PVs."""
         try:
-            texts = await read_texts(server, self._names)
+            texts = await read_texts(server, self._names, _PRODUCT)
         except OSError as error:
             return f"{server} (it does not say who it is: {error.strerror or error})"
         if self._is_this_ioc(*texts):

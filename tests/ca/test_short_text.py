@@ -85,7 +85,19 @@ async def test_long_text_written_as_a_string_is_not_cut(rig: Rig) -> None:
     ]
 
 
-@pytest.mark.parametrize("form", ["T:name", "T:name$", "T:name.VAL$"])
+async def test_bytes_for_a_short_text(rig: Rig, name: PV) -> None:
+    """libca sends no array to what has one element; others may."""
+    async with raw_client(rig.server.port) as raw:
+        sid = (await raw.channel("T:name")).sid
+        for payload, status in ((b"hello", Eca.NORMAL), (b"y" * 40, Eca.PUTFAIL)):
+            raw.send(message(Command.WRITE_NOTIFY, CHAR, len(payload), sid, 9, payload))
+            answer = await raw.until(caproto.WriteNotifyResponse)
+            assert answer.status.code_with_severity == status
+    assert name.value == "hello"
+    assert rig.rejected[-1][2] == "40 characters are more than 39"
+
+
+@pytest.mark.parametrize("form", ["T:name$", "T:name.VAL$"])
 async def test_short_text_written_as_bytes(rig: Rig, name: PV, form: str) -> None:
     """With `caput -S`, which refuses by itself what has no room."""
     for text, code in (("hello", 0), ("ä" * 19 + "x", 0), ("ä" * 20, 1), ("z" * 40, 1), ("z" * 39, 0)):

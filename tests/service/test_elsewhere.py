@@ -102,10 +102,10 @@ async def until_shown(place: CaPlace, text: str) -> None:
 
 async def test_it_does_not_hear_itself(ioc: App) -> None:
     where = ioc.server.ca.where
-    assert await find_servers("T:IOC:HEARTBEAT", where) == (Found(LOOPBACK, ioc.server.port),)
+    assert await find_servers("T:IOC:HEARTBEAT", where, 1) == (Found(LOOPBACK, ioc.server.port),)
     await ioc.server.elsewhere.look()
     assert shown(ioc) == ("", "NO_ALARM")
-    assert await find_servers("T:IOC:NO_SUCH", where) == ()
+    assert await find_servers("T:IOC:NO_SUCH", where, 2) == ()
 
 
 async def test_another_server_comes_and_goes(ioc: App, place: CaPlace) -> None:
@@ -127,7 +127,7 @@ async def test_a_gateway_in_front_of_this_ioc_is_no_other(ioc: App, place: CaPla
     own = {part: ioc.server.pvs[f"T:IOC:{part}"].value for part in ("HOSTNAME", "PROCESS_ID", "STARTTOD")}
     host, process, began = str(own["HOSTNAME"]), float(str(own["PROCESS_ID"])), str(own["STARTTOD"])
     async with other_server("T:", place.port, host=host, process=process, started=began) as gateway:
-        assert Found(LOOPBACK, gateway.port) in await find_servers("T:IOC:HOSTNAME", ioc.server.ca.where)
+        assert Found(LOOPBACK, gateway.port) in await find_servers("T:IOC:HOSTNAME", ioc.server.ca.where, 3)
         await ioc.server.elsewhere.look()
         assert shown(ioc) == ("", "NO_ALARM")
     # The same machine and number, another start: another IOC, in a container say.
@@ -157,7 +157,7 @@ async def test_junk_of_a_server_is_an_error_in_time(answer: bytes) -> None:
     port = server.sockets[0].getsockname()[1]
     async with server:
         with pytest.raises(OSError, match=r"does not answer|connection"):
-            await read_texts(Found(LOOPBACK, port), ["T:IOC:HOSTNAME"], limit_s=0.5)
+            await read_texts(Found(LOOPBACK, port), ["T:IOC:HOSTNAME"], "test", limit_s=0.5)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ async def test_junk_of_a_server_is_an_error_in_time(answer: bytes) -> None:
     ],
 )
 def test_answers_to_a_search(data: bytes, found: set[Found]) -> None:
-    assert answering(data, "10.0.0.9") == found
+    assert answering(data, "10.0.0.9", 0x417454) == found
 
 
 def test_where_a_server_looks_for_others() -> None:

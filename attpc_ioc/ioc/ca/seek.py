@@ -24,7 +24,6 @@ MOST = 20
 """Servers that are looked at."""
 
 _NO_REPLY_IF_UNKNOWN = 5
-_ID = 0x417454
 _ANSWERED_FROM = 0xFFFFFFFF
 _STRING, _STRING_BYTES = 0, 40
 _REPLY_BYTES = 1 << 16
@@ -42,23 +41,24 @@ class Found:
         return f"{self.host}:{self.port}"
 
 
-async def find_servers(name: str, where: Addresses) -> tuple[Found, ...]:
+async def find_servers(name: str, where: Addresses, search_id: int) -> tuple[Found, ...]:
     """Return every server that says that it serves `name`, this process's own among them.
 
-    Searches go out on the interfaces that are served, to `where.searches`. Takes `LISTEN_S`. Raises OSError
-    where there is no socket for it.
+    Searches go out on the interfaces that are served, to `where.searches`. `search_id`, of 32 bits, comes
+    back with each answer and tells it from others. Takes `LISTEN_S`. Raises OSError where there is no socket
+    for it.
     """
     found: set[Found] = set()
     payload = name.encode() + b"\0"
     request = wire.message(Command.VERSION, 0, wire.MINOR_VERSION) + wire.message(
-        Command.SEARCH, _NO_REPLY_IF_UNKNOWN, wire.MINOR_VERSION, _ID, _ID, payload
+        Command.SEARCH, _NO_REPLY_IF_UNKNOWN, wire.MINOR_VERSION, search_id, search_id, payload
     )
     loop = asyncio.get_running_loop()
     began = loop.time()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_socket(interface)) for interface in where.interfaces]
         for sock in sockets:
-            loop.add_reader(sock.fileno(), _take, sock, found)
+            loop.add_reader(sock.fileno(), _take, sock, found, search_id)
             stack.callback(loop.remove_reader, sock.fileno())
         for at_s in SENT_AT_S:
             await asyncio.sleep(began + at_s - loop.time())
@@ -82,36 +82,39 @@ def _socket(interface: str) -> socket.socket:
     return sock
 
 
-def _take(sock: socket.socket, found: set[Found]) -> None:
+def _take(sock: socket.socket, found: set[Found], search_id: int) -> None:
     with contextlib.suppress(OSError):  # nothing there, or the word of a port where nobody listens
         data, peer = sock.recvfrom(65536)
         if len(found) < 10 * MOST:
-            found.update(answering(data, peer[0]))
+            found.update(answering(data, peer[0], search_id))
 
 
-def answering(data: bytes, sender: str) -> set[Found]:
-    """Return the servers that a datagram of answers to our search names; garbage names none."""
+def answering(data: bytes, sender: str, search_id: int) -> set[Found]:
+    """Return the servers that a datagram of answers to the search names; garbage names none."""
     found: set[Found] = set()
     buffer, offset = bytearray(data), 0
     while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
         offset = header.end
-        if header.command == Command.SEARCH and header.p2 == _ID and header.data_type:
+        if header.command == Command.SEARCH and header.p2 == search_id and header.data_type:
             at = header.p1
             host = sender if at in (0, _ANSWERED_FROM) else socket.inet_ntoa(at.to_bytes(4, "big"))
             found.add(Found(host, header.data_type))
     return found
 
 
-async def read_texts(server: Found, names: Sequence[str], limit_s: float = 3.0) -> tuple[str, ...]:
+async def read_texts(
+    server: Found, names: Sequence[str], product: str, limit_s: float = 3.0
+) -> tuple[str, ...]:
     """Return the values of some PVs as texts of at most 39 bytes, read from this server and no other.
 
-    Raises OSError when it cannot be reached, has not all of them, or does not answer in time.
+    `product` is what the server is told as the user where the account has no name. Raises OSError when the
+    server cannot be reached, has not all of them, or does not answer in time.
     """
     try:
         async with asyncio.timeout(limit_s):
             reader, writer = await asyncio.open_connection(server.host, server.port)
             try:
-                return await _read(reader, writer, names)
+                return await _read(reader, writer, names, _user(product))
             finally:
                 writer.close()
     except TimeoutError:
@@ -119,10 +122,10 @@ async def read_texts(server: Found, names: Sequence[str], limit_s: float = 3.0) 
 
 
 async def _read(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, names: Sequence[str]
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, names: Sequence[str], user: str
 ) -> tuple[str, ...]:
     writer.write(wire.message(Command.VERSION, 0, wire.MINOR_VERSION))
-    writer.write(wire.message(Command.CLIENT_NAME, payload=_user().encode() + b"\0"))
+    writer.write(wire.message(Command.CLIENT_NAME, payload=user.encode() + b"\0"))
     writer.write(wire.message(Command.HOST_NAME, payload=socket.gethostname().encode() + b"\0"))
     for number, name in enumerate(names):
         payload = name.encode() + b"\0"
@@ -154,8 +157,8 @@ def _take_reply(header: Header, texts: dict[int, str]) -> None:
         texts[header.p2] = wire.text_of(header.payload[:_STRING_BYTES])
 
 
-def _user() -> str:
+def _user(product: str) -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # an account without a name
-        return "attpc-ioc"
+        return product
