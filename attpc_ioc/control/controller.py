@@ -86,6 +86,7 @@ class Controller:
         self.run_control.watch.late_end = lambda text: self._board.post(RUN, ResultCode.DONE, f"Done: {text}")
         self._judge = Judge(host, self._desk, self.run_control, store)
         self._answers = LiveAnswers(self.state, self._judge, self.run_control.record)
+        self.run_control.record.show = self._answers.show_run
         self._setpoints = Setpoints(
             state=self.state,
             run=self.run_control,

@@ -12,7 +12,7 @@ from typing import Any
 from attpc_ioc.model.command import Put
 from attpc_ioc.model.events import Event
 from attpc_ioc.model.stamp import Stamp
-from attpc_ioc.plugin.host import PluginHost
+from attpc_ioc.plugin.host import DURABLE, PluginHost
 
 DURABLE_LIMIT_S = 0.05
 """How long a completed put may wait for a plugin that promised to have it on disk (group commit)."""
@@ -27,12 +27,14 @@ class Emitter:
         self._boot = uuid.uuid4().hex
         self._numbers = itertools.count(1)
 
-    def emit(self, hook: str, kind: type[Event], **fields: Any) -> asyncio.Future[Any] | None:
+    def emit(
+        self, hook: str, kind: type[Event], *, waits_for: str = DURABLE, **fields: Any
+    ) -> asyncio.Future[Any] | None:
         """Make an event and deliver it to the implementations of `hook`; see `PluginHost.notify`."""
         fields.setdefault("time_s", time.time())
         event = kind(stamp=self._stamp(), **fields)
         argument = "change" if hook == "attpc_state_changed" else "event"
-        return self._host.notify(hook, **{argument: event})
+        return self._host.notify(hook, waits_for=waits_for, **{argument: event})
 
     def put(self, put: Put) -> asyncio.Future[Any] | None:
         """Stamp a put and deliver it; see `PluginHost.notify`."""

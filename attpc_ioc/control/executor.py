@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from attpc_ioc.errors import EccError
@@ -67,8 +67,12 @@ class Executor:
         who: Who,
         abort: asyncio.Event,
         progress: Callable[[str, float], None] = lambda _text, _percent: None,
+        before: Callable[[Stage], Awaitable[None]] | None = None,
     ) -> PlanResult:
-        """Run a plan to its end, its first failed stage, or `abort`."""
+        """Run a plan to its end, its first failed stage, or `abort`.
+
+        `before` is awaited before each stage.
+        """
         began = time.monotonic()
         result = PlanResult()
         involved = [self._modules[name] for name in plan.modules]
@@ -78,6 +82,8 @@ class Executor:
         try:
             done = 0
             for stage in plan.stages:
+                if before is not None:
+                    await before(stage)
                 if abort.is_set():
                     result.aborted = True
                     break

@@ -78,6 +78,13 @@ class LiveAnswers:
         self._steps = None
         self._slice(AT_ONCE_S)
 
+    def show_run(self) -> None:
+        """Put the run as it is now into the snapshot, with its checklist; the rest is worked out soon."""
+        if self._closed:
+            return
+        self._show_run(self._judge.checklist(self._state.fleet))
+        self.work_out_soon()
+
     def work_out_soon(self) -> None:
         """Work them out, together with whatever else changes until then."""
         if self._steps is not None:

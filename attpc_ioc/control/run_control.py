@@ -26,6 +26,7 @@ from .operation import OngoingOperation
 from .run_document import RunDocument
 from .run_record import RunRecord
 from .run_watch import RunWatch
+from .start_hold import PREPARED, StartHold
 from .stopping import LIVE, Stopper, is_out
 from .store import StateStore
 
@@ -78,7 +79,6 @@ class RunControl:
         self._state = state
         self._executor = executor
         self._host = host
-        self._emitter = emitter
         self._stopper = Stopper(state, modules, settings.limits, settings.order)
         self.record = RunRecord(state, host, emitter, store)
         self.watch = RunWatch(
@@ -86,7 +86,6 @@ class RunControl:
             state=state,
             record=self.record,
             stopper=self._stopper,
-            emitter=emitter,
             spawn=self._spawn,
             open_run=host.open_run,
         )
@@ -148,8 +147,9 @@ class RunControl:
         if refused := await self._keep_or_forget(command, before):
             return refused
         assert record.info is not None
-        self._emitter.emit("attpc_run_starting", RunStarting, run=record.info)
-        result = await self._executor.run(plan, command.who, abort, progress)
+        prepared = record.tell("attpc_run_starting", RunStarting, record.info, waits_for=PREPARED)
+        hold = StartHold(prepared, abort)
+        result = await self._executor.run(plan, command.who, abort, progress, hold.before)
         if abort.is_set():
             result.aborted = True
         if not result.ok:
@@ -186,7 +186,7 @@ class RunControl:
         self.record.begin_running(time.monotonic())
         self.record.save()
         log.info("run started", number=info.number, members=len(info.members), who=command.who)
-        await on_record(self._emitter.emit("attpc_run_started", RunStarted, run=info))
+        await on_record(self.record.tell("attpc_run_started", RunStarted, info))
         self.watch.look()
         return Outcome(command, ResultCode.DONE, text)
 
@@ -217,7 +217,7 @@ class RunControl:
             await self._forget(before, number)
         record.enter(RunState.STOPPED)
         log.warning("run not started", number=number, released=not used, reason=outcome.message)
-        self._emitter.emit("attpc_run_failed", RunFailed, run=info, reasons=reasons, number_released=not used)
+        record.tell("attpc_run_failed", RunFailed, info, reasons=reasons, number_released=not used)
         self.watch.look()
         return outcome
 
@@ -313,7 +313,7 @@ class RunControl:
             why = command.reason or given
             info = record.set_info(stopped_by=command.who, reason=why)
             record.enter(RunState.STOPPING)
-            self._emitter.emit("attpc_run_stopping", RunStopping, run=info, who=command.who, reason=why)
+            record.tell("attpc_run_stopping", RunStopping, info, who=command.who, reason=why)
             record.save()
 
         def targets() -> list[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.events import RunStopped
+from attpc_ioc.model.events import RunEvent, RunStopped
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
 from attpc_ioc.model.states import State
-from attpc_ioc.plugin.host import PluginHost
+from attpc_ioc.plugin.host import DURABLE, PluginHost
 
 from .emitter import Emitter
 from .fleet_state import FleetState
@@ -28,7 +29,8 @@ class RunRecord:
     """Shared by starting, stopping and watching; `phase` is Stopped, Starting, Running, Stopping or Unknown.
 
     Interrupted and Orphan are derived. `stop_at_work` tells that a stop is under way, `seen_running` that a
-    module was seen Running since the run was opened, or since this program began.
+    module was seen Running since the run was opened, or since this program began. `show()` puts the run as it
+    is now into the snapshot.
     """
 
     def __init__(self, state: FleetState, host: PluginHost, emitter: Emitter, store: StateStore) -> None:
@@ -45,6 +47,7 @@ class RunRecord:
         self.lost: tuple[str, ...] = ()
         self.running_since_s: float | None = None
         self.saved_at_s = 0.0
+        self.show: Callable[[], None] = lambda: None
         self._load()
 
     def _load(self) -> None:
@@ -146,6 +149,16 @@ class RunRecord:
             duration_s=self.duration_s,
         )
 
+    def tell(
+        self, hook: str, kind: type[RunEvent], run: RunInfo, *, waits_for: str = DURABLE, **fields: Any
+    ) -> asyncio.Future[Any] | None:
+        """Tell the plugins of an event in the life of the run; see `Emitter.emit` for the result.
+
+        The snapshot has it first: who hears of the event looks there for the run that it is of.
+        """
+        self.show()
+        return self._emitter.emit(hook, kind, waits_for=waits_for, run=run, **fields)
+
     # ------------------------------------------------------------------ changing it
 
     def save(self) -> None:
@@ -235,4 +248,4 @@ class RunRecord:
         self.save()
         self.enter(RunState.STOPPED)
         log.info("run ended", number=info.number, outcome=outcome, duration_s=self.duration_s)
-        return self._emitter.emit("attpc_run_stopped", RunStopped, run=info)
+        return self.tell("attpc_run_stopped", RunStopped, info)

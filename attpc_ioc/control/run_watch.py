@@ -13,7 +13,6 @@ from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import State, Transition
 from attpc_ioc.settings import Settings
 
-from .emitter import Emitter
 from .fleet_state import FleetState
 from .run_record import RunRecord
 from .stopping import LIVE, Stopper, is_out
@@ -42,7 +41,6 @@ class RunWatch:
         state: FleetState,
         record: RunRecord,
         stopper: Stopper,
-        emitter: Emitter,
         spawn: Spawn,
         open_run: OpenRun,
     ) -> None:
@@ -50,7 +48,6 @@ class RunWatch:
         self._state = state
         self._record = record
         self._stopper = stopper
-        self._emitter = emitter
         self._spawn = spawn
         self._open_run = open_run
         self.late: set[str] = set()
@@ -107,7 +104,7 @@ class RunWatch:
         info = record.set_info(lost_ever=tuple(dict.fromkeys((*record.info.lost_ever, *lost))))
         record.save()
         log.warning("members of the run", lost=", ".join(lost) or "none", number=info.number)
-        self._emitter.emit("attpc_run_degraded", RunDegraded, run=info, lost=lost)
+        record.tell("attpc_run_degraded", RunDegraded, info, lost=lost)
         if new and self._settings.run.stop_on_lost:
             self.own_stop(f"lost {', '.join(new)}")
 
@@ -145,7 +142,7 @@ class RunWatch:
             record.begin_running(time.monotonic() - max(0.0, time.time() - started_s))
             record.save()
             log.warning("run found again", number=info.number)
-            self._emitter.emit("attpc_run_started", RunStarted, run=info)
+            record.tell("attpc_run_started", RunStarted, info)
             self.look()
             return
         record.document.interrupted = True

@@ -30,6 +30,9 @@ log = get_logger(__name__)
 NUMBER_MAX = 2**31 - 1
 """The largest run number that `Run:Number_RBV` can show."""
 
+DURABLE = "attpc_durable"
+"""The attribute by which a plugin promises that an event is on disk when its notification returns."""
+
 SETTLED_S = 1.5
 """How long a decision must not have raised before it counts as good: all are asked once a second."""
 
@@ -206,21 +209,21 @@ class PluginHost(PluginRegistry):
 
     # ------------------------------------------------------------------ notifications
 
-    def notify(self, hook: str, **arguments: Any) -> asyncio.Future[Any] | None:
+    def notify(self, hook: str, *, waits_for: str = DURABLE, **arguments: Any) -> asyncio.Future[Any] | None:
         """Deliver a notification to every plugin that wants it, and return at once.
 
-        The result, where there is one, is done when the plugins that promise durability (attribute
-        `attpc_durable`) have handled it.
+        The result, where there is one, is done when the plugins that have the attribute `waits_for` set (by
+        default those that promise durability) have handled it.
         """
-        durable: list[asyncio.Future[None]] = []
+        awaited: list[asyncio.Future[None]] = []
         for name, impl in self._impls(hook):
             mailbox = self.plugins[name].mailbox
             if mailbox is None:
                 continue
             handled = mailbox.post(hook, lambda impl=impl: call(impl, arguments))
-            if getattr(self.plugins[name].plugin, "attpc_durable", False):
-                durable.append(handled)
-        return asyncio.gather(*durable) if durable else None
+            if getattr(self.plugins[name].plugin, waits_for, False):
+                awaited.append(handled)
+        return asyncio.gather(*awaited) if awaited else None
 
     # ------------------------------------------------------------------ writes to plugins' PVs
 
@@ -263,7 +266,7 @@ class PluginHost(PluginRegistry):
                 entry.name,
                 lambda cause, text, name=entry.name: self.fault(name, cause, text),
                 lambda cause, name=entry.name: self.clear(name, cause),
-                together=getattr(entry.plugin, "attpc_durable", False),
+                together=getattr(entry.plugin, DURABLE, False),
             )
         for entry in self.active():
             entry.context = make_context(entry)

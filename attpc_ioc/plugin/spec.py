@@ -30,6 +30,10 @@ A plugin that sets `attpc_durable = True` promises that an event is on disk when
 put that promises that waits for it, for at most 50 ms. Such a plugin is called in order all the same, but
 what its `async` implementations wait for is awaited side by side: puts at once go to the disk together.
 
+A plugin that sets `attpc_prepares_run = True` asks the start of a run to wait until it has handled
+`attpc_run_starting` before the first module is started, for at most 1 s from when that was told. What comes
+before, as the re-zero of the MuTAnT, goes on meanwhile; a plugin that is late, or raises, refuses nothing.
+
 A plugin that sets `attpc_veto_alike = True` promises that its `attpc_veto` does not tell modules apart by
 their names: what it says of one module's command it says of every module in the same situation. Then what
 would be accepted now is worked out once for all of these, which matters to fleets of hundreds of modules.
@@ -280,7 +284,10 @@ class Specification:
 
     @hookspec
     def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:
-        """Tell that a run has its number; nothing was sent yet. Notification."""
+        """Tell that a run has its number; nothing was sent yet. Notification.
+
+        See `attpc_prepares_run` above for a plugin that has something to do before any data is taken.
+        """
 
     @hookspec
     def attpc_run_started(self, event: RunStarted) -> Awaitable[None] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +21,7 @@ from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.plugin import PluginContext
 
 from .closing_journal import ClosingBusy, Entry, Journal, Phase
-from .closing_rows import (
-    CLOSE,
-    CLOSE_MESSAGE,
-    CLOSE_PROGRESS,
-    RUN_CLOSING,
-    RUN_CLOSING_MESSAGE,
-    WORST_FIRST,
-)
+from .closing_shown import ClosingShown
 from .closing_work import RouterWork
 from .flow import Count
 from .hosts.host import FileHost, SentryHost
@@ -42,6 +35,9 @@ LOOK_S = 10.0
 
 RETRY_S = 5.0
 """When the state directory does not work, or another process has the router, in seconds."""
+
+LISTED_S = 0.9
+"""How long a start is held back at most for the hosts to be listed; the core waits for 1 s."""
 
 Act = Callable[[Entry | None], Entry | None]
 """Makes the next version of a run's entry; the same one where nothing is to be done, None to forget it."""
@@ -68,27 +64,26 @@ class Closing:
         self._journal = Journal(Path(ctx.state_dir))
         self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        """Done once a round has ended that began after they were added."""
         self._works: dict[str, RouterWork] = {}
-        self._unfinished: set[str] = set()
         self._ending: set[str] = set()
         """Labels of the routers whose run is over, and whose closing is not taken down yet."""
-        self._shown: dict[str, tuple[CloseState, str]] = {}
-        self._empty: set[str] = set()
-        """Labels of the routers of which no file is in what is shown."""
+        self._shown = ClosingShown(ctx.publish)
         self._over_since_s: dict[str, float] = {}
-        self._published: dict[str, object] = {}
         self.fault = ""
         """Why the journal of closings cannot be kept; empty when nothing is wrong."""
         for router in settings.router:
             label = router.label
             self._acts[label] = []
             self._wakes[label] = asyncio.Event()
+            self._waiting[label] = []
             self._works[label] = RouterWork(
                 router,
                 hosts[label],
                 self._journal,
                 settings,
-                early=self._early,
+                early=lambda run, router=router: self._early(router, run),
                 on_change=lambda entries, router=router: self._show(router, entries),
             )
 
@@ -107,7 +102,7 @@ class Closing:
 
     def unfinished(self, label: str) -> bool:
         """Tell whether files of a run that is over are still to be moved on a router's host."""
-        return label in self._unfinished or label in self._ending
+        return label in self._shown.unfinished or label in self._ending
 
     def again(self) -> None:
         """Try at once to close what is not closed."""
@@ -117,17 +112,29 @@ class Closing:
 
     # ------------------------------------------------------------------ what happens to runs
 
-    async def run_starting(self, info: RunInfo) -> None:
-        """Take down that a run begins, before it can write; what lies in the staging folders is not its."""
+    async def run_starting(self, info: RunInfo, answering: Collection[str] | None = None) -> None:
+        """Take down that a run begins, before it can write; what lies in the staging folders is not its.
+
+        Returns when the hosts of the routers `answering` (by default all) were listed or have failed, after
+        0.9 s at the latest.
+        """
         if not self._settings.closing.enabled:
             return
         taking = {router.label for router in self._routers_of(info)}
         # Side by side, because a host is to be listed before its board begins to write.
         await asyncio.gather(
-            *(self._begin(work.router, info, takes=label in taking) for label, work in self._works.items())
+            *(
+                self._begin(
+                    work.router,
+                    info,
+                    takes=label in taking,
+                    listed=label in taking and (answering is None or label in answering),
+                )
+                for label, work in self._works.items()
+            )
         )
 
-    async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool) -> None:
+    async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool, listed: bool) -> None:
         known = self._entries(router.label)
         if takes and not any(entry.run == _key(info) for entry in known):
             with self._journal_faults():
@@ -136,6 +143,14 @@ class Closing:
             (entry.run, _over) for entry in known if entry.phase is Phase.RUNNING and entry.run != _key(info)
         ]
         self._wakes[router.label].set()
+        if listed:
+            await self._next_round(router.label)
+
+    async def _next_round(self, label: str) -> None:
+        """Return when a round of this router that begins after now has ended, or after 0.9 s."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[label].append(ended)
+        await asyncio.wait((ended,), timeout=LISTED_S)
 
     def run_started(self, info: RunInfo) -> None:
         """Take down when a run started, also one that was adopted."""
@@ -197,16 +212,17 @@ class Closing:
             if any(known.get(source) is None or known[source] in info.members for source in router.sources)
         ]
 
-    def _early(self, run: RunKey) -> bool:
-        """Tell whether nothing of this run can have been written yet."""
+    def _early(self, router: RouterSettings, run: RunKey) -> bool:
+        """Tell whether nothing of this run can have been written by a router yet."""
         fleet = self._ctx.snapshot()
         info = fleet.run.info
         if info is None or _key(info) != run or info.started_s is not None:
             return False
+        own = [module for source, module in fleet.sources() if source.name in router.sources]
         live = (State.RUNNING, State.PAUSED)
         return not any(
             m.state in live or m.transition is Transition.START or m.outstanding is Operation.START
-            for m in fleet.modules.values()
+            for m in own or fleet.modules.values()
         )
 
     # ------------------------------------------------------------------ the workers
@@ -215,6 +231,7 @@ class Closing:
         work, wake = self._works[label], self._wakes[label]
         while True:
             wake.clear()
+            waiting, self._waiting[label] = self._waiting[label], []
             try:
                 next_s = await self._round(label, work)
             except ClosingBusy as error:
@@ -223,6 +240,10 @@ class Closing:
             except StateDirError as error:
                 self._fault(str(error))
                 next_s = RETRY_S
+            finally:
+                for ended in waiting:
+                    if not ended.done():
+                        ended.set_result(None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S if next_s is None else next_s):
                     await wake.wait()
@@ -300,46 +321,8 @@ class Closing:
     # ------------------------------------------------------------------ what is shown
 
     def _show(self, router: RouterSettings, entries: Sequence[Entry]) -> None:
-        shown = [entry for entry in entries if entry.phase is Phase.CLOSING]
-        if shown:
-            self._unfinished.add(router.label)
-        else:
-            self._unfinished.discard(router.label)
-        shown = shown or [entry for entry in entries if not entry.open][-1:]
-        state = _worst(entry.state for entry in shown)
-        text = "; ".join(f"run {entry.run.number}: {entry.message}" for entry in shown)
-        self._shown[router.label] = (state, text)
-        empty = any(entry.state is CloseState.DONE and not entry.files for entry in shown)
-        (self._empty.add if empty else self._empty.discard)(router.label)
-        progress = self._works[router.label].progress if router.label in self._works else {}
-        percent = min((_percent(entry, progress) for entry in shown), default=0.0)
-        for source in router.sources:
-            self._publish(f"{source}:{CLOSE}", int(state))
-            self._publish(f"{source}:{CLOSE_MESSAGE}", text)
-            self._publish(f"{source}:{CLOSE_PROGRESS}", round(percent, 1))
-        self._show_run()
-
-    def _show_run(self) -> None:
-        overall = _worst(state for state, _ in self._shown.values())
-        left = [
-            f"{label}: {state.label}: {text}"
-            for label, (state, text) in self._shown.items()
-            if state not in (CloseState.NONE, CloseState.DONE) or label in self._empty
-        ]
-        done = sum(state is CloseState.DONE for state, _ in self._shown.values())
-        counted = sum(state is not CloseState.NONE for state, _ in self._shown.values())
-        text = "\n".join([f"{done} of {counted} data routers done", *left]) if counted else ""
-        self._publish(RUN_CLOSING, int(overall))
-        self._publish(RUN_CLOSING_MESSAGE, text)
-
-    def _publish(self, pv: str, value: int | float | str) -> None:
-        if self._published.get(pv) == value:
-            return
-        try:
-            self._ctx.publish(pv, value)
-        except KeyError:  # a source that no ECC server of the settings has
-            log.debug("no such PV", pv=pv)
-        self._published[pv] = value
+        work = self._works.get(router.label)
+        self._shown.show(router, entries, work.progress if work is not None else {})
 
     def _fault(self, text: str) -> None:
         if text != self.fault and text:
@@ -382,12 +365,3 @@ def _over(entry: Entry | None) -> Entry | None:
     if entry is None or entry.phase is not Phase.RUNNING:
         return entry
     return replace(entry, phase=Phase.CLOSING).said(CloseState.WAITING, "the run is over")
-
-
-def _worst(states: Iterable[CloseState]) -> CloseState:
-    found = set(states)
-    return next((state for state in WORST_FIRST if state in found), CloseState.NONE)
-
-
-def _percent(entry: Entry, progress: Mapping[str, float]) -> float:
-    return 100.0 if entry.state is CloseState.DONE else progress.get(entry.token, 0.0)

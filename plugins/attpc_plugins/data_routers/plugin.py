@@ -32,6 +32,8 @@ class DataRouters:
     """Watches the hosts that record the data, and brings the files of every run to their place."""
 
     attpc_veto_alike = True
+    attpc_prepares_run = True
+    """Before the first board writes, the staging folders are to be listed."""
 
     def __init__(self) -> None:
         self.service: Service | None = None

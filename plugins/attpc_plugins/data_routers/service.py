@@ -289,7 +289,9 @@ class Service:
             case RunStarting():
                 self._open = True
                 in_spite_of = await self._begin(event.run, now_s)
-                await self.closing.run_starting(event.run)
+                # One that does not answer would only hold up the start.
+                answering = {router.label for router in self.routers if router.watch.answering}
+                await self.closing.run_starting(event.run, answering)
                 for router, text in in_spite_of:
                     self.closing.remark(key_of(event.run), router.label, f"started in spite of: {text}")
             case RunStarted():

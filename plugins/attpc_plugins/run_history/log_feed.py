@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from attpc_ioc.model.run import RunInfo
+
 from .rows import LOG_LINES
 from .store.model import Level
 
@@ -27,12 +29,13 @@ TEXT_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One warning or error."""
+    """One warning or error; `run` is the run that was on when it was said."""
 
     time_s: float
     level: Level
     text: str
     source: str
+    run: RunInfo | None = None
 
     @property
     def line(self) -> str:
@@ -44,11 +47,18 @@ class Entry:
 class LogFeed(logging.Handler):
     """Takes what any thread logs to the event loop: `on_entry` for each, to be recorded, `on_change` for all.
 
-    `count` counts since `attach`; `lines` are the newest, newest first.
+    `run_now()` tells which run is on; it is asked in whatever thread something is logged. `count` counts
+    since `attach`; `lines` are the newest, newest first.
     """
 
-    def __init__(self, on_entry: Callable[[Entry], None], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_entry: Callable[[Entry], None],
+        on_change: Callable[[], None],
+        run_now: Callable[[], RunInfo | None],
+    ) -> None:
         super().__init__(logging.WARNING)
+        self._run_now = run_now
         self._on_entry = on_entry
         self._on_change = on_change
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -80,7 +90,8 @@ class LogFeed(logging.Handler):
         if loop is None:
             return
         level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
-        entry = Entry(record.created, level, _text(record), record.name)
+        # The run of this moment: until the loop comes to it, another may have begun, or this one have ended.
+        entry = Entry(record.created, level, _text(record), record.name, self._run_now())
         # The loop may have ended in another thread at this very moment.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._take, entry)

@@ -202,18 +202,26 @@ class Recorder:
     def log(self, entry: Entry) -> None:
         """Record a warning or an error."""
         self._journal.append_soon(
-            LogRecord(self._stamp(), entry.time_s, entry.level, entry.text, entry.source, self._run_now())
+            LogRecord(self._stamp(), entry.time_s, entry.level, entry.text, entry.source, _ref(entry.run))
         )
 
     def _facts(self, info: RunInfo) -> RunFacts:
         attempt = self._high_water.attempt_of(info.experiment, info.number, info.began_s)
         return facts_of(info, self._ctx.snapshot(), fleet_name=self._fleet, attempt=attempt)
 
-    def _run_now(self, module: str = "") -> RunRef | None:
-        run = self._ctx.snapshot().run
-        if not run.on or run.info is None or (module and module not in run.info.members):
-            return None
-        return RunRef(run.info.experiment, run.info.number)
+    def _run_now(self, module: str) -> RunRef | None:
+        run = run_on(self._ctx)
+        return _ref(run) if run is not None and module in run.members else None
+
+
+def run_on(ctx: PluginContext) -> RunInfo | None:
+    """Return the run that is on now."""
+    run = ctx.snapshot().run
+    return run.info if run.on else None
+
+
+def _ref(run: RunInfo | None) -> RunRef | None:
+    return RunRef(run.experiment, run.number) if run is not None else None
 
 
 def _stopping_text(event: RunStopping) -> str:

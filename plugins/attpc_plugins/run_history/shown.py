@@ -14,6 +14,7 @@ from attpc_ioc.pvs.row import Reading, Value
 
 from . import screens
 from .log_feed import Entry, LogFeed
+from .recorder import run_on
 from .rows import QUALITIES
 from .store import Store
 from .store.model import Quality, Run, RunChanges, RunFilter
@@ -46,7 +47,7 @@ class Shown:
         self._ref: RunRef | None = None
         self._comment, self._quality = "", Quality.UNKNOWN
         self._runs: Sequence[Run] = ()
-        self._log_feed = LogFeed(on_entry, self._on_log_change)
+        self._log_feed = LogFeed(on_entry, self._on_log_change, lambda: run_on(ctx))
         self._log_due: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
