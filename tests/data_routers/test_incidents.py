@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 
 import pytest
+from attpc_plugins.data_routers.incidents import clock
 
 from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
-from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
+from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
 from tests.support.probe import Probe
 from tests.support.rig import Rig
 
@@ -41,18 +43,24 @@ async def all_done(it: Rig, probe: Probe, count: int) -> dict[str, RunFiles]:
 async def test_a_time_without_data(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     probe = Probe()
-    text = section(limits={"dead_after_s": 1.0})
+    text = section(limits={"dead_after_s": 3.0})
     async with data_rig(tmp_path, monkeypatch, text=text, cobos=2, plugins=[("probe", probe)]) as it:
         host = it.fleet.data["CoBo[0]"]
         await start_run(it)
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data of CoBo0")
         host.faults.stopped = True
+        stopped_s = time.time()
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == DEAD, what="dead")
         host.faults.stopped = False
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data again")
         await stop_run(it)
         done = await all_done(it, probe, 3)
-        assert re.search(rf"GB|MB|kB|bytes.*; no data from {AT} to {AT} \(Dead\)$", done["CoBo0"].message)
+        message = done["CoBo0"].message
+        found = re.search(rf"(?:GB|MB|kB|bytes).*; no data \(Dead\) from ({AT}) to {AT}$", message)
+        assert found is not None, message
+        # Since the last byte came, not since it was an alarm; a router may have had some still to write.
+        nearly = [clock(stopped_s + late_s) for late_s in (-1.0, 0.0, 1.0)]
+        assert found[1] in nearly, (found[1], nearly)
         assert "no data" not in done["CoBo1"].message
         lines = troubles(caplog)
         assert [level for level, _ in lines] == ["WARNING", "INFO"], lines
@@ -139,6 +147,60 @@ async def test_a_host_that_does_not_answer_is_named_once(tmp_path, monkeypatch, 
         host.gate.hung = False
         await it.until(lambda: len(troubles(caplog)) == 2, 15.0, "it is over")
         assert re.search(rf"its host did not answer from {AT} to {AT}", troubles(caplog)[1][1]["reason"])
+
+
+async def test_another_reason_of_the_same_trouble_is_logged_once(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    text = section(closing={"enabled": False})
+    async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text, cobos=1) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 1, what="online")
+        assert host.gate is not None
+        for _ in range(2):
+            host.gate.hung = True
+            await it.until(lambda: "did not answer" in reason_shown(it), 25.0, "no answer")
+            host.gate.hung = False
+            await host.gate.close()
+            await it.until(lambda: "onnection refused" in reason_shown(it), 25.0, "refused")
+            await host.gate.open()
+            host.gate.hung = True
+        reasons = [keys["reason"] for level, keys in troubles(caplog) if level == "WARNING"]
+        assert len([reason for reason in reasons if "onnection refused" in reason]) == 1, reasons
+        assert "answer" in reasons[0], reasons
+        host.gate.hung = False
+
+
+def reason_shown(it: Rig) -> str:
+    return shown(it, "Plugin:data_routers:Message_RBV")
+
+
+async def test_a_full_disk_is_one_line_and_its_alarm_text_does_not_follow_the_figures(
+    tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    text = section(limits={"disk_after_s": 0.3, "disk_minor_gb": 100.0, "disk_major_gb": 20.0})
+    async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, text=text, cobos=1) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await it.until(lambda: alarm(it, "CoBo0:Router:DiskFree_RBV") == "NO_ALARM", what="room")
+        host.disk_free_gb = 4.0
+        await it.until(lambda: alarm(it, "CoBo0:Router:DiskFree_RBV") == "MAJOR", what="full")
+        await it.until(lambda: "CoBo0:Router:DiskFree_RBV" in shown(it, "AlarmText_RBV"), what="named")
+        said = shown(it, "AlarmText_RBV")
+        assert said.endswith(f"{where(it)}: less than 20 GB free"), said
+        for free_gb in (3.9, 2.7, 1.2):
+            host.disk_free_gb = free_gb
+            await it.until(
+                lambda free_gb=free_gb: abs(shown(it, "CoBo0:Router:DiskFree_RBV") - free_gb) < 0.01,
+                what="seen",
+            )
+            assert shown(it, "AlarmText_RBV") == said
+        reasons = [keys["reason"] for level, keys in troubles(caplog) if level == "WARNING"]
+        assert reasons == [f"data router CoBo0 on {where(it)}: less than 20 GB free: 4.0 GB"]
+
+
+def where(it: Rig) -> str:
+    section = it.app.settings.plugins["data_routers"]
+    return next(router["host"] for router in section["router"] if router["sources"] == ["CoBo0"])
 
 
 async def test_what_a_start_was_in_spite_of_is_in_the_runs_record(tmp_path, monkeypatch):

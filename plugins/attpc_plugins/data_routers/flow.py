@@ -68,6 +68,10 @@ class DelayedLevel:
         minor, major = self._minor.judge(now_s, level >= 1), self._major.judge(now_s, level >= 2)
         return 2 if major else int(minor)
 
+    def since_s(self, level: int) -> float | None:
+        """Since when it is at this level, 1 or 2, or at the worse one; None while it is not."""
+        return (self._major if level > 1 else self._minor).since_s
+
     @property
     def due_s(self) -> float | None:
         """When the next level will be reached; None where that is not to be waited for."""
@@ -190,6 +194,11 @@ class FlowJudge:
         """Since when not a byte has come in the run; None while none is to come."""
         self.due_s: float | None = None
         """When it changes though nothing happens; None where it does not."""
+
+    @property
+    def low_since_s(self) -> float | None:
+        """Since when the rate is far below the others'; None while it is not."""
+        return self._low.since_s
 
     def judge(self, now_s: float, *, running: bool, grew_s: float | None, low: bool) -> Flow:
         """Return the flow.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from .flow import (
     full_level,
     hours_to_full,
 )
+from .incidents import Wrong, clock
 from .model import Look
 from .rows import DISK_FREE, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
 from .settings import Access, DataRoutersSettings, RouterSettings
@@ -67,6 +70,8 @@ class Router:
         self._full = DelayedLevel(limits.disk_after_s)
         self._stop = Delayed(limits.disk_after_s)
         self._seen_s = 0.0
+        self._told: dict[str, tuple[float, float]] = {}
+        """Moments that were told of, by what they are of: monotonic, and as Unix time."""
 
     @property
     def where(self) -> str:
@@ -146,32 +151,66 @@ class Router:
         return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
 
     @property
-    def wrong(self) -> dict[str, str]:
+    def wrong(self) -> dict[str, Wrong]:
         """What is wrong with it now, by cause, for the log and for the record of the run."""
-        if self.watch.answering is False:
-            return {"host": "its host did not answer"}
-        if self.watch.answering is None:
+        watch, judge = self.watch, self._flow_judge
+        if watch.answering is False:
+            # Limits and times in a reason may differ from try to try; that makes it no other one.
+            kind = "" if watch.silent else re.sub(r"\d+", "", watch.fault)
+            return {"host": Wrong("its host did not answer", self._unix("host", watch.asked_s), kind)}
+        if watch.answering is None:
             return {}
-        found: dict[str, str] = {}
+        found: dict[str, Wrong] = {}
         if self.gone:
-            found[ONLINE] = "its process was gone"
+            found[ONLINE] = Wrong("its process was gone", self._unix("gone", self._gone.since_s))
         if self.partial:
             return found
         if self.flow is Flow.DEAD:
-            found[f"{FLOW} Dead"] = "no data (Dead)"
+            found[f"{FLOW} Dead"] = Wrong("no data (Dead)", self._unix("silent", judge.silent_since_s))
         if self.flow is Flow.LOW:
-            found[f"{FLOW} Low"] = "few data (Low)"
-        for level, limit_gb in ((1, self._limits.disk_minor_gb), (2, self._limits.disk_major_gb)):
-            if self.disk_level >= level:
-                found[f"{DISK_FREE} {level}"] = f"less than {limit_gb:g} GB free"
+            found[f"{FLOW} Low"] = Wrong("few data (Low)", self._unix("low", judge.low_since_s))
+        for level in range(1, self.disk_level + 1):
+            found[f"{DISK_FREE} {level}"] = Wrong(
+                f"less than {self._disk_limit_gb(level):g} GB free",
+                self._unix(f"disk {level}", self._disk.since_s(level)),
+                logged=level == self.disk_level,
+            )
         return found
 
+    def _unix(self, what: str, at_s: float | None, now_s: float | None = None) -> float:
+        """Return the Unix time of a monotonic one; that of now where it is not known.
+
+        Worked out once: the two clocks drift, and the same moment is not to be told as two.
+        """
+        if at_s is None:
+            return time.time()
+        known = self._told.get(what)
+        if known is None or known[0] != at_s:
+            ago_s = (time.monotonic() if now_s is None else now_s) - at_s
+            known = self._told[what] = at_s, time.time() - ago_s
+        return known[1]
+
+    def _disk_limit_gb(self, level: int) -> float:
+        return self._limits.disk_major_gb if level > 1 else self._limits.disk_minor_gb
+
     def why_wrong(self, cause: str, now_s: float) -> str:
-        """Return what more there is to say of a cause of `wrong`."""
-        return self.why(cause.split(" ")[0], now_s)
+        """Return what more there is to say of a cause of `wrong`, with the figures of this moment."""
+        part, look = cause.split(" ")[0], self.look
+        text = self.why(part, now_s)
+        if self.unreachable or look is None:
+            return text
+        if cause == f"{FLOW} Low":
+            return f"{text}: {self.rate / MEGABYTE:.2f} MB/s"
+        if part == DISK_FREE:
+            return f"{text}: {look.disk_free_bytes / GIGABYTE:.1f} GB"
+        return text
 
     def why(self, part: str, now_s: float) -> str:
-        """Return why one of its PVs is in alarm, for people; empty where there is nothing to say."""
+        """Return why one of its PVs is in alarm, for people; empty where there is nothing to say.
+
+        While it lasts the text stays the same, whatever the figures do: it is the value of a PV, which
+        archivers store with every change.
+        """
         if self.unreachable:
             return f"data router {self.unreachable}"
         look = self.look
@@ -184,14 +223,13 @@ class Router:
             return f"{name}: {words}" + (f" ({look.note})" if look.note else "")
         if part == FLOW and self.flow is Flow.DEAD:
             since_s = self._flow_judge.silent_since_s
-            silent = f" for {now_s - since_s:.0f} s" if since_s is not None else ""
+            silent = f" since {clock(self._unix('silent', since_s, now_s))}" if since_s is not None else ""
             return f"{name}: running, and not a byte{silent}"
         if part == FLOW:
-            return f"{name}: {self.rate / MEGABYTE:.2f} MB/s is far below the other CoBos"
-        if part == DISK_FREE:
-            return f"{name}: {look.disk_free_bytes / GIGABYTE:.1f} GB free"
+            return f"{name}: its rate is far below that of the other CoBos"
+        if part == DISK_FREE and self.disk_level:
+            return f"{name}: less than {self._disk_limit_gb(self.disk_level):g} GB free"
         if part == TIME_TO_FULL:
-            return f"{name}: its disk is full in {self.hours_to_full:.2f} h" + (
-                ", before the run ends" if self.full_level > 1 else ""
-            )
+            limit = f"in less than {self._limits.full_minor_h:g} h"
+            return f"{name}: its disk is full {'before the run ends' if self.full_level > 1 else limit}"
         return ""

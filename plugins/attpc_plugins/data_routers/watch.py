@@ -75,8 +75,12 @@ class Watch:
         """The last answer, however old."""
         self.fault = ""
         """Why there is no newer answer; empty where the last look was answered."""
+        self.silent = True
+        """Whether `fault` tells no more than that no answer came in time."""
         self.answering: bool | None = None
         """Whether the host answers; None before that is known."""
+        self.asked_s: float | None = None
+        """When it was first asked (monotonic) of what it has not answered since; None where it answers."""
 
     def look_soon(self) -> None:
         """Look again without waiting for the period to be over."""
@@ -131,6 +135,8 @@ class Watch:
             # It was busy closing files, so that nothing was asked of it: its two periods begin now.
             self._expect()
         partial = False
+        if self.asked_s is None:
+            self.asked_s = time.monotonic()
         try:
             look = await self._bounded(wanted)
         except RouterGone:
@@ -138,7 +144,7 @@ class Watch:
             look = replace(self.seen.look if self.seen is not None else _NOTHING, process=False)
         except HostError as error:
             if not self._closed:
-                self._failed(str(error))
+                self._failed(str(error), silent=isinstance(error, HostTimeout))
             return
         if self._closed:
             return
@@ -148,6 +154,7 @@ class Watch:
         if self.answering is False:
             log.debug("host of a data router answers again", router=self.label)
         self.failures = 0
+        self.asked_s = None
         self.seen = Seen(look, now_s, wanted, partial)
         self.answering, self.fault = True, ""
         self._on_look()
@@ -160,8 +167,9 @@ class Watch:
         except TimeoutError as error:
             raise HostTimeout(f"no answer in {limit_s:g} s") from error
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str, *, silent: bool) -> None:
         self.failures += 1
+        self.silent = silent
         changed = self.fault != reason
         self.fault = reason
         if self.answering is None:
@@ -174,7 +182,8 @@ class Watch:
         if self.answering is not False:
             reason = self.fault or "no answer in two periods"
             log.debug("host of a data router does not answer", router=self.label, reason=reason)
-        self.fault = self.fault or f"no answer in {2 * self._period_s:g} s"
+        if not self.fault:
+            self.fault, self.silent = f"no answer in {2 * self._period_s:g} s", True
         self.answering = False
         self._on_look()
 
