@@ -109,7 +109,7 @@ def alarm_tree(table: Sequence[PvEntry], screens: str = "") -> tuple[Component, 
     prefix = prefix_of(table)
     scopes: dict[Scope, list[AlarmPv]] = {}
     for entry in table:
-        if entry.row.alarm_tree:
+        if entry.in_alarm_tree:
             scopes.setdefault(entry.scope, []).append(_pv(entry, prefix, root.rstrip("/")))
     folders = (_folder(kind, scopes) for kind in _FOLDERS)
     return tuple(folder for folder in folders if folder is not None)

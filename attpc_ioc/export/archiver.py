@@ -26,9 +26,9 @@ class ArchiveRequest:
 def archive_requests(table: Sequence[PvEntry]) -> tuple[ArchiveRequest, ...]:
     """Return a request for each PV whose row has an archive policy, in the order of the table."""
     return tuple(
-        ArchiveRequest(entry.name, entry.row.archive, entry.row.archive_period_s)
+        ArchiveRequest(entry.name, entry.archive, entry.row.archive_period_s)
         for entry in table
-        if entry.row.archive is not Archive.NONE
+        if entry.archive is not Archive.NONE
     )
 
 

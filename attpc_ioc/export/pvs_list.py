@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.access.groups import groups_of
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry, build_table
@@ -27,7 +28,11 @@ TYPE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class PvLine:
-    """What the list says of one PV; `labels` are in the order of their numbers."""
+    """What the list says of one PV.
+
+    `access_group` is the group (ASG) of the access security file that it is in; `labels` are in the order of
+    their numbers.
+    """
 
     name: str
     type: str
@@ -53,50 +58,48 @@ def type_name(record: Record) -> str:
     return TYPE_NAMES.get(record, str(record))
 
 
-def pv_line(entry: PvEntry) -> PvLine:
-    """Return what the list says of an entry of the table."""
+def pv_line(entry: PvEntry, access_group: str) -> PvLine:
+    """Return what the list says of an entry of the table that is in this group."""
     row = entry.row
     return PvLine(
         name=entry.name,
         type=type_name(row.record),
         access="read-write" if row.writable else "read-only",
-        access_group=str(row.access_group),
+        access_group=access_group,
         units=row.units,
         description=row.desc,
         labels=row.labels,
         severities={row.labels[number]: s.name for number, s in row.severities.items()} if row.labels else {},
         limits={name: limit for name, limit in asdict(row.limits).items() if limit is not None},
-        archive=str(row.archive),
-        alarm_tree=row.alarm_tree,
+        archive=str(entry.archive),
+        alarm_tree=entry.in_alarm_tree,
         guidance=row.guidance,
         plugin=row.plugin,
     )
 
 
-def as_json(table: Sequence[PvEntry]) -> str:
-    """Return the table as a JSON list of objects, one a PV."""
-    return json.dumps([asdict(pv_line(entry)) for entry in table], indent=2, ensure_ascii=False)
+def as_json(lines: Sequence[PvLine]) -> str:
+    """Return the list as a JSON list of objects, one a PV."""
+    return json.dumps([asdict(line) for line in lines], indent=2, ensure_ascii=False)
 
 
-def as_csv(table: Sequence[PvEntry]) -> str:
-    """Return the table as CSV with a line of headings; labels are separated by spaces."""
+def as_csv(lines: Sequence[PvLine]) -> str:
+    """Return the list as CSV with a line of headings; labels are separated by spaces."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for entry in table:
-        line = asdict(pv_line(entry))
+    for line in lines:
         cells = {
-            **line,
-            "labels": " ".join(entry.row.labels),
-            "alarm_tree": "yes" if line["alarm_tree"] else "no",
+            **asdict(line),
+            "labels": " ".join(line.labels),
+            "alarm_tree": "yes" if line.alarm_tree else "no",
         }
         writer.writerow([cells[column] for column in COLUMNS])
     return out.getvalue().rstrip("\n")
 
 
-def as_text(table: Sequence[PvEntry]) -> str:
-    """Return the table in columns, one line a PV: name, type, access, units, description, labels."""
-    lines = [pv_line(entry) for entry in table]
+def as_text(lines: Sequence[PvLine]) -> str:
+    """Return the list in columns, one line a PV: name, type, access, units, description, labels."""
     rows = [
         (
             line.name,
@@ -128,8 +131,11 @@ def register(app: typer.Typer, make_table: Callable[[Settings], Sequence[PvEntry
             typer.echo("--json and --csv cannot be given together", err=True)
             raise typer.Exit(2)
         try:
-            table = make_table(load_settings(file))
+            settings = load_settings(file)
+            table = make_table(settings)
         except AttpcError as err:
             typer.echo(str(err), err=True)
             raise typer.Exit(1) from None
-        typer.echo((as_json if json_ else as_csv if csv_ else as_text)(table))
+        groups = groups_of(table, settings.access, settings.ioc.prefix)
+        lines = [pv_line(entry, groups[entry.name]) for entry in table]
+        typer.echo((as_json if json_ else as_csv if csv_ else as_text)(lines))

@@ -122,6 +122,9 @@ class Row:
     - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
     - `told_by`: the part of a text row of the same scope that says why instead, as far as it is not empty.
     - `access`: who it is for; None: operators where it can be written, else observers.
+    - `used_in`: of a row for each ECC server or source, the names of those for which it is of use; None: all.
+      The PV is there for the others too, but no alarm server watches it, no archiver takes it and no screen
+      shows it. Of any other row an empty set says that nobody does.
     - `live`: follows time, not events; read again at most once a second.
     """
 
@@ -149,6 +152,7 @@ class Row:
     guidance: str = ""
     reason: Callable[[Fleet, Scope], str] | None = None
     told_by: str = ""
+    used_in: frozenset[str] | None = None
     live: bool = False
     saved: bool = True
     access: AccessGroup | None = None

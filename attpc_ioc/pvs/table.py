@@ -10,7 +10,7 @@ from attpc_ioc.model.command import IOC, RUN, SYSTEM, Scope, ScopeKind, ecc_scop
 from attpc_ioc.settings import Settings
 
 from . import ecc, ioc, plugin, run, source, system
-from .row import Row, full_name
+from .row import Archive, Row, full_name
 
 MAX_NAME = 60
 """Characters of a full name, as the PV contract promises; EPICS base itself takes 60 too."""
@@ -26,6 +26,21 @@ class PvEntry:
     row: Row
     scope: Scope
     name: str
+
+    @property
+    def used(self) -> bool:
+        """Whether the row is of use in this scope."""
+        return self.row.used_in is None or self.scope.name in self.row.used_in
+
+    @property
+    def in_alarm_tree(self) -> bool:
+        """Whether an alarm server watches it."""
+        return self.row.alarm_tree and self.used
+
+    @property
+    def archive(self) -> Archive:
+        """How the archiver takes it."""
+        return self.row.archive if self.used else Archive.NONE
 
     @property
     def told_by(self) -> str:

@@ -29,11 +29,27 @@ type = "integer"
 _MACRO = re.compile(r"\$\((\w+)\)")
 
 
-def table_of(folder: Path, *, cobos: int = 3, extra: str = "", plugins: bool = True) -> tuple[PvEntry, ...]:
-    """Return the PV table of a fleet of CoBos and a MuTAnT and of the plugins unless they are off."""
+_ROUTER = """
+[[plugins.data_routers.router]]
+sources = ["{source}"]
+access = "local"
+staging = "/data/{source}"
+"""
+
+
+def table_of(
+    folder: Path, *, cobos: int = 3, extra: str = "", plugins: bool = True, routers: int | None = None
+) -> tuple[PvEntry, ...]:
+    """Return the PV table of a fleet of CoBos and a MuTAnT and of the plugins unless they are off.
+
+    Of the sources the first `routers` have a data router, all without it.
+    """
     text = fleet_text(FleetRequest(cobos, "10.0.0.10", "10.0.0.200", "", "T:"))
     if not plugins:
         text += "\n[plugins.run_history]\nenabled = false\n[plugins.data_routers]\nenabled = false\n"
+    else:
+        sources = [*(f"CoBo{number}" for number in range(cobos)), "MuTAnT"]
+        text += "".join(_ROUTER.format(source=source) for source in sources[:routers])
     file = folder / "fleet.toml"
     file.write_text(text + extra)
     settings = load_settings(file)

@@ -20,6 +20,7 @@ from attpc_ioc.export.screens import screens
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.alarm_reader import ReadConfig, read_alarms
+from tests.export.bobfiles import table_of
 from tests.support.pages import ROOT
 
 FACILITY = """<?xml version="1.0" encoding="UTF-8"?>
@@ -91,6 +92,18 @@ def test_a_server_that_is_gone_is_one_alarm(table):
     }
     assert set(of_one) == {"Online_RBV", "Enable", "Loaded_RBV", "ClockStale_RBV", "Result_RBV"}
     assert not [entry for entry in table if entry.row.alarm_tree and entry.row.part == "PollErrors_RBV"]
+
+
+@pytest.mark.parametrize("routers", [0, 2])
+def test_a_source_without_a_data_router_has_no_alarms_of_one(tmp_path, routers):
+    """Its PVs never get a value, so they would be INVALID for ever."""
+    table = table_of(tmp_path, routers=routers)
+    file = tmp_path / "alarms.xml"
+    file.write_text(whole_text(alarm_tree(table), "ATTPC"), encoding="utf-8")
+    told = {name for name in read_alarms(file).pvs if ":Router:" in name}
+    assert {name.split(":")[1] for name in told} == {f"CoBo{number}" for number in range(routers)}
+    assert len(told) == 5 * routers
+    assert "T:CoBo2:Router:Online_RBV" in {entry.name for entry in table}, "the PVs are there all the same"
 
 
 def test_without_a_place_of_the_screens_there_are_no_displays(table, tmp_path):

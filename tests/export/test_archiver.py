@@ -17,6 +17,7 @@ from attpc_ioc.plugin import hookimpl
 from attpc_ioc.pvs.row import Archive, Record, Row
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.appliance import AHEAD_S, Channel, requests
+from tests.export.bobfiles import table_of
 from tests.support.ca import Monitor, camonitor, eventually, run
 from tests.support.rig import Rig, rig
 
@@ -44,6 +45,14 @@ def test_what_ticks_is_scanned_and_what_happens_is_monitored(table: tuple[PvEntr
     assert by_name["T:IOC:HEARTBEAT"].method is Archive.SCAN
     assert by_name["T:CoBo0:Router:Rate_RBV"].method is Archive.SCAN
     assert by_name["T:Run:State_RBV"].method is Archive.MONITOR
+
+
+@pytest.mark.parametrize("routers", [0, 2])
+def test_a_source_without_a_data_router_is_not_archived_as_if_it_had_one(tmp_path, routers):
+    asked = [request.pv for request in archive_requests(table_of(tmp_path, routers=routers))]
+    with_one = {f"T:CoBo{number}" for number in range(routers)}
+    assert {name.partition(":Router:")[0] for name in asked if ":Router:" in name} == with_one
+    assert ("T:Run:Rate_RBV" in asked) == bool(routers)
 
 
 def test_it_is_readable_a_line_a_pv(table: tuple[PvEntry, ...]):

@@ -277,5 +277,14 @@ def test_without_plugins_their_parts_are_left_out(tmp_path: Path):
     assert "stripchart" not in files["main.bob"]
 
 
+def test_a_source_without_a_data_router_has_no_row_of_one(tmp_path: Path):
+    some, none = (screens(table_of(tmp_path, routers=count)) for count in (2, 0))
+    of_routers = {pv for widget in shown(some) for pv in widget.pvs if ":Router:" in pv}
+    assert {pv.split(":")[1] for pv in of_routers} == {"CoBo0", "CoBo1"}
+    assert not [pv for widget in shown(none) for pv in widget.pvs if ":Router:" in pv]
+    assert not {"plots.bob", "router_row.bob", "router_rows.bob"} & set(none)
+    assert "Run:Rate_RBV" not in none["main.bob"]
+
+
 def test_every_file_can_be_reached_from_the_main_screen(files: dict[str, str], widgets: list[Shown]):
     assert {widget.file for widget in widgets} == set(files)

@@ -256,5 +256,7 @@ def _lower(pvs: Pvs) -> tuple[Widget, ...]:
         widgets += rate_plot(x, LOWER, plot, LOWER_HEIGHT)
     if pvs.has(ScopeKind.SOURCE, "Router:DiskUsed_RBV"):
         x += plot + theme.EDGE
-        widgets += disk_plot(pvs.scopes(ScopeKind.SOURCE), x, LOWER, plot, LOWER_HEIGHT)
+        widgets += disk_plot(
+            pvs.scopes(ScopeKind.SOURCE, "Router:DiskUsed_RBV"), x, LOWER, plot, LOWER_HEIGHT
+        )
     return tuple(widgets)

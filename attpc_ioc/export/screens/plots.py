@@ -27,7 +27,7 @@ def plots_screen(pvs: Pvs) -> Display:
     """Return the screen: rates on the left, disks on the right, as many sources below as there are lines."""
     width = (theme.WIDTH - 3 * theme.EDGE) // 2
     right = theme.EDGE + width + theme.EDGE
-    sources = pvs.scopes(ScopeKind.SOURCE)
+    sources = pvs.scopes(ScopeKind.SOURCE, "Router:Rate_RBV")
     widgets: list[Widget] = []
     top = _TOP
     for first in range(0, len(sources), MAX_TRACES):

@@ -135,7 +135,7 @@ def router_row() -> Display:
 
 def router_rows(pvs: Pvs) -> Display:
     """Return the rows of all data routers, one below the other."""
-    names = pvs.scopes(ScopeKind.SOURCE)
+    names = pvs.scopes(ScopeKind.SOURCE, "Router:Online_RBV")
     return _rows("Data routers", ROUTER_ROW, "SOURCE", names, ROUTER_WIDTH)
 
 

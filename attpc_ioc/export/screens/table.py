@@ -21,17 +21,21 @@ class Pvs:
         if not table:
             raise AttpcError("there are no PVs to make screens of")
         self._table = table
-        self._parts = {(entry.scope.kind, entry.row.part) for entry in table}
+        self._parts = {(entry.scope.kind, entry.row.part) for entry in table if entry.used}
         first = table[0]
         self.prefix = first.name.removesuffix(first.row.part)
 
     def has(self, kind: ScopeKind, *parts: str) -> bool:
-        """Tell whether all of these parts of names are in the table, in any scope of the kind."""
+        """Tell whether all of these parts of names are in the table, in any scope of the kind, and of use."""
         return all((kind, part) in self._parts for part in parts)
 
-    def scopes(self, kind: ScopeKind) -> tuple[str, ...]:
-        """Return the names of all scopes of a kind, in the order of the settings."""
-        return tuple(dict.fromkeys(e.scope.name for e in self._table if e.scope.kind is kind))
+    def scopes(self, kind: ScopeKind, part: str = "") -> tuple[str, ...]:
+        """Return the names of all scopes of a kind, in the order of the settings.
+
+        With `part` only those in which the row of that part of the name is of use.
+        """
+        found = (e for e in self._table if e.scope.kind is kind and part in ("", e.row.part))
+        return tuple(dict.fromkeys(e.scope.name for e in found if e.used or not part))
 
     @cached_property
     def observables(self) -> tuple[Row, ...]:

@@ -50,11 +50,13 @@ class DataRouters:
         """Return the rows of the data routers."""
         from .closing_rows import closing_rows
         from .configs.configs_rows import configs_rows
-        from .rows import router_rows
+        from .rows import router_rows, where_routers_are
         from .settings import DataRoutersSettings
 
         assert isinstance(settings, DataRoutersSettings)
-        return [*router_rows(settings.limits, self._why), *closing_rows(), *configs_rows()]
+        routed = frozenset(source for router in settings.router for source in router.sources)
+        rows = (*router_rows(settings.limits, self._why), *closing_rows())
+        return [*(where_routers_are(row, routed) for row in rows), *configs_rows()]
 
     def _why(self, part: str, source: str) -> str:
         return self.service.why(part, source) if self.service is not None else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from attpc_ioc.model.command import Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet
@@ -35,6 +36,17 @@ Why = Callable[[str, str], str]
 """Gives the reason of an alarm from a row's part and a source's name; empty where there is none."""
 
 _NO_YES = ("No", "Yes")
+
+
+def where_routers_are(row: Row, sources: frozenset[str]) -> Row:
+    """Return a row of this plugin as of use to the `sources` that have a router, and to no others.
+
+    The PVs of a source without one never get a value. What is of all routers together needs one at all.
+    """
+    if row.scope is ScopeKind.SOURCE:
+        return replace(row, used_in=sources)
+    together = row.scope is ScopeKind.RUN and f"Run:{row.part}" in (RUN_WRITTEN, RUN_RATE)
+    return replace(row, used_in=frozenset()) if together and not sources else row
 
 
 def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
