@@ -26,11 +26,11 @@ def clients(
     from attpc_ioc.settings import load_settings
 
     answer = ask(load_settings(file).state_directory(), {"ask": "clients", "pvs": pvs})
-    typer.echo(json.dumps(answer, indent=2) if json_ else as_text(answer["clients"]))
+    typer.echo(json.dumps(answer, indent=2) if json_ else as_text(answer["clients"], pvs))
 
 
-def as_text(told: list[dict[str, Any]]) -> str:
-    """Return the clients in columns, each followed by its PVs where those were asked for."""
+def as_text(told: list[dict[str, Any]], pvs: bool) -> str:
+    """Return the clients in columns, each with `pvs` followed by its PVs."""
     if not told:
         return "no client is connected"
     rows = [COLUMNS, *(_cells(one) for one in told)]
@@ -42,7 +42,7 @@ def as_text(told: list[dict[str, Any]]) -> str:
     for one, line in zip(told, lines[1:], strict=True):
         text.append(line)
         text += [f"    {name}" for name in one["pvs"]]
-        if one["pvs"] and len(one["pvs"]) < one["channels"]:
+        if pvs and len(one["pvs"]) < one["channels"]:
             text.append(f"    and {one['channels'] - len(one['pvs'])} more")
     return "\n".join(text)
 

@@ -97,20 +97,26 @@ class AskServer:
             return {"error": f"fault of the program: {error}"}
 
 
-def ask(folder: Path, question: Question) -> dict[str, Any]:
+def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[str, Any]:
     """Ask the IOC that runs with this state directory.
 
-    Raises `StateDirError` where none runs, or where this user may not ask.
+    Raises `StateDirError` where none runs, where it runs and does not answer, or where this user may not ask.
     """
     try:
         with _path(folder) as path, socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(2 * LIMIT_S)
+            sock.settimeout(limit_s)
             sock.connect(path)
             sock.sendall(json.dumps(question).encode() + b"\n")
             answer = json.loads(b"".join(iter(lambda: sock.recv(1 << 16), b"")))
     except PermissionError as error:
         raise StateDirError(f"state directory {folder}: only the account of the IOC may ask it") from error
-    except (OSError, ValueError) as error:
+    except (TimeoutError, BlockingIOError, ConnectionResetError, BrokenPipeError, ValueError) as error:
+        # The system took the connection, or has a queue of them, for a process that is there.
+        raise StateDirError(
+            f"state directory {folder}: the IOC runs, but did not answer within {limit_s:g} s; "
+            "is it stopped, or too busy?"
+        ) from error
+    except OSError as error:
         raise StateDirError(f"state directory {folder}: no IOC answers there; is it running?") from error
     if "error" in answer:
         raise StateDirError(f"the IOC does not answer: {answer['error']}")

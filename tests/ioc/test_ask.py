@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.app import App, running
+from attpc_ioc.clients_command import as_text
 from attpc_ioc.errors import StateDirError
-from attpc_ioc.ioc.ask import QUESTION_BYTES, SOCKET, AskServer, ask
+from attpc_ioc.ioc.ask import QUESTION_BYTES, SOCKET, AskServer, ask, clients_answer
 from attpc_ioc.settings import load_settings
 from tests.ca.raw import raw_client
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, eventually, free_port, run
@@ -135,6 +137,38 @@ async def test_nobody_answers_where_no_ioc_runs(file: Path, place: CaPlace, tmp_
     assert (code, out) == (1, "")
     assert "is it running?" in err
     place.close()
+
+
+async def test_an_ioc_that_hangs_is_told_from_one_that_does_not_run(tmp_path: Path) -> None:
+    """Its socket takes connections, as that of a stopped process does, and nobody answers."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / SOCKET))
+        sock.listen(0)
+        with pytest.raises(StateDirError, match=r"runs, but did not answer within 0\.2 s"):
+            await asyncio.to_thread(ask, tmp_path, {"ask": "clients"}, 0.2)
+        with socket.socket(socket.AF_UNIX) as other:  # and its queue is full now
+            other.setblocking(False)
+            other.connect_ex(str(tmp_path / SOCKET))
+            with pytest.raises(StateDirError, match="runs, but did not answer"):
+                await asyncio.to_thread(ask, tmp_path, {"ask": "clients"}, 0.2)
+    with pytest.raises(StateDirError, match="is it running"):
+        await asyncio.to_thread(ask, tmp_path, {"ask": "clients"})
+
+
+async def test_names_are_shared_fairly(ioc: App) -> None:
+    """A client with many channels leaves others theirs; what is not shown is counted, even if it is all."""
+    async with raw_client(ioc.server.port, "many") as many, raw_client(ioc.server.port, "few") as few:
+        for _ in range(40):
+            await many.channel("T:State_RBV")
+        for name in ("T:Busy_RBV", "T:GoTo"):
+            await few.channel(name)
+        shares = {names: [len(one.pvs) for one in ioc.server.ca.clients(names)] for names in (100, 10, 3, 1)}
+        assert shares == {100: [40, 2], 10: [8, 2], 3: [2, 1], 1: [1, 0]}
+        told = clients_answer(ioc.server.ca, {"pvs": True})["clients"]
+        assert [one["user"] for one in told] == ["many", "few"]
+        told[1]["pvs"] = []
+        assert as_text(told, True).splitlines()[-1] == "    and 2 more"
+        assert "more" not in as_text(told, False)
 
 
 async def test_the_socket_of_a_killed_ioc_is_replaced(tmp_path: Path) -> None:

@@ -223,13 +223,15 @@ class CAServer:
     def clients(self, names: int = _NAMES) -> list[ClientInfo]:
         """Return who is connected to what, in the order in which they came.
 
-        At most `names` names of PVs are told in all: there can be millions.
+        At most `names` names of PVs are told in all: there can be millions. Each client has an equal part of
+        them, and what those with few channels leave over of theirs goes to the others.
         """
         told: list[ClientInfo] = []
-        for circuit in sorted(self._circuits, key=lambda circuit: circuit.client.id):
-            told.append(circuit.info(names))
+        circuits = sorted(self._circuits, key=lambda circuit: len(circuit.channels))
+        for waiting, circuit in zip(range(len(circuits), 0, -1), circuits, strict=True):
+            told.append(circuit.info(names // waiting))
             names -= len(told[-1].pvs)
-        return told
+        return sorted(told, key=lambda info: info.client.id)
 
     def refresh_access(self) -> None:
         """Ask `access` again for every channel, and tell clients what changed."""
