@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -60,6 +61,10 @@ class Section(BaseModel):
     """Base of all parts: nothing unknown is accepted, values cannot be changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SENTRY_PORT = 8080
+"""Where a sentry answers unless the settings say otherwise."""
 
 
 class Access(StrEnum):
@@ -233,6 +238,15 @@ class BackupSettings(Section):
     )
 
 
+def _place(router: RouterSettings) -> tuple[object, ...]:
+    """Return what tells the place into which a router writes from those of others, as far as settings do."""
+    if router.access is Access.SENTRY:
+        # A sentry watches one folder, which only it knows.
+        return router.access, router.host.lower(), router.port or SENTRY_PORT
+    folder = posixpath.normpath("/" + (router.staging or "").lstrip("/"))
+    return router.access, router.host.lower(), router.port, router.user, folder
+
+
 class DataRoutersSettings(Section):
     """`[plugins.data_routers]`: the hosts that record the data."""
 
@@ -267,6 +281,15 @@ class DataRoutersSettings(Section):
         for what, names in (("name", labels), ("source", sources)):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"each {what} must be of one router only: {', '.join(twice)} is of several")
+        writers: dict[tuple[object, ...], list[str]] = {}
+        for router in self.router:
+            writers.setdefault(_place(router), []).append(router.label)
+        if several := [labels for labels in writers.values() if len(labels) > 1]:
+            shared = "; ".join(" and ".join(labels) for labels in several)
+            raise ValueError(
+                f"each staging folder, and each sentry, must be of one router only: {shared} have the same; "
+                "use one table for them, with all its data sources in 'sources'"
+            )
         served = [name for ecc in self.ecc for name in ecc.names or ("every other ECC server",)]
         if twice := sorted({name for name in served if served.count(name) > 1}):
             raise ValueError(

@@ -24,13 +24,12 @@ from collections.abc import Mapping
 import aiohttp
 
 from attpc_plugins.data_routers.model import Look, RunKey
-from attpc_plugins.data_routers.settings import RouterSettings
+from attpc_plugins.data_routers.settings import SENTRY_PORT, RouterSettings
 
 from .host import HostFault, HostTimeout, HostUnreachable, RouterGone, RunFolderExists
 from .limits import CallLimits, in_seconds
 from .words import check_run
 
-DEFAULT_PORT = 8080
 GIGA = 1_000_000_000
 MOST_GB = 1e9
 """Larger figures than 1e18 bytes are nonsense."""
@@ -49,7 +48,7 @@ class HttpSentryHost:
     """A sentry. Implements `SentryHost`."""
 
     def __init__(self, router: RouterSettings, limits: CallLimits) -> None:
-        port = router.port if router.port is not None else DEFAULT_PORT
+        port = router.port if router.port is not None else SENTRY_PORT
         host = f"[{router.host}]" if ":" in router.host else router.host
         self._url = f"http://{host}:{port}"
         self._where = f"the sentry at {router.host}:{port}"
