@@ -1,4 +1,4 @@
-"""Asking every ECC server of the settings for its state and configurations (`attpc-ioc check --online`)."""
+"""Asking every ECC server of the settings, and what plugins depend on (`attpc-ioc check --online`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from attpc_ioc.ecc.client import EccClient
 from attpc_ioc.errors import EccError
+from attpc_ioc.model.online import OnlineAnswer
 from attpc_ioc.model.states import Transition
+from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import EccSettings, Settings
 
 
@@ -25,6 +27,13 @@ class ServerReport:
 async def ask_servers(settings: Settings, timeout_s: float) -> list[ServerReport]:
     """Ask all servers at once, each for at most `timeout_s` seconds; never raises for what a server does."""
     return list(await asyncio.gather(*(_ask(ecc, timeout_s) for ecc in settings.ecc)))
+
+
+async def ask_all(
+    settings: Settings, plugins: PluginHost, timeout_s: float
+) -> tuple[list[ServerReport], list[OnlineAnswer]]:
+    """Ask the servers, and have the plugins ask, all at once; never raises for what they do."""
+    return await asyncio.gather(ask_servers(settings, timeout_s), plugins.online_check(timeout_s))
 
 
 async def _ask(ecc: EccSettings, timeout_s: float) -> ServerReport:

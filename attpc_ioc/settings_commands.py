@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from attpc_ioc.errors import SettingsError
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults
+
+if TYPE_CHECKING:
+    from attpc_ioc.plugin.host import PluginHost
 
 FAILED = 1
 """Exit code where the settings are wrong or a server is; a wrong use of the command gives 2."""
@@ -76,7 +79,11 @@ def init(
 def check(
     file: Annotated[Path, typer.Argument(help="The settings file.")],
     online: Annotated[
-        bool, typer.Option("--online", help="Ask every ECC server for its state and its configurations.")
+        bool,
+        typer.Option(
+            "--online",
+            help="Ask every ECC server for its state and configurations, and every host of a plugin.",
+        ),
     ] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=600, help="How long each server may take with --online, in seconds.")
@@ -85,14 +92,14 @@ def check(
     """Check a settings file; the exit code is 0 when all is right and 1 when something is wrong."""
     try:
         settings = load_settings(file)
-        access = _check_plugins_and_access(file, settings)
+        access, plugins = _check_plugins_and_access(file, settings)
     except SettingsError as err:
         typer.echo(str(err), err=True)
         count = len(err.faults)
         typer.echo(f"{count} fault{'s' if count > 1 else ''}", err=True)
         raise typer.Exit(FAILED) from None
     typer.echo(_summary(file, settings, access))
-    if online and (wrong := _ask_and_show(settings, timeout)):
+    if online and (wrong := _ask_and_show(settings, plugins, timeout)):
         typer.echo(f"not right: {', '.join(wrong)}", err=True)
         raise typer.Exit(FAILED)
 
@@ -102,18 +109,19 @@ def schema() -> None:
     typer.echo(json.dumps(settings_schema(), indent=2, ensure_ascii=False))
 
 
-def _check_plugins_and_access(file: Path, settings: Settings) -> str:
+def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, PluginHost]:
     """Hold the plugins' sections against what the installed plugins want, and look at the access security.
 
-    Returns what is to be said of the latter; raises `SettingsError`.
+    Returns what is to be said of the latter, and the plugins; raises `SettingsError`.
     """
     # The whole program takes a while to import, and every command imports this module.
     from attpc_ioc.access import AccessFileError, access_summary
     from attpc_ioc.app import load_plugins, make_table
 
     try:
-        table = make_table(settings, load_plugins(settings))
-        return access_summary(settings, table)
+        plugins = load_plugins(settings)
+        table = make_table(settings, plugins)
+        return access_summary(settings, table), plugins
     except SettingsError as error:
         raise SettingsError(str(file), error.faults) from None
     except AccessFileError as error:
@@ -138,16 +146,16 @@ def _summary(file: Path, settings: Settings, access: str) -> str:
     return "\n".join(lines)
 
 
-def _ask_and_show(settings: Settings, timeout_s: float) -> list[str]:
-    """Print a table of what the servers say; return the names of those that are not right."""
+def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> list[str]:
+    """Print tables of what servers and plugins say; return the names of what is not right."""
     # The SOAP client and rich take a while to import, and every command imports this module.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from attpc_ioc.online_check import ask_servers
+    from attpc_ioc.online_check import ask_all
 
-    reports = asyncio.run(ask_servers(settings, timeout_s))
+    reports, answers = asyncio.run(ask_all(settings, plugins, timeout_s))
     table = Table(box=None, pad_edge=False)
     for column in ("ECC server", "URL", "state", "configs"):
         table.add_column(column, no_wrap=column != "configs", overflow="fold")
@@ -155,7 +163,11 @@ def _ask_and_show(settings: Settings, timeout_s: float) -> list[str]:
         # Text, not markup: a name or an error may have square brackets.
         table.add_row(*(Text(cell) for cell in (report.name, report.url, report.state, report.configs)))
     Console().print(table)
-    return [report.name for report in reports if not report.ok]
+    for answer in answers:
+        # A line each, not a table: an answer may be a command to be copied.
+        where = f" at {answer.where}" if answer.where else ""
+        typer.echo(f"{answer.what}{where}: {answer.text}")
+    return [report.name for report in reports if not report.ok] + [a.what for a in answers if not a.ok]
 
 
 def _os_reason(err: Exception) -> str:

@@ -18,7 +18,10 @@ Made from `attpc_ioc/plugin/spec.py`. How a plugin is written is told, step by s
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Life", ("attpc_startup", "attpc_shutdown")),
-    ("What a plugin brings along", ("attpc_settings", "attpc_pvs", "attpc_write", "attpc_cli")),
+    (
+        "What a plugin brings along",
+        ("attpc_settings", "attpc_pvs", "attpc_write", "attpc_cli", "attpc_online_check"),
+    ),
     ("What may be done, and how", ("attpc_plan", "attpc_veto", "attpc_access")),
     (
         "Run numbers and open runs",

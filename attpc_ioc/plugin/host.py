@@ -13,6 +13,7 @@ from attpc_ioc.errors import PluginError, Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName, Reason, Who
 from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.online import OnlineAnswer
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.pvs.row import Row
@@ -32,6 +33,9 @@ NUMBER_MAX = 2**31 - 1
 
 DURABLE = "attpc_durable"
 """The attribute by which a plugin promises that an event is on disk when its notification returns."""
+
+ONLINE_GRACE_S = 5.0
+"""How much longer than each of its answers a plugin may take for all of them, with `check --online`."""
 
 SETTLED_S = 1.5
 """How long a decision must not have raised before it counts as good: all are asked once a second."""
@@ -300,6 +304,23 @@ class PluginHost(PluginRegistry):
                     log.error("plugin failed to stop", plugin=entry.name, reason=reason_of(error))
         contexts = [entry.context for entry in self.plugins.values() if entry.context is not None]
         await asyncio.gather(*(context.close(STOP_EACH_S / 2) for context in contexts))
+
+    async def online_check(self, timeout_s: float) -> list[OnlineAnswer]:
+        """Have every plugin ask what it depends on, all at once; one that raises has a wrong answer."""
+
+        async def ask(entry: Plugin) -> list[OnlineAnswer]:
+            found: list[OnlineAnswer] = []
+            arguments = {"settings": entry.settings, "timeout_s": timeout_s}
+            for impl in self._of("attpc_online_check", entry):
+                try:
+                    answers = await bounded(call(impl, arguments), timeout_s + ONLINE_GRACE_S)
+                    found += answers or ()
+                except Exception as error:  # a plugin's fault is its own
+                    found.append(OnlineAnswer(f"plugin {entry.name}", "", reason_of(error), False))
+            return found
+
+        parts = await asyncio.gather(*(ask(entry) for entry in self.active()))
+        return [answer for part in parts for answer in part]
 
     def add_commands(self, app: Any) -> list[str]:
         """Let the plugins add their shell commands; returns the failures as text."""

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         StateChanged,
     )
     from attpc_ioc.model.fleet import Fleet
+    from attpc_ioc.model.online import OnlineAnswer
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.model.states import Severity
@@ -224,6 +225,17 @@ class Specification:
 
         Decision, collected, at each start of the shell command. Raising is reported on stderr, and the
         program goes on without them.
+        """
+
+    @hookspec
+    def attpc_online_check(  # type: ignore[empty-body]
+        self, settings: BaseModel | None, timeout_s: float
+    ) -> Awaitable[Iterable[OnlineAnswer]] | None:
+        """Ask what the plugin depends on elsewhere, and return an answer for each, for `check --online`.
+
+        Async, collected, asked of all plugins at once and only by that command: no IOC runs, there is no
+        context, and nothing may be changed anywhere. Each answer may take `timeout_s` seconds. Raising, or
+        taking 5 s longer, counts as an answer that something is wrong.
         """
 
     @hookspec(firstresult=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from attpc_ioc.model.command import Reason
     from attpc_ioc.model.events import OperationEnded, RunFailed, RunStarted, RunStarting, RunStopped
     from attpc_ioc.model.fleet import Fleet
+    from attpc_ioc.model.online import OnlineAnswer
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.plugin import PluginContext
     from attpc_ioc.pvs.row import Row, Value
@@ -67,6 +68,15 @@ class DataRouters:
         from .commands import add_commands
 
         add_commands(app)
+
+    @hookimpl
+    async def attpc_online_check(self, settings: BaseModel | None, timeout_s: float) -> list[OnlineAnswer]:
+        """Look at every data router's host once."""
+        from .online import ask_hosts
+        from .settings import DataRoutersSettings
+
+        assert isinstance(settings, DataRoutersSettings)
+        return await ask_hosts(settings, timeout_s)
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:

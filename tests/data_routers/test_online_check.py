@@ -1,0 +1,60 @@
+"""`attpc-ioc check --online` asks the hosts of the data routers too."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.data_routers.test_commands import Shell
+from tests.support.process import ATTPC_IOC
+from tests.support.sshd import Sshd, sshd_server
+
+
+def online(shell: Shell) -> subprocess.CompletedProcess[str]:
+    """Check the file as a person does. The ECC servers of it are not there, so that 1 is the exit code."""
+    command = [str(ATTPC_IOC), "check", str(shell.file), "--online", "--timeout", "5"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def routers(tmp_path: Path, server: Sshd) -> list[dict]:
+    return [
+        {"access": "local", "sources": ["CoBo0"], "staging": str(tmp_path / "CoBo0"), "process": ""},
+        {
+            "access": "ssh",
+            "host": "127.0.0.1",
+            "port": server.port,
+            "user": server.user,
+            "sources": ["MuTAnT"],
+            "staging": str(tmp_path / "MuTAnT"),
+            "process": "no-such-router",
+        },
+    ]
+
+
+def test_each_host_of_a_data_router_is_asked(tmp_path):
+    with sshd_server(tmp_path / "ssh") as server:
+        more = f'ssh_config = "{server.config}"\nknown_hosts = "{server.known_hosts}"'
+        shell = Shell(tmp_path, routers(tmp_path, server), more)
+        (shell.staging["CoBo0"] / "a.graw").write_bytes(b"data")
+        ran = online(shell)
+        assert (
+            f"data router CoBo0 at this machine: {tmp_path}/CoBo0 is there, with 1 file in it" in ran.stdout
+        )
+        assert f"data router MuTAnT at 127.0.0.1: {tmp_path}/MuTAnT is there, with 0 files" in ran.stdout
+        assert "; no process no-such-router\n" in ran.stdout
+        assert (ran.returncode, ran.stderr) == (1, "not right: cobo0, mutant\n")
+        assert server.agents() == []
+
+        server.known_hosts.write_text("")
+        (shell.staging["CoBo0"] / "a.graw").unlink()
+        shell.staging["CoBo0"].rmdir()
+        ran = online(shell)
+        assert "data router MuTAnT at 127.0.0.1: the ssh-ed25519 host key of" in ran.stdout
+        assert f"ssh-keyscan -t ed25519 -p {server.port} 127.0.0.1 >> {server.known_hosts}" in ran.stdout
+        assert "CoBo0" in ran.stdout
+        assert ran.stderr == "not right: cobo0, mutant, data router CoBo0, data router MuTAnT\n"
+
+        server.config.unlink()
+        ran = online(shell)
+        assert "data router MuTAnT at 127.0.0.1: the SSH configuration for" in ran.stdout
+        assert str(server.config) in ran.stdout
