@@ -288,6 +288,20 @@ def test_a_sentry_is_told_and_shows_nothing(tmp_path):
 # ---------------------------------------------------------------------------- logs
 
 
+def test_a_log_that_is_cut_says_so(shell):
+    log = shell.staging["CoBo0"] / "log"
+    log.write_bytes(b"".join(b"line %06d\n" % n for n in range(100_000)))
+    cut = shell("logs", "CoBo0", "-n", 100_000)
+    assert cut.exit_code == 0
+    assert cut.stdout.endswith("line 099999\n")
+    count = cut.stdout.count("\n")
+    assert count == -(-(1 << 20) // 12)
+    assert cut.stderr.startswith(f"these are the last {count} of the 100000 lines asked for: at most 1 MiB")
+    assert shell("logs", "CoBo0", "-n", 1000).stderr == ""
+    log.write_bytes(b"line\n" * 10)
+    assert shell("logs", "CoBo0", "-n", 1000).stderr == ""
+
+
 def test_the_end_of_a_log(tmp_path):
     more = "\n".join(
         [
@@ -307,7 +321,8 @@ def test_the_end_of_a_log(tmp_path):
     (shell.staging["CoBo0"] / "log").write_bytes(b"caf\xe9 \x1b[2Jred\x07\r\nlast without end")
     assert shell("logs", "CoBo0").output == "caf\ufffd \\x1b[2Jred\\x07\nlast without end\n"
     (shell.staging["CoBo0"] / "log").write_bytes(b"")
-    assert (shell("logs", "CoBo0").exit_code, shell("logs", "CoBo0").output) == (0, "")
+    empty = shell("logs", "CoBo0")
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "the log of CoBo0 is empty\n")
     (shell.staging["CoBo0"] / "log").unlink()
     gone = shell("logs", "CoBo0")
     assert gone.exit_code == 1

@@ -6,7 +6,10 @@ import asyncio
 import sys
 from pathlib import Path
 
+import typer
+
 from .command_base import Place, fail, place_of
+from .hosts.folders import TAIL_LIMIT
 from .hosts.host import ConfigHost, Host, HostError
 from .hosts.make import config_host_for, host_for
 
@@ -30,6 +33,16 @@ def logs_command(file: Path, name: str, lines: int) -> None:
     except HostError as error:
         fail(f"{name}: {error}")
     sys.stdout.write(harmless(raw))
+    sys.stdout.flush()
+    shown = raw.count(b"\n") + (not raw.endswith(b"\n"))
+    if not raw:
+        typer.echo(f"the log of {name} is empty", err=True)
+    elif shown < lines and len(raw) >= TAIL_LIMIT:
+        typer.echo(
+            f"these are the last {shown} of the {lines} lines asked for: at most {TAIL_LIMIT >> 20} MiB of a "
+            "log is shown, and the first of them may be cut",
+            err=True,
+        )
 
 
 def _host(place: Place, name: str) -> Host | ConfigHost:
