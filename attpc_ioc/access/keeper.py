@@ -8,18 +8,22 @@ from enum import IntEnum
 from pathlib import Path
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Who
-from attpc_ioc.pvs.row import Row
+from attpc_ioc.model.command import IOC, Who
+from attpc_ioc.pvs.row import Row, full_name
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
 
 from .addresses import by_address
 from .file import read_rules
-from .groups import groups_of
+from .fit import faults_of_fit, notes_of_fit
+from .groups import groups_of, unused_patterns
 from .parse import AccessFileError
 from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rules
 
 log = get_logger(__name__)
+
+_ALWAYS_READ = frozenset(full_name("", IOC, part) for part in ("AccessFile_RBV", "AccessText_RBV"))
+"""They tell why nothing else can be read: no rule takes them away."""
 
 _ANSWERS_MAX = 100_000
 """Answers that are remembered; a client can call itself anything, so there must be an end."""
@@ -51,7 +55,10 @@ class AccessKeeper:
         self.message = "" if self.file else "there is no access security file: everybody may write"
         self.on_change: Callable[[], Awaitable[None]] | None = None
         self.on_read: Callable[[], None] = lambda: None
-        self._groups = groups_of(entries, settings.access, settings.ioc.prefix)
+        entries = tuple(entries)
+        self._prefix = settings.ioc.prefix
+        self._groups = groups_of(entries, settings.access, self._prefix)
+        self._unused = unused_patterns(entries, settings.access, self._prefix)
         self._may_write = may_write
         self._rules = Rules()
         self._answers: dict[tuple[str, int, str, str], Right] = {}
@@ -96,8 +103,13 @@ class AccessKeeper:
         self.message = f"{fault}\nthe rules that were read before are in force"
 
     def _read(self, file: Path) -> tuple[Rules, list[str]]:
-        """Return the rules and the hosts without an address; takes as long as disk and name server do."""
+        """Return the rules and the hosts without an address; takes as long as disk and name server do.
+
+        Raises `AccessFileError`, also for rules that would shut PVs to everybody.
+        """
         rules = read_rules(file)
+        if faults := faults_of_fit(rules, self._groups):
+            raise AccessFileError(str(file), faults)
         return by_address(rules) if self._by_address else (rules, [])
 
     def _take(self, rules: Rules, unknown: list[str]) -> None:
@@ -105,15 +117,24 @@ class AccessKeeper:
         self._answers.clear()
         self.status = FileStatus.IN_FORCE
         self.message = f"{self.file}: in force"
+        if notes := notes_of_fit(rules, self._groups, self._unused):
+            self.message += "".join(f"\n{note}" for note in notes)
+            log.warning(
+                "access security file may not be what is meant", file=self.file, notes="; ".join(notes)
+            )
         if unknown:
             self.message += f"\nhosts without an address: {', '.join(unknown)}"
             log.warning("hosts of the access security file have no address", hosts=", ".join(unknown))
 
     def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
-        """Return whether somebody may read and write a PV, or a field of it other than its value."""
+        """Return whether somebody may read and write a PV, or a field of it other than its value.
+
+        What tells how it stands with the file itself may be read in any case.
+        """
         right = self._right(entry.name, FIELD_LEVEL if is_field else VALUE_LEVEL, who)
         write = right is Right.WRITE and entry.row.writable and self._may_write(who, entry.row)
-        return right is not Right.NONE, write
+        read = right is not Right.NONE or entry.name.removeprefix(self._prefix) in _ALWAYS_READ
+        return read, write
 
     def _right(self, name: str, level: int, who: Who) -> Right:
         if self.file is None:

@@ -9,27 +9,27 @@ from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
 
 from .file import read_rules
+from .fit import faults_of_fit, notes_of_fit
 from .groups import groups_of, unused_patterns
-from .rules import DEFAULT
+from .parse import AccessFileError
 
 OPEN = "no file: everybody may write"
 
 
 def access_summary(settings: Settings, entries: Sequence[PvEntry]) -> str:
-    """Return some lines about the access security file; raises `AccessFileError` where it is wrong."""
+    """Return some lines about the access security file.
+
+    Raises `AccessFileError` where the IOC would not start with it.
+    """
     if settings.access.file is None:
         return OPEN
     rules = read_rules(Path(settings.access.file))
     prefix = settings.ioc.prefix
     groups = groups_of(entries, settings.access, prefix)
-    lines = [f"{settings.access.file}: {', '.join(sorted(rules.groups))}"]
-    for group in sorted({*groups.values()} - {*rules.groups}):
-        count = sum(of == group for of in groups.values())
-        have = f"{count} PV has" if count == 1 else f"{count} PVs have"
-        then = "the rules of DEFAULT" if DEFAULT in rules.groups else "no rules: nobody may even read"
-        lines.append(f"{group} is not in it: {have} {then}")
-    lines += [
-        f"access.rows: no PV fits {pattern!r}"
-        for pattern in unused_patterns(entries, settings.access, prefix)
+    if faults := faults_of_fit(rules, groups):
+        raise AccessFileError(settings.access.file, faults)
+    lines = [
+        f"{settings.access.file}: {', '.join(sorted(rules.groups))}",
+        *notes_of_fit(rules, groups, unused_patterns(entries, settings.access, prefix)),
     ]
     return ("\n" + " " * 19).join(lines)

@@ -88,6 +88,18 @@ def test_check_tells_of_the_file(settings_file: Path, tmp_path: Path):
     assert f"{tmp_path}/access.acf: DEFAULT, EXPERT, OBSERVER, OPERATOR" in result.stdout
     assert "XPERT is not in it: 19 PVs have the rules of DEFAULT" in result.stdout
     assert "access.rows: no PV fits 'Run:Titel'" in result.stdout
+    (tmp_path / "access.acf").write_text("ASG(OBSERVER) { RULE(1, READ) } ASG(XPERT) ASG(A)")
+    result = CliRunner().invoke(app, ["check", str(settings_file)])
+    assert result.exit_code == 1
+    (told,) = re.findall(
+        r"/access.acf: (there is no OPERATOR and no DEFAULT .* nobody .* read) \d+ PVs\n1 fault",
+        result.stderr,
+    )
+    assert told in " ".join(PAGE.split())
+    (tmp_path / "access.acf").write_text("ASG(DEFAULT) { RULE(1, READ) } ASG(XPERT) { RULE(1, NONE) }")
+    result = CliRunner().invoke(app, ["check", str(settings_file)])
+    assert result.exit_code == 0, result.output
+    assert "XPERT lets nobody read: 19 PVs" in result.stdout
     (tmp_path / "access.acf").write_text("ASG(A)\nASG(B) { RULE(1, WRITE) { CALC(x) } }")
     result = CliRunner().invoke(app, ["check", str(settings_file)])
     assert result.exit_code == 1

@@ -83,6 +83,19 @@ def test_the_json_form_has_all_that_is_known(file):
     assert pvs["T:Run:MaxDuration"]["units"] == "s"
 
 
+def test_the_access_group_is_that_of_the_access_security_file(file):
+    """By the settings as they are, whether there is a file or not: what `ASG(...)` of it has to be called."""
+    group = {pv["name"]: pv["access_group"] for pv in json.loads(call(str(file), "--json").stdout)}
+    wanted = ("T:State_RBV", "T:Run:Title", "T:Ecc:cobo0:Start", "T:Run:Class")
+    assert [group[name] for name in wanted] == ["OBSERVER", "OPERATOR", "EXPERT", "OPERATOR"]
+    file.write_text(
+        SETTINGS
+        + '[access]\nexpert = "ATTPC_EXPERT"\nrows = { "*:Class" = "CHIEF", "State_RBV" = "ALL" }\n'
+    )
+    group = {pv["name"]: pv["access_group"] for pv in json.loads(call(str(file), "--json").stdout)}
+    assert [group[name] for name in wanted] == ["ALL", "OPERATOR", "ATTPC_EXPERT", "CHIEF"]
+
+
 def test_the_csv_form_can_be_read_back(file):
     rows = list(csv.DictReader(io.StringIO(call(str(file), "--csv").stdout)))
     by_name = {row["name"]: row for row in rows}
@@ -120,7 +133,8 @@ def test_two_forms_at_once_are_refused(file):
 
 
 def test_the_columns_of_the_text_line_up():
-    lines = pvs_list.as_text(build_table(make_settings())).splitlines()
+    entries = build_table(make_settings())
+    lines = pvs_list.as_text([pvs_list.pv_line(entry, "ANY") for entry in entries]).splitlines()
     starts = {
         line.index(access) for line in lines for access in ("read-write", "read-only") if access in line
     }

@@ -1,0 +1,44 @@
+"""How the groups of an access security file fit those of the PVs: what is wrong, and what may be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from .rules import DEFAULT, Right, Rules
+
+
+def faults_of_fit(rules: Rules, groups: Mapping[str, str]) -> list[str]:
+    """Return why these rules cannot be meant for PVs in these groups (`groups_of`), a line each.
+
+    PVs in a group that the file does not have, without a `DEFAULT` in its place, are shut to everybody, for
+    reading too: that is a file of another IOC, or a misspelt name. Who means it writes the group without
+    rules.
+    """
+    if DEFAULT in rules.groups:
+        return []
+    return [
+        f"there is no {group} and no {DEFAULT} in its place: nobody could even read {_pvs(count)}"
+        for group, count in sorted(Counter(groups.values()).items())
+        if group not in rules.groups
+    ]
+
+
+def notes_of_fit(rules: Rules, groups: Mapping[str, str], unused: Iterable[str]) -> list[str]:
+    """Return what was probably not meant, a line each.
+
+    `unused` are the patterns of `access.rows` that fit no PV.
+    """
+    notes = []
+    for group, count in sorted(Counter(groups.values()).items()):
+        if group not in rules.groups and DEFAULT in rules.groups:
+            have = "has" if count == 1 else "have"
+            notes.append(f"{group} is not in it: {_pvs(count)} {have} the rules of {DEFAULT}")
+        given = rules.groups.get(group, rules.groups.get(DEFAULT, ()))
+        if all(rule.right is Right.NONE for rule in given):
+            notes.append(f"{group} lets nobody read: {_pvs(count)}")
+    return [*notes, *(f"access.rows: no PV fits {pattern!r}" for pattern in unused)]
+
+
+def _pvs(count: int) -> str:
+    return f"{count} PV{'' if count == 1 else 's'}"
