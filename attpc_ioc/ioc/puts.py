@@ -77,7 +77,7 @@ class PutHandler:
     ) -> None:
         self._controller = controller
         self._publisher = publisher
-        self._entries = {entry.name: entry for entry in entries if entry.row.writable}
+        self._entries = {entry.name: entry for entry in entries}
         self._on_put = on_put
         self._write_plugin_row = write_plugin_row
 
@@ -88,7 +88,7 @@ class PutHandler:
         Setpoints are set at once, and are awaited only where a plugin promised to have the put on record.
         """
         who, entry = who_of(client), self._entries.get(pv.name)
-        if entry is None:
+        if entry is None or not entry.row.writable:
             raise PutRejected(f"{pv.name} cannot be written")
         old = self._shown(entry, pv.value)
         if entry.row.plugin or entry.row.setpoint is None:
@@ -121,15 +121,19 @@ class PutHandler:
         await _answer_on_record(recorded, reason)
 
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
-        """Take note of a write that the server rejected by itself: wrong type, out of range, too long."""
-        who, entry = who_of(client), self._entries.get(pv.name)
-        if entry is None:
-            self._record(Put(pv.name, who, "", str(raw)[:SHOWN], ok=False, reason=reason))
-            return
+        """Take note of a write that the server rejected by itself: no right, wrong type, out of range, too long.
+
+        `pv` is what was written to: it is on record by its own name, a field with that of the field.
+        """
+        who, entry = who_of(client), self._entries.get(pv.target.name)
         # Who may not write shall not put an alarm and a message on the operators' screens either.
-        if not entry.row.plugin and reason != NO_ACCESS:
+        if entry is not None and entry.row.writable and not entry.row.plugin and reason != NO_ACCESS:
             self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=True)
-        self._record(self._put_of(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason))
+        if entry is None or pv is not pv.target:
+            put = Put(pv.name, who, _of_field(pv), str(raw)[:SHOWN], ok=False, reason=reason)
+        else:
+            put = self._put_of(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason)
+        self._record(put)
 
     async def _do(self, entry: PvEntry, value: int | float | str, who: Who) -> None:
         row = entry.row
@@ -171,6 +175,14 @@ class PutHandler:
 def who_of(client: Client) -> Who:
     """Return who puts, as the client says of itself."""
     return Who(user=client.user, host=client.host, address=client.address)
+
+
+def _of_field(pv: PV) -> str:
+    """Return the value of a field as people read it."""
+    value, labels = pv.value, pv.spec.labels
+    if labels and isinstance(value, int) and 0 <= value < len(labels):
+        return labels[value]
+    return str(value)[:SHOWN]
 
 
 def _reason_of(error: Exception, entry: PvEntry, who: Who) -> str:

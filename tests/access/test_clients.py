@@ -36,6 +36,17 @@ SINGLE = ("Describe", "Prepare", "Configure", "Start", "Stop", "Breakup", "Undo"
 ACCESS = 'file = "rules.acf"'
 
 
+REFUSED = {
+    "Run:Start": "Done",
+    "Run:Title": "",
+    "State_RBV": "Idle",
+    "Run:Number_RBV.ADEL": "0.0",
+    "Run:Title.DESC": "Title of the run",
+    "State_RBV.SEVR": "NO_ALARM",
+}
+"""What an observer's puts are refused of, and the value that it had: a field is on record by its own name."""
+
+
 def rules(*, operators: str = "nobody-at-all", experts: str = "nobody-at-all") -> str:
     """A file as a facility has it, with these users."""
     return f"""\
@@ -153,7 +164,7 @@ async def test_a_refused_put_is_on_record_and_on_no_screen(tmp_path, monkeypatch
     write(tmp_path, rules())
     async with rig(tmp_path, monkeypatch, access=ACCESS, plugins=[("listener", Listener())]) as it:
         async with raw_client(it.place.port, "mallory") as raw:
-            for name, old in (("Run:Start", "Done"), ("Run:Title", ""), ("State_RBV", "")):
+            for name, old in REFUSED.items():
                 channel = await raw.channel(it.prefix + name)
                 raw.send(caproto.WriteNotifyRequest([b"1"], caproto.ChannelType.STRING, 1, channel.sid, 7))
                 answer = await raw.until(caproto.WriteNotifyResponse)
@@ -164,9 +175,7 @@ async def test_a_refused_put_is_on_record_and_on_no_screen(tmp_path, monkeypatch
                 assert (put.who.user, put.who.host) == ("mallory", "bench")
                 assert put.who.address.startswith("127.0.0.1:")
         lines = [vars(r)["keys"] for r in caplog.records if r.getMessage() == "put"]
-        assert [(keys["pv"], keys["ok"]) for keys in lines] == [
-            (it.prefix + name, False) for name in ("Run:Start", "Run:Title", "State_RBV")
-        ]
+        assert [(keys["pv"], keys["ok"]) for keys in lines] == [(it.prefix + name, False) for name in REFUSED]
         assert await it.get("Run:Result_RBV") == "None"
         assert await it.get("Run:ResultCount_RBV") == "0"
         assert await it.get_text("Run:Message_RBV") == ""
@@ -290,6 +299,53 @@ async def test_a_broken_file_keeps_the_rules_and_raises_an_alarm(tmp_path, monke
             await monitor.until_text("InForce")
             assert await it.severity("IOC:AccessFile_RBV") == "NO_ALARM"
             assert "denied" in (await it.put("Run:Class", "Junk")).both
+
+
+async def test_a_file_that_would_shut_out_everybody_is_not_taken(tmp_path, monkeypatch):
+    """The file of another IOC, say: it is right in itself, and has none of our groups."""
+    write(tmp_path, rules(operators=ME))
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+        write(tmp_path, "ASG(A) { RULE(1, READ) }")
+        await read_again(it, FileStatus.BROKEN)
+        assert await it.severity("IOC:AccessFile_RBV") == "MAJOR"
+        text = await it.get_text("IOC:AccessText_RBV")
+        for group in ("EXPERT", "OBSERVER", "OPERATOR"):
+            assert f"there is no {group} and no DEFAULT in its place: nobody could even read" in text
+        await it.ok("Run:Class", "Beam")
+        (tmp_path / "state").mkdir(exist_ok=True)
+    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it:
+        with pytest.raises(AccessFileError, match="there is no EXPERT and no DEFAULT"):
+            await it.start_ioc()
+
+
+async def test_what_tells_of_the_file_can_be_read_by_everybody(tmp_path, monkeypatch):
+    write(tmp_path, "ASG(DEFAULT) { RULE(1, WRITE) { UAG(nobody) } } ".replace("ASG", "UAG(nobody) ASG"))
+    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
+        names = [
+            f"{it.prefix}{name}" for name in ("IOC:AccessFile_RBV", "IOC:AccessText_RBV.DESC", "State_RBV")
+        ]
+        ran = await run(it.place, "cainfo", *names)
+        assert [line.split(":")[1].strip() for line in ran.out.splitlines() if "Access:" in line] == [
+            *("read, no write", "read, no write", "no read, no write")
+        ]
+        assert await it.get("IOC:AccessFile_RBV") == "InForce"
+
+
+async def test_what_may_not_be_meant_is_logged(tmp_path, monkeypatch, caplog):
+    write(tmp_path, rules())
+    async with rig(tmp_path, monkeypatch, access=f'{ACCESS}\nrows = {{ "Nope:*" = "OPERATOR" }}') as it:
+
+        def notes() -> list[str]:
+            event = "access security file may not be what is meant"
+            return [vars(r)["keys"]["notes"] for r in caplog.records if r.getMessage() == event]
+
+        (told,) = notes()
+        assert "access.rows: no PV fits 'Nope:*'" in told
+        assert "OBSERVER is not in it: " in told
+        write(tmp_path, "ASG(OBSERVER) { RULE(1, READ) } ASG(OPERATOR) { RULE(1, READ) } ASG(EXPERT)")
+        await read_again(it)
+        assert notes()[1].startswith("EXPERT lets nobody read: ")
+        assert "EXPERT lets nobody read: " in await it.get_text("IOC:AccessText_RBV")
 
 
 async def test_sighup_reads_it_again_and_does_not_end_the_ioc(tmp_path, monkeypatch):

@@ -45,7 +45,8 @@ class CAServer:
       its client. A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises
       `PutRejected`. Any other exception is logged, and answered so too. A put without callback that fails is
       answered by an exception, as from `softIoc`: libca prints it, and does nothing else.
-    - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called.
+    - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called;
+      `pv` is what was written to, a record or a field of one.
     - `access(pv, client)` says whether a client may read and write a PV, or a field of one; without it all
       may. It is asked when a channel is made, when the client names its user and host, and by
       `refresh_access`. A PV that is not writable never gets write access. When it raises, reading is allowed
@@ -278,7 +279,7 @@ class CAServer:
                 raise decode.Unacceptable("alarms are not acknowledged here")
             value = decode.decode(channel.pv.spec, dtype, count, payload)
         except decode.Unacceptable as error:
-            self.reject(pv, circuit.client, decode.shown(dtype, count, payload), str(error))
+            self.reject(channel.pv, circuit.client, decode.shown(dtype, count, payload), str(error))
             done(status)
             return
         try:
@@ -331,7 +332,7 @@ class CAServer:
         if self._on_rejected is None:
             return
         try:
-            self._on_rejected(pv.target, client, raw, reason)
+            self._on_rejected(pv, client, raw, reason)
         except Exception:
             log.exception("on_rejected failed", pv=pv.name)
 
