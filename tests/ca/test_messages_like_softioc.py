@@ -23,12 +23,13 @@ from tests.support.ca import LOOPBACK, CaPlace, ca_place
 DATABASE = """
 record(ao, "C:ao") { field(MDEL, "1") field(ADEL, "5") field(HIHI, "9") field(HHSV, "MAJOR")
   field(HIGH, "8") field(HSV, "MINOR") field(VAL, "0") field(PINI, "YES") }
+record(ao, "C:always") { field(MDEL, "-1") field(ADEL, "2") field(VAL, "0") field(PINI, "YES") }
 record(longout, "C:end") { field(VAL, "0") field(PINI, "YES") }
 record(ai, "C:ai") { field(VAL, "1") field(PINI, "YES") }
 record(waveform, "C:w") { field(FTVL, "LONG") field(NELM, "5") }
 """
-NAMES = ("C:ao", "C:w", "C:ai", "C:end")
-AO, W, AI, END = range(4)
+NAMES = ("C:ao", "C:w", "C:ai", "C:end", "C:always")
+AO, W, AI, END, ALWAYS = range(5)
 VALUE, LOG, ALARM, PROPERTY = 1, 2, 4, 8
 STRING, LONG, DOUBLE, STS_DOUBLE, NO_TYPE = 0, 5, 6, 13, 99
 
@@ -43,6 +44,7 @@ def pvs() -> list[PV]:
             ),
             0.0,
         ),
+        PV(PVSpec("C:always", "ao", double, mdel=-1, adel=2, writable=True), 0.0),
         PV(PVSpec("C:end", "longout", long, writable=True), 0),
         PV(PVSpec("C:ai", "ai", double), 1.0),
         PV(PVSpec("C:w", "waveform", long, max_elements=5, writable=True), ()),
@@ -282,6 +284,17 @@ async def masked(port: int) -> list[tuple[float, list[tuple[int, float, int, int
         return found
 
 
+async def repeated(port: int) -> list[tuple[float, list[tuple[int, float]]]]:
+    """The events of a PV whose dead band for VALUE is negative, after each put: mask, value."""
+    async with talk(port) as it:
+        await it.answers(*(it.monitor(ALWAYS, DOUBLE, mask, mask) for mask in (VALUE, LOG)))
+        found = []
+        for value in (1.0, 1.0, 5.0, 5.0):
+            got = events(await it.answers(it.put(ALWAYS, DOUBLE, struct.pack(">d", value))))
+            found.append((value, sorted((m.p2, *struct.unpack(">d", m.payload)) for m in got)))
+        return found
+
+
 async def held(port: int) -> tuple[int, float]:
     """How many events come while they are switched off, and the last value when they are on again."""
     async with talk(port) as it:
@@ -300,4 +313,5 @@ async def test_same_events_as_softioc(tmp_path: Path, monkeypatch: pytest.Monkey
         here = await masked(ours.port)
         assert here == await masked(theirs.port)
         assert {mask for _, seen in here for mask, *_ in seen} == {VALUE, LOG, ALARM}
+        assert await repeated(ours.port) == await repeated(theirs.port)
         assert await held(theirs.port) == await held(ours.port) == (0, 60.0)

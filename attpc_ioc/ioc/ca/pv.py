@@ -99,9 +99,10 @@ class PV:
     ) -> None:
         """Give the PV a value and an alarm, and tell subscribers what changed.
 
-        Nothing happens, and the time stamp stays, when neither value nor alarm differs from the last;
-        `force` posts even then. `stamp` is in seconds since 1970, by default the clock's. Never raises: a
-        value of the wrong type is a fault of the program; it is logged, and the PV turns INVALID/UDF.
+        Nothing happens, and the time stamp stays, when neither value nor alarm differs from the last; `force`
+        posts even then, as does a negative dead band. `stamp` is in seconds since 1970, by default the
+        clock's. Never raises: a value of the wrong type is a fault of the program; it is logged, and the PV
+        turns INVALID/UDF.
         """
         try:
             value = normalised(self.spec, value)
@@ -114,13 +115,14 @@ class PV:
             stamp_ns = int(self.clock() * NANOSECONDS)
         changed = not _same(value, self.value)
         alarm_changed = severity != self.severity or status != self.status
-        if not (changed or alarm_changed or force):
+        every_value, every_log = force or self.spec.mdel < 0, force or self.spec.adel < 0
+        if not (changed or alarm_changed or every_value or every_log):
             return
         mask = DBE_ALARM if alarm_changed else 0
-        if force or (changed and _exceeds(value, self._last_value, self.spec.mdel)):
+        if every_value or (changed and _exceeds(value, self._last_value, self.spec.mdel)):
             mask |= DBE_VALUE
             self._last_value = value
-        if force or (changed and _exceeds(value, self._last_log, self.spec.adel)):
+        if every_log or (changed and _exceeds(value, self._last_log, self.spec.adel)):
             mask |= DBE_LOG
             self._last_log = value
         self.value, self.severity, self.status = value, int(severity), int(status)
@@ -232,7 +234,7 @@ def _same(new: Value, old: Value) -> bool:
 
 def _exceeds(new: Value, last: Value, deadband: float) -> bool:
     """Whether a number moved by more than the dead band since the last event; anything else always has."""
-    if not isinstance(new, float | int) or not isinstance(last, float | int) or deadband < 0:
+    if not isinstance(new, float | int) or not isinstance(last, float | int):
         return True
     if not (math.isfinite(new) and math.isfinite(last)):
         return not _same(new, last)

@@ -39,7 +39,8 @@ class PVSpec:
     - `label_severities`: severity of a label's number (`.ZRSV` and so on); told, not applied.
     - `limit_severities`: `HHSV`, `HSV`, `LSV`, `LLSV`; told, not applied: the alarm is given with each post.
     - `hopr` … `drvl`: in `units`; `drvl` and `drvh` bound what a put may write.
-    - `mdel`, `adel`: a change greater than this is a VALUE, a LOG event; negative: every post is.
+    - `mdel`, `adel`: a change greater than this is a VALUE, a LOG event; negative: every post is, also of
+      an equal value.
     - `max_chars`: of long text that can be written, in characters; 0: as many as fit.
 
     Raises ValueError for what no client could be told.
