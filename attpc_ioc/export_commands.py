@@ -19,12 +19,33 @@ SETTINGS = "ATTPC_IOC_SETTINGS"
 
 export = typer.Typer(help="Files for screens and other programs of a control room.", no_args_is_help=True)
 
+
+def _folder(text: str) -> Path:
+    """Return a folder; an empty text, such as that of an unset variable, is not the working directory."""
+    if not text:
+        raise typer.BadParameter("is empty; give '.' for the working directory")
+    return Path(text)
+
+
+def _file(text: str | Path) -> Path:
+    """Return a file to write."""
+    if not str(text):
+        raise typer.BadParameter("is empty; give the name of a file")
+    return Path(text)
+
+
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", parser=_folder, help="Where the files go; made if need be.")
+]
 SettingsOption = Annotated[
     Path | None, typer.Option("--settings", metavar="FILE", help=f"The IOC's settings; else {SETTINGS}.")
 ]
 
 OutputOption = Annotated[
-    Path, typer.Option("--output", metavar="FILE", help="The file to write, '-' for standard output.")
+    Path,
+    typer.Option(
+        "--output", metavar="FILE", parser=_file, help="The file to write, '-' for standard output."
+    ),
 ]
 ScreensOption = Annotated[
     str,
@@ -61,7 +82,7 @@ def _settings_file(settings: Path | None) -> Path:
 
 @export.command("screens")
 def screens(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if need be.")],
+    folder: FolderArgument,
     settings: SettingsOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that this command did not make, too.")
@@ -72,8 +93,8 @@ def screens(
     from attpc_ioc.export.screens import write_screens
 
     files = make_screens(table_of(settings))
-    write_screens(folder, files, force=force)
-    typer.echo(f"{folder}: {len(files)} files written; open {folder / 'main.bob'}")
+    gone = write_screens(folder, files, force=force)
+    typer.echo(f"{folder}: {len(files)} files written{_deleted(gone)}; open {folder / 'main.bob'}")
 
 
 @export.command("alarms")
@@ -153,12 +174,12 @@ def service(
 
 @export.command("facility")
 def facility(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if need be.")],
+    folder: FolderArgument,
     settings: SettingsOption = None,
     demo: Annotated[bool, typer.Option("--demo", help="For the demo's configuration.")] = False,
     screens: ScreensOption = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace screens that this command did not make, too.")
+        bool, typer.Option("--force", help="Replace files that this command did not make, too.")
     ] = False,
 ) -> None:
     """Write all exports: screens, alarms, archiver and saveset.
@@ -174,9 +195,9 @@ def facility(
         raise typer.BadParameter("give either --settings or --demo", param_hint="--demo")
     table = asyncio.run(_demo_table()) if demo else table_of(settings)
     files = facility_files(table, screens or str((folder / SCREENS).absolute()))
-    write_facility(folder, files, force=force)
+    gone = write_facility(folder, files, force=force)
     names = ", ".join([f"{SCREENS} ({len(files.screens)} files)", *files.others])
-    typer.echo(f"{folder}: {names} written")
+    typer.echo(f"{folder}: {names} written{_deleted(gone)}")
 
 
 async def _demo_table() -> tuple[PvEntry, ...]:
@@ -190,6 +211,10 @@ async def _demo_table() -> tuple[PvEntry, ...]:
             file = folder / "demo.toml"
             file.write_text(demo_text(fleet, PREFIX, folder), encoding="utf-8")
             return table_of(file)
+
+
+def _deleted(names: tuple[str, ...]) -> str:
+    return f", {', '.join(names)} deleted (no longer made)" if names else ""
 
 
 def _alarm_count(tree: tuple[Component, ...]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from attpc_ioc.files import write_text
@@ -11,8 +12,9 @@ from attpc_ioc.pvs.table import PvEntry
 
 from .alarms import alarm_tree, default_config, fragment_text, prefix_of, whole_text
 from .archiver import archiver_text
+from .owned import IsOurs, is_alarms, is_archiver, is_saveset, refuse_foreign
 from .saveset import saveset_text
-from .screens import screens, write_screens
+from .screens import check_screens, screens, write_screens
 
 SCREENS = "screens"
 ALARMS = "alarms.xml"
@@ -24,8 +26,9 @@ SAVESET = "saveset.csv"
 
 @dataclass(frozen=True, slots=True)
 class FacilityFiles:
-    """The texts of all exports; `screens` by file name."""
+    """The texts of all exports, by file name; `prefix` is that of all PVs."""
 
+    prefix: str
     screens: dict[str, str]
     others: dict[str, str]
 
@@ -36,19 +39,33 @@ def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
     Raises `AttpcError` where that is no place.
     """
     tree = alarm_tree(table, where)
-    config = default_config(prefix_of(table))
+    prefix = prefix_of(table)
+    config = default_config(prefix)
     others = {
         ALARMS: whole_text(tree, config),
         FRAGMENT: fragment_text(tree, config),
         ARCHIVER: archiver_text(table),
         SAVESET: saveset_text(table),
     }
-    return FacilityFiles(screens(table), others)
+    return FacilityFiles(prefix, screens(table), others)
 
 
-def write_facility(folder: Path, files: FacilityFiles, *, force: bool = False) -> None:
-    """Write them; raises what `write_screens` raises, and `OSError`."""
+def write_facility(folder: Path, files: FacilityFiles, *, force: bool = False) -> tuple[str, ...]:
+    """Write them, and return the names of screens that were deleted, as `write_screens` does.
+
+    Raises `AttpcError`, with nothing written, where a file of one of these names is somebody else's unless
+    `force` is given: JSON and CSV are ours where all their PVs have the prefix. Raises `OSError` too.
+    """
+    is_ours: dict[str, IsOurs] = {
+        ALARMS: is_alarms,
+        FRAGMENT: is_alarms,
+        ARCHIVER: partial(is_archiver, prefix=files.prefix),
+        SAVESET: partial(is_saveset, prefix=files.prefix),
+    }
+    check_screens(folder / SCREENS, files.screens, force=force)
+    refuse_foreign(folder, ((name, is_ours[name]) for name in files.others), force=force)
     folder.mkdir(parents=True, exist_ok=True)
-    write_screens(folder / SCREENS, files.screens, force=force)
+    gone = write_screens(folder / SCREENS, files.screens, force=force)
     for name, text in files.others.items():
         write_text(folder / name, text)
+    return gone

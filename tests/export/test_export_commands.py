@@ -105,3 +105,21 @@ def test_a_pipe_and_a_link_are_written_into_and_not_replaced(settings, tmp_path,
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert link.is_symlink()
     assert (file.read_text(), stat.S_IMODE(file.lstat().st_mode)) == (shown.stdout, 0o640)
+
+
+@pytest.mark.parametrize("command", ["screens", "facility"])
+def test_an_empty_folder_is_not_the_working_directory(settings, tmp_path, monkeypatch, command):
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    ran = export(command, "", "--settings", settings)
+    assert ran.returncode == 2
+    assert "is empty" in ran.stderr
+    assert not list(work.iterdir())
+    assert export(command, ".", "--settings", settings).returncode == 0
+    assert list(work.iterdir())
+
+
+def test_an_empty_file_name_is_told(settings):
+    ran = export("alarms", "--settings", settings, "--output", "")
+    assert (ran.returncode, "is empty" in ran.stderr) == (2, True)

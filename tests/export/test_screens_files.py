@@ -11,6 +11,7 @@ import pytest
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.export.screens import screens, write_screens
 from attpc_ioc.export.screens.bob import Color, Display, Part, Rule, ScreenError, Value, Widget, xml
+from attpc_ioc.export.screens.files import NAMES
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.bobfiles import table_of
 from tests.support.process import ATTPC_IOC
@@ -82,6 +83,29 @@ def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path, files: dict[str
     write_screens(tmp_path, files, force=True)
     assert (tmp_path / "main.bob").read_text() == files["main.bob"]
     assert (tmp_path / "other.bob").read_text() == "<display/>"
+
+
+def test_own_files_that_are_no_longer_made_are_deleted(tmp_path: Path, files: dict[str, str]):
+    assert set(files) == set(NAMES), "all that can be made"
+    out, fleet = tmp_path / "out", tmp_path / "fleet"
+    fleet.mkdir()
+    write_screens(out, files)
+    (out / "mine.bob").write_text(files["ecc_row.bob"])
+    (out / "history.bob").write_text("<display/>")
+    less = screens(table_of(fleet, plugins=False))
+    gone = write_screens(out, less)
+    assert {"plots.bob", "router_row.bob", "router_rows.bob", "plugin_row.bob"} - set(less) <= set(gone)
+    assert {path.name for path in out.iterdir()} == {*less, "mine.bob", "history.bob"}
+    assert (out / "history.bob").read_text() == "<display/>"
+    assert write_screens(out, less) == ()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_of_that_name_is_told_before_anything_is_written(tmp_path: Path, files, force: bool):
+    (tmp_path / "status.bob").mkdir()
+    with pytest.raises(AttpcError, match=r"status\.bob: there is a folder of that name"):
+        write_screens(tmp_path, files, force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["status.bob"]
 
 
 def test_same_table_same_files(table: tuple[PvEntry, ...], files: dict[str, str]):

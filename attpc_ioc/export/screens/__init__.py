@@ -1,5 +1,5 @@
 """Screens for CS-Studio/Phoebus, made from the PV table."""
 
-from .files import screens, write_screens
+from .files import check_screens, screens, write_screens
 
-__all__ = ["screens", "write_screens"]
+__all__ = ["check_screens", "screens", "write_screens"]

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
-from .widgets import DISPLAY_VERSION, KINDS, Kind
+from attpc_ioc.export.owned import MARK
 
-MARK = "Made by attpc-ioc export screens"
-"""What the comment at the head of each file begins with: a file without it is somebody else's."""
+from .widgets import DISPLAY_VERSION, KINDS, Kind
 
 _HEAD = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {MARK}; the next export writes it anew. -->\n'
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attpc_ioc.errors import AttpcError
+from attpc_ioc.export.owned import is_screen, refuse_foreign
 from attpc_ioc.files import write_text
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.table import PvEntry
 
 from . import ecc, frame, rows, sheet, status
-from .bob import MARK, Display, xml
+from .bob import Display, xml
 from .history import history_screen
 from .main import main_screen
 from .parts import DECIMAL, STRING
@@ -19,8 +19,25 @@ from .plots import plots_screen
 from .source import source_screen
 from .table import Pvs
 
-_HEAD_BYTES = 400
-"""As far as the mark is looked for."""
+NAMES = (
+    frame.MAIN,
+    rows.ECC_ROW,
+    rows.ECC_ROWS,
+    frame.ECC,
+    ecc.CONFIG_ROW,
+    ecc.CONFIG_ROWS,
+    rows.ROUTER_ROW,
+    rows.ROUTER_ROWS,
+    frame.SOURCE,
+    frame.PLOTS,
+    frame.HISTORY,
+    frame.SHEET,
+    sheet.TEXT_ROW,
+    sheet.NUMBER_ROW,
+    frame.STATUS,
+    status.PLUGIN_ROW,
+)
+"""Every file that an export can make."""
 
 
 def screens(table: Sequence[PvEntry]) -> dict[str, str]:
@@ -56,27 +73,25 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
         yield status.PLUGIN_ROW, status.plugin_row()
 
 
-def write_screens(folder: Path, files: Mapping[str, str], *, force: bool = False) -> None:
+def check_screens(folder: Path, files: Mapping[str, str], *, force: bool = False) -> None:
+    """Raise what `write_screens` raises for files of somebody else, and write nothing."""
+    refuse_foreign(folder, ((name, is_screen) for name in files), force=force)
+
+
+def write_screens(folder: Path, files: Mapping[str, str], *, force: bool = False) -> tuple[str, ...]:
     """Write the files into a directory, which is made where it is not there; each at once or not at all.
 
-    Raises `AttpcError`, with nothing written, where a file of that name is somebody else's (it does not have
-    the mark of an export) unless `force` is given, and `OSError` where the directory cannot be written.
+    Files of an earlier export that are no longer made, because a plugin was switched off, are deleted; their
+    names are returned. Raises `AttpcError`, with nothing written, where a file of that name is somebody
+    else's (it does not have the mark of an export) unless `force` is given, and `OSError` where the directory
+    cannot be written.
     """
-    foreign = [name for name in files if not force and not _ours(folder / name)]
-    if foreign:
-        raise AttpcError(
-            f"{folder}: {', '.join(foreign)}: not made by this command, and left as it is; "
-            "give another directory, or --force to replace"
-        )
+    check_screens(folder, files, force=force)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_text(folder / name, text)
-
-
-def _ours(path: Path) -> bool:
-    """Tell whether a file may be replaced: it is not there, or has the mark."""
-    try:
-        with path.open("rb") as stream:
-            return MARK.encode() in stream.read(_HEAD_BYTES)
-    except FileNotFoundError:
-        return True
+    left = [folder / name for name in NAMES if name not in files]
+    gone = [path for path in left if path.is_file() and not path.is_symlink() and is_screen(path)]
+    for path in gone:
+        path.unlink()
+    return tuple(path.name for path in gone)

@@ -1,0 +1,96 @@
+"""Whose the files in a folder are: an export replaces its own, and nobody else's without being told."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from attpc_ioc.errors import AttpcError
+
+from .saveset import COLUMNS
+
+MARK = "Made by attpc-ioc export screens"
+"""What the comment at the head of each screen begins with: a file without it is somebody else's."""
+
+_HEAD_BYTES = 400
+"""As far as a mark is looked for."""
+_REQUEST_KEYS = {"pv", "samplingmethod", "samplingperiod"}
+
+IsOurs = Callable[[Path], bool]
+"""Tells of a regular file whether an export made it."""
+
+
+def is_screen(path: Path) -> bool:
+    """Tell whether a file has the mark of `export screens`."""
+    return MARK.encode() in _head(path)
+
+
+def is_alarms(path: Path) -> bool:
+    """Tell whether a file has the mark of `export alarms`."""
+    return b"made by attpc-ioc export alarms" in _head(path)
+
+
+def is_archiver(path: Path, prefix: str) -> bool:
+    """Tell whether a file asks for PVs of this prefix only, in the form of `export archiver`.
+
+    JSON has no room for a mark.
+    """
+    try:
+        asked = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(asked, list) or not asked:
+        return False
+    return all(isinstance(one, dict) and set(one) == _REQUEST_KEYS for one in asked) and _all_of(
+        (one["pv"] for one in asked), prefix
+    )
+
+
+def is_saveset(path: Path, prefix: str) -> bool:
+    """Tell whether a file has setpoints of this prefix only, in the form of `export saveset`.
+
+    Every line of such a file is a PV: there is no room for a mark.
+    """
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
+    except (ValueError, csv.Error):
+        return False
+    return (
+        bool(lines)
+        and tuple(lines[0]) == COLUMNS
+        and _all_of((line[0] for line in lines[1:] if line), prefix)
+    )
+
+
+def refuse_foreign(folder: Path, files: Iterable[tuple[str, IsOurs]], *, force: bool) -> None:
+    """Raise `AttpcError` where a name in a folder is taken by what no export made.
+
+    With `force` only for a folder of that name. Raises `OSError` for a file that cannot be read.
+    """
+    taken, foreign = [], []
+    for name, is_ours in files:
+        path = folder / name
+        if path.is_dir():
+            taken.append(name)
+        elif path.exists() and not force and not (path.is_file() and is_ours(path)):
+            foreign.append(name)
+    if taken:
+        raise AttpcError(
+            f"{folder}: {', '.join(taken)}: there is a folder of that name, and nothing is written"
+        )
+    if foreign:
+        raise AttpcError(
+            f"{folder}: {', '.join(foreign)}: not made by this command, and left as it is; "
+            "nothing is written; give another directory, or --force to replace"
+        )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+def _all_of(names: Iterable[object], prefix: str) -> bool:
+    return all(isinstance(name, str) and name.startswith(prefix) for name in names)
