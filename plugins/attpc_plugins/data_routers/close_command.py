@@ -13,7 +13,7 @@ import typer
 
 from attpc_ioc.errors import AttpcError
 
-from .closing import names_text
+from .closing import names_text, own_files
 from .closing_journal import ClosingBusy, Entry, Journal, Phase
 from .closing_work import LOCK_LIMIT_S, TROUBLED, RouterWork
 from .command_base import Place, place_of, run_of, with_hosts
@@ -115,7 +115,8 @@ async def _close(
         now = next((e for e in result.entries if e.run == run), None)
         if now is None or not now.open:
             return now is not None and now.phase is Phase.DONE
-        if now.state in TROUBLED:
+        # What the IOC has said while this command waits is about its own rounds, and older.
+        if now.state in TROUBLED and now.token not in worker.waiting:
             goes_on = GOES_ON if place.settings.closing.enabled else ""
             typer.echo(f"{router.label}: not closed{goes_on}", err=True)
             return False
@@ -185,11 +186,21 @@ async def _prepared(
             raise CannotClose(f"no file in the staging folder is called {' or '.join(wishes.only)}")
         entry = _chosen(entry, matching)
     elif wishes.take_all:
-        entry = replace(entry, before=frozenset(), mixed="", frozen=False, settled=True)
+        entry = _all_of(entry, others, listing)
     if wishes.without_missing:
         there = {file.name for file in listing}
         entry = replace(entry, accepted=frozenset(entry.chosen.keys() - there))
     return entry
+
+
+def _all_of(entry: Entry, others: Sequence[Entry], listing: Sequence[FileEntry]) -> Entry:
+    """Return the entry of a run that gets all but what an unfinished run is known to have."""
+    # Of mixed runs it was remembered what may be of either: now it is what lies there.
+    known = {} if entry.mixed else entry.chosen
+    entry = replace(entry, before=frozenset(), mixed="", frozen=False, settled=True, chosen=known)
+    unfinished = [other for other in others if other.open]
+    present = {file.name: file.size for file in own_files(entry, unfinished, listing)}
+    return replace(entry, chosen=known | present)
 
 
 def _chosen(entry: Entry, files: Sequence[FileEntry]) -> Entry:

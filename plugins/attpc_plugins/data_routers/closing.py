@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from . import manifest
 from .closing_journal import Entry, Phase
-from .hosts.host import FileHost, HostError, HostTimeout, HostUnreachable, RunFolderExists
+from .hosts.host import FileHost, HostError, HostFault, HostTimeout, HostUnreachable, RunFolderExists
 from .manifest import Manifest, ManifestError
 from .model import CloseState, FileEntry, Moved, MoveOutcome
 
@@ -82,14 +82,14 @@ def amount(files: int, data_bytes: int) -> str:
 def own_files(entry: Entry, entries: Sequence[Entry], listing: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
     """Return the files of a listing that belong to an entry's run.
 
-    Those that lay there before the run began are not, nor those of an earlier run that is not closed yet.
-    Once a later run has begun, only those are that were there then.
+    Those that lay there before the run began are not, nor those of an earlier run that is not closed yet or
+    was given up. Once a later run has begun, only those are that were there then.
     """
     if entry.frozen:
         return tuple(file for file in listing if file.name in entry.chosen)
     foreign = set(entry.before or ())
     for other in entries:
-        if other.open and other.token != entry.token and other.frozen:
+        if other.token != entry.token and ((other.open and other.frozen) or other.phase is Phase.DROPPED):
             foreign |= other.chosen.keys()
     return tuple(file for file in listing if file.name in entry.chosen or file.name not in foreign)
 
@@ -99,7 +99,8 @@ def settle(entries: Sequence[Entry], listing: Sequence[FileEntry], *, early: boo
 
     `entries` are one router's, the oldest first. `early`: no member of the newest run can have written yet.
     Then, or where there is no file at all, everything there belongs to earlier runs, or to nobody. Otherwise
-    nobody can tell them apart where an earlier run has not been closed: both then are `mixed`.
+    nobody can tell them apart where an earlier run has not been closed: both then are `mixed`, and so is
+    every later run that is listed late while one that is mixed has not been closed.
     """
     new = [entry for entry in entries if entry.unsettled]
     if not new:
@@ -110,18 +111,27 @@ def settle(entries: Sequence[Entry], listing: Sequence[FileEntry], *, early: boo
         for entry in entries
         if entry.open and entry.token != last.token and not (entry.frozen or entry.mixed)
     ]
+    mixed = [entry for entry in entries if entry.open and entry.mixed]
     names = frozenset(file.name for file in listing)
     done: dict[str, Entry] = {}
-    if not names or (early and len(waiting) <= 1):
+    told_apart = len(waiting) <= 1 and not (mixed and any(entry.unsettled for entry in waiting))
+    if not names or (early and told_apart):
         done[last.token] = replace(last, settled=True, before=names)
         for entry in waiting:
             chosen = entry.chosen | {file.name: file.size for file in own_files(entry, entries, listing)}
             done[entry.token] = replace(entry, settled=True, chosen=chosen, frozen=True)
-    elif not waiting:
+    elif not waiting and not mixed:
         done[last.token] = replace(last, settled=True, before=None)
     else:
-        for entry in (*waiting, last):
-            done[entry.token] = replace(entry, settled=True, mixed=_mixed_text(entry, (*waiting, last)))
+        together = [
+            entry for entry in entries if entry in (*waiting, *mixed) or (entry is last and not early)
+        ]
+        for entry in together:
+            # What is there now may be of each of them; it is remembered for when one is given up.
+            there = {file.name: file.size for file in own_files(entry, entries, listing)}
+            done[entry.token] = replace(
+                entry, settled=True, chosen=entry.chosen | there, mixed=_mixed_text(entry, together)
+            )
         if early:
             done[last.token] = replace(last, settled=True, before=names)
     return tuple(done.get(entry.token, entry) for entry in entries)
@@ -131,7 +141,7 @@ def _mixed_text(entry: Entry, together: Sequence[Entry]) -> str:
     numbers = ", ".join(str(other.run.number) for other in together)
     return (
         f"files of runs {numbers} may lie together in the staging folder, because the host did not answer "
-        "when the later run began; nothing was moved: close each by hand with "
+        "when the later run began; they are not moved by themselves: close each by hand with "
         f"`attpc-ioc files close {entry.run.number} --only 'PATTERN'`"
     )
 
@@ -184,8 +194,14 @@ async def close_files(
         if finished := await _finished_before(host, entry, place):
             return finished
         raise
+    except HostFault as error:
+        left = f"{len(present)} of {len(entry.chosen)} files are in {place.staging}"
+        raise HostFault(f"the folder that they are to be moved to cannot be made: {error}; {left}") from error
     moved = await host.move(entry.run, present) if present else ()
-    there = await host.gathered(entry.run, closed=False, checksums=checksums)
+    exists = {file.name for file in moved if file.outcome is MoveOutcome.EXISTS}
+    gathered_now = await host.gathered(entry.run, closed=False, checksums=checksums)
+    # What has the name of one of the run's files that is still in the staging folder is not that file.
+    there = [file for file in gathered_now if file.name not in exists]
     if trouble := _trouble(entry, moved, there, place):
         # Sizes as they are now: a file that has come to rest is taken as it is when this is repeated.
         sizes = {file.name: file.size for file in there}
@@ -218,7 +234,8 @@ def done(entry: Entry, record: Manifest, place: Place) -> Entry:
     if record.files:
         text = f"{amount(len(record.files), record.data_bytes)} in {place.folder(entry)}"
     else:
-        text = f"{NO_FILE}; {place.folder(entry)} has the manifest alone"
+        what = "none of its files was left" if record.missing else NO_FILE
+        text = f"{what}; {place.folder(entry)} has the manifest alone"
     if record.missing:
         text += f"; without {names_text(record.missing)}"
     if record.note:

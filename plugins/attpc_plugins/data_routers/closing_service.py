@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,10 +43,15 @@ Act = Callable[[Entry | None], Entry | None]
 """Makes the next version of a run's entry; the same one where nothing is to be done, None to forget it."""
 
 
+async def nothing_to_see(_label: str) -> None:
+    """Look at nothing: where nobody watches the data routers."""
+
+
 class Closing:
     """Closes the runs of all data routers; `hosts` are by the routers' labels.
 
     `on_done` hears of each closing that has come to its end: what it says of files and bytes is final.
+    `look_anew(label)` is awaited before a router is shown as done: it has its folder seen as it is then.
 
     `run_starting`, `run_started`, `run_stopped` and `run_failed` are to be told in order, in the event loop.
     """
@@ -56,10 +61,13 @@ class Closing:
         ctx: PluginContext,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
+        *,
         on_done: Callable[[str, RunKey, Count], None] = lambda _label, _run, _count: None,
+        look_anew: Callable[[str], Awaitable[None]] = nothing_to_see,
     ) -> None:
         self._ctx = ctx
         self._on_done = on_done
+        self._look_anew = look_anew
         self._settings = settings
         self._journal = Journal(Path(ctx.state_dir))
         self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
@@ -84,6 +92,7 @@ class Closing:
                 self._journal,
                 settings,
                 early=lambda run, router=router: self._early(router, run),
+                before_done=lambda label=label: look_anew(label),
                 on_change=lambda entries, router=router: self._show(router, entries),
             )
 
@@ -253,6 +262,9 @@ class Closing:
         await self._do_acts(label)
         result = await work.round()
         self._fault(self._journal.fault)
+        closing = any(entry.phase is Phase.CLOSING for entry in result.entries)
+        if label in self._shown.unfinished and not closing:
+            await self._look_anew(label)  # done at the shell
         self._show(work.router, result.entries)
         if not self._acts[label]:
             self._ending.discard(label)
@@ -312,9 +324,14 @@ class Closing:
                 await asyncio.to_thread(self._journal.save, replace(now, told=entry.to_tell))
 
     async def _forget_old(self, label: str, entries: Sequence[Entry]) -> None:
-        """Keep of what is over the last one only: for the PVs after a restart."""
+        """Keep of what is over the last one only: for the PVs after a restart.
+
+        Also what was given up while its files may lie in the staging folder: they are no later run's.
+        """
         over = [entry for entry in entries if not entry.open and entry.told == entry.to_tell]
         for entry in over[:-1]:
+            if entry.phase is Phase.DROPPED and entry.chosen:
+                continue
             async with self._journal.locked(label, RETRY_S):
                 await asyncio.to_thread(self._journal.remove, entry)
 

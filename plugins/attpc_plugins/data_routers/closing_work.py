@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
@@ -42,7 +42,8 @@ class RouterWork:
 
     `early()` tells whether no member of the run that is on can have written data yet. `on_change(entries)` is
     called when the state of an entry has changed, and `progress` has the percentage of each open one by its
-    token. `busy` is true while the host is moving files.
+    token. `before_done()` is awaited once files are in their place, before that is said. `busy` is true while
+    the host is moving files.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RouterWork:
         settings: DataRoutersSettings,
         *,
         early: Callable[[RunKey], bool] = lambda _run: False,
+        before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Entry]], None] = lambda _entries: None,
     ) -> None:
         self.router = router
@@ -63,8 +65,13 @@ class RouterWork:
         self._closing = settings.closing
         self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
         self._early = early
+        self._before_done = before_done
         self._on_change = on_change
         self._quiet: dict[str, Quiet] = {}
+        self._limit_over: set[str] = set()
+        """Tokens of the closings whose files have not come to rest within the limit."""
+        self.waiting: set[str] = set()
+        """Tokens of the closings that wait for files to come to rest, whatever was said of them before."""
         self._retry_s = RETRY_FIRST_S
         self._place = Place(router.staging or "")
 
@@ -78,6 +85,7 @@ class RouterWork:
 
         Raises `ClosingBusy`, and `StateDirError` where the journal cannot be read or written.
         """
+        self.waiting.clear()
         async with self._journal.locked(self.label, LOCK_LIMIT_S):
             entries = self._journal.entries(self.label)
             if not any(
@@ -98,7 +106,7 @@ class RouterWork:
         unsettled = any(entry.unsettled for entry in entries)
         if not left and not unsettled:
             return None
-        if any(entry.state is CloseState.WAITING for entry in left):
+        if any(entry.state is CloseState.WAITING or entry.token in self.waiting for entry in left):
             self._retry_s = RETRY_FIRST_S
             return self._period_s
         wait_s, self._retry_s = self._retry_s, min(RETRY_LAST_S, 2 * self._retry_s)
@@ -107,6 +115,9 @@ class RouterWork:
     def again(self) -> None:
         """Begin anew with the waiting after troubles, because somebody has asked for it."""
         self._retry_s = RETRY_FIRST_S
+        now_s = time.monotonic()
+        for quiet in self._quiet.values():
+            quiet.began_s = now_s
 
     # ------------------------------------------------------------------ a host whose files we move
 
@@ -122,12 +133,26 @@ class RouterWork:
         for entry, before in zip(settled, entries, strict=True):
             if entry != before:
                 await self._keep(entry)
-        entries = settled
+        entries = await self._still_there(settled, listing)
         for entry in entries:
             if entry.phase is Phase.CLOSING:
                 now = await self._advance(host, entry, entries, listing)
                 entries = tuple(now if other.token == now.token else other for other in entries)
         return entries
+
+    async def _still_there(
+        self, entries: tuple[Entry, ...], listing: Sequence[FileEntry]
+    ) -> tuple[Entry, ...]:
+        """Forget of closings that were given up the files that are gone: a later run may use their names."""
+        names = {file.name for file in listing}
+        left = []
+        for entry in entries:
+            if entry.phase is Phase.DROPPED and not entry.chosen.keys() <= names:
+                chosen = {name: size for name, size in entry.chosen.items() if name in names}
+                entry = replace(entry, chosen=chosen)
+                await self._keep(entry)
+            left.append(entry)
+        return tuple(left)
 
     def _can_settle(self, entries: Sequence[Entry]) -> bool:
         new = [entry for entry in entries if entry.unsettled]
@@ -163,16 +188,23 @@ class RouterWork:
         except HostError as error:
             # What was chosen is on disk, also where the host has ended it.
             kept = self._journal.find(entry.run, self.label) or entry
+            if not kept.files:
+                self.progress[entry.token] = 0.0
             return await self._say(kept, state_of(error), str(error))
         return await self._ended(after)
 
     async def _wait(self, entry: Entry, quiet: Quiet, rest_s: float) -> Entry:
         self.progress[entry.token] = 90.0 * rest_s / self._closing.quiet_s
         now_s = time.monotonic()
+        if entry.state is CloseState.WAITING and entry.token in self._limit_over:
+            quiet.began_s = now_s  # somebody has begun it anew
+        self._limit_over.discard(entry.token)
         if now_s - quiet.began_s > self._closing.limit_s:
+            self._limit_over.add(entry.token)
             restless = names_text(quiet.restless(self._closing.quiet_s, now_s))
             text = f"still growing or changing after {self._closing.limit_s:g} s: {restless}"
             return await self._say(entry, CloseState.FAILED, text)
+        self.waiting.add(entry.token)
         if entry.state in (CloseState.INCOMPLETE, CloseState.FAILED):
             return entry
         return await self._say(entry, CloseState.WAITING, WAITING_TEXT.format(quiet_s=self._closing.quiet_s))
@@ -223,7 +255,11 @@ class RouterWork:
         if not entry.open:
             self.progress[entry.token] = 100.0
             self._quiet.pop(entry.token, None)
+            self._limit_over.discard(entry.token)
         await self._keep(entry)
+        if not entry.open and self._before_done is not None:
+            self.busy = False
+            await self._before_done()
         self._say_changed(entry)
         return entry
 

@@ -23,6 +23,7 @@ from .closing_rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
 from .closing_service import Closing
 from .configs.keeper import RunConfigFiles
 from .flow import Count
+from .fresh_look import FreshLook
 from .hosts.host import ConfigHost, FileHost, SentryHost
 from .hosts.make import config_host_for, host_for
 from .incidents import Incidents
@@ -64,8 +65,9 @@ class Service:
         self._facts = FleetFacts.of(ctx.snapshot())
         self.troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
         self.hosts: dict[str, FileHost | SentryHost] = {}
+        self._fresh = {router.label: FreshLook() for router in settings.router}
         self.routers = tuple(self._router(router) for router in settings.router)
-        self.closing = Closing(ctx, settings, self.hosts, self._on_closed)
+        self.closing = Closing(ctx, settings, self.hosts, on_done=self._on_closed, look_anew=self._look_anew)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.incidents = Incidents(self.closing.remark)
         self._stopper: Router | None = None
@@ -91,11 +93,16 @@ class Service:
             host,
             period_s=self._settings.period_s,
             timeout_s=self._settings.timeout_s,
-            wanted=lambda: self._next_run.of(self._ctx.snapshot().run),
+            wanted=lambda: self._wanted(router.label),
             busy=lambda: self.closing.busy(router.label),
             on_look=lambda: self._on_look(router),
         )
         return router
+
+    def _wanted(self, label: str) -> RunKey | None:
+        """Return which run's folder is asked for by the look that begins now."""
+        self._fresh[label].begins()
+        return self._next_run.of(self._ctx.snapshot().run)
 
     # ------------------------------------------------------------------ life
 
@@ -156,6 +163,16 @@ class Service:
                 show_router(self._ctx, router, self._facts.enabled)
                 self._news = True
 
+    async def _look_anew(self, label: str) -> None:
+        """Have a router seen as it is now, before it is said that the files of a run are in their place.
+
+        Who starts the next run upon that is not to be refused for files that were there before.
+        """
+        for router in self.routers:
+            if router.label == label and router.watch.answering:
+                router.watch.look_soon()
+                await self._fresh[label].wait()
+
     def _look_at_all(self) -> None:
         for router in self.routers:
             router.watch.look_soon()
@@ -171,6 +188,7 @@ class Service:
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         show_router(self._ctx, router, self._facts.enabled)
         self._news = True
+        self._fresh[router.label].ends()
         if router.too_full:
             self._stop_run(router)
         elif router is self._stopper and self._has_room(router):
