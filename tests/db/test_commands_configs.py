@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
 
 from tests.support.history_shell import IOC, Shell
+from tests.support.process import ATTPC_IOC
 from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
 
 DESCRIBE = "<Setup>\n  <Node id='CoBo' address='127.0.0.1'/>\n</Setup>\n"
@@ -85,6 +89,59 @@ def test_what_changed_between_two_runs(shell: Shell) -> None:
         "history", "diff", EXPERIMENT, 1, 4
     )
     assert "run 77" in shell.fails("history", "diff", EXPERIMENT, 1, 77)
+
+
+async def used(store: Store, stamps: Stamps, number: int, source: str, text: str) -> None:
+    """Have a run on record whose only file has this text, from there."""
+    for record in Life(number, stamps, t0=T0 + 1000 * number).whole():
+        await store.apply(record)
+    uses = (ConfigOf("cobo0", "configure", "e20009", source, 0),)
+    await store.apply(ConfigsRecord(stamps(), T0, RunRef(EXPERIMENT, number), uses, (text,)))
+
+
+@pytest.fixture
+def odd(dsn: str, tmp_path: Path) -> Shell:
+    """Runs whose files would steer a terminal, and one of which only the reply to Configure is known."""
+    steering = "<a>\r\n\x1b[2J\x1b]0;owned\x07\x9b1m\x0c</a>\r\n"
+
+    async def work() -> None:
+        async with open_store(dsn) as store:
+            stamps = Stamps()
+            await used(store, stamps, 1, "file", "<a>\r\n</a>\r\n")
+            await used(store, stamps, 2, "file", steering)
+            await used(store, stamps, 3, "file", "<a>\n</a>\n")
+            await used(store, stamps, 4, "reply", "<Setup><a>\n</a></Setup>\n")
+
+    asyncio.run(work())
+    file = tmp_path / "attpc-ioc.toml"
+    file.write_text(IOC.format(state=tmp_path / "state") + f"dsn = {json.dumps(dsn)}\n", encoding="utf-8")
+    return Shell(file)
+
+
+def test_no_file_steers_the_terminal(odd: Shell) -> None:
+    changed = odd.run("history", "diff", EXPERIMENT, 1, 2)
+    assert r"+\x1b[2J\x1b]0;owned\x07\x9b1m\x0c</a>" in changed.splitlines()
+    assert all(char in "\n\t" or char.isprintable() for char in changed)
+    ends = odd.run("history", "diff", EXPERIMENT, 1, 3).splitlines()
+    assert [line for line in ends if line[:2] in ("-<", "+<")] == [r"-<a>\r", r"-</a>\r", "+<a>", "+</a>"]
+    command = [str(ATTPC_IOC), "history", "show", EXPERIMENT, "2", "--configs", "--settings", str(odd.file)]
+    into_a_file = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    assert b"\x1b[2J" in into_a_file
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(command, stdout=theirs, stdin=subprocess.DEVNULL, timeout=60, check=True)
+        on_a_terminal = os.read(ours, 1 << 16)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"\\x1b[2J" in on_a_terminal
+    assert b"\x1b[2J" not in on_a_terminal
+
+
+def test_a_file_against_a_reply_to_configure_is_said_to_be_unlike(odd: Shell) -> None:
+    for more in ((), ("--names",)):
+        assert "the whole reply to Configure" in odd.run("history", "diff", EXPERIMENT, 3, 4, *more)
+        assert "reply to Configure" not in odd.run("history", "diff", EXPERIMENT, 1, 3, *more)
 
 
 def test_the_number_alone_is_a_run_of_the_current_experiment(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -15,6 +16,11 @@ from attpc_plugins.run_history.store.model import ConfigUse, RunDetail
 from .common import DEFAULT_FILE, SettingsFile, fail, runs_named, with_store
 
 NO_TEXT = "the text is not in this database: it was imported without"
+
+UNLIKE = (
+    "one side is the file itself, the other the whole reply to Configure, which has a header and other files "
+    "too: not every difference is a change"
+)
 
 Pair = tuple[ConfigUse | None, ConfigUse | None]
 
@@ -108,16 +114,34 @@ def _diff_lines(
 ) -> Iterator[str]:
     for pair, members in changed.items():
         labels = [_label(use, run) for use, run in zip(pair, runs, strict=True)]
-        yield f"==== {', '.join(members)}: {labels[0]} -> {labels[1]}\n"
+        yield harmless(f"==== {', '.join(members)}: {labels[0]} -> {labels[1]}\n")
+        if len({use.source for use in pair if use is not None and use.source}) > 1:
+            yield f"({UNLIKE})\n"
         if names_only or all(use is None or use.fault for use in pair):
             continue
         sides = [_text(use, texts) for use in pair]
         if any(side is None for side in sides):
             yield f"{NO_TEXT}\n"
             continue
-        before, after = ((side or "").splitlines(keepends=True) for side in sides)
+        before, after = (_lines(side or "") for side in sides)
+        if all(line.endswith("\r\n") for line in (*before, *after)):
+            before, after = ([f"{line[:-2]}\n" for line in side] for side in (before, after))
         for line in difflib.unified_diff(before, after, labels[0], labels[1]):
-            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+            shown = harmless(line)
+            yield shown if shown.endswith("\n") else f"{shown}\n\\ No newline at end of file\n"
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text with their newlines; form feeds and the like end none."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+def harmless(text: str) -> str:
+    r"""Return a text for a terminal: characters that would steer it as `\x1b` and the like."""
+    return "".join(
+        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
 
 
 def _label(use: ConfigUse | None, run: str) -> str:

@@ -143,7 +143,9 @@ def show(
             known = detail.run
             fail(f"no configuration files are on record for run {known.number} of {known.experiment}")
         texts = {use.sha256: use.text for use in detail.configs if use.text is not None}
-        sys.stdout.writelines(configs.config_lines(detail, texts))
+        lines = configs.config_lines(detail, texts)
+        # Into a file they go as they are.
+        sys.stdout.writelines(map(configs.harmless, lines) if sys.stdout.isatty() else lines)
     elif output is ShowOutput.JSON:
         sys.stdout.write(json_file.run_line(detail))
     else:
