@@ -6,14 +6,23 @@ Source of the directives: systemd.service(5), systemd.exec(5), systemd.kill(5). 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from attpc_ioc.errors import AttpcError
 
 USER = "attpc"
 STATE = "attpc-ioc"
 """The folder under `/var/lib` that the unit has made for its user."""
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 """What `ProtectHome=` is about."""
+
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+"""What `PrivateTmp=` is about."""
+
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+"""A name of an account as systemd takes it (its "relaxed" form without what no distribution makes)."""
 
 _STATE_BASE = Path("/var/lib")
 
@@ -51,7 +60,7 @@ UMask=0027
 # It needs the network, its state directory and nothing else.
 ProtectSystem=strict
 ProtectHome={home}
-{writable}PrivateTmp=yes
+{writable}PrivateTmp={tmp}
 PrivateDevices=yes
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -59,7 +68,6 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-ProtectProc=invisible
 CapabilityBoundingSet=
 AmbientCapabilities=
 NoNewPrivileges=yes
@@ -82,7 +90,7 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the unit is made for; paths are absolute.
+    """What the unit is made for; paths are absolute, and `..` in them goes where it does on this machine.
 
     - `program`: the shell command `attpc-ioc`; `settings`: its settings file.
     - `state_dir`: where the settings have the state directory, None where they do not say.
@@ -96,25 +104,48 @@ class Service:
 
 
 def service_unit(service: Service) -> str:
-    """Return the text of the unit. Raises ValueError for a path that is not absolute."""
+    """Return the text of the unit.
+
+    Raises ValueError for a path that is not absolute, and `AttpcError` for an account's name that can be none
+    and for a state directory that is emptied behind the IOC's back.
+    """
+    if not _USER.fullmatch(service.user):
+        raise AttpcError(f"{service.user!r} is no name of an account")
     for path in (service.program, service.settings):
         if not path.is_absolute():
             raise ValueError(f"{path} is not absolute")
-    needed, writable = [service.program, service.settings], ""
-    if service.state_dir is not None and service.state_dir != _STATE_BASE / STATE:
-        needed.append(service.state_dir)
-        writable = f"ReadWritePaths={_quoted(service.state_dir)}\n"
-    at_home = any(path.is_relative_to(home) for path in needed for home in HOMES)
+    # The file's own name stays: a relative state directory is looked for beside the link, not its target.
+    program, settings = (_straight(path.parent) / path.name for path in (service.program, service.settings))
+    needed, writable = [program, settings], ""
+    state_dir = _straight(service.state_dir) if service.state_dir is not None else _STATE_BASE / STATE
+    if _is_in(state_dir, TEMPORARY):
+        raise AttpcError(
+            f"ioc.state_dir {state_dir} is a temporary folder: it is emptied from time to time, run numbers "
+            "and all, and a service does not see it; name another one, or none for /var/lib/attpc-ioc"
+        )
+    if state_dir != _STATE_BASE / STATE:
+        needed.append(state_dir)
+        writable = f"ReadWritePaths={_quoted(state_dir)}\n"
     return _UNIT.format(
         prefix=_plain(service.prefix),
         user=_plain(service.user),
         state=STATE,
         base=_STATE_BASE,
-        program=_word(service.program),
-        settings=_word(service.settings),
-        home="read-only" if at_home else "yes",
+        program=_word(program),
+        settings=_word(settings),
+        home="read-only" if any(_is_in(path, HOMES) for path in needed) else "yes",
+        tmp="no" if any(_is_in(path, TEMPORARY) for path in needed) else "yes",
         writable=writable,
     )
+
+
+def _straight(path: Path) -> Path:
+    """Return a path without `..`, which systemd does not take; links stay where there is none of it."""
+    return path.resolve() if ".." in path.parts else path
+
+
+def _is_in(path: Path, folders: tuple[Path, ...]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _plain(text: str) -> str:

@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attpc_ioc.errors import AttpcError
 from attpc_ioc.export.service import Service, service_unit
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -109,7 +111,7 @@ def test_the_unit_runs_this_installation_with_these_settings(tmp_path: Path) -> 
     assert words_of(unit, "User") == ["daq"]
     assert words_of(unit, "ReadWritePaths") == []
     assert "EPICS IOC LAB:" in unit
-    state = tmp_path / "state dir"
+    state = f"/srv/{tmp_path.name}/state dir"
     assert words_of(unit_of(tmp_path, state=f'state_dir = "{state}"'), "ReadWritePaths") == [f'"{state}"']
     assert words_of(unit_of(tmp_path, state='state_dir = "/var/lib/attpc-ioc"'), "ReadWritePaths") == []
 
@@ -129,6 +131,68 @@ def test_homes_are_hidden_unless_something_is_there(
 ) -> None:
     unit = service_unit(Service("X:", Path(program), Path(settings), Path(state) if state else None))
     assert words_of(unit, "ProtectHome") == [home]
+
+
+def test_paths_are_straight(tmp_path: Path) -> None:
+    """Systemd ignores a `ReadWritePaths=` with `..` in it, and the service could not write its state."""
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    file = Path("/srv/../etc/attpc/x.toml")
+    unit = service_unit(Service("X:", Path("/opt/x/../y/bin/attpc-ioc"), file, Path("/srv/etc/../state")))
+    assert words_of(unit, "ReadWritePaths") == ["/srv/state"]
+    assert words_of(unit, "ExecStart") == ["/opt/y/bin/attpc-ioc run /etc/attpc/x.toml"]
+    away = service_unit(Service("X:", Path("/opt/bin/attpc-ioc"), Path("/srv/../home/ann/x.toml")))
+    assert words_of(away, "ProtectHome") == ["read-only"]
+    # Where there is a link, `..` is of where it leads.
+    linked = service_unit(Service("X:", Path("/opt/bin/attpc-ioc"), tmp_path / "link" / ".." / "x.toml"))
+    assert words_of(linked, "ExecStart")[0].endswith(f"{tmp_path}/real/x.toml")
+    assert (
+        ".." not in words_of(unit_of(tmp_path / "a", state='state_dir = "/srv/a/../b"'), "ReadWritePaths")[0]
+    )
+
+
+@pytest.mark.parametrize("state", ["/tmp/state", "/var/tmp/a/b", "/srv/../tmp", "/tmp"])
+def test_no_state_in_a_temporary_folder(state: str) -> None:
+    with pytest.raises(AttpcError, match="is a temporary folder"):
+        service_unit(replace(INSTALLED, state_dir=Path(state)))
+    assert words_of(service_unit(replace(INSTALLED, state_dir=Path("/tmpfs/a"))), "PrivateTmp") == ["yes"]
+
+
+def test_settings_in_a_temporary_folder_can_be_read() -> None:
+    assert words_of(service_unit(INSTALLED), "PrivateTmp") == ["yes"]
+    unit = service_unit(replace(INSTALLED, settings=Path("/tmp/try/x.toml")))
+    assert words_of(unit, "PrivateTmp") == ["no"]
+
+
+@pytest.mark.parametrize(
+    "user", ["root; rm", "two words", "", "daq\nExecStartPre=/bin/false", "daq\n", "1st", "-x"]
+)
+def test_a_user_that_can_be_none_is_refused(user: str, tmp_path: Path) -> None:
+    with pytest.raises(AttpcError, match="is no name of an account"):
+        service_unit(replace(INSTALLED, user=user))
+
+
+@pytest.mark.parametrize("user", ["attpc", "_daq", "john.doe", "HOST$", "e20009-shift"])
+def test_names_of_accounts_are_taken(user: str) -> None:
+    assert words_of(service_unit(replace(INSTALLED, user=user)), "User") == [user]
+
+
+def test_the_command_refuses_what_cannot_be_a_unit(tmp_path: Path) -> None:
+    file, unit = tmp_path / "x.toml", tmp_path / "x.service"
+    file.write_text(TOML.format(state=""))
+    command = [sys.executable, "-m", "attpc_ioc.cli", "export", "service", "--settings", str(file)]
+    ran = subprocess.run(
+        [*command, "--output", str(unit), "--user", "root; rm"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "'root; rm' is no name of an account\n")
+    assert not unit.exists()
+
+
+def test_the_unit_lets_the_ioc_see_other_accounts_processes() -> None:
+    """A data router on this machine is one of them: `ProtectProc=invisible` would have it Offline."""
+    assert words_of(service_unit(INSTALLED), "ProtectProc") == []
+    assert words_of(service_unit(INSTALLED), "ProcSubset") == []
 
 
 def test_a_path_that_is_not_absolute_is_refused() -> None:
