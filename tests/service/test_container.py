@@ -27,6 +27,7 @@ CONTAINERFILE = DEPLOY / "Containerfile"
 COMPOSE = DEPLOY / "compose.yaml"
 SETTINGS = "/etc/attpc-ioc/attpc-ioc.toml"
 STATE = "/var/lib/attpc-ioc"
+PAGE = (ROOT / "docs/how-to/container.md").read_text(encoding="utf-8")
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -141,8 +142,12 @@ def test_the_compose_file_fits_the_program(compose: dict[str, Any], tmp_path: Pa
     assert "ports" not in ioc, "with the host's network there are no ports to publish"
     assert ioc["read_only"]
     places = {volume.split(":")[1] for volume in ioc["volumes"]}
-    assert places == {SETTINGS, STATE}, "it could write nowhere, or has no settings"
+    assert places == {str(Path(SETTINGS).parent), STATE}, "it could write nowhere, or has no settings"
     assert ioc["volumes"][0].endswith(":ro")
+    for volume in ioc["volumes"] + [f"./{name}" for name in re.findall(r'"\$PWD/(\S+)"', PAGE)]:
+        # A mounted file stays what it was when a new one is put in its place.
+        assert not Path(volume.split(":")[0]).suffix, volume
+    assert '--volume "$PWD/etc:/etc/attpc-ioc:ro"' in PAGE
     named = {volume.partition(":")[0] for service in (ioc, database) for volume in service["volumes"]}
     assert {name for name in named if not name.startswith(".")} == set(compose["volumes"])
     # The database is where the settings that the file tells of look for it, and on this host only.
@@ -158,6 +163,15 @@ def test_the_compose_file_fits_the_program(compose: dict[str, Any], tmp_path: Pa
     supported = re.fullmatch(r"postgres:(\d+)", database["image"])
     assert supported
     assert 14 <= int(supported[1]) <= 18
+
+
+def test_how_the_processes_of_the_host_are_seen_is_told() -> None:
+    """In a namespace of its own the IOC would look for a data router's process among its own alone."""
+    for words in ("`pid: host`", "`--pid host`", '`process = ""`'):
+        assert words in PAGE
+    text = COMPOSE.read_text()
+    assert "    # pid: host\n" in text
+    assert yaml.safe_load(text.replace("# pid: host", "pid: host"))["services"]["ioc"]["pid"] == "host"
 
 
 def test_compose_reads_the_compose_file(tmp_path: Path) -> None:
