@@ -32,6 +32,9 @@ NO_ACCESS = "no write access"
 _GET = int(Command.READ_NOTIFY).to_bytes(2, "big")
 _NAME_BYTES = 256
 _NO_CHANNEL = 0xFFFFFFFF
+_LONG_HEADERS_SINCE = 9
+"""The minor protocol version that brought the long header; before it a message has 16 bits for its size."""
+_LONG_HEADER = b"\xff\xff"
 
 
 class Channel:
@@ -55,6 +58,7 @@ class Circuit(Link):
         self.server = server
         self.channels: dict[int, Channel] = {}
         self.subscriptions = 0
+        self._long_headers = True
         self._connected_at = self._loop.time()
         self._next_sid = 0
 
@@ -105,11 +109,22 @@ class Circuit(Link):
             count = subscription.count or 1
             zeros = dbr.refused(subscription.dtype, count)
             message = to_message(subscription.dtype, Eca.NORDACCESS, count, zeros)
+        if self._cannot_read(message[0]):
+            number = int.from_bytes(subscription.id, "big")
+            form = subscription.dtype, min(subscription.count, 0xFFFF)
+            asked = wire.HEADER.pack(Command.EVENT_ADD, 16, *form, channel.sid, number)
+            self._send_exception(asked, channel.cid, Eca.OLD_CLIENT, channel.pv.name)
+            return
         self.send_update(subscription, message)
 
     # --- requests about the circuit ---
 
-    def _on_version(self, _: Header) -> None:
+    def _cannot_read(self, head: bytes) -> bool:
+        """Whether a message that begins so has a header which the client is too old for."""
+        return not self._long_headers and head[:2] == _LONG_HEADER
+
+    def _on_version(self, header: Header) -> None:
+        self._long_headers = header.count >= _LONG_HEADERS_SINCE
         self.send(wire.message(Command.VERSION, 0, wire.MINOR_VERSION))
 
     def _on_echo(self, _: Header) -> None:
@@ -186,7 +201,10 @@ class Circuit(Link):
             header.p1,
             header.p2,
         )
-        self.send(wire.message(Command.ERROR, p1=cid, p2=status, payload=head + text.encode() + b"\0"))
+        self._send_exception(head, cid, status, text)
+
+    def _send_exception(self, asked: bytes, cid: int, status: Eca, text: str) -> None:
+        self.send(wire.message(Command.ERROR, p1=cid, p2=status, payload=asked + text.encode() + b"\0"))
 
     def _checked(self, header: Header) -> tuple[Channel, Eca] | None:
         """Return the channel of a request for a value, and whether type and count can be had."""
@@ -255,6 +273,9 @@ class Circuit(Link):
             return
         self._stats.gets += 1
         head, tail = found[0].pv.message(header.data_type, header.count)
+        if self._cannot_read(head):
+            self._complain(header, found[0].cid, Eca.OLD_CLIENT, found[0].pv.name)
+            return
         self.send(_GET + head + header.p2.to_bytes(4, "big") + tail)
 
     def _on_old_get(self, header: Header) -> None:

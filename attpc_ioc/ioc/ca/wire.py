@@ -67,6 +67,7 @@ class Eca(IntEnum):
     NORDACCESS = CAStatus.ECA_NORDACCESS.value.code_with_severity
     NOWTACCESS = CAStatus.ECA_NOWTACCESS.value.code_with_severity
     NOCONVERT = CAStatus.ECA_NOCONVERT.value.code_with_severity
+    OLD_CLIENT = CAStatus.ECA_16KARRAYCLIENT.value.code_with_severity
     BADCHID = CAStatus.ECA_BADCHID.value.code_with_severity
 
 
