@@ -1,4 +1,4 @@
-"""Clients of before Channel Access 4.9, which cannot read long messages: what they get, here and from softIoc."""
+"""Clients of before Channel Access 4.9, which cannot read long messages: the same here as from softIoc."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from struct import unpack_from
 from typing import TYPE_CHECKING
@@ -18,16 +19,10 @@ from attpc_ioc.ioc.ca.client import ClientInfo
 from attpc_ioc.ioc.ca.link import EVENT, Link
 from attpc_ioc.ioc.ca.monitor import Subscription
 from attpc_ioc.ioc.ca.pv import PV, to_message
-from attpc_ioc.ioc.ca.wire import Command, Eca, Header
+from attpc_ioc.ioc.ca.wire import NO_ACCESS, READ, WRITE, Command, Eca, Header
 
 if TYPE_CHECKING:
     from attpc_ioc.ioc.ca.server import CAServer
-
-READ, WRITE = 1, 2
-"""The bits of Channel Access's access rights."""
-
-NO_ACCESS = "no write access"
-"""The reason of a put that was refused for want of the right."""
 
 _GET = int(Command.READ_NOTIFY).to_bytes(2, "big")
 _NAME_BYTES = 256
@@ -301,7 +296,7 @@ class Circuit(Link):
         if channel is None:
             self._refuse_without_channel(header)
             return
-        done = _PutReply(self, header, channel)
+        done = partial(self._answer_put, header, channel)
         self.server.put(self, channel, header.data_type, header.count, header.payload, done)
 
     def _refuse_without_channel(self, header: Header) -> None:
@@ -345,20 +340,6 @@ class Circuit(Link):
             puts_at_work=self.puts,
             connected_s=self._loop.time() - self._connected_at,
         )
-
-
-class _PutReply:
-    """Answers one put, whenever it has ended."""
-
-    __slots__ = ("_channel", "_circuit", "_header")
-
-    def __init__(self, circuit: Circuit, header: Header, channel: Channel) -> None:
-        self._circuit = circuit
-        self._header = header
-        self._channel = channel
-
-    def __call__(self, status: Eca) -> None:
-        self._circuit._answer_put(self._header, self._channel, status)
 
 
 _Handler = Callable[[Circuit, Header], None]

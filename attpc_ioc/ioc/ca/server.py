@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from attpc_ioc.ioc.ca import address, decode, wire
-from attpc_ioc.ioc.ca.circuit import NO_ACCESS, READ, WRITE, Channel, Circuit
+from attpc_ioc.ioc.ca.circuit import Channel, Circuit
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.dbr import PUT_ACKS, PUT_ACKT
 from attpc_ioc.ioc.ca.limits import ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.spec import Value
 from attpc_ioc.ioc.ca.udp import Beacons, Searches
-from attpc_ioc.ioc.ca.wire import Command, Eca, Header
+from attpc_ioc.ioc.ca.wire import NO_ACCESS, READ, WRITE, Command, Eca, Header
 from attpc_ioc.log import get_logger
 
 __all__ = ["NO_ACCESS", "CAServer", "PutRejected", "ServerLimits", "ServerStats"]

@@ -26,6 +26,12 @@ HEADER_SIZE = HEADER.size
 LONG_HEADER_SIZE = _LONG_HEADER.size
 _EXTENDED = 0xFFFF
 
+READ, WRITE = 1, 2
+"""The bits of Channel Access's access rights."""
+
+NO_ACCESS = "no write access"
+"""The reason of a put that was refused for want of the right."""
+
 
 class Command(IntEnum):
     """Command numbers, from caproto's command classes."""
