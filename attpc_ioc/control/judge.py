@@ -15,6 +15,7 @@ from attpc_ioc.model.command import (
     Scope,
     ScopeKind,
     ecc_scope,
+    reason_lines,
 )
 from attpc_ioc.model.config import UNKNOWN
 from attpc_ioc.model.fleet import Fleet, ModuleView
@@ -93,8 +94,8 @@ class Judge:
         return [Reason(f"is Offline ({m.offline_reason})", m.name) for m in modules]
 
     def checklist(self, fleet: Fleet) -> tuple[str, ...]:
-        """Return every reason why a start would be refused now."""
-        return tuple(str(reason) for reason in self.judge(START, fleet)[1])
+        """Return every reason why a start would be refused now; equal ones share a line."""
+        return reason_lines(self.judge(START, fleet)[1])
 
     def allowed(
         self, fleet: Callable[[], Fleet], *, fresh: bool = False

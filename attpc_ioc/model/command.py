@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -154,7 +155,12 @@ class Reason:
 
 
 def join_reasons(reasons: tuple[Reason, ...] | list[Reason]) -> str:
-    """Return the reasons for people; equal reasons of several modules become one, in the plural."""
+    """Return the reasons for people, in one line; equal ones as `reason_lines` has them."""
+    return "; ".join(reason_lines(reasons))
+
+
+def reason_lines(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """Return the reasons for people; equal ones become one, with the name of each module."""
     by_text: dict[str, list[str]] = {}
     for reason in reasons:
         by_text.setdefault(reason.text, []).append(reason.module)
@@ -164,7 +170,7 @@ def join_reasons(reasons: tuple[Reason, ...] | list[Reason]) -> str:
         if len(named) > 1:
             text = of_several(text)
         lines.append(f"{', '.join(named)}: {text}" if named else text)
-    return "; ".join(lines)
+    return tuple(lines)
 
 
 _PLURAL = {"is": "are", "was": "were", "has": "have", "does": "do"}

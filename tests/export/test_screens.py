@@ -248,16 +248,59 @@ def test_nothing_covers_anything_else(files: dict[str, str]):
     for file, text in files.items():
         places = [
             (
-                element.findtext("name"),
+                element,
                 *(int(element.findtext(tag, "0")) for tag in ("x", "y", "width", "height")),
             )
             for element in ET.fromstring(text.encode()).findall("widget")
             if element.get("type") != "rectangle"
         ]
-        for number, (name, x, y, width, height) in enumerate(places):
+        for number, (one, x, y, width, height) in enumerate(places):
             for other, ox, oy, owidth, oheight in places[number + 1 :]:
                 apart = x + width <= ox or ox + owidth <= x or y + height <= oy or oy + oheight <= y
-                assert apart, f"{file}: {name} and {other}"
+                where = f"{file}: {one.findtext('name')} and {other.findtext('name')}"
+                assert apart or _never_both(one, other), where
+
+
+def _never_both(one: ET.Element, other: ET.Element) -> bool:
+    """Tell whether of two widgets one is there while a condition is true, and the other while it is not."""
+
+    def shown_while(widget: ET.Element) -> tuple[str, str, str, str] | None:
+        rule = widget.find("rules/rule[@prop_id='visible']")
+        if rule is None or len(rule.findall("exp")) != 1:
+            return None
+        condition = rule.find("exp")
+        assert condition is not None
+        pv, so = rule.findtext("pv_name", ""), condition.findtext("value", "")
+        return pv, condition.get("bool_exp", ""), so, widget.findtext("visible", "true")
+
+    first, second = shown_while(one), shown_while(other)
+    if first is None or second is None or first[:2] != second[:2]:
+        return False
+    return {first[2:], second[2:]} == {("true", "false"), ("false", "true")}
+
+
+def test_before_the_first_run_there_is_a_dash_and_no_number(files: dict[str, str]):
+    (number,) = (
+        e for _, e in elements({"main": files["main.bob"]}) if e.findtext("pv_name") == "$(P)Run:Number_RBV"
+    )
+    (dash,) = (e for _, e in elements({"main": files["main.bob"]}) if e.findtext("text") == "\N{EN DASH}")
+    assert _never_both(number, dash)
+    case = dash.find("rules/rule/exp")
+    assert case is not None
+    assert [_as_phoebus(case.get("bool_exp", ""), value) for value in (-1, 0, 7)] == [True, False, False]
+
+
+def test_what_is_said_of_the_security_file_begins_beside_it(files: dict[str, str]):
+    places = {
+        element.findtext("name"): {
+            tag: int(element.findtext(tag, "")) for tag in ("x", "y", "width", "height")
+        }
+        for _, element in elements({"status": files["status.bob"]})
+    }
+    file, said = places["IOC:AccessFile_RBV"], places["IOC:AccessText_RBV"]
+    assert said["y"] == file["y"]
+    assert "IOC mode" in places
+    assert places["IOC:ACCESS"]["y"] < file["y"] - 2 * file["height"], "with the life of the IOC"
 
 
 def test_rows_are_one_file_for_all_servers(tmp_path: Path):

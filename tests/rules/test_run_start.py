@@ -30,6 +30,7 @@ async def test_rule_11_start_is_refused_unless_every_module_is_ready(tmp_path, m
         # A Prepared MuTAnT is what a failed re-zero leaves: it would do.
         named = "cobo0, cobo1" if state is State.PREPARED else "cobo0, cobo1, mutant"
         assert outcome.message == f"Run:Start Refused: {named}: are in {state.label}, not Ready"
+        assert await it.get_text("Run:Checklist_RBV") == f"{named}: are in {state.label}, not Ready"
         assert it.fleet.log.sequence() == []
         assert it.run.next_number == 0
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from attpc_ioc.model import rules
-from attpc_ioc.model.command import RUN, Command, CommandName, Outcome, Reason, ResultCode, join_reasons
+from attpc_ioc.model.command import (
+    RUN,
+    Command,
+    CommandName,
+    Outcome,
+    Reason,
+    ResultCode,
+    join_reasons,
+    reason_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +59,12 @@ def test_the_message_of_an_outcome() -> None:
     reasons = (Reason("is in Idle", "cobo0"), Reason("is in Idle", "cobo1"), Reason("is Off", "mutant"))
     outcome = Outcome(Command(RUN, CommandName.START), ResultCode.REFUSED, "", reasons)
     assert outcome.message == "Run:Start Refused: cobo0, cobo1: are in Idle; mutant: is Off"
+
+
+def test_a_line_for_each_reason_has_the_name_of_every_module():
+    reasons = [Reason("is Idle, not Ready", f"cobo{number}") for number in range(3)]
+    assert reason_lines([*reasons, Reason("no experiment")]) == (
+        "cobo0, cobo1, cobo2: are Idle, not Ready",
+        "no experiment",
+    )
+    assert reason_lines(()) == ()

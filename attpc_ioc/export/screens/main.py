@@ -7,7 +7,7 @@ from dataclasses import replace
 from attpc_ioc.model.command import GOTO_TARGETS, CommandName, ScopeKind
 
 from . import rows, theme
-from .bob import Display, Widget
+from .bob import Display, Rule, Widget
 from .frame import MAIN, screen
 from .parts import (
     CENTER,
@@ -65,7 +65,7 @@ def _run(pvs: Pvs, left: int) -> tuple[Widget, ...]:
         *card("Run", left, TOP, _RUN_WIDTH, UPPER),
         tile(f"{_RUN}State_RBV", x, y, half, 56, RUN_CASES, font=theme.LARGE),
         label("Run", x + half + 12, y, 60, 56, font=theme.LARGE, color=theme.MUTED),
-        value(f"{_RUN}Number_RBV", x + half + 76, y, half - 64, 56, font=theme.HUGE),
+        *_number(x + half + 76, y, half - 64),
         value(f"{_RUN}DurationText_RBV", x, y + 60, half, 48, font=theme.HUGE, align=CENTER),
         name_of("Started", x + half + 12, y + 58, 80),
         value(f"{_RUN}StartTime_RBV", x + half + 12, y + 82, half, font=theme.SMALL),
@@ -113,6 +113,16 @@ def _run(pvs: Pvs, left: int) -> tuple[Widget, ...]:
     return tuple(widgets)
 
 
+def _number(x: int, y: int, width: int) -> tuple[Widget, ...]:
+    """Return the number of the run, and a dash in its place before the first."""
+    pv = f"{_RUN}Number_RBV"
+    none = Rule("visible", (("pvInt0 < 0", False),), (pv,))
+    number = value(pv, x, y, width, 56, font=theme.HUGE, rules=(none,))
+    first = Rule("visible", (("pvInt0 < 0", True),), (pv,))
+    dash = label("\N{EN DASH}", x, y, width, 56, font=theme.HUGE, color=theme.MUTED, rules=(first,))
+    return number, replace(dash, properties={**dash.properties, "visible": False})
+
+
 def _information(pvs: Pvs, left: int) -> tuple[Widget, ...]:
     x, field, room = left + theme.PAD, left + 122, _INFO_WIDTH - 122 - theme.PAD
     y = TOP + theme.TITLE_HEIGHT
@@ -148,16 +158,16 @@ def _check(pvs: Pvs, left: int) -> tuple[Widget, ...]:
     widgets = [
         *card("Before a start", left, TOP, _CHECK_WIDTH, UPPER),
         tile(f"{_RUN}Ready_RBV", right - 120, TOP + 6, 120, 26),
-        long_value(f"{_RUN}Checklist_RBV", x, y, width, 90),
-        command_button(ScopeKind.RUN, CommandName.ADOPT, _RUN, right - 120, y + 97, 120, 28),
-        name_of("Last start or stop", x, y + 132, 150),
-        tile(f"{_RUN}Result_RBV", right - 120, y + 131, 120, 26),
-        long_value(f"{_RUN}Message_RBV", x, y + 162, width, 64),
+        long_value(f"{_RUN}Checklist_RBV", x, y, width, 104),
+        command_button(ScopeKind.RUN, CommandName.ADOPT, _RUN, right - 120, y + 110, 120, 28),
+        name_of("Last start or stop", x, y + 144, 150),
+        tile(f"{_RUN}Result_RBV", right - 120, y + 143, 120, 26),
+        long_value(f"{_RUN}Message_RBV", x, y + 173, width, 54, font=theme.SMALL),
     ]
     if pvs.has(ScopeKind.RUN, "Override"):
         widgets += [
-            name_of("Pass what may be passed", x, y + 99, 180),
-            switch(f"{_RUN}Override", x + 184, y + 97, 66, 28),
+            name_of("Pass what may be passed", x, y + 112, 180),
+            switch(f"{_RUN}Override", x + 184, y + 110, 66, 28),
         ]
     return tuple(widgets)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attpc_ioc.model.command import ScopeKind
 
 from . import theme
-from .bob import Display, Widget
+from .bob import Display, Rule, Widget
 from .frame import STATUS, part, screen
 from .parts import DECIMAL, card, embedded, label, long_value, name_of, tile, value
 from .table import Pvs
@@ -17,7 +19,7 @@ _INNER = WIDTH - 2 * theme.EDGE
 _LIST = _INNER - 2 * theme.PAD
 _TOP = theme.BAR_HEIGHT + theme.EDGE
 _LINE = 62
-_WHO_HEIGHT = theme.TITLE_HEIGHT + 76 + 48 + 10
+_WHO_HEIGHT = theme.TITLE_HEIGHT + 66 + 8 + 48 + 10
 
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
@@ -28,6 +30,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("Started", "STARTTOD"),
             ("Now", "TOD"),
             ("Last step of the clock", "ClockStep_RBV"),
+            ("IOC mode", "ACCESS"),
         ),
     ),
     (
@@ -56,7 +59,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 def status_screen(pvs: Pvs) -> Display:
     """Return the screen, with a row for each plugin; of the IOC's own PVs what there is."""
     width = (_INNER - 2 * theme.EDGE) // 3
-    height = theme.TITLE_HEIGHT + 5 * 34 + 8
+    height = theme.TITLE_HEIGHT + max(len(lines) for _, lines in _SECTIONS) * 34 + 8
     widgets: list[Widget] = []
     for number, (title, lines) in enumerate(_SECTIONS):
         left = theme.EDGE + number * (width + theme.EDGE)
@@ -95,15 +98,20 @@ def _who_may(top: int) -> tuple[Widget, ...]:
     left, y = theme.EDGE + theme.PAD, top + theme.TITLE_HEIGHT
     texts = left + 154 + 176
     wide = _INNER - (texts - theme.EDGE) - theme.PAD
+    others = f"{head}OtherServers_RBV"
+    some = Rule("visible", (("pvSev0 != 0", True),), (others,))
+    none = Rule("visible", (("pvSev0 != 0", False),), (others,))
+    box = long_value(others, left + 154, y + 74, wide + 176, 48, font=theme.SMALL)
     return (
         *card("Access", theme.EDGE, top, _INNER, _WHO_HEIGHT),
-        name_of("Mode", left, y, 150),
-        tile(f"{head}ACCESS", left + 154, y, 160, 28),
-        name_of("Security file", left, y + 38, 150),
-        tile(f"{head}AccessFile_RBV", left + 154, y + 38, 160, 28),
+        name_of("Security file", left, y + 2, 150),
+        tile(f"{head}AccessFile_RBV", left + 154, y, 160, 28),
         long_value(f"{head}AccessText_RBV", texts, y, wide, 66, font=theme.SMALL),
         name_of("Other servers", left, y + 76, 150),
-        long_value(f"{head}OtherServers_RBV", left + 154, y + 76, wide + 176, 48, font=theme.SMALL),
+        replace(box, properties={**box.properties, "visible": False}, rules=(some,)),
+        label(
+            "None answers for these names.", left + 154, y + 76, wide + 176, color=theme.MUTED, rules=(none,)
+        ),
     )
 
 
