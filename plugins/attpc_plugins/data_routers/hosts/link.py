@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ class Link:
         self.target = target
         self._connection: asyncssh.SSHClientConnection | None = None
         self._making: asyncio.Task[asyncssh.SSHClientConnection] | None = None
+        self._silent: weakref.WeakKeyDictionary[asyncssh.SSHClientConnection, float] = (
+            weakref.WeakKeyDictionary()
+        )
         self._worker = Worker("the folder of the SSH configuration")
 
     async def connection(self, limit_s: float) -> asyncssh.SSHClientConnection:
@@ -186,11 +190,23 @@ class Link:
             **more,
         )
 
-    def drop(self, connection: asyncssh.SSHClientConnection) -> None:
-        """End a connection at once, when it still is the present one; nothing is waited for."""
+    def drop(self, connection: asyncssh.SSHClientConnection, silent_s: float | None = None) -> None:
+        """End a connection at once, when it still is the present one; nothing is waited for.
+
+        `silent_s`: for how long, in seconds, something on it had no answer, where that is the reason.
+        """
         if self._connection is connection:
+            if silent_s is not None:
+                self._silent[connection] = silent_s
             connection.abort()
             self._connection = None
+
+    def silence(self, connection: asyncssh.SSHClientConnection | None) -> HostTimeout | None:
+        """Return what all are to be told who were asking on a connection that was dropped for its silence."""
+        silent_s = self._silent.get(connection) if connection is not None else None
+        if silent_s is None:
+            return None
+        return HostTimeout(f"{self.target} did not answer within {in_seconds(silent_s)}")
 
     async def close(self) -> None:
         """End the connection, within a second."""

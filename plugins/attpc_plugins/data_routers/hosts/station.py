@@ -42,6 +42,8 @@ class Slot:
         self._idle_s = idle_s
         self._lock = asyncio.Lock()
         self._agent: Agent | None = None
+        self._connection: asyncssh.SSHClientConnection | None = None
+        """The one that the agent was started on."""
         self._idle: asyncio.TimerHandle | None = None
         self._given_up: set[int] = set()
         self._hung = 0
@@ -93,18 +95,24 @@ class Slot:
                 except BaseException:
                     agent.kill()
                     raise
-                self._agent = agent
+                self._agent, self._connection = agent, connection
         except TimeoutError:
             # The host may have gone silently: only a new connection can tell.
-            self._link.drop(connection)
+            self._link.drop(connection, limit_s)
             raise HostTimeout(f"{where} did not answer within {in_seconds(limit_s)}") from None
+        except HostError as error:
+            raise self._link.silence(connection) or error from None
         except asyncssh.ChannelOpenError as error:
+            if (silence := self._link.silence(connection)) is not None:
+                raise silence from error
             raise HostFault(
                 f"{where} opens no more sessions, see 'MaxSessions' of its sshd_config: {error.reason}"
             ) from error
         except ValueError as error:
             raise HostFault(f"{where}: {error}") from error
         except (asyncssh.Error, OSError) as error:
+            if (silence := self._link.silence(connection)) is not None:
+                raise silence from error
             self._link.drop(connection)
             raise HostUnreachable(f"the SSH connection to {where} broke: {error}") from error
         return agent
@@ -128,9 +136,10 @@ class Slot:
                 pause_s = min(LONGEST_PAUSE_S, 2.0 ** (self._hung - PATIENCE))
                 self._not_before = asyncio.get_running_loop().time() + pause_s
             raise HostTimeout(f"{self._link.target} did not answer within {in_seconds(limit_s)}") from None
-        except HostError:
+        except HostError as error:
             if agent.ended:
                 self._let_go()
+                raise self._link.silence(self._connection) or error from None
             raise
         except ValueError as error:
             self._let_go()

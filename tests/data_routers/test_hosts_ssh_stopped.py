@@ -1,0 +1,67 @@
+"""A host whose sshd has stopped without a word: what each that asks of it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from attpc_plugins.data_routers.hosts.host import HostTimeout
+from attpc_plugins.data_routers.hosts.limits import CallLimits
+from attpc_plugins.data_routers.hosts.link import Target
+from attpc_plugins.data_routers.hosts.ssh import SshHost
+from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.settings import Access, RouterSettings
+
+from tests.support.sshd import sshd
+
+LIMITS = CallLimits(look_s=1.5, read_s=5.0, files_s=5.0)
+
+
+def host(staging: Path, name: str, target: Target, stations: Stations) -> SshHost:
+    router = RouterSettings(
+        access=Access.SSH, host="of-the-target", sources=(name,), staging=str(staging), process=""
+    )
+    return SshHost(router, target, LIMITS, stations)
+
+
+async def test_each_is_told_how_long_the_host_was_silent(tmp_path: Path) -> None:
+    async with sshd(tmp_path / "ssh") as server:
+        target = Target("127.0.0.1", server.port, server.user, str(server.config), str(server.known_hosts))
+        stations = Stations()
+        hosts = [host(tmp_path, name, target, stations) for name in ("CoBo0", "CoBo1", "CoBo2")]
+        for each in hosts:
+            await each.look(None)
+            await each.list_staging()
+        assert server.process is not None
+        for process in (server.process.pid, *(below.pid for below in server.offspring())):
+            os.kill(process, signal.SIGSTOP)
+        try:
+            # The second round finds the agents of the first given up: new ones get no answer either, and
+            # the connection is closed under those who still wait.
+            for _ in range(3):
+                said = [
+                    await each for each in asyncio.as_completed([*map(looked, hosts), *map(listed, hosts)])
+                ]
+                for text in said:
+                    assert re.fullmatch(
+                        rf"{re.escape(str(target))} did not answer within [1-5](\.\d+)? s", text
+                    )
+        finally:
+            for each in hosts:
+                await each.disconnect()
+
+
+async def looked(host: SshHost) -> str:
+    with pytest.raises(HostTimeout) as silent:
+        await host.look(None)
+    return str(silent.value)
+
+
+async def listed(host: SshHost) -> str:
+    with pytest.raises(HostTimeout) as silent:
+        await host.list_staging()
+    return str(silent.value)
