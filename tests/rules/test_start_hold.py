@@ -1,0 +1,133 @@
+"""What plugins find when they are told of a run, and how long a start waits for those that prepare for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from attpc_ioc.control import start_hold
+from attpc_ioc.model.command import RUN, ResultCode
+from attpc_ioc.model.run import RunInfo, RunState, RunView
+from attpc_ioc.model.states import State
+from attpc_ioc.plugin import hookimpl
+from tests.support.probe import covers
+from tests.support.rig import Rig, rig
+from tests.support.runs import ready, under_way
+
+RUNS = 10
+
+
+class Preparing:
+    """Prepares for each run until it may go on."""
+
+    attpc_prepares_run = True
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.begun = asyncio.Event()
+
+    @hookimpl
+    async def attpc_run_starting(self, event):
+        self.begun.set()
+        await self.go_on.wait()
+
+
+class Reader:
+    """Reads in the snapshot of the run that it is told of."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, RunInfo, RunView]] = []
+        self.ctx: Any = None
+
+    @hookimpl
+    def attpc_startup(self, ctx):
+        self.ctx = ctx
+
+    def _read(self, event):
+        self.seen.append((type(event).__name__, event.run, self.ctx.snapshot().run))
+
+    @hookimpl
+    def attpc_run_starting(self, event):
+        self._read(event)
+
+    @hookimpl
+    def attpc_run_started(self, event):
+        self._read(event)
+
+    @hookimpl
+    def attpc_run_stopping(self, event):
+        self._read(event)
+
+    @hookimpl
+    def attpc_run_stopped(self, event):
+        self._read(event)
+
+
+def starts(it: Rig) -> list[str]:
+    return [call for call in it.fleet.log.sequence() if call.endswith(".Start")]
+
+
+@covers("attpc_run_starting", "attpc_run_started", "attpc_run_stopping", "attpc_run_stopped")
+async def test_the_snapshot_is_never_older_than_what_is_told(tmp_path, monkeypatch):
+    reader = Reader()
+    async with rig(tmp_path, monkeypatch, plugins=[("reader", reader)]) as it:
+        await ready(it)
+        for _ in range(RUNS):
+            assert (await it.submit("Start", RUN)).ok
+            assert (await it.submit("Stop", RUN)).ok
+        await it.until(lambda: len(reader.seen) == 4 * RUNS, what="all was told")
+    on = {"RunStarting": True, "RunStarted": True, "RunStopping": True, "RunStopped": False}
+    for kind, told, seen in reader.seen:
+        assert seen.info is not None, kind
+        assert seen.info.number == told.number, kind
+        assert seen.on is on[kind], kind
+    starting = [seen.state for kind, _, seen in reader.seen if kind == "RunStarting"]
+    assert starting == [RunState.STARTING] * RUNS
+
+
+@covers("attpc_run_starting")
+async def test_no_module_is_started_before_a_plugin_is_prepared(tmp_path, monkeypatch):
+    plugin = Preparing()
+    async with rig(tmp_path, monkeypatch, plugins=[("preparing", plugin)]) as it:
+        await ready(it)
+        it.fleet.log.clear()
+        start = under_way(it, "Start")
+        # The re-zero goes on meanwhile, and is over long before the second that the start waits.
+        await it.until(lambda: it.module("mutant").state is State.PREPARED, what="the re-zero begins")
+        await it.until_all(State.READY, "mutant")
+        assert starts(it) == []
+        plugin.go_on.set()
+        assert (await start).ok
+        assert sorted(starts(it)) == ["cobo0.Start", "cobo1.Start", "mutant.Start"]
+        await it.submit("Stop", RUN)
+
+
+async def test_a_plugin_that_is_never_prepared_refuses_nothing(tmp_path, monkeypatch):
+    plugin = Preparing()
+    async with rig(tmp_path, monkeypatch, plugins=[("preparing", plugin)]) as it:
+        await ready(it)
+        began_s = time.monotonic()
+        outcome = await it.submit("Start", RUN)
+        took_s = time.monotonic() - began_s
+        assert outcome.ok, outcome.message
+        assert start_hold.LIMIT_S <= took_s < start_hold.LIMIT_S + 2.0
+        plugin.go_on.set()
+        await it.submit("Stop", RUN)
+
+
+@pytest.mark.parametrize("command", ["Stop", "Abort"])
+async def test_the_waiting_for_a_plugin_can_be_aborted(tmp_path, monkeypatch, command):
+    plugin = Preparing()
+    async with rig(tmp_path, monkeypatch, plugins=[("preparing", plugin)], limits="") as it:
+        await ready(it)
+        it.fleet.log.clear()
+        start = under_way(it, "Start")
+        await plugin.begun.wait()
+        await it.submit(command, RUN)
+        assert (await start).code is ResultCode.ABORTED
+        assert starts(it) == []
+        assert it.run.state is RunState.STOPPED
+        plugin.go_on.set()
