@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.store.records import PutRecord
@@ -63,6 +64,7 @@ def audited(full: Shell, dsn: str) -> Shell:
         (["--run", "e1:2"], [5, 4, 3, 2, 1]),
         (["--run", "e1:2", "--who", "ann"], [1]),
         (["--run", "e1:1"], []),
+        (["--run", "e1:3"], [6, 5]),
     ],
 )
 def test_filters(audited: Shell, options: list[str], found: list[int]) -> None:
@@ -100,6 +102,23 @@ def test_what_is_told_of_a_put(audited: Shell) -> None:
         *("2026-03-03", "11:00:02", "T:Run:Stop", "Done", "Stop", "bob@console2", BOB.address, "ok")
     ]
     assert "failed: a run is on" in shown[3]
+
+
+async def test_a_run_that_is_on_has_all_puts_since_its_start(
+    audited: Shell, dsn: str, tmp_path: Path
+) -> None:
+    """One whose end nobody knows has those until the next run's start."""
+    runs = tmp_path / "on.csv"
+    runs.write_text(
+        "experiment,number,started_at\ne8,1,2026-03-02T10:02:30Z\ne9,1,2026-12-01T00:00:00Z\n",
+    )
+    await asyncio.to_thread(audited.run, "history", "import", runs)
+    later = datetime(2026, 12, 9, tzinfo=UTC).timestamp()
+    async with open_store(dsn) as store:
+        await store.apply_many([PutRecord(Stamps("later")(), later, "T:Late", ANN, "", "x", True, "")])
+    for run, found in (("e8:1", ["T:RunXTitle"]), ("e9:1", ["T:Late"]), ("e2:1", [])):
+        text = await asyncio.to_thread(audited.run, "history", "puts", "--format", "json", "--run", run)
+        assert [json.loads(line)["pv"] for line in text.splitlines()] == found
 
 
 def test_more_than_are_listed_is_told(audited: Shell) -> None:

@@ -346,7 +346,7 @@ class PutFilter:
     - `since` (included) and `until` (not): the time of the put, which for a command is that of its end.
     - `failed`: those alone that were refused or failed.
     - `run`: experiment and number of a run; the puts from its start's order to its end, with the one that
-      stopped it.
+      stopped it; none of a run that is not there.
     """
 
     pv: str | None = None

@@ -23,12 +23,16 @@ _INSERT = """
 """
 
 
-_OF_RUN = """
-    EXISTS (SELECT FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id
-            WHERE e.name = {} AND r.number = {} AND put_at >= coalesce(r.start_commanded_at, r.started_at)
-            AND (r.stopped_at IS NULL OR put_at < r.stopped_at + interval '5 seconds'))
+_TIME_OF_RUN = """
+    SELECT begun, coalesce(stopped_at + interval '5 seconds', (
+               SELECT min(coalesce(n.start_commanded_at, n.started_at)) FROM attpc.runs n
+               WHERE coalesce(n.start_commanded_at, n.started_at) > begun)) AS ended
+    FROM (SELECT coalesce(r.start_commanded_at, r.started_at) AS begun, r.stopped_at
+          FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id
+          WHERE e.name = $1 AND r.number = $2) AS run
 """
-"""Of the time of a run. The order that stops it is on record when it is done, a moment after the end."""
+"""The order that stops a run is on record when it is done, a moment after the end. Where the end is not
+known, the next run's start is one."""
 
 
 async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> None:
@@ -62,11 +66,14 @@ class Puts(Connections):
         where.between("put_at", which.since, which.until)
         if which.failed:
             where.add("NOT ok")
-        if which.run is not None:
-            where.add(_OF_RUN.format(where.bind(clean(which.run[0])), where.bind(which.run[1])))
         if after is not None:
             where.add(f"(put_at, id) < ({where.bind(after.at)}, {where.bind(after.id)})")
         async with self._use() as connection:
+            if which.run is not None:
+                time = await connection.fetchrow(_TIME_OF_RUN, clean(which.run[0]), which.run[1])
+                if time is None or time["begun"] is None:
+                    return PutPage(())
+                where.between("put_at", time["begun"], time["ended"])
             rows = await connection.fetch(
                 "SELECT id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason "
                 f"FROM attpc.puts {where} ORDER BY put_at DESC, id DESC LIMIT {where.bind(limit + 1)}",
