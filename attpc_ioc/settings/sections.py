@@ -143,7 +143,11 @@ class ChannelAccessSettings(Section):
     """`[channel_access]`: what Channel Access clients may cost. A client beyond a limit pays, nobody else."""
 
     max_clients: Whole = Field(
-        default=500, ge=1, le=10_000, description="Clients connected at a time; further ones are refused."
+        default=500,
+        ge=1,
+        le=10_000,
+        description="Clients connected at a time. A further one takes the place of one that has no "
+        "channel, or is refused.",
     )
     max_channels: Whole = Field(
         default=20_000, ge=1, le=1_000_000, description="Channels of one client; further ones are refused."
@@ -155,16 +159,28 @@ class ChannelAccessSettings(Section):
         description="Subscriptions of one client; further ones are refused.",
     )
     max_puts: Whole = Field(
-        default=256,
+        default=4096,
         ge=1,
-        le=10_000,
-        description="Puts of one client at work at a time; its further messages wait.",
+        le=100_000,
+        description="Puts of one client at work at a time; further ones are refused.",
     )
     max_message_bytes: Whole = Field(
         default=1 << 20,
         ge=16_384,
         le=1 << 28,
         description="Longest message that is taken from a client, in bytes. A longer put is refused.",
+    )
+    max_input_bytes: Whole = Field(
+        default=64 << 20,
+        ge=65_536,
+        le=1 << 34,
+        description="What waits of all clients' messages because the rest is missing or their turn has not "
+        "come, in bytes; beyond it the client with the most is disconnected.",
+    )
+    message_s: Seconds = Field(
+        default=30.0,
+        description="A client that does not send the rest of a message for this long is disconnected, in "
+        "seconds.",
     )
     queue_depth: Whole = Field(
         default=4,
@@ -177,7 +193,8 @@ class ChannelAccessSettings(Section):
         default=16 << 20,
         ge=65_536,
         le=1 << 30,
-        description="All updates that wait for one client, in bytes; beyond it is disconnected.",
+        description="All updates that wait for one client, in bytes; beyond it only the newest of each "
+        "subscription is kept, and a client for which these are still more is disconnected.",
     )
     send_buffer_bytes: Whole = Field(
         default=256 << 10,
@@ -191,7 +208,8 @@ class ChannelAccessSettings(Section):
     )
     dead_peer_s: Seconds = Field(
         default=30.0,
-        description="A client whose host does not answer for this long is disconnected, in seconds.",
+        description="A client whose host does not answer for this long is disconnected, in seconds; not "
+        "before `stall_s` and five seconds.",
     )
     turn_messages: Whole = Field(
         default=200,

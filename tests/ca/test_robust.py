@@ -183,20 +183,28 @@ async def test_too_many_clients(rig: Rig, caplog: pytest.LogCaptureFixture) -> N
     assert (await caget(rig.place, "-t", "T:long")).code == 0
 
 
-async def test_flood_of_puts_waits_for_itself(rig: Rig) -> None:
+async def test_further_puts_are_refused_while_too_many_are_at_work(rig: Rig) -> None:
+    """Whatever else the client asks is answered meanwhile: libca gives a server up that answers no echo."""
     rig.hold = asyncio.Event()
     async with raw_client(rig.server.port) as flood, raw_client(rig.server.port) as other:
         chan = await flood.channel("T:longout")
         flood.send(
             *(caproto.WriteNotifyRequest((n % 1000,), ChannelType.LONG, 1, chan.sid, n) for n in range(2000))
         )
-        await eventually(lambda: len(rig.puts) == SMALL.max_puts, "the first puts did not start")
+        refused = await flood.echo()
+        assert [reply.ioid for reply in refused] == list(range(SMALL.max_puts, 2000))
+        assert {reply.status.code_with_severity for reply in refused} == {Eca.PUTFAIL}
+        assert {reason for _, _, reason in rig.rejected} == {
+            "4 puts of this client are at work, which is the most"
+        }
+        flood.send(caproto.ReadNotifyRequest(ChannelType.LONG, 1, chan.sid, 1))
+        assert list((await flood.until(caproto.ReadNotifyResponse)).data) == [7]
         assert await other.echo() == []
-        assert len(rig.puts) == SMALL.max_puts
         rig.hold.set()
-        for _ in range(2000):
-            assert (await flood.until(caproto.WriteNotifyResponse)).status.code_with_severity == NORMAL
-    assert [value for _, value, _ in rig.puts] == [n % 1000 for n in range(2000)]
+        for number in range(SMALL.max_puts):
+            reply = await flood.until(caproto.WriteNotifyResponse)
+            assert (reply.ioid, reply.status.code_with_severity) == (number, NORMAL)
+    assert [value for _, value, _ in rig.puts] == list(range(SMALL.max_puts))
 
 
 async def test_flood_of_gets_from_one_who_does_not_read(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ own and are answered when those end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -15,7 +15,7 @@ from struct import unpack_from
 from typing import TYPE_CHECKING
 
 from attpc_ioc.ioc.ca import dbr, wire
-from attpc_ioc.ioc.ca.client import ClientInfo
+from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.link import EVENT, Link
 from attpc_ioc.ioc.ca.monitor import Subscription
 from attpc_ioc.ioc.ca.pv import PV, to_message
@@ -30,6 +30,8 @@ _NO_CHANNEL = 0xFFFFFFFF
 _LONG_HEADERS_SINCE = 9
 """The minor protocol version that brought the long header; before it a message has 16 bits for its size."""
 _LONG_HEADER = b"\xff\xff"
+_NO_CHANNEL_S = 5.0
+"""A client without a channel keeps its place for so long when others want it."""
 
 
 class Channel:
@@ -49,13 +51,14 @@ class Circuit(Link):
     """The server's end of one client's connection."""
 
     def __init__(self, server: CAServer) -> None:
-        super().__init__(server.limits, server.counts)
+        super().__init__(server.limits, server.counts, server.lines)
         self.server = server
         self.channels: dict[int, Channel] = {}
         self.subscriptions = 0
         self._long_headers = True
         self._connected_at = self._loop.time()
         self._next_sid = 0
+        self._rights_due: dict[int, Channel] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the server's clients."""
@@ -69,6 +72,7 @@ class Circuit(Link):
             self._unsubscribe_all(channel)
         self._stats.channels -= len(self.channels)
         self.channels.clear()
+        self._rights_due.clear()
         super().connection_lost(exc)
         self.server.leave(self)
 
@@ -94,6 +98,10 @@ class Circuit(Link):
             self.server.reject(channel.pv, self.client, "", f"{header.size} bytes are too many")
             self._answer_put(header, channel, Eca.TOLARGE)
         return True
+
+    def too_much_waits(self) -> None:
+        """Let the server end the client whose unfinished messages take the most memory."""
+        self.server.end_the_largest_input()
 
     def send_event(self, subscription: Subscription) -> None:
         """Send a subscription its PV's present value; without read access, zeros and the reason."""
@@ -135,12 +143,16 @@ class Circuit(Link):
         self.switch_events(True)
 
     def _on_user(self, header: Header) -> None:
-        self.client = replace(self.client, user=wire.text_of(header.payload[:_NAME_BYTES]))
-        self.refresh_access()
+        self._introduce(replace(self.client, user=wire.text_of(header.payload[:_NAME_BYTES])))
 
     def _on_host(self, header: Header) -> None:
-        self.client = replace(self.client, host=wire.text_of(header.payload[:_NAME_BYTES]))
-        self.refresh_access()
+        self._introduce(replace(self.client, host=wire.text_of(header.payload[:_NAME_BYTES])))
+
+    def _introduce(self, client: Client) -> None:
+        if client != self.client:
+            self.client = client
+            if self.channels:
+                self.do_in_turns(self._refresh())
 
     def _on_search(self, header: Header) -> None:
         reply = self.server.answer_search(header)
@@ -170,21 +182,43 @@ class Circuit(Link):
         channel = self.channels.pop(header.p1, None)
         if channel is not None:
             self._unsubscribe_all(channel)
+            self._rights_due.pop(channel.sid, None)
             self._stats.channels -= 1
         self.send(wire.message(Command.CLEAR_CHANNEL, p1=header.p1, p2=header.p2))
 
     def refresh_access(self) -> None:
         """Ask again who may do what, and tell the client where it changed."""
-        for channel in self.channels.values():
+        for _ in self._refresh():
+            pass
+
+    def _refresh(self) -> Iterator[None]:
+        """Do as `refresh_access`, channel by channel.
+
+        A client that takes nothing is told of the latest rights only, when it does again.
+        """
+        for channel in tuple(self.channels.values()):
             rights = self.server.rights(channel.pv, self.client)
-            if rights == channel.rights:
-                continue
-            read_changed = (rights ^ channel.rights) & READ
-            channel.rights = rights
-            self.send(wire.message(Command.ACCESS_RIGHTS, p1=channel.cid, p2=rights))
-            if read_changed:
-                for subscription in channel.subscriptions.values():
-                    self.send_event(subscription)
+            if rights != channel.rights:
+                read_changed = (rights ^ channel.rights) & READ
+                channel.rights = rights
+                if self._paused:
+                    self._rights_due[channel.sid] = channel
+                else:
+                    self._send_rights(channel)
+                if read_changed:
+                    for subscription in channel.subscriptions.values():
+                        self.send_event(subscription)
+            yield
+
+    def _send_rights(self, channel: Channel) -> None:
+        self.send(wire.message(Command.ACCESS_RIGHTS, p1=channel.cid, p2=channel.rights))
+
+    def resume_writing(self) -> None:
+        """Tell first of rights that changed meanwhile."""
+        due, self._rights_due = self._rights_due, {}
+        for channel in due.values():
+            self._send_rights(channel)
+        super().resume_writing()
 
     def _complain(self, header: Header, cid: int, status: Eca, text: str) -> None:
         """Send an exception: it makes libca print the text, and changes nothing else."""
@@ -321,11 +355,11 @@ class Circuit(Link):
         elif status is not Eca.NORMAL:
             self._complain(header, channel.cid, status, channel.pv.name)
 
-    def put_ended(self) -> None:
-        """Count a put as ended, and go on reading if too many of them had stopped that."""
-        self.puts -= 1
-        if self.puts == self._limits.max_puts - 1:
-            self.continue_soon()
+    @property
+    def does_nothing(self) -> bool:
+        """Whether it has no channel though it has had time to make one, and is not ending already."""
+        silent = not self.channels and self._loop.time() - self._connected_at > _NO_CHANNEL_S
+        return silent and not self.closing
 
     def info(self, names: int) -> ClientInfo:
         """Return who this is and what it costs, with the names of at most so many PVs."""

@@ -18,6 +18,11 @@ class Client:
     user: str = ""
     host: str = ""
 
+    @property
+    def host_address(self) -> str:
+        """The peer's `ip`."""
+        return self.address.rpartition(":")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:

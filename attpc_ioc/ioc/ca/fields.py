@@ -149,17 +149,30 @@ class FieldPV(PV):
         self.stamp_ns = self.record.stamp_ns
 
 
-def make_field(record: PV, name: str) -> FieldPV | None:
-    """Return the field `name` of `record` (such as `DESC`, `DESC$` or `VAL$`), or None if it has none."""
+def has_field(record: PV, name: str) -> bool:
+    """Whether `make_field` would return a field."""
+    return _entry(record, name) is not None
+
+
+def _entry(record: PV, name: str) -> _Field | None:
     plain = name.removesuffix("$")
     entry = _VAL if plain in ("", "VAL") else _FIELDS.get(plain)
     if entry is None or (entry.rtyps and record.spec.rtyp not in entry.rtyps):
         return None
-    full = f"{record.name}.{name}"
     if name.endswith("$"):
         native = record.spec.dtype if entry is _VAL else entry.dtype
         if native is not STRING or record.spec.is_array:
             return None
+    return entry
+
+
+def make_field(record: PV, name: str) -> FieldPV | None:
+    """Return the field `name` of `record` (such as `DESC`, `DESC$` or `VAL$`), or None if it has none."""
+    entry = _entry(record, name)
+    if entry is None:
+        return None
+    full = f"{record.name}.{name}"
+    if name.endswith("$"):
         spec = replace(record.spec, name=full, dtype=ChannelType.CHAR, max_elements=_text_size(record, entry))
         return FieldPV(record, replace(spec, writable=entry is _VAL and spec.writable), entry)
     dtype = entry.dtype

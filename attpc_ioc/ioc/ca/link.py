@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from time import perf_counter
 from typing import cast
 
 from attpc_ioc.ioc.ca import wire
 from attpc_ioc.ioc.ca.client import Client
-from attpc_ioc.ioc.ca.limits import ServerLimits, ServerStats
+from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.monitor import Backlog, Subscription
 from attpc_ioc.ioc.ca.pv import Message
 from attpc_ioc.ioc.ca.wire import Command, Header
@@ -23,29 +25,38 @@ log = get_logger(__name__)
 
 EVENT = int(Command.EVENT_ADD).to_bytes(2, "big")
 _FLUSH_BYTES = 64 << 10
+_TURN_S = 0.003
+"""How long one client's messages are worked on before others have their turn."""
+_AFTER_STALL_S = 5.0
+"""How much later than `stall_s` the operating system gives a connection up by itself."""
 _RECEIVED = memoryview(bytearray(64 << 10))
 
 
 class Link(asyncio.BufferedProtocol):
     """One client's connection, without knowledge of channels."""
 
-    def __init__(self, limits: ServerLimits, stats: ServerStats) -> None:
+    def __init__(self, limits: ServerLimits, stats: ServerStats, lines: LineLimit) -> None:
         self.client = Client(0, "")
         self.backlog = Backlog(limits.queue_depth)
         self.puts = 0
-        """Puts that are at work; too many of them stop the reading of this client's messages."""
+        """Puts that are at work."""
         self._limits = limits
         self._stats = stats
+        self._lines = lines
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._in = bytearray()
+        self._in_counted = 0
         self._skip = 0
+        self._chore: Iterator[None] | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._flush_handle: asyncio.Handle | None = None
         self._continue_handle: asyncio.Handle | None = None
         self._stall_handle: asyncio.TimerHandle | None = None
-        self._stalled_at = 0
+        self._part_handle: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._taken = 0
         self._paused = False
         self._reading = True
         self._working = False
@@ -68,6 +79,10 @@ class Link(asyncio.BufferedProtocol):
         """Refuse a message that is longer than allowed; return False when it cannot be skipped."""
         raise NotImplementedError
 
+    def too_much_waits(self) -> None:
+        """Act on it that all clients together have more input waiting than is allowed."""
+        raise NotImplementedError
+
     # --- the connection ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,16 +96,25 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        # Keep-alive probes are not sent while something is unacknowledged, as always with a monitor: this
+        # covers it. It counts for a client that is there and does not read too: hence not before `stall_s`.
+        gone_s = max(self._limits.dead_peer_s, self._limits.stall_s + _AFTER_STALL_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_s * 1000))
         self._transport.set_write_buffer_limits(high=self._limits.send_buffer_bytes)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
-        for handle in (self._flush_handle, self._continue_handle, self._stall_handle):
+        if isinstance(exc, TimeoutError):
+            self._tell_end("its host does not answer")
+        for handle in (self._flush_handle, self._continue_handle, self._stall_handle, self._part_handle):
             if handle is not None:
                 handle.cancel()
         self.backlog.clear()
         self._out.clear()
         self._in.clear()
+        self._stats.input_bytes -= self._in_counted
+        self._in_counted = 0
+        self._chore = None
         self._transport = None
 
     def close(self) -> None:
@@ -104,15 +128,27 @@ class Link(asyncio.BufferedProtocol):
         return self._transport is None or self._transport.is_closing()
 
     def drop(self, reason: str, **keys: object) -> None:
-        """Disconnect a client for what it does or does not do, with one log line."""
+        """Disconnect a client for what it does or does not do, with one log line.
+
+        Of an address that is disconnected again and again only some lines are written; the next one says how
+        many were left out.
+        """
         if self.closing:
             return
+        self._tell_end(reason, **keys)
+        self._out.clear()
+        self.close()
+
+    def _tell_end(self, reason: str, **keys: object) -> None:
         self._stats.disconnected += 1
+        left_out = self._lines.ask(self.client.host_address, self._loop.time())
+        if left_out is None:
+            return
+        if left_out:
+            keys["left_out"] = left_out
         log.warning(
             "client disconnected", reason=reason, client=self.client.address, user=self.client.user, **keys
         )
-        self._out.clear()
-        self.close()
 
     def warn_once(self, event: str, **keys: object) -> None:
         """Log something about the client, the first time only."""
@@ -137,6 +173,9 @@ class Link(asyncio.BufferedProtocol):
             self._emit(subscription, message)
             return
         self.backlog.add(subscription, message)
+        if self.backlog.bytes <= self._limits.max_backlog_bytes:
+            return
+        self.backlog.squeeze()
         if self.backlog.bytes > self._limits.max_backlog_bytes:
             self.drop("too many updates wait for it", queued_bytes=self.backlog.bytes)
 
@@ -178,6 +217,7 @@ class Link(asyncio.BufferedProtocol):
         self._out.clear()
         self._out_bytes = 0
         if self._transport is not None and not self._transport.is_closing():
+            self._written += len(data)
             self._transport.write(data)
 
     def pause_writing(self) -> None:
@@ -197,13 +237,13 @@ class Link(asyncio.BufferedProtocol):
 
     def _watch_stall(self) -> None:
         if self._transport is not None:
-            self._stalled_at = self._transport.get_write_buffer_size()
+            self._taken = self._written - self._transport.get_write_buffer_size()
             self._stall_handle = self._loop.call_later(self._limits.stall_s, self._check_stall)
 
     def _check_stall(self) -> None:
         if self._transport is None:
             return
-        if self._transport.get_write_buffer_size() < self._stalled_at:
+        if self._written - self._transport.get_write_buffer_size() > self._taken:
             self._watch_stall()  # slow, but it does read
         else:
             self.drop("it takes no data", queued=len(self.backlog), dropped=self.backlog.dropped)
@@ -219,22 +259,20 @@ class Link(asyncio.BufferedProtocol):
         self._in += _RECEIVED[:nbytes]
         self._process()
 
-    @property
-    def _busy(self) -> bool:
-        """Whether the client has to take replies, or its puts have to end, before more is read."""
-        return self._paused or self.puts >= self._limits.max_puts
-
     def _process(self) -> None:
         """Work on messages until there is none, the client has to wait, or others have their turn."""
+        end = perf_counter() + _TURN_S
         buffer, offset = self._in, 0
         self._working = True
         turn = self._limits.turn_messages
+        if self._chore is not None and not self._work_on_chore(end):
+            turn = 0
         while turn and not self.closing:
             if self._skip:
                 skipped = min(self._skip, len(buffer) - offset)
                 self._skip -= skipped
                 offset += skipped
-            header = None if self._busy else wire.read_header(buffer, offset)
+            header = None if self._paused else wire.read_header(buffer, offset)
             if header is None:
                 break
             if not self.knows(header.command):
@@ -251,7 +289,7 @@ class Link(asyncio.BufferedProtocol):
             offset = header.end
             turn -= 1
             self.handle(header)
-            if self._yielding:
+            if self._yielding or (offset < len(buffer) and perf_counter() > end):
                 turn = 0
         self._working = False
         self._yielding = False
@@ -259,9 +297,51 @@ class Link(asyncio.BufferedProtocol):
             return
         del buffer[:offset]
         self.flush()
-        self._set_reading(turn > 0 and not self._busy)
+        self._set_reading(turn > 0 and not self._paused)
         if turn == 0:
             self.continue_soon()
+        if buffer or self._in_counted:
+            self._watch_input(new=offset > 0)
+
+    def do_in_turns(self, chore: Iterator[None]) -> None:
+        """Work on `chore` before the client's next message; others have their turns in between."""
+        self._chore = chore
+        self.yield_turn()
+
+    def _work_on_chore(self, end: float) -> bool:
+        """Return whether the chore is done."""
+        assert self._chore is not None
+        for _ in self._chore:
+            if perf_counter() > end:
+                return False
+        self._chore = None
+        return True
+
+    def _watch_input(self, *, new: bool) -> None:
+        """Bound what of this client's input waits: all clients' together, and for how long half a message.
+
+        `new` says that what waited before was worked on.
+        """
+        waits = len(self._in)
+        self._stats.input_bytes += waits - self._in_counted
+        self._in_counted = waits
+        its_turn = self._reading and waits > 0
+        if self._part_handle is not None and (new or not its_turn):
+            self._part_handle.cancel()
+            self._part_handle = None
+        if self._part_handle is None and its_turn:
+            self._part_handle = self._loop.call_later(self._limits.message_s, self._part_is_old)
+        if self._stats.input_bytes > self._limits.max_input_bytes:
+            self.too_much_waits()
+
+    @property
+    def input_bytes(self) -> int:
+        """How much of what the client sent waits for the rest of its message, or for its turn."""
+        return self._in_counted
+
+    def _part_is_old(self) -> None:
+        self._part_handle = None
+        self.drop("it does not send the rest of a message", bytes=len(self._in))
 
     def yield_turn(self) -> None:
         """Let what was just started have its first turn before the client's next message.

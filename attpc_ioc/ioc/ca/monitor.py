@@ -49,14 +49,14 @@ class Backlog:
     """Updates that wait for one client, in the order in which they were posted.
 
     A subscription has at most `depth` of them; a further one replaces its newest, so that what the client
-    sees in the end is the latest value. `bytes` is about what they cost, `dropped` counts the updates that
-    were replaced.
+    sees in the end is the latest value. Once squeezed it has one of each, until all are taken. `bytes` is
+    about what they cost, `dropped` counts the updates that were replaced.
     """
 
-    __slots__ = ("_depth", "_updates", "bytes", "dropped")
+    __slots__ = ("_depth", "_full_depth", "_updates", "bytes", "dropped")
 
     def __init__(self, depth: int) -> None:
-        self._depth = depth
+        self._depth = self._full_depth = depth
         self._updates: deque[_Update] = deque()
         self.bytes = 0
         self.dropped = 0
@@ -77,6 +77,21 @@ class Backlog:
         subscription.queued += 1
         self._updates.append(subscription.last)
 
+    def squeeze(self) -> None:
+        """Keep only the newest update of each subscription."""
+        if self._depth == 1:
+            return
+        self._depth = 1
+        kept: deque[_Update] = deque()
+        for update in self._updates:
+            if update is update.subscription.last:
+                update.subscription.queued = 1
+                kept.append(update)
+            else:
+                self.bytes -= len(update.message[1]) + _OVERHEAD_BYTES
+                self.dropped += 1
+        self._updates = kept
+
     def drain(self) -> Iterator[tuple[Subscription, Message]]:
         """Take the updates out, oldest first; stop iterating to leave the rest."""
         while self._updates:
@@ -88,6 +103,7 @@ class Backlog:
             self.bytes -= len(update.message[1]) + _OVERHEAD_BYTES
             if not subscription.ended:
                 yield subscription, update.message
+        self._depth = self._full_depth
 
     def clear(self) -> None:
         """Forget everything that waits."""

@@ -22,8 +22,9 @@ log = get_logger(__name__)
 DBE_VALUE, DBE_LOG, DBE_ALARM, DBE_PROPERTY = 1, 2, 4, 8
 """Kinds of change that a subscription asks for, as in EPICS base's `caeventmask.h`."""
 
-_FORMS = 32
-"""How many forms of one value are kept; a client can ask for an array in thousands of lengths."""
+_FORMS, _FORM_BYTES = 32, 32 << 10
+"""How many forms of one value are kept, and their bytes if there are several; a client can ask for an array
+in thousands of lengths. While a value goes to its subscribers only their number counts."""
 
 Message = tuple[bytes, bytes]
 """Of a message with a value: its header from the size to the status, and what follows the header's last
@@ -42,7 +43,9 @@ class PV:
         "_fields",
         "_last_log",
         "_last_value",
+        "_message_bytes",
         "_messages",
+        "_publishing",
         "clock",
         "severity",
         "spec",
@@ -62,6 +65,8 @@ class PV:
         self._fields: WeakValueDictionary[str, PV] | None = None
         self._last_value = self._last_log = self.value
         self._messages: dict[tuple[int, int], Message] = {}
+        self._message_bytes = 0
+        self._publishing = False
         if value is not None:
             self.post(value, force=True)
 
@@ -148,9 +153,12 @@ class PV:
                 dtype,
                 *encode(self.spec, self.value, self.severity, self.status, self.stamp_ns, dtype, count),
             )
-            if len(self._messages) >= _FORMS:
-                self._messages.clear()
+            size = len(made[1])
+            much = self._message_bytes + size > _FORM_BYTES and not self._publishing
+            if much or len(self._messages) >= _FORMS:
+                self._forget_forms()
             self._messages[dtype, count] = made
+            self._message_bytes += size
         return made
 
     def field(self, name: str) -> PV | None:
@@ -160,7 +168,7 @@ class PV:
         """
         from attpc_ioc.ioc.ca.fields import make_field
 
-        if name in ("", "VAL") or (name in ("$", "VAL$") and self.spec.is_text):
+        if self._is_own(name):
             return self
         if self._fields is None:
             self._fields = WeakValueDictionary()
@@ -171,12 +179,30 @@ class PV:
                 self._fields[name] = field
         return field
 
-    def _publish(self, mask: int) -> None:
+    def has_field(self, name: str) -> bool:
+        """Whether `field` would return one; makes none."""
+        from attpc_ioc.ioc.ca.fields import has_field
+
+        return self._is_own(name) or has_field(self, name)
+
+    def _is_own(self, name: str) -> bool:
+        """Whether the field is the PV itself."""
+        return name in ("", "VAL") or (name in ("$", "VAL$") and self.spec.is_text)
+
+    def _forget_forms(self) -> None:
         self._messages.clear()
-        if mask:
+        self._message_bytes = 0
+
+    def _publish(self, mask: int) -> None:
+        self._forget_forms()
+        if mask and self.subscriptions:
+            self._publishing = True
             for subscription in self.subscriptions:
                 if subscription.mask & mask:
                     subscription.deliver()
+            self._publishing = False
+            if self._message_bytes > _FORM_BYTES and len(self._messages) > 1:
+                self._forget_forms()
         if self._fields:
             for field in tuple(self._fields.values()):
                 follow = getattr(field, "follow", None)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from attpc_ioc.ioc.ca import address, decode, wire
 from attpc_ioc.ioc.ca.circuit import Channel, Circuit
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.dbr import PUT_ACKS, PUT_ACKT
-from attpc_ioc.ioc.ca.limits import ServerLimits, ServerStats
+from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.spec import Value
 from attpc_ioc.ioc.ca.udp import Beacons, Searches
@@ -70,6 +71,8 @@ class CAServer:
         self.limits = limits or ServerLimits()
         self.counts = ServerStats()
         """Raw counts, for this package; read `stats`."""
+        self.lines = LineLimit()
+        """Bounds the log's lines about clients that are disconnected, for this package."""
         self.port = 0
         """The TCP port, once started."""
         self.where = address.Addresses((), 0, (), 0.0)
@@ -164,19 +167,28 @@ class CAServer:
 
     def find(self, name: str) -> PV | None:
         """Return the PV or the field that clients know as `name`, or None."""
+        pv, field = self._split(name)
+        return pv if pv is None or field is None else pv.field(field)
+
+    def has(self, name: str) -> bool:
+        """Whether `find` would return something; makes no field."""
+        pv, field = self._split(name)
+        return pv is not None and (field is None or pv.has_field(field))
+
+    def _split(self, name: str) -> tuple[PV | None, str | None]:
+        """Return the record that `name` is about, and the field if it is about one."""
         pv = self._pvs.get(name)
         if pv is not None:
-            return pv
+            return pv, None
         record, dot, field = name.rpartition(".")
         if not dot and name.endswith("$"):
             record, field = name[:-1], "$"
-        pv = self._pvs.get(record)
-        return pv.field(field) if pv is not None and (dot or field) else None
+        return (self._pvs.get(record), field) if dot or field == "$" else (None, None)
 
     def answer_search(self, header: Header) -> bytes:
         """Return the reply to one search request; empty when there is nothing to say."""
         self.counts.searches += 1
-        if self.find(wire.text_of(header.payload)) is None:
+        if not self.has(wire.text_of(header.payload)):
             if header.data_type != _DO_REPLY:
                 return b""
             return wire.message(Command.NOT_FOUND, _DO_REPLY, wire.MINOR_VERSION, header.p1, header.p1)
@@ -187,19 +199,45 @@ class CAServer:
     # --- clients ---
 
     def join(self, circuit: Circuit, peer: str) -> Client:
-        """Take a new circuit among the clients; one too many is closed."""
+        """Take a new circuit among the clients.
+
+        One too many takes the place of the oldest that does nothing, or else is closed.
+        """
         self._last_id += 1
+        client = Client(self._last_id, peer)
         self._circuits.add(circuit)
         self._empty.clear()
         self.counts.clients = len(self._circuits)
         full = len(self._circuits) > self.limits.max_clients
         if full:
-            self.counts.disconnected += 1
-            circuit.close()
-            if not self._full:
-                log.warning("too many clients: further ones are refused", most=self.limits.max_clients)
-        self._full = full
-        return Client(self._last_id, peer)
+            idle = [one for one in self._circuits if one is not circuit and one.does_nothing]
+            if idle:
+                oldest = min(idle, key=lambda one: one.client.id)
+                oldest.drop("it has no channel, and there are too many clients")
+            else:
+                self.counts.disconnected += 1
+                circuit.close()
+                if not self._full:
+                    address, connections = self._busiest_address()
+                    log.warning(
+                        "too many clients: further ones are refused",
+                        most=self.limits.max_clients,
+                        address_with_most=address,
+                        connections=connections,
+                    )
+                self._full = True
+        else:
+            self._full = False
+        return client
+
+    def _busiest_address(self) -> tuple[str, int]:
+        counts = Counter(circuit.client.host_address for circuit in self._circuits)
+        return counts.most_common(1)[0]
+
+    def end_the_largest_input(self) -> None:
+        """Disconnect the client of whose messages the most waits here."""
+        circuit = max(self._circuits, key=lambda circuit: circuit.input_bytes)
+        circuit.drop("too much waits of what clients sent, and most is its", bytes=circuit.input_bytes)
 
     def leave(self, circuit: Circuit) -> None:
         """Forget a circuit that has ended."""
@@ -277,6 +315,10 @@ class CAServer:
                 raise decode.Unacceptable(NO_ACCESS)
             if dtype in (PUT_ACKT, PUT_ACKS):
                 raise decode.Unacceptable("alarms are not acknowledged here")
+            if circuit.puts >= self.limits.max_puts:
+                raise decode.Unacceptable(
+                    f"{circuit.puts} puts of this client are at work, which is the most"
+                )
             value = decode.decode(channel.pv.spec, dtype, count, payload)
         except decode.Unacceptable as error:
             self.reject(channel.pv, circuit.client, decode.shown(dtype, count, payload), str(error))
@@ -315,7 +357,7 @@ class CAServer:
             task = asyncio.current_task()
             assert task is not None
             self._puts.discard(task)
-            circuit.put_ended()
+            circuit.puts -= 1
             done(status)
 
     def _failed(self, error: Exception, pv: PV, value: Value, client: Client) -> Eca:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from time import perf_counter
 
 from attpc_ioc.ioc.ca import wire
 from attpc_ioc.ioc.ca.address import ANY, Addresses
@@ -19,6 +20,10 @@ DATAGRAM_BYTES = 1400
 """Replies are collected up to this size, which fits an Ethernet frame."""
 
 _DATAGRAMS_A_TURN = 64
+_SEARCHES = 20
+"""Requests after which the clock is looked at: one datagram can have thousands."""
+_TURN_S = 0.002
+"""How long requests are answered before clients have their turn."""
 _FIRST_PERIOD_S = 0.02
 
 Search = Callable[[Header], bytes]
@@ -51,14 +56,19 @@ class Searches:
         self._ignored = ignored
         self._socket = _socket(address, port)
         self._loop = asyncio.get_running_loop()
+        self._begun: tuple[Iterator[bytes], object] | None = None
+        self._handle: asyncio.Handle | None = None
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def close(self) -> None:
         """Stop answering."""
+        if self._handle is not None:
+            self._handle.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
     def _readable(self) -> None:
+        end = perf_counter() + _TURN_S
         for _ in range(_DATAGRAMS_A_TURN):
             try:
                 data, peer = self._socket.recvfrom(65536)
@@ -66,24 +76,53 @@ class Searches:
                 return
             if peer[0] in self._ignored:
                 continue
-            for reply in answers(data, self._search):
+            self._begun = answers(data, self._search), peer
+            if not self._answer(end):
+                # What is left of the datagram comes first in the next turn; further ones wait or are lost.
+                self._loop.remove_reader(self._socket.fileno())
+                self._handle = self._loop.call_soon(self._go_on)
+                return
+            if perf_counter() > end:
+                return
+
+    def _go_on(self) -> None:
+        if self._answer(perf_counter() + _TURN_S):
+            self._handle = None
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+        else:
+            self._handle = self._loop.call_soon(self._go_on)
+
+    def _answer(self, end: float) -> bool:
+        """Go on with the datagram that was begun; return whether it is done."""
+        if self._begun is None:
+            return True
+        replies, peer = self._begun
+        for reply in replies:
+            if reply:
                 with contextlib.suppress(OSError):
                     self._socket.sendto(reply, peer)
+            elif perf_counter() > end:
+                return False
+        self._begun = None
+        return True
 
 
-def answers(data: bytes, search: Search) -> list[bytes]:
-    """Return the datagrams that answer one datagram of requests; what follows garbage is ignored.
+def answers(data: bytes, search: Search) -> Iterator[bytes]:
+    """Make the datagrams that answer one datagram of requests; what follows garbage is ignored.
 
     Each begins with a VERSION message that carries the request's sequence number: by it libca knows that the
-    answer is to its latest requests, and searches for more names at once.
+    answer is to its latest requests, and searches for more names at once. An empty one now and then is not to
+    be sent: it gives whoever iterates the occasion to let others have their turn.
     """
     buffer = bytearray(data)
     version = wire.message(Command.VERSION, 0, wire.MINOR_VERSION)
     replies: list[bytes] = []
-    datagrams: list[bytes] = []
-    size, offset = len(version), 0
+    size, offset, asked = len(version), 0, 0
     while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
         offset = header.end
+        asked += 1
+        if asked % _SEARCHES == 0:
+            yield b""
         if header.command == Command.VERSION:
             numbered = header.data_type & 1
             version = wire.message(
@@ -96,13 +135,12 @@ def answers(data: bytes, search: Search) -> list[bytes]:
         reply = search(header)
         if reply:
             if size + len(reply) > DATAGRAM_BYTES:
-                datagrams.append(version + b"".join(replies))
+                yield version + b"".join(replies)
                 replies, size = [], len(version)
             replies.append(reply)
             size += len(reply)
     if replies:
-        datagrams.append(version + b"".join(replies))
-    return datagrams
+        yield version + b"".join(replies)
 
 
 class Beacons:
