@@ -121,7 +121,7 @@ class PutHandler:
         await _answer_on_record(recorded, reason)
 
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
-        """Take note of a write that the server rejected by itself: no right, wrong type, out of range, too long.
+        """Take note of a write that the server rejected by itself: no right, wrong type, too long and so on.
 
         `pv` is what was written to: it is on record by its own name, a field with that of the field.
         """

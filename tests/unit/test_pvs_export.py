@@ -89,8 +89,7 @@ def test_the_access_group_is_that_of_the_access_security_file(file):
     wanted = ("T:State_RBV", "T:Run:Title", "T:Ecc:cobo0:Start", "T:Run:Class")
     assert [group[name] for name in wanted] == ["OBSERVER", "OPERATOR", "EXPERT", "OPERATOR"]
     file.write_text(
-        SETTINGS
-        + '[access]\nexpert = "ATTPC_EXPERT"\nrows = { "*:Class" = "CHIEF", "State_RBV" = "ALL" }\n'
+        SETTINGS + '[access]\nexpert = "ATTPC_EXPERT"\nrows = { "*:Class" = "CHIEF", "State_RBV" = "ALL" }\n'
     )
     group = {pv["name"]: pv["access_group"] for pv in json.loads(call(str(file), "--json").stdout)}
     assert [group[name] for name in wanted] == ["ALL", "OPERATOR", "ATTPC_EXPERT", "CHIEF"]
