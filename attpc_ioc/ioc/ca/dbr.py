@@ -179,9 +179,8 @@ def encode(
     if dtype == CLASS_NAME:
         return Eca.NORMAL, 1, _strings([spec.rtyp])
     if isinstance(value, tuple) and (count or dtype == STSACK_STRING):
-        value = value[
-            : count or 1
-        ]  # what is cut away later costs nothing: a client may ask for one of a million
+        # What would be cut away is not encoded: a client may ask for one of a million.
+        value = value[: count or 1]
     if dtype == STSACK_STRING:
         _, data = _data(spec, value, STRING)
         return (
