@@ -56,7 +56,7 @@ class Searches:
         self._ignored = ignored
         self._socket = _socket(address, port)
         self._loop = asyncio.get_running_loop()
-        self._begun: tuple[Iterator[bytes], object] | None = None
+        self._begun: tuple[Iterator[bytes], tuple[str, int]] | None = None
         self._handle: asyncio.Handle | None = None
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
