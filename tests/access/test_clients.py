@@ -9,32 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pwd
 import signal
-import socket
 import sys
-from pathlib import Path
 
 import caproto
 import pytest
 
-from attpc_ioc.access import AccessFileError, FileStatus
 from attpc_ioc.ioc.ca.wire import Eca
 from attpc_ioc.model.command import Put
 from attpc_ioc.plugin.spec import hookimpl
+from tests.access.rules_file import ACCESS, ME, MY_HOST, may_write, read_again, rules, writable, write
 from tests.ca.raw import raw_client
-from tests.support.ca import caget, camonitor, caput, eventually, program, run
-from tests.support.iocprocess import IocProcess, ioc_process
+from tests.support.ca import caget, caput, eventually, program, run
+from tests.support.iocprocess import IocProcess
 from tests.support.rig import Rig, rig
-
-ME = pwd.getpwuid(os.getuid()).pw_name
-MY_HOST = socket.gethostname()
 
 SINGLE = ("Describe", "Prepare", "Configure", "Start", "Stop", "Breakup", "Undo", "Reset", "GoTo")
 """The commands of an ECC server that go past the safe order of the whole."""
-
-ACCESS = 'file = "rules.acf"'
-
 
 REFUSED = {
     "Run:Start": "Done",
@@ -45,65 +36,6 @@ REFUSED = {
     "State_RBV.SEVR": "NO_ALARM",
 }
 """What an observer's puts are refused of, and the value that it had: a field is on record by its own name."""
-
-
-def rules(*, operators: str = "nobody-at-all", experts: str = "nobody-at-all") -> str:
-    """A file as a facility has it, with these users."""
-    return f"""\
-# who works here
-UAG(operators) {{ "{operators}", "{experts}" }}
-UAG(experts) {{ "{experts}" }}
-HAG(control_room) {{ "{MY_HOST.upper()}", console2 }}
-ASG(DEFAULT) {{ RULE(1, READ) }}
-ASG(OPERATOR) {{
-    RULE(1, READ)
-    RULE(1, WRITE, TRAPWRITE) {{ UAG(operators) HAG(control_room) }}
-}}
-ASG(EXPERT) {{
-    RULE(1, READ)
-    RULE(1, WRITE, TRAPWRITE) {{ UAG(experts) HAG(control_room) }}
-}}
-"""
-
-
-def write(folder: Path, text: str) -> None:
-    (folder / "rules.acf").write_text(text, encoding="utf-8")
-
-
-async def read_again(it: Rig, status: FileStatus = FileStatus.IN_FORCE) -> None:
-    """Have the file read again, and wait until it was."""
-    done = asyncio.Event()
-    show = it.app.access.on_change
-
-    async def changed() -> None:
-        assert show is not None
-        await show()
-        done.set()
-
-    it.app.access.on_change = changed
-    it.app.access.ask_again()
-    await asyncio.wait_for(done.wait(), 5)
-    it.app.access.on_change = show
-    assert it.app.access.status is status, it.app.access.message
-
-
-def writable(it: Rig) -> list[str]:
-    return [entry.name for entry in it.app.table if entry.row.writable]
-
-
-async def may_write(it: Rig) -> set[str]:
-    """The parts behind the prefix of all PVs that `cainfo` says are writable; all must be readable."""
-    names = [entry.name for entry in it.app.table]
-    ran = await run(it.place, "cainfo", *names, limit_s=20)
-    assert ran.code == 0, ran.err
-    assert ran.out.count("Access:           read") == len(names)
-    found, name = set(), ""
-    for line in ran.out.splitlines():
-        if line and not line.startswith(" "):
-            name = line.strip()
-        elif line.strip() == "Access:           read, write":
-            found.add(name.removeprefix(it.prefix))
-    return found
 
 
 async def test_observers_read_operators_operate_experts_do_all(tmp_path, monkeypatch):
@@ -271,116 +203,6 @@ async def _caproto_put(it: Rig, name: str, value: str) -> int:
         sys.executable, "-c", program, it.prefix + name, value, env=it.place.env
     )
     return await asyncio.wait_for(process.wait(), 20)
-
-
-async def test_a_broken_file_keeps_the_rules_and_raises_an_alarm(tmp_path, monkeypatch):
-    write(tmp_path, rules(operators=ME))
-    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
-        assert await it.get("IOC:AccessFile_RBV") == "InForce"
-        async with camonitor(it.place, f"{it.prefix}IOC:AccessFile_RBV") as monitor:
-            await monitor.until(1)
-            write(tmp_path, rules(operators=ME) + "ASG(MORE) {\n  RULE(1, RITE)\n}\n")
-            await read_again(it, FileStatus.BROKEN)
-            await monitor.until_text("Broken STATE MAJOR")
-            text = await it.get_text("IOC:AccessText_RBV")
-            assert "rules.acf: line 15, column 11: a rule gives NONE, READ or WRITE, not" in text
-            assert "the rules that were read before are in force" in text
-            assert "IOC:AccessFile_RBV: " in await it.get_text("AlarmText_RBV")
-            await it.ok("Run:Class", "Beam")
-            (tmp_path / "rules.acf").unlink()
-            await read_again(it, FileStatus.BROKEN)
-            assert "No such file" in await it.get_text("IOC:AccessText_RBV")
-            os.mkfifo(tmp_path / "rules.acf")
-            await read_again(it, FileStatus.BROKEN)
-            assert "is no plain file" in await it.get_text("IOC:AccessText_RBV")
-            (tmp_path / "rules.acf").unlink()
-            write(tmp_path, rules())
-            await read_again(it)
-            await monitor.until_text("InForce")
-            assert await it.severity("IOC:AccessFile_RBV") == "NO_ALARM"
-            assert "denied" in (await it.put("Run:Class", "Junk")).both
-
-
-async def test_a_file_that_would_shut_out_everybody_is_not_taken(tmp_path, monkeypatch):
-    """The file of another IOC, say: it is right in itself, and has none of our groups."""
-    write(tmp_path, rules(operators=ME))
-    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
-        write(tmp_path, "ASG(A) { RULE(1, READ) }")
-        await read_again(it, FileStatus.BROKEN)
-        assert await it.severity("IOC:AccessFile_RBV") == "MAJOR"
-        text = await it.get_text("IOC:AccessText_RBV")
-        for group in ("EXPERT", "OBSERVER", "OPERATOR"):
-            assert f"there is no {group} and no DEFAULT in its place: nobody could even read" in text
-        await it.ok("Run:Class", "Beam")
-        (tmp_path / "state").mkdir(exist_ok=True)
-    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it:
-        with pytest.raises(AccessFileError, match="there is no EXPERT and no DEFAULT"):
-            await it.start_ioc()
-
-
-async def test_what_tells_of_the_file_can_be_read_by_everybody(tmp_path, monkeypatch):
-    write(tmp_path, "ASG(DEFAULT) { RULE(1, WRITE) { UAG(nobody) } } ".replace("ASG", "UAG(nobody) ASG"))
-    async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
-        names = [
-            f"{it.prefix}{name}" for name in ("IOC:AccessFile_RBV", "IOC:AccessText_RBV.DESC", "State_RBV")
-        ]
-        ran = await run(it.place, "cainfo", *names)
-        assert [line.split(":")[1].strip() for line in ran.out.splitlines() if "Access:" in line] == [
-            *("read, no write", "read, no write", "no read, no write")
-        ]
-        assert await it.get("IOC:AccessFile_RBV") == "InForce"
-
-
-async def test_what_may_not_be_meant_is_logged(tmp_path, monkeypatch, caplog):
-    write(tmp_path, rules())
-    async with rig(tmp_path, monkeypatch, access=f'{ACCESS}\nrows = {{ "Nope:*" = "OPERATOR" }}') as it:
-
-        def notes() -> list[str]:
-            event = "access security file may not be what is meant"
-            return [vars(r)["keys"]["notes"] for r in caplog.records if r.getMessage() == event]
-
-        (told,) = notes()
-        assert "access.rows: no PV fits 'Nope:*'" in told
-        assert "OBSERVER is not in it: " in told
-        write(tmp_path, "ASG(OBSERVER) { RULE(1, READ) } ASG(OPERATOR) { RULE(1, READ) } ASG(EXPERT)")
-        await read_again(it)
-        assert notes()[1].startswith("EXPERT lets nobody read: ")
-        assert "EXPERT lets nobody read: " in await it.get_text("IOC:AccessText_RBV")
-
-
-async def test_sighup_reads_it_again_and_does_not_end_the_ioc(tmp_path, monkeypatch):
-    write(tmp_path, rules())
-    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it, ioc_process(it) as ioc:
-        assert "denied" in (await it.put("Run:Class", "Beam")).both
-        write(tmp_path, rules(operators=ME))
-        os.kill(ioc.pid, signal.SIGHUP)
-        await ioc.until_logged("access security file read again")
-        await it.ok("Run:Class", "Beam")
-        write(tmp_path, "nonsense")
-        os.kill(ioc.pid, signal.SIGHUP)
-        await ioc.shows("IOC:AccessFile_RBV", "Broken")
-        await it.ok("Run:Class", "Junk")
-        assert await ioc.terminate() == 0
-
-
-async def test_sighup_without_a_file(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, start=False) as it, ioc_process(it) as ioc:
-        os.kill(ioc.pid, signal.SIGHUP)
-        await ioc.until_logged("no access security file to read again")
-        assert await it.get("IOC:AccessFile_RBV") == "None"
-        await it.ok("Run:Class", "Beam")
-
-
-async def test_it_does_not_start_with_a_wrong_file(tmp_path, monkeypatch):
-    write(tmp_path, 'ASG(DEFAULT) { RULE(1, READ) { CALC("A=1") } INPA(some:pv) }\n')
-    async with rig(tmp_path, monkeypatch, access=ACCESS, start=False) as it:
-        with pytest.raises(AccessFileError) as caught:
-            await it.start_ioc()
-    assert str(caught.value).splitlines() == [
-        f"{tmp_path}/rules.acf: line 1, column 32: CALC is not supported: rules that depend on PVs are not "
-        "supported",
-        f"{tmp_path}/rules.acf: line 1, column 46: INP is not supported: no rule can depend on a PV",
-    ]
 
 
 async def test_a_plugin_can_take_away_and_not_give(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Where to listen and whom to tell, from EPICS's environment variables.
+"""Where to listen and whom to tell, from EPICS's environment variables, and the sockets for it.
 
 The variables and their defaults are those of EPICS base's `rsrv` (Channel Access Reference Manual,
 "Configuring a Channel Access server").
@@ -7,6 +7,7 @@ The variables and their defaults are those of EPICS base's `rsrv` (Channel Acces
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Mapping
@@ -116,3 +117,42 @@ def from_environment(
         ignored,
         tuple(dict.fromkeys(searches)),
     )
+
+
+def search_addresses(interfaces: tuple[str, ...]) -> list[str]:
+    """Return what to bind for searches: a socket bound to one address hears no broadcasts, so those too."""
+    single = tuple(i for i in interfaces if i != ANY and not i.startswith("127."))
+    return [*interfaces, *(broadcast_addresses(single) if single else ())]
+
+
+def tcp_sockets(where: Addresses) -> list[socket.socket]:
+    """Return TCP sockets bound to every interface, on one port: the wanted one, else a free one."""
+    try:
+        return _bind_all(where.interfaces, where.port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    for _ in range(20):
+        first = _bind_all(where.interfaces[:1], 0)
+        try:
+            return first + _bind_all(where.interfaces[1:], first[0].getsockname()[1])
+        except OSError as error:
+            first[0].close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, "no TCP port is free on all interfaces")
+
+
+def _bind_all(interfaces: tuple[str, ...], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for interface in interfaces:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((interface, port))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -113,12 +111,12 @@ class CAServer:
         self.where = where = address.from_environment(interfaces=self._interfaces, port=self._wanted_port)
         loop = asyncio.get_running_loop()
         try:
-            for sock in _listen(where):
+            for sock in address.tcp_sockets(where):
                 self.port = sock.getsockname()[1]
                 self._listeners.append(
                     await loop.create_server(lambda: Circuit(self), sock=sock, backlog=512)
                 )
-            for target in _search_addresses(where.interfaces):
+            for target in address.search_addresses(where.interfaces):
                 self._searches.append(Searches(target, where.port, self.answer_search, where.ignored))
             self._beacons = Beacons(where, self.port)
         except BaseException:
@@ -377,42 +375,3 @@ class CAServer:
             self._on_rejected(pv, client, raw, reason)
         except Exception:
             log.exception("on_rejected failed", pv=pv.name)
-
-
-def _search_addresses(interfaces: tuple[str, ...]) -> list[str]:
-    """Return what to bind for searches: a socket bound to one address hears no broadcasts, so those too."""
-    single = tuple(i for i in interfaces if i != address.ANY and not i.startswith("127."))
-    return [*interfaces, *(address.broadcast_addresses(single) if single else ())]
-
-
-def _listen(where: address.Addresses) -> list[socket.socket]:
-    """Return TCP sockets bound to every interface, on one port: the wanted one, else a free one."""
-    try:
-        return _bind_all(where.interfaces, where.port)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-    for _ in range(20):
-        first = _bind_all(where.interfaces[:1], 0)
-        try:
-            return first + _bind_all(where.interfaces[1:], first[0].getsockname()[1])
-        except OSError as error:
-            first[0].close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-    raise OSError(errno.EADDRINUSE, "no TCP port is free on all interfaces")
-
-
-def _bind_all(interfaces: tuple[str, ...], port: int) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        for interface in interfaces:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((interface, port))
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
