@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import socket
 import statistics
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -151,13 +153,54 @@ def main() -> None:
 PUT = "put with callback, us"
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted of this server: at most or at least so much, or so much of what `softIoc` takes."""
+
+    most: float = math.inf
+    least: float = -math.inf
+    times_soft_ioc: float = math.inf
+
+    def text(self) -> str:
+        """Return it as the table shows it."""
+        if self.times_soft_ioc < math.inf:
+            return f"≤ {self.times_soft_ioc:g} x softIoc"
+        return f"≥ {self.least:g}" if self.least > -math.inf else f"≤ {self.most:g}"
+
+    def met(self, here: float, soft_ioc: float) -> bool:
+        """Whether a median meets it."""
+        return self.least <= here <= min(self.most, self.times_soft_ioc * soft_ioc)
+
+
+GOALS = {
+    "start to first search reply, s (400 PVs)": Goal(most=0.2),
+    "connect all, s (400 PVs)": Goal(most=0.06),
+    "connect all, s (4000 PVs)": Goal(most=0.3),
+    "get, us": Goal(times_soft_ioc=1.5),
+    "gets outstanding together, /s": Goal(least=25_000),
+    PUT: Goal(times_soft_ioc=1.2),
+    "delivered, %": Goal(least=100),
+    "CPU an event, us": Goal(most=5),
+    "latency p50, ms": Goal(most=20),
+    "latency p99, ms": Goal(most=50),
+    "resident, MB (400 PVs)": Goal(most=60),
+    "resident, MB (4000 PVs)": Goal(most=90),
+    "restart storm, s": Goal(times_soft_ioc=3),
+}
+"""By the name of a row, or by what it ends with after a colon."""
+
+
 def table(medians: dict[str, dict[str, float]]) -> str:
-    """Return the table in Markdown."""
-    lines = ["| | " + " | ".join(SERVERS) + " | here / softIoc |", "|---|" + "---|" * (len(SERVERS) + 1)]
+    """Return the table in Markdown, with what is wanted of this server and whether it is so."""
+    titles = (*SERVERS, "here / softIoc", "goal", "")
+    lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for name in medians["here"]:
         row = [medians[kind][name] for kind in SERVERS]
         ratio = f"{row[0] / row[-1]:.2f}" if row[-1] else ""
-        lines.append(f"| {name} | " + " | ".join(f"{value:.4g}" for value in row) + f" | {ratio} |")
+        goal = GOALS.get(name.rpartition(": ")[2])
+        wanted = ("", "") if goal is None else (goal.text(), "met" if goal.met(row[0], row[-1]) else "MISSED")
+        cells = (*(f"{value:.4g}" for value in row), ratio, *wanted)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
