@@ -232,7 +232,7 @@ async def reply(port: int, asked: Callable[[Talk], bytes]) -> object:
             if m.command == Command.ERROR:
                 sid = struct.unpack_from(">I", m.payload, 8)[0]  # of the request that the message repeats
                 place = it.sids.index(sid) if sid in it.sids else -1
-                text = m.payload[16:].rstrip(b"\0").decode()
+                text = m.payload[16:].partition(b"\0")[0].decode()  # softIoc leaves its buffer after it
                 shown.append((Command.ERROR.name, hex(m.p2), m.p1, m.payload[:8].hex(), place, text))
                 continue
             own = m.command == Command.CLEAR_CHANNEL or (m.command == Command.EVENT_ADD and not m.payload)
