@@ -196,10 +196,10 @@ def table(medians: dict[str, dict[str, float]]) -> str:
     lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for name in medians["here"]:
         row = [medians[kind][name] for kind in SERVERS]
-        ratio = f"{row[0] / row[-1]:.2f}" if row[-1] else ""
+        ratio = f"{row[0] / row[-1]:.2f}" if row[-1] and math.isfinite(row[-1]) else ""
         goal = GOALS.get(name.rpartition(": ")[2])
         wanted = ("", "") if goal is None else (goal.text(), "met" if goal.met(row[0], row[-1]) else "MISSED")
-        cells = (*(f"{value:.4g}" for value in row), ratio, *wanted)
+        cells = (*(f"{value:.4g}" if math.isfinite(value) else "not all" for value in row), ratio, *wanted)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
