@@ -15,20 +15,20 @@ from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of
 from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import (
-    Cursor,
     LogEntry,
     Quality,
     Run,
     RunChanges,
     RunDetail,
     RunFilter,
+    RunPage,
     Value,
 )
 from attpc_plugins.run_history.store_errors import NotFound
 
 from . import configs, filters, puts, tables, transfer
 from .common import DEFAULT_FILE, SettingsFile, check_experiment, fail, me, runs_named, with_store
-from .output import FormatOption, Output
+from .output import FormatOption, Output, print_pages
 
 PAGE = 500
 """Runs that are asked for at a time."""
@@ -83,25 +83,20 @@ def list_runs(
 
 async def _list(store: Store, which: RunFilter, limit: int, output: Output) -> None:
     await check_experiment(store, which.experiment)
-    after: Cursor | None = None
-    left = limit or sys.maxsize
     if output is Output.CSV:
         sys.stdout.write(csv_file.row_text(column.name for column in LIST_COLUMNS))
-    while left > 0:
-        page = await store.runs(which, limit=min(PAGE, left), after=after)
+
+    def write(page: RunPage) -> int:
         if output is Output.TABLE:
             tables.show_runs(page.runs, with_experiment=which.experiment is None)
         for run in page.runs:
             if output is not Output.TABLE:
                 sys.stdout.write(_run_text(run, output))
-        left -= len(page.runs)
-        after = page.next
-        if after is None:
-            break
-    sys.stdout.flush()
-    if output is Output.TABLE and after is not None:
-        newest = "this is the newest" if limit == 1 else f"these are the newest {limit}"
-        typer.echo(f"{newest}; there are more (--limit)", err=True)
+        return len(page.runs)
+
+    await print_pages(
+        lambda left, after: store.runs(which, limit=min(PAGE, left), after=after), write, limit, output
+    )
 
 
 def _run_text(run: Run, output: Output) -> str:

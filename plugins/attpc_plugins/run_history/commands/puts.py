@@ -12,11 +12,11 @@ import typer
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import Cursor, PutEntry, PutFilter
+from attpc_plugins.run_history.store.model import PutEntry, PutFilter, PutPage
 
 from . import filters, tables
 from .common import DEFAULT_FILE, RunsNamed, SettingsFile, runs_named, with_store
-from .output import FormatOption, Output
+from .output import FormatOption, Output, print_pages
 
 PAGE = 1000
 """Puts that are asked for at a time."""
@@ -73,24 +73,19 @@ async def _puts(store: Store, which: PutFilter, named: RunsNamed | None, limit: 
     if named is not None:
         detail = await store.run(await named.experiment_in(store), named.numbers[0])
         which = replace(which, run=(detail.run.experiment, detail.run.number))
-    after: Cursor | None = None
-    left = limit or sys.maxsize
     if output is Output.CSV:
         sys.stdout.write(csv_file.row_text(COLUMNS))
-    while left > 0:
-        page = await store.puts(which, limit=min(PAGE, left), after=after)
+
+    def write(page: PutPage) -> int:
         if output is Output.TABLE:
             tables.show_puts(page.puts)
         else:
             sys.stdout.writelines(_put_text(put, output) for put in page.puts)
-        left -= len(page.puts)
-        after = page.next
-        if after is None:
-            break
-    sys.stdout.flush()
-    if output is Output.TABLE and after is not None:
-        newest = "this is the newest" if limit == 1 else f"these are the newest {limit}"
-        typer.echo(f"{newest}; there are more (--limit)", err=True)
+        return len(page.puts)
+
+    await print_pages(
+        lambda left, after: store.puts(which, limit=min(PAGE, left), after=after), write, limit, output
+    )
 
 
 def _put_text(put: PutEntry, output: Output) -> str:
