@@ -17,7 +17,7 @@ from attpc_ioc.model.command import (
     ecc_scope,
     reason_lines,
 )
-from attpc_ioc.model.config import UNKNOWN
+from attpc_ioc.model.config import UNKNOWN, WITHOUT, renewed
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.states import State
@@ -209,9 +209,12 @@ def _counts(module: ModuleView) -> bool:
 
 def mismatch_text(module: ModuleView) -> str:
     """Return what is wrong where the loaded config is not the selected one, and what to do (rule 5)."""
-    if UNKNOWN in (module.loaded.describe, module.loaded.prepare, module.loaded.configure):
-        what = f"what is loaded is not known for sure ({module.loaded})"
+    loaded, selected = module.loaded, module.selected
+    if UNKNOWN in (loaded.describe, loaded.prepare, loaded.configure):
+        what = f"what is loaded is not known for sure ({loaded})"
     else:
-        what = f"{module.loaded} is loaded"
-    selected = f"{module.selected} is selected" if module.selected else "no config is selected"
-    return f"{what}, {selected}: take it back and configure it again"
+        what = f"{loaded} is loaded"
+    if selected is None:
+        return f"{what}, no config is selected: select one with Config"
+    differ = [part for part in WITHOUT if getattr(loaded, part) not in (None, getattr(selected, part))]
+    return f"{what}, {selected} is selected: {renewed(differ or WITHOUT)}"

@@ -179,7 +179,7 @@ _PHRASES = (
     ("the module is ", "the modules are "),
     ("its clock is ", "their clocks are "),
     ("GoTo takes it ", "GoTo takes them "),
-    ("take it back and configure it ", "take them back and configure them "),
+    ("take it back to ", "take them back to "),
     ("stop it first", "stop them first"),
     ("it was undone", "they were undone"),
 )

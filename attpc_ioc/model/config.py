@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -51,12 +52,24 @@ PART_LEVEL: dict[str, State] = {
 }
 """Each part of a configuration is in the hardware from this state on."""
 
+WITHOUT: dict[str, State] = {
+    "describe": State.IDLE,
+    "prepare": State.DESCRIBED,
+    "configure": State.PREPARED,
+}
+"""Where a module goes so that a part of its configuration is given to the hardware anew."""
+
 RECORDS: dict[Operation, str] = {
     Operation.DESCRIBE: "describe",
     Operation.PREPARE: "prepare",
     Operation.CONFIGURE: "configure",
 }
 """The part that each operation gives to the hardware."""
+
+
+def renewed(parts: Iterable[str]) -> str:
+    """Return what to do so that these parts are given to the hardware anew."""
+    return f"take it back to {min(WITHOUT[part] for part in parts).label}, then GoTo Ready"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from .command import Reason
-from .config import LEVELS, RECORDS, UNKNOWN
+from .config import LEVELS, RECORDS, UNKNOWN, WITHOUT, renewed
 from .fleet import ModuleView
 from .plan import Plan, Step
 from .states import Kind, Operation, State, Transition
@@ -84,9 +84,10 @@ def config_reason(step: Step, module: ModuleView) -> str | None:
     if part is None:
         return None
     if step.loaded_names:
-        if any(p is None or p == UNKNOWN for p in loaded_parts(module)):
-            return f"what is loaded is not known ({module.loaded}): take it back and configure it again"
-        return None
+        unknown = [
+            part for part, name in zip(WITHOUT, loaded_parts(module), strict=True) if name in (None, UNKNOWN)
+        ]
+        return f"what is loaded is not known ({module.loaded}): {renewed(unknown)}" if unknown else None
     return None if module.selected is not None else "no config is selected"
 
 

@@ -27,13 +27,19 @@ def _library() -> ctypes.CDLL:
     library.asRemoveClient.argtypes = [handle]
     library.asRemoveMember.argtypes = [handle]
     library.errlogInit(0)
-    library.eltc(0)
     return library
 
 
 def takes(text: str) -> bool:
     """Read a file's text; whether EPICS base takes it. Its rules are then those that `right` asks."""
-    return _library().asInitMem(text.encode(), None) == 0
+    library = _library()
+    # What is wrong with the text is printed by a thread, which other tests of this process listen to.
+    library.eltc(0)
+    try:
+        return library.asInitMem(text.encode(), None) == 0
+    finally:
+        library.errlogFlush()
+        library.eltc(1)
 
 
 def right(group: str, level: int, user: str, host: str) -> int:

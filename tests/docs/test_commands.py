@@ -157,7 +157,7 @@ MESSAGES = (
     "was not seen out of Running",
     "restart the ECC server on ",
     "its clock is stale: the MuTAnT was taken back below Prepared; GoTo takes it down and up again",
-    "take it back and configure it again",
+    "take it back to ",
     "is used up",
     "this ECC server drives",
     "does not offer",

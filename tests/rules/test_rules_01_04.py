@@ -208,7 +208,7 @@ async def test_rule_03_a_config_file_that_has_vanished(tmp_path, monkeypatch):
         file.write_text(text)
         await it.ok("GoTo", "Ready")
         message = await it.refused("Run:Start", because="cobo0: what is loaded is not known for sure")
-        assert "take it back and configure it again" in message
+        assert "take it back to Prepared, then GoTo Ready" in message
         assert "cobo0: what is loaded" in await it.get_text("Run:Checklist_RBV")
         await it.ok("GoTo", "Prepared")
         await it.ok("GoTo", "Ready")

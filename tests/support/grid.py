@@ -16,6 +16,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import EDGES, Operation, State
 from attpc_ioc.simulator.durations import Durations
 from attpc_ioc.simulator.xcfg import configure_text
+from tests.support.advice import taken_back_to
 from tests.support.rig import Rig, rig
 from tests.support.trouble import (
     Trouble,
@@ -187,8 +188,9 @@ async def assert_usable(it: Rig) -> None:
     assert outcome.ok, outcome.message
     outcome = await it.submit("Start", RUN)
     if outcome.code is ResultCode.REFUSED:
-        assert "take it back and configure it again" in outcome.message, outcome.message
-        for target in (State.IDLE, State.READY):
+        back = taken_back_to(outcome.message)
+        assert back is not None, outcome.message
+        for target in (back, State.READY):
             outcome = await it.submit("GoTo", SYSTEM, target)
             assert outcome.ok, outcome.message
         outcome = await it.submit("Start", RUN)

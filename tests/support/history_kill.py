@@ -20,13 +20,12 @@ from attpc_plugins.run_history.processes import servers_in
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import PutFilter, PutPage, Run, RunFilter, Stage
 
+from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client
+from tests.support.advice import taken_back_to
 from tests.support.postgres import url_of
 from tests.support.puts import INT, RawPut, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig
-
-READY, PREPARED = 4, 3
-"""Targets of `GoTo`."""
 
 
 @dataclass
@@ -159,11 +158,13 @@ class Torture:
     async def _run_runs(self, client: Client) -> None:
         while True:
             await client.put(packed("Run:Stop", INT, 1))
-            await client.put(packed("GoTo", INT, READY))
+            await client.put(packed("GoTo", INT, State.READY))
             self.seen.starts_tried += 1
             if not await client.put(packed("Run:Start", INT, 1)):
-                # What a Configure loaded that nobody saw end is not known: it is done again.
-                await client.put(packed("GoTo", INT, PREPARED))
+                # What an operation gave to the hardware that nobody saw end is not known: it is done again.
+                back = taken_back_to(await client.get_text("Run:Message_RBV"))
+                if back is not None:
+                    await client.put(packed("GoTo", INT, back))
                 await asyncio.sleep(0.05)
                 continue
             number = await client.get("Run:Number_RBV")
@@ -197,11 +198,12 @@ class Torture:
                     return
             assert time.monotonic() < end_s, "the IOC does not come back"
 
-    async def _until_started(self, limit_s: float = 5.0) -> None:
-        """Wait until runs are started and stopped again, for some seconds at most."""
+    async def _until_started(self, limit_s: float = 5.0) -> bool:
+        """Wait until runs are started and stopped again, for some seconds at most; tells whether they are."""
         before, end_s = len(self.seen.started), time.monotonic() + limit_s
         while len(self.seen.started) == before and time.monotonic() < end_s:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        return len(self.seen.started) > before
 
     async def run(self, kills: int) -> None:
         """Kill so often, each time at a random moment of work under way."""
@@ -222,7 +224,7 @@ class Torture:
                     await self.end_ioc(signal.SIGKILL)
                     await self.start_ioc()
             await self._until_recording()
-            await asyncio.sleep(0.5)
+            assert await self._until_started(60), "after all that no run can be started"
         finally:
             for task in clients:
                 task.cancel()

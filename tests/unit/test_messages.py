@@ -33,8 +33,8 @@ from attpc_ioc.model.command import (
             "the reply to Start was lost (no answer); the modules are seen in Ready",
         ),
         (
-            "what is loaded is not known (?): take it back and configure it again",
-            "what is loaded is not known (?): take them back and configure them again",
+            "what is loaded is not known (?): take it back to Described, then GoTo Ready",
+            "what is loaded is not known (?): take them back to Described, then GoTo Ready",
         ),
         (
             rules.stale_text(),
