@@ -4,8 +4,9 @@
 
 Two IOCs on two simulated fleets, one with the history on an embedded database with all its durability and one
 without, start and stop runs in turns, so that both see the same machine. What is compared are neighbours: a
-start with it and the one without that followed. Then what a start waits for is timed alone: a number, and an
-event or a put on record.
+start with it and the one without that followed. Between two commands both IOCs come to rest, as between those
+of an operator: else what one left for later would be in the time of the next. Then what a start waits for is
+timed alone: a number, and an event or a put on record.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from attpc_ioc.model.states import State
 from tests.support.history import EXPERIMENT, NAME, connected, given_plugins, service
 from tests.support.rig import Rig, rig
 
+REST_S = 0.1
+
 
 async def timed(it: Rig, name: str) -> float:
     """Give a command and return how long it took, in ms."""
@@ -43,6 +46,12 @@ def line(what: str, values_ms: list[float]) -> str:
     ordered = sorted(values_ms)
     most = ordered[len(ordered) * 9 // 10]
     return f"{what:32} median {statistics.median(ordered):7.2f} ms, 90 % {most:7.2f} ms"
+
+
+async def at_rest(it: Rig) -> None:
+    """Wait until the database has everything, and for as long again as the IOC polls fast after a command."""
+    await it.until(lambda: service(it).writer.drained, 30.0, "all recorded")
+    await asyncio.sleep(REST_S)
 
 
 async def parts(it: Rig, count: int) -> None:
@@ -91,6 +100,7 @@ async def main(runs: int, place: Path) -> None:
             for _ in range(runs):
                 for what, it in (("with history", recorded_ioc), ("without", bare)):
                     for command in ("Start", "Stop"):
+                        await at_rest(recorded_ioc)
                         times.setdefault(f"Run:{command} {what}", []).append(await timed(it, command))
             for what, values in times.items():
                 print(line(what, values))

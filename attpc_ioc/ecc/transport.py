@@ -17,7 +17,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable
+from attpc_ioc.errors import EccBrokenReply, EccError, EccTimeout, EccUnreachable
 
 from .http1 import MAX_REPLY_BYTES, HttpReply
 from .soap import HEADERS
@@ -109,6 +109,10 @@ class AiohttpTransport:
             raise EccBrokenReply(
                 f"{where}: the connection ended without a whole reply: {reason_of(error)}"
             ) from error
+        except EccError:
+            raise
+        except Exception as error:  # whatever else HTTP can do to its library: the call may have run
+            raise EccBrokenReply(f"{where}: the reply cannot be read: {reason_of(error)}") from error
 
     async def close(self) -> None:
         """Close what is open, for good; calls that are under way end with `EccBrokenReply`."""

@@ -64,6 +64,7 @@ class PluginRegistry:
         self._sections = dict(sections or {})
         self.plugins: dict[str, Plugin] = {}
         self._on_status: list[Callable[[Plugin], None]] = []
+        self._hooks: dict[str, list[str]] = {}
 
     # ------------------------------------------------------------------ loading
 
@@ -74,6 +75,7 @@ class PluginRegistry:
             return
         try:
             self._manager.register(plugin, name=name)
+            self._hooks.pop(name, None)
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(f"plugin {name} ({origin}): {error}") from error
@@ -127,6 +129,7 @@ class PluginRegistry:
         """Take a plugin out altogether; see `vetoes` for what that means."""
         if self._manager.has_plugin(entry.name):
             self._manager.unregister(name=entry.name)
+            self._hooks.pop(entry.name, None)
         entry.broken = reason
         self.fault(entry.name, "load", reason, PluginStatus.FAILED)
 
@@ -176,8 +179,10 @@ class PluginRegistry:
 
     def hooks_of(self, name: str) -> list[str]:
         """Return the names of the hooks that a plugin implements."""
-        plugin = self.plugins[name].plugin
-        return sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or [])
+        if name not in self._hooks:
+            callers = self._manager.get_hookcallers(self.plugins[name].plugin) or []
+            self._hooks[name] = sorted(caller.name for caller in callers)
+        return self._hooks[name]
 
     # ------------------------------------------------------------------ status
 

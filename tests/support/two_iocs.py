@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from attpc_ioc.model.states import State
 from tests.ca.raw import raw_client
-from tests.support.history_kill import READY, Client
+from tests.support.history_kill import Client
 from tests.support.puts import INT, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig, rig
 
@@ -82,7 +83,7 @@ async def make_ready(client: Client) -> None:
     while "are recorded" not in (said := await client.get_text("Plugin:run_history:Message_RBV")):
         assert time.monotonic() < end_s, f"nothing is recorded: {said}"
         await asyncio.sleep(0.05)
-    assert await client.put(packed("GoTo", INT, READY)), await client.get_text("Message_RBV")
+    assert await client.put(packed("GoTo", INT, State.READY)), await client.get_text("Message_RBV")
 
 
 async def make_runs(client: Client, prefix: str, starts: int) -> Done:

@@ -159,19 +159,23 @@ class Journal:
     async def grown(self, limit_s: float) -> None:
         """Wait until there is something to read, at most `limit_s` seconds."""
         self._grown.clear()
-        if self._read_to < self._disk.committed:
+        if self._read_to < self.committed:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._grown.wait()
+
+    @property
+    def committed(self) -> Position:
+        """Everything before it is on disk."""
+        return self._disk.committed
 
     def read(self, limit: int) -> Batch:
         """Return the next records, at most `limit`, again and again the same until `applied` is called.
 
         Damaged lines are kept aside in a `.damaged` file and left out. Raises `OSError`.
         """
-        committed = self._disk.committed
-        return journal_reader.read_batch(self.folder, self._read_to, committed, limit)
+        return journal_reader.read_batch(self.folder, self._read_to, self.committed, limit)
 
     def applied(self, end: Position) -> None:
         """Take note that the database has everything before `end`; raises `OSError`."""

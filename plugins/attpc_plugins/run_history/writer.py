@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 
 from attpc_ioc.log import get_logger
@@ -20,10 +21,13 @@ BATCH = 500
 """Records of one transaction at most; fewer after one took too long."""
 
 GATHER_S = 0.1
-"""How long what is on disk waits for company on its way to the database, where nobody waits for it.
+"""How long nothing has to come before what is on disk goes to the database, where nobody waits for it.
 
 An event of a run comes with others: one transaction for all leaves the time of the start to the start.
 """
+
+GATHER_MOST_S = 1.0
+"""How long it waits for company at most."""
 
 BATCH_LIMIT_S = 10.0
 IDLE_S = 1.0
@@ -85,9 +89,14 @@ class Writer:
             self._on_applied(batch.records)
 
     async def _gather(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GATHER_S):
-                await self._hurried.wait()
+        """Wait until nothing has come for a while, or somebody waits for the database."""
+        began_s, before = time.monotonic(), None
+        while self._journal.committed != before and time.monotonic() - began_s < GATHER_MOST_S:
+            before = self._journal.committed
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._hurried.wait()
+                    break
         self._hurried.clear()
 
     async def _next(self) -> Batch | None:
