@@ -27,6 +27,7 @@ from attpc_ioc.model.command import (
 )
 from attpc_ioc.model.fleet import Fleet, FleetChange
 from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.states import Kind
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import Settings
 
@@ -98,6 +99,7 @@ class Controller:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._last_seen: dict[str, object] = {}
+        self._mutants = frozenset(ecc.name for ecc in settings.ecc if ecc.kind is Kind.MUTANT)
         self.state.subscribe(self._kept.on_change)
         self.state.subscribe(self._answers.on_change)
         store.on_fault(self._answers.work_out_soon)
@@ -298,15 +300,19 @@ class Controller:
         if self._last_seen.get(name) == seen:
             return
         self._last_seen[name] = seen
-        self._follow_clock()
+        self._follow_clock(name)
         self.run_control.watch.look()
         self.state.poke()
 
-    def _follow_clock(self) -> None:
+    def _follow_clock(self, name: str = "") -> None:
+        """Follow what is new of one module, or of any: what is new of a CoBo changes its own clock only."""
         modules = self.fleet.modules
+        mutants = [modules[mutant] for mutant in self._mutants]
+        alone = name and name not in self._mutants
+        concerned = (modules[name],) if alone else modules.values()
         changes = {
             name: {"unclocked": unclocked, "clock_stale": stale}
-            for name, (unclocked, stale) in rules.clocks_after(modules).items()
+            for name, (unclocked, stale) in rules.clocks_after(mutants, concerned).items()
             if (modules[name].unclocked, modules[name].clock_stale) != (unclocked, stale)
         }
         for name, change in changes.items():

@@ -47,17 +47,24 @@ class Judge:
         self._run = run
         self._store = store
         self._memo: dict[Scope, tuple[object, frozenset[CommandName]]] = {}
+        self._plans: dict[Command, tuple[Plan, list[Reason]]] = {}
+        self._plans_of: object = None
 
-    def judge(self, command: Command, fleet: Fleet, *, at_work: bool = True) -> tuple[Plan, list[Reason]]:
-        """Return the plan of a command and every reason against it; `at_work` asks the table too."""
+    def judge(
+        self, command: Command, fleet: Fleet, *, at_work: bool = True, situation: object = None
+    ) -> tuple[Plan, list[Reason]]:
+        """Return the plan of a command and every reason against it; `at_work` asks the table too.
+
+        A `situation` stands for all that plans and rules look at: while it is equal, their part is not worked
+        out again. Vetoes are always asked.
+        """
         reasons = beside(command, self._desk, self._run, fleet) if at_work else []
         if is_stop(command) or is_abort(command):
             return Plan(command), reasons
         plan = Plan(command)
         if command.name not in UNPLANNED:
-            plan = self._host.plan(command, fleet)
-            reasons += plan.refusals
-            reasons += rules.plan_reasons(plan, fleet.modules)
+            plan, against = self._plan(command, fleet, situation)
+            reasons += against
         elif command.name is CommandName.ADOPT and not self._run.record.orphans:
             reasons.append(Reason("no module runs without a run"))
         elif command.name is CommandName.REFRESH_CONFIGS:
@@ -69,6 +76,16 @@ class Judge:
         if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
             reasons += self._host.vetoes(plan, fleet)
         return plan, list(dict.fromkeys(reasons))
+
+    def _plan(self, command: Command, fleet: Fleet, situation: object) -> tuple[Plan, list[Reason]]:
+        """Return the plan of a command and what its makers and the rules say against it."""
+        if situation is None or situation != self._plans_of or not self._mapping_plans:
+            self._plans.clear()
+            self._plans_of = situation
+        if command not in self._plans:
+            plan = self._host.plan(command, fleet)
+            self._plans[command] = plan, [*plan.refusals, *rules.plan_reasons(plan, fleet.modules)]
+        return self._plans[command]
 
     def _against_start(self, fleet: Fleet, named: set[str]) -> list[Reason]:
         """Return what vetoes a start beyond the states (rules 3, 5, 7 and 11).
@@ -93,12 +110,16 @@ class Judge:
             return []
         return [Reason(f"is Offline ({m.offline_reason})", m.name) for m in modules]
 
-    def checklist(self, fleet: Fleet) -> tuple[str, ...]:
+    def checklist(self, fleet: Fleet, situation: object = None) -> tuple[str, ...]:
         """Return every reason why a start would be refused now; equal ones share a line."""
-        return reason_lines(self.judge(START, fleet)[1])
+        return reason_lines(self.judge(START, fleet, situation=situation)[1])
 
     def allowed(
-        self, fleet: Callable[[], Fleet], *, fresh: bool = False
+        self,
+        fleet: Callable[[], Fleet],
+        situation: Callable[[], object] = lambda: None,
+        *,
+        fresh: bool = False,
     ) -> Iterator[Mapping[Scope, frozenset[CommandName]] | None]:
         """Work out which commands of each scope would be accepted now, in small steps.
 
@@ -106,12 +127,13 @@ class Judge:
         in between: the whole takes as long as there are modules. A module's answer is kept until something
         that it depends on changes; `fresh` asks everything anew, which is needed for vetoes on outside
         conditions. Modules in the same situation share an answer, unless a plugin might tell them apart.
+        `fleet` and `situation` (see `judge`) are asked at each step.
         """
         answers: dict[Scope, frozenset[CommandName]] = {}
         for scope in (SYSTEM, RUN):
             accepted = set()
             for name in COMMANDS[scope.kind]:
-                if self._accepts(scope, name, fleet()):
+                if self._accepts(scope, name, fleet(), situation()):
                     accepted.add(name)
                 yield None
             answers[scope] = frozenset(accepted)
@@ -127,7 +149,7 @@ class Judge:
                 kept = (key, classes[key])
             elif fresh or kept is None or kept[0] != key:
                 names = COMMANDS[ScopeKind.ECC]
-                kept = (key, frozenset(n for n in names if self._accepts(scope, n, fleet())))
+                kept = (key, frozenset(n for n in names if self._accepts(scope, n, fleet(), situation())))
                 yield None
             classes[key] = kept[1]
             self._memo[scope] = kept
@@ -139,21 +161,31 @@ class Judge:
     @property
     def alike(self) -> bool:
         """Whether modules in the same situation have the same answers: nobody looks at their names."""
-        return not any(
-            (hook == "attpc_veto" and not getattr(plugin.plugin, "attpc_veto_alike", False))
-            or (hook == "attpc_plan" and plugin.name != MAPPING)
+        return self._mapping_plans and not any(
+            "attpc_veto" in self._host.hooks_of(plugin.name)
+            and not getattr(plugin.plugin, "attpc_veto_alike", False)
             for plugin in self._host.active()
-            for hook in self._host.hooks_of(plugin.name)
         )
 
-    def _accepts(self, scope: Scope, name: CommandName, fleet: Fleet) -> bool:
+    @property
+    def _mapping_plans(self) -> bool:
+        """Whether every plan is the built-in mapping's, which looks at nothing but the fleet."""
+        return not any(
+            "attpc_plan" in self._host.hooks_of(plugin.name)
+            for plugin in self._host.active()
+            if plugin.name != MAPPING
+        )
+
+    def _accepts(self, scope: Scope, name: CommandName, fleet: Fleet, situation: object) -> bool:
         if beside(Command(scope, name), self._desk, self._run, fleet):
             # The usual answer while something is at work, when this is asked most often.
             return False
         if name is not CommandName.GOTO:
-            return not self.judge(Command(scope, name), fleet)[1]
+            return not self.judge(Command(scope, name), fleet, situation=situation)[1]
         targets = (State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
-        return any(not self.judge(Command(scope, name, target), fleet)[1] for target in targets)
+        return any(
+            not self.judge(Command(scope, name, target), fleet, situation=situation)[1] for target in targets
+        )
 
     def _shared_signature(self, fleet: Fleet) -> object:
         """Return what the answers of every module depend on."""

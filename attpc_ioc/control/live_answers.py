@@ -46,6 +46,7 @@ class LiveAnswers:
         self._fresh = False
         self._own_change = False
         self._essences: dict[str, object] = {}
+        self._situation = 0
         self._closed = False
 
     def close(self) -> None:
@@ -61,6 +62,8 @@ class LiveAnswers:
             if self._essences.get(name) != essence:
                 self._essences[name] = essence
                 news = True
+        if news:
+            self._situation += 1
         if news and not self._own_change:
             self.work_out_soon()
 
@@ -82,7 +85,7 @@ class LiveAnswers:
         """Put the run as it is now into the snapshot, with its checklist; the rest is worked out soon."""
         if self._closed:
             return
-        self._show_run(self._judge.checklist(self._state.fleet))
+        self._show_run(self._judge.checklist(self._state.fleet, self._situation))
         self.work_out_soon()
 
     def work_out_soon(self) -> None:
@@ -124,9 +127,9 @@ class LiveAnswers:
     def _work(self) -> Iterator[None]:
         """Yield between the steps; what it changes itself asks for no other round."""
         fresh, self._fresh = self._fresh, False
-        self._show_run(self._judge.checklist(self._state.fleet))
+        self._show_run(self._judge.checklist(self._state.fleet, self._situation))
         yield
-        for allowed in self._judge.allowed(lambda: self._state.fleet, fresh=fresh):
+        for allowed in self._judge.allowed(lambda: self._state.fleet, lambda: self._situation, fresh=fresh):
             if allowed is not None:
                 self._own_change = True
                 try:

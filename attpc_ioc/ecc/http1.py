@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .xml import shortened
 
@@ -23,6 +24,16 @@ class HttpReply:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Status line and headers, as far as they matter; `length` is None where none was told."""
+
+    status: int = 0
+    reason: str = ""
+    length: int | None = None
+    chunked: bool = False
+
+
 class BrokenHttp(Exception):
     """The connection ended without a whole reply, or what came is not HTTP."""
 
@@ -33,10 +44,7 @@ class ReplyReader:
     def __init__(self) -> None:
         self._received = bytearray()
         self._body_at = 0
-        self._status = 0
-        self._reason = ""
-        self._length: int | None = None
-        self._chunked = False
+        self._head = _Head()
 
     def feed(self, data: bytes) -> bool:
         """Take what was received; return whether the reply is whole. Raises `BrokenHttp`."""
@@ -48,12 +56,13 @@ class ReplyReader:
         while not self._body_at:
             if not self._read_head():
                 return False
-            if 100 <= self._status < 200:
+            if 100 <= self._head.status < 200:
                 del received[: self._body_at]
                 self._body_at = 0
-        if self._chunked:
+        head = self._head
+        if head.chunked:
             return received.endswith(b"0\r\n\r\n") and _dechunked(received, self._body_at) is not None
-        return self._length is not None and len(received) - self._body_at >= self._length
+        return head.length is not None and len(received) - self._body_at >= head.length
 
     def finish(self, error: Exception | None) -> HttpReply:
         """Return the reply once the connection is closed; `error` says how, None for an orderly end.
@@ -64,21 +73,22 @@ class ReplyReader:
         if not received:
             raise BrokenHttp(f"the connection ended without a reply{_because(error)}")
         if not self._body_at:
-            head = shortened(bytes(received))
-            raise BrokenHttp(f"the reply is no HTTP or was cut off{_because(error)}: {head}")
+            seen = shortened(bytes(received))
+            raise BrokenHttp(f"the reply is no HTTP or was cut off{_because(error)}: {seen}")
+        head = self._head
         body: bytes | None
-        if self._chunked:
+        if head.chunked:
             body = _dechunked(received, self._body_at)
         else:
             body = bytes(received[self._body_at :])
-            if self._length is not None:
-                body = body[: self._length] if len(body) >= self._length else None
+            if head.length is not None:
+                body = body[: head.length] if len(body) >= head.length else None
             elif error is not None:
                 body = None
         if body is None:
             have = len(received) - self._body_at
             raise BrokenHttp(f"the reply was cut off after {have} bytes{_because(error)}")
-        return HttpReply(self._status, self._reason, body)
+        return HttpReply(head.status, head.reason, body)
 
     def _read_head(self) -> bool:
         end = self._received.find(b"\r\n\r\n")
@@ -86,26 +96,32 @@ class ReplyReader:
             if len(self._received) > MAX_HEAD_BYTES:
                 raise BrokenHttp(f"no HTTP reply: {shortened(bytes(self._received[:1000]))}")
             return False
-        first, *lines = self._received[:end].decode("latin-1").split("\r\n")
-        version, _, rest = first.partition(" ")
-        status, _, self._reason = rest.partition(" ")
-        if not (version.startswith("HTTP/1.") and re.fullmatch("[1-9][0-9]{2}", status)):
-            raise BrokenHttp(f"no HTTP reply: {shortened(first)}")
-        self._status = int(status)
-        self._length, self._chunked = None, False
-        for line in lines:
-            key, _, value = line.partition(":")
-            key, value = key.lower(), value.strip()
-            if key == "content-length":
-                if not re.fullmatch("[0-9]{1,12}", value):
-                    raise BrokenHttp(f"a reply with Content-Length {shortened(value)}")
-                self._length = int(value)
-                if self._length > MAX_REPLY_BYTES:
-                    raise BrokenHttp(f"a reply of more than {MAX_REPLY_BYTES} bytes")
-            elif key == "transfer-encoding":
-                self._chunked = "chunked" in value.lower()
+        self._head = _read_head(bytes(self._received[:end]))
         self._body_at = end + 4
         return True
+
+
+@lru_cache(maxsize=64)
+def _read_head(data: bytes) -> _Head:
+    """Read status line and headers; raises `BrokenHttp`. Servers send the same few again and again."""
+    first, *lines = data.decode("latin-1").split("\r\n")
+    version, _, rest = first.partition(" ")
+    status, _, reason = rest.partition(" ")
+    if not (version.startswith("HTTP/1.") and re.fullmatch("[1-9][0-9]{2}", status)):
+        raise BrokenHttp(f"no HTTP reply: {shortened(first)}")
+    length, chunked = None, False
+    for line in lines:
+        key, _, value = line.partition(":")
+        key, value = key.lower(), value.strip()
+        if key == "content-length":
+            if not re.fullmatch("[0-9]{1,12}", value):
+                raise BrokenHttp(f"a reply with Content-Length {shortened(value)}")
+            length = int(value)
+            if length > MAX_REPLY_BYTES:
+                raise BrokenHttp(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+        elif key == "transfer-encoding":
+            chunked = "chunked" in value.lower()
+    return _Head(int(status), reason, length, chunked)
 
 
 def _dechunked(received: bytearray, at: int) -> bytes | None:

@@ -61,7 +61,9 @@ class _Exchange:
             refused = sock.connect_ex(address.place)
             if refused not in (0, errno.EINPROGRESS):
                 raise OSError(refused, os.strerror(refused))
-            self._loop.add_writer(sock, self._send)
+            # By number: the loop looks the file up, and words for one that it does not find cost a socket two
+            # calls of the system each time.
+            self._loop.add_writer(sock.fileno(), self._send)
         except OSError as error:
             self._fail(error)
 
@@ -70,8 +72,8 @@ class _Exchange:
         self._timer.cancel()
         sock, self._sock = self._sock, None
         if sock is not None:
-            self._loop.remove_writer(sock)
-            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock.fileno())
+            self._loop.remove_reader(sock.fileno())
             sock.close()
 
     def _send(self) -> None:
@@ -94,8 +96,8 @@ class _Exchange:
             self._finish(error)
             return
         if not self._rest:
-            self._loop.remove_writer(sock)
-            self._loop.add_reader(sock, self._receive)
+            self._loop.remove_writer(sock.fileno())
+            self._loop.add_reader(sock.fileno(), self._receive)
 
     def _receive(self) -> None:
         if self._sock is None:

@@ -6,7 +6,7 @@ holds every plan against them, a site's own included, both before anything is se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -149,17 +149,18 @@ def _listed(modules: Iterable[ModuleView]) -> str:
     return ", ".join(f"{m.name} is {m.state.label}" for m in modules)
 
 
-def clocks_after(modules: Modules) -> dict[str, tuple[bool, bool]]:
-    """Return for each CoBo whether it is `unclocked` and whether its clock is stale (rule 7).
+def clocks_after(
+    mutants: Collection[ModuleView], modules: Iterable[ModuleView]
+) -> dict[str, tuple[bool, bool]]:
+    """Return for each CoBo of `modules` whether it is `unclocked` and whether its clock is stale (rule 7).
 
     From what is seen now and what was known before. Without a MuTAnT that takes part nobody clocks the CoBos
     and none is stale; but what they missed meanwhile counts as soon as one does.
     """
-    mutants = [m for m in modules.values() if m.kind is Kind.MUTANT]
     low = any(m.online and level(m) < State.PREPARED for m in mutants)
     clocked = any(m.enabled for m in mutants)
     found = {}
-    for module in modules.values():
+    for module in modules:
         if module.kind is Kind.COBO:
             # What is remembered holds until the CoBo is seen to be back in Described.
             high = level(module) >= State.PREPARED or not module.seen

@@ -10,7 +10,16 @@ import pytest
 from attpc_ioc.control.admission import Desk
 from attpc_ioc.control.judge import Judge
 from attpc_ioc.control.module import CONFIGS_AT_ONCE
-from attpc_ioc.model.command import COMMANDS, Command, CommandName, ScopeKind, ecc_scope
+from attpc_ioc.model.command import (
+    COMMANDS,
+    RUN,
+    SYSTEM,
+    Command,
+    CommandName,
+    ScopeKind,
+    Who,
+    ecc_scope,
+)
 from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.states import Kind, Operation, State, Transition
@@ -73,6 +82,37 @@ async def test_modules_that_share_an_answer_have_the_same(seed, tmp_path, monkey
                 seen |= one_by_one
         # Abort and Run's commands apart, each was possible somewhere.
         assert seen >= {CommandName.DESCRIBE, CommandName.PREPARE, CommandName.CONFIGURE, CommandName.GOTO}
+
+
+async def test_kept_plans_never_outlive_what_they_were_made_from(tmp_path, monkeypatch):
+    """Plans are kept while nothing happens; after all that happens the answers are those of a new judge."""
+    async with rig(tmp_path, monkeypatch, cobos=3) as it:
+
+        def true_ones() -> object:
+            judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.store)
+            *_, answers = judge.allowed(lambda: it.snapshot)
+            return answers
+
+        await it.select()
+        seen = set()
+        for name, scope, target in (
+            ("Describe", ecc_scope("cobo0"), None),
+            ("GoTo", SYSTEM, State.READY),
+            ("Breakup", ecc_scope("cobo1"), None),
+            ("GoTo", SYSTEM, State.READY),
+            ("Start", RUN, None),
+            ("Stop", RUN, None),
+            ("GoTo", SYSTEM, State.IDLE),
+        ):
+            outcome = await it.submit(name, scope, target)
+            assert outcome.ok, outcome.message
+            await it.until(lambda: it.snapshot.allowed == true_ones(), what=f"the answers after {name}")
+            seen.add(it.snapshot.allowed[SYSTEM])
+            for enable in () if it.run.on else (0, 1):
+                it.app.controller.set("enable", ecc_scope("cobo2"), enable, Who("test"))
+                what = f"the answers with cobo2 {enable} after {name}"
+                await it.until(lambda: it.snapshot.allowed == true_ones(), what=what)
+        assert len(seen) > 2
 
 
 async def test_only_some_servers_are_asked_for_their_configs_at_a_time(tmp_path, monkeypatch):
