@@ -94,6 +94,27 @@ async def test_slow_client_sees_the_newest_value(rig: Rig) -> None:
         assert rig.server.stats.disconnected == 0
 
 
+async def test_paused_client_is_told_of_the_latest_rights_only(rig: Rig) -> None:
+    allowed = [True]
+    rig.server._access = lambda _pv, _client: (True, allowed[0])
+    async with raw_client(rig.server.port, receive_bytes=4096) as raw:
+        chan, big = await raw.channel("T:longout"), await raw.channel("T:numbers")
+        raw.send(caproto.EventAddRequest(ChannelType.DOUBLE, 20_000, big.sid, 8, 0, 0, 0, 5))
+        await raw.until(caproto.EventAddResponse)
+        (circuit,) = rig.server._circuits
+        for number in range(200):
+            rig["numbers"].post((float(number),) * 20_000)
+        assert circuit._paused
+        queued = rig.server.clients()[0].queued_bytes
+        for _ in range(1001):
+            allowed[0] = not allowed[0]
+            await rig.server.refresh_access_in_turns()
+        assert rig.server.clients()[0].queued_bytes == queued
+        told = await raw.until(caproto.AccessRightsResponse)
+        assert (told.cid, told.access_rights) == (chan.cid, 1)
+        assert not [m for m in await raw.echo() if isinstance(m, caproto.AccessRightsResponse)]
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -9,6 +9,8 @@ from tests.data_routers.test_commands import Shell
 from tests.support.process import ATTPC_IOC
 from tests.support.sshd import Sshd, sshd_server
 
+OTHERS = "configuration files of every other ECC server"
+
 
 def online(shell: Shell) -> subprocess.CompletedProcess[str]:
     """Check the file as a person does. The ECC servers of it are not there, so that 1 is the exit code."""
@@ -31,10 +33,28 @@ def routers(tmp_path: Path, server: Sshd) -> list[dict]:
     ]
 
 
+def configs(tmp_path: Path, server: Sshd) -> str:
+    """Return tables of configuration files; the folder of the second is not there."""
+    return f'''
+[[plugins.data_routers.ecc]]
+names = ["mutant"]
+access = "local"
+xcfg = "{tmp_path}/xcfg"
+
+[[plugins.data_routers.ecc]]
+access = "ssh"
+host = "127.0.0.1"
+port = {server.port}
+user = "{server.user}"
+xcfg = "{tmp_path}/gone"
+'''
+
+
 def test_each_host_of_a_data_router_is_asked(tmp_path):
     with sshd_server(tmp_path / "ssh") as server:
         more = f'ssh_config = "{server.config}"\nknown_hosts = "{server.known_hosts}"'
-        shell = Shell(tmp_path, routers(tmp_path, server), more)
+        (tmp_path / "xcfg").mkdir()
+        shell = Shell(tmp_path, routers(tmp_path, server), more + configs(tmp_path, server))
         (shell.staging["CoBo0"] / "a.graw").write_bytes(b"data")
         ran = online(shell)
         assert (
@@ -42,7 +62,10 @@ def test_each_host_of_a_data_router_is_asked(tmp_path):
         )
         assert f"data router MuTAnT at 127.0.0.1: {tmp_path}/MuTAnT is there, with 0 files" in ran.stdout
         assert "; no process no-such-router\n" in ran.stdout
-        assert (ran.returncode, ran.stderr) == (1, "not right: cobo0, mutant\n")
+        assert f"configuration files of mutant at this machine: {tmp_path}/xcfg is there\n" in ran.stdout
+        assert f"{OTHERS} at 127.0.0.1: " in ran.stdout
+        assert f"{tmp_path}/gone" in ran.stdout
+        assert (ran.returncode, ran.stderr) == (1, f"not right: cobo0, mutant, {OTHERS}\n")
         assert server.agents() == []
 
         server.known_hosts.write_text("")
@@ -52,7 +75,7 @@ def test_each_host_of_a_data_router_is_asked(tmp_path):
         assert "data router MuTAnT at 127.0.0.1: the ssh-ed25519 host key of" in ran.stdout
         assert f"ssh-keyscan -t ed25519 -p {server.port} 127.0.0.1 >> {server.known_hosts}" in ran.stdout
         assert "CoBo0" in ran.stdout
-        assert ran.stderr == "not right: cobo0, mutant, data router CoBo0, data router MuTAnT\n"
+        assert ran.stderr == f"not right: cobo0, mutant, data router CoBo0, data router MuTAnT, {OTHERS}\n"
 
         server.config.unlink()
         ran = online(shell)

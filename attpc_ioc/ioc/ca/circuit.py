@@ -152,7 +152,7 @@ class Circuit(Link):
         if client != self.client:
             self.client = client
             if self.channels:
-                self.do_in_turns(self._refresh())
+                self.do_in_turns(self.refresh_steps())
 
     def _on_search(self, header: Header) -> None:
         reply = self.server.answer_search(header)
@@ -188,15 +188,17 @@ class Circuit(Link):
 
     def refresh_access(self) -> None:
         """Ask again who may do what, and tell the client where it changed."""
-        for _ in self._refresh():
+        for _ in self.refresh_steps():
             pass
 
-    def _refresh(self) -> Iterator[None]:
-        """Do as `refresh_access`, channel by channel.
+    def refresh_steps(self) -> Iterator[None]:
+        """Do as `refresh_access`, channel by channel; others may have their turns in between.
 
         A client that takes nothing is told of the latest rights only, when it does again.
         """
         for channel in tuple(self.channels.values()):
+            if self.channels.get(channel.sid) is not channel:
+                continue  # cleared meanwhile
             rights = self.server.rights(channel.pv, self.client)
             if rights != channel.rights:
                 read_changed = (rights ^ channel.rights) & READ

@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 EVENT = int(Command.EVENT_ADD).to_bytes(2, "big")
 _FLUSH_BYTES = 64 << 10
-_TURN_S = 0.003
+TURN_S = 0.003
 """How long one client's messages are worked on before others have their turn."""
 _AFTER_STALL_S = 5.0
 """How much later than `stall_s` the operating system gives a connection up by itself."""
@@ -261,7 +261,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _process(self) -> None:
         """Work on messages until there is none, the client has to wait, or others have their turn."""
-        end = perf_counter() + _TURN_S
+        end = perf_counter() + TURN_S
         buffer, offset = self._in, 0
         self._working = True
         turn = self._limits.turn_messages

@@ -13,6 +13,7 @@ from attpc_ioc.ioc.ca.circuit import Channel, Circuit
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.dbr import PUT_ACKS, PUT_ACKT
 from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
+from attpc_ioc.ioc.ca.link import TURN_S
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.spec import Value
 from attpc_ioc.ioc.ca.udp import Beacons, Searches
@@ -276,10 +277,13 @@ class CAServer:
             circuit.refresh_access()
 
     async def refresh_access_in_turns(self) -> None:
-        """Do as `refresh_access`, with a turn for everybody else after each client."""
+        """Do as `refresh_access`, with turns for everybody else in between."""
+        turn_ends_s = 0.0
         for circuit in tuple(self._circuits):
-            circuit.refresh_access()
-            await asyncio.sleep(0)
+            for _ in circuit.refresh_steps():
+                if time.monotonic() > turn_ends_s:
+                    await asyncio.sleep(0)
+                    turn_ends_s = time.monotonic() + TURN_S
 
     def rights(self, pv: PV, client: Client) -> int:
         """Return what `client` may do with `pv`: the bits of Channel Access's access rights."""

@@ -1,8 +1,9 @@
-"""What `attpc-ioc check --online` is told of the data routers' hosts: each is looked at once."""
+"""What `attpc-ioc check --online` is told of the hosts of data routers and of configuration files."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from attpc_ioc.model.online import OnlineAnswer
 
@@ -10,17 +11,23 @@ from .hosts.host import HostError, RouterGone
 from .hosts.make import host_for
 from .model import Look
 from .rows import GIGABYTE
-from .settings import Access, DataRoutersSettings, RouterSettings
+from .settings import Access, DataRoutersSettings, EccHostSettings, ReachSettings, RouterSettings
 
 
 async def ask_hosts(settings: DataRoutersSettings, timeout_s: float) -> list[OnlineAnswer]:
-    """Look at every router's host, side by side, each for at most `timeout_s` seconds; changes nothing."""
+    """Look at every host, side by side, each for at most `timeout_s` seconds; changes nothing."""
     patient = settings.model_copy(update={"timeout_s": timeout_s})
-    return list(await asyncio.gather(*(_ask(router, patient) for router in settings.router)))
+    routers = [_ask(f"data router {router.label}", router, _words, patient) for router in settings.router]
+    configs = [_ask(_configs_of(ecc), _as_router(ecc), _is_there, patient) for ecc in settings.ecc]
+    return list(await asyncio.gather(*routers, *configs))
 
 
-async def _ask(router: RouterSettings, settings: DataRoutersSettings) -> OnlineAnswer:
-    what = f"data router {router.label}"
+async def _ask(
+    what: str,
+    router: RouterSettings,
+    words: Callable[[RouterSettings, Look], str],
+    settings: DataRoutersSettings,
+) -> OnlineAnswer:
     where = "this machine" if router.access is Access.LOCAL else router.host
     host = host_for(router, settings)
     try:
@@ -31,7 +38,21 @@ async def _ask(router: RouterSettings, settings: DataRoutersSettings) -> OnlineA
         return OnlineAnswer(what, where, str(error), False)
     finally:
         await host.disconnect()
-    return OnlineAnswer(what, where, _words(router, look), True)
+    return OnlineAnswer(what, where, words(router, look), True)
+
+
+def _configs_of(ecc: EccHostSettings) -> str:
+    return f"configuration files of {', '.join(ecc.names) or 'every other ECC server'}"
+
+
+def _as_router(ecc: EccHostSettings) -> RouterSettings:
+    """Return what lets the folder of configuration files be looked at as one that a router writes into."""
+    reach = {name: getattr(ecc, name) for name in ReachSettings.model_fields}
+    return RouterSettings(**reach, sources=("configs",), staging=ecc.xcfg, process="")
+
+
+def _is_there(router: RouterSettings, _: Look) -> str:
+    return f"{router.staging} is there"
 
 
 def _words(router: RouterSettings, look: Look) -> str:
