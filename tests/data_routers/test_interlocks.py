@@ -58,8 +58,8 @@ CASES = [
     ("dirty", facts(closing="the files of an earlier run are not in their place yet"), "not in their place"),
     ("disk", facts(look(disk_free_bytes=19_900_000_000)), f"{NAME}: 19.9 GB free, less than 20 GB"),
     ("run_exists", facts(look(next_exists=True)), f"{NAME}: e20009/run_0042 exists already"),
-    ("run_exists", facts(asked=RunKey("e20009", 41)), "not asked yet whether it has e20009/run_0042"),
-    ("run_exists", facts(asked=None), "not asked yet whether it has e20009/run_0042"),
+    ("run_exists", facts(asked=RunKey("e20009", 41)), "not asked yet about e20009/run_0042"),
+    ("run_exists", facts(asked=None), "not asked yet about e20009/run_0042"),
 ]
 
 
@@ -188,7 +188,7 @@ async def test_an_answer_counts_for_the_run_that_was_asked_about_only(tmp_path, 
         gate.hung = True
         assert (await it.put_text("Run:Experiment", "e21001")).code == 0
         await until_checklist(
-            it, "data router CoBo0 on 127.0.0.1: not asked yet whether it has e21001/run_0000"
+            it, "data router CoBo0 on 127.0.0.1: not asked yet about e21001/run_0000"
         )
         gate.hung = False
         await until_checklist(it, "not asked yet", there=False)

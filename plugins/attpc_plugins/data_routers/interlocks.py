@@ -111,7 +111,7 @@ def _of_router(
         return
     look = router.look
     if not look.process:
-        missing = f"no process {router.process}" if router.process else "it does not run"
+        missing = f"no process {router.process}" if router.process else "not running"
         note = f" ({look.note})" if look.note else ""
         yield against(f"{missing}{note}", interlocks.router_down)
     if router.partial:
@@ -128,6 +128,6 @@ def _of_router(
     if next_run is None:
         return
     if router.asked != next_run:
-        yield against(f"not asked yet whether it has {next_run}", interlocks.run_exists)
+        yield against(f"not asked yet about {next_run}", interlocks.run_exists)
     elif look.next_exists:
         yield against(f"{next_run} exists already", interlocks.run_exists)
