@@ -114,7 +114,26 @@ async def two_iocs(folder: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, star
         first, second = await asyncio.gather(
             *(make_runs(client, prefix, starts) for client, prefix in clients)
         )
+        # An IOC that ends at once leaves the last events to the journal, and to the next time it is started.
+        await until_recorded(dsn, 2 * starts)
     return first, second
+
+
+async def until_recorded(dsn: str, count: int) -> None:
+    """Wait until the database has so many runs, and the end of each."""
+    from attpc_plugins.run_history.store.model import RunFilter, Stage
+
+    from tests.support.history import reading
+
+    end_s = time.monotonic() + END_LIMIT_S
+    async with reading(dsn) as store:
+        while True:
+            runs = (await store.runs(RunFilter(experiment=EXPERIMENT), limit=500)).runs
+            left = [run.number for run in runs if run.stage is not Stage.ENDED]
+            if len(runs) == count and not left:
+                return
+            assert time.monotonic() < end_s, f"{len(runs)} runs are recorded, without an end: {left}"
+            await asyncio.sleep(0.05)
 
 
 async def check(dsn: str, first: Done, second: Done) -> None:
