@@ -43,6 +43,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PLUGINS_FOLDER = "plugins"
 """In the state directory: the plugins' own folders."""
 
+FREEZE_AGAIN_S = (5.0, 60.0)
+"""When what was loaded since the serving began, by plugins and by the first calls, counts as built."""
+
 
 def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] = ()) -> PluginHost:
     """Return the host with the built-in mapping, all installed plugins and `extra` ones.
@@ -168,6 +171,17 @@ async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
         ) from error
 
 
+def spare_collections() -> None:
+    """Keep garbage collections short: they need not look at what lives as long as the process, nor the end.
+
+    That is what was built so far, and once more what is loaded beside the serving. A collection of all of it
+    holds everybody up for 20 ms and more.
+    """
+    gc.freeze()
+    for later_s in FREEZE_AGAIN_S:
+        asyncio.get_running_loop().call_later(later_s, gc.freeze)
+
+
 async def serve(settings: Settings, announce: str = "") -> None:
     """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is. Raises what `running` raises.
 
@@ -203,8 +217,7 @@ async def serve(settings: Settings, announce: str = "") -> None:
             if not announce:
                 app.access.on_read = manager.ready
                 loop.add_signal_handler(signal.SIGHUP, _read_again, manager, app)
-            # What was built lives as long as the process: collections need not look at it, nor the very end.
-            gc.freeze()
+            spare_collections()
             manager.ready()
             if early.is_set():
                 _read_again(manager, app)

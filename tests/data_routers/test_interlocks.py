@@ -187,9 +187,7 @@ async def test_an_answer_counts_for_the_run_that_was_asked_about_only(tmp_path, 
         gate = it.fleet.data["CoBo[0]"].gate
         gate.hung = True
         assert (await it.put_text("Run:Experiment", "e21001")).code == 0
-        await until_checklist(
-            it, "data router CoBo0 on 127.0.0.1: not asked yet about e21001/run_0000"
-        )
+        await until_checklist(it, "data router CoBo0 on 127.0.0.1: not asked yet about e21001/run_0000")
         gate.hung = False
         await until_checklist(it, "not asked yet", there=False)
 
