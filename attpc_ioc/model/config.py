@@ -52,11 +52,7 @@ PART_LEVEL: dict[str, State] = {
 }
 """Each part of a configuration is in the hardware from this state on."""
 
-WITHOUT: dict[str, State] = {
-    "describe": State.IDLE,
-    "prepare": State.DESCRIBED,
-    "configure": State.PREPARED,
-}
+WITHOUT: dict[str, State] = {part: State(level - 1) for part, level in PART_LEVEL.items()}
 """Where a module goes so that a part of its configuration is given to the hardware anew."""
 
 RECORDS: dict[Operation, str] = {
