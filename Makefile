@@ -4,9 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One worker more than there are cores: most tests wait, for a server or a client.
-WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
-XDIST ?= -n $(WORKERS) --dist worksteal
+XDIST ?= -n auto --dist worksteal
 
 .NOTPARALLEL:
 .PHONY: run test check lint tests bench bench-ca docs demo-facility clean
