@@ -9,7 +9,7 @@ from typing import Any
 
 import pluggy
 
-from attpc_ioc.errors import PluginError
+from attpc_ioc.errors import AttpcError, PluginError
 
 
 def call(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
@@ -74,7 +74,7 @@ async def end(tasks: list[asyncio.Task[Any]], limit_s: float) -> int:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an exception as text for people; `PluginError`s without the name of the class."""
-    if isinstance(error, PluginError) and str(error):
+    """Return an exception as text for people; the product's own without the name of the class."""
+    if isinstance(error, AttpcError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -46,7 +46,7 @@ def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[D
         return _refused(error, place)
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return DatabaseUnreachable, "no server there is of the kind that target_session_attrs asks for"
-    if getattr(error, "errno", None) == errno.ENOENT and not any(h.startswith("/") for h in place.dsn.hosts):
+    if getattr(error, "errno", None) == errno.ENOENT and not _is_here(place):
         return DatabaseSettingsError, (
             "TLS: the file that sslrootcert=, sslcert= or sslkey= names is not there; is its path right, and "
             "can the user that this runs as read it?"
@@ -60,14 +60,19 @@ def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[D
             "certificate, and with sslmode=verify-full the host must be the certificate's"
         )
     if isinstance(error, TimeoutError):
-        return DatabaseUnreachable, (
-            f"no answer within {limit_s:g} s; is the host up, and does a firewall let its port pass?"
-        )
+        there = "is the host up, and does a firewall let its port pass?"
+        here = "the server hangs, or this computer is overloaded; it is tried again"
+        return DatabaseUnreachable, f"no answer within {limit_s:g} s; {here if _is_here(place) else there}"
     if isinstance(error, (asyncpg.InterfaceError, ValueError)):
         return DatabaseSettingsError, f"{_first_line(error)}; correct it in {place.key}"
     if isinstance(error, (asyncpg.InternalClientError, EOFError, NotPostgresError)):
         return DatabaseUnreachable, "what answers there is no PostgreSQL server; are host and port right?"
     return DatabaseUnreachable, _unreachable(error)
+
+
+def _is_here(place: Place) -> bool:
+    """Tell whether the database is reached by a socket of this computer, with no host or port in the way."""
+    return bool(place.dsn.hosts) and all(host.startswith("/") for host in place.dsn.hosts)
 
 
 def _refused(error: asyncpg.PostgresError, place: Place) -> tuple[type[DatabaseError], str]:
@@ -89,10 +94,10 @@ def _refused(error: asyncpg.PostgresError, place: Place) -> tuple[type[DatabaseE
         case asyncpg.CannotConnectNowError():
             return DatabaseUnreachable, f"{said}; it is tried again"
         case asyncpg.ConnectionDoesNotExistError():
-            return DatabaseUnreachable, (
-                "the connection was closed before the server answered as PostgreSQL does; are host and port "
-                "right, and is it up?"
-            )
+            closed = "the connection was closed before the server answered as PostgreSQL does"
+            there = "are host and port right, and is it up?"
+            here = "it is ending or starting, and is tried again"
+            return DatabaseUnreachable, f"{closed}; {here if _is_here(place) else there}"
         case asyncpg.UndefinedObjectError():
             text = "a key in the URL is neither one of the connection nor a setting of the server; correct it"
         case _:

@@ -51,6 +51,15 @@ def console(least: int = 0) -> Console:
     return out
 
 
+def _print(out: Console, table: Table) -> None:
+    """Print a table without the blanks that fill its last column: one long cell would wrap every line."""
+    with out.capture() as capture:
+        out.print(table)
+    lines = capture.get().splitlines()
+    out.file.write("".join(f"{text.rstrip()}\n" for text in lines))
+    out.file.flush()
+
+
 def line(text: object) -> Text:
     """Return a text in one line, with nothing in it that a terminal would obey."""
     return Text("".join(c if c.isprintable() else " " for c in str(text)))
@@ -97,7 +106,7 @@ def show(
         )
     for row in cells:
         table.add_row(*row)
-    console(needed).print(table)
+    _print(console(needed), table)
 
 
 def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
@@ -149,7 +158,7 @@ def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
         if text:
             # A comment may have several lines.
             table.add_row(title, Text("\n").join(line(part) for part in text.splitlines()))
-    out.print(table)
+    _print(out, table)
     _part("Modules", _MODULE, map(_module, detail.modules), give=_MODULE[2:5] + _MODULE[7:])
     measured = map(_measurement, detail.measurements)
     _part("Measurements", _MEASUREMENT, measured, give=("observable", "value", "PV", "remark"))
