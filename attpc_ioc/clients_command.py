@@ -25,7 +25,7 @@ def clients(
     from attpc_ioc.ioc.ask import ask
     from attpc_ioc.settings import load_settings
 
-    answer = ask(load_settings(file).state_directory(), {"ask": "clients", "pvs": pvs})
+    answer = ask(load_settings(file).state_directory(), {"ask": "clients", "pvs": pvs or json_})
     typer.echo(json.dumps(answer, indent=2) if json_ else as_text(answer["clients"], pvs))
 
 

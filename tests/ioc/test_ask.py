@@ -85,7 +85,11 @@ async def test_who_is_connected_to_what(ioc: App, file: Path) -> None:
         assert names == ["    T:Run:Title.DESC", "    T:State_RBV"]
         code, out, err = await clients(file, "--json")
         (told,) = json.loads(out)["clients"]
-        assert (told["channels"], told["subscriptions"], told["pvs"]) == (2, 0, [])
+        assert (told["channels"], told["subscriptions"], told["pvs"]) == (
+            2,
+            0,
+            ["T:Run:Title.DESC", "T:State_RBV"],
+        )
         assert told["address"].startswith(f"{LOOPBACK}:")
 
 

@@ -27,6 +27,8 @@ EVENT = int(Command.EVENT_ADD).to_bytes(2, "big")
 _FLUSH_BYTES = 64 << 10
 TURN_S = 0.003
 """How long one client's messages are worked on before others have their turn."""
+_STALL_LOOKS = 8
+"""How often within `stall_s` it is looked at whether a client takes anything."""
 _AFTER_STALL_S = 5.0
 """How much later than `stall_s` the operating system gives a connection up by itself."""
 _RECEIVED = memoryview(bytearray(64 << 10))
@@ -57,6 +59,7 @@ class Link(asyncio.BufferedProtocol):
         self._part_handle: asyncio.TimerHandle | None = None
         self._written = 0
         self._taken = 0
+        self._taken_at = 0.0
         self._paused = False
         self._reading = True
         self._working = False
@@ -97,8 +100,10 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
         # Keep-alive probes are not sent while something is unacknowledged, as always with a monitor: this
-        # covers it. It counts for a client that is there and does not read too: hence not before `stall_s`.
-        gone_s = max(self._limits.dead_peer_s, self._limits.stall_s + _AFTER_STALL_S)
+        # covers it. It counts for a client that is there and does not read too: hence not before that is
+        # noticed, which gives the true reason and tells the client at once.
+        noticed_s = self._limits.stall_s * (1 + 2 / _STALL_LOOKS)
+        gone_s = max(self._limits.dead_peer_s, noticed_s + _AFTER_STALL_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_s * 1000))
         self._transport.set_write_buffer_limits(high=self._limits.send_buffer_bytes)
 
@@ -236,17 +241,17 @@ class Link(asyncio.BufferedProtocol):
         self.continue_soon()
 
     def _watch_stall(self) -> None:
-        if self._transport is not None:
-            self._taken = self._written - self._transport.get_write_buffer_size()
-            self._stall_handle = self._loop.call_later(self._limits.stall_s, self._check_stall)
-
-    def _check_stall(self) -> None:
+        """Look now and then whether it takes anything: slow ones do, and the system's buffers fill late."""
         if self._transport is None:
             return
-        if self._written - self._transport.get_write_buffer_size() > self._taken:
-            self._watch_stall()  # slow, but it does read
-        else:
+        taken, now = self._written - self._transport.get_write_buffer_size(), self._loop.time()
+        if taken > self._taken or self._stall_handle is None:
+            self._taken, self._taken_at = taken, now
+        if now - self._taken_at >= self._limits.stall_s:
             self.drop("it takes no data", queued=len(self.backlog), dropped=self.backlog.dropped)
+        else:
+            look_s = self._limits.stall_s / _STALL_LOOKS
+            self._stall_handle = self._loop.call_later(look_s, self._watch_stall)
 
     # --- input ---
 

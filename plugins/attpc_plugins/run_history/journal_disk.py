@@ -30,7 +30,7 @@ SLOW_S = 0.05
 """A commit that takes longer than this is said: puts do not wait for it any longer."""
 
 QUICK_AGAIN_S = 30.0
-"""How long commits must have been quick before the disk counts as quick again."""
+"""How long no commit must have been slow before the disk counts as quick again."""
 
 RETRY_S = 1.0
 """How often a disk that takes nothing is tried again."""
@@ -65,8 +65,6 @@ class Disk:
     def __init__(
         self, folder: Path, segment_bytes: int, on_trouble: Callable[[], None], on_commit: Callable[[], None]
     ) -> None:
-        self.slow_s = 0.0
-        """How long the slowest commit of late took, where that was too long; 0 while they are quick."""
         self.stored_bytes = 0
         """How many bytes the segments have."""
         self.committed = Position()
@@ -77,7 +75,7 @@ class Disk:
         self._segment_bytes = segment_bytes
         self._on_trouble = on_trouble
         self._on_commit = on_commit
-        self._slow_at_s = 0.0
+        self._slow_s = self._slow_at_s = 0.0
         # Everything below is shared by the loop and the two threads, and changed under this lock.
         self._changed = threading.Condition()
         self._waiting: deque[Waiting] = deque()
@@ -135,6 +133,11 @@ class Disk:
     def ended(self) -> bool:
         """Whether the threads have ended."""
         return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def slow_s(self) -> float:
+        """How long the slowest commit of late took, where that was too long; 0 when none was for a while."""
+        return self._slow_s if time.monotonic() - self._slow_at_s <= QUICK_AGAIN_S else 0.0
 
     @property
     def in_memory(self) -> int:
@@ -329,12 +332,9 @@ class Disk:
         return what not in self._faults
 
     def _look_at_speed(self, took_s: float) -> None:
-        """Judge the disk's speed: it is slow until it was quick for a while, because its answers vary."""
-        now_s = time.monotonic()
+        """Judge the disk's speed: once slow it counts as slow for a while, because its answers vary."""
         if took_s > SLOW_S:
-            self.slow_s, self._slow_at_s = max(self.slow_s, took_s), now_s
-        elif now_s - self._slow_at_s > QUICK_AGAIN_S:
-            self.slow_s = 0.0
+            self._slow_s, self._slow_at_s = max(self.slow_s, took_s), time.monotonic()
 
     def _finish(self, futures: list[asyncio.Future[None]]) -> None:
         if futures:
