@@ -283,6 +283,8 @@ async def test_the_host_hangs(tmp_path, shared_sshd):
 
 async def test_the_host_hangs_in_the_middle(tmp_path, shared_sshd):
     async with behind_a_gate(tmp_path, shared_sshd) as (case, gate):
+        # Slow enough for the middle not to be missed.
+        gate.delay_s = 0.05
         case.it.end(42)
         await case.it.until(lambda: case.it.closing.busy("CoBo0"))
         gate.hung = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -185,13 +186,12 @@ async def test_the_limit_begins_anew_when_a_closing_is_begun_anew(tmp_path):
         await it.until(lambda: grown(S.FAILED))
         async with it.journal.locked("CoBo0", 5.0):
             it.journal.save(it.entry(42).said(S.WAITING, "begun at the shell"))
-        states = []
-
-        def again() -> bool:
-            states.append(it.entry(42).state)
-            return len(states) > 20 or grown(S.FAILED)
-
+        again_s = time.monotonic()
         it.closing.again()
-        await it.until(again)
-        assert len(states) > 20, "it failed at once"
+        await it.until(lambda: time.monotonic() - again_s > 0.7 or grown(S.FAILED))
+        # On a machine that was busy with something else the new limit may be over as well.
+        failed = it.entry(42).state is S.FAILED
+        assert not failed or time.monotonic() - again_s >= 1.0, "it failed at once"
+        if failed:
+            it.closing.again()
         await it.reach(42, S.DONE)
