@@ -49,7 +49,7 @@ def line(what: str, values_ms: list[float]) -> str:
 
 
 async def at_rest(it: Rig) -> None:
-    """Wait until the database has everything, and for as long again as the IOC polls fast after a command."""
+    """Wait until the database has everything, and for a moment more."""
     await it.until(lambda: service(it).writer.drained, 30.0, "all recorded")
     await asyncio.sleep(REST_S)
 

@@ -46,7 +46,7 @@ def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[D
         return _refused(error, place)
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return DatabaseUnreachable, "no server there is of the kind that target_session_attrs asks for"
-    if getattr(error, "errno", None) == errno.ENOENT and not _is_here(place):
+    if getattr(error, "errno", None) == errno.ENOENT and not any(h.startswith("/") for h in place.dsn.hosts):
         return DatabaseSettingsError, (
             "TLS: the file that sslrootcert=, sslcert= or sslkey= names is not there; is its path right, and "
             "can the user that this runs as read it?"
