@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import SYSTEM, Scope, Who
 from attpc_ioc.model.config import ConfigName
-from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.fleet import Fleet, FleetChange, ModuleView
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.model.offers import common_names, offered_names
 from attpc_ioc.model.run import RunClass
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import EccSettings
@@ -23,6 +26,9 @@ from .run_control import RunControl
 log = get_logger(__name__)
 
 MAX_TEXT = 200
+
+LOOK_S = 1.0
+"""For so long after a list has changed, an index is that of a client who may not have seen the new one."""
 
 Value = int | float | str
 
@@ -45,6 +51,7 @@ class Setpoints:
         self._desk = desk
         self._ecc = ecc
         self._on_module_setpoint = on_module_setpoint
+        self._lists = _Lists(state)
         self._setters: dict[str, Callable[[Scope, Value], None]] = {
             "enable": self._enable,
             "config": self._config,
@@ -144,19 +151,16 @@ class Setpoints:
     def _config_index(self, scope: Scope, value: Value) -> None:
         self._not_at_work()
         index = int(value)
-        if scope == SYSTEM:
-            names = common_names(self._fleet)
-            if not 0 <= index < len(names):
-                raise Refused(_index_text(index, len(names)))
-            self._select_everywhere(names[index])
-            return
-        view = self._state.module(scope.name)
-        offered = view.offered or ()
-        if not 0 <= index < len(offered):
-            raise Refused(_index_text(index, len(offered)))
-        self._check_offered(view, offered[index])
-        self._state.update_module(view.name, selected=offered[index])
-        self._on_module_setpoint()
+        names = _listed(self._fleet, scope)
+        if not 0 <= index < len(names):
+            raise Refused(f"there is no config {index}: the list has {len(names)}, counted from 0")
+        for before in self._lists.just_before(scope, index):
+            if before != names[index]:
+                raise Refused(
+                    f"the list has just changed: config {index} was {before} and is {names[index]} now; look "
+                    "at the list again"
+                )
+        self._config(scope, names[index])
 
     # ------------------------------------------------------------------ run
 
@@ -212,16 +216,32 @@ def _text(value: Value, what: str) -> str:
     return text
 
 
-def _index_text(index: int, count: int) -> str:
-    return f"there is no config {index}: the list has {count}, counted from 0"
+def _listed(fleet: Fleet, scope: Scope) -> tuple[str, ...]:
+    """Return the list that an index of this scope chooses from, as its PVs show it."""
+    return common_names(fleet) if scope == SYSTEM else offered_names(fleet.modules[scope.name])
 
 
-def common_names(fleet: Fleet) -> tuple[str, ...]:
-    """Return the experiment-wide names that every enabled server offers, sorted (of `ConfigNames_RBV`)."""
-    modules = fleet.enabled
-    if not modules:
-        return ()
-    offered = [
-        {name.configure for name in (m.offered or ()) if name.prepare == name.configure} for m in modules
-    ]
-    return tuple(sorted(set.intersection(*offered)))
+class _Lists:
+    """Remembers what the lists were, for as long as clients may still look at the old ones."""
+
+    def __init__(self, state: FleetState) -> None:
+        self._fleet = state.fleet
+        # A refresh of a large fleet changes the lists once for each server.
+        self._before: deque[tuple[float, Fleet]] = deque(maxlen=32)
+        state.subscribe(self._on_change)
+
+    def just_before(self, scope: Scope, index: int) -> Iterator[str]:
+        """Yield what was in one place of a scope's list within the last `LOOK_S` seconds."""
+        now = time.monotonic()
+        for changed_s, fleet in self._before:
+            if now - changed_s < LOOK_S:
+                yield from _listed(fleet, scope)[index : index + 1]
+
+    def _on_change(self, change: FleetChange) -> None:
+        before, self._fleet = self._fleet, change.fleet
+        if any(_offer(before.modules[name]) != _offer(change.fleet.modules[name]) for name in change.modules):
+            self._before.append((time.monotonic(), before))
+
+
+def _offer(view: ModuleView) -> tuple[object, ...]:
+    return view.enabled, view.offered

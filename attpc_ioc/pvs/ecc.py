@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.offers import offered_names
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import (
@@ -64,10 +65,6 @@ def _enable(fleet: Fleet, scope: Scope) -> Value | Reading:
 
 def _selected(module: ModuleView) -> str:
     return str(module.selected) if module.selected is not None else ""
-
-
-def _config_names(module: ModuleView) -> tuple[str, ...]:
-    return tuple(str(config) for config in module.offered or ())
 
 
 def _config_index(module: ModuleView) -> int:
@@ -174,7 +171,7 @@ ROWS: tuple[Row, ...] = (
         KIND,
         Record.STRINGS,
         "Configs on offer, cut at 39 bytes",
-        _server(_config_names),
+        _server(offered_names),
         elements=1024,
     ),
     Row(
@@ -182,7 +179,7 @@ ROWS: tuple[Row, ...] = (
         KIND,
         Record.LONG_TEXT,
         "Configs on offer, one a line",
-        _server(lambda m: "\n".join(_config_names(m))),
+        _server(lambda m: "\n".join(offered_names(m))),
         elements=65536,
     ),
     Row(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
-from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.offers import common_names, experiment_name
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
@@ -66,79 +66,49 @@ def _progress(fleet: Fleet, _scope: Scope) -> float:
     return finite(fleet.work[-1].progress_percent) if fleet.work else 0.0
 
 
-def experiment_name(config: ConfigName | None) -> str:
-    """Return the experiment-wide name of a config: the one that prepare and configure share, else empty."""
-    return config.configure if config is not None and config.prepare == config.configure else ""
-
-
-class _Config:
+class _Selected:
     """The name that all enabled modules have selected, worked out once for each snapshot of the modules.
 
-    Three rows show it, and they are read with every attempt, however large the fleet is.
+    Three rows show it, and they are read with every attempt, however large the fleet is. None: they differ.
     """
 
     def __init__(self) -> None:
         self._modules: Mapping[str, ModuleView] = {}
-        self._name = ""
+        self._name: str | None = ""
 
-    def __call__(self, fleet: Fleet, _scope: Scope) -> str:
+    def __call__(self, fleet: Fleet) -> str | None:
         if fleet.modules is not self._modules:
             self._modules, self._name = fleet.modules, _selected_by_all(fleet)
         return self._name
 
 
-def _selected_by_all(fleet: Fleet) -> str:
+def _selected_by_all(fleet: Fleet) -> str | None:
     selected = {m.selected for m in fleet.enabled}
     if not selected - {None}:
         return ""
     names = {experiment_name(config) for config in selected}
     name = names.pop()
-    return name if name and not names else MIXED
+    return name if name and not names else None
 
 
-_config = _Config()
+_selected = _Selected()
 
 
-def _config_setpoint(fleet: Fleet, scope: Scope) -> str:
-    name = _config(fleet, scope)
-    return "" if name == MIXED else name
+def _config(fleet: Fleet, _scope: Scope) -> str:
+    name = _selected(fleet)
+    return MIXED if name is None else name
 
 
-class _CommonNames:
-    """The names that all enabled servers offer, worked out anew only when what a server offers changed.
-
-    With a thousand servers and hundreds of names each this would otherwise be most of a refresh.
-    """
-
-    def __init__(self) -> None:
-        self._offers: tuple[tuple[ConfigName, ...] | None, ...] = ()
-        self._names: tuple[str, ...] = ()
-
-    def __call__(self, fleet: Fleet) -> tuple[str, ...]:
-        offers = tuple(m.offered for m in fleet.enabled)
-        if offers != self._offers:
-            self._offers, self._names = offers, common_names(offers)
-        return self._names
-
-
-def common_names(offers: tuple[tuple[ConfigName, ...] | None, ...]) -> tuple[str, ...]:
-    """Return the experiment-wide names that are in every offer, in the order of the first one."""
-    if not offers or any(offer is None for offer in offers):
-        return ()
-    lists = [dict.fromkeys(filter(None, map(experiment_name, offer or ()))) for offer in offers]
-    first, *others = lists
-    return tuple(name for name in first if all(name in other for other in others))
-
-
-_common = _CommonNames()
+def _config_setpoint(fleet: Fleet, _scope: Scope) -> str:
+    return _selected(fleet) or ""
 
 
 def _config_names(fleet: Fleet, _scope: Scope) -> tuple[str, ...]:
-    return _common(fleet)
+    return common_names(fleet)
 
 
-def _config_index(fleet: Fleet, scope: Scope) -> int:
-    names, name = _common(fleet), _config(fleet, scope)
+def _config_index(fleet: Fleet, _scope: Scope) -> int:
+    names, name = common_names(fleet), _selected(fleet)
     return names.index(name) if name in names else -1
 
 

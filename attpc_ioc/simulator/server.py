@@ -73,6 +73,8 @@ class EccServer:
         self.log = calls
         self.journal: LogFile | None = None
         """Its own log file, where it has one."""
+        self.offers_first: tuple[str, ...] = ()
+        """Configure names that it offers before the others, which are sorted."""
         self.alive = False
         self.polls = 0
         self.crashes = 0
@@ -329,7 +331,8 @@ class EccServer:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.options.durations.exit_s, self.kill)
             return self._replies.plain(0, "")
-        return self._replies.text(0, "", self.xcfg.config_ids() if operation == "GetConfigIDs" else "")
+        offers = self.xcfg.config_ids(self.offers_first) if operation == "GetConfigIDs" else ""
+        return self._replies.text(0, "", offers)
 
     async def _transit(self, connection: Connection, call: Call) -> str:
         """Do one transition and fill in `call`; returns the reply's `Text`."""

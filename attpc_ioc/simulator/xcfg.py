@@ -39,9 +39,10 @@ class XcfgFolder:
         """Tell whether the file is there now."""
         return "/" not in name and (self.path / f"{part}-{name}.xcfg").is_file()
 
-    def config_ids(self) -> str:
-        """Return the `Text` of `GetConfigIDs`."""
-        sets = (ConfigIds(d, c, c) for d in self.names("describe") for c in self.names("configure"))
+    def config_ids(self, first: Sequence[str] = ()) -> str:
+        """Return the `Text` of `GetConfigIDs`: sorted, but the configure names of `first` come first."""
+        configures = dict.fromkeys((*first, *self.names("configure")))
+        sets = (ConfigIds(d, c, c) for d in self.names("describe") for c in configures)
         lines = "".join(f"\t{ids.to_xml()}\n" for ids in sets)
         return f"<ConfigIdSet>\n{lines}</ConfigIdSet>"
 
