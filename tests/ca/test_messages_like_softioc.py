@@ -88,6 +88,8 @@ class Talk:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.sids: list[int] = []
+        self.got: list[Message] = []
+        """What came for the last `answers`, also where the connection ended meanwhile."""
         self._number = 0
 
     async def read(self) -> Message:
@@ -115,7 +117,7 @@ class Talk:
         self._number += 1
         end = struct.pack(">i", self._number)
         self.send(*data, self.put(END, LONG, end, request=_END))
-        got: list[Message] = []
+        got = self.got = []
         waiting = {Command.WRITE_NOTIFY, Command.EVENT_ADD}
         while waiting:
             now = await self.read()

@@ -141,7 +141,7 @@ async def test_events_off_and_on(rig: Rig) -> None:
             rig["long"].post(number)
         assert events(await raw.echo()) == []
         raw.send(caproto.EventsOnRequest())
-        assert events(await raw.echo()) == [(1, 1000), (1, 1001), (1, 1002), (1, 1099)]
+        assert events(await raw.echo()) == [(1, 1099)]
 
 
 async def test_fields_follow_their_record(rig: Rig) -> None:

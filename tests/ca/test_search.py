@@ -53,9 +53,6 @@ async def test_search_garbage_is_ignored(rig: Rig) -> None:
     wanted = bytes(caproto.SearchRequest("T:long", 5, 13))
     (reply,) = await asyncio.to_thread(ask, rig.place.port, version(3), wanted, b"\0\1garbage")
     assert len(reply) == 16 + 24
-    refused = bytes(caproto.SearchRequest("T:none", 5, 13, reply=caproto.DO_REPLY))
-    (reply,) = await asyncio.to_thread(ask, rig.place.port, version(3), refused)
-    assert reply[16:18] == b"\0\x0e"
 
 
 async def test_search_over_tcp(rig: Rig) -> None:

@@ -155,7 +155,7 @@ class Circuit(Link):
                 self.do_in_turns(self.refresh_steps())
 
     def _on_search(self, header: Header) -> None:
-        reply = self.server.answer_search(header)
+        reply = self.server.answer_search(header, over_tcp=True)
         if reply:
             self.send(reply)
 

@@ -185,8 +185,10 @@ class Link(asyncio.BufferedProtocol):
             self.drop("too many updates wait for it", queued_bytes=self.backlog.bytes)
 
     def switch_events(self, on: bool) -> None:
-        """Hold updates back, or let go those that were held back."""
+        """Hold updates back, of each subscription the newest, or let go those that were held back."""
         self._events_on = on
+        if not on:
+            self.backlog.squeeze()
         self._drain()
 
     def _emit(self, subscription: Subscription, message: Message) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from attpc_ioc.ioc.ca import address, decode, wire
 from attpc_ioc.ioc.ca.circuit import Channel, Circuit
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
-from attpc_ioc.ioc.ca.dbr import PUT_ACKS, PUT_ACKT
+from attpc_ioc.ioc.ca.dbr import CLASS_NAME, PUT_ACKS, PUT_ACKT
 from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.link import TURN_S
 from attpc_ioc.ioc.ca.pv import PV
@@ -184,16 +184,19 @@ class CAServer:
             record, field = name[:-1], "$"
         return (self._pvs.get(record), field) if dot or field == "$" else (None, None)
 
-    def answer_search(self, header: Header) -> bytes:
-        """Return the reply to one search request; empty when there is nothing to say."""
+    def answer_search(self, header: Header, *, over_tcp: bool = False) -> bytes:
+        """Return the reply to one search request; empty when there is nothing to say.
+
+        That a name is unknown is said over TCP only, and if asked for: a datagram reaches many servers.
+        """
         self.counts.searches += 1
         if not self.has(wire.text_of(header.payload)):
-            if header.data_type != _DO_REPLY:
+            if not over_tcp or header.data_type != _DO_REPLY:
                 return b""
-            return wire.message(Command.NOT_FOUND, _DO_REPLY, wire.MINOR_VERSION, header.p1, header.p1)
+            return wire.message(Command.NOT_FOUND, _DO_REPLY, header.count, header.p1, header.p2)
         self.counts.found += 1
-        version = wire.MINOR_VERSION.to_bytes(2, "big")
-        return wire.message(Command.SEARCH, self.port, 0, _ANY_ADDRESS, header.p1, version)
+        version = b"" if over_tcp else wire.MINOR_VERSION.to_bytes(2, "big")
+        return wire.message(Command.SEARCH, self.port, 0, _ANY_ADDRESS, header.p2, version)
 
     # --- clients ---
 
@@ -315,6 +318,9 @@ class CAServer:
             if not channel.rights & WRITE:
                 status = Eca.NOWTACCESS
                 raise decode.Unacceptable(NO_ACCESS)
+            if dtype > CLASS_NAME:
+                status = Eca.BADTYPE
+                raise decode.Unacceptable(f"there is no type {dtype}")
             if dtype in (PUT_ACKT, PUT_ACKS):
                 raise decode.Unacceptable("alarms are not acknowledged here")
             if circuit.puts >= self.limits.max_puts:
