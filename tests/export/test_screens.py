@@ -3,80 +3,28 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from attpc_ioc.export.screens import screens
-from attpc_ioc.export.screens.widgets import KINDS
+from attpc_ioc.export.screens.rows import READY
 from attpc_ioc.model.command import COMMANDS, CommandName, ScopeKind
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.bobfiles import Shown, shown, table_of
+from tests.export.phoebus import compute, properties
+from tests.export.test_screens_widgets import elements
 
-PHOEBUS: dict[str, Any] = tomllib.loads((Path(__file__).parent / "phoebus_widgets.toml").read_text())
 NUMBERS = {Record.AI, Record.AO, Record.LONGIN, Record.LONGOUT, Record.CALC, Record.CALCOUT}
 ENUMS = {Record.BI, Record.BO, Record.MBBI, Record.MBBO}
 STRING_FORMAT = "6"
 
 
-def known(kind: str) -> set[str]:
-    """Return the properties that Phoebus has for a type of widget."""
-    pv = PHOEBUS["every_pv"]
-    found = {*PHOEBUS["widget"][kind]["properties"], *PHOEBUS["every"]["properties"]}
-    return found | set(pv["properties"]) if kind in pv["types"] else found
-
-
-def elements(files: dict[str, str]) -> Iterator[tuple[str, ET.Element]]:
-    for file, text in files.items():
-        for element in ET.fromstring(text.encode()).iter("widget"):
-            yield f"{file}: {element.findtext('name')}", element
-
-
 @pytest.fixture(scope="module")
 def rows(table: tuple[PvEntry, ...]) -> dict[str, PvEntry]:
     return {entry.name: entry for entry in table}
-
-
-# ---------------------------------------------------------------------- what Phoebus reads
-
-
-def test_every_widget_has_the_version_and_only_properties_that_phoebus_knows(files: dict[str, str]):
-    assert len(files) == 16
-    for where, element in elements(files):
-        kind = element.get("type", "")
-        assert element.get("version") == PHOEBUS["widget"][kind]["version"], where
-        tags = [child.tag for child in element if child.tag != "widget"]
-        assert set(tags) <= known(kind), where
-        assert len(tags) == len(set(tags)), f"{where}: twice the same property"
-
-
-def test_every_display_has_the_version_and_only_properties_that_phoebus_knows(files: dict[str, str]):
-    for file, text in files.items():
-        root = ET.fromstring(text.encode())
-        assert (root.tag, root.get("version")) == ("display", PHOEBUS["display"]["version"]), file
-        assert {child.tag for child in root} - {"widget"} <= set(PHOEBUS["display"]["properties"]), file
-
-
-def test_axes_and_traces_have_only_what_phoebus_knows(files: dict[str, str]):
-    count = 0
-    for where, element in elements(files):
-        for tag in ("y_axis", "trace"):
-            for inner in element.iter(tag):
-                count += 1
-                assert {child.tag for child in inner} <= set(PHOEBUS["inner"][tag]["properties"]), where
-    assert count > 4
-
-
-def test_the_programs_own_table_of_widgets_is_phoebus_s():
-    assert set(KINDS) == set(PHOEBUS["widget"])
-    for name, kind in KINDS.items():
-        assert kind.version == PHOEBUS["widget"][name]["version"], name
-        assert kind.properties - {"class", "scripts"} <= known(name), name
 
 
 def test_nothing_is_empty(files: dict[str, str]):
@@ -85,43 +33,6 @@ def test_nothing_is_empty(files: dict[str, str]):
             if len(element) == 0 and element.tag not in ("color", "font"):
                 assert (element.text or "").strip(), f"{file}: {element.tag} is empty"
             assert all(value.strip() for value in element.attrib.values()), f"{file}: {element.tag}"
-
-
-def test_colours_and_fonts_are_whole(files: dict[str, str]):
-    for where, element in elements(files):
-        for color in element.iter("color"):
-            if color.attrib:
-                parts = [int(color.get(part, "-1")) for part in ("red", "green", "blue")]
-                assert all(0 <= part <= 255 for part in parts), where
-        for child in element.iter():
-            if child.tag.endswith("_color"):
-                assert [inner.tag for inner in child] == ["color"], f"{where}: {child.tag}"
-        for font in element.iter("font"):
-            if font.attrib:
-                assert font.get("family") in ("Liberation Sans", "Liberation Mono"), where
-                assert float(font.get("size", "0")) >= 15, f"{where}: too small to read"
-
-
-def test_rules_set_a_property_of_the_widget_and_name_their_pvs(files: dict[str, str]):
-    count = 0
-    for where, element in elements(files):
-        for rule in element.iter("rule"):
-            count += 1
-            assert rule.get("prop_id") in known(element.get("type", "")), where
-            pvs = rule.findall("pv_name")
-            for case in rule.findall("exp"):
-                condition = case.get("bool_exp", "")
-                numbers = {int(n) for n in re.findall(r"pv(?:Int|Sev|Str)?(\d)", condition)}
-                assert numbers == set(range(len(pvs))), f"{where}: {condition}"
-                assert isinstance(_as_phoebus(condition, 3), bool), f"{where}: {condition}"
-    assert count > 40
-
-
-def _as_phoebus(condition: str, value: int) -> object:
-    """Compute an expression as Phoebus does: with the operators of JavaScript made those of Python."""
-    python = re.sub(r"\$\(N\)", "1", condition).replace("&&", " and ").replace("||", " or ")
-    names = {f"pv{kind}0": value for kind in ("", "Int", "Sev")} | {"pvStr0": str(value)}
-    return eval(python, {"__builtins__": {}}, names)
 
 
 # ---------------------------------------------------------------------- what the IOC has
@@ -216,29 +127,58 @@ def test_every_command_has_a_button_that_is_grey_by_its_own_bit(
             assert case.findtext("value") == "true"
             order = COMMANDS[entry.scope.kind]
             for bit in range(len(order)):
-                enabled = _as_phoebus(case.get("bool_exp", ""), 1 << bit)
+                enabled = compute(case.get("bool_exp", ""), pvInt0=1 << bit)
                 assert enabled == (order[bit] is command), f"{widget.where}: bit {bit}"
     assert had == {(kind, name) for kind, names in COMMANDS.items() for name in names}
 
 
-def test_stop_reset_and_all_that_moves_hardware_on_the_expert_screen_ask_first(
+_ASKS = {CommandName.STOP, CommandName.RESET, CommandName.ADOPT}
+_ACTS_AT_ONCE = {"T:Run:Start", "T:Describe", "T:Prepare", "T:Configure", "T:Abort"}
+
+
+def test_what_ends_a_run_or_takes_back_asks_first_and_the_rest_does_not(
     widgets: list[Shown], rows: dict[str, PvEntry]
 ):
-    asked = []
+    asked, silent = set(), set()
     for widget in widgets:
         for action in widget.element.iter("action"):
             name = widget.expand(action.findtext("pv_name", ""))
             command = rows[name].row.command if name else None
             if command is None:
+                assert not _asks(widget), f"{widget.where}: nothing ends and nothing goes back"
                 continue
-            moves = widget.file == "ecc.bob" and command is not CommandName.REFRESH_CONFIGS
-            if command in (CommandName.STOP, CommandName.RESET) or moves:
-                assert widget.text("confirm_dialog") == "true", widget.where
-                assert widget.text("confirm_message").endswith("?"), widget.where
-                asked.append(name)
-    assert {"T:Run:Stop", "T:Reset", "T:Ecc:cobo0:Reset", "T:Ecc:cobo0:Start", "T:Ecc:cobo0:GoTo"} <= set(
-        asked
-    )
+            back = command is CommandName.GOTO and action.findtext("value") != str(READY)
+            alone = widget.file == "ecc.bob" and command is not CommandName.REFRESH_CONFIGS
+            assert _asks(widget) == (command in _ASKS or back or alone), widget.where
+            (asked if _asks(widget) else silent).add(name)
+    assert {"T:Run:Stop", "T:Run:Adopt", "T:Reset", "T:GoTo", "T:Ecc:cobo0:Reset"} <= asked
+    assert {"T:Ecc:cobo0:Start", "T:Ecc:cobo0:Stop", "T:Ecc:cobo0:Undo", "T:Ecc:cobo0:GoTo"} <= asked
+    assert silent >= _ACTS_AT_ONCE
+    assert not asked & _ACTS_AT_ONCE
+
+
+def _asks(widget: Shown) -> bool:
+    """Tell whether a button asks before it acts, as Phoebus reads it; what it asks has to be a question."""
+    if widget.text("show_confirm_dialog", "false") == "false":
+        return False
+    assert "?" in widget.text("confirm_message"), widget.where
+    assert "$(" not in widget.text("confirm_message"), widget.where
+    return True
+
+
+def test_an_ecc_server_is_left_out_only_when_that_was_confirmed(widgets: list[Shown]):
+    found = set()
+    for widget in widgets:
+        if widget.type == "bool_button" and widget.text("pv_name").endswith(":Enable"):
+            ways = properties("bool_button")["show_confirm_dialog"]["values"]
+            assert ways[int(widget.text("show_confirm_dialog"))] == "RELEASE", widget.where
+            assert widget.macros["ECC"] in widget.text("confirm_message"), widget.where
+            found.add(widget.file)
+    assert found == {"ecc.bob", "ecc_row.bob"}
+
+
+def test_choosing_from_a_list_does_not_ask(widgets: list[Shown]):
+    assert not [widget.where for widget in widgets if widget.type == "combo" and _asks(widget)]
 
 
 # ---------------------------------------------------------------------- how it looks
@@ -287,7 +227,7 @@ def test_before_the_first_run_there_is_a_dash_and_no_number(files: dict[str, str
     assert _never_both(number, dash)
     case = dash.find("rules/rule/exp")
     assert case is not None
-    assert [_as_phoebus(case.get("bool_exp", ""), value) for value in (-1, 0, 7)] == [True, False, False]
+    assert [compute(case.get("bool_exp", ""), pvInt0=value) for value in (-1, 0, 7)] == [True, False, False]
 
 
 def test_what_is_said_of_the_security_file_begins_beside_it(files: dict[str, str]):

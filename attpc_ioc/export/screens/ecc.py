@@ -14,12 +14,12 @@ from .parts import (
     card,
     command_button,
     embedded,
+    enable_switch,
     entry,
     label,
     lamp,
     long_value,
     name_of,
-    switch,
     tile,
     value,
 )
@@ -36,8 +36,10 @@ _LEFT = 760
 _RIGHT = WIDTH - _LEFT - 3 * theme.EDGE
 _LIST = _RIGHT - 2 * theme.PAD
 _QUESTIONS = {
-    CommandName.START: "Start $(ECC) alone, without a run?",
-    CommandName.STOP: "Stop $(ECC)?",
+    CommandName.START: "Start $(ECC) alone, without a run? Nothing of it is recorded.",
+    CommandName.STOP: "Stop $(ECC) alone? It is missing in a run that is on.",
+    CommandName.BREAKUP: "Break up $(ECC) alone? It has to be configured again.",
+    CommandName.UNDO: "Undo the last step of $(ECC)?",
     CommandName.RESET: "Take $(ECC) one step back?",
 }
 _TOP = theme.BAR_HEIGHT + theme.EDGE
@@ -61,7 +63,7 @@ def _state() -> tuple[Widget, ...]:
         name_of("took", x + 446, y, 36),
         value(f"{_ECC}TransitionTime_RBV", x + 486, y - 1, 90),
         name_of("Enabled", x + 240, y + 31, 80),
-        switch(f"{_ECC}Enable", x + 324, y + 28, 70, 28),
+        enable_switch(x + 324, y + 28, 70, 28),
         name_of("Clock stale", x + 414, y + 31, 80),
         tile(f"{_ECC}ClockStale_RBV", x + 498, y + 28, 70, 28, font=theme.NORMAL),
         name_of("Selected", x, y + 74, 110),
@@ -87,7 +89,7 @@ def _commands() -> tuple[Widget, ...]:
             y + (number // 4) * 42,
             width,
             34,
-            confirm=_QUESTIONS.get(name, f"{name} $(ECC)?"),
+            confirm=_QUESTIONS.get(name, f"{name} $(ECC) alone?"),
         )
         for number, name in enumerate(steps)
     ]
@@ -103,7 +105,7 @@ def _commands() -> tuple[Widget, ...]:
             34,
             text=f"to {target.label}",
             number=number,
-            confirm=f"Take $(ECC) to {target.label}?",
+            confirm=f"Take $(ECC) alone to {target.label}?",
         )
         for place, (number, target) in enumerate(targets)
     ]

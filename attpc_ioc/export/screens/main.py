@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attpc_ioc.model.command import GOTO_TARGETS, CommandName, ScopeKind
+from attpc_ioc.model.states import State
 
 from . import rows, theme
 from .bob import Display, Rule, Widget
@@ -105,7 +106,7 @@ def _run(pvs: Pvs, left: int) -> tuple[Widget, ...]:
             half,
             48,
             text="Stop run",
-            confirm="Stop the run?",
+            confirm="Stop the run? Data taking ends on all its members.",
             colors=(theme.STOP, theme.WHITE),
             font=theme.BIG_BUTTON,
         ),
@@ -159,7 +160,16 @@ def _check(pvs: Pvs, left: int) -> tuple[Widget, ...]:
         *card("Before a start", left, TOP, _CHECK_WIDTH, UPPER),
         tile(f"{_RUN}Ready_RBV", right - 120, TOP + 6, 120, 26),
         long_value(f"{_RUN}Checklist_RBV", x, y, width, 104),
-        command_button(ScopeKind.RUN, CommandName.ADOPT, _RUN, right - 120, y + 110, 120, 28),
+        command_button(
+            ScopeKind.RUN,
+            CommandName.ADOPT,
+            _RUN,
+            right - 120,
+            y + 110,
+            120,
+            28,
+            confirm="Adopt the modules that are Running as the next run, under its number?",
+        ),
         name_of("Last start or stop", x, y + 144, 150),
         tile(f"{_RUN}Result_RBV", right - 120, y + 143, 120, 26),
         long_value(f"{_RUN}Message_RBV", x, y + 173, width, 54, font=theme.SMALL),
@@ -181,6 +191,7 @@ def _detector(left: int, width: int) -> tuple[Widget, ...]:
     at = [x + names + number * (fourth + gap) for number in range(4)]
     steps = (CommandName.DESCRIBE, CommandName.PREPARE, CommandName.CONFIGURE, CommandName.RESET)
     ask = {CommandName.RESET: "Take all enabled ECC servers one step back?"}
+    back = "Take all enabled ECC servers to {}? Those that are beyond it go back."
     targets = [(number, target) for number, target in enumerate(GOTO_TARGETS) if target is not None]
     return (
         *card("All ECC servers", left, TOP, width, UPPER),
@@ -206,7 +217,16 @@ def _detector(left: int, width: int) -> tuple[Widget, ...]:
         name_of("Go to", x, y + 128, names),
         *(
             command_button(
-                kind, CommandName.GOTO, head, left, y + 125, fourth, 30, text=target.label, number=number
+                kind,
+                CommandName.GOTO,
+                head,
+                left,
+                y + 125,
+                fourth,
+                30,
+                text=target.label,
+                number=number,
+                confirm="" if target is State.READY else back.format(target.label),
             )
             for (number, target), left in zip(targets, at, strict=True)
         ),

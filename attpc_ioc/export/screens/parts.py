@@ -15,6 +15,9 @@ LEFT, CENTER, RIGHT = 0, 1, 2
 MIDDLE = 1
 """Phoebus's horizontal and vertical alignment."""
 
+ASK_OFF = 3
+"""Of Phoebus's ways in which a bool button asks first: only where it would switch off."""
+
 DEFAULT_FORMAT, DECIMAL, STRING = 0, 1, 6
 """Phoebus's formats; a long text is a CHAR waveform, which is shown as text only with STRING."""
 
@@ -197,8 +200,11 @@ def choice(pv: str, x: int, y: int, width: int, height: int = 30) -> Widget:
     return Widget("combo", _short(pv), x, y, width, height, look)
 
 
-def switch(pv: str, x: int, y: int, width: int, height: int = 26) -> Widget:
-    """Return a button that shows and changes a bo by its own labels."""
+def switch(pv: str, x: int, y: int, width: int, height: int = 26, *, confirm_off: str = "") -> Widget:
+    """Return a button that shows and changes a bo by its own labels.
+
+    With `confirm_off` it asks this question before it writes 0.
+    """
     look: dict[str, Value] = {
         "pv_name": pv,
         "font": theme.BUTTON_FONT,
@@ -208,7 +214,15 @@ def switch(pv: str, x: int, y: int, width: int, height: int = 26) -> Widget:
         "show_led": False,
         "labels_from_pv": True,
     }
+    if confirm_off:
+        look |= {"show_confirm_dialog": ASK_OFF, "confirm_message": confirm_off}
     return Widget("bool_button", _short(pv), x, y, width, height, look)
+
+
+def enable_switch(x: int, y: int, width: int, height: int) -> Widget:
+    """Return the switch of an ECC server (macro ECC); it asks before it leaves the server out."""
+    question = "Leave $(ECC) out of group commands and of the next run?"
+    return switch("$(P)Ecc:$(ECC):Enable", x, y, width, height, confirm_off=question)
 
 
 def allowed_bit(kind: ScopeKind, command: CommandName) -> int:
@@ -246,7 +260,7 @@ def command_button(
         "tooltip": f"{head}{command}",
     }
     if confirm:
-        look |= {"confirm_dialog": True, "confirm_message": confirm}
+        look |= {"show_confirm_dialog": True, "confirm_message": confirm}
     condition = f"(pvInt0 & {allowed_bit(kind, command)}) != 0"
     rule = Rule("enabled", ((condition, True),), (f"{head}Allowed_RBV",))
     action = WritePv(f"{head}{command}", str(number), text or str(command))

@@ -18,10 +18,10 @@ from .parts import (
     bar,
     command_button,
     embedded,
+    enable_switch,
     label,
     open_button,
     stripe,
-    switch,
     tile,
     value,
 )
@@ -60,7 +60,7 @@ def ecc_row() -> Display:
     kind, y = ScopeKind.ECC, 3
     widgets = (
         label("$(ECC)", 8, y, 120, _IN_ROW, font=theme.STRONG),
-        switch(f"{_ECC}Enable", 132, y, 66, _IN_ROW),
+        enable_switch(132, y, 66, _IN_ROW),
         tile(f"{_ECC}State_RBV", 214, y, 130, _IN_ROW, MODULE_CASES),
         value(f"{_ECC}Transition_RBV", 354, y, 104, _IN_ROW),
         value(f"{_ECC}Config_RBV", 466, y, 212, _IN_ROW, fmt=STRING),

@@ -1,8 +1,8 @@
 """What Phoebus's Display Builder knows of the widgets that the screens use: version and properties.
 
-From the widget classes of Phoebus (`org.csstudio.display.builder.model.widgets`, `.widgets.plots` and
-`properties.CommonWidgetProperties`). A property that a widget does not have is skipped by Phoebus with a
-warning in its log, and a wrong version makes it look for the properties of older programs.
+From the widget classes of Phoebus 5.0.5, file by file in `tests/export/phoebus_widgets.toml`. A property that
+a widget does not have is passed over by Phoebus without a word: a button whose property to ask first is
+misspelt acts at once. A wrong version makes Phoebus look for the properties of older programs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _MACRO = _VISIBLE | {"macros"}
 _PV = _VISIBLE | {"pv_name", "border_alarm_sensitive"}
 _BORDER = frozenset({"border_width", "border_color"})
 _TEXT = frozenset({"font", "foreground_color", "background_color"})
-_CONFIRM = frozenset({"confirm_dialog", "confirm_message", "password"})
+_CONFIRM = frozenset({"show_confirm_dialog", "confirm_message", "password"})
 _FORMAT = frozenset({"format", "precision", "show_units", "wrap_words"})
-_ALIGNED = frozenset({"horizontal_alignment", "vertical_alignment", "rotation_step"})
+_ALIGNED = frozenset({"horizontal_alignment", "vertical_alignment"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,11 @@ def _kind(version: str, *properties: frozenset[str], **parts: frozenset[str]) ->
     return Kind(version, frozenset().union(*properties), parts)
 
 
-DISPLAY_PROPERTIES = frozenset(
-    {"name", "macros", "width", "height", "background_color", "grid_visible", "grid_color"}
-    | {"grid_step_x", "grid_step_y", "actions", "rules", "scripts"}
-)
-
 KINDS: Mapping[str, Kind] = {
     "label": _kind(
         "2.0.0",
         _MACRO | _TEXT | _ALIGNED | _BORDER,
-        frozenset({"text", "transparent", "auto_size", "wrap_words"}),
+        frozenset({"text", "transparent", "auto_size", "wrap_words", "rotation_step"}),
     ),
     "rectangle": _kind(
         "2.0.0",
@@ -55,17 +50,21 @@ KINDS: Mapping[str, Kind] = {
     ),
     "embedded": _kind("2.0.0", _MACRO | _BORDER, frozenset({"file", "resize", "group_name", "transparent"})),
     "textupdate": _kind(
-        "2.0.0", _PV | _TEXT | _FORMAT | _ALIGNED | _BORDER, frozenset({"transparent", "interactive"})
+        "2.0.0",
+        _PV | _TEXT | _FORMAT | _ALIGNED | _BORDER,
+        frozenset({"transparent", "interactive", "rotation_step"}),
     ),
-    "textentry": _kind("3.0.0", _PV | _TEXT | _FORMAT | _BORDER, frozenset({"enabled", "multi_line"})),
+    "textentry": _kind(
+        "3.0.0", _PV | _TEXT | _FORMAT | _ALIGNED | _BORDER, frozenset({"enabled", "multi_line"})
+    ),
     "action_button": _kind(
         "3.0.0",
-        _PV | _TEXT | _CONFIRM,
+        _PV | _TEXT | _CONFIRM | _ALIGNED,
         frozenset({"text", "transparent", "rotation_step", "enabled"}),
     ),
     "bool_button": _kind(
         "2.0.0",
-        _PV | _TEXT | _CONFIRM,
+        _PV | _TEXT | _CONFIRM | _ALIGNED,
         frozenset({"bit", "off_label", "off_color", "off_image", "on_label", "on_color", "on_image"}),
         frozenset({"show_led", "labels_from_pv", "enabled", "mode"}),
     ),
@@ -73,7 +72,6 @@ KINDS: Mapping[str, Kind] = {
         "2.0.0",
         _PV | _TEXT | _CONFIRM,
         frozenset({"items", "items_from_pv", "editable", "enabled"}),
-        items=frozenset({"item"}),
     ),
     "led": _kind(
         "2.0.0",
