@@ -162,12 +162,10 @@ async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
     try:
         await server.start()
     except OSError as error:
-        where = (
-            ", ".join(map(str, settings.ioc.interfaces or ())) or "the interfaces of EPICS_CAS_INTF_ADDR_LIST"
-        )
+        said_by = "ioc.interfaces" if settings.ioc.interfaces else "EPICS_CAS_INTF_ADDR_LIST"
         raise AttpcError(
-            f"Channel Access cannot be served on {where}: {error.strerror or error}; "
-            "look at ioc.interfaces and ioc.server_port"
+            f"Channel Access cannot be served on {', '.join(server.ca.where.interfaces)}: "
+            f"{error.strerror or error}; look at {said_by} and ioc.server_port"
         ) from error
 
 

@@ -111,11 +111,12 @@ def _setting(file: Path) -> str:
     import os
     import shlex
 
+    from attpc_ioc.ioc.ca.address import server_port
+
     words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
     words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO"]
-    port = os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT")
-    if port:
-        words.append(f"EPICS_CA_SERVER_PORT={port}")
+    if os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT"):
+        words.append(f"EPICS_CA_SERVER_PORT={server_port(os.environ)}")
     words.append(f"ATTPC_IOC_SETTINGS={shlex.quote(str(file))}")
     return f"export {' '.join(words)}"
 

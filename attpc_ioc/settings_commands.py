@@ -82,7 +82,8 @@ def check(
         bool,
         typer.Option(
             "--online",
-            help="Ask every ECC server for its state and configurations, and every host of a plugin.",
+            help="Ask every ECC server for its state and configurations, and every host of a plugin; "
+            "look at this shell's EPICS variables.",
         ),
     ] = False,
     timeout: Annotated[
@@ -153,6 +154,7 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
     from rich.table import Table
     from rich.text import Text
 
+    from attpc_ioc.ioc.ca.address import from_environment
     from attpc_ioc.online_check import ask_all
 
     reports, answers = asyncio.run(ask_all(settings, plugins, timeout_s))
@@ -167,7 +169,13 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
         # A line each, not a table: an answer may be a command to be copied.
         where = f" at {answer.where}" if answer.where else ""
         typer.echo(f"{answer.what}{where}: {answer.text}")
-    return [report.name for report in reports if not report.ok] + [a.what for a in answers if not a.ok]
+    # The interfaces and the port of the settings go before the variables, which are this shell's.
+    interfaces = list(map(str, settings.ioc.interfaces or ()))
+    environment = from_environment(interfaces=interfaces, port=settings.ioc.server_port)
+    for fault in environment.faults:
+        typer.echo(f"environment: {fault}")
+    wrong = [report.name for report in reports if not report.ok] + [a.what for a in answers if not a.ok]
+    return [*wrong, "environment"] if environment.faults else wrong
 
 
 def _os_reason(err: Exception) -> str:

@@ -1,13 +1,9 @@
-"""Where to listen and whom to tell, from EPICS's environment variables, and the sockets for it.
-
-The variables and their defaults are those of EPICS base's `rsrv` (Channel Access Reference Manual,
-"Configuring a Channel Access server").
-"""
+"""Where to listen and whom to tell, and the sockets for it."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -15,8 +11,14 @@ from dataclasses import dataclass
 
 import psutil
 
+from attpc_ioc.ioc.ca.variables import Variables
+
 ANY = "0.0.0.0"
-_PORT, _BEACON_PORT, _BEACON_PERIOD_S = 5064, 5065, 15.0
+_PORT, _BEACON_PORT, _BEACON_PERIOD_S, _SHORTEST_PERIOD_S = 5064, 5065, 15.0, 0.1
+_INTERFACES, _BEACONS, _SEARCHES, _IGNORED = (
+    *("EPICS_CAS_INTF_ADDR_LIST", "EPICS_CAS_BEACON_ADDR_LIST", "EPICS_CA_ADDR_LIST"),
+    "EPICS_CAS_IGNORE_ADDR_LIST",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +32,8 @@ class Addresses:
     ignored: frozenset[str] = frozenset()
     searches: tuple[tuple[str, int], ...] = ()
     """Where a client that is set up as this server is searches for names."""
-
-
-def _first(environ: Mapping[str, str], names: tuple[str, ...], default: float) -> float:
-    for name in names:
-        text = environ.get(name, "").strip()
-        if text:
-            try:
-                return float(text)
-            except ValueError:
-                raise ValueError(f"{name}={text!r} is not a number") from None
-    return default
-
-
-def _port(environ: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
-    port = int(_first(environ, names, default))
-    if not 0 < port < 65536:
-        raise ValueError(f"{' or '.join(names)}: {port} is not a port")
-    return port
-
-
-def _resolve(text: str, port: int) -> tuple[str, int]:
-    """Return (address, port) of `host` or `host:port`; raises ValueError for what cannot be resolved."""
-    host, _, number = text.partition(":")
-    try:
-        return socket.gethostbyname(host), int(number) if number else port
-    except (OSError, ValueError):
-        raise ValueError(f"{text!r} is not an address") from None
+    faults: tuple[str, ...] = ()
+    """What makes no sense in the variables, and what holds instead: a line each, for people."""
 
 
 def broadcast_addresses(interfaces: tuple[str, ...]) -> list[str]:
@@ -77,46 +54,87 @@ def broadcast_addresses(interfaces: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(found + own or loopback))
 
 
+def server_port(environ: Mapping[str, str]) -> int:
+    """Return the port that the variables say for a server."""
+    return _server_port(Variables(environ))
+
+
+def _server_port(env: Variables) -> int:
+    return env.port(_PORT, "EPICS_CAS_SERVER_PORT", "EPICS_CA_SERVER_PORT")
+
+
 def from_environment(
     environ: Mapping[str, str] | None = None, *, interfaces: list[str] | None = None, port: int | None = None
 ) -> Addresses:
     """Return where a server listens and sends its beacons; `interfaces` and `port` go before the variables.
 
-    Raises ValueError for a variable that makes no sense.
+    The variables, their defaults, and what becomes of values that make no sense are those of EPICS base's
+    `rsrv` (Channel Access Reference Manual, "Configuring a Channel Access server"): an entry that is no
+    address is left out, for a number that is none the default holds. Host names are looked up, which blocks
+    for at most `variables.RESOLVE_S`.
     """
-    env = os.environ if environ is None else environ
-    if interfaces is None:
-        listed = env.get("EPICS_CAS_INTF_ADDR_LIST", "").split()
-        interfaces = [_resolve(text, 0)[0] for text in listed]
-    listen = tuple(dict.fromkeys(interfaces)) or (ANY,)
+    env = Variables(os.environ if environ is None else environ)
+    env.look_up(_BEACONS, _SEARCHES, _IGNORED, *(() if interfaces else (_INTERFACES,)))
+    listen = tuple(dict.fromkeys(interfaces)) if interfaces else _own_interfaces(env)
     if port is None:
-        port = _port(env, ("EPICS_CAS_SERVER_PORT", "EPICS_CA_SERVER_PORT"), _PORT)
-    beacon_port = _port(env, ("EPICS_CAS_BEACON_PORT", "EPICS_CA_REPEATER_PORT"), _BEACON_PORT)
-    listed = (env.get("EPICS_CAS_BEACON_ADDR_LIST") or env.get("EPICS_CA_ADDR_LIST") or "").split()
-    automatic = (
-        env.get("EPICS_CAS_AUTO_BEACON_ADDR_LIST") or env.get("EPICS_CA_AUTO_ADDR_LIST") or "YES"
-    ).strip()
-    # A port in EPICS_CA_ADDR_LIST is that of a server, so beacons to it would go to the wrong socket.
-    own_list = bool(env.get("EPICS_CAS_BEACON_ADDR_LIST"))
-    beacons = [_resolve(text if own_list else text.partition(":")[0], beacon_port) for text in listed]
-    if automatic.upper() != "NO":
+        port = _server_port(env)
+    beacon_port = env.port(_BEACON_PORT, "EPICS_CAS_BEACON_PORT", "EPICS_CA_REPEATER_PORT")
+    searches = env.addresses(_SEARCHES, port)
+    if env.is_set(_BEACONS):
+        beacons = env.addresses(_BEACONS, beacon_port)
+    else:
+        # A port there is that of a server, so beacons to it would go to the wrong socket.
+        beacons = [(address, beacon_port) for address, _ in searches]
+    searches_too = env.client_says_yes("EPICS_CA_AUTO_ADDR_LIST")
+    if env.server_says_yes("EPICS_CAS_AUTO_BEACON_ADDR_LIST", searches_too):
         beacons += [(address, beacon_port) for address in broadcast_addresses(listen)]
-    period = _first(env, ("EPICS_CAS_BEACON_PERIOD", "EPICS_CA_BEACON_PERIOD"), _BEACON_PERIOD_S)
-    ignored = frozenset(_resolve(a, 0)[0] for a in env.get("EPICS_CAS_IGNORE_ADDR_LIST", "").split())
-    searches: list[tuple[str, int]] = []
-    for text in env.get("EPICS_CA_ADDR_LIST", "").split():
-        with contextlib.suppress(ValueError):  # a variable for clients: no reason for a server not to start
-            searches.append(_resolve(text, port))
-    if (env.get("EPICS_CA_AUTO_ADDR_LIST") or "YES").strip().upper() != "NO":
+    if searches_too:
         searches += [(address, port) for address in broadcast_addresses(listen)]
+    period_s = env.period_s(_BEACON_PERIOD_S, "EPICS_CAS_BEACON_PERIOD", "EPICS_CA_BEACON_PERIOD")
     return Addresses(
         listen,
         port,
         tuple(dict.fromkeys(beacons)),
-        max(0.1, period),
-        ignored,
+        max(_SHORTEST_PERIOD_S, period_s),
+        frozenset(address for address, _ in env.addresses(_IGNORED, 0)),
         tuple(dict.fromkeys(searches)),
+        env.faults,
     )
+
+
+def _own_interfaces(env: Variables) -> tuple[str, ...]:
+    """Return the addresses of this host that the variable names; all interfaces where it names none.
+
+    Where it names only addresses of other hosts they are returned, for the bind to fail.
+    """
+    found = list(dict.fromkeys(address for address, _ in env.addresses(_INTERFACES, 0)))
+    if ANY in found:
+        if len(found) > 1:
+            env.fault(f"{_INTERFACES} has {ANY}, which is all interfaces: its other addresses mean nothing")
+        return (ANY,)
+    single: list[str] = []
+    own: list[str] = []
+    for address in found:
+        if ipaddress.ip_address(address).is_multicast:
+            env.fault(f"{_INTERFACES}: {address!r} is left out: multicast groups are not joined")
+            continue
+        single.append(address)
+        if _is_own(address):
+            own.append(address)
+        else:
+            env.fault(f"{_INTERFACES}: {address!r} is left out: it is no address of this host")
+    if not single and env.is_set(_INTERFACES):
+        env.fault(f"{_INTERFACES} names no interface: Channel Access is served on all")
+    return tuple(own or single) or (ANY,)
+
+
+def _is_own(address: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def search_addresses(interfaces: tuple[str, ...]) -> list[str]:

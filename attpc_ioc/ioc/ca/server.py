@@ -107,9 +107,14 @@ class CAServer:
     async def start(self) -> None:
         """Bind and serve.
 
-        Raises OSError when an interface cannot be bound, ValueError for a senseless `EPICS_*` variable.
+        Raises OSError when an interface cannot be bound. What makes no sense in an `EPICS_*` variable is
+        logged and left out, as by `softIoc`.
         """
-        self.where = where = address.from_environment(interfaces=self._interfaces, port=self._wanted_port)
+        self.where = where = await asyncio.to_thread(
+            address.from_environment, interfaces=self._interfaces, port=self._wanted_port
+        )
+        for fault in where.faults:
+            log.warning("an environment variable of EPICS is wrong", fault=fault)
         loop = asyncio.get_running_loop()
         try:
             for sock in address.tcp_sockets(where):
