@@ -72,6 +72,11 @@ class Desk:
         return (frozenset(self.singles), self.group is not None)
 
 
+def is_start(command: Command) -> bool:
+    """Tell whether this is `Run:Start`."""
+    return command.scope.kind is ScopeKind.RUN and command.name is CommandName.START
+
+
 def is_stop(command: Command) -> bool:
     """Tell whether this is `Run:Stop`."""
     return command.scope.kind is ScopeKind.RUN and command.name is CommandName.STOP

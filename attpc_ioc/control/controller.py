@@ -31,15 +31,16 @@ from attpc_ioc.model.states import Kind
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import Settings
 
-from .admission import AtWork, Desk
+from .admission import AtWork, Desk, is_start
 from .emitter import Emitter
 from .executor import Executor
 from .fleet_state import FleetState
-from .judge import START, Judge
+from .incoming import checked
+from .judge import Judge
 from .kept_modules import KeptModules
 from .live_answers import LiveAnswers
 from .module import CONFIGS_AT_ONCE, ModuleControl
-from .result_board import ResultBoard
+from .result_board import ResultBoard, goals_of
 from .run_control import RunControl
 from .setpoints import Setpoints
 from .store import StateStore
@@ -84,7 +85,10 @@ class Controller:
             store=store,
         )
         self.run_control.watch.own_stop = self._stop_by_itself
-        self.run_control.watch.late_end = lambda text: self._board.post(RUN, ResultCode.DONE, f"Done: {text}")
+        self.run_control.watch.late_end = self._board.rest_stopped
+        self.run_control.on_unwatched_stop = lambda end: self._board.command_ended(end.command, end, {})
+        for module in self.modules.values():
+            module.on_arrived = self._board.arrived
         self._judge = Judge(host, self._desk, self.run_control, store)
         self._answers = LiveAnswers(self.state, self._judge, self.run_control.record)
         self.run_control.record.show = self._answers.show_run
@@ -117,12 +121,17 @@ class Controller:
 
     async def submit(self, command: Command) -> Outcome:
         """Do a command and return how it ended. Refusals and failures are outcomes, never exceptions."""
-        plan, reasons = self._admit(command)
+        command, fault = checked(command, self.modules)
+        try:
+            plan, reasons = self._admit(command) if not fault else (Plan(command), [Reason(fault)])
+        except Exception as error:  # a fault of the program, or a plugin's plan that is none
+            log.exception("command failed unexpectedly", command=command)
+            plan, reasons = Plan(command), [Reason(f"fault of the program: {error}")]
         if reasons:
             return self._refused(command, reasons)
         self.state.poke()
         entry = self._desk.add(command)
-        if command == replace(START, who=command.who):
+        if is_start(command):
             self.run_control.begin_start()
         self._board.command_begun(command)
         self._answers.work_out()
@@ -187,11 +196,8 @@ class Controller:
     # ------------------------------------------------------------------ commands
 
     def _admit(self, command: Command) -> tuple[Plan, list[Reason]]:
-        scope = command.scope
         if self._closing:
             return Plan(command), [Reason("the IOC is shutting down")]
-        if scope.kind is ScopeKind.ECC and scope.name not in self.modules:
-            return Plan(command), [Reason(f"there is no ECC server {scope.name}")]
         return self._judge.judge(command, self.fleet)
 
     def _refused(self, command: Command, reasons: list[Reason]) -> Outcome:
@@ -204,6 +210,7 @@ class Controller:
 
     async def _perform(self, command: Command, plan: Plan, entry: AtWork) -> Outcome:
         began = time.monotonic()
+        goals = goals_of(plan, self.fleet)
         log.info("command", command=command, who=command.who)
         try:
             outcome = await self._dispatch(command, plan, entry)
@@ -220,7 +227,7 @@ class Controller:
         report = log.info if outcome.ok else log.warning
         report("command ended", command=command, message=outcome.message, duration_s=outcome.duration_s)
         if command.name is not CommandName.ABORT:
-            self._board.command_ended(command, outcome)
+            self._board.command_ended(command, outcome, goals)
         self._answers.work_out()
         return outcome
 
@@ -280,11 +287,9 @@ class Controller:
         return Outcome(command, code, "", tuple(reasons))
 
     def _stop_by_itself(self, reason: str) -> None:
-        who = replace(IOC_ITSELF, host=reason)
         log.warning("the IOC stops the run", reason=reason)
-        task = asyncio.get_running_loop().create_task(
-            self._submit_quietly(Command(RUN, CommandName.STOP, who=who)), name="own stop"
-        )
+        stop = Command(RUN, CommandName.STOP, who=IOC_ITSELF, reason=reason)
+        task = asyncio.get_running_loop().create_task(self._submit_quietly(stop), name="own stop")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -91,8 +91,8 @@ class FleetState:
             return self._fleet.system_result
         return self._fleet.modules[scope.name].result
 
-    def set_result(self, scope: Scope, result: ScopeResult) -> None:
-        """Post the result of an attempt; told even when it equals the last."""
+    def set_result(self, scope: Scope, result: ScopeResult, *, attempt: bool = True) -> None:
+        """Post the result of an attempt, even when it equals the last; not an `attempt`: what it became."""
         modules: frozenset[str] = frozenset()
         if scope == RUN:
             self._fleet = replace(self._fleet, run_result=result)
@@ -101,7 +101,7 @@ class FleetState:
         else:
             self._set_modules({scope.name: replace(self._fleet.modules[scope.name], result=result)})
             modules = frozenset((scope.name,))
-        self._tell(FleetChange(self._fleet, modules, (scope,)))
+        self._tell(FleetChange(self._fleet, modules, (scope,) if attempt else ()))
 
     async def wait_change(self, timeout_s: float) -> bool:
         """Wait until anything changed, at most `timeout_s`; False when the time is up."""

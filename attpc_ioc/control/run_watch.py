@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Who
+from attpc_ioc.model.command import IOC_ITSELF
 from attpc_ioc.model.events import RunDegraded, RunStarted
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import State, Transition
@@ -82,9 +82,8 @@ class RunWatch:
                 self._spawn(self._stop_late(name), f"stop late {name}")
 
     async def _stop_late(self, name: str) -> None:
-        who = Who(user="ioc", host="late start")
         limit_s = self._settings.limits.stop_s
-        left = await self._stopper.bring_out(lambda: [name], who, limit_s)
+        left = await self._stopper.bring_out(lambda: [name], IOC_ITSELF, limit_s)
         for module, reason in left.items():
             log.error("late start not stopped", module=module, reason=reason)
 

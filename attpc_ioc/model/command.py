@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
 from .stamp import Stamp
@@ -216,13 +216,38 @@ class Outcome:
         return f"{head}: {body}" if body else head
 
 
+FAILURES = frozenset((ResultCode.FAILED, ResultCode.TIMED_OUT, ResultCode.INCOMPLETE))
+"""Results that stay an alarm until the modules are where they were to go (rule 22)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeResult:
-    """What `Result_RBV`, `ResultCount_RBV` and `Message_RBV` of a scope show."""
+    """What `Result_RBV`, `ResultCount_RBV` and `Message_RBV` of a scope show.
+
+    `code` is that of the last attempt. `message` is the latest text; `said` is what the last command said,
+    where a text that no command gave has taken the place of its reason. `unresolved` are the messages of the
+    failures that still stand: their alarm stays whatever came after them (rule 22).
+    """
 
     code: ResultCode = ResultCode.NONE
     count: int = 0
     message: str = ""
+    said: str = ""
+    unresolved: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The whole of `Message_RBV`: the latest text, and the failures that still stand."""
+        texts = [self.message]
+        if self.said and self.said not in self.unresolved:
+            texts.append(f"before: {self.said}")
+        texts += [f"still unresolved: {failure}" for failure in self.unresolved if failure != self.message]
+        return "; ".join(texts)
+
+    def noted(self, text: str) -> ScopeResult:
+        """Return it with a text that no command gave; the reason of one that did not succeed stays."""
+        ended_badly = self.code in FAILURES or self.code in (ResultCode.REFUSED, ResultCode.ABORTED)
+        return replace(self, message=text, said=self.said or (self.message if ended_badly else ""))
 
 
 OPERATION_OF: dict[CommandName, Operation] = {

@@ -62,6 +62,11 @@ class Plan:
         return frozenset(step.module for stage in self.stages for step in stage.steps)
 
     @property
+    def goals(self) -> dict[str, State]:
+        """Where the plan takes each module that it touches."""
+        return {step.module: step.target for stage in self.stages for step in stage.steps}
+
+    @property
     def steps(self) -> int:
         """How many operations the plan has."""
         return sum(len(stage.steps) for stage in self.stages)

@@ -121,6 +121,15 @@ def allowed_bits(fleet: Fleet, scope: Scope) -> int:
     return sum(1 << bit for bit, name in enumerate(COMMANDS.get(scope.kind, ())) if name in allowed)
 
 
+def _result_code(fleet: Fleet, scope: Scope) -> Value | Reading:
+    """Return how the last attempt ended; a failure that still stands keeps its alarm (rule 22)."""
+    result = result_of(fleet, scope)
+    code = int(result.code)
+    if scope.kind is ScopeKind.ECC and not module_of(fleet, scope).enabled:
+        return Reading(code)
+    return Reading(code, Severity.MAJOR, Status.STATE) if result.unresolved else code
+
+
 def _unless_disabled(get: Callable[[Fleet, Scope], Value]) -> Callable[[Fleet, Scope], Value | Reading]:
     def value(fleet: Fleet, scope: Scope) -> Value | Reading:
         if scope.kind is ScopeKind.ECC:
@@ -139,15 +148,16 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             kind,
             Record.MBBI,
             "How the last command here ended",
-            _unless_disabled(lambda fleet, scope: int(result_of(fleet, scope).code)),
+            _result_code,
             labels=RESULTS,
             severities=RESULT_SEVERITIES,
             archive=Archive.MONITOR,
             alarm_tree=True,
             alarm=AlarmUse("last command did not succeed", latching=False),
             guidance="Read Message_RBV beside it: it names the command and the reason for each module. "
-            "The alarm goes with the next command here that succeeds.",
-            reason=lambda fleet, scope: result_of(fleet, scope).message,
+            "The alarm of a failure stays, whatever is refused meanwhile, until the next command here "
+            "succeeds or other commands have taken its modules where they were to go.",
+            reason=lambda fleet, scope: result_of(fleet, scope).text,
         ),
         Row(
             "ResultCount_RBV",
@@ -161,7 +171,7 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             kind,
             Record.LONG_TEXT,
             "Last command and reasons by module",
-            _unless_disabled(lambda fleet, scope: result_of(fleet, scope).message),
+            _unless_disabled(lambda fleet, scope: result_of(fleet, scope).text),
             elements=MESSAGE_ELEMENTS,
             archive=Archive.MONITOR,
         ),

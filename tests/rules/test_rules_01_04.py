@@ -160,9 +160,9 @@ async def test_rule_02_the_text_of_a_late_failure_is_shown(tmp_path, monkeypatch
         faults.fail("Describe", message="Exception: the board is on fire.")
         faults.clear("hang")
         await it.until(lambda: it.module("cobo0").outstanding is None)
-        assert await it.get_text("Ecc:cobo0:Message_RBV") == (
-            "Late: Describe failed (code 1: Exception: the board is on fire.)"
-        )
+        message = await it.get_text("Ecc:cobo0:Message_RBV")
+        assert message.startswith("Late: Describe failed (code 1: Exception: the board is on fire.)")
+        assert "cobo0:Describe TimedOut" in message
         assert await it.get("Ecc:cobo0:ErrorCode_RBV") == "1"
 
 

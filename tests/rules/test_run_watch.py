@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from attpc_ioc.model.command import RUN, Who
+from attpc_ioc.model.command import IOC_ITSELF, RUN, Who
 from attpc_ioc.model.events import RunDegraded
 from attpc_ioc.model.run import RunClass, RunOutcome, RunState
 from attpc_ioc.model.states import State
@@ -91,7 +91,9 @@ async def test_rule_14_by_setting_the_run_is_stopped(tmp_path, monkeypatch):
         assert it.run.info is not None
         assert it.run.info.outcome is RunOutcome.STOPPED
         assert it.run.info.lost_ever == ("cobo1",)
-        assert str(it.run.info.stopped_by) == "ioc@lost cobo1"
+        # The reason is not in the place of the host: that would read as if a person had wanted it.
+        assert it.run.info.stopped_by == IOC_ITSELF
+        assert it.run.info.reason == "lost cobo1"
         await it.until(lambda: recorder.names[-3:] == ["RunDegraded", "RunStopping", "RunStopped"])
 
 
@@ -180,7 +182,8 @@ async def test_max_duration_stops_the_run_by_itself(tmp_path, monkeypatch):
         assert it.fleet.log.sequence()[0] == "mutant.Stop"
         info = it.run.info
         assert info is not None
-        assert str(info.stopped_by) == "ioc@the run has lasted 0.5 s"
+        assert info.stopped_by == IOC_ITSELF
+        assert info.reason == "the run has lasted 0.5 s"
         assert info.outcome is RunOutcome.STOPPED
         assert 0.5 <= it.run.duration_s < 3.0
         assert "Done" in await it.message("Run:Stop")
