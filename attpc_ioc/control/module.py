@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.ecc.client import EccClient, Observation
@@ -16,7 +15,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
-from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.fleet import ModuleView, Sent
 from attpc_ioc.model.rules import seen_text
 from attpc_ioc.model.states import EDGES, Operation, State, Transition
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
@@ -55,6 +54,8 @@ class ModuleControl:
         self.ecc = ecc
         self.operation: OngoingOperation | None = None
         self.last: Observation | None = None
+        self.on_arrived: Callable[[str, State], None] = lambda _module, _target: None
+        """Called when an operation of ours has taken the module to its target."""
         self._state = state
         self._limits = limits
         self._emitter = emitter
@@ -68,8 +69,10 @@ class ModuleControl:
         self._involved = 0
         self._diagnostics_at_s = 0.0
         self._poll_errors = 0
-        self._unseen_end: OngoingOperation | None = None
-        """The last operation, where the server was lost before its end was seen: it may explain what is."""
+        kept = state.module(ecc.name).unseen_end
+        self._before_restart = kept is not None
+        """That is an operation of an earlier life of the IOC: it may not even have begun."""
+        self._explains_until_s = time.monotonic() + limits.of(kept.operation) if kept else 0.0
 
     @property
     def view(self) -> ModuleView:
@@ -131,8 +134,8 @@ class ModuleControl:
         view = self.view
         ongoing = OngoingOperation(self.name, operation, view.state, target, config, who)
         self.operation = ongoing
-        self._unseen_end = None
-        self._state.update_module(self.name, outstanding=operation)
+        self._before_restart, self._explains_until_s = False, 0.0
+        self._state.update_module(self.name, outstanding=operation, unseen_end=Sent(operation, target))
         self._set_pace()
         log.info("operation sent", module=self.name, operation=operation, config=config, who=who)
         self._emitter.emit(
@@ -156,7 +159,7 @@ class ModuleControl:
         else:
             ongoing.answered(reply, None)
         if ongoing.verdict is not None:
-            self._finish(ongoing, self.view.loaded)
+            self._finish(ongoing, self.view.loaded, unseen_end=None)
         else:
             # Also where the server is Offline just now: one that was stalled answers polls again.
             self._poller.poll_now()
@@ -168,7 +171,7 @@ class ModuleControl:
         if ongoing.given_up:
             # The reply carries the only text of an error, and no command is there to show it (rule 2).
             message = f"Late: {ongoing.reason or f'{ongoing.operation} arrived in {ongoing.target.label}'}"
-            more["result"] = replace(self.view.result, message=message)
+            more["result"] = self.view.result.noted(message)
         self._state.update_module(
             self.name,
             outstanding=None,
@@ -177,6 +180,8 @@ class ModuleControl:
             transition_time_s=ongoing.duration_s,
             **more,
         )
+        if ok:
+            self.on_arrived(self.name, ongoing.target)
         self._set_pace()
         self._state.poke()
         report = log.info if ok else log.warning
@@ -228,9 +233,13 @@ class ModuleControl:
         else:
             self._state.update_module(self.name, **changes)
         self._set_pace()
-        self._tell_change(old, seen.state, ongoing or self._unseen_end)
-        if seen.transition is Transition.NONE:
-            self._unseen_end = None
+        sent = self.view.unseen_end
+        self._tell_change(old, seen.state, sent)
+        ended = self.operation is None and seen.transition is Transition.NONE
+        # What a killed IOC had sent may still wait in a stalled server.
+        over = sent is not None and (seen.state is sent.target or time.monotonic() >= self._explains_until_s)
+        if ended and over:
+            self._state.update_module(self.name, unseen_end=None)
         if not old.online:
             self.refresh()
         self._on_observed(self.name)
@@ -246,13 +255,13 @@ class ModuleControl:
             "poll_errors": self._poll_errors,
         }
 
-    def _tell_change(self, old: ModuleView, new: State, ongoing: OngoingOperation | None) -> None:
+    def _tell_change(self, old: ModuleView, new: State, sent: Sent | None) -> None:
         """Report a change of state or reachability, and whose doing it was (rule 4)."""
         changed = old.last_state is not None and old.last_state is not new
         if not changed and old.online:
             return
-        ours = ongoing is not None and (
-            new is ongoing.target or (ongoing.operation is Operation.BREAKUP and new is State.OFF)
+        ours = sent is not None and (
+            new is sent.target or (sent.operation is Operation.BREAKUP and new is State.OFF)
         )
         origin = Origin.OURS if ours or not changed else Origin.EXTERNAL
         reason = ""
@@ -260,10 +269,13 @@ class ModuleControl:
             assert old.last_state is not None
             reason = f"{old.last_state.label} → {new.label} by no command of this IOC"
             log.warning("external change", module=self.name, old=old.last_state.label, new=new.label)
-            result = self.view.result
-            self._state.update_module(self.name, result=replace(result, message=f"External: {reason}"))
+            result = self.view.result.noted(f"External: {reason}")
+            self._state.update_module(self.name, result=result)
         else:
             log.info("state", module=self.name, old=old.state.label, new=new.label)
+            if changed and sent is not None and self._before_restart:
+                text = f"Late: {sent.operation}, sent before a restart of the IOC, arrived in {new.label}"
+                self._state.update_module(self.name, result=self.view.result.noted(text))
         self._emitter.emit(
             "attpc_state_changed",
             StateChanged,
@@ -297,7 +309,6 @@ class ModuleControl:
         if ongoing is not None:
             ongoing.lost(reason)
             if ongoing.verdict is not None:
-                self._unseen_end = ongoing
                 self._finish(ongoing, old.loaded.unknown(ongoing.operation))
         if old.online:
             self._emitter.emit(

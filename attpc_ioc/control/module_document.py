@@ -7,7 +7,8 @@ from typing import Any
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.config import PART_LEVEL, ConfigName, Loaded
-from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.fleet import ModuleView, Sent
+from attpc_ioc.model.states import Operation, State
 
 log = get_logger(__name__)
 
@@ -23,6 +24,11 @@ def entry(module: ModuleView) -> dict[str, Any]:
         "loaded": {part: getattr(module.loaded, part) for part in PART_LEVEL},
         "clock_stale": module.clock_stale,
         "unclocked": module.unclocked,
+        "unseen_end": (
+            {"operation": str(module.unseen_end.operation), "target": int(module.unseen_end.target)}
+            if module.unseen_end
+            else None
+        ),
     }
 
 
@@ -42,10 +48,13 @@ def restore(view: ModuleView, raw: Any) -> ModuleView:
         changes["loaded"] = Loaded(**{p: None if v is None else str(v) for p, v in parts.items()})
         changes["clock_stale"] = raw.get("clock_stale") is True
         changes["unclocked"] = raw.get("unclocked") is True
+        if (sent := raw.get("unseen_end")) is not None:
+            changes["unseen_end"] = Sent(Operation(sent["operation"]), State(sent["target"]))
         if raw.get("url", view.url) != view.url:
             log.warning("ECC server has another address", module=view.name, old=raw["url"], new=view.url)
             # What was loaded is in another server's boards: whatever this one is seen to have is unknown.
             changes["loaded"] = Loaded()
-    except (ValueError, AttributeError) as error:
+            changes.pop("unseen_end", None)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         log.error("state of a module is damaged", module=view.name, reason=error)
     return replace(view, **changes)

@@ -49,12 +49,14 @@ class StartUnderWay:
 class StopUnderWay:
     """A stop of the run that is at work; a second `Run:Stop` joins it.
 
-    `names` are the modules that it stops, `aborted` is done when those who wait are to wait no longer.
+    `names` are the modules that it stops, `aborted` is done when those who wait are to wait no longer,
+    `waiting` is how many do.
     """
 
     task: asyncio.Task[Outcome]
     names: dict[str, None]
     aborted: asyncio.Future[None]
+    waiting: int = 0
 
 
 class RunControl:
@@ -91,6 +93,8 @@ class RunControl:
         )
         self.on_number: Callable[[str, int], None] = lambda _experiment, _number: None
         self.on_release: Callable[[str, int], None] = lambda _experiment, _number: None
+        self.on_unwatched_stop: Callable[[Outcome], None] = lambda _outcome: None
+        """Called with how a stop ended that nobody has waited for to the end."""
         self._start: StartUnderWay | None = None
         self._stop: StopUnderWay | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -252,6 +256,7 @@ class RunControl:
         """Abort a start that is at work; returns the future of its outcome, or None where there is none."""
         if self._start is None:
             return None
+        self.record.stop_asked()
         self._start.abort.set()
         self._state.poke()
         return self._start.done
@@ -271,13 +276,17 @@ class RunControl:
                 return self._acknowledge(command)
             names: dict[str, None] = {}
             task = self._spawn(self._stop_run(command, names, progress), "stop of the run")
-            self._stop = StopUnderWay(task, names, asyncio.get_running_loop().create_future())
+            stop = StopUnderWay(task, names, asyncio.get_running_loop().create_future())
+            task.add_done_callback(lambda _: self._stop_ended(stop))
+            self._stop = stop
             self.record.stop_at_work = True
         stop = self._stop
         aborted = stop.aborted
+        stop.waiting += 1
         await asyncio.wait((stop.task, aborted), return_when=asyncio.FIRST_COMPLETED)
         if stop.task.done():
             return replace(stop.task.result(), command=command)
+        stop.waiting -= 1
         reasons = tuple(
             Reason("was not seen out of Running yet", name)
             for name in stop.names
@@ -292,6 +301,11 @@ class RunControl:
         self._stop.aborted.set_result(None)
         self._stop.aborted = asyncio.get_running_loop().create_future()
         return True
+
+    def _stop_ended(self, stop: StopUnderWay) -> None:
+        task = stop.task
+        if not stop.waiting and not task.cancelled() and task.exception() is None:
+            self.on_unwatched_stop(task.result())
 
     def _after_aborted_start(self, command: Command) -> Outcome:
         names = {m.name for m in self._state.fleet.enabled if not is_out(m)} | self.watch.late
@@ -312,6 +326,7 @@ class RunControl:
             given = record.info.reason if record.info is not None else ""
             why = command.reason or given
             info = record.set_info(stopped_by=command.who, reason=why)
+            record.stop_asked()
             record.enter(RunState.STOPPING)
             record.tell("attpc_run_stopping", RunStopping, info, who=command.who, reason=why)
             record.save()

@@ -17,8 +17,8 @@ class RunDocument:
     """What of the run control is there after a restart.
 
     `open` tells that `info` is a run whose end was not seen yet. `duration_s` is how long it has lasted
-    or did last, by the monotonic clock. `fault` says that an earlier document could not be read; it stays
-    until it is acknowledged.
+    or did last, by the monotonic clock. `stop_asked_s` is when its stop was last commanded, in Unix time;
+    0: it was not. `fault` says that an earlier document could not be read; it stays until it is acknowledged.
     """
 
     info: RunInfo | None = None
@@ -28,6 +28,7 @@ class RunDocument:
     texts: RunTexts = field(default_factory=RunTexts)
     max_duration_s: float = 0.0
     duration_s: float = 0.0
+    stop_asked_s: float = 0.0
     fault: str = ""
 
 

@@ -111,7 +111,8 @@ class RunRecord:
         """The last moment, in Unix time, at which the run is known to have been on."""
         info = self.info
         assert info is not None
-        return info.last_seen_running_s or info.started_s or info.began_s
+        seen_s = info.last_seen_running_s or info.started_s or info.began_s
+        return max(seen_s, self.document.stop_asked_s)
 
     @property
     def duration_s(self) -> float:
@@ -190,6 +191,7 @@ class RunRecord:
         self.document.open = True
         self.document.interrupted = False
         self.document.duration_s = 0.0
+        self.document.stop_asked_s = 0.0
         self.running_since_s = None
         self.seen_running = False
         self.lost = ()
@@ -206,6 +208,13 @@ class RunRecord:
         """Take that members are seen Running at this moment; the caller saves."""
         self.document.duration_s = self.duration_s
         self.set_info(last_seen_running_s=time.time())
+
+    def stop_asked(self) -> None:
+        """Take that the stop of a run that is known to be on was commanded: it did not end before."""
+        if self.on and self.phase is not RunState.UNKNOWN:
+            self.document.duration_s = self.duration_s
+            self.document.stop_asked_s = time.time()
+            self.save()
 
     def acknowledge(self) -> str:
         """Take back what waits for an acknowledgement; returns what that was, empty where nothing was."""

@@ -36,6 +36,14 @@ class SourceView:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """An operation of ours and the state that it leads to."""
+
+    operation: Operation
+    target: State
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleView:
     """One ECC server with its data sources, as last seen.
 
@@ -64,6 +72,8 @@ class ModuleView:
     """The command that is at work on this module; empty when none is."""
     outstanding: Operation | None = None
     """The operation of ours that the server has not answered yet."""
+    unseen_end: Sent | None = None
+    """Our last operation while its end was not seen, over a restart of the IOC too."""
     result: ScopeResult = ScopeResult()
     error_code: int = 0
     transition_time_s: float = 0.0
