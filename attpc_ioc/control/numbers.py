@@ -45,12 +45,18 @@ def _read(store: StateStore) -> _Numbers:
     if raw is None:
         return _Numbers(lost=store.damaged.get(DOCUMENT, ""))
     numbers, lost = raw.get("next", {}), raw.get("lost", "")
-    if not isinstance(numbers, dict) or not isinstance(lost, str):
+    if not isinstance(numbers, dict):
         return _Numbers(lost=store.set_aside(DOCUMENT, "it has no list of numbers"))
     good = {k: n for k, n in numbers.items() if isinstance(n, int) and not isinstance(n, bool) and n >= 0}
-    for experiment in numbers.keys() - good.keys():
-        reason = f"next.{experiment} is {numbers[experiment]!r}, no number"
-        lost = store.set_aside(DOCUMENT, reason)
+    faults = [f"next.{k} is {n!r}, not a number" for k, n in numbers.items() if k not in good]
+    if not isinstance(lost, str):
+        faults.append(f"lost is {lost!r}, not a text")
+        lost = ""
+    if faults:
+        text = store.set_aside(DOCUMENT, "; ".join(faults), in_part=True)
+        # What an earlier loss was explained with tells where that file is.
+        lost = lost or text
+        store.save(DOCUMENT, _Numbers(good, lost).dump())
     return _Numbers(good, lost)
 
 

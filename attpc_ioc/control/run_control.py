@@ -32,6 +32,8 @@ from .store import StateStore
 
 log = get_logger(__name__)
 
+NOT_ON_RECORD = "but a plugin has not put that on record: see the Message_RBV of the plugins"
+
 Progress = Callable[[str, float], None]
 Check = Callable[[], tuple[Plan, list[Reason]]]
 """Gives the plan of a start and every reason against it."""
@@ -190,7 +192,8 @@ class RunControl:
         self.record.begin_running(time.monotonic())
         self.record.save()
         log.info("run started", number=info.number, members=len(info.members), who=command.who)
-        await on_record(self.record.tell("attpc_run_started", RunStarted, info))
+        if not await on_record(self.record.tell("attpc_run_started", RunStarted, info)):
+            text = f"{text}, {NOT_ON_RECORD}"
         self.watch.look()
         return Outcome(command, ResultCode.DONE, text)
 
@@ -351,8 +354,10 @@ class RunControl:
             return Outcome(command, ResultCode.INCOMPLETE, "stop again to go on with the rest", reasons)
         if not was_on:
             return Outcome(command, ResultCode.DONE, f"{', '.join(names)} stopped")
-        await on_record(record.close_stopped(""))
-        return Outcome(command, ResultCode.DONE, f"run {record.number} stopped")
+        text = f"run {record.number} stopped"
+        if not await on_record(record.close_stopped("")):
+            text = f"{text}, {NOT_ON_RECORD}"
+        return Outcome(command, ResultCode.DONE, text)
 
     # ------------------------------------------------------------------ adoption (rule 20)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import RunEvent, RunStopped
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
 from attpc_ioc.model.states import State
-from attpc_ioc.plugin.host import DURABLE, PluginHost
+from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
 
 from .emitter import Emitter
 from .fleet_state import FleetState
@@ -152,7 +151,7 @@ class RunRecord:
 
     def tell(
         self, hook: str, kind: type[RunEvent], run: RunInfo, *, waits_for: str = DURABLE, **fields: Any
-    ) -> asyncio.Future[Any] | None:
+    ) -> Handled | None:
         """Tell the plugins of an event in the life of the run; see `Emitter.emit` for the result.
 
         The snapshot has it first: who hears of the event looks there for the run that it is of.
@@ -233,7 +232,7 @@ class RunRecord:
         self.running_since_s = since_s
         self.enter(RunState.RUNNING)
 
-    def close_stopped(self, reason: str) -> asyncio.Future[Any] | None:
+    def close_stopped(self, reason: str) -> Handled | None:
         """Close the open run after a stop; one that was not seen again after a restart is interrupted.
 
         Why it was stopped comes first where its record has that.
@@ -247,7 +246,7 @@ class RunRecord:
 
     def close_run(
         self, outcome: RunOutcome, reason: str, *, stopped_s: float | None = None
-    ) -> asyncio.Future[Any] | None:
+    ) -> Handled | None:
         """Close the open run; the result is done when it is on record (see `Emitter.emit`)."""
         if outcome is not RunOutcome.INTERRUPTED:
             self.document.duration_s = self.duration_s

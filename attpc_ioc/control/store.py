@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ class StateStore:
         self._written = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._writing: asyncio.Future[None] | None = None
+        self._under_way: dict[str, Any] = {}
+        """What `_writing` writes."""
         self._lock_file: int | None = None
         self._on_fault: list[Callable[[], None]] = []
 
@@ -95,12 +98,18 @@ class StateStore:
         log.error("state file damaged", file=path, reason=self.damaged[name])
         return None
 
-    def set_aside(self, name: str, reason: str) -> str:
-        """Keep a damaged file under another name; returns the text that is in `damaged` from now on."""
+    def set_aside(self, name: str, reason: str, *, in_part: bool = False) -> str:
+        """Keep a damaged file under another name; returns the text that is in `damaged` from now on.
+
+        Where it is damaged `in_part` only it stays until what is good of it was saved.
+        """
         path = self._path(name)
         aside = path.with_suffix(f".damaged-{int(time.time())}")
         try:
-            path.rename(aside)
+            if in_part:
+                shutil.copyfile(path, aside)
+            else:
+                path.rename(aside)
         except OSError as error:
             text = f"{path} is damaged ({reason}) and cannot be moved: {error.strerror}"
         else:
@@ -139,6 +148,7 @@ class StateStore:
             self._wake.clear()
             upto = self._saved
             documents, self._pending = self._pending, {}
+            self._under_way = documents
             self._writing = asyncio.ensure_future(asyncio.to_thread(self._write_all, documents))
             try:
                 await asyncio.shield(self._writing)
@@ -157,12 +167,16 @@ class StateStore:
         if self._writing is not None:
             # Two writers at once would spoil each other's temporary file, and the older could come last.
             await asyncio.wait((self._writing,))
+            if self._writing.exception() is not None:
+                # `run` was ended before it could see that.
+                self._pending = {**self._under_way, **self._pending}
         documents, self._pending = self._pending, {}
         try:
             if documents:
                 await asyncio.to_thread(self._write_all, documents)
         except (OSError, ValueError, TypeError) as error:
-            log.error("state not written at shutdown", folder=self.folder, reason=error)
+            lost = ", ".join(documents)
+            log.error("state not written at shutdown", folder=self.folder, lost=lost, reason=error)
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None

@@ -54,7 +54,7 @@ class Context:
         publish: Callable[[str, str, Value | Reading, Severity | None], None],
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
-        tell: Callable[..., Awaitable[None]],
+        tell: Callable[..., Awaitable[bool]],
         ca_addresses: Callable[[], tuple[str, ...]],
     ) -> None:
         self.name = plugin.name
@@ -98,9 +98,9 @@ class Context:
         giver = who or Who(user=f"plugin:{self.name}", host="ioc")
         return await self._submit(dataclasses.replace(command, who=giver))
 
-    async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> None:
+    async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
         """Make an event of this kind, stamped by the core, and give it to every plugin."""
-        await self._tell(TOLD[kind], kind, **fields)
+        return await self._tell(TOLD[kind], kind, **fields)
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Say on the plugin's status PVs how it is."""

@@ -34,6 +34,9 @@ NUMBER_MAX = 2**31 - 1
 DURABLE = "attpc_durable"
 """The attribute by which a plugin promises that an event is on disk when its notification returns."""
 
+Handled = asyncio.Future[list[bool]]
+"""Whether a notification was handled well, by each of the plugins that are waited for."""
+
 ONLINE_GRACE_S = 5.0
 """How much longer than each of its answers a plugin may take for all of them, with `check --online`."""
 
@@ -213,13 +216,13 @@ class PluginHost(PluginRegistry):
 
     # ------------------------------------------------------------------ notifications
 
-    def notify(self, hook: str, *, waits_for: str = DURABLE, **arguments: Any) -> asyncio.Future[Any] | None:
+    def notify(self, hook: str, *, waits_for: str = DURABLE, **arguments: Any) -> Handled | None:
         """Deliver a notification to every plugin that wants it, and return at once.
 
         The result, where there is one, is done when the plugins that have the attribute `waits_for` set (by
-        default those that promise durability) have handled it.
+        default those that promise durability) have handled it, and tells of each whether that went well.
         """
-        awaited: list[asyncio.Future[None]] = []
+        awaited: list[asyncio.Future[bool]] = []
         for name, impl in self._impls(hook):
             mailbox = self.plugins[name].mailbox
             if mailbox is None:

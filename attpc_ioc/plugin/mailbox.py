@@ -49,7 +49,7 @@ class Mailbox:
         self._on_good = on_good
         self._together = together
         self._under_way: set[asyncio.Task[None]] = set()
-        self._queue: deque[tuple[str, Callable[[], Any], asyncio.Future[None]]] = deque()
+        self._queue: deque[tuple[str, Callable[[], Any], asyncio.Future[bool]]] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -60,12 +60,15 @@ class Mailbox:
         """Start delivering."""
         self._task = asyncio.get_running_loop().create_task(self._deliver(), name=f"mailbox {self._plugin}")
 
-    def post(self, hook: str, call: Callable[[], Any]) -> asyncio.Future[None]:
-        """Queue one notification; the future is done when it was handled, well or not."""
-        handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def post(self, hook: str, call: Callable[[], Any]) -> asyncio.Future[bool]:
+        """Queue one notification; the future is done when it was handled, and tells whether that went well.
+
+        It is False for one that was dropped, too.
+        """
+        handled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if len(self._queue) >= CAPACITY:
             dropped, _, future = self._queue.popleft()
-            _done(future)
+            _done(future, well=False)
             self._dropped += 1
             self._on_fault(DROPPED, f"too slow: {self._dropped} notifications were dropped, last {dropped}")
         self._queue.append((hook, call, handled))
@@ -81,11 +84,11 @@ class Mailbox:
                     result = call()
                 except Exception as error:  # the contract: never hurts the others or the run
                     self._failed(hook, error)
-                    _done(handled)
+                    _done(handled, well=False)
                     continue
                 if not inspect.isawaitable(result):
                     self._on_good(hook)
-                    _done(handled)
+                    _done(handled, well=True)
                 elif self._together:
                     await self._begin(self._finish(hook, result, handled))
                 else:
@@ -107,15 +110,17 @@ class Mailbox:
         self._under_way.discard(task)
         self._wake.set()
 
-    async def _finish(self, hook: str, result: Awaitable[Any], handled: asyncio.Future[None]) -> None:
+    async def _finish(self, hook: str, result: Awaitable[Any], handled: asyncio.Future[bool]) -> None:
+        well = False
         try:
             await tame(result)
         except Exception as error:  # as above
             self._failed(hook, error)
         else:
             self._on_good(hook)
+            well = True
         finally:
-            _done(handled)
+            _done(handled, well=well)
 
     def _failed(self, hook: str, error: Exception) -> None:
         log.exception("plugin failed", plugin=self._plugin, hook=hook)
@@ -138,10 +143,10 @@ class Mailbox:
     def give_up(self) -> None:
         """Forget what is queued; nobody waits for it any more."""
         for _, _, handled in self._queue:
-            handled.cancel()
+            _done(handled, well=False)
         self._queue.clear()
 
 
-def _done(handled: asyncio.Future[None]) -> None:
+def _done(handled: asyncio.Future[bool], *, well: bool) -> None:
     if not handled.done():
-        handled.set_result(None)
+        handled.set_result(well)

@@ -124,10 +124,11 @@ class PluginContext(Protocol):
         """
         ...
 
-    async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> None:
+    async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
         """Make an event of this kind, stamped by the core, and give it to every plugin.
 
-        Returns when plugins that promise durability have it on disk, after 50 ms at the latest.
+        Returns when plugins that promise durability have it on disk, after 50 ms at the latest; False where
+        one of them is known not to have it, because it failed or was so slow that it was dropped.
         """
         ...
 

@@ -9,7 +9,7 @@ from attpc_ioc.model.command import RUN, Put, Who
 from attpc_ioc.model.events import Origin, RunConfigs, RunConfigText, RunFiles
 from attpc_ioc.model.run import RunOutcome, RunState
 from attpc_ioc.model.states import Operation, State
-from attpc_ioc.plugin import hookimpl
+from attpc_ioc.plugin import hookimpl, mailbox
 from tests.support.probe import Probe, covers
 from tests.support.rig import rig
 
@@ -236,6 +236,68 @@ async def test_puts_at_once_are_committed_together(tmp_path, monkeypatch):
         recorded.append(emitter.put(puts[-1]))
         await asyncio.wait_for(asyncio.gather(*(one for one in recorded if one is not None)), 2.0)
         assert plugin.told == titles, "told in order"
+
+
+class Unsure:
+    """A durable plugin that hears of files and runs, as long as it is not `stuck` and does not `fail`."""
+
+    attpc_durable = True
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.fail = False
+
+    async def _take(self) -> None:
+        await self.go_on.wait()
+        if self.fail:
+            raise OSError("the disk is full")
+
+    @hookimpl
+    async def attpc_run_files(self, event):
+        await self._take()
+
+    @hookimpl
+    async def attpc_run_started(self, event):
+        await self._take()
+
+    @hookimpl
+    async def attpc_run_stopped(self, event):
+        await self._take()
+
+
+def files(number: int) -> dict[str, object]:
+    return {
+        "experiment": "e", "number": number, "router": "r", "sources": (), "state": "Done", "files": 0,
+        "data_bytes": 0,
+    }  # fmt: skip
+
+
+async def test_what_was_dropped_or_failed_is_not_reported_as_on_record(tmp_path, monkeypatch):
+    unsure, probe = Unsure(), Probe()
+    async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("unsure", unsure), ("probe", probe)]) as it:
+        context = it.app.host.plugins["probe"].context
+        assert context is not None
+        assert await context.tell(RunFiles, **files(0))
+        unsure.fail = True
+        assert not await context.tell(RunFiles, **files(1))
+        await it.take_to(State.READY)
+        outcome = await it.submit("Start", RUN)
+        assert outcome.ok
+        assert "but a plugin has not put that on record" in outcome.message
+        unsure.fail = False
+        outcome = await it.submit("Stop", RUN)
+        assert outcome.ok
+        assert "on record" not in outcome.message
+        # Full: the oldest is dropped, and that is known at once.
+        monkeypatch.setattr(mailbox, "CAPACITY", 1)
+        monkeypatch.setattr(mailbox, "TOGETHER", 1)
+        unsure.go_on.clear()
+        told = [asyncio.create_task(context.tell(RunFiles, **files(n))) for n in range(5)]
+        answers = await asyncio.gather(*told)
+        assert False in answers
+        assert "dropped" in it.app.host.plugins["unsure"].message
+        unsure.go_on.set()
 
 
 async def test_a_start_up_that_raises_and_a_shutdown_that_hangs(tmp_path, monkeypatch):

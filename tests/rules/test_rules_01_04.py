@@ -90,7 +90,8 @@ async def test_rule_01_an_unanswered_operation_blocks_a_second(tmp_path, monkeyp
         assert await it.severity("Ecc:cobo0:Result_RBV") == "MAJOR"
         await it.refused("Ecc:cobo0:Describe", because="cobo0: has not answered our Describe yet")
         assert await it.get("Ecc:cobo0:Result_RBV") == "Refused"
-        assert await it.severity("Ecc:cobo0:Result_RBV") == "MINOR"
+        # Rule 22: the refusal does not hide what is worse.
+        assert await it.severity("Ecc:cobo0:Result_RBV") == "MAJOR"
         assert await it.get("Ecc:cobo0:ResultCount_RBV") == "2"
         assert it.fleet.log.sequence() == ["cobo0.Describe"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -106,6 +107,53 @@ async def test_numbers_that_are_none(tmp_path, text):
     store, numbers, writer = await numbers_of(tmp_path)
     assert await numbers.attpc_run_number("a") == 9
     assert numbers.attpc_next_number("b") is None
+    await end(store, writer)
+
+
+@pytest.mark.parametrize("bad", ['"x": "y"', '"x": -1, "z": null', '"x": 2.5, "z": [3]'])
+async def test_bad_entries_lose_no_good_ones(tmp_path, bad):
+    text = '{"next": {"a": 5, BAD, "b": 7}}'.replace("BAD", bad)
+    (tmp_path / "numbers.json").write_text(text)
+    # Read by two IOCs one after the other, the first of which was killed before it could write anything.
+    for _ in range(2):
+        store = StateStore(tmp_path)
+        store.open()
+        StateDirNumbers(first_number=1).use(store)
+        assert store._lock_file is not None
+        os.close(store._lock_file)
+    explained = []
+    for number in (5, 6):
+        store, numbers, writer = await numbers_of(tmp_path)
+        assert [numbers.attpc_next_number(e) for e in ("a", "b", "x", "z", "new")] == [
+            number,
+            7,
+            None,
+            None,
+            None,
+        ]
+        with pytest.raises(Refused, match=r"next\.x is .* not a number") as refusal:
+            await numbers.attpc_run_number("x")
+        explained.append(str(refusal.value))
+        assert await numbers.attpc_run_number("a") == number
+        await end(store, writer)
+        assert text in [file.read_text() for file in tmp_path.glob("numbers.damaged-*")]
+    # Every fault is named, once and for all.
+    assert explained[0] == explained[1]
+    assert ("next.z" in explained[0]) is ("z" in bad)
+
+
+async def test_the_first_explanation_of_a_loss_is_kept(tmp_path):
+    (tmp_path / "numbers.json").write_text('{"next": {"a": 5, "x": "y"}, "lost": "of the first fault"}')
+    store, numbers, writer = await numbers_of(tmp_path)
+    with pytest.raises(Refused, match="of the first fault"):
+        await numbers.attpc_run_number("x")
+    assert numbers.attpc_next_number("a") == 5
+    await end(store, writer)
+    (tmp_path / "numbers.json").write_text('{"next": {"a": 5}, "lost": 3}')
+    store, numbers, writer = await numbers_of(tmp_path)
+    assert numbers.attpc_next_number("a") == 5
+    with pytest.raises(Refused, match="lost is 3, not a text"):
+        await numbers.attpc_run_number("x")
     await end(store, writer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 
 import pytest
 
@@ -14,6 +15,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from tests.support.rig import rig
 from tests.support.runs import boards_running, ready, running
+from tests.support.simfleet import wait_until
 from tests.support.state_dir import make_unwritable, make_writable
 
 
@@ -111,3 +113,46 @@ async def test_start_up_says_what_is_wrong_with_the_folder(tmp_path, monkeypatch
     async with rig(tmp_path, monkeypatch, start=False) as it:
         with pytest.raises(StateDirError, match=r"make it writable, or set ioc\.state_dir"):
             await it.start_ioc()
+
+
+async def test_a_write_that_fails_at_shutdown_is_said(tmp_path, caplog):
+    """Also the one that was under way when the writer was ended."""
+    state = tmp_path / "state"
+    store = StateStore(state)
+    store.open()
+    writer = asyncio.create_task(store.run())
+    # A file that a reader has yet to open: writing to it waits, until that has ended.
+    os.mkfifo(state / "run.new")
+    store.save("run", {"number": 7})
+    store.save("modules", {"modules": {}})
+    await wait_until(lambda: store._writing is not None)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    reader = os.open(state / "run.new", os.O_RDONLY)
+    make_unwritable(state)
+    os.close(reader)
+    await closing
+    lines = [r for r in caplog.records if r.getMessage() == "state not written at shutdown"]
+    assert [getattr(line, "keys")["lost"] for line in lines] == ["run, modules"]  # noqa: B009
+
+
+async def test_a_write_that_was_under_way_at_shutdown_is_done_again_where_it_failed(tmp_path):
+    state = tmp_path / "state"
+    store = StateStore(state)
+    store.open()
+    writer = asyncio.create_task(store.run())
+    os.mkfifo(state / "run.new")
+    store.save("run", {"number": 7})
+    await wait_until(lambda: store._writing is not None)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    # A pipe takes no fsync: this write fails, and the next one finds its place free.
+    reader = os.open(state / "run.new", os.O_RDONLY)
+    (state / "run.new").unlink()
+    os.close(reader)
+    await closing
+    assert json.loads((state / "run.json").read_text()) == {"number": 7}

@@ -40,8 +40,9 @@ class FakeContext:
     def publish(self, pv: str, value: Any, severity: Any = None) -> None:
         self.published[pv] = value
 
-    async def tell(self, kind: type, **fields: Any) -> None:
+    async def tell(self, kind: type, **fields: Any) -> bool:
         self.told.append((kind, fields))
+        return True
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
         raise AssertionError("nothing is to be commanded")

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -131,20 +132,25 @@ class Entry:
 
 
 class Journal:
-    """The entries in a folder. Methods block for the disk and raise `StateDirError`."""
+    """The entries in a folder. Methods block for the disk and raise `StateDirError`.
+
+    So call them in threads; `locked` does so by itself.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
         self.fault = ""
         """What became of a file that could not be read; empty when nothing is wrong."""
         self._read: dict[str, tuple[tuple[int, int, int], Entry]] = {}
+        self._reading = threading.Lock()
 
     def entries(self, router: str | None = None) -> tuple[Entry, ...]:
         """Return the entries of one router or of all, the oldest run first; damaged files are set aside."""
         found: list[Entry] = []
         read: dict[str, tuple[tuple[int, int, int], Entry]] = {}
         try:
-            with os.scandir(self.folder) as files:
+            # One at a time: two would set the same damaged file aside.
+            with self._reading, os.scandir(self.folder) as files:
                 for file in files:
                     if not file.name.endswith(SUFFIX):
                         continue
@@ -189,35 +195,33 @@ class Journal:
     @contextlib.asynccontextmanager
     async def locked(self, router: str, limit_s: float) -> AsyncIterator[None]:
         """Hold the lock of a router; raises `ClosingBusy` where another has it for longer than `limit_s`."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open_lock, router))
         try:
-            self._make_folder()
-            lock = os.open(
-                self.folder / f"{quote(router, safe='')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-            )
-            _give(lock, self.folder)
-        except OSError as error:
-            raise self._error(error) from error
+            lock = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda opened: opened.exception() or os.close(opened.result()))
+            raise
         try:
             deadline_s = time.monotonic() + limit_s
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline_s:
-                        owner = os.pread(lock, 32, 0).decode("ascii", errors="replace").strip()
-                        raise ClosingBusy(
-                            f"process {owner or '(unknown)'} is closing files of {router} just now"
-                        ) from None
+            while (owner := await asyncio.to_thread(_taken_by, lock)) is not None:
+                if time.monotonic() >= deadline_s:
+                    raise ClosingBusy(f"process {owner or '(unknown)'} is closing files of {router} just now")
                 await asyncio.sleep(LOCK_POLL_S)
-            with contextlib.suppress(OSError):  # the number is for people only
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(lock)
 
     # ------------------------------------------------------------------ files
+
+    def _open_lock(self, router: str) -> int:
+        try:
+            self._make_folder()
+            name = f"{quote(router, safe='')}.lock"
+            lock = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            _give(lock, self.folder)
+        except OSError as error:
+            raise self._error(error) from error
+        return lock
 
     def _make_folder(self) -> None:
         if not self.folder.is_dir():
@@ -258,6 +262,18 @@ class Journal:
 
     def _error(self, error: OSError) -> StateDirError:
         return StateDirError(f"state directory {self.folder}: {error.strerror or error}")
+
+
+def _taken_by(lock: int) -> str | None:
+    """Take an open lock; returns None, or the number of the process that has it, empty where not known."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, 32, 0).decode("ascii", errors="replace").strip()
+    with contextlib.suppress(OSError):  # the number is for people only
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return None
 
 
 def _give(made: int | Path, folder: Path) -> None:

@@ -144,7 +144,7 @@ class Closing:
         )
 
     async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool, listed: bool) -> None:
-        known = self._entries(router.label)
+        known = await self._entries(router.label)
         if takes and not any(entry.run == _key(info) for entry in known):
             with self._journal_faults():
                 await asyncio.to_thread(self._journal.save, _entry(router, info, Phase.RUNNING))
@@ -258,7 +258,7 @@ class Closing:
                     await wake.wait()
 
     async def _round(self, label: str, work: RouterWork) -> float | None:
-        self._find_ends(label)
+        await self._find_ends(label)
         await self._do_acts(label)
         result = await work.round()
         self._fault(self._journal.fault)
@@ -276,11 +276,12 @@ class Closing:
         await self._forget_old(label, result.entries)
         return result.next_s
 
-    def _find_ends(self, label: str) -> None:
+    async def _find_ends(self, label: str) -> None:
         """Close runs of whose end nobody has told, because the IOC was killed just then."""
+        entries = await asyncio.to_thread(self._journal.entries, label)
         run = self._ctx.snapshot().run
         now_s = time.monotonic()
-        for entry in self._journal.entries(label):
+        for entry in entries:
             on = run.state is RunState.UNKNOWN or (
                 run.on and run.info is not None and _key(run.info) == entry.run
             )
@@ -296,7 +297,7 @@ class Closing:
         async with self._journal.locked(label, RETRY_S):
             while acts:
                 run, act = acts[0]
-                before = self._journal.find(run, label)
+                before = await asyncio.to_thread(self._journal.find, run, label)
                 after = act(before)
                 if after is not None and after != before:
                     await asyncio.to_thread(self._journal.save, after)
@@ -305,7 +306,7 @@ class Closing:
                 del acts[0]
 
     async def _tell(self, entry: Entry) -> None:
-        await self._ctx.tell(
+        told = await self._ctx.tell(
             RunFiles,
             experiment=entry.run.experiment,
             number=entry.run.number,
@@ -318,8 +319,11 @@ class Closing:
             message=entry.message_told,
             manifest=entry.manifest,
         )
+        if not told:
+            # It is told again with the next look.
+            return
         async with self._journal.locked(entry.router, RETRY_S):
-            now = self._journal.find(entry.run, entry.router)
+            now = await asyncio.to_thread(self._journal.find, entry.run, entry.router)
             if now is not None and now.token == entry.token:
                 await asyncio.to_thread(self._journal.save, replace(now, told=entry.to_tell))
 
@@ -353,9 +357,9 @@ class Closing:
         except StateDirError as error:
             self._fault(str(error))
 
-    def _entries(self, label: str) -> tuple[Entry, ...]:
+    async def _entries(self, label: str) -> tuple[Entry, ...]:
         try:
-            return self._journal.entries(label)
+            return await asyncio.to_thread(self._journal.entries, label)
         except StateDirError as error:
             self._fault(str(error))
             return ()

@@ -87,7 +87,7 @@ class RouterWork:
         """
         self.waiting.clear()
         async with self._journal.locked(self.label, LOCK_LIMIT_S):
-            entries = self._journal.entries(self.label)
+            entries = await self._entries()
             if not any(
                 entry.phase is Phase.CLOSING or (entry.open and not entry.settled) for entry in entries
             ):
@@ -187,7 +187,7 @@ class RouterWork:
             )
         except HostError as error:
             # What was chosen is on disk, also where the host has ended it.
-            kept = self._journal.find(entry.run, self.label) or entry
+            kept = await asyncio.to_thread(self._journal.find, entry.run, self.label) or entry
             if not kept.files:
                 self.progress[entry.token] = 0.0
             return await self._say(kept, state_of(error), str(error))
@@ -221,14 +221,14 @@ class RouterWork:
             if entry != before:
                 await self._keep(entry)
                 if entry.state is not before.state:
-                    self._say_changed(entry)
+                    await self._say_changed(entry)
         found = [entry for entry in settled if entry.phase is Phase.CLOSING]
         if not found:
             return settled
         try:
             entry = await self._advance_sentry(host, found[-1], look)
         except HostError as error:
-            return await self._troubled(self._journal.entries(self.label), error)
+            return await self._troubled(await self._entries(), error)
         return tuple(entry if other.token == entry.token else other for other in settled)
 
     async def _advance_sentry(self, host: SentryHost, entry: Entry, look: Look | None) -> Entry:
@@ -260,7 +260,7 @@ class RouterWork:
         if not entry.open and self._before_done is not None:
             self.busy = False
             await self._before_done()
-        self._say_changed(entry)
+        await self._say_changed(entry)
         return entry
 
     async def _troubled(self, entries: Sequence[Entry], error: HostError) -> tuple[Entry, ...]:
@@ -277,13 +277,16 @@ class RouterWork:
         after = entry.said(state, message)
         if after != entry:
             await self._keep(after)
-            self._say_changed(after)
+            await self._say_changed(after)
         return after
 
-    def _say_changed(self, entry: Entry) -> None:
+    async def _say_changed(self, entry: Entry) -> None:
         write = log.warning if entry.state in TROUBLED else log.info
         write("closing", run=entry.run, router=entry.router, state=entry.state.label, message=entry.message)
-        self._on_change(self._journal.entries(self.label))
+        self._on_change(await self._entries())
+
+    async def _entries(self) -> tuple[Entry, ...]:
+        return await asyncio.to_thread(self._journal.entries, self.label)
 
     async def _keep(self, entry: Entry) -> None:
         await asyncio.to_thread(self._journal.save, entry)

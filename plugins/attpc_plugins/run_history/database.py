@@ -225,7 +225,8 @@ class Database:
             return None
         try:
             data = str(await connection.fetchval("SHOW data_directory"))
-            return found if os.path.samefile(data, self.server.data) else None  # noqa: ASYNC240
+            same = await asyncio.to_thread(os.path.samefile, data, self.server.data)
+            return found if same else None
         finally:
             await connection.close()
 

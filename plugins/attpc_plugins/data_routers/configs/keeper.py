@@ -26,6 +26,8 @@ log = get_logger(__name__)
 RETRY_S = 15.0
 """How often a backup folder that cannot be written is tried again."""
 
+NOT_TAKEN = "a plugin did not take all of them: see the Message_RBV of the plugins"
+
 
 class RunConfigFiles:
     """Reads what each run was loaded with once it is Running, tells it to the history, and copies it.
@@ -104,8 +106,9 @@ class RunConfigFiles:
         self._notes = found.notes
         for note in found.notes:
             log.warning("configuration file changed", reason=note, number=run.number)
-        await self._tell(key, found)
         self._faults = found.faults
+        if not await self._tell(key, found):
+            self._faults = (*self._faults, NOT_TAKEN)
         if self._spool is not None and found.files:
             try:
                 await asyncio.to_thread(self._spool.put, key, found.files)
@@ -120,15 +123,20 @@ class RunConfigFiles:
         else:
             self._show_kept()
 
-    async def _tell(self, key: RunKey, found: Gathered) -> None:
-        """Tell what was found, a text at a time: one has 100 kB and more, and the loop is everybody's."""
+    async def _tell(self, key: RunKey, found: Gathered) -> bool:
+        """Tell what was found, a text at a time: one has 100 kB and more, and the loop is everybody's.
+
+        Returns False where a plugin that keeps such things on record did not take all of them.
+        """
+        taken = True
         by_text: dict[str, list[RunConfigText]] = {}
         for config in found.configs:
             by_text.setdefault(config.text, []).append(config)
         for configs in by_text.values():
-            await self._ctx.tell(
+            taken &= await self._ctx.tell(
                 RunConfigs, experiment=key.experiment, number=key.number, configs=tuple(configs)
             )
+        return taken
 
     def _note_read(self, key: RunKey) -> None:
         last = LastRead(key.experiment, key.number, self._faults)

@@ -54,7 +54,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
             raise
         assert isinstance(session, cls)
         try:
-            channel.write(script())
+            channel.write(await asyncio.to_thread(script))
             heard = 0
             while (greeting := GREETING.search(line := await session._line())) is None:
                 heard += len(line)

@@ -6,6 +6,7 @@ any bytes, and no shell, no line and no program ever reads a name.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from importlib.resources import files
@@ -18,8 +19,9 @@ GREETING = re.compile(rb"attpc-agent 1 ([1-9][0-9]{0,9})$")
 _FIELD = re.compile(rb"x((?:[0-9a-f]{2})*)")
 
 
+@functools.cache
 def script() -> bytes:
-    """Return the agent as it is sent to `perl -`."""
+    """Return the agent as it is sent to `perl -`. It is read when first asked for: do that in a thread."""
     return (files("attpc_plugins.data_routers.hosts") / "agent.pl").read_bytes() + b"\n__END__\n"
 
 
