@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 
 from attpc_ioc.model.states import State, Transition
 
-from .documents import Link
+from .documents import ConfigIds, Link
+
+REFUSED = "ConnectionRefusedException"
+NOT_THERE = "ObjectNotExistException"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,20 @@ class Node:
 
     @property
     def unreachable(self) -> str:
-        """What the ECC server says when the board does not answer."""
+        """What the ECC server says of a board that Describe cannot connect to."""
+        reason = self.ice(REFUSED).removeprefix("Ice exception: ")
         return (
             f"Could not connect to '{self.kind}' node '{self.instance}' at {self.address}:{self.port}. "
-            f"Connection to HW node '{self.kind}[{self.instance}]' failed:\n"
-            f"Ice::ConnectionRefusedException: connection refused: Connection refused "
-            f"(local address = <not available>, remote address = {self.address}:{self.port})"
+            f"Connection to HW node '{self.board}' failed:\n{reason}"
+        )
+
+    def ice(self, exception: str) -> str:
+        """What the ECC server says when the board does not answer a call later on."""
+        if exception == NOT_THERE:
+            return f"Ice exception: ::Ice::{NOT_THERE}:\nobject does not exist:\nidentity: `{self.board}'"
+        return (
+            f"Ice exception: src/Ice/Network.cpp:2714: ::Ice::{REFUSED}:\nconnection refused: Connection refused "
+            f"(remote address = {self.address}:{self.port})"
         )
 
 
@@ -62,8 +73,9 @@ class Board:
     """One CoBo or MuTAnT.
 
     `state` is the hardware's own, whatever any ECC server remembers; `owner` is the ECC server that described
-    it last; `clock_epoch` is the MuTAnT's clock that it was prepared with. `zeroed_s` is when its time stamps
-    and event numbers were last set to zero (Configure), monotonic.
+    it last, `loaded` is what it was given since then, and `created` tells whether it was described at all since
+    it was switched on; `clock_epoch` is the MuTAnT's clock that it was prepared with. `zeroed_s` is when its time
+    stamps and event numbers were last set to zero (Configure), monotonic.
     """
 
     id: str
@@ -72,7 +84,9 @@ class Board:
     needs_clock: bool = True
     alive: bool = True
     state: State = State.IDLE
+    created: bool = False
     owner: str = ""
+    loaded: ConfigIds = ConfigIds()
     clock_epoch: int | None = None
     zeroed_s: float | None = None
     starts: int = 0
@@ -86,14 +100,28 @@ class Board:
         return self.alive and self.state is State.RUNNING
 
     @property
+    def missing(self) -> str:
+        """The exception that a call to it ends with; empty where it answers."""
+        if not self.alive:
+            return REFUSED
+        return "" if self.created else NOT_THERE
+
+    @property
     def clock_stale(self) -> bool:
         """Whether it is prepared with a clock that the MuTAnT does not give any more."""
         if not self.needs_clock or self.state < State.PREPARED:
             return False
         return self.clock_epoch is None or self.clock_epoch != self.clock.epoch
 
-    def apply(self, transition: Transition, target: State) -> None:
-        """Do in the hardware what an ECC server asks for."""
+    def create(self, owner: str) -> None:
+        """Be made anew by a Describe, by whichever server: what it was given before is gone."""
+        self.created, self.owner, self.loaded, self.state = True, owner, ConfigIds(), State.IDLE
+        self._lose_clock()
+        self.close_links()
+
+    def apply(self, transition: Transition, target: State, loaded: ConfigIds) -> None:
+        """Do in the hardware what an ECC server asks for; `loaded` is what it has been given then."""
+        self.loaded = loaded
         if transition is Transition.PREPARE:
             if self.clock_master:
                 self.clock.start()
@@ -111,12 +139,13 @@ class Board:
 
     def die(self) -> None:
         """Switch the board off, or hang its processor: nobody can connect to it."""
-        self.alive = False
+        self.alive = self.created = False
+        self.loaded = ConfigIds()
         self._lose_clock()
         self.close_links()
 
     def revive(self) -> None:
-        """Switch the board on again: it has forgotten everything, and listens to nobody until a Describe."""
+        """Switch the board on again: it has forgotten everything, and does not exist until a Describe."""
         self.alive = True
         self.owner = ""
         self.state = State.IDLE

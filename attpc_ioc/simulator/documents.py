@@ -53,8 +53,8 @@ class Link:
 
     def to_xml(self) -> str:
         """Return the `DataLink` element."""
-        router = f'name="{_attribute(self.router)}" ipAddress="{self.address}" port="{self.port}"'
-        sender = f'<DataSender id="{_attribute(self.sender)}"/>'
+        router = f'name="{attribute(self.router)}" ipAddress="{self.address}" port="{self.port}"'
+        sender = f'<DataSender id="{attribute(self.sender)}"/>'
         return f'<DataLink>{sender}<DataRouter {router} type="{self.type}"/></DataLink>'
 
 
@@ -64,7 +64,8 @@ def escape(text: str) -> str:
     return text.replace("\r", "&#xD;") if "\r" in text else text
 
 
-def _attribute(text: str) -> str:
+def attribute(text: str) -> str:
+    """Escape `text` for the inside of an attribute in double quotes."""
     return escape(text).replace('"', "&quot;")
 
 

@@ -165,7 +165,7 @@ class SimulatedFleet:
             port = self._first_router_port + number if self._first_router_port else 0
             router = self.routers[sender] = DataRouter(f"data{number}", self.host, port)
             await router.start()
-            self._exit.push_async_callback(router.stop)
+            self._exit.push_async_callback(router.end)
         for board in self.boards.values():
             self._exit.callback(board.close_links)
         if self._data is not None:

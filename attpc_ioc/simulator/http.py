@@ -243,7 +243,7 @@ class Listener:
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         # A second socket keeps the port ours, without listening, while the server is down.
-        self._keeper = _bound(host, port)
+        self._keeper = bound_socket(host, port)
         self.host, self.port = self._keeper.getsockname()[:2]
 
     @property
@@ -255,7 +255,7 @@ class Listener:
         """Start to listen; does nothing when it listens."""
         if self._sock is not None:
             return
-        self._sock = _bound(self.host, self.port)
+        self._sock = bound_socket(self.host, self.port)
         self._sock.listen(BACKLOG)
         if not self._paused:
             self.loop.add_reader(self._sock, self._accept)
@@ -355,7 +355,8 @@ class Listener:
         self._timer = self.loop.call_later(min(1.0, self.idle_s / 4), self._sweep)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a TCP socket that does not block, bound to a port (0: a free one) but not listening."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

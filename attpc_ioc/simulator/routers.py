@@ -4,65 +4,109 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 
 from .documents import Link
+from .http import bound_socket
 
 _CONNECT_LIMIT_S = 20.0
 
 
 class DataRouter:
-    """Listens on TCP and swallows what comes; it can be stopped and started while the fleet runs."""
+    """Takes one TCP connection at a time and swallows what comes; it can be stopped and started again.
+
+    As the real one it refuses a second connection while the first is open. `release_s` is how long it needs to
+    listen again after the first was closed.
+    """
 
     def __init__(self, name: str, host: str, port: int = 0) -> None:
         self.name = name
         self.host = host
         self.port = port
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.release_s = 0.0
+        self.running = False
+        """Whether its process runs."""
+        self._keeper: socket.socket | None = None
+        self._listening: socket.socket | None = None
+        self._link: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
-        """How many boards are connected."""
-        return len(self._writers)
+        """How many boards are connected: one at most."""
+        return int(self._link is not None)
 
     @property
-    def running(self) -> bool:
-        """Whether it listens."""
-        return self._server is not None
+    def listening(self) -> bool:
+        """Whether a board could connect now."""
+        return self._listening is not None
 
     async def start(self) -> None:
-        """Listen, on the same port as before."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, self.host, self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
+        """Listen, on the same port as before; raises `OSError` where it is taken."""
+        if self.running:
+            return
+        if self._keeper is None:
+            # A second socket keeps the port ours, without listening, while a board is connected or it is down.
+            self._keeper = bound_socket(self.host, self.port)
+            self.port = self._keeper.getsockname()[1]
+        self.running = True
+        self._listen()
 
     async def stop(self) -> None:
-        """Close the port and every connection, as a process that ends does."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        server.close()
-        for writer in list(self._writers):
-            writer.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2)
-        await server.wait_closed()
+        """Close the port and the connection, as a process that ends does."""
+        self.running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._deafen()
+        self._drop()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._writers.add(writer)
+    async def end(self) -> None:
+        """Stop, and give the port back."""
+        await self.stop()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def _listen(self) -> None:
+        self._listening = bound_socket(self.host, self.port)
+        self._listening.listen(1)
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _deafen(self) -> None:
+        sock, self._listening = self._listening, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+
+    def _accept(self) -> None:
+        assert self._listening is not None
         try:
-            while await reader.read(1 << 16):
-                pass
-        except ConnectionError:
+            self._link, _ = self._listening.accept()
+        except OSError:
+            return  # whoever came is gone already
+        self._deafen()
+        self._link.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._link, self._read)
+
+    def _read(self) -> None:
+        assert self._link is not None
+        try:
+            if self._link.recv(1 << 16):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
             pass  # a board that went away is no concern of the router
-        finally:
-            self._writers.discard(writer)
-            self._tasks.discard(task)
-            writer.close()
+        self._drop()
+        if self.release_s:
+            self._timer = asyncio.get_running_loop().call_later(self.release_s, self._listen)
+        else:
+            self._listen()
+
+    def _drop(self) -> None:
+        sock, self._link = self._link, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
 
 
 class LinkFailed(Exception):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from attpc_ioc.model import states
 from attpc_ioc.model.states import Operation, State, Transition
 
-from .boards import Board, Node
+from .boards import REFUSED, Board, Node
 from .calls import Call
-from .documents import ConfigIds, Link, link_table, parse_table
+from .documents import ConfigIds, Link, attribute, link_table, parse_table
 from .routers import LinkFailed, open_link
 from .xcfg import XcfgFolder
 
@@ -21,16 +22,34 @@ EDGES: dict[Transition, dict[State, State]] = {
 }
 """From where to where each transition leads."""
 
-_ASKS_BOARDS = (
-    Transition.DESCRIBE,
-    Transition.PREPARE,
-    Transition.CONFIGURE,
-    Transition.START,
-    Transition.PAUSE,
-    Transition.RESUME,
-    Transition.BREAKUP,
-)
-"""Transitions that fail when a board is dead; Stop reports success, Undo needs no board."""
+UNKNOWN_ERROR = "Unknown error!"
+
+_VERBS = {
+    Transition.START: "start",
+    Transition.STOP: "stop",
+    Transition.PAUSE: "pause",
+    Transition.RESUME: "resume",
+}
+
+
+def _board_fault(transition: Transition, node: Node, missing: str) -> str:
+    """Return the message with which a transition fails on a board; empty where it does not need the board.
+
+    `missing` is the exception that a call to the board ends with.
+    """
+    mutant = node.kind == "Mutant"
+    match transition:
+        case Transition.DESCRIBE:
+            # It makes the board anew, so one that was power-cycled is as good as any other.
+            return node.unreachable if missing == REFUSED else ""
+        case Transition.UNDO:
+            return ""
+        case Transition.STOP | Transition.PAUSE if not mutant:
+            return ""
+        case Transition.BREAKUP if mutant:
+            return UNKNOWN_ERROR
+    verb = _VERBS.get(transition)
+    return f"Could not {verb} run (Ice::{missing})" if verb else node.ice(missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +81,23 @@ class Machine:
 
     def refusal(self, transition: Transition, ids: ConfigIds) -> Ended | None:
         """Return the failure that is clear before any time passes."""
-        if transition is Transition.DESCRIBE and not self.xcfg.exists("describe", ids.describe or ""):
-            return Ended(transition, _no_config(ids.describe))
-        if transition is Transition.PREPARE and not self.xcfg.exists("configure", ids.prepare or ""):
-            return Ended(transition, _no_config(ids.prepare))
-        if transition is Transition.CONFIGURE and not ids.configure:
-            return Ended(transition, _no_config(ids.configure))
-        nodes = self.xcfg.nodes(ids.describe or "") if transition is Transition.DESCRIBE else self.nodes
-        if transition in (Transition.PREPARE, Transition.CONFIGURE):
-            name = (ids.prepare if transition is Transition.PREPARE else ids.configure) or ""
-            if self.xcfg.exists("configure", name):
+        # `prepare-NAME.xcfg` is not read: Prepare and Configure read the same files.
+        sub_id, part = {
+            Transition.DESCRIBE: (ids.describe, "describe"),
+            Transition.PREPARE: (ids.prepare, "configure"),
+            Transition.CONFIGURE: (ids.configure, "configure"),
+        }.get(transition, (None, ""))
+        nodes = self.nodes
+        if part:
+            if sub_id is None:
+                return Ended(transition, f"Configuration identifier '{ids.to_xml()}' is not valid.")
+            if not self.xcfg.exists(part, sub_id):
+                return Ended(transition, f"Exception: {_no_config(sub_id)}")
+            if transition is Transition.DESCRIBE:
+                nodes = self.xcfg.nodes(sub_id)
+            else:
                 for node in nodes:
-                    if not self.xcfg.covers(name, node):
+                    if not self.xcfg.covers(sub_id, node):
                         return Ended(transition, _unresolved(node))
         return self._dead(transition, nodes)
 
@@ -85,62 +109,68 @@ class Machine:
             return dead
         target = EDGES[transition].get(start)
         if target is None:
-            return Ended(transition, "Exception: the ECC state machine is off.")
+            return Ended(transition, UNKNOWN_ERROR)
         if transition is Transition.DESCRIBE:
-            self._take(nodes)
+            self.nodes = nodes
+            for node in nodes:
+                self.boards[node.board].create(self.name)
         elif transition is Transition.CONFIGURE and (failed := await self._connect(call.table)):
             return failed
-        vanished = transition is Transition.CONFIGURE and not self.xcfg.exists(
-            "configure", call.ids.configure or ""
-        )
         boards = self._own()
         self._note(transition, target, call.ids)
         if transition is Transition.START:
             call.stale = tuple(board.id for board in boards if board.clock_stale)
         # Clock masters first, so that one server for all boards gives its CoBos the new clock.
         for board in sorted(boards, key=lambda board: not board.clock_master):
-            if board.alive:
-                board.apply(transition, target)
+            if not board.missing:
+                board.apply(transition, target, self.loaded)
         self.state = target
-        if vanished:
-            return Ended(transition, _no_config(call.ids.configure))
+        if transition is Transition.CONFIGURE and (vanished := self._vanished()):
+            return Ended(transition, vanished)
         if transition is Transition.DESCRIBE:
             return Ended(text=self._senders())
         return Ended(text=self.configure_text() if transition is Transition.CONFIGURE else "")
 
     def configure_text(self) -> str:
-        """Return what Configure returns: what is loaded, the links, and the files as they are on disk now."""
-        names = {
-            "describe": [self.loaded.describe],
-            "configure": [self.loaded.prepare, self.loaded.configure],
-        }
-        files = [
-            f'<File name="{part}-{name}.xcfg">\n{self.xcfg.text(part, name) or ""}</File>\n'
-            for part, wanted in names.items()
-            for name in dict.fromkeys(wanted)
-            if name is not None
-        ]
-        head = f"{self.loaded.to_xml()}\n{link_table(self.links)}"
-        return f"<Configuration>\n{head}\n{''.join(files)}</Configuration>"
+        """Return what Configure returns: the links, and the loaded files as they are on disk now."""
+        files = "".join(
+            f'<File filename="{attribute(str(self.xcfg.file(part, name)))}" format="xcfg" subConfigType="{kind}" '
+            f'subConfigId="{attribute(name)}">{self.xcfg.text(part, name) or ""}</File>\n'
+            for kind, part, name in self._files()
+        )
+        return f"{link_table(self.links)}\n<ConfigSet>\n{files}</ConfigSet>"
+
+    def _files(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the type of each loaded sub-id, the kind of file that is read for it, and its name."""
+        for kind in ("describe", "prepare", "configure"):
+            name = getattr(self.loaded, kind)
+            if name is not None:
+                yield kind, "describe" if kind == "describe" else "configure", name
+
+    def _vanished(self) -> str:
+        """Return what Configure says, yet moves, where a file of its reply is missing."""
+        for _, part, name in self._files():
+            if not self.xcfg.exists(part, name):
+                return _no_config(name)
+        return ""
 
     def _dead(self, transition: Transition, nodes: tuple[Node, ...]) -> Ended | None:
-        if transition not in _ASKS_BOARDS:
+        faults = {
+            node.board: fault
+            for node in nodes
+            if (missing := self._missing(node)) and (fault := _board_fault(transition, node, missing))
+        }
+        if not faults:
             return None
-        for node in nodes:
-            board = self.boards.get(node.board)
-            if board is not None and board.alive:
-                continue
-            if transition is Transition.BREAKUP:
-                self.state = State.OFF
-            if transition is Transition.START:
-                return Ended(transition, "Could not start run (Ice::ConnectionRefusedException)")
-            return Ended(transition, node.unreachable)
-        return None
+        if transition is Transition.BREAKUP:
+            self.state = State.OFF
+        if len(nodes) == 1:
+            return Ended(transition, next(iter(faults.values())))
+        return Ended(transition, "".join(f"{board}: {fault} | " for board, fault in faults.items()))
 
-    def _take(self, nodes: tuple[Node, ...]) -> None:
-        self.nodes = nodes
-        for node in nodes:
-            self.boards[node.board].owner = self.name
+    def _missing(self, node: Node) -> str:
+        board = self.boards.get(node.board)
+        return REFUSED if board is None else board.missing
 
     def _own(self) -> list[Board]:
         """Return the boards that listen to this server: another one's Describe takes them away unnoticed."""
@@ -194,8 +224,8 @@ class Machine:
         return f"<DataSenderSet>\n{lines}</DataSenderSet>"
 
 
-def _no_config(name: str | None) -> str:
-    return f"Exception: Configuration '{name or ''}' does not exist."
+def _no_config(name: str) -> str:
+    return f"Configuration '{name}' does not exist."
 
 
 def _unresolved(node: Node) -> str:

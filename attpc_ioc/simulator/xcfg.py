@@ -28,16 +28,20 @@ class XcfgFolder:
         """Return the names of the files of `part` (`describe` or `configure`), sorted."""
         return sorted(file.stem.removeprefix(f"{part}-") for file in self.path.glob(f"{part}-*.xcfg"))
 
+    def file(self, part: str, name: str) -> Path:
+        """Return where a file is, or would be."""
+        return self.path / f"{part}-{name}.xcfg"
+
     def text(self, part: str, name: str) -> str | None:
         """Return the text of a file, read now; None where there is none."""
         try:
-            return (self.path / f"{part}-{name}.xcfg").read_text(encoding="utf-8", errors="replace")
+            return self.file(part, name).read_text(encoding="utf-8", errors="replace")
         except (OSError, ValueError):
             return None
 
     def exists(self, part: str, name: str) -> bool:
         """Tell whether the file is there now."""
-        return "/" not in name and (self.path / f"{part}-{name}.xcfg").is_file()
+        return "/" not in name and self.file(part, name).is_file()
 
     def config_ids(self, first: Sequence[str] = ()) -> str:
         """Return the `Text` of `GetConfigIDs`: sorted, but the configure names of `first` come first."""
@@ -62,7 +66,7 @@ class XcfgFolder:
 
     def covers(self, name: str, node: Node) -> bool:
         """Tell whether a configure file has settings for a board."""
-        file = self.path / f"configure-{name}.xcfg"
+        file = self.file("configure", name)
         try:
             seen = file.stat()
         except OSError:
@@ -118,7 +122,8 @@ def configure_text(instances: Sequence[tuple[str, str]], size_bytes: int) -> str
 
 
 CONFIGURE_REPLY_BYTES = 370_000
-"""How long the `Text` of a successful Configure is; its files make up nearly all of it."""
+"""How long the `Text` of a successful Configure is; the configure file makes up nearly all of it, as it is there
+twice: for prepare and for configure."""
 
 
 def write_default_folder(
@@ -129,7 +134,7 @@ def write_default_folder(
     for name, nodes in describes.items():
         (folder / f"describe-{name}.xcfg").write_text(describe_text(nodes), encoding="utf-8")
     kinds = sorted({node.kind for nodes in describes.values() for node in nodes})
-    text = configure_text([(kind, _ANY) for kind in kinds], CONFIGURE_REPLY_BYTES - 1000)
+    text = configure_text([(kind, _ANY) for kind in kinds], CONFIGURE_REPLY_BYTES // 2 - 500)
     for name in experiments:
         (folder / f"configure-{name}.xcfg").write_text(text, encoding="utf-8")
     return XcfgFolder(folder)

@@ -190,17 +190,15 @@ async def test_rule_02_one_outstanding_poll_a_server(tmp_path, monkeypatch):
 
 
 async def test_rule_03_a_config_file_that_has_vanished(tmp_path, monkeypatch):
-    """Configure gives code 3 and State 4: a failure, the message says both, and no run starts."""
+    """The describe file's: Configure gives code 3 and State 4, the message says both, and no run starts."""
     async with rig(tmp_path, monkeypatch) as it:
         await it.take_to(State.PREPARED)
-        file = it.fleet.xcfg.path / f"configure-{EXPERIMENT}.xcfg"
+        file = it.fleet.xcfg.path / "describe-cobo0.xcfg"
         text = file.read_text()
         file.unlink()
         assert (await it.put("Ecc:cobo0:Configure")).code == 1
         message = await said(it, "Ecc:cobo0:Message_RBV")
-        assert (
-            f"Configure failed (code 3: Exception: Configuration '{EXPERIMENT}' does not exist.)" in message
-        )
+        assert "Configure failed (code 3: Configuration 'cobo0' does not exist.)" in message
         assert "and yet the module is seen in Ready" in message
         assert await it.get("Ecc:cobo0:ErrorCode_RBV") == "3"
         assert await it.get("Ecc:cobo0:State_RBV") == "Ready"
@@ -212,6 +210,23 @@ async def test_rule_03_a_config_file_that_has_vanished(tmp_path, monkeypatch):
         assert "take it back to Prepared, then GoTo Ready" in message
         assert "cobo0: what is loaded" in await it.get_text("Run:Checklist_RBV")
         await it.ok("GoTo", "Prepared")
+        await it.ok("GoTo", "Ready")
+        await it.ok("Run:Start")
+
+
+async def test_rule_03_the_configure_file_has_vanished(tmp_path, monkeypatch):
+    """Configure gives code 3 and stays in State 3: once the file is back, the next one does."""
+    async with rig(tmp_path, monkeypatch) as it:
+        await it.take_to(State.PREPARED)
+        file = it.fleet.xcfg.path / f"configure-{EXPERIMENT}.xcfg"
+        text = file.read_text()
+        file.unlink()
+        assert (await it.put("Ecc:cobo0:Configure")).code == 1
+        message = await said(it, "Ecc:cobo0:Message_RBV")
+        assert f"code 3: Exception: Configuration '{EXPERIMENT}' does not exist." in message
+        assert await it.get("Ecc:cobo0:State_RBV") == "Prepared"
+        assert await it.get_text("Ecc:cobo0:Loaded_RBV") == f"cobo0/{EXPERIMENT}/-"
+        file.write_text(text)
         await it.ok("GoTo", "Ready")
         await it.ok("Run:Start")
 

@@ -274,7 +274,7 @@ async def test_rule_09_a_module_in_off_gets_the_advice(tmp_path, monkeypatch):
         await it.take_to(READY)
         it.fleet["cobo0"].faults.board_dead()
         assert (await it.put("Reset")).code == 1
-        assert "Breakup failed (code 8: Could not connect" in await it.get_text("Message_RBV")
+        assert "Breakup failed (code 8: Ice exception: " in await it.get_text("Message_RBV")
         assert await it.get("Ecc:cobo0:State_RBV") == "Off"
         assert await it.severity("Ecc:cobo0:State_RBV") == "MAJOR"
         it.fleet.log.clear()

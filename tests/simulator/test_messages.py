@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from attpc_ioc.model.states import State
@@ -263,6 +265,29 @@ async def test_router_that_is_not_there(fleet: SimulatedFleet) -> None:
         "Connection refused (errno=111)."
     )
     await router.start()
+    assert (await fleet.call("cobo0", "Configure")).code == 0
+
+
+async def test_a_router_takes_one_connection_at_a_time(fleet: SimulatedFleet) -> None:
+    router = fleet.routers["CoBo[0]"]
+    _, writer = await asyncio.open_connection(router.host, router.port)
+    with pytest.raises(ConnectionError):
+        await exchange(router.host, router.port, b"data")
+    writer.close()
+    await wait_until(lambda: router.connections == 0)
+    await take_up(fleet, State.READY, "cobo0")
+
+
+async def test_configure_right_after_a_restart_of_the_server_can_fail_once(fleet: SimulatedFleet) -> None:
+    await take_up(fleet, State.READY, "cobo0")
+    router = fleet.routers["CoBo[0]"]
+    router.release_s = 0.5
+    fleet["cobo0"].restart()
+    await take_up(fleet, State.PREPARED, "cobo0")
+    answer = await fleet.call("cobo0", "Configure")
+    assert (answer.code, fleet["cobo0"].state) == (3, State.PREPARED)
+    assert answer.message.endswith(f"127.0.0.1:{router.port} failed: Connection refused (errno=111).")
+    await wait_until(lambda: router.listening)
     assert (await fleet.call("cobo0", "Configure")).code == 0
 
 

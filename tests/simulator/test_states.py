@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from attpc_ioc.model.states import State, Transition
-from attpc_ioc.simulator.documents import config_id
 from attpc_ioc.simulator.durations import BRISK, INSTANT, REAL, Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.messages import TRANSITIONS
@@ -119,11 +118,26 @@ async def test_failure_has_its_own_number_and_keeps_the_state(
     assert (await fleet.call("cobo0", "GetState")).code == 0
 
 
-async def test_configure_with_a_vanished_file_fails_and_moves(fleet: SimulatedFleet) -> None:
+async def test_configure_whose_own_file_has_vanished_keeps_the_state(fleet: SimulatedFleet) -> None:
     await take_up(fleet, State.PREPARED, "cobo0")
     (fleet.xcfg.path / "configure-e20009.xcfg").unlink()
     answer = await fleet.call("cobo0", "Configure")
-    assert (answer.code, fleet["cobo0"].state) == (3, State.READY)
+    assert (answer.code, fleet["cobo0"].state) == (3, State.PREPARED)
+    assert answer.message == "Exception: Configuration 'e20009' does not exist."
+
+
+@pytest.mark.parametrize(("file", "name"), [("describe-cobo0", "cobo0"), ("configure-pulser", "pulser")])
+async def test_configure_without_another_file_of_its_reply_fails_and_moves(
+    fleet: SimulatedFleet, file: str, name: str
+) -> None:
+    config = "cobo0/pulser/e20009"
+    for operation in ("Describe", "Prepare"):
+        await fleet.call("cobo0", operation, config=config)
+    (fleet.xcfg.path / f"{file}.xcfg").unlink()
+    answer = await fleet.call("cobo0", "Configure", config=config)
+    assert (answer.code, answer.message) == (3, f"Configuration '{name}' does not exist.")
+    assert fleet["cobo0"].state is State.READY
+    assert fleet.boards["CoBo[0]"].state is State.READY
 
 
 @pytest.mark.parametrize("state", [State.READY, State.RUNNING])
@@ -134,7 +148,8 @@ async def test_configure_again_returns_the_loaded_ids_and_the_files_of_now(
     (fleet.xcfg.path / "configure-e20009.xcfg").write_text("<Setup>edited</Setup>")
     answer = await fleet.call("cobo0", "Configure", config="cobo0/pulser/pulser")
     assert answer.code == 0
-    assert config_id("cobo0/e20009/e20009") in (answer.text or "")
+    for kind, name in (("describe", "cobo0"), ("prepare", "e20009"), ("configure", "e20009")):
+        assert f'subConfigType="{kind}" subConfigId="{name}">' in (answer.text or "")
     assert "<Setup>edited</Setup>" in (answer.text or "")
     assert fleet["cobo0"].state is state
 
@@ -145,81 +160,6 @@ async def test_resume_ends_the_process(fleet: SimulatedFleet) -> None:
     with pytest.raises(ValueError, match="b''"):
         await fleet.call("cobo0", "Resume")
     assert not fleet["cobo0"].alive
-
-
-# Boards apart from servers
-
-UNREACHABLE = "Could not connect to 'CoBo' node '0' at 127.0.0.2:46001. Connection to HW node "
-
-
-@pytest.mark.parametrize(
-    ("start", "operation", "code", "message", "after"),
-    [
-        (State.IDLE, "Describe", 1, UNREACHABLE, State.IDLE),
-        (State.DESCRIBED, "Prepare", 2, UNREACHABLE, State.DESCRIBED),
-        (State.PREPARED, "Configure", 3, UNREACHABLE, State.PREPARED),
-        (State.READY, "Start", 4, "Could not start run (Ice::ConnectionRefusedException)", State.READY),
-        (State.RUNNING, "Stop", 0, "", State.READY),
-        (State.READY, "Breakup", 8, UNREACHABLE, State.OFF),
-        (State.RUNNING, "Breakup", 8, UNREACHABLE, State.OFF),
-    ],
-)
-async def test_dead_board(
-    fleet: SimulatedFleet, start: State, operation: str, code: int, message: str, after: State
-) -> None:
-    await take_up(fleet, start, "cobo0")
-    fleet["cobo0"].faults.board_dead()
-    assert (await fleet.call("cobo0", "GetState")).state == start
-    answer = await fleet.call("cobo0", operation)
-    assert answer.code == code
-    assert answer.message.startswith(message)
-    if message == UNREACHABLE:
-        assert "failed:\n" in answer.message
-        assert "ConnectionRefusedException" in answer.message
-        assert 100 < len(answer.message) < 250
-    assert fleet["cobo0"].state is after
-
-
-async def test_off_needs_a_restart(fleet: SimulatedFleet) -> None:
-    await take_up(fleet, State.READY, "cobo0")
-    fleet.boards["CoBo[0]"].die()
-    await fleet.call("cobo0", "Breakup")
-    fleet.boards["CoBo[0]"].revive()
-    for operation in TRANSITIONS:
-        assert (await fleet.call("cobo0", operation)).code == (8 if operation == "Breakup" else 0)
-        assert (await fleet.call("cobo0", "GetState")).state == State.OFF
-    fleet["cobo0"].restart()
-    await take_up(fleet, State.READY, "cobo0")
-
-
-async def test_power_cycled_board_still_shows_its_last_state(fleet: SimulatedFleet) -> None:
-    await take_up(fleet, State.RUNNING, "cobo0")
-    board = fleet.boards["CoBo[0]"]
-    board.die()
-    board.revive()
-    assert not board.running
-    assert (await fleet.call("cobo0", "GetState")).state == State.RUNNING
-    assert (await fleet.call("cobo0", "Stop")).code == 0
-
-
-async def test_restarted_server_is_idle_whatever_its_board_does(fleet: SimulatedFleet) -> None:
-    await take_up(fleet, State.RUNNING, "cobo0")
-    fleet["cobo0"].restart()
-    assert (await fleet.call("cobo0", "GetState")).state == State.IDLE
-    assert (await fleet.call("cobo0", "Stop")).code == 0
-    assert fleet.boards["CoBo[0]"].running
-
-
-async def test_describe_takes_a_board_from_its_own_server(fleet: SimulatedFleet) -> None:
-    await take_up(fleet, State.RUNNING, "cobo0")
-    board = fleet.boards["CoBo[0]"]
-    answer = await fleet.call("cobo1", "Describe", config="cobo0/e20009/e20009")
-    assert answer.code == 0
-    assert 'id="CoBo[0]"' in (answer.text or "")
-    assert (await fleet.call("cobo0", "GetState")).state == State.RUNNING
-    assert (board.owner, board.running) == ("cobo1", False)
-    assert (await fleet.call("cobo0", "Stop")).code == 0
-    assert board.state is State.DESCRIBED
 
 
 async def test_cobo_starts_while_the_mutant_is_idle(fleet: SimulatedFleet) -> None:
