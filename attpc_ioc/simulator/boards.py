@@ -39,12 +39,12 @@ class Node:
         )
 
     def ice(self, exception: str) -> str:
-        """What the ECC server says when the board does not answer a call later on."""
+        """Return what the ECC server says when the board does not answer a call later on."""
         if exception == NOT_THERE:
             return f"Ice exception: ::Ice::{NOT_THERE}:\nobject does not exist:\nidentity: `{self.board}'"
         return (
-            f"Ice exception: src/Ice/Network.cpp:2714: ::Ice::{REFUSED}:\nconnection refused: Connection refused "
-            f"(remote address = {self.address}:{self.port})"
+            f"Ice exception: src/Ice/Network.cpp:2714: ::Ice::{REFUSED}:\nconnection refused: "
+            f"Connection refused (remote address = {self.address}:{self.port})"
         )
 
 
@@ -73,9 +73,9 @@ class Board:
     """One CoBo or MuTAnT.
 
     `state` is the hardware's own, whatever any ECC server remembers; `owner` is the ECC server that described
-    it last, `loaded` is what it was given since then, and `created` tells whether it was described at all since
-    it was switched on; `clock_epoch` is the MuTAnT's clock that it was prepared with. `zeroed_s` is when its time
-    stamps and event numbers were last set to zero (Configure), monotonic.
+    it last, `loaded` is what it was given since then, and `created` tells whether it was described at all
+    since it was switched on; `clock_epoch` is the MuTAnT's clock that it was prepared with. `zeroed_s` is
+    when its time stamps and event numbers were last set to zero (Configure), monotonic.
     """
 
     id: str

@@ -15,8 +15,8 @@ _CONNECT_LIMIT_S = 20.0
 class DataRouter:
     """Takes one TCP connection at a time and swallows what comes; it can be stopped and started again.
 
-    As the real one it refuses a second connection while the first is open. `release_s` is how long it needs to
-    listen again after the first was closed.
+    As the real one it refuses a second connection while the first is open. `release_s` is how long it needs
+    to listen again after the first was closed.
     """
 
     def __init__(self, name: str, host: str, port: int = 0) -> None:
@@ -46,7 +46,7 @@ class DataRouter:
         if self.running:
             return
         if self._keeper is None:
-            # A second socket keeps the port ours, without listening, while a board is connected or it is down.
+            # A second socket keeps the port ours while this one does not listen.
             self._keeper = bound_socket(self.host, self.port)
             self.port = self._keeper.getsockname()[1]
         self.running = True

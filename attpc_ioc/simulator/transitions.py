@@ -134,8 +134,9 @@ class Machine:
     def configure_text(self) -> str:
         """Return what Configure returns: the links, and the loaded files as they are on disk now."""
         files = "".join(
-            f'<File filename="{attribute(str(self.xcfg.file(part, name)))}" format="xcfg" subConfigType="{kind}" '
-            f'subConfigId="{attribute(name)}">{self.xcfg.text(part, name) or ""}</File>\n'
+            f'<File filename="{attribute(str(self.xcfg.file(part, name)))}" format="xcfg" '
+            f'subConfigType="{kind}" subConfigId="{attribute(name)}">'
+            f"{self.xcfg.text(part, name) or ''}</File>\n"
             for kind, part, name in self._files()
         )
         return f"{link_table(self.links)}\n<ConfigSet>\n{files}</ConfigSet>"

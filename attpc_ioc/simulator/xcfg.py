@@ -122,8 +122,8 @@ def configure_text(instances: Sequence[tuple[str, str]], size_bytes: int) -> str
 
 
 CONFIGURE_REPLY_BYTES = 370_000
-"""How long the `Text` of a successful Configure is; the configure file makes up nearly all of it, as it is there
-twice: for prepare and for configure."""
+"""How long the `Text` of a successful Configure is; nearly all of it is the configure file, which is there
+for prepare and again for configure."""
 
 
 def write_default_folder(

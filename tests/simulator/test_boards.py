@@ -34,7 +34,7 @@ ICE = {
     power_cycled: "ObjectNotExistException",
 }
 NETWORK = {
-    dead: r"Ice exception: src/Ice/Network.cpp:2714: ::Ice::ConnectionRefusedException:\nconnection refused: .*",
+    dead: r"Ice exception: .*Network\.cpp:\d+: ::Ice::ConnectionRefusedException:\nconnection refused: .*",
     power_cycled: r"Ice exception: ::Ice::ObjectNotExistException:\nobject does not exist:.*",
 }
 UNREACHABLE = (
@@ -71,8 +71,8 @@ CASES = [
     *(Case("cobo0", gone, RUNNING, "Stop", after=READY) for gone in ICE),
     *(Case("mutant", gone, RUNNING, "Stop", rf"Could not stop run \(Ice::{ICE[gone]}\)") for gone in ICE),
     *(Case("cobo0", gone, RUNNING, "Pause", after=State.PAUSED) for gone in ICE),
-    *(Case("cobo0", gone, start, "Breakup", NETWORK[gone], OFF) for gone in ICE for start in (READY, RUNNING)),
-    *(Case("mutant", gone, start, "Breakup", "Unknown error!", OFF) for gone in ICE for start in (READY, RUNNING)),
+    *(Case("cobo0", gone, at, "Breakup", NETWORK[gone], OFF) for gone in ICE for at in (READY, RUNNING)),
+    *(Case("mutant", gone, at, "Breakup", "Unknown error!", OFF) for gone in ICE for at in (READY, RUNNING)),
 ]
 
 
