@@ -9,7 +9,8 @@ attributes and an XML declaration besides.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from attpc_ioc.model.config import RECORDS, UNKNOWN, ConfigName, Loaded
 from attpc_ioc.model.fleet import DataLinkView, SourceView
 from attpc_ioc.model.states import Operation
 
-from .xml import etree, hardened_parser, shortened
+from .xml import etree, parse, shortened
 
 log = get_logger(__name__)
 
@@ -28,6 +29,9 @@ PARTS = ("describe", "prepare", "configure")
 
 FILLER = "unused"
 """Sent for a part that the operation does not read: the server must never get an empty one."""
+
+_CONFIG_ID_SET = re.compile(r"(?:<\?xml[^>]*\?>\s*)?<ConfigIdSet\b[^<>]*>.*</ConfigIdSet>", re.DOTALL)
+_CONFIG_ID = re.compile(r"<ConfigId\b[^<>]*>.*?</ConfigId>", re.DOTALL)
 
 LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 """The types of data links that a data router understands."""
@@ -93,23 +97,34 @@ def data_link_set_xml(sources: Iterable[SourceView]) -> str:
 def configs_in(text: str) -> tuple[ConfigName, ...]:
     """Return the configurations that `GetConfigIDs` lists, in its order, each once.
 
-    An entry that names no usable configuration (a part is missing, blank or has a slash) is left out with a
-    warning, since one badly named file must not hide the others. Raises `EccBrokenReply` where `text` is not
-    a `ConfigIdSet`.
+    An entry that names no usable configuration (a part is missing, blank, has a slash or cannot be printed,
+    or it is no XML) is left out with a warning, since one badly named file must not hide the others. Raises
+    `EccBrokenReply` where `text` is not a `ConfigIdSet`.
     """
     found: dict[ConfigName, None] = {}
-    for element in _root(text, "ConfigIdSet"):
-        if element.tag != "ConfigId":
-            continue
+    for element in _config_ids(text):
         parts: dict[str, str] = {}
         for sub in element.iterchildren("SubConfigId"):
             # The first of two equal types wins, as it does in the server.
             parts.setdefault(sub.get("type", ""), "".join(sub.itertext()).strip())
         try:
-            found[ConfigName(*(parts.get(part, "") for part in PARTS))] = None
+            found[ConfigName(*(_checked(parts.get(part, ""), f"the {part} part") for part in PARTS))] = None
         except ValueError as error:
             log.warning("unusable config left out", entry=etree.tostring(element).decode(), reason=str(error))
     return tuple(found)
+
+
+def _config_ids(text: str) -> Iterator[Any]:
+    try:
+        yield from (element for element in _root(text, "ConfigIdSet") if element.tag == "ConfigId")
+    except EccBrokenReply:
+        if _CONFIG_ID_SET.fullmatch(text.strip()) is None:
+            raise
+        for entry in _CONFIG_ID.findall(text):
+            try:
+                yield _root(entry, "ConfigId")
+            except EccBrokenReply as error:
+                log.warning("unusable config left out", entry=entry, reason=str(error))
 
 
 def senders_in(text: str) -> tuple[str, ...]:
@@ -127,7 +142,7 @@ def _root(text: str, name: str) -> Any:
     # The text was decoded already, whatever encoding its XML declaration names.
     data = text.strip().encode("utf-8", "surrogatepass")
     try:
-        root = etree.fromstring(data, hardened_parser("utf-8"))
+        root = parse(data, "utf-8")
     except etree.XMLSyntaxError as error:
         raise EccBrokenReply(f"no {name} but {shortened(text)}: {error.msg}") from error
     if root.tag != name:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from html import unescape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from attpc_ioc.errors import EccBrokenReply, EccBusy, EccRefused
 from attpc_ioc.model.states import WIRE_STATES, State, Transition
 
 from .http1 import HttpReply
-from .xml import etree, hardened_parser, shortened
+from .xml import etree, mended, parse, shortened
 
 if TYPE_CHECKING:
     import zeep
@@ -27,6 +28,23 @@ if TYPE_CHECKING:
 _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
 _ENVELOPE, _BODY, _FAULT = f"{{{_SOAP}}}Envelope", f"{{{_SOAP}}}Body", f"{{{_SOAP}}}Fault"
 _RESPONSE_STATE, _RESPONSE_TEXT = "{urn:ecc}ResponseState", "{urn:ecc}ResponseText"
+
+
+def _whole(wrapper: str, *children: str) -> re.Pattern[str]:
+    """Return the pattern of a reply whose children come in the order in which the server sends them."""
+    fields = r"\s*".join(
+        rf"(?:<{name}\s*/>|<{name}>(?P<{name}>{'.*' if name in _TEXTS else '[^<>]*'})</{name}>)"
+        for name in ("ErrorCode", "ErrorMessage", *children)
+    )
+    end = rf"</\1{wrapper}\s*>\s*</[\w.-]+:Body\s*>\s*</[\w.-]+:Envelope\s*>"
+    return re.compile(rf"<([\w.-]+:){wrapper}\b[^<>]*>\s*{fields}\s*{end}", re.DOTALL)
+
+
+_TEXTS = ("ErrorMessage", "Text")
+_WHOLE = {
+    _RESPONSE_STATE: _whole("ResponseState", "State", "Transition"),
+    _RESPONSE_TEXT: _whole("ResponseText", "Text"),
+}
 
 _INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,9})[ \t\r\n]*")
 _BUSY = "state machine is busy"
@@ -113,10 +131,12 @@ def _fields(reply: HttpReply, wrapper: str, where: str) -> dict[str, str]:
             raise EccBrokenReply(f"{where}: an empty reply")
         raise EccBrokenReply(f"{where}: HTTP {reply.status} {reply.reason}".rstrip())
     try:
-        root = etree.fromstring(reply.body, hardened_parser())
+        root = parse(reply.body)
     except etree.XMLSyntaxError as error:
         if reply.status != 200:
             raise _wrong_status(reply, where) from error
+        if fields := _salvaged(reply.body, wrapper):
+            return fields
         raise EccBrokenReply(f"{where}: not XML ({error.msg}): {shortened(reply.body)}") from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise EccBrokenReply(f"{where}: a reply with a DTD: {shortened(reply.body)}")
@@ -133,6 +153,17 @@ def _fields(reply: HttpReply, wrapper: str, where: str) -> dict[str, str]:
     if element.tag != wrapper:
         raise EccBrokenReply(f"{where}: another call's reply: {shortened(etree.tostring(element))}")
     return {child.tag: child.text or "" for child in element.iterchildren()}
+
+
+def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
+    """Return the fields of a reply that is whole but whose texts make it no XML; empty where it is not.
+
+    Code, state and transition are outside the texts, and a command depends on them.
+    """
+    match = _WHOLE[wrapper].search(mended(body))
+    if match is None:
+        return {}
+    return {name: unescape(text) for name, text in match.groupdict().items() if text is not None}
 
 
 def _wrong_status(reply: HttpReply, where: str) -> EccBrokenReply:
