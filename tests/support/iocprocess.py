@@ -43,7 +43,7 @@ class IocProcess:
         )
         self._reader = asyncio.create_task(self._read(), name="log of the IOC")
         if wait:
-            await self.until_logged("event=serving")
+            await self.until_logged("event=serving", 30.0)
 
     async def _read(self) -> None:
         assert self._process is not None
