@@ -12,7 +12,7 @@ from attpc_ioc.errors import EccError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model import rules
 from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode, Who
-from attpc_ioc.model.config import RECORDS, ConfigName
+from attpc_ioc.model.config import RECORDS, UNKNOWN, ConfigName
 from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.plan import OnFailure, Plan, Stage, Step
 from attpc_ioc.model.rules import seen_text
@@ -169,7 +169,12 @@ class Executor:
             result.reasons.append(Reason(reason, step.module))
             return False
         if view.state is step.target:
-            return True
+            part = RECORDS.get(step.operation)
+            if part is None or getattr(view.loaded, part) != UNKNOWN:
+                return True
+            text = f"was taken to {step.target.label} by no command of this IOC: {rules.mismatch_text(view)}"
+            result.reasons.append(Reason(text, step.module))
+            return False
         ongoing = module.send(step.operation, step.target, config_for(step, view), who)
         result.sent.append(ongoing)
         await asyncio.wait((ongoing.settled,), timeout=step.limit_s)

@@ -17,7 +17,7 @@ from attpc_ioc.model.command import (
     ecc_scope,
     reason_lines,
 )
-from attpc_ioc.model.config import UNKNOWN, WITHOUT, renewed
+from attpc_ioc.model.config import UNKNOWN
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.states import State
@@ -88,13 +88,15 @@ class Judge:
         return self._plans[command]
 
     def _against_start(self, fleet: Fleet, named: set[str]) -> list[Reason]:
-        """Return what vetoes a start beyond the states (rules 3, 5, 7 and 11).
+        """Return what vetoes a start beyond the states (rules 3, 5, 6, 7 and 11).
 
         A module that is `named` already needs no second line about what is loaded.
         """
-        reasons = [Reason(rules.stale_text(), m.name) for m in fleet.enabled if m.clock_stale]
+        reasons = [Reason(m.board_fault.text, m.name) for m in fleet.enabled if m.board_fault is not None]
+        named |= {reason.module for reason in reasons}
+        reasons += [Reason(rules.stale_text(), m.name) for m in fleet.enabled if m.clock_stale]
         reasons += [
-            Reason(mismatch_text(m), m.name)
+            Reason(rules.mismatch_text(m), m.name)
             for m in fleet.enabled
             if m.mismatch and _counts(m) and m.name not in named
         ]
@@ -212,6 +214,7 @@ def _module_signature(module: ModuleView) -> object:
         module.selected,
         module.loaded,
         module.clock_stale,
+        module.board_fault,
         module.offline_reason,
     )
 
@@ -219,9 +222,11 @@ def _module_signature(module: ModuleView) -> object:
 def _class_signature(module: ModuleView) -> object:
     """Return what the built-in mapping and the rules look at for one module's commands.
 
-    Of names they ask only whether there is one. So a thousand modules fall into a few classes.
+    Of names they ask only whether there is one, and whether it is the selected one. So a thousand modules
+    fall into a few classes.
     """
     loaded = module.loaded
+    state = module.last_state or State.OFF
     return (
         module.enabled,
         module.state,
@@ -230,23 +235,12 @@ def _class_signature(module: ModuleView) -> object:
         module.outstanding,
         module.selected is None,
         tuple(part and part == UNKNOWN for part in (loaded.describe, loaded.prepare, loaded.configure)),
+        loaded.mismatches(module.selected, state),
         module.clock_stale,
+        module.board_fault and module.board_fault.back_to,
     )
 
 
 def _counts(module: ModuleView) -> bool:
     """Tell whether a mismatch is worth a line: below Described nothing is loaded, and the state says that."""
     return module.online and module.state >= State.DESCRIBED
-
-
-def mismatch_text(module: ModuleView) -> str:
-    """Return what is wrong where the loaded config is not the selected one, and what to do (rule 5)."""
-    loaded, selected = module.loaded, module.selected
-    if UNKNOWN in (loaded.describe, loaded.prepare, loaded.configure):
-        what = f"what is loaded is not known for sure ({loaded})"
-    else:
-        what = f"{loaded} is loaded"
-    if selected is None:
-        return f"{what}, no config is selected: select one with Config"
-    differ = [part for part in WITHOUT if getattr(loaded, part) not in (None, getattr(selected, part))]
-    return f"{what}, {selected} is selected: {renewed(differ or WITHOUT)}"

@@ -55,7 +55,15 @@ class KeptModules:
 
 
 def _essence(view: ModuleView) -> object:
-    return (view.enabled, view.selected, view.loaded, view.clock_stale, view.unclocked, view.unseen_end)
+    return (
+        view.enabled,
+        view.selected,
+        view.loaded,
+        view.clock_stale,
+        view.unclocked,
+        view.board_fault,
+        view.unseen_end,
+    )
 
 
 def _first_view(ecc: EccSettings, entries: dict[str, Any]) -> ModuleView:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attpc_ioc.ecc.client import EccClient, Observation
-from attpc_ioc.ecc.messages import PartialConfig, senders_in
+from attpc_ioc.ecc.messages import PartialConfig
 from attpc_ioc.ecc.poller import Poller
-from attpc_ioc.errors import EccBrokenReply, EccError
+from attpc_ioc.errors import EccError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
@@ -22,7 +22,8 @@ from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .emitter import Emitter
 from .fleet_state import FleetState
-from .operation import OngoingOperation, Verdict, loaded_after
+from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after
+from .whose_boards import taken_from_others, wrong_boards
 
 log = get_logger(__name__)
 
@@ -158,6 +159,8 @@ class ModuleControl:
             ongoing.answered(None, error)
         else:
             ongoing.answered(reply, None)
+            if ongoing.operation is Operation.DESCRIBE:
+                self._doubt_others(reply.text)
         if ongoing.verdict is not None:
             self._finish(ongoing, self.view.loaded, unseen_end=None)
         else:
@@ -167,6 +170,7 @@ class ModuleControl:
     def _finish(self, ongoing: OngoingOperation, loaded: Loaded, **more: Any) -> None:
         """Put the end of an operation into the view, and tell."""
         self.operation = None
+        more["board_fault"] = board_fault_after(ongoing, self.view.board_fault, self.view.host)
         ok = ongoing.verdict is Verdict.ARRIVED
         if ongoing.given_up:
             # The reply carries the only text of an error, and no command is there to show it (rule 2).
@@ -225,11 +229,13 @@ class ModuleControl:
         }
         if ongoing is None:
             changes["loaded"] = old.loaded.observed(seen.state)
+            if (fault := old.board_fault) is not None and seen.state <= fault.back_to:
+                changes["board_fault"] = None
         else:
             ongoing.observe(seen, self._limits.arrival_grace_s)
         if ongoing is not None and ongoing.verdict is not None:
             self._check_senders(ongoing)
-            self._finish(ongoing, loaded_after(ongoing, old.loaded, seen.state), **changes)
+            self._finish(ongoing, loaded_after(ongoing, old, seen.state), **changes)
         else:
             self._state.update_module(self.name, **changes)
         self._set_pace()
@@ -329,21 +335,17 @@ class ModuleControl:
         """Undo a Describe at once whose reply does not list exactly the configured data sources."""
         if ongoing.operation is not Operation.DESCRIBE or ongoing.verdict is not Verdict.ARRIVED:
             return
-        ours = sorted(source.sender_id for source in self.view.sources)
-        text = ongoing.reply.text if ongoing.reply else ""
-        try:
-            theirs = sorted(senders_in(text))
-        except EccBrokenReply as error:
-            reason = f"Describe gave no list of data sources that can be read ({error})"
-        else:
-            if theirs == ours:
-                return
-            reason = (
-                f"the describe file {ongoing.config.describe if ongoing.config else ''} is for "
-                f"{', '.join(theirs) or 'no board'}, this ECC server drives {', '.join(ours) or 'none'}"
-            )
+        if not (reason := wrong_boards(ongoing, self.view)):
+            return
         ongoing.overrule(reason)
         ongoing.cleanup = self._spawn(self._undo_wrong_board(ongoing.who), f"undo {self.name}")
+
+    def _doubt_others(self, text: str) -> None:
+        """Take that our Describe has made its boards anew: their own modules have lost what was loaded."""
+        changes = taken_from_others(text, self.name, self._state.fleet)
+        for name in changes:
+            log.error("board taken over", module=name, by=self.name)
+        self._state.update_modules(changes)
 
     async def _undo_wrong_board(self, who: Who) -> str:
         """Undo; returns how that went."""

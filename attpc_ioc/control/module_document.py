@@ -1,4 +1,4 @@
-"""The modules' part of the state directory: enabled, selected, loaded and stale clocks."""
+"""The modules' part of the state directory: enabled, selected, loaded, stale clocks and faults of boards."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.boards import BoardFault
 from attpc_ioc.model.config import PART_LEVEL, ConfigName, Loaded
 from attpc_ioc.model.fleet import ModuleView, Sent
 from attpc_ioc.model.states import Operation, State
@@ -29,6 +30,7 @@ def entry(module: ModuleView) -> dict[str, Any]:
             if module.unseen_end
             else None
         ),
+        "board_fault": module.board_fault.to_json() if module.board_fault is not None else None,
     }
 
 
@@ -48,13 +50,15 @@ def restore(view: ModuleView, raw: Any) -> ModuleView:
         changes["loaded"] = Loaded(**{p: None if v is None else str(v) for p, v in parts.items()})
         changes["clock_stale"] = raw.get("clock_stale") is True
         changes["unclocked"] = raw.get("unclocked") is True
+        changes["board_fault"] = BoardFault.from_json(raw.get("board_fault"))
         if (sent := raw.get("unseen_end")) is not None:
             changes["unseen_end"] = Sent(Operation(sent["operation"]), State(sent["target"]))
         if raw.get("url", view.url) != view.url:
             log.warning("ECC server has another address", module=view.name, old=raw["url"], new=view.url)
             # What was loaded is in another server's boards: whatever this one is seen to have is unknown.
-            changes["loaded"] = Loaded()
-            changes.pop("unseen_end", None)
+            changes |= {"loaded": Loaded(), "board_fault": None, "unseen_end": None}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         log.error("state of a module is damaged", module=view.name, reason=error)
+    if (fault := changes.get("board_fault")) is not None:
+        changes["result"] = replace(view.result, message=fault.text)
     return replace(view, **changes)

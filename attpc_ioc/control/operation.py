@@ -9,8 +9,10 @@ from enum import Enum
 
 from attpc_ioc.ecc.client import Observation, Reply
 from attpc_ioc.errors import EccBusy, EccRefused, EccUnreachable
+from attpc_ioc.model.boards import ASKING, BoardFault, after_no_answer, no_answer
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.config import ConfigName, Loaded
+from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.states import Operation, State, Transition
 
 
@@ -136,10 +138,28 @@ class OngoingOperation:
             self.settled.set_result(None)
 
 
-def loaded_after(ongoing: OngoingOperation, loaded: Loaded, seen: State) -> Loaded:
-    """Return what is loaded after an operation has settled (rules 3 and 5)."""
+def loaded_after(ongoing: OngoingOperation, module: ModuleView, seen: State) -> Loaded:
+    """Return what is loaded after an operation on `module` has settled (rules 3, 5 and 6)."""
+    loaded = module.loaded
     if ongoing.verdict is Verdict.ARRIVED:
-        return loaded.arrived(ongoing.operation, ongoing.target, ongoing.config)
+        arrived = loaded.arrived(ongoing.operation, ongoing.target, ongoing.config)
+        # Which of two Describes came last to the board is not known.
+        overtaken = ongoing.operation is Operation.DESCRIBE and module.board_fault is not None
+        return arrived.doubted() if overtaken else arrived
     if seen is ongoing.target:
         loaded = loaded.unknown(ongoing.operation)
     return loaded.observed(seen)
+
+
+def board_fault_after(ongoing: OngoingOperation, fault: BoardFault | None, host: str) -> BoardFault | None:
+    """Return the fault of the boards after an operation has settled; its reason then says what helps."""
+    seen = ongoing.seen if ongoing.seen is not None else ongoing.start
+    error = ongoing.error
+    if isinstance(error, EccRefused) and (seen is State.OFF or no_answer(error.message)):
+        advice, back_to = after_no_answer(ongoing.operation, seen, host)
+        ongoing.reason = f"{ongoing.reason}: {advice}"
+        return BoardFault(ongoing.reason, back_to) if back_to is not None else None
+    if fault is None or seen <= fault.back_to:
+        return None
+    arrived = ongoing.verdict is Verdict.ARRIVED and ongoing.operation in ASKING
+    return None if arrived else fault

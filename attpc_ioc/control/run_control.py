@@ -351,7 +351,9 @@ class RunControl:
         if left:
             reasons = tuple(Reason(text, name) for name, text in left.items())
             log.warning("stop incomplete", left=", ".join(left))
-            return Outcome(command, ResultCode.INCOMPLETE, "stop again to go on with the rest", reasons)
+            again = any(self._state.module(name).board_fault is None for name in left)
+            text = "stop again to go on with the rest" if again else "another stop does not help"
+            return Outcome(command, ResultCode.INCOMPLETE, text, reasons)
         if not was_on:
             return Outcome(command, ResultCode.DONE, f"{', '.join(names)} stopped")
         text = f"run {record.number} stopped"

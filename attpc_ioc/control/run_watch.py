@@ -95,7 +95,10 @@ class RunWatch:
         if views and all(is_out(view) and view.online for view in views):
             record.close_run(RunOutcome.STOPPED_OUTSIDE, "all members left Running by no command of this IOC")
             return
-        lost = tuple(view.name for view in views if view.state is not State.RUNNING)
+        # A board that is known to be lost runs no more, whatever its ECC server remembers.
+        lost = tuple(
+            view.name for view in views if view.state is not State.RUNNING or view.board_fault is not None
+        )
         if lost == record.lost or record.info is None:
             return
         new = [name for name in lost if name not in record.lost]

@@ -179,7 +179,9 @@ _PHRASES = (
     ("the module is ", "the modules are "),
     ("its clock is ", "their clocks are "),
     ("GoTo takes it ", "GoTo takes them "),
-    ("take it back to ", "take them back to "),
+    ("GoTo Ready takes it ", "GoTo Ready takes them "),
+    ("its board does not answer or was ", "their boards do not answer or were "),
+    ("see that it is on", "see that they are on"),
     ("stop it first", "stop them first"),
     ("it was undone", "they were undone"),
 )

@@ -65,7 +65,7 @@ RECORDS: dict[Operation, str] = {
 
 def renewed(parts: Iterable[str]) -> str:
     """Return what to do so that these parts are given to the hardware anew."""
-    return f"take it back to {min(WITHOUT[part] for part in parts).label}, then GoTo Ready"
+    return f"GoTo Ready takes it back to {min(WITHOUT[part] for part in parts).label} and up again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,18 @@ class Loaded:
         part = RECORDS.get(operation)
         return replace(self, **{part: UNKNOWN}) if part else self
 
-    def mismatch(self, selected: ConfigName | None, state: State) -> bool:
-        """Tell whether a part that `state` needs is not the selected one."""
+    def doubted(self) -> Loaded:
+        """Return the parts with each that was loaded unknown."""
+        return Loaded(*(part and UNKNOWN for part in (self.describe, self.prepare, self.configure)))
+
+    def mismatches(self, selected: ConfigName | None, state: State) -> tuple[str, ...]:
+        """Return the parts that `state` needs and that are not the selected ones."""
         level = LEVELS.get(state, State.OFF)
-        for part, needs in PART_LEVEL.items():
-            if level >= needs and getattr(self, part) != (getattr(selected, part) if selected else None):
-                return True
-        return False
+        return tuple(
+            part
+            for part, needs in PART_LEVEL.items()
+            if level >= needs and getattr(self, part) != (getattr(selected, part) if selected else None)
+        )
 
 
 LEVELS: dict[State, State] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from types import MappingProxyType
 
+from .boards import BoardFault
 from .command import CommandName, Scope, ScopeResult
 from .config import ConfigName, Loaded
 from .run import RunView
@@ -68,6 +69,8 @@ class ModuleView:
     clock_stale: bool = False
     unclocked: bool = False
     """A CoBo that was Prepared or above while the MuTAnT, whether it takes part or not, was seen lower."""
+    board_fault: BoardFault | None = None
+    """Why its boards cannot take part in a run, whatever state its ECC server shows."""
     working: str = ""
     """The command that is at work on this module; empty when none is."""
     outstanding: Operation | None = None
@@ -94,7 +97,7 @@ class ModuleView:
     @property
     def mismatch(self) -> bool:
         """Whether what is loaded is not what is selected (rule 5)."""
-        return self.seen and self.loaded.mismatch(self.selected, self.last_state or State.OFF)
+        return bool(self.loaded.mismatches(self.selected, self.last_state or State.OFF))
 
     @property
     def moving(self) -> bool:

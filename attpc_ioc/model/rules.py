@@ -59,6 +59,22 @@ def _because(module: ModuleView) -> str:
     return f" ({module.offline_reason})" if module.offline_reason else ""
 
 
+def turning_point(module: ModuleView, target: State) -> State:
+    """Return the lowest state that `GoTo` takes a module to on its way to `target` (rule 9).
+
+    Where no config is selected, a module goes down all the same, with what it has.
+    """
+    lowest = min(module.state, target)
+    if module.clock_stale:
+        lowest = min(lowest, State.DESCRIBED)
+    if module.board_fault is not None:
+        lowest = min(lowest, module.board_fault.back_to)
+    if module.selected is not None or module.state <= target:
+        differ = module.loaded.mismatches(module.selected, min(module.state, target))
+        lowest = min((lowest, *(WITHOUT[part] for part in differ)))
+    return lowest
+
+
 def step_reason(step: Step, modules: Modules, clock: Clock | None = None) -> str | None:
     """Return why this step may not be sent now, or None. A module that is at the target needs no sending.
 
@@ -75,6 +91,8 @@ def step_reason(step: Step, modules: Modules, clock: Clock | None = None) -> str
     if module.state not in step.start_states:
         allowed = " or ".join(s.label for s in sorted(step.start_states))
         return f"is in {module.state.label}; {step.operation} starts from {allowed}"
+    if step.operation is Operation.START and module.board_fault is not None:
+        return module.board_fault.text
     return config_reason(step, module) or (clock or Clock(modules)).reason(step.operation, module)
 
 
@@ -121,7 +139,10 @@ class Clock:
             if operation is Operation.CONFIGURE and self._unaligned:
                 return f"the MuTAnT aligns the CoBos when they are all Ready, and {self._unaligned}"
             if operation is Operation.UNDO and module.state is State.PREPARED and self._clocked:
-                return f"the MuTAnT clocks the CoBos, and {self._clocked}: take the CoBos back first"
+                return (
+                    f"the MuTAnT clocks the CoBos, and {self._clocked}: take the CoBos back first; "
+                    "the GoTo of all ECC servers does that"
+                )
         return None
 
     @cached_property
@@ -138,6 +159,19 @@ class Clock:
 
     def _enabled(self, kind: Kind) -> Iterator[ModuleView]:
         return (m for m in self._modules.values() if m.enabled and m.kind is kind)
+
+
+def mismatch_text(module: ModuleView) -> str:
+    """Return what is wrong where the loaded config is not the selected one, and what to do (rule 5)."""
+    loaded, selected = module.loaded, module.selected
+    if UNKNOWN in (loaded.describe, loaded.prepare, loaded.configure):
+        what = f"what is loaded is not known for sure ({loaded})"
+    else:
+        what = f"{loaded} is loaded"
+    if selected is None:
+        return f"{what}, no config is selected: select one with Config"
+    differ = [part for part in WITHOUT if getattr(loaded, part) not in (None, getattr(selected, part))]
+    return f"{what}, {selected} is selected: {renewed(differ or WITHOUT)}"
 
 
 def stale_text() -> str:
@@ -197,4 +231,5 @@ def _arrived(module: ModuleView, step: Step) -> ModuleView:
         outstanding=None,
         clock_stale=module.clock_stale and step.target > State.DESCRIBED,
         unclocked=module.unclocked and step.target > State.DESCRIBED,
+        board_fault=fault if (fault := module.board_fault) and step.target > fault.back_to else None,
     )

@@ -115,17 +115,17 @@ class Mapping:
         return Plan(command, tuple(self._staged(moving, operation, start, self._order_up(operation))))
 
     def _go_to(self, command: Command, modules: Sequence[ModuleView]) -> Plan:
-        """Walk each module from wherever it is, down before up; stale CoBos by way of Described (rule 9)."""
+        """Walk each module from wherever it is, down before up, as far down as it needs (rule 9)."""
         target = command.target
         if target is None:
             return Plan(command)
         refusals = _nobody(modules) + _not_walkable(modules)
         if refusals:
             return Plan(command, refusals=tuple(refusals))
-        turn = {m.name: min(m.state, target) for m in modules}
-        for module in modules:
-            if module.clock_stale:
-                turn[module.name] = min(turn[module.name], State.DESCRIBED)
+        turn = {m.name: rules.turning_point(m, target) for m in modules}
+        if any(m.kind is Kind.MUTANT and turn[m.name] < State.PREPARED for m in modules):
+            # It takes the clock of every CoBo along.
+            turn |= {m.name: min(turn[m.name], State.DESCRIBED) for m in modules if m.kind is Kind.COBO}
         stages: list[Stage] = []
         for start, end, operation in DOWN:
             going = [m for m in modules if m.state >= start and turn[m.name] <= end]

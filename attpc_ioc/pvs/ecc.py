@@ -207,8 +207,8 @@ ROWS: tuple[Row, ...] = (
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("loaded config is not the selected one", latching=False, delay_s=60),
-        guidance="What is in the hardware is not what is selected, or not known (?). Take the module back "
-        "with GoTo Idle and up again, or select what is loaded.",
+        guidance="What is in the hardware is not what is selected, or not known (?). GoTo Ready takes the "
+        "module back as far as needed and up again; or select what is loaded.",
         reason=_loaded_reason,
     ),
     Row(

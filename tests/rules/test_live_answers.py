@@ -10,6 +10,7 @@ import pytest
 from attpc_ioc.control.admission import Desk
 from attpc_ioc.control.judge import Judge
 from attpc_ioc.control.module import CONFIGS_AT_ONCE
+from attpc_ioc.model.boards import BoardFault
 from attpc_ioc.model.command import (
     COMMANDS,
     RUN,
@@ -29,6 +30,7 @@ from tests.support.simfleet import wait_until
 
 SEEN = [s for s in State if s not in (State.OFFLINE, State.MIXED)]
 TARGETS = (State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
+FAULTS = (BoardFault("is dead", State.PREPARED), BoardFault("is taken", State.IDLE))
 FLEETS = 60
 
 
@@ -52,6 +54,7 @@ def any_module(chance: random.Random, name: str) -> ModuleView:
         selected=chance.choice((None, ConfigName(name, "e", "e"))),
         loaded=Loaded(part(), part(), part()),
         clock_stale=chance.random() < 0.3,
+        board_fault=chance.choice((None, None, None, *FAULTS)),
         offline_reason="gone" if offline else "",
     )
 

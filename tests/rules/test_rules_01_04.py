@@ -205,11 +205,11 @@ async def test_rule_03_a_config_file_that_has_vanished(tmp_path, monkeypatch):
         assert await it.get_text("Ecc:cobo0:Loaded_RBV") == f"cobo0/{EXPERIMENT}/?"
         assert await it.severity("Ecc:cobo0:Loaded_RBV") == "MINOR"
         file.write_text(text)
-        await it.ok("GoTo", "Ready")
+        for name in ("cobo1", "mutant"):
+            await it.ok(f"Ecc:{name}:Configure")
         message = await it.refused("Run:Start", because="cobo0: what is loaded is not known for sure")
-        assert "take it back to Prepared, then GoTo Ready" in message
+        assert "GoTo Ready takes it back to Prepared and up again" in message
         assert "cobo0: what is loaded" in await it.get_text("Run:Checklist_RBV")
-        await it.ok("GoTo", "Prepared")
         await it.ok("GoTo", "Ready")
         await it.ok("Run:Start")
 

@@ -153,10 +153,19 @@ async def test_rule_06_a_wrong_board_that_cannot_be_undone_never_runs(tmp_path, 
         assert "is for no board, this ECC server drives CoBo[0]; Undo failed (code 9: " in outcome.message
         assert it.module("cobo0").state is State.DESCRIBED
         assert shown(it, "Ecc:cobo0:Loaded_RBV") == ("?/-/-", "MINOR")
-        assert (await it.submit("GoTo", SYSTEM, State.READY)).ok
+        for name in ("mutant", "cobo1"):
+            assert (await it.submit("GoTo", ecc(name), State.PREPARED)).ok
+        for name, operations in (("cobo0", ("Prepare", "Configure")), ("cobo1", ("Configure",))):
+            for operation in operations:
+                assert (await it.submit(operation, ecc(name))).ok
+        assert (await it.submit("Configure", ecc("mutant"))).ok
         outcome = await it.submit("Start", RUN)
         assert outcome.code is ResultCode.REFUSED
         assert "cobo0: what is loaded is not known for sure" in outcome.message
+        # GoTo describes it again, and it is still the wrong board.
+        outcome = await it.submit("GoTo", SYSTEM, State.READY)
+        assert "cobo0: the describe file cobo0 is for no board" in outcome.message
+        await it.until_all(State.IDLE, "cobo0")
 
 
 async def test_rule_06_a_wrong_board_that_comes_late_is_undone_too(tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ async def test_rule_07_a_stale_clock_vetoes_the_start(tmp_path, monkeypatch):
         assert it.fleet.log.sequence() == []
         await it.ok("GoTo", "Ready")
         assert await it.get("Ecc:cobo0:ClockStale_RBV") == "No"
-        assert order(it)[:2] == ["cobo.Breakup", "cobo.Undo"]
+        assert [call for call in order(it) if "cobo" in call][:2] == ["cobo.Breakup", "cobo.Undo"]
         await it.ok("GoTo", "Idle")
         await it.ok("GoTo", "Ready")
         await it.ok("Run:Start")
@@ -133,8 +133,9 @@ async def test_rule_07_goto_takes_stale_cobos_down_to_described_first(
         it.fleet.log.clear()
         outcome = await it.submit("GoTo", SYSTEM, PREPARED)
         assert outcome.ok, outcome.message
-        up = ["mutant.Prepare"] if mutant is DESCRIBED else []
-        assert order(it) == ["cobo.Breakup", "cobo.Undo", *up, "cobo.Prepare"]
+        # What a foreign client prepared the MuTAnT with is not known: it is prepared anew.
+        down = ["mutant.Undo"] if mutant is PREPARED else []
+        assert order(it) == ["cobo.Breakup", "cobo.Undo", *down, "mutant.Prepare", "cobo.Prepare"]
         assert not any(m.clock_stale for m in it.snapshot.enabled)
         assert not any(board.clock_stale for board in it.fleet.boards.values())
 

@@ -22,7 +22,6 @@ from attpc_plugins.run_history.store.model import PutFilter, PutPage, Run, RunFi
 
 from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client
-from tests.support.advice import taken_back_to
 from tests.support.postgres import url_of
 from tests.support.puts import INT, RawPut, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig
@@ -161,10 +160,6 @@ class Torture:
             await client.put(packed("GoTo", INT, State.READY))
             self.seen.starts_tried += 1
             if not await client.put(packed("Run:Start", INT, 1)):
-                # What an operation gave to the hardware that nobody saw end is not known: it is done again.
-                back = taken_back_to(await client.get_text("Run:Message_RBV"))
-                if back is not None:
-                    await client.put(packed("GoTo", INT, back))
                 await asyncio.sleep(0.05)
                 continue
             number = await client.get("Run:Number_RBV")

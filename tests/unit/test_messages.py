@@ -33,8 +33,8 @@ from attpc_ioc.model.command import (
             "the reply to Start was lost (no answer); the modules are seen in Ready",
         ),
         (
-            "what is loaded is not known (?): take it back to Described, then GoTo Ready",
-            "what is loaded is not known (?): take them back to Described, then GoTo Ready",
+            "what is loaded is not known (?): GoTo Ready takes it back to Described and up again",
+            "what is loaded is not known (?): GoTo Ready takes them back to Described and up again",
         ),
         (
             rules.stale_text(),

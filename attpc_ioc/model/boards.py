@@ -1,0 +1,73 @@
+"""Boards that an ECC server has lost, and what helps: `GetState` never asks the boards (rule 16)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .states import Operation, State
+
+
+@dataclass(frozen=True, slots=True)
+class BoardFault:
+    """Why the boards of a module cannot take part in a run, although its state does not show it.
+
+    It ends when the module is seen in `back_to` or lower, or when one of `ASKING` has arrived.
+    """
+
+    text: str
+    back_to: State
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {"text": self.text, "back_to": self.back_to.label}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self | None:
+        """Read what `to_json` returned; raises `KeyError`, `TypeError` or `AttributeError` for anything else."""
+        return None if raw is None else cls(str(raw["text"]), State[raw["back_to"].upper()])
+
+
+ASKING = frozenset((Operation.PREPARE, Operation.CONFIGURE, Operation.START))
+"""Operations that succeed only when the boards answer, and that give no boards to the ECC server."""
+
+_ICE = re.compile(r"\bIce\b|Unknown error!")
+"""How an ECC server reports a board that it cannot reach: by the exception of its middleware, Ice."""
+
+
+def no_answer(message: str) -> bool:
+    """Tell whether the message of a failed transition says that a board did not answer."""
+    return _ICE.search(message) is not None
+
+
+def after_no_answer(operation: Operation, seen: State, host: str) -> tuple[str, State | None]:
+    """Return what helps after a board did not answer, and the state to go back to (None: no fault stays).
+
+    A board that was switched off and on has lost what its ECC server refers to. Only a Describe makes that
+    anew. From Ready it is reached by Breakup alone, which ends in Off then.
+    """
+    restart = f"restart the ECC server on {host}, then GoTo Ready"
+    if seen is State.OFF:
+        return restart, None
+    if seen in (State.RUNNING, State.PAUSED):
+        text = f"its board does not answer, and another {operation} does not help: {restart}"
+        return text, State.PREPARED
+    if seen is State.READY:
+        text = (
+            "its board does not answer or was switched off and on: see that it is on, then GoTo Ready; "
+            f"that sends Breakup, and where Breakup leads to Off: {restart}"
+        )
+        return text, State.PREPARED
+    text = "its board does not answer or was switched off and on: see that it is on, then GoTo Ready"
+    return text, State.IDLE if seen > State.IDLE else None
+
+
+def taken_over(senders: list[str], by: str) -> BoardFault:
+    """Return the fault of a module whose boards another ECC server has made anew (rule 6)."""
+    boards = f"boards {', '.join(senders)} were" if len(senders) > 1 else f"board {senders[0]} was"
+    text = (
+        f"its {boards} made anew by a wrong Describe of {by}: what was loaded is lost, and where it is "
+        "Running it takes no data: stop it, then GoTo Ready"
+    )
+    return BoardFault(text, State.IDLE)
