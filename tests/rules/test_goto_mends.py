@@ -15,6 +15,7 @@ from attpc_ioc.simulator.xcfg import configure_text, describe_text
 from tests.rules.test_corners import restart_with
 from tests.support.rig import Rig, ecc, rig
 from tests.support.runs import call_of
+from tests.support.simfleet import take_up
 from tests.support.trouble import assert_nothing_forbidden
 
 IDLE, DESCRIBED, PREPARED, READY = State.IDLE, State.DESCRIBED, State.PREPARED, State.READY
@@ -24,6 +25,31 @@ BACK = {READY: Operation.BREAKUP, PREPARED: Operation.UNDO, DESCRIBED: Operation
 
 Way = Callable[[Rig, str, Operation], Awaitable[None]]
 """Has the part that `operation` gives to `victim` become unknown; leaves the victim wherever that ends."""
+
+
+async def test_rule_09_goto_ready_needs_a_selected_config_and_the_way_down_does_not(tmp_path, monkeypatch):
+    async with rig(tmp_path, monkeypatch, start=False) as it:
+        await take_up(it.fleet, READY)
+        await it.start_ioc()
+        await it.until_all(READY)
+        await it.refused("GoTo", "Ready", because="cobo0, cobo1, mutant: no config is selected")
+        for target in (PREPARED, IDLE):
+            outcome = await it.submit("GoTo", SYSTEM, target)
+            assert outcome.ok, outcome.message
+
+
+async def test_rule_09_goto_of_the_mutant_alone_says_what_takes_the_cobos_along(tmp_path, monkeypatch):
+    async with rig(tmp_path, monkeypatch) as it:
+        await external_down_and_up(it, "mutant", Operation.PREPARE)
+        message = await it.refused("Ecc:mutant:GoTo", "Ready", because="mutant: the MuTAnT clocks the CoBos")
+        assert "the GoTo of all ECC servers does that" in message
+        it.fleet.log.clear()
+        assert (await it.submit("GoTo", SYSTEM, READY)).ok
+        for cobo in ("cobo0", "cobo1"):
+            assert [c for c in it.fleet.log.sequence() if cobo in c] == [
+                f"{cobo}.{name}" for name in ("Breakup", "Undo", "Prepare", "Configure")
+            ]
+        assert it.run.checklist == ()
 
 
 async def test_rule_09_goto_is_not_done_where_somebody_else_did_a_step_meanwhile(tmp_path, monkeypatch):
