@@ -47,19 +47,15 @@ def after_no_answer(operation: Operation, seen: State, host: str) -> tuple[str, 
     A board that was switched off and on has lost what its ECC server refers to. Only a Describe makes that
     anew. From Ready it is reached by Breakup alone, which ends in Off then.
     """
-    restart = f"restart the ECC server on {host}, then GoTo Ready"
+    restart = f"restart the ECC server on {host}"
     if seen is State.OFF:
-        return restart, None
+        return f"{restart}, then GoTo Ready", None
     if seen in (State.RUNNING, State.PAUSED):
-        text = f"its board does not answer, and another {operation} does not help: {restart}"
+        text = f"a board does not answer, and another {operation} does not help: {restart}, then GoTo Ready"
         return text, State.PREPARED
+    text = "a board does not answer, or was switched off and on: see that it is on, then GoTo Ready"
     if seen is State.READY:
-        text = (
-            "its board does not answer or was switched off and on: see that it is on, then GoTo Ready; "
-            f"that sends Breakup, and where Breakup leads to Off: {restart}"
-        )
-        return text, State.PREPARED
-    text = "its board does not answer or was switched off and on: see that it is on, then GoTo Ready"
+        return f"{text}. If its Breakup ends in Off, {restart} and GoTo Ready again", State.PREPARED
     return text, State.IDLE if seen > State.IDLE else None
 
 

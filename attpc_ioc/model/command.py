@@ -180,8 +180,6 @@ _PHRASES = (
     ("its clock is ", "their clocks are "),
     ("GoTo takes it ", "GoTo takes them "),
     ("GoTo Ready takes it ", "GoTo Ready takes them "),
-    ("its board does not answer or was ", "their boards do not answer or were "),
-    ("see that it is on", "see that they are on"),
     ("stop it first", "stop them first"),
     ("it was undone", "they were undone"),
 )

@@ -159,7 +159,7 @@ MESSAGES = (
     "its clock is stale: the MuTAnT was taken back below Prepared; GoTo takes it down and up again",
     "GoTo Ready takes it back to ",
     "another stop does not help",
-    "its board does not answer or was switched off and on: see that it is on, then GoTo Ready",
+    "a board does not answer, or was switched off and on: see that it is on, then GoTo Ready",
     "what was loaded is lost, and where it is ",
     "is used up",
     "this ECC server drives",

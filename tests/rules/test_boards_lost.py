@@ -18,7 +18,7 @@ from tests.support.runs import Recorder, boards_running, ready, running, under_w
 from tests.support.trouble import assert_nothing_forbidden, shown
 
 IDLE, DESCRIBED, PREPARED, READY = State.IDLE, State.DESCRIBED, State.PREPARED, State.READY
-RESTART = "restart the ECC server on 127.0.0.1, then GoTo Ready"
+RESTART = "restart the ECC server on 127.0.0.1"
 
 # ---------------------------------------------------------------------- dead and power-cycled boards
 
@@ -39,7 +39,7 @@ async def test_rule_11_a_start_on_a_lost_board_is_not_tried_twice(tmp_path, monk
         lose(it, "cobo1")
         outcome = await it.submit("Start", RUN)
         assert "cobo1: Start failed (code 4: Could not start run (Ice::" in outcome.message
-        assert "where Breakup leads to Off: " + RESTART in outcome.message
+        assert f"If its Breakup ends in Off, {RESTART} and GoTo Ready again" in outcome.message
         assert it.module("cobo1").state is READY
         assert boards_running(it) == []
         it.fleet.log.clear()

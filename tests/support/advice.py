@@ -8,13 +8,13 @@ from attpc_ioc.model.command import RUN, SYSTEM, Outcome
 from attpc_ioc.model.states import State
 from tests.support.rig import Rig
 
-_CONDITIONAL = "where Breakup leads to Off: restart"
+_CONDITIONAL = "If its Breakup ends in Off, restart"
 
 
 async def follow(it: Rig, message: str) -> Outcome:
     """Do what `message` says, in its order, up to its last step, GoTo Ready; returns how that ended."""
     named = [name for name in it.fleet.servers if re.search(rf"\b{name}\b", message)]
-    if re.search(r"see that (it is|they are) on", message):
+    if "see that it is on" in message:
         for board in it.fleet.boards.values():
             if not board.alive:
                 board.revive()
