@@ -13,7 +13,7 @@ from attpc_ioc.ecc.poller import Poller
 from attpc_ioc.errors import EccError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
-from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
+from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
 from attpc_ioc.model.fleet import ModuleView, Sent
 from attpc_ioc.model.rules import seen_text
@@ -22,7 +22,7 @@ from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .emitter import Emitter
 from .fleet_state import FleetState
-from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after
+from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after, names_of
 from .whose_boards import taken_from_others, wrong_boards
 
 log = get_logger(__name__)
@@ -147,7 +147,7 @@ class ModuleControl:
             config=config,
             who=who,
         )
-        names = config or _names_of(view)
+        names = config or names_of(view)
         self._spawn(self._call(ongoing, names), f"{operation} {self.name}")
         return ongoing
 
@@ -398,13 +398,3 @@ class ModuleControl:
 def _age_s(seen: Observation) -> float:
     """Return how long ago this was certainly true, in seconds."""
     return time.monotonic() - seen.asked_at_s
-
-
-def _names_of(view: ModuleView) -> PartialConfig:
-    """Return names for an operation that reads none: the loaded ones, else the selected ones."""
-    parts = []
-    for part in ("describe", "prepare", "configure"):
-        loaded = getattr(view.loaded, part)
-        known = loaded if loaded not in (None, UNKNOWN) else None
-        parts.append(known or (getattr(view.selected, part) if view.selected else None))
-    return PartialConfig(*parts)

@@ -60,5 +60,5 @@ def restore(view: ModuleView, raw: Any) -> ModuleView:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         log.error("state of a module is damaged", module=view.name, reason=error)
     if (fault := changes.get("board_fault")) is not None:
-        changes["result"] = replace(view.result, message=fault.text)
+        changes["result"] = view.result.noted(fault.text)
     return replace(view, **changes)

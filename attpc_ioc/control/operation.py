@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from attpc_ioc.ecc.client import Observation, Reply
+from attpc_ioc.ecc.messages import PartialConfig
 from attpc_ioc.errors import EccBusy, EccRefused, EccUnreachable
 from attpc_ioc.model.boards import ASKING, BoardFault, after_no_answer, no_answer
 from attpc_ioc.model.command import Who
-from attpc_ioc.model.config import ConfigName, Loaded
+from attpc_ioc.model.config import UNKNOWN, ConfigName, Loaded
 from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.states import Operation, State, Transition
 
@@ -163,3 +164,13 @@ def board_fault_after(ongoing: OngoingOperation, fault: BoardFault | None, host:
         return None
     arrived = ongoing.verdict is Verdict.ARRIVED and ongoing.operation in ASKING
     return None if arrived else fault
+
+
+def names_of(view: ModuleView) -> PartialConfig:
+    """Return names for an operation that reads none: the loaded ones, else the selected ones."""
+    parts = []
+    for part in ("describe", "prepare", "configure"):
+        loaded = getattr(view.loaded, part)
+        known = loaded if loaded not in (None, UNKNOWN) else None
+        parts.append(known or (getattr(view.selected, part) if view.selected else None))
+    return PartialConfig(*parts)

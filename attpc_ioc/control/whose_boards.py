@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.ecc.messages import senders_in
@@ -49,6 +48,6 @@ def taken_from_others(text: str, by: str, fleet: Fleet) -> dict[str, dict[str, A
             changes[module.name] = {
                 "board_fault": fault,
                 "loaded": module.loaded.doubted(),
-                "result": replace(module.result, message=fault.text),
+                "result": module.result.noted(fault.text),
             }
     return changes

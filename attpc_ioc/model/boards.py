@@ -25,7 +25,10 @@ class BoardFault:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self | None:
-        """Read what `to_json` returned; raises `KeyError`, `TypeError` or `AttributeError` for anything else."""
+        """Read what `to_json` returned.
+
+        Raises `KeyError`, `TypeError` or `AttributeError` where it is anything else.
+        """
         return None if raw is None else cls(str(raw["text"]), State[raw["back_to"].upper()])
 
 

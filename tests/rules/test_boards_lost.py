@@ -138,23 +138,23 @@ async def test_a_failure_that_has_nothing_to_do_with_the_board_takes_nothing_dow
         assert it.fleet.log.sequence() == ["cobo0.Configure", "mutant.Configure"]
 
 
-async def test_rule_17_a_stop_of_a_mutant_whose_board_is_dead(tmp_path, monkeypatch):
+@pytest.mark.parametrize("lose", [die, power_cycle])
+async def test_rule_17_a_stop_of_a_mutant_whose_board_is_lost(tmp_path, monkeypatch, lose):
     async with rig(tmp_path, monkeypatch) as it:
         number = await running(it)
-        it.fleet["mutant"].faults.fail(
-            "Stop", times=None, message="Could not stop run (Ice::ConnectionRefusedException)"
-        )
+        lose(it, "mutant")
         outcome = await it.submit("Stop", RUN)
         assert outcome.code is ResultCode.INCOMPLETE
         assert "another stop does not help" in outcome.message
         assert "mutant: Stop failed (code 5: Could not stop run (Ice::" in outcome.message
         assert RESTART in outcome.message
-        assert boards_running(it) == ["Mutant[master]"]
+        assert boards_running(it) == []
+        assert it.module("mutant").state is State.RUNNING
         assert (await it.submit("Stop", RUN)).code is ResultCode.INCOMPLETE
-        it.fleet["mutant"].restart()
-        await it.until_run(RunState.STOPPED)
+        it.fleet["mutant"].revive_boards()
+        await follow_all(it, outcome.message)
+        assert it.run.state is RunState.STOPPED
         assert it.run.number == number
-        assert (await it.submit("GoTo", SYSTEM, READY)).ok
         assert (await it.submit("Start", RUN)).ok
 
 
