@@ -226,7 +226,7 @@ async def test_rule_06_every_module_of_a_board_that_was_named(tmp_path, monkeypa
 
 @pytest.mark.parametrize("late", ["late", "not undone", "server lost"])
 async def test_rule_06_also_where_the_wrong_describe_ended_badly(tmp_path, monkeypatch, late):
-    async with rig(tmp_path, monkeypatch, limits="describe_s = 0.3\nundo_s = 0.3") as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await ready_but_cobo0(it)
         write_describe(it, "CoBo[1]")
         server = it.fleet["cobo0"]
