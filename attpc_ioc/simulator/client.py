@@ -59,7 +59,9 @@ async def call_ecc(
     reply that is empty or no `Response`.
     """
     reply = await exchange(host, port, post(request_body(operation, config_id, table, command)), timeout_s)
-    fields = {name: unescape(value) for name, value in _FIELDS.findall(reply.decode())}
+    fields = {
+        name: unescape(value) for name, value in _FIELDS.findall(reply.decode("utf-8", "surrogateescape"))
+    }
     if "ErrorCode" not in fields:
         raise ValueError(f"no ECC reply: {reply[:200]!r}")
     return Answer(

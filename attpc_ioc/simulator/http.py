@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from attpc_ioc.log import get_logger
 
-from .messages import METHOD_NOT_ALLOWED
+from .messages import other_method
 
 log = get_logger(__name__)
 
@@ -33,10 +33,9 @@ _ENVELOPE_END = re.compile(rb"</(?:[\w.-]+:)?Envelope\s*>|<(?:[\w.-]+:)?Envelope
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What matters of a request's head; `length` is None where it does not say."""
+    """What matters of a request's head; `length` is None and `method` empty where it does not say."""
 
-    http: bool
-    post: bool
+    method: str
     length: int | None
     chunked: bool
     expect: bool
@@ -52,13 +51,20 @@ def _parse_head(head: bytes) -> Head:
             _heads.clear()
         length = _LENGTH.search(head)
         known = _heads[head] = Head(
-            http=b" HTTP/" in head.partition(b"\n")[0],
-            post=head.lstrip().startswith(b"POST "),
+            method=_method(head.partition(b"\n")[0]),
             length=int(length[1]) if length else None,
             chunked=bool(_CHUNKED.search(head)),
             expect=bool(_EXPECT.search(head)),
         )
     return known
+
+
+def _method(line: bytes) -> str:
+    """Return the method of a request line; empty where it is none."""
+    return line.split(b" ", 1)[0].decode("latin-1") if b" HTTP/" in line else ""
+
+
+NO_HEAD = Head("POST", None, False, False)
 
 
 def _unchunk(data: bytes) -> tuple[bytes, bool]:
@@ -140,31 +146,35 @@ class Connection:
         self._advance()
 
     def _advance(self) -> None:
+        if self._head is None and self._buffer.lstrip().startswith(b"<"):
+            self._head = NO_HEAD  # XML is answered without a head too
         if self._head is None:
             found = _HEAD_END.search(self._buffer)
             if found is None:
                 return
-            self._head = _parse_head(self._buffer[: found.start()])
+            head = _parse_head(self._buffer[: found.start()])
+            if not head.method:
+                return  # it waits for a request line, and so does the caller
+            self._head = head
             self._buffer = self._buffer[found.end() :]
         head = self._head
-        if not head.http:
-            self.close()
-            return
-        if not head.post:
+        if head.method != "POST":
             self._listener.quiet(self)
-            self.reply(METHOD_NOT_ALLOWED)
+            self.reply(other_method(head.method))
             return
         if head.expect and not self._expected:
             self._expected = True
             with contextlib.suppress(OSError):
                 self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body, complete = self._body(head)
-        if not complete:
-            return
-        if _ENVELOPE_END.search(body):
+        # The end of the envelope is the end, whatever length the head says.
+        if end := _ENVELOPE_END.search(body):
             self._listener.quiet(self)
-            self._listener.on_body(self, body)
-        elif not _ENVELOPE.search(body):
+            self._listener.on_body(self, body[: end.end()])
+        elif complete and not body:
+            self._listener.quiet(self)
+            self._listener.on_body(self, b"")
+        elif complete and not _ENVELOPE.search(body):
             self.close()
         # else: the parser waits for the end of the envelope, and so does the caller
 
@@ -172,10 +182,9 @@ class Connection:
         if head.chunked:
             return _unchunk(self._buffer)
         if head.length is not None:
-            return self._buffer[: head.length], len(self._buffer) >= head.length
-        # No length given: the end of the envelope is the end, and what is no XML shows at once.
-        start = self._buffer.lstrip()[:1]
-        return self._buffer, bool(start) and (start != b"<" or bool(_ENVELOPE_END.search(self._buffer)))
+            return self._buffer, len(self._buffer) >= head.length
+        # No length given: what is no XML shows at once.
+        return self._buffer, self._buffer.lstrip()[:1] not in (b"", b"<")
 
     def reply(self, data: bytes) -> None:
         """Send `data` and close; a caller that is gone does not matter."""

@@ -14,6 +14,7 @@ SOAP12 = "http://www.w3.org/2003/05/soap-envelope"
 
 TRANSITIONS = ("Describe", "Prepare", "Configure", "Start", "Stop", "Pause", "Resume", "Breakup", "Undo")
 OPERATIONS = ("GetState", "GetConfigIDs", *TRANSITIONS, "Special", "ServerExit")
+_CALLS = {f"{{{ECC}}}{operation}" for operation in OPERATIONS}
 _PARAMETERS = ("configID", "table", "command")
 
 _OPEN = (
@@ -21,6 +22,9 @@ _OPEN = (
     f'<SOAP-ENV:Envelope xmlns:SOAP-ENV="{SOAP}" xmlns:SOAP-ENC="http://schemas.xmlsoap.org/soap/encoding/" '
     'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xsd="http://www.w3.org/2001/XMLSchema" '
     f'xmlns:ecc="{ECC}"><SOAP-ENV:Body>'
+)
+_OPEN12 = _OPEN.replace(SOAP, SOAP12).replace(
+    "http://schemas.xmlsoap.org/soap/encoding/", "http://www.w3.org/2003/05/soap-encoding"
 )
 _CLOSE = "</SOAP-ENV:Body></SOAP-ENV:Envelope>"
 
@@ -33,13 +37,13 @@ class NotSoap(Exception):
 class Request:
     """One call as the ECC server understands it; parameters that did not arrive are empty.
 
-    `tag` is the operation's element as it was written, prefix included; `known` tells whether there is such
-    an operation in the namespace `urn:ecc`.
+    `fault` is the text of the SOAP fault that is the answer to what is no call, and `fault_code` its kind.
     """
 
-    operation: str
-    tag: str
-    known: bool = True
+    operation: str = ""
+    fault: str = ""
+    fault_code: str = "Client"
+    soap12: bool = False
     config_id: str = ""
     table: str = ""
     command: str = ""
@@ -47,35 +51,64 @@ class Request:
 
 def parse_request(body: bytes) -> Request:
     """Read the envelope in `body`; raises `NotSoap`."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
-    try:
-        root = etree.fromstring(body.strip(), parser)
-    except (etree.XMLSyntaxError, ValueError) as fault:
-        raise NotSoap(str(fault)) from fault
+    if not body.strip():
+        return Request(fault="Data required for operation")
+    root = _read_xml(body.strip())
     name = etree.QName(root)
     if name.localname != "Envelope" or name.namespace not in (SOAP, SOAP12):
         raise NotSoap(f"the root element is {root.tag}")
+    soap12 = name.namespace == SOAP12
+    for header in root.iterfind(f"{{{name.namespace}}}Header/*"):
+        if header.get(f"{{{name.namespace}}}mustUnderstand") in ("1", "true"):
+            fault = f"The data in element '{_tag(header)}' must be understood but cannot be processed"
+            return Request(fault=fault, fault_code="MustUnderstand", soap12=soap12)
     soap_body = root.find(f"{{{name.namespace}}}Body")
-    call = None if soap_body is None else next(soap_body.iterchildren("*"), None)
-    if call is None:
-        raise NotSoap("the envelope has no body with an operation in it")
-    return _read_call(call)
+    if soap_body is None:
+        return Request(fault="Validation constraint violation: element tag expected", soap12=soap12)
+    call = next(soap_body.iterchildren("*"), None)
+    if call is None or call.tag not in _CALLS:
+        tag = _tag(soap_body if call is None else call)
+        fault = f"Method '{tag}' not implemented: method name or namespace not recognized"
+        return Request(fault=fault, soap12=soap12)
+    return _read_call(call, soap12)
 
 
-def _read_call(call: etree._Element) -> Request:
-    name = etree.QName(call)
-    tag = f"{call.prefix}:{name.localname}" if call.prefix else name.localname
-    if name.namespace != ECC or name.localname not in OPERATIONS:
-        return Request(name.localname, tag, known=False)
+def _read_xml(body: bytes) -> etree._Element:
+    """Return the root element; a prefix that is not bound is part of a name. Raises `NotSoap`."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+    try:
+        return etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as fault:
+        if any(entry.domain_name != "NAMESPACE" for entry in parser.error_log):
+            raise NotSoap(str(fault)) from fault
+    except ValueError as fault:
+        raise NotSoap(str(fault)) from fault
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True, recover=True)
+    return etree.fromstring(body, parser)
+
+
+def _tag(element: etree._Element) -> str:
+    """Return the name of an element as it was written, prefix included."""
+    name = str(element.tag).rpartition("}")[2]
+    return f"{element.prefix}:{name}" if element.prefix else name
+
+
+def _inside(element: etree._Element) -> str:
+    """Return the text of a parameter; XML that was not escaped is text as well."""
+    children = "".join(etree.tostring(child, encoding="unicode") for child in element)
+    return (element.text or "") + children
+
+
+def _read_call(call: etree._Element, soap12: bool) -> Request:
     values: dict[str, str] = {}
     for child in call.iterchildren("*"):
         # A prefixed parameter is not recognised, whatever its prefix is bound to: gSOAP wants the bare name.
         local = etree.QName(child).localname
         if child.prefix is None and local in _PARAMETERS:
-            values.setdefault(local, "".join(child.itertext()))
+            values.setdefault(local, _inside(child))
     return Request(
-        name.localname,
-        tag,
+        etree.QName(call).localname,
+        soap12=soap12,
         config_id=values.get("configID", ""),
         table=values.get("table", ""),
         command=values.get("command", ""),
@@ -83,10 +116,14 @@ def _read_call(call: etree._Element) -> Request:
 
 
 class Replies:
-    """Makes the replies, head included. With `old_gsoap` an empty element has an end tag."""
+    """Makes the replies, head included. With `old_gsoap` an empty element has an end tag.
 
-    def __init__(self, *, old_gsoap: bool = False) -> None:
+    What was asked in SOAP 1.2 is answered in SOAP 1.2. Surrogates in texts stand for bytes that are no UTF-8.
+    """
+
+    def __init__(self, *, old_gsoap: bool = False, soap12: bool = False) -> None:
         self._old = old_gsoap
+        self._soap12 = soap12
         self._states: dict[tuple[int, str, int, int], bytes] = {}
 
     def state(self, code: int, message: str, state: int, transition: int) -> bytes:
@@ -113,36 +150,46 @@ class Replies:
 
     def _wrap(self, wrapper: str, code: int, message: str, inner: str) -> bytes:
         message = self._element("ErrorMessage", message)
-        body = f"{_OPEN}<ecc:{wrapper}><ErrorCode>{code}</ErrorCode>{message}{inner}</ecc:{wrapper}>{_CLOSE}"
-        return http_reply("200 OK", body)
+        body = f"<ecc:{wrapper}><ErrorCode>{code}</ErrorCode>{message}{inner}</ecc:{wrapper}>"
+        return _http_reply("200 OK", body, self._soap12)
 
 
-def http_reply(status: str, body: str, extra: str = "") -> bytes:
-    """Return a whole HTTP reply; it always closes the connection."""
-    content = body.encode()
-    head = (
-        f"HTTP/1.1 {status}\r\nServer: gSOAP/2.8\r\nContent-Type: text/xml; charset=utf-8\r\n"
-        f"Content-Length: {len(content)}\r\n{extra}Connection: close\r\n\r\n"
-    )
-    return head.encode() + content
+def _http_reply(status: str, inner: str, soap12: bool = False) -> bytes:
+    """Return a whole HTTP reply with `inner` in an envelope; it always closes the connection."""
+    opening, kind = (_OPEN12, "application/soap+xml") if soap12 else (_OPEN, "text/xml")
+    content = f"{opening}{inner}{_CLOSE}\r\n".encode("utf-8", "surrogateescape")
+    return _head(status, len(content), kind) + content
 
 
-def _fault(text: str) -> str:
+def _head(status: str, length: int, kind: str = "text/xml") -> bytes:
     return (
-        f"{_OPEN}<SOAP-ENV:Fault><faultcode>SOAP-ENV:Client</faultcode>"
-        f"<faultstring>{escape(text)}</faultstring></SOAP-ENV:Fault>{_CLOSE}"
+        f"HTTP/1.1 {status}\r\nServer: gSOAP/2.8\r\nX-Frame-Options: SAMEORIGIN\r\n"
+        f"Content-Type: {kind}; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+def fault(text: str, code: str = "Client", soap12: bool = False) -> bytes:
+    """Return a SOAP fault; `code` is the kind as SOAP 1.1 names it."""
+    if soap12:
+        code = {"Client": "Sender"}.get(code, code)
+        inner = (
+            f"<SOAP-ENV:Code><SOAP-ENV:Value>SOAP-ENV:{code}</SOAP-ENV:Value></SOAP-ENV:Code><SOAP-ENV:Reason>"
+            f'<SOAP-ENV:Text xml:lang="en">{escape(text)}</SOAP-ENV:Text></SOAP-ENV:Reason>'
+        )
+    else:
+        inner = f"<faultcode>SOAP-ENV:{code}</faultcode><faultstring>{escape(text)}</faultstring>"
+    return _http_reply("500 Internal Server Error", f"<SOAP-ENV:Fault>{inner}</SOAP-ENV:Fault>", soap12)
+
+
+def other_method(method: str) -> bytes:
+    """Return the reply to a request that is no POST."""
+    if method in ("HEAD", "OPTIONS"):
+        return _head("200 OK", 0)
+    inner = (
+        "<SOAP-ENV:Fault><faultcode>SOAP-ENV:Client</faultcode>"
+        f"<faultstring>HTTP {escape(method)} method not implemented</faultstring></SOAP-ENV:Fault>"
     )
-
-
-def not_implemented(tag: str) -> bytes:
-    """Return the fault for an operation or a namespace that the server does not know."""
-    text = f"Method '{tag}' not implemented: method name or namespace not recognized"
-    return http_reply("500 Internal Server Error", _fault(text))
-
-
-METHOD_NOT_ALLOWED = http_reply(
-    "405 Method Not Allowed", _fault("HTTP GET method not implemented"), "Allow: POST\r\n"
-)
+    return _http_reply("405 Method Not Allowed", inner)
 
 
 def request_body(operation: str, config_id: str = "", table: str = "", command: str = "") -> bytes:

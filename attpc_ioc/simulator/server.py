@@ -17,7 +17,7 @@ from .documents import BadSubConfigId, parse_config_id
 from .durations import Durations
 from .faults import FaultName, Faults
 from .http import Connection, Listener
-from .messages import TRANSITIONS, NotSoap, Replies, Request, not_implemented, parse_request
+from .messages import TRANSITIONS, NotSoap, Replies, Request, fault, parse_request
 from .transitions import EDGES, Ended, Machine
 from .xcfg import XcfgFolder
 
@@ -80,7 +80,9 @@ class EccServer:
         self.crashes = 0
         self.machine = Machine(name, boards, xcfg, options.links_per_sender)
         self._dice = dice
-        self._replies = Replies(old_gsoap=options.old_gsoap)
+        self._replies = {
+            soap12: Replies(old_gsoap=options.old_gsoap, soap12=soap12) for soap12 in (False, True)
+        }
         self._requests: dict[bytes, Request] = {}
         self._tasks: dict[asyncio.Task[None], Call | None] = {}
         self._late_turn = asyncio.Lock()
@@ -242,14 +244,15 @@ class EccServer:
             if len(self._requests) > 500:
                 self._requests.clear()
             self._requests[body] = request
-        if not request.known:
-            connection.reply(not_implemented(request.tag))
+        replies = self._replies[request.soap12]
+        if request.fault:
+            connection.reply(fault(request.fault, request.fault_code, request.soap12))
         elif request.operation == "GetState":
             self.polls += 1
             if self.faults:
-                self._spawn(self._slow_state(connection), None)
+                self._spawn(self._slow_state(connection, replies), None)
             else:
-                connection.reply(self._state_reply())
+                connection.reply(self._state_reply(replies))
         else:
             call = self.log.add(
                 Call(
@@ -271,30 +274,30 @@ class EccServer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            log.error("the simulator itself failed", server=self.name, reason=repr(fault))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the simulator itself failed", server=self.name, reason=repr(error))
 
-    def _state_reply(self) -> bytes:
+    def _state_reply(self, replies: Replies) -> bytes:
         moving = self._transition is not Transition.NONE
-        return self._replies.state(0, BUSY if moving else "", self.state, self._transition)
+        return replies.state(0, BUSY if moving else "", self.state, self._transition)
 
-    async def _slow_state(self, connection: Connection) -> None:
+    async def _slow_state(self, connection: Connection, replies: Replies) -> None:
         await self.faults.elapse("GetState", 0.0, transition=False)
         if self.faults.find(FaultName.LOSE_REPLY, "GetState", transition=False):
             connection.close()
-        elif fault := self.faults.due_failure("GetState", transition=False):
-            code = 1 if fault.code is None else fault.code
-            connection.reply(self._replies.state(code, fault.message, self.state, self._transition))
+        elif due := self.faults.due_failure("GetState", transition=False):
+            code = 1 if due.code is None else due.code
+            connection.reply(replies.state(code, due.message, self.state, self._transition))
         else:
-            connection.reply(self._state_reply())
+            connection.reply(self._state_reply(replies))
 
     async def _serve(self, connection: Connection, request: Request, call: Call) -> None:
         operation = request.operation
         if operation in TRANSITIONS:
             try:
                 call.ids = parse_config_id(request.config_id)
-            except BadSubConfigId as fault:
-                self.crash(call, f"bad sub-id {fault}")
+            except BadSubConfigId as bad:
+                self.crash(call, f"bad sub-id {bad}")
                 return
             if connection.late:
                 async with self._late_turn:
@@ -305,7 +308,7 @@ class EccServer:
                 text = await self._transit(connection, call)
             if call.outcome is Outcome.CRASHED:
                 return
-            data = self._replies.text(call.code or 0, call.message, text)
+            data = self._replies[request.soap12].text(call.code or 0, call.message, text)
         else:
             data = await self._other(request, call)
         await self.faults.awake()
@@ -321,18 +324,22 @@ class EccServer:
     async def _other(self, request: Request, call: Call) -> bytes:
         operation = request.operation
         await self.faults.elapse(operation, 0.0, transition=False)
-        fault = self.faults.due_failure(operation, transition=False)
-        if fault is not None:
-            code = 1 if fault.code is None else fault.code
-            self._finish(call, Outcome.FAILED, code, fault.message)
-            return self._replies.text(code, fault.message, "")
+        replies = self._replies[request.soap12]
+        if due := self.faults.due_failure(operation, transition=False):
+            return self._failed(replies, call, 1 if due.code is None else due.code, due.message)
+        if operation == "Special":
+            return self._failed(replies, call, 1, f"Special command '{request.command}' is unknown.")
         self._finish(call, Outcome.EXECUTED, 0, "")
         if operation == "ServerExit":
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.options.durations.exit_s, self.kill)
-            return self._replies.plain(0, "")
+            return replies.plain(0, "")
         offers = self.xcfg.config_ids(self.offers_first) if operation == "GetConfigIDs" else ""
-        return self._replies.text(0, "", offers)
+        return replies.text(0, "", offers)
+
+    def _failed(self, replies: Replies, call: Call, code: int, message: str) -> bytes:
+        self._finish(call, Outcome.FAILED, code, message)
+        return replies.text(code, message, "")
 
     async def _transit(self, connection: Connection, call: Call) -> str:
         """Do one transition and fill in `call`; returns the reply's `Text`."""
@@ -367,13 +374,11 @@ class EccServer:
         if early := machine.refusal(transition, call.ids):
             return early
         await self.faults.elapse(call.operation, self.options.durations.of(transition, self._dice))
-        if fault := self.faults.due_failure(call.operation):
-            return Ended(transition if fault.code is None else fault.code, fault.message)
+        if due := self.faults.due_failure(call.operation):
+            return Ended(transition if due.code is None else due.code, due.message)
         ended = await machine.execute(transition, call)
-        if ended.code == 0 and (fault := self.faults.find(FaultName.FAIL_BUT_MOVE, call.operation)):
-            ended = replace(
-                ended, code=transition if fault.code is None else fault.code, message=fault.message
-            )
+        if ended.code == 0 and (due := self.faults.find(FaultName.FAIL_BUT_MOVE, call.operation)):
+            ended = replace(ended, code=transition if due.code is None else due.code, message=due.message)
         return ended
 
     def _set_transition(self, transition: Transition) -> None:

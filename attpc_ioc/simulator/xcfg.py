@@ -7,6 +7,7 @@ the replies are as long as real ones.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,8 @@ from .boards import Node
 from .documents import ConfigIds, read_xml
 
 _ANY = "*"
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML does not allow; the server reads files that have it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,12 @@ class XcfgFolder:
         return self.path / f"{part}-{name}.xcfg"
 
     def text(self, part: str, name: str) -> str | None:
-        """Return the text of a file, read now; None where there is none."""
+        """Return the text of a file, read now; None where there is none.
+
+        Surrogates stand for bytes that are no UTF-8, as they do in names: the reply has those bytes.
+        """
         try:
-            return self.file(part, name).read_text(encoding="utf-8", errors="replace")
+            return self.file(part, name).read_bytes().decode("utf-8", "surrogateescape")
         except (OSError, ValueError):
             return None
 
@@ -52,7 +58,7 @@ class XcfgFolder:
 
     def nodes(self, name: str) -> tuple[Node, ...]:
         """Return the boards that a describe file names; none where it is not readable."""
-        root = read_xml(self.text("describe", name) or "")
+        root = read_xml(_FORBIDDEN.sub("?", self.text("describe", name) or ""))
         if root is None:
             return ()
         found: list[Node] = []
@@ -79,7 +85,7 @@ class XcfgFolder:
 def _instances(file: Path, mtime_ns: int, size_bytes: int) -> frozenset[tuple[str, str]]:
     """Return the `(node, instance)` pairs of a file, read once for each version of it."""
     del mtime_ns, size_bytes
-    root = read_xml(file.read_text(encoding="utf-8", errors="replace"))
+    root = read_xml(_FORBIDDEN.sub("?", file.read_text(encoding="utf-8", errors="replace")))
     if root is None:
         return frozenset()
     return frozenset(

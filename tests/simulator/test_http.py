@@ -18,6 +18,7 @@ from tests.support.simfleet import wait_until
 
 GET_STATE = request_body("GetState")
 SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
+SOAP12 = "http://www.w3.org/2003/05/soap-envelope"
 
 
 def enveloped(inner: str) -> bytes:
@@ -55,10 +56,19 @@ async def test_path_is_ignored(fleet: SimulatedFleet) -> None:
         assert "<ecc:ResponseState>" in await reply.text()
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_only_post_is_allowed(fleet: SimulatedFleet, method: str) -> None:
     reply = await send(fleet["cobo0"], f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert reply.startswith(b"HTTP/1.1 405 ")
+    assert f"HTTP {method} method not implemented".encode() in reply
+    assert b"\r\nAllow:" not in reply
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_methods_that_ask_for_nothing_get_nothing(fleet: SimulatedFleet, method: str) -> None:
+    reply = await send(fleet["cobo0"], f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert reply.endswith(b"\r\n\r\n")
 
 
 async def test_pipelined_second_request_is_dropped(fleet: SimulatedFleet) -> None:
@@ -70,14 +80,11 @@ async def test_pipelined_second_request_is_dropped(fleet: SimulatedFleet) -> Non
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
         b"hello",
         b"<hello/>",
         b"<a><b></a>",
         b'{"json": true}',
         f'<s:Envelope xmlns:s="{SOAP}"><s:Body></s:Envelope>'.encode(),
-        f'<s:Envelope xmlns:s="{SOAP}"></s:Envelope>'.encode(),
-        f'<s:Envelope xmlns:s="{SOAP}"><s:Body></s:Body></s:Envelope>'.encode(),
         b'<Envelope xmlns="urn:else"><Body/></Envelope>',
     ],
 )
@@ -85,8 +92,81 @@ async def test_not_soap_closes_with_zero_bytes(fleet: SimulatedFleet, body: byte
     assert await send(fleet["cobo0"], post(body)) == b""
 
 
-async def test_not_http_closes_with_zero_bytes(fleet: SimulatedFleet) -> None:
-    assert await send(fleet["cobo0"], b"hello\r\n\r\n") == b""
+@pytest.mark.parametrize("garbage", [b"hello\r\n\r\n", b"\r\n\r\n", b"POST /\r\n\r\n" + GET_STATE])
+async def test_a_garbage_request_line_waits(fleet: SimulatedFleet, garbage: bytes) -> None:
+    with pytest.raises(TimeoutError):
+        await send(fleet["cobo0"], garbage, timeout_s=0.3)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        GET_STATE,
+        b"\r\n" + GET_STATE,
+        b"POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\n" + GET_STATE,
+        b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n" + GET_STATE,
+        b"POST / HTTP/1.1\r\nContent-Length: nonsense\r\n\r\n" + GET_STATE,
+    ],
+    ids=["no head", "an empty line before it", "too short", "too long", "no number"],
+)
+async def test_xml_is_answered_whatever_the_head_says(fleet: SimulatedFleet, request_bytes: bytes) -> None:
+    assert b"<State>1</State>" in await send(fleet["cobo0"], request_bytes)
+
+
+async def test_heads_and_ends_of_replies(fleet: SimulatedFleet) -> None:
+    for call in (GET_STATE, request_body("GetConfigIDs"), enveloped("<nope/>"), request_body("Start")):
+        head, _, body = (await send(fleet["cobo0"], post(call))).partition(b"\r\n\r\n")
+        assert b"\r\nX-Frame-Options: SAMEORIGIN\r\n" in head
+        assert body.endswith(b"</SOAP-ENV:Envelope>\r\n")
+        assert f"\r\nContent-Length: {len(body)}\r\n".encode() in head
+
+
+HEADER = '<s:Header><x:Key xmlns:x="urn:x" s:mustUnderstand="{}"/></s:Header>'
+CALL = '<s:Body><e:GetState xmlns:e="urn:ecc"/></s:Body>'
+UNDERSTOOD = "The data in element 'x:Key' must be understood but cannot be processed"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "text"),
+    [
+        ("", "Client", "Data required for operation"),
+        ("<s:Envelope/>", "Client", "Validation constraint violation: element tag expected"),
+        ("<s:Envelope><s:Body/></s:Envelope>", "Client", "Method 's:Body' not implemented: {}"),
+        ("<s:Envelope><s:Body><y:GetState/></s:Body></s:Envelope>", "Client", "Method 'y:GetState' {}"),
+        (f"<s:Envelope>{HEADER.format(1)}{CALL}</s:Envelope>", "MustUnderstand", UNDERSTOOD),
+        (f"<s:Envelope>{HEADER.format('true')}{CALL}</s:Envelope>", "MustUnderstand", UNDERSTOOD),
+    ],
+    ids=["empty", "no Body", "empty Body", "unbound prefix", "must understand", "must understand too"],
+)
+@pytest.mark.parametrize("version", [SOAP, SOAP12])
+async def test_faults_by_kind(fleet: SimulatedFleet, version: str, body: str, code: str, text: str) -> None:
+    body = body.replace("<s:Envelope", f'<s:Envelope xmlns:s="{version}"')
+    reply = (await send(fleet["cobo0"], post(body.encode()))).decode()
+    assert reply.startswith("HTTP/1.1 500 ")
+    unknown = "not implemented: method name or namespace not recognized"
+    assert text.replace("not implemented: {}", unknown).replace("{}", unknown) in reply
+    if version == SOAP or not body:
+        assert f"<faultcode>SOAP-ENV:{code}</faultcode>" in reply
+    else:
+        assert f"<SOAP-ENV:Value>SOAP-ENV:{code.replace('Client', 'Sender')}</SOAP-ENV:Value>" in reply
+
+
+@pytest.mark.parametrize(("header", "answered"), [(HEADER.format(0), True), ("<s:Header/>", True)])
+async def test_other_headers_are_ignored(fleet: SimulatedFleet, header: str, answered: bool) -> None:
+    body = f'<s:Envelope xmlns:s="{SOAP}">{header}{CALL}</s:Envelope>'.encode()
+    assert (b"<State>1</State>" in await send(fleet["cobo0"], post(body))) is answered
+
+
+@pytest.mark.parametrize(("version", "kind"), [(SOAP, "text/xml"), (SOAP12, "application/soap+xml")])
+async def test_a_call_is_answered_in_its_version_of_soap(
+    fleet: SimulatedFleet, version: str, kind: str
+) -> None:
+    for operation, config in (("GetState", ""), ("GetConfigIDs", ""), ("Describe", config_id("cobo0/e/e"))):
+        body = request_body(operation, config).replace(SOAP.encode(), version.encode())
+        reply = (await send(fleet["cobo0"], post(body))).decode()
+        assert f'<SOAP-ENV:Envelope xmlns:SOAP-ENV="{version}"' in reply
+        assert f"\r\nContent-Type: {kind}; charset=utf-8\r\n" in reply
+        assert "<ErrorCode>0</ErrorCode>" in reply
 
 
 async def test_no_end_of_envelope_no_reply(fleet: SimulatedFleet) -> None:

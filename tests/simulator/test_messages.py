@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from html import unescape
 
 import pytest
 
@@ -32,10 +33,20 @@ async def send_call(fleet: SimulatedFleet, call: str) -> str:
         (f'<e:Describe xmlns:e="urn:ecc"><configID>{COBO0}</configID></e:Describe>', True),
         (f'<e:Describe xmlns:e="urn:ecc"><new>1</new><configID>{COBO0}</configID></e:Describe>', True),
         (f'<Describe xmlns="urn:ecc"><configID>{COBO0}</configID></Describe>', True),
+        (f'<e:Describe xmlns:e="urn:ecc"><configID>{unescape(COBO0)}</configID></e:Describe>', True),
         (f'<e:Describe xmlns:e="urn:ecc"><e:configID>{COBO0}</e:configID></e:Describe>', False),
         ('<e:Describe xmlns:e="urn:ecc"/>', False),
     ],
-    ids=["usual", "other prefix and order", "absent", "unknown element", "default", "prefixed", "none"],
+    ids=[
+        "usual",
+        "other prefix and order",
+        "absent",
+        "unknown element",
+        "default",
+        "unescaped",
+        "prefixed",
+        "none",
+    ],
 )
 async def test_which_parameters_arrive(fleet: SimulatedFleet, call: str, arrives: bool) -> None:
     reply = await send_call(fleet, call)
@@ -80,10 +91,10 @@ async def test_server_exit_ends_the_process(fleet: SimulatedFleet) -> None:
         await fleet.call("cobo0", "GetState")
 
 
-async def test_special_does_nothing(fleet: SimulatedFleet) -> None:
-    answer = await fleet.call("cobo0", "Special", command="set something")
-    assert (answer.code, answer.text) == (0, None)
-    assert fleet.log[0].command == "set something"
+async def test_no_special_command_is_known(fleet: SimulatedFleet) -> None:
+    answer = await fleet.call("cobo0", "Special", command="nope")
+    assert (answer.code, answer.message) == (1, "Special command 'nope' is unknown.")
+    assert fleet.log[0].command == "nope"
 
 
 # configID
@@ -136,9 +147,11 @@ async def test_accepted_config_ids(fleet: SimulatedFleet, document: str) -> None
     assert fleet.log[0].ids.describe == "cobo0"
 
 
-@pytest.mark.parametrize("document", ["", "<ConfigId/>", "<ConfigId></ConfigId>"])
+@pytest.mark.parametrize("document", ["", "<ConfigId/>", "<ConfigId></ConfigId>", "no XML", "<ConfigId>"])
 async def test_empty_config_id_is_a_clean_failure(fleet: SimulatedFleet, document: str) -> None:
-    assert (await fleet.call("cobo0", "Describe", config_id_xml=document)).code == 1
+    answer = await fleet.call("cobo0", "Describe", config_id_xml=document)
+    message = "Configuration identifier '<ConfigId></ConfigId>' is not valid."
+    assert (answer.code, answer.message) == (1, message)
     assert fleet["cobo0"].state is State.IDLE
 
 
