@@ -50,6 +50,15 @@ While the run is on, its data are shown by
 and some seconds after it has stopped they are in {folder}/cobo0/data/unnamed/ and so on.
 """
 
+TRY_FAULTS = """
+What goes wrong in the simulated fleet is switched by
+
+  attpc-ioc fault cobo1 die{where}
+  attpc-ioc fault all clear{where}
+
+and shown by `attpc-ioc fault{where}`; docs/simulator.md lists the faults.
+"""
+
 
 @app.command()
 def run(
@@ -84,6 +93,8 @@ async def _demo(prefix: str, cobos: int) -> None:
     from attpc_ioc.app import serve
     from attpc_ioc.demo_settings import demo_data, demo_text
     from attpc_ioc.settings import default_state_directory, load_settings
+    from attpc_ioc.simulator.admin import taking_orders
+    from attpc_ioc.simulator.commands import ADMIN_PORT
     from attpc_ioc.simulator.fleet import SimulatedFleet
 
     # Loopback only, unless the person at the shell says otherwise.
@@ -96,12 +107,13 @@ async def _demo(prefix: str, cobos: int) -> None:
     state_dir = default_state_directory() / "demo"
     file = state_dir / "demo.toml"
     data = demo_data(state_dir)
-    async with SimulatedFleet(cobos, data=data) as fleet:
+    async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
         # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
         state_dir.mkdir(parents=True, exist_ok=True)
         text = demo_text(fleet, prefix, state_dir)
         file.write_text(text, encoding="utf-8")
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
+        shown += TRY_FAULTS.format(where="" if admin.port == ADMIN_PORT else f" --admin {admin.url}")
         greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
         await serve(load_settings(file), greeting)
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
 from aiohttp import web
@@ -322,6 +324,21 @@ class Admin:
         except ValidationError as fault:
             lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
             return _json(Said(message="\n".join(lines)), 400)
+
+
+@asynccontextmanager
+async def taking_orders(fleet: SimulatedFleet, port: int) -> AsyncIterator[Admin]:
+    """Take orders for `fleet` for the length of a block, on `port` or, where that is taken, on a free one."""
+    admin = Admin(fleet, port=port)
+    try:
+        await admin.start()
+    except OSError:
+        admin = Admin(fleet)
+        await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.stop()
 
 
 def _call_status(call: Call) -> CallStatus:

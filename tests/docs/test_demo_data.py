@@ -81,3 +81,22 @@ def working_in(folder: Path) -> list[str]:
         if Path(place).is_relative_to(folder):
             found.append(process.parent.name)
     return found
+
+
+async def test_faults_of_the_demo_are_switched_as_it_says(tmp_path, place, state_home):
+    env = environment(place, tmp_path, state_home)
+    async with started(ATTPC_IOC, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
+        await demo.until("Ctrl-C here ends it.", 60)
+        # Another simulator may have the port that the command asks by itself: then the demo says which.
+        lines = re.findall(r"^\s+attpc-ioc (fault .*)$", demo.text, re.MULTILINE)
+        assert [line.split()[1:3] for line in lines] == [["cobo1", "die"], ["all", "clear"]]
+        where = lines[0].split()[3:]
+        await shows(place, "Ecc:cobo1:State_RBV", "Idle")
+        for words, seen in ((["cobo1", "die"], "Offline"), (["cobo1", "clear"], "Idle")):
+            async with started(ATTPC_IOC, "fault", *words, *where, env=env, folder=tmp_path) as switch:
+                assert await switch.wait(30) == 0, switch.text
+            await shows(place, "Ecc:cobo1:State_RBV", seen)
+        async with started(ATTPC_IOC, "fault", *where, env=env, folder=tmp_path) as look:
+            assert await look.wait(30) == 0, look.text
+        assert "Mutant[master]" in look.text
+        assert (await demo.end())[0] == 0
