@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import Any, Protocol
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import GOTO_TARGETS, Command, CommandName, Outcome, Put, Scope, Who
+from attpc_ioc.model.command import GOTO_TARGETS, SYSTEM, Command, CommandName, Outcome, Put, Scope, Who
 from attpc_ioc.model.fleet import Fleet, FleetChange
 from attpc_ioc.pvs.alarms import as_people_read
+from attpc_ioc.pvs.system import REFUSED
 from attpc_ioc.pvs.table import PvEntry
 
 log = get_logger(__name__)
@@ -78,6 +80,11 @@ class PutHandler:
         self._controller = controller
         self._publisher = publisher
         self._entries = {entry.name: entry for entry in entries}
+        self._refused = next(
+            e.name for e in self._entries.values() if e.scope == SYSTEM and e.row.part == REFUSED
+        )
+        self._refused_pv = ""
+        """The PV whose refused put is shown."""
         self._on_put = on_put
         self._write_plugin_row = write_plugin_row
 
@@ -100,7 +107,7 @@ class PutHandler:
             self._publisher.flush()
         except Exception as error:
             reason = _reason_of(error, entry, who)
-        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason))
+        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
         if recorded is not None:
             return _answer_on_record(recorded, reason)
         if reason:
@@ -117,7 +124,7 @@ class PutHandler:
             raise
         except Exception as error:
             reason = _reason_of(error, entry, who)
-        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason))
+        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
         await _answer_on_record(recorded, reason)
 
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
@@ -133,7 +140,7 @@ class PutHandler:
             put = Put(pv.name, who, _of_field(pv), str(raw)[:SHOWN], ok=False, reason=reason)
         else:
             put = self._put_of(entry, who, self._shown(entry, pv.value), raw, ok=False, reason=reason)
-        self._record(put)
+        self._record(put, entry)
 
     async def _do(self, entry: PvEntry, value: int | float | str, who: Who) -> None:
         row = entry.row
@@ -164,7 +171,26 @@ class PutHandler:
     def _put_of(self, entry: PvEntry, who: Who, old: str, value: object, *, ok: bool, reason: str) -> Put:
         return Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason)
 
-    def _record(self, put: Put) -> asyncio.Future[Any] | None:
+    def _show_refusal(self, entry: PvEntry, put: Put) -> None:
+        """Show why an entry was refused until one into the same PV is taken.
+
+        Clients that put without completion never see it. Who may not write puts nothing on the screens, and
+        commands have messages of their own.
+        """
+        if entry.row.command is not None or put.pv != entry.name or put.reason == NO_ACCESS:
+            return
+        if not put.ok:
+            name = self._refused.removesuffix(REFUSED)
+            said = f"{datetime.now():%H:%M:%S} {put.pv.removeprefix(name)}: {put.reason} ({put.who})"
+            self._refused_pv = put.pv
+            self._publisher.publish(self._refused, said)
+        elif self._refused_pv == put.pv:
+            self._refused_pv = ""
+            self._publisher.publish(self._refused, "")
+
+    def _record(self, put: Put, entry: PvEntry | None = None) -> asyncio.Future[Any] | None:
+        if entry is not None:
+            self._show_refusal(entry, put)
         try:
             return self._on_put(put)
         except Exception:  # the put itself is done, and its client is to be told so

@@ -16,6 +16,9 @@ KIND = ScopeKind.SYSTEM
 MIXED = "mixed"
 """`Config_RBV` where the enabled modules differ."""
 
+REFUSED = "Refused_RBV"
+"""Shown by `attpc_ioc.ioc.puts`: no program like Phoebus says anything of a put that failed."""
+
 ALARM_LEVELS = ("Ok", "Minor", "Major", "Invalid")
 ALARM_SEVERITIES = {1: Severity.MINOR, 2: Severity.MAJOR, 3: Severity.INVALID}
 
@@ -153,6 +156,15 @@ ROWS: tuple[Row, ...] = (
         "Every alarm with its reason, one a line",
         initial="",
         elements=16384,
+    ),
+    Row(
+        REFUSED,
+        KIND,
+        Record.LONG_TEXT,
+        "The last refused entry, and why",
+        initial="",
+        guidance="Of setpoints, with time and who; what became of commands is in Message_RBV. Empty again "
+        "when an entry into the same PV was taken. What access security refuses does not show here.",
     ),
     Row("Busy_RBV", KIND, Record.BI, "Anything at work", lambda f, _: int(f.busy), labels=("Idle", "Busy")),
     Row("Operation_RBV", KIND, Record.STRINGIN, "The command at work", _operation, archive=Archive.MONITOR),

@@ -31,6 +31,7 @@ SYSTEM_PV_NAMES = frozenset(
         "State_RBV",
         "Alarm_RBV",
         "AlarmText_RBV",
+        "Refused_RBV",
         "Busy_RBV",
         "Operation_RBV",
         "Progress_RBV",

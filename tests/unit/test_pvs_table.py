@@ -31,6 +31,7 @@ RefreshConfigs bo
 State_RBV mbbi
 Alarm_RBV mbbi
 AlarmText_RBV lsi
+Refused_RBV lsi
 Busy_RBV bi
 Operation_RBV stringin
 Progress_RBV ai
