@@ -44,7 +44,7 @@ def _widget(
         (_widget(place=(-1, 0, 10, 10)), "place or size is wrong"),
         (_widget(place=(0, 0, 0, 10)), "place or size is wrong"),
         (_widget(place=(95, 0, 10, 10)), "does not lie within the display"),
-        (_widget({"traces": (Part("trace", {"name": ""}),)}, kind="stripchart"), "name is empty"),
+        (_widget({"traces": (Part("trace", {"y_pv": ""}),)}, kind="stripchart"), "y_pv is empty"),
         (_widget({"traces": (Part("trace", {"z_pv": "X"}),)}, kind="stripchart"), "a trace has no z_pv"),
     ],
 )

@@ -44,6 +44,13 @@ class Part:
     values: Mapping[str, Value]
 
 
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """What a rule computes for its property, where it does not set the same value each time."""
+
+    text: str
+
+
 Value = str | int | float | bool | Color | Font | tuple[Part, ...]
 """What a property can be. Enumerations of Phoebus are numbers."""
 
@@ -52,11 +59,13 @@ Value = str | int | float | bool | Color | Font | tuple[Part, ...]
 class Rule:
     """Sets a property from PVs: the first expression that is true gives its value, else it is as written.
 
-    Phoebus turns expressions into Python: names `pvInt0`, `pvSev0` and so on, comparisons, `&`, `&&`, `||`.
+    Phoebus turns expressions into Python: names `pvInt0`, `pvSev0` and so on, comparisons, `&`, `&&`, `||`;
+    `pvs[0]` is the PV itself. A PV without a connection makes it as written. The values of all cases are
+    expressions, or none is.
     """
 
     prop: str
-    cases: tuple[tuple[str, Value], ...]
+    cases: tuple[tuple[str, Value | Expression], ...]
     pvs: tuple[str, ...]
 
 
@@ -190,9 +199,14 @@ def _property(parent: ET.Element, name: str, value: Value) -> None:
         _text(parent, name, value)
 
 
+_MAY_BE_EMPTY = (("trace", "name"), ("y_axis", "title"))
+"""Where nothing is given Phoebus has names of its own. Without a legend it writes those of the traces on the
+axis, unless they are empty."""
+
+
 def _text(parent: ET.Element, tag: str, value: str | float) -> None:
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if not text.strip():
+    if not text.strip() and (parent.tag, tag) not in _MAY_BE_EMPTY:
         raise ScreenError(f"{parent.tag}: {tag} is empty")
     ET.SubElement(parent, tag).text = text
 
@@ -220,9 +234,14 @@ def _action(parent: ET.Element, action: Action) -> None:
 
 
 def _rule(parent: ET.Element, rule: Rule) -> None:
-    element = ET.SubElement(parent, "rule", name=rule.prop, prop_id=rule.prop, out_exp="false")
+    computed = any(isinstance(value, Expression) for _, value in rule.cases)
+    out = str(computed).lower()
+    element = ET.SubElement(parent, "rule", name=rule.prop, prop_id=rule.prop, out_exp=out)
     for condition, value in rule.cases:
         case = ET.SubElement(element, "exp", bool_exp=condition)
-        _property(case, "value", value)
+        if isinstance(value, Expression):
+            _text(case, "expression", value.text)
+        else:
+            _property(case, "value", value)
     for pv in rule.pvs:
         _text(element, "pv_name", pv)

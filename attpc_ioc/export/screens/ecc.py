@@ -20,6 +20,7 @@ from .parts import (
     lamp,
     long_value,
     name_of,
+    scrolled,
     tile,
     value,
 )
@@ -30,7 +31,7 @@ CONFIG_ROW, CONFIG_ROWS = "config_row.bob", "config_rows.bob"
 CONFIGS = 60
 """Configurations that have a row; all are in the list below them, and can be chosen by their number."""
 
-WIDTH, HEIGHT = 1400, 900
+WIDTH, HEIGHT = 1400, theme.HEIGHT
 _ECC = "$(P)Ecc:$(ECC):"
 _LEFT = 760
 _RIGHT = WIDTH - _LEFT - 3 * theme.EDGE
@@ -48,7 +49,7 @@ _TOP = theme.BAR_HEIGHT + theme.EDGE
 def ecc_screen(pvs: Pvs) -> Display:
     """Return the screen; every button that moves the hardware asks first."""
     widgets = (*_state(), *_commands(), *_connection(), *_result(), *_configs())
-    return screen(pvs, ECC, "ECC server $(ECC)", widgets, HEIGHT, width=WIDTH)
+    return screen(pvs, ECC, "ECC server $(ECC)", widgets, HEIGHT, width=WIDTH, expert=f"{_ECC}Start")
 
 
 def _state() -> tuple[Widget, ...]:
@@ -61,7 +62,7 @@ def _state() -> tuple[Widget, ...]:
         name_of("Transition", x + 240, y, 80),
         value(f"{_ECC}Transition_RBV", x + 324, y - 1, 120, font=theme.STRONG),
         name_of("took", x + 446, y, 36),
-        value(f"{_ECC}TransitionTime_RBV", x + 486, y - 1, 90),
+        value(f"{_ECC}TransitionTime_RBV", x + 486, y - 1, 110),
         name_of("Enabled", x + 240, y + 31, 80),
         enable_switch(x + 324, y + 28, 70, 28),
         name_of("Clock stale", x + 414, y + 31, 80),
@@ -159,7 +160,7 @@ def _configs() -> tuple[Widget, ...]:
             28,
             text="Ask the server",
         ),
-        embedded(CONFIG_ROWS, x, y + 4, _LIST, shown),
+        scrolled(CONFIG_ROWS, x, y + 4, _LIST, shown),
         name_of("All, by number from 0", x, y + shown + 14, 220),
         name_of("Choose number", left + _RIGHT - theme.PAD - 250, y + shown + 14, 130, align=RIGHT),
         entry(f"{_ECC}ConfigIndex", left + _RIGHT - theme.PAD - 110, y + shown + 11, 110),
@@ -171,7 +172,7 @@ def _configs() -> tuple[Widget, ...]:
 
 def config_row() -> Display:
     """Return the row of one configuration on offer: its name, and a button to select it; macro N."""
-    width, count = _LIST - 18, f"{_ECC}ConfigCount_RBV"
+    width, count = _LIST - theme.SCROLL_BAR, f"{_ECC}ConfigCount_RBV"
     shown = Rule("visible", (("pvInt0 > $(N)", True),), (count,))
     # Phoebus computes only the branch that the condition chooses: no error where there is no such element.
     name = f'eq://`{count}` > $(N) ? elementAt(`{_ECC}Configs_RBV`, $(N)) : "-"'
@@ -185,12 +186,12 @@ def config_row() -> Display:
     }
     action = WritePv(f"{_ECC}ConfigIndex", "$(N)", "Select")
     chosen = Rule("background_color", (("pvInt0 == $(N)", theme.READY),), (f"{_ECC}ConfigIndex",))
-    text = value(name, 52, 3, width - 150, 28, fmt=STRING, rules=(shown,))
-    number = label("$(N)", 4, 3, 36, 28, color=theme.MUTED, align=RIGHT, rules=(shown,))
+    text = value(name, 52, 2, width - 150, 26, fmt=STRING, rules=(shown,))
+    number = label("$(N)", 4, 2, 36, 26, color=theme.MUTED, align=RIGHT, rules=(shown,))
     widgets = (
         _hidden(number),
         _hidden(text),
-        Widget("action_button", "Select", width - 90, 3, 86, 28, select, (shown, chosen), (action,)),
+        Widget("action_button", "Select", width - 90, 2, 86, 26, select, (shown, chosen), (action,)),
     )
     return part("Configuration $(N)", width, theme.ROW, widgets)
 
@@ -211,7 +212,7 @@ def _hidden(widget: Widget) -> Widget:
 
 def config_rows() -> Display:
     """Return the rows of all configurations on offer."""
-    width = _LIST - 18
+    width = _LIST - theme.SCROLL_BAR
     widgets = tuple(
         embedded(CONFIG_ROW, 0, number * theme.ROW, width, theme.ROW, {"N": str(number)})
         for number in range(CONFIGS)

@@ -7,13 +7,12 @@ from attpc_ioc.model.command import ScopeKind
 from . import theme
 from .bob import Display
 from .frame import HISTORY, screen
-from .parts import STRING, card, choice, entry, long_value, name_of, value
+from .parts import STRING, card, choice, entry, long_value, name_of, refusal, value
 from .table import Pvs
 
-HEIGHT = 1000
 _TOP = theme.BAR_HEIGHT + theme.EDGE
 _INNER = theme.WIDTH - 2 * theme.EDGE
-_RUNS, _LOG = 580, 200
+_HEAD, _LOG = 84, 190
 
 
 def history_screen(pvs: Pvs) -> Display:
@@ -24,34 +23,37 @@ def history_screen(pvs: Pvs) -> Display:
     if pvs.has(ScopeKind.RUN, "Comment", "Quality"):
         y = top + theme.TITLE_HEIGHT
         widgets += [
-            *card("Current or last run", theme.EDGE, top, _INNER, 92),
+            *card("Current or last run", theme.EDGE, top, _INNER, _HEAD),
             value("$(P)Run:Number_RBV", x, y + 2, 90, font=theme.STRONG),
             value("$(P)Run:Title", x + 100, y + 2, 420, fmt=STRING, font=theme.STRONG),
             name_of("Quality", x + 540, y + 4, 60),
-            choice("$(P)Run:Quality", x + 604, y, 160, 32),
+            choice("$(P)Run:Quality", x + 604, y, 160, 30),
             name_of("Comment", x + 790, y + 4, 80),
-            entry("$(P)Run:Comment", x + 872, y, room - 872, 32, fmt=STRING),
+            entry("$(P)Run:Comment", x + 872, y, room - 872, 30, fmt=STRING),
         ]
-        top += 92 + theme.EDGE
+        widgets += refusal(x + 320, top + 5, room - 320, 26)
+        top += _HEAD + theme.EDGE
+    log = pvs.has(ScopeKind.SYSTEM, "Log:Text_RBV", "Log:Count_RBV")
+    runs = theme.HEIGHT - theme.EDGE - top - (_LOG + theme.EDGE if log else 0)
     widgets += [
-        *card("Last runs of the experiment", theme.EDGE, top, _INNER, _RUNS),
-        value("$(P)Run:Experiment_RBV", x + 320, top + 6, 400, fmt=STRING, font=theme.STRONG),
+        *card("Last runs of the experiment", theme.EDGE, top, _INNER, runs),
+        value("$(P)Run:Experiment_RBV", x + 320, top + 4, 400, fmt=STRING, font=theme.STRONG),
         long_value(
             "$(P)History:Text_RBV",
             x,
             top + theme.TITLE_HEIGHT + 2,
             room,
-            _RUNS - theme.TITLE_HEIGHT - theme.PAD,
+            runs - theme.TITLE_HEIGHT - theme.PAD,
             font=theme.MONO,
             wrap=False,
         ),
     ]
-    top += _RUNS + theme.EDGE
-    if pvs.has(ScopeKind.SYSTEM, "Log:Text_RBV", "Log:Count_RBV"):
+    top += runs + theme.EDGE
+    if log:
         widgets += [
             *card("Warnings and errors", theme.EDGE, top, _INNER, _LOG),
-            name_of("since the start", x + 320, top + 7, 120),
-            value("$(P)Log:Count_RBV", x + 440, top + 6, 100),
+            name_of("since the start", x + 320, top + 5, 120),
+            value("$(P)Log:Count_RBV", x + 440, top + 4, 100),
             long_value(
                 "$(P)Log:Text_RBV",
                 x,
@@ -61,5 +63,4 @@ def history_screen(pvs: Pvs) -> Display:
                 font=theme.MONO,
             ),
         ]
-        top += _LOG + theme.EDGE
-    return screen(pvs, HISTORY, "Run history", tuple(widgets), top)
+    return screen(pvs, HISTORY, "Run history", tuple(widgets), theme.HEIGHT)

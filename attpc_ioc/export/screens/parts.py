@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from attpc_ioc.model.command import COMMANDS, CommandName, ScopeKind
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 
 from . import theme
-from .bob import Color, Font, OpenDisplay, Rule, Value, Widget, WritePv
+from .bob import Color, Expression, Font, OpenDisplay, Rule, Value, Widget, WritePv
 
 LEFT, CENTER, RIGHT = 0, 1, 2
 MIDDLE = 1
@@ -21,20 +22,25 @@ ASK_OFF = 3
 DEFAULT_FORMAT, DECIMAL, STRING = 0, 1, 6
 """Phoebus's formats; a long text is a CHAR waveform, which is shown as text only with STRING."""
 
-SEVERITY_CASES: tuple[tuple[str, Value], ...] = (
+SCROLL, CROP = 0, 4
+"""Of Phoebus's ways to show a file in another one: with scroll bars where it is larger, or never with any."""
+
+Cases = tuple[tuple[str, Value], ...]
+
+SEVERITY_CASES: Cases = (
     ("pvSev0 == 2", theme.MAJOR),
     ("pvSev0 == 1", theme.MINOR),
     ("pvSev0 > 2", theme.INVALID),
 )
 """Phoebus's severities: 1 MINOR, 2 MAJOR, 3 INVALID, 4 UNDEFINED."""
 
-MODULE_CASES: tuple[tuple[str, Value], ...] = (
+MODULE_CASES: Cases = (
     *SEVERITY_CASES,
     (f"pvInt0 == {int(State.RUNNING)}", theme.RUNNING),
     (f"pvInt0 == {int(State.READY)}", theme.READY),
 )
-FLOW_CASES: tuple[tuple[str, Value], ...] = (*SEVERITY_CASES, ('pvStr0 == "Flowing"', theme.RUNNING))
-RUN_CASES: tuple[tuple[str, Value], ...] = (
+FLOW_CASES: Cases = (*SEVERITY_CASES, ('pvStr0 == "Flowing"', theme.RUNNING))
+RUN_CASES: Cases = (
     *SEVERITY_CASES,
     (f"pvInt0 == {int(RunState.RUNNING)}", theme.RUNNING),
     (f"pvInt0 == {int(RunState.STARTING)} || pvInt0 == {int(RunState.STOPPING)}", theme.READY),
@@ -60,7 +66,7 @@ def card(title: str, x: int, y: int, width: int, height: int) -> tuple[Widget, .
     )
     if not title:
         return (area,)
-    return (area, label(title, x + theme.PAD, y + 7, 10 * len(title) + 20, 24, font=theme.TITLE))
+    return (area, label(title, x + theme.PAD, y + 5, 10 * len(title) + 20, 24, font=theme.TITLE))
 
 
 def stripe(x: int, y: int, width: int, height: int, color: Color = theme.STRIPE) -> Widget:
@@ -80,8 +86,9 @@ def label(
     color: Color = theme.TEXT,
     align: int = LEFT,
     rules: tuple[Rule, ...] = (),
+    tooltip: str = "",
 ) -> Widget:
-    """Return a text that stands still."""
+    """Return a text that stands still, or that a rule sets."""
     look: dict[str, Value] = {
         "text": text,
         "font": font,
@@ -90,6 +97,8 @@ def label(
         "vertical_alignment": MIDDLE,
         "wrap_words": False,
     }
+    if tooltip:
+        look["tooltip"] = tooltip
     return Widget("label", text.splitlines()[0], x, y, width, height, look, rules)
 
 
@@ -110,6 +119,7 @@ def value(
     fmt: int = DEFAULT_FORMAT,
     precision: int = -1,
     color: Color = theme.TEXT,
+    units: bool = True,
     rules: tuple[Rule, ...] = (),
 ) -> Widget:
     """Return the value of a PV in one line, with a border in the colour of its severity."""
@@ -126,7 +136,34 @@ def value(
         look["format"] = fmt
     if precision >= 0:
         look["precision"] = precision
+    if not units:
+        look["show_units"] = False
     return Widget("textupdate", _short(pv), x, y, width, height, look, rules)
+
+
+def moment(
+    pv: str,
+    x: int,
+    y: int,
+    width: int,
+    height: int = 26,
+    *,
+    month_first: bool = False,
+    font: Font = theme.NORMAL,
+    color: Color = theme.TEXT,
+    align: int = LEFT,
+) -> Widget:
+    """Return a time as `2026-11-23 04:57:49`, a dash where there is none.
+
+    The PV has it as ISO 8601, or with `month_first` as devIocStats has it: `11/23/2026 04:57:49`.
+    """
+    date = 'pvStr0[6:10] + "-" + pvStr0[0:2] + "-" + pvStr0[3:5]' if month_first else "pvStr0[0:10]"
+    shown = Expression(f'{date} + " " + pvStr0[11:19]')
+    rule = Rule("text", (("len(pvStr0) > 18", shown),), (pv,))
+    text = label(
+        "\N{EN DASH}", x, y, width, height, font=font, color=color, align=align, rules=(rule,), tooltip=pv
+    )
+    return replace(text, name=_short(pv))
 
 
 def long_value(
@@ -151,7 +188,7 @@ def tile(
     y: int,
     width: int,
     height: int,
-    cases: tuple[tuple[str, Value], ...] = SEVERITY_CASES,
+    cases: Cases = SEVERITY_CASES,
     *,
     font: Font = theme.STRONG,
     quiet: Color = theme.QUIET,
@@ -187,6 +224,16 @@ def entry(pv: str, x: int, y: int, width: int, height: int = 30, *, fmt: int = D
     if fmt:
         look["format"] = fmt
     return Widget("textentry", _short(pv), x, y, width, height, look)
+
+
+def refusal(x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
+    """Return why the last entry was refused, if one was: Phoebus says it in its console alone."""
+    pv = "$(P)Refused_RBV"
+    # Of a long text Phoebus's rules have the first byte.
+    rule = Rule("visible", (("pvInt0 != 0", True),), (pv,))
+    text = long_value(pv, x, y, width, height, font=theme.SMALL)
+    look = {**text.properties, "background_color": theme.NOTICE, "visible": False}
+    return (replace(text, properties=look, rules=(rule,)),)
 
 
 def choice(pv: str, x: int, y: int, width: int, height: int = 30) -> Widget:
@@ -330,10 +377,24 @@ def bar(pv: str, x: int, y: int, width: int, height: int) -> Widget:
 def embedded(
     file: str, x: int, y: int, width: int, height: int, macros: Mapping[str, str] | None = None
 ) -> Widget:
-    """Return another file shown in this one; it scrolls where it is larger than its place."""
-    name = " ".join([file.removesuffix(".bob"), *(macros or {}).values()])
-    look: dict[str, Value] = {"file": file, "resize": 0, "transparent": True}
-    return Widget("embedded", name, x, y, width, height, look, macros=macros or {})
+    """Return another file of the same size shown in this one."""
+    return _embedded(file, x, y, width, height, CROP, macros or {})
+
+
+def scrolled(file: str, x: int, y: int, width: int, height: int) -> Widget:
+    """Return a list in this screen that scrolls where it is higher than its place.
+
+    Its place has to be wider than the list by `theme.SCROLL_BAR`.
+    """
+    return _embedded(file, x, y, width, height, SCROLL, {})
+
+
+def _embedded(
+    file: str, x: int, y: int, width: int, height: int, resize: int, macros: Mapping[str, str]
+) -> Widget:
+    name = " ".join([file.removesuffix(".bob"), *macros.values()])
+    look: dict[str, Value] = {"file": file, "resize": resize, "transparent": True}
+    return Widget("embedded", name, x, y, width, height, look, macros=macros)
 
 
 def _short(pv: str) -> str:

@@ -20,7 +20,7 @@ MAX_TRACES = len(theme.LINES)
 
 
 _TOP = theme.BAR_HEIGHT + theme.EDGE
-_HEIGHT = 440
+_HEIGHT = (theme.HEIGHT - theme.BAR_HEIGHT - 3 * theme.EDGE) // 2
 
 
 def plots_screen(pvs: Pvs) -> Display:
@@ -28,16 +28,17 @@ def plots_screen(pvs: Pvs) -> Display:
     width = (theme.WIDTH - 3 * theme.EDGE) // 2
     right = theme.EDGE + width + theme.EDGE
     sources = pvs.scopes(ScopeKind.SOURCE, "Router:Rate_RBV")
+    height = _HEIGHT if len(sources) > MAX_TRACES else 2 * _HEIGHT + theme.EDGE
     widgets: list[Widget] = []
     top = _TOP
     for first in range(0, len(sources), MAX_TRACES):
         some = sources[first : first + MAX_TRACES]
         rates = [(name, f"$(P){name}:Router:Rate_RBV") for name in some]
         widgets += [
-            *plot("Rate of each data router", "MB/s", rates, theme.EDGE, top, width, _HEIGHT, legend=True),
-            *disk_plot(some, right, top, width, _HEIGHT, legend=True),
+            *plot("Rate of each data router", "MB/s", rates, theme.EDGE, top, width, height, legend=True),
+            *disk_plot(some, right, top, width, height, legend=True),
         ]
-        top += _HEIGHT + theme.EDGE
+        top += height + theme.EDGE
     return screen(pvs, PLOTS, "Rates and disks", tuple(widgets), top)
 
 
@@ -68,7 +69,7 @@ def plot(
 ) -> tuple[Widget, ...]:
     """Return a card with a plot of the last half hour; the axis ends at `top` or follows the values."""
     axis: dict[str, Value] = {
-        "title": units,
+        "title": "",
         "autoscale": top is None,
         "log_scale": False,
         "show_grid": True,
@@ -77,8 +78,6 @@ def plot(
     if top is not None:
         axis |= {"minimum": 0.0, "maximum": top}
     look: dict[str, Value] = {
-        "title": title,
-        "title_font": theme.TITLE,
         "label_font": theme.SMALL,
         "scale_font": theme.SMALL,
         "foreground_color": theme.TEXT,
@@ -88,11 +87,12 @@ def plot(
         "start": _PERIOD,
         "y_axes": (Part("y_axis", axis),),
         "traces": tuple(
-            _trace(name, pv, color) for (name, pv), color in zip(lines, theme.LINES, strict=False)
+            _trace(name if legend else "", pv, color)
+            for (name, pv), color in zip(lines, theme.LINES, strict=False)
         ),
     }
-    inside = Widget("stripchart", title, x + 4, y + 4, width - 8, height - 8, look)
-    return (*card("", x, y, width, height), inside)
+    inside = Widget("stripchart", title, x + 4, y + 30, width - 8, height - 34, look)
+    return (*card(f"{title}, {units}", x, y, width, height), inside)
 
 
 def _trace(name: str, pv: str, color: Color) -> Part:

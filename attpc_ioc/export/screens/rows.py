@@ -30,13 +30,15 @@ from .table import Pvs
 ECC_ROW, ECC_ROWS = "ecc_row.bob", "ecc_rows.bob"
 ROUTER_ROW, ROUTER_ROWS = "router_row.bob", "router_rows.bob"
 
-ECC_WIDTH = 1112
-ROUTER_WIDTH = 710
+HEADING = 24
+"""Pixels of height of the columns' headings."""
+ECC_WIDTH = 1104
+ROUTER_WIDTH = 700
 
 _ECC = "$(P)Ecc:$(ECC):"
 _SOURCE = "$(P)$(SOURCE):"
 
-_IN_ROW = 28
+_IN_ROW = 26
 """Pixels of height of what is in a row."""
 
 READY = GOTO_TARGETS.index(State.READY)
@@ -45,48 +47,41 @@ READY = GOTO_TARGETS.index(State.READY)
 def ecc_headings(x: int, y: int) -> tuple[Widget, ...]:
     """Return the headings of the columns of ECC servers."""
     columns = (
-        ("ECC server", 8, 120),
-        ("Enabled", 132, 74),
-        ("State", 214, 130),
-        ("Transition", 354, 104),
-        ("Selected config", 466, 212),
-        ("Loaded config", 686, 212),
+        ("ECC server", 8, 116),
+        ("Enabled", 126, 62),
+        ("State", 196, 124),
+        ("Transition", 330, 100),
+        ("Selected config", 434, 222),
+        ("Loaded config", 664, 222),
     )
     return _headings(columns, x, y, ECC_WIDTH)
 
 
 def ecc_row() -> Display:
     """Return the row of one ECC server: state, transition, configs, enable and controls; macro ECC."""
-    kind, y = ScopeKind.ECC, 3
+    kind, y = ScopeKind.ECC, 2
     widgets = (
-        label("$(ECC)", 8, y, 120, _IN_ROW, font=theme.STRONG),
-        enable_switch(132, y, 66, _IN_ROW),
-        tile(f"{_ECC}State_RBV", 214, y, 130, _IN_ROW, MODULE_CASES),
-        value(f"{_ECC}Transition_RBV", 354, y, 104, _IN_ROW),
-        value(f"{_ECC}Config_RBV", 466, y, 212, _IN_ROW, fmt=STRING),
+        label("$(ECC)", 8, y, 116, _IN_ROW, font=theme.STRONG),
+        enable_switch(126, y, 62, _IN_ROW),
+        tile(f"{_ECC}State_RBV", 196, y, 124, _IN_ROW, MODULE_CASES),
+        value(f"{_ECC}Transition_RBV", 330, y, 100, _IN_ROW),
+        value(f"{_ECC}Config_RBV", 434, y, 222, _IN_ROW, fmt=STRING),
         tile(
             f"{_ECC}Loaded_RBV",
-            686,
+            664,
             y,
-            212,
+            222,
             _IN_ROW,
             font=theme.NORMAL,
             quiet=theme.CARD,
             align=LEFT,
             fmt=STRING,
         ),
-        command_button(kind, CommandName.GOTO, _ECC, 908, y, 62, _IN_ROW, text="Ready", number=READY),
+        command_button(kind, CommandName.GOTO, _ECC, 894, y, 66, _IN_ROW, text="Ready", number=READY),
         command_button(
-            kind,
-            CommandName.RESET,
-            _ECC,
-            974,
-            y,
-            62,
-            _IN_ROW,
-            confirm="Take $(ECC) one step back?",
+            kind, CommandName.RESET, _ECC, 964, y, 66, _IN_ROW, confirm="Take $(ECC) one step back?"
         ),
-        open_button(ECC, "Expert", 1040, y, 68, _IN_ROW),
+        open_button(ECC, "Expert", 1034, y, 66, _IN_ROW),
     )
     return part("ECC server $(ECC)", ECC_WIDTH, theme.ROW, widgets)
 
@@ -106,29 +101,27 @@ def has_routers(pvs: Pvs) -> bool:
 def router_headings(x: int, y: int) -> tuple[Widget, ...]:
     """Return the headings of the columns of data routers."""
     columns = (
-        ("Data router", 8, 110),
-        ("Process", 120, 90),
-        ("Flow", 218, 90),
-        ("Rate", 316, 96),
-        ("Disk used", 424, 90),
-        ("Free", 516, 104),
+        ("Data router", 8, 106),
+        ("Process", 116, 84),
+        ("Flow", 206, 92),
+        ("Rate", 302, 108),
+        ("Disk used", 422, 80),
+        ("Free", 508, 108),
     )
     return _headings(columns, x, y, ROUTER_WIDTH)
 
 
 def router_row() -> Display:
     """Return the row of one data router: process, flow, rate and disk; macro SOURCE."""
-    router, y = f"{_SOURCE}Router:", 3
+    router, y = f"{_SOURCE}Router:", 2
     widgets = (
-        label("$(SOURCE)", 8, y, 110, _IN_ROW, font=theme.STRONG),
-        tile(f"{router}Online_RBV", 120, y, 88, _IN_ROW, font=theme.NORMAL),
-        tile(f"{router}Flow_RBV", 218, y, 88, _IN_ROW, FLOW_CASES),
-        value(f"{router}Rate_RBV", 312, y, 100, _IN_ROW, align=RIGHT, font=theme.STRONG),
-        bar(f"{router}DiskUsed_RBV", 426, y + 7, 84, 14),
-        tile(
-            f"{router}DiskFree_RBV", 516, y, 104, _IN_ROW, font=theme.NORMAL, quiet=theme.CARD, align=CENTER
-        ),
-        open_button(SOURCE, "Details", 634, y, 72, _IN_ROW),
+        label("$(SOURCE)", 8, y, 106, _IN_ROW, font=theme.STRONG),
+        tile(f"{router}Online_RBV", 116, y, 84, _IN_ROW, font=theme.NORMAL),
+        tile(f"{router}Flow_RBV", 206, y, 92, _IN_ROW, FLOW_CASES),
+        value(f"{router}Rate_RBV", 302, y, 108, _IN_ROW, align=RIGHT, font=theme.STRONG),
+        bar(f"{router}DiskUsed_RBV", 422, y + 6, 80, 14),
+        tile(f"{router}DiskFree_RBV", 508, y, 108, _IN_ROW, font=theme.NORMAL, quiet=theme.CARD),
+        open_button(SOURCE, "Details", 624, y, 72, _IN_ROW),
     )
     return part("Data router $(SOURCE)", ROUTER_WIDTH, theme.ROW, widgets)
 
@@ -149,10 +142,10 @@ def _rows(title: str, file: str, macro: str, names: tuple[str, ...], width: int)
 
 def _headings(columns: tuple[tuple[str, int, int], ...], x: int, y: int, width: int) -> tuple[Widget, ...]:
     texts = tuple(
-        label(text, x + left, y, room, 26, font=theme.SMALL, color=theme.MUTED, align=_align(text))
+        label(text, x + left, y, room, HEADING, font=theme.SMALL, color=theme.MUTED, align=_align(text))
         for text, left, room in columns
     )
-    return (stripe(x, y, width, 26), *texts)
+    return (stripe(x, y, width, HEADING), *texts)
 
 
 def _align(text: str) -> int:

@@ -22,7 +22,7 @@ from .parts import (
 from .plots import plot
 from .table import Pvs
 
-WIDTH = 1200
+WIDTH = 1300
 _HEAD = "$(P)$(SOURCE):"
 _ROUTER = f"{_HEAD}Router:"
 _TOP = theme.BAR_HEIGHT + theme.EDGE
@@ -71,11 +71,11 @@ def _router(top: int) -> tuple[Widget, ...]:
     )
     widgets = [*card("Data router", theme.EDGE, top, _INNER, 218)]
     for number, (name, pv) in enumerate(states):
-        at = x + number * 385
+        at = x + number * 415
         cases = FLOW_CASES if pv == "Flow_RBV" else SEVERITY_CASES
         widgets += [name_of(name, at, y + 6, 90), tile(f"{_ROUTER}{pv}", at + 100, y, 180, 36, cases)]
     for number, (name, pv) in enumerate(values):
-        at, line = x + (number % 3) * 385, y + 56 + (number // 3) * 40
+        at, line = x + (number % 3) * 415, y + 56 + (number // 3) * 40
         widgets += [
             name_of(name, at, line + 1, 90),
             value(f"{_ROUTER}{pv}", at + 100, line, 200, font=theme.STRONG),

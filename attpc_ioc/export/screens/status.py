@@ -9,16 +9,19 @@ from attpc_ioc.model.command import ScopeKind
 from . import theme
 from .bob import Display, Rule, Widget
 from .frame import STATUS, part, screen
-from .parts import DECIMAL, card, embedded, label, long_value, name_of, tile, value
+from .parts import DECIMAL, card, embedded, label, long_value, moment, name_of, tile, value
 from .table import Pvs
 
 PLUGIN_ROW = "plugin_row.bob"
 
-WIDTH = 1200
+WIDTH = 1300
 _INNER = WIDTH - 2 * theme.EDGE
 _LIST = _INNER - 2 * theme.PAD
 _TOP = theme.BAR_HEIGHT + theme.EDGE
-_LINE = 62
+_LINE = 54
+_VALUE = 28
+_ALARMS = 120
+"""Pixels of height of the alarms, at least."""
 _WHO_HEIGHT = theme.TITLE_HEIGHT + 66 + 8 + 48 + 10
 
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
@@ -59,14 +62,14 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 def status_screen(pvs: Pvs) -> Display:
     """Return the screen, with a row for each plugin; of the IOC's own PVs what there is."""
     width = (_INNER - 2 * theme.EDGE) // 3
-    height = theme.TITLE_HEIGHT + max(len(lines) for _, lines in _SECTIONS) * 34 + 8
+    height = theme.TITLE_HEIGHT + max(len(lines) for _, lines in _SECTIONS) * _VALUE + 4
     widgets: list[Widget] = []
     for number, (title, lines) in enumerate(_SECTIONS):
         left = theme.EDGE + number * (width + theme.EDGE)
         widgets += card(title, left, _TOP, width, height)
         shown = [(name, pv) for name, pv in lines if pvs.has(ScopeKind.IOC, pv)]
         for place, (name, pv) in enumerate(shown):
-            y = _TOP + theme.TITLE_HEIGHT + place * 34
+            y = _TOP + theme.TITLE_HEIGHT + place * _VALUE
             x = left + theme.PAD
             widgets += [
                 name_of(name, x, y, 150),
@@ -85,11 +88,12 @@ def status_screen(pvs: Pvs) -> Display:
     if not plugins:
         widgets.append(label("None is installed.", x, top + theme.TITLE_HEIGHT, _LIST, 28, color=theme.MUTED))
     top += list_height + theme.EDGE
+    alarms = max(_ALARMS, theme.HEIGHT - theme.EDGE - top)
     widgets += [
-        *card("Alarms", theme.EDGE, top, _INNER, 220),
-        long_value("$(P)AlarmText_RBV", x, top + theme.TITLE_HEIGHT, _LIST, 220 - theme.TITLE_HEIGHT - 10),
+        *card("Alarms", theme.EDGE, top, _INNER, alarms),
+        long_value("$(P)AlarmText_RBV", x, top + theme.TITLE_HEIGHT, _LIST, alarms - theme.TITLE_HEIGHT - 10),
     ]
-    return screen(pvs, STATUS, "IOC and plugins", tuple(widgets), top + 220 + theme.EDGE, width=WIDTH)
+    return screen(pvs, STATUS, "IOC and plugins", tuple(widgets), top + alarms + theme.EDGE, width=WIDTH)
 
 
 def _who_may(top: int) -> tuple[Widget, ...]:
@@ -130,5 +134,8 @@ def _value(pv: str, x: int, y: int, width: int) -> Widget:
     """Return a value of the IOC; memory is told in bytes, which nobody reads."""
     name = f"$(P)IOC:{pv}"
     if pv == "MEM_USED":
-        return value(f"eq://`{name}` / 1000000", x, y, width, fmt=DECIMAL, precision=0)
+        # What is computed keeps the unit that it came with: byte.
+        return value(f"eq://`{name}` / 1000000", x, y, width, fmt=DECIMAL, precision=0, units=False)
+    if pv in ("TOD", "STARTTOD"):
+        return moment(name, x, y, width, month_first=True)
     return value(name, x, y, width)

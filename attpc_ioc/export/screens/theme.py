@@ -33,6 +33,8 @@ STOP = Color(140, 61, 55)
 MINOR = Color(250, 205, 92)
 MAJOR = Color(236, 105, 94)
 INVALID = Color(216, 143, 216)
+NOTICE = Color(255, 243, 205)
+"""Of what did not go as somebody wanted, without an alarm."""
 QUIET = Color(214, 220, 226)
 """Of a state in which nothing is to be noticed."""
 READY = Color(158, 193, 224)
@@ -66,14 +68,17 @@ SMALL = Font(15)
 """Names of values, headings of columns."""
 MONO = Font(16, family="Liberation Mono")
 
-WIDTH = 1900
-"""Pixels of a screen's width: a full-HD monitor with Phoebus's scroll bar."""
-EDGE = 12
+WIDTH, HEIGHT = 1890, 900
+"""Pixels of a large screen: what a full-HD monitor has left of it with Phoebus's menu, tool bar, tabs and
+status bar is 1895 by 909, and a display that is a pixel larger gets scroll bars."""
+EDGE = 8
 """Between cards, and from the edge of the screen."""
-PAD = 14
+PAD = 12
 """From the edge of a card to what is in it."""
-BAR_HEIGHT = 52
-TITLE_HEIGHT = 36
+BAR_HEIGHT = 46
+TITLE_HEIGHT = 34
 """Of a card's title with what is below it."""
-ROW = 34
+ROW = 30
 """Of a row of a list."""
+SCROLL_BAR = 18
+"""What a list that scrolls needs beside its rows: Phoebus puts the scroll bar over the content."""
