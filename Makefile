@@ -5,9 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 XDIST ?= -n auto --dist worksteal
+# Exact versions with hashes, made by `make lock`. `make LOCK= test` tries the newest that pyproject.toml allows.
+LOCK ?= deploy/requirements-dev.lock
+TOOLS := .venv/tools
+SBOM ?= build/attpc-ioc.cdx.json
 
 .NOTPARALLEL:
-.PHONY: run test check lint tests bench bench-ca docs demo-facility clean
+.PHONY: run test check lint tests bench bench-ca docs demo-facility lock sbom audit clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -55,11 +59,40 @@ demo-facility: $(STAMP)
 	@test -n "$(OUT)" || { echo "say where to: make demo-facility OUT=DIR" >&2; exit 2; }
 	@$(BIN)/attpc-ioc export facility --demo "$(OUT)"
 
+# ---- what the program is made of. These three need the network.
+UV_LOCK = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-emit-index-url --upgrade
+
+# The newest versions that the ranges in pyproject.toml allow, for every platform and Python.
+lock: $(TOOLS)/.installed
+	$(UV_LOCK) pyproject.toml --extra dev --output-file deploy/requirements-dev.lock
+	$(UV_LOCK) pyproject.toml --constraints deploy/requirements-dev.lock --output-file deploy/requirements.lock
+
+# A CycloneDX list of the program's parts, as they are installed from the lock file.
+sbom: $(TOOLS)/.installed
+	@rm -rf build/sbom && mkdir -p build "$(dir $(SBOM))" && $(PYTHON) -m venv build/sbom
+	@build/sbom/bin/python -m pip install --quiet --require-hashes --requirement deploy/requirements.lock
+	@build/sbom/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-file "$(SBOM)" build/sbom/bin/python
+	@rm -rf build/sbom
+	@echo "$(SBOM)"
+
+# Known vulnerabilities of the locked versions.
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --require-hashes --disable-pip --requirement deploy/requirements-dev.lock
+
+$(TOOLS)/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check $$($(PYTHON) -c \
+	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["supply"])')
+	@touch $@
+
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Debian parts pip and ensurepip from Python: python3-venv has what is needed; pip alone will do as well.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "attpc-ioc needs Python 3.11 or newer as $(PYTHON): apt-get install python3, or make PYTHON=..." >&2; exit 1; }
 	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then :; \
@@ -71,5 +104,11 @@ $(STAMP): pyproject.toml
 	  echo "$(PYTHON) can make no virtual environment: apt-get install python3-venv" >&2; exit 1; \
 	fi
 	@echo "installing into $(VENV) (the first time this takes a minute or two) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@set -e; install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \
+	if test -n "$(LOCK)"; then \
+	  $$install --require-hashes --requirement $(LOCK); \
+	  $$install --no-deps --no-build-isolation --editable .; \
+	else \
+	  $$install --upgrade --upgrade-strategy eager --editable '.[dev]'; \
+	fi
 	@touch $(STAMP)

@@ -11,11 +11,15 @@ import pytest
 
 from tests.support.pages import ROOT
 
+LOCK = "deploy/requirements-dev.lock"
+
 
 def machine(folder, *, lacks: str):
     """A folder with the Makefile, and a Python that fails when a word of `lacks` is among its arguments."""
     shutil.copy(ROOT / "Makefile", folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "deploy").mkdir()
+    shutil.copy(ROOT / LOCK, folder / LOCK)
     python = folder / "python"
     python.write_text(f'#!/bin/sh\ncase "$*" in {lacks}) exit 1;; esac\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -49,13 +53,14 @@ def test_make_says_what_is_missing(tmp_path, lacks, advice, target):
     assert not (tmp_path / ".venv" / ".installed").exists()
 
 
-def test_make_installs_again_only_when_the_project_file_changes(tmp_path):
+@pytest.mark.parametrize("changed", ["pyproject.toml", LOCK])
+def test_make_installs_again_only_when_what_is_to_be_installed_changes(tmp_path, changed):
     machine(tmp_path, lacks="nothing")
     stamp = tmp_path / ".venv" / ".installed"
     stamp.parent.mkdir()
     stamp.touch()
     assert "pip install" not in make(tmp_path, "-n", "run").stdout
-    os.utime(tmp_path / "pyproject.toml", (stamp.stat().st_mtime + 10,) * 2)
+    os.utime(tmp_path / changed, (stamp.stat().st_mtime + 10,) * 2)
     assert "pip install" in make(tmp_path, "-n", "run").stdout
 
 

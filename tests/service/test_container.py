@@ -52,6 +52,7 @@ def test_the_container_file_is_whole() -> None:
     assert instructions()[0][0] == "FROM"
     build, image = values("FROM")
     assert build == f"{image} AS build", "the program runs with another Python than it was installed with"
+    assert re.fullmatch(r"[a-z0-9.:-]+@sha256:[0-9a-f]{64}", image), "an image that can change unseen"
     # Short names only: where images come from is for who builds to say.
     assert all("/" not in name and "." not in name.partition(":")[0] for name in (build, image))
     last = max(number for number, (word, _) in enumerate(instructions()) if word == "FROM")
@@ -62,6 +63,13 @@ def test_the_container_file_is_whole() -> None:
     assert values("VOLUME") == [STATE]
     check = json.loads(values("HEALTHCHECK")[0].partition(" CMD ")[2])
     assert check == ["attpc-ioc", "clients", SETTINGS]
+
+
+def test_the_container_installs_nothing_without_a_hash() -> None:
+    (install,) = [line for line in values("RUN") if "pip install" in line]
+    locked, project = re.findall(r"/opt/attpc-ioc/bin/pip install (.*?)(?: &&|$)", install)
+    assert {"--require-hashes", "deploy/requirements.lock"} <= set(locked.split())
+    assert {"--no-deps", "--no-build-isolation", "."} <= set(project.split())
 
 
 def test_shell_lines_of_the_container_file_can_be_read() -> None:
@@ -92,6 +100,7 @@ async def test_what_the_build_takes_is_enough(tmp_path: Path) -> None:
     source.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in taken():
+        (source / name).parent.mkdir(exist_ok=True)
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
         else:
@@ -160,8 +169,8 @@ def test_the_compose_file_fits_the_program(compose: dict[str, Any], tmp_path: Pa
     assert (made["POSTGRES_USER"], made["POSTGRES_DB"]) == (user, name)
     assert database["ports"] == [f"{host}:{port}:5432"]
     assert ioc["environment"]["PGPASSWORD"] == made["POSTGRES_PASSWORD"]
-    supported = re.fullmatch(r"postgres:(\d+)", database["image"])
-    assert supported
+    supported = re.fullmatch(r"postgres:(\d+)@sha256:[0-9a-f]{64}", database["image"])
+    assert supported, "an image that can change unseen"
     assert 14 <= int(supported[1]) <= 18
 
 
