@@ -9,6 +9,7 @@ AttpcError
 ├── EccUnreachable     no connection; the request was not accepted
 ├── EccTimeout         no answer within the limit
 ├── EccBrokenReply     empty, not XML, or an HTTP 500 fault: the operation may have run
+├── EccStale           answers come, but none young enough to send something on it
 └── EccRefused         the server answered with a code other than 0
 └── EccBusy        ... because its state machine is busy
 """
@@ -58,6 +59,10 @@ class EccTimeout(EccError):
 
 class EccBrokenReply(EccError):
     """The reply was empty, not XML or a SOAP fault; the operation may have run."""
+
+
+class EccStale(EccError):
+    """No answer was young enough, within the limit, to send an operation on it; nothing was sent."""
 
 
 class EccRefused(EccError):

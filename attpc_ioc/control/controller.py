@@ -50,7 +50,10 @@ log = get_logger(__name__)
 TICK_S = 1.0
 
 REFRESH_LIMIT_S = 15.0
-"""How long Abort waits for a RefreshConfigs that is at work."""
+"""How long RefreshConfigs waits for all servers together."""
+
+ABORT_LIMIT_S = 5.0
+"""How long Abort waits for a group command to end, which does so at once."""
 
 
 class Controller:
@@ -246,11 +249,11 @@ class Controller:
                 return await self.run_control.adopt(command)
             case _, CommandName.ABORT:
                 return await self._abort(command)
-            case _, CommandName.REFRESH_CONFIGS:
-                return await self._refresh(command)
         abort = asyncio.Event()
         self._aborts[id(entry)] = abort
         try:
+            if command.name is CommandName.REFRESH_CONFIGS:
+                return await self._refresh(command, abort)
             result = await self._executor.run(plan, command.who, abort, progress)
         finally:
             del self._aborts[id(entry)]
@@ -265,25 +268,42 @@ class Controller:
         if done is not None:
             await asyncio.shield(done)
         elif not self.run_control.abort_stop() and group is not None:
-            # RefreshConfigs has nothing to abort: it is bounded in time, and is waited for.
-            if (event := self._aborts.get(id(group))) is not None:
-                event.set()
-            while self._desk.group is group and await self.state.wait_change(REFRESH_LIMIT_S):
-                pass
+            self._aborts[id(group)].set()
+            deadline = time.monotonic() + ABORT_LIMIT_S
+            while self._desk.group is group:
+                if not await self.state.wait_change(deadline - time.monotonic()):
+                    break
         return Outcome(command, ResultCode.DONE)
 
-    async def _refresh(self, command: Command) -> Outcome:
+    async def _refresh(self, command: Command, abort: asyncio.Event) -> Outcome:
+        """Ask for the configs; a server that has not answered at the end goes on being asked."""
         scope = command.scope
         views = self.fleet.enabled if scope == SYSTEM else (self.fleet.modules[scope.name],)
         tasks = {view.name: self.modules[view.name].refresh() for view in views if view.online}
         reasons = [
             Reason(f"is Offline ({view.offline_reason})", view.name) for view in views if not view.online
         ]
-        for name, task in tasks.items():
-            fault = await asyncio.shield(task)
-            if fault:
-                reasons.append(Reason(fault, name))
-        code = ResultCode.FAILED if reasons else ResultCode.DONE
+        loop = asyncio.get_running_loop()
+        if tasks:
+            ends: list[asyncio.Task[Any]] = [
+                loop.create_task(abort.wait(), name="abort"),
+                loop.create_task(asyncio.wait(tasks.values()), name="configs"),
+            ]
+            try:
+                await asyncio.wait(ends, timeout=REFRESH_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
+        late = [name for name, task in tasks.items() if not task.done()]
+        reasons += [
+            Reason(fault, name) for name, task in tasks.items() if task.done() and (fault := task.result())
+        ]
+        if abort.is_set():
+            return Outcome(command, ResultCode.ABORTED, "", tuple(reasons))
+        reasons += [
+            Reason(f"GetConfigIDs is not answered after {REFRESH_LIMIT_S:g} s", name) for name in late
+        ]
+        code = ResultCode.TIMED_OUT if late else ResultCode.FAILED if reasons else ResultCode.DONE
         return Outcome(command, code, "", tuple(reasons))
 
     def _stop_by_itself(self, reason: str) -> None:

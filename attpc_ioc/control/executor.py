@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from attpc_ioc.errors import EccError
+from attpc_ioc.errors import EccError, EccStale
 from attpc_ioc.log import get_logger
 from attpc_ioc.model import rules
 from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode, Who
@@ -45,10 +45,10 @@ class PlanResult:
             code = ResultCode.ABORTED
         elif self.ok:
             code = ResultCode.DONE
-        elif not self.sent:
-            code = ResultCode.REFUSED
         elif self.timed_out:
             code = ResultCode.TIMED_OUT
+        elif not self.sent:
+            code = ResultCode.REFUSED
         else:
             code = ResultCode.FAILED
         return Outcome(command, code, text, tuple(self.reasons), self.duration_s)
@@ -97,7 +97,7 @@ class Executor:
                 module.involve(False)
             self._show(plan, "")
             for ongoing in result.sent:
-                ongoing.given_up = ongoing.verdict is None
+                ongoing.give_up()
         result.duration_s = time.monotonic() - began
         return result
 
@@ -109,7 +109,9 @@ class Executor:
         """Run one stage; tells whether the next may go out."""
         loop = asyncio.get_running_loop()
         steps = {
-            loop.create_task(self._step(step, who, result), name=f"{step.operation} {step.module}"): step
+            loop.create_task(
+                self._step(step, who, abort, result), name=f"{step.operation} {step.module}"
+            ): step
             for step in stage.steps
         }
         # Woken by callbacks: to wait anew for all that are left, each time one ends, costs their square.
@@ -155,13 +157,24 @@ class Executor:
             await asyncio.gather(*pending, aborted, return_exceptions=True)
         return not failed_hard
 
-    async def _step(self, step: Step, who: Who, result: PlanResult) -> bool:
-        """Check, send and see one step; tells whether the module is where it was to go."""
+    async def _step(self, step: Step, who: Who, abort: asyncio.Event, result: PlanResult) -> bool:
+        """Check, send and see one step; tells whether the module is where it was to go.
+
+        Its limit counts from here: what could not be sent within it is never sent (rule 1).
+        """
         module = self._modules[step.module]
+        deadline = time.monotonic() + step.limit_s
         try:
-            await module.fresh()
+            await module.answers.before(step.operation, step.limit_s)
         except EccError as error:
-            result.reasons.append(Reason(str(error), step.module))
+            text = str(error)
+            if isinstance(error, EccStale):
+                result.timed_out = True
+                text = f"{step.operation} was not sent within {step.limit_s:g} s: {error}"
+                log.warning("operation not sent", module=step.module, operation=step.operation, reason=text)
+            result.reasons.append(Reason(text, step.module))
+            return False
+        if abort.is_set():
             return False
         view = module.view
         reason = rules.step_reason(step, self._state.fleet.modules)
@@ -177,17 +190,24 @@ class Executor:
             return False
         ongoing = module.send(step.operation, step.target, config_for(step, view), who)
         result.sent.append(ongoing)
-        await asyncio.wait((ongoing.settled,), timeout=step.limit_s)
+        try:
+            await asyncio.wait((ongoing.settled,), timeout=deadline - time.monotonic())
+            late = ongoing.verdict is None
+        finally:
+            module.withdraw(ongoing, f"within the {step.limit_s:g} s of the command")
         if ongoing.verdict is Verdict.ARRIVED:
             return True
+        result.timed_out |= late
         if ongoing.verdict is None:
-            result.timed_out = True
             text = f"{step.operation} has not arrived after {step.limit_s:g} s: {seen_text(module.view)}"
             log.warning("operation late", module=step.module, operation=step.operation, reason=text)
         else:
             text = ongoing.reason
             if ongoing.cleanup is not None:
-                text = f"{text}; {await asyncio.shield(ongoing.cleanup)}"
+                left_s = max(0.0, deadline - time.monotonic())
+                await asyncio.wait((ongoing.cleanup,), timeout=left_s)
+                how = ongoing.cleanup.result() if ongoing.cleanup.done() else "Undo has not arrived yet"
+                text = f"{text}; {how}"
         result.reasons.append(Reason(text, step.module))
         return False
 

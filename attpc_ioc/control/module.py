@@ -10,7 +10,7 @@ from typing import Any
 from attpc_ioc.ecc.client import EccClient, Observation
 from attpc_ioc.ecc.messages import PartialConfig
 from attpc_ioc.ecc.poller import Poller
-from attpc_ioc.errors import EccError
+from attpc_ioc.errors import EccError, EccStale, EccUnreachable
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import ConfigName, Loaded
@@ -22,6 +22,7 @@ from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .emitter import Emitter
 from .fleet_state import FleetState
+from .freshness import Freshness
 from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after, names_of
 from .whose_boards import taken_from_others, wrong_boards
 
@@ -32,9 +33,6 @@ REFRESH_RETRY_S = 5.0
 
 CONFIGS_AT_ONCE = 16
 """So many servers are asked for their configs at a time: each answer can be long, and takes long to read."""
-
-JUST_NOW_S = 0.05
-"""An observation this young needs no other one before something is sent."""
 
 
 class ModuleControl:
@@ -54,7 +52,6 @@ class ModuleControl:
         self.name = ecc.name
         self.ecc = ecc
         self.operation: OngoingOperation | None = None
-        self.last: Observation | None = None
         self.on_arrived: Callable[[str, State], None] = lambda _module, _target: None
         """Called when an operation of ours has taken the module to its target."""
         self._state = state
@@ -64,6 +61,7 @@ class ModuleControl:
         self._asking_configs = asking_configs
         self._client = EccClient(ecc.url, name=ecc.name, poll_timeout_s=poll.timeout_s)
         self._poller = Poller(self._client, poll, self._on_seen, self._on_lost, self._on_failed_poll)
+        self.answers = Freshness(self._poller.poll_now, limits.freshness_s)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._refreshing: asyncio.Task[str] | None = None
@@ -93,29 +91,6 @@ class ModuleControl:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
 
-    # ------------------------------------------------------------------ being asked
-
-    async def fresh(self) -> Observation:
-        """Return a `GetState` that is as good as asked now; raises `EccError` where there is none (rule 1).
-
-        While a command is at work the module is polled at the moving pace, and what was seen a moment ago
-        will do; otherwise the server is asked. A poll that fails is no answer, but one that is less than
-        `freshness_s` old still is. Where the loop was held up the server is asked again.
-        """
-        last = self.last
-        if last is not None and self.view.online and _age_s(last) < JUST_NOW_S:
-            return last
-        while True:
-            try:
-                seen = await self._poller.poll_now()
-            except EccError:
-                last = self.last
-                if last is not None and self.view.online and _age_s(last) < self._limits.freshness_s:
-                    return last
-                raise
-            if _age_s(seen) < self._limits.freshness_s:
-                return seen
-
     def involve(self, yes: bool) -> None:
         """Poll fast while a command is at work on this module."""
         self._involved += 1 if yes else -1
@@ -133,7 +108,7 @@ class ModuleControl:
         if self.operation is not None:
             raise RuntimeError(f"{self.name} has not answered {self.operation.operation}")
         view = self.view
-        ongoing = OngoingOperation(self.name, operation, view.state, target, config, who)
+        ongoing = OngoingOperation(self.name, operation, view.last_state or view.state, target, config, who)
         self.operation = ongoing
         self._before_restart, self._explains_until_s = False, 0.0
         self._state.update_module(self.name, outstanding=operation, unseen_end=Sent(operation, target))
@@ -148,13 +123,22 @@ class ModuleControl:
             who=who,
         )
         names = config or names_of(view)
-        self._spawn(self._call(ongoing, names), f"{operation} {self.name}")
+        ongoing.call = self._spawn(self._call(ongoing, names), f"{operation} {self.name}")
         return ongoing
+
+    def withdraw(self, ongoing: OngoingOperation, reason: str) -> None:
+        """Never send an operation that has no connection yet; one that is on its way goes on (rules 1, 2)."""
+        if ongoing.verdict is None and not ongoing.on_its_way and ongoing.call is not None:
+            ongoing.call.cancel()
+            ongoing.answered(None, EccUnreachable(f"no connection to {self.ecc.url} {reason}"))
+            self._finish(ongoing, self.view.loaded, unseen_end=None)
 
     async def _call(self, ongoing: OngoingOperation, names: ConfigName | PartialConfig) -> None:
         """Await the reply for as long as it takes; never cancelled but by the end of the IOC (rule 2)."""
         try:
-            reply = await self._client.transition(ongoing.operation, names, self.view.sources)
+            reply = await self._client.transition(
+                ongoing.operation, names, self.view.sources, ongoing.connected
+            )
         except (EccError, ValueError) as error:
             ongoing.answered(None, error)
         else:
@@ -217,7 +201,7 @@ class ModuleControl:
         """Take an answered poll."""
         if self._closed:
             return
-        self.last = seen
+        self.answers.last = seen
         old = self.view
         ongoing = self.operation
         changes: dict[str, Any] = {
@@ -225,6 +209,7 @@ class ModuleControl:
             "last_state": seen.state,
             "transition": seen.transition,
             "offline_reason": "",
+            "connects": False,
             **self._diagnostics(seen, came_back=not old.online),
         }
         if ongoing is None:
@@ -308,8 +293,13 @@ class ModuleControl:
         reason = str(error)
         if old.online or not old.offline_reason:
             log.warning("ECC server lost", module=self.name, reason=reason)
+        self.answers.last = None
         self._state.update_module(
-            self.name, state=State.OFFLINE, offline_reason=reason, poll_errors=self._poll_errors
+            self.name,
+            state=State.OFFLINE,
+            offline_reason=reason,
+            connects=not isinstance(error, EccUnreachable),
+            poll_errors=self._poll_errors,
         )
         ongoing = self.operation
         if ongoing is not None:
@@ -338,7 +328,7 @@ class ModuleControl:
         if not (reason := wrong_boards(ongoing, self.view)):
             return
         ongoing.overrule(reason)
-        ongoing.cleanup = self._spawn(self._undo_wrong_board(ongoing.who), f"undo {self.name}")
+        ongoing.cleanup = self._spawn(self._undo_wrong_board(ongoing), f"undo {self.name}")
 
     def _doubt_others(self, text: str) -> None:
         """Take that our Describe has made its boards anew: their own modules have lost what was loaded."""
@@ -347,20 +337,35 @@ class ModuleControl:
             log.error("board taken over", module=name, by=self.name)
         self._state.update_modules(changes)
 
-    async def _undo_wrong_board(self, who: Who) -> str:
+    async def _undo_wrong_board(self, describe: OngoingOperation) -> str:
         """Undo; returns how that went."""
-        target = EDGES[Operation.UNDO][State.DESCRIBED]
+        late = describe.given_up
+        how = await self._undo(lambda: describe.given_up and not late, describe.who)
+        if describe.given_up:
+            # Nobody is there to show it.
+            message = f"Late: {describe.reason}; {how}"
+            self._state.update_module(self.name, result=self.view.result.noted(message))
+        return how
+
+    async def _undo(self, ended: Callable[[], bool], who: Who) -> str:
+        limit_s = self._limits.undo_s
+        deadline = time.monotonic() + limit_s
         try:
-            seen = await self.fresh()
+            seen = await self.answers.fresh(limit_s)
+        except EccStale as error:
+            return f"Undo was not sent within {limit_s:g} s: {error}"
         except EccError as error:
             return f"Undo was not sent: {error}"
+        if ended():
+            return "Undo was not sent: the command had ended"
         if self.view.moving or seen.state is not State.DESCRIBED:
             return f"Undo was not sent: {seen_text(self.view)}"
-        undo = self.send(Operation.UNDO, target, None, who)
-        await asyncio.wait((undo.settled,), timeout=self._limits.undo_s)
+        undo = self.send(Operation.UNDO, EDGES[Operation.UNDO][State.DESCRIBED], None, who)
+        await asyncio.wait((undo.settled,), timeout=deadline - time.monotonic())
+        self.withdraw(undo, f"within {limit_s:g} s")
         if undo.verdict is Verdict.ARRIVED:
             return "it was undone"
-        return undo.reason or f"Undo has not arrived after {self._limits.undo_s:g} s"
+        return undo.reason or f"Undo has not arrived after {limit_s:g} s"
 
     # ------------------------------------------------------------------ what the server offers
 
@@ -393,8 +398,3 @@ class ModuleControl:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _age_s(seen: Observation) -> float:
-    """Return how long ago this was certainly true, in seconds."""
-    return time.monotonic() - seen.asked_at_s

@@ -42,6 +42,9 @@ class OngoingOperation:
     target: State
     config: ConfigName | None
     who: Who
+    call: asyncio.Task[None] | None = None
+    on_its_way: bool = False
+    """There is a connection, so the request is on it: from here on nobody can take it back."""
     sent_at_s: float = field(default_factory=time.monotonic)
     answered_at_s: float | None = None
     reply: Reply | None = None
@@ -72,6 +75,10 @@ class OngoingOperation:
             return False
         refused = isinstance(self.error, EccRefused)
         return not (refused and self.seen is not None and self.seen is not self.target)
+
+    def connected(self) -> None:
+        """Hear that the request goes out now."""
+        self.on_its_way = True
 
     def answered(self, reply: Reply | None, error: Exception | None) -> None:
         """Take the reply or what came instead of it."""
@@ -123,6 +130,8 @@ class OngoingOperation:
         if self.verdict is None and self.answered_at_s is not None:
             if isinstance(self.error, EccRefused):
                 text = f"{self.operation} failed ({self.error}), and then the server was lost ({reason})"
+            elif self.error is None:
+                text = f"{self.operation} was answered with success, and then the server was lost ({reason})"
             else:
                 text = f"the server was lost in {self.operation} ({reason})"
             self._settle(Verdict.FAILED, text)
@@ -131,6 +140,11 @@ class OngoingOperation:
         """Turn an arrival into a failure, because of what the reply says."""
         self.verdict = Verdict.FAILED
         self.reason = reason
+
+    def give_up(self) -> None:
+        """Wait no longer: what comes later is told in the module's message."""
+        undoing = self.cleanup is not None and not self.cleanup.done()
+        self.given_up = self.verdict is None or undoing
 
     def _settle(self, verdict: Verdict, reason: str) -> None:
         self.verdict = verdict

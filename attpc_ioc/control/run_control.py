@@ -27,7 +27,7 @@ from .run_document import RunDocument
 from .run_record import RunRecord
 from .run_watch import RunWatch
 from .start_hold import PREPARED, StartHold
-from .stopping import LIVE, Stopper, is_out
+from .stopping import Stopper, is_out
 from .store import StateStore
 
 log = get_logger(__name__)
@@ -336,7 +336,7 @@ class RunControl:
 
         def targets() -> list[str]:
             # All members, and whatever enabled module is seen Running, late ones included.
-            live = [m.name for m in self._state.fleet.enabled if m.state in LIVE]
+            live = [m.name for m in self._state.fleet.enabled if m.live]
             names.update(dict.fromkeys((*record.members, *live)))
             out = sum(is_out(self._state.module(name)) for name in names)
             progress("stop", 100.0 * out / max(1, len(names)))

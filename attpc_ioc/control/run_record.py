@@ -16,7 +16,6 @@ from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
 from .emitter import Emitter
 from .fleet_state import FleetState
 from .run_document import DOCUMENT, RunDocument, dump, parse
-from .stopping import LIVE
 from .store import StateStore
 
 log = get_logger(__name__)
@@ -95,7 +94,7 @@ class RunRecord:
         """Enabled modules that are seen in a run though none is on (rule 20)."""
         if self.on:
             return ()
-        return tuple(m.name for m in self._state.fleet.enabled if m.state in LIVE)
+        return tuple(m.name for m in self._state.fleet.enabled if m.live)
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -74,10 +74,10 @@ class RunWatch:
         record = self._record
         for name in sorted(self.late):
             view = self._state.module(name)
-            if view.moving or not view.online:
+            if view.moving or not (view.online or view.live):
                 continue
             self.late.discard(name)
-            if view.state in LIVE and name not in record.members:
+            if view.live and name not in record.members:
                 log.warning("late start", module=name, reason="it is stopped: its run did not start")
                 self._spawn(self._stop_late(name), f"stop late {name}")
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from attpc_ioc.errors import EccError
+from attpc_ioc.errors import EccBusy
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.fleet import ModuleView
@@ -57,15 +57,14 @@ class Stopper:
     ) -> dict[str, str]:
         """Stop all `targets()` (asked again and again); return a reason for each that was not seen out.
 
-        A later stage goes out when all of the earlier ones were seen out, or after 10 s (`stop_mutant_s`) for
-        each stage. Ends when all are out, when each that is not has clearly failed, or at `limit_s`. Replies
-        that are still on their way then have `arrival_grace_s`, so that the next command is not refused for
-        them.
+        A later stage goes out when nothing of the earlier ones can arrive any more (they were seen out, their
+        Stop has failed, or their server cannot be reached), or 10 s (`stop_mutant_s`) after them. Ends when
+        all are out, when each that is not has clearly failed, or at `limit_s`. Replies that are still to come
+        then have `arrival_grace_s`, so that the next command is not refused for them.
         """
         effort = _Effort(self, who)
         deadline = time.monotonic() + limit_s
-        began = time.monotonic()
-        settled_by = began + self._limits.arrival_grace_s
+        settled_by = time.monotonic() + self._limits.arrival_grace_s
         try:
             while True:
                 names = [name for name in dict.fromkeys(targets()) if name in self._modules]
@@ -75,7 +74,7 @@ class Stopper:
                     return {}
                 if left:
                     settled_by = time.monotonic() + self._limits.arrival_grace_s
-                opened = self._opened(names, time.monotonic() - began)
+                opened = self._opened(names, effort)
                 effort.send_where_possible(name for name in left if self._stage_of(name) < opened)
                 if left and (time.monotonic() >= deadline or effort.all_failed(left)):
                     return {name: effort.reason(name) for name in left}
@@ -91,12 +90,12 @@ class Stopper:
         kind = self._state.module(name).kind
         return next((i for i, kinds in enumerate(self._stages) if kind in kinds), 0)
 
-    def _opened(self, names: list[str], waited_s: float) -> int:
+    def _opened(self, names: list[str], effort: _Effort) -> int:
         """Return how many stages may go out now."""
         for stage in range(len(self._stages)):
-            mine = [n for n in names if self._stage_of(n) == stage]
-            done = all(is_out(self._state.module(n)) for n in mine)
-            if not done and waited_s < (stage + 1) * self._limits.stop_mutant_s:
+            began = effort.began.setdefault(stage, time.monotonic())
+            coming = any(self._stage_of(n) == stage and effort.can_come_out(n) for n in names)
+            if coming and time.monotonic() - began < self._limits.stop_mutant_s:
                 return stage + 1
         return len(self._stages)
 
@@ -107,11 +106,14 @@ class _Effort:
     def __init__(self, stopper: Stopper, who: Who) -> None:
         self._modules = stopper._modules
         self._state = stopper._state
+        self._limits = stopper._limits
         self._who = who
         self._tasks: dict[str, asyncio.Task[str | None]] = {}
         self._sent: list[OngoingOperation] = []
         self._failed: dict[str, str] = {}
         self._involved: set[str] = set()
+        self.began: dict[int, float] = {}
+        """When each stage went out, in monotonic seconds."""
 
     def involve(self, names: Iterable[str]) -> None:
         for name in names:
@@ -123,12 +125,19 @@ class _Effort:
         self._collect()
         for name in names:
             view = self._state.module(name)
-            if name in self._tasks or name in self._failed or not view.online or view.moving:
+            if name in self._tasks or name in self._failed or view.moving:
                 continue
-            if view.state in LIVE:
+            if view.live:
                 self._tasks[name] = asyncio.get_running_loop().create_task(
                     self._stop_one(name), name=f"stop {name}"
                 )
+
+    def can_come_out(self, name: str) -> bool:
+        """Tell whether a module is still to be seen out because of a Stop that has gone or may go out."""
+        self._collect()
+        view = self._state.module(name)
+        reachable = view.online or view.connects or view.outstanding is not None
+        return reachable and name not in self._failed and not is_out(view)
 
     def all_failed(self, left: Iterable[str]) -> bool:
         self._collect()
@@ -147,24 +156,23 @@ class _Effort:
     async def _stop_one(self, name: str) -> str | None:
         """Send Stop once; returns why it failed, or None where it arrived or may be tried again."""
         module = self._modules[name]
-        try:
-            seen = await module.fresh()
-        except EccError:
-            return None
+        await module.answers.before(Operation.STOP, self._limits.stop_s)
         view = module.view
-        if seen.state not in LIVE or view.moving:
+        if not view.live or view.moving:
             return None
         ongoing = module.send(Operation.STOP, State.READY, None, self._who)
         self._sent.append(ongoing)
         await asyncio.wait((ongoing.settled,))
-        if ongoing.verdict is Verdict.FAILED:
+        # On an old answer nobody knows of another client's transition: it is over some time.
+        if ongoing.verdict is Verdict.FAILED and not isinstance(ongoing.error, EccBusy):
             return ongoing.reason
         return None
 
     async def close(self) -> None:
         # What was sent goes on by itself, and its module tells the end of it; only the waiting ends.
         for ongoing in self._sent:
-            ongoing.given_up = ongoing.verdict is None
+            self._modules[ongoing.module].withdraw(ongoing, "within the time of the stop")
+            ongoing.give_up()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

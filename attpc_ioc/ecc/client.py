@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from attpc_ioc.model.config import ConfigName
@@ -93,20 +93,27 @@ class EccClient:
         return configs_in(read_text(reply, where).text)
 
     async def transition(
-        self, operation: Operation, config: ConfigName | PartialConfig, sources: Iterable[SourceView]
+        self,
+        operation: Operation,
+        config: ConfigName | PartialConfig,
+        sources: Iterable[SourceView],
+        on_connected: Callable[[], None] | None = None,
     ) -> Reply:
         """Call one transition and wait for its end, however long the server takes.
 
         There is no time limit, because the reply carries the only text of an error; TCP keep-alive ends the
         wait when the host is gone. Raises `ValueError`, before anything is sent, for a config or a data link
         that could harm the server.
+
+        `on_connected` is called when there is a connection, right before the request goes out: a call that
+        is cancelled before that was not sent.
         """
         envelope = request_bytes(
             operation.value, configID=config_id_xml(operation, config), table=data_link_set_xml(sources)
         )
         where = f"{operation} at {self.url}"
         began = time.monotonic()
-        reply = await self._transport.post(envelope, where, None)
+        reply = await self._transport.post(envelope, where, None, on_connected)
         answer = read_text(reply, where)
         return Reply(answer.code, answer.message, answer.text, time.monotonic() - began)
 

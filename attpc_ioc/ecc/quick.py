@@ -173,30 +173,34 @@ class QuickTransport:
             raise self._no_connection_in_time() from error
         except (OSError, UnicodeError) as error:
             raise EccUnreachable(f"no connection to {self._url}: {reason_of(error)}") from error
-        refused: OSError | None = None
-        for address in addresses:
-            left_s = deadline - time.monotonic()
-            exchange = _Exchange(self._request, min(self._connect_timeout_s, left_s), left_s)
+        failed: OSError | None = None
+        connect_by = min(deadline, time.monotonic() + self._connect_timeout_s)
+        for number, address in enumerate(addresses):
+            now = time.monotonic()
+            # What is left for connecting is shared, so that a dead address leaves time for those after it.
+            share_s = max(0.0, connect_by - now) / (len(addresses) - number)
+            exchange = _Exchange(self._request, share_s, deadline - now)
             try:
                 exchange.connect(address)
                 reply = await exchange.done
             except TimeoutError as error:
                 if exchange.sent_at_s:
                     raise EccTimeout(f"{where}: no answer within {self._timeout_s:g} s") from error
-                self._resolve_at_s = 0.0
-                raise self._no_connection_in_time() from error
+                failed = failed or error
             except BrokenHttp as error:
                 raise EccBrokenReply(f"{where}: {error}") from error
             except OSError as error:
-                refused = refused or error
+                failed = failed or error
             else:
                 self._keep(address)
                 return reply, exchange.sent_at_s
             finally:
                 exchange.close()
-        self._resolve_at_s = 0.0
-        reason = reason_of(refused) if refused else "it has no address"
-        raise EccUnreachable(f"no connection to {self._url}: {reason}") from refused
+        self._address = None
+        if isinstance(failed, TimeoutError):
+            raise self._no_connection_in_time() from failed
+        reason = reason_of(failed) if failed else "it has no address"
+        raise EccUnreachable(f"no connection to {self._url}: {reason}") from failed
 
     def _no_connection_in_time(self) -> EccUnreachable:
         return EccUnreachable(f"no connection to {self._url} within {self._connect_timeout_s:g} s")
@@ -213,10 +217,12 @@ class QuickTransport:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(self._connect_timeout_s):
                 found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        return [_Address(family, place) for family, _, _, _, place in found]
+        addresses = [_Address(family, place) for family, _, _, _, place in found]
+        # The one that answered last comes first: a dead one before it would slow a poll down each time.
+        return sorted(addresses, key=lambda address: address != self._address)
 
     def _keep(self, address: _Address) -> None:
         """Remember where the host's name led, until it is to be looked up again."""
         now = time.monotonic()
-        if address is not self._address or now >= self._resolve_at_s:
+        if address != self._address or now >= self._resolve_at_s:
             self._address, self._resolve_at_s = address, now + RESOLVE_PERIOD_S

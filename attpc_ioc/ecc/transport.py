@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from attpc_ioc.errors import EccBrokenReply, EccError, EccTimeout, EccUnreachable
 
@@ -75,8 +76,17 @@ class AiohttpTransport:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def post(self, envelope: bytes, where: str, timeout_s: float | None) -> HttpReply:
+    async def post(
+        self,
+        envelope: bytes,
+        where: str,
+        timeout_s: float | None,
+        on_connected: Callable[[], None] | None = None,
+    ) -> HttpReply:
         """Send `envelope` and return the whole reply; `timeout_s` None waits as long as the peer is there.
+
+        `on_connected` is called when there is a connection, in the same turn of the loop in which the request
+        goes out.
 
         Raises `EccUnreachable` where no connection was made, `EccTimeout` after `timeout_s`, and
         `EccBrokenReply` where the connection ended without a whole HTTP reply.
@@ -90,7 +100,12 @@ class AiohttpTransport:
             async with (
                 asyncio.timeout(timeout_s),
                 self._open_session().post(
-                    self._url, data=envelope, headers=HEADERS, timeout=limits, allow_redirects=False
+                    self._url,
+                    data=envelope,
+                    headers=HEADERS,
+                    timeout=limits,
+                    allow_redirects=False,
+                    trace_request_ctx=on_connected,
                 ) as response,
             ):
                 body = await _bounded_body(response, where)
@@ -127,13 +142,21 @@ class AiohttpTransport:
         if self._session is None:
             # Made on the first call, because a session belongs to the loop that it was made in.
             connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=keep_alive_socket)
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(_tell_connected)
             self._session = aiohttp.ClientSession(
+                trace_configs=[trace],
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("Accept-Encoding", "User-Agent"),
             )
         return self._session
+
+
+async def _tell_connected(_session: object, context: Any, _params: object) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx()
 
 
 async def _bounded_body(response: aiohttp.ClientResponse, where: str) -> bytes:

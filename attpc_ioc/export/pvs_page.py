@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attpc_ioc.model.command import COMMANDS, ScopeKind
+from attpc_ioc.pvs import ecc
 from attpc_ioc.pvs.row import AccessGroup, Limits, Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS
+from attpc_ioc.settings import LimitSettings, PollSettings
 
 from .pvs_list import type_name
 
@@ -22,7 +24,8 @@ your own settings with those of your plugins, `--json` and `--csv` for other pro
 - *Long text* is a CHAR waveform of UTF-8 (`caget -S`, `caput -S`).
 - Time stamps are of the last change. A value that was told by an ECC server stays as it was, INVALID with
   COMM, while the server is not reachable; everything of a disabled ECC server is without alarm but `Enable`.
-- In *alarms*, a label stands with the severity that it has; **A** marks what is in the alarm tree.
+- In *alarms*, a label stands with the severity that it has; **A** marks what is in the alarm tree. Limits
+  that are settings are shown as they are by default.
 """
 
 SECTIONS: dict[ScopeKind, tuple[str, str]] = {
@@ -42,12 +45,13 @@ SECTIONS: dict[ScopeKind, tuple[str, str]] = {
 def pvs_page() -> str:
     """Return the page as Markdown."""
     blocks = [HEAD]
+    rows = {**CORE_ROWS, ScopeKind.ECC: ecc.rows(PollSettings(), LimitSettings())}
     for kind, (title, text) in SECTIONS.items():
-        blocks += [f"## {title}\n", f"{text}\n", "\n".join(_table(CORE_ROWS[kind])) + "\n"]
+        blocks += [f"## {title}\n", f"{text}\n", "\n".join(_table(rows[kind])) + "\n"]
         if kind in COMMANDS:
             bits = ", ".join(f"{bit} `{name}`" for bit, name in enumerate(COMMANDS[kind]))
             blocks.append(f"Bits of `Allowed_RBV`: {bits}.\n")
-        if advice := list(_advice(CORE_ROWS[kind])):
+        if advice := list(_advice(rows[kind])):
             blocks.append("\n".join(advice) + "\n")
     return "\n".join(blocks)
 

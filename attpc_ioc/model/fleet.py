@@ -83,6 +83,8 @@ class ModuleView:
     poll_time_ms: float = 0.0
     poll_errors: int = 0
     offline_reason: str = ""
+    connects: bool = False
+    """Offline, but its host takes connections: its answers are late or broken, and a Stop may reach it."""
 
     @property
     def online(self) -> bool:
@@ -93,6 +95,11 @@ class ModuleView:
     def seen(self) -> bool:
         """Whether the server was seen at least once."""
         return self.last_state is not None
+
+    @property
+    def live(self) -> bool:
+        """Whether it is in a run as far as its last answer tells, and can be reached at all."""
+        return self.last_state in (State.RUNNING, State.PAUSED) and (self.online or self.connects)
 
     @property
     def mismatch(self) -> bool:

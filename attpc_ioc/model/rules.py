@@ -18,6 +18,9 @@ from .states import Kind, Operation, State, Transition
 
 Modules = Mapping[str, ModuleView]
 
+STOP_ASKS_S = 0.2
+"""A Stop waits so long for a fresh answer, then it goes out on the last one, however old (rule 1)."""
+
 
 def level(module: ModuleView) -> State:
     """Return how far the module was last seen to be configured; Off where it was never seen."""
@@ -37,6 +40,11 @@ def cannot_move(module: ModuleView) -> str | None:
     if module.state is State.OFF:
         return off_advice(module)
     return None
+
+
+def can_be_stopped(module: ModuleView) -> bool:
+    """Tell whether Stop may go out on the last answer, however old that is (rule 1)."""
+    return module.live and not module.moving
 
 
 def off_advice(module: ModuleView) -> str:
@@ -83,6 +91,8 @@ def step_reason(step: Step, modules: Modules, clock: Clock | None = None) -> str
     module = modules.get(step.module)
     if module is None:
         return "is not configured"
+    if step.operation is Operation.STOP and can_be_stopped(module):
+        return None
     hindrance = cannot_move(module)
     if hindrance is not None:
         return hindrance

@@ -159,13 +159,15 @@ class Mapping:
     def _single(self, command: Command, module: ModuleView) -> Plan:
         operation = OPERATION_OF[command.name]
         edges = EDGES[operation]
-        reason = rules.cannot_move(module)
-        if reason is None and module.state not in edges:
+        stop = operation is Operation.STOP and rules.can_be_stopped(module)
+        state = (stop and module.last_state) or module.state
+        reason = None if stop else rules.cannot_move(module)
+        if reason is None and state not in edges:
             allowed = " or ".join(s.label for s in edges)
             reason = f"is in {module.state.label}; {operation} starts from {allowed}"
         if reason is not None:
             return Plan(command, refusals=(Reason(reason, module.name),))
-        step = self._step(module, operation, module.state)
+        step = self._step(module, operation, state)
         return Plan(command, (Stage(f"{operation} {module.name}", (step,)),))
 
     def _start_run(self, command: Command, fleet: Fleet) -> Plan:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.offers import offered_names
 from attpc_ioc.model.states import Severity, State, Status
+from attpc_ioc.settings import LimitSettings, PollSettings
 
 from .common import (
     MODULE_STATES,
@@ -23,7 +25,7 @@ from .common import (
     result_rows,
     unreachable_status,
 )
-from .row import AlarmUse, Archive, Reading, Record, Row, Value
+from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
 KIND = ScopeKind.ECC
 
@@ -85,6 +87,28 @@ def _loaded(fleet: Fleet, scope: Scope) -> Value | Reading:
 def _loaded_reason(fleet: Fleet, scope: Scope) -> str:
     module = module_of(fleet, scope)
     return f"loaded is {module.loaded or 'nothing'}, selected is {module.selected or 'nothing'}"
+
+
+def _poll_time(fleet: Fleet, scope: Scope) -> Value | Reading:
+    """Return what we measured last; that the server does not answer at all is the alarm of `Online_RBV`."""
+    module = module_of(fleet, scope)
+    value = finite(module.poll_time_ms)
+    return quiet(module, value) if module.online else Reading(value)
+
+
+def _slow_reason(fleet: Fleet, scope: Scope) -> str:
+    return f"answers to GetState take {module_of(fleet, scope).poll_time_ms / 1e3:.2g} s"
+
+
+def rows(poll: PollSettings, limits: LimitSettings) -> tuple[Row, ...]:
+    """Return the rows with the limits of these settings.
+
+    An answer that is slower than `freshness_s` is too old to send anything but Stop on it: MAJOR. One that is
+    slower than the poll's time-out is none.
+    """
+    most_ms = 1e3 * min(limits.freshness_s, poll.timeout_s)
+    slow = Limits(lopr=0.0, hihi=most_ms, high=most_ms / 2)
+    return tuple(replace(row, limits=slow) if row.part == "PollTime_RBV" else row for row in ROWS)
 
 
 ROWS: tuple[Row, ...] = (
@@ -250,9 +274,14 @@ ROWS: tuple[Row, ...] = (
         KIND,
         Record.AI,
         "Round trip of the last poll",
-        _server(lambda m: finite(m.poll_time_ms)),
+        _poll_time,
         units="ms",
         precision=2,
+        alarm_tree=True,
+        alarm=AlarmUse("ECC server answers slowly", latching=False, delay_s=5),
+        guidance="The ECC server answers slowly. At the MAJOR limit (limits.freshness_s) nothing but Stop is "
+        "sent to it. Is its host or the network overloaded? The alarm goes by itself.",
+        reason=_slow_reason,
         live=True,
     ),
     Row(

@@ -57,7 +57,7 @@ CORE_ROWS: dict[ScopeKind, tuple[Row, ...]] = {
     ScopeKind.IOC: ioc.ROWS,
     ScopeKind.PLUGIN: plugin.ROWS,
 }
-"""The core's own rows by the kind of their scope."""
+"""The core's own rows by the kind of their scope; limits that are settings are put in by `build_table`."""
 
 
 def build_table(
@@ -76,9 +76,10 @@ def build_table(
     names = tuple(dict.fromkeys([*plugins, *(row.plugin for row in own if row.plugin)]))
     scopes = _scopes(settings, names)
     entries: list[PvEntry] = []
-    for kind in CORE_ROWS:
+    rows_of = {**CORE_ROWS, ScopeKind.ECC: ecc.rows(settings.poll, settings.limits)}
+    for kind, core in rows_of.items():
         for scope in scopes[kind]:
-            rows = [*CORE_ROWS[kind], *(row for row in own if _belongs(row, scope))]
+            rows = [*core, *(row for row in own if _belongs(row, scope))]
             entries += (PvEntry(row, scope, full_name(settings.ioc.prefix, scope, row.part)) for row in rows)
     if faults := list(_faults(entries)):
         raise SettingsError("PV table", faults)

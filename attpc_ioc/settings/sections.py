@@ -115,7 +115,9 @@ class LimitSettings(Section):
     start_s: Seconds = Field(default=30.0, description="Limit of Start, in seconds.")
     stop_s: Seconds = Field(default=30.0, description="Limit of Stop, in seconds.")
     stop_mutant_s: Seconds = Field(
-        default=10.0, description="How long the CoBos wait for the MuTAnT at the stop of a run, in seconds."
+        default=10.0,
+        description="How long the CoBos wait at most for the MuTAnT at the stop of a run, in seconds. It has "
+        "to fit into `stop_s`, with 0.2 s more; where `order.stop` has more stages, for each but the last.",
     )
     breakup_s: Seconds = Field(default=60.0, description="Limit of Breakup, in seconds.")
     undo_s: Seconds = Field(default=30.0, description="Limit of Undo, in seconds.")
@@ -127,7 +129,10 @@ class LimitSettings(Section):
         description="How long the members of an open run are waited for after a restart, in seconds.",
     )
     freshness_s: Seconds = Field(
-        default=1.0, description="How old the last seen state may be when an operation is sent, in seconds."
+        default=1.0,
+        description="How old the last seen state may be when an operation is sent, in seconds. A server "
+        "whose answers take longer is sent nothing but Stop; its `PollTime_RBV` is MAJOR then, and MINOR "
+        "from half of it on.",
     )
     arrival_grace_s: Seconds = Field(
         default=1.0,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from attpc_ioc.model.rules import STOP_ASKS_S
 from attpc_ioc.model.states import Kind
 
 from .contract import (
@@ -30,6 +31,12 @@ TOGETHER = "settings_together"
 POLL_MIN_S, POLL_MAX_S = 0.005, 60
 """Range of the polling periods; what is outside is a fault of its own."""
 
+LIMIT_MAX_S = 86400
+"""The longest limit; what is outside is a fault of its own."""
+
+FRESH_MIN_S = 0.01
+"""The shortest time-out of a poll; no answer can be relied on to be younger."""
+
 DEFAULT_PREFIX = "ATTPC:"
 DEFAULT_ECC_PORT = 8083
 DEFAULT_LINK_PORT = 46005
@@ -38,6 +45,8 @@ DEFAULT_LINK_PORT = 46005
 def faults_together(data: Mapping[str, Any]) -> list[Fault]:
     """Return the faults of the settings `data` (plain data, as from TOML) that no single value shows."""
     faults = list(_poll(_table(data, "poll")))
+    faults += _fresh(_table(data, "limits"))
+    faults += _stop(_table(data, "limits"), _table(data, "order"))
     eccs = list(_tables(data, "ecc"))
     faults += _servers(eccs)
     faults += _sources(eccs)
@@ -177,6 +186,39 @@ def _poll(poll: Mapping[str, Any]) -> Iterator[Fault]:
                 ("poll", loc),
                 f"must be {relation} poll.{other}, which is {values[other]:g}: it is {values[loc]:g}",
             )
+
+
+def _fresh(limits: Mapping[str, Any]) -> Iterator[Fault]:
+    fresh = limits.get("freshness_s", 1.0)
+    if _is_number(fresh) and 0 < fresh < FRESH_MIN_S:
+        yield Fault(
+            ("limits", "freshness_s"),
+            f"must be at least {FRESH_MIN_S:g}, not {fresh:g}, or nothing but Stop is ever sent: answers "
+            "take longer",
+        )
+
+
+def _stop(limits: Mapping[str, Any], order: Mapping[str, Any]) -> Iterator[Fault]:
+    """Where the wait for earlier stages takes all the time, the last stage is never sent its Stop."""
+    whole, wait = limits.get("stop_s", 30.0), limits.get("stop_mutant_s", 10.0)
+    stages = order.get("stop", ("mutant", "cobo"))
+    if not (_is_number(whole) and _is_number(wait) and isinstance(stages, list | tuple)):
+        return
+    if not 0 < wait <= LIMIT_MAX_S:
+        return
+    waits = len(stages) - 1
+    needed = waits * wait + STOP_ASKS_S
+    if not 0 < whole < needed:
+        return
+    why = "or the last modules are never sent Stop where the first ones hang"
+    stage = "" if waits == 1 else f" for each of {waits} stages"
+    if "stop_s" in limits or whole <= STOP_ASKS_S:
+        of = f" (limits.stop_mutant_s{stage} and {STOP_ASKS_S:g} s)" if waits else ""
+        yield Fault(("limits", "stop_s"), f"must be at least {needed:g}{of}, not {whole:g}, {why}")
+    else:
+        most = (whole - STOP_ASKS_S) / waits
+        text = f"must be at most {most:g}, to fit{stage} into limits.stop_s ({whole:g}), not {wait:g}, {why}"
+        yield Fault(("limits", "stop_mutant_s"), text)
 
 
 def _plugins(plugins: Mapping[str, Any]) -> Iterator[Fault]:

@@ -23,7 +23,7 @@ from tests.export.alarm_reader import read_alarms
 from tests.export.alarm_watch import GONE, OK, Watch, watching
 from tests.support.data_rig import SECTION, data_rig, section, start_run, stop_run
 from tests.support.others import other_server
-from tests.support.rig import SHORT_LIMITS, Rig, rig
+from tests.support.rig import BRISK_POLL, SHORT_LIMITS, Rig, rig
 
 MINOR, MAJOR, COMM = "STATE MINOR", "STATE MAJOR", "COMM INVALID"
 
@@ -31,6 +31,7 @@ CORE: dict[tuple[ScopeKind, str], set[str]] = {
     (ScopeKind.SYSTEM, "State_RBV"): {MINOR, MAJOR, COMM},
     (ScopeKind.SYSTEM, "Result_RBV"): {MINOR, MAJOR},
     (ScopeKind.ECC, "Online_RBV"): {"COMM MAJOR"},
+    (ScopeKind.ECC, "PollTime_RBV"): {"HIGH MINOR", "HIHI MAJOR"},
     (ScopeKind.ECC, "Enable"): {MINOR},
     (ScopeKind.ECC, "Loaded_RBV"): {MINOR},
     (ScopeKind.ECC, "ClockStale_RBV"): {MAJOR},
@@ -136,6 +137,15 @@ class Core:
             self.it.fleet[name].faults.clear()
         await self.watch.until([*self.of("Online_RBV"), self.pv("State_RBV")], OK)
 
+    async def slow(self) -> None:
+        for extra_s, alarm in ((0.7, "HIGH MINOR"), (1.5, "HIHI MAJOR")):
+            for name in self.servers:
+                self.it.fleet[name].faults.slow("GetState", extra_s=extra_s)
+            await self.watch.until(self.of("PollTime_RBV"), alarm)
+        for name in self.servers:
+            self.it.fleet[name].faults.clear()
+        await self.watch.until(self.of("PollTime_RBV"), OK)
+
     async def commands(self) -> None:
         for name in self.servers:
             await self.it.refused(f"Ecc:{name}:Start")
@@ -239,13 +249,22 @@ async def test_every_alarm_of_run_control(tmp_path, monkeypatch, dsn):
         "access": f'file = "{tmp_path / ACCESS_FILE}"',
         "plugins.run_history": f'dsn = "{dsn}"',
     }
-    async with rig(tmp_path, monkeypatch, cobos=1, limits=limits, **sections) as it:
+    poll = BRISK_POLL.replace("timeout_s = 0.4", "timeout_s = 3.0")
+    async with rig(tmp_path, monkeypatch, cobos=1, limits=limits, poll=poll, **sections) as it:
         await it.select()
         entries = [entry for entry in exported(it, tmp_path) if not entry.row.plugin]
         async with watching(it.place, [entry.name for entry in entries]) as watch:
             core = Core(it, watch)
             await watch.until(watch.now.keys(), OK)
-            for fault in (core.disabled, core.gone, core.commands, core.loaded, core.clock, core.run):
+            for fault in (
+                core.disabled,
+                core.gone,
+                core.slow,
+                core.commands,
+                core.loaded,
+                core.clock,
+                core.run,
+            ):
                 await fault()
             await core.access()
             await core.others()

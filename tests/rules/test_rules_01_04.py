@@ -179,7 +179,7 @@ async def test_rule_02_one_outstanding_poll_a_server(tmp_path, monkeypatch):
             most = max(most, server.open_connections)
             return server.polls >= polls + 10
 
-        asked = [asyncio.create_task(module.fresh()) for _ in range(5)]
+        asked = [asyncio.create_task(module.answers.fresh(5.0)) for _ in range(5)]
         await wait_until(polled_often)
         assert most == 1
         # All who ask meanwhile share the next poll, which goes out after they have asked.

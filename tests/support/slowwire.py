@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 
@@ -58,6 +59,69 @@ class Wire:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Door:
+    """A relay's port that can be shut: connecting then hangs, as to a host behind a broken line."""
+
+    def __init__(self, relay: Wire) -> None:
+        self._relay = relay
+        self._loop = asyncio.get_running_loop()
+        self._sock = socket.socket()
+        self._sock.setblocking(False)
+        self._sock.bind(("127.0.0.1", 0))
+        self._sock.listen(0)
+        self.port = relay.port = self._sock.getsockname()[1]
+        self._waiting: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.open()
+
+    def open(self) -> None:
+        """Take connections, those that have waited too."""
+        self._let_go()
+        self._loop.add_reader(self._sock, self._take)
+
+    def shut(self) -> None:
+        """Take none; the kernel takes one more than the backlog, and lets the rest wait."""
+        self._loop.remove_reader(self._sock)
+        for _ in range(3):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", self.port))
+            self._waiting.append(sock)
+
+    def _let_go(self) -> None:
+        for sock in self._waiting:
+            sock.close()
+        self._waiting.clear()
+
+    def _take(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            taken, _ = self._sock.accept()
+            task = self._loop.create_task(self._serve(taken))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, taken: socket.socket) -> None:
+        await self._relay.accept(*await asyncio.open_connection(sock=taken))
+
+    async def end(self) -> None:
+        """Take nothing any more and end what is relayed."""
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        self._let_go()
+        await self._relay.end()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def door(target: int) -> AsyncIterator[Door]:
+    """Relay to a port of this machine for the length of a block, through a port that can be shut."""
+    it = Door(Wire(target))
+    try:
+        yield it
+    finally:
+        await it.end()
 
 
 @contextlib.asynccontextmanager

@@ -92,7 +92,6 @@ class TestModule:
             ("ConfigCount_RBV", {"offered": (A, B)}, 2),
             ("ErrorCode_RBV", {"error_code": 3}, 3),
             ("TransitionTime_RBV", {"transition_time_s": 1.5}, 1.5),
-            ("PollTime_RBV", {"poll_time_ms": 2.5}, 2.5),
         ],
     )
     def test_what_came_from_the_server_keeps_its_value_and_turns_invalid(self, part, changes, value):
@@ -113,6 +112,7 @@ class TestModule:
             ("ConfigIndex", {"selected": C, "offered": (A, B)}, -1),
             ("ConfigIndex", {"selected": None, "offered": None}, -1),
             ("PollErrors_RBV", {"poll_errors": 7}, 7),
+            ("PollTime_RBV", {"poll_time_ms": 1900.0}, 1900.0),
             ("Url_RBV", {}, "http://127.0.0.1:9000/"),
             ("Sources_RBV", {}, "CoBo[0]"),
         ],

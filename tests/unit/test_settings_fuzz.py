@@ -177,7 +177,7 @@ def fleets(draw) -> Settings:
             backoff_max_s=periods[2],
             offline_after=draw(st.integers(1, 1000)),
         ),
-        limits=LimitSettings(describe_s=draw(SECONDS), freshness_s=draw(SECONDS)),
+        limits=LimitSettings(describe_s=draw(SECONDS), freshness_s=draw(SECONDS.filter(lambda s: s >= 0.01))),
         channel_access=ChannelAccessSettings(
             max_clients=draw(st.integers(1, 10_000)),
             stall_s=draw(SECONDS),
