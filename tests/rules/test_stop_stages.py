@@ -17,6 +17,10 @@ SOON_S = 10.0
 """Much less than `stop_mutant_s`, also on a busy machine."""
 
 
+def board_dies(it: Rig) -> None:
+    it.fleet["mutant"].faults.board_dead()
+
+
 def fails(it: Rig) -> None:
     it.fleet["mutant"].faults.fail("Stop", times=None)
 
@@ -25,7 +29,7 @@ def lies(it: Rig) -> None:
     it.fleet["mutant"].faults.lie("Stop")
 
 
-@pytest.mark.parametrize("trouble", [fails, lies], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("trouble", [board_dies, fails, lies], ids=lambda t: t.__name__)
 async def test_cobos_do_not_wait_for_a_mutant_whose_stop_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble
 ) -> None:
