@@ -281,7 +281,7 @@ def test_what_is_in_the_alarm_tree_has_guidance_and_a_severity(table):
 
 def test_one_server_that_is_gone_is_one_row_of_the_alarm_tree(table):
     parts = {e.row.part for e in table.values() if e.row.alarm_tree and e.scope.kind is ScopeKind.ECC}
-    assert parts == {"Online_RBV", "Enable", "Loaded_RBV", "ClockStale_RBV", "Result_RBV"}
+    assert parts == {"Online_RBV", "PollTime_RBV", "Enable", "Loaded_RBV", "ClockStale_RBV", "Result_RBV"}
 
 
 def plugin_row(part: str, kind: ScopeKind, **more: object) -> Row:
