@@ -121,6 +121,16 @@ def test_without_a_legend_no_trace_has_a_name(files: dict[str, str]):
     assert seen == {True, False}
 
 
+def test_plots_on_the_main_screen_have_the_whole_height_of_their_cards(roots: dict[str, ET.Element]):
+    cards = [e for e in roots["main.bob"].iter("widget") if e.findtext("name") == "Card area"]
+    charts = [e for e in roots["main.bob"].iter("widget") if e.get("type") == "stripchart"]
+    assert len(cards) == len(charts) == 2
+    for card, chart in zip(cards, charts, strict=True):
+        assert int(chart.findtext("height", "")) >= int(card.findtext("height", "")) - 10
+        assert chart.find("title") is None
+        assert chart.findtext("y_axes/y_axis/title"), "said along the axis"
+
+
 # ---------------------------------------------------------------------- texts
 
 _DIGITS = {"MB/s": 999.99, "GB": 99999.0, "%": 100.0, "s": 86400.0, "ms": 2000.0, "h": 999.0, "1/s": 9999.0}

@@ -43,16 +43,16 @@ def plots_screen(pvs: Pvs) -> Display:
 
 
 def rate_plot(x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
-    """Return the rate of all data routers together."""
-    return plot("Rate of all data routers", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], x, y, width, height)
+    """Return the rate of all data routers together, in a low place."""
+    return plot("Rate", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], x, y, width, height, low=True)
 
 
 def disk_plot(
     sources: Sequence[str], x: int, y: int, width: int, height: int, *, legend: bool = False
 ) -> tuple[Widget, ...]:
-    """Return how full the disks of the data routers are."""
+    """Return how full the disks of the data routers are, without a legend in a low place."""
     lines = [(name, f"$(P){name}:Router:DiskUsed_RBV") for name in sources[:MAX_TRACES]]
-    return plot("Disks used", "%", lines, x, y, width, height, top=100.0, legend=legend)
+    return plot("Disks used", "%", lines, x, y, width, height, top=100.0, legend=legend, low=not legend)
 
 
 def plot(
@@ -66,10 +66,14 @@ def plot(
     *,
     top: float | None = None,
     legend: bool = False,
+    low: bool = False,
 ) -> tuple[Widget, ...]:
-    """Return a card with a plot of the last half hour; the axis ends at `top` or follows the values."""
+    """Return a card with a plot of the last half hour; the axis ends at `top` or follows the values.
+
+    The title is above the plot, or in a `low` place, where it would take a quarter of it, along the axis.
+    """
     axis: dict[str, Value] = {
-        "title": "",
+        "title": f"{title}, {units}" if low else "",
         "autoscale": top is None,
         "log_scale": False,
         "show_grid": True,
@@ -91,8 +95,9 @@ def plot(
             for (name, pv), color in zip(lines, theme.LINES, strict=False)
         ),
     }
-    inside = Widget("stripchart", title, x + 4, y + 30, width - 8, height - 34, look)
-    return (*card(f"{title}, {units}", x, y, width, height), inside)
+    above = 4 if low else 30
+    inside = Widget("stripchart", title, x + 4, y + above, width - 8, height - above - 4, look)
+    return (*card("" if low else f"{title}, {units}", x, y, width, height), inside)
 
 
 def _trace(name: str, pv: str, color: Color) -> Part:
