@@ -133,6 +133,7 @@ class Core:
             assert await self.it.severity(f"Ecc:{name}:State_RBV") == "INVALID"
             assert self.watch.is_in(self.of("Enable", name) + self.of("Loaded_RBV", name), OK)
             assert self.watch.is_in(self.of("ClockStale_RBV", name) + self.of("Result_RBV", name), OK)
+            assert self.watch.is_in(self.of("PollTime_RBV", name), OK)
         for name in self.servers:
             self.it.fleet[name].faults.clear()
         await self.watch.until([*self.of("Online_RBV"), self.pv("State_RBV")], OK)
