@@ -67,6 +67,7 @@ class FixedPlace:
 
     dsn: str
     where: str = field(default="the test's server")
+    alone: bool = False
 
     async def start(self) -> None:
         pass

@@ -125,6 +125,11 @@ class Database:
         return urls.read(self.text).where
 
     @property
+    def alone(self) -> bool:
+        """Whether this process alone can use it: the embedded server's folder belongs to one at a time."""
+        return self.server is not None
+
+    @property
     def public_url(self) -> str:
         """A URL for psql and pg_dump, without the password."""
         return urls.read(self.dsn).public

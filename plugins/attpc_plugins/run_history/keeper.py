@@ -50,6 +50,11 @@ class Place(Protocol):
         """The place, for people."""
         ...
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other IOC can use this database: it is the plugin's own."""
+        ...
+
     async def start(self) -> None:
         """Start the server where it is the plugin's own; nothing where it runs."""
         ...
@@ -89,6 +94,11 @@ class Keeper:
         self._connected: Store | None = None
         self.store: Store | None = None
         troubles.say(CAUSE, "the database is starting", bars_start=True, expected=True)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other IOC can use the database, as far as it is known which one it is."""
+        return self._place is not None and self._place.alone
 
     async def run(self) -> None:
         """Keep the database connected until cancelled."""

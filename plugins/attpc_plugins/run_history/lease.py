@@ -17,8 +17,8 @@ log = get_logger(__name__)
 class LeaseKeeper:
     """Takes the lease, renews it three times in its life, and takes it over when its holder is silent.
 
-    `on_change` is called when it becomes ours or another's. While the database does not answer, what was
-    known last stands: nobody can take a lease then.
+    `on_change` is called when it becomes ours or another's, or `fenced`. While the database does not answer,
+    what was known last stands until the lease has run out: whoever reaches the database may take it then.
     """
 
     def __init__(self, fleet: str, holder: Holder, ttl_s: float, on_change: Callable[[], None]) -> None:
@@ -32,11 +32,36 @@ class LeaseKeeper:
         """Who commands the fleet, where it is not this IOC."""
         self.ours = asyncio.Event()
         self._leaving = False
+        self._renewed_s = _now_s()
+        self._was_fenced = False
 
     @property
     def period_s(self) -> float:
         """How often it is renewed."""
         return self._ttl_s / 3
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the lease could not be taken or renewed for its whole life: another IOC may have it."""
+        return _now_s() - self._renewed_s > self._ttl_s
+
+    @property
+    def refusal(self) -> str:
+        """Why this IOC may not command the fleet; empty where it may."""
+        if self.other is not None:
+            return f"{self.other} commands this fleet"
+        if not self.fenced:
+            return ""
+        return (
+            f"this IOC could not renew its lease of the fleet in the database for {self._ttl_s:g} s, and another "
+            "IOC may command the fleet by now; bring the database back first (runs and modules can be stopped)"
+        )
+
+    def look(self) -> None:
+        """Call `on_change` where the lease has run out since; to be called now and then."""
+        if self.fenced and not self._was_fenced:
+            self._was_fenced = True
+            self._on_change()
 
     async def keep(self, store: Store) -> None:
         """Take and keep the lease for ever; raises `StoreError` where the database does not answer."""
@@ -47,15 +72,17 @@ class LeaseKeeper:
 
     async def renew(self, store: Store) -> None:
         """Take or renew the lease once."""
-        began_s = time.monotonic()
+        began_s = _now_s()
         lease = await store.acquire_lease(self.fleet, self.holder, ttl_s=self._ttl_s)
-        if time.monotonic() - began_s < self._ttl_s:
-            self._take(lease)
+        if _now_s() - began_s < self._ttl_s:
+            # From the question on: the server's own count began later.
+            self._take(lease, began_s)
 
-    def _take(self, lease: Lease) -> None:
+    def _take(self, lease: Lease, asked_s: float) -> None:
         other = None if lease.ours else lease.holder
-        changed = not self.known or other != self.other
+        changed = not self.known or other != self.other or self._was_fenced
         self.known, self.other = True, other
+        self._renewed_s, self._was_fenced = asked_s, False
         if other is None:
             self.ours.set()
         else:
@@ -73,3 +100,8 @@ class LeaseKeeper:
         if self.ours.is_set():
             await store.release_lease(self.fleet, self.holder)
             self.ours.clear()
+
+
+def _now_s() -> float:
+    """Return a time that nobody sets, and that goes on while the computer sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

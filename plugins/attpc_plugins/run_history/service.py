@@ -161,6 +161,7 @@ class Service:
         """Look now and then at what nobody tells of."""
         while True:
             await self.numbers.load()
+            self.lease.look()
             self._look_at_journal()
             self._look_at_aside(await asyncio.to_thread(self.journal.kept_aside))
             self._follow_experiment()
@@ -193,21 +194,24 @@ class Service:
         self._troubles.say("journal damaged", f"{text}; {advice}" if names else "")
 
     def _look_at_lease(self) -> None:
-        other = self.lease.other
-        if other is None:
-            self._troubles.clear("lease")
-            return
-        text = f"{other} commands this fleet"
-        if self._ctx.snapshot().run.on:
+        text = self._against_commands()
+        if text and self._ctx.snapshot().run.on:
             text += "; the run that is on here is still recorded"
         self._troubles.say("lease", text, bars_start=True)
+
+    def _against_commands(self) -> str:
+        """Return why this IOC may move no module; empty where it may. Nobody shares a server of its own."""
+        if self.lease.other is None and self.keeper.alone:
+            return ""
+        return self.lease.refusal
 
     def veto(self, plan: Plan) -> list[Reason]:
         """Return why a plan may not run now."""
         if not (plan.command.scope == RUN and plan.command.name in NUMBERED):
             # Only the IOC that holds the lease moves modules.
-            other = self.lease.other
-            return [Reason(f"{other} commands this fleet")] if other is not None else []
+            against = self._against_commands()
+            return [Reason(against)] if against else []
+        self.lease.look()
         return [Reason(text) for text in self._troubles.against_start]
 
     # ------------------------------------------------------------------ what happened
