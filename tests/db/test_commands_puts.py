@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from attpc_plugins.run_history.store.model import Run, RunDetail, Stage
 from attpc_plugins.run_history.store.records import PutRecord
 
 from attpc_ioc.model.command import Who
+from attpc_ioc.model.run import RunOutcome
 from tests.support.history_shell import Shell
 from tests.support.run_records import Stamps, open_store
 
@@ -139,3 +141,49 @@ def test_more_than_are_listed_is_told(audited: Shell) -> None:
 )
 def test_what_is_refused(audited: Shell, options: list[str], said: str) -> None:
     assert said in audited.fails("history", "puts", *options)
+
+
+async def test_the_puts_of_a_run_are_those_of_its_ioc(audited: Shell, dsn: str) -> None:
+    """Two IOCs on one database: what the other was given meanwhile is not of this run, nor its runs an end."""
+    begin_s = datetime(2026, 5, 1, tzinfo=UTC).timestamp()
+    stamps = {ioc: Stamps("boot-of-two", ioc) for ioc in ("ONE:", "TWO:")}
+
+    def run(ioc: str, number: int, start_s: float, stop_s: float | None) -> RunDetail:
+        def time(seconds: float) -> datetime:
+            return datetime.fromtimestamp(begin_s + seconds, UTC)
+
+        ended = stop_s is not None
+        return RunDetail(
+            Run(
+                "two",
+                number,
+                Stage.ENDED if ended else Stage.RUNNING,
+                started_at=time(start_s),
+                stopped_at=None if stop_s is None else time(stop_s),
+                outcome=RunOutcome.STOPPED if ended else None,
+                ioc=ioc,
+            )
+        )
+
+    async with open_store(dsn) as store:
+        await store.import_runs(
+            [run("ONE:", 1, 0, 100), run("TWO:", 2, 10, None), run("ONE:", 3, 200, 300), run("TWO:", 4, 400, 500)]
+        )
+        await store.apply_many(
+            [
+                PutRecord(stamps[ioc](), begin_s + at_s, f"{ioc}Run:Title", ANN, "", f"{at_s}", True, "")
+                for at_s in (50, 250, 450)
+                for ioc in stamps
+            ]
+        )
+    for number, found in (
+        (1, ["ONE:50"]),
+        (2, ["TWO:250", "TWO:50"]),  # without an end: until that IOC's next run, not the other's
+        (3, ["ONE:250"]),
+        (4, ["TWO:450"]),
+    ):
+        text = await asyncio.to_thread(
+            audited.run, "history", "puts", "--format", "json", "--run", f"two:{number}"
+        )
+        puts = [json.loads(line) for line in text.splitlines()]
+        assert [f"{put['ioc']}{put['new']}" for put in puts] == found

@@ -127,7 +127,7 @@ def facility() -> Iterator[FacilityServer]:
 def test_without_an_ioc_the_server_runs_for_the_command(place: Path) -> None:
     file = settings_file(place)
     assert (
-        "to be applied: 0001_history, 0002_edits, 0003_files_and_configs"
+        "to be applied: 0001_history, 0002_edits, 0003_files_and_configs, 0004_retention"
         in ran("status", "--settings", file).output
     )
     assert "applied 0001_history" in ran("migrate", "--settings", file).output

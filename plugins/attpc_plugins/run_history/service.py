@@ -247,10 +247,14 @@ class Service:
         while True:
             now = datetime.now(UTC)
             before = now - timedelta(days=self._settings.put_log_days)
-            stamps_before = min(before, now - timedelta(days=STAMP_DAYS))
-            gone = await store.forget(puts_before=before, events_before=before, stamps_before=stamps_before)
+            gone = await store.forget(
+                puts_before=before,
+                events_before=before,
+                log_before=now - timedelta(days=self._settings.log_days),
+                stamps_before=min(before, now - timedelta(days=STAMP_DAYS)),
+            )
             if gone:
-                log.info("old puts and events forgotten", count=gone)
+                log.info("old puts, events and log entries forgotten", count=gone)
             await asyncio.sleep(FORGET_S)
 
     # ------------------------------------------------------------------ what screens show

@@ -54,6 +54,9 @@ class RunHistorySettings(BaseModel):
     put_log_days: int = Field(
         default=365, ge=1, le=36500, description="How many days puts, and events outside runs, are kept."
     )
+    log_days: int = Field(
+        default=365, ge=1, le=36500, description="How many days log entries outside runs are kept."
+    )
     number_limit_s: float = Field(
         default=1.8,
         gt=0.05,

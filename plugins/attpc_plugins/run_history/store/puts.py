@@ -24,15 +24,16 @@ _INSERT = """
 
 
 _TIME_OF_RUN = """
-    SELECT begun, coalesce(stopped_at + interval '5 seconds', (
+    SELECT ioc, begun, coalesce(stopped_at + interval '5 seconds', (
                SELECT min(coalesce(n.start_commanded_at, n.started_at)) FROM attpc.runs n
-               WHERE coalesce(n.start_commanded_at, n.started_at) > begun)) AS ended
-    FROM (SELECT coalesce(r.start_commanded_at, r.started_at) AS begun, r.stopped_at
+               WHERE coalesce(n.start_commanded_at, n.started_at) > begun
+                 AND run.ioc IN (n.ioc, ''))) AS ended
+    FROM (SELECT coalesce(r.start_commanded_at, r.started_at) AS begun, r.stopped_at, r.ioc
           FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id
           WHERE e.name = $1 AND r.number = $2) AS run
 """
 """The order that stops a run is on record when it is done, a moment after the end. Where the end is not
-known, the next run's start is one."""
+known, the start of the next run of the same IOC is one. Of a run from a table it is not known which IOC had it."""
 
 
 async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> None:
@@ -50,6 +51,19 @@ async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> N
         [r.ok for r in records],
         [clean(r.reason) for r in records],
     )
+
+
+def _delete(table: str, column: str, also: str = "") -> str:
+    return (
+        f"DELETE FROM {table} WHERE ctid = ANY (ARRAY("
+        f"SELECT ctid FROM {table} WHERE {column} < $1 {also} LIMIT $2))"
+    )
+
+
+DELETE_PUTS = _delete("attpc.puts", "put_at")
+DELETE_EVENTS = _delete("attpc.events", "happened_at", "AND run_id IS NULL")
+DELETE_LOG = _delete("attpc.log_entries", "logged_at", "AND run_id IS NULL")
+DELETE_STAMPS = _delete("attpc.applied_stamps", "applied_at")
 
 
 class Puts(Connections):
@@ -74,6 +88,7 @@ class Puts(Connections):
                 if time is None or time["begun"] is None:
                     return PutPage(())
                 where.between("put_at", time["begun"], time["ended"])
+                where.equal("ioc", time["ioc"] or None)
             rows = await connection.fetch(
                 "SELECT id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason "
                 f"FROM attpc.puts {where} ORDER BY put_at DESC, id DESC LIMIT {where.bind(limit + 1)}",
@@ -91,19 +106,21 @@ class Puts(Connections):
         *,
         puts_before: datetime | None = None,
         events_before: datetime | None = None,
+        log_before: datetime | None = None,
         stamps_before: datetime | None = None,
         batches: int = 100,
     ) -> int:
-        """Delete what is older: puts, events outside runs, and stamps of records applied before.
+        """Delete what is older: puts, events and log entries outside runs, stamps of records applied before.
 
         Works in batches, each a transaction of its own, `batches` at most for each; returns how many rows
         went. A stamp may go only when no journal can hold its record any more.
         """
         gone = 0
         for statement, before in (
-            (_delete("attpc.puts", "put_at"), puts_before),
-            (_delete("attpc.events", "happened_at", "AND run_id IS NULL"), events_before),
-            (_delete("attpc.applied_stamps", "applied_at"), stamps_before),
+            (DELETE_PUTS, puts_before),
+            (DELETE_EVENTS, events_before),
+            (DELETE_LOG, log_before),
+            (DELETE_STAMPS, stamps_before),
         ):
             if before is not None:
                 gone += await self._delete(statement, before, batches)
@@ -118,13 +135,6 @@ class Puts(Connections):
             if done < DELETE_BATCH:
                 break
         return gone
-
-
-def _delete(table: str, column: str, also: str = "") -> str:
-    return (
-        f"DELETE FROM {table} WHERE ctid = ANY (ARRAY("
-        f"SELECT ctid FROM {table} WHERE {column} < $1 {also} LIMIT $2))"
-    )
 
 
 def _put(row: Any) -> PutEntry:
