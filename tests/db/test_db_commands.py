@@ -8,16 +8,20 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from attpc_plugins.run_history import backups
 from attpc_plugins.run_history.commands import experiments
 from attpc_plugins.run_history.database import Database, Source
 from attpc_plugins.run_history.db_commands import app
 from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.high_water import HighWater
 from attpc_plugins.run_history.processes import FolderLock
 from attpc_plugins.run_history.store import Store, prepare_schema
@@ -312,3 +316,74 @@ def test_from_the_embedded_server_to_the_facilitys(
     ran("backup", place / "b2", "--settings", moved)
     assert "e1 gets number 3\n" in ran("restore", place / "b2", "--force", "--settings", moved).output
     assert Database(Source.SETTINGS, there).public_url == facility.url("ioc")
+
+
+MEASURED = """
+import resource, sys
+from attpc_plugins.run_history.db_commands import app
+app(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+LARGE_MB = 200
+
+
+def peak_mb(*words: object) -> int:
+    """Run a `db` command in a process of its own; returns the most memory that this had, in MB."""
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURED, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(240)
+def test_a_history_larger_than_the_memory_is_backed_up_and_restored(
+    place: Path, embedded: EmbeddedServer
+) -> None:
+    file = settings_file(place)
+    asyncio.run(prepare_schema(url_of(embedded)))
+    reserve(url_of(embedded), "e1")
+    small = peak_mb("backup", place / "small", "--settings", file)
+    small = max(small, peak_mb("restore", place / "small", "--force", "--settings", file))
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(url_of(embedded))
+        try:
+            await connection.execute(
+                "INSERT INTO attpc.events (happened_at, kind, text) "
+                "SELECT now(), 'state', repeat(md5(n::text), 32768) FROM generate_series(1, $1::int) n",
+                LARGE_MB,
+            )
+        finally:
+            await connection.close()
+
+    async def held() -> tuple[int, int]:
+        connection = await asyncpg.connect(url_of(embedded))
+        try:
+            return tuple(await connection.fetchrow("SELECT count(*), sum(length(text)) FROM attpc.events"))
+        finally:
+            await connection.close()
+
+    asyncio.run(fill())
+    assert peak_mb("backup", place / "large", "--settings", file) < small + LARGE_MB / 4
+    assert peak_mb("restore", place / "large", "--force", "--settings", file) < small + LARGE_MB / 4
+    assert asyncio.run(held()) == (LARGE_MB, LARGE_MB * 2**20)
+
+
+def test_a_backup_that_ends_early_is_rolled_back(place: Path, embedded: EmbeddedServer) -> None:
+    """What is read the second time may differ from what was checked: a file on a network, a disk that fails."""
+    asyncio.run(prepare_schema(url_of(embedded)))
+    reserve(url_of(embedded), "e1")
+    database = Database(Source.SETTINGS, url_of(embedded))
+    psql = ("psql", "--no-psqlrc", "--quiet", "--single-transaction", f"--dbname={url_of(embedded)}", "--file=-")
+    cut = "echo 'DROP SCHEMA attpc CASCADE;'; echo 'the disk has gone' >&2; exit 1"
+    programs = embedded.binaries()
+    command = (programs.program(psql[0]), *psql[1:])
+    with pytest.raises(DatabaseError, match="the disk has gone"):
+        backups.feed(database, ("sh", "-c", cut), command, 17)
+    assert numbers(url_of(embedded)) == {"e1": 0}
+    command = (*command, "--set=ON_ERROR_STOP=1")
+    wrong = "echo 'SELECT nonsense;'; yes '-- and so on' | head -c 5000000"
+    with pytest.raises(DatabaseError, match="nonsense"):
+        backups.feed(database, ("sh", "-c", wrong), command, 17)

@@ -8,13 +8,18 @@ other, and the old one is still there afterwards.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
+import itertools
 import os
 import re
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from .binaries import OLDEST, folders
 from .database import Database
@@ -24,10 +29,16 @@ from .store.upkeep import SCHEMA, forget_leases, has_schema, largest_numbers, pu
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
-_GUARD = re.compile(rb"^\\restrict (\w+)$", re.MULTILINE)
+_GUARD = re.compile(rb"\\restrict (\w+)\n")
 
-_TOO_NEW = re.compile(rb"^SET transaction_timeout = 0;$", re.MULTILINE)
+_TOO_NEW = b"SET transaction_timeout = 0;\n"
 """What programs from 17 on write, and servers before it do not know."""
+
+HEAD = 50
+"""Lines of a script before anything of the database comes."""
+
+CHUNK = 1 << 20
+"""Bytes of a script that are in memory at a time: a history may be larger than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +94,14 @@ async def restore(
             f"{database.where} has runs already ({', '.join(sorted(before))}); with --force they are put "
             "aside, in a schema of another name"
         )
-    script = await asyncio.to_thread(_script, database, file, major)
+    script = await asyncio.to_thread(_script, database, file)
     await asyncio.to_thread(keep, before)
     aside = f"{SCHEMA}_before_{datetime.now(UTC):%Y%m%d%H%M%S%f}" if present else None
     psql = await asyncio.to_thread(_program, database, "psql", major)
     words = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
     prelude = (f"--command={putting_aside(aside)}",) if aside else ()
     command = (psql, *words, f"--dbname={database.public_url}", *prelude, "--file=-")
-    await asyncio.to_thread(_run, database, command, script)
+    await asyncio.to_thread(feed, database, script, command, major)
     return await _finish(database, aside)
 
 
@@ -109,22 +120,73 @@ async def _finish(database: Database, aside: str | None) -> Restored:
     return Restored(after, done, aside)
 
 
-def _script(database: Database, file: Path, major: int) -> bytes:
+def _script(database: Database, file: Path) -> tuple[str | Path, ...]:
+    """Return the command that writes a backup as SQL, once it has read all of it; raises `DatabaseError`."""
     if not file.is_file():
         raise DatabaseError(f"{file}: there is no such file")
     program = _newest("pg_restore")
-    listed = _run(database, (program, "--list", str(file)), what=f"{file} is no backup that can be read")
+    listed = _run(database, (program, "--list", str(file)), f"{file} is no backup that can be read")
     if f"TABLE {SCHEMA} runs".encode() not in listed:
         raise DatabaseError(f"{file} is a backup of something else: it holds no run history")
-    text = _run(
-        database,
-        (program, "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", str(file)),
-        what=f"{file} is damaged",
-    )
-    # Not every psql knows this pair, which keeps a script from giving psql commands; this one is our own.
-    if guard := _GUARD.search(text):
-        text = text.replace(b"\\restrict " + guard[1], b"", 1).replace(b"\\unrestrict " + guard[1], b"", 1)
-    return _TOO_NEW.sub(b"", text, count=1) if major < 17 else text
+    words = ("--no-owner", "--no-privileges", "--exit-on-error")
+    _run(database, (program, *words, f"--file={os.devnull}", str(file)), f"{file} is damaged")
+    return (program, *words, "--file=-", str(file))
+
+
+def feed(
+    database: Database, script: tuple[str | Path, ...], command: tuple[str | Path, ...], major: int
+) -> None:
+    """Run `command` with what `script` writes as its input, piece by piece; raises `DatabaseError`.
+
+    The command's input ends in good order only when the whole script was written: else it is killed, and
+    its transaction comes to nothing.
+    """
+    environment = dict(database.client_environment())
+    with (
+        tempfile.TemporaryFile() as said_by_script,
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(script, stdout=subprocess.PIPE, stderr=said_by_script, env=environment) as source,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said, env=environment) as target,
+    ):
+        assert source.stdout is not None
+        assert target.stdin is not None
+        try:
+            for piece in _fitting(source.stdout, major):
+                target.stdin.write(piece)
+            target.stdin.flush()
+            taken = True
+        except BrokenPipeError:
+            # It has ended before, with an error that it has said.
+            taken = False
+            source.kill()
+        whole = source.wait() == 0
+        if taken and not whole:
+            target.kill()
+        with contextlib.suppress(BrokenPipeError):
+            target.stdin.close()
+        target.wait()
+        if taken and not whole:
+            raise _failed(str(script[-1]), Path(script[0]), said_by_script)
+        if target.returncode or not taken:
+            raise _failed(database.where, Path(command[0]), said)
+
+
+def _fitting(stream: IO[bytes], major: int) -> Iterator[bytes]:
+    """Yield a script in pieces, without what its reader may not know; that is in its head and its last line.
+
+    Not every psql knows `\\restrict` and `\\unrestrict`, which keep a script from giving psql commands; this
+    script is our own.
+    """
+    end = None
+    for number in itertools.count():
+        piece = stream.readline(CHUNK)
+        if not piece:
+            return
+        head = number < HEAD
+        if head and (guard := _GUARD.fullmatch(piece)):
+            end = b"\\unrestrict " + guard[1] + b"\n"
+        elif piece != end and not (head and major < 17 and piece == _TOO_NEW):
+            yield piece
 
 
 def _newest(name: str) -> Path:
@@ -164,14 +226,23 @@ def _major(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _run(database: Database, command: tuple[str | Path, ...], text: bytes = b"", what: str = "") -> bytes:
+def _run(database: Database, command: tuple[str | Path, ...], what: str = "") -> bytes:
     ran = subprocess.run(
-        command, input=text, capture_output=True, check=False, env=dict(database.client_environment())
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        env=dict(database.client_environment()),
     )
     if ran.returncode:
-        said = " ".join(ran.stderr.decode(errors="replace").split())[-600:]
-        raise DatabaseError(f"{what or f'{database.where}: {Path(command[0]).name} failed'}: {said}")
+        raise _failed(what or database.where, Path(command[0]), io.BytesIO(ran.stderr))
     return ran.stdout
+
+
+def _failed(what: str, program: Path, said: IO[bytes]) -> DatabaseError:
+    said.seek(0)
+    text = " ".join(said.read().decode(errors="replace").split())[-600:]
+    return DatabaseError(f"{what}: {program.name} failed: {text}")
 
 
 def _target(file: Path, *, force: bool) -> Path:
