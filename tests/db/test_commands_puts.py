@@ -144,7 +144,7 @@ def test_what_is_refused(audited: Shell, options: list[str], said: str) -> None:
 
 
 async def test_the_puts_of_a_run_are_those_of_its_ioc(audited: Shell, dsn: str) -> None:
-    """Two IOCs on one database: what the other was given meanwhile is not of this run, nor its runs an end."""
+    """Two IOCs on one database: puts to the other are not of this run, nor are its runs an end."""
     begin_s = datetime(2026, 5, 1, tzinfo=UTC).timestamp()
     stamps = {ioc: Stamps("boot-of-two", ioc) for ioc in ("ONE:", "TWO:")}
 
@@ -167,7 +167,12 @@ async def test_the_puts_of_a_run_are_those_of_its_ioc(audited: Shell, dsn: str) 
 
     async with open_store(dsn) as store:
         await store.import_runs(
-            [run("ONE:", 1, 0, 100), run("TWO:", 2, 10, None), run("ONE:", 3, 200, 300), run("TWO:", 4, 400, 500)]
+            [
+                run("ONE:", 1, 0, 100),
+                run("TWO:", 2, 10, None),
+                run("ONE:", 3, 200, 300),
+                run("TWO:", 4, 400, 500),
+            ]
         )
         await store.apply_many(
             [

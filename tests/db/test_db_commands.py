@@ -372,11 +372,18 @@ def test_a_history_larger_than_the_memory_is_backed_up_and_restored(
 
 
 def test_a_backup_that_ends_early_is_rolled_back(place: Path, embedded: EmbeddedServer) -> None:
-    """What is read the second time may differ from what was checked: a file on a network, a disk that fails."""
+    """What is read the second time may differ from what was checked: a network or a disk may fail."""
     asyncio.run(prepare_schema(url_of(embedded)))
     reserve(url_of(embedded), "e1")
     database = Database(Source.SETTINGS, url_of(embedded))
-    psql = ("psql", "--no-psqlrc", "--quiet", "--single-transaction", f"--dbname={url_of(embedded)}", "--file=-")
+    psql = (
+        "psql",
+        "--no-psqlrc",
+        "--quiet",
+        "--single-transaction",
+        f"--dbname={url_of(embedded)}",
+        "--file=-",
+    )
     cut = "echo 'DROP SCHEMA attpc CASCADE;'; echo 'the disk has gone' >&2; exit 1"
     programs = embedded.binaries()
     command = (programs.program(psql[0]), *psql[1:])

@@ -17,20 +17,22 @@ OLD = NOW - timedelta(days=400)
 
 FILL = """
 INSERT INTO attpc.experiments (name) VALUES ('e1');
-INSERT INTO attpc.runs (experiment_id, number, state, outcome, stopped_at) SELECT id, 0, 'ended', 'stopped', now()
-    FROM attpc.experiments;
+INSERT INTO attpc.runs (experiment_id, number, state, outcome, stopped_at)
+    SELECT id, 0, 'ended', 'stopped', now() FROM attpc.experiments;
 INSERT INTO attpc.boots (ioc, boot) VALUES ('T:', 'b');
 """
 
 MANY = f"""
-INSERT INTO attpc.events (run_id, happened_at, kind) SELECT r.id, '{OLD}'::timestamptz + n * interval '1 s', 'state'
+INSERT INTO attpc.events (run_id, happened_at, kind)
+    SELECT r.id, '{OLD}'::timestamptz + n * interval '1 s', 'state'
     FROM attpc.runs r, generate_series(1, 40000) n;
 INSERT INTO attpc.events (happened_at, kind) SELECT '{NOW}'::timestamptz - n * interval '1 d', 'state'
     FROM generate_series(1, 2000) n;
 INSERT INTO attpc.log_entries (run_id, logged_at, level, text)
     SELECT r.id, '{OLD}'::timestamptz + n * interval '1 s', 'warning', 'of a run'
     FROM attpc.runs r, generate_series(1, 40000) n;
-INSERT INTO attpc.log_entries (logged_at, level, text) SELECT '{NOW}'::timestamptz - n * interval '1 d', 'info', 'x'
+INSERT INTO attpc.log_entries (logged_at, level, text)
+    SELECT '{NOW}'::timestamptz - n * interval '1 d', 'info', 'x'
     FROM generate_series(1, 2000) n;
 INSERT INTO attpc.puts (put_at, pv, ok) SELECT '{NOW}'::timestamptz - n * interval '1 min', 'PV', true
     FROM generate_series(1, 40000) n;
@@ -55,9 +57,7 @@ async def test_what_is_old_is_found_by_an_index(dsn: str, statement: str, index:
         await connection.execute(MANY)
         await connection.execute("ANALYZE")
         await connection.execute("SET plan_cache_mode = force_custom_plan")  # as the store has it
-        rows = await connection.fetch(
-            f"EXPLAIN {statement}", NOW - timedelta(days=days), puts.DELETE_BATCH
-        )
+        rows = await connection.fetch(f"EXPLAIN {statement}", NOW - timedelta(days=days), puts.DELETE_BATCH)
     plan = "\n".join(row[0] for row in rows)
     assert f" {index} " in f"{plan.replace(chr(10), ' ')} ", plan
 

@@ -172,9 +172,9 @@ def feed(
 
 
 def _fitting(stream: IO[bytes], major: int) -> Iterator[bytes]:
-    """Yield a script in pieces, without what its reader may not know; that is in its head and its last line.
+    r"""Yield a script in pieces, without what its reader may not know; that is in its head and its last line.
 
-    Not every psql knows `\\restrict` and `\\unrestrict`, which keep a script from giving psql commands; this
+    Not every psql knows `\restrict` and `\unrestrict`, which keep a script from giving psql commands; this
     script is our own.
     """
     end = None

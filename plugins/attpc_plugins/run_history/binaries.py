@@ -7,6 +7,7 @@ Where the wheel's programs are behind a closed folder they are copied, see `whee
 
 from __future__ import annotations
 
+import grp
 import importlib.util
 import os
 import pwd
@@ -30,6 +31,12 @@ OLDEST = 14
 ACCOUNTS = ("postgres", "nobody")
 """Accounts to run the server as when started as root, the first that exists."""
 
+SHARED = "nobody"
+"""The account that many programs run as; its name may not be all that opens a database."""
+
+OWN_GROUPS = range(65520, 65534)
+"""Group numbers that Debian and systemd give to nobody: a server of `SHARED` has the first without a name."""
+
 SYSTEM_PLACES = "/usr/lib/postgresql/*/bin"
 """Where Debian and Ubuntu keep the server's programs; others have them in PATH or tell by `pg_config`."""
 
@@ -38,12 +45,17 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom the server runs as; `other` tells that this is not whom this process runs as."""
+    """Whom the server runs as; `other` tells that this is not whom this process runs as.
+
+    `shared` tells that other programs run as this user too: its group is then the server's alone, and what
+    the server has is to be in a folder of root's that only this group may pass.
+    """
 
     name: str
     uid: int
     gid: int
     other: bool
+    shared: bool = False
 
     @property
     def user(self) -> int | None:
@@ -77,8 +89,8 @@ class Binaries:
 def account_for(wanted: str | None = None) -> Account:
     """Return whom the server runs as.
 
-    That is whom this process runs as; for root it is `wanted`, else `postgres`, else `nobody`. Raises
-    `EmbeddedError` where there is no such account, or only root could become it.
+    That is whom this process runs as; for root it is `wanted`, else `postgres`, else `nobody` with a group of
+    its own. Raises `EmbeddedError` where there is no such account, or only root could become it.
     """
     uid = os.geteuid()
     if uid != 0:
@@ -104,11 +116,25 @@ def account_for(wanted: str | None = None) -> Account:
             raise EmbeddedError(
                 f"plugins.run_history.server_account {name} is root, as whom PostgreSQL refuses to run"
             )
+        if name == SHARED and not wanted:
+            return Account(name, entry.pw_uid, _own_group(), other=True, shared=True)
         return Account(name, entry.pw_uid, entry.pw_gid, other=True)
     names = wanted or " or ".join(ACCOUNTS)
     raise EmbeddedError(
         f"there is no account {names} to run PostgreSQL as, and it refuses to run as root; name one in "
         "plugins.run_history.server_account, or use a database server elsewhere (plugins.run_history.dsn)"
+    )
+
+
+def _own_group() -> int:
+    for gid in OWN_GROUPS:
+        try:
+            grp.getgrgid(gid)
+        except KeyError:
+            return gid
+    raise EmbeddedError(
+        f"the database server would run as {SHARED}, with a group of its own, and every group number from "
+        f"{OWN_GROUPS[0]} to {OWN_GROUPS[-1]} is taken; name an account in plugins.run_history.server_account"
     )
 
 

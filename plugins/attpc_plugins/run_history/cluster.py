@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ MAKING = (
 )
 """How the data folder is made; it is synced once, when all is in it."""
 
+SINCE_16 = ("--set", "dynamic_shared_memory_type=sysv")
+"""Before 16, `initdb` takes what it finds by itself: not /dev/shm where that is closed."""
+
 MAKE_LIMIT_S = 60.0
 
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -38,6 +42,8 @@ DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 CONFIGURATION = """\
 # Written by attpc-ioc at every start. To change a setting use ALTER SYSTEM: it is kept, and it wins.
 max_connections = 40
+# In /dev/shm, PostgreSQL's default, a container or a hardened host may allow nothing, or 64 MB for all.
+dynamic_shared_memory_type = 'sysv'
 shared_buffers = '32MB'
 max_wal_size = '256MB'
 min_wal_size = '48MB'
@@ -107,15 +113,24 @@ def home_for(wanted: Path, account: Account) -> Home:
 def prepare_folder(folder: Path, account: Account) -> None:
     """Make the server's folder where it is missing, and see that the account can reach it.
 
-    Raises `EmbeddedError` naming the folder that is in the way; no mode but that of a new folder is set.
+    Raises `EmbeddedError` naming the folder that is in the way; no mode but that of a new folder, or of one
+    for a shared account, is set.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat().st_uid
-        if account.other and owner == os.geteuid() and not any(folder.iterdir()):
+        if account.shared and owner == os.geteuid():
+            _guard(folder, account)
+        elif account.other and owner == os.geteuid() and not any(folder.iterdir()):
             folder.chmod(0o711)
     except OSError as error:
         raise EmbeddedError(f"database folder {folder}: {error.strerror}") from error
+    if account.shared and owner == account.uid:
+        raise EmbeddedError(
+            f"database folder {folder} belongs to {account.name}, and so every program of {account.name} "
+            "could read the database; give the folder to root, or make an account for the database and name "
+            "it in plugins.run_history.server_account"
+        )
     if owner not in (os.geteuid(), account.uid):
         raise EmbeddedError(
             f"database folder {folder} belongs to user number {owner}, and the server would run as "
@@ -128,6 +143,23 @@ def prepare_folder(folder: Path, account: Account) -> None:
             f"plugins.run_history.data_dir that it can reach, let it pass (chmod o+x {closed}), or run "
             "attpc-ioc as an ordinary user"
         )
+
+
+def _guard(folder: Path, account: Account) -> None:
+    """Let nobody but root and the group of a shared account pass a folder of root's."""
+    os.chown(folder, -1, account.gid)
+    folder.chmod(0o710)
+
+
+def guarded_folder(folder: Path, account: Account) -> Path:
+    """Make a folder of root's that only the group of a shared account may pass, where it is missing."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+        raise EmbeddedError(f"{folder} is not a folder of root; remove it")
+    _guard(folder, account)
+    return folder
 
 
 def own_folder(folder: Path, account: Account) -> None:
@@ -160,7 +192,8 @@ def make_data(data: Path, binaries: Binaries, account: Account, lock: int) -> bo
     initdb, postgres = binaries.program("initdb"), binaries.program("postgres")
     single = (postgres, "--single", "-D", new, "-c", "fsync=off", "-c", "logging_collector=off", "postgres")
     own_folder(new, account)
-    _run((initdb, "--pgdata", new, *MAKING), account, lock)
+    also = SINCE_16 if binaries.major >= 16 else ()
+    _run((initdb, "--pgdata", new, *MAKING, *also), account, lock)
     _run(single, account, lock, f"CREATE DATABASE {DATABASE};\n")
     _run((initdb, "--pgdata", new, "--sync-only"), account, lock)
     new.replace(data)
@@ -170,7 +203,7 @@ def make_data(data: Path, binaries: Binaries, account: Account, lock: int) -> bo
 
 def write_configuration(folder: Path, binaries: Binaries, account: Account) -> dict[str, str]:
     """Write the server's configuration files into its folder; returns the options that name them."""
-    names = sorted({account.name, "root"})
+    names = sorted({account.name, "root"} - ({account.name} if account.shared else set()))
     texts = {
         "config_file": ("postgresql.conf", CONFIGURATION + (SINCE_18 if binaries.major >= 18 else "")),
         "hba_file": ("pg_hba.conf", "local all all peer map=attpc\n"),

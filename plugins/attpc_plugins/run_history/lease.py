@@ -53,8 +53,9 @@ class LeaseKeeper:
         if not self.fenced:
             return ""
         return (
-            f"this IOC could not renew its lease of the fleet in the database for {self._ttl_s:g} s, and another "
-            "IOC may command the fleet by now; bring the database back first (runs and modules can be stopped)"
+            f"this IOC could not renew its lease of the fleet in the database for {self._ttl_s:g} s, and "
+            "another IOC may command the fleet by now; bring the database back first (runs and modules can "
+            "be stopped)"
         )
 
     def look(self) -> None:

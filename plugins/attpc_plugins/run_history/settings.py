@@ -39,8 +39,8 @@ class RunHistorySettings(BaseModel):
     server_account: str = Field(
         default="",
         max_length=32,
-        description="The account that runs the plugin's own server where the IOC runs as root. Default: the "
-        "first of `postgres`, `nobody` that exists.",
+        description="The account that runs the plugin's own server where the IOC runs as root. Default: "
+        "`postgres` where it exists, else `nobody` with a group of the server's own.",
     )
     first_number: int = Field(
         default=0, ge=0, le=2**31 - 1, description="The number of the first run of an experiment."

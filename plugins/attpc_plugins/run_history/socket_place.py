@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .binaries import Account, barrier
-from .cluster import own_folder
+from .cluster import guarded_folder, own_folder
 from .errors import EmbeddedError
 
 PORT = 5432
@@ -39,9 +39,19 @@ def socket_folder(folder: Path, account: Account) -> Path:
     name = f"attpc-ioc-{account.uid}-{digest}"
     runtime = Path("/run")
     if account.other and os.access(runtime, os.W_OK) and barrier(runtime, account) is None:
-        return _cleared(_private(runtime / name, account))
+        return _cleared(_outside(runtime / name, account))
     place = Path(tempfile.gettempdir()) / name
-    return _cleared(_private(place if fits(place) else Path("/tmp") / name, account))
+    return _cleared(_outside(place if fits(place / "run") else Path("/tmp") / name, account))
+
+
+def _outside(folder: Path, account: Account) -> Path:
+    """Return a private folder that is not in the server's own, which guards what is a shared account's."""
+    if not account.shared:
+        return _private(folder, account)
+    try:
+        return _private(guarded_folder(folder, account) / "run", account)
+    except OSError as error:
+        raise EmbeddedError(f"folder for the database's socket {folder}: {error.strerror}") from error
 
 
 def _private(folder: Path, account: Account) -> Path:

@@ -33,7 +33,7 @@ _TIME_OF_RUN = """
           WHERE e.name = $1 AND r.number = $2) AS run
 """
 """The order that stops a run is on record when it is done, a moment after the end. Where the end is not
-known, the start of the next run of the same IOC is one. Of a run from a table it is not known which IOC had it."""
+known, the start of the next run of the same IOC is one. Which IOC had a run from a table is not known."""
 
 
 async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> None:
