@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import reprlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attpc_ioc.errors import AttpcError, SettingsError
+from attpc_ioc.standard_streams import set_up_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +94,7 @@ async def _demo(prefix: str, cobos: int) -> None:
 
     from attpc_ioc.app import serve
     from attpc_ioc.demo_settings import demo_data, demo_text
-    from attpc_ioc.settings import default_state_directory, load_settings
+    from attpc_ioc.settings import demo_directory, demo_file, load_settings
     from attpc_ioc.simulator.admin import taking_orders
     from attpc_ioc.simulator.commands import ADMIN_PORT
     from attpc_ioc.simulator.fleet import SimulatedFleet
@@ -104,8 +106,7 @@ async def _demo(prefix: str, cobos: int) -> None:
     ):
         if not any(os.environ.get(n) for n in (name, *also)):
             os.environ[name] = "127.0.0.1"
-    state_dir = default_state_directory() / "demo"
-    file = state_dir / "demo.toml"
+    state_dir, file = demo_directory(), demo_file()
     data = demo_data(state_dir)
     async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
         # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
@@ -238,11 +239,17 @@ def _add_plugins_commands() -> None:
 
 def main() -> None:
     """Run the shell command; an error that an operator can cause is one clear text and exit code 1."""
+    set_up_streams()
     try:
         _add_plugins_commands()
         app()
     except AttpcError as error:
         typer.echo(str(error), err=True)
+        raise SystemExit(1) from None
+    except UnicodeEncodeError as error:
+        # A name that is to reach the system, or one that came from it and is no text.
+        text = reprlib.repr(error.object)
+        typer.echo(f"{text} cannot be encoded ({error.encoding}); set the locale: LANG=C.UTF-8", err=True)
         raise SystemExit(1) from None
     except OSError as error:
         typer.echo(f"{error.filename or 'attpc-ioc'}: {error.strerror or error}", err=True)

@@ -73,10 +73,14 @@ def table_of(settings: Path | None) -> tuple[PvEntry, ...]:
 
 def _settings_file(settings: Path | None) -> Path:
     from attpc_ioc.errors import AttpcError
+    from attpc_ioc.settings import demo_hint
 
     file = settings or (Path(os.environ[SETTINGS]) if os.environ.get(SETTINGS) else None)
     if file is None:
-        raise AttpcError(f"no settings file: give --settings FILE or set {SETTINGS}")
+        hint = demo_hint()
+        raise AttpcError(
+            f"no settings file: give --settings FILE or set {SETTINGS}{f'; {hint}' if hint else ''}"
+        )
     return file
 
 
@@ -224,8 +228,10 @@ def _alarm_count(tree: tuple[Component, ...]) -> int:
 def _write(output: Path, text: str, what: str) -> None:
     from attpc_ioc.errors import AttpcError
     from attpc_ioc.files import write_text
+    from attpc_ioc.standard_streams import exact_output
 
     if output == STDOUT:
+        exact_output()
         typer.echo(text, nl=False)
         return
     try:

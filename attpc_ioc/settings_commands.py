@@ -13,6 +13,7 @@ from attpc_ioc.errors import SettingsError
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults
+from attpc_ioc.standard_streams import exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.plugin.host import PluginHost
@@ -49,6 +50,9 @@ def init(
     output: Annotated[
         Path, typer.Option(help="The file to write, '-' for standard output; it must not exist.")
     ] = Path("attpc-ioc.toml"),
+    all_keys: Annotated[
+        bool, typer.Option("--all", help="Write every key with what it means, not only what a site changes.")
+    ] = False,
 ) -> None:
     """Write a settings file with comments for a fleet of CoBos and a MuTAnT.
 
@@ -60,8 +64,9 @@ def init(
         for option, text in faults.items():
             typer.echo(f"--{option.replace('_', '-')} {text}", err=True)
         raise typer.Exit(2)
-    text = fleet_text(request)
+    text = fleet_text(request, all_keys=all_keys)
     if output == STDOUT:
+        exact_output()
         typer.echo(text, nl=False)
         return
     try:
@@ -107,6 +112,7 @@ def check(
 
 def schema() -> None:
     """Print the JSON schema of the settings file, for editors."""
+    exact_output()
     typer.echo(json.dumps(settings_schema(), indent=2, ensure_ascii=False))
 
 

@@ -17,6 +17,7 @@ from attpc_ioc.errors import AttpcError
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry, build_table
 from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.standard_streams import exact_output
 
 TYPE_NAMES = {
     Record.LONG_TEXT: "long text",
@@ -138,4 +139,6 @@ def register(app: typer.Typer, make_table: Callable[[Settings], Sequence[PvEntry
             raise typer.Exit(1) from None
         groups = groups_of(table, settings.access, settings.ioc.prefix)
         lines = [pv_line(entry, groups[entry.name]) for entry in table]
+        if json_ or csv_:
+            exact_output()
         typer.echo((as_json if json_ else as_csv if csv_ else as_text)(lines))

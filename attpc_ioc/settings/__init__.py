@@ -1,5 +1,6 @@
 """Settings: one TOML file, checked as a whole before anything starts."""
 
+from .demo_place import demo_directory, demo_file, demo_hint
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .load import load_settings, parse_settings
 from .section import Section
@@ -31,6 +32,9 @@ __all__ = [
     "SourceSettings",
     "Stages",
     "default_state_directory",
+    "demo_directory",
+    "demo_file",
+    "demo_hint",
     "load_settings",
     "parse_settings",
 ]

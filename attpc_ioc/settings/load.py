@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from attpc_ioc.errors import SettingsError
 
+from .demo_place import demo_hint
 from .faults import Fault, Loc, pydantic_faults
 from .sections import Settings
 from .together import TOGETHER, faults_together
@@ -87,7 +88,10 @@ def _read(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(SIZE_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise SettingsError(file, ["does not exist; `attpc-ioc init` writes a settings file"]) from None
+        hint = demo_hint()
+        raise SettingsError(
+            file, ["does not exist; `attpc-ioc init` writes a settings file", *([hint] if hint else [])]
+        ) from None
     except IsADirectoryError:
         raise SettingsError(file, ["is a directory; the path of a settings file is needed"]) from None
     except (OSError, ValueError) as err:

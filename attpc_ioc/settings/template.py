@@ -11,7 +11,7 @@ from attpc_ioc.model.states import Kind
 from .contract import PV_NAME_MAX, longest_pv_name
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .sections import IocSettings, Settings
-from .toml_text import settings_text
+from .toml_text import settings_text, short_text
 from .values import address_fault, host_fault, prefix_fault
 
 COBOS_MAX = 256
@@ -20,8 +20,13 @@ MUTANT = "mutant"
 SINGLE = "ecc"
 
 HEADING = """Settings of attpc-ioc. To change a default, take the '#' before its key away.
-`attpc-ioc check FILE` checks this file, with --online it also asks every ECC server.
-`attpc-ioc schema > attpc-ioc.schema.json` writes the schema for editors."""
+`attpc-ioc check FILE` checks this file, with --online it also asks every ECC server."""
+
+SITE_KEYS = ("prefix", "state_dir", "engineer", "location", "interfaces")
+"""The keys of `[ioc]` that a site changes: they are in every file."""
+
+REST = "All else has a default: docs/reference/settings.md, `attpc-ioc schema`, or `attpc-ioc init --all`."
+"""The one line that stands for all other keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,10 @@ def _mutant(address: str, port: int) -> SourceSettings:
     return SourceSettings(id="Mutant[master]", link=(link,))
 
 
-def fleet_text(request: FleetRequest) -> str:
-    """Return the text of the settings file; `ValueError` with all faults where the request is wrong."""
-    return settings_text(fleet_settings(request), HEADING)
+def fleet_text(request: FleetRequest, *, all_keys: bool = False) -> str:
+    """Return the text of the settings file; `ValueError` with all faults where the request is wrong.
+
+    The fleet comes first, then `SITE_KEYS`; with `all_keys` every key with what it means.
+    """
+    settings = fleet_settings(request)
+    return settings_text(settings, HEADING) if all_keys else short_text(settings, HEADING, SITE_KEYS, REST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
 from enum import Enum
 from typing import Any
@@ -57,17 +57,43 @@ def settings_text(settings: Settings, heading: str = "") -> str:
     default is nothing) that can be changed by taking the `#` away.
     """
     blocks = [_comment(heading)] if heading else []
+    blocks.append(_comment(Settings.model_fields["ecc"].description or ""))
+    blocks.append(_explanation(EccSettings, "ecc"))
+    blocks.append(_explanation(SourceSettings, "ecc.source"))
+    blocks.append(_explanation(LinkSettings, "ecc.source.link"))
+    blocks += [_server(ecc) for ecc in settings.ecc]
     for key, field in Settings.model_fields.items():
         value = getattr(settings, key)
         if isinstance(value, BaseModel):
             blocks.append([*_comment(field.description or ""), f"[{key}]", *_keys(value, explained=True)])
     blocks.append(_comment(Settings.model_fields["plugins"].description or ""))
     blocks += [_plugin(name, section) for name, section in settings.plugins.items()]
-    blocks.append(_comment(Settings.model_fields["ecc"].description or ""))
-    blocks.append(_explanation(EccSettings, "ecc"))
-    blocks.append(_explanation(SourceSettings, "ecc.source"))
-    blocks.append(_explanation(LinkSettings, "ecc.source.link"))
-    blocks += [_server(ecc) for ecc in settings.ecc]
+    return _joined(blocks)
+
+
+def short_text(settings: Settings, heading: str, ioc_keys: Sequence[str], rest: str) -> str:
+    """Return a file with the fleet, then these keys of `[ioc]` with comments; `rest` is its last line.
+
+    It loads as `settings` where nothing but the fleet and `[ioc]` is unlike the defaults.
+    """
+    other = [key for key in type(settings.ioc).model_fields if key not in ioc_keys]
+    ioc = Settings.model_fields["ioc"]
+    return _joined(
+        [
+            _comment(heading),
+            _comment(Settings.model_fields["ecc"].description or ""),
+            *(_server(ecc) for ecc in settings.ecc),
+            [
+                *_comment(ioc.description or ""),
+                "[ioc]",
+                *_keys(settings.ioc, explained=True, leave_out=other),
+            ],
+            [f"# {rest}"],
+        ]
+    )
+
+
+def _joined(blocks: Iterable[Iterable[str]]) -> str:
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 

@@ -16,7 +16,8 @@ from .contract import STRING_MAX, taken_by
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 PREFIX_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_:-]*[:_-]$"
 SENDER_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*\[[A-Za-z0-9_-]+\]$"
-HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+"""RFC 1123's, and `_`, which no rule of names has and name servers, `/etc/hosts` and SSH aliases do."""
 
 BROADCAST = IPv4Address("255.255.255.255")
 
@@ -114,7 +115,7 @@ def _interface(value: str) -> str:
 
 
 def host_fault(value: str) -> str:
-    """Return what is wrong with a host; empty when it is an IPv4 address or a host name by RFC 1123."""
+    """Return what is wrong with a host; empty when it is an IPv4 address or a host name, see `HOST_LABEL`."""
     example = "such as 'cobo0' or '192.168.41.60'"
     if not value:
         return f"must not be empty: it is a host name or IPv4 address, {example}"
@@ -124,11 +125,11 @@ def host_fault(value: str) -> str:
         return f"must be a host name or IPv4 address, {example}: IPv6 is not supported, not {value!r}"
     if ":" in value:
         return f"must be the host alone, the port is a setting of its own, {example}, not {value!r}"
-    labels = value.split(".")
+    labels = value.removesuffix(".").split(".")
     if labels[-1].isdigit():  # RFC 1123: a host name's last label is never all digits.
         return address_fault(value)
     if len(value) > 253 or not all(HOST_LABEL.fullmatch(label) for label in labels):
-        return f"must be a host name (letters, digits, '-' and '.') or IPv4 address, {example}, not {value!r}"
+        return f"must be a host name (letters, digits, '-_.') or IPv4 address, {example}, not {value!r}"
     return ""
 
 

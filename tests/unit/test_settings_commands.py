@@ -55,7 +55,7 @@ def test_init_writes_the_fleet_of_the_at_tpc(tmp_path):
 
 def test_every_default_in_the_file_can_be_uncommented(tmp_path):
     file = tmp_path / "fleet.toml"
-    assert run("init", *AT_TPC, "--output", file).exit_code == 0
+    assert run("init", *AT_TPC, "--all", "--output", file).exit_code == 0
     before = load_settings(file)
     lines = file.read_text().split("\n")
     keys = [line for line in lines if line.startswith("#") and not line.startswith("# ") and line != "#"]
@@ -67,6 +67,37 @@ def test_every_default_in_the_file_can_be_uncommented(tmp_path):
     assert after.ioc.prefix == before.ioc.prefix
     # Where the default is nothing, the comment has an example.
     assert (after.ioc.server_port, after.ioc.state_dir) == (5064, "/var/lib/attpc-ioc")
+
+
+def test_the_fleet_comes_first_and_five_keys_follow(tmp_path):
+    file = tmp_path / "fleet.toml"
+    assert run("init", *AT_TPC, "--output", file).exit_code == 0
+    lines = file.read_text().splitlines()
+    assert lines.index("[[ecc]]") < 6
+    assert lines.count("[[ecc]]") == 12
+    after_fleet = lines[max(i for i, line in enumerate(lines) if line.startswith("type =")) :]
+    keys = [line[1:].partition(" ")[0] for line in after_fleet if line.startswith("#") and line[1] != " "]
+    assert keys == ["prefix", "state_dir", "engineer", "location", "interfaces"]
+    assert "docs/reference/settings.md" in lines[-1]
+    assert "attpc-ioc schema" in lines[-1]
+    assert "attpc-ioc init --all" in lines[-1]
+    # Each of them can be uncommented, and the file loads.
+    file.write_text(
+        "\n".join(line[1:] if line.startswith("#") and line[1] != " " else line for line in lines)
+    )
+    ioc = load_settings(file).ioc
+    assert (ioc.state_dir, ioc.prefix) == ("/var/lib/attpc-ioc", "ATTPC:")
+
+
+@pytest.mark.parametrize("request_", [["--prefix", "LAB:"], ["--prefix", "LAB:", "--single", "10.0.0.9"]])
+def test_both_files_of_init_say_the_same(tmp_path, request_):
+    words = ("init", *AT_TPC, *request_, "--output")
+    assert run(*words, tmp_path / "short.toml").exit_code == 0
+    assert run(*words, tmp_path / "all.toml", "--all").exit_code == 0
+    assert load_settings(tmp_path / "short.toml") == load_settings(tmp_path / "all.toml")
+    every = (tmp_path / "all.toml").read_text().splitlines()
+    assert every.index("[[ecc]]") < every.index("[poll]"), "the fleet is first here too"
+    assert "#quiet_period_s = 0.5" in every
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from enum import StrEnum
+from ipaddress import AddressValueError, IPv6Address
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from attpc_ioc.model.names import FleetNames
+from attpc_ioc.settings.values import host_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 GigaBytes = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -27,9 +29,18 @@ HostPath = Annotated[str, Field(max_length=1000), AfterValidator(_path)]
 
 
 def _host(value: str) -> str:
-    if value.startswith("-") or any(char.isspace() or ord(char) < 33 for char in value):
-        raise ValueError(f"must be a host name or address, such as '192.168.41.60', not {value!r}")
+    """Take what an ECC server's host may be, and addresses of IPv6 as well."""
+    if value and not _is_ipv6(value) and (fault := host_fault(value)):
+        raise ValueError(fault)
     return value
+
+
+def _is_ipv6(value: str) -> bool:
+    try:
+        IPv6Address(value)
+    except AddressValueError:
+        return False
+    return True
 
 
 HostName = Annotated[str, Field(max_length=255), AfterValidator(_host)]

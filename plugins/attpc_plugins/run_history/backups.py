@@ -221,7 +221,9 @@ def _program(database: Database, name: str, major: int) -> Path:
 
 
 def _major(path: Path) -> int:
-    ran = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    ran = subprocess.run(
+        [path, "--version"], capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False
+    )
     match = _VERSION.search(ran.stdout)
     return int(match[1]) if match else 0
 

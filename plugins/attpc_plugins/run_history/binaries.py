@@ -231,7 +231,14 @@ def _in_path() -> Iterator[Path]:
 
 def _told_by_pg_config() -> Iterator[Path]:
     if program := shutil.which("pg_config"):
-        ran = subprocess.run([program, "--bindir"], capture_output=True, text=True, timeout=10, check=False)
+        ran = subprocess.run(
+            [program, "--bindir"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
         if ran.returncode == 0 and ran.stdout.strip():
             yield Path(ran.stdout.strip())
 
@@ -278,7 +285,12 @@ def _version_of(folder: Path) -> tuple[str, Binaries | None]:
             return f"no program {name}", None
     try:
         ran = subprocess.run(
-            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=False
+            [folder / "postgres", "--version"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"postgres does not run: {error}", None

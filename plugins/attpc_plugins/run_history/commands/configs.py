@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.standard_streams import exact_unless_shown
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import ConfigUse, RunDetail
 
@@ -79,6 +80,7 @@ def diff(
         return await _diff(store, (experiment, number), (other_experiment or experiment, other), names_only)
 
     lines = with_store(settings, compare)
+    exact_unless_shown()
     sys.stdout.writelines(lines)
     if not lines:
         typer.echo("both runs had the same configuration files", err=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.standard_streams import exact_output, exact_unless_shown
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.faults import Bad
 from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of
@@ -140,8 +141,10 @@ def show(
         texts = {use.sha256: use.text for use in detail.configs if use.text is not None}
         lines = configs.config_lines(detail, texts)
         # Into a file they go as they are.
+        exact_unless_shown()
         sys.stdout.writelines(map(configs.harmless, lines) if sys.stdout.isatty() else lines)
     elif output is ShowOutput.JSON:
+        exact_output()
         sys.stdout.write(json_file.run_line(detail))
     else:
         tables.show_run(detail, entries[LOG - 1 :: -1])

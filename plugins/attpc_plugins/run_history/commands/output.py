@@ -9,6 +9,7 @@ from typing import Annotated, Protocol, TypeVar
 
 import typer
 
+from attpc_ioc.standard_streams import exact_output
 from attpc_plugins.run_history.store.model import Cursor
 
 
@@ -20,8 +21,19 @@ class Output(StrEnum):
     JSON = "json"
 
 
+def _for_programs(kind: Output) -> Output:
+    if kind is not Output.TABLE:
+        exact_output()
+    return kind
+
+
 FormatOption = Annotated[
-    Output, typer.Option("--format", help="table for people; csv, or json (one object a line), for programs.")
+    Output,
+    typer.Option(
+        "--format",
+        help="table for people; csv, or json (one object a line), for programs.",
+        callback=_for_programs,
+    ),
 ]
 
 

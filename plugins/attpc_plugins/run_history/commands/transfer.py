@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attpc_ioc.files import writing
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.standard_streams import exact_output
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Contents, Format, RunFile
@@ -228,6 +229,7 @@ def _readable(file: Path) -> Iterator[Path]:
 def _written(output: Path) -> Iterator[TextIO]:
     """Give the stream to write to; a file is there when all is in it, and not before."""
     if output == STDOUT:
+        exact_output()
         yield sys.stdout
         return
     with writing(output, newline="") as stream:

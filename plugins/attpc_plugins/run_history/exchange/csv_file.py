@@ -3,12 +3,16 @@
 Text is UTF-8, rows end with a line feed, fields are quoted where they have to be (RFC 4180), also over
 several lines. Times are ISO 8601 with offset, booleans `yes` and `no`, an empty field is "nothing". The last
 columns hold what a table has no room for, as JSON (see `plain`): with them export and import lose nothing.
+
+A spreadsheet runs a cell that begins with =, +, -, @, a tab or a carriage return as a formula, whoever wrote
+it. Such a cell gets an apostrophe in front, unless it is a number; the import takes it away again.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -36,6 +40,12 @@ from .plain import class_of, from_plain, time_of, time_text, to_plain, word_of
 
 FIELD_MAX = 1 << 28
 """Characters of a field: the JSON of a run with very many events is one."""
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""With apostrophes before it as well: what had one of its own keeps it."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +173,17 @@ LISTS = ("modules", "measurements", "events", "edits", "files", "configs")
 
 def row_text(fields: Iterable[str]) -> str:
     """Return one row with its line end."""
-    return ",".join(_quoted(field) for field in fields) + "\n"
+    return ",".join(_quoted(_no_formula(field)) for field in fields) + "\n"
+
+
+def _no_formula(field: str) -> str:
+    """Return a field as a spreadsheet takes it for text, or for the number that it is."""
+    return f"'{field}" if _FORMULA.match(field) and not _NUMBER.fullmatch(field) else field
+
+
+def plain_text(field: str) -> str:
+    """Return a field as it was before it was written by `row_text`."""
+    return field[1:] if field.startswith("'") and _FORMULA.match(field) else field
 
 
 def _quoted(field: str) -> str:
@@ -245,8 +265,8 @@ def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment:
     if len(row) != len(names):
         return Fault(line, "", f"has {len(row)} fields, and the header has {len(names)}")
     values: dict[str, Any] = {}
-    for name, text in zip(names, row, strict=True):
-        column = _BY_NAME[name]
+    for name, field in zip(names, row, strict=True):
+        column, text = _BY_NAME[name], plain_text(field)
         if column.read is None:
             continue
         if not text and name in ("class", "quality", "stage"):

@@ -58,6 +58,8 @@ class OldTable:
     experiment: str
     zone: tzinfo | None = None
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    doubt: str = ""
+    """What is doubtful in the times of the row that was read last; empty where nothing is."""
     _kinds: dict[int, ValueKind] = field(default_factory=dict)
 
     @property
@@ -91,6 +93,7 @@ class OldTable:
 
     def read(self, row: Sequence[str], line: int) -> RunDetail | Fault:
         """Return the run of a row, or what is wrong with it."""
+        self.doubt = ""
         cells = self._cells(row, line)
         if isinstance(cells, Fault):
             return cells
@@ -153,10 +156,20 @@ class OldTable:
 
     def _daq_run(self, cells: Sequence[str]) -> Run:
         number, run_class, title, start, stop, config = cells[: len(DAQ_COLUMNS)]
-        started_at = _checked(self._time, start, self.header[3])
-        stopped_at = _checked(self._time, stop, self.header[4])
-        if started_at and stopped_at and stopped_at < started_at:
+        begun = _checked(self._readings, start, self.header[3])
+        ended = _checked(self._readings, stop, self.header[4])
+        pairs = [(a, b) for a in begun for b in ended if a is None or b is None or a <= b]
+        if not pairs:
             raise Bad(f"{shown(stop)} is before the start, {shown(start)}", self.header[4])
+        started_at, stopped_at = pairs[0]
+        self.doubt = "; ".join(
+            text
+            for text in (
+                self._doubt("start", start, begun, {pair[0] for pair in pairs}),
+                self._doubt("stop", stop, ended, {pair[1] for pair in pairs}),
+            )
+            if text
+        )
         return Run(
             self.experiment,
             _checked(number_of, number, self.header[0]),
@@ -170,17 +183,49 @@ class OldTable:
             config_name="" if config == "None" else config,
         )
 
-    def _time(self, text: str) -> datetime | None:
+    def _readings(self, text: str) -> list[datetime | None]:
+        """Return what a time can mean: two times at the end of summer time, the earlier first."""
         if _empty(text.strip()):
-            return None
+            return [None]
         try:
             when = datetime.fromisoformat(text.strip())
             if when.tzinfo is None:
-                local = when.astimezone() if self.zone is None else when.replace(tzinfo=self.zone)
-                return local.astimezone(UTC)
+                found = sorted({self._utc(when.replace(fold=fold)) for fold in (0, 1)})
+                # An hour that clocks put forward never showed is counted on from before.
+                return [reading for reading in found if self._wall(reading) == when] or [found[-1]]
         except (ValueError, OverflowError, OSError):
             raise Bad(f"{shown(text)} is no time; 2017-03-01 14:03:05 is one") from None
-        return time_of(text)
+        return [time_of(text)]
+
+    def _utc(self, when: datetime) -> datetime:
+        local = when.astimezone() if self.zone is None else when.replace(tzinfo=self.zone)
+        return local.astimezone(UTC)
+
+    def _wall(self, when: datetime) -> datetime:
+        """Return what the clock there showed."""
+        return when.astimezone(self.zone).replace(tzinfo=None, fold=0)
+
+    def _doubt(
+        self, what: str, text: str, readings: list[datetime | None], fitting: set[datetime | None]
+    ) -> str:
+        """Return what people should look at in a time: `readings` it has, of which some are `fitting`."""
+        taken = next(when for when in readings if when in fitting)
+        if taken is None:
+            return ""
+        told = f"the {what} {text.strip()!r}"
+        if len(readings) == 1:
+            when = datetime.fromisoformat(text.strip())
+            if when.tzinfo is not None or self._wall(taken) == when:
+                return ""
+            return f"{told} was never on that clock, which was put forward then: {taken.isoformat()} is taken"
+        (other,) = (when for when in readings if when != taken)
+        assert other is not None
+        why = (
+            f"it may be {other.isoformat()} as well"
+            if other in fitting
+            else "with the other the run would be over before it began"
+        )
+        return f"{told} was twice on that clock, which was put back then: {taken.isoformat()} is taken, {why}"
 
 
 def is_daq(header: Sequence[str]) -> bool:

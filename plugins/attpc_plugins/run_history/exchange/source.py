@@ -52,12 +52,12 @@ class Contents:
         """How many runs there are."""
         return sum(len(numbers) for numbers in self.numbers.values())
 
-    def doubt(self, line: int, text: str) -> None:
+    def doubt(self, line: int, column: str, text: str) -> None:
         """Take note of what should be looked at in a line; of an empty text, of nothing."""
         if text:
             self.doubtful += 1
             if len(self.doubts) < SHOWN:
-                self.doubts.append(Fault(line, "stopped_at", text))
+                self.doubts.append(Fault(line, column, text))
 
 
 class RunFile:
@@ -94,7 +94,9 @@ class RunFile:
             if isinstance(item, RunDetail):
                 run = item.run
                 if contents.numbers.setdefault(run.experiment, NumberSet()).add(run.number):
-                    contents.doubt(line, doubts(item))
+                    contents.doubt(line, "stopped_at", doubts(item))
+                    if self._table is not None:
+                        contents.doubt(line, "", self._table.doubt)
                     continue
                 text = f"run {run.number} of experiment {run.experiment!r} is in an earlier line already"
                 item = Fault(line, "number", text)
