@@ -12,7 +12,7 @@ import typer
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
-from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults
+from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults, site_text
 from attpc_ioc.standard_streams import exact_output
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def init(
         for option, text in faults.items():
             typer.echo(f"--{option.replace('_', '-')} {text}", err=True)
         raise typer.Exit(2)
-    text = fleet_text(request, all_keys=all_keys)
+    text = fleet_text(request) if all_keys else site_text(request)
     if output == STDOUT:
         exact_output()
         typer.echo(text, nl=False)

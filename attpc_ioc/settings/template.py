@@ -141,10 +141,14 @@ def _mutant(address: str, port: int) -> SourceSettings:
     return SourceSettings(id="Mutant[master]", link=(link,))
 
 
-def fleet_text(request: FleetRequest, *, all_keys: bool = False) -> str:
-    """Return the text of the settings file; `ValueError` with all faults where the request is wrong.
+def fleet_text(request: FleetRequest) -> str:
+    """Return a settings file with every key and what it means, the fleet first.
 
-    The fleet comes first, then `SITE_KEYS`; with `all_keys` every key with what it means.
+    Raises `ValueError` with all faults where the request is wrong, as `site_text` does.
     """
-    settings = fleet_settings(request)
-    return settings_text(settings, HEADING) if all_keys else short_text(settings, HEADING, SITE_KEYS, REST)
+    return settings_text(fleet_settings(request), HEADING)
+
+
+def site_text(request: FleetRequest) -> str:
+    """Return a settings file with the fleet and `SITE_KEYS` only."""
+    return short_text(fleet_settings(request), HEADING, SITE_KEYS, REST)

@@ -25,7 +25,7 @@ from attpc_ioc.settings import (
     load_settings,
     parse_settings,
 )
-from attpc_ioc.settings.template import FleetRequest, fleet_settings, fleet_text, request_faults
+from attpc_ioc.settings.template import FleetRequest, fleet_settings, fleet_text, request_faults, site_text
 from attpc_ioc.settings.toml_text import settings_text, toml_value
 
 FUZZ = settings(
@@ -215,6 +215,7 @@ def test_init_refuses_or_writes_what_loads(request):
         assert all(text.startswith("must ") for text in faults.values())
         return
     assert parse_settings(fleet_text(request), "f.toml") == fleet_settings(request)
+    assert parse_settings(site_text(request), "f.toml") == fleet_settings(request)
 
 
 @FUZZ
