@@ -11,6 +11,7 @@ import math
 from functools import lru_cache
 from struct import Struct, pack
 
+from attpc_ioc.ioc.ca.number import parse_double
 from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.spec import PVSpec, Scalar, Value, clip_utf8
 from attpc_ioc.ioc.ca.wire import Eca
@@ -69,12 +70,9 @@ def as_text(spec: PVSpec, value: Scalar) -> str:
 
 def _number(value: Scalar, native: int) -> int | float:
     if isinstance(value, str):
-        if "_" in value or not value.isascii():  # Python takes 1_000 and digits of all scripts for numbers
+        if (number := parse_double(value)) is None:
             raise Unconvertible
-        try:
-            value = float(value)
-        except ValueError:
-            raise Unconvertible from None
+        value = number
     if native == DOUBLE:
         return value
     if native == FLOAT:

@@ -1,6 +1,6 @@
 """What clients write, turned into Python values: strictly, nothing is clamped or wrapped.
 
-The rules: an ENUM takes a label, or a number of one; a LONG takes whole numbers within 32 bits and DRVL to
+The rules: an ENUM takes a label, or a number of one; a text is a number as `number` reads it; a LONG takes whole numbers within 32 bits and DRVL to
 DRVH; a DOUBLE takes finite numbers within DRVL to DRVH; long text takes bytes, a string, or an array of
 UTF-16 code units or code points (Phoebus writes those as numbers); a short text takes bytes or a string, of
 at most 39 bytes. An array does not go into a scalar.
@@ -13,10 +13,10 @@ import re
 from struct import unpack_from
 
 from attpc_ioc.ioc.ca.dbr import CHAR, DOUBLE, ELEMENT_SIZE, ENUM, FLOAT, INT, LONG, STRING, STRING_SIZE
+from attpc_ioc.ioc.ca.number import SPACE, parse_double
 from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.spec import PVSpec, Scalar, Value
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _CODES = {INT: "h", FLOAT: "f", ENUM: "H", CHAR: "B", LONG: "i", DOUBLE: "d"}
 _SHOWN = 60
@@ -83,7 +83,7 @@ def _scalar(spec: PVSpec, element: bytes | float) -> Scalar:
         return _utf8(element) if isinstance(element, bytes) else f"{element:.15g}"
     if spec.dtype is ChannelType.ENUM:
         return _label(spec, element)
-    number = _number(_utf8(element).strip()) if isinstance(element, bytes) else element
+    number = _number(_utf8(element)) if isinstance(element, bytes) else element
     if not math.isfinite(number):
         raise Unacceptable(f"{number} is not a number")
     if spec.dtype is ChannelType.LONG:
@@ -99,14 +99,11 @@ def _scalar(spec: PVSpec, element: bytes | float) -> Scalar:
     return number if spec.dtype is ChannelType.LONG else float(number)
 
 
-def _number(text: str) -> int | float:
-    if _WHOLE.fullmatch(text):
-        if len(text) > STRING_SIZE:
-            raise Unacceptable("the number is too long")
-        return int(text)
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    raise Unacceptable(f"{text!r} is not a number")
+def _number(text: str) -> float:
+    number = parse_double(text)
+    if number is None or not math.isfinite(number):
+        raise Unacceptable(f"{text!r} is not a number")
+    return number
 
 
 def _label(spec: PVSpec, element: bytes | float) -> int:
@@ -114,9 +111,10 @@ def _label(spec: PVSpec, element: bytes | float) -> int:
         text = _utf8(element)
         if text in spec.labels:
             return spec.labels.index(text)
-        if not (text.isascii() and text.isdigit()):
+        number = text.strip(SPACE)
+        if not _WHOLE.fullmatch(number):
             raise Unacceptable(f"{text!r} is none of {', '.join(spec.labels)}")
-        element = int(text)
+        element = int(number)
     if not math.isfinite(element) or element != int(element) or not 0 <= element < len(spec.labels):
         raise Unacceptable(f"{element:g} is not the number of a label (0 to {len(spec.labels) - 1})")
     return int(element)
