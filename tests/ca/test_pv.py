@@ -75,7 +75,7 @@ def test_definitions_that_make_no_sense() -> None:
 
 
 def test_every_field_of_every_pv_has_a_value() -> None:
-    from attpc_ioc.ioc.ca.fields import _FIELDS
+    from attpc_ioc.ioc.ca.field_table import _FIELDS
 
     found = 0
     for name, spec in SPECS.items():

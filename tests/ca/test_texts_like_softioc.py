@@ -48,13 +48,25 @@ NO_DOUBLE = {
     *("1 V", "1V", "1.5 mm", "1x", "1L", "2 Ready", ""),
     *("nan", "NaN", "-nan", "nan(1)", "inf", "-Infinity", "infx", "nanx"),
 }
-"""Refused here for a double; softIoc takes the number at the beginning, 0 for an empty text, NaN and infinity."""
+"""Refused here for a double; softIoc takes the number at the beginning, 0 for an empty text, and NaN."""
 
 WHOLE_NUMBERS = {
-    **{"1.": 1, "1.0": 1, "1e3": 1000, "1E3": 1000, "1.e3": 1000, "1e+2": 100, "0x7fffffff": 0x7FFFFFFF},
-    **{"0x10": 16, "0X1F": 31, "-0x10": -16, "+0x1f": 31, "  0x10 ": 16, "0x1p3": 8, "0x1.8P1": 3},
+    "1.": 1,
+    "1.0": 1,
+    "1e3": 1000,
+    "1E3": 1000,
+    "1.e3": 1000,
+    "1e+2": 100,
+    "0x7fffffff": 0x7FFFFFFF,
+    "0x10": 16,
+    "0X1F": 31,
+    "-0x10": -16,
+    "+0x1f": 31,
+    "  0x10 ": 16,
+    "0x1p3": 8,
+    "0x1.8P1": 3,
 }
-"""What other texts are to a long; softIoc takes the decimal digits at the beginning of a text, 1 or 0 mostly."""
+"""What other texts are to a long; softIoc takes the decimal digits at the beginning, 1 or 0 mostly."""
 
 
 def expected(name: str, text: str, there: float | str) -> float | str:

@@ -15,11 +15,13 @@ from attpc_ioc.export.commands_page import commands_page
 from attpc_ioc.export.hooks_page import hooks_page
 from attpc_ioc.export.pvs_page import pvs_page
 from attpc_ioc.export.settings_page import settings_page
+from tests.docs.fields_page import fields_page
 
 DISTRIBUTION = "attpc-ioc"
 
 PAGES: dict[str, Callable[[], str]] = {
     "pvs.md": pvs_page,
+    "fields.md": fields_page,
     "settings.md": settings_page,
     "hooks.md": hooks_page,
     "commands.md": lambda: commands_page(app, plugins_app()),

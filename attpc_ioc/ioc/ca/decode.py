@@ -1,9 +1,9 @@
 """What clients write, turned into Python values: strictly, nothing is clamped or wrapped.
 
-The rules: an ENUM takes a label, or a number of one; a text is a number as `number` reads it; a LONG takes whole numbers within 32 bits and DRVL to
-DRVH; a DOUBLE takes finite numbers within DRVL to DRVH; long text takes bytes, a string, or an array of
-UTF-16 code units or code points (Phoebus writes those as numbers); a short text takes bytes or a string, of
-at most 39 bytes. An array does not go into a scalar.
+The rules: an ENUM takes a label, or a number of one; a text is a number as `number` reads it; a LONG takes
+whole numbers within 32 bits and DRVL to DRVH; a DOUBLE takes finite numbers within DRVL to DRVH; long text
+takes bytes, a string, or an array of UTF-16 code units or code points (Phoebus writes those as numbers); a
+short text takes bytes or a string, of at most 39 bytes. An array does not go into a scalar.
 """
 
 from __future__ import annotations
