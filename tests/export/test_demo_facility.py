@@ -132,8 +132,9 @@ def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_make_has_it_and_asks_where_to(tmp_path):
-    for name in ("Makefile", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "deploy").mkdir()
+    for name in ("Makefile", "pyproject.toml", "deploy/requirements-dev.lock"):
+        shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
     assert 'export facility --demo "here"' in make(tmp_path, "-n", "demo-facility", "OUT=here").stdout
