@@ -92,7 +92,13 @@ def check(
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=600, help="How long each server may take with --online, in seconds.")
+        float,
+        typer.Option(
+            min=0.1,
+            max=600,
+            help="How long each ECC server may take with --online, in seconds; a plugin's hosts have the "
+            "limits of its settings.",
+        ),
     ] = 10.0,
 ) -> None:
     """Check a settings file; the exit code is 0 when all is right and 1 when something is wrong."""

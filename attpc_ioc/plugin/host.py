@@ -37,6 +37,9 @@ DURABLE = "attpc_durable"
 Handled = asyncio.Future[list[bool]]
 """Whether a notification was handled well, by each of the plugins that are waited for."""
 
+ONLINE_LIMIT = "online_limit_s"
+"""The attribute of a plugin's settings by which its answers to `check --online` may take longer."""
+
 ONLINE_GRACE_S = 5.0
 """How much longer than each of its answers a plugin may take for all of them, with `check --online`."""
 
@@ -314,9 +317,10 @@ class PluginHost(PluginRegistry):
         async def ask(entry: Plugin) -> list[OnlineAnswer]:
             found: list[OnlineAnswer] = []
             arguments = {"settings": entry.settings, "timeout_s": timeout_s}
+            limit_s = max(timeout_s, getattr(entry.settings, ONLINE_LIMIT, 0.0)) + ONLINE_GRACE_S
             for impl in self._of("attpc_online_check", entry):
                 try:
-                    answers = await bounded(call(impl, arguments), timeout_s + ONLINE_GRACE_S)
+                    answers = await bounded(call(impl, arguments), limit_s)
                     found += answers or ()
                 except Exception as error:  # a plugin's fault is its own
                     found.append(OnlineAnswer(f"plugin {entry.name}", "", reason_of(error), False))

@@ -235,8 +235,10 @@ class Specification:
         """Ask what the plugin depends on elsewhere, and return an answer for each, for `check --online`.
 
         Async, collected, asked of all plugins at once and only by that command: no IOC runs, there is no
-        context, and nothing may be changed anywhere. Each answer may take `timeout_s` seconds. Raising, or
-        taking 5 s longer, counts as an answer that something is wrong.
+        context, and nothing may be changed anywhere. Each answer may take `timeout_s` seconds, or
+        `settings.online_limit_s` where the plugin's settings have that attribute and it is longer: what is
+        asked of a slow host then has the limits of the running plugin. Raising, or taking 5 s longer, counts
+        as an answer that something is wrong.
         """
 
     @hookspec(firstresult=True)

@@ -322,6 +322,7 @@ async def test_killed_in_the_middle_and_repeated_it_ends_the_same(at: Place, aft
                     agent.send_signal(signal.SIGKILL)
         with contextlib.suppress(HostFault, HostUnreachable):
             await moving
+            await host.list_staging()  # finds the agent gone, where all was moved before it was killed
     if not at.closed.exists():
         listed = {os.fsencode(name) for folder in (at.staging, at.closing) for name in names_in(folder)}
         assert listed == set(sums)

@@ -12,9 +12,9 @@ from tests.support.sshd import Sshd, sshd_server
 OTHERS = "configuration files of every other ECC server"
 
 
-def online(shell: Shell) -> subprocess.CompletedProcess[str]:
+def online(shell: Shell, timeout: str = "5") -> subprocess.CompletedProcess[str]:
     """Check the file as a person does. The ECC servers of it are not there, so that 1 is the exit code."""
-    command = [str(ATTPC_IOC), "check", str(shell.file), "--online", "--timeout", "5"]
+    command = [str(ATTPC_IOC), "check", str(shell.file), "--online", "--timeout", timeout]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -81,3 +81,23 @@ def test_each_host_of_a_data_router_is_asked(tmp_path):
         ran = online(shell)
         assert "data router MuTAnT at 127.0.0.1: the SSH configuration for" in ran.stdout
         assert str(server.config) in ran.stdout
+
+
+def test_a_slow_login_is_waited_for_as_long_as_the_ioc_waits(tmp_path):
+    """The time of a look does not bound the way to the host, with neither `--timeout` nor the settings."""
+    with sshd_server(tmp_path / "ssh", start=False) as server:
+        with (server.folder / "sshd_config").open("a") as file:
+            file.write('ForceCommand sleep 4; exec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+        server.start()
+        more = f'ssh_config = "{server.config}"\nknown_hosts = "{server.known_hosts}"\n'
+        shell = Shell(tmp_path, routers(tmp_path, server), more)
+        ran = online(shell, "0.5")
+        assert f"data router MuTAnT at 127.0.0.1: {tmp_path}/MuTAnT is there, with 0 files" in ran.stdout
+        assert "MuTAnT" not in ran.stderr.replace("mutant", "")
+
+        text = shell.file.read_text()
+        shell.file.write_text(text.replace(more, f"{more}connect_timeout_s = 1.5\n"))
+        ran = online(shell, "60")
+        assert "data router MuTAnT at 127.0.0.1: " in ran.stdout
+        assert "within 1.5 s\n" in ran.stdout
+        assert "data router MuTAnT" in ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 from attpc_ioc.model.online import OnlineAnswer
 from attpc_ioc.plugin import hookimpl
@@ -37,6 +38,20 @@ class Silent:
     @hookimpl
     def attpc_online_check(self):
         return None
+
+
+class Patient:
+    @hookimpl
+    async def attpc_online_check(self, settings):
+        await asyncio.sleep(host_module.ONLINE_GRACE_S + 1.0)
+        return [GOOD]
+
+
+async def test_a_plugin_whose_settings_say_so_may_take_longer():
+    host = PluginHost({})
+    host.register(Patient(), "patient")
+    host.plugins["patient"].settings = SimpleNamespace(online_limit_s=30.0)
+    assert await host.online_check(0.1) == [GOOD]
 
 
 @covers("attpc_online_check")

@@ -14,11 +14,10 @@ from .rows import GIGABYTE
 from .settings import Access, DataRoutersSettings, EccHostSettings, ReachSettings, RouterSettings
 
 
-async def ask_hosts(settings: DataRoutersSettings, timeout_s: float) -> list[OnlineAnswer]:
-    """Look at every host, side by side, each for at most `timeout_s` seconds; changes nothing."""
-    patient = settings.model_copy(update={"timeout_s": timeout_s})
-    routers = [_ask(f"data router {router.label}", router, _words, patient) for router in settings.router]
-    configs = [_ask(_configs_of(ecc), _as_router(ecc), _is_there, patient) for ecc in settings.ecc]
+async def ask_hosts(settings: DataRoutersSettings) -> list[OnlineAnswer]:
+    """Look at every host, side by side, as the running plugin does and with its limits; changes nothing."""
+    routers = [_ask(f"data router {router.label}", router, _words, settings) for router in settings.router]
+    configs = [_ask(_configs_of(ecc), _as_router(ecc), _is_there, settings) for ecc in settings.ecc]
     return list(await asyncio.gather(*routers, *configs))
 
 
@@ -31,6 +30,7 @@ async def _ask(
     where = "this machine" if router.access is Access.LOCAL else router.host
     host = host_for(router, settings)
     try:
+        await host.connect()
         look = await host.look(None)
     except RouterGone:
         return OnlineAnswer(what, where, "the sentry answers, and its router does not run", True)

@@ -70,13 +70,13 @@ class DataRouters:
         add_commands(app)
 
     @hookimpl
-    async def attpc_online_check(self, settings: BaseModel | None, timeout_s: float) -> list[OnlineAnswer]:
-        """Look at every data router's host once."""
+    async def attpc_online_check(self, settings: BaseModel | None) -> list[OnlineAnswer]:
+        """Look at every data router's host once, with the limits of the running plugin."""
         from .online import ask_hosts
         from .settings import DataRoutersSettings
 
         assert isinstance(settings, DataRoutersSettings)
-        return await ask_hosts(settings, timeout_s)
+        return await ask_hosts(settings)
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:

@@ -263,6 +263,12 @@ class DataRoutersSettings(Section):
 
     period_s: Seconds = Field(default=2.0, description="Time between two looks at a host, in seconds.")
     timeout_s: Seconds = Field(default=3.0, description="How long an answer to a look may take, in seconds.")
+    connect_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=300,
+        description="How long connecting over SSH may take, and then starting the agent there, in seconds.",
+    )
     rate_window_s: Seconds = Field(default=10.0, description="Over how long rates are taken, in seconds.")
     ssh_config: HostPath | None = Field(
         default=None, description="SSH configuration file. Default: `~/.ssh/config` where it exists."
@@ -284,6 +290,11 @@ class DataRoutersSettings(Section):
     ecc: tuple[EccHostSettings, ...] = Field(
         default=(), description="Where configuration files and logs of ECC servers are."
     )
+
+    @property
+    def online_limit_s(self) -> float:
+        """How long `check --online` may take for one host: what the running plugin may take."""
+        return 2 * self.connect_timeout_s + self.timeout_s
 
     @model_validator(mode="after")
     def _together(self) -> Self:

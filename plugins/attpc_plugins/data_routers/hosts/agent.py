@@ -38,11 +38,9 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         """Of its process, on its host."""
 
     @classmethod
-    async def start(cls, connection: asyncssh.SSHClientConnection, where: str) -> Agent:
-        """Start one. Raises `HostFault` where the host cannot run it, or what tells that it is not there.
-
-        That is `HostUnreachable` where the connection broke, `HostTimeout` where it was given up meanwhile.
-        """
+    async def open(cls, connection: asyncssh.SSHClientConnection, where: str) -> Agent:
+        """Have one started, which `greet` waits for. Raises what asyncssh does where the host starts none."""
+        text = await asyncio.to_thread(script)
         opening = asyncio.ensure_future(
             connection.create_session(lambda: cls(where), COMMAND, encoding=None, request_pty=False)
         )
@@ -53,18 +51,24 @@ class Agent(asyncssh.SSHClientSession[bytes]):
             opening.add_done_callback(_end_late)
             raise
         assert isinstance(session, cls)
+        channel.write(text)
+        return session
+
+    async def greet(self) -> None:
+        """Wait until it runs. Raises `HostFault` where the host cannot run it; kills it where it does not.
+
+        `HostUnreachable` is raised where the connection broke, `HostTimeout` where it was given up meanwhile.
+        """
         try:
-            channel.write(await asyncio.to_thread(script))
             heard = 0
-            while (greeting := GREETING.search(line := await session._line())) is None:
+            while (greeting := GREETING.search(line := await self._line())) is None:
                 heard += len(line)
                 if heard > NOISE_LIMIT:
-                    raise HostFault(f"{where} says too much before the agent greets: {line[:80]!r}")
-            session.number = int(greeting[1])
+                    raise HostFault(f"{self._where} says too much before the agent greets: {line[:80]!r}")
+            self.number = int(greeting[1])
         except BaseException:
-            session.kill()
+            self.kill()
             raise
-        return session
 
     async def ask(self, request: bytes) -> bytes:
         """Return the line that answers a request. Who does not wait for it must `kill` the agent."""

@@ -56,6 +56,10 @@ class RouterGone(HostFault):
 class Host(Protocol):
     """One data router's host: what every back end can do."""
 
+    async def connect(self) -> None:
+        """Connect where a connection is kept, which may take longer than a look; a look does so by itself."""
+        ...
+
     async def look(self, next_run: RunKey | None) -> Look:
         """Return how the router, its staging folder and its disk are; one round trip."""
         ...

@@ -11,12 +11,16 @@ FILES_S = 60.0
 
 READ_S = 10.0
 
+CONNECT_S = 30.0
+"""Time for connecting to a host over SSH, jump hosts and a slow login included."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Limits of one call, in seconds, the way there (connecting) included."""
+    """Limits of one call, in seconds. Of calls over SSH, but for looks, connecting does not count."""
 
     look_s: float = 3.0
+    """All included; connecting goes on when a look is over."""
     read_s: float = READ_S
     """Of a log's end or a configuration file."""
     files_s: float = FILES_S

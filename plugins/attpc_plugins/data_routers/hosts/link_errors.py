@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncssh
@@ -25,18 +26,24 @@ class ShownKey:
     """The ones of that name that are in the file."""
 
 
-def key_refusal(where: str, shown: ShownKey, host: str, alias: str, file: str) -> HostRefused:
-    """Return the error for an unknown or changed host key, with the command that adds it."""
+def key_refusal(
+    where: str, shown: ShownKey, host: str, file: str, *, scan: bool, passed: Sequence[str]
+) -> HostRefused:
+    """Return the error for an unknown or changed host key, with the command that adds it.
+
+    `scan`: whether `ssh-keyscan` reaches the host and finds it by the name it is looked up by; `passed` are
+    the lines of known hosts that were passed over.
+    """
     algorithm = shown.key.get_algorithm()
     fingerprint = shown.key.get_fingerprint()
     kind = algorithm.split("-")[1] if algorithm.startswith("ssh-") else algorithm.split("-")[0]
     name = shown.name if shown.port == SSH_PORT else f"[{shown.name}]:{shown.port}"
-    if alias:
+    if scan:
+        keyscan = f"ssh-keyscan -t {kind} -p {shown.port} {shlex.quote(host)}"
+        add = f"{keyscan} >> {shlex.quote(file)}"
+    else:
         line = f"{name} {shown.key.export_public_key('openssh').decode('ascii').strip()}"
         add = f"echo {shlex.quote(line)} >> {shlex.quote(file)}"
-    else:
-        scan = f"ssh-keyscan -t {kind} -p {shown.port} {shlex.quote(host)}"
-        add = f"{scan} >> {shlex.quote(file)}"
     compare = (
         f"compare its fingerprint {fingerprint} with what `ssh-keygen -lf "
         f"/etc/ssh/ssh_host_{kind}_key.pub` prints on that host"
@@ -48,7 +55,10 @@ def key_refusal(where: str, shown: ShownKey, host: str, alias: str, file: str) -
             f"the {algorithm} host key of {where} has CHANGED from {known}: another machine answers there, "
             f"or the host was set up anew. If that is so, {compare}, and then run: {remove} && {add}"
         )
-    return HostRefused(f"the {algorithm} host key of {where} is not known: {compare}, and then run: {add}")
+    but = f" (passed over: {'; '.join(passed)})" if passed else ""
+    return HostRefused(
+        f"the {algorithm} host key of {where} is not known{but}: {compare}, and then run: {add}"
+    )
 
 
 def connect_error(where: str, error: Exception) -> HostError:

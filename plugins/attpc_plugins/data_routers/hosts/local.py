@@ -32,6 +32,9 @@ class LocalHost:
         self._limits = limits
         self._worker = Worker(f"the folder {router.staging!r}")
 
+    async def connect(self) -> None:
+        """Do nothing: each call connects for itself."""
+
     async def look(self, next_run: RunKey | None) -> Look:
         """Return how the router, its staging folder and its disk are."""
         if next_run is not None:

@@ -57,6 +57,9 @@ class HttpSentryHost:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
 
+    async def connect(self) -> None:
+        """Do nothing: each call connects for itself."""
+
     async def look(self, next_run: RunKey | None) -> Look:  # noqa: ARG002 - a sentry cannot tell
         """Return what the sentry says; `next_exists` is None, because it does not tell.
 

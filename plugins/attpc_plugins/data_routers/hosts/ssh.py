@@ -12,10 +12,10 @@ from attpc_plugins.data_routers.settings import (
     RouterSettings,
 )
 
+from .dial import Target
 from .folders import MANIFEST, MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
 from .host import HostFault
 from .limits import CallLimits
-from .link import Target
 from .local import CONFIG_LIMIT, config_path, log_path
 from .station import STATIONS, Seat, Stations
 from .wire import trouble_named
@@ -24,7 +24,14 @@ from .words import Trouble, bytes_of, grown, moved, name_fault, text_of, vanishe
 
 def target_of(reach: ReachSettings, settings: DataRoutersSettings) -> Target:
     """Return whom a table of the settings means."""
-    return Target(reach.host, reach.port, reach.user, settings.ssh_config, settings.known_hosts)
+    return Target(
+        reach.host,
+        reach.port,
+        reach.user,
+        settings.ssh_config,
+        settings.known_hosts,
+        settings.connect_timeout_s,
+    )
 
 
 class SshHost:
@@ -46,6 +53,10 @@ class SshHost:
     @property
     def _seat(self) -> Seat:
         return self._stations.seat(self._target, self)
+
+    async def connect(self) -> None:
+        """Have the connection and the agent that looks; takes up to `connect_timeout_s` for each."""
+        await self._seat.look.connect()
 
     async def look(self, next_run: RunKey | None) -> Look:
         """Return how the router, its staging folder and its disk are; one round trip."""

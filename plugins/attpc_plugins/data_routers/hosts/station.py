@@ -13,9 +13,10 @@ import asyncssh
 from attpc_ioc.log import get_logger
 
 from .agent import Agent
+from .dial import Target
 from .host import HostError, HostFault, HostTimeout, HostUnreachable
 from .limits import in_seconds
-from .link import Link, Target
+from .link import Link
 from .wire import answer, request
 
 log = get_logger(__name__)
@@ -27,6 +28,9 @@ host take turns."""
 
 IDLE_S = 30.0
 """An agent that is not for looks is let go when nothing was asked of it for so long."""
+
+SILENT_S = 10.0
+"""A connection on which no session is opened for so long is dead."""
 
 PATIENCE = 3
 """So many agents in a row may hang before they are started less often: one on a disk that is gone can never
@@ -42,6 +46,9 @@ class Slot:
         self._idle_s = idle_s
         self._lock = asyncio.Lock()
         self._agent: Agent | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._fault: HostError | None = None
+        """Why it was not started last time."""
         self._connection: asyncssh.SSHClientConnection | None = None
         """The one that the agent was started on."""
         self._idle: asyncio.TimerHandle | None = None
@@ -54,68 +61,121 @@ class Slot:
     ) -> list[bytes]:
         """Return the fields of the agent's answer.
 
-        `limit_s` bounds connecting, starting and answering together, `wait_s` (else `limit_s`) the wait for
-        what others ask of the same agent. Raises any `HostError`.
+        Without `wait_s` it is a look: `limit_s` bounds all of it, and connecting and starting the agent go
+        on when it is over. Else these have the target's `connect_s` each, `wait_s` bounds the wait for what
+        others ask of the same agent, and `limit_s` the answer. Raises any `HostError`.
         """
-        where = str(self._link.target)
+        target = self._link.target
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        end = loop.time() + limit_s
         try:
-            async with asyncio.timeout(limit_s if wait_s is None else wait_s):
+            async with asyncio.timeout(limit_s if wait_s is None else wait_s + 2 * target.connect_s):
                 await self._lock.acquire()
         except TimeoutError:
-            raise HostTimeout(f"{where} is still busy with an earlier request") from None
+            raise HostTimeout(f"{target} is still busy with an earlier request") from None
         try:
             if self._idle is not None:
                 self._idle.cancel()
                 self._idle = None
-            end = (began if wait_s is None else loop.time()) + limit_s
-            agent = await self._ready(end, limit_s)
+            agent = await self._ready(limit_s, None if wait_s is not None else end)
+            if wait_s is not None:
+                end = loop.time() + limit_s
             return await self._ask(agent, request(name, limit_s, fields), end, limit_s)
         finally:
             self._lock.release()
-            if self._idle_s is not None and self._agent is not None:
-                self._idle = loop.call_later(self._idle_s, self._let_go)
+            self._rest()
 
-    async def _ready(self, end: float, limit_s: float) -> Agent:
-        """Return the agent, started when there is none."""
+    def _rest(self) -> None:
+        """Let go of the agent later, where nobody asks anything of it."""
+        if self._idle_s is not None and self._agent is not None and not self._lock.locked():
+            self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._let_go)
+
+    async def connect(self) -> None:
+        """Have the agent started, within the target's limits. Raises any `HostError`."""
+        async with self._lock:
+            await self._ready(self._link.target.connect_s, None)
+
+    async def _ready(self, limit_s: float, end: float | None) -> Agent:
+        """Return the agent, started when there is none; the start is waited for until `end`."""
+        starting, self._starting = self._starting, None
         if self._agent is not None and not self._agent.ended:
             return self._agent
         self._agent = None
-        where = str(self._link.target)
-        now = asyncio.get_running_loop().time()
-        if now < self._not_before:
-            raise HostTimeout(f"{where}: its last {self._hung} agents hung; the next try is soon")
-        connection = await self._link.connection(max(0.0, end - now))
+        loop = asyncio.get_running_loop()
+        if starting is None or (starting.done() and end is None):
+            if loop.time() < self._not_before:
+                where = self._link.target
+                raise HostTimeout(f"{where}: its last {self._hung} agents hung; the next try is soon")
+            starting = loop.create_task(self._start(limit_s))
+        self._starting = starting
+        await asyncio.wait({starting}, timeout=None if end is None else max(0.0, end - loop.time()))
+        if not starting.done():
+            # What went wrong last time may have taken longer than a look: it stands until there is news.
+            if self._fault is not None:
+                raise type(self._fault)(str(self._fault))
+            raise HostTimeout(
+                f"{self._link.target} did not answer within {in_seconds(limit_s)}; still connecting"
+            )
+        self._starting = None
+        if starting.cancelled():
+            raise HostUnreachable(f"{self._link.target}: the connection was given up")
+        starting.result()
+        assert self._agent is not None
+        return self._agent
+
+    async def _start(self, limit_s: float) -> None:
         try:
-            async with asyncio.timeout_at(end):
-                agent = await Agent.start(connection, where)
-                try:
-                    await self._end_given_up(agent, limit_s)
-                except BaseException:
-                    agent.kill()
-                    raise
-                self._agent, self._connection = agent, connection
+            await self._connect_and_start(limit_s)
+            self._fault = None
+        except HostError as error:
+            self._fault = error
+            raise
+        self._rest()
+
+    async def _connect_and_start(self, limit_s: float) -> None:
+        where, connect_s = str(self._link.target), self._link.target.connect_s
+        connection = await self._link.connection()
+        # One that has just left an agent without its answer is to show at once that it is not dead.
+        hung = bool(self._hung) and connection is self._connection
+        silent_s = min(limit_s if hung else SILENT_S, connect_s)
+        end = asyncio.get_running_loop().time() + connect_s
+        try:
+            async with asyncio.timeout(silent_s):
+                agent = await Agent.open(connection, where)
         except TimeoutError:
             # The host may have gone silently: only a new connection can tell.
-            self._link.drop(connection, limit_s)
-            raise HostTimeout(f"{where} did not answer within {in_seconds(limit_s)}") from None
-        except HostError as error:
-            raise self._link.silence(connection) or error from None
+            self._link.drop(connection, silent_s)
+            raise HostTimeout(f"{where} did not answer within {in_seconds(silent_s)}") from None
         except asyncssh.ChannelOpenError as error:
             if (silence := self._link.silence(connection)) is not None:
                 raise silence from error
             raise HostFault(
                 f"{where} opens no more sessions, see 'MaxSessions' of its sshd_config: {error.reason}"
             ) from error
-        except ValueError as error:
-            raise HostFault(f"{where}: {error}") from error
         except (asyncssh.Error, OSError) as error:
             if (silence := self._link.silence(connection)) is not None:
                 raise silence from error
             self._link.drop(connection)
             raise HostUnreachable(f"the SSH connection to {where} broke: {error}") from error
-        return agent
+        try:
+            async with asyncio.timeout_at(end):
+                await agent.greet()
+                await self._end_given_up(agent, connect_s)
+        except TimeoutError:
+            agent.kill()
+            raise HostTimeout(
+                f"{where}: logged in, and its login shell did not start perl within {in_seconds(connect_s)}"
+            ) from None
+        except HostError as error:
+            agent.kill()
+            raise self._link.silence(connection) or error from None
+        except ValueError as error:
+            agent.kill()
+            raise HostFault(f"{where}: {error}") from error
+        except BaseException:
+            agent.kill()
+            raise
+        self._agent, self._connection = agent, connection
 
     async def _end_given_up(self, agent: Agent, limit_s: float) -> None:
         """Have agents ended that still may be at work for nobody: not every `sshd` passes signals on."""
@@ -160,6 +220,8 @@ class Slot:
 
     def close(self) -> None:
         """End the agent."""
+        if self._starting is not None:
+            self._starting.cancel()
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
