@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .binaries import OLDEST, folders
 from .database import Database
-from .errors import DatabaseError
+from .errors import DatabaseError, DatabaseUnreachable
 from .migrate import migrate
+from .poolers import SESSION, is_shared, shares_sessions
 from .store.upkeep import SCHEMA, forget_leases, has_schema, largest_numbers, putting_aside, swap_back
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
@@ -61,6 +62,7 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     try:
         if not await has_schema(connection):
             raise DatabaseError(f"{database.where}: there is no run history in it")
+        await _refuse_shared(database, connection, "pg_dump")
         major = connection.get_server_version().major
     finally:
         await connection.close()
@@ -84,6 +86,7 @@ async def restore(
     """
     connection = await database.connect()
     try:
+        await _refuse_shared(database, connection, "psql")
         present = await has_schema(connection)
         before = await largest_numbers(connection) if present else {}
         major = connection.get_server_version().major
@@ -103,6 +106,28 @@ async def restore(
     command = (psql, *words, f"--dbname={database.public_url}", *prelude, "--file=-")
     await asyncio.to_thread(feed, database, script, command, major)
     return await _finish(database, aside)
+
+
+async def _refuse_shared(database: Database, connection: Any, program: str) -> None:
+    """Refuse where a pooler would give each transaction another server connection.
+
+    What the program sets for its session would then hold for other clients, and not for itself.
+    """
+    if not is_shared(connection):
+        return
+    try:
+        other = await database.connect()
+    except DatabaseUnreachable:
+        return  # the pooler has one server connection only, and the first of ours keeps it
+    try:
+        shared = await shares_sessions(connection, other)
+    finally:
+        await other.close()
+    if shared:
+        raise DatabaseError(
+            f"{database.where}: a pooler gives each transaction another server connection, and {program} "
+            f"needs one of its own: {SESSION} ({database.key})"
+        )
 
 
 async def _finish(database: Database, aside: str | None) -> Restored:

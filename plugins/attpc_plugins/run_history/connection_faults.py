@@ -12,6 +12,7 @@ import asyncpg
 from .dsn import Dsn
 from .errors import DatabaseError, DatabaseRefused, DatabaseSettingsError, DatabaseUnreachable
 from .peer import NotPostgresError
+from .poolers import advice
 
 FAULTS = (
     asyncpg.PostgresError,
@@ -43,6 +44,9 @@ def explain(error: BaseException, place: Place, limit_s: float) -> DatabaseError
 
 def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[DatabaseError], str]:
     if isinstance(error, asyncpg.PostgresError):
+        if told := advice(error):
+            kind = DatabaseUnreachable if told.passing else DatabaseRefused
+            return kind, f"{told.text} (it says: {_last_words(error)})"
         return _refused(error, place)
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return DatabaseUnreachable, "no server there is of the kind that target_session_attrs asks for"
@@ -123,6 +127,11 @@ def _unreachable(error: BaseException) -> str:
     if isinstance(error, ConnectionError):
         return "the connection was closed from the other side; is it a PostgreSQL server, and is it up?"
     return str(getattr(error, "strerror", "") or text or type(error).__name__)
+
+
+def _last_words(error: BaseException) -> str:
+    """Return what a server said before it closed the connection, without what asyncpg puts before it."""
+    return _first_line(error).rpartition("in the middle of operation: ")[2]
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
 
 from . import dsn as urls
+from .poolers import SharedConnection, settle
 
 ASK = struct.pack("!ii", 8, 80877103)
 """PostgreSQL's SSLRequest; the answer is one byte, or an error of a server that can do nothing now."""
@@ -30,14 +32,35 @@ class NotPostgresError(ConnectionError):
     """What answers there is no PostgreSQL server."""
 
 
-async def connect(text: str | None, **options: Any) -> asyncpg.Connection:
+async def connect(
+    text: str | None, *, session: Mapping[str, str] | None = None, **options: Any
+) -> asyncpg.Connection:
     """Connect as `asyncpg.connect` does, to a PostgreSQL server only.
 
-    Raises what that raises, and `NotPostgresError` for what answers in any other way than such a server.
+    `session` are settings of the server for the whole session. Through a pooler there is none: the connection
+    is a `SharedConnection` then, without them and without prepared statements. Raises what asyncpg raises,
+    and `NotPostgresError` for what answers in any other way than such a server.
     """
     place = urls.read(text or "")
     if place.sslmode in UNASKED:
         await _ask(place.hosts)
+    connection = await _connect(text, options)
+    try:
+        if await settle(connection, session or {}):
+            return connection
+        await connection.close()
+        connection = await _connect(
+            text, {**options, "statement_cache_size": 0, "connection_class": SharedConnection}
+        )
+        async with connection.transaction():
+            pass  # not every pooler takes one
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _connect(text: str | None, options: Mapping[str, Any]) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(text or None, **options)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError):

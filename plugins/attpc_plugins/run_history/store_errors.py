@@ -21,6 +21,7 @@ import asyncio
 import asyncpg
 
 from .errors import DatabaseError
+from .poolers import SCARCE, advice
 
 
 class StoreError(DatabaseError):
@@ -110,8 +111,15 @@ FAULTS = (
 """What asyncpg raises when the database or the way to it fails."""
 
 
-def translate(error: BaseException) -> StoreError:
-    """Return the store's own exception for one of asyncpg's or of the network."""
+def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
+    """Return the store's own exception for one of asyncpg's or of the network.
+
+    `pooler`: whether one is in between, which may be what does not answer.
+    """
+    if told := advice(error):
+        return StoreUnavailable(f"database: {told.text}")
+    if pooler and isinstance(error, TimeoutError):
+        return StoreUnavailable(f"the database does not answer in time; {SCARCE}")
     for kinds, made in _KINDS:
         if isinstance(error, kinds):
             # asyncpg tells of a value that its type cannot hold with an InterfaceError that is a ValueError.

@@ -7,12 +7,14 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import asyncpg
 
 from attpc_plugins.run_history.migrate import MigrationStatus, compare, migrate, status
 from attpc_plugins.run_history.peer import connect
+from attpc_plugins.run_history.poolers import is_shared
 from attpc_plugins.run_history.store_errors import FAULTS, SchemaError, StoreReadOnly, translate
 
 POOL_MAX = 4
@@ -20,6 +22,9 @@ POOL_MAX = 4
 
 IDLE_S = 300.0
 """After this time a connection that nobody uses is closed: a firewall may forget it without a word."""
+
+IDLE_IN_TRANSACTION_MS = "60000"
+"""A program that hangs in the middle of a transaction keeps its locks for so long at most."""
 
 Connection = Any
 """An asyncpg connection or its proxy from the pool."""
@@ -42,6 +47,8 @@ class Connections:
     def __init__(self, pool: asyncpg.Pool, limit_s: float) -> None:
         self._pool = pool
         self._limit_s = limit_s
+        self._shared = False
+        """Whether a pooler is in between, as known from the last connection."""
 
     @classmethod
     async def connect(
@@ -58,7 +65,16 @@ class Connections:
             async with asyncio.timeout(limit_s):
                 pool = await asyncpg.create_pool(
                     dsn or None,
-                    connect=connect,
+                    connect=partial(
+                        connect,
+                        session={
+                            "statement_timeout": limit_ms,
+                            "lock_timeout": limit_ms,
+                            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+                            # Filters differ from call to call: a plan made for all of them fits none.
+                            "plan_cache_mode": "force_custom_plan",
+                        },
+                    ),
                     min_size=1,
                     max_size=pool_max,
                     timeout=limit_s,
@@ -67,15 +83,8 @@ class Connections:
                     # Runs are hours apart: the start of the next finds its statements parsed.
                     max_cached_statement_lifetime=0,
                     reset=_nothing_to_reset,
-                    server_settings={
-                        "application_name": application,
-                        "timezone": "UTC",
-                        "statement_timeout": limit_ms,
-                        "lock_timeout": limit_ms,
-                        "idle_in_transaction_session_timeout": "60000",
-                        # Filters differ from call to call: a plan made for all of them fits none.
-                        "plan_cache_mode": "force_custom_plan",
-                    },
+                    # No others here: poolers refuse them.
+                    server_settings={"application_name": application, "timezone": "UTC"},
                 )
         except (*FAULTS, ValueError) as error:
             raise translate(error) from error
@@ -137,9 +146,10 @@ class Connections:
         limit_s = self._limit_s if limit_s is None else limit_s
         try:
             async with asyncio.timeout(limit_s), self._pool.acquire(timeout=limit_s) as connection:
+                self._shared = is_shared(connection)
                 yield connection
         except FAULTS as error:
-            fault = translate(error)
+            fault = translate(error, pooler=self._shared)
             if isinstance(fault, StoreReadOnly):
                 # After a fail-over these lead to what is a standby now; new ones find the primary.
                 await self._pool.expire_connections()
@@ -155,6 +165,10 @@ class Connections:
             self._use(limit_s) as connection,
             connection.transaction(isolation=isolation, readonly=read_only),
         ):
+            if is_shared(connection):
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}"
+                )
             yield connection
 
     @asynccontextmanager
