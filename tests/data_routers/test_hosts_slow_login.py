@@ -189,3 +189,16 @@ def watch(host: SshHost, on_look) -> Watch:
         busy=lambda: False,
         on_look=on_look,
     )
+
+
+async def test_those_who_queue_at_a_silent_host_do_not_each_wait_for_it(
+    tmp_path: Path, shared_sshd: Sshd
+) -> None:
+    async with relayed(shared_sshd) as (slow, relay):
+        relay.open.clear()
+        async with reached(tmp_path / "staging", slow, connect_s=6.0) as host:
+            began = time.monotonic()
+            calls = [asyncio.create_task(host.list_staging()) for _ in range(4)]
+            await asyncio.wait(calls)
+            assert all(isinstance(call.exception(), HostTimeout) for call in calls)
+            assert time.monotonic() - began < 2 * 6.0

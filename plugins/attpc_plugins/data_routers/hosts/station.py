@@ -32,6 +32,9 @@ IDLE_S = 30.0
 SILENT_S = 10.0
 """A connection on which no session is opened for so long is dead."""
 
+STANDS_S = 5.0
+"""Where connecting failed only after so long, those who queue for the same agent do not each try again."""
+
 PATIENCE = 3
 """So many agents in a row may hang before they are started less often: one on a disk that is gone can never
 be ended, and there must not be thousands of them in the morning."""
@@ -49,6 +52,7 @@ class Slot:
         self._starting: asyncio.Task[None] | None = None
         self._fault: HostError | None = None
         """Why it was not started last time."""
+        self._fault_until = 0.0
         self._connection: asyncssh.SSHClientConnection | None = None
         """The one that the agent was started on."""
         self._idle: asyncio.TimerHandle | None = None
@@ -106,6 +110,8 @@ class Slot:
             if loop.time() < self._not_before:
                 where = self._link.target
                 raise HostTimeout(f"{where}: its last {self._hung} agents hung; the next try is soon")
+            if end is None and self._fault is not None and loop.time() < self._fault_until:
+                raise type(self._fault)(str(self._fault))
             starting = loop.create_task(self._start(limit_s))
         self._starting = starting
         await asyncio.wait({starting}, timeout=None if end is None else max(0.0, end - loop.time()))
@@ -124,11 +130,15 @@ class Slot:
         return self._agent
 
     async def _start(self, limit_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self._connect_and_start(limit_s)
             self._fault = None
         except HostError as error:
             self._fault = error
+            if loop.time() - began >= STANDS_S:
+                self._fault_until = loop.time() + STANDS_S
             raise
         self._rest()
 
