@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from . import dsn as urls
+from .binaries import OLDEST
 from .poolers import SharedConnection, settle
 
 ASK = struct.pack("!ii", 8, 80877103)
@@ -45,6 +46,8 @@ async def connect(
     if place.sslmode in UNASKED:
         await _ask(place.hosts)
     connection = await _connect(text, options)
+    if connection.get_server_version().major < OLDEST:
+        return connection  # who asked for it refuses it
     try:
         if await settle(connection, session or {}):
             return connection
