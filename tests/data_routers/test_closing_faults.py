@@ -27,6 +27,7 @@ from attpc_ioc.simulator.data.gate import Gate
 from tests.support.closings import EXPERIMENT, Side, everywhere, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
 from tests.support.denied import denied
+from tests.support.smalldisk import small_disk
 
 S = CloseState
 NAMES = ["a.graw", "with space.graw", "$(touch executed).graw", "-n.graw", "ü\n'\".graw"]
@@ -150,17 +151,18 @@ async def test_the_experiment_folder_is_a_file(case):
 
 
 async def test_the_disk_is_full(case):
-    # Writing to /dev/full fails as a full disk does; the link is taken for the manifest's temporary file.
-    case.gathering.mkdir(parents=True)
-    (case.gathering / ".manifest.json.new").symlink_to("/dev/full")
-    case.it.end(42)
-    entry = await case.it.reach(42, S.FAILED)
-    assert "No space left on device" in entry.message or "full" in entry.message
-    case.nothing_lost()
-    assert not case.place.exists()
-    with contextlib.suppress(FileNotFoundError):
-        (case.gathering / ".manifest.json.new").unlink()
-    await case.done()
+    with small_disk(case.staging, "16m"):
+        case.expected = fill(case.staging, NAMES)
+        with contextlib.suppress(OSError), (case.staging / "filler").open("wb", 0) as filler:
+            while filler.write(b"x" * 65536):
+                pass
+        case.it.end(42)
+        entry = await case.it.reach(42, S.FAILED)
+        assert "No space left on device" in entry.message or "full" in entry.message
+        case.nothing_lost()
+        assert not case.place.exists()
+        (case.staging / "filler").unlink()
+        await case.done()
 
 
 async def test_permission_is_denied(case):

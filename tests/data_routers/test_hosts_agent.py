@@ -83,7 +83,7 @@ def told_locally(staging: Path) -> list[str]:
         lambda: folders.begin(where),
         lambda: [(one.outcome.name, one.text) for one in folders.move(where, [file], lambda: None)],
         lambda: folders.finish(where, b"{}"),
-        lambda: folders.listing(where.closing),
+        lambda: folders.listing(where.staging, *where.names(closed=False)),
     )
     reader, writer = os.pipe()
     child = os.fork()
@@ -113,9 +113,9 @@ def told_by_agent(staging: Path) -> list[str]:
     run = folders.RunFolders(bytes(staging), RUN)
     asked = [
         request("begin", 30, (run.staging, run.experiment, run.closing, run.closed)),
-        request("move", 30, (run.staging, run.closing, b"a.graw", b"100")),
+        request("move", 30, (run.staging, *run.names(closed=False), b"a.graw", b"100")),
         request("finish", 30, (run.staging, run.experiment, run.closing, run.closed, b"{}")),
-        request("listing", 30, (run.closing, b"")),
+        request("listing", 30, (b"", run.staging, *run.names(closed=False))),
     ]
     told = []
     for line in ask_agent(asked, account=other_account()):
@@ -183,8 +183,8 @@ def test_the_agent_tells_of_a_limit_on_sizes_and_leaves_all_as_it_was(tmp_path: 
     (line,) = ask_agent([request("finish", 30, fields)], limit_bytes=4096)
     with pytest.raises(HostFault, match="larger than is allowed"):
         answer(line)
-    assert os.listdir(run.closing) == []
-    assert not os.path.exists(run.closed)
+    assert os.listdir(in_place(tmp_path)) == []
+    assert not (tmp_path / RUN.experiment / RUN.folder).exists()
 
 
 @pytest.mark.parametrize("program", ["shasum", "sha256sum"])
@@ -208,7 +208,7 @@ def test_checksums_without_perls_own(tmp_path: Path, program: str) -> None:
     data.mkdir()
     sums = write_files(data, [b"a.graw", b"-b\n$(x).graw", b"c\\d\xff.graw"])
     env = {"PERL5LIB": str(tmp_path / "lib"), "PATH": f"{tools}:{os.environ['PATH']}"}
-    (line,) = ask_agent([request("listing", 30, (bytes(data), b"1"))], env=env)
+    (line,) = ask_agent([request("listing", 30, (b"1", bytes(data)))], env=env)
     fields = answer(line)
     assert dict(zip(fields[0::4], (one.decode() for one in fields[3::4]), strict=True)) == sums
 
@@ -221,7 +221,7 @@ def test_nonsense_that_the_agent_is_asked_does_not_end_it(tmp_path: Path) -> Non
         b"look\n",
         b"look zz not-hex\n",
         b"move x31\n",
-        request("listing", 5, (bytes(tmp_path), b"")),
+        request("listing", 5, (b"", bytes(tmp_path))),
     ]
     answers = ask_agent(lines)
     assert len(answers) == len(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.datahosts import RUN, Place, closed_run, place, sums_of, write_files
+from tests.support.smalldisk import make_larger, small_disk
 from tests.support.sshd import Sshd
 
 STRANGE = [
@@ -144,9 +146,10 @@ async def test_only_regular_files_are_data(at: Place) -> None:
     assert (await host.look(None)).files == 1
     await host.begin(RUN)
     asked = [FileEntry(name, 8, 0.0) for name in ("link.graw", "folder.graw", "pipe.graw")]
+    kinds = {"link.graw": "a symbolic link", "folder.graw": "a folder", "pipe.graw": "a pipe"}
     for one in await host.move(RUN, asked):
         assert one.outcome is MoveOutcome.FAILED
-        assert one.text == f"{str(at.staging / one.name)!r} is no regular file"
+        assert one.text == f"{str(at.staging / one.name)!r} is no regular file but {kinds[one.name]}"
     assert sums_of(at.staging / "..") == {}
     assert list(at.closing.iterdir()) == []
     assert outside.read_bytes() == b"not ours"
@@ -306,19 +309,20 @@ async def test_folders_that_are_not_there(at: Place) -> None:
 
 
 async def test_a_full_disk_leaves_all_as_it_was_and_can_be_repeated(at: Place) -> None:
-    sums = write_files(at.staging, ["a.graw", "b.graw"])
-    host = at.host()
-    await host.begin(RUN)
-    await host.move(RUN, await host.list_staging())
-    (at.closing / ".manifest.json.new").symlink_to("/dev/full")
-    with pytest.raises(HostFault, match=r"the disk is full: '.*manifest.json' cannot be written"):
+    with small_disk(at.staging):
+        sums = write_files(at.staging, ["a.graw", "b.graw"])
+        host = at.host()
+        await host.begin(RUN)
+        await host.move(RUN, await host.list_staging())
+        with pytest.raises(HostFault, match=r"the disk is full: '.*manifest.json' cannot be written"):
+            await host.finish(RUN, b"{}" * 100_000)
+        assert not at.closed.exists()
+        assert sums_of(at.closing) == sums
+        assert sorted(path.name for path in at.closing.iterdir()) == ["a.graw", "b.graw"]
+        await asyncio.to_thread(make_larger, at.staging)
         await host.finish(RUN, b"{}" * 100_000)
-    assert not at.closed.exists()
-    assert sums_of(at.closing) == sums
-    assert not (at.closing / "manifest.json").exists()
-    await host.finish(RUN, b"{}" * 100_000)
-    assert sums_of(at.closed) == sums
-    assert await host.manifest(RUN) == b"{}" * 100_000
+        assert sums_of(at.closed) == sums
+        assert await host.manifest(RUN) == b"{}" * 100_000
 
 
 async def test_a_manifest_that_is_no_file(at: Place) -> None:

@@ -88,7 +88,9 @@ async def test_configuration_files(at: Place) -> None:
     (folder / "ecc.log").write_text("one\ntwo\n")
     host = at.config_host(folder, log=str(folder / "ecc.log"))
     assert await host.read("configure-a b'c.xcfg") == b"\x00<Setup/>\xff\n"
-    assert await host.read("link") == b"x" * (16 * MIB)
+    assert await host.read("large") == b"x" * (16 * MIB)
+    with pytest.raises(HostFault, match="link' is no regular file but a symbolic link"):
+        await host.read("link")
     assert await host.tail(1) == b"two\n"
     with (folder / "large").open("ab") as file:
         file.write(b"x")

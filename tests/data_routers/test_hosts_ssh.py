@@ -15,6 +15,7 @@ from attpc_plugins.data_routers.hosts.host import HostRefused, HostUnreachable
 from attpc_plugins.data_routers.hosts.link import Target
 from attpc_plugins.data_routers.hosts.ssh import SshHost
 from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.wire import script
 from attpc_plugins.data_routers.model import MoveOutcome
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
@@ -281,10 +282,14 @@ async def test_a_host_without_perl(staging: Path, tmp_path: Path) -> None:
 
 
 async def test_the_agent_needs_nothing_of_the_system_but_perl(shared_sshd: Sshd) -> None:
-    agent = Path(__file__).parents[2] / "plugins/attpc_plugins/data_routers/hosts/agent.pl"
     checked = await asyncio.create_subprocess_exec(
-        "perl", "-wc", str(agent), stderr=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]}
+        "perl",
+        "-wc",
+        "-",
+        stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"]},
     )
-    _out, errors = await checked.communicate()
+    _out, errors = await checked.communicate(script())
     assert errors.decode().strip().endswith("syntax OK")
     assert len(errors.splitlines()) == 1

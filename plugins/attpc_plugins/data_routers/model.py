@@ -57,6 +57,8 @@ class Look:
     next_exists: bool | None = None
     note: str = ""
     """What the host adds in words, such as a sentry's `Inactive`; for people."""
+    odd: str = ""
+    """What is in the place of a data file and is none, such as a link: left alone, and told to people."""
 
 
 class MoveOutcome(IntEnum):

@@ -151,6 +151,12 @@ class Router:
         return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
 
     @property
+    def odd(self) -> str:
+        """What is in the place of a data file and is none; empty where nothing is, or it is not known."""
+        look = self.look if self.watch.answering else None
+        return f"{self.label}: {self.where}: {look.odd}" if look is not None and look.odd else ""
+
+    @property
     def wrong(self) -> dict[str, Wrong]:
         """What is wrong with it now, by cause, for the log and for the record of the run."""
         watch, judge = self.watch, self._flow_judge

@@ -200,6 +200,7 @@ class Service:
         for router in self.routers:
             matters = self._facts.takes_part(router) and router.watch.answering is False
             self.troubles.say(f"host {router.label}", router.unreachable if matters else "", logged=False)
+            self.troubles.say(f"odd {router.label}", router.odd)
         self.troubles.say("closing", self.closing.fault)
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)

@@ -2,7 +2,7 @@
 
 `<state>/configs/<experiment>/run_0042/` has the files of a run that are still to be copied. The backup folder
 may be a share that is not mounted: nothing is lost, and a folder that does not exist is never made, because
-it would be made on the wrong disk.
+it would be made on the wrong disk. Others may write there: below it no link is followed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from attpc_plugins.data_routers.hosts.host import HostFault
+from attpc_plugins.data_routers.hosts.opened import Folder, make_folder, opened, read, write_new
+from attpc_plugins.data_routers.hosts.words import bytes_of
 from attpc_plugins.data_routers.model import RunKey
 
 PART = ".part"
@@ -61,14 +64,15 @@ class Spool:
                 )
             target = self._backup / key.experiment / key.folder
             try:
-                target.mkdir(parents=True, exist_ok=True)
-                for file in sorted(folder.iterdir()):
-                    if (name := _copy(file.read_bytes(), target / file.name)) != file.name:
-                        renamed.append(f"{target / file.name} was another file: the run's is {name}")
-                _sync(target)
-            except OSError as error:
+                with _made(self._backup, key) as place:
+                    for file in sorted(folder.iterdir()):
+                        if (name := _copy(file.read_bytes(), place, file.name)) != file.name:
+                            renamed.append(f"{target / file.name} was another file: the run's is {name}")
+                    place.sync()
+            except (OSError, HostFault) as error:
+                reason = (error.strerror if isinstance(error, OSError) else "") or error
                 raise BackupFault(
-                    f"the files of {key} cannot be copied to {str(target)!r}: {error.strerror or error}"
+                    f"the files of {key} cannot be copied to {str(target)!r}: {reason}"
                 ) from error
             shutil.rmtree(folder)
             with contextlib.suppress(OSError):  # another run of the experiment waits
@@ -84,24 +88,44 @@ class Spool:
                 yield RunKey(folder.parent.name, int(digits)), folder
 
 
-def _copy(content: bytes, target: Path) -> str:
+@contextlib.contextmanager
+def _made(backup: Path, run: RunKey) -> Iterator[Folder]:
+    """Open the folder of a run in the backup folder, made where it is not there."""
+    experiment, name = bytes_of(run.experiment), bytes_of(run.folder)
+    with opened(bytes(backup)) as top:
+        make_folder(top, experiment)
+        with top.folder(experiment) as parent:
+            make_folder(parent, name)
+            with parent.folder(name) as made:
+                yield made
+
+
+def _copy(content: bytes, folder: Folder, wanted: str) -> str:
     """Write a file that is not there, or is there already, and return its name; never over another."""
-    name, count = target.name, 0
+    name, count = wanted, 0
     while True:
-        place = target.with_name(name)
-        part = place.with_name(f".{name}{PART}")
-        try:
-            if place.read_bytes() == content:
-                return name
-        except FileNotFoundError:
-            _write(part, content)
+        place, part = bytes_of(name), bytes_of(f".{name}{PART}")
+        if folder.status(place) is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=folder.number)  # of an attempt that did not come to its end
+            write_new(folder, part, content)
             # No other program writes here under these names; what came between is still never replaced.
-            if not os.path.lexists(place):
-                part.rename(place)
+            if folder.status(place) is None:
+                os.rename(part, place, src_dir_fd=folder.number, dst_dir_fd=folder.number)
                 return name
-            part.unlink()
+            os.unlink(part, dir_fd=folder.number)
+        elif _has(folder, place, content):
+            return name
         count += 1
-        name = f"{target.stem}.{count}{target.suffix}"
+        stem, suffix = os.path.splitext(wanted)
+        name = f"{stem}.{count}{suffix}"
+
+
+def _has(folder: Folder, name: bytes, content: bytes) -> bool:
+    try:
+        return read(folder, name, len(content)) == content
+    except HostFault:  # it is larger, or no file
+        return False
 
 
 def _write(place: Path, content: bytes) -> None:

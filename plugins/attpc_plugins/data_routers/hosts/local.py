@@ -12,8 +12,9 @@ from . import folders
 from .folders import RunFolders
 from .host import HostFault
 from .limits import CallLimits
+from .opened import opened, read
 from .processes import PROCESSES
-from .words import bytes_of, check_run, fault, trouble_of
+from .words import bytes_of, check_run, fault, odd_text, trouble_of
 from .worker import Deadline, Worker
 
 CONFIG_LIMIT = 16 << 20
@@ -42,16 +43,11 @@ class LocalHost:
         return await self._worker.run(self._limits.look_s, lambda deadline: self._look(next_run, deadline))
 
     def _look(self, next_run: RunKey | None, deadline: Deadline) -> Look:
-        count = size = 0
-        for _name, status in folders.data_files(self._staging):
-            count += 1
-            size += status.st_size
-            deadline.check()
+        count, size, exists, odd = folders.look(self._staging, next_run, deadline.check)
         try:
             disk = os.statvfs(self._staging)
         except OSError as error:
             raise fault(trouble_of(error), self._staging, error.strerror or "") from error
-        exists = next_run is not None and os.path.lexists(RunFolders(self._staging, next_run).closed)
         return Look(
             process=not self._process or PROCESSES.runs(self._process),
             files=count,
@@ -59,6 +55,7 @@ class LocalHost:
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
             disk_total_bytes=disk.f_blocks * disk.f_frsize,
             next_exists=exists,
+            odd=odd_text(*min(odd), len(odd)) if odd else "",
         )
 
     async def list_staging(self) -> tuple[FileEntry, ...]:
@@ -80,12 +77,16 @@ class LocalHost:
     async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
-        folder = where.closed if closed else where.closing
+        names = where.names(closed=closed)
 
         def work(deadline: Deadline) -> tuple[FileEntry, ...]:
             if not checksums:
-                return folders.listing(folder)
-            return folders.listing(folder, lambda path: folders.sha256(path, deadline.check))
+                return folders.listing(self._staging, *names)
+            return folders.listing(
+                self._staging,
+                *names,
+                digest=lambda folder, name: folders.sha256(folder, name, deadline.check),
+            )
 
         return await self._worker.run(self._limits.checksums_s if checksums else self._limits.files_s, work)
 
@@ -118,8 +119,13 @@ class LocalConfigHost:
 
     async def read(self, name: str) -> bytes:
         """Return one file of the folder, at most 16 MiB; raises `HostFault` where it is not there."""
-        path = config_path(self._folder, name)
-        return await self._worker.run(self._limits.read_s, lambda _: folders.read(path, CONFIG_LIMIT))
+        file = config_name(name)
+
+        def work(_deadline: Deadline) -> bytes:
+            with opened(bytes_of(self._folder)) as folder:
+                return read(folder, file, CONFIG_LIMIT)
+
+        return await self._worker.run(self._limits.read_s, work)
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the ECC server's log; at most 1 MiB."""
@@ -129,11 +135,11 @@ class LocalConfigHost:
         """Do nothing: no connection is kept."""
 
 
-def config_path(folder: HostPath, name: str) -> bytes:
-    """Return the path of a file of a folder; raises `HostFault` for a name that leads out of it."""
+def config_name(name: str) -> bytes:
+    """Return the name of a file of a folder; raises `HostFault` for a name that leads out of it."""
     if not name or "/" in name or "\0" in name or name in {".", ".."}:
         raise HostFault(f"{name!r} cannot be the name of a file")
-    return os.path.join(bytes_of(folder), bytes_of(name))
+    return bytes_of(name)
 
 
 def log_path(log: HostPath | None, whose: str) -> bytes:

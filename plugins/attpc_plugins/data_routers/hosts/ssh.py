@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from attpc_plugins.data_routers.model import FileEntry, Look, Moved, MoveOutcome, RunKey
@@ -13,13 +14,13 @@ from attpc_plugins.data_routers.settings import (
 )
 
 from .dial import Target
-from .folders import MANIFEST, MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
+from .folders import MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
 from .host import HostFault
 from .limits import CallLimits
-from .local import CONFIG_LIMIT, config_path, log_path
+from .local import CONFIG_LIMIT, config_name, log_path
 from .station import STATIONS, Seat, Stations
 from .wire import trouble_named
-from .words import Trouble, bytes_of, grown, moved, name_fault, text_of, vanished, words
+from .words import Trouble, bytes_of, grown, moved, name_fault, odd_text, text_of, vanished, words
 
 
 def target_of(reach: ReachSettings, settings: DataRoutersSettings) -> Target:
@@ -60,12 +61,15 @@ class SshHost:
 
     async def look(self, next_run: RunKey | None) -> Look:
         """Return how the router, its staging folder and its disk are; one round trip."""
-        closed = b"" if next_run is None else RunFolders(self._staging, next_run).closed
+        names = (b"", b"") if next_run is None else RunFolders(self._staging, next_run).names(closed=True)
         fields = await self._seat.look.call(
-            "look", (self._staging, self._process, closed), self._limits.look_s
+            "look", (self._staging, self._process, *names), self._limits.look_s
         )
-        process, files, size, free, total, exists = self._numbers(fields, 6)
-        return Look(bool(process), files, size, free, total, bool(exists))
+        process, files, size, free, total, exists, odd = self._numbers(fields[:7], 7)
+        if len(fields) != 7 + 2 * bool(odd):
+            raise self._nonsense()
+        text = odd_text(fields[7], text_of(fields[8]), odd) if odd else ""
+        return Look(bool(process), files, size, free, total, bool(exists), odd=text)
 
     def _numbers(self, fields: Sequence[bytes], count: int) -> list[int]:
         try:
@@ -85,7 +89,7 @@ class SshHost:
 
     async def list_staging(self) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the staging folder, by name; regular files only, no links."""
-        return self._entries(await self._files("listing", self._staging, b""))
+        return self._entries(await self._files("listing", b"", self._staging))
 
     def _entries(self, fields: Sequence[bytes]) -> tuple[FileEntry, ...]:
         try:
@@ -99,7 +103,7 @@ class SshHost:
     async def begin(self, run: RunKey) -> None:
         """Make the run's closing folder, or find the one of an earlier attempt."""
         where = RunFolders(self._staging, run)
-        await self._files("begin", self._staging, where.experiment, where.closing, where.closed)
+        await self._files("begin", where.staging, where.experiment, where.closing, where.closed)
 
     async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
         """Move files from the staging to the closing folder; never over another, never half."""
@@ -107,7 +111,7 @@ class SshHost:
         refused = [name_fault(file.name) for file in files]
         asked = [file for file, reason in zip(files, refused, strict=True) if not reason]
         sent = [field for file in asked for field in (bytes_of(file.name), b"%d" % file.size)]
-        fields = await self._files("move", self._staging, where.closing, *sent)
+        fields = await self._files("move", where.staging, *where.names(closed=False), *sent)
         try:
             outcomes = [_moved(file, *group) for file, group in zip(asked, _groups(fields, 3), strict=True)]
         except ValueError as error:
@@ -121,21 +125,22 @@ class SshHost:
     async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
-        folder = where.closed if closed else where.closing
+        folder = where.staging, *where.names(closed=closed)
         if not checksums:
-            return self._entries(await self._files("listing", folder, b""))
+            return self._entries(await self._files("listing", b"", *folder))
         limit_s = self._limits.checksums_s
-        return self._entries(await self._seat.files.call("listing", (folder, b"1"), limit_s, limit_s))
+        return self._entries(await self._seat.files.call("listing", (b"1", *folder), limit_s, limit_s))
 
     async def finish(self, run: RunKey, manifest: bytes) -> None:
         """Write the manifest into the closing folder, bring it to the disk, and give the folder its name."""
         where = RunFolders(self._staging, run)
-        await self._files("finish", self._staging, where.experiment, where.closing, where.closed, manifest)
+        await self._files("finish", where.staging, where.experiment, where.closing, where.closed, manifest)
 
     async def manifest(self, run: RunKey) -> bytes | None:
         """Return the manifest of a closed run; None where there is no run folder or none in it."""
-        path = RunFolders(self._staging, run).closed + b"/" + MANIFEST
-        found = await self._files("manifest", path, b"%d" % MANIFEST_LIMIT)
+        where = RunFolders(self._staging, run)
+        limit = b"%d" % MANIFEST_LIMIT
+        found = await self._files("manifest", limit, where.staging, *where.names(closed=True))
         return found[0] if found else None
 
     async def tail(self, lines: int) -> bytes:
@@ -165,11 +170,9 @@ class SshConfigHost:
 
     async def read(self, name: str) -> bytes:
         """Return one file of the folder, at most 16 MiB; raises `HostFault` where it is not there."""
-        path = config_path(self._folder, name)
+        asked = b"%d" % CONFIG_LIMIT, bytes_of(self._folder), config_name(name)
         limit_s = self._limits.read_s
-        return _only(
-            await self._seat.read.call("read", (path, b"%d" % CONFIG_LIMIT), limit_s, limit_s), self._target
-        )
+        return _only(await self._seat.read.call("read", asked, limit_s, limit_s), self._target)
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the ECC server's log; at most 1 MiB."""
@@ -187,7 +190,8 @@ def _only(fields: Sequence[bytes], target: Target) -> bytes:
 
 
 async def _tail(seat: Seat, limits: CallLimits, path: bytes, lines: int) -> bytes:
-    fields = await seat.read.call("tail", (path, b"%d" % TAIL_LIMIT), limits.read_s, limits.read_s)
+    asked = b"%d" % TAIL_LIMIT, *os.path.split(path)
+    fields = await seat.read.call("tail", asked, limits.read_s, limits.read_s)
     return last_lines(b"".join(fields), lines)
 
 

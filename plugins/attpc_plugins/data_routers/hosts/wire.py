@@ -22,7 +22,9 @@ _FIELD = re.compile(rb"x((?:[0-9a-f]{2})*)")
 @functools.cache
 def script() -> bytes:
     """Return the agent as it is sent to `perl -`. It is read when first asked for: do that in a thread."""
-    return (files("attpc_plugins.data_routers.hosts") / "agent.pl").read_bytes() + b"\n__END__\n"
+    folder = files("attpc_plugins.data_routers.hosts")
+    parts = [(folder / name).read_bytes() for name in ("agent_folders.pl", "agent.pl")]
+    return b"".join(parts) + b"\n__END__\n"
 
 
 def request(name: str, limit_s: float, fields: Sequence[bytes]) -> bytes:

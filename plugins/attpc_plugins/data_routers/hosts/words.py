@@ -56,6 +56,17 @@ _WORDS = {
 }
 
 
+KINDS = {
+    "link": "a symbolic link",
+    "folder": "a folder",
+    "file": "a file",
+    "pipe": "a pipe",
+    "socket": "a socket",
+    "device": "a device",
+}
+"""What may be where something else is expected, by the words that the agent sends."""
+
+
 def trouble_of(error: OSError) -> Trouble:
     """Return the kind of a system's refusal on this machine."""
     return _OF_NUMBER.get(error.errno or 0, Trouble.OTHER)
@@ -73,6 +84,8 @@ def bytes_of(path: str) -> bytes:
 
 def words(trouble: Trouble, path: bytes, detail: str = "") -> str:
     """Return the trouble in words for operators; what is no plain letter of the path is escaped."""
+    if trouble in (Trouble.NOT_FOLDER, Trouble.NOT_REGULAR) and detail in KINDS:
+        return f"{_WORDS[trouble].format(path=repr(text_of(path)))} but {KINDS[detail]}"
     return _WORDS[trouble].format(path=repr(text_of(path)), detail=detail or "it cannot be done")
 
 
@@ -99,6 +112,12 @@ def name_fault(name: str) -> str:
     if "/" in name or "\0" in name or not name.endswith(GRAW):
         return f"{name!r} cannot be the name of a '*{GRAW}'"
     return ""
+
+
+def odd_text(path: bytes, kind: str, count: int) -> str:
+    """Return what is said of what is in a data file's place and is none; `count` of them in all."""
+    more = f", and {count - 1} more like it" if count > 1 else ""
+    return f"{text_of(path)!r} is {KINDS.get(kind, 'no file')} and is left alone{more}"
 
 
 def vanished(path: bytes) -> str:
