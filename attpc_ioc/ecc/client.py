@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.fleet import SourceView
@@ -12,9 +14,21 @@ from attpc_ioc.model.states import Operation, State, Transition
 
 from .http1 import HttpReply
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml
-from .quick import QuickTransport
 from .soap import StateReply, read_state, read_text, request_bytes, zeep_client
-from .transport import AiohttpTransport
+from .transport import Transport
+
+KIB = 1024
+MAX_STATE = 64 * KIB
+MAX_CONFIGS = 1024 * KIB
+MAX_CONFIGURE = 2048 * KIB
+MAX_OTHER = 64 * KIB
+"""Bytes of a whole reply to GetState, GetConfigIDs, Configure and other calls. Real ones have 500,
+270 for each config on offer (12 describe files with 100 experiments are 320 kB), 370 kB, and some hundred."""
+
+SMALL = 4 * KIB
+"""A longer reply is read in a thread: reading a hostile one of that length takes under a millisecond."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +57,15 @@ class Reply:
     duration_s: float
 
 
-def get_state_envelope() -> bytes:
-    """Return the envelope of `GetState`."""
-    return request_bytes("GetState")
-
-
 def load() -> None:
     """Import and read what the first call needs, which takes a good part of a second; in any thread."""
-    import aiohttp  # noqa: F401 - so that it is there
-
     zeep_client()
+
+
+async def _read(read: Callable[[HttpReply, str], T], reply: HttpReply, where: str) -> T:
+    if len(reply.body) <= SMALL:
+        return read(reply, where)
+    return await asyncio.to_thread(read, reply, where)
 
 
 class EccClient:
@@ -68,18 +81,24 @@ class EccClient:
     ) -> None:
         self.url = url
         self.name = name
-        self._quick = QuickTransport(url, get_state_envelope, poll_timeout_s, connect_timeout_s)
-        self._transport = AiohttpTransport(url, connect_timeout_s)
+        self._poll_timeout_s = poll_timeout_s
+        self._transport = Transport(url, connect_timeout_s)
+        self._get_state = b""
         self._get_state_where = f"GetState from {url}"
         self._last_state: tuple[HttpReply, StateReply] | None = None
 
     async def get_state(self) -> Observation:
         """Ask for the state; raises `EccTimeout` after `poll_timeout_s`, connecting included."""
         began = time.monotonic()
-        reply, asked_at_s = await self._quick.exchange(self._get_state_where)
+        # The same each time: made once.
+        self._get_state = self._get_state or self._transport.request(request_bytes("GetState"))
+        where = self._get_state_where
+        reply, asked_at_s = await self._transport.exchange(
+            self._get_state, where, limit=MAX_STATE, timeout_s=self._poll_timeout_s
+        )
         # A server at rest says the same again and again: one look at the bytes instead of reading the XML.
         if self._last_state is None or self._last_state[0] != reply:
-            self._last_state = reply, read_state(reply, self._get_state_where)
+            self._last_state = reply, await _read(read_state, reply, where)
         answer = self._last_state[1]
         now = time.monotonic()
         return Observation(
@@ -89,8 +108,9 @@ class EccClient:
     async def get_config_ids(self, timeout_s: float = 10.0) -> tuple[ConfigName, ...]:
         """Ask for the configurations that the server offers; raises `EccTimeout` after `timeout_s`."""
         where = f"GetConfigIDs from {self.url}"
-        reply = await self._transport.post(request_bytes("GetConfigIDs"), where, timeout_s)
-        return configs_in(read_text(reply, where).text)
+        request = self._transport.request(request_bytes("GetConfigIDs"))
+        reply, _ = await self._transport.exchange(request, where, limit=MAX_CONFIGS, timeout_s=timeout_s)
+        return await _read(lambda reply, where: configs_in(read_text(reply, where).text), reply, where)
 
     async def transition(
         self,
@@ -113,10 +133,13 @@ class EccClient:
         )
         where = f"{operation} at {self.url}"
         began = time.monotonic()
-        reply = await self._transport.post(envelope, where, None, on_connected)
-        answer = read_text(reply, where)
+        limit = MAX_CONFIGURE if operation is Operation.CONFIGURE else MAX_OTHER
+        reply, _ = await self._transport.exchange(
+            self._transport.request(envelope), where, limit=limit, timeout_s=None, on_connected=on_connected
+        )
+        answer = await _read(read_text, reply, where)
         return Reply(answer.code, answer.message, answer.text, time.monotonic() - began)
 
     async def close(self) -> None:
         """Close what is open; a transition under way goes on in the server, its caller gets an error."""
-        await self._transport.close()
+        self._transport.close()

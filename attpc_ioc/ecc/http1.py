@@ -1,18 +1,22 @@
-"""Reading one small HTTP/1 reply as it comes in: just what a SOAP server sends, and nothing more trusted."""
+"""One HTTP/1 reply as it comes in, read by `httptools`: each byte once, and none beyond a limit.
+
+What an ECC server sends is not trusted. The limit counts every byte of a reply, those around the chunks and
+of interim replies too, so that no way of sending gets past it.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
-from functools import lru_cache
+
+import httptools
 
 from .xml import shortened
 
-MAX_REPLY_BYTES = 16 * 1024 * 1024
-"""No reply is longer: the longest of the 2021 server, Configure's, has 370 kB."""
+MAX_HEAD_BYTES = 16 * 1024
+"""The limit of status line and headers, and of interim replies before them: a real server sends 200 bytes."""
 
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,124 +28,121 @@ class HttpReply:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """Status line and headers, as far as they matter; `length` is None where none was told."""
-
-    status: int = 0
-    reason: str = ""
-    length: int | None = None
-    chunked: bool = False
-
-
 class BrokenHttp(Exception):
     """The connection ended without a whole reply, or what came is not HTTP."""
 
 
 class ReplyReader:
-    """Takes the bytes of one reply; the length is told by Content-Length, by chunks or by the end."""
+    """Takes the bytes of one reply of at most `limit` bytes, head included.
 
-    def __init__(self) -> None:
-        self._received = bytearray()
-        self._body_at = 0
-        self._head = _Head()
+    Its end is where Content-Length or the chunks say; without either it is the end of the connection.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._received = 0
+        self._begin = b""
+        """The first bytes, to be shown where they are no HTTP."""
+        self._head_bytes = self._headers = self._status = 0
+        self._reason = b""
+        self._body = bytearray()
+        self._in_body = self._whole = self._says_length = False
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> bool:
         """Take what was received; return whether the reply is whole. Raises `BrokenHttp`."""
-        received = self._received
-        received += data
-        if len(received) > MAX_REPLY_BYTES:
-            raise BrokenHttp(f"a reply of more than {MAX_REPLY_BYTES} bytes")
-        # Interim replies (1xx) are skipped, though no known server sends one to such a request.
-        while not self._body_at:
-            if not self._read_head():
-                return False
-            if 100 <= self._head.status < 200:
-                del received[: self._body_at]
-                self._body_at = 0
-        head = self._head
-        if head.chunked:
-            return received.endswith(b"0\r\n\r\n") and _dechunked(received, self._body_at) is not None
-        return head.length is not None and len(received) - self._body_at >= head.length
+        assert self._parser is not None
+        if not self._received:
+            self._begin = data[:1000]
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # What follows a whole reply is nobody's.
+            if not self._whole:
+                # What a callback raises comes wrapped.
+                ours = error.__context__
+                raise ours if isinstance(ours, BrokenHttp) else self._no_http(f" ({error})") from None
+        if self._received > self._limit:
+            raise self._too_long()
+        if not self._in_body and self._received > MAX_HEAD_BYTES:
+            raise self._head_too_long()
+        return self._whole
 
     def finish(self, error: Exception | None) -> HttpReply:
         """Return the reply once the connection is closed; `error` says how, None for an orderly end.
 
         Raises `BrokenHttp` where it is not whole.
         """
-        received = self._received
-        if not received:
-            raise BrokenHttp(f"the connection ended without a reply{_because(error)}")
-        if not self._body_at:
-            seen = shortened(bytes(received))
-            raise BrokenHttp(f"the reply is no HTTP or was cut off{_because(error)}: {seen}")
-        head = self._head
-        body: bytes | None
-        if head.chunked:
-            body = _dechunked(received, self._body_at)
-        else:
-            body = bytes(received[self._body_at :])
-            if head.length is not None:
-                body = body[: head.length] if len(body) >= head.length else None
-            elif error is not None:
-                body = None
-        if body is None:
-            have = len(received) - self._body_at
-            raise BrokenHttp(f"the reply was cut off after {have} bytes{_because(error)}")
-        return HttpReply(head.status, head.reason, body)
+        self.close()
+        if not self._received:
+            raise BrokenHttp(f"the connection ended without a whole reply{_because(error)}")
+        if not self._in_body:
+            raise self._no_http(_because(error))
+        if not self._whole and (self._says_length or error is not None):
+            raise BrokenHttp(f"the reply was cut off after {len(self._body)} bytes{_because(error)}")
+        return HttpReply(self._status, self._reason.decode("latin-1")[:200], bytes(self._body))
 
-    def _read_head(self) -> bool:
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._received) > MAX_HEAD_BYTES:
-                raise BrokenHttp(f"no HTTP reply: {shortened(bytes(self._received[:1000]))}")
-            return False
-        self._head = _read_head(bytes(self._received[:end]))
-        self._body_at = end + 4
-        return True
+    def close(self) -> None:
+        """Let go of the parser: it holds this object's methods, a ring that only the collector would undo."""
+        self._parser = None
 
+    def _no_http(self, why: str) -> BrokenHttp:
+        return BrokenHttp(f"the reply is no HTTP or was cut off{why}: {shortened(self._begin)}")
 
-@lru_cache(maxsize=64)
-def _read_head(data: bytes) -> _Head:
-    """Read status line and headers; raises `BrokenHttp`. Servers send the same few again and again."""
-    first, *lines = data.decode("latin-1").split("\r\n")
-    version, _, rest = first.partition(" ")
-    status, _, reason = rest.partition(" ")
-    if not (version.startswith("HTTP/1.") and re.fullmatch("[1-9][0-9]{2}", status)):
-        raise BrokenHttp(f"no HTTP reply: {shortened(first)}")
-    length, chunked = None, False
-    for line in lines:
-        key, _, value = line.partition(":")
-        key, value = key.lower(), value.strip()
-        if key == "content-length":
-            if not re.fullmatch("[0-9]{1,12}", value):
-                raise BrokenHttp(f"a reply with Content-Length {shortened(value)}")
-            length = int(value)
-            if length > MAX_REPLY_BYTES:
-                raise BrokenHttp(f"a reply of more than {MAX_REPLY_BYTES} bytes")
-        elif key == "transfer-encoding":
-            chunked = "chunked" in value.lower()
-    return _Head(int(status), reason, length, chunked)
+    def _too_long(self) -> BrokenHttp:
+        return BrokenHttp(f"a reply of more than {self._limit} bytes")
 
+    def _head_too_long(self) -> BrokenHttp:
+        return BrokenHttp(
+            f"a reply with a head of more than {MAX_HEAD_BYTES} bytes: {shortened(self._begin)}"
+        )
 
-def _dechunked(received: bytearray, at: int) -> bytes | None:
-    """Return the body of a chunked reply, or None where it is not whole. Raises `BrokenHttp`."""
-    body = bytearray()
-    while True:
-        end = received.find(b"\r\n", at)
-        if end < 0:
-            return None
-        size_text = bytes(received[at:end]).partition(b";")[0].strip()
-        if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
-            raise BrokenHttp(f"a reply with a broken chunk: {shortened(size_text)}")
-        size = int(size_text, 16)
-        if size == 0:
-            return bytes(body)
-        at = end + 2
-        if len(received) < at + size + 2:
-            return None
-        body += received[at : at + size]
-        at += size + 2
+    # ------------------------------------------------------------------ called by the parser
+
+    def on_message_begin(self) -> None:
+        """Begin the reply, or an interim one (1xx) before it; a second reply ends the reading."""
+        if self._whole:
+            raise BrokenHttp("a second reply")
+
+    def on_status(self, reason: bytes) -> None:
+        """Take the words after the status, which may come in pieces."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Look at one header; those after the last chunk count too."""
+        self._headers += 1
+        self._head_bytes += len(name) + len(value)
+        if self._headers > MAX_HEADERS:
+            raise BrokenHttp(f"a reply with more than {MAX_HEADERS} headers")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise self._head_too_long()
+        name = name.lower()
+        if name == b"content-length":
+            self._says_length = True
+            # The parser has read it: at most 20 digits.
+            if int(value) > self._limit:
+                raise self._too_long()
+        elif name == b"transfer-encoding":
+            self._says_length = True
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise BrokenHttp(f"a reply with Content-Encoding {shortened(value)}, which was not asked for")
+
+    def on_headers_complete(self) -> None:
+        """Take the status; what follows is the body unless the reply is an interim one."""
+        assert self._parser is not None
+        self._status = self._parser.get_status_code()
+        self._in_body = self._status >= 200
+        if not self._in_body:
+            self._reason, self._says_length = b"", False
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        self._body += data
+
+    def on_message_complete(self) -> None:
+        """Take the end of the reply, or of an interim one."""
+        self._whole = self._in_body
 
 
 def _because(error: Exception | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from attpc_ioc.model.config import RECORDS, UNKNOWN, ConfigName, Loaded
 from attpc_ioc.model.fleet import DataLinkView, SourceView
 from attpc_ioc.model.states import Operation
 
-from .xml import etree, parse, shortened
+from .xml import Bomb, etree, parse, shortened
 
 log = get_logger(__name__)
 
@@ -31,7 +31,17 @@ FILLER = "unused"
 """Sent for a part that the operation does not read: the server must never get an empty one."""
 
 _CONFIG_ID_SET = re.compile(r"(?:<\?xml[^>]*\?>\s*)?<ConfigIdSet\b[^<>]*>.*</ConfigIdSet>", re.DOTALL)
-_CONFIG_ID = re.compile(r"<ConfigId\b[^<>]*>.*?</ConfigId>", re.DOTALL)
+_CONFIG_ID = re.compile(r"<ConfigId\b")
+_CONFIG_ID_ENDS = "</ConfigId>"
+
+MAX_NAME = 240
+"""Characters of a name or sender id: no file system has a longer `configure-NAME.xcfg`."""
+
+MAX_SENDERS = 256
+"""Data sources of one ECC server, more than twenty times as many as the AT-TPC has in all."""
+
+LOGGED = 8
+"""So many entries that are left out are logged one by one, the rest by their number."""
 
 LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 """The types of data links that a data router understands."""
@@ -97,52 +107,78 @@ def data_link_set_xml(sources: Iterable[SourceView]) -> str:
 def configs_in(text: str) -> tuple[ConfigName, ...]:
     """Return the configurations that `GetConfigIDs` lists, in its order, each once.
 
-    An entry that names no usable configuration (a part is missing, blank, has a slash or cannot be printed,
-    or it is no XML) is left out with a warning, since one badly named file must not hide the others. Raises
-    `EccBrokenReply` where `text` is not a `ConfigIdSet`.
+    An entry that names no usable configuration (a part is missing, blank, too long, has a slash or cannot be
+    printed, or it is no XML) is left out with a warning, since one badly named file must not hide the others.
+    Raises `EccBrokenReply` where `text` is not a `ConfigIdSet`.
     """
     found: dict[ConfigName, None] = {}
-    for element in _config_ids(text):
-        parts: dict[str, str] = {}
-        for sub in element.iterchildren("SubConfigId"):
-            # The first of two equal types wins, as it does in the server.
-            parts.setdefault(sub.get("type", ""), "".join(sub.itertext()).strip())
+    left_out = 0
+    for entry in _config_ids(text):
         try:
-            found[ConfigName(*(_checked(parts.get(part, ""), f"the {part} part") for part in PARTS))] = None
-        except ValueError as error:
-            log.warning("unusable config left out", entry=etree.tostring(element).decode(), reason=str(error))
+            found[_config_name(entry)] = None
+        except (ValueError, EccBrokenReply) as error:
+            left_out += 1
+            if left_out <= LOGGED:
+                shown = entry if isinstance(entry, str) else etree.tostring(entry)
+                log.warning("unusable config left out", entry=shortened(shown), reason=str(error))
+    if left_out > LOGGED:
+        log.warning("more unusable configs left out", number=left_out - LOGGED)
     return tuple(found)
 
 
-def _config_ids(text: str) -> Iterator[Any]:
+def _config_ids(text: str) -> Iterable[Any]:
+    """Return the entries: elements, or the text of each where one of them makes the whole no XML."""
     try:
-        yield from (element for element in _root(text, "ConfigIdSet") if element.tag == "ConfigId")
+        return [element for element in _root(text, "ConfigIdSet") if element.tag == "ConfigId"]
     except EccBrokenReply:
         if _CONFIG_ID_SET.fullmatch(text.strip()) is None:
             raise
-        for entry in _CONFIG_ID.findall(text):
-            try:
-                yield _root(entry, "ConfigId")
-            except EccBrokenReply as error:
-                log.warning("unusable config left out", entry=entry, reason=str(error))
+    entries = []
+    for piece in text.split(_CONFIG_ID_ENDS)[:-1]:
+        if begin := _CONFIG_ID.search(piece):
+            entries.append(piece[begin.start() :] + _CONFIG_ID_ENDS)
+    return entries
+
+
+def _config_name(entry: Any) -> ConfigName:
+    element = _root(entry, "ConfigId") if isinstance(entry, str) else entry
+    parts: dict[str, str] = {}
+    for sub in element.iterchildren("SubConfigId"):
+        # The first of two equal types wins, as it does in the server.
+        parts.setdefault(sub.get("type", ""), "".join(sub.itertext()).strip())
+    return ConfigName(*(_received(parts.get(part, ""), f"the {part} part") for part in PARTS))
+
+
+def _received(text: str, what: str) -> str:
+    if len(text) > MAX_NAME:
+        raise ValueError(f"{what} has more than {MAX_NAME} characters: {shortened(text)}")
+    return _checked(text, what)
 
 
 def senders_in(text: str) -> tuple[str, ...]:
     """Return the sender ids in the `Text` of a reply to Describe, such as `CoBo[0]`, in its order.
 
-    Raises `EccBrokenReply` where `text` is not a `DataSenderSet` or a sender has no id.
+    Raises `EccBrokenReply` where `text` is not a `DataSenderSet`, has too many senders, or the id of one is
+    missing, too long or cannot be printed.
     """
     senders = [e.get("id", "").strip() for e in _root(text, "DataSenderSet") if e.tag == "DataSender"]
     if not all(senders):
         raise EccBrokenReply(f"a DataSender without an id in {shortened(text)}")
-    return tuple(senders)
+    if len(senders) > MAX_SENDERS:
+        raise EccBrokenReply(f"{len(senders)} DataSenders, no ECC server has more than {MAX_SENDERS}")
+    try:
+        return tuple(_received(sender, "the id of a DataSender") for sender in senders)
+    except ValueError as error:
+        raise EccBrokenReply(str(error)) from error
 
 
 def _root(text: str, name: str) -> Any:
     # The text was decoded already, whatever encoding its XML declaration names.
     data = text.strip().encode("utf-8", "surrogatepass")
     try:
-        root = parse(data, "utf-8")
+        root = parse(data)
+    except Bomb as error:
+        raise EccBrokenReply(f"no {name} but {shortened(text)}: {error}") from error
     except etree.XMLSyntaxError as error:
         raise EccBrokenReply(f"no {name} but {shortened(text)}: {error.msg}") from error
     if root.tag != name:

@@ -20,7 +20,7 @@ from attpc_ioc.errors import EccBrokenReply, EccBusy, EccRefused
 from attpc_ioc.model.states import WIRE_STATES, State, Transition
 
 from .http1 import HttpReply
-from .xml import etree, mended, parse, shortened
+from .xml import Bomb, etree, mended, parse, shortened
 
 if TYPE_CHECKING:
     import zeep
@@ -30,23 +30,33 @@ _ENVELOPE, _BODY, _FAULT = f"{{{_SOAP}}}Envelope", f"{{{_SOAP}}}Body", f"{{{_SOA
 _RESPONSE_STATE, _RESPONSE_TEXT = "{urn:ecc}ResponseState", "{urn:ecc}ResponseText"
 
 
-def _whole(wrapper: str, *children: str) -> re.Pattern[str]:
-    """Return the pattern of a reply whose children come in the order in which the server sends them."""
-    fields = r"\s*".join(
-        rf"(?:<{name}\s*/>|<{name}>(?P<{name}>{'.*' if name in _TEXTS else '[^<>]*'})</{name}>)"
-        for name in ("ErrorCode", "ErrorMessage", *children)
-    )
-    end = rf"</\1{wrapper}\s*>\s*</[\w.-]+:Body\s*>\s*</[\w.-]+:Envelope\s*>"
-    return re.compile(rf"<([\w.-]+:){wrapper}\b[^<>]*>\s*{fields}\s*{end}", re.DOTALL)
+MAX_MESSAGE = 4000
+"""Characters of a message; errors of twelve boards, joined, are shorter. The rest is cut off."""
+
+MAX_CODE = 2**31 - 1
+"""The WSDL has `xs:int`, and so has the record that shows it; the 2021 server sends 0 to 9."""
+
+_CLOSED = r"\s*</[\w.-]+:{0}\s*>\s*</[\w.-]+:Body\s*>\s*</[\w.-]+:Envelope\s*>"
 
 
-_TEXTS = ("ErrorMessage", "Text")
-_WHOLE = {
-    _RESPONSE_STATE: _whole("ResponseState", "State", "Transition"),
-    _RESPONSE_TEXT: _whole("ResponseText", "Text"),
+def _field(name: str) -> str:
+    return rf"(?:<{name}\s*/>|<{name}>(?P<{name}>[^<>]*)</{name}>)"
+
+
+def _around(wrapper: str, rest: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of what stands before and after the texts, in the order of the server."""
+    begin = rf"<[\w.-]+:{wrapper}\b[^<>]*>\s*{_field('ErrorCode')}\s*<ErrorMessage(?P<empty>\s*/)?>"
+    return re.compile(begin), re.compile(rest + _CLOSED.format(wrapper))
+
+
+_AROUND = {
+    _RESPONSE_STATE: _around("ResponseState", rf"{_field('State')}\s*{_field('Transition')}"),
+    _RESPONSE_TEXT: _around("ResponseText", r"(?:(?P<empty><Text\s*/>)|</Text>)"),
 }
+_MESSAGE_ENDS = re.compile(r"</ErrorMessage>\s*\Z")
+_TEXT_BEGINS = re.compile(r"</ErrorMessage>\s*<Text>")
 
-_INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,9})[ \t\r\n]*")
+_INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,10})[ \t\r\n]*")
 _BUSY = "state machine is busy"
 _WIRE = frozenset(WIRE_STATES)
 _TRANSITIONS = frozenset(Transition)
@@ -132,14 +142,14 @@ def _fields(reply: HttpReply, wrapper: str, where: str) -> dict[str, str]:
         raise EccBrokenReply(f"{where}: HTTP {reply.status} {reply.reason}".rstrip())
     try:
         root = parse(reply.body)
+    except Bomb as error:
+        raise EccBrokenReply(f"{where}: a reply with {error}: {shortened(reply.body)}") from error
     except etree.XMLSyntaxError as error:
         if reply.status != 200:
             raise _wrong_status(reply, where) from error
         if fields := _salvaged(reply.body, wrapper):
             return fields
         raise EccBrokenReply(f"{where}: not XML ({error.msg}): {shortened(reply.body)}") from error
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise EccBrokenReply(f"{where}: a reply with a DTD: {shortened(reply.body)}")
     body = root.find(_BODY) if root.tag == _ENVELOPE else None
     if body is None or len(body) == 0:
         if reply.status != 200:
@@ -160,10 +170,29 @@ def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
 
     Code, state and transition are outside the texts, and a command depends on them.
     """
-    match = _WHOLE[wrapper].search(mended(body))
-    if match is None:
+    before, after = _AROUND[wrapper]
+    text = mended(body)
+    begin = before.search(text)
+    end = _last(after, text[begin.end() :]) if begin else None
+    if begin is None or end is None:
         return {}
-    return {name: unescape(text) for name, text in match.groupdict().items() if text is not None}
+    fields = begin.groupdict() | end.groupdict()
+    # With the end tag that an empty message has not, there is one way to look where the texts meet.
+    middle = ("</ErrorMessage>" if begin["empty"] else "") + text[begin.end() :][: end.start()]
+    bare = wrapper == _RESPONSE_STATE or end["empty"]
+    border = _last(_MESSAGE_ENDS if bare else _TEXT_BEGINS, middle)
+    if border is None:
+        return {}
+    fields |= {"ErrorMessage": middle[: border.start()], "Text": middle[border.end() :]}
+    return {name: unescape(value) for name, value in fields.items() if value is not None}
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the last match; each of our patterns begins with a tag and looks no further than a few tags."""
+    match = None
+    for match in pattern.finditer(text):  # noqa: B007 - the last one is what is wanted
+        pass
+    return match
 
 
 def _wrong_status(reply: HttpReply, where: str) -> EccBrokenReply:
@@ -172,7 +201,7 @@ def _wrong_status(reply: HttpReply, where: str) -> EccBrokenReply:
 
 def _fault_text(fault: Any) -> str:
     text = " ".join((fault.findtext("faultstring") or "").split())
-    return text or shortened(etree.tostring(fault))
+    return text[:MAX_MESSAGE] or shortened(etree.tostring(fault))
 
 
 def _integer(fields: dict[str, str], name: str, where: str) -> int:
@@ -188,7 +217,11 @@ def _integer(fields: dict[str, str], name: str, where: str) -> int:
 def _raise_for_code(fields: dict[str, str], where: str) -> str:
     """Return the server's message, or raise unless its code is 0."""
     code = _integer(fields, "ErrorCode", where)
+    if not 0 <= code <= MAX_CODE:
+        raise EccBrokenReply(f"{where}: ErrorCode is {code}, not one of 0 to {MAX_CODE}")
     message = fields.get("ErrorMessage", "").strip()
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + "…"
     if code == 0:
         return message
     if _BUSY in message:

@@ -51,8 +51,11 @@ async def test_a_poll_goes_on_with_the_next_address(monkeypatch: pytest.MonkeyPa
             # The address that answered is kept, and comes first when the name is looked up again.
             await client.get_state()
             assert asked == ["ecc-host"]
-            monkeypatch.setattr(client._quick, "_resolve_at_s", 0.0)
-            assert [address.place[1] for address in await client._quick._addresses()] == [server.port, dead]
+            monkeypatch.setattr(client._transport, "_resolve_at_s", 0.0)
+            assert [address.place[1] for address in await client._transport._addresses(1.0)] == [
+                server.port,
+                dead,
+            ]
 
 
 async def test_a_poll_goes_on_after_two_dead_addresses(monkeypatch: pytest.MonkeyPatch, dead: int) -> None:

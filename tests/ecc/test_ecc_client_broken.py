@@ -104,7 +104,7 @@ async def test_a_reply_without_end_is_broken(call: Call):
             await writer.drain()
 
     async with raw_server(flood) as server, client_of(server.url, poll_timeout_s=20) as client:
-        with pytest.raises(EccBrokenReply, match="a reply of more than 16777216 bytes"):
+        with pytest.raises(EccBrokenReply, match=r"a reply of more than (65536|1048576) bytes"):
             await call(client)
 
 

@@ -1,5 +1,7 @@
 """Whatever bytes a server sends, reading them ends in a reply or in one of our own errors."""
 
+import contextlib
+import time
 from itertools import pairwise
 
 import pytest
@@ -7,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attpc_ioc.ecc.http1 import BrokenHttp, HttpReply, ReplyReader
+from attpc_ioc.ecc.messages import configs_in
 from attpc_ioc.ecc.soap import StateReply, TextReply, read_state, read_text
 from attpc_ioc.errors import EccBrokenReply, EccError
 from attpc_ioc.model.states import State, Transition
-from tests.support.ecc_raw import envelope, http, state_xml
+from tests.support.ecc_raw import envelope, http, state_xml, text_xml
 
 GOOD = [
     http(b"hello"),
@@ -25,8 +28,8 @@ pieces = st.sampled_from(
 )
 
 
-def read(parts: list[bytes], error: Exception | None = None) -> HttpReply:
-    reader = ReplyReader()
+def read(parts: list[bytes], error: Exception | None = None, limit: int = 10_000) -> HttpReply:
+    reader = ReplyReader(limit)
     for part in parts:
         reader.feed(part)
     return reader.finish(error)
@@ -60,6 +63,92 @@ def test_any_bytes_end_in_a_reply_or_in_broken_http(data: bytes, cut: int):
     except BrokenHttp:
         return
     assert 200 <= reply.status <= 999
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOO_LONG = {
+    "a body": (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000, "a reply of more than 10000 bytes"),
+    "a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 10001\r\n\r\n", "a reply of more than 10000 bytes"),
+    "small chunks": (CHUNKED + b"1\r\nx\r\n" * 2000, "a reply of more than 10000 bytes"),
+    "a chunk's extension": (CHUNKED + b"1;" + b"x" * 10_000, "a reply of more than 10000 bytes"),
+    "interim replies": (b"HTTP/1.1 100 Go\r\n\r\n" * 1000, "of more than (10000|16384) bytes"),
+    "headers": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 70, "more than 64 headers"),
+    "headers after the chunks": (CHUNKED + b"0\r\n" + b"a: b\r\n" * 70, "more than 64 headers"),
+    "gzip": (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",
+        "Content-Encoding 'gzip'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOO_LONG)
+@pytest.mark.parametrize("piece", [7, 100_000])
+def test_what_is_too_much_is_refused_however_it_is_cut(what: str, piece: int):
+    data, text = TOO_LONG[what]
+    with pytest.raises(BrokenHttp, match=text):
+        read([data[at : at + piece] for at in range(0, len(data), piece)])
+
+
+def test_an_endless_head_is_refused_before_it_ends():
+    with pytest.raises(BrokenHttp, match="more than 10000 bytes"):
+        read([b"HTTP/1.1 200 OK\r\na: ", *[b"x" * 1000] * 20])
+    with pytest.raises(BrokenHttp, match="a head of more than 16384 bytes"):
+        read([b"HTTP/1.1 200 OK\r\na: ", *[b"x" * 1000] * 20], limit=1_000_000)
+
+
+def test_the_time_to_read_grows_with_the_length_only():
+    """Chunks that come one by one once were read again from the first each time: minutes for this reply."""
+    reader = ReplyReader(4_000_000)
+    reader.feed(CHUNKED)
+    began = time.process_time()
+    for _ in range(100_000):
+        reader.feed(b"1\r\nx\r\n")
+    assert time.process_time() - began < 10.0
+    assert reader.feed(b"0\r\n\r\n")
+    assert len(reader.finish(None).body) == 100_000
+
+
+SLOW = {
+    "wrappers": ("<e:ResponseText><ErrorCode>0</ErrorCode><ErrorMessage>", ""),
+    "ends": ("</ErrorMessage><Text>", "</Text></e:ResponseText>"),
+    "states": ("</ErrorMessage> <State>1</State>", "\x00"),
+    "spaces": (" " * 1000, "<"),
+    "no UTF-8": ("\udcffa", "<"),
+    "control characters": ("\x00", "<"),
+    "references": ("&#0;", "<"),
+    "nesting": ("<a>", ""),
+}
+
+
+@pytest.mark.parametrize("what", SLOW)
+def test_no_text_that_is_no_xml_takes_long_to_read(what: str):
+    many, end = SLOW[what]
+    size = 60_000
+    for before in (
+        "",
+        text_xml("@", message="@").partition("@")[0],
+        state_xml(message="@").partition("@")[0],
+    ):
+        body = envelope(before + many * (size // len(many)) + end)
+        reply = HttpReply(200, "OK", body)
+        began = time.process_time()
+        for reader in (read_state, read_text):
+            with contextlib.suppress(EccError):
+                reader(reply, "here")
+        assert time.process_time() - began < 3.0
+
+
+def test_no_list_of_configs_takes_long_to_read():
+    for text in (
+        "<ConfigId>" * 50_000,
+        "<ConfigId></ConfigId>" * 20_000,
+        "<a>" * 300_000,
+        "</ConfigId>" * 90_000,
+    ):
+        began = time.process_time()
+        with contextlib.suppress(EccError):
+            assert configs_in(f"<ConfigIdSet>{text}&</ConfigIdSet>") == ()
+        assert time.process_time() - began < 10.0
 
 
 words = st.sampled_from(

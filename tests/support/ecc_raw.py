@@ -18,7 +18,7 @@ def envelope(inner: str) -> bytes:
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<SOAP-ENV:Envelope xmlns:SOAP-ENV="http://schemas.xmlsoap.org/soap/envelope/" xmlns:ecc="urn:ecc">'
         f"<SOAP-ENV:Body>{inner}</SOAP-ENV:Body></SOAP-ENV:Envelope>"
-    ).encode()
+    ).encode("utf-8", "surrogateescape")
 
 
 def http(body: bytes, status: str = "200 OK", length: bool = True) -> bytes:

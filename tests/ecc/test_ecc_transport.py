@@ -1,4 +1,4 @@
-"""The bare socket under `GetState`: names with several addresses, and a server that comes back elsewhere."""
+"""The bare socket under every call: names with several addresses, and a server that comes back elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from attpc_ioc.ecc.quick import QuickTransport
+from attpc_ioc.ecc.http1 import HttpReply
+from attpc_ioc.ecc.transport import Transport
 from attpc_ioc.errors import EccTimeout, EccUnreachable
 from tests.support.ca import free_port
 
@@ -21,8 +22,9 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-def quick(url: str, timeout_s: float = 2.0) -> QuickTransport:
-    return QuickTransport(url, lambda: b"envelope", timeout_s, timeout_s)
+async def exchange(transport: Transport, timeout_s: float | None = 2.0) -> tuple[HttpReply, float]:
+    request = transport.request(b"envelope")
+    return await transport.exchange(request, "GetState", limit=1000, timeout_s=timeout_s)
 
 
 async def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,15 +39,15 @@ async def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pyte
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "getaddrinfo", look_up, raising=False)
     try:
-        transport = quick(f"http://a-name.invalid:{port}/")
+        transport = Transport(f"http://a-name.invalid:{port}/", 2.0)
         for _ in range(2):
-            reply, sent_at_s = await transport.exchange("GetState")
+            reply, sent_at_s = await exchange(transport)
             assert (reply.status, reply.body) == (200, b"body")
             assert sent_at_s > 0
         places[:] = places[:1]
         server.close()
         with pytest.raises(EccUnreachable, match="Connection refused"):
-            await transport.exchange("GetState")
+            await exchange(transport)
     finally:
         server.close()
         await server.wait_closed()
@@ -55,17 +57,17 @@ async def test_one_limit_covers_connecting_and_the_reply() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        transport = quick(f"http://127.0.0.1:{listener.getsockname()[1]}/", 0.2)
+        transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}/", 2.0)
         with pytest.raises(EccTimeout, match=r"no answer within 0\.2 s"):
-            await transport.exchange("GetState")
+            await exchange(transport, 0.2)
 
 
 async def test_nothing_is_left_of_one_that_is_cancelled() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        transport = quick(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        task = asyncio.create_task(transport.exchange("GetState"))
+        transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}/", 2.0)
+        task = asyncio.create_task(exchange(transport))
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         peer, _ = await asyncio.wait_for(loop.sock_accept(listener), 2)
