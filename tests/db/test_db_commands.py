@@ -16,12 +16,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history import backups
 from attpc_plugins.run_history.commands import experiments
 from attpc_plugins.run_history.database import Database, Source
 from attpc_plugins.run_history.db_commands import app
 from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.high_water import HighWater
 from attpc_plugins.run_history.processes import FolderLock
 from attpc_plugins.run_history.store import Store, prepare_schema
@@ -369,28 +367,3 @@ def test_a_history_larger_than_the_memory_is_backed_up_and_restored(
     assert peak_mb("backup", place / "large", "--settings", file) < small + LARGE_MB / 4
     assert peak_mb("restore", place / "large", "--force", "--settings", file) < small + LARGE_MB / 4
     assert asyncio.run(held()) == (LARGE_MB, LARGE_MB * 2**20)
-
-
-def test_a_backup_that_ends_early_is_rolled_back(place: Path, embedded: EmbeddedServer) -> None:
-    """What is read the second time may differ from what was checked: a network or a disk may fail."""
-    asyncio.run(prepare_schema(url_of(embedded)))
-    reserve(url_of(embedded), "e1")
-    database = Database(Source.SETTINGS, url_of(embedded))
-    psql = (
-        "psql",
-        "--no-psqlrc",
-        "--quiet",
-        "--single-transaction",
-        f"--dbname={url_of(embedded)}",
-        "--file=-",
-    )
-    cut = "echo 'DROP SCHEMA attpc CASCADE;'; echo 'the disk has gone' >&2; exit 1"
-    programs = embedded.binaries()
-    command = (programs.program(psql[0]), *psql[1:])
-    with pytest.raises(DatabaseError, match="the disk has gone"):
-        backups.feed(database, ("sh", "-c", cut), command, 17)
-    assert numbers(url_of(embedded)) == {"e1": 0}
-    command = (*command, "--set=ON_ERROR_STOP=1")
-    wrong = "echo 'SELECT nonsense;'; yes '-- and so on' | head -c 5000000"
-    with pytest.raises(DatabaseError, match="nonsense"):
-        backups.feed(database, ("sh", "-c", wrong), command, 17)

@@ -1,45 +1,56 @@
-"""Backup and restore of the run history, by PostgreSQL's own programs.
+"""Backup and restore of the run history.
 
 A backup is pg_dump's custom format with the schema `attpc` alone. A restore is one transaction: the schema
-that is there gets another name and the backup's takes its place, so that the database has the one or the
-other, and the old one is still there afterwards.
+that is there gets another name, our own migrations make a new one, and the backup's rows go into its tables,
+so that the database has the one or the other, and the old one is still there afterwards. Of the backup rows
+are taken and nothing else, see `backup_rows`: no command that somebody put into it is run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
-import itertools
 import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import asyncpg
+
+from attpc_ioc.log import get_logger
+
+from .backup_rows import LINE_BYTES, Contents, Position, Rows, contents, rows
 from .binaries import OLDEST, folders
 from .database import Database
 from .errors import DatabaseError, DatabaseUnreachable
-from .migrate import migrate
+from .migrate import compare, migrate, migrations
 from .poolers import SESSION, is_shared, shares_sessions
-from .store.upkeep import SCHEMA, forget_leases, has_schema, largest_numbers, putting_aside, swap_back
+from .store.upkeep import (
+    SCHEMA,
+    forget_leases,
+    has_schema,
+    largest_numbers,
+    put_aside,
+    referring,
+    set_position,
+)
+from .store_errors import translate
+
+log = get_logger(__name__)
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
-_GUARD = re.compile(rb"\\restrict (\w+)\n")
+APPLIED = "schema_migrations"
+"""The table that says which migrations made the tables of a backup."""
 
-_TOO_NEW = b"SET transaction_timeout = 0;\n"
-"""What programs from 17 on write, and servers before it do not know."""
-
-HEAD = 50
-"""Lines of a script before anything of the database comes."""
-
-CHUNK = 1 << 20
-"""Bytes of a script that are in memory at a time: a history may be larger than that."""
+NOT_ALONE = (
+    "a backup with such entries is not restored. Where they are your own, have them in another schema than "
+    f"{SCHEMA}, and make the backup again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +73,28 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     try:
         if not await has_schema(connection):
             raise DatabaseError(f"{database.where}: there is no run history in it")
-        await _refuse_shared(database, connection, "pg_dump")
+        await _refuse_shared(database, connection)
         major = connection.get_server_version().major
     finally:
         await connection.close()
-    new = file.with_name(f"{file.name}.new-{os.urandom(4).hex()}")
     dump = await asyncio.to_thread(_program, database, "pg_dump", major)
-    words = ("--format=custom", f"--schema={SCHEMA}", "--no-owner", "--no-privileges", f"--file={new}")
+    words = ("--format=custom", f"--schema={SCHEMA}", "--no-owner", "--no-privileges", "--encoding=UTF8")
+    command = (dump, *words, f"--dbname={database.public_url}")
+    new = file.with_name(f"{file.name}.new-{os.urandom(4).hex()}")
     try:
-        await asyncio.to_thread(_run, database, (dump, *words, f"--dbname={database.public_url}"))
-        return await asyncio.to_thread(_settle, new, file)
+        size = await asyncio.to_thread(_write, database, command, new)
+        held = await contents(dump.with_name("pg_restore"), new, database.client_environment())
+        if held.foreign:
+            log.warning(
+                "the schema holds more than the run history; a restore will refuse this backup",
+                file=file,
+                entries=", ".join(held.foreign[:3]),
+                advice=NOT_ALONE,
+            )
+        new.replace(file)
     finally:
         new.unlink(missing_ok=True)
+    return size
 
 
 async def restore(
@@ -86,10 +107,8 @@ async def restore(
     """
     connection = await database.connect()
     try:
-        await _refuse_shared(database, connection, "psql")
         present = await has_schema(connection)
         before = await largest_numbers(connection) if present else {}
-        major = connection.get_server_version().major
     finally:
         await connection.close()
     if before and not force:
@@ -97,21 +116,39 @@ async def restore(
             f"{database.where} has runs already ({', '.join(sorted(before))}); with --force they are put "
             "aside, in a schema of another name"
         )
-    script = await asyncio.to_thread(_script, database, file)
+    program = await asyncio.to_thread(_newest, "pg_restore")
+    env = database.client_environment()
+    held = await contents(program, file, env)
+    if "runs" not in held.tables or APPLIED not in held.tables:
+        raise DatabaseError(f"{file} is a backup of something else: it holds no run history")
+    version = await _version(program, file, env, held)
+    if held.foreign:
+        raise DatabaseError(
+            f"{file} holds more than the run history ({', '.join(held.foreign[:3])}); {NOT_ALONE}"
+        )
     await asyncio.to_thread(keep, before)
     aside = f"{SCHEMA}_before_{datetime.now(UTC):%Y%m%d%H%M%S%f}" if present else None
-    psql = await asyncio.to_thread(_program, database, "psql", major)
-    words = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
-    prelude = (f"--command={putting_aside(aside)}",) if aside else ()
-    command = (psql, *words, f"--dbname={database.public_url}", *prelude, "--file=-")
-    await asyncio.to_thread(feed, database, script, command, major)
-    return await _finish(database, aside)
+    connection = await database.connect()
+    try:
+        async with connection.transaction():
+            if aside:
+                await put_aside(connection, aside)
+            await migrate(connection, migrations()[:version])
+            await _fill(connection, program, file, env, held)
+            done = await migrate(connection)
+            await forget_leases(connection)
+            after = await largest_numbers(connection)
+    except asyncpg.PostgresError as error:
+        raise DatabaseError(f"{file}: {translate(error)}; nothing of it is restored") from error
+    finally:
+        await connection.close()
+    return Restored(after, done, aside)
 
 
-async def _refuse_shared(database: Database, connection: Any, program: str) -> None:
+async def _refuse_shared(database: Database, connection: Any) -> None:
     """Refuse where a pooler would give each transaction another server connection.
 
-    What the program sets for its session would then hold for other clients, and not for itself.
+    What pg_dump sets for its session would then hold for other clients, and not for itself.
     """
     if not is_shared(connection):
         return
@@ -125,93 +162,58 @@ async def _refuse_shared(database: Database, connection: Any, program: str) -> N
         await other.close()
     if shared:
         raise DatabaseError(
-            f"{database.where}: a pooler gives each transaction another server connection, and {program} "
+            f"{database.where}: a pooler gives each transaction another server connection, and pg_dump "
             f"needs one of its own: {SESSION} ({database.key})"
         )
 
 
-async def _finish(database: Database, aside: str | None) -> Restored:
-    connection = await database.connect()
+async def _version(program: Path, file: Path, env: Mapping[str, str], held: Contents) -> int:
+    """Return a backup's newest migration; raises `SchemaError` where this program has not all of them."""
+    keys: tuple[str, ...] = ()
+    text = b""
+    async with rows(program, file, env, (held.tables[APPLIED],)) as parts:
+        async for part in parts:
+            if isinstance(part, Rows):
+                keys = part.columns
+                async for piece in part.pieces:
+                    text += piece
+                    if len(text) > LINE_BYTES:
+                        raise DatabaseError(f"{file} is damaged: so many migrations there are not")
     try:
-        try:
-            done = await migrate(connection)
-            after = await largest_numbers(connection)
-        except BaseException:
-            await swap_back(connection, aside)
-            raise
-        await forget_leases(connection)
-    finally:
-        await connection.close()
-    return Restored(after, done, aside)
+        lines = (dict(zip(keys, line.split("\t"), strict=True)) for line in text.decode().splitlines())
+        applied = sorted(
+            ({**line, "version": int(line["version"])} for line in lines), key=lambda row: row["version"]
+        )
+        found = compare(applied)
+    except (ValueError, KeyError) as error:
+        raise DatabaseError(f"{file} is damaged: its migrations cannot be read ({error})") from error
+    found.check()
+    if found.version != len(found.applied) or not found.version:
+        raise DatabaseError(f"{file} is damaged: of its migrations some are missing")
+    return found.version
 
 
-def _script(database: Database, file: Path) -> tuple[str | Path, ...]:
-    """Return the command that writes a backup as SQL, once it has read all of it; raises `DatabaseError`."""
-    if not file.is_file():
-        raise DatabaseError(f"{file}: there is no such file")
-    program = _newest("pg_restore")
-    listed = _run(database, (program, "--list", str(file)), f"{file} is no backup that can be read")
-    if f"TABLE {SCHEMA} runs".encode() not in listed:
-        raise DatabaseError(f"{file} is a backup of something else: it holds no run history")
-    words = ("--no-owner", "--no-privileges", "--exit-on-error")
-    _run(database, (program, *words, f"--file={os.devnull}", str(file)), f"{file} is damaged")
-    return (program, *words, "--file=-", str(file))
-
-
-def feed(
-    database: Database, script: tuple[str | Path, ...], command: tuple[str | Path, ...], major: int
+async def _fill(
+    connection: asyncpg.Connection, program: Path, file: Path, env: Mapping[str, str], held: Contents
 ) -> None:
-    """Run `command` with what `script` writes as its input, piece by piece; raises `DatabaseError`.
-
-    The command's input ends in good order only when the whole script was written: else it is killed, and
-    its transaction comes to nothing.
-    """
-    environment = dict(database.client_environment())
-    with (
-        tempfile.TemporaryFile() as said_by_script,
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(script, stdout=subprocess.PIPE, stderr=said_by_script, env=environment) as source,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said, env=environment) as target,
-    ):
-        assert source.stdout is not None
-        assert target.stdin is not None
-        try:
-            for piece in _fitting(source.stdout, major):
-                target.stdin.write(piece)
-            target.stdin.flush()
-            taken = True
-        except BrokenPipeError:
-            # It has ended before, with an error that it has said.
-            taken = False
-            source.kill()
-        whole = source.wait() == 0
-        if taken and not whole:
-            target.kill()
-        with contextlib.suppress(BrokenPipeError):
-            target.stdin.close()
-        target.wait()
-        if taken and not whole:
-            raise _failed(str(script[-1]), Path(script[0]), said_by_script)
-        if target.returncode or not taken:
-            raise _failed(database.where, Path(command[0]), said)
-
-
-def _fitting(stream: IO[bytes], major: int) -> Iterator[bytes]:
-    r"""Yield a script in pieces, without what its reader may not know; that is in its head and its last line.
-
-    Not every psql knows `\restrict` and `\unrestrict`, which keep a script from giving psql commands; this
-    script is our own.
-    """
-    end = None
-    for number in itertools.count():
-        piece = stream.readline(CHUNK)
-        if not piece:
-            return
-        head = number < HEAD
-        if head and (guard := _GUARD.fullmatch(piece)):
-            end = b"\\unrestrict " + guard[1] + b"\n"
-        elif piece != end and not (head and major < 17 and piece == _TOO_NEW):
-            yield piece
+    """Copy the rows of a backup into the tables of a new schema, those first that others refer to."""
+    refers = await referring(connection)
+    order = [name for name in TopologicalSorter(refers).static_order() if name != APPLIED]
+    if wrong := {*order} ^ ({*held.tables} - {APPLIED}):
+        raise DatabaseError(f"{file} has not the tables of a run history: {', '.join(sorted(wrong))}")
+    filled = []
+    entries = [*(held.tables[name] for name in order), *held.sequences.values()]
+    async with rows(program, file, env, entries) as parts:
+        async for part in parts:
+            if isinstance(part, Position):
+                await set_position(connection, part.sequence, part.value, part.called)
+                continue
+            filled.append(part.table)
+            await connection.copy_to_table(
+                part.table, schema_name=SCHEMA, columns=part.columns, source=part.pieces, format="text"
+            )
+    if filled != order:
+        raise DatabaseError(f"{file} has other tables than it says; nothing of it is restored")
 
 
 def _newest(name: str) -> Path:
@@ -253,23 +255,22 @@ def _major(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _run(database: Database, command: tuple[str | Path, ...], what: str = "") -> bytes:
-    ran = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        env=dict(database.client_environment()),
-    )
-    if ran.returncode:
-        raise _failed(what or database.where, Path(command[0]), io.BytesIO(ran.stderr))
-    return ran.stdout
-
-
-def _failed(what: str, program: Path, said: IO[bytes]) -> DatabaseError:
-    said.seek(0)
-    text = " ".join(said.read().decode(errors="replace").split())[-600:]
-    return DatabaseError(f"{what}: {program.name} failed: {text}")
+def _write(database: Database, command: tuple[str | Path, ...], new: Path) -> int:
+    """Have what a program writes on disk as a new file that only this account may read; returns its size."""
+    with open(new, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        ran = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            check=False,
+            env=dict(database.client_environment()),
+        )
+        if ran.returncode:
+            text = " ".join(ran.stderr.decode(errors="replace").split())[-600:]
+            raise DatabaseError(f"{database.where}: {Path(command[0]).name} failed: {text}")
+        os.fsync(stream.fileno())
+        return os.fstat(stream.fileno()).st_size
 
 
 def _target(file: Path, *, force: bool) -> Path:
@@ -282,12 +283,3 @@ def _target(file: Path, *, force: bool) -> Path:
     if not target.parent.is_dir():
         raise DatabaseError(f"{target.parent} is no folder")
     return target
-
-
-def _settle(new: Path, file: Path) -> int:
-    """Have the file on disk before it gets its name; returns its size."""
-    with new.open("rb") as stream:
-        os.fsync(stream.fileno())
-        size = os.fstat(stream.fileno()).st_size
-    new.replace(file)
-    return size

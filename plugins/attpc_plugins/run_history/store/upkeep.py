@@ -71,14 +71,32 @@ async def forget_leases(connection: Any) -> None:
     await connection.execute("DELETE FROM attpc.leases")
 
 
-def putting_aside(name: str) -> str:
-    """Return the statement that gives the schema another name, which is made of letters, digits and _."""
-    return f'ALTER SCHEMA {SCHEMA} RENAME TO "{name}"'
+async def put_aside(connection: Any, name: str) -> None:
+    """Give the schema another name, which is made of letters, digits and _."""
+    await connection.execute(f'ALTER SCHEMA {SCHEMA} RENAME TO "{name}"')
 
 
-async def swap_back(connection: Any, name: str | None) -> None:
-    """Drop the schema, and give one that was put aside its name again."""
-    async with connection.transaction():
-        await connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-        if name is not None:
-            await connection.execute(f'ALTER SCHEMA "{name}" RENAME TO {SCHEMA}')
+async def referring(connection: Any) -> dict[str, set[str]]:
+    """Return the schema's tables, each with the others that its rows refer to."""
+    pairs = await connection.fetch(
+        "SELECT t.relname, o.relname FROM pg_class t "
+        "LEFT JOIN pg_constraint f ON f.conrelid = t.oid AND f.contype = 'f' AND f.confrelid <> t.oid "
+        "LEFT JOIN pg_class o ON o.oid = f.confrelid "
+        "WHERE t.relnamespace = to_regnamespace($1) AND t.relkind = 'r'",
+        SCHEMA,
+    )
+    found: dict[str, set[str]] = {}
+    for table, other in pairs:
+        found.setdefault(table, set()).update(() if other is None else (other,))
+    return found
+
+
+async def set_position(connection: Any, sequence: str, value: int, called: bool) -> None:
+    """Have a sequence of the schema go on behind a value, or with it where it was not `called` yet."""
+    await connection.execute(
+        "SELECT setval(format('%I.%I', $1::text, $2::text)::regclass, $3, $4)",
+        SCHEMA,
+        sequence,
+        value,
+        called,
+    )

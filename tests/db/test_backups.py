@@ -1,0 +1,309 @@
+"""What a backup brings back, and what it cannot do: a backup may have been made or changed by anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from attpc_plugins.run_history import backup_rows
+from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.migrate import migrate, migrations
+
+from tests.db.test_db_commands import numbers, ran, refused, settings_file
+
+LONG = "x" * 400
+"""A text of the history, in whose place a hostile backup has something else of the same length."""
+
+FILL = f"""
+INSERT INTO attpc.experiments (name, comment, is_current, chosen_at)
+    VALUES (E'e1\\\\', E'tab\\t, line\\n\\\\.\\n, \\\\N, ☢', true, now()), ('e2', '', false, null);
+DELETE FROM attpc.experiments WHERE name = 'e2';
+INSERT INTO attpc.runs (experiment_id, number, state, title) SELECT 1, n, 'reserved', E'\\\\. ' || n
+    FROM generate_series(0, 3) n;
+INSERT INTO attpc.run_modules (run_id, name, position, transition_s) VALUES (2, 'cobo0', 0, 'infinity');
+INSERT INTO attpc.run_links (run_id, module, source, name) VALUES (2, 'cobo0', 'CoBo[0]', 'data0');
+INSERT INTO attpc.boots (ioc, boot) VALUES ('T:', 'b');
+INSERT INTO attpc.applied_stamps (boot_id, seq) VALUES (1, 7);
+INSERT INTO attpc.events (boot_id, seq, run_id, happened_at, kind) VALUES (1, 7, 2, now(), 'started');
+INSERT INTO attpc.observables (experiment_id, name, kind, pv) VALUES (1, 'field', 'float', 'B:Field');
+INSERT INTO attpc.measurements (run_id, observable_id, number, moment, kind, float_value, measured_at)
+    VALUES (2, 1, 1, 'start', 'float', 'NaN', now());
+INSERT INTO attpc.log_entries (logged_at, level, text) VALUES (now(), 'info', '{LONG}');
+INSERT INTO attpc.run_files (run_id, router, sources, state, told_at)
+    VALUES (2, 'r0', '{{"a,b",NULL,""}}', 'Closed', now());
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def place(postgres_place: Callable[[], Path]) -> Path:
+    folder = postgres_place()
+    folder.mkdir(mode=0o711)
+    return folder
+
+
+async def tell(dsn: str, *statements: str) -> list[asyncpg.Record]:
+    """Give statements to a database; returns the rows of the last."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements[:-1]:
+            await connection.execute(statement)
+        return await connection.fetch(statements[-1])
+    finally:
+        await connection.close()
+
+
+def dumped(server: EmbeddedServer, dsn: str, file: Path, *words: str) -> bytes:
+    """Make a dump of the whole database whose rows are not packed; returns it."""
+    program = server.binaries().program("pg_dump")
+    subprocess.run([program, "--format=custom", "--compress=0", f"--file={file}", *words, dsn], check=True)
+    return file.read_bytes()
+
+
+@pytest.fixture
+async def filled(dsn: str) -> str:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(FILL)
+    finally:
+        await connection.close()
+    return dsn
+
+
+async def tables_of(dsn: str, schema: str) -> dict[str, list[str]]:
+    """Every row of every table as text, but for leases and when which migration was applied."""
+    names = await tell(
+        dsn,
+        f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace "
+        "AND relkind = 'r' AND relname NOT IN ('leases', 'schema_migrations')",
+    )
+    found = {}
+    for (name,) in names:
+        found[name] = [row[0] for row in await tell(dsn, f"SELECT t::text FROM {schema}.{name} t ORDER BY 1")]
+    return found
+
+
+def test_a_backup_brings_every_row_back(filled: str, place: Path) -> None:
+    file = settings_file(place, filled)
+    before = asyncio.run(tables_of(filled, "attpc"))
+    assert all(before[name] for name in ("run_links", "events", "measurements", "run_files"))
+    ran("backup", place / "b", "--settings", file)
+    said = ran("restore", place / "b", "--force", "--settings", file).output
+    assert asyncio.run(tables_of(filled, "attpc")) == before
+    aside = next(word for word in said.split() if word.startswith("attpc_before_"))
+    assert asyncio.run(tables_of(filled, aside)) == before
+    # An id that was used once, though its row is gone, is not used again.
+    made = asyncio.run(tell(filled, "INSERT INTO attpc.experiments (name) VALUES ('e3') RETURNING id"))
+    assert made[0][0] == 3
+
+
+def test_a_backup_of_an_older_version_is_brought_up_to_date(empty_dsn: str, place: Path) -> None:
+    async def older() -> None:
+        connection = await asyncpg.connect(empty_dsn)
+        try:
+            await migrate(connection, migrations()[:1])
+            await connection.execute("INSERT INTO attpc.experiments (name) VALUES ('e1')")
+        finally:
+            await connection.close()
+
+    asyncio.run(older())
+    file = settings_file(place, empty_dsn)
+    ran("backup", place / "b", "--settings", file)
+    said = ran("restore", place / "b", "--settings", file).output
+    assert [f"applied {one.name}" in said for one in migrations()] == [False] + [True] * (
+        len(migrations()) - 1
+    )
+    assert "up to date" in ran("status", "--settings", file).output
+    assert asyncio.run(tell(empty_dsn, "SELECT name FROM attpc.experiments"))[0][0] == "e1"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nobody_else_may_read_a_backup_whatever_the_umask(filled: str, place: Path, force: bool) -> None:
+    file = settings_file(place, filled)
+    if force:
+        (place / "b").touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        ran("backup", place / "b", *(("--force",) if force else ()), "--settings", file)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((place / "b").stat().st_mode) == 0o600
+
+
+# --- backups that somebody has made or changed ------------------------------------------------------------
+
+Change = Callable[[bytes, Path], bytes]
+
+
+def instead(old: str, new: str) -> Change:
+    """Put something of the same length in the place of what stands in a dump; `MARK` is a file to be made."""
+
+    def change(whole: bytes, mark: Path) -> bytes:
+        text = new.replace("MARK", str(mark))
+        assert whole.count(old.encode()) == 1
+        assert len(text) <= len(old)
+        return whole.replace(old.encode(), text.ljust(len(old)).encode())
+
+    return change
+
+
+PUTS = (
+    "COPY attpc.puts (id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason) "
+    "FROM stdin;"
+)
+POSITION = "SELECT pg_catalog.setval('attpc.experiments_id_seq', 2, true);"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=name)
+        for name, change in {
+            "shell in rows": instead(LONG, "\\N\n\\.\n\\! touch MARK\n"),
+            "copy program in rows": instead(LONG, "\\N\n\\.\nCOPY attpc.boots FROM PROGRAM 'touch MARK';\n"),
+            "shell behind a line of ours": instead(LONG, "\\N\n\\.\n\\restrict a\n\\! touch MARK\n"),
+            "commands on one line": instead(LONG, "\\N\n\\.\nSET a = b; COPY x FROM PROGRAM 'touch MARK';\n"),
+            "a function in rows": instead(
+                LONG, "\\N\n\\.\nCREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';\n"
+            ),
+            "a role in rows": instead(LONG, "\\N\n\\.\nCREATE ROLE attpc_evil SUPERUSER;\n"),
+            "alter system in rows": instead(LONG, "\\N\n\\.\nALTER SYSTEM SET work_mem = '1MB';\n"),
+            "copy from program": instead(PUTS, "COPY attpc.puts FROM PROGRAM 'touch MARK';"),
+            "copy from a file": instead(PUTS, "COPY attpc.puts (pv) FROM '/etc/passwd';"),
+            "psql's copy": instead(PUTS, "\\copy attpc.puts from program 'touch MARK'"),
+            "rows of another table": instead(PUTS, "COPY attpc.boots (id, ioc, boot) FROM stdin;"),
+            "rows of a catalogue": instead(PUTS, "COPY pg_catalog.pg_authid (rolname) FROM stdin;"),
+            "a command for a position": instead(POSITION, "DROP SCHEMA attpc CASCADE;"),
+            "shell for a position": instead(POSITION, "\\! id"),
+            "another encoding": instead("SET client_encoding = 'UTF8';", "SET client_encoding = 'SJIS';"),
+            "no packing told": lambda whole, _: whole[:11] + b"\x01" + whole[12:],
+            "a packing that nobody knows": lambda whole, _: whole[:11] + b"\x63" + whole[12:],
+            "text": lambda _, mark: f"\\! touch {mark}\n".encode(),
+            "text with the head of a dump": lambda _, mark: f"PGDMP\n\\! touch {mark}\n".encode(),
+        }.items()
+    ],
+)
+def test_a_backup_runs_nothing(
+    postgres_server: EmbeddedServer, filled: str, place: Path, change: Change
+) -> None:
+    file, mark, bad = settings_file(place, filled), place / "m", place / "bad"
+    before = asyncio.run(tables_of(filled, "attpc"))
+    whole = dumped(postgres_server, filled, place / "b", "--schema=attpc")
+    ran("restore", place / "b", "--force", "--settings", file)  # it is the change that is refused
+    bad.write_bytes(change(whole, mark))
+    assert str(bad) in refused("restore", bad, "--force", "--settings", file)
+    assert asyncio.run(tables_of(filled, "attpc")) == before
+    assert not mark.exists()
+    assert not asyncio.run(tell(filled, "SELECT FROM pg_roles WHERE rolname = 'attpc_evil'"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE FUNCTION attpc.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "FUNCTION attpc f"),
+        ("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "FUNCTION public f"),
+        ("CREATE EXTENSION pg_trgm SCHEMA attpc", "EXTENSION - pg_trgm"),
+        ("CREATE VIEW attpc.mine AS SELECT 1 AS one", "VIEW attpc mine"),
+        ("CREATE TABLE public.mine (one int)", "TABLE public mine"),
+        ("CREATE TABLE attpc.mine (one int)", "mine"),
+        ("CREATE RULE r AS ON INSERT TO attpc.puts DO ALSO NOTHING", "RULE attpc puts r"),
+        ("CREATE DOMAIN attpc.d AS int CHECK (value > 0)", "DOMAIN attpc d"),
+        (
+            "CREATE FUNCTION attpc.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';;"
+            "CREATE EVENT TRIGGER attpc_e ON ddl_command_start EXECUTE FUNCTION attpc.e()",
+            "EVENT TRIGGER - attpc_e",
+        ),
+        (
+            "CREATE FUNCTION attpc.t() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';;"
+            "CREATE TRIGGER t BEFORE INSERT ON attpc.runs FOR EACH ROW EXECUTE FUNCTION attpc.t()",
+            "FUNCTION attpc t",
+        ),
+    ],
+)
+def test_what_is_not_of_the_history_is_refused_by_name(
+    postgres_server: EmbeddedServer, filled: str, place: Path, statement: str, named: str
+) -> None:
+    file = settings_file(place, filled)
+    before = asyncio.run(tables_of(filled, "attpc"))
+    asyncio.run(tell(filled, *statement.split(";;"), "SELECT 1"))
+    dumped(postgres_server, filled, place / "b")
+    asyncio.run(tell(filled, "DROP EVENT TRIGGER IF EXISTS attpc_e", "SELECT 1"))
+    said = refused("restore", place / "b", "--force", "--settings", file)
+    assert str(place / "b") in said
+    assert named in said
+    after = asyncio.run(tables_of(filled, "attpc"))
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_backup_that_will_be_refused_is_told_when_it_is_made(filled: str, place: Path) -> None:
+    file = settings_file(place, filled)
+    asyncio.run(tell(filled, "CREATE VIEW attpc.mine AS SELECT 1 AS one", "SELECT 1"))
+    said = ran("backup", place / "b", "--settings", file).output
+    assert "a restore will refuse this backup" in said
+    assert "VIEW attpc mine" in refused("restore", place / "b", "--force", "--settings", file)
+
+
+def test_a_backup_that_ends_anywhere_is_rolled_back(
+    postgres_server: EmbeddedServer, filled: str, place: Path
+) -> None:
+    file, bad = settings_file(place, filled), place / "bad"
+    before = asyncio.run(tables_of(filled, "attpc"))
+    whole = dumped(postgres_server, filled, place / "b", "--schema=attpc")
+    rows_at = whole.index(LONG.encode())
+    for end in (4, 12, 100, rows_at // 2, rows_at - 1, rows_at + 5, rows_at + len(LONG) + 1, len(whole) - 40):
+        bad.write_bytes(whole[:end])
+        assert str(bad) in refused("restore", bad, "--force", "--settings", file)
+    assert asyncio.run(tables_of(filled, "attpc")) == before
+
+
+def test_a_backup_that_unpacks_without_end_is_refused(
+    filled: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = settings_file(place, filled)
+    asyncio.run(
+        tell(
+            filled,
+            "INSERT INTO attpc.log_entries (logged_at, level, text) "
+            "VALUES (now(), 'info', repeat('x', 30000000))",
+            "SELECT 1",
+        )
+    )
+    ran("backup", place / "b", "--settings", file)
+    monkeypatch.setattr(backup_rows, "SPARE_BYTES", 1000)
+    assert "100 times its size" in refused("restore", place / "b", "--force", "--settings", file)
+    assert numbers(filled) == {"e1\\": 3}
+
+
+@pytest.mark.parametrize("text", ["\\N\n\\.\n", ""])
+def test_a_line_without_end_is_refused_before_it_is_in_memory(
+    postgres_server: EmbeddedServer, filled: str, place: Path, text: str
+) -> None:
+    file = settings_file(place, filled)
+    asyncio.run(tell(filled, "UPDATE attpc.log_entries SET text = repeat('y', 1000000)", "SELECT 1"))
+    if not text:
+        asyncio.run(
+            tell(filled, "UPDATE attpc.schema_migrations SET name = repeat('y', 1000000)", "SELECT 1")
+        )
+    whole = dumped(postgres_server, filled, place / "b", "--schema=attpc")
+    (place / "b").write_bytes(whole.replace(b"y" * 100, text.ljust(100, "y").encode(), 1))
+    said = refused("restore", place / "b", "--force", "--settings", file)
+    assert ("holds a line that no backup has" if text else "so many migrations there are not") in said
+
+
+def test_a_backup_of_a_newer_program_is_refused(filled: str, place: Path) -> None:
+    file = settings_file(place, filled)
+    asyncio.run(tell(filled, "INSERT INTO attpc.schema_migrations VALUES (999, '0999_new', 'x')", "SELECT 1"))
+    ran("backup", place / "b", "--settings", file)
+    asyncio.run(tell(filled, "DELETE FROM attpc.schema_migrations WHERE version = 999", "SELECT 1"))
+    assert "use a newer attpc-ioc" in refused("restore", place / "b", "--force", "--settings", file)
