@@ -158,6 +158,17 @@ def instead(old: str, new: str) -> Change:
     return change
 
 
+def packing(kind: int) -> Change:
+    """Say of rows that are not packed that they are."""
+
+    def change(whole: bytes, mark: Path) -> bytes:
+        if whole[5:7] < b"\x01\x0f":
+            pytest.skip("before PostgreSQL 16 a dump does not say how it is packed")
+        return whole[:11] + bytes([kind]) + whole[12:]
+
+    return change
+
+
 PUTS = (
     "COPY attpc.puts (id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason) "
     "FROM stdin;"
@@ -170,15 +181,19 @@ POSITION = "SELECT pg_catalog.setval('attpc.experiments_id_seq', 2, true);"
     [
         pytest.param(change, id=name)
         for name, change in {
-            "shell in rows": instead(LONG, "\\N\n\\.\n\\! touch MARK\n"),
-            "copy program in rows": instead(LONG, "\\N\n\\.\nCOPY attpc.boots FROM PROGRAM 'touch MARK';\n"),
-            "shell behind a line of ours": instead(LONG, "\\N\n\\.\n\\restrict a\n\\! touch MARK\n"),
-            "commands on one line": instead(LONG, "\\N\n\\.\nSET a = b; COPY x FROM PROGRAM 'touch MARK';\n"),
-            "a function in rows": instead(
-                LONG, "\\N\n\\.\nCREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';\n"
+            "shell in rows": instead(LONG, "x\t\\N\n\\.\n\\! touch MARK\n"),
+            "copy program in rows": instead(
+                LONG, "x\t\\N\n\\.\nCOPY attpc.boots FROM PROGRAM 'touch MARK';\n"
             ),
-            "a role in rows": instead(LONG, "\\N\n\\.\nCREATE ROLE attpc_evil SUPERUSER;\n"),
-            "alter system in rows": instead(LONG, "\\N\n\\.\nALTER SYSTEM SET work_mem = '1MB';\n"),
+            "shell behind a line of ours": instead(LONG, "x\t\\N\n\\.\n\\restrict a\n\\! touch MARK\n"),
+            "commands on one line": instead(
+                LONG, "x\t\\N\n\\.\nSET a = b; COPY x FROM PROGRAM 'touch MARK';\n"
+            ),
+            "a function in rows": instead(
+                LONG, "x\t\\N\n\\.\nCREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';\n"
+            ),
+            "a role in rows": instead(LONG, "x\t\\N\n\\.\nCREATE ROLE attpc_evil SUPERUSER;\n"),
+            "alter system in rows": instead(LONG, "x\t\\N\n\\.\nALTER SYSTEM SET work_mem = '1MB';\n"),
             "copy from program": instead(PUTS, "COPY attpc.puts FROM PROGRAM 'touch MARK';"),
             "copy from a file": instead(PUTS, "COPY attpc.puts (pv) FROM '/etc/passwd';"),
             "psql's copy": instead(PUTS, "\\copy attpc.puts from program 'touch MARK'"),
@@ -187,8 +202,8 @@ POSITION = "SELECT pg_catalog.setval('attpc.experiments_id_seq', 2, true);"
             "a command for a position": instead(POSITION, "DROP SCHEMA attpc CASCADE;"),
             "shell for a position": instead(POSITION, "\\! id"),
             "another encoding": instead("SET client_encoding = 'UTF8';", "SET client_encoding = 'SJIS';"),
-            "no packing told": lambda whole, _: whole[:11] + b"\x01" + whole[12:],
-            "a packing that nobody knows": lambda whole, _: whole[:11] + b"\x63" + whole[12:],
+            "no packing told": packing(1),
+            "a packing that nobody knows": packing(99),
             "text": lambda _, mark: f"\\! touch {mark}\n".encode(),
             "text with the head of a dump": lambda _, mark: f"PGDMP\n\\! touch {mark}\n".encode(),
         }.items()
@@ -202,7 +217,9 @@ def test_a_backup_runs_nothing(
     whole = dumped(postgres_server, filled, place / "b", "--schema=attpc")
     ran("restore", place / "b", "--force", "--settings", file)  # it is the change that is refused
     bad.write_bytes(change(whole, mark))
-    assert str(bad) in refused("restore", bad, "--force", "--settings", file)
+    said = refused("restore", bad, "--force", "--settings", file)
+    assert str(bad) in said
+    assert b"x\t\\N\n\\." not in bad.read_bytes() or "holds a command where rows are expected" in said
     assert asyncio.run(tables_of(filled, "attpc")) == before
     assert not mark.exists()
     assert not asyncio.run(tell(filled, "SELECT FROM pg_roles WHERE rolname = 'attpc_evil'"))
@@ -285,7 +302,7 @@ def test_a_backup_that_unpacks_without_end_is_refused(
     assert numbers(filled) == {"e1\\": 3}
 
 
-@pytest.mark.parametrize("text", ["\\N\n\\.\n", ""])
+@pytest.mark.parametrize("text", ["x\t\\N\n\\.\n", ""])
 def test_a_line_without_end_is_refused_before_it_is_in_memory(
     postgres_server: EmbeddedServer, filled: str, place: Path, text: str
 ) -> None:
