@@ -151,8 +151,23 @@ class ChannelAccessSettings(Section):
         default=500,
         ge=1,
         le=10_000,
-        description="Clients connected at a time. A further one takes the place of one that has no "
-        "channel, or is refused.",
+        description="Clients connected at a time; a tenth of the places is kept for addresses that have "
+        "none. Where they are taken, one that has no channel gives way, else the newest of the address that "
+        "has most; a further one of that address is refused.",
+    )
+    max_clients_per_address: Whole = Field(
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Clients connected at a time from one address; further ones are refused.",
+    )
+    max_memory_bytes: Whole = Field(
+        default=512 << 20,
+        ge=1 << 20,
+        le=1 << 38,
+        description="What channels (2 KB each), subscriptions (0.5 KB each) and waiting updates of all "
+        "clients together may take, in bytes. Beyond it the largest client of the address that takes most is "
+        "disconnected; one that itself takes half as much or more is refused instead.",
     )
     max_channels: Whole = Field(
         default=20_000, ge=1, le=1_000_000, description="Channels of one client; further ones are refused."
@@ -167,7 +182,8 @@ class ChannelAccessSettings(Section):
         default=4096,
         ge=1,
         le=100_000,
-        description="Puts of one client at work at a time; further ones are refused.",
+        description="Puts of one client at work at a time; further ones are refused. Where there are four "
+        "times as many of all clients, only addresses that have none at work may put.",
     )
     max_message_bytes: Whole = Field(
         default=1 << 20,

@@ -74,9 +74,13 @@ class Raw:
 
 
 @contextlib.asynccontextmanager
-async def raw_client(port: int, user: str = "raw", receive_bytes: int = 0) -> AsyncIterator[Raw]:
-    """Connect, say who we are, and close at the end of the block."""
+async def raw_client(
+    port: int, user: str = "raw", receive_bytes: int = 0, address: str = ""
+) -> AsyncIterator[Raw]:
+    """Connect, from `address`, say who we are, and close at the end of the block."""
     sock = socket.socket()
+    if address:
+        sock.bind((address, 0))
     if receive_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     sock.setblocking(False)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from attpc_ioc.ioc.ca import PV, CAServer, PVSpec
 from attpc_ioc.ioc.ca.circuit import Circuit
+from attpc_ioc.ioc.ca.limits import ServerStats
 from attpc_ioc.ioc.ca.link import Link
 from attpc_ioc.ioc.ca.monitor import Backlog
 from attpc_ioc.ioc.ca.wire import Command, message
@@ -284,7 +285,7 @@ def test_a_backlog_is_bounded_and_ends_with_the_newest(posts: list[tuple[int, by
             self.queued, self.last, self.ended = 0, None, False
 
     subscriptions = [Fake() for _ in range(5)]
-    backlog = Backlog(depth)
+    backlog = Backlog(depth, ServerStats())
     for number, payload in posts:
         backlog.add(subscriptions[number], (b"", payload))  # type: ignore[arg-type]
         assert all(s.queued <= depth for s in subscriptions)

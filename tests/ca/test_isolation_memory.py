@@ -9,8 +9,9 @@ import pytest
 from caproto import ChannelType
 
 from attpc_ioc.ioc.ca import ServerLimits
-from attpc_ioc.ioc.ca.limits import LineLimit
+from attpc_ioc.ioc.ca.limits import LineLimit, ServerStats
 from attpc_ioc.ioc.ca.monitor import Backlog
+from attpc_ioc.ioc.ca.places import NO_CHANNEL_S
 from attpc_ioc.ioc.ca.wire import Command, message
 from tests.ca.conftest import Rig
 from tests.ca.raw import raw_client
@@ -35,7 +36,9 @@ async def test_half_messages_are_bounded_in_all_and_in_time(rig: Rig) -> None:
 
 async def test_a_silent_client_gives_its_place(rig: Rig) -> None:
     silent = [await asyncio.open_connection(LOOPBACK, rig.server.port) for _ in range(3)]
-    await eventually(lambda: all(c.does_nothing for c in rig.server._circuits), "they are too new", 15)
+    await eventually(
+        lambda: all(c.connected_s > NO_CHANNEL_S for c in rig.server.clients()), "they are too new", 15
+    )
     async with raw_client(rig.server.port) as raw:
         await raw.channel("T:long")
         await eventually(lambda: rig.server.stats.clients == 3, "nobody made room")
@@ -74,8 +77,15 @@ def test_lines_of_one_address_are_bounded() -> None:
     assert lines.ask("a", 61.0) == 3
 
 
+def test_lines_of_all_addresses_are_bounded() -> None:
+    lines = LineLimit()
+    told = [lines.ask(f"a{number}", 100.0) for number in range(3000)]
+    assert told.count(0) == told.index(None) == 50
+    assert [lines.ask("a2999", 130.0), lines.ask("a2999", 161.0)] == [None, 2]
+
+
 def test_a_new_backlog_has_its_full_depth() -> None:
-    backlog = Backlog(4)
+    backlog = Backlog(4, ServerStats())
     backlog.squeeze()
     assert list(backlog.drain()) == []
     assert backlog._depth == 4

@@ -157,7 +157,7 @@ class Rig:
 
     async def get(self, name: str, *options: str) -> str:
         """The value of a PV as `caget -t` prints it."""
-        ran = await caget(self.place, "-t", *options, self.prefix + name)
+        ran = await caget(self.place, "-t", *options, self.prefix + name, limit_s=25.0)
         assert ran.code == 0, ran.both
         return ran.out.rstrip("\n")
 

@@ -30,8 +30,6 @@ _NO_CHANNEL = 0xFFFFFFFF
 _LONG_HEADERS_SINCE = 9
 """The minor protocol version that brought the long header; before it a message has 16 bits for its size."""
 _LONG_HEADER = b"\xff\xff"
-_NO_CHANNEL_S = 5.0
-"""A client without a channel keeps its place for so long when others want it."""
 
 
 class Channel:
@@ -56,7 +54,7 @@ class Circuit(Link):
         self.channels: dict[int, Channel] = {}
         self.subscriptions = 0
         self._long_headers = True
-        self._connected_at = self._loop.time()
+        self.connected_at = self._loop.time()
         self._next_sid = 0
         self._rights_due: dict[int, Channel] = {}
 
@@ -64,7 +62,7 @@ class Circuit(Link):
         """Join the server's clients."""
         super().connection_made(transport)
         peer = transport.get_extra_info("peername") or ("", 0)
-        self.client = self.server.join(self, f"{peer[0]}:{peer[1]}")
+        self.server.join(self, f"{peer[0]}:{peer[1]}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client; puts that are at work go on."""
@@ -102,6 +100,10 @@ class Circuit(Link):
     def too_much_waits(self) -> None:
         """Let the server end the client whose unfinished messages take the most memory."""
         self.server.end_the_largest_input()
+
+    def has_room(self) -> bool:
+        """Let another client give way where all together take too much memory."""
+        return self.server.places.make_room(self)
 
     def send_event(self, subscription: Subscription) -> None:
         """Send a subscription its PV's present value; without read access, zeros and the reason."""
@@ -155,8 +157,7 @@ class Circuit(Link):
                 self.do_in_turns(self.refresh_steps())
 
     def _on_search(self, header: Header) -> None:
-        reply = self.server.answer_search(header, over_tcp=True)
-        if reply:
+        if reply := self.server.answer_search(header, over_tcp=True):
             self.send(reply)
 
     # --- channels ---
@@ -167,6 +168,9 @@ class Circuit(Link):
         pv = self.server.find(name)
         if pv is not None and len(self.channels) >= self._limits.max_channels:
             self.warn_once("client has too many channels", most=self._limits.max_channels)
+            pv = None
+        if pv is not None and not self.has_room():
+            self.warn_once("channels refused: clients take too much memory (max_memory_bytes)")
             pv = None
         if pv is None:
             self.send(wire.message(Command.CREATE_FAILED, p1=cid))
@@ -261,6 +265,9 @@ class Circuit(Link):
         channel, status = found
         if self.subscriptions >= self._limits.max_subscriptions:
             self.warn_once("client has too many subscriptions", most=self._limits.max_subscriptions)
+            status = Eca.ALLOCMEM
+        elif not self.has_room():
+            self.warn_once("subscriptions refused: clients take too much memory (max_memory_bytes)")
             status = Eca.ALLOCMEM
         if status not in (Eca.NORMAL, Eca.NORDACCESS):
             head, tail = to_message(header.data_type, status, header.count, bytes(8))
@@ -357,12 +364,6 @@ class Circuit(Link):
         elif status is not Eca.NORMAL:
             self._complain(header, channel.cid, status, channel.pv.name)
 
-    @property
-    def does_nothing(self) -> bool:
-        """Whether it has no channel though it has had time to make one, and is not ending already."""
-        silent = not self.channels and self._loop.time() - self._connected_at > _NO_CHANNEL_S
-        return silent and not self.closing
-
     def info(self, names: int) -> ClientInfo:
         """Return who this is and what it costs, with the names of at most so many PVs."""
         return ClientInfo(
@@ -374,7 +375,7 @@ class Circuit(Link):
             queued_bytes=self.backlog.bytes,
             dropped=self.backlog.dropped,
             puts_at_work=self.puts,
-            connected_s=self._loop.time() - self._connected_at,
+            connected_s=self._loop.time() - self.connected_at,
         )
 
 

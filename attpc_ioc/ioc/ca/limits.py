@@ -9,10 +9,12 @@ from dataclasses import dataclass
 class ServerLimits:
     """Bounds on what clients can make the server spend.
 
-    - `max_clients`: circuits at a time; a further one takes the place of the oldest that has had time to make
-      a channel and has none, or is closed at once.
+    - `max_clients`, `max_clients_per_address`: circuits at a time, of all and of one address; `places` says
+      who gives way.
+    - `max_memory_bytes`: what channels, subscriptions and waiting updates of all clients take; as above.
     - `max_channels`, `max_subscriptions`: of one circuit; further ones are refused.
-    - `max_puts`: puts of one circuit at work at a time; further ones are refused.
+    - `max_puts`: puts of one circuit at work at a time, and a quarter of those of all; further ones are
+      refused.
     - `max_message_bytes`: the longest message that is taken from a client.
     - `max_input_bytes`: of all clients' messages that are not there as a whole, or wait for their turn;
       beyond it the client with the most is disconnected.
@@ -28,6 +30,8 @@ class ServerLimits:
     """
 
     max_clients: int = 500
+    max_clients_per_address: int = 200
+    max_memory_bytes: int = 512 << 20
     max_channels: int = 20_000
     max_subscriptions: int = 40_000
     max_puts: int = 4096
@@ -68,24 +72,35 @@ class ServerStats:
 
 
 _LINES = 5
+_LINES_ALL = 50
 _WINDOW_S = 60.0
 _ADDRESSES = 1000
 
 
 class LineLimit:
-    """Bounds how many lines the log has about one address: five a minute, and how many were left out."""
+    """Bounds how many lines the log has about clients, and tells how many were left out.
+
+    There are five a minute about one address, and 50 about all: somebody may have many addresses.
+    """
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[float, int]] = {}
+        self._told: dict[str, tuple[float, int, int]] = {}
+        """Of each address: when its minute began, the lines in it, and how many were left out."""
+        self._all_began_s = 0.0
+        self._all = 0
 
     def ask(self, address: str, now_s: float) -> int | None:
         """Return None where a line is to be left out, else how many were left out before it."""
-        began_s, lines = self._told.get(address, (now_s, 0))
-        left_out = 0
+        if now_s - self._all_began_s >= _WINDOW_S:
+            self._all_began_s, self._all = now_s, 0
+        began_s, lines, left_out = self._told.get(address, (now_s, 0, 0))
         if now_s - began_s >= _WINDOW_S:
-            left_out = max(0, lines - _LINES)
             began_s, lines = now_s, 0
         if address not in self._told and len(self._told) >= _ADDRESSES:
             del self._told[next(iter(self._told))]
-        self._told[address] = (began_s, lines + 1)
-        return left_out if lines < _LINES else None
+        if lines >= _LINES or self._all >= _LINES_ALL:
+            self._told[address] = (began_s, lines, left_out + 1)
+            return None
+        self._all += 1
+        self._told[address] = (began_s, lines + 1, 0)
+        return left_out

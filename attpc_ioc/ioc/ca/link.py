@@ -39,7 +39,7 @@ class Link(asyncio.BufferedProtocol):
 
     def __init__(self, limits: ServerLimits, stats: ServerStats, lines: LineLimit) -> None:
         self.client = Client(0, "")
-        self.backlog = Backlog(limits.queue_depth)
+        self.backlog = Backlog(limits.queue_depth, stats)
         self.puts = 0
         """Puts that are at work."""
         self._limits = limits
@@ -84,6 +84,10 @@ class Link(asyncio.BufferedProtocol):
 
     def too_much_waits(self) -> None:
         """Act on it that all clients together have more input waiting than is allowed."""
+        raise NotImplementedError
+
+    def has_room(self) -> bool:
+        """Whether all clients together take no more memory than is allowed, or others gave way."""
         raise NotImplementedError
 
     # --- the connection ---
@@ -132,7 +136,7 @@ class Link(asyncio.BufferedProtocol):
         """Whether the connection has ended, or is about to."""
         return self._transport is None or self._transport.is_closing()
 
-    def drop(self, reason: str, **keys: object) -> None:
+    def drop(self, reason: str, *, event: str = "client disconnected", **keys: object) -> None:
         """Disconnect a client for what it does or does not do, with one log line.
 
         Of an address that is disconnected again and again only some lines are written; the next one says how
@@ -140,26 +144,27 @@ class Link(asyncio.BufferedProtocol):
         """
         if self.closing:
             return
-        self._tell_end(reason, **keys)
+        self._tell_end(reason, event, **keys)
         self._out.clear()
         self.close()
 
-    def _tell_end(self, reason: str, **keys: object) -> None:
+    def _tell_end(self, reason: str, event: str = "client disconnected", **keys: object) -> None:
         self._stats.disconnected += 1
+        self._tell(event, reason=reason, **keys)
+
+    def _tell(self, event: str, **keys: object) -> None:
         left_out = self._lines.ask(self.client.host_address, self._loop.time())
         if left_out is None:
             return
         if left_out:
             keys["left_out"] = left_out
-        log.warning(
-            "client disconnected", reason=reason, client=self.client.address, user=self.client.user, **keys
-        )
+        log.warning(event, client=self.client.address, user=self.client.user, **keys)
 
     def warn_once(self, event: str, **keys: object) -> None:
-        """Log something about the client, the first time only."""
+        """Log something about the client, the first time only, and no more about an address than of drops."""
         if event not in self._warned:
             self._warned.add(event)
-            log.warning(event, client=self.client.address, user=self.client.user, **keys)
+            self._tell(event, **keys)
 
     # --- output ---
 
@@ -178,11 +183,15 @@ class Link(asyncio.BufferedProtocol):
             self._emit(subscription, message)
             return
         self.backlog.add(subscription, message)
-        if self.backlog.bytes <= self._limits.max_backlog_bytes:
-            return
-        self.backlog.squeeze()
         if self.backlog.bytes > self._limits.max_backlog_bytes:
-            self.drop("too many updates wait for it", queued_bytes=self.backlog.bytes)
+            self.backlog.squeeze()
+            if self.backlog.bytes > self._limits.max_backlog_bytes:
+                self.drop("too many updates wait for it", queued_bytes=self.backlog.bytes)
+        if not self.has_room():
+            self.drop(
+                "clients take too much memory (max_memory_bytes), and too many updates wait for it",
+                queued_bytes=self.backlog.bytes,
+            )
 
     def switch_events(self, on: bool) -> None:
         """Hold updates back, of each subscription the newest, or let go those that were held back."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attpc_ioc.ioc.ca.circuit import Channel, Circuit
+    from attpc_ioc.ioc.ca.limits import ServerStats
     from attpc_ioc.ioc.ca.pv import Message
 
 _OVERHEAD_BYTES = 200
@@ -50,12 +51,14 @@ class Backlog:
 
     A subscription has at most `depth` of them; a further one replaces its newest, so that what the client
     sees in the end is the latest value. Once squeezed it has one of each, until all are taken. `bytes` is
-    about what they cost, `dropped` counts the updates that were replaced.
+    about what they cost, `dropped` counts the updates that were replaced. `counts.queued_bytes` has the bytes
+    of all backlogs.
     """
 
-    __slots__ = ("_depth", "_full_depth", "_updates", "bytes", "dropped")
+    __slots__ = ("_counts", "_depth", "_full_depth", "_updates", "bytes", "dropped")
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, counts: ServerStats) -> None:
+        self._counts = counts
         self._depth = self._full_depth = depth
         self._updates: deque[_Update] = deque()
         self.bytes = 0
@@ -68,11 +71,11 @@ class Backlog:
         """Queue an update."""
         newest = subscription.last
         if newest is not None and subscription.queued >= self._depth:
-            self.bytes += len(message[1]) - len(newest.message[1])
+            self._count(len(message[1]) - len(newest.message[1]))
             newest.message = message
             self.dropped += 1
             return
-        self.bytes += len(message[1]) + _OVERHEAD_BYTES
+        self._count(len(message[1]) + _OVERHEAD_BYTES)
         subscription.last = _Update(subscription, message)
         subscription.queued += 1
         self._updates.append(subscription.last)
@@ -88,7 +91,7 @@ class Backlog:
                 update.subscription.queued = 1
                 kept.append(update)
             else:
-                self.bytes -= len(update.message[1]) + _OVERHEAD_BYTES
+                self._count(-len(update.message[1]) - _OVERHEAD_BYTES)
                 self.dropped += 1
         self._updates = kept
 
@@ -100,7 +103,7 @@ class Backlog:
             subscription.queued -= 1
             if subscription.last is update:
                 subscription.last = None
-            self.bytes -= len(update.message[1]) + _OVERHEAD_BYTES
+            self._count(-len(update.message[1]) - _OVERHEAD_BYTES)
             if not subscription.ended:
                 yield subscription, update.message
         self._depth = self._full_depth
@@ -108,4 +111,8 @@ class Backlog:
     def clear(self) -> None:
         """Forget everything that waits."""
         self._updates.clear()
-        self.bytes = 0
+        self._count(-self.bytes)
+
+    def _count(self, more: int) -> None:
+        self.bytes += more
+        self._counts.queued_bytes += more

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 DBE_VALUE, DBE_LOG, DBE_ALARM, DBE_PROPERTY = 1, 2, 4, 8
 """Kinds of change that a subscription asks for, as in EPICS base's `caeventmask.h`."""
 
-_FORMS, _FORM_BYTES = 32, 32 << 10
+_FORMS, _FORM_BYTES = 8, 32 << 10
 """How many forms of one value are kept, and their bytes if there are several; a client can ask for an array
 in thousands of lengths. While a value goes to its subscribers only their number counts."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.dbr import CLASS_NAME, PUT_ACKS, PUT_ACKT
 from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.link import TURN_S
+from attpc_ioc.ioc.ca.places import Places
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.spec import Value
 from attpc_ioc.ioc.ca.udp import Beacons, Searches
@@ -27,6 +27,8 @@ log = get_logger(__name__)
 _DO_REPLY = 10
 _ANY_ADDRESS = 0xFFFFFFFF
 _NAMES = 20_000
+_ACCEPTED, _HELD = 16, 4096
+"""Connections that are accepted in one turn of the event loop, and that wait for it with the system."""
 
 Put = Callable[[PV, Value, Client], Awaitable[None] | None]
 OnRejected = Callable[[PV, Client, str, str], None]
@@ -70,6 +72,8 @@ class CAServer:
         self.limits = limits or ServerLimits()
         self.counts = ServerStats()
         """Raw counts, for this package; read `stats`."""
+        self.places = Places(self.limits, self.counts)
+        """Who may connect and take memory, for this package."""
         self.lines = LineLimit()
         """Bounds the log's lines about clients that are disconnected, for this package."""
         self.port = 0
@@ -91,7 +95,6 @@ class CAServer:
         self._empty = asyncio.Event()
         self._empty.set()
         self._last_id = 0
-        self._full = False
         for pv in pvs:
             self.add(pv)
 
@@ -116,12 +119,15 @@ class CAServer:
         for fault in where.faults:
             log.warning("an environment variable of EPICS is wrong", fault=fault)
         loop = asyncio.get_running_loop()
+        self.places.open()
         try:
             for sock in address.tcp_sockets(where):
                 self.port = sock.getsockname()[1]
-                self._listeners.append(
-                    await loop.create_server(lambda: Circuit(self), sock=sock, backlog=512)
-                )
+                # So many are accepted in one turn of the event loop, before any of them can be refused;
+                # the system holds further ones.
+                listener = await loop.create_server(lambda: Circuit(self), sock=sock, backlog=_ACCEPTED)
+                sock.listen(_HELD)
+                self._listeners.append(listener)
             for target in address.search_addresses(where.interfaces):
                 self._searches.append(Searches(target, where.port, self.answer_search, where.ignored))
             self._beacons = Beacons(where, self.port)
@@ -205,41 +211,14 @@ class CAServer:
 
     # --- clients ---
 
-    def join(self, circuit: Circuit, peer: str) -> Client:
-        """Take a new circuit among the clients.
-
-        One too many takes the place of the oldest that does nothing, or else is closed.
-        """
+    def join(self, circuit: Circuit, peer: str) -> None:
+        """Take a new circuit among the clients, if there is a place for it."""
         self._last_id += 1
-        client = Client(self._last_id, peer)
+        circuit.client = Client(self._last_id, peer)
         self._circuits.add(circuit)
         self._empty.clear()
         self.counts.clients = len(self._circuits)
-        full = len(self._circuits) > self.limits.max_clients
-        if full:
-            idle = [one for one in self._circuits if one is not circuit and one.does_nothing]
-            if idle:
-                oldest = min(idle, key=lambda one: one.client.id)
-                oldest.drop("it has no channel, and there are too many clients")
-            else:
-                self.counts.disconnected += 1
-                circuit.close()
-                if not self._full:
-                    address, connections = self._busiest_address()
-                    log.warning(
-                        "too many clients: further ones are refused",
-                        most=self.limits.max_clients,
-                        address_with_most=address,
-                        connections=connections,
-                    )
-                self._full = True
-        else:
-            self._full = False
-        return client
-
-    def _busiest_address(self) -> tuple[str, int]:
-        counts = Counter(circuit.client.host_address for circuit in self._circuits)
-        return counts.most_common(1)[0]
+        self.places.take(circuit)
 
     def end_the_largest_input(self) -> None:
         """Disconnect the client of whose messages the most waits here."""
@@ -250,6 +229,7 @@ class CAServer:
         """Forget a circuit that has ended."""
         self.counts.dropped += circuit.backlog.dropped
         self._circuits.discard(circuit)
+        self.places.leave(circuit)
         self.counts.clients = len(self._circuits)
         if not self._circuits:
             self._empty.set()
@@ -261,7 +241,6 @@ class CAServer:
         return replace(
             self.counts,
             queued=sum(len(backlog) for backlog in backlogs),
-            queued_bytes=sum(backlog.bytes for backlog in backlogs),
             deepest_queue=max((len(backlog) for backlog in backlogs), default=0),
             dropped=self.counts.dropped + sum(backlog.dropped for backlog in backlogs),
         )
@@ -331,6 +310,11 @@ class CAServer:
             if circuit.puts >= self.limits.max_puts:
                 raise decode.Unacceptable(
                     f"{circuit.puts} puts of this client are at work, which is the most"
+                )
+            if not self.places.may_put(circuit, len(self._puts)):
+                raise decode.Unacceptable(
+                    f"{len(self._puts)} puts of all clients are at work, which is the most, "
+                    "some of them from this host"
                 )
             value = decode.decode(channel.pv.spec, dtype, count, payload)
         except decode.Unacceptable as error:
