@@ -94,6 +94,7 @@ async def _demo(prefix: str, cobos: int) -> None:
 
     from attpc_ioc.app import serve
     from attpc_ioc.demo_settings import demo_data, demo_text
+    from attpc_ioc.files import make_private
     from attpc_ioc.settings import demo_directory, demo_file, load_settings
     from attpc_ioc.simulator.admin import taking_orders
     from attpc_ioc.simulator.commands import ADMIN_PORT
@@ -110,7 +111,7 @@ async def _demo(prefix: str, cobos: int) -> None:
     data = demo_data(state_dir)
     async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
         # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
-        state_dir.mkdir(parents=True, exist_ok=True)
+        make_private(state_dir)
         text = demo_text(fleet, prefix, state_dir)
         file.write_text(text, encoding="utf-8")
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""

@@ -8,7 +8,10 @@ device and the like are written into, and behind a symbolic link it is the file 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
+import pwd
 import secrets
 import stat
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ _STREAMS = (Path("/dev"), Path("/proc"))
 """Where a name may be that of an open file, such as `/dev/stdout`: replacing that would not reach it."""
 _NEW = 0o666
 """Mode of a new file, less the umask."""
+_PRIVATE = 0o600
 _STEM = 100
 """Characters of the name that the passing name has too: with its own it must not become too long."""
 
@@ -94,3 +98,92 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file of the IOC's own that its account alone may read, whatever the umask; for `open`.
+
+    A link in its place is not followed. One that an older version has made for all to read is closed to them.
+    """
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE)
+    there = os.fstat(handle)
+    if there.st_uid == os.geteuid() and stat.S_IMODE(there.st_mode) != _PRIVATE:
+        os.fchmod(handle, _PRIVATE)
+    return handle
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that its account alone may look into, whatever the umask; one that is there stays.
+
+    Others may pass one of root's: its database server runs as another account. They see no names, and its
+    files are private. Raises `OSError`.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700 if os.geteuid() else 0o711)
+
+
+def not_roots_own(path: Path) -> Path | None:
+    """Return the first folder on the way to `path` that somebody but root can change; for root, else None.
+
+    Root must not write there: whoever can change a folder can put a link in the place of what root writes
+    into. A folder for all, such as `/tmp`, lets nobody change what is another's. What is not there yet does
+    not count. Raises `OSError`.
+    """
+    if os.geteuid():
+        return None
+    path = path.absolute()
+    for way in (path, path.resolve()):
+        for folder in (*reversed(way.parents), way):
+            try:
+                info = folder.stat()
+            except FileNotFoundError:
+                break
+            others = info.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if info.st_gid else 0))
+            if info.st_uid or (others and not info.st_mode & stat.S_ISVTX):
+                return folder
+    return None
+
+
+def refusal_for_root(path: Path) -> str:
+    """Return why root may not write below `path`, and what to do; empty where it may. Raises `OSError`."""
+    folder = not_roots_own(path)
+    if folder is None:
+        return ""
+    try:
+        owner = pwd.getpwuid(folder.stat().st_uid).pw_name
+    except KeyError:
+        owner = ""
+    advice = (
+        f"run this as {owner} (sudo -u {owner} ...)" if owner not in ("", "root") else "close it to others"
+    )
+    return (
+        f"{folder} can be changed by others than root, who could lead elsewhere what root writes there; "
+        f"{advice}, or take a folder of root's"
+    )
+
+
+@contextlib.contextmanager
+def as_owner(path: Path) -> Iterator[None]:
+    """Have root reach and make files below `path` with no more rights than the owner of the way there has.
+
+    What is made is the owner's. It holds for this thread, so nothing may be awaited meanwhile. Where all of
+    the way is root's own, and for others than root, nothing changes. Raises `PermissionError` where a folder
+    of the way is root's and others may write into it.
+    """
+    folder = not_roots_own(path)
+    if folder is None:
+        yield
+        return
+    info = folder.stat()
+    if not info.st_uid:
+        raise PermissionError(errno.EPERM, "others than root can change this folder", str(folder))
+    system = ctypes.CDLL(None)
+    system.setfsgid(info.st_gid)
+    system.setfsuid(info.st_uid)
+    try:
+        yield
+    finally:
+        system.setfsuid(0)
+        system.setfsgid(0)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from attpc_ioc.errors import StateDirError
+from attpc_ioc.files import make_private, private, refusal_for_root
 from attpc_ioc.log import get_logger
 
 log = get_logger(__name__)
@@ -54,8 +55,10 @@ class StateStore:
     def open(self) -> None:
         """Make the folder and take the lock; raises `StateDirError` where that fails."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock_file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if refusal := refusal_for_root(self.folder):
+                raise StateDirError(f"state directory {self.folder}: {refusal}: ioc.state_dir")
+            make_private(self.folder)
+            self._lock_file = private(str(self.folder / "lock"), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StateDirError(
                 f"state directory {self.folder}: {error.strerror}; make it writable, or set ioc.state_dir"
@@ -107,7 +110,8 @@ class StateStore:
         aside = path.with_suffix(f".damaged-{int(time.time())}")
         try:
             if in_part:
-                shutil.copyfile(path, aside)
+                with path.open("rb") as source, open(aside, "wb", opener=private) as copy:
+                    shutil.copyfileobj(source, copy)
             else:
                 path.rename(aside)
         except OSError as error:
@@ -229,7 +233,7 @@ class StateStore:
         for name, document in documents.items():
             path = self._path(name)
             temporary = path.with_suffix(".new")
-            with open(temporary, "w", encoding="utf-8") as file:
+            with open(temporary, "w", encoding="utf-8", opener=private) as file:
                 file.write(_text(document))
                 file.flush()
                 os.fsync(file.fileno())

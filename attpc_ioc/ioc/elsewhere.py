@@ -8,6 +8,7 @@ Access gateway in front of this IOC gives this IOC's own, and is none of those t
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping
 
 import psutil
@@ -27,8 +28,6 @@ PERIOD_S = 60.0
 
 ROW = "OtherServers_RBV"
 _PRODUCT = "attpc-ioc"
-_SEARCH_ID = 0x417454
-"""The number of the searches: "AtT", to be known in a packet capture."""
 _ASKED = ("HOSTNAME", "PROCESS_ID", "STARTTOD")
 
 
@@ -66,7 +65,7 @@ class Elsewhere:
     async def look(self) -> None:
         """Look once, and show what there is; raises OSError where no search is possible."""
         where = self._server.where
-        found = await find_servers(self._names[0], where, _SEARCH_ID)
+        found = await find_servers(self._names[0], where, secrets.randbits(32))
         own = own_servers(where, self._server.port)
         others = [server for server in found if server not in own]
         told = await asyncio.gather(*(self._who(server) for server in others))

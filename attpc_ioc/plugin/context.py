@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from attpc_ioc.files import make_private
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Command, Outcome, Who
 from attpc_ioc.model.events import RunConfigs, RunFiles
@@ -73,7 +74,7 @@ class Context:
     @property
     def state_dir(self) -> str:
         """A folder of the plugin's own; made when first asked for."""
-        self._state_dir.mkdir(parents=True, exist_ok=True)
+        make_private(self._state_dir)
         return str(self._state_dir)
 
     def snapshot(self) -> Fleet:

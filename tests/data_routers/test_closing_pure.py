@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attpc_ioc.errors import StateDirError
+from tests.support.postgres import place
 
 NAMES = (
     st.binary(min_size=1, max_size=40)
@@ -214,14 +215,41 @@ async def test_one_holder_of_a_router_at_a_time(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for another account")
-async def test_what_root_does_at_the_shell_is_the_iocs_to_go_on_with(tmp_path):
-    os.chown(tmp_path, 65534, 65534)
-    journal = Journal(tmp_path)
-    async with journal.locked("CoBo0", 1.0):
-        journal.save(entry_of(1))
-    made = [journal.folder, *journal.folder.iterdir()]
-    assert len(made) == 3
-    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(65534, 65534)}
+async def test_what_root_does_at_the_shell_is_the_iocs_to_go_on_with():
+    with place() as folder:
+        os.chown(folder, 65534, 65534)
+        journal = Journal(folder)
+        async with journal.locked("CoBo0", 1.0):
+            journal.save(entry_of(1))
+        made = [journal.folder, *journal.folder.iterdir()]
+        assert len(made) == 3
+        assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(65534, 65534)}
+        assert not any(path.stat().st_mode & 0o066 for path in made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could be led into what is root's")
+async def test_root_at_the_shell_is_led_nowhere_by_the_account_of_the_ioc():
+    with place() as folder:
+        (folder / "target").write_text("root's")
+        (folder / "roots").mkdir(mode=0o755)
+        theirs = folder / "theirs"
+        (theirs / "closing").mkdir(parents=True)
+        for name in ("CoBo0.lock", Journal(theirs)._path(entry_of(1)).with_suffix(".new").name):
+            (theirs / "closing" / name).symlink_to(folder / "target")
+        for path in (theirs, theirs / "closing"):
+            os.chown(path, 65534, 65534)
+        journal = Journal(theirs)
+        with pytest.raises(StateDirError, match="symbolic links"):
+            journal.save(entry_of(1))
+        with pytest.raises(StateDirError, match="symbolic links"):
+            async with journal.locked("CoBo0", 1.0):
+                raise AssertionError
+        (theirs / "closing").rename(theirs / "away")
+        (theirs / "closing").symlink_to(folder / "roots")
+        with pytest.raises(StateDirError, match="Permission denied"):
+            journal.save(entry_of(1))
+        assert (folder / "target").read_text() == "root's"
+        assert not list((folder / "roots").iterdir())
 
 
 def test_a_journal_that_cannot_be_had_says_so(tmp_path):

@@ -223,3 +223,71 @@ def test_no_copy_where_others_can_change_it(wheel: Path, base: Path) -> None:
     base.chmod(0o777)
     with pytest.raises(EmbeddedError, match=f"{base} is not a folder that root alone can change"):
         find_binaries(account_for())
+
+
+# --- what root writes is led nowhere ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pg_hba.conf", "start.log", "owner.lock", "server.lock", "run", "data"])
+def test_links_that_the_account_laid_lead_root_nowhere(postgres_place: Place, name: str) -> None:
+    folder, target = postgres_place(), postgres_place()
+    account = account_for("nobody")
+    folder.mkdir()
+    target.mkdir() if name in ("run", "data") else target.write_text("root's")
+    (folder / name).symlink_to(target)
+    os.lchown(folder / name, account.uid, account.gid)
+    os.chown(folder, account.uid, account.gid)
+    before = target.stat()
+    with pytest.raises(EmbeddedError, match=rf"{folder} belongs to nobody.*chown root {folder}"):
+        EmbeddedServer(folder, account="nobody").start()
+    # Nor in a folder of root's that is behind one of theirs.
+    below = folder / "below"
+    below.mkdir()
+    with pytest.raises(EmbeddedError, match=rf"{folder} can be changed by others than root"):
+        EmbeddedServer(below, account="nobody").start()
+    assert not any(below.iterdir())
+    after = target.stat()
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_mtime_ns,
+    )
+
+
+def test_a_folder_of_the_account_is_taken_again_once_it_is_roots(postgres_place: Place) -> None:
+    folder = postgres_place()
+    server = EmbeddedServer(folder, account="nobody")
+    server.start()
+    server.stop()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, account_for("nobody").uid, -1)
+    with pytest.raises(EmbeddedError, match="belongs to nobody"):
+        EmbeddedServer(folder, account="nobody").start()
+    os.chown(folder, 0, 0)
+    folder.chmod(0o711)
+    again = EmbeddedServer(folder, account="nobody")
+    again.start()
+    again.stop()
+
+
+def test_no_way_is_made_in_a_state_directory_of_another(postgres_place: Place) -> None:
+    state_dir, target = postgres_place(), postgres_place()
+    state_dir.mkdir()
+    target.mkdir()
+    (state_dir / "plugins").symlink_to(target)
+    os.chown(state_dir, account_for("nobody").uid, -1)
+    locate(Keys(), state_dir / "plugins" / "run_history")
+    assert not any(target.iterdir())
+
+
+def test_a_restore_by_root_writes_into_no_state_directory_of_another(postgres_place: Place) -> None:
+    place, target = postgres_place(), postgres_place()
+    place.mkdir(mode=0o711)
+    target.write_text("root's")
+    file = settings_file(place)
+    (place / "state").mkdir()
+    (place / "state" / "lock").symlink_to(target)
+    os.chown(place / "state", account_for("nobody").uid, -1)
+    ran = CliRunner().invoke(app, ["restore", str(place / "b"), "--settings", str(file)])
+    assert "can be changed by others than root" in str(ran.exception)
+    assert target.read_text() == "root's"

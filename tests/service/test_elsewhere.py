@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,47 @@ async def test_junk_of_a_server_is_an_error_in_time(answer: bytes) -> None:
     async with server:
         with pytest.raises(OSError, match=r"does not answer|connection"):
             await read_texts(Found(LOOPBACK, port), ["T:IOC:HOSTNAME"], "test", limit_s=0.5)
+
+
+VALUE = message(Command.READ_NOTIFY, 0, 1, 1, 0, b"elsewhere")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        VALUE,
+        message(Command.READ_NOTIFY, 0, 1, 1, 77, b"elsewhere"),
+        message(Command.CREATE_CHANNEL, 0, 1, 77, 5),
+        message(Command.CREATE_CHANNEL, 0, 1, 0, 5) * 2 + VALUE,
+    ],
+)
+async def test_a_value_that_nobody_asked_for_is_not_believed(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await reader.read()  # until the client has had enough
+        writer.close()
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(OSError, match="was not asked for"):
+            await read_texts(Found(LOOPBACK, port), ["T:IOC:HOSTNAME"], "test", limit_s=5.0)
+
+
+async def test_each_search_has_a_number_of_its_own(ioc: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has heard one search, or read this program, cannot answer the next without hearing it."""
+    heard: set[bytes] = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.setblocking(False)
+        where = replace(ioc.server.ca.where, searches=(listener.getsockname(),))
+        monkeypatch.setattr(ioc.server.ca, "where", where)
+        for _ in range(2):
+            await ioc.server.elsewhere.look()
+            with contextlib.suppress(BlockingIOError):
+                while data := listener.recv(2048):
+                    heard.add(data[24:32])
+    assert len(heard) == 2
 
 
 @pytest.mark.parametrize(

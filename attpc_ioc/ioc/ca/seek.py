@@ -26,6 +26,8 @@ MOST = 20
 _NO_REPLY_IF_UNKNOWN = 5
 _ANSWERED_FROM = 0xFFFFFFFF
 _STRING, _STRING_BYTES = 0, 40
+_ANSWER_BYTES = 2048
+"""What is read of a datagram: an answer has 40 bytes."""
 _REPLY_BYTES = 1 << 16
 """What a server may send before it has answered; others are not what they seem."""
 
@@ -45,8 +47,8 @@ async def find_servers(name: str, where: Addresses, search_id: int) -> tuple[Fou
     """Return every server that says that it serves `name`, this process's own among them.
 
     Searches go out on the interfaces that are served, to `where.searches`. `search_id`, of 32 bits, comes
-    back with each answer and tells it from others. Takes `LISTEN_S`. Raises OSError where there is no socket
-    for it.
+    back with each answer: who cannot guess it, because it did not get the search, is not believed. Takes
+    `LISTEN_S`. Raises OSError where there is no socket for it.
     """
     found: set[Found] = set()
     payload = name.encode() + b"\0"
@@ -84,7 +86,7 @@ def _socket(interface: str) -> socket.socket:
 
 def _take(sock: socket.socket, found: set[Found], search_id: int) -> None:
     with contextlib.suppress(OSError):  # nothing there, or the word of a port where nobody listens
-        data, peer = sock.recvfrom(65536)
+        data, peer = sock.recvfrom(_ANSWER_BYTES)
         if len(found) < 10 * MOST:
             found.update(answering(data, peer[0], search_id))
 
@@ -131,6 +133,7 @@ async def _read(
         payload = name.encode() + b"\0"
         writer.write(wire.message(Command.CREATE_CHANNEL, 0, 0, number, wire.MINOR_VERSION, payload))
     texts: dict[int, str] = {}
+    asked: set[int] = set()
     buffer, offset, taken = bytearray(), 0, 0
     while len(texts) < len(names):
         data = await reader.read(4096)
@@ -142,16 +145,21 @@ async def _read(
             header.payload = bytes(buffer[header.start : header.end])
             offset = header.end
             if header.command == Command.CREATE_CHANNEL:
+                if header.p1 in asked or header.p1 >= len(names):
+                    raise ConnectionError("the server speaks of a PV that it was not asked for")
+                asked.add(header.p1)
                 writer.write(wire.message(Command.READ_NOTIFY, _STRING, 1, header.p2, header.p1))
             else:
-                _take_reply(header, texts)
+                _take_reply(header, texts, asked)
     return tuple(texts[number] for number in range(len(names)))
 
 
-def _take_reply(header: Header, texts: dict[int, str]) -> None:
+def _take_reply(header: Header, texts: dict[int, str], asked: set[int]) -> None:
     if header.command in (Command.CREATE_FAILED, Command.ERROR, Command.SERVER_DISCONNECT):
         raise ConnectionError("the server has no such PV")
     if header.command == Command.READ_NOTIFY:
+        if header.p2 not in asked:
+            raise ConnectionError("the server gives a value that it was not asked for")
         if header.p1 != Eca.NORMAL:
             raise ConnectionError("the server lets nobody read that")
         texts[header.p2] = wire.text_of(header.payload[:_STRING_BYTES])

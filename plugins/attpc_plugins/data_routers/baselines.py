@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from attpc_ioc.files import private
 from attpc_ioc.log import get_logger
 
 from .flow import Count
@@ -26,7 +27,8 @@ def save(folder: Path, run: RunKey, counts: Mapping[str, Count]) -> None:
     }
     part = folder / f"{FILE}.part"
     try:
-        part.write_text(json.dumps(document), encoding="utf-8")
+        with open(part, "w", encoding="utf-8", opener=private) as stream:
+            json.dump(document, stream)
         os.replace(part, folder / FILE)
     except OSError as error:
         log.warning("what was there before the run cannot be kept", run=run, reason=error)

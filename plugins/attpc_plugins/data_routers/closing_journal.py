@@ -25,6 +25,7 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attpc_ioc.errors import AttpcError, StateDirError
+from attpc_ioc.files import as_owner, make_private, private
 from attpc_ioc.log import get_logger
 
 from .hosts.words import bytes_of, text_of
@@ -173,22 +174,23 @@ class Journal:
         path = self._path(entry)
         temporary = path.with_suffix(".new")
         try:
-            self._make_folder()
-            with open(temporary, "w", encoding="ascii") as file:
-                _give(file.fileno(), self.folder)
-                json.dump(_out(entry), file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            self._sync_folder()
+            with as_owner(self.folder):
+                make_private(self.folder)
+                with open(temporary, "w", encoding="ascii", opener=private) as file:
+                    json.dump(_out(entry), file, indent=1)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+                self._sync_folder()
         except OSError as error:
             raise self._error(error) from error
 
     def remove(self, entry: Entry) -> None:
         """Forget an entry."""
         try:
-            self._path(entry).unlink(missing_ok=True)
-            self._sync_folder()
+            with as_owner(self.folder):
+                self._path(entry).unlink(missing_ok=True)
+                self._sync_folder()
         except OSError as error:
             raise self._error(error) from error
 
@@ -215,18 +217,13 @@ class Journal:
 
     def _open_lock(self, router: str) -> int:
         try:
-            self._make_folder()
             name = f"{quote(router, safe='')}.lock"
-            lock = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            _give(lock, self.folder)
+            with as_owner(self.folder):
+                make_private(self.folder)
+                lock = private(str(self.folder / name), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise self._error(error) from error
         return lock
-
-    def _make_folder(self) -> None:
-        if not self.folder.is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _give(self.folder, self.folder.parent)
 
     def _entry(self, path: Path, read: dict[str, tuple[tuple[int, int, int], Entry]]) -> Entry | None:
         try:
@@ -245,7 +242,8 @@ class Journal:
 
     def _set_aside(self, path: Path, reason: str) -> None:
         aside = path.with_suffix(f".damaged-{time.time_ns()}")
-        path.rename(aside)
+        with as_owner(self.folder):
+            path.rename(aside)
         self.fault = f"{path} was damaged ({reason}) and is kept as {aside.name}: close its run by hand"
         log.error("record of a closing damaged", file=path, reason=self.fault)
 
@@ -274,13 +272,6 @@ def _taken_by(lock: int) -> str | None:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return None
-
-
-def _give(made: int | Path, folder: Path) -> None:
-    """Give a file that root has made to the owner of its folder: the IOC is to be able to write it."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 class _Stored(BaseModel):

@@ -15,6 +15,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from attpc_ioc.files import not_roots_own, private, refusal_for_root
+
 from .binaries import Account, Binaries, barrier
 from .errors import EmbeddedError
 from .root_base import made_root_base, root_base
@@ -91,7 +93,8 @@ def home_for(wanted: Path, account: Account) -> Home:
         return Home(wanted)
     # The folders on the way are those of the state directory; root's own umask may close them.
     with contextlib.suppress(OSError):
-        wanted.parent.mkdir(parents=True, exist_ok=True)
+        if not_roots_own(wanted) is None:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
     if data_major(wanted / "data") is not None:
         return Home(wanted)
     digest = hashlib.sha256(os.fsencode(wanted.resolve())).hexdigest()[:16]
@@ -117,6 +120,10 @@ def prepare_folder(folder: Path, account: Account) -> None:
     for a shared account, is set.
     """
     try:
+        if account.other and folder.is_dir() and folder.stat().st_uid == account.uid:
+            raise EmbeddedError(_belongs(folder, account))
+        if refusal := refusal_for_root(folder):
+            raise EmbeddedError(f"database folder {folder}: {refusal}: plugins.run_history.data_dir")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat().st_uid
         if account.shared and owner == os.geteuid():
@@ -125,12 +132,6 @@ def prepare_folder(folder: Path, account: Account) -> None:
             folder.chmod(0o711)
     except OSError as error:
         raise EmbeddedError(f"database folder {folder}: {error.strerror}") from error
-    if account.shared and owner == account.uid:
-        raise EmbeddedError(
-            f"database folder {folder} belongs to {account.name}, and so every program of {account.name} "
-            "could read the database; give the folder to root, or make an account for the database and name "
-            "it in plugins.run_history.server_account"
-        )
     if owner not in (os.geteuid(), account.uid):
         raise EmbeddedError(
             f"database folder {folder} belongs to user number {owner}, and the server would run as "
@@ -143,6 +144,21 @@ def prepare_folder(folder: Path, account: Account) -> None:
             f"plugins.run_history.data_dir that it can reach, let it pass (chmod o+x {closed}), or run "
             "attpc-ioc as an ordinary user"
         )
+
+
+def _belongs(folder: Path, account: Account) -> str:
+    """Return why root takes no folder of the server's account, and what to do."""
+    if account.shared:
+        return (
+            f"database folder {folder} belongs to {account.name}, and so every program of {account.name} "
+            "could read the database; give the folder to root, or make an account for the database and name "
+            "it in plugins.run_history.server_account"
+        )
+    return (
+        f"database folder {folder} belongs to {account.name}, who could lead elsewhere what root writes "
+        f"there; give the folder to root (chown root {folder} && chmod 711 {folder}; its data folder stays "
+        f"{account.name}'s), or run attpc-ioc as {account.name}"
+    )
 
 
 def _guard(folder: Path, account: Account) -> None:
@@ -211,8 +227,9 @@ def write_configuration(folder: Path, binaries: Binaries, account: Account) -> d
     }
     for name, text in texts.values():
         path = folder / name
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        with open(path, "w", encoding="utf-8", opener=private) as stream:
+            stream.write(text)
+            os.fchmod(stream.fileno(), 0o644)
     return {option: str(folder / name) for option, (name, _) in texts.items()}
 
 

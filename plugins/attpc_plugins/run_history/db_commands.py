@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from attpc_ioc.files import make_private, refusal_for_root
 from attpc_ioc.log import set_up_logging
 
 from . import backups
@@ -191,7 +192,9 @@ def _without_ioc(file: Path) -> Iterator[None]:
     """Hold the state directory as an IOC does, so that none runs and none starts meanwhile."""
     _, folder = section_of(file)
     state = folder.parents[1]
-    state.mkdir(parents=True, exist_ok=True)
+    if refusal := refusal_for_root(state):
+        raise DatabaseError(f"state directory {state}: {refusal}")
+    make_private(state)
     lock = FolderLock(state / "lock")
     if not lock.take():
         raise DatabaseError(f"an IOC (process {lock.read() or 'unknown'}) is using {state}; stop it first")
@@ -220,7 +223,7 @@ async def _refuse_beside_an_ioc(database: Database) -> None:
 def _raise_floors(file: Path, before: dict[str, int]) -> dict[str, int]:
     """Have on disk that no number is given again which was known before; returns the largest of each."""
     _, folder = section_of(file)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     water = HighWater(folder)
     water.load()
     if water.fault:

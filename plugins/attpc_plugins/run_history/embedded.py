@@ -23,6 +23,7 @@ import threading
 import time
 from pathlib import Path
 
+from attpc_ioc.files import private
 from attpc_ioc.log import get_logger
 
 from .binaries import Account, Binaries, account_for, find_binaries
@@ -237,7 +238,7 @@ class EmbeddedServer:
         words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
         postgres = binaries.program("postgres")
         try:
-            with self._said().open("wb") as stream:
+            with open(self._said(), "wb", opener=private) as stream:
                 self._child = subprocess.Popen(
                     [postgres, "-D", self.data, *words],
                     stdin=subprocess.DEVNULL,

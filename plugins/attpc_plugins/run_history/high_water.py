@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from attpc_ioc.files import private
+
 from .journal_files import frame, read_lines, replace_file
 
 NAME = "numbers"
@@ -102,7 +104,7 @@ class HighWater:
 
     def _append(self, entry: Reserved) -> None:
         """Add a line: one small write and one fsync, many times quicker than a new file."""
-        with self._path.open("ab") as stream:
+        with open(self._path, "ab", opener=private) as stream:
             stream.write(_line(entry))
             stream.flush()
             os.fdatasync(stream.fileno())

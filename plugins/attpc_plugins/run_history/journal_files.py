@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from attpc_ioc.files import private
+
 SUFFIX = ".jsonl"
 DAMAGED = ".damaged"
 
@@ -113,7 +115,7 @@ def put_aside(folder: Path, line: Line) -> Path:
     path = segment_path(folder, line.end.segment).with_suffix(DAMAGED)
     kept = path.read_bytes() if path.exists() else b""
     if line.body + b"\n" not in kept:
-        with path.open("ab") as stream:
+        with open(path, "ab", opener=private) as stream:
             stream.write(line.body + b"\n")
     return path
 
@@ -140,7 +142,7 @@ def save_cursor(folder: Path, position: Position) -> None:
 def replace_file(path: Path, content: bytes, *, sync: bool) -> None:
     """Replace a file at once, on disk when this returns with `sync`; raises `OSError`."""
     new = path.with_name(path.name + ".new")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = private(str(new), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         os.write(fd, content)
         if sync:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from attpc_ioc.files import private
 from attpc_ioc.log import get_logger
 
 from .journal_files import (
@@ -109,7 +110,7 @@ def keep_without_run(folder: Path, record: Record) -> Path:
 
 def _keep(path: Path, bodies: list[bytes]) -> None:
     if bodies:
-        with path.open("ab") as stream:
+        with open(path, "ab", opener=private) as stream:
             stream.write(b"".join(frame(body) for body in bodies))
             stream.flush()
             os.fsync(stream.fileno())

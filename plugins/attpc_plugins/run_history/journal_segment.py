@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from attpc_ioc.files import make_private, private
+
 from .journal_files import Position, load_cursor, segment_path, segments, sync_folder
 
 
@@ -30,7 +32,7 @@ class Segment:
 
     def first_unread(self) -> Position:
         """Return where reading had come to before this program began."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
         present = segments(self._folder)
         cursor = load_cursor(self._folder)
         # A cursor outside of what is there belongs to files that are gone: what is there is to be read.
@@ -41,11 +43,11 @@ class Segment:
     def begin(self) -> int:
         """Begin a new segment after all that are there; returns how many bytes those have."""
         self.close()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
         present = segments(self._folder)
         number = max([*present, self._number]) + 1
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(segment_path(self._folder, number), flags, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._fd = private(str(segment_path(self._folder, number)), flags)
         self._number, self._size = number, 0
         sync_folder(self._folder)
         return sum(size_of(self._folder, n) for n in present)

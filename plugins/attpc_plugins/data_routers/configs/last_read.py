@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from attpc_ioc.files import private
 from attpc_ioc.log import get_logger
 
 log = get_logger(__name__)
@@ -36,5 +37,6 @@ class LastRead:
     def save(self, folder: Path) -> None:
         """Replace the file of a folder; raises `OSError`."""
         part = folder / f"{FILE}.part"
-        part.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        with open(part, "w", encoding="utf-8", opener=private) as stream:
+            json.dump(asdict(self), stream)
         part.replace(folder / FILE)

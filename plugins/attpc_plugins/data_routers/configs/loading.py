@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from attpc_ioc.files import make_private, private
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import OperationEnded
 from attpc_ioc.model.states import Operation
@@ -112,9 +113,10 @@ class LoadedFiles:
         if taken is None:
             place.unlink(missing_ok=True)
             return
-        self._folder.mkdir(exist_ok=True)
+        make_private(self._folder)
         part = place.with_name(f"{place.name}.part")
-        part.write_bytes(taken.name.encode() + b"\n" + taken.content)
+        with open(part, "wb", opener=private) as stream:
+            stream.write(taken.name.encode() + b"\n" + taken.content)
         os.replace(part, place)
 
     async def settled(self) -> None:

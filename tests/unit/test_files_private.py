@@ -1,0 +1,132 @@
+"""Files of the IOC's own: for its account alone, and where root writes nobody else can lead it elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attpc_ioc.control.store import StateStore
+from attpc_ioc.errors import StateDirError
+from attpc_ioc.files import as_owner, make_private, not_roots_own, private
+from tests.support.postgres import place
+
+NOBODY = 65534
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can write into what is another's")
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
+def umask(request: pytest.FixtureRequest):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """Return a folder that any account may pass."""
+    with place() as folder:
+        yield folder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+async def test_the_state_is_its_accounts_alone_whatever_the_umask(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state")
+    store.open()
+    store._write_all({"numbers": {"next": {}}})
+    await store.close()
+    assert mode(tmp_path / "state") == (0o711 if os.geteuid() == 0 else 0o700)
+    made = list((tmp_path / "state").iterdir())
+    assert {path.name for path in made} == {"lock", "numbers.json"}
+    assert {mode(path) for path in made} == {0o600}
+
+
+def test_a_file_that_an_older_version_made_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "old"
+    file.write_text("a")
+    file.chmod(0o644)
+    with open(file, "a", opener=private) as stream:
+        stream.write("b")
+    assert (file.read_text(), mode(file)) == ("ab", 0o600)
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("as it was")
+    (tmp_path / "link").symlink_to("target")
+    with pytest.raises(OSError, match="symbolic links"), open(tmp_path / "link", "w", opener=private):
+        pass
+    assert (tmp_path / "target").read_text() == "as it was"
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o750)
+    make_private(tmp_path / "there")
+    assert mode(tmp_path / "there") == 0o750
+
+
+@as_root
+def test_whose_folders_root_may_write_into(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    os.chown(other, NOBODY, NOBODY)
+    (other / "roots").mkdir()
+    assert not_roots_own(own / "not" / "yet") is None
+    assert not_roots_own(other) == other
+    assert not_roots_own(other / "roots") == other
+    (own / "link").symlink_to(other)
+    assert not_roots_own(own / "link" / "roots") is not None
+    (other / "link").symlink_to(own)
+    assert not_roots_own(other / "link") == other
+    own.chmod(0o777)
+    assert not_roots_own(own) == own
+    own.chmod(0o1777)
+    assert not_roots_own(own / "state") is None
+    own.chmod(0o770)
+    os.chown(own, 0, NOBODY)
+    assert not_roots_own(own) == own
+
+
+@as_root
+def test_root_takes_no_state_directory_of_another(tmp_path: Path) -> None:
+    folder, target = tmp_path / "state", tmp_path / "target"
+    target.write_text("root's")
+    folder.mkdir()
+    (folder / "lock").symlink_to(target)
+    os.chown(folder, NOBODY, NOBODY)
+    with pytest.raises(StateDirError, match=rf"{folder} can be changed by others than root.*sudo -u nobody"):
+        StateStore(folder).open()
+    with pytest.raises(StateDirError, match=f"{folder} can be changed by others than root"):
+        StateStore(folder / "below").open()
+    assert target.read_text() == "root's"
+    assert not (folder / "below").exists()
+
+
+@as_root
+def test_root_does_as_the_owner_what_it_does_in_anothers_folder(open_place: Path) -> None:
+    folder, target = open_place / "theirs", open_place / "target"
+    target.write_text("root's")
+    target.chmod(0o600)
+    folder.mkdir()
+    (folder / "link").symlink_to(target)
+    os.chown(folder, NOBODY, NOBODY)
+    with as_owner(folder / "below"):
+        with pytest.raises(PermissionError):
+            (folder / "link").write_text("theirs")
+        (folder / "below").mkdir()
+    assert (folder / "below").stat().st_uid == NOBODY
+    assert target.read_text() == "root's"
+    target.write_text("root again")
+    folder.chmod(0o777)
+    os.chown(folder, 0, 0)
+    with pytest.raises(PermissionError, match="others than root"), as_owner(folder):
+        pass
