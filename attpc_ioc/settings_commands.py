@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +24,9 @@ FAILED = 1
 """Exit code where the settings are wrong or a server is; a wrong use of the command gives 2."""
 
 STDOUT = Path("-")
+
+_PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@|[?&]password=[^&]|(?:^|\s)password\s*=\s*\S")
+"""A password in a URL, or in the words that PostgreSQL takes in place of one."""
 
 
 def register(app: typer.Typer) -> None:
@@ -111,6 +116,8 @@ def check(
         typer.echo(f"{count} fault{'s' if count > 1 else ''}", err=True)
         raise typer.Exit(FAILED) from None
     typer.echo(_summary(file, settings, access))
+    if warning := _open_password(file, settings):
+        typer.echo(warning, err=True)
     if online and (wrong := _ask_and_show(settings, plugins, timeout)):
         typer.echo(f"not right: {', '.join(wrong)}", err=True)
         raise typer.Exit(FAILED)
@@ -139,6 +146,27 @@ def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, Plug
         raise SettingsError(str(file), error.faults) from None
     except AccessFileError as error:
         raise SettingsError(error.file, error.faults) from None
+
+
+def _open_password(file: Path, settings: Settings) -> str:
+    """Return a warning where every account can read a password that the settings have; else nothing."""
+    if not file.stat().st_mode & stat.S_IROTH:
+        return ""
+    # Sections of plugins are as they stand in the file: lists and tables in any depth.
+    todo: list[Any] = [settings.plugins]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)
+        elif isinstance(value, str) and _PASSWORD.search(value):
+            return (
+                f"warning: {file} has a password in a URL, and every account of this computer can read it. "
+                "Put the password into a file that PGPASSFILE names (or ~/.pgpass, mode 600) and leave it "
+                f"out here, or close the file: chmod 640 {file}"
+            )
+    return ""
 
 
 def _summary(file: Path, settings: Settings, access: str) -> str:

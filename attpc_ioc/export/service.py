@@ -39,7 +39,7 @@ Type=notify
 NotifyAccess=main
 User={user}
 StateDirectory={state}
-StateDirectoryMode=0750
+StateDirectoryMode=0700
 Environment=XDG_STATE_HOME={base}
 ExecStart={program} run {settings}
 ExecReload=/bin/kill -HUP $MAINPID

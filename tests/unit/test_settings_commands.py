@@ -289,3 +289,23 @@ def test_check_holds_the_plugins_sections_against_the_plugins(tmp_path):
     result = run("check", file)
     assert result.exit_code == 1
     assert f"{file}: plugins.valv: there is no such plugin" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("dsn", "mode", "warned"),
+    [
+        ("postgresql://ioc:s3cr3t@db.lab/attpc", 0o644, True),
+        ("postgresql://ioc@db.lab/attpc?password=s3cr3t", 0o644, True),
+        ("postgresql://ioc:s3cr3t@db.lab/attpc", 0o640, False),
+        ("postgresql://ioc@db.lab:5432/attpc", 0o644, False),
+    ],
+)
+def test_check_warns_of_a_password_that_every_account_can_read(tmp_path, dsn: str, mode: int, warned: bool):
+    file = tmp_path / "fleet.toml"
+    assert run("init", *AT_TPC, "--output", file).exit_code == 0
+    file.write_text(f'{file.read_text()}\n[plugins.run_history]\ndsn = "{dsn}"\n')
+    file.chmod(mode)
+    checked = run("check", file)
+    assert checked.exit_code == 0, checked.output
+    assert ("PGPASSFILE" in checked.output, f"chmod 640 {file}" in checked.output) == (warned, warned)
+    assert "s3cr3t" not in checked.output
