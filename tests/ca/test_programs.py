@@ -12,8 +12,9 @@ from tests.support.ca import caget, camonitor, caput, run
 
 async def test_caget_of_every_pv_as_every_type(rig: Rig) -> None:
     kinds = [kind for kind in range(39) if kind not in (35, 36)]
-    for some in (kinds[:19], kinds[19:]):
-        runs = [caget(rig.place, "-w", "0.5", "-d", str(kind), *rig.pvs) for kind in some]
+    # A type that cannot be had makes caget wait for its whole limit; so does, for once, a busy machine.
+    for some in (kinds[:13], kinds[13:26], kinds[26:]):
+        runs = [caget(rig.place, "-w", "3", "-d", str(kind), *rig.pvs) for kind in some]
         for kind, ran in zip(some, await asyncio.gather(*runs), strict=True):
             assert ran.code >= 0, (kind, ran)
             assert "connect timed out" not in ran.both, (kind, ran)
