@@ -281,7 +281,7 @@ async def test_a_value_that_cannot_be_kept_is_refused(
         (tmp_path / "state" / "plugins" / "run_history" / "sheet.json.new").mkdir()
         ran = await it.put("Obs:Pressure", "9.5")
         assert ran.code == 1
-        assert "cannot be kept" in await it.get_text("Plugin:run_history:Message_RBV")
+        assert "cannot be kept" in await it.get_text("Refused_RBV")
         assert await it.get("Obs:Pressure") == "0"
 
 

@@ -272,7 +272,8 @@ async def test_rules_18_and_20_orphans_are_shown_and_stopped(tmp_path, monkeypat
     async with rig(tmp_path, monkeypatch) as it:
         number = await ready(it)
         await outside(it, "Start", "cobo1", "mutant")
-        await it.until_run(RunState.ORPHAN)
+        # The two are seen one after the other, by polls of their own.
+        await it.until(lambda: it.run.state is RunState.ORPHAN and len(it.run.running) == 2)
         assert await it.get("Run:State_RBV") == "Orphan"
         assert await it.severity("Run:State_RBV") == "MAJOR"
         assert await it.get("Run:Modules_RBV") == "2"
