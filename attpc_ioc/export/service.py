@@ -52,7 +52,9 @@ WatchdogSec=10
 TimeoutAbortSec=5
 # The IOC itself ends what it has started, in its order; what is left then is killed.
 KillMode=mixed
-OOMScoreAdjust=-500
+# A client, a host or a server that makes it grow without end costs this service, and no other program.
+MemoryMax=2G
+TasksMax=512
 LimitNOFILE=16384
 LimitCORE=0
 UMask=0027

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attpc_ioc.errors import StateDirError
+from attpc_ioc.model import outside
 from tests.support.postgres import place
 
 NAMES = (
@@ -26,7 +27,7 @@ NAMES = (
     .filter(lambda raw: not {0, ord("/")} & set(raw) and raw not in (b".", b".."))
     .map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 )
-TIMES = st.floats(min_value=-1e12, max_value=1e12)
+TIMES = st.floats(min_value=0, max_value=outside.LATEST_S)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 RUNS = st.builds(
     RunKey, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True), st.integers(0, 2**31 - 1)
@@ -35,7 +36,7 @@ FILES = st.lists(
     st.builds(
         FileEntry,
         NAMES,
-        st.integers(0, 2**63),
+        st.integers(0, 2**60),
         TIMES,
         st.sampled_from(["", "0" * 64, "0123456789abcdef" * 4]),
     ),

@@ -198,3 +198,10 @@ def test_the_unit_lets_the_ioc_see_other_accounts_processes() -> None:
 def test_a_path_that_is_not_absolute_is_refused() -> None:
     with pytest.raises(ValueError, match="not absolute"):
         service_unit(Service("X:", Path("bin/attpc-ioc"), Path("/etc/x.toml")))
+
+
+def test_a_unit_that_grows_without_end_costs_no_other_program() -> None:
+    unit = service_unit(INSTALLED)
+    assert words_of(unit, "OOMScoreAdjust") == []
+    assert words_of(unit, "MemoryMax") == ["2G"]
+    assert words_of(unit, "TasksMax") == ["512"]

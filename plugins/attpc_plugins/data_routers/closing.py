@@ -7,8 +7,11 @@ manifest.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from attpc_ioc.model import outside
 
 from . import manifest
 from .closing_journal import Entry, Phase
@@ -22,6 +25,9 @@ NAMES_SHOWN = 5
 UNKNOWN_BEFORE = (
     "what lay in the staging folder before the run is not known: all files there were taken as the run's"
 )
+
+NOTE_SHOWN = 500
+"""Letters of a manifest's note that a message has."""
 
 NO_FILE = "no file was written"
 
@@ -239,7 +245,7 @@ def done(entry: Entry, record: Manifest, place: Place) -> Entry:
     if record.missing:
         text += f"; without {names_text(record.missing)}"
     if record.note:
-        text += f"; {record.note}"
+        text += f"; {outside.text(record.note, NOTE_SHOWN)}"
     return replace(
         entry,
         phase=Phase.DONE,
@@ -258,10 +264,12 @@ async def _finished_before(host: FileHost, entry: Entry, place: Place) -> Entry 
     if raw is None:
         return None
     try:
-        record = manifest.load(raw, f"{place.folder(entry)}/{manifest.FILE_NAME}")
+        where = f"{place.folder(entry)}/{manifest.FILE_NAME}"
+        record = await asyncio.to_thread(manifest.load, raw, where)
     except ManifestError:
         return None
-    return done(entry, record, place) if record.closing == entry.token else None
+    ours = (record.closing, record.run, record.router) == (entry.token, entry.run, entry.router)
+    return done(entry, record, place) if ours else None
 
 
 def _trouble(entry: Entry, moved: Sequence[Moved], there: Sequence[FileEntry], place: Place) -> Entry | None:

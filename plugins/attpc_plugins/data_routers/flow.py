@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from statistics import median
 
+from attpc_ioc.model import outside
+
 NEVER_FULL_H = 9999.0
 """Hours to full that are shown for a disk that does not fill, and at most."""
 
@@ -154,11 +156,11 @@ class Meter:
         grown = max(0, seen.data_bytes - before.data_bytes)
         if self._stopped_s is not None and seen.files < before.files:
             # Where bytes are those that a process has written, as a sentry tells, the last ones come with it.
-            self.written = Count(self.written.files, self.written.data_bytes + grown)
+            self.written = self._more(0, grown)
             self._end()
             return
         new = max(0, seen.files - before.files)
-        self.written = Count(self.written.files + new, self.written.data_bytes + grown)
+        self.written = self._more(new, grown)
         if self._resumed:
             self._resumed = False
             self._samples.clear()
@@ -169,6 +171,13 @@ class Meter:
             self._samples.popleft()
         if self._stopped_s is not None and now_s - max(self._stopped_s, self.grew_s or 0.0) > self._quiet_s:
             self._end()
+
+    def _more(self, files: int, data_bytes: int) -> Count:
+        # A host that tells of much and of little by turns makes it grow for ever.
+        return Count(
+            min(self.written.files + files, outside.MOST_FILES),
+            min(self.written.data_bytes + data_bytes, outside.MOST),
+        )
 
     def _end(self) -> None:
         self._counting = False

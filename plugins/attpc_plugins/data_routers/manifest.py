@@ -15,15 +15,21 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.model import outside
 from attpc_ioc.model.names import experiment_fault
 
+from .hosts.entries import MOST_FILES
 from .hosts.words import bytes_of, text_of
 from .model import FileEntry, RunKey
 
 FILE_NAME = "manifest.json"
 VERSION = 1
-SIZE_MAX_BYTES = 64 * 2**20
-"""More than the manifest of 100,000 files has."""
+TEXT_MOST = 10_000
+SIZE_MAX_BYTES = 16 * 2**20
+"""More than the manifest of 50,000 files has."""
+
+VALUES_MOST = 10 * MOST_FILES
+"""More values than a manifest has. A JSON text of 16 MiB may have 5 million, of 100 bytes each in memory."""
 
 
 class ManifestError(AttpcError):
@@ -82,8 +88,8 @@ def _experiment(value: str) -> str:
     return value
 
 
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=10_000)]
+Seconds = Annotated[float, AfterValidator(outside.time_s)]
+Text = Annotated[str, Field(max_length=TEXT_MOST)]
 
 
 class _Part(BaseModel):
@@ -99,7 +105,7 @@ class _Name(_Part):
 
 
 class _File(_Name):
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=outside.MOST)
     modified_s: Seconds
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
@@ -107,7 +113,7 @@ class _File(_Name):
 class _Document(_Part):
     version: Literal[1]
     experiment: Annotated[str, AfterValidator(_experiment)]
-    run: int = Field(ge=0)
+    run: int = Field(ge=0, le=outside.MOST)
     router: Text
     sources: list[Text]
     began_s: Seconds | None = None
@@ -116,14 +122,16 @@ class _Document(_Part):
     closed_s: Seconds
     closing: Text = ""
     note: Text = ""
-    missing: list[_Name] = []
-    files: list[_File]
+    missing: list[_Name] = Field(default=[], max_length=MOST_FILES)
+    files: list[_File] = Field(max_length=MOST_FILES)
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         names = Counter(file.true_name() for file in self.files)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise ValueError(f"files: {twice[0]!r} is there more than once")
+        if sum(file.size for file in self.files) > outside.MOST:
+            raise ValueError("files: together they have more than 2^63 bytes")
         return self
 
 
@@ -152,6 +160,8 @@ def load(raw: bytes, where: str) -> Manifest:
     """Read the text of a manifest; raises `ManifestError` naming `where` and the key of every fault."""
     if len(raw) > SIZE_MAX_BYTES:
         raise ManifestError(where, [f"has more than {SIZE_MAX_BYTES} bytes and is no manifest"])
+    if sum(map(raw.count, (b",", b"[", b"{"))) > VALUES_MOST:
+        raise ManifestError(where, [f"has more than {VALUES_MOST} values and is no manifest"])
     try:
         plain = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:

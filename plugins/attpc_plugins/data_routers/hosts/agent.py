@@ -15,8 +15,8 @@ COMMAND = "perl -"
 NOISE_LIMIT = 1 << 16
 """A login shell may print so much before the agent greets."""
 
-ANSWER_LIMIT = 192 << 20
-"""No answer is longer: a manifest of 64 MiB in hexadecimal has 128 MiB."""
+SAID_LIMIT = 1 << 16
+"""An agent may write so much to its standard error for one request."""
 
 LAST_WORDS = 2000
 
@@ -29,11 +29,16 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._received = bytearray()
         self._searched = 0
+        self._limit = 0
+        """How much may be received now: nothing while nobody asks."""
+        self._said = 0
         self._news: asyncio.Future[None] | None = None
         self._last_words = bytearray()
         self._exit: str = ""
         self._lost: Exception | None = None
         self.ended = False
+        self.fault: HostFault | None = None
+        """What it did that no agent does, and was ended for."""
         self.number = 0
         """Of its process, on its host."""
 
@@ -60,22 +65,40 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         `HostUnreachable` is raised where the connection broke, `HostTimeout` where it was given up meanwhile.
         """
         try:
-            heard = 0
-            while (greeting := GREETING.search(line := await self._line())) is None:
-                heard += len(line)
-                if heard > NOISE_LIMIT:
-                    raise HostFault(f"{self._where} says too much before the agent greets: {line[:80]!r}")
+            left = NOISE_LIMIT
+            while (greeting := GREETING.search(line := await self._line(left))) is None:
+                left = max(1, left - len(line) - 1)
             self.number = int(greeting[1])
+            self._must_be_silent()
         except BaseException:
             self.kill()
             raise
 
-    async def ask(self, request: bytes) -> bytes:
-        """Return the line that answers a request. Who does not wait for it must `kill` the agent."""
+    async def ask(self, request: bytes, limit: int) -> bytes:
+        """Return the line of at most `limit` bytes that answers a request.
+
+        Who does not wait for it must `kill` the agent. One that sends more, or what nobody asked for, is
+        ended: `HostFault`, which `fault` keeps.
+        """
         if self._channel is None or self.ended:
             raise self._end()
+        self._said = 0
         self._channel.write(request)
-        return await self._line()
+        line = await self._line(limit)
+        self._must_be_silent()
+        return line
+
+    def _must_be_silent(self) -> None:
+        if self._received:
+            raise self._misbehaves(f"sends what nobody asked for: {bytes(self._received[:80])!r}")
+
+    def _misbehaves(self, what: str) -> HostFault:
+        if self.fault is None:
+            self.fault = HostFault(f"{self._where} {what}")
+        self._received.clear()
+        self.kill()
+        self._wake()
+        return self.fault
 
     def kill(self) -> None:
         """End the process and the channel, and wait for neither."""
@@ -85,24 +108,28 @@ class Agent(asyncssh.SSHClientSession[bytes]):
                 self._channel.kill()
             self._channel.abort()
 
-    async def _line(self) -> bytes:
-        while (end := self._received.find(b"\n", self._searched)) < 0:
-            self._searched = len(self._received)
-            if self.ended:
-                raise self._end()
-            if self._searched > ANSWER_LIMIT:
-                raise HostFault(f"{self._where} answers without an end")
-            self._news = asyncio.get_running_loop().create_future()
-            try:
-                await self._news
-            finally:
-                self._news = None
-        line = bytes(self._received[:end])
+    async def _line(self, limit: int) -> bytes:
+        self._limit = limit
+        try:
+            while (end := self._received.find(b"\n", self._searched)) < 0:
+                self._searched = len(self._received)
+                if self.ended:
+                    raise self._end()
+                self._news = asyncio.get_running_loop().create_future()
+                try:
+                    await self._news
+                finally:
+                    self._news = None
+        finally:
+            self._limit = 0
+        line = bytes(memoryview(self._received)[:end])
         del self._received[: end + 1]
         self._searched = 0
         return line
 
     def _end(self) -> HostFault | HostTimeout | HostUnreachable:
+        if self.fault is not None:
+            return self.fault
         if self._lost is not None:
             return HostUnreachable(f"the SSH connection to {self._where} broke: {self._lost}")
         said = self._last_words.decode("utf-8", "replace").strip()
@@ -123,13 +150,25 @@ class Agent(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Keep what the agent says; asyncssh calls it."""
+        if self.ended:
+            return
         if datatype is not None:
             self._last_words += data
             del self._last_words[:-LAST_WORDS]
+            self._said += len(data)
+            if self._said > SAID_LIMIT:
+                self._misbehaves(f"says too much, and no answer: {bytes(self._last_words[:80])!r}")
             return
         self._received += data
-        if b"\n" in data or len(self._received) > ANSWER_LIMIT:
-            self._wake()
+        if len(self._received) <= self._limit:
+            if b"\n" in data:
+                self._wake()
+        elif self._limit == 0:
+            self._must_be_silent()
+        elif self.number:
+            self._misbehaves(f"answers with more than {self._limit} bytes: {bytes(self._received[:80])!r}")
+        else:
+            self._misbehaves(f"says too much before the agent greets: {bytes(self._received[:80])!r}")
 
     def exit_status_received(self, status: int) -> None:
         """Keep how it ended; asyncssh calls it."""

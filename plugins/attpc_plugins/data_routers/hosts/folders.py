@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attpc_plugins.data_routers.model import GRAW, FileEntry, Moved, MoveOutcome, RunKey
 
+from .entries import entry, folder_of
 from .host import HostFault
 from .opened import CHUNK, Folder, kind_of, make_folder, opened, read, write_new
 from .words import (
@@ -35,7 +36,8 @@ from .words import (
 
 MANIFEST = b"manifest.json"
 UNFINISHED = b".manifest.json.new"
-MANIFEST_LIMIT = 64 << 20
+MANIFEST_LIMIT = 16 << 20
+"""More than the manifest of 50,000 files has."""
 TAIL_LIMIT = 1 << 20
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
@@ -95,14 +97,12 @@ def listing(
     """Return the `*.graw` of the staging folder, or of one below it, by name, with what `digest` says."""
     with opened(staging, *names) as folder:
         found = sorted(data_files(folder, lambda _name, _mode: None), key=lambda one: one[0])
-        return tuple(
-            FileEntry(
-                text_of(name),
-                status.st_size,
-                status.st_mtime,
-                digest(folder, name) if digest is not None else "",
-            )
-            for name, status in found
+        return folder_of(
+            (
+                entry(name, status.st_size, status.st_mtime, digest(folder, name) if digest else "")
+                for name, status in found
+            ),
+            repr(text_of(folder.path)),
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.model.outside import text
 from attpc_plugins.data_routers.model import FileEntry, Look, Moved, RunKey
 
 
@@ -23,7 +24,12 @@ class HostError(AttpcError):
     └── HostFault          it answered that it cannot: no such folder, permission denied, disk full
         ├── RunFolderExists
         └── RouterGone     a sentry whose router does not run, and which can tell nothing else then
+
+    Much of a text may be the host's own words: it is cut where it is too long, and has no control characters.
     """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(text(reason))
 
 
 class HostUnreachable(HostError):

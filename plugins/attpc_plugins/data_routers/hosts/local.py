@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from attpc_ioc.model import outside
 from attpc_plugins.data_routers.model import FileEntry, Look, Moved, RunKey
 from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
 
@@ -14,7 +15,7 @@ from .host import HostFault
 from .limits import CallLimits
 from .opened import opened, read
 from .processes import PROCESSES
-from .words import bytes_of, check_run, fault, odd_text, trouble_of
+from .words import bytes_of, check_run, fault, odd_text, text_of, trouble_of
 from .worker import Deadline, Worker
 
 CONFIG_LIMIT = 16 << 20
@@ -48,15 +49,18 @@ class LocalHost:
             disk = os.statvfs(self._staging)
         except OSError as error:
             raise fault(trouble_of(error), self._staging, error.strerror or "") from error
-        return Look(
-            process=not self._process or PROCESSES.runs(self._process),
-            files=count,
-            data_bytes=size,
-            disk_free_bytes=disk.f_bavail * disk.f_frsize,
-            disk_total_bytes=disk.f_blocks * disk.f_frsize,
-            next_exists=exists,
-            odd=odd_text(*min(odd), len(odd)) if odd else "",
-        )
+        try:
+            return Look(
+                process=not self._process or PROCESSES.runs(self._process),
+                files=outside.count(count, outside.MOST_FILES),
+                data_bytes=outside.count(size),
+                disk_free_bytes=outside.count(disk.f_bavail * disk.f_frsize),
+                disk_total_bytes=outside.count(disk.f_blocks * disk.f_frsize),
+                next_exists=exists,
+                odd=odd_text(*min(odd), len(odd)) if odd else "",
+            )
+        except ValueError as error:
+            raise HostFault(f"what is told of {text_of(self._staging)!r} makes no sense: {error}") from error
 
     async def list_staging(self) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the staging folder, by name; regular files only, no links."""

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import socket
 from collections.abc import Mapping
 
 import aiohttp
 
+from attpc_ioc.model import outside
 from attpc_plugins.data_routers.model import Look, RunKey
 from attpc_plugins.data_routers.settings import SENTRY_PORT, RouterSettings
 
@@ -34,6 +34,7 @@ GIGA = 1_000_000_000
 MOST_GB = 1e9
 """Larger figures than 1e18 bytes are nonsense."""
 ANSWER_LIMIT = 1 << 16
+RECEIVED_AT_ONCE = 1 << 13
 SHOWN = 200
 
 DOWN_WORDS = frozenset(
@@ -99,7 +100,11 @@ class HttpSentryHost:
             self._session = aiohttp.ClientSession(
                 trust_env=False,
                 timeout=aiohttp.ClientTimeout(total=None),
-                connector=aiohttp.TCPConnector(force_close=True),
+                connector=aiohttp.TCPConnector(force_close=True, socket_factory=_socket),
+                # What it sends is neither unpacked, a few bytes into gigabytes, nor remembered.
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         try:
             async with (
@@ -168,27 +173,31 @@ class HttpSentryHost:
     def _text(self, answer: Mapping[str, object], key: str) -> str:
         value = self._value(answer, key)
         if not isinstance(value, str):
-            raise self._wrong(key, value)
-        return value[:SHOWN]
+            raise self._wrong(key, ValueError(f"{outside.shown(value)} is no text"))
+        return outside.text(value, SHOWN)
 
     def _bytes(self, answer: Mapping[str, object], key: str) -> int:
-        value = self._value(answer, key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(key, value)
-        # Python's JSON takes NaN and Infinity, and whole numbers of any length.
-        if not (isinstance(value, int) or math.isfinite(value)) or not 0 <= value <= MOST_GB:
-            raise self._wrong(key, value)
-        return round(value * GIGA)
+        try:
+            return round(outside.amount(self._value(answer, key), MOST_GB) * GIGA)
+        except ValueError as error:
+            raise self._wrong(key, error) from error
 
     def _count(self, answer: Mapping[str, object], key: str) -> int:
-        value = self._value(answer, key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
-            raise self._wrong(key, value)
-        return value
+        try:
+            return outside.count(self._value(answer, key), outside.MOST_FILES)
+        except ValueError as error:
+            raise self._wrong(key, error) from error
 
-    def _wrong(self, key: str, value: object) -> HostFault:
-        shown = repr(value) if not isinstance(value, int) else f"a number of {value.bit_length()} bits"
-        return HostFault(f"{self._where} gave a status that makes no sense: {key!r} is {shown[:SHOWN]}")
+    def _wrong(self, key: str, error: ValueError) -> HostFault:
+        return HostFault(f"{self._where} gave a status that makes no sense: {key!r}: {error}")
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket that gives little at once: what is read is parsed in one turn of the event loop."""
+    family, kind, protocol, _name, _address = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_AT_ONCE)
+    return made
 
 
 def _words(error: OSError) -> str:
@@ -198,5 +207,4 @@ def _words(error: OSError) -> str:
 
 
 def _shown(data: bytes) -> str:
-    text = " ".join(data.decode("utf-8", "replace").split())
-    return text if len(text) <= SHOWN else text[:SHOWN] + " …"
+    return outside.text(" ".join(data.decode("utf-8", "replace").split()), SHOWN)

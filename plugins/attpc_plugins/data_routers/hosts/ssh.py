@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from attpc_ioc.model import outside
 from attpc_plugins.data_routers.model import FileEntry, Look, Moved, MoveOutcome, RunKey
 from attpc_plugins.data_routers.settings import (
     DataRoutersSettings,
@@ -14,6 +15,7 @@ from attpc_plugins.data_routers.settings import (
 )
 
 from .dial import Target
+from .entries import entry, folder_of
 from .folders import MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
 from .host import HostFault
 from .limits import CallLimits
@@ -65,23 +67,18 @@ class SshHost:
         fields = await self._seat.look.call(
             "look", (self._staging, self._process, *names), self._limits.look_s
         )
-        process, files, size, free, total, exists, odd = self._numbers(fields[:7], 7)
-        if len(fields) != 7 + 2 * bool(odd):
-            raise self._nonsense()
+        try:
+            process, files, size, free, total, exists, odd = (outside.count(field) for field in fields[:7])
+            outside.count(files, outside.MOST_FILES)
+            if len(fields) != 7 + 2 * bool(odd):
+                raise ValueError(f"it has {len(fields)} fields")
+        except ValueError as error:
+            raise self._nonsense(error) from error
         text = odd_text(fields[7], text_of(fields[8]), odd) if odd else ""
         return Look(bool(process), files, size, free, total, bool(exists), odd=text)
 
-    def _numbers(self, fields: Sequence[bytes], count: int) -> list[int]:
-        try:
-            numbers = [int(field) for field in fields]
-        except ValueError as error:
-            raise self._nonsense() from error
-        if len(numbers) != count:
-            raise self._nonsense()
-        return numbers
-
-    def _nonsense(self) -> HostFault:
-        return HostFault(f"the agent on {self._target} gave an answer that makes no sense")
+    def _nonsense(self, error: ValueError) -> HostFault:
+        return HostFault(f"the agent on {self._target} gave an answer that makes no sense: {error}")
 
     async def _files(self, name: str, *fields: bytes) -> list[bytes]:
         # Those who share the agent may be at their checksums; that is worth waiting for.
@@ -93,12 +90,15 @@ class SshHost:
 
     def _entries(self, fields: Sequence[bytes]) -> tuple[FileEntry, ...]:
         try:
-            return tuple(
-                FileEntry(text_of(name), int(size), float(changed), sum_.decode("ascii"))
-                for name, size, changed, sum_ in _groups(fields, 4)
+            return folder_of(
+                (
+                    entry(name, size, changed, checksum.decode("ascii", "replace"))
+                    for name, size, changed, checksum in _groups(fields, 4)
+                ),
+                f"the folder on {self._target}",
             )
         except ValueError as error:
-            raise self._nonsense() from error
+            raise self._nonsense(error) from error
 
     async def begin(self, run: RunKey) -> None:
         """Make the run's closing folder, or find the one of an earlier attempt."""
@@ -115,7 +115,7 @@ class SshHost:
         try:
             outcomes = [_moved(file, *group) for file, group in zip(asked, _groups(fields, 3), strict=True)]
         except ValueError as error:
-            raise self._nonsense() from error
+            raise self._nonsense(error) from error
         answered = iter(outcomes)
         return tuple(
             Moved(file.name, MoveOutcome.FAILED, reason) if reason else next(answered)
@@ -204,11 +204,11 @@ def _groups(fields: Sequence[bytes], size: int) -> list[tuple[bytes, ...]]:
 def _moved(file: FileEntry, word: bytes, path: bytes, detail: bytes) -> Moved:
     match word:
         case b"moved":
-            return Moved(file.name, MoveOutcome.MOVED, moved(int(detail), file.size))
+            return Moved(file.name, MoveOutcome.MOVED, moved(outside.count(detail), file.size))
         case b"vanished":
             return Moved(file.name, MoveOutcome.VANISHED, vanished(path))
         case b"grown":
-            return Moved(file.name, MoveOutcome.GROWN, grown(int(detail), file.size))
+            return Moved(file.name, MoveOutcome.GROWN, grown(outside.count(detail), file.size))
         case b"exists":
             return Moved(file.name, MoveOutcome.EXISTS, words(Trouble.EXISTS, path))
         case _:

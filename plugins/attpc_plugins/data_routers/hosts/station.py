@@ -17,7 +17,7 @@ from .dial import Target
 from .host import HostError, HostFault, HostTimeout, HostUnreachable
 from .limits import in_seconds
 from .link import Link
-from .wire import answer, request
+from .wire import answer, most_bytes, request
 
 log = get_logger(__name__)
 
@@ -40,6 +40,12 @@ PATIENCE = 3
 be ended, and there must not be thousands of them in the morning."""
 LONGEST_PAUSE_S = 60.0
 
+BARRED_S = 30.0
+"""How long a host is asked nothing whose agent did what no agent does, so that the reason can be read."""
+
+LARGE = 1 << 16
+"""An answer of more bytes is read in a thread: the event loop is everybody's."""
+
 
 class Slot:
     """A place for one agent: started at need, asked one thing at a time, killed when it hangs."""
@@ -59,6 +65,8 @@ class Slot:
         self._given_up: set[int] = set()
         self._hung = 0
         self._not_before = 0.0
+        self._barred: HostFault | None = None
+        """Why it is not to be asked before `_not_before`, where that is not that agents hung."""
 
     async def call(
         self, name: str, fields: Sequence[bytes], limit_s: float, wait_s: float | None = None
@@ -84,7 +92,9 @@ class Slot:
             agent = await self._ready(limit_s, None if wait_s is not None else end)
             if wait_s is not None:
                 end = loop.time() + limit_s
-            return await self._ask(agent, request(name, limit_s, fields), end, limit_s)
+            return await self._ask(
+                agent, request(name, limit_s, fields), end, limit_s, most_bytes(name, fields)
+            )
         finally:
             self._lock.release()
             self._rest()
@@ -104,10 +114,14 @@ class Slot:
         starting, self._starting = self._starting, None
         if self._agent is not None and not self._agent.ended:
             return self._agent
+        if self._agent is not None and self._agent.fault is not None:
+            self._bar(self._agent.fault)
         self._agent = None
         loop = asyncio.get_running_loop()
         if starting is None or (starting.done() and end is None):
             if loop.time() < self._not_before:
+                if self._barred is not None:
+                    raise HostFault(str(self._barred))
                 where = self._link.target
                 raise HostTimeout(f"{where}: its last {self._hung} agents hung; the next try is soon")
             if end is None and self._fault is not None and loop.time() < self._fault_until:
@@ -190,24 +204,28 @@ class Slot:
     async def _end_given_up(self, agent: Agent, limit_s: float) -> None:
         """Have agents ended that still may be at work for nobody: not every `sshd` passes signals on."""
         if self._given_up:
-            answer(await agent.ask(request("end", limit_s, [b"%d" % number for number in self._given_up])))
+            numbers = [b"%d" % number for number in self._given_up]
+            answer(await agent.ask(request("end", limit_s, numbers), most_bytes("end", numbers)))
             self._given_up.clear()
 
-    async def _ask(self, agent: Agent, line: bytes, end: float, limit_s: float) -> list[bytes]:
+    async def _ask(self, agent: Agent, line: bytes, end: float, limit_s: float, most: int) -> list[bytes]:
         try:
             async with asyncio.timeout_at(end):
-                found = await agent.ask(line)
+                found = await agent.ask(line, most)
             self._hung = 0
-            return answer(found)
+            return await asyncio.to_thread(answer, found) if len(found) > LARGE else answer(found)
         except TimeoutError:
             self._give_up(agent)
             self._hung += 1
+            self._barred = None
             if self._hung >= PATIENCE:
                 pause_s = min(LONGEST_PAUSE_S, 2.0 ** (self._hung - PATIENCE))
                 self._not_before = asyncio.get_running_loop().time() + pause_s
             raise HostTimeout(f"{self._link.target} did not answer within {in_seconds(limit_s)}") from None
         except HostError as error:
             if agent.ended:
+                if agent.fault is not None:
+                    self._bar(agent.fault)
                 self._let_go()
                 raise self._link.silence(self._connection) or error from None
             raise
@@ -217,6 +235,11 @@ class Slot:
         except BaseException:
             self._give_up(agent)  # an answer that comes later would be taken for the next one's
             raise
+
+    def _bar(self, fault: HostFault) -> None:
+        """Ask the host nothing for a while."""
+        self._barred = fault
+        self._not_before = asyncio.get_running_loop().time() + BARRED_S
 
     def _give_up(self, agent: Agent) -> None:
         """Let go of an agent that is in the middle of something."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from enum import StrEnum
 
+from attpc_ioc.model import outside
 from attpc_ioc.model.names import experiment_fault
 from attpc_plugins.data_routers.model import GRAW, RunKey
 
@@ -85,8 +86,11 @@ def bytes_of(path: str) -> bytes:
 def words(trouble: Trouble, path: bytes, detail: str = "") -> str:
     """Return the trouble in words for operators; what is no plain letter of the path is escaped."""
     if trouble in (Trouble.NOT_FOLDER, Trouble.NOT_REGULAR) and detail in KINDS:
-        return f"{_WORDS[trouble].format(path=repr(text_of(path)))} but {KINDS[detail]}"
-    return _WORDS[trouble].format(path=repr(text_of(path)), detail=detail or "it cannot be done")
+        detail = f"{_WORDS[trouble].format(path=repr(text_of(path)))} but {KINDS[detail]}"
+        return outside.text(detail)
+    return outside.text(
+        _WORDS[trouble].format(path=repr(text_of(path)), detail=detail or "it cannot be done")
+    )
 
 
 def fault(trouble: Trouble, path: bytes, detail: str = "") -> HostFault:
@@ -117,12 +121,12 @@ def name_fault(name: str) -> str:
 def odd_text(path: bytes, kind: str, count: int) -> str:
     """Return what is said of what is in a data file's place and is none; `count` of them in all."""
     more = f", and {count - 1} more like it" if count > 1 else ""
-    return f"{text_of(path)!r} is {KINDS.get(kind, 'no file')} and is left alone{more}"
+    return outside.text(f"{text_of(path)!r} is {KINDS.get(kind, 'no file')} and is left alone{more}")
 
 
 def vanished(path: bytes) -> str:
     """Return what is said of a file that was listed and is nowhere now."""
-    return f"{text_of(path)!r} is not there any more"
+    return outside.text(f"{text_of(path)!r} is not there any more")
 
 
 def grown(now: int, listed: int) -> str:
