@@ -151,7 +151,7 @@ async def test_a_host_that_does_not_answer_is_named_once(tmp_path, monkeypatch, 
 
 async def test_another_reason_of_the_same_trouble_is_logged_once(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    text = section(closing={"enabled": False})
+    text = section(watch={"connect_timeout_s": 2.0}, closing={"enabled": False})
     async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text, cobos=1) as it:
         host = it.fleet.data["CoBo[0]"]
         await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 1, what="online")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -348,7 +349,10 @@ async def test_poll_time_is_in_alarm_before_and_when_answers_are_too_old(tmp_pat
             async with asyncio.timeout(20):
                 while await it.severity(pv) != severity:
                     pass
-        assert "cobo0:PollTime_RBV: answers to GetState take 0.8" in await it.get_text("AlarmText_RBV")
+        # The first answer that is too slow may have had the shorter delay on its way there.
+        assert re.search(
+            r"cobo0:PollTime_RBV: answers to GetState take 0\.[5-9]", await it.get_text("AlarmText_RBV")
+        )
         await wires.offline(DEAF_S, "cobo0")
         async with asyncio.timeout(20):
             while await it.severity(pv) != "NO_ALARM":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attpc_ioc.control import start_hold
-from attpc_ioc.model.command import RUN, ResultCode
+from attpc_ioc.model.command import RUN, SYSTEM, ResultCode
 from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
@@ -118,15 +118,15 @@ async def test_a_plugin_that_is_never_prepared_refuses_nothing(tmp_path, monkeyp
         await it.submit("Stop", RUN)
 
 
-@pytest.mark.parametrize("command", ["Stop", "Abort"])
-async def test_the_waiting_for_a_plugin_can_be_aborted(tmp_path, monkeypatch, command):
+@pytest.mark.parametrize(("command", "scope"), [("Stop", RUN), ("Abort", SYSTEM)])
+async def test_the_waiting_for_a_plugin_can_be_aborted(tmp_path, monkeypatch, command, scope):
     plugin = Preparing()
     async with rig(tmp_path, monkeypatch, plugins=[("preparing", plugin)], limits="") as it:
         await ready(it)
         it.fleet.log.clear()
         start = under_way(it, "Start")
         await plugin.begun.wait()
-        await it.submit(command, RUN)
+        await it.submit(command, scope)
         assert (await start).code is ResultCode.ABORTED
         assert starts(it) == []
         assert it.run.state is RunState.STOPPED
