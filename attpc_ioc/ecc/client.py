@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +28,9 @@ MAX_OTHER = 64 * KIB
 
 SMALL = 4 * KIB
 """A longer reply is read in a thread: reading a hostile one of that length takes under a millisecond."""
+
+_READER = ThreadPoolExecutor(1, thread_name_prefix="ECC replies")
+"""Reads longer replies one at a time: the memory that they need does not add up."""
 
 T = TypeVar("T")
 
@@ -65,7 +69,7 @@ def load() -> None:
 async def _read(read: Callable[[HttpReply, str], T], reply: HttpReply, where: str) -> T:
     if len(reply.body) <= SMALL:
         return read(reply, where)
-    return await asyncio.to_thread(read, reply, where)
+    return await asyncio.get_running_loop().run_in_executor(_READER, read, reply, where)
 
 
 class EccClient:

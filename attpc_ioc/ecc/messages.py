@@ -130,8 +130,8 @@ def _config_ids(text: str) -> Iterable[Any]:
     """Return the entries: elements, or the text of each where one of them makes the whole no XML."""
     try:
         return [element for element in _root(text, "ConfigIdSet") if element.tag == "ConfigId"]
-    except EccBrokenReply:
-        if _CONFIG_ID_SET.fullmatch(text.strip()) is None:
+    except EccBrokenReply as error:
+        if isinstance(error.__cause__, Bomb) or _CONFIG_ID_SET.fullmatch(text.strip()) is None:
             raise
     entries = []
     for piece in text.split(_CONFIG_ID_ENDS)[:-1]:

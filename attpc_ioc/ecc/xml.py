@@ -15,10 +15,10 @@ SHOWN_CHARACTERS = 200
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-MAX_TAGS = 50_000
-MAX_QUOTES = 200_000
+MAX_TAGS = 40_000
+MAX_QUOTES = 60_000
 """An element or attribute takes up to fifty times its bytes in memory. A list of 4000 configs has 32 000 tags
-and 24 000 quotes, Configure's reply less than twenty tags, and in its text some thousand quotes."""
+and 24 000 quotes; Configure's reply has less than twenty tags, and in its text some ten thousand quotes."""
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 does not allow, and control characters that it does allow: 0x7f to 0x9f."""

@@ -169,3 +169,32 @@ async def test_chunks_and_a_server_that_does_not_close(call: Call, stay_open: bo
 
     async with raw_server(chunked) as server, client_of(server.url) as client:
         assert await call(client) is not None
+
+
+async def test_each_call_has_room_for_what_real_servers_send_and_a_limit():
+    """Configure's reply at the AT-TPC has 370 kB, with the quotes of its files escaped or not."""
+    line = '&lt;Node id="CoBo" name=&quot;é&quot;/&gt;\n'
+    long = (Operation.CONFIGURE, http(envelope(text_xml(line * 18_000))))
+    for operation, reply in (long, (Operation.PREPARE, http(envelope(text_xml(line * 1000))))):
+        async with raw_server(reply) as server, client_of(server.url) as client:
+            assert len((await client.transition(operation, CONFIG, SOURCES)).text) > 20_000
+            server.reply = http(envelope(text_xml(line * 60_000)))
+            with pytest.raises(EccBrokenReply, match=f"{operation} at .*: a reply of more than") as caught:
+                await client.transition(operation, CONFIG, SOURCES)
+            assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("code", ["-1", str(2**31), str(2**63), "9" * 400, "inf", "1e9"])
+async def test_a_code_that_no_record_can_show_is_a_broken_reply(code: str):
+    async with raw_server(http(envelope(text_xml(code=code)))) as server, client_of(server.url) as client:
+        with pytest.raises(EccBrokenReply, match="ErrorCode is"):
+            await client.transition(Operation.PREPARE, CONFIG, SOURCES)
+
+
+@ways
+async def test_a_long_message_is_cut(call: Call):
+    wrapper = state_xml if call is ask_state else text_xml
+    reply = http(envelope(wrapper(code=4, message="x" * 50_000)))
+    async with raw_server(reply) as server, client_of(server.url) as client:
+        with pytest.raises(EccRefused, match=r"^code 4: x{4000}…$"):
+            await call(client)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attpc_ioc.ecc.http1 import BrokenHttp, HttpReply, ReplyReader
 from attpc_ioc.ecc.messages import configs_in
 from attpc_ioc.ecc.soap import StateReply, TextReply, read_state, read_text
-from attpc_ioc.errors import EccBrokenReply, EccError
+from attpc_ioc.errors import EccBrokenReply, EccError, EccRefused
 from attpc_ioc.model.states import State, Transition
 from tests.support.ecc_raw import envelope, http, state_xml, text_xml
 
@@ -187,3 +187,25 @@ def test_only_numbers_that_a_server_knows_become_states(state: int, transition: 
 def test_a_declared_encoding_that_is_wrong_does_no_harm(encoding: str):
     body = envelope(state_xml()).replace(b"UTF-8", encoding.encode())
     assert read_state(HttpReply(200, "OK", body), "here").state is State.IDLE
+
+
+numbers = st.one_of(
+    st.integers().map(str),
+    st.integers(0, 400).map(lambda digits: "1" + "0" * digits),
+    st.floats().map(str),
+    st.text("0123456789+-eE._ xinfa\u0663", max_size=30),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(numbers, numbers, numbers)
+def test_any_numbers_end_in_ones_that_records_can_show_or_in_an_error(code: str, state: str, transition: str):
+    for reader, inner in ((read_state, state_xml(state, transition, code)), (read_text, text_xml(code=code))):
+        ended: object = None
+        try:
+            reader(HttpReply(200, "OK", envelope(inner)), "here")
+        except EccRefused as error:
+            ended = error.code
+        except EccBrokenReply as error:
+            ended = str(error)
+        assert ended is None or (len(ended) < 500 if isinstance(ended, str) else 0 < int(str(ended)) < 2**31)

@@ -260,3 +260,20 @@ def test_what_was_received_is_shown_short():
     with pytest.raises(EccBrokenReply) as caught:
         configs_in("x" * 100_000)
     assert len(str(caught.value)) < 400
+
+
+def test_names_of_configs_and_senders_are_bounded():
+    good = config_id("cobo0", "a", "a")
+    for odd in ("x" * 241, "x" * 100_000):
+        assert len(configs_in(f"<ConfigIdSet>{config_id(odd, 'a', 'a')}{good}</ConfigIdSet>")) == 1
+        with pytest.raises(EccBrokenReply, match="more than 240 characters") as caught:
+            senders_in(f'<DataSenderSet><DataSender id="{odd}"/></DataSenderSet>')
+        assert len(str(caught.value)) < 400
+    with pytest.raises(EccBrokenReply, match="257 DataSenders"):
+        senders_in("<DataSenderSet>" + '<DataSender id="x"/>' * 257 + "</DataSenderSet>")
+
+
+def test_of_many_unusable_configs_a_few_are_logged(caplog: pytest.LogCaptureFixture):
+    odd = config_id("a/b", "a", "a") * 3000
+    assert configs_in(f"<ConfigIdSet>{odd}{config_id('c', 'a', 'a')}</ConfigIdSet>")
+    assert len(caplog.records) == 9

@@ -1,0 +1,134 @@
+"""A hostile ECC server in a process of its own: which way it answers is told on stdin, line by line.
+
+    python -m tests.security.hostile PORT
+
+A line is `ALL:WAY`, for every call, or `REST:WAY`, for every call but GetState, which is answered well. After
+each it says how many calls it has answered in this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+
+from tests.support.ecc_raw import envelope, state_xml, text_xml
+
+from .ways import HTTP_WAYS, STREAM_WAYS, Way, at_once, http, xml_bodies
+
+GOOD_STATE = http(envelope(state_xml(1)))
+MOST_STATE = 60_000
+MOST_TEXT = 1_000_000
+
+_counter = itertools.count()
+
+
+def _config(name: str) -> str:
+    parts = "".join(
+        f'<SubConfigId type="{t}">{name}</SubConfigId>' for t in ("describe", "prepare", "configure")
+    )
+    return f"<ConfigId>{parts}</ConfigId>"
+
+
+def _list(*entries: str) -> bytes:
+    text = f"<ConfigIdSet>{''.join(entries)}</ConfigIdSet>".replace("<", "&lt;")
+    return envelope(text_xml(text))
+
+
+async def _restless(writer: asyncio.StreamWriter, _good: bytes) -> None:
+    """Another state and message with each poll, always in a transition: polled at the fastest pace."""
+    number = next(_counter)
+    message = f"{number} " + "é \x01" * (MOST_STATE // 5)
+    writer.write(http(envelope(state_xml(number % 7, 1 + number % 9, message=message))))
+    await writer.drain()
+
+
+ECC_WAYS: dict[str, Way] = {
+    name: at_once(http(envelope(inner)))
+    for name, inner in {
+        "code of 300 digits": state_xml(code="9" * 300),
+        "code of 2^63": state_xml(code=2**63),
+        "negative code": state_xml(code=-1),
+        "state of 300 digits": state_xml(state="9" * 300),
+        "state inf": state_xml(state="inf"),
+        "transition 1e400": state_xml(transition="1e400"),
+        "long message": state_xml(message="x" * MOST_STATE),
+        "code and long message": state_xml(code=3, message="\x1b[2J" * (MOST_STATE // 4)),
+        "wrappers": "<e:ResponseState><ErrorCode>0</ErrorCode><ErrorMessage>" * 1000,
+        "long fault": f"<SOAP-ENV:Fault><faultstring>{'x' * MOST_STATE}</faultstring></SOAP-ENV:Fault>",
+    }.items()
+} | {"restless": _restless}
+
+REST_WAYS: dict[str, Way] = {
+    "many configs": at_once(http(_list(*(_config(f"e{n}") for n in range(4000))))),
+    "long names": at_once(http(_list(*(_config("é" * 10_000) for n in range(15))))),
+    "odd names": at_once(http(_list(*(_config(f"\x01{n}/") for n in range(4000))))),
+    "broken list": at_once(http(_list(*["<ConfigId>"] * 60_000, "&"))),
+    "broken entries": at_once(http(_list(*["<ConfigId><SubConfigId></ConfigId>"] * 15_000))),
+}
+
+
+def all_ways() -> dict[str, Way]:
+    """Every way, by what is told on stdin."""
+    everywhere = STREAM_WAYS | HTTP_WAYS | ECC_WAYS
+    everywhere |= {f"XML {name}": at_once(http(body)) for name, body in xml_bodies(MOST_STATE).items()}
+    rest = HTTP_WAYS | REST_WAYS
+    rest |= {f"XML {name}": at_once(http(body)) for name, body in xml_bodies(MOST_TEXT).items()}
+    good = {"good": at_once(GOOD_STATE)}
+    return {f"ALL:{name}": way for name, way in (good | everywhere).items()} | {
+        f"REST:{name}": way for name, way in rest.items()
+    }
+
+
+class Hostile:
+    """The server; `told` is the latest line of stdin."""
+
+    def __init__(self) -> None:
+        self.told = "ALL:good"
+        self.answered = 0
+        self._ways = all_ways()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection in the way that was told."""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            request = await reader.readuntil(b"Envelope>")
+            answer = asyncio.create_task(self._answer(request, writer))
+            # The way ends with the connection.
+            gone = asyncio.create_task(self._until_gone(reader))
+            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            for task in (answer, gone):
+                task.cancel()
+            await asyncio.gather(answer, gone, return_exceptions=True)
+        writer.close()
+
+    async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.told.startswith("REST:") and b"GetState" in request:
+            writer.write(GOOD_STATE)
+            await writer.drain()
+        else:
+            self.answered += 1
+            await self._ways[self.told](writer, GOOD_STATE)
+
+    async def _until_gone(self, reader: asyncio.StreamReader) -> None:
+        while await reader.read(1 << 16):
+            pass
+
+
+async def main(port: int) -> None:
+    """Serve until stdin ends."""
+    hostile = Hostile()
+    server = await asyncio.start_server(hostile.serve, "127.0.0.1", port)
+    lines = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    print("ready", flush=True)
+    while line := await lines.readline():
+        if (told := line.decode().strip()) != hostile.told:
+            hostile.told, hostile.answered = told, 0
+        print(hostile.answered, flush=True)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
