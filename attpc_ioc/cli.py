@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attpc_ioc.errors import AttpcError, SettingsError
-from attpc_ioc.standard_streams import set_up_streams
+from attpc_ioc.printable import one_line
+from attpc_ioc.standard_streams import exact, set_up_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +143,7 @@ def plugins(
     """List the plugins: name, whether it is on, where it comes from, the hooks that it implements."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from attpc_ioc.app import load_plugins
     from attpc_ioc.settings import load_settings
@@ -153,8 +155,10 @@ def plugins(
         table.add_column(title, overflow="fold")
     for plugin in host.plugins.values():
         status = plugin.status.name.capitalize() + (f": {plugin.message}" if plugin.message else "")
-        table.add_row(plugin.name, status, plugin.origin, ", ".join(host.hooks_of(plugin.name)))
-    Console().print(table)
+        cells = (plugin.name, status, plugin.origin, ", ".join(host.hooks_of(plugin.name)))
+        # Text, not markup: a message may have square brackets.
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    Console(file=exact(sys.stdout)).print(table)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from attpc_ioc.printable import one_line
+
 COLUMNS = ("id", "user", "host", "address", "up", "channels", "subscriptions", "queued", "dropped", "puts")
 
 
@@ -62,4 +64,4 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 
 def _shown(name: str) -> str:
     """Return what a client says of itself without what would play tricks on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in name)[:40] or "-"
+    return one_line(name)[:40] or "-"

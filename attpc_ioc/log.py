@@ -5,11 +5,12 @@ Use `log = get_logger(__name__)` and `log.info("operation ended", module="cobo0"
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
+
+from attpc_ioc.printable import json_text
 
 
 class EventLogger:
@@ -54,22 +55,7 @@ def _value(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     if text and text.isprintable() and not any(c in text for c in ' "='):
         return text
-    return _json(text)
-
-
-def _json(value: Any) -> str:
-    """Return a value as JSON with every character escaped that a terminal could obey or hide.
-
-    Names and texts come from clients and hosts: escape sequences, C1 controls, marks that reverse the order
-    of writing and line ends of other scripts must not reach whoever reads the log.
-    """
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(char: str) -> str:
-    """Return a character as JSON escapes it: by its UTF-16 code units."""
-    return json.dumps(char, ensure_ascii=True)[1:-1]
+    return json_text(text)
 
 
 class KeyValueFormatter(logging.Formatter):
@@ -85,7 +71,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of `record`."""
-        return _json(_fields(record))
+        return json_text(_fields(record))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

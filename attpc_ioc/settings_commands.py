@@ -6,16 +6,18 @@ import asyncio
 import json
 import re
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attpc_ioc.errors import SettingsError
+from attpc_ioc.printable import one_line
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults, site_text
-from attpc_ioc.standard_streams import exact_output
+from attpc_ioc.standard_streams import exact, exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.plugin.host import PluginHost
@@ -203,8 +205,10 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
         table.add_column(column, no_wrap=column != "configs", overflow="fold")
     for report in reports:
         # Text, not markup: a name or an error may have square brackets.
-        table.add_row(*(Text(cell) for cell in (report.name, report.url, report.state, report.configs)))
-    Console().print(table)
+        table.add_row(
+            *(Text(one_line(cell)) for cell in (report.name, report.url, report.state, report.configs))
+        )
+    Console(file=exact(sys.stdout)).print(table)
     for answer in answers:
         # A line each, not a table: an answer may be a command to be copied.
         where = f" at {answer.where}" if answer.where else ""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, MutableMapping
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.printable import one_line
 
 log = get_logger(__name__)
 
@@ -68,7 +69,7 @@ class ServiceManager:
 
     def status(self, text: str) -> None:
         """Give the line that `systemctl status` shows; the same again is not sent."""
-        line = " ".join(text.split())
+        line = " ".join(one_line(text).split())
         if line != self._status:
             self._status = line
             self._send(STATUS=line)

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.command import Scope, ScopeKind
+from attpc_ioc.printable import LINES, visible
 from attpc_ioc.pvs.table import PvEntry
 
 from .screens.frame import ECC, MAIN, SOURCE, STATUS
@@ -206,7 +207,7 @@ def _pv_element(pv: AlarmPv) -> ET.Element:
         **({"delay": str(pv.delay_s)} if pv.delay_s else {}),
     }
     for tag, value in values.items():
-        ET.SubElement(element, tag).text = value
+        ET.SubElement(element, tag).text = visible(value, LINES)
     _detail(element, "guidance", GUIDANCE_TITLE, pv.guidance)
     _detail(element, "display", pv.display_title, pv.display)
     return element
@@ -215,5 +216,5 @@ def _pv_element(pv: AlarmPv) -> ET.Element:
 def _detail(element: ET.Element, tag: str, title: str, details: str) -> None:
     if details:
         inner = ET.SubElement(element, tag)
-        ET.SubElement(inner, "title").text = title
-        ET.SubElement(inner, "details").text = details
+        ET.SubElement(inner, "title").text = visible(title, LINES)
+        ET.SubElement(inner, "details").text = visible(details, LINES)

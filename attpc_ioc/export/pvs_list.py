@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from attpc_ioc.access.groups import groups_of
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.printable import json_text
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry, build_table
 from attpc_ioc.settings import Settings, load_settings
@@ -81,7 +81,7 @@ def pv_line(entry: PvEntry, access_group: str) -> PvLine:
 
 def as_json(lines: Sequence[PvLine]) -> str:
     """Return the list as a JSON list of objects, one a PV."""
-    return json.dumps([asdict(line) for line in lines], indent=2, ensure_ascii=False)
+    return json_text([asdict(line) for line in lines], indent=2)
 
 
 def as_csv(lines: Sequence[PvLine]) -> str:

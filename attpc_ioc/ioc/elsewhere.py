@@ -19,6 +19,7 @@ from attpc_ioc.ioc.ca.seek import Found, find_servers, read_texts
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC
 from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.printable import one_line
 from attpc_ioc.pvs.row import Reading, full_name
 
 log = get_logger(__name__)
@@ -81,7 +82,7 @@ class Elsewhere:
             if server not in self._told:
                 log.debug("a gateway answers for this IOC", address=server)
             return ""
-        host, process, _ = ("".join(c if c.isprintable() else "?" for c in text) for text in texts)
+        host, process, _ = map(one_line, texts)
         return f"{server} ({host or 'no host'}, process {process})"
 
     def _is_this_ioc(self, host: str, process: str, started: str) -> bool:

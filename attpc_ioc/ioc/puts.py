@@ -13,6 +13,7 @@ from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import GOTO_TARGETS, SYSTEM, Command, CommandName, Outcome, Put, Scope, Who
 from attpc_ioc.model.fleet import Fleet, FleetChange
+from attpc_ioc.printable import control_fault, visible
 from attpc_ioc.pvs.alarms import as_people_read
 from attpc_ioc.pvs.system import REFUSED
 from attpc_ioc.pvs.table import PvEntry
@@ -97,6 +98,9 @@ class PutHandler:
         who, entry = who_of(client), self._entries.get(pv.name)
         if entry is None or not entry.row.writable:
             raise PutRejected(f"{pv.name} cannot be written")
+        if isinstance(value, str) and (fault := control_fault(value)):
+            self.rejected(pv, client, value, fault)
+            raise PutRejected(fault)
         old = self._shown(entry, pv.value)
         if entry.row.plugin or entry.row.setpoint is None:
             return self._put_later(entry, old, value, who)
@@ -199,8 +203,8 @@ class PutHandler:
 
 
 def who_of(client: Client) -> Who:
-    """Return who puts, as the client says of itself."""
-    return Who(user=client.user, host=client.host, address=client.address)
+    """Return who puts, as the client says of itself; what is not printable in it is escaped from here on."""
+    return Who(user=visible(client.user), host=visible(client.host), address=client.address)
 
 
 def _of_field(pv: PV) -> str:

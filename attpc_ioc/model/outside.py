@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 
+from attpc_ioc.printable import visible
+
 MOST = 2**63 - 1
 """What a column of the history holds."""
 
@@ -58,7 +60,7 @@ def text(value: str | bytes, most: int = TEXT_MOST) -> str:
     """
     # Cut before it is looked at, and again: an escape has several characters.
     cut = value[: most + 1].decode("utf-8", "replace") if isinstance(value, bytes) else value[: most + 1]
-    whole = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    whole = visible(cut)
     return whole if len(whole) <= most else f"{whole[: most - 2]} …"
 
 

@@ -81,7 +81,7 @@ async def test_who_is_connected_to_what(ioc: App, file: Path) -> None:
         assert (code, err) == (0, "")
         head, line, *names = out.splitlines()
         assert head.split()[:4] == ["id", "user", "host", "address"]
-        assert line.split()[1:3] == ["ann?[2J", "bench"]
+        assert line.split()[1:3] == ["ann\\x1b[2J", "bench"]
         assert names == ["    T:Run:Title.DESC", "    T:State_RBV"]
         code, out, err = await clients(file, "--json")
         (told,) = json.loads(out)["clients"]

@@ -61,6 +61,8 @@ async def test_a_service_tells_how_it_goes(short: Path, abstract: bool) -> None:
             assert max(b - a for a, b in pairwise(alive)) < 0.3
             line = "two\nREADY=0 lines"
             await it.until("STATUS", "two READY=0 lines")
+            line = "a plugin says \x1b[2J\u2028\udcff"
+            await it.until("STATUS", r"a plugin says \x1b[2J \udcff")
             service.reloading()
             await it.until("MONOTONIC_USEC")
             assert it.names.count("READY") == 1
@@ -72,7 +74,7 @@ async def test_a_service_tells_how_it_goes(short: Path, abstract: bool) -> None:
             task.cancel()
             service.close()
         order = [name for name in it.names if name not in ("WATCHDOG", "MONOTONIC_USEC")]
-        assert order == ["READY", "STATUS", "STATUS", "RELOADING", "READY", "STOPPING", "STATUS"]
+        assert order == ["READY", "STATUS", "STATUS", "STATUS", "RELOADING", "READY", "STOPPING", "STATUS"]
 
 
 async def test_a_manager_that_does_not_read_holds_nothing_up(short: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
 from attpc_ioc.export.owned import MARK
+from attpc_ioc.printable import LINES, visible
 
 from .widgets import DISPLAY_VERSION, KINDS, Kind
 
@@ -208,7 +209,7 @@ def _text(parent: ET.Element, tag: str, value: str | float) -> None:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if not text.strip() and (parent.tag, tag) not in _MAY_BE_EMPTY:
         raise ScreenError(f"{parent.tag}: {tag} is empty")
-    ET.SubElement(parent, tag).text = text
+    ET.SubElement(parent, tag).text = visible(text, LINES)
 
 
 def _macros(parent: ET.Element, macros: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attpc_ioc.errors import AttpcError, StateDirError
 from attpc_ioc.files import as_owner, make_private, private
 from attpc_ioc.log import get_logger
+from attpc_ioc.printable import visible
 
 from .hosts.words import bytes_of, text_of
 from .model import CloseState, RunKey
@@ -127,9 +128,8 @@ class Entry:
 
     def said(self, state: CloseState, message: str) -> Entry:
         """Return the entry with another state and message."""
-        # No text that goes to people or to a file has what is no Unicode, as a name of a file may.
-        printable = message.encode("utf-8", "backslashreplace").decode("utf-8")
-        return replace(self, state=state, message=printable)
+        # A host's message may quote names of files, which can hold anything, also what is no Unicode.
+        return replace(self, state=state, message=visible(message))
 
 
 class Journal:

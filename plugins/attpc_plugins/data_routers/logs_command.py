@@ -8,13 +8,12 @@ from pathlib import Path
 
 import typer
 
+from attpc_ioc.printable import LINES, visible
+
 from .command_base import Place, fail, place_of
 from .hosts.folders import TAIL_LIMIT
 from .hosts.host import ConfigHost, Host, HostError
 from .hosts.make import config_host_for, host_for
-
-KEPT = "\n\t"
-"""Control characters that are shown as what they are."""
 
 
 def logs_command(file: Path, name: str, lines: int) -> None:
@@ -66,8 +65,5 @@ def harmless(raw: bytes) -> str:
     as `\x1b` and the like.
     """
     text = raw.decode("utf-8", errors="replace").replace("\r\n", "\n")
-    shown = "".join(
-        char if char in KEPT or char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
+    shown = visible(text, LINES)
     return shown if not shown or shown.endswith("\n") else f"{shown}\n"

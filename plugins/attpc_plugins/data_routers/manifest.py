@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model import outside
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.printable import json_text
 
 from .hosts.entries import MOST_FILES
 from .hosts.words import bytes_of, text_of
@@ -152,7 +153,7 @@ def dump(manifest: Manifest) -> bytes:
         "missing": [_name_out(name) for name in sorted(manifest.missing)],
         "files": [_file_out(file) for file in sorted(manifest.files, key=lambda file: file.name)],
     }
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    text = json_text(document, allow_nan=False, indent=1)
     return text.encode("utf-8") + b"\n"
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from attpc_ioc.model.run import RunOutcome
+from attpc_ioc.printable import one_line
 from attpc_ioc.pvs.row import Value
 from attpc_ioc.pvs.run import hours_text, local_time
 
@@ -82,7 +83,7 @@ def _start(run: Run) -> str:
 
 
 def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    return one_line(text).strip()
 
 
 def _short(text: str) -> str:

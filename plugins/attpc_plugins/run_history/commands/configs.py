@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.printable import LINES, visible
 from attpc_ioc.standard_streams import exact_unless_shown
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import ConfigUse, RunDetail
@@ -34,10 +35,10 @@ def config_lines(detail: RunDetail, texts: dict[str, str]) -> Iterator[str]:
     for (part, name, digest, fault), same in uses.items():
         members = ", ".join(use.module for use in same)
         if fault:
-            yield f"==== {part}-{name}.xcfg of {members}: not on record: {_one_line(fault)}\n"
+            yield harmless(f"==== {part}-{name}.xcfg of {members}: not on record: {_one_line(fault)}\n")
             continue
         origin = ", ".join(dict.fromkeys(_origin(use) for use in same))
-        yield f"==== {part}-{name}.xcfg of {members} ({origin}, sha256 {digest})\n"
+        yield harmless(f"==== {part}-{name}.xcfg of {members} ({origin}, sha256 {digest})\n")
         yield from _whole(texts.get(digest, NO_TEXT))
 
 
@@ -140,10 +141,7 @@ def _lines(text: str) -> list[str]:
 
 def harmless(text: str) -> str:
     r"""Return a text for a terminal: characters that would steer it as `\x1b` and the like."""
-    return "".join(
-        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
+    return visible(text, LINES)
 
 
 def _label(use: ConfigUse | None, run: str) -> str:

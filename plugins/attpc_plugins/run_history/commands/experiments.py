@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.printable import json_text
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
@@ -51,7 +51,7 @@ def list_(
         tables.show_experiments(experiments, counted=count)
     elif output is Output.JSON:
         for experiment in experiments:
-            sys.stdout.write(json.dumps(to_plain(experiment), ensure_ascii=False) + "\n")
+            sys.stdout.write(json_text(to_plain(experiment)) + "\n")
     else:
         titles = ("name", "current", "runs", "next_number", "created_at", "comment")
         sys.stdout.write(csv_file.row_text(titles))

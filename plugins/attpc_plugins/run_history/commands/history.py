@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from attpc_ioc.printable import json_text
 from attpc_ioc.standard_streams import exact_output, exact_unless_shown
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.faults import Bad
@@ -103,7 +103,7 @@ async def _list(store: Store, which: RunFilter, limit: int, output: Output) -> N
 def _run_text(run: Run, output: Output) -> str:
     if output is Output.CSV:
         return csv_file.row_text(column.write(RunDetail(run)) for column in LIST_COLUMNS)
-    return json.dumps(to_plain(run), ensure_ascii=False) + "\n"
+    return json_text(to_plain(run)) + "\n"
 
 
 class ShowOutput(StrEnum):

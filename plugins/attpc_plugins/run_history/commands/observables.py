@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.printable import json_text
 from attpc_ioc.settings import load_settings
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import to_plain
@@ -74,7 +74,7 @@ def list_(
         tables.show_observables(found)
     elif output is Output.JSON:
         for observable in found:
-            sys.stdout.write(json.dumps(to_plain(observable), ensure_ascii=False) + "\n")
+            sys.stdout.write(json_text(to_plain(observable)) + "\n")
     else:
         sys.stdout.write(csv_file.row_text(("name", "type", "units", "comment", "pv", "removed")))
         for o in found:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from attpc_ioc.printable import json_text
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
 from attpc_plugins.run_history.store import Store
@@ -90,7 +90,7 @@ async def _puts(store: Store, which: PutFilter, named: RunsNamed | None, limit: 
 
 def _put_text(put: PutEntry, output: Output) -> str:
     if output is Output.JSON:
-        return json.dumps(to_plain(put), ensure_ascii=False) + "\n"
+        return json_text(to_plain(put)) + "\n"
     who = put.who
     ok = "yes" if put.ok else "no"
     return csv_file.row_text(

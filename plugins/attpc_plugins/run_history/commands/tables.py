@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attpc_ioc.printable import one_line
 from attpc_ioc.pvs.run import hours_text
+from attpc_ioc.standard_streams import exact
 from attpc_plugins.run_history.store.model import (
     ConfigUse,
     Edit,
@@ -44,8 +46,11 @@ SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 
 
 def console(least: int = 0) -> Console:
-    """Return the console for standard output; `least` is what is needed also where the window has less."""
-    out = Console(highlight=False, soft_wrap=False)
+    """Return the console for standard output; `least` is what is needed also where the window has less.
+
+    It steers the terminal for its titles: every text goes through `line`.
+    """
+    out = Console(file=exact(sys.stdout), highlight=False, soft_wrap=False)
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     out.width = max(out.width, least) if known else UNLIMITED
     return out
@@ -62,7 +67,7 @@ def _print(out: Console, table: Table) -> None:
 
 def line(text: object) -> Text:
     """Return a text in one line, with nothing in it that a terminal would obey."""
-    return Text("".join(c if c.isprintable() else " " for c in str(text)))
+    return Text(one_line(str(text)))
 
 
 def local(when: datetime | None) -> str:

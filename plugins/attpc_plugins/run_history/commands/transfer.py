@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attpc_ioc.files import writing
 from attpc_ioc.model.names import experiment_fault
-from attpc_ioc.standard_streams import exact_output
+from attpc_ioc.standard_streams import exact, exact_output
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Contents, Format, RunFile
@@ -259,6 +259,6 @@ class Tell:
 def progress(title: str, total: int | None) -> Iterator[Tell]:
     """Show progress on standard error while the block runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = Console(file=exact(sys.stderr))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield Tell(bar, title, total)

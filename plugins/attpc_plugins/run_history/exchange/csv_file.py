@@ -1,4 +1,4 @@
-"""Runs as CSV: one row a run, always the same header, so that programs can rely on it.
+r"""Runs as CSV: one row a run, always the same header, so that programs can rely on it.
 
 Text is UTF-8, rows end with a line feed, fields are quoted where they have to be (RFC 4180), also over
 several lines. Times are ISO 8601 with offset, booleans `yes` and `no`, an empty field is "nothing". The last
@@ -6,6 +6,10 @@ columns hold what a table has no room for, as JSON (see `plain`): with them expo
 
 A spreadsheet runs a cell that begins with =, +, -, @, a tab or a carriage return as a formula, whoever wrote
 it. Such a cell gets an apostrophe in front, unless it is a number; the import takes it away again.
+
+A character that is not printable, such as the beginning of an escape sequence, is written as `\u001b` or
+`\U000e0001`, and a backslash that would be read as the beginning of such a one as `\u005c`; the import reads
+what was there. Line ends and tabs stay as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +25,7 @@ from typing import Any, TextIO
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
+from attpc_ioc.printable import LINES, json_text
 from attpc_plugins.run_history.store.model import (
     ConfigUse,
     Edit,
@@ -44,6 +50,8 @@ FIELD_MAX = 1 << 28
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """With apostrophes before it as well: what had one of its own keeps it."""
+
+_ESCAPED = re.compile(r"\\(?:u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -80,7 +88,7 @@ def _who(prefix: str, part: str) -> Column:
 def _listed(name: str, kind: type[Any]) -> Column:
     def write(detail: RunDetail) -> str:
         items = getattr(in_order(detail), name)
-        return json.dumps([to_plain(item) for item in items], ensure_ascii=False) if items else ""
+        return json_text([to_plain(item) for item in items]) if items else ""
 
     def read(text: str) -> tuple[Any, ...]:
         try:
@@ -172,8 +180,41 @@ LISTS = ("modules", "measurements", "events", "edits", "files", "configs")
 
 
 def row_text(fields: Iterable[str]) -> str:
-    """Return one row with its line end."""
+    """Return one row of texts with its line end."""
+    return _row(map(_escaped, fields))
+
+
+def _row(fields: Iterable[str]) -> str:
     return ",".join(_quoted(_no_formula(field)) for field in fields) + "\n"
+
+
+def _escaped(field: str) -> str:
+    """Return a field with what is not printable escaped, so that `_unescaped` gives back the same."""
+    if "\\" in field:
+        field = _ESCAPED.sub(lambda found: f"\\u005c{found.group()[1:]}", field)
+    if field.isprintable():
+        return field
+    lines = field.split("\r\n")
+    return "\r\n".join(
+        "".join(c if c in LINES or c.isprintable() else _code(c) for c in line) for line in lines
+    )
+
+
+def _code(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _unescaped(field: str) -> str:
+    return _ESCAPED.sub(_meant, field) if "\\" in field else field
+
+
+def _meant(found: re.Match[str]) -> str:
+    """Return the character of an escape; one that no export writes stays as it is."""
+    code = int(found.group()[2:], 16)
+    if code > sys.maxunicode or (chr(code).isprintable() and chr(code) != "\\"):
+        return found.group()
+    return chr(code)
 
 
 def _no_formula(field: str) -> str:
@@ -183,7 +224,7 @@ def _no_formula(field: str) -> str:
 
 def plain_text(field: str) -> str:
     """Return a field as it was before it was written by `row_text`."""
-    return field[1:] if field.startswith("'") and _FORMULA.match(field) else field
+    return _unescaped(field[1:] if field.startswith("'") and _FORMULA.match(field) else field)
 
 
 def _quoted(field: str) -> str:
@@ -214,7 +255,12 @@ def header_text() -> str:
 
 def run_text(detail: RunDetail) -> str:
     """Return a run as a row with its line end."""
-    return row_text(column.write(detail) for column in COLUMNS)
+    # JSON has its own escapes, which other programs read.
+    return _row(
+        text if column.name in LISTS else _escaped(text)
+        for column in COLUMNS
+        for text in [column.write(detail)]
+    )
 
 
 def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
@@ -266,7 +312,7 @@ def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment:
         return Fault(line, "", f"has {len(row)} fields, and the header has {len(names)}")
     values: dict[str, Any] = {}
     for name, field in zip(names, row, strict=True):
-        column, text = _BY_NAME[name], plain_text(field)
+        column, text = _BY_NAME[name], field if name in LISTS else plain_text(field)
         if column.read is None:
             continue
         if not text and name in ("class", "quality", "stage"):

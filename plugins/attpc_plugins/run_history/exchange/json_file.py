@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TextIO
 
+from attpc_ioc.printable import json_text
 from attpc_plugins.run_history.store.model import RunDetail
 
 from .check import checked
@@ -16,7 +17,7 @@ from .plain import from_plain, to_plain
 
 def run_line(detail: RunDetail) -> str:
     """Return a run as a line with its line end."""
-    return json.dumps(to_plain(in_order(detail)), ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(to_plain(in_order(detail)), allow_nan=False) + "\n"
 
 
 def read_lines(stream: TextIO, *, experiment: str) -> Iterator[tuple[int, RunDetail | Fault]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.printable import one_line
 from attpc_ioc.pvs.row import Archive, Record, Row
 from attpc_plugins.run_history.store.model import Value, ValueKind
 
@@ -27,7 +28,7 @@ def observable_rows(items: Iterable[ObservableSettings]) -> list[Row]:
             ScopeKind.SYSTEM,
             RECORDS[item.type],
             _description(item),
-            units=item.units,
+            units=one_line(item.units),
             precision=6 if item.type is ValueKind.FLOAT else 0,
             setpoint=item.name,
             max_chars=TEXT_MAX,
@@ -41,4 +42,4 @@ def observable_rows(items: Iterable[ObservableSettings]) -> list[Row]:
 
 def _description(item: ObservableSettings) -> str:
     text = item.comment.splitlines()[0] if item.comment.strip() else f"Observable {item.name}"
-    return text.encode()[:DESC_MAX].decode("utf-8", "ignore")
+    return one_line(text).encode()[:DESC_MAX].decode("utf-8", "ignore")
