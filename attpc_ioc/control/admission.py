@@ -10,6 +10,10 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 
 from .run_control import RunControl
+from .stopping import another_stop_helps, is_out
+
+AGAIN = "use Run:Stop again"
+NOT_AGAIN = "another Run:Stop does not help, see what is said of the modules"
 
 
 @dataclass(slots=True)
@@ -134,7 +138,9 @@ def _beside_run(command: Command, desk: Desk, run: RunControl, fleet: Fleet) -> 
             return [Reason(f"{desk.singles[module].command} is at work")]
         return []
     if run.record.incomplete:
-        return [Reason(f"the stop of run {number} is not complete: use Run:Stop again")]
+        left = [fleet.modules[name] for name in run.record.members if not is_out(fleet.modules[name])]
+        advice = AGAIN if another_stop_helps(left) else NOT_AGAIN
+        return [Reason(f"the stop of run {number} is not complete: {advice}")]
     return [Reason(f"run {number} is on")]
 
 

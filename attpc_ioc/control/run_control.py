@@ -27,7 +27,7 @@ from .run_document import RunDocument
 from .run_record import RunRecord
 from .run_watch import RunWatch
 from .start_hold import PREPARED, StartHold
-from .stopping import Stopper, is_out
+from .stopping import Stopper, another_stop_helps, is_out
 from .store import StateStore
 
 log = get_logger(__name__)
@@ -351,7 +351,7 @@ class RunControl:
         if left:
             reasons = tuple(Reason(text, name) for name, text in left.items())
             log.warning("stop incomplete", left=", ".join(left))
-            again = any(self._state.module(name).board_fault is None for name in left)
+            again = another_stop_helps(self._state.module(name) for name in left)
             text = "stop again to go on with the rest" if again else "another stop does not help"
             return Outcome(command, ResultCode.INCOMPLETE, text, reasons)
         if not was_on:

@@ -37,6 +37,15 @@ def is_out(view: ModuleView) -> bool:
     )
 
 
+def another_stop_helps(left: Iterable[ModuleView]) -> bool:
+    """Tell whether there is a module among those left Running that another Stop may bring out of it.
+
+    A board that does not answer is not one: its ECC server goes on saying Running.
+    """
+    left = list(left)
+    return not left or any(view.board_fault is None for view in left)
+
+
 class Stopper:
     """Stops modules in the order of stages, each sent once unless it could not be sent at all."""
 

@@ -241,13 +241,24 @@ class ScopeResult:
         texts = [self.message]
         if self.said and self.said not in self.unresolved:
             texts.append(f"before: {self.said}")
-        texts += [f"still unresolved: {failure}" for failure in self.unresolved if failure != self.message]
+        texts += [
+            f"still unresolved: {_beyond(self.message, failure)}"
+            for failure in self.unresolved
+            if failure != self.message
+        ]
         return "; ".join(texts)
 
     def noted(self, text: str) -> ScopeResult:
         """Return it with a text that no command gave; the reason of one that did not succeed stays."""
         ended_badly = self.code in FAILURES or self.code in (ResultCode.REFUSED, ResultCode.ABORTED)
         return replace(self, message=text, said=self.said or (self.message if ended_badly else ""))
+
+
+def _beyond(message: str, failure: str) -> str:
+    """Return the message of a failure without the reasons that another message has already given."""
+    head, _, body = failure.partition(": ")
+    left = "; ".join(part for part in body.split("; ") if part not in message)
+    return f"{head}: {left}" if left else head
 
 
 OPERATION_OF: dict[CommandName, Operation] = {

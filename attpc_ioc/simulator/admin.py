@@ -322,7 +322,8 @@ class Admin:
         except Refused as refusal:
             return _json(Said(message=str(refusal)), 400)
         except ValidationError as fault:
-            lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
+            where = [(".".join(map(str, error["loc"])), error["msg"]) for error in fault.errors()]
+            lines = [": ".join(filter(None, words)) for words in where]
             return _json(Said(message="\n".join(lines)), 400)
 
 

@@ -153,6 +153,13 @@ async def test_rule_17_a_stop_of_a_mutant_whose_board_is_lost(tmp_path, monkeypa
         assert RESTART in outcome.message
         assert boards_running(it) == []
         assert it.module("mutant").state is State.RUNNING
+        refused = await it.submit("Start", RUN)
+        assert "use Run:Stop again" not in refused.message
+        assert f"the stop of run {number} is not complete: another Run:Stop does not help" in refused.message
+        # What the refusal says already is not repeated from the failure that still stands.
+        shown = it.app.controller.state.result(RUN).text
+        assert shown.count("mutant: Stop failed") == 1
+        assert "; still unresolved: Run:Stop Incomplete" in shown
         assert (await it.submit("Stop", RUN)).code is ResultCode.INCOMPLETE
         it.fleet["mutant"].revive_boards()
         await follow_all(it, outcome.message)
