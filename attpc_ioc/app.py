@@ -147,6 +147,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             finally:
                 # The order of the house: refuse puts, fail what is pending, plugins, Channel Access.
                 await controller.close()
+                put_log.record_refused()
                 await host.stop()
                 await asked.stop()
                 await server.stop()

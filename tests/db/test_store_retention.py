@@ -114,3 +114,32 @@ async def test_the_settings_say_for_how_long(
 
         await until(forgotten, 20.0, "the old entries forgotten")
         await drained(it)
+
+
+async def test_an_experiment_that_was_only_chosen_goes_and_one_that_has_anything_stays(dsn: str) -> None:
+    async with sql(dsn) as connection, open_store(dsn) as store:
+        await connection.execute(FILL)
+        await connection.execute(
+            "INSERT INTO attpc.experiments (name, is_current, comment, chosen_at) VALUES "
+            "('only chosen', false, '', $1), ('chosen now', false, '', $2), ('current', true, '', $1), "
+            "('commented', false, 'x', $1), ('made', false, '', NULL), ('observed', false, '', $1), "
+            "('attempted', false, '', $1)",
+            OLD,
+            NOW,
+        )
+        await connection.execute("UPDATE attpc.experiments SET chosen_at = $1 WHERE name = 'e1'", OLD)
+        await connection.execute(
+            "INSERT INTO attpc.observables (experiment_id, name, kind) "
+            "SELECT id, 'pressure', 'float' FROM attpc.experiments WHERE name = 'observed'"
+        )
+        await connection.execute(
+            "INSERT INTO attpc.released_attempts (attempt, experiment_id, number, released_at) "
+            "SELECT 'a', id, 1, $1 FROM attpc.experiments WHERE name = 'attempted'",
+            OLD,
+        )
+        before = NOW - timedelta(days=365)
+        assert await store.forget(experiments_before=before) == 1
+        kept = {"e1", "chosen now", "current", "commented", "made", "observed", "attempted"}
+        assert {e.name for e in await store.experiments()} == kept
+        assert await store.forget(stamps_before=before, experiments_before=before) == 2
+        assert {e.name for e in await store.experiments()} == kept - {"attempted"}

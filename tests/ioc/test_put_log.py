@@ -8,7 +8,7 @@ import logging
 import caproto
 import pytest
 
-from attpc_ioc.ioc.put_log import LINES_ALL, LINES_EACH, PutLog
+from attpc_ioc.ioc.put_log import LINES_ALL, LINES_EACH, REFUSED_ALL, REFUSED_EACH, PutLog
 from attpc_ioc.model.command import Put, Who
 from attpc_ioc.plugin import hookimpl
 from tests.ca.raw import raw_client
@@ -121,3 +121,72 @@ async def test_the_record_is_complete_where_the_log_is_not(tmp_path, monkeypatch
     (keys,) = told(caplog, "puts left out of the log")
     assert (str(keys["who"]), keys["puts"], keys["refused"]) == ("script@bench", 40, 0)
     assert not [task for task in asyncio.all_tasks() if "put" in task.get_name()]
+
+
+def test_refused_puts_of_one_host_are_counted_and_the_count_is_recorded(caplog):
+    """Whatever ports they come from; accepted ones stay complete, and other hosts' refused ones too."""
+
+    async def flood() -> list[Put]:
+        seen: list[Put] = []
+        log = PutLog(seen.append)
+        for port in range(2000):
+            log.tell(put(Who("ann", "console1", f"10.0.0.1:{port}"), ok=False))
+            if port % 100 == 0:
+                log.tell(put(ANN))
+        log.tell(put(BOB, ok=False))
+        log.record_refused()
+        log.record_refused()
+        log.close()
+        return seen
+
+    seen = asyncio.run(flood())
+    assert sum(p.ok for p in seen) == 20
+    *single, count = [p for p in seen if not p.ok]
+    assert [p.who.host for p in single] == ["console1"] * REFUSED_EACH + ["console2"]
+    assert {p.reason for p in single} == {"not now"}
+    assert (count.pv, str(count.who), count.old, count.new) == ("T:Run:Title", "ann@console1", "", "")
+    assert count.reason == (
+        f"{2000 - REFUSED_EACH} more puts from this host were refused within 60 s and only counted; "
+        "the last: not now"
+    )
+    assert len(told(caplog, "put")) <= REFUSED_ALL + 20
+
+
+async def test_refused_puts_of_all_hosts_are_bounded_and_a_new_minute_begins():
+    seen: list[Put] = []
+    log = PutLog(seen.append, refused_s=0.05)
+    for number in range(300):
+        log.tell(put(Who("u", "h", f"10.0.{number}.1:1"), ok=False))
+    await eventually(lambda: len(seen) == REFUSED_ALL + 11, "the counts were not recorded")
+    assert seen[-1].reason.startswith("190 more puts from 190 hosts were refused")
+    log.tell(put(BOB, ok=False))
+    assert seen[-1].reason == "not now"
+    log.close()
+
+
+async def test_a_flood_of_refused_puts_is_a_few_records(tmp_path, monkeypatch):
+    heard: list[Put] = []
+
+    class Listener:
+        @hookimpl
+        def attpc_put(self, put):
+            heard.append(put)
+
+    many = 1000
+    async with rig(tmp_path, monkeypatch, plugins=[("listener", Listener())]) as it:
+        async with raw_client(it.place.port, "script") as raw:
+            channel = await raw.channel(it.prefix + "GoTo")
+            for number in range(many):
+                raw.send(
+                    caproto.WriteNotifyRequest(
+                        [b"nowhere"], caproto.ChannelType.STRING, 1, channel.sid, number
+                    )
+                )
+            for _ in range(many):
+                await raw.until(caproto.WriteNotifyResponse, 30)
+        await it.stop_ioc()
+    counted = [p for p in heard if "only counted" in p.reason]
+    minutes = len(counted)
+    assert counted
+    assert len(heard) <= minutes * (REFUSED_EACH + 1)
+    assert sum(int(p.reason.split()[0]) for p in counted) + len(heard) - minutes == many

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from attpc_ioc.model.run import RunInfo
@@ -23,6 +23,10 @@ OWN_DISK = "attpc_plugins.run_history.journal"
 
 RECORDS_PER_S = 50
 """More than these are counted and shown, and not recorded: a storm would fill the disk."""
+
+HOUR_S = 3600.0
+RECORDS_PER_HOUR = 500
+"""More than these of one source are counted, and the count recorded: what clients cause goes on for days."""
 
 TEXT_CHARS = 2000
 
@@ -42,6 +46,16 @@ class Entry:
         """The entry as a screen shows it."""
         at = datetime.fromtimestamp(self.time_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         return f"{at} {self.level.value.upper():7} {self.text}"
+
+
+class _Hour:
+    """What one source said in the present hour."""
+
+    __slots__ = ("began_s", "left_out", "recorded")
+
+    def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        self.recorded = self.left_out = 0
 
 
 class LogFeed(logging.Handler):
@@ -65,6 +79,7 @@ class LogFeed(logging.Handler):
         self._newest: deque[Entry] = deque(maxlen=LOG_LINES)
         self._second = 0
         self._in_second = 0
+        self._hours: dict[str, _Hour] = {}
         self.count = 0
 
     def attach(self) -> None:
@@ -105,8 +120,22 @@ class LogFeed(logging.Handler):
         self._in_second = self._in_second + 1 if second == self._second else 1
         self._second = second
         if self._in_second <= RECORDS_PER_S and not entry.source.startswith(OWN_DISK):
-            self._on_entry(entry)
+            self._record(entry)
         self._on_change()
+
+    def _record(self, entry: Entry) -> None:
+        hour = self._hours.setdefault(entry.source, _Hour())
+        if time.monotonic() - hour.began_s >= HOUR_S:
+            self._hours[entry.source], before = _Hour(), hour
+            hour = self._hours[entry.source]
+            if before.left_out:
+                text = f"{before.left_out} lines are in the log of the IOC only: too many within an hour"
+                self._on_entry(replace(entry, level=Level.WARNING, text=text))
+        if hour.recorded >= RECORDS_PER_HOUR:
+            hour.left_out += 1
+            return
+        hour.recorded += 1
+        self._on_entry(entry)
 
 
 def _text(record: logging.LogRecord) -> str:

@@ -25,6 +25,7 @@ from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
 from .database import locate
+from .edit_limit import EditLimit
 from .errors import DatabaseError
 from .high_water import HighWater
 from .identity import instance_of
@@ -97,6 +98,7 @@ class Service:
         self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
         self.writer = Writer(self.journal, troubles, self._on_applied)
         self.recorder = Recorder(ctx, self.journal, high_water, fleet=fleet, boot=boot)
+        self._edit_limit = EditLimit()
         self.sheet = RunSheet(ctx, settings, self.recorder.own, declared)
         self.keeper = Keeper(
             self._locate,
@@ -252,6 +254,7 @@ class Service:
                 events_before=before,
                 log_before=now - timedelta(days=self._settings.log_days),
                 stamps_before=min(before, now - timedelta(days=STAMP_DAYS)),
+                experiments_before=min(before, now - timedelta(days=STAMP_DAYS)),
             )
             if gone:
                 log.info("old puts, events and log entries forgotten", count=gone)
@@ -276,6 +279,7 @@ class Service:
 
     async def write(self, pv: str, value: Value, who: Who) -> None:
         """Take a write to `Run:Comment`, `Run:Quality` or an observable; raises `Refused`."""
+        self._edit_limit.take(pv, who)
         if self.sheet.owns(pv):
             await self.sheet.on_write(pv, value, who)
         else:

@@ -64,6 +64,16 @@ DELETE_PUTS = _delete("attpc.puts", "put_at")
 DELETE_EVENTS = _delete("attpc.events", "happened_at", "AND run_id IS NULL")
 DELETE_LOG = _delete("attpc.log_entries", "logged_at", "AND run_id IS NULL")
 DELETE_STAMPS = _delete("attpc.applied_stamps", "applied_at")
+DELETE_ATTEMPTS = _delete("attpc.released_attempts", "released_at")
+DELETE_EXPERIMENTS = _delete(
+    "attpc.experiments",
+    "chosen_at",
+    """AND NOT is_current AND comment = ''
+       AND NOT EXISTS (SELECT FROM attpc.runs r WHERE r.experiment_id = experiments.id)
+       AND NOT EXISTS (SELECT FROM attpc.observables o WHERE o.experiment_id = experiments.id)
+       AND NOT EXISTS (SELECT FROM attpc.released_attempts a WHERE a.experiment_id = experiments.id)""",
+)
+"""A client can choose two new ones a second. One that a command made and nobody chose stays."""
 
 
 class Puts(Connections):
@@ -108,12 +118,15 @@ class Puts(Connections):
         events_before: datetime | None = None,
         log_before: datetime | None = None,
         stamps_before: datetime | None = None,
+        experiments_before: datetime | None = None,
         batches: int = 100,
     ) -> int:
         """Delete what is older: puts, events and log entries outside runs, stamps of records applied before.
 
-        Works in batches, each a transaction of its own, `batches` at most for each; returns how many rows
-        went. A stamp may go only when no journal can hold its record any more.
+        With the stamps go the attempts at numbers that were given back. Of experiments go those that were
+        chosen before, and have neither runs nor observables nor a comment. Works in batches, each a
+        transaction of its own, `batches` at most for each; returns how many rows went. A stamp may go only
+        when no journal can hold its record any more.
         """
         gone = 0
         for statement, before in (
@@ -121,6 +134,8 @@ class Puts(Connections):
             (DELETE_EVENTS, events_before),
             (DELETE_LOG, log_before),
             (DELETE_STAMPS, stamps_before),
+            (DELETE_ATTEMPTS, stamps_before),
+            (DELETE_EXPERIMENTS, experiments_before),
         ):
             if before is not None:
                 gone += await self._delete(statement, before, batches)

@@ -1,0 +1,41 @@
+"""What of the IOC's warnings goes to the history: so many of one source in an hour, and then their number."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+from attpc_plugins.run_history import log_feed
+from attpc_plugins.run_history.log_feed import RECORDS_PER_HOUR, Entry, LogFeed
+
+
+async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(log_feed.time, "monotonic", lambda: now[0])
+    entries: list[Entry] = []
+    feed = LogFeed(entries.append, lambda: None, lambda: None)
+    feed.attach()
+    try:
+        loud, quiet = (logging.getLogger(f"attpc_ioc.tests.{name}") for name in ("loud", "quiet"))
+        for number in range(RECORDS_PER_HOUR + 70):
+            loud.warning("line %d", number)
+            now[0] += 0.1  # below what is recorded in a second
+            await asyncio.sleep(0)
+        quiet.warning("another")
+        await asyncio.sleep(0)
+        assert [entry.text for entry in entries[-2:]] == [f"line {RECORDS_PER_HOUR - 1}", "another"]
+        assert feed.count == RECORDS_PER_HOUR + 71
+        now[0] += 3600
+        loud.error("later")
+        await asyncio.sleep(0)
+        assert [entry.text for entry in entries[-2:]] == [
+            "70 lines are in the log of the IOC only: too many within an hour",
+            "later",
+        ]
+        assert len(entries) == RECORDS_PER_HOUR + 3
+    finally:
+        feed.detach()
