@@ -112,6 +112,16 @@ async def test_who_makes_no_channel_gives_way_to_other_addresses_at_once(rig: Ri
         assert len(rig.server.clients()) == 20
 
 
+async def test_a_new_connection_has_time_for_its_channel_beside_a_crowd(rig: Rig) -> None:
+    async with clients(rig, 9, 9), raw_client(rig.server.port, address=host(3)) as operator:
+        await operator.echo()
+        for number in (1, 2) * 5:
+            with contextlib.suppress(ConnectionError):
+                async with raw_client(rig.server.port, address=host(number)) as one_more:
+                    await one_more.channel("T:long")
+        await operator.channel("T:long")
+
+
 async def test_limit_of_open_files_follows_the_number_of_clients(place: CaPlace, monkeypatch, caplog) -> None:
     place.put_into(monkeypatch)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -34,6 +34,8 @@ SUBSCRIPTION_BYTES = 512
 """What a subscription counts for: measured are 250 bytes."""
 NO_CHANNEL_S = 5.0
 """A client without a channel keeps its place for so long when others of its address want it."""
+_MANY_MORE = 8
+"""An address with so many times the connections of another one is a crowd beside it."""
 _KEPT = 10
 """One place of so many is kept for addresses that have none."""
 _OTHER_FILES = 256
@@ -110,13 +112,21 @@ class Places:
         self._remove(circuit)
 
     def _idle(self, circuits: dict[Circuit, None], new: Circuit) -> Circuit | None:
-        """Return the oldest that has no channel; one of the new circuit's address has time to make one."""
+        """Return the oldest that has no channel and has had the time to make one.
+
+        It has that time only where others of its address, or an address with many more connections, want its
+        place: an operator's new connection is not to end because a crowd makes new ones.
+        """
         assert self._loop is not None
         address, before_s = new.client.host_address, self._loop.time() - NO_CHANNEL_S
-        idle = (one for one in circuits if not one.channels and one is not new)
-        return next(
-            (one for one in idle if one.connected_at < before_s or one.client.host_address != address), None
-        )
+        most = len(self._by_address[address])
+
+        def may_go(one: Circuit) -> bool:
+            other = one.client.host_address
+            hurried = other != address and _MANY_MORE * len(self._by_address[other]) >= most
+            return hurried or one.connected_at < before_s
+
+        return next((one for one in circuits if not one.channels and one is not new and may_go(one)), None)
 
     def _end(
         self, circuit: Circuit, reason: str, *, event: str = "client disconnected", **keys: object
