@@ -235,12 +235,14 @@ async def test_a_stop_that_meets_the_transition_of_another_client_is_sent_again(
         assert boards_running(it) == []
 
 
-async def test_a_run_is_stopped_though_no_answer_is_in_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("delay_s", "stop_s"), [(DEAF_S, 8.0), (3.0, 14.0)])
+async def test_a_run_is_stopped_though_no_answer_is_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay_s: float, stop_s: float
+) -> None:
     """Its end cannot be seen: the stop is Incomplete and says why. It is seen when answers are in time."""
-    limits = limits_text(stop_s=8.0)
-    async with slow_rig(tmp_path, monkeypatch, limits=limits) as (it, wires):
+    async with slow_rig(tmp_path, monkeypatch, limits=limits_text(stop_s=stop_s)) as (it, wires):
         await running(it)
-        await wires.offline(DEAF_S)
+        await wires.offline(delay_s)
         outcome = await it.submit("Stop", RUN)
         assert boards_running(it) == []
         assert outcome.code is ResultCode.INCOMPLETE, outcome.message
@@ -285,10 +287,13 @@ async def test_a_late_arrival_is_stopped_though_the_answers_are_slow(tmp_path, m
         await it.until(lambda: boards_running(it) == [], 10.0)
 
 
-async def test_other_commands_are_refused_with_the_reason_while_no_answer_is_in_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize("delay_s", [DEAF_S, 3.0])
+async def test_other_commands_are_refused_with_the_reason_while_no_answer_is_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay_s: float
+) -> None:
     async with slow_rig(tmp_path, monkeypatch) as (it, wires):
         await ready(it)
-        await wires.offline(DEAF_S)
+        await wires.offline(delay_s)
         for name, scope, target in [
             *((command, SYSTEM, target) for command, _, target in ONE_OPERATION),
             *((command, ecc("cobo0"), target) for command, _, target in OF_A_MODULE),
