@@ -40,17 +40,7 @@ INSERT INTO attpc.run_files (run_id, router, sources, state, told_at)
 """
 
 
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def place(postgres_place: Callable[[], Path]) -> Path:
-    folder = postgres_place()
-    folder.mkdir(mode=0o711)
-    return folder
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 async def tell(dsn: str, *statements: str) -> list[asyncpg.Record]:

@@ -17,13 +17,7 @@ from attpc_plugins.run_history.errors import (
 
 from tests.support.databases import QUOTED, SECRET, Keys, at
 
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 # --- which one --------------------------------------------------------------------------------------------

@@ -29,13 +29,7 @@ from attpc_plugins.run_history.store_errors import StoreUnavailable
 from tests.support.databases import QUOTED, SECRET, Keys, at, fault
 from tests.support.postgres import FacilityServer, facility_server
 
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 @pytest.fixture(scope="module")

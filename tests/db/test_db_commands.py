@@ -29,18 +29,7 @@ from typer.testing import CliRunner, Result
 from attpc_ioc.errors import AttpcError
 from tests.support.postgres import FacilityServer, facility_server, url_of
 
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def place(postgres_place: Callable[[], Path]) -> Path:
-    folder = postgres_place()
-    folder.mkdir(mode=0o711)
-    return folder
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 def settings_file(place: Path, dsn: str = "", name: str = "ioc.toml") -> Path:

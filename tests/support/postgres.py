@@ -71,6 +71,21 @@ def postgres_place() -> Iterator[Callable[[], Path]]:
         yield lambda: folder / secrets.token_hex(4)
 
 
+@pytest.fixture(name="place")
+def database_place(postgres_place: Callable[[], Path]) -> Path:
+    """Make a folder that the server's account may pass."""
+    folder = postgres_place()
+    folder.mkdir(mode=0o711)
+    return folder
+
+
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the variables of PostgreSQL's programs that this shell may have."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedServer]:
     """Run one server for all tests of this worker."""
