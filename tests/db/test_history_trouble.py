@@ -27,6 +27,7 @@ from tests.support.history import (
     reading,
     service,
     sql,
+    untroubled,
 )
 from tests.support.postgres import order, programs, url_of
 from tests.support.rig import Rig
@@ -130,6 +131,7 @@ async def test_a_database_that_does_not_have_the_run_any_more(
         assert caplog.text.count("the database does not have this run") == 1
         assert service(it).writer.rejected == 0
         assert service(it).journal.kept_aside() == []
+        await untroubled(it)
         assert await it.get("Plugin:run_history:Status_RBV") == "Ok"
         await it.ok("Run:Start")
         assert it.run.number == 1
@@ -299,4 +301,4 @@ async def test_disk_that_takes_no_journal(tmp_path: Path, monkeypatch: pytest.Mo
         async with reading(dsn) as store:
             puts = (await store.puts(PutFilter(pv=f"{it.prefix}Run:Title"))).puts
         assert [put.new for put in puts] == ["kept in memory"]
-        await it.until(lambda: "journal" not in message(it), what="no trouble any more")
+        await untroubled(it)

@@ -229,7 +229,7 @@ async def camonitor(place: CaPlace, *args: str) -> AsyncIterator[Monitor]:
         env=place.env,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.DEVNULL,  # libca's own words would come in the middle of a line
         limit=1 << 22,
     )
     monitor = Monitor(process)

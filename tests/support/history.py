@@ -13,9 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 from attpc_plugins.run_history import plugin as RunHistory
+from attpc_plugins.run_history.journal_disk import QUICK_AGAIN_S
 from attpc_plugins.run_history.service import Service
 from attpc_plugins.run_history.store import Store
 
+from attpc_ioc.plugin.status import PluginStatus
 from tests.support.rig import SHORT_LIMITS, Rig, rig
 
 NAME = "run_history"
@@ -69,6 +71,13 @@ async def connected(it: Rig, limit_s: float = 10.0) -> None:
 def message(it: Rig) -> str:
     """What the plugin says of itself."""
     return it.app.host.plugins[NAME].message
+
+
+async def untroubled(it: Rig) -> None:
+    """Wait until the plugin says Ok; a disk that was slow once counts as slow for a while."""
+    await it.until(
+        lambda: it.app.host.plugins[NAME].status is PluginStatus.OK, QUICK_AGAIN_S + 10.0, "the plugin is Ok"
+    )
 
 
 async def drained(it: Rig, limit_s: float = 10.0) -> None:

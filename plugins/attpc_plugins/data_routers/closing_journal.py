@@ -185,6 +185,18 @@ class Journal:
         except OSError as error:
             raise self._error(error) from error
 
+    async def keep(self, entry: Entry) -> None:
+        """Have an entry on disk, and return only when the disk is left alone, also when cancelled.
+
+        Otherwise the thread would write on, after whoever holds the lock has released it.
+        """
+        writing = asyncio.ensure_future(asyncio.to_thread(self.save, entry))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
+
     def remove(self, entry: Entry) -> None:
         """Forget an entry."""
         try:

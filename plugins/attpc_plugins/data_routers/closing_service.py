@@ -147,7 +147,7 @@ class Closing:
         known = await self._entries(router.label)
         if takes and not any(entry.run == _key(info) for entry in known):
             with self._journal_faults():
-                await asyncio.to_thread(self._journal.save, _entry(router, info, Phase.RUNNING))
+                await self._journal.keep(_entry(router, info, Phase.RUNNING))
         self._acts[router.label] += [
             (entry.run, _over) for entry in known if entry.phase is Phase.RUNNING and entry.run != _key(info)
         ]
@@ -300,7 +300,7 @@ class Closing:
                 before = await asyncio.to_thread(self._journal.find, run, label)
                 after = act(before)
                 if after is not None and after != before:
-                    await asyncio.to_thread(self._journal.save, after)
+                    await self._journal.keep(after)
                 elif after is None and before is not None:
                     await asyncio.to_thread(self._journal.remove, before)
                 del acts[0]
@@ -325,7 +325,7 @@ class Closing:
         async with self._journal.locked(entry.router, RETRY_S):
             now = await asyncio.to_thread(self._journal.find, entry.run, entry.router)
             if now is not None and now.token == entry.token:
-                await asyncio.to_thread(self._journal.save, replace(now, told=entry.to_tell))
+                await self._journal.keep(replace(now, told=entry.to_tell))
 
     async def _forget_old(self, label: str, entries: Sequence[Entry]) -> None:
         """Keep of what is over the last one only: for the PVs after a restart.

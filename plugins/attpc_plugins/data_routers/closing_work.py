@@ -289,4 +289,4 @@ class RouterWork:
         return await asyncio.to_thread(self._journal.entries, self.label)
 
     async def _keep(self, entry: Entry) -> None:
-        await asyncio.to_thread(self._journal.save, entry)
+        await self._journal.keep(entry)
