@@ -109,7 +109,6 @@ class Widget:
     rules: tuple[Rule, ...] = ()
     actions: tuple[Action, ...] = ()
     macros: Mapping[str, str] = field(default_factory=dict)
-    children: tuple[Widget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,6 @@ def _widget(widget: Widget) -> ET.Element:
             if rule.prop not in kind.properties:
                 raise ScreenError(f"{widget.name}: a {widget.type} has no {rule.prop}")
             _rule(rules, rule)
-    element.extend(_widget(child) for child in widget.children)
     return element
 
 

@@ -14,7 +14,6 @@ from . import ecc, frame, rows, sheet, status
 from .bob import Display, xml
 from .history import history_screen
 from .main import main_screen
-from .parts import DECIMAL, STRING
 from .plots import plots_screen
 from .source import source_screen
 from .table import Pvs
@@ -66,8 +65,8 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
         yield frame.HISTORY, history_screen(pvs)
     yield frame.SHEET, sheet.sheet_screen(pvs)
     if pvs.observables:
-        yield sheet.TEXT_ROW, sheet.observable_row(STRING)
-        yield sheet.NUMBER_ROW, sheet.observable_row(DECIMAL)
+        yield sheet.TEXT_ROW, sheet.observable_row("entry string")
+        yield sheet.NUMBER_ROW, sheet.observable_row("entry decimal")
     yield frame.STATUS, status.status_screen(pvs)
     if pvs.scopes(ScopeKind.PLUGIN):
         yield status.PLUGIN_ROW, status.plugin_row()

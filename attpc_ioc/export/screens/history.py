@@ -7,60 +7,44 @@ from attpc_ioc.model.command import ScopeKind
 from . import theme
 from .bob import Display
 from .frame import HISTORY, screen
-from .parts import STRING, card, choice, entry, long_value, name_of, refusal, value
+from .parts import Box, Row, card, refusal
 from .table import Pvs
 
-_TOP = theme.BAR_HEIGHT + theme.EDGE
-_INNER = theme.WIDTH - 2 * theme.EDGE
+_LEFT, _WIDTH = theme.EDGE, theme.WIDTH - 2 * theme.EDGE
 _HEAD, _LOG = 84, 190
+"""Pixels of height of the cards above and below the list of runs."""
+
+_CURRENT: list[Row] = [
+    ("value strong", "Number_RBV", 0, 2, 90, 26),
+    ("value strong string", "Title", 100, 2, 420, 26),
+    ("name", "Quality", 540, 4, 60, 24),
+    ("choice", "Quality", 604, 0, 160, 30),
+    ("name", "Comment", 790, 4, 80, 24),
+    ("entry string", "Comment", 872, 0, 978, 30),
+    refusal(320, -29, 1530, 26),
+]
 
 
 def history_screen(pvs: Pvs) -> Display:
     """Return the screen; there is none without the run history."""
-    x, room = theme.EDGE + theme.PAD, _INNER - 2 * theme.PAD
-    top = _TOP
+    system, top = ScopeKind.SYSTEM, theme.BAR_HEIGHT + theme.EDGE
     widgets = []
     if pvs.has(ScopeKind.RUN, "Comment", "Quality"):
-        y = top + theme.TITLE_HEIGHT
-        widgets += [
-            *card("Current or last run", theme.EDGE, top, _INNER, _HEAD),
-            value("$(P)Run:Number_RBV", x, y + 2, 90, font=theme.STRONG),
-            value("$(P)Run:Title", x + 100, y + 2, 420, fmt=STRING, font=theme.STRONG),
-            name_of("Quality", x + 540, y + 4, 60),
-            choice("$(P)Run:Quality", x + 604, y, 160, 30),
-            name_of("Comment", x + 790, y + 4, 80),
-            entry("$(P)Run:Comment", x + 872, y, room - 872, 30, fmt=STRING),
-        ]
-        widgets += refusal(x + 320, top + 5, room - 320, 26)
+        widgets += card("Current or last run", Box(_LEFT, top, _WIDTH, _HEAD), ScopeKind.RUN, _CURRENT)
         top += _HEAD + theme.EDGE
-    log = pvs.has(ScopeKind.SYSTEM, "Log:Text_RBV", "Log:Count_RBV")
-    runs = theme.HEIGHT - theme.EDGE - top - (_LOG + theme.EDGE if log else 0)
-    widgets += [
-        *card("Last runs of the experiment", theme.EDGE, top, _INNER, runs),
-        value("$(P)Run:Experiment_RBV", x + 320, top + 4, 400, fmt=STRING, font=theme.STRONG),
-        long_value(
-            "$(P)History:Text_RBV",
-            x,
-            top + theme.TITLE_HEIGHT + 2,
-            room,
-            runs - theme.TITLE_HEIGHT - theme.PAD,
-            font=theme.MONO,
-            wrap=False,
-        ),
+    log = pvs.has(system, "Log:Text_RBV", "Log:Count_RBV")
+    height = theme.HEIGHT - theme.EDGE - top - (_LOG + theme.EDGE if log else 0)
+    runs: list[Row] = [
+        ("value strong string", "Run:Experiment_RBV", 320, -30, 400, 26),
+        ("text mono unwrapped", "History:Text_RBV", 0, 2, 1850, height - theme.TITLE_HEIGHT - theme.PAD),
     ]
-    top += runs + theme.EDGE
+    widgets += card("Last runs of the experiment", Box(_LEFT, top, _WIDTH, height), system, runs)
+    top += height + theme.EDGE
     if log:
-        widgets += [
-            *card("Warnings and errors", theme.EDGE, top, _INNER, _LOG),
-            name_of("since the start", x + 320, top + 5, 120),
-            value("$(P)Log:Count_RBV", x + 440, top + 4, 100),
-            long_value(
-                "$(P)Log:Text_RBV",
-                x,
-                top + theme.TITLE_HEIGHT + 2,
-                room,
-                _LOG - theme.TITLE_HEIGHT - theme.PAD,
-                font=theme.MONO,
-            ),
+        lines: list[Row] = [
+            ("name", "since the start", 320, -29, 120, 24),
+            ("value", "Log:Count_RBV", 440, -30, 100, 26),
+            ("text mono", "Log:Text_RBV", 0, 2, 1850, _LOG - theme.TITLE_HEIGHT - theme.PAD),
         ]
+        widgets += card("Warnings and errors", Box(_LEFT, top, _WIDTH, _LOG), system, lines)
     return screen(pvs, HISTORY, "Run history", tuple(widgets), theme.HEIGHT)

@@ -1,402 +1,296 @@
-"""The widgets of the screens by what they are for, in the look of `theme`."""
+"""Widgets from rows of tables: words say how each looks, the row says what it shows and where.
+
+A row is `(words, what, x, y, width, height)`, in pixels from where its table is placed, and may end with
+`Extra`. The first word is one of `LOOKS`, the others are of `WORDS` and `CASES`. `what` is the text of a
+label, the file of `open`, `file` and `list`, and else a PV: its part of the name behind the scope, or the
+whole name where that has a macro.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypedDict
 
 from attpc_ioc.model.command import COMMANDS, CommandName, ScopeKind
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 
 from . import theme
-from .bob import Color, Expression, Font, OpenDisplay, Rule, Value, Widget, WritePv
+from .bob import Action, Expression, OpenDisplay, Rule, Value, Widget, WritePv
 
-LEFT, CENTER, RIGHT = 0, 1, 2
-MIDDLE = 1
-"""Phoebus's horizontal and vertical alignment."""
+HEADS: Mapping[ScopeKind, str] = {
+    ScopeKind.SYSTEM: "$(P)",
+    ScopeKind.RUN: "$(P)Run:",
+    ScopeKind.ECC: "$(P)Ecc:$(ECC):",
+    ScopeKind.SOURCE: "$(P)$(SOURCE):",
+    ScopeKind.IOC: "$(P)IOC:",
+    ScopeKind.PLUGIN: "$(P)Plugin:$(PLUGIN):",
+}
+"""What the names of a scope's PVs begin with."""
 
 ASK_OFF = 3
-"""Of Phoebus's ways in which a bool button asks first: only where it would switch off."""
+"""The way in which a bool button asks first only where it would switch off."""
 
-DEFAULT_FORMAT, DECIMAL, STRING = 0, 1, 6
-"""Phoebus's formats; a long text is a CHAR waveform, which is shown as text only with STRING."""
+LEAVE_OUT = "Leave $(ECC) out of group commands and of the next run?"
 
-SCROLL, CROP = 0, 4
-"""Of Phoebus's ways to show a file in another one: with scroll bars where it is larger, or never with any."""
 
-Cases = tuple[tuple[str, Value], ...]
+class Extra(TypedDict, total=False):
+    """What few rows need."""
 
-SEVERITY_CASES: Cases = (
-    ("pvSev0 == 2", theme.MAJOR),
-    ("pvSev0 == 1", theme.MINOR),
-    ("pvSev0 > 2", theme.INVALID),
-)
+    text: str
+    """Of a button, where it is not the command's name."""
+    confirm: str
+    """The question that is asked before a button or switch acts."""
+    number: int | str
+    """What a button writes; 1 by default."""
+    target: str
+    """Where `open` opens its file: `tab` by default."""
+    tooltip: str
+    name: str
+    """Of the widget, where it is not what it shows."""
+    macros: Mapping[str, str]
+    rules: tuple[Rule, ...]
+    shown: tuple[str, str]
+    """A condition on a PV, which is `pvInt0` and so on in it: the widget is there only while it is true."""
+    hidden: tuple[str, str]
+    """A condition on a PV: the widget is there unless it is true."""
+
+
+Row = tuple[str, str, int, int, int, int] | tuple[str, str, int, int, int, int, Extra]
+
+
+class Box(NamedTuple):
+    """An area of a screen, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A kind of widget: Phoebus's type, the property that has what it shows, and its other properties.
+
+    The properties `colored` have the colour of the PV's severity, and of its state by a word of `CASES`.
+    """
+
+    type: str
+    shows: str
+    properties: Mapping[str, Value] = field(default_factory=dict)
+    colored: tuple[str, ...] = ()
+
+
+_NORMAL = {"font": theme.NORMAL, "foreground_color": theme.TEXT}
+_LEFT = {"horizontal_alignment": 0, "vertical_alignment": 1, "wrap_words": False}
+_CENTER = _LEFT | {"horizontal_alignment": 1}
+_BUTTON = {"font": theme.BUTTON_FONT, "background_color": theme.BUTTON, "foreground_color": theme.TEXT}
+_STRING = {"format": 6}
+"""A long text is a CHAR waveform, which Phoebus shows as text in this format only."""
+
+LOOKS: Mapping[str, Look] = {
+    "label": Look("label", "text", _NORMAL | _LEFT),
+    "name": Look("label", "text", {"font": theme.SMALL, "foreground_color": theme.MUTED, **_LEFT}),
+    "stripe": Look(
+        "rectangle",
+        "",
+        {"background_color": theme.STRIPE, "line_color": theme.STRIPE, "line_width": 0},
+    ),
+    # One line, with a border in the colour of the severity.
+    "value": Look("textupdate", "pv_name", {**_NORMAL, "transparent": True, **_LEFT}),
+    # A time as `2026-11-23 04:57:49`, a dash where there is none. `moment` is for a PV that has ISO 8601,
+    # `clock` for devIocStats's `11/23/2026 04:57:49`.
+    "moment": Look("label", "", {"text": "\N{EN DASH}", **_NORMAL, **_LEFT}),
+    "clock": Look("label", "", {"text": "\N{EN DASH}", **_NORMAL, **_LEFT}),
+    # Several lines, with a scroll bar where they do not fit.
+    "text": Look(
+        "textupdate",
+        "pv_name",
+        {**_NORMAL, "background_color": theme.FIELD, **_STRING, "wrap_words": True, "interactive": True},
+    ),
+    # A state as a coloured area, seen from across the room.
+    "tile": Look(
+        "textupdate",
+        "pv_name",
+        {"font": theme.STRONG, "foreground_color": theme.TEXT, "background_color": theme.QUIET, **_CENTER},
+        ("background_color",),
+    ),
+    "entry": Look(
+        "textentry",
+        "pv_name",
+        {**_NORMAL, "background_color": theme.ENTRY, "border_width": 1, "border_color": theme.ENTRY_LINE},
+    ),
+    "choice": Look("combo", "pv_name", {**_NORMAL, "background_color": theme.ENTRY}),
+    "switch": Look(
+        "bool_button",
+        "pv_name",
+        {
+            "font": theme.BUTTON_FONT,
+            "foreground_color": theme.TEXT,
+            "off_color": theme.BUTTON,
+            "on_color": theme.FIELD,
+            "show_led": False,
+            "labels_from_pv": True,
+        },
+    ),
+    "lamp": Look(
+        "led",
+        "pv_name",
+        {"off_color": theme.QUIET, "on_color": theme.RUNNING},
+        ("off_color", "on_color"),
+    ),
+    "bar": Look(
+        "progressbar",
+        "pv_name",
+        {
+            "fill_color": theme.READY,
+            "background_color": theme.QUIET,
+            "limits_from_pv": False,
+            "minimum": 0.0,
+            "maximum": 100.0,
+        },
+    ),
+    # Grey while `Allowed_RBV` says that the command would be refused.
+    "command": Look("action_button", "text", {**_BUTTON, "enabled": False}),
+    "write": Look("action_button", "text", _BUTTON),
+    "open": Look("action_button", "text", _BUTTON),
+    # Another file in this one: of the same size, or with scroll bars where it is larger than its place.
+    "file": Look("embedded", "file", {"resize": 4, "transparent": True}),
+    "list": Look("embedded", "file", {"resize": 0, "transparent": True}),
+}
+
+WORDS: Mapping[str, Mapping[str, Value]] = {
+    "normal": {"font": theme.NORMAL},
+    "strong": {"font": theme.STRONG},
+    "small": {"font": theme.SMALL},
+    "large": {"font": theme.LARGE},
+    "huge": {"font": theme.HUGE},
+    "mono": {"font": theme.MONO},
+    "title": {"font": theme.TITLE},
+    "heading": {"font": theme.BAR_FONT},
+    "muted": {"foreground_color": theme.MUTED},
+    "white": {"foreground_color": theme.WHITE},
+    "left": {"horizontal_alignment": 0},
+    "center": {"horizontal_alignment": 1},
+    "right": {"horizontal_alignment": 2},
+    "string": _STRING,
+    "decimal": {"format": 1},
+    "whole": {"format": 1, "precision": 0},
+    "unitless": {"show_units": False},
+    "unwrapped": {"wrap_words": False},
+    "notice": {"background_color": theme.NOTICE},
+    "plain": {"background_color": theme.CARD},
+    "dark": {"background_color": theme.BAR, "line_color": theme.BAR},
+    "here": {"background_color": theme.BAR_HERE, "foreground_color": theme.WHITE},
+    "elsewhere": {"background_color": theme.BAR_BUTTON, "foreground_color": theme.WHITE},
+    "start": {"font": theme.BIG_BUTTON, "background_color": theme.START, "foreground_color": theme.WHITE},
+    "stop": {"font": theme.BIG_BUTTON, "background_color": theme.STOP, "foreground_color": theme.WHITE},
+}
+
+_SEVERITIES = (("pvSev0 == 2", theme.MAJOR), ("pvSev0 == 1", theme.MINOR), ("pvSev0 > 2", theme.INVALID))
 """Phoebus's severities: 1 MINOR, 2 MAJOR, 3 INVALID, 4 UNDEFINED."""
 
-MODULE_CASES: Cases = (
-    *SEVERITY_CASES,
-    (f"pvInt0 == {int(State.RUNNING)}", theme.RUNNING),
-    (f"pvInt0 == {int(State.READY)}", theme.READY),
-)
-FLOW_CASES: Cases = (*SEVERITY_CASES, ('pvStr0 == "Flowing"', theme.RUNNING))
-RUN_CASES: Cases = (
-    *SEVERITY_CASES,
-    (f"pvInt0 == {int(RunState.RUNNING)}", theme.RUNNING),
-    (f"pvInt0 == {int(RunState.STARTING)} || pvInt0 == {int(RunState.STOPPING)}", theme.READY),
-)
+CASES: Mapping[str, tuple[tuple[str, Value], ...]] = {
+    "module": (
+        (f"pvInt0 == {int(State.RUNNING)}", theme.RUNNING),
+        (f"pvInt0 == {int(State.READY)}", theme.READY),
+    ),
+    "flow": (('pvStr0 == "Flowing"', theme.RUNNING),),
+    "run": (
+        (f"pvInt0 == {int(RunState.RUNNING)}", theme.RUNNING),
+        (f"pvInt0 == {int(RunState.STARTING)} || pvInt0 == {int(RunState.STOPPING)}", theme.READY),
+    ),
+}
+"""Colours of states, where there is no alarm."""
+
+_DATES = {"moment": "pvStr0[0:10]", "clock": 'pvStr0[6:10] + "-" + pvStr0[0:2] + "-" + pvStr0[3:5]'}
 
 
-def card(title: str, x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
-    """Return the area that holds what belongs together, with its title unless that is empty."""
-    area = Widget(
-        "rectangle",
-        f"{title or 'Card'} area",
-        x,
-        y,
-        width,
-        height,
-        {
-            "background_color": theme.CARD,
-            "line_color": theme.LINE,
-            "line_width": 1,
-            "corner_width": 6,
-            "corner_height": 6,
-        },
-    )
-    if not title:
-        return (area,)
-    return (area, label(title, x + theme.PAD, y + 5, 10 * len(title) + 20, 24, font=theme.TITLE))
+def place(kind: ScopeKind, x: int, y: int, rows: Iterable[Row]) -> tuple[Widget, ...]:
+    """Return the widgets of a table of one scope that is placed at `x` and `y`."""
+    return tuple(_widget(kind, x, y, row) for row in rows)
 
 
-def stripe(x: int, y: int, width: int, height: int, color: Color = theme.STRIPE) -> Widget:
-    """Return the quiet background of a heading."""
-    look: dict[str, Value] = {"background_color": color, "line_color": color, "line_width": 0}
-    return Widget("rectangle", "Stripe", x, y, width, height, look)
+def card(title: str, box: Box, kind: ScopeKind, rows: Iterable[Row] = ()) -> tuple[Widget, ...]:
+    """Return the area that holds what belongs together, with its title unless that is empty, and its rows.
 
-
-def label(
-    text: str,
-    x: int,
-    y: int,
-    width: int,
-    height: int = 24,
-    *,
-    font: Font = theme.NORMAL,
-    color: Color = theme.TEXT,
-    align: int = LEFT,
-    rules: tuple[Rule, ...] = (),
-    tooltip: str = "",
-) -> Widget:
-    """Return a text that stands still, or that a rule sets."""
-    look: dict[str, Value] = {
-        "text": text,
-        "font": font,
-        "foreground_color": color,
-        "horizontal_alignment": align,
-        "vertical_alignment": MIDDLE,
-        "wrap_words": False,
-    }
-    if tooltip:
-        look["tooltip"] = tooltip
-    return Widget("label", text.splitlines()[0], x, y, width, height, look, rules)
-
-
-def name_of(text: str, x: int, y: int, width: int, *, align: int = LEFT) -> Widget:
-    """Return the name of a value: small and grey."""
-    return label(text, x, y, width, 24, font=theme.SMALL, color=theme.MUTED, align=align)
-
-
-def value(
-    pv: str,
-    x: int,
-    y: int,
-    width: int,
-    height: int = 26,
-    *,
-    font: Font = theme.NORMAL,
-    align: int = LEFT,
-    fmt: int = DEFAULT_FORMAT,
-    precision: int = -1,
-    color: Color = theme.TEXT,
-    units: bool = True,
-    rules: tuple[Rule, ...] = (),
-) -> Widget:
-    """Return the value of a PV in one line, with a border in the colour of its severity."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "font": font,
-        "foreground_color": color,
-        "transparent": True,
-        "horizontal_alignment": align,
-        "vertical_alignment": MIDDLE,
-        "wrap_words": False,
-    }
-    if fmt:
-        look["format"] = fmt
-    if precision >= 0:
-        look["precision"] = precision
-    if not units:
-        look["show_units"] = False
-    return Widget("textupdate", _short(pv), x, y, width, height, look, rules)
-
-
-def moment(
-    pv: str,
-    x: int,
-    y: int,
-    width: int,
-    height: int = 26,
-    *,
-    month_first: bool = False,
-    font: Font = theme.NORMAL,
-    color: Color = theme.TEXT,
-    align: int = LEFT,
-) -> Widget:
-    """Return a time as `2026-11-23 04:57:49`, a dash where there is none.
-
-    The PV has it as ISO 8601, or with `month_first` as devIocStats has it: `11/23/2026 04:57:49`.
+    The rows are placed within its margin and below its title.
     """
-    date = 'pvStr0[6:10] + "-" + pvStr0[0:2] + "-" + pvStr0[3:5]' if month_first else "pvStr0[0:10]"
-    shown = Expression(f'{date} + " " + pvStr0[11:19]')
-    rule = Rule("text", (("len(pvStr0) > 18", shown),), (pv,))
-    text = label(
-        "\N{EN DASH}", x, y, width, height, font=font, color=color, align=align, rules=(rule,), tooltip=pv
+    look: dict[str, Value] = {"background_color": theme.CARD, "line_color": theme.LINE, "line_width": 1}
+    area = Widget(
+        "rectangle", f"{title or 'Card'} area", *box, look | {"corner_width": 6, "corner_height": 6}
     )
-    return replace(text, name=_short(pv))
+    head: list[Row] = [("label title", title, 0, 5 - theme.TITLE_HEIGHT, 10 * len(title) + 20, 24)]
+    inside = [*(head if title else []), *rows]
+    return (area, *place(kind, box.x + theme.PAD, box.y + theme.TITLE_HEIGHT, inside))
 
 
-def long_value(
-    pv: str, x: int, y: int, width: int, height: int, *, font: Font = theme.NORMAL, wrap: bool = True
-) -> Widget:
-    """Return a long text of several lines, with a scroll bar where it does not fit."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "font": font,
-        "foreground_color": theme.TEXT,
-        "background_color": theme.FIELD,
-        "format": STRING,
-        "wrap_words": wrap,
-        "interactive": True,
-    }
-    return Widget("textupdate", _short(pv), x, y, width, height, look)
-
-
-def tile(
-    pv: str,
-    x: int,
-    y: int,
-    width: int,
-    height: int,
-    cases: Cases = SEVERITY_CASES,
-    *,
-    font: Font = theme.STRONG,
-    quiet: Color = theme.QUIET,
-    align: int = CENTER,
-    fmt: int = DEFAULT_FORMAT,
-) -> Widget:
-    """Return a state as a coloured area, seen from across the room; the colour is of severity and state."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "font": font,
-        "foreground_color": theme.TEXT,
-        "background_color": quiet,
-        "horizontal_alignment": align,
-        "vertical_alignment": MIDDLE,
-        "wrap_words": False,
-    }
-    if fmt:
-        look["format"] = fmt
-    rule = Rule("background_color", cases, (pv,))
-    return Widget("textupdate", _short(pv), x, y, width, height, look, (rule,))
-
-
-def entry(pv: str, x: int, y: int, width: int, height: int = 30, *, fmt: int = DEFAULT_FORMAT) -> Widget:
-    """Return a field to write a PV in."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "font": theme.NORMAL,
-        "foreground_color": theme.TEXT,
-        "background_color": theme.ENTRY,
-        "border_width": 1,
-        "border_color": theme.ENTRY_LINE,
-    }
-    if fmt:
-        look["format"] = fmt
-    return Widget("textentry", _short(pv), x, y, width, height, look)
-
-
-def refusal(x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
-    """Return why the last entry was refused, if one was: Phoebus says it in its console alone."""
+def refusal(x: int, y: int, width: int, height: int) -> Row:
+    """Return the row of why the last entry was refused, if one was: Phoebus says it in its console alone."""
     pv = "$(P)Refused_RBV"
     # Of a long text Phoebus's rules have the first byte.
-    rule = Rule("visible", (("pvInt0 != 0", True),), (pv,))
-    text = long_value(pv, x, y, width, height, font=theme.SMALL)
-    look = {**text.properties, "background_color": theme.NOTICE, "visible": False}
-    return (replace(text, properties=look, rules=(rule,)),)
+    return ("text small notice", pv, x, y, width, height, {"shown": ("pvInt0 != 0", pv)})
 
 
-def choice(pv: str, x: int, y: int, width: int, height: int = 30) -> Widget:
-    """Return a list of a PV's labels to choose from."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "font": theme.NORMAL,
-        "foreground_color": theme.TEXT,
-        "background_color": theme.ENTRY,
-    }
-    return Widget("combo", _short(pv), x, y, width, height, look)
-
-
-def switch(pv: str, x: int, y: int, width: int, height: int = 26, *, confirm_off: str = "") -> Widget:
-    """Return a button that shows and changes a bo by its own labels.
-
-    With `confirm_off` it asks this question before it writes 0.
-    """
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "font": theme.BUTTON_FONT,
-        "foreground_color": theme.TEXT,
-        "off_color": theme.BUTTON,
-        "on_color": theme.FIELD,
-        "show_led": False,
-        "labels_from_pv": True,
-    }
-    if confirm_off:
-        look |= {"show_confirm_dialog": ASK_OFF, "confirm_message": confirm_off}
-    return Widget("bool_button", _short(pv), x, y, width, height, look)
-
-
-def enable_switch(x: int, y: int, width: int, height: int) -> Widget:
-    """Return the switch of an ECC server (macro ECC); it asks before it leaves the server out."""
-    question = "Leave $(ECC) out of group commands and of the next run?"
-    return switch("$(P)Ecc:$(ECC):Enable", x, y, width, height, confirm_off=question)
-
-
-def allowed_bit(kind: ScopeKind, command: CommandName) -> int:
-    """Return the value of a command's bit in its scope's `Allowed_RBV`."""
-    return 1 << COMMANDS[kind].index(command)
-
-
-def command_button(
-    kind: ScopeKind,
-    command: CommandName,
-    head: str,
-    x: int,
-    y: int,
-    width: int,
-    height: int = 32,
-    *,
-    text: str = "",
-    number: int = 1,
-    confirm: str = "",
-    colors: tuple[Color, Color] = (theme.BUTTON, theme.TEXT),
-    font: Font = theme.BUTTON_FONT,
-) -> Widget:
-    """Return the button of a command, grey while `Allowed_RBV` says that it would be refused.
-
-    `head` is the PV names' part before `Allowed_RBV` and the command's own, `number` what is written (of
-    `GoTo` a target), `confirm` the question that is asked first.
-    """
-    background, foreground = colors
-    look: dict[str, Value] = {
-        "text": text or str(command),
-        "font": font,
-        "background_color": background,
-        "foreground_color": foreground,
-        "enabled": False,
-        "tooltip": f"{head}{command}",
-    }
-    if confirm:
-        look |= {"show_confirm_dialog": True, "confirm_message": confirm}
-    condition = f"(pvInt0 & {allowed_bit(kind, command)}) != 0"
-    rule = Rule("enabled", ((condition, True),), (f"{head}Allowed_RBV",))
-    action = WritePv(f"{head}{command}", str(number), text or str(command))
-    return Widget("action_button", f"{text or command} button", x, y, width, height, look, (rule,), (action,))
-
-
-def write_button(pv: str, number: int, text: str, x: int, y: int, width: int, height: int = 32) -> Widget:
-    """Return a button that writes a number and is never grey."""
-    look: dict[str, Value] = {
-        "text": text,
-        "font": theme.BUTTON_FONT,
-        "background_color": theme.BUTTON,
-        "foreground_color": theme.TEXT,
-        "tooltip": pv,
-    }
-    action = WritePv(pv, str(number), text)
-    return Widget("action_button", f"{text} button", x, y, width, height, look, (), (action,))
-
-
-def open_button(
-    file: str,
-    text: str,
-    x: int,
-    y: int,
-    width: int,
-    height: int = 26,
-    *,
-    target: str = "tab",
-    colors: tuple[Color, Color] = (theme.BUTTON, theme.TEXT),
-) -> Widget:
-    """Return a button that opens another screen; Phoebus gives it all macros that the button has."""
-    look: dict[str, Value] = {
-        "text": text,
-        "font": theme.BUTTON_FONT,
-        "background_color": colors[0],
-        "foreground_color": colors[1],
-        "tooltip": f"Open {file}",
-    }
-    action = OpenDisplay(file, text, target)
-    return Widget("action_button", f"{text} button", x, y, width, height, look, (), (action,))
-
-
-def lamp(pv: str, x: int, y: int, size: int = 18) -> Widget:
-    """Return the light of a bi: green when 1, grey when 0, in the colour of its severity when in alarm."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "off_color": theme.QUIET,
-        "on_color": theme.RUNNING,
-    }
-    rules = tuple(Rule(prop, SEVERITY_CASES, (pv,)) for prop in ("off_color", "on_color"))
-    return Widget("led", _short(pv), x, y, size, size, look, rules)
-
-
-def bar(pv: str, x: int, y: int, width: int, height: int) -> Widget:
-    """Return a bar from 0 to 100 %, with a border in the colour of its severity."""
-    look: dict[str, Value] = {
-        "pv_name": pv,
-        "fill_color": theme.READY,
-        "background_color": theme.QUIET,
-        "limits_from_pv": False,
-        "minimum": 0.0,
-        "maximum": 100.0,
-    }
-    return Widget("progressbar", _short(pv), x, y, width, height, look)
-
-
-def embedded(
-    file: str, x: int, y: int, width: int, height: int, macros: Mapping[str, str] | None = None
-) -> Widget:
-    """Return another file of the same size shown in this one."""
-    return _embedded(file, x, y, width, height, CROP, macros or {})
-
-
-def scrolled(file: str, x: int, y: int, width: int, height: int) -> Widget:
-    """Return a list in this screen that scrolls where it is higher than its place.
-
-    Its place has to be wider than the list by `theme.SCROLL_BAR`.
-    """
-    return _embedded(file, x, y, width, height, SCROLL, {})
-
-
-def _embedded(
-    file: str, x: int, y: int, width: int, height: int, resize: int, macros: Mapping[str, str]
-) -> Widget:
-    name = " ".join([file.removesuffix(".bob"), *macros.values()])
-    look: dict[str, Value] = {"file": file, "resize": resize, "transparent": True}
-    return Widget("embedded", name, x, y, width, height, look, macros=macros)
-
-
-def _short(pv: str) -> str:
-    """Return a widget's name from its PV's."""
-    return pv.removeprefix("$(P)")
+def _widget(kind: ScopeKind, left: int, top: int, row: Row) -> Widget:
+    words, what, x, y, width, height, *more = row
+    extra = more[0] if more else Extra()
+    first, *others = words.split()
+    look = LOOKS[first]
+    pv = what if "$(" in what else HEADS[kind] + what
+    text, name = extra.get("text", what), pv.removeprefix("$(P)")
+    cases = _SEVERITIES + tuple(case for word in others for case in CASES.get(word, ()))
+    rules = [Rule(prop, cases, (pv,)) for prop in look.colored]
+    actions: tuple[Action, ...] = ()
+    properties: dict[str, Value] = {}
+    if look.shows:
+        properties[look.shows] = pv if look.shows == "pv_name" else text
+    properties |= look.properties
+    for word in others:
+        if word not in CASES:
+            properties |= WORDS[word]
+    match first:
+        case "label" | "name" | "stripe":
+            name = text.splitlines()[0]
+        case "file" | "list":
+            name = " ".join([what.removesuffix(".bob"), *extra.get("macros", {}).values()])
+        case "moment" | "clock":
+            shown = Expression(f'{_DATES[first]} + " " + pvStr0[11:19]')
+            rules.append(Rule("text", (("len(pvStr0) > 18", shown),), (pv,)))
+            properties["tooltip"] = pv
+        case "open":
+            name, properties["tooltip"] = f"{text} button", f"Open {what}"
+            actions = (OpenDisplay(what, text, extra.get("target", "tab")),)
+        case "command" | "write":
+            name, properties["tooltip"] = f"{text} button", pv
+            actions = (WritePv(pv, str(extra.get("number", 1)), text),)
+            if first == "command":
+                bit = 1 << COMMANDS[kind].index(CommandName(what))
+                allowed = f"(pvInt0 & {bit}) != 0"
+                rules.append(Rule("enabled", ((allowed, True),), (f"{HEADS[kind]}Allowed_RBV",)))
+    if "tooltip" in extra:
+        properties["tooltip"] = extra["tooltip"]
+    if "confirm" in extra:
+        ask = ASK_OFF if first == "switch" else True
+        properties |= {"show_confirm_dialog": ask, "confirm_message": extra["confirm"]}
+    if "shown" in extra:
+        condition, of = extra["shown"]
+        rules.append(Rule("visible", ((condition, True),), (of,)))
+        properties["visible"] = False
+    if "hidden" in extra:
+        condition, of = extra["hidden"]
+        rules.append(Rule("visible", ((condition, False),), (of,)))
+    rules += extra.get("rules", ())
+    return Widget(
+        look.type,
+        extra.get("name", name),
+        left + x,
+        top + y,
+        width,
+        height,
+        properties,
+        tuple(rules),
+        actions,
+        extra.get("macros", {}),
+    )

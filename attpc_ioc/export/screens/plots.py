@@ -9,7 +9,7 @@ from attpc_ioc.model.command import ScopeKind
 from . import theme
 from .bob import Color, Display, Part, Value, Widget
 from .frame import PLOTS, screen
-from .parts import card
+from .parts import Box, card
 from .table import Pvs
 
 _PERIOD = "30 minutes"
@@ -19,50 +19,39 @@ MAX_TRACES = len(theme.LINES)
 """More lines than these cannot be told from each other."""
 
 
-_TOP = theme.BAR_HEIGHT + theme.EDGE
-_HEIGHT = (theme.HEIGHT - theme.BAR_HEIGHT - 3 * theme.EDGE) // 2
-
-
 def plots_screen(pvs: Pvs) -> Display:
     """Return the screen: rates on the left, disks on the right, as many sources below as there are lines."""
     width = (theme.WIDTH - 3 * theme.EDGE) // 2
-    right = theme.EDGE + width + theme.EDGE
     sources = pvs.scopes(ScopeKind.SOURCE, "Router:Rate_RBV")
-    height = _HEIGHT if len(sources) > MAX_TRACES else 2 * _HEIGHT + theme.EDGE
+    half = (theme.HEIGHT - theme.BAR_HEIGHT - 3 * theme.EDGE) // 2
+    height = half if len(sources) > MAX_TRACES else 2 * half + theme.EDGE
     widgets: list[Widget] = []
-    top = _TOP
+    left = Box(theme.EDGE, theme.BAR_HEIGHT + theme.EDGE, width, height)
     for first in range(0, len(sources), MAX_TRACES):
         some = sources[first : first + MAX_TRACES]
         rates = [(name, f"$(P){name}:Router:Rate_RBV") for name in some]
-        widgets += [
-            *plot("Rate of each data router", "MB/s", rates, theme.EDGE, top, width, height, legend=True),
-            *disk_plot(some, right, top, width, height, legend=True),
-        ]
-        top += height + theme.EDGE
-    return screen(pvs, PLOTS, "Rates and disks", tuple(widgets), top)
+        widgets += plot("Rate of each data router", "MB/s", rates, left, legend=True)
+        widgets += disk_plot(some, left._replace(x=left.x + width + theme.EDGE), legend=True)
+        left = left._replace(y=left.y + height + theme.EDGE)
+    return screen(pvs, PLOTS, "Rates and disks", tuple(widgets), left.y)
 
 
-def rate_plot(x: int, y: int, width: int, height: int) -> tuple[Widget, ...]:
+def rate_plot(box: Box) -> tuple[Widget, ...]:
     """Return the rate of all data routers together, in a low place."""
-    return plot("Rate", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], x, y, width, height, low=True)
+    return plot("Rate", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], box, low=True)
 
 
-def disk_plot(
-    sources: Sequence[str], x: int, y: int, width: int, height: int, *, legend: bool = False
-) -> tuple[Widget, ...]:
+def disk_plot(sources: Sequence[str], box: Box, *, legend: bool = False) -> tuple[Widget, ...]:
     """Return how full the disks of the data routers are, without a legend in a low place."""
     lines = [(name, f"$(P){name}:Router:DiskUsed_RBV") for name in sources[:MAX_TRACES]]
-    return plot("Disks used", "%", lines, x, y, width, height, top=100.0, legend=legend, low=not legend)
+    return plot("Disks used", "%", lines, box, top=100.0, legend=legend, low=not legend)
 
 
 def plot(
     title: str,
     units: str,
     lines: Sequence[tuple[str, str]],
-    x: int,
-    y: int,
-    width: int,
-    height: int,
+    box: Box,
     *,
     top: float | None = None,
     legend: bool = False,
@@ -96,8 +85,10 @@ def plot(
         ),
     }
     above = 4 if low else 30
-    inside = Widget("stripchart", title, x + 4, y + above, width - 8, height - above - 4, look)
-    return (*card("" if low else f"{title}, {units}", x, y, width, height), inside)
+    inside = Widget(
+        "stripchart", title, box.x + 4, box.y + above, box.width - 8, box.height - above - 4, look
+    )
+    return (*card("" if low else f"{title}, {units}", box, ScopeKind.SYSTEM), inside)
 
 
 def _trace(name: str, pv: str, color: Color) -> Part:

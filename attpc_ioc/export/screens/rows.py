@@ -6,25 +6,9 @@ from attpc_ioc.model.command import GOTO_TARGETS, CommandName, ScopeKind
 from attpc_ioc.model.states import State
 
 from . import theme
-from .bob import Display, Widget
+from .bob import Display
 from .frame import ECC, SOURCE, part
-from .parts import (
-    CENTER,
-    FLOW_CASES,
-    LEFT,
-    MODULE_CASES,
-    RIGHT,
-    STRING,
-    bar,
-    command_button,
-    embedded,
-    enable_switch,
-    label,
-    open_button,
-    stripe,
-    tile,
-    value,
-)
+from .parts import LEAVE_OUT, Row
 from .table import Pvs
 
 ECC_ROW, ECC_ROWS = "ecc_row.bob", "ecc_rows.bob"
@@ -35,61 +19,49 @@ HEADING = 24
 ECC_WIDTH = 1104
 ROUTER_WIDTH = 700
 
-_ECC = "$(P)Ecc:$(ECC):"
-_SOURCE = "$(P)$(SOURCE):"
-
-_IN_ROW = 26
-"""Pixels of height of what is in a row."""
-
 READY = GOTO_TARGETS.index(State.READY)
 
+ECC_HEADINGS: list[Row] = [
+    ("stripe", "Stripe", 0, 0, ECC_WIDTH, HEADING),
+    ("name", "ECC server", 8, 0, 116, HEADING),
+    ("name", "Enabled", 126, 0, 62, HEADING),
+    ("name center", "State", 196, 0, 124, HEADING),
+    ("name", "Transition", 330, 0, 100, HEADING),
+    ("name", "Selected config", 434, 0, 222, HEADING),
+    ("name", "Loaded config", 664, 0, 222, HEADING),
+]
 
-def ecc_headings(x: int, y: int) -> tuple[Widget, ...]:
-    """Return the headings of the columns of ECC servers."""
-    columns = (
-        ("ECC server", 8, 116),
-        ("Enabled", 126, 62),
-        ("State", 196, 124),
-        ("Transition", 330, 100),
-        ("Selected config", 434, 222),
-        ("Loaded config", 664, 222),
-    )
-    return _headings(columns, x, y, ECC_WIDTH)
+ROUTER_HEADINGS: list[Row] = [
+    ("stripe", "Stripe", 0, 0, ROUTER_WIDTH, HEADING),
+    ("name", "Data router", 8, 0, 106, HEADING),
+    ("name center", "Process", 116, 0, 84, HEADING),
+    ("name center", "Flow", 206, 0, 92, HEADING),
+    ("name right", "Rate", 302, 0, 108, HEADING),
+    ("name", "Disk used", 422, 0, 80, HEADING),
+    ("name center", "Free", 508, 0, 108, HEADING),
+]
 
 
 def ecc_row() -> Display:
     """Return the row of one ECC server: state, transition, configs, enable and controls; macro ECC."""
-    kind, y = ScopeKind.ECC, 2
-    widgets = (
-        label("$(ECC)", 8, y, 116, _IN_ROW, font=theme.STRONG),
-        enable_switch(126, y, 62, _IN_ROW),
-        tile(f"{_ECC}State_RBV", 196, y, 124, _IN_ROW, MODULE_CASES),
-        value(f"{_ECC}Transition_RBV", 330, y, 100, _IN_ROW),
-        value(f"{_ECC}Config_RBV", 434, y, 222, _IN_ROW, fmt=STRING),
-        tile(
-            f"{_ECC}Loaded_RBV",
-            664,
-            y,
-            222,
-            _IN_ROW,
-            font=theme.NORMAL,
-            quiet=theme.CARD,
-            align=LEFT,
-            fmt=STRING,
-        ),
-        command_button(kind, CommandName.GOTO, _ECC, 894, y, 66, _IN_ROW, text="Ready", number=READY),
-        command_button(
-            kind, CommandName.RESET, _ECC, 964, y, 66, _IN_ROW, confirm="Take $(ECC) one step back?"
-        ),
-        open_button(ECC, "Expert", 1034, y, 66, _IN_ROW),
-    )
-    return part("ECC server $(ECC)", ECC_WIDTH, theme.ROW, widgets)
+    back: Row = ("command", CommandName.RESET, 964, 2, 66, 26, {"confirm": "Take $(ECC) one step back?"})
+    rows: list[Row] = [
+        ("label strong", "$(ECC)", 8, 2, 116, 26),
+        ("switch", "Enable", 126, 2, 62, 26, {"confirm": LEAVE_OUT}),
+        ("tile module", "State_RBV", 196, 2, 124, 26),
+        ("value", "Transition_RBV", 330, 2, 100, 26),
+        ("value string", "Config_RBV", 434, 2, 222, 26),
+        ("tile normal plain left string", "Loaded_RBV", 664, 2, 222, 26),
+        ("command", CommandName.GOTO, 894, 2, 66, 26, {"text": "Ready", "number": READY}),
+        back,
+        ("open", ECC, 1034, 2, 66, 26, {"text": "Expert"}),
+    ]
+    return part("ECC server $(ECC)", ECC_WIDTH, theme.ROW, ScopeKind.ECC, rows)
 
 
 def ecc_rows(pvs: Pvs) -> Display:
     """Return the rows of all ECC servers, one below the other."""
-    names = pvs.scopes(ScopeKind.ECC)
-    return _rows("ECC servers", ECC_ROW, "ECC", names, ECC_WIDTH)
+    return _rows("ECC servers", ECC_ROW, "ECC", pvs.scopes(ScopeKind.ECC), ECC_WIDTH)
 
 
 def has_routers(pvs: Pvs) -> bool:
@@ -98,32 +70,18 @@ def has_routers(pvs: Pvs) -> bool:
     return pvs.has(ScopeKind.SOURCE, *(f"Router:{part}" for part in parts))
 
 
-def router_headings(x: int, y: int) -> tuple[Widget, ...]:
-    """Return the headings of the columns of data routers."""
-    columns = (
-        ("Data router", 8, 106),
-        ("Process", 116, 84),
-        ("Flow", 206, 92),
-        ("Rate", 302, 108),
-        ("Disk used", 422, 80),
-        ("Free", 508, 108),
-    )
-    return _headings(columns, x, y, ROUTER_WIDTH)
-
-
 def router_row() -> Display:
     """Return the row of one data router: process, flow, rate and disk; macro SOURCE."""
-    router, y = f"{_SOURCE}Router:", 2
-    widgets = (
-        label("$(SOURCE)", 8, y, 106, _IN_ROW, font=theme.STRONG),
-        tile(f"{router}Online_RBV", 116, y, 84, _IN_ROW, font=theme.NORMAL),
-        tile(f"{router}Flow_RBV", 206, y, 92, _IN_ROW, FLOW_CASES),
-        value(f"{router}Rate_RBV", 302, y, 108, _IN_ROW, align=RIGHT, font=theme.STRONG),
-        bar(f"{router}DiskUsed_RBV", 422, y + 6, 80, 14),
-        tile(f"{router}DiskFree_RBV", 508, y, 108, _IN_ROW, font=theme.NORMAL, quiet=theme.CARD),
-        open_button(SOURCE, "Details", 624, y, 72, _IN_ROW),
-    )
-    return part("Data router $(SOURCE)", ROUTER_WIDTH, theme.ROW, widgets)
+    rows: list[Row] = [
+        ("label strong", "$(SOURCE)", 8, 2, 106, 26),
+        ("tile normal", "Router:Online_RBV", 116, 2, 84, 26),
+        ("tile flow", "Router:Flow_RBV", 206, 2, 92, 26),
+        ("value right strong", "Router:Rate_RBV", 302, 2, 108, 26),
+        ("bar", "Router:DiskUsed_RBV", 422, 8, 80, 14),
+        ("tile normal plain", "Router:DiskFree_RBV", 508, 2, 108, 26),
+        ("open", SOURCE, 624, 2, 72, 26, {"text": "Details"}),
+    ]
+    return part("Data router $(SOURCE)", ROUTER_WIDTH, theme.ROW, ScopeKind.SOURCE, rows)
 
 
 def router_rows(pvs: Pvs) -> Display:
@@ -133,20 +91,8 @@ def router_rows(pvs: Pvs) -> Display:
 
 
 def _rows(title: str, file: str, macro: str, names: tuple[str, ...], width: int) -> Display:
-    widgets = tuple(
-        embedded(file, 0, number * theme.ROW, width, theme.ROW, {macro: name})
+    rows: list[Row] = [
+        ("file", file, 0, number * theme.ROW, width, theme.ROW, {"macros": {macro: name}})
         for number, name in enumerate(names)
-    )
-    return part(title, width, max(1, len(names)) * theme.ROW, widgets)
-
-
-def _headings(columns: tuple[tuple[str, int, int], ...], x: int, y: int, width: int) -> tuple[Widget, ...]:
-    texts = tuple(
-        label(text, x + left, y, room, HEADING, font=theme.SMALL, color=theme.MUTED, align=_align(text))
-        for text, left, room in columns
-    )
-    return (stripe(x, y, width, HEADING), *texts)
-
-
-def _align(text: str) -> int:
-    return {"State": CENTER, "Process": CENTER, "Flow": CENTER, "Rate": RIGHT, "Free": CENTER}.get(text, 0)
+    ]
+    return part(title, width, max(1, len(names)) * theme.ROW, ScopeKind.SYSTEM, rows)
