@@ -1,23 +1,15 @@
-"""The command `pvs`: every PV of a settings file, for people, as JSON and as CSV."""
+"""The list of all PVs: for people, as JSON and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from attpc_ioc.access.groups import groups_of
-from attpc_ioc.errors import AttpcError
 from attpc_ioc.printable import json_text
 from attpc_ioc.pvs.row import Record
-from attpc_ioc.pvs.table import PvEntry, build_table
-from attpc_ioc.settings import Settings, load_settings
-from attpc_ioc.standard_streams import exact_output
+from attpc_ioc.pvs.table import PvEntry
 
 TYPE_NAMES = {
     Record.LONG_TEXT: "long text",
@@ -116,29 +108,3 @@ def as_text(lines: Sequence[PvLine]) -> str:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
         for row in rows
     )
-
-
-def register(app: typer.Typer, make_table: Callable[[Settings], Sequence[PvEntry]] = build_table) -> None:
-    """Add the command `pvs` to the command line; `make_table` gives the table with the plugins' rows."""
-
-    @app.command("pvs")
-    def pvs(
-        file: Annotated[Path, typer.Argument(help="The settings file.")],
-        json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
-        csv_: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
-    ) -> None:
-        """List every PV with type, access, units and description."""
-        if json_ and csv_:
-            typer.echo("--json and --csv cannot be given together", err=True)
-            raise typer.Exit(2)
-        try:
-            settings = load_settings(file)
-            table = make_table(settings)
-        except AttpcError as err:
-            typer.echo(str(err), err=True)
-            raise typer.Exit(1) from None
-        groups = groups_of(table, settings.access, settings.ioc.prefix)
-        lines = [pv_line(entry, groups[entry.name]) for entry in table]
-        if json_ or csv_:
-            exact_output()
-        typer.echo((as_json if json_ else as_csv if csv_ else as_text)(lines))

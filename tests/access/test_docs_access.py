@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from attpc_ioc.access import parse_rules
 from attpc_ioc.access.groups import groups_of
 from attpc_ioc.access.rules import Right
-from attpc_ioc.cli import app
+from attpc_ioc.cli.program import app
 from attpc_ioc.ioc.put_log import LINES_ALL, LINES_EACH, WINDOW_S
 from attpc_ioc.pvs.table import build_table
 from attpc_ioc.settings import AccessSettings

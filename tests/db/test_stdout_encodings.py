@@ -19,6 +19,7 @@ from attpc_plugins.run_history.store.model import ConfigUse, Level, Module, Run,
 from attpc_plugins.run_history.store.records import PutRecord
 
 from attpc_ioc import cli
+from attpc_ioc.cli import program
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from tests.support.history_shell import IOC
@@ -201,8 +202,8 @@ def test_no_command_ends_in_a_traceback(monkeypatch: pytest.MonkeyPatch, place: 
 
 
 def test_every_command_is_tried() -> None:
-    cli._add_plugins_commands()
-    tree = typer.main.get_command(cli.app)
+    program.add_plugins_commands()
+    tree = typer.main.get_command(program.app)
 
     def leaves(command: Any, path: str) -> Iterator[str]:
         if hasattr(command, "list_commands"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from attpc_ioc.cli import app
+from attpc_ioc.cli.program import app
 from attpc_ioc.export.commands_page import commands_page
 from attpc_ioc.export.hooks_page import hooks_page
 from attpc_ioc.export.pvs_page import pvs_page

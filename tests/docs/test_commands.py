@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
-from attpc_ioc.cli import TRY_NEXT, app
+from attpc_ioc.cli.demo import TRY_NEXT
+from attpc_ioc.cli.program import app
 from attpc_ioc.settings import parse_settings
 from tests.docs.pages import PAGES
 from tests.support.ca import ca_place, caget
@@ -104,7 +106,7 @@ def test_reference_pages_are_up_to_date(name):
 
 
 def test_shell_commands_of_the_documents_exist():
-    known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    known = set(typer.main.get_command(app).list_commands(None))
     # Plugins of this project bring their own, by `attpc_cli`.
     plugins = "".join(path.read_text() for path in (ROOT / "plugins").rglob("*.py"))
     for page in DOCUMENTS:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.app import App, running
-from attpc_ioc.clients_command import as_text
+from attpc_ioc.cli.lists import clients_text
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.ioc.ask import QUESTION_BYTES, SOCKET, AskServer, ask, clients_answer
 from attpc_ioc.settings import load_settings
@@ -171,8 +171,8 @@ async def test_names_are_shared_fairly(ioc: App) -> None:
         told = clients_answer(ioc.server.ca, {"pvs": True})["clients"]
         assert [one["user"] for one in told] == ["many", "few"]
         told[1]["pvs"] = []
-        assert as_text(told, True).splitlines()[-1] == "    and 2 more"
-        assert "more" not in as_text(told, False)
+        assert clients_text(told, True).splitlines()[-1] == "    and 2 more"
+        assert "more" not in clients_text(told, False)
 
 
 async def test_the_socket_of_a_killed_ioc_is_replaced(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ async def test_the_online_check_tells_what_is_wrong_in_the_variables(
 
 
 def test_the_demos_hint_names_the_port_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    from attpc_ioc.cli import _setting
+    from attpc_ioc.cli.demo import _setting
 
     monkeypatch.setenv("EPICS_CA_SERVER_PORT", "many")
     assert "EPICS_CA_SERVER_PORT=5064" in _setting(Path("demo.toml"))

@@ -26,15 +26,11 @@ from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.run import run_simulator
 from tests.support.simfleet import wait_until
 
-PROGRAM = (
-    "import typer\nfrom attpc_ioc.simulator.commands import register\na = typer.Typer()\nregister(a)\na()"
-)
-
 
 async def command(*arguments: str) -> tuple[int, str]:
     """Run a command to its end; returns the exit code and all that it wrote."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, *arguments),
+        *(sys.executable, "-m", "attpc_ioc.cli", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -60,7 +56,8 @@ class Running:
 async def simulating(*arguments: str) -> AsyncIterator[Running]:
     ports = ("--first-port", "0", "--first-router-port", "0", "--admin-port", "0")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, "simulate", *ports, *arguments), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "attpc_ioc.cli", "simulate", *ports, *arguments),
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     try:

@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
+from attpc_ioc.cli import lists
+from attpc_ioc.cli.program import app
+from attpc_ioc.errors import SettingsError
 from attpc_ioc.export import pvs_list
 from attpc_ioc.export.pvs_page import pvs_page
 from attpc_ioc.model.command import ScopeKind
@@ -45,10 +47,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def call(*args: str, make_table=build_table):
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    pvs_list.register(app, make_table)
+def call(*args: str):
     return CliRunner().invoke(app, ["pvs", *args])
 
 
@@ -103,12 +102,13 @@ def test_the_csv_form_can_be_read_back(file):
     assert set(by_name) == {pv["name"] for pv in json.loads(call(str(file), "--json").stdout)}
 
 
-def test_rows_of_plugins_are_listed(file):
-    def make_table(settings: Settings):
+def test_rows_of_plugins_are_listed(file, monkeypatch):
+    def table_with_gas(settings: Settings):
         row = Row("Gas_RBV", ScopeKind.SYSTEM, Record.AI, "Pressure of the gas", units="mbar", plugin="gas")
         return build_table(settings, [row])
 
-    line = next(n for n in call(str(file), make_table=make_table).stdout.splitlines() if "Gas_RBV" in n)
+    monkeypatch.setattr(lists, "whole_table", table_with_gas)
+    line = next(n for n in call(str(file)).stdout.splitlines() if "Gas_RBV" in n)
     assert line.split() == ["T:Gas_RBV", "ai", "read-only", "mbar", "Pressure", "of", "the", "gas"]
 
 
@@ -121,7 +121,9 @@ def test_wrong_settings_are_told(tmp_path, text, code, says):
     path.write_text(text)
     result = call(str(path))
     assert result.exit_code == code
-    assert says in result.stderr
+    assert isinstance(result.exception, SettingsError)
+    assert result.exception.file == str(path)
+    assert says in str(result.exception)
     assert result.stdout == ""
 
 

@@ -7,13 +7,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
+from attpc_ioc.cli.program import app
 from attpc_ioc.model.states import Kind, State
 from attpc_ioc.settings import load_settings
 from attpc_ioc.settings.schema import settings_schema
-from attpc_ioc.settings_commands import register
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from tests.support.simfleet import take_up
 
@@ -21,8 +20,6 @@ AT_TPC = ["--cobos", "11", "--first-cobo", "192.168.41.60", "--mutant", "192.168
 
 
 def run(*args: object) -> Result:
-    app = typer.Typer()
-    register(app)
     result = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.cli.streams import exact_unless_shown
 from attpc_ioc.printable import LINES, visible
-from attpc_ioc.standard_streams import exact_unless_shown
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import ConfigUse, RunDetail
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.cli.streams import exact_output, exact_unless_shown
 from attpc_ioc.printable import json_text
-from attpc_ioc.standard_streams import exact_output, exact_unless_shown
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.faults import Bad
 from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attpc_ioc.cli.options import STDOUT, naming_file
+from attpc_ioc.cli.streams import exact, exact_output
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.printable import one_line
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults, site_text
-from attpc_ioc.standard_streams import exact, exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.plugin.host import PluginHost
@@ -25,17 +26,8 @@ if TYPE_CHECKING:
 FAILED = 1
 """Exit code where the settings are wrong or a server is; a wrong use of the command gives 2."""
 
-STDOUT = Path("-")
-
 _PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@|[?&]password=[^&]|(?:^|\s)password\s*=\s*\S")
 """A password in a URL, or in the words that PostgreSQL takes in place of one."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("init")(init)
-    app.command("check")(check)
-    app.command("schema")(schema)
 
 
 def init(
@@ -141,11 +133,9 @@ def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, Plug
     from attpc_ioc.app import load_plugins, make_table
 
     try:
-        plugins = load_plugins(settings)
-        table = make_table(settings, plugins)
-        return access_summary(settings, table), plugins
-    except SettingsError as error:
-        raise SettingsError(str(file), error.faults) from None
+        with naming_file(file):
+            plugins = load_plugins(settings)
+            return access_summary(settings, make_table(settings, plugins)), plugins
     except AccessFileError as error:
         raise SettingsError(error.file, error.faults) from None
 
@@ -196,8 +186,8 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
     from rich.table import Table
     from rich.text import Text
 
+    from attpc_ioc.cli.online import ask_all
     from attpc_ioc.ioc.ca.address import from_environment
-    from attpc_ioc.online_check import ask_all
 
     reports, answers = asyncio.run(ask_all(settings, plugins, timeout_s))
     table = Table(box=None, pad_edge=False)

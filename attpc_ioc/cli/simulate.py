@@ -11,16 +11,10 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .data.options import Access
+    from attpc_ioc.simulator.data.options import Access
 
 ADMIN_PORT = 8082
 ADMIN_URL = f"http://127.0.0.1:{ADMIN_PORT}/"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the simulator's commands to `app`."""
-    app.command()(simulate)
-    app.command()(fault)
 
 
 def simulate(
@@ -70,11 +64,11 @@ def simulate(
     import asyncio
     from dataclasses import replace
 
-    from .data.options import Access, DataOptions
-    from .durations import BRISK, REAL
-    from .fleet import EXPERIMENTS, SimulatedFleet
-    from .run import run_simulator
-    from .server import ServerOptions
+    from attpc_ioc.simulator.data.options import Access, DataOptions
+    from attpc_ioc.simulator.durations import BRISK, REAL
+    from attpc_ioc.simulator.fleet import EXPERIMENTS, SimulatedFleet
+    from attpc_ioc.simulator.run import run_simulator
+    from attpc_ioc.simulator.server import ServerOptions
 
     if not cobos and not mutant:
         raise typer.BadParameter("a fleet needs a CoBo or a MuTAnT")
@@ -154,7 +148,7 @@ def fault(
 
 
 def _accesses(names: Sequence[str]) -> tuple[Access, ...]:
-    from .data.options import Access
+    from attpc_ioc.simulator.data.options import Access
 
     known = tuple(Access)
     if wrong := [name for name in names if name not in known]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attpc_ioc.cli.options import STDOUT, whole_table
+from attpc_ioc.cli.streams import exact_output
+
 if TYPE_CHECKING:
     from attpc_ioc.export.alarms import Component
     from attpc_ioc.pvs.table import PvEntry
 
-STDOUT = Path("-")
 SETTINGS = "ATTPC_IOC_SETTINGS"
 
 export = typer.Typer(help="Files for screens and other programs of a control room.", no_args_is_help=True)
@@ -57,18 +59,11 @@ ScreensOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.add_typer(export, name="export")
-
-
 def table_of(settings: Path | None) -> tuple[PvEntry, ...]:
     """Return the PV table of a settings file, plugins' rows included; without one of that of the variable."""
-    from attpc_ioc.app import load_plugins, make_table
     from attpc_ioc.settings import load_settings
 
-    loaded = load_settings(_settings_file(settings))
-    return make_table(loaded, load_plugins(loaded))
+    return whole_table(load_settings(_settings_file(settings)))
 
 
 def _settings_file(settings: Path | None) -> Path:
@@ -206,7 +201,7 @@ def facility(
 
 async def _demo_table() -> tuple[PvEntry, ...]:
     """Return the PV table of the demo: its fleet is started for a moment, because it is what knows itself."""
-    from attpc_ioc.demo_settings import COBOS, PREFIX, demo_data, demo_text
+    from attpc_ioc.cli.demo import COBOS, PREFIX, demo_data, demo_text
     from attpc_ioc.simulator.fleet import SimulatedFleet
 
     with tempfile.TemporaryDirectory(prefix="attpc-demo-") as name:
@@ -228,7 +223,6 @@ def _alarm_count(tree: tuple[Component, ...]) -> int:
 def _write(output: Path, text: str, what: str) -> None:
     from attpc_ioc.errors import AttpcError
     from attpc_ioc.files import write_text
-    from attpc_ioc.standard_streams import exact_output
 
     if output == STDOUT:
         exact_output()

@@ -1,0 +1,141 @@
+"""The command `demo`: a complete system on loopback, and the settings of its IOC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import socket
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attpc_ioc.cli.options import LogJson, LogLevel, set_up_log
+from attpc_ioc.cli.simulate import ADMIN_PORT
+
+if TYPE_CHECKING:
+    from attpc_ioc.simulator.data.options import DataOptions
+    from attpc_ioc.simulator.fleet import SimulatedFleet
+
+PREFIX = "DEMO:"
+COBOS = 10
+
+_DATA = {
+    "plugins.data_routers.limits": """\
+# The files are sparse: they use next to nothing of the disk that this demo is on, however full that is.
+disk_minor_gb = 0.2
+disk_major_gb = 0.1
+start_min_gb = 0.1
+full_minor_h = 0.0""",
+    "plugins.data_routers.closing": """\
+# The simulated routers end two seconds after a stop; real ones take longer, and the default is 30 s.
+quiet_s = 5.0""",
+}
+"""The settings of the data routers' plugin in the demo."""
+
+TRY_NEXT = """\
+The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only. In another terminal, try
+
+  {setting}
+  caput -S {prefix}Config e20009
+  caput -c -w 60 {prefix}GoTo Ready
+  caput -c -w 60 {prefix}Run:Start 1
+  caget {prefix}State_RBV {prefix}Run:State_RBV {prefix}Run:Number_RBV && caput -c -w 60 {prefix}Run:Stop 1
+{data}
+Ctrl-C here ends it."""
+
+TRY_DATA = """
+While the run is on, its data are shown by
+
+  caget {prefix}CoBo0:Router:Rate_RBV {prefix}Run:Written_RBV
+
+and some seconds after it has stopped they are in {folder}/cobo0/data/unnamed/ and so on.
+"""
+
+TRY_FAULTS = """
+What goes wrong in the simulated fleet is switched by
+
+  attpc-ioc fault cobo1 die{where}
+  attpc-ioc fault all clear{where}
+
+and shown by `attpc-ioc fault{where}`; docs/simulator.md lists the faults.
+"""
+
+
+def demo(
+    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = PREFIX,
+    cobos: Annotated[int, typer.Option(min=1, max=100, help="How many CoBos.")] = COBOS,
+    log_level: LogLevel = "WARNING",
+    log_json: LogJson = False,
+) -> None:
+    """Serve a complete system on loopback: the IOC with a simulated fleet, until Ctrl-C."""
+    set_up_log(log_level, log_json)
+    asyncio.run(_demo(prefix, cobos))
+
+
+async def _demo(prefix: str, cobos: int) -> None:
+    from attpc_ioc.app import serve
+    from attpc_ioc.files import make_private
+    from attpc_ioc.settings import demo_directory, demo_file, load_settings
+    from attpc_ioc.simulator.admin import taking_orders
+    from attpc_ioc.simulator.fleet import SimulatedFleet
+
+    # Loopback only, unless the person at the shell says otherwise.
+    for name, also in (
+        ("EPICS_CAS_INTF_ADDR_LIST", ()),
+        ("EPICS_CAS_BEACON_ADDR_LIST", ("EPICS_CA_ADDR_LIST", "EPICS_CAS_AUTO_BEACON_ADDR_LIST")),
+    ):
+        if not any(os.environ.get(n) for n in (name, *also)):
+            os.environ[name] = "127.0.0.1"
+    state_dir, file = demo_directory(), demo_file()
+    data = demo_data(state_dir)
+    async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
+        # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
+        make_private(state_dir)
+        text = demo_text(fleet, prefix, state_dir)
+        file.write_text(text, encoding="utf-8")
+        shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
+        shown += TRY_FAULTS.format(where="" if admin.port == ADMIN_PORT else f" --admin {admin.url}")
+        greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
+        await serve(load_settings(file), greeting)
+
+
+def _setting(file: Path) -> str:
+    """Return the shell line that finds the installed programs, this IOC, and its settings."""
+    from attpc_ioc.ioc.ca.address import server_port
+
+    words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
+    words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO"]
+    if os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT"):
+        words.append(f"EPICS_CA_SERVER_PORT={server_port(os.environ)}")
+    words.append(f"ATTPC_IOC_SETTINGS={shlex.quote(str(file))}")
+    return f"export {' '.join(words)}"
+
+
+def demo_data(state_dir: Path) -> DataOptions | None:
+    """Return how the demo's data are written; None where the data routers' plugin is not installed."""
+    from attpc_ioc.plugin.spec import PROJECT
+    from attpc_ioc.simulator.data.options import Access, DataOptions
+
+    if "data_routers" not in entry_points(group=PROJECT).names:
+        return None
+    # Every kind of host; of the runs of earlier demos each keeps the newest ones.
+    reached = (Access.SSH, Access.SSH, Access.SENTRY, Access.SENTRY, Access.LOCAL)
+    return DataOptions(state_dir / "data", reached, spread=0.1, drain_s=2.0, catalog_wait_s=5.0, keep_runs=20)
+
+
+def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:
+    """Return the settings file of the demo's IOC, for a fleet that was started with `demo_data`."""
+    # Named, because its addresses are others each time: it stays one fleet in the run history.
+    history = f"fleet = {json.dumps(f'demo on {socket.gethostname()}')}"
+    return fleet.settings_toml(
+        prefix=prefix,
+        state_dir=str(state_dir),
+        data_routers=fleet.has_data,
+        **(_DATA if fleet.has_data else {}),
+        **{"plugins.run_history": history},
+    )

@@ -1,0 +1,48 @@
+"""Arguments, options and behaviour that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attpc_ioc.errors import SettingsError
+
+if TYPE_CHECKING:
+    from attpc_ioc.pvs.table import PvEntry
+    from attpc_ioc.settings import Settings
+
+SettingsFile = Annotated[Path, typer.Argument(metavar="FILE", help="The settings file (TOML).")]
+LogLevel = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Write logs as JSON, one object a line.")]
+
+STDOUT = Path("-")
+
+
+def set_up_log(level: str, as_json: bool) -> None:
+    """Start logging to standard error; an unknown `level` is a wrong use of the command."""
+    from attpc_ioc.log import set_up_logging
+
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if level.upper() not in levels:
+        raise typer.BadParameter(f"{level} is not a level; use {', '.join(levels[:-1])} or {levels[-1]}")
+    set_up_logging(level=level.upper(), as_json=as_json)
+
+
+@contextlib.contextmanager
+def naming_file(file: Path | None) -> Iterator[None]:
+    """Name the file in faults of the settings that only the plugins or the PV table found."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(str(file or error.file), error.faults) from None
+
+
+def whole_table(settings: Settings) -> tuple[PvEntry, ...]:
+    """Return the PV table with the rows of all installed plugins."""
+    from attpc_ioc.app import load_plugins, make_table
+
+    return make_table(settings, load_plugins(settings))
