@@ -325,7 +325,8 @@ def _context(plugin: Plugin, app: App) -> Context:
 
     return Context(
         app.host,
-        plugin,
+        plugin.name,
+        plugin.settings,
         prefix=prefix,
         state_dir=app.store.folder / PLUGINS_FOLDER / plugin.name,
         snapshot=lambda: app.controller.fleet,

@@ -21,8 +21,7 @@ from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Reading, Value
 
 from .guard import end, reason_of, tame
-from .host import Plugin, PluginHost
-from .status import PluginStatus
+from .status import PluginStatus, PluginStatuses
 
 log = get_logger(__name__)
 
@@ -46,8 +45,9 @@ class Context:
 
     def __init__(
         self,
-        host: PluginHost,
-        plugin: Plugin,
+        statuses: PluginStatuses,
+        name: str,
+        settings: BaseModel | None,
         *,
         prefix: str,
         state_dir: Path,
@@ -58,10 +58,10 @@ class Context:
         tell: Callable[..., Awaitable[bool]],
         ca_addresses: Callable[[], tuple[str, ...]],
     ) -> None:
-        self.name = plugin.name
+        self.name = name
         self.prefix = prefix
-        self.settings: BaseModel | None = plugin.settings
-        self._host = host
+        self.settings = settings
+        self._statuses = statuses
         self._state_dir = state_dir
         self._snapshot = snapshot
         self._publish = publish
@@ -106,10 +106,10 @@ class Context:
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Say on the plugin's status PVs how it is."""
         if degraded:
-            self._host.fault(self.name, OWN_WORD, text or "the plugin does not say what is wrong")
+            self._statuses.fault(self.name, OWN_WORD, text or "the plugin does not say what is wrong")
         else:
-            self._host.note(self.name, text)
-            self._host.clear(self.name, OWN_WORD)
+            self._statuses.note(self.name, text)
+            self._statuses.clear(self.name, OWN_WORD)
 
     def spawn(
         self,
@@ -143,20 +143,20 @@ class Context:
                 reason = f"a task crashed: {reason_of(error)}"
                 log.exception("plugin's task crashed", plugin=self.name)
             else:
-                self._host.clear(self.name, cause)
+                self._statuses.clear(self.name, cause)
                 return
             finally:
                 if healthy is not None:
                     healthy.cancel()
             if restart is None:
-                self._host.fault(self.name, cause, reason, PluginStatus.FAILED)
+                self._statuses.fault(self.name, cause, reason, PluginStatus.FAILED)
                 return
             if time.monotonic() - began > LAST_BACKOFF_S:
                 backoff_s = FIRST_BACKOFF_S
-            self._host.fault(self.name, cause, f"{reason}; restarted after {backoff_s:g} s")
+            self._statuses.fault(self.name, cause, f"{reason}; restarted after {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             # It counts as well again when it has lasted as long as it was waited for.
-            healthy = loop.call_later(backoff_s, self._host.clear, self.name, cause)
+            healthy = loop.call_later(backoff_s, self._statuses.clear, self.name, cause)
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
 
     async def close(self, limit_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 
 class PluginStatus(IntEnum):
@@ -50,3 +51,16 @@ class Health:
     def clear(self, cause: str) -> bool:
         """Forget a cause that is over; tells whether there was one."""
         return self._faults.pop(cause, None) is not None
+
+
+class PluginStatuses(Protocol):
+    """Holds the health of every plugin, by name; the registry is one."""
+
+    def fault(self, name: str, cause: str, text: str, status: PluginStatus = PluginStatus.DEGRADED) -> None:
+        """Report a fault of a plugin; it stands until `clear` is called for the same cause."""
+
+    def clear(self, name: str, cause: str) -> None:
+        """Report that a fault is over."""
+
+    def note(self, name: str, text: str) -> None:
+        """Set what a plugin shows while it has no fault."""
