@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shlex
 import socket
@@ -24,16 +23,20 @@ if TYPE_CHECKING:
 PREFIX = "DEMO:"
 COBOS = 10
 
+HEADING = """\
+# Settings of the demo. The simulated data files are sparse and use next to nothing of this disk, however full
+# that is: the limits of the disks are low. The simulated routers end two seconds after a stop, real ones take
+# longer: `quiet_s` is short.
+
+"""
+
 _DATA = {
-    "plugins.data_routers.limits": """\
-# The files are sparse: they use next to nothing of the disk that this demo is on, however full that is.
+    "plugins.data_routers.limits": """
 disk_minor_gb = 0.2
 disk_major_gb = 0.1
 start_min_gb = 0.1
 full_minor_h = 0.0""",
-    "plugins.data_routers.closing": """\
-# The simulated routers end two seconds after a stop; real ones take longer, and the default is 30 s.
-quiet_s = 5.0""",
+    "plugins.data_routers.closing": "quiet_s = 5.0",
 }
 """The settings of the data routers' plugin in the demo."""
 
@@ -130,9 +133,11 @@ def demo_data(state_dir: Path) -> DataOptions | None:
 
 def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:
     """Return the settings file of the demo's IOC, for a fleet that was started with `demo_data`."""
+    import tomlkit
+
     # Named, because its addresses are others each time: it stays one fleet in the run history.
-    history = f"fleet = {json.dumps(f'demo on {socket.gethostname()}')}"
-    return fleet.settings_toml(
+    history = tomlkit.dumps({"fleet": f"demo on {socket.gethostname()}"})
+    return HEADING + fleet.settings_toml(
         prefix=prefix,
         state_dir=str(state_dir),
         data_routers=fleet.has_data,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, time
 from enum import Enum
 from typing import Any
 
+import tomlkit
 from pydantic import BaseModel
+from tomlkit.items import Item
 
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .sections import Settings
@@ -18,36 +19,24 @@ WIDTH = 100
 
 def toml_value(value: Any) -> str:
     """Return a value as TOML, tables inline; `TypeError` for what TOML does not have, such as None."""
+    return _item(value).as_string()
+
+
+def _item(value: Any) -> Item:
     match value:
         case Enum():
-            return toml_value(value.value)
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return repr(value)
-        case str():
-            return _quoted(value)
-        case date() | time():
-            return value.isoformat()
+            return tomlkit.item(value.value)
         case Mapping():
-            pairs = (f"{_quoted(str(k))} = {toml_value(v)}" for k, v in value.items())
-            return f"{{{', '.join(pairs)}}}"
+            table = tomlkit.inline_table()
+            for key, inner in value.items():
+                table.append(str(key), _item(inner))
+            return table
         case list() | tuple():
-            return f"[{', '.join(toml_value(v) for v in value)}]"
+            array = tomlkit.array()
+            array.extend(map(_item, value))
+            return array
         case _:
-            raise TypeError(f"TOML has no value of the type {type(value).__name__}")
-
-
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
-def _quoted(text: str) -> str:
-    def escaped(char: str) -> str:
-        if char in _ESCAPES:
-            return _ESCAPES[char]
-        return f"\\u{ord(char):04X}" if ord(char) < 0x20 or ord(char) == 0x7F else char
-
-    return '"' + "".join(map(escaped, text)) + '"'
+            return tomlkit.item(value)
 
 
 def settings_text(settings: Settings, heading: str = "") -> str:
@@ -131,7 +120,8 @@ def _explanation(model: type[BaseModel], table: str) -> list[str]:
 
 
 def _plugin(name: str, section: Mapping[str, Any]) -> list[str]:
-    return [f"[plugins.{name}]", *(f"{_quoted(key)} = {toml_value(value)}" for key, value in section.items())]
+    keys = (tomlkit.dumps({key: _item(value)}).rstrip() for key, value in section.items())
+    return [f"[plugins.{name}]", *keys]
 
 
 def _server(ecc: EccSettings) -> list[str]:

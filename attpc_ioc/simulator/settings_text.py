@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .data.settings_text import SECTION, data_routers_text, quoted
+import tomlkit
+
+from .data.settings_tables import data_routers_tables
 
 if TYPE_CHECKING:
     from .fleet import SimulatedFleet
@@ -19,37 +22,46 @@ def settings_text(
     sections: Mapping[str, str],
     data_routers: bool,
 ) -> str:
-    """Return TOML; `sections` are further lines by section, `data_routers` adds those of its data hosts."""
-    lines = ["[ioc]", f"prefix = {quoted(prefix)}"]
+    """Return TOML; `sections` are further keys by section, `data_routers` adds the tables of its data hosts.
+
+    Raises `tomllib.TOMLDecodeError` for a section that is not TOML.
+    """
+    document: dict[str, Any] = {"ioc": {"prefix": prefix}}
     if state_dir is not None:
-        lines.append(f"state_dir = {quoted(str(state_dir))}")
-    if "ioc" in sections:
-        lines.append(sections["ioc"])
+        document["ioc"]["state_dir"] = str(state_dir)
     for name, text in sections.items():
-        if name != "ioc" and not (data_routers and name == SECTION):
-            lines += ["", f"[{name}]", text]
+        _merge(document, tomllib.loads(f"[{name}]\n{text}"))
     if data_routers:
-        extra = sections.get(SECTION, "")
-        lines += ["", data_routers_text(fleet.data, fleet.xcfg.path, fleet.ecc_logs, extra)]
-    for plan in fleet.plans:
-        server = fleet[plan.name]
-        lines += [
-            "",
-            "[[ecc]]",
-            f"name = {quoted(plan.name)}",
-            f"host = {quoted(server.host)}",
-            f"port = {server.port}",
-            f"kind = {quoted(plan.kind.value)}",
-            f"describe = {quoted(plan.describe)}",
-        ]
-        for link in fleet.links(plan.name):
-            lines += [
-                "[[ecc.source]]",
-                f"id = {quoted(link.sender)}",
-                "[[ecc.source.link]]",
-                f"name = {quoted(link.router)}",
-                f"address = {quoted(link.address)}",
-                f"port = {link.port}",
-                f"type = {quoted(link.type)}",
-            ]
-    return "\n".join([*lines, ""])
+        tables = data_routers_tables(fleet.data, fleet.xcfg.path, fleet.ecc_logs)
+        _merge(document, {"plugins": {"data_routers": tables}})
+    document["ecc"] = [
+        {
+            "name": plan.name,
+            "host": fleet[plan.name].host,
+            "port": fleet[plan.name].port,
+            "kind": plan.kind.value,
+            "describe": plan.describe,
+            "source": [
+                {
+                    "id": link.sender,
+                    "link": [
+                        {"name": link.router, "address": link.address, "port": link.port, "type": link.type}
+                    ],
+                }
+                for link in fleet.links(plan.name)
+            ],
+        }
+        for plan in fleet.plans
+    ]
+    return tomlkit.dumps(document)
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add keys to nested tables, and tables to lists of them."""
+    for key, value in more.items():
+        if isinstance(value, dict) and key in into:
+            _merge(into[key], value)
+        elif isinstance(value, list) and key in into:
+            into[key] = into[key] + value
+        else:
+            into[key] = value
