@@ -7,10 +7,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .server import EccServer
 
 
 class FaultName(StrEnum):
@@ -55,11 +51,12 @@ class Faults:
     """The faults of one server: methods switch them on, `clear` switches them off.
 
     Where an operation can be given, None means every transition; `GetState`, `GetConfigIDs` and `Special`
-    must be named to be hit.
+    must be named to be hit. `act(fault, on)` is called for each fault that is switched on or off, and does
+    to the process what the fault means.
     """
 
-    def __init__(self, server: EccServer) -> None:
-        self._server = server
+    def __init__(self, act: Callable[[Fault, bool], None]) -> None:
+        self._act = act
         self._on: list[Fault] = []
         self._changed = asyncio.Event()
 
@@ -113,27 +110,22 @@ class Faults:
     def stall(self) -> None:
         """Stop the process as SIGSTOP does; `clear` wakes it, and it executes all that it had accepted."""
         self._add(Fault(FaultName.STALL))
-        self._server.pause()
 
     def refuse(self) -> None:
         """Refuse connections; what is open stays open and what runs goes on."""
         self._add(Fault(FaultName.REFUSE))
-        self._server.stop_listening()
 
     def die(self) -> None:
         """End the process; `clear` starts it again, in Idle, and boards stay as they are."""
         self._add(Fault(FaultName.DIE))
-        self._server.kill()
 
     def board_dead(self, board: str | None = None) -> None:
         """Switch off one board (`CoBo[0]`) or all boards of this server; `clear` switches them on again."""
-        self._server.kill_boards(board)
         self._add(Fault(FaultName.BOARD_DEAD, board))
 
     def off(self) -> None:
         """Go to State 0; as with the real server only a restart helps, and `clear` is one."""
         self._add(Fault(FaultName.OFF))
-        self._server.go_off()
 
     def clear(self, name: str | None = None, operation: str | None = None) -> None:
         """Switch off all faults, those of one name, or that of one name and operation (or board).
@@ -147,18 +139,10 @@ class Faults:
         ]
         self._on = [fault for fault in self._on if fault not in gone]
         self._notify()
-        undo: dict[FaultName, Callable[[Fault], None]] = {
-            FaultName.STALL: lambda _: self._server.resume(),
-            FaultName.REFUSE: lambda _: self._server.listen(),
-            FaultName.DIE: lambda _: self._server.revive(),
-            FaultName.OFF: lambda _: self._server.restart(),
-            FaultName.BOARD_DEAD: lambda fault: self._server.revive_boards(fault.operation),
-        }
         for fault in gone:
-            if fault.name in undo:
-                undo[fault.name](fault)
+            self._act(fault, False)
         if name in (None, FaultName.DIE) and operation is None:
-            self._server.revive()
+            self._act(Fault(FaultName.DIE), False)
 
     def find(self, name: FaultName, operation: str, transition: bool = True) -> Fault | None:
         """Return the fault of that name that is on for `operation`."""
@@ -218,6 +202,7 @@ class Faults:
         return any(fault.name is FaultName.STALL for fault in self._on)
 
     def _add(self, fault: Fault) -> None:
+        self._act(fault, True)
         self._on = [f for f in self._on if (f.name, f.operation) != (fault.name, fault.operation)]
         self._on.append(fault)
         self._notify()

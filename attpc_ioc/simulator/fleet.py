@@ -25,11 +25,12 @@ from .client import Answer, call_ecc
 from .data.hosts import DataHosts
 from .data.logfile import LogFile
 from .data.options import DataOptions
+from .data.settings_tables import data_routers_tables
 from .documents import Link, config_id, link_table
 from .durations import BRISK, Durations
 from .routers import DataRouter
 from .server import EccServer, ServerOptions
-from .settings_text import settings_text
+from .settings_text import settings_text, source_table
 from .xcfg import XcfgFolder, write_default_folder
 
 EXPERIMENTS = ("e20009", "pulser")
@@ -263,7 +264,19 @@ class SimulatedFleet:
         `sections` are further lines by section, such as `poll="quiet_period_s = 0.1"`; `ioc` adds to `[ioc]`.
         `data_routers` writes the tables `[plugins.data_routers]` for the data hosts too.
         """
-        return settings_text(self, prefix, state_dir, sections, data_routers)
+        ecc = [
+            {
+                "name": plan.name,
+                "host": self[plan.name].host,
+                "port": self[plan.name].port,
+                "kind": plan.kind.value,
+                "describe": plan.describe,
+                "source": [source_table(link) for link in self.links(plan.name)],
+            }
+            for plan in self.plans
+        ]
+        routers = data_routers_tables(self.data, self.xcfg.path, self.ecc_logs) if data_routers else None
+        return settings_text(prefix, state_dir, ecc, sections, routers)
 
 
 def _plan(sender: str) -> ServerPlan:

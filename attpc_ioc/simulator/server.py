@@ -15,7 +15,7 @@ from .calls import Call, CallLog, Outcome
 from .data.logfile import LogFile
 from .documents import BadSubConfigId, parse_config_id
 from .durations import Durations
-from .faults import FaultName, Faults
+from .faults import Fault, FaultName, Faults
 from .http import Connection, Listener
 from .messages import TRANSITIONS, NotSoap, Replies, Request, fault, parse_request
 from .transitions import EDGES, Ended, Machine
@@ -69,7 +69,7 @@ class EccServer:
         self.home = home
         self.xcfg = xcfg
         self.options = options
-        self.faults = Faults(self)
+        self.faults = Faults(self._act_on)
         self.log = calls
         self.journal: LogFile | None = None
         """Its own log file, where it has one."""
@@ -200,26 +200,29 @@ class EccServer:
         if self.options.auto_restart_s is not None:
             self._timer = asyncio.get_running_loop().call_later(self.options.auto_restart_s, self.revive)
 
-    def pause(self) -> None:
-        """Stop the process as SIGSTOP does."""
-        self._socket.pause()
-
-    def resume(self) -> None:
-        """Let the process go on."""
-        self._socket.resume(self._dice if self.options.shuffled_wake else None)
-
-    def stop_listening(self) -> None:
-        """Refuse connections."""
-        self._socket.close()
-
-    def listen(self) -> None:
-        """Accept connections again, unless the process is dead."""
-        if self.alive:
-            self._socket.open()
-
-    def go_off(self) -> None:
-        """Go to State 0."""
-        self.machine.state = State.OFF
+    def _act_on(self, fault: Fault, on: bool) -> None:
+        """Do to the process what a fault means when it is switched on or off."""
+        match fault.name, on:
+            case FaultName.STALL, True:
+                self._socket.pause()
+            case FaultName.STALL, False:
+                self._socket.resume(self._dice if self.options.shuffled_wake else None)
+            case FaultName.REFUSE, True:
+                self._socket.close()
+            case FaultName.REFUSE, False if self.alive:
+                self._socket.open()
+            case FaultName.DIE, True:
+                self.kill()
+            case FaultName.DIE, False:
+                self.revive()
+            case FaultName.OFF, True:
+                self.machine.state = State.OFF
+            case FaultName.OFF, False:
+                self.restart()
+            case FaultName.BOARD_DEAD, True:
+                self.kill_boards(fault.operation)
+            case FaultName.BOARD_DEAD, False:
+                self.revive_boards(fault.operation)
 
     def kill_boards(self, board: str | None = None) -> None:
         """Switch off one board, or all boards of this server; `KeyError` where there is no such board."""

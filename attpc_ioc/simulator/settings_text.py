@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomlkit
 
-from .data.settings_tables import data_routers_tables
-
-if TYPE_CHECKING:
-    from .fleet import SimulatedFleet
+from .documents import Link
 
 
 def settings_text(
-    fleet: SimulatedFleet,
     prefix: str,
     state_dir: str | Path | None,
+    ecc: Sequence[Mapping[str, Any]],
     sections: Mapping[str, str],
-    data_routers: bool,
+    data_routers: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return TOML; `sections` are further keys by section, `data_routers` adds the tables of its data hosts.
+    """Return TOML: `ecc` are the tables of the servers, `data_routers` is that of the plugin of that name.
 
+    `sections` are further keys by section, as TOML.
     Raises `tomllib.TOMLDecodeError` for a section that is not TOML.
     """
     document: dict[str, Any] = {"ioc": {"prefix": prefix}}
@@ -32,28 +30,15 @@ def settings_text(
     for name, text in sections.items():
         _merge(document, tomllib.loads(f"[{name}]\n{text}"))
     if data_routers:
-        tables = data_routers_tables(fleet.data, fleet.xcfg.path, fleet.ecc_logs)
-        _merge(document, {"plugins": {"data_routers": tables}})
-    document["ecc"] = [
-        {
-            "name": plan.name,
-            "host": fleet[plan.name].host,
-            "port": fleet[plan.name].port,
-            "kind": plan.kind.value,
-            "describe": plan.describe,
-            "source": [
-                {
-                    "id": link.sender,
-                    "link": [
-                        {"name": link.router, "address": link.address, "port": link.port, "type": link.type}
-                    ],
-                }
-                for link in fleet.links(plan.name)
-            ],
-        }
-        for plan in fleet.plans
-    ]
+        _merge(document, {"plugins": {"data_routers": data_routers}})
+    document["ecc"] = list(ecc)
     return tomlkit.dumps(document)
+
+
+def source_table(link: Link) -> dict[str, Any]:
+    """Return the table of a data source with its link."""
+    router = {"name": link.router, "address": link.address, "port": link.port, "type": link.type}
+    return {"id": link.sender, "link": [router]}
 
 
 def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
