@@ -76,12 +76,13 @@ def test_definitions_that_make_no_sense() -> None:
 
 def test_every_field_of_every_pv_has_a_value() -> None:
     from attpc_ioc.ioc.ca.field_table import _FIELDS
+    from attpc_ioc.ioc.ca.fields import field as field_of
 
     found = 0
     for name, spec in SPECS.items():
         pv = PV(spec, INITIAL[name])
         for field_name in (*_FIELDS, "VAL$", "DESC$", "NONSENSE", "VAL", "$", ""):
-            field = pv.field(field_name)
+            field = field_of(pv, field_name)
             if field is None:
                 continue
             found += 1

@@ -14,9 +14,9 @@ import pytest
 from caproto import ChannelType
 
 from attpc_ioc.ioc.ca import ServerLimits
-from attpc_ioc.ioc.ca.circuit import Channel, Circuit
+from attpc_ioc.ioc.ca.circuit import Circuit
 from attpc_ioc.ioc.ca.fields import FieldPV
-from attpc_ioc.ioc.ca.monitor import Subscription
+from attpc_ioc.ioc.ca.monitor import Channel, Subscription
 from attpc_ioc.ioc.ca.wire import Command, Eca, message
 from tests.ca.conftest import Rig
 from tests.ca.raw import NORMAL, raw_client
@@ -299,7 +299,7 @@ async def test_nothing_is_left_of_clients_that_went(rig: Rig) -> None:
     assert left == []
     stats = rig.server.stats
     assert (stats.channels, stats.subscriptions, stats.queued) == (0, 0, 0)
-    assert not any(pv.subscriptions or pv._fields for pv in rig.pvs.values())
+    assert not any(pv.subscriptions or pv.fields for pv in rig.pvs.values())
 
 
 async def test_ten_thousand_events_cost_no_memory(rig: Rig) -> None:

@@ -75,7 +75,7 @@ async def test_four_thousand_channels_connect_at_once(
         ran = await caget(place, "-t", "-w", "5", *(pv.name for pv in pvs), limit_s=20)
         assert ran.out.split() == [str(i) for i in range(4000)]
         assert time.perf_counter() - start < 2.0
-        assert not any(pv._fields for pv in pvs)  # fields are made when asked for
+        assert not any(pv.fields for pv in pvs)  # fields are made when asked for
     finally:
         await server.stop()
 

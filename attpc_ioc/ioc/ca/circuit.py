@@ -12,17 +12,15 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from struct import unpack_from
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from attpc_ioc.ioc.ca import dbr, wire
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
+from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.link import EVENT, Link
-from attpc_ioc.ioc.ca.monitor import Subscription
+from attpc_ioc.ioc.ca.monitor import Channel, Subscription
 from attpc_ioc.ioc.ca.pv import PV, to_message
 from attpc_ioc.ioc.ca.wire import NO_ACCESS, READ, WRITE, Command, Eca, Header
-
-if TYPE_CHECKING:
-    from attpc_ioc.ioc.ca.server import CAServer
 
 _GET = int(Command.READ_NOTIFY).to_bytes(2, "big")
 _NAME_BYTES = 256
@@ -32,23 +30,36 @@ _LONG_HEADERS_SINCE = 9
 _LONG_HEADER = b"\xff\xff"
 
 
-class Channel:
-    """One client's connection to one PV."""
+class _Server(Protocol):
+    """What a circuit needs of the server; see `CAServer`."""
 
-    __slots__ = ("cid", "pv", "rights", "sid", "subscriptions")
+    limits: ServerLimits
+    counts: ServerStats
+    lines: LineLimit
 
-    def __init__(self, pv: PV, cid: int, sid: int) -> None:
-        self.pv = pv
-        self.cid = cid
-        self.sid = sid
-        self.rights = 0
-        self.subscriptions: dict[int, Subscription] = {}
+    def join(self, circuit: Circuit, peer: str) -> None: ...
+    def leave(self, circuit: Circuit) -> None: ...
+    def make_room(self, circuit: Circuit) -> bool: ...
+    def end_the_largest_input(self) -> None: ...
+    def find(self, name: str) -> PV | None: ...
+    def answer_search(self, header: Header, *, over_tcp: bool = False) -> bytes: ...
+    def rights(self, pv: PV, client: Client) -> int: ...
+    def reject(self, pv: PV, client: Client, raw: str, reason: str) -> None: ...
+    def put(
+        self,
+        circuit: Circuit,
+        channel: Channel,
+        dtype: int,
+        count: int,
+        payload: bytes,
+        done: Callable[[Eca], None],
+    ) -> None: ...
 
 
 class Circuit(Link):
     """The server's end of one client's connection."""
 
-    def __init__(self, server: CAServer) -> None:
+    def __init__(self, server: _Server) -> None:
         super().__init__(server.limits, server.counts, server.lines)
         self.server = server
         self.channels: dict[int, Channel] = {}
@@ -103,7 +114,7 @@ class Circuit(Link):
 
     def has_room(self) -> bool:
         """Let another client give way where all together take too much memory."""
-        return self.server.places.make_room(self)
+        return self.server.make_room(self)
 
     def send_event(self, subscription: Subscription) -> None:
         """Send a subscription its PV's present value; without read access, zeros and the reason."""

@@ -7,6 +7,7 @@ The record keeps it as long as a channel does. `field_table` says which there ar
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from attpc_ioc.ioc.ca.dbr import STRING_SIZE
 from attpc_ioc.ioc.ca.field_table import STRING, Field, find_field
@@ -59,9 +60,31 @@ class FieldPV(PV):
         self.stamp_ns = self.record.stamp_ns
 
 
+def field(record: PV, name: str) -> PV | None:
+    """Return the field `name` as a PV of its own, made when first asked for; None if there is none.
+
+    A name may end in `$`, which gives a string as long text; the empty name is VAL's, as in EPICS base.
+    """
+    if _is_record(record, name):
+        return record
+    if record.fields is None:
+        record.fields = WeakValueDictionary()
+    found = record.fields.get(name)
+    if found is None:
+        found = _make(record, name)
+        if found is not None:
+            record.fields[name] = found
+    return found
+
+
 def has_field(record: PV, name: str) -> bool:
-    """Whether `make_field` would return a field."""
-    return _entry(record, name) is not None
+    """Whether `field` would return one; makes none."""
+    return _is_record(record, name) or _entry(record, name) is not None
+
+
+def _is_record(record: PV, name: str) -> bool:
+    """Whether the field is the record itself."""
+    return name in ("", "VAL") or (name in ("$", "VAL$") and record.spec.is_text)
 
 
 def _entry(record: PV, name: str) -> Field | None:
@@ -76,8 +99,8 @@ def _entry(record: PV, name: str) -> Field | None:
     return entry
 
 
-def make_field(record: PV, name: str) -> FieldPV | None:
-    """Return the field `name` of `record` (such as `DESC`, `DESC$` or `VAL$`), or None if it has none."""
+def _make(record: PV, name: str) -> FieldPV | None:
+    """Make the field `name` of `record` (such as `DESC`, `DESC$` or `VAL$`); None if it has none."""
     entry = _entry(record, name)
     if entry is None:
         return None

@@ -1,18 +1,36 @@
-"""Subscriptions, and the queue of updates that a slow client has not taken yet."""
+"""Channels and subscriptions, and the queue of updates that a slow client has not taken yet."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from attpc_ioc.ioc.ca.circuit import Channel, Circuit
     from attpc_ioc.ioc.ca.limits import ServerStats
-    from attpc_ioc.ioc.ca.pv import Message
+    from attpc_ioc.ioc.ca.pv import PV, Message
 
 _OVERHEAD_BYTES = 200
 """What an update that waits costs beside its value."""
+
+
+class Channel:
+    """One client's connection to one PV."""
+
+    __slots__ = ("cid", "pv", "rights", "sid", "subscriptions")
+
+    def __init__(self, pv: PV, cid: int, sid: int) -> None:
+        self.pv = pv
+        self.cid = cid
+        self.sid = sid
+        self.rights = 0
+        self.subscriptions: dict[int, Subscription] = {}
+
+
+class _Circuit(Protocol):
+    """What a subscription needs of its circuit; see `Circuit`."""
+
+    def send_event(self, subscription: Subscription) -> None: ...
 
 
 class Subscription:
@@ -21,7 +39,7 @@ class Subscription:
     __slots__ = ("channel", "circuit", "count", "dtype", "ended", "id", "last", "mask", "queued")
 
     def __init__(
-        self, circuit: Circuit, channel: Channel, dtype: int, count: int, mask: int, subscription_id: int
+        self, circuit: _Circuit, channel: Channel, dtype: int, count: int, mask: int, subscription_id: int
     ) -> None:
         self.circuit = circuit
         self.channel = channel

@@ -6,16 +6,13 @@ import math
 import operator
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from attpc_ioc.ioc.ca.dbr import NANOSECONDS, encode
 from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.spec import INVALID, STATUS_LABELS, UDF, PVSpec, Scalar, Value
 from attpc_ioc.log import get_logger
-
-if TYPE_CHECKING:
-    from attpc_ioc.ioc.ca.monitor import Subscription
 
 log = get_logger(__name__)
 
@@ -31,6 +28,14 @@ Message = tuple[bytes, bytes]
 parameter. Made once for all clients that want the same type and count."""
 
 
+class _Subscription(Protocol):
+    """What a PV needs of a subscription; see `Subscription`."""
+
+    mask: int
+
+    def deliver(self) -> None: ...
+
+
 class PV:
     """One process variable; used from the event loop's thread only.
 
@@ -40,13 +45,13 @@ class PV:
 
     __slots__ = (
         "__weakref__",
-        "_fields",
         "_last_log",
         "_last_value",
         "_message_bytes",
         "_messages",
         "_publishing",
         "clock",
+        "fields",
         "severity",
         "spec",
         "stamp_ns",
@@ -61,8 +66,9 @@ class PV:
         self.value: Value = spec.default
         self.severity, self.status = INVALID, UDF
         self.stamp_ns = int(self.clock() * NANOSECONDS)
-        self.subscriptions: dict[Subscription, None] = {}
-        self._fields: WeakValueDictionary[str, PV] | None = None
+        self.subscriptions: dict[_Subscription, None] = {}
+        self.fields: WeakValueDictionary[str, PV] | None = None
+        """Its fields that somebody holds, by name; `fields.field` makes them."""
         self._last_value = self._last_log = self.value
         self._messages: dict[tuple[int, int], Message] = {}
         self._message_bytes = 0
@@ -161,34 +167,6 @@ class PV:
             self._message_bytes += size
         return made
 
-    def field(self, name: str) -> PV | None:
-        """Return the field `name` as a PV of its own, made when first asked for; None if there is none.
-
-        A name may end in `$`, which gives a string as long text; the empty name is VAL's, as in EPICS base.
-        """
-        from attpc_ioc.ioc.ca.fields import make_field
-
-        if self._is_own(name):
-            return self
-        if self._fields is None:
-            self._fields = WeakValueDictionary()
-        field = self._fields.get(name)
-        if field is None:
-            field = make_field(self, name)
-            if field is not None:
-                self._fields[name] = field
-        return field
-
-    def has_field(self, name: str) -> bool:
-        """Whether `field` would return one; makes none."""
-        from attpc_ioc.ioc.ca.fields import has_field
-
-        return self._is_own(name) or has_field(self, name)
-
-    def _is_own(self, name: str) -> bool:
-        """Whether the field is the PV itself."""
-        return name in ("", "VAL") or (name in ("$", "VAL$") and self.spec.is_text)
-
     def _forget_forms(self) -> None:
         self._messages.clear()
         self._message_bytes = 0
@@ -203,8 +181,8 @@ class PV:
             self._publishing = False
             if self._message_bytes > _FORM_BYTES and len(self._messages) > 1:
                 self._forget_forms()
-        if self._fields:
-            for field in tuple(self._fields.values()):
+        if self.fields:
+            for field in tuple(self.fields.values()):
                 follow = getattr(field, "follow", None)
                 if follow is not None:
                     follow(mask)

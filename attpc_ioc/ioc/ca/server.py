@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from attpc_ioc.ioc.ca import address, decode, wire
-from attpc_ioc.ioc.ca.circuit import Channel, Circuit
+from attpc_ioc.ioc.ca.circuit import Circuit
 from attpc_ioc.ioc.ca.client import Client, ClientInfo
 from attpc_ioc.ioc.ca.dbr import CLASS_NAME, PUT_ACKS, PUT_ACKT
+from attpc_ioc.ioc.ca.fields import field, has_field
 from attpc_ioc.ioc.ca.limits import LineLimit, ServerLimits, ServerStats
 from attpc_ioc.ioc.ca.link import TURN_S
+from attpc_ioc.ioc.ca.monitor import Channel
 from attpc_ioc.ioc.ca.places import Places
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.spec import Value
@@ -177,23 +179,23 @@ class CAServer:
 
     def find(self, name: str) -> PV | None:
         """Return the PV or the field that clients know as `name`, or None."""
-        pv, field = self._split(name)
-        return pv if pv is None or field is None else pv.field(field)
+        pv, field_name = self._split(name)
+        return pv if pv is None or field_name is None else field(pv, field_name)
 
     def has(self, name: str) -> bool:
         """Whether `find` would return something; makes no field."""
-        pv, field = self._split(name)
-        return pv is not None and (field is None or pv.has_field(field))
+        pv, field_name = self._split(name)
+        return pv is not None and (field_name is None or has_field(pv, field_name))
 
     def _split(self, name: str) -> tuple[PV | None, str | None]:
         """Return the record that `name` is about, and the field if it is about one."""
         pv = self._pvs.get(name)
         if pv is not None:
             return pv, None
-        record, dot, field = name.rpartition(".")
+        record, dot, field_name = name.rpartition(".")
         if not dot and name.endswith("$"):
-            record, field = name[:-1], "$"
-        return (self._pvs.get(record), field) if dot or field == "$" else (None, None)
+            record, field_name = name[:-1], "$"
+        return (self._pvs.get(record), field_name) if dot or field_name == "$" else (None, None)
 
     def answer_search(self, header: Header, *, over_tcp: bool = False) -> bytes:
         """Return the reply to one search request; empty when there is nothing to say.
@@ -224,6 +226,10 @@ class CAServer:
         """Disconnect the client of whose messages the most waits here."""
         circuit = max(self._circuits, key=lambda circuit: circuit.input_bytes)
         circuit.drop("too much waits of what clients sent, and most is its", bytes=circuit.input_bytes)
+
+    def make_room(self, circuit: Circuit) -> bool:
+        """Return whether a circuit may take more memory; another one may have to give way to it."""
+        return self.places.make_room(circuit)
 
     def leave(self, circuit: Circuit) -> None:
         """Forget a circuit that has ended."""
