@@ -12,10 +12,10 @@ from .sections import (
     OrderSettings,
     PollSettings,
     RunSettings,
-    Settings,
     Stages,
     default_state_directory,
 )
+from .whole import Settings
 
 __all__ = [
     "AccessSettings",

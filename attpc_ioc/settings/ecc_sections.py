@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -10,7 +11,8 @@ from attpc_ioc.model.describe_rule import DescribeRule, pattern_fault
 from attpc_ioc.model.states import Kind
 
 from .contract import STRING_MAX
-from .names import default_describe, default_source_name
+from .faults import Fault, Loc, Seen
+from .names import default_describe, default_source_name, sender_parts
 from .section import Section
 from .values import Address, Host, LinkName, Name, OptionalName, Port, SenderId
 
@@ -45,6 +47,22 @@ class SourceSettings(Section):
         description="Data links. The first is the one that `Router:` PVs show, and the only one that the "
         "2021 ECC server uses.",
     )
+
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:
+        """Yield that there is no data link, and links that are there twice."""
+        if self.link == ():
+            yield Fault(
+                (*loc, "link"),
+                "must have at least one data link, a table [[ecc.source.link]] with name and address: "
+                "without one Configure fails",
+            )
+        names, places = Seen("name"), Seen("address and port")
+        for k, link in enumerate(self.link or ()):
+            if link and link.name:
+                yield from names.fault((*loc, "link", k, "name"), link.name.lower(), link.name)
+            if link and link.address and link.port:
+                place = f"{link.address}:{link.port}"
+                yield from places.fault((*loc, "link", k, "address"), place, place)
 
     @property
     def pv_name(self) -> str:
@@ -89,6 +107,39 @@ class EccSettings(Section):
         "of the one source `CoBo[i]`, `{experiment}` for the MuTAnT; else it must be given.",
     )
     source: tuple[SourceSettings, ...] = Field(default=(), description="The boards that this server drives.")
+
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:
+        """Yield a kind or a describe rule that does not fit the boards."""
+        if self.kind is None or self.source is None:
+            return
+        if not self.source:
+            yield Fault(
+                (*loc, "source"),
+                'must have at least one board: a table [[ecc.source]] with id = "CoBo[0]" or another sender '
+                "id",
+            )
+        ids = [source.id or "" for source in self.source if source]
+        boards = [parts[0].lower() for sender in ids if (parts := sender_parts(sender))]
+        if self.kind == Kind.COBO and "mutant" in boards:
+            yield Fault(
+                (*loc, "kind"),
+                "must be 'mutant', or 'other' when it drives CoBos as well: it has the MuTAnT's source",
+            )
+        elif self.kind == Kind.MUTANT and "cobo" in boards:
+            yield Fault(
+                (*loc, "kind"), "must be 'other': a server of the kind 'mutant' drives the MuTAnT alone"
+            )
+        elif (
+            self.describe == ""
+            and 0 < len(ids) == len(boards)
+            and default_describe(Kind(self.kind), ids) is None
+        ):
+            yield Fault(
+                (*loc, "describe"),
+                "must be given: only a server of the kind 'cobo' with one source CoBo[i] and the MuTAnT have "
+                "a default; write the describe name, a pattern such as 'cobo*', '{experiment}', or a list of "
+                "those",
+            )
 
     @property
     def url(self) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 Loc = tuple[str | int, ...]
 """Where a value is: keys of tables and indexes of lists."""
+
+TOGETHER = "settings_together"
+"""The type of pydantic's error for a fault that no single value shows; its context has the `text`."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -52,15 +55,34 @@ class Fault:
         return f"{self.key}{server} {self.text}"
 
 
-def pydantic_faults(model: type[BaseModel], errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
-    """Return pydantic's `errors` about a `model` as faults."""
-    faults = []
-    for error in errors:
-        if error["type"] == "too_short" and error["input"]:
-            continue  # The entries are there; each one's own fault is told.
-        loc: Loc = tuple(error["loc"])
-        faults.append(Fault(loc, _TEXTS.get(error["type"], _other)(model, loc, error)))
-    return faults
+class Seen:
+    """Values seen so far, by what counts as equal, with the key where each was seen first."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._first: dict[Any, tuple[Loc, str]] = {}
+
+    def fault(self, loc: Loc, value: Any, shown: str) -> Iterator[Fault]:
+        """Yield a fault when `value` was seen before."""
+        if value not in self._first:
+            self._first[value] = (loc, shown)
+            return
+        first, first_shown = self._first[value]
+        but = "" if first_shown == shown else f" {first_shown!r} but for upper and lower case"
+        yield Fault(
+            loc,
+            f"must be another {self._what} than {shown!r}: that is{but} at {Fault(first, '').key} already",
+        )
+
+
+def pydantic_faults(model: type[BaseModel], error: ValidationError) -> list[Fault]:
+    """Return pydantic's errors about a `model` as faults."""
+    return [
+        Fault(tuple(one["loc"]), _TEXTS.get(one["type"], _other)(model, tuple(one["loc"]), one))
+        for one in error.errors(include_url=False)
+        # Where the entries of a list are there, each one's own fault is shown.
+        if not (one["type"] == "too_short" and one["input"])
+    ]
 
 
 def _section_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
@@ -71,14 +93,15 @@ def _section_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
             continue
         if section is None or part not in section.model_fields:
             return None
-        section = _model_in(section.model_fields[part].annotation)
+        section = model_in(section.model_fields[part].annotation)
     return section
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of the table that a key holds, or holds a list of; None for any other key."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+    return next((found for arg in get_args(annotation) if (found := model_in(arg))), None)
 
 
 def _unknown(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str:
@@ -91,7 +114,7 @@ def _unknown(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str
     if near := begins or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
         return f"is not a key that exists; did you mean {near[0]!r}?"
     for name, field in model.model_fields.items():
-        other = _model_in(field.annotation)
+        other = model_in(field.annotation)
         if other is not None and other is not section and key in other.model_fields:
             return f"is not a key that exists here; {name}.{key} is one"
     return f"is not a key that exists; known here: {', '.join(known)}"
@@ -118,6 +141,10 @@ def _table(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
 
 def _empty(_model: type[BaseModel], _loc: Loc, _error: Mapping[str, Any]) -> str:
     return "must have at least one entry"
+
+
+def _together(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
+    return str(error["ctx"]["text"])
 
 
 def _value(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
@@ -195,6 +222,7 @@ _TEXTS = {
     "model_attributes_type": _table,
     "dict_type": _table,
     "too_short": _empty,
+    TOGETHER: _together,
     "value_error": _value,
     "string_type": _text,
     "int_type": _whole,

@@ -14,8 +14,7 @@ from attpc_ioc.errors import SettingsError
 
 from .demo_place import demo_hint
 from .faults import Fault, Loc, pydantic_faults
-from .sections import Settings
-from .together import TOGETHER, faults_together
+from .whole import Settings
 
 SIZE_MAX_BYTES = 4_000_000
 """More than any settings file has; a wrong path such as a data file or `/dev/zero` ends here."""
@@ -65,9 +64,8 @@ def parse_settings(text: str, file: str) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as err:
-        errors = [e for e in err.errors(include_url=False) if e["type"] != TOGETHER]
-        faults = pydantic_faults(Settings, errors) + faults_together(data)
-    raise SettingsError(file, [fault.line(data) for fault in _once(faults)])
+        faults = _once(pydantic_faults(Settings, err))
+    raise SettingsError(file, [fault.line(data) for fault in faults])
 
 
 def _once(faults: list[Fault]) -> list[Fault]:

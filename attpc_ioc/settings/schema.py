@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .sections import Settings
+from .whole import Settings
 
 
 def settings_schema() -> dict[str, Any]:

@@ -1,19 +1,19 @@
-"""The settings file: the sections of the IOC itself, and the whole."""
+"""The sections of the settings file that are about the IOC itself."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field
 
 from attpc_ioc.model.states import Kind, Operation
 
-from .ecc_sections import EccSettings
+from .faults import Fault, Loc
 from .section import Section
-from .together import TOGETHER, faults_together
 from .values import (
     DirectoryPath,
     FilePath,
@@ -28,6 +28,9 @@ from .values import (
     WholeNumber,
     YesNo,
 )
+
+FRESH_MIN_S = 0.01
+"""The shortest time-out of a poll; no answer can be relied on to be younger."""
 
 
 class IocSettings(Section):
@@ -105,6 +108,18 @@ class PollSettings(Section):
         description="Polls in a row that must fail before a server is shown as Offline.",
     )
 
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:
+        """Yield periods that are not in their order, at the key that the file has."""
+        for low, high in pairwise(("moving_period_s", "quiet_period_s", "backoff_max_s")):
+            a, b = getattr(self, low), getattr(self, high)
+            if a is not None and b is not None and b < a:
+                if high in self.model_fields_set:
+                    text = f"must be not less than poll.{low}, which is {a:g}: it is {b:g}"
+                    yield Fault((*loc, high), text)
+                else:
+                    text = f"must be not more than poll.{high}, which is {b:g}: it is {a:g}"
+                    yield Fault((*loc, low), text)
+
 
 class LimitSettings(Section):
     """`[limits]`: how long each thing may take, in seconds."""
@@ -138,6 +153,15 @@ class LimitSettings(Section):
         default=1.0,
         description="How long after a reply of success the target state may take to be seen, in seconds.",
     )
+
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:
+        """Yield a freshness that no answer can be relied on to have."""
+        if self.freshness_s is not None and self.freshness_s < FRESH_MIN_S:
+            yield Fault(
+                (*loc, "freshness_s"),
+                f"must be at least {FRESH_MIN_S:g}, not {self.freshness_s:g}, or nothing but Stop is ever "
+                "sent: answers take longer",
+            )
 
     def of(self, operation: Operation) -> float:
         """Return the limit of one operation in seconds."""
@@ -339,47 +363,3 @@ def default_state_directory() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/attpc-ioc")
     return Path.home() / ".local" / "state" / "attpc-ioc"
-
-
-class Settings(Section):
-    """The settings of attpc-ioc: one TOML file."""
-
-    ioc: IocSettings = Field(default=IocSettings(), description="The IOC itself.")
-    run: RunSettings = Field(default=RunSettings(), description="Run control.")
-    poll: PollSettings = Field(
-        default=PollSettings(), description="How often each ECC server is asked for its state."
-    )
-    limits: LimitSettings = Field(
-        default=LimitSettings(), description="How long each thing may take, in seconds."
-    )
-    order: OrderSettings = Field(default=OrderSettings(), description="The stages of each group operation.")
-    channel_access: ChannelAccessSettings = Field(
-        default=ChannelAccessSettings(), description="What Channel Access clients may cost."
-    )
-    access: AccessSettings = Field(
-        default=AccessSettings(), description="Who may write what, by an EPICS access security file."
-    )
-    ecc: tuple[EccSettings, ...] = Field(
-        min_length=1, description="The ECC servers, one table each, and the boards that they drive."
-    )
-    plugins: dict[str, dict[str, Any]] = Field(
-        default={}, description="A section for each plugin, by its name; `enabled = false` switches one off."
-    )
-
-    @model_validator(mode="after")
-    def _together(self) -> Self:
-        if faults := faults_together(self.model_dump()):
-            text = "; ".join(str(fault) for fault in faults)
-            raise PydanticCustomError(TOGETHER, "{text}", {"text": text})
-        return self
-
-    def state_directory(self) -> Path:
-        """Return the directory of everything that is kept over restarts; it need not exist yet.
-
-        `ioc.state_dir` where given (a relative path starts at the settings file, see `load_settings`), else
-        `$XDG_STATE_HOME/attpc-ioc`, else `/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for
-        others.
-        """
-        if self.ioc.state_dir is not None:
-            return Path(self.ioc.state_dir).expanduser().absolute()
-        return default_state_directory()

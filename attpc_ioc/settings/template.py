@@ -10,9 +10,10 @@ from attpc_ioc.model.states import Kind
 
 from .contract import PV_NAME_MAX, longest_pv_name
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
-from .sections import IocSettings, Settings
+from .sections import IocSettings
 from .toml_text import settings_text, short_text
 from .values import address_fault, host_fault, prefix_fault
+from .whole import Settings
 
 COBOS_MAX = 256
 ROUTER_PORT = 46005

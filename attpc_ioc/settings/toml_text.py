@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from tomlkit.items import Item
 
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
-from .sections import Settings
+from .whole import Settings
 
 WIDTH = 100
 

@@ -274,6 +274,16 @@ def test_each_fault_names_its_key_and_what_would_be_right(text, key, wanted):
     assert len(faults) == 1 or "shorten" in wanted, faults
 
 
+def test_a_value_that_is_there_twice_names_the_whole_key_of_the_first():
+    (fault,) = faults_of(server() + server(1, links=LINK + LINK.replace("0.1", "0.2")))
+    assert fault.endswith("than 'data0': that is at ecc[1].source[0].link[0].name already")
+
+
+def test_what_is_wrong_by_itself_is_one_fault_and_hides_no_other():
+    wrong = section("ioc", f'prefix = "{"A" * 50}"') + server(2, ecc='port = 0\nname = "cobo1"')
+    assert [fault.split()[0] for fault in faults_of(wrong)] == ["ioc.prefix", "ecc[3].name", "ecc[3].port"]
+
+
 def test_the_settings_of_the_cases_are_right_but_for_the_one_mistake():
     assert [ecc.name for ecc in parse_settings(OK, "f").ecc] == ["cobo0", "cobo1", "mutant"]
 
