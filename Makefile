@@ -4,14 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Three workers a core (tests/conftest.py). `make XDIST= tests` runs one test at a time.
 XDIST ?= -n auto --dist worksteal
 # Exact versions with hashes, made by `make lock`. `make LOCK= test` tries the newest that pyproject.toml allows.
 LOCK ?= deploy/requirements-dev.lock
 TOOLS := .venv/tools
 SBOM ?= build/attpc-ioc.cdx.json
 
+# Hundreds of programs are started, and so many interpreters would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .NOTPARALLEL:
-.PHONY: run test check lint tests bench bench-ca docs demo-facility lock sbom audit clean
+.PHONY: run test test-fast check lint tests bench bench-ca docs demo-facility lock sbom audit clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -31,8 +35,13 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+# What judges time is run alone, one test after the other, and before the rest: its line of what could not be tried
+# here comes last.
 tests: $(STAMP)
-	$(BIN)/python -m pytest $(XDIST)
+	@status=0; \
+	$(BIN)/python -m pytest -m timing || status=1; \
+	$(BIN)/python -m pytest -m "not timing" $(XDIST) || status=1; \
+	exit $$status
 
 bench: $(STAMP)
 	@for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); echo "== $$name"; \

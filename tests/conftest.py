@@ -6,13 +6,43 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.root_base import VARIABLE
 
 from attpc_ioc.log import JsonFormatter, KeyValueFormatter
+
+WORKERS_PER_CORE = 3
+"""Most tests wait most of their time: for a period, a limit, a process."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many workers `-n auto` starts."""
+    return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, an equal part for each worker: none of them is to be the last alone."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = []
+    for worker in range(workers):
+        part = slice(len(quick) * worker // workers, len(quick) * (worker + 1) // workers)
+        items += slow[worker::workers] + quick[part]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Say in one line what could not be tried here, and what to install."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = sorted({str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped})
+    if reasons:
+        terminalreporter.write_line(f"NOT TRIED HERE, {len(skipped)} tests: {'; '.join(reasons)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

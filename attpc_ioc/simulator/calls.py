@@ -109,7 +109,7 @@ class CallLog:
         """Return the transitions as `server.Operation`, in order."""
         return [f"{c.server}.{c.operation}" for c in self.transitions()]
 
-    async def wait_for(self, found: Callable[[Call], bool], timeout_s: float = 5.0) -> Call:
+    async def wait_for(self, found: Callable[[Call], bool], timeout_s: float = 60.0) -> Call:
         """Return the first call for which `found` is true, waiting for it; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while True:

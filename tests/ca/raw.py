@@ -16,6 +16,7 @@ import caproto
 from caproto import CLIENT, VirtualCircuit
 
 from tests.support.ca import LOOPBACK
+from tests.support.patience import PATIENCE_S
 
 NORMAL = caproto.CAStatus.ECA_NORMAL.value.code_with_severity
 
@@ -34,7 +35,7 @@ class Raw:
         for command in commands:
             self.writer.write(command if isinstance(command, bytes) else bytes(command))
 
-    async def read(self, limit_s: float = 5.0) -> Any:
+    async def read(self, limit_s: float = PATIENCE_S) -> Any:
         """The next message; raises ConnectionError at the end."""
         async with asyncio.timeout(limit_s):
             while not self.inbox:
@@ -45,7 +46,7 @@ class Raw:
                 self.inbox.extend(commands)
         return self.inbox.popleft()
 
-    async def until(self, kind: type, limit_s: float = 5.0) -> Any:
+    async def until(self, kind: type, limit_s: float = PATIENCE_S) -> Any:
         """The next message of a kind; others before it are dropped."""
         while True:
             command = await self.read(limit_s)
@@ -66,7 +67,7 @@ class Raw:
         self.send(caproto.CreateChanRequest(name, self._cid, 13))
         return await self.until(caproto.CreateChanResponse)
 
-    async def closed(self, limit_s: float = 5.0) -> None:
+    async def closed(self, limit_s: float = PATIENCE_S) -> None:
         """Wait until the server has closed the connection."""
         with contextlib.suppress(ConnectionError):
             while True:

@@ -21,6 +21,7 @@ from attpc_ioc.ioc.ca.wire import Command, Eca, message
 from tests.ca.conftest import Rig
 from tests.ca.raw import NORMAL, raw_client
 from tests.support.ca import LOOPBACK, caget, camonitor, caput, eventually
+from tests.support.pace import busy
 
 SMALL = ServerLimits(
     max_clients=8,
@@ -239,13 +240,14 @@ async def test_flood_of_gets_from_one_who_does_not_read(rig: Rig, caplog: pytest
         assert await other.echo() == []
 
 
+@pytest.mark.timing
 async def test_flood_of_requests_leaves_others_their_turn(rig: Rig) -> None:
     async with raw_client(rig.server.port) as flood, raw_client(rig.server.port) as other:
         flood.send(bytes(caproto.EchoRequest()) * 100_000)
         loop = asyncio.get_running_loop()
         start = loop.time()
         assert await other.echo() == []
-        assert loop.time() - start < 1.0
+        assert loop.time() - start < 1.0 * busy()
 
 
 async def test_put_goes_on_without_its_client(rig: Rig) -> None:

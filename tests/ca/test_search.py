@@ -19,6 +19,7 @@ from attpc_ioc.ioc.ca.wire import Command, message
 from tests.ca.conftest import Rig, specs
 from tests.ca.raw import raw_client
 from tests.support.ca import LOOPBACK, CaPlace, caget
+from tests.support.pace import busy
 
 
 def ask(port: int, *requests: bytes, replies: int = 1) -> list[bytes]:
@@ -62,6 +63,7 @@ async def test_search_over_tcp(rig: Rig) -> None:
         assert (reply.cid, reply.port) == (12, rig.server.port)
 
 
+@pytest.mark.timing
 async def test_four_thousand_channels_connect_at_once(
     place: CaPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +76,7 @@ async def test_four_thousand_channels_connect_at_once(
         start = time.perf_counter()
         ran = await caget(place, "-t", "-w", "5", *(pv.name for pv in pvs), limit_s=20)
         assert ran.out.split() == [str(i) for i in range(4000)]
-        assert time.perf_counter() - start < 2.0
+        assert time.perf_counter() - start < 2.0 * busy()
         assert not any(pv.fields for pv in pvs)  # fields are made when asked for
     finally:
         await server.stop()

@@ -286,6 +286,7 @@ async def test_a_beacon_that_nobody_takes_is_a_traceback(kind: str) -> None:
         assert (b"Traceback" in told) is server.faulty, told
 
 
+@pytest.mark.timing
 async def test_connecting_4000_channels_is_slow() -> None:
     """Without the sequence number libca asks for a few names at a time."""
     took_s: dict[str, float] = {}

@@ -26,11 +26,12 @@ from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
 from attpc_plugins.data_routers.model import CloseState, FileEntry, MoveOutcome
 
 from tests.support.datahosts import LIMITS, RUN, Place, place, sums_of, until, write_files
+from tests.support.patience import PATIENCE_S
 from tests.support.slowwire import wire
 from tests.support.sshd import Sshd, free_port, sshd
 
 SHORT = CallLimits(look_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
-MARGIN_S = 4.0
+MARGIN_S = 15.0
 """What a busy machine may add to a limit."""
 
 
@@ -120,7 +121,7 @@ async def test_a_slow_host_is_waited_for_up_to_the_limit(tmp_path: Path, shared_
             await eventually(lambda: hasty.look(RUN))
 
 
-async def eventually(call: object, limit_s: float = 30.0) -> object:
+async def eventually(call: object, limit_s: float = PATIENCE_S) -> object:
     """Return what a call returns as soon as it does; it may fail for want of an answer until then."""
     assert callable(call)
     async with asyncio.timeout(limit_s):

@@ -23,6 +23,7 @@ from tests.support.data_rig import (
     start_run,
     stop_run,
 )
+from tests.support.pace import busy
 from tests.support.rig import rig
 
 PARTS = {
@@ -93,6 +94,7 @@ async def gone(it, source, how):
         await host.gate.open()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("how", ["hung", "closed"])
 @pytest.mark.parametrize("access", ALL_ACCESS)
 async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(tmp_path, monkeypatch, access, how):
@@ -103,7 +105,7 @@ async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(tmp_pat
         async with gone(it, "CoBo0", how):
             began_s = time.monotonic()
             await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "INVALID", what="INVALID")
-            assert time.monotonic() - began_s < 2 * 0.5 + 0.25
+            assert time.monotonic() - began_s < (2 * 0.5 + 0.25) * busy()
             for part in PARTS:
                 assert alarm(it, f"CoBo0:Router:{part}") == "INVALID", part
             assert await it.get("CoBo0:Router:Rate_RBV.STAT") == "COMM"
@@ -132,6 +134,7 @@ async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(tmp_pat
         )
 
 
+@pytest.mark.timing
 async def test_a_host_that_is_gone_is_asked_ever_more_rarely(tmp_path, monkeypatch):
     text = section(watch={"period_s": 0.1, "timeout_s": 0.3})
     async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, text=text, cobos=1) as it:
@@ -143,7 +146,7 @@ async def test_a_host_that_is_gone_is_asked_ever_more_rarely(tmp_path, monkeypat
             await it.until(lambda: watch.failures == 5, 10.0, "five failures")
             fifth_s = time.monotonic()
             await it.until(lambda: watch.failures == 6, 10.0, "six failures")
-            assert 0.7 < time.monotonic() - fifth_s < 2.0
+            assert 0.7 < time.monotonic() - fifth_s < 2.0 * busy()
 
 
 @pytest.mark.slow
@@ -156,13 +159,13 @@ async def test_a_board_that_dies_is_dead_while_its_ecc_server_says_running(tmp_p
         await start_run(it)
         name = f"{it.prefix}CoBo0:Router:Flow_RBV"
         async with camonitor(it.place, name) as monitor:
-            await monitor.until_text("Flowing", 8.0)
+            await monitor.until_text("Flowing")
             died_s = time.monotonic()
             it.fleet.boards["CoBo[0]"].die()
-            line = await monitor.until_text("Dead", dead_after_s + 3.0)
+            line = await monitor.until_text("Dead")
             took_s = time.monotonic() - died_s
             assert "STATE MAJOR" in line
-            assert dead_after_s - 0.5 < took_s < dead_after_s + 3.0
+            assert dead_after_s - 0.5 < took_s < dead_after_s + 10.0
             assert it.module("cobo0").state is State.RUNNING
             assert await it.get("CoBo0:State_RBV") == "Running"
             assert shown(it, "CoBo1:Router:Flow_RBV") == shown(it, "MuTAnT:Router:Flow_RBV") == 1
@@ -170,7 +173,7 @@ async def test_a_board_that_dies_is_dead_while_its_ecc_server_says_running(tmp_p
             assert "CoBo0:Router:Flow_RBV: data router CoBo0 on " in text
             assert re.search(r"running, and not a byte since \d\d:\d\d:\d\d(;|$)", text)
             await stop_run(it)
-            await monitor.until_text("Idle", 5.0)
+            await monitor.until_text("Idle")
 
 
 async def test_one_cobo_far_below_the_others_is_low(tmp_path, monkeypatch):
@@ -190,6 +193,7 @@ async def test_one_cobo_far_below_the_others_is_low(tmp_path, monkeypatch):
         await it.until(lambda: shown(it, "CoBo2:Router:Flow_RBV") == 1, what="flowing again")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("access", ALL_ACCESS[1:])
 async def test_a_router_that_is_gone_and_one_that_blinks(tmp_path, monkeypatch, access):
     text = section(limits={"gone_after_s": 1.0})
@@ -204,7 +208,7 @@ async def test_a_router_that_is_gone_and_one_that_blinks(tmp_path, monkeypatch, 
         await router.stop()
         gone_s = time.monotonic()
         await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "MAJOR", what="MAJOR")
-        assert 1.0 < time.monotonic() - gone_s < 1.0 + 3 * 0.2 + 0.3
+        assert 1.0 < time.monotonic() - gone_s < (1.0 + 3 * 0.2 + 0.3) * busy()
         assert alarm(it, "CoBo1:Router:Online_RBV") == "NO_ALARM"
         await router.start()
         await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "NO_ALARM", what="over")
@@ -353,6 +357,7 @@ async def test_what_the_fleet_does_not_have_is_named_with_its_key(tmp_path, monk
         ]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("access", ALL_ACCESS[1:])
 async def test_the_ioc_ends_at_once_while_hosts_hang(tmp_path, monkeypatch, access):
     async with data_rig(tmp_path, monkeypatch, access=access) as it:
@@ -362,6 +367,6 @@ async def test_the_ioc_ends_at_once_while_hosts_hang(tmp_path, monkeypatch, acce
         await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "INVALID", what="INVALID")
         began_s = time.monotonic()
         await it.stop_ioc()
-        assert time.monotonic() - began_s < 2.0
+        assert time.monotonic() - began_s < 2.0 * busy()
         for host in it.fleet.data:
             host.gate.hung = False

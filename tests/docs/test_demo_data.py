@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.support.ca import CaPlace, ca_place, caget, caput, eventually
+from tests.support.patience import PATIENCE_S
 from tests.support.process import ATTPC_IOC, Running, environment, started
 from tests.support.simfleet import wait_until
 
@@ -22,7 +23,7 @@ def place():
     place.close()
 
 
-async def shows(place: CaPlace, pv: str, text: str, limit_s: float = 20.0) -> None:
+async def shows(place: CaPlace, pv: str, text: str, limit_s: float = PATIENCE_S) -> None:
     """Wait until `caget` prints a text for a PV."""
 
     async def read() -> bool:

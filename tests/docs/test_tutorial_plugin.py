@@ -7,6 +7,7 @@ import sys
 
 from tests.support.ca import caget
 from tests.support.pages import commands, files
+from tests.support.patience import PATIENCE_S
 from tests.support.process import ATTPC_IOC, environment, started
 from tests.support.rig import EXPERIMENT, rig
 
@@ -77,7 +78,7 @@ async def offers(it) -> None:
     await until_value(it, "ConfigNames_RBV", EXPERIMENT)
 
 
-async def until_value(it, name: str, value: str, limit_s: float = 10.0) -> None:
+async def until_value(it, name: str, value: str, limit_s: float = PATIENCE_S) -> None:
     """Wait until a PV shows a value."""
     ran = None
     try:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tests.support.ca import CaPlace, Monitor, camonitor, eventually
+from tests.support.patience import PATIENCE_S
 
 OK = "NO_ALARM"
 GONE = "DISCONNECTED"
@@ -47,7 +48,7 @@ class Watch:
         self.look()
         return all(self.now.get(name) == alarm for name in names)
 
-    async def until(self, names: str | Iterable[str], alarm: str, limit_s: float = LIMIT_S) -> None:
+    async def until(self, names: str | Iterable[str], alarm: str, limit_s: float = PATIENCE_S) -> None:
         """Wait until PVs are in an alarm; the error tells what they are in instead."""
         which = [names] if isinstance(names, str) else list(names)
         assert which
@@ -57,7 +58,7 @@ class Watch:
             others = {name: self.now.get(name) for name in which if self.now.get(name) != alarm}
             raise AssertionError(f"not {alarm} in {limit_s} s: {others}") from None
 
-    async def until_seen(self, names: Iterable[str], alarm: str, limit_s: float = LIMIT_S) -> None:
+    async def until_seen(self, names: Iterable[str], alarm: str, limit_s: float = PATIENCE_S) -> None:
         """Wait until PVs have been in an alarm, now or before."""
         which = list(names)
 

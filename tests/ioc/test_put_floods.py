@@ -7,15 +7,18 @@ import statistics
 import time
 
 import caproto
+import pytest
 from caproto import ChannelType
 
 from tests.ca.raw import raw_client
+from tests.support.pace import busy
 from tests.support.rig import rig
 
 PUTS = 4000
 """Refused in a row they take a second and more."""
 
 
+@pytest.mark.timing
 async def test_a_flood_of_puts_that_are_refused(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         took: list[float] = []
@@ -46,5 +49,5 @@ async def test_a_flood_of_puts_that_are_refused(tmp_path, monkeypatch):
                 assert not task.done() or over.is_set(), task.exception()
             await task
         assert len(took) > 20
-        assert statistics.median(took) < 0.05, statistics.median(took)
-        assert max(took) < 0.5, max(took)
+        assert statistics.median(took) < 0.05 * busy(), statistics.median(took)
+        assert max(took) < 0.5 * busy(), max(took)

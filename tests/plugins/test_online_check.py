@@ -69,7 +69,7 @@ async def test_every_plugin_is_asked_and_none_waits_for_another():
     answers = await host.online_check(0.1)
     took_s = asyncio.get_running_loop().time() - began_s
     limit_s = 0.1 + host_module.ONLINE_GRACE_S
-    assert limit_s <= took_s < limit_s + 3.0
+    assert limit_s <= took_s < limit_s + 15.0
     assert answers == [
         GOOD,
         OnlineAnswer("plugin raises", "", "OSError: no route", False),

@@ -13,6 +13,7 @@ from attpc_ioc.simulator.data.host import DataHost, Writing
 from attpc_ioc.simulator.data.options import Access, DataOptions
 from attpc_ioc.simulator.durations import INSTANT
 from attpc_ioc.simulator.fleet import SimulatedFleet
+from tests.support.patience import PATIENCE_S
 from tests.support.simfleet import take_up, wait_until
 
 WAIT_S = 0.3
@@ -30,7 +31,7 @@ def host(fleet: SimulatedFleet) -> DataHost:
     return fleet.data["CoBo[0]"]
 
 
-async def ask(host: DataHost, path: str, timeout_s: float = 5.0, **kwargs: object) -> tuple[int, str]:
+async def ask(host: DataHost, path: str, timeout_s: float = PATIENCE_S, **kwargs: object) -> tuple[int, str]:
     assert host.gate is not None
     method = "POST" if kwargs else "GET"
     limit = aiohttp.ClientTimeout(timeout_s)

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -120,7 +122,7 @@ class Ran:
         return self.out + self.err
 
 
-async def run(place: CaPlace, name: str, *args: str, limit_s: float = 10.0) -> Ran:
+async def run(place: CaPlace, name: str, *args: str, limit_s: float = PATIENCE_S) -> Ran:
     """Run one of EPICS base's programs to its end; a negative code is the signal that killed it."""
     process = await asyncio.create_subprocess_exec(
         program(name),
@@ -147,18 +149,18 @@ def unescaped(text: str) -> str:
     )
 
 
-async def caget(place: CaPlace, *args: str, limit_s: float = 10.0) -> Ran:
+async def caget(place: CaPlace, *args: str, limit_s: float = PATIENCE_S) -> Ran:
     """Run `caget`."""
     return await run(place, "caget", *args, limit_s=limit_s)
 
 
-async def caput(place: CaPlace, *args: str, limit_s: float = 10.0) -> Ran:
+async def caput(place: CaPlace, *args: str, limit_s: float = PATIENCE_S) -> Ran:
     """Run `caput`; give `-c` for put-completion."""
     return await run(place, "caput", *args, limit_s=limit_s)
 
 
 async def eventually(
-    true: Callable[[], bool | Awaitable[bool]], what: str = "it", limit_s: float = 5.0
+    true: Callable[[], bool | Awaitable[bool]], what: str = "it", limit_s: float = PATIENCE_S
 ) -> None:
     """Wait for a condition; raises TimeoutError, naming `what`, when it does not come true."""
     loop = asyncio.get_running_loop()
@@ -188,7 +190,7 @@ class Monitor:
                 self.lines.append(unescaped(line.decode("utf-8", "replace").rstrip("\n")))
                 self._news.notify_all()
 
-    async def until(self, count: int, limit_s: float = 5.0) -> list[str]:
+    async def until(self, count: int, limit_s: float = PATIENCE_S) -> list[str]:
         """Wait for at least `count` lines in all; raises TimeoutError, with what came, when they do not."""
         try:
             async with asyncio.timeout(limit_s), self._news:
@@ -197,7 +199,7 @@ class Monitor:
             raise TimeoutError(f"{len(self.lines)} of {count} lines: {self.lines}") from None
         return self.lines
 
-    async def until_text(self, text: str, limit_s: float = 5.0) -> str:
+    async def until_text(self, text: str, limit_s: float = PATIENCE_S) -> str:
         """Wait for a line with `text` in it, and return it."""
         found: list[str] = []
 

@@ -26,6 +26,7 @@ from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
 from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.model.states import Kind, State
 from tests.support.fakecontext import FakeContext
+from tests.support.patience import PATIENCE_S
 
 EXPERIMENT = "e20009"
 QUIET_S = 0.2
@@ -150,7 +151,7 @@ class Side:
         assert found is not None
         return found
 
-    async def until(self, what: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
+    async def until(self, what: Callable[[], Any], limit_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + limit_s
         while not what():
             if time.monotonic() > deadline:

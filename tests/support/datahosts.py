@@ -18,6 +18,7 @@ from attpc_plugins.data_routers.hosts.station import Stations
 from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import Access, EccHostSettings, RouterSettings
 
+from tests.support.patience import PATIENCE_S
 from tests.support.sshd import Sshd
 
 LIMITS = CallLimits(look_s=20, read_s=20, files_s=60, checksums_s=60)
@@ -132,7 +133,7 @@ async def closed_run(host: FileHost, run: RunKey, manifest: bytes = b"{}") -> No
     await host.finish(run, manifest)
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
     """Wait until a condition holds that only looking can tell."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - another process makes it so

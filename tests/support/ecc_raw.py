@@ -9,6 +9,8 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable
 
+from tests.support.patience import PATIENCE_S
+
 Script = Callable[[bytes, asyncio.StreamWriter], object]
 
 
@@ -114,7 +116,7 @@ async def raw_server(reply: bytes | Script) -> AsyncIterator[RawServer]:
         await server.stop()
 
 
-async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = PATIENCE_S) -> None:
     """Wait until `condition` is true; `TimeoutError` after `limit_s` seconds."""
     async with asyncio.timeout(limit_s):
         while True:

@@ -18,6 +18,7 @@ from attpc_plugins.run_history.service import Service
 from attpc_plugins.run_history.store import Store
 
 from attpc_ioc.plugin.status import PluginStatus
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import SHORT_LIMITS, Rig, rig
 
 NAME = "run_history"
@@ -59,7 +60,7 @@ async def history_rig(
         yield it
 
 
-async def connected(it: Rig, limit_s: float = 10.0) -> None:
+async def connected(it: Rig, limit_s: float = PATIENCE_S) -> None:
     """Wait until a start is not refused because of the history."""
     await it.until(
         lambda: service(it).keeper.store is not None and service(it).lease.ours.is_set(),
@@ -80,7 +81,7 @@ async def untroubled(it: Rig) -> None:
     )
 
 
-async def drained(it: Rig, limit_s: float = 10.0) -> None:
+async def drained(it: Rig, limit_s: float = PATIENCE_S) -> None:
     """Wait until the database has everything that happened."""
     await it.until(lambda: service(it).writer.drained, limit_s, f"journal drained: {message(it)}")
 
@@ -106,7 +107,7 @@ async def sql(dsn: str) -> AsyncIterator[Any]:
 
 
 async def until(
-    done: Callable[[], Awaitable[object]], limit_s: float = 10.0, what: str = "the condition"
+    done: Callable[[], Awaitable[object]], limit_s: float = PATIENCE_S, what: str = "the condition"
 ) -> None:
     """Wait for a condition that must be awaited itself."""
     end_s = time.monotonic() + limit_s

@@ -22,6 +22,7 @@ from attpc_plugins.run_history.store.model import PutFilter, PutPage, Run, RunFi
 
 from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import url_of
 from tests.support.puts import INT, RawPut, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig
@@ -54,7 +55,7 @@ class Client:
             self._sids[name] = (await self._raw.channel(self._prefix + name)).sid
         return self._sids[name]
 
-    async def put(self, put: RawPut, limit_s: float = 20.0) -> bool:
+    async def put(self, put: RawPut, limit_s: float = PATIENCE_S) -> bool:
         """Put and wait for completion; tells whether it succeeded. `ConnectionError` when the IOC is gone."""
         sid = await self._sid(put.name)
         self._ioid += 1
@@ -181,7 +182,7 @@ class Torture:
             assert await client.put(as_chars("Run:Experiment", EXPERIMENT))
         await self._until_recording()
 
-    async def _until_recording(self, limit_s: float = 40.0) -> None:
+    async def _until_recording(self, limit_s: float = PATIENCE_S) -> None:
         """Wait until the history is well, or at least does not stand in the way any more."""
         end_s = time.monotonic() + limit_s
         while True:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from tests.support.ca import eventually
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 
@@ -51,7 +52,7 @@ class IocProcess:
         async for line in self._process.stderr:
             self.log.append(line.decode("utf-8", "replace").rstrip("\n"))
 
-    async def until_logged(self, text: str, limit_s: float = 10.0) -> None:
+    async def until_logged(self, text: str, limit_s: float = PATIENCE_S) -> None:
         """Wait for a line of the log with `text` in it."""
         try:
             await eventually(lambda: any(text in line for line in self.log), text, limit_s)
@@ -83,7 +84,7 @@ class IocProcess:
 
     # ------------------------------------------------------------------ what its clients see
 
-    async def shows(self, name: str, value: str, limit_s: float = 5.0) -> None:
+    async def shows(self, name: str, value: str, limit_s: float = PATIENCE_S) -> None:
         """Wait until a PV, a long text too, has a value."""
         seen: list[str] = []
 

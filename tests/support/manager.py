@@ -8,6 +8,8 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_S
+
 
 class Manager:
     """What a service said: one entry a field of a message, in order; `status` is its latest line."""
@@ -32,7 +34,9 @@ class Manager:
         """The latest status; empty before the first."""
         return next((value for name, value in reversed(self.told) if name == "STATUS"), "")
 
-    async def until(self, name: str, text: str = "", count: int = 1, limit_s: float = 20.0) -> list[float]:
+    async def until(
+        self, name: str, text: str = "", count: int = 1, limit_s: float = PATIENCE_S
+    ) -> list[float]:
         """Wait for `count` fields of this name with `text` in the value; returns when they came."""
         try:
             async with asyncio.timeout(limit_s):
@@ -46,7 +50,7 @@ class Manager:
         except TimeoutError:
             raise AssertionError(f"no {name} with {text!r} in {self.told}") from None
 
-    async def silence(self, name: str, for_s: float, limit_s: float = 20.0) -> None:
+    async def silence(self, name: str, for_s: float, limit_s: float = PATIENCE_S) -> None:
         """Wait until no field of this name has come for some time, as a watchdog does."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit_s

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from tests.support.ca import USR, CaPlace
+from tests.support.patience import PATIENCE_S
 
 ATTPC_IOC = Path(sys.executable).parent / "attpc-ioc"
 """The shell command of the environment that the tests run in."""
@@ -42,7 +43,7 @@ class Running:
         async with self._news:
             self._news.notify_all()
 
-    async def until(self, text: str, limit_s: float = 20.0) -> str:
+    async def until(self, text: str, limit_s: float = PATIENCE_S) -> str:
         """Wait for a line with `text` in it; the error shows what came instead."""
         found: list[str] = []
 
@@ -72,7 +73,7 @@ class Running:
         await self.reader
         return code, took_s
 
-    async def wait(self, limit_s: float = 20.0) -> int:
+    async def wait(self, limit_s: float = PATIENCE_S) -> int:
         """Wait until it ends by itself; return the exit code."""
         code = await asyncio.wait_for(self.process.wait(), limit_s)
         await self.reader

@@ -22,6 +22,7 @@ from attpc_ioc.simulator.data.options import DataOptions
 from attpc_ioc.simulator.durations import Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from tests.support.ca import CaPlace, Ran, ca_place, caget, caput
+from tests.support.patience import PATIENCE_S
 from tests.support.simfleet import wait_until
 
 EXPERIMENT = "e20009"
@@ -105,14 +106,14 @@ class Rig:
     def states(self) -> dict[str, str]:
         return {m.name: m.state.label for m in self.snapshot.modules.values()}
 
-    async def until(self, done: Callable[[], object], limit_s: float = 5.0, what: str = "") -> None:
+    async def until(self, done: Callable[[], object], limit_s: float = PATIENCE_S, what: str = "") -> None:
         """Wait for a condition on the IOC's snapshot; the error shows what was seen instead."""
         try:
             await wait_until(done, limit_s, what or "the condition")
         except TimeoutError as error:
             raise AssertionError(f"{error}; seen: {self.states()}, run {self.run.state.label}") from None
 
-    async def until_all(self, state: State, *names: str, limit_s: float = 5.0) -> None:
+    async def until_all(self, state: State, *names: str, limit_s: float = PATIENCE_S) -> None:
         """Wait until these modules, or all, are seen in a state with nothing under way."""
         modules = names or tuple(self.snapshot.modules)
         await self.until(
@@ -121,12 +122,12 @@ class Rig:
             f"{', '.join(modules)} in {state.label}",
         )
 
-    async def until_run(self, state: RunState, limit_s: float = 5.0) -> None:
+    async def until_run(self, state: RunState, limit_s: float = PATIENCE_S) -> None:
         await self.until(lambda: self.run.state is state, limit_s, f"run {state.label}")
 
     # ------------------------------------------------------------------ Channel Access
 
-    async def put(self, name: str, value: str = "1", *, limit_s: float = 20.0) -> Ran:
+    async def put(self, name: str, value: str = "1", *, limit_s: float = PATIENCE_S) -> Ran:
         """Put with completion by EPICS base's `caput`; the exit code tells what became of it."""
         return await caput(
             self.place, "-c", "-w", str(limit_s), "-t", self.prefix + name, value, limit_s=limit_s + 5
@@ -136,7 +137,7 @@ class Rig:
         """Put a long text with completion."""
         return await caput(self.place, "-c", "-w", "5", "-t", "-S", self.prefix + name, text)
 
-    async def ok(self, name: str, value: str = "1", *, limit_s: float = 20.0) -> None:
+    async def ok(self, name: str, value: str = "1", *, limit_s: float = PATIENCE_S) -> None:
         """Put and expect success."""
         ran = await self.put(name, value, limit_s=limit_s)
         assert ran.code == 0, f"{name}: {ran.both} {await self.message(name)}"

@@ -11,6 +11,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.simulator.calls import Call
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 
@@ -63,7 +64,7 @@ def under_way(it: Rig, name: str) -> asyncio.Task[Outcome]:
     return asyncio.create_task(it.submit(name, RUN), name=f"Run:{name} of the test")
 
 
-async def call_of(it: Rig, server: str, operation: str, limit_s: float = 5.0) -> Call:
+async def call_of(it: Rig, server: str, operation: str, limit_s: float = PATIENCE_S) -> Call:
     """Wait until a server has taken up a call."""
     return await it.fleet.log.wait_for(lambda c: c.server == server and c.operation == operation, limit_s)
 

@@ -11,12 +11,15 @@ from attpc_ioc.simulator.client import post
 from attpc_ioc.simulator.documents import config_id, link_table
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.messages import request_body
+from tests.support.patience import PATIENCE_S
 
 UP = ("Describe", "Prepare", "Configure", "Start")
 """The operations that lead from Idle to Running, one state each."""
 
 
-async def wait_until(done: Callable[[], object], timeout_s: float = 5.0, what: str = "the condition") -> None:
+async def wait_until(
+    done: Callable[[], object], timeout_s: float = PATIENCE_S, what: str = "the condition"
+) -> None:
     """Look every few milliseconds until `done()` is true; raises `TimeoutError` that names `what`."""
     end_s = time.monotonic() + timeout_s
     while not done():
