@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.run_history.connection_faults import Place, explain
+from attpc_plugins.run_history.connection_faults import Target, explain
 from attpc_plugins.run_history.dsn import read
 from attpc_plugins.run_history.sheets.kept import load_kept
 
@@ -110,9 +110,9 @@ def pvs_of(file: Path) -> list[str]:
 
 def test_a_certificate_that_is_not_there_is_no_socket() -> None:
     missing = FileNotFoundError(2, "No such file or directory")
-    tls = Place("plugins.run_history.dsn", read("postgresql://a@db/b?sslmode=verify-full&sslrootcert=/none"))
+    tls = Target("plugins.run_history.dsn", read("postgresql://a@db/b?sslmode=verify-full&sslrootcert=/none"))
     assert "sslrootcert=" in str(explain(missing, tls, 3.0))
-    socket = Place("plugins.run_history.dsn", read("postgresql://a@/b?host=/none"))
+    socket = Target("plugins.run_history.dsn", read("postgresql://a@/b?host=/none"))
     assert "there is no socket in that folder" in str(explain(missing, socket, 3.0))
 
 

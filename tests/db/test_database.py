@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history import dsn as urls
-from attpc_plugins.run_history.database import KEY, Source, locate
+from attpc_plugins.run_history.database import KEY, DatabaseKeys, Source, locate
 from attpc_plugins.run_history.embedded import DATABASE
 from attpc_plugins.run_history.errors import (
     DatabaseSettingsError,
     EmbeddedError,
 )
 
-from tests.support.databases import QUOTED, SECRET, Keys, at
+from tests.support.databases import QUOTED, SECRET, at
 
 pytestmark = pytest.mark.usefixtures("no_variables")
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_variables")
 
 def test_the_settings_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGHOST", "elsewhere")
-    database = locate(Keys(dsn=f"postgresql://ioc:{QUOTED}@db.lab:5433/attpc"), tmp_path)
+    database = locate(DatabaseKeys(dsn=f"postgresql://ioc:{QUOTED}@db.lab:5433/attpc"), tmp_path)
     assert database.source is Source.SETTINGS
     assert database.where == "attpc at db.lab:5433, user ioc"
     assert database.public_url == "postgresql://ioc@db.lab:5433/attpc"
@@ -37,7 +37,7 @@ def test_the_settings_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_variables_that_name_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     monkeypatch.setenv(name, "there")
     monkeypatch.setenv("PGPASSWORD", SECRET)
-    database = locate(Keys(), tmp_path)
+    database = locate(DatabaseKeys(), tmp_path)
     assert database.source is Source.ENVIRONMENT
     assert database.dsn == ""
     assert "there" in database.where
@@ -52,11 +52,11 @@ def test_otherwise_the_embedded_server(
     state_dir = postgres_place()
     for name in ("PGUSER", "PGPASSWORD", "PGPORT", "PGSSLMODE"):
         monkeypatch.setenv(name, "5432")
-    database = locate(Keys(), state_dir)
+    database = locate(DatabaseKeys(), state_dir)
     assert database.source is Source.EMBEDDED
     assert database.server is not None
     assert database.server.folder == state_dir / "postgres"
-    assert locate(Keys(data_dir="/srv/x"), state_dir).where == "the embedded server in /srv/x"
+    assert locate(DatabaseKeys(data_dir="/srv/x"), state_dir).where == "the embedded server in /srv/x"
     with pytest.raises(EmbeddedError, match="was not started"):
         assert database.dsn
     assert not (state_dir / "postgres").exists()
@@ -70,7 +70,7 @@ async def test_variables_do_not_lead_away_from_the_embedded_server(
     monkeypatch.setenv("PGPASSWORD", SECRET)
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
-    async with locate(Keys(data_dir=str(postgres_place())), Path("/nowhere")).attached() as database:
+    async with locate(DatabaseKeys(data_dir=str(postgres_place())), Path("/nowhere")).attached() as database:
         connection = await database.connect()
         assert await connection.fetchval("SELECT current_database()") == DATABASE
         assert await connection.fetchval("SHOW timezone") == "UTC"
@@ -80,8 +80,8 @@ async def test_variables_do_not_lead_away_from_the_embedded_server(
 
 async def test_a_command_uses_the_server_that_runs(postgres_place: Callable[[], Path]) -> None:
     folder = postgres_place()
-    ioc = locate(Keys(data_dir=str(folder)), Path("/nowhere"))
-    command = locate(Keys(data_dir=str(folder)), Path("/nowhere"), purpose="a command")
+    ioc = locate(DatabaseKeys(data_dir=str(folder)), Path("/nowhere"))
+    command = locate(DatabaseKeys(data_dir=str(folder)), Path("/nowhere"), purpose="a command")
     await ioc.start()
     try:
         async with command.attached() as database:
@@ -104,8 +104,8 @@ async def test_a_command_uses_the_server_that_runs(postgres_place: Callable[[], 
 
 async def test_a_command_beside_an_ioc_that_just_starts(postgres_place: Callable[[], Path]) -> None:
     folder = postgres_place()
-    ioc = locate(Keys(data_dir=str(folder)), Path("/nowhere"))
-    command = locate(Keys(data_dir=str(folder)), Path("/nowhere"), purpose="a command")
+    ioc = locate(DatabaseKeys(data_dir=str(folder)), Path("/nowhere"))
+    command = locate(DatabaseKeys(data_dir=str(folder)), Path("/nowhere"), purpose="a command")
 
     async def use() -> int:
         async with command.attached(wait_s=20) as database:
@@ -180,4 +180,4 @@ def test_a_port_in_the_variables_that_is_none(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("PGHOST", "db.lab")
     monkeypatch.setenv("PGPORT", "x")
     with pytest.raises(DatabaseSettingsError, match="PGPORT"):
-        locate(Keys(), tmp_path)
+        locate(DatabaseKeys(), tmp_path)

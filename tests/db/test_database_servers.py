@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.database import Database, locate
+from attpc_plugins.run_history.database import Database, DatabaseKeys, locate
 from attpc_plugins.run_history.errors import (
     DatabaseError,
     DatabaseRefused,
@@ -26,7 +26,7 @@ from attpc_plugins.run_history.peer import ASK
 from attpc_plugins.run_history.store import Store, prepare_schema
 from attpc_plugins.run_history.store_errors import StoreUnavailable
 
-from tests.support.databases import QUOTED, SECRET, Keys, at, fault
+from tests.support.databases import QUOTED, SECRET, at, fault
 from tests.support.postgres import FacilityServer, facility_server
 
 pytestmark = pytest.mark.usefixtures("no_variables")
@@ -212,12 +212,12 @@ async def test_the_variables_alone(facility: FacilityServer, monkeypatch: pytest
     monkeypatch.setenv("PGPORT", str(facility.port))
     monkeypatch.setenv("PGUSER", "ioc")
     monkeypatch.setenv("PGPASSWORD", SECRET)
-    database = locate(Keys(), Path("/nowhere"))
+    database = locate(DatabaseKeys(), Path("/nowhere"))
     text = await fault(database, DatabaseRefused)
     assert "PGHOST, PGPORT, PGUSER" in text
     monkeypatch.setenv("PGPASSWORD", facility.password)
     monkeypatch.setenv("PGDATABASE", "attpc")
-    connection = await locate(Keys(), Path("/nowhere")).connect()
+    connection = await locate(DatabaseKeys(), Path("/nowhere")).connect()
     assert await connection.fetchval("SELECT current_database()") == "attpc"
     await connection.close()
 

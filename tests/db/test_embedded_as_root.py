@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 from attpc_plugins.run_history import binaries
 from attpc_plugins.run_history.binaries import account_for, find_binaries, folders
-from attpc_plugins.run_history.database import Database, locate
+from attpc_plugins.run_history.database import Database, DatabaseKeys, locate
 from attpc_plugins.run_history.db_commands import app
 from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.errors import EmbeddedError
@@ -25,14 +24,6 @@ from tests.db.test_db_commands import settings_file
 Place = Callable[[], Path]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another account")
-
-
-@dataclass(frozen=True)
-class Keys:
-    dsn: str | None = None
-    data_dir: str | None = None
-    binaries: str | None = None
-    account: str | None = None
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +58,7 @@ def mode(folder: Path) -> int:
 
 async def test_the_data_are_in_roots_base_and_found_again(closed: Path, base: Path) -> None:
     state_dir = closed / "state"
-    database = locate(Keys(), state_dir)
+    database = locate(DatabaseKeys(), state_dir)
     assert folder_of(database).parent == base
     assert str(closed) in database.note
     assert str(folder_of(database)) in database.note
@@ -76,10 +67,10 @@ async def test_the_data_are_in_roots_base_and_found_again(closed: Path, base: Pa
         await connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
         await connection.close()
         # A command finds the server that runs, and says the same of it.
-        async with locate(Keys(), state_dir).attached() as command:
+        async with locate(DatabaseKeys(), state_dir).attached() as command:
             assert command.socket is not None
             assert command.note == database.note
-    async with locate(Keys(), state_dir).attached() as again:
+    async with locate(DatabaseKeys(), state_dir).attached() as again:
         connection = await again.connect()
         assert await connection.fetchval("SELECT number FROM kept") == 7
         await connection.close()
@@ -87,19 +78,19 @@ async def test_the_data_are_in_roots_base_and_found_again(closed: Path, base: Pa
     assert mode(closed) == 0o700
     # Opening the way later does not make the history seem gone.
     os.chmod(closed, 0o755)
-    assert folder_of(locate(Keys(), state_dir)) == folder_of(database)
+    assert folder_of(locate(DatabaseKeys(), state_dir)) == folder_of(database)
 
 
 def test_each_state_directory_has_its_own(closed: Path) -> None:
-    one, other = (folder_of(locate(Keys(), closed / name)) for name in ("one", "other"))
+    one, other = (folder_of(locate(DatabaseKeys(), closed / name)) for name in ("one", "other"))
     assert one != other
-    assert folder_of(locate(Keys(), closed / "other" / ".." / "one")) == one
+    assert folder_of(locate(DatabaseKeys(), closed / "other" / ".." / "one")) == one
 
 
 def test_a_way_that_roots_umask_closes(postgres_place: Place, base: Path) -> None:
     before = os.umask(0o077)
     try:
-        database = locate(Keys(), postgres_place() / "state")
+        database = locate(DatabaseKeys(), postgres_place() / "state")
     finally:
         os.umask(before)
     assert folder_of(database).parent == base
@@ -108,26 +99,26 @@ def test_a_way_that_roots_umask_closes(postgres_place: Place, base: Path) -> Non
 
 def test_a_reachable_state_directory_is_used(postgres_place: Place, base: Path) -> None:
     state_dir = postgres_place()
-    database = locate(Keys(), state_dir)
+    database = locate(DatabaseKeys(), state_dir)
     assert (folder_of(database), database.note) == (state_dir / "postgres", "")
     assert not base.exists()
 
 
 def test_data_that_are_there_already_win(postgres_place: Place) -> None:
     state_dir = postgres_place()
-    database = locate(Keys(), state_dir)
+    database = locate(DatabaseKeys(), state_dir)
     assert database.server is not None
     database.server.start()
     database.server.stop()
     state_dir.chmod(0o700)
-    again = locate(Keys(), state_dir)
+    again = locate(DatabaseKeys(), state_dir)
     assert again.server is not None
     with pytest.raises(EmbeddedError, match=f"may not enter {state_dir}"):
         again.server.start()
 
 
 def test_a_data_dir_given_by_hand_is_never_replaced(closed: Path) -> None:
-    database = locate(Keys(data_dir=str(closed / "db")), closed)
+    database = locate(DatabaseKeys(data_dir=str(closed / "db")), closed)
     assert database.server is not None
     assert database.server.folder == closed / "db"
     with pytest.raises(EmbeddedError, match=rf"may not enter {closed},.*plugins\.run_history\.data_dir"):
@@ -138,17 +129,17 @@ def test_a_base_that_others_can_change_is_not_used(closed: Path, base: Path) -> 
     base.mkdir()
     base.chmod(0o777)
     with pytest.raises(EmbeddedError, match=f"{base} is not a folder that root alone can change"):
-        locate(Keys(), closed)
+        locate(DatabaseKeys(), closed)
     base.chmod(0o755)
     os.chown(base, account_for("nobody").uid, -1)
     with pytest.raises(EmbeddedError, match=r"root alone.*plugins\.run_history\.data_dir"):
-        locate(Keys(), closed)
+        locate(DatabaseKeys(), closed)
 
 
 def test_a_base_with_a_relative_path_is_none(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "here")
     with pytest.raises(EmbeddedError, match=f"{VARIABLE} is here, which is no absolute path"):
-        locate(Keys(), closed)
+        locate(DatabaseKeys(), closed)
 
 
 def test_db_status_says_where_they_are(closed: Path, base: Path) -> None:
@@ -276,7 +267,7 @@ def test_no_way_is_made_in_a_state_directory_of_another(postgres_place: Place) -
     target.mkdir()
     (state_dir / "plugins").symlink_to(target)
     os.chown(state_dir, account_for("nobody").uid, -1)
-    locate(Keys(), state_dir / "plugins" / "run_history")
+    locate(DatabaseKeys(), state_dir / "plugins" / "run_history")
     assert not any(target.iterdir())
 
 

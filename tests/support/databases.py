@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.database import Database, locate
+from attpc_plugins.run_history.database import Database, DatabaseKeys, locate
 from attpc_plugins.run_history.errors import (
     DatabaseError,
 )
@@ -15,16 +14,8 @@ SECRET = "s3cr3t/p@ss#w:rd"
 QUOTED = "s3cr3t%2Fp%40ss%23w%3Ard"
 
 
-@dataclass(frozen=True)
-class Keys:
-    dsn: str | None = None
-    data_dir: str | None = None
-    binaries: str | None = None
-    account: str | None = None
-
-
 def at(dsn: str) -> Database:
-    return locate(Keys(dsn=dsn), Path("/nowhere"))
+    return locate(DatabaseKeys(dsn=dsn), Path("/nowhere"))
 
 
 async def fault(database: Database, kind: type[DatabaseError], **limits: float) -> str:

@@ -16,7 +16,7 @@ from attpc_ioc.errors import AttpcError
 from .closing import names_text, own_files
 from .closing_journal import ClosingBusy, Entry, Journal, Phase
 from .closing_work import LOCK_LIMIT_S, TROUBLED, RouterWork
-from .command_base import Place, place_of, run_of, with_hosts
+from .command_base import Setup, run_of, setup_of, with_hosts
 from .hosts.host import FileHost, SentryHost
 from .model import CloseState, FileEntry, RunKey
 from .settings import RouterSettings
@@ -41,25 +41,25 @@ class CannotClose(AttpcError):
 
 def close_command(file: Path, number: int, experiment: str, labels: tuple[str, ...], wishes: Wishes) -> None:
     """Close a run's files on the hosts; ends with exit code 1 where not all are done."""
-    place = place_of(file)
-    run = run_of(place, number, experiment)
+    setup = setup_of(file)
+    run = run_of(setup, number, experiment)
 
     async def work(router: RouterSettings, host: FileHost | SentryHost) -> bool:
         try:
-            return await _close(place, router, host, run, wishes)
+            return await _close(setup, router, host, run, wishes)
         except AttpcError as error:
             typer.echo(f"{router.label}: {error}", err=True)
             return False
 
-    if not all(with_hosts(place, place.routers(labels), work)):
+    if not all(with_hosts(setup, setup.routers(labels), work)):
         raise typer.Exit(1)
 
 
 def drop_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
     """Give up the closing of a run; ends with exit code 1 where there is none."""
-    place = place_of(file)
-    run = run_of(place, number, experiment)
-    journal = place.journal()
+    setup = setup_of(file)
+    run = run_of(setup, number, experiment)
+    journal = setup.journal()
 
     async def drop(router: RouterSettings) -> bool:
         async with journal.locked(router.label, LOCK_LIMIT_S):
@@ -73,16 +73,16 @@ def drop_command(file: Path, number: int, experiment: str, labels: tuple[str, ..
             return True
 
     async def drop_all() -> list[bool]:
-        return [await drop(router) for router in place.routers(labels)]
+        return [await drop(router) for router in setup.routers(labels)]
 
     if not all(asyncio.run(drop_all())):
         raise typer.Exit(1)
 
 
 async def _close(
-    place: Place, router: RouterSettings, host: FileHost | SentryHost, run: RunKey, wishes: Wishes
+    setup: Setup, router: RouterSettings, host: FileHost | SentryHost, run: RunKey, wishes: Wishes
 ) -> bool:
-    journal = place.journal()
+    journal = setup.journal()
     async with journal.locked(router.label, LOCK_LIMIT_S):
         found = journal.find(run, router.label)
         if found is not None and found.phase is Phase.DONE:
@@ -100,7 +100,7 @@ async def _close(
             typer.echo(f"{router.label}: {text}")
             shown = text
 
-    worker = RouterWork(router, host, journal, place.settings, on_change=show)
+    worker = RouterWork(router, host, journal, setup.settings, on_change=show)
     said_busy = False
     while True:
         try:
@@ -117,7 +117,7 @@ async def _close(
             return now is not None and now.phase is Phase.DONE
         # What the IOC has said while this command waits is about its own rounds, and older.
         if now.state in TROUBLED and now.token not in worker.waiting:
-            goes_on = GOES_ON if place.settings.closing.enabled else ""
+            goes_on = GOES_ON if setup.settings.closing.enabled else ""
             typer.echo(f"{router.label}: not closed{goes_on}", err=True)
             return False
         await asyncio.sleep(result.next_s or BUSY_S)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Setup:
     """What a settings file says: the plugin's section, the ECC servers' names, the plugin's own folder."""
 
     settings: DataRoutersSettings
@@ -49,7 +49,7 @@ class Place:
         return tuple(known[label] for label in dict.fromkeys(labels or known))
 
 
-def place_of(file: Path) -> Place:
+def setup_of(file: Path) -> Setup:
     """Read a settings file; raises `SettingsError`."""
     set_up_logging(level="ERROR")
     settings = load_settings(file)
@@ -63,10 +63,10 @@ def place_of(file: Path) -> Place:
         ]
         raise SettingsError(str(file), faults) from None
     eccs = tuple(ecc.name for ecc in settings.ecc)
-    return Place(own, eccs, settings.state_directory() / "plugins" / PLUGIN)
+    return Setup(own, eccs, settings.state_directory() / "plugins" / PLUGIN)
 
 
-def run_of(place: Place, number: int, experiment: str, *, guess: bool = False) -> RunKey:
+def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -> RunKey:
     """Return the run that was named; ends the command where its experiment cannot be known.
 
     Where the closing is no longer on record it may be a `guess`: the experiment of the newest one that is.
@@ -75,7 +75,7 @@ def run_of(place: Place, number: int, experiment: str, *, guess: bool = False) -
         if fault := experiment_fault(experiment):
             fail(fault)
         return RunKey(experiment, number)
-    entries = place.journal().entries()
+    entries = setup.journal().entries()
     known = sorted({entry.run for entry in entries if entry.run.number == number})
     if len(known) == 1:
         return known[0]
@@ -90,14 +90,14 @@ def run_of(place: Place, number: int, experiment: str, *, guess: bool = False) -
 
 
 def with_hosts(
-    place: Place,
+    setup: Setup,
     routers: tuple[RouterSettings, ...],
     work: Callable[[RouterSettings, FileHost | SentryHost], Awaitable[T]],
 ) -> list[T]:
     """Do some work on the hosts of routers, side by side, and let go of them; results in the same order."""
 
     async def run() -> list[T]:
-        hosts = [host_for(router, place.settings) for router in routers]
+        hosts = [host_for(router, setup.settings) for router in routers]
         try:
             return await asyncio.gather(*(work(r, h) for r, h in zip(routers, hosts, strict=True)))
         finally:

@@ -10,7 +10,7 @@ import typer
 
 from attpc_ioc.printable import LINES, visible
 
-from .command_base import Place, fail, place_of
+from .command_base import Setup, fail, setup_of
 from .hosts.folders import TAIL_LIMIT
 from .hosts.host import ConfigHost, Host, HostError
 from .hosts.make import config_host_for, host_for
@@ -18,8 +18,8 @@ from .hosts.make import config_host_for, host_for
 
 def logs_command(file: Path, name: str, lines: int) -> None:
     """Print the last lines of the log of a data router or an ECC server."""
-    place = place_of(file)
-    host = _host(place, name)
+    setup = setup_of(file)
+    host = _host(setup, name)
 
     async def read() -> bytes:
         try:
@@ -44,17 +44,17 @@ def logs_command(file: Path, name: str, lines: int) -> None:
         )
 
 
-def _host(place: Place, name: str) -> Host | ConfigHost:
-    settings = place.settings
+def _host(setup: Setup, name: str) -> Host | ConfigHost:
+    settings = setup.settings
     for router in settings.router:
         if name == router.label:
             return host_for(router, settings)
-    if name in place.eccs:
+    if name in setup.eccs:
         named = [ecc for ecc in settings.ecc if name in ecc.names]
         if found := named or [ecc for ecc in settings.ecc if not ecc.names]:
             return config_host_for(found[0], settings)
         return fail(f"the settings do not say where the log of {name} is: [[plugins.data_routers.ecc]]")
-    known = [router.label for router in settings.router] + list(place.eccs)
+    known = [router.label for router in settings.router] + list(setup.eccs)
     return fail(f"no data router or ECC server is called {name!r}; there are {', '.join(known)}")
 
 

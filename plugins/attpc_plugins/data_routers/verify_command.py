@@ -9,7 +9,7 @@ import typer
 
 from . import manifest
 from .closing import amount, names_text
-from .command_base import place_of, run_of, with_hosts
+from .command_base import run_of, setup_of, with_hosts
 from .hosts.host import FileHost, HostError, SentryHost
 from .manifest import Manifest, ManifestError
 from .model import FileEntry, RunKey
@@ -18,8 +18,8 @@ from .settings import RouterSettings
 
 def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
     """Compare and print; ends with exit code 1 where anything is wrong."""
-    place = place_of(file)
-    run = run_of(place, number, experiment, guess=True)
+    setup = setup_of(file)
+    run = run_of(setup, number, experiment, guess=True)
 
     async def work(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
         if not isinstance(host, FileHost):
@@ -29,9 +29,9 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
         except (HostError, ManifestError) as error:
             return "", [str(error)]
 
-    routers = place.routers(labels)
+    routers = setup.routers(labels)
     wrong = False
-    for router, (text, faults) in zip(routers, with_hosts(place, routers, work), strict=True):
+    for router, (text, faults) in zip(routers, with_hosts(setup, routers, work), strict=True):
         for line in faults or [text]:
             typer.echo(f"{router.label}: {line}")
         wrong = wrong or bool(faults)

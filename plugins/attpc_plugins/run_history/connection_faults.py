@@ -26,31 +26,31 @@ FAULTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """Where the connection was to lead, and the key or the variables that said so."""
 
     key: str
     dsn: Dsn
 
 
-def explain(error: BaseException, place: Place, limit_s: float) -> DatabaseError:
+def explain(error: BaseException, target: Target, limit_s: float) -> DatabaseError:
     """Return the exception to raise for what a connection failed with; no password is in its text."""
-    made, text = _explain(error, place, limit_s)
-    text = f"database {place.dsn.where} ({place.key}): {text}"
-    if place.dsn.password:
-        text = text.replace(place.dsn.password, "***")
+    made, text = _explain(error, target, limit_s)
+    text = f"database {target.dsn.where} ({target.key}): {text}"
+    if target.dsn.password:
+        text = text.replace(target.dsn.password, "***")
     return made(text)
 
 
-def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[DatabaseError], str]:
+def _explain(error: BaseException, target: Target, limit_s: float) -> tuple[type[DatabaseError], str]:
     if isinstance(error, asyncpg.PostgresError):
         if told := advice(error):
             kind = DatabaseUnreachable if told.passing else DatabaseRefused
             return kind, f"{told.text} (it says: {_last_words(error)})"
-        return _refused(error, place)
+        return _refused(error, target)
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return DatabaseUnreachable, "no server there is of the kind that target_session_attrs asks for"
-    if getattr(error, "errno", None) == errno.ENOENT and not any(h.startswith("/") for h in place.dsn.hosts):
+    if getattr(error, "errno", None) == errno.ENOENT and not any(h.startswith("/") for h in target.dsn.hosts):
         return DatabaseSettingsError, (
             "TLS: the file that sslrootcert=, sslcert= or sslkey= names is not there; is its path right, and "
             "can the user that this runs as read it?"
@@ -66,24 +66,24 @@ def _explain(error: BaseException, place: Place, limit_s: float) -> tuple[type[D
     if isinstance(error, TimeoutError):
         there = "is the host up, and does a firewall let its port pass?"
         here = "the server hangs, or this computer is overloaded; it is tried again"
-        return DatabaseUnreachable, f"no answer within {limit_s:g} s; {here if _is_here(place) else there}"
+        return DatabaseUnreachable, f"no answer within {limit_s:g} s; {here if _is_here(target) else there}"
     if isinstance(error, (asyncpg.InterfaceError, ValueError)):
-        return DatabaseSettingsError, f"{_first_line(error)}; correct it in {place.key}"
+        return DatabaseSettingsError, f"{_first_line(error)}; correct it in {target.key}"
     if isinstance(error, (asyncpg.InternalClientError, EOFError, NotPostgresError)):
         return DatabaseUnreachable, "what answers there is no PostgreSQL server; are host and port right?"
     return DatabaseUnreachable, _unreachable(error)
 
 
-def _is_here(place: Place) -> bool:
+def _is_here(target: Target) -> bool:
     """Tell whether the database is reached by a socket of this computer, with no host or port in the way."""
-    return bool(place.dsn.hosts) and all(host.startswith("/") for host in place.dsn.hosts)
+    return bool(target.dsn.hosts) and all(host.startswith("/") for host in target.dsn.hosts)
 
 
-def _refused(error: asyncpg.PostgresError, place: Place) -> tuple[type[DatabaseError], str]:
-    said, user, name = _first_line(error), place.dsn.user or "ROLE", place.dsn.database or "DATABASE"
+def _refused(error: asyncpg.PostgresError, target: Target) -> tuple[type[DatabaseError], str]:
+    said, user, name = _first_line(error), target.dsn.user or "ROLE", target.dsn.database or "DATABASE"
     match error:
         case asyncpg.InvalidPasswordError():
-            lead = "the password is wrong" if place.dsn.password else "a password is needed"
+            lead = "the password is wrong" if target.dsn.password else "a password is needed"
             text = f"{lead}, or the role is; give it by PGPASSWORD, by ~/.pgpass or in the URL"
         case asyncpg.InvalidAuthorizationSpecificationError() if "does not exist" in said:
             text = f"there is no such role; on the server: CREATE ROLE {user} LOGIN PASSWORD '...'"
@@ -101,7 +101,7 @@ def _refused(error: asyncpg.PostgresError, place: Place) -> tuple[type[DatabaseE
             closed = "the connection was closed before the server answered as PostgreSQL does"
             there = "are host and port right, and is it up?"
             here = "it is ending or starting, and is tried again"
-            return DatabaseUnreachable, f"{closed}; {here if _is_here(place) else there}"
+            return DatabaseUnreachable, f"{closed}; {here if _is_here(target) else there}"
         case asyncpg.UndefinedObjectError():
             text = "a key in the URL is neither one of the connection nor a setting of the server; correct it"
         case _:

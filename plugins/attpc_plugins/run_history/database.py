@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 from urllib.parse import quote
 
 import asyncpg
@@ -22,7 +22,7 @@ from . import dsn as urls
 from . import peer
 from .binaries import OLDEST, account_for
 from .cluster import Home, home_for
-from .connection_faults import FAULTS, Place, explain
+from .connection_faults import FAULTS, Target, explain
 from .embedded import DATABASE, OWNER_WAIT_S, ROLE, EmbeddedServer
 from .errors import (
     DatabaseError,
@@ -32,6 +32,7 @@ from .errors import (
     EmbeddedBusy,
     EmbeddedError,
 )
+from .settings import RunHistorySettings
 
 log = get_logger(__name__)
 
@@ -59,24 +60,28 @@ class Source(Enum):
     EMBEDDED = "embedded"
 
 
-class DatabaseSettings(Protocol):
-    """The keys of `[plugins.run_history]` that say where the database is."""
+@dataclass(frozen=True, slots=True)
+class DatabaseKeys:
+    """The keys of `[plugins.run_history]` that say where the database is.
 
-    @property
-    def dsn(self) -> str | None:
-        """The URL of a server."""
+    `dsn` is the URL of a server, `data_dir` the folder of the embedded one, `binaries` the folder of its
+    programs, `wheel` or `system`, and `account` whom it runs as, for root.
+    """
 
-    @property
-    def data_dir(self) -> str | None:
-        """The folder of the embedded server."""
+    dsn: str | None = None
+    data_dir: str | None = None
+    binaries: str | None = None
+    account: str | None = None
 
-    @property
-    def binaries(self) -> str | None:
-        """The folder of its programs, `wheel` or `system`."""
-
-    @property
-    def account(self) -> str | None:
-        """Whom it runs as, for root."""
+    @classmethod
+    def of(cls, settings: RunHistorySettings) -> Self:
+        """Return those of a section."""
+        return cls(
+            settings.dsn.get_secret_value() if settings.dsn else None,
+            str(settings.data_dir) if settings.data_dir else None,
+            str(settings.programs_dir) if settings.programs_dir else None,
+            settings.server_account or None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class Database:
         Raises `DatabaseUnreachable`, `DatabaseRefused`, `DatabaseSettingsError` or `DatabaseTooOld`, each
         with the key and what would be right; `EmbeddedError` where the embedded server was not started.
         """
-        place = Place(self.key, urls.read(self.dsn))
+        target = Target(self.key, urls.read(self.dsn))
         try:
             async with asyncio.timeout(limit_s):
                 connection = await peer.connect(
@@ -166,12 +171,12 @@ class Database:
                     server_settings={"application_name": "attpc-ioc", "timezone": "UTC"},
                 )
         except FAULTS as error:
-            raise explain(error, place, limit_s) from error
+            raise explain(error, target, limit_s) from error
         version = connection.get_server_version()
         if version.major < OLDEST:
             connection.terminate()
             raise DatabaseTooOld(
-                f"database {place.dsn.where} ({place.key}): the server is PostgreSQL {version.major}, and "
+                f"database {target.dsn.where} ({target.key}): the server is PostgreSQL {version.major}, and "
                 f"{OLDEST} is the oldest that works"
             )
         return connection
@@ -236,7 +241,7 @@ class Database:
             await connection.close()
 
 
-def locate(settings: DatabaseSettings, state_dir: Path, *, purpose: str = "the IOC") -> Database:
+def locate(settings: DatabaseKeys, state_dir: Path, *, purpose: str = "the IOC") -> Database:
     """Return where the database is; nothing is started, and no connection made.
 
     `state_dir` is the plugin's own folder, `purpose` tells others who runs an embedded server; where that is

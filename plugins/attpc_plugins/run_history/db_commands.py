@@ -15,8 +15,8 @@ from attpc_ioc.files import make_private, refusal_for_root
 from attpc_ioc.log import set_up_logging
 
 from . import backups
-from .commands.common import DEFAULT_FILE, Place, SettingsFile, section_of
-from .database import Database, Source, locate
+from .commands.common import DEFAULT_FILE, SettingsFile, section_of
+from .database import Database, DatabaseKeys, Source, locate
 from .errors import DatabaseError
 from .floors import numbers_of_core
 from .high_water import HighWater, Reserved
@@ -134,13 +134,7 @@ def _do(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def _locate(file: Path) -> tuple[Database, Path]:
     own, folder = section_of(file)
-    place = Place(
-        dsn=own.dsn.get_secret_value() if own.dsn else None,
-        data_dir=str(own.data_dir) if own.data_dir else None,
-        binaries=str(own.programs_dir) if own.programs_dir else None,
-        account=own.server_account or None,
-    )
-    return locate(place, folder, purpose="attpc-ioc db"), folder
+    return locate(DatabaseKeys.of(own), folder, purpose="attpc-ioc db"), folder
 
 
 @contextlib.asynccontextmanager

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import asyncpg
 
 from attpc_ioc.log import get_logger
 
 from .connection_faults import FAULTS
+from .database import Database
 from .errors import DatabaseError
 from .store import Store, prepare_schema
 from .store_errors import StoreUnavailable
@@ -37,37 +37,6 @@ Duty = Callable[[Store], Awaitable[None]]
 """Something to do for as long as the database is there."""
 
 
-class Place(Protocol):
-    """Where the database is; see `database.Database`."""
-
-    @property
-    def dsn(self) -> str:
-        """What asyncpg takes."""
-        ...
-
-    @property
-    def where(self) -> str:
-        """The place, for people."""
-        ...
-
-    @property
-    def alone(self) -> bool:
-        """Whether no other IOC can use this database: it is the plugin's own."""
-        ...
-
-    async def start(self) -> None:
-        """Start the server where it is the plugin's own; nothing where it runs."""
-        ...
-
-    async def stop(self, fast_s: float = 5.0) -> None:
-        """End the server where it is the plugin's own."""
-        ...
-
-    async def connect(self) -> asyncpg.Connection:
-        """Return a connection; raises `DatabaseError` with the place and what would be right."""
-        ...
-
-
 class Keeper:
     """One task, `run`, that never ends by itself. `store` is there while the database is.
 
@@ -77,7 +46,7 @@ class Keeper:
 
     def __init__(
         self,
-        locate: Callable[[], Place],
+        locate: Callable[[], Database],
         troubles: Troubles,
         duties: tuple[Duty, ...],
         *,
@@ -87,7 +56,7 @@ class Keeper:
         self._troubles = troubles
         self._duties = duties
         self._query_limit_s = query_limit_s
-        self._place: Place | None = None
+        self._database: Database | None = None
         self._task: asyncio.Task[None] | None = None
         self._there = asyncio.Event()
         self._closing = False
@@ -98,7 +67,7 @@ class Keeper:
     @property
     def alone(self) -> bool:
         """Whether no other IOC can use the database, as far as it is known which one it is."""
-        return self._place is not None and self._place.alone
+        return self._database is not None and self._database.alone
 
     async def run(self) -> None:
         """Keep the database connected until cancelled."""
@@ -118,12 +87,12 @@ class Keeper:
             tries += 1
 
     async def _bring_up(self) -> Store:
-        if self._place is None:
-            self._place = self._locate()
-        await self._place.start()
-        dsn = self._place.dsn
+        if self._database is None:
+            self._database = self._locate()
+        await self._database.start()
+        dsn = self._database.dsn
         # Asked once by itself: what is wrong is then told in the words that the commands have for it.
-        connection = await self._place.connect()
+        connection = await self._database.connect()
         with contextlib.suppress(*FAULTS):
             await connection.close(timeout=CLOSE_S)
         await prepare_schema(dsn)
@@ -150,8 +119,8 @@ class Keeper:
         self.store = store
         self._there.set()
         self._troubles.clear(CAUSE)
-        assert self._place is not None
-        log.info("database connected", where=self._place.where)
+        assert self._database is not None
+        log.info("database connected", where=self._database.where)
         async with asyncio.TaskGroup() as group:
             for duty in (self._watch, *self._duties):
                 group.create_task(self._do(duty, store), name=f"history {duty.__name__}")
@@ -185,8 +154,8 @@ class Keeper:
         # What asyncpg says of a connection that breaks in the middle of something is for its developers.
         lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
         text = "the connection to the database was lost" if lost else str(error)
-        if self._place is not None and self._place.where not in text:
-            text = f"{text} ({self._place.where})"
+        if self._database is not None and self._database.where not in text:
+            text = f"{text} ({self._database.where})"
         self._troubles.say(CAUSE, text, bars_start=True, expected=expected)
 
     async def there(self, limit_s: float) -> Store | None:
@@ -207,6 +176,6 @@ class Keeper:
                 # Its connections do not end by themselves: they are cut.
                 await self._connected.close(0.0)
                 await asyncio.wait((task,), timeout=limit_s / 2)
-        if self._place is not None:
-            stopping = asyncio.ensure_future(self._place.stop())
+        if self._database is not None:
+            stopping = asyncio.ensure_future(self._database.stop())
             await asyncio.wait((stopping,), timeout=limit_s)

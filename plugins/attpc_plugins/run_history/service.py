@@ -12,7 +12,6 @@ import logging
 import socket
 import uuid
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,13 +23,13 @@ from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
-from .database import locate
+from .database import Database, DatabaseKeys, locate
 from .edit_limit import EditLimit
 from .errors import DatabaseError
 from .high_water import HighWater
 from .identity import instance_of
 from .journal import Journal
-from .keeper import Keeper, Place
+from .keeper import Keeper
 from .lease import LeaseKeeper
 from .numbers import NumberOwner
 from .recorder import Recorder
@@ -61,16 +60,6 @@ FLUSH_S = 0.1
 """What each step of the end may take; the whole has half a second."""
 
 NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
-
-
-@dataclass(frozen=True, slots=True)
-class DatabasePlace:
-    """The settings that say where the database is, as `database.locate` wants them."""
-
-    dsn: str | None
-    data_dir: str | None
-    binaries: str | None
-    account: str | None
 
 
 class Service:
@@ -147,15 +136,8 @@ class Service:
         # Side by side: what is not in the database by then waits in the journal, and nobody for the lease.
         await asyncio.gather(self.lease.release(store), self.writer.until_drained())
 
-    def _locate(self) -> Place:
-        settings = self._settings
-        place = DatabasePlace(
-            settings.dsn.get_secret_value() if settings.dsn else None,
-            str(settings.data_dir) if settings.data_dir else None,
-            str(settings.programs_dir) if settings.programs_dir else None,
-            settings.server_account or None,
-        )
-        database = locate(place, self._folder)
+    def _locate(self) -> Database:
+        database = locate(DatabaseKeys.of(self._settings), self._folder)
         self._recorded = f"runs are recorded; {database.note}" if database.note else "runs are recorded"
         return database
 

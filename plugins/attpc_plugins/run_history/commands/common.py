@@ -20,7 +20,7 @@ from attpc_ioc.errors import SettingsError
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.command import Who
 from attpc_ioc.settings import load_settings
-from attpc_plugins.run_history.database import locate
+from attpc_plugins.run_history.database import DatabaseKeys, locate
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store import Store, prepare_schema
 
@@ -36,16 +36,6 @@ SettingsFile = Annotated[
     typer.Option("--settings", metavar="FILE", envvar=VARIABLE, help="The settings file (TOML)."),
 ]
 DEFAULT_FILE = Path("attpc-ioc.toml")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the database is, as `locate` wants to be told."""
-
-    dsn: str | None
-    data_dir: str | None
-    binaries: str | None
-    account: str | None
 
 
 def section_of(file: Path) -> tuple[RunHistorySettings, Path]:
@@ -70,13 +60,9 @@ async def opened(file: Path) -> AsyncIterator[Store]:
     Raises `SettingsError`, and `DatabaseError`'s kinds with the reason and what to do.
     """
     own, folder = section_of(file)
-    place = Place(
-        dsn=own.dsn.get_secret_value() if own.dsn else None,
-        data_dir=str(own.data_dir) if own.data_dir else None,
-        binaries=str(own.programs_dir) if own.programs_dir else None,
-        account=own.server_account or None,
-    )
-    async with locate(place, folder, purpose="a command of the run history").attached() as database:
+    async with locate(
+        DatabaseKeys.of(own), folder, purpose="a command of the run history"
+    ).attached() as database:
         if database.server is None:
             # Asked once by itself: what is wrong is then told in the words of `db status`.
             await (await database.connect()).close()

@@ -97,17 +97,17 @@ def add(
     IOC runs. Observables of the settings file are put on the sheet by the IOC itself.
     """
     new = Observable(name, kind or ValueKind.FLOAT, units or "", comment or "", _pv(pv or ""))
-    place = _checked_place(settings, name)
+    ioc = _checked_ioc(settings, name)
 
     async def work(store: Store) -> str:
         sheet = await experiment_or_current(store, experiment)
         await _refuse_twin(store, sheet, name)
         await store.put_observable(sheet, new, new=True)
-        await _keep_for_start(store, place)
+        await _keep_for_start(store, ioc)
         return sheet
 
     sheet = with_store(settings, work)
-    typer.echo(f"{name} is on the sheet of {sheet}; {AFTERWARDS}; {place.afterwards(name)}")
+    typer.echo(f"{name} is on the sheet of {sheet}; {AFTERWARDS}; {ioc.afterwards(name)}")
 
 
 def edit(
@@ -134,11 +134,11 @@ def edit(
         if name not in found:
             fail(f"experiment {sheet} has no observable {name}; it has: {', '.join(found) or 'none'}")
         await store.put_observable(sheet, replace(found[name], **changes))
-        await _keep_for_start(store, place)
+        await _keep_for_start(store, ioc)
 
-    place = _place(settings)
+    ioc = _ioc_of(settings)
     with_store(settings, work)
-    shown = f"; {place.afterwards(name)}" if kind or units is not None else ""
+    shown = f"; {ioc.afterwards(name)}" if kind or units is not None else ""
     typer.echo(f"{name} changed; {AFTERWARDS}{shown}")
 
 
@@ -149,17 +149,17 @@ def rename(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Give an observable another name; its values stay with it."""
-    place = _checked_place(settings, new)
+    ioc = _checked_ioc(settings, new)
 
     async def work(store: Store) -> None:
         sheet = await experiment_or_current(store, experiment)
         if old.lower() != new.lower():
             await _refuse_twin(store, sheet, new)
         await store.rename_observable(sheet, old, new)
-        await _keep_for_start(store, place)
+        await _keep_for_start(store, ioc)
 
     with_store(settings, work)
-    typer.echo(f"{old} is called {new} now; {place.afterwards(new)}")
+    typer.echo(f"{old} is called {new} now; {ioc.afterwards(new)}")
 
 
 def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_FILE) -> None:
@@ -167,9 +167,9 @@ def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_
 
     async def work(store: Store) -> None:
         await store.remove_observable(await experiment_or_current(store, experiment), name)
-        await _keep_for_start(store, place)
+        await _keep_for_start(store, ioc)
 
-    place = _place(settings)
+    ioc = _ioc_of(settings)
     with_store(settings, work)
     typer.echo(f"{name} is off the sheet")
 
@@ -190,7 +190,7 @@ def order(
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Ioc:
     """Where the IOC of a settings file keeps what it knows, and what its PVs begin with."""
 
     prefix: str
@@ -201,16 +201,16 @@ class _Place:
         return PV_AFTERWARDS.format(pv=f"{self.prefix}{PREFIX}{name}")
 
 
-def _place(file: Path) -> _Place:
-    return _Place(load_settings(file).ioc.prefix, section_of(file)[1])
+def _ioc_of(file: Path) -> _Ioc:
+    return _Ioc(load_settings(file).ioc.prefix, section_of(file)[1])
 
 
-def _checked_place(file: Path, name: str) -> _Place:
-    """Return the place; ends the command for a name that cannot be a PV's."""
-    place = _place(file)
-    if fault := observable_fault(name, place.prefix):
+def _checked_ioc(file: Path, name: str) -> _Ioc:
+    """Return what the file says; ends the command for a name that cannot be a PV's."""
+    ioc = _ioc_of(file)
+    if fault := observable_fault(name, ioc.prefix):
         fail(fault)
-    return place
+    return ioc
 
 
 async def _refuse_twin(store: Store, experiment: str, name: str) -> None:
@@ -220,19 +220,19 @@ async def _refuse_twin(store: Store, experiment: str, name: str) -> None:
             fail(f"observables must differ in more than upper and lower case: {name}, {other.name}")
 
 
-async def _keep_for_start(store: Store, place: _Place) -> None:
+async def _keep_for_start(store: Store, ioc: _Ioc) -> None:
     """Keep the sheet for the PVs of the IOC's next start; one that runs sees to that itself."""
-    kept = load_kept(place.folder)
+    kept = load_kept(ioc.folder)
     experiment = kept.experiment
     if not experiment:
         current = await store.current_experiment()
         experiment = current.name if current is not None else ""
     # An IOC of another user keeps it by itself, as soon as it runs with the database.
-    if not experiment or not place.folder.is_dir() or place.folder.stat().st_uid != os.geteuid():
+    if not experiment or not ioc.folder.is_dir() or ioc.folder.stat().st_uid != os.geteuid():
         return
     new = KeptSheet(experiment, await store.observables(experiment))
     if new != kept:
-        save_kept(place.folder, new)
+        save_kept(ioc.folder, new)
 
 
 def _pv(text: str) -> str:
