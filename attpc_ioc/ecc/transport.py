@@ -1,21 +1,21 @@
-"""HTTP under the client: one connection a call, as the ECC server forces, on a bare socket.
+"""HTTP under the client: one connection a call, as the ECC server forces, on a socket of the event loop.
 
 `GetState` goes out up to 50 times a second and server, and one by aiohttp's client costs four times as much
 (see `benchmarks/poll_cpu.py`).
 
-What matters before a transition is called again is told apart: `EccUnreachable` means that no connection was
-made, so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and the
-call may have run. Nothing is ever sent a second time.
+The errors say whether a transition may be called again: `EccUnreachable` means that no connection was made,
+so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and the call may
+have run. Nothing is ever sent a second time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -44,118 +44,16 @@ class _Address(NamedTuple):
     """As the family has it, for `connect`."""
 
 
-class _Exchange:
-    """One connection with one request and its reply of at most `limit` bytes.
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What `Transport.exchange` is given; `until_s` is the loop's time at which `timeout_s` are over."""
 
-    `timeout_s` None waits as long as the peer is there. `done` gets the reply, `TimeoutError`, `BrokenHttp`
-    where the connection ended without a whole reply, or `OSError` where there was none (`sent_at_s` is 0).
-    """
-
-    def __init__(
-        self,
-        request: bytes,
-        limit: int,
-        connect_timeout_s: float,
-        timeout_s: float | None,
-        on_connected: Callable[[], None] | None,
-    ) -> None:
-        self._on_connected = on_connected
-        self._loop = asyncio.get_running_loop()
-        self._rest = request
-        self._deadline = None if timeout_s is None else self._loop.time() + timeout_s
-        self._reader = ReplyReader(limit)
-        self._sock: socket.socket | None = None
-        self._timer = self._loop.call_later(connect_timeout_s, self._late)
-        self.sent_at_s = 0.0
-        """Monotonic time at which the request went out; 0 as long as there is no connection."""
-        self.done: asyncio.Future[HttpReply] = self._loop.create_future()
-
-    def connect(self, address: _Address) -> None:
-        """Begin to connect; the rest follows by itself."""
-        try:
-            sock = self._sock = socket.socket(address.family, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            if self._deadline is None:
-                _keep_alive(sock)
-            refused = sock.connect_ex(address.place)
-            if refused not in (0, errno.EINPROGRESS):
-                raise OSError(refused, os.strerror(refused))
-            # By number: the loop looks the file up, and words for one that it does not find cost a socket two
-            # calls of the system each time.
-            self._loop.add_writer(sock.fileno(), self._send)
-        except OSError as error:
-            self.fail(error)
-
-    def close(self) -> None:
-        """Leave nothing open, whoever may still be at the other end."""
-        self._timer.cancel()
-        self._reader.close()
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            self._loop.remove_writer(sock.fileno())
-            self._loop.remove_reader(sock.fileno())
-            sock.close()
-
-    def fail(self, error: Exception) -> None:
-        """Close, and end the waiting with `error`."""
-        self.close()
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def _send(self) -> None:
-        sock = self._sock
-        if sock is None:
-            return
-        if not self.sent_at_s:
-            refused = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if refused:
-                self.fail(OSError(refused, os.strerror(refused)))
-                return
-            self.sent_at_s = time.monotonic()
-            self._timer.cancel()
-            if self._deadline is not None:
-                self._timer = self._loop.call_at(self._deadline, self._late)
-            if self._on_connected is not None:
-                self._on_connected()
-        try:
-            self._rest = self._rest[sock.send(self._rest) :]
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._finish(error)
-            return
-        if not self._rest:
-            self._loop.remove_writer(sock.fileno())
-            self._loop.add_reader(sock.fileno(), self._receive)
-
-    def _receive(self) -> None:
-        if self._sock is None:
-            return
-        try:
-            data = self._sock.recv(_PIECE_BYTES)
-            if data and not self._reader.feed(data):
-                return
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._finish(error)
-        except BrokenHttp as error:
-            self.fail(error)
-        else:
-            self._finish(None)
-
-    def _finish(self, error: OSError | None) -> None:
-        try:
-            reply = self._reader.finish(error)
-        except BrokenHttp as broken:
-            self.fail(broken)
-            return
-        self.close()
-        if not self.done.done():
-            self.done.set_result(reply)
-
-    def _late(self) -> None:
-        self.fail(TimeoutError())
+    request: bytes
+    where: str
+    limit: int
+    timeout_s: float | None
+    until_s: float | None
+    on_connected: Callable[[], None] | None
 
 
 class Transport:
@@ -171,7 +69,8 @@ class Transport:
         self._resolve_at_s = 0.0
         self._connect_timeout_s = connect_timeout_s
         self._path, self._netloc = parts.path or "/", parts.netloc
-        self._exchanges: set[_Exchange] = set()
+        self._limits: set[asyncio.Timeout] = set()
+        """Of the calls that are under way."""
         self._closed = False
 
     def request(self, envelope: bytes) -> bytes:
@@ -199,7 +98,9 @@ class Transport:
         `EccBrokenReply` where the connection ended without a whole HTTP reply of at most `limit` bytes;
         `where` names call and server there.
         """
-        began = time.monotonic()
+        began_s = asyncio.get_running_loop().time()
+        until_s = None if timeout_s is None else began_s + timeout_s
+        call = _Call(request, where, limit, timeout_s, until_s, on_connected)
         connect_s = self._connect_timeout_s if timeout_s is None else min(self._connect_timeout_s, timeout_s)
         try:
             addresses = await self._addresses(connect_s)
@@ -211,41 +112,60 @@ class Transport:
             raise EccUnreachable(f"no connection to {self._url}: this client is closed")
         failed: OSError | None = None
         for number, address in enumerate(addresses):
-            passed_s = time.monotonic() - began
+            passed_s = asyncio.get_running_loop().time() - began_s
             # What is left for connecting is shared, so that a dead address leaves time for those after it.
             share_s = max(0.0, connect_s - passed_s) / (len(addresses) - number)
-            left_s = None if timeout_s is None else timeout_s - passed_s
-            exchange = _Exchange(request, limit, share_s, left_s, on_connected)
-            self._exchanges.add(exchange)
             try:
-                exchange.connect(address)
-                reply = await exchange.done
-            except TimeoutError as error:
-                if exchange.sent_at_s:
-                    assert timeout_s is not None
-                    raise EccTimeout(f"{where}: no answer within {timeout_s:g} s") from error
-                failed = failed or error
-            except BrokenHttp as error:
-                raise EccBrokenReply(f"{where}: {error}") from error
+                reply = await self._once(address, call, share_s)
             except OSError as error:
                 failed = failed or error
             else:
                 self._keep(address)
-                return reply, exchange.sent_at_s
-            finally:
-                self._exchanges.discard(exchange)
-                exchange.close()
+                return reply
         self._address = None
         if isinstance(failed, TimeoutError):
             raise self._no_connection_within(connect_s) from failed
         reason = _reason_of(failed) if failed else "it has no address"
         raise EccUnreachable(f"no connection to {self._url}: {reason}") from failed
 
+    async def _once(self, address: _Address, call: _Call, connect_s: float) -> tuple[HttpReply, float]:
+        """Do what `exchange` does at one address; raises `OSError` where no connection was made."""
+        loop = asyncio.get_running_loop()
+        timer, reader, sent_at_s = asyncio.timeout(connect_s), ReplyReader(call.limit), 0.0
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if call.timeout_s is None:
+                _keep_alive(sock)
+            async with timer:
+                self._limits.add(timer)
+                await loop.sock_connect(sock, address.place)
+                timer.reschedule(call.until_s)
+                sent_at_s = time.monotonic()
+                if call.on_connected is not None:
+                    call.on_connected()
+                ended = await _converse(sock, call.request, reader)
+            return reader.finish(ended), sent_at_s
+        except TimeoutError as error:
+            if self._closed:
+                text = "the connection ended without a whole reply (this client is closed)"
+                raise EccBrokenReply(f"{call.where}: {text}") from None
+            if sent_at_s:
+                raise EccTimeout(f"{call.where}: no answer within {call.timeout_s or 0:g} s") from error
+            raise
+        except BrokenHttp as error:
+            raise EccBrokenReply(f"{call.where}: {error}") from error
+        finally:
+            self._limits.discard(timer)
+            reader.close()
+            sock.close()
+
     def close(self) -> None:
         """Take no further call, for good; calls that are under way end with `EccBrokenReply`."""
         self._closed = True
-        for exchange in list(self._exchanges):
-            exchange.fail(BrokenHttp("the connection ended without a whole reply (this client is closed)"))
+        for timer in self._limits:
+            if not timer.expired():
+                timer.reschedule(0.0)
 
     def _no_connection_within(self, connect_s: float) -> EccUnreachable:
         return EccUnreachable(f"no connection to {self._url} within {connect_s:g} s")
@@ -271,6 +191,24 @@ class Transport:
         now = time.monotonic()
         if address != self._address or now >= self._resolve_at_s:
             self._address, self._resolve_at_s = address, now + RESOLVE_PERIOD_S
+
+
+async def _converse(sock: socket.socket, request: bytes, reader: ReplyReader) -> OSError | None:
+    """Send and receive until the reply is whole or the connection has ended; return the error that ended it.
+
+    Raises `BrokenHttp`.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_sendall(sock, request)
+        while True:
+            data = await loop.sock_recv(sock, _PIECE_BYTES)
+            if not data or reader.feed(data):
+                return None
+            # What is there already is received without waiting: others have their turn between two pieces.
+            await asyncio.sleep(0)
+    except OSError as error:
+        return error
 
 
 def _keep_alive(sock: socket.socket) -> None:
