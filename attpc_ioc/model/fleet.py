@@ -158,10 +158,6 @@ class Fleet:
             return State.OFFLINE
         return states.pop() if len(states) == 1 else State.MIXED
 
-    def of_kind(self, *kinds: Kind) -> Iterator[ModuleView]:
-        """Yield the enabled modules of these kinds."""
-        return (m for m in self.enabled if m.kind in kinds)
-
     def sources(self) -> Iterator[tuple[SourceView, ModuleView]]:
         """Yield every data source with the module that drives it."""
         for module in self.modules.values():

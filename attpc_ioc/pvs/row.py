@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet
@@ -183,7 +182,3 @@ def full_name(prefix: str, scope: Scope, part: str) -> str:
         ScopeKind.PLUGIN: f"Plugin:{scope.name}:",
     }[scope.kind]
     return f"{prefix}{middle}{part}"
-
-
-PluginWrite = Any
-"""What `attpc_write` gets as value: int, float or str, already checked against the row."""

@@ -156,8 +156,3 @@ class EccSettings(Section):
         if not describe:
             raise ValueError(f"the ECC server {self.name!r} needs 'describe': its kind has no default")
         return DescribeRule((describe,) if isinstance(describe, str) else describe)
-
-    @property
-    def source_names(self) -> tuple[str, ...]:
-        """The sources' parts of the PV names, in the order of `source`."""
-        return tuple(source.pv_name for source in self.source)

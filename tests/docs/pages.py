@@ -11,11 +11,11 @@ from pathlib import Path
 import typer
 
 from attpc_ioc.cli.program import app
-from attpc_ioc.export.commands_page import commands_page
-from attpc_ioc.export.hooks_page import hooks_page
-from attpc_ioc.export.pvs_page import pvs_page
-from attpc_ioc.export.settings_page import settings_page
+from tests.docs.commands_page import commands_page
 from tests.docs.fields_page import fields_page
+from tests.docs.hooks_page import hooks_page
+from tests.docs.pvs_page import pvs_page
+from tests.docs.settings_page import settings_page
 
 DISTRIBUTION = "attpc-ioc"
 

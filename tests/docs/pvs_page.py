@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attpc_ioc.export.pvs_list import type_name
 from attpc_ioc.model.command import COMMANDS, ScopeKind
 from attpc_ioc.pvs import ecc
 from attpc_ioc.pvs.row import AccessGroup, Limits, Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS
 from attpc_ioc.settings import LimitSettings, PollSettings
-
-from .pvs_list import type_name
 
 HEAD = """# Process variables
 
@@ -101,9 +100,3 @@ def _advice(rows: tuple[Row, ...]) -> Iterator[str]:
     for row in rows:
         if row.guidance and row.part != "Allowed_RBV":
             yield f"- `{row.part}`: {row.guidance}"
-
-
-if __name__ == "__main__":
-    import sys
-
-    sys.stdout.write(pvs_page())

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from attpc_ioc.export.settings_page import settings_page
 from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.describe_rule import DescribeRule
 from attpc_ioc.model.states import Kind, Operation
@@ -33,6 +32,7 @@ from attpc_ioc.settings.contract import (
 from attpc_ioc.settings.names import default_source_name
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_settings, fleet_text
+from tests.docs.settings_page import settings_page
 from tests.support.json_schema import check_schema, schema_faults
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
@@ -75,7 +75,7 @@ def test_names_of_sources(sender, name):
     assert default_source_name(sender) == name
     assert SourceSettings(id=sender).pv_name == name
     assert SourceSettings(id=sender, name="Own").pv_name == "Own"
-    assert ecc(Kind.OTHER, sender).source_names == (name,)
+    assert [source.pv_name for source in ecc(Kind.OTHER, sender).source] == [name]
 
 
 @pytest.mark.parametrize(

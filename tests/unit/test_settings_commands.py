@@ -121,7 +121,7 @@ def test_init_with_one_server_for_all_boards(tmp_path, args, routers):
     assert (ecc.kind, str(ecc.rule)) == (Kind.OTHER, "the experiment's name")
     assert ecc.host == args[args.index("--single") + 1]
     assert [f"{s.link[0].address}:{s.link[0].port}" for s in ecc.source] == routers
-    assert ecc.source_names == ("CoBo0", "CoBo1", "MuTAnT")[: len(routers)]
+    assert [source.pv_name for source in ecc.source] == ["CoBo0", "CoBo1", "MuTAnT"][: len(routers)]
 
 
 def test_init_to_standard_output():
