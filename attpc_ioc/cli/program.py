@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
 
 import typer
@@ -34,8 +35,9 @@ app.command()(simulate.simulate)
 app.command()(simulate.fault)
 
 
+@functools.cache
 def add_plugins_commands() -> None:
-    """Let plugins add their sub-commands; a plugin that fails is named, and the others are added."""
+    """Let plugins add their sub-commands, once a process; one that fails is named, and others are added."""
     from importlib.metadata import entry_points
 
     from attpc_ioc.plugin.spec import PROJECT
