@@ -22,6 +22,7 @@ from tests.access.rules_file import ACCESS, ME, MY_HOST, may_write, read_again, 
 from tests.ca.raw import raw_client
 from tests.support.ca import caget, caput, eventually, program, run
 from tests.support.iocprocess import IocProcess
+from tests.support.needs import as_root
 from tests.support.rig import Rig, rig
 
 SINGLE = ("Describe", "Prepare", "Configure", "Start", "Stop", "Breakup", "Undo", "Reset", "GoTo")
@@ -132,7 +133,7 @@ async def test_a_client_is_who_it_says_it_is(tmp_path, monkeypatch):
         assert (code, await it.get("Run:Class")) == (0, "Beam")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on another account")
+@as_root()
 async def test_libca_tells_the_account_that_it_runs_under(tmp_path, monkeypatch):
     write(tmp_path, rules(operators="nobody"))
     async with rig(tmp_path, monkeypatch, access=ACCESS) as it:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model import outside
+from tests.support.needs import as_root
 from tests.support.postgres import place
 
 NAMES = (
@@ -215,7 +216,7 @@ async def test_one_holder_of_a_router_at_a_time(tmp_path):
         pass
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for another account")
+@as_root()
 async def test_what_root_does_at_the_shell_is_the_iocs_to_go_on_with():
     with place() as folder:
         os.chown(folder, 65534, 65534)
@@ -228,7 +229,7 @@ async def test_what_root_does_at_the_shell_is_the_iocs_to_go_on_with():
         assert not any(path.stat().st_mode & 0o066 for path in made)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root could be led into what is root's")
+@as_root()
 async def test_root_at_the_shell_is_led_nowhere_by_the_account_of_the_ioc():
     with place() as folder:
         (folder / "target").write_text("root's")

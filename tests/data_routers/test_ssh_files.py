@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,12 @@ from attpc_plugins.data_routers.hosts.host import HostRefused
 from attpc_plugins.data_routers.hosts.link import Link
 from attpc_plugins.data_routers.hosts.ssh_files import ConfigCopies, read_known_hosts
 
+from tests.support.needs import needs
 from tests.support.sshd import Sshd, make_key
 
 HOST = "mm3"
 
-needs_ssh = pytest.mark.skipif(
-    shutil.which("ssh") is None, reason="there is no ssh on this machine (Debian's openssh-client)"
-)
+needs_ssh = needs("ssh")
 
 Values = dict[str, list[str]]
 

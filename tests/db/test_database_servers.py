@@ -26,6 +26,7 @@ from attpc_plugins.run_history.peer import ASK
 from attpc_plugins.run_history.store import Store, prepare_schema
 from attpc_plugins.run_history.store_errors import StoreUnavailable
 
+from tests.support import needs
 from tests.support.databases import QUOTED, SECRET, at, fault
 from tests.support.postgres import FacilityServer, facility_server
 
@@ -250,7 +251,7 @@ async def test_tls(facility: FacilityServer, tmp_path: Path, monkeypatch: pytest
     url = facility.url("ioc", facility.password)
     if facility.certificate is None:
         assert "takes no TLS" in await fault(at(f"{url}?sslmode=require"), DatabaseUnreachable)
-        pytest.skip("these programs of PostgreSQL, or this machine, have no OpenSSL")
+        pytest.skip(needs.reason("openssl") if needs.missing("openssl") else "a PostgreSQL without OpenSSL")
     connection = await at(f"{url}?sslmode=verify-ca&sslrootcert={facility.certificate}").connect()
     assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
     await connection.close()

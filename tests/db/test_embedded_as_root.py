@@ -20,10 +20,11 @@ from attpc_plugins.run_history.wheel_copy import LIBRARIES, PACKAGE
 from typer.testing import CliRunner
 
 from tests.db.test_db_commands import settings_file
+from tests.support.needs import as_root
 
 Place = Callable[[], Path]
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another account")
+pytestmark = as_root()
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,7 @@ from attpc_plugins.run_history.errors import EmbeddedError
 from attpc_plugins.run_history.socket_place import LONGEST
 
 from tests.support.embedded import Place, running, tell
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-
+from tests.support.needs import as_root
 
 # --- places and accounts --------------------------------------------------------------------------------
 
@@ -53,7 +51,7 @@ async def test_a_path_with_odd_characters(postgres_place: Place) -> None:
         server.socket.rmdir()
 
 
-@as_root
+@as_root()
 def test_as_root_a_folder_that_the_account_cannot_reach(postgres_place: Place) -> None:
     closed = postgres_place()
     closed.mkdir(mode=0o700)
@@ -62,7 +60,7 @@ def test_as_root_a_folder_that_the_account_cannot_reach(postgres_place: Place) -
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
-@as_root
+@as_root()
 async def test_as_root_another_account(postgres_place: Place) -> None:
     with running(postgres_place(), account="nobody") as server:
         assert psutil.Process(server.pid).username() == "nobody"
@@ -87,7 +85,7 @@ def interpreter_for(account: Account) -> Path:
     pytest.skip("no Python of this version is open to others")
 
 
-@as_root
+@as_root()
 def test_as_an_ordinary_user(postgres_place: Place) -> None:
     folder = postgres_place()
     folder.mkdir(mode=0o700)

@@ -16,8 +16,9 @@ from attpc_plugins.run_history.errors import EmbeddedError
 
 from tests.db.test_embedded_places import interpreter_for
 from tests.support.embedded import Place, running, tell
+from tests.support.needs import as_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server falls back on another account")
+pytestmark = as_root()
 
 PROBE = """
 import os, socket, sys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 from attpc_plugins.run_history.binaries import account_for, find_binaries
 
 from tests.support.embedded import Place
+from tests.support.needs import skip
 from tests.support.postgres import programs
 
 SERVE = """
@@ -25,9 +25,7 @@ for _ in range(2):
 
 def in_a_mount_namespace(mount: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command with another `/dev/shm`; skips the test where this user may make no such place."""
-    unshare = shutil.which("unshare")
-    if unshare is None or os.geteuid() != 0:
-        pytest.skip("only root, with the program unshare, can give a process another /dev/shm")
+    unshare = shutil.which("unshare") or skip("unshare")
     tried = subprocess.run([unshare, "-m", "sh", "-c", mount], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"no other /dev/shm can be mounted here: {tried.stderr.strip()}")

@@ -18,6 +18,7 @@ from attpc_plugins.run_history.store.lease_model import Holder
 from attpc_plugins.run_history.store.model import RunFilter
 from attpc_plugins.run_history.store_errors import SchemaError, SchemaTooNew
 
+from tests.support.needs import skip
 from tests.support.postgres import QUICK, order, url_of
 from tests.support.run_records import Life, Stamps, open_store, reserve
 
@@ -114,7 +115,7 @@ async def test_a_database_of_another_encoding_is_refused(postgres_server):
 @pytest.mark.parametrize("programs", sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")) or [None])
 async def test_other_releases_of_postgresql_do_as_well(postgres_place, programs):
     if programs is None:
-        pytest.skip("no PostgreSQL but the plugin's own is installed")
+        skip("PostgreSQL of the system")
     server = EmbeddedServer(postgres_place(), binaries=str(programs.parent), options=QUICK, purpose="a test")
     server.start()
     try:
@@ -143,10 +144,9 @@ def test_a_wheel_carries_the_migrations(tmp_path):
     source = tmp_path / "source"
     unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs")
     shutil.copytree(ROOT, source, symlinks=True, ignore=unwanted)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(source)]
+    options = ("--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path))
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
     done = subprocess.run(command, timeout=100, capture_output=True, text=True, check=False)
-    if "No matching distribution found for setuptools" in done.stderr:
-        pytest.skip("a wheel is built with setuptools, and no package index can be reached")
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

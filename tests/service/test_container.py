@@ -20,6 +20,7 @@ import yaml
 from attpc_ioc.settings import load_settings
 from tests.service.test_unit import DEPLOY, TOML
 from tests.support.ca import free_port
+from tests.support.needs import compose_command, skip
 from tests.support.pages import ROOT
 from tests.support.process import started
 
@@ -184,14 +185,7 @@ def test_how_the_processes_of_the_host_are_seen_is_told() -> None:
 
 
 def test_compose_reads_the_compose_file(tmp_path: Path) -> None:
-    docker, alone = shutil.which("docker"), shutil.which("docker-compose")
-    command = [alone] if alone else [docker, "compose"]
-    if not alone:
-        if docker is None:
-            pytest.skip("neither docker-compose nor docker is installed")
-        ran = subprocess.run([docker, "compose", "version"], capture_output=True, check=False, timeout=30)
-        if ran.returncode != 0:
-            pytest.skip("docker is installed without its compose plugin")
+    command = compose_command() or skip("docker compose")
     for name in ("compose.yaml", "Containerfile"):
         shutil.copy(DEPLOY / name, tmp_path / name)
     env = {name: value for name, value in os.environ.items() if name != "ATTPC_DB_PASSWORD"}

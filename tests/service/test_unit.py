@@ -14,6 +14,7 @@ import pytest
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.export.service import Service, service_unit
+from tests.support.needs import skip
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "attpc-ioc.service"
@@ -41,7 +42,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `systemd-analyze`, or skip where this systemd cannot do that."""
     program = shutil.which("systemd-analyze")
     if program is None:
-        pytest.skip("systemd-analyze is not installed (Debian package systemd)")
+        skip("systemd-analyze")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=20)
     version = int(re.findall(r"\d+", said.stdout)[0])
     if version < 250:

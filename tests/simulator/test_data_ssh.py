@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from attpc_ioc.simulator.data.options import Access, DataOptions
 from attpc_ioc.simulator.data.ssh import SshKeys
 from attpc_ioc.simulator.durations import INSTANT
 from attpc_ioc.simulator.fleet import SimulatedFleet
+from tests.support.needs import needs
 from tests.support.simfleet import wait_until
 
 DATA = DataOptions(access=(Access.SSH,), tick_s=0.02)
@@ -154,7 +154,7 @@ async def test_a_host_that_hangs_goes_on_where_it_was(fleet: SimulatedFleet, hos
         assert (await asyncio.wait_for(asked, 5))[1] == b"2"
 
 
-@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no OpenSSH client")
+@needs("ssh")
 async def test_the_ssh_command_gets_in_with_the_files(fleet: SimulatedFleet, host: DataHost) -> None:
     assert host.gate is not None
     found = keys(fleet)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.needs import skip
+
 
 @contextlib.contextmanager
 def denied(folder: Path) -> Iterator[None]:
@@ -22,8 +24,8 @@ def denied(folder: Path) -> Iterator[None]:
         finally:
             folder.chmod(0o755)
         return
-    chattr = shutil.which("chattr")
-    if chattr is None or subprocess.run([chattr, "+i", folder], capture_output=True).returncode != 0:
+    chattr = shutil.which("chattr") or skip("chattr")
+    if subprocess.run([chattr, "+i", folder], capture_output=True).returncode != 0:
         pytest.skip("root is denied nothing on this file system")
     try:
         yield

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -19,18 +18,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-import pytest
 from attpc_plugins.run_history.binaries import account_for
 from attpc_plugins.run_history.embedded import ROLE, EmbeddedServer
 
+from tests.support.needs import found, needs
 from tests.support.postgres import place
 from tests.support.sshd import free_port
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+PGBOUNCER = found("pgbouncer")
 
-needs_pgbouncer = pytest.mark.skipif(
-    PGBOUNCER is None, reason="there is no pgbouncer on this machine (Debian's package pgbouncer)"
-)
+needs_pgbouncer = needs("pgbouncer")
 
 PASSWORD = "s3cr3t"
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import pytest
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+from tests.support.needs import found, skip
+
+SSHD = found("sshd")
 PRIVILEGE_FOLDER = Path("/run/sshd")
 """Of an sshd that root starts; packages leave it to the system's start, which containers have none of."""
 
@@ -159,7 +160,7 @@ LogLevel INFO
 def sshd_server(folder: Path, *, start: bool = True) -> Iterator[Sshd]:
     """Run a server for the length of a block; its known host key and a key that it accepts are in files."""
     if SSHD is None:
-        pytest.skip("there is no sshd on this machine (Debian's openssh-server)")
+        skip("sshd")
     server = _prepared(folder)
     try:
         if start:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.files import write_text, writing
+from tests.support.needs import as_root
 
 
 def _mode(path: Path) -> int:
@@ -71,7 +72,7 @@ def test_a_file_keeps_its_mode_and_is_another_file(tmp_path: Path, mode: int):
     assert (file.read_text(), _mode(file)) == ("new", mode)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@as_root()
 def test_a_file_keeps_its_owner(tmp_path: Path):
     file = tmp_path / "file"
     file.write_text("old")

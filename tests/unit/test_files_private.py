@@ -12,11 +12,10 @@ import pytest
 from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.files import as_owner, make_private, not_roots_own, private
+from tests.support.needs import as_root
 from tests.support.postgres import place
 
 NOBODY = 65534
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can write into what is another's")
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
@@ -73,7 +72,7 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     assert mode(tmp_path / "there") == 0o750
 
 
-@as_root
+@as_root()
 def test_whose_folders_root_may_write_into(tmp_path: Path) -> None:
     own, other = tmp_path / "own", tmp_path / "other"
     own.mkdir()
@@ -96,7 +95,7 @@ def test_whose_folders_root_may_write_into(tmp_path: Path) -> None:
     assert not_roots_own(own) == own
 
 
-@as_root
+@as_root()
 def test_root_takes_no_state_directory_of_another(tmp_path: Path) -> None:
     folder, target = tmp_path / "state", tmp_path / "target"
     target.write_text("root's")
@@ -111,7 +110,7 @@ def test_root_takes_no_state_directory_of_another(tmp_path: Path) -> None:
     assert not (folder / "below").exists()
 
 
-@as_root
+@as_root()
 def test_root_does_as_the_owner_what_it_does_in_anothers_folder(open_place: Path) -> None:
     folder, target = open_place / "theirs", open_place / "target"
     target.write_text("root's")
