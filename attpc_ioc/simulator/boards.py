@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass, field
 
 from attpc_ioc.model.states import State, Transition
@@ -74,8 +73,7 @@ class Board:
 
     `state` is the hardware's own, whatever any ECC server remembers; `owner` is the ECC server that described
     it last, `loaded` is what it was given since then, and `created` tells whether it was described at all
-    since it was switched on; `clock_epoch` is the MuTAnT's clock that it was prepared with. `zeroed_s` is
-    when its time stamps and event numbers were last set to zero (Configure), monotonic.
+    since it was switched on; `clock_epoch` is the MuTAnT's clock that it was prepared with.
     """
 
     id: str
@@ -88,7 +86,6 @@ class Board:
     owner: str = ""
     loaded: ConfigIds = ConfigIds()
     clock_epoch: int | None = None
-    zeroed_s: float | None = None
     starts: int = 0
     stale_starts: int = 0
     links: tuple[Link, ...] = ()
@@ -126,8 +123,6 @@ class Board:
             if self.clock_master:
                 self.clock.start()
             self.clock_epoch = self.clock.epoch
-        elif transition is Transition.CONFIGURE:
-            self.zeroed_s = time.monotonic()
         elif transition is Transition.START:
             self.starts += 1
             self.stale_starts += self.clock_stale

@@ -79,8 +79,6 @@ async def test_event_masks(rig: Rig) -> None:
         assert events(await raw.echo()) == [(ALARM, 1.6)]
         ai.post(7.0, severity=1, status=4)
         assert sorted(events(await raw.echo())) == [(VALUE, 7.0), (LOG, 7.0)]
-        ai.redefine(specs()[6])
-        assert events(await raw.echo()) == [(PROPERTY, 7.0)]
 
 
 async def test_same_value_and_alarm_is_no_event_and_keeps_its_stamp(rig: Rig) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from caproto import ChannelType
 
@@ -68,8 +66,6 @@ def test_definitions_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="out of range"):
         PVSpec("X", "ai", ChannelType.DOUBLE, precision=16)
     pv = PV(SPECS["ai"], 1.0)
-    with pytest.raises(ValueError, match="cannot change"):
-        pv.redefine(replace(SPECS["ai"], name="other"))
     with pytest.raises(ValueError, match="two PVs"):
         CAServer([pv, PV(SPECS["ai"])], put=nobody)
 

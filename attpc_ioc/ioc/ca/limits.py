@@ -62,7 +62,6 @@ class ServerStats:
     disconnected: int = 0
     """Circuits that the server ended because of what the client did or did not do."""
     searches: int = 0
-    found: int = 0
     gets: int = 0
     puts: int = 0
     rejected: int = 0

@@ -16,7 +16,7 @@ from attpc_ioc.log import get_logger
 
 log = get_logger(__name__)
 
-DBE_VALUE, DBE_LOG, DBE_ALARM, DBE_PROPERTY = 1, 2, 4, 8
+DBE_VALUE, DBE_LOG, DBE_ALARM = 1, 2, 4
 """Kinds of change that a subscription asks for, as in EPICS base's `caeventmask.h`."""
 
 _FORMS, _FORM_BYTES = 8, 32 << 10
@@ -139,17 +139,6 @@ class PV:
         self.value, self.severity, self.status = value, int(severity), int(status)
         self.stamp_ns = stamp_ns
         self._publish(mask)
-
-    def redefine(self, spec: PVSpec) -> None:
-        """Replace labels, limits, units or texts, and tell those who subscribed to PROPERTY.
-
-        Raises ValueError when name, type or size would change: clients were told those when they connected.
-        """
-        old = self.spec
-        if (spec.name, spec.dtype, spec.max_elements) != (old.name, old.dtype, old.max_elements):
-            raise ValueError(f"{old.name}: name, type and size of a PV cannot change")
-        self.spec = spec
-        self._publish(DBE_PROPERTY)
 
     def message(self, dtype: int, count: int) -> Message:
         """Return the parts of a message with the value as DBR type `dtype`; see `Message`."""

@@ -207,7 +207,6 @@ class CAServer:
             if not over_tcp or header.data_type != _DO_REPLY:
                 return b""
             return wire.message(Command.NOT_FOUND, _DO_REPLY, header.count, header.p1, header.p2)
-        self.counts.found += 1
         version = b"" if over_tcp else wire.MINOR_VERSION.to_bytes(2, "big")
         return wire.message(Command.SEARCH, self.port, 0, _ANY_ADDRESS, header.p2, version)
 
