@@ -20,15 +20,16 @@ from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.put_log import PutLog
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Who
+from attpc_ioc.model.command import Scope, ScopeKind, Who
 from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.names import FleetNames
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin.context import Context
 from attpc_ioc.plugin.host import Plugin, PluginHost
 from attpc_ioc.plugin.mapping import Mapping
 from attpc_ioc.plugin.status import PluginStatus
-from attpc_ioc.pvs.row import Reading, Value
+from attpc_ioc.pvs.common import MESSAGE
+from attpc_ioc.pvs.plugin import STATUS
+from attpc_ioc.pvs.row import Reading, Value, full_name
 from attpc_ioc.pvs.table import PvEntry, build_table
 from attpc_ioc.settings import LimitSettings, OrderSettings, RunSettings, Settings
 from attpc_ioc.systemd import ServiceManager
@@ -63,20 +64,15 @@ def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] 
     for name, plugin in extra:
         host.register(plugin, name, "given")
     host.load_entry_points()
-    if faults := host.check_sections(_names(settings) if settings else None):
+    if faults := host.check_sections(settings.fleet_names if settings else None):
         raise SettingsError("settings", faults)
     return host
-
-
-def _names(settings: Settings) -> FleetNames:
-    boards = tuple(board.pv_name for server in settings.ecc for board in server.source)
-    return FleetNames(boards, tuple(server.name for server in settings.ecc))
 
 
 def make_table(settings: Settings, host: PluginHost) -> tuple[PvEntry, ...]:
     """Return the PV table with the plugins' rows."""
     rows = host.rows(settings.ioc.prefix, settings.state_directory() / PLUGINS_FOLDER)
-    return build_table(settings, rows, host.plugins)
+    return build_table(settings.ioc.prefix, settings.fleet_names, settings.slow_poll_s, rows, host.plugins)
 
 
 @dataclass(slots=True)
@@ -293,8 +289,9 @@ def _show_plugins(host: PluginHost, server: IocServer, settings: Settings) -> No
     prefix = settings.ioc.prefix
 
     def show(plugin: Plugin) -> None:
-        server.publisher.publish(f"{prefix}Plugin:{plugin.name}:Status_RBV", int(plugin.status))
-        server.publisher.publish(f"{prefix}Plugin:{plugin.name}:Message_RBV", plugin.message)
+        scope = Scope(ScopeKind.PLUGIN, plugin.name)
+        server.publisher.publish(full_name(prefix, scope, STATUS), int(plugin.status))
+        server.publisher.publish(full_name(prefix, scope, MESSAGE), plugin.message)
 
     for plugin in host.plugins.values():
         show(plugin)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC, Who
+from attpc_ioc.pvs.ioc import ACCESS_FILE, ACCESS_TEXT
 from attpc_ioc.pvs.row import Row, full_name
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
@@ -22,7 +23,7 @@ from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rules
 
 log = get_logger(__name__)
 
-_ALWAYS_READ = frozenset(full_name("", IOC, part) for part in ("AccessFile_RBV", "AccessText_RBV"))
+_ALWAYS_READ = frozenset(full_name("", IOC, part) for part in (ACCESS_FILE, ACCESS_TEXT))
 """They tell why nothing else can be read: no rule takes them away."""
 
 _ANSWERS_MAX = 100_000

@@ -20,6 +20,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.printable import one_line
+from attpc_ioc.pvs.ioc import OTHER_SERVERS
 from attpc_ioc.pvs.row import Reading, full_name
 
 log = get_logger(__name__)
@@ -27,7 +28,6 @@ log = get_logger(__name__)
 PERIOD_S = 60.0
 """Between two searches."""
 
-ROW = "OtherServers_RBV"
 _PRODUCT = "attpc-ioc"
 _ASKED = ("HOSTNAME", "PROCESS_ID", "STARTTOD")
 
@@ -105,7 +105,7 @@ class Elsewhere:
         self._told = told
         severity, status = (Severity.MINOR, Status.STATE) if told else (Severity.NO_ALARM, Status.NO_ALARM)
         text = "; ".join(told[server] for server in sorted(told))
-        self._publish(ROW, Reading(text, severity, status))
+        self._publish(OTHER_SERVERS, Reading(text, severity, status))
 
     def _tell_fault(self, reason: str) -> None:
         if reason != self._fault:

@@ -16,8 +16,9 @@ from attpc_ioc.model.fleet import Fleet, FleetChange, without_diagnostics
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
-from attpc_ioc.pvs.common import read, with_alarm
+from attpc_ioc.pvs.common import ALLOWED, MESSAGE, RESULT, RESULT_COUNT, read, with_alarm
 from attpc_ioc.pvs.row import Reading, Value
+from attpc_ioc.pvs.system import ALARM, ALARM_TEXT
 from attpc_ioc.pvs.table import PvEntry
 
 log = get_logger(__name__)
@@ -25,7 +26,7 @@ log = get_logger(__name__)
 LIVE_PERIOD_S = 1.0
 """How often rows that follow time are read, at most."""
 
-ATTEMPT_PARTS = ("Message_RBV", "Result_RBV", "ResultCount_RBV")
+ATTEMPT_PARTS = (MESSAGE, RESULT, RESULT_COUNT)
 """Posted for each attempt even when equal; the count last, so that who waits for it finds the others new."""
 
 _SCOPES_A_TURN = 50
@@ -76,7 +77,7 @@ class Publisher:
         for entry in entries:
             self._add(_Slot(entry, pvs[entry.name]))
         system = {slot.entry.row.part: slot for slot in self._slots.values() if slot.entry.scope == SYSTEM}
-        self._alarm, self._alarm_text = system["Alarm_RBV"], system["AlarmText_RBV"]
+        self._alarm, self._alarm_text = system[ALARM], system[ALARM_TEXT]
         self._working: dict[str, list[Command]] = {}
         self._seen: dict[str, object] = {}
         self._allowed: Mapping[Scope, object] = {}
@@ -99,7 +100,7 @@ class Publisher:
             self._attempt_rows.setdefault(scope, []).append(slot)
             self._attempt_rows[scope].sort(key=lambda s: ATTEMPT_PARTS.index(s.entry.row.part))
         else:
-            if row.part == "Allowed_RBV" and scope.kind is ScopeKind.ECC:
+            if row.part == ALLOWED and scope.kind is ScopeKind.ECC:
                 self._allowed_slots[scope] = slot
             self._rows.setdefault(scope, []).append(slot)
 

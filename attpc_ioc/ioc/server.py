@@ -17,6 +17,7 @@ from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Stats
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC, Who
+from attpc_ioc.pvs.ioc import ACCESS_FILE, ACCESS_TEXT, CLOCK_STEP
 from attpc_ioc.pvs.row import Reading, Value, full_name
 from attpc_ioc.pvs.table import PvEntry
 from attpc_ioc.settings import Settings
@@ -86,8 +87,8 @@ class IocServer:
 
     async def show_access(self, status: int, message: str) -> None:
         """Show what the access security file is like, and ask anew who may do what on every channel."""
-        self._publish_ioc("AccessFile_RBV", status)
-        self._publish_ioc("AccessText_RBV", message)
+        self._publish_ioc(ACCESS_FILE, status)
+        self._publish_ioc(ACCESS_TEXT, message)
         await self.ca.refresh_access_in_turns()
 
     async def stop(self) -> None:
@@ -112,7 +113,7 @@ class IocServer:
                 self._stats.tick()
             except (psutil.Error, OSError) as error:
                 log.warning("statistics cannot be read", reason=str(error))
-            self._publish_ioc("ClockStep_RBV", self._stamps.step_s)
+            self._publish_ioc(CLOCK_STEP, self._stamps.step_s)
 
     def _publish_ioc(self, part: str, value: Value | Reading) -> None:
         self.publisher.publish(full_name(self._prefix, IOC, part), value)

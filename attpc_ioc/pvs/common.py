@@ -20,6 +20,9 @@ from attpc_ioc.model.states import Kind, Severity, State, Status, Transition
 
 from .row import AccessGroup, AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
+MESSAGE, RESULT, RESULT_COUNT, ALLOWED = "Message_RBV", "Result_RBV", "ResultCount_RBV", "Allowed_RBV"
+"""Parts of the names of the rows in `result_rows`."""
+
 MODULE_STATES = tuple(s.label for s in State if s is not State.MIXED)
 """Labels of a module's `State_RBV`."""
 SYSTEM_STATES = tuple(s.label for s in State)
@@ -144,7 +147,7 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
     bits = ", ".join(f"{bit} {name}" for bit, name in enumerate(COMMANDS[kind]))
     return (
         Row(
-            "Result_RBV",
+            RESULT,
             kind,
             Record.MBBI,
             "How the last command here ended",
@@ -160,14 +163,14 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             reason=lambda fleet, scope: result_of(fleet, scope).text,
         ),
         Row(
-            "ResultCount_RBV",
+            RESULT_COUNT,
             kind,
             Record.LONGIN,
             "Attempts here, refused ones too",
             _unless_disabled(lambda fleet, scope: result_of(fleet, scope).count),
         ),
         Row(
-            "Message_RBV",
+            MESSAGE,
             kind,
             Record.LONG_TEXT,
             "Last command and reasons by module",
@@ -176,7 +179,7 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             archive=Archive.MONITOR,
         ),
         Row(
-            "Allowed_RBV",
+            ALLOWED,
             kind,
             Record.LONGIN,
             "Commands accepted now, a bit each",

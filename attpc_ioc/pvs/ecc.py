@@ -9,7 +9,6 @@ from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.offers import offered_names
 from attpc_ioc.model.states import Severity, State, Status
-from attpc_ioc.settings import LimitSettings, PollSettings
 
 from .common import (
     MODULE_STATES,
@@ -28,6 +27,8 @@ from .common import (
 from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
 
 KIND = ScopeKind.ECC
+
+POLL_TIME = "PollTime_RBV"
 
 Get = Callable[[ModuleView], Value]
 Compute = Callable[[Fleet, Scope], Value | Reading]
@@ -100,15 +101,10 @@ def _slow_reason(fleet: Fleet, scope: Scope) -> str:
     return f"answers to GetState take {module_of(fleet, scope).poll_time_ms / 1e3:.2g} s"
 
 
-def rows(poll: PollSettings, limits: LimitSettings) -> tuple[Row, ...]:
-    """Return the rows with the limits of these settings.
-
-    An answer that is slower than `freshness_s` is too old to send anything but Stop on it: MAJOR. One that is
-    slower than the poll's time-out is none.
-    """
-    most_ms = 1e3 * min(limits.freshness_s, poll.timeout_s)
-    slow = Limits(lopr=0.0, hihi=most_ms, high=most_ms / 2)
-    return tuple(replace(row, limits=slow) if row.part == "PollTime_RBV" else row for row in ROWS)
+def rows(slow_poll_s: float) -> tuple[Row, ...]:
+    """Return the rows with the limit of `PollTime_RBV`: MAJOR from `slow_poll_s`, MINOR from half of it."""
+    slow = Limits(lopr=0.0, hihi=1e3 * slow_poll_s, high=500.0 * slow_poll_s)
+    return tuple(replace(row, limits=slow) if row.part == POLL_TIME else row for row in ROWS)
 
 
 ROWS: tuple[Row, ...] = (
@@ -270,7 +266,7 @@ ROWS: tuple[Row, ...] = (
         archive=Archive.MONITOR,
     ),
     Row(
-        "PollTime_RBV",
+        POLL_TIME,
         KIND,
         Record.AI,
         "Round trip of the last poll",

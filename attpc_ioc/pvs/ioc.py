@@ -14,6 +14,10 @@ from .row import AlarmUse, Archive, Limits, Record, Row
 
 KIND = ScopeKind.IOC
 
+ACCESS_FILE, ACCESS_TEXT = "AccessFile_RBV", "AccessText_RBV"
+OTHER_SERVERS, CLOCK_STEP = "OtherServers_RBV", "ClockStep_RBV"
+"""Parts of the names of rows that others publish."""
+
 ACCESS_FILE_LABELS = ("None", "InForce", "Broken")
 """Of the access security file, by the numbers of `attpc_ioc.access.FileStatus`."""
 
@@ -117,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     _number("PROCESS_ID", "Process ID"),
     _number("PARENT_ID", "Parent process ID"),
     Row(
-        "AccessFile_RBV",
+        ACCESS_FILE,
         KIND,
         Record.MBBI,
         "Access security file",
@@ -132,7 +136,7 @@ ROWS: tuple[Row, ...] = (
         "(systemctl reload attpc-ioc).",
     ),
     Row(
-        "AccessText_RBV",
+        ACCESS_TEXT,
         KIND,
         Record.LONG_TEXT,
         "What the access security file is like",
@@ -140,7 +144,7 @@ ROWS: tuple[Row, ...] = (
         initial="",
     ),
     Row(
-        "OtherServers_RBV",
+        OTHER_SERVERS,
         KIND,
         Record.LONG_TEXT,
         "Others that answer for this prefix",
@@ -153,7 +157,7 @@ ROWS: tuple[Row, ...] = (
         "prefix of its own. A gateway in front of this IOC is not shown. The PV is clear within two minutes.",
     ),
     Row(
-        "ClockStep_RBV",
+        CLOCK_STEP,
         KIND,
         Record.AI,
         "Last step back of the time stamps",

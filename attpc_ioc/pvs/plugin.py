@@ -5,16 +5,18 @@ from __future__ import annotations
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
 
-from .common import MESSAGE_ELEMENTS
+from .common import MESSAGE, MESSAGE_ELEMENTS
 from .row import AlarmUse, Archive, Record, Row
 
 KIND = ScopeKind.PLUGIN
+
+STATUS = "Status_RBV"
 
 STATUS_LABELS = ("Off", "Ok", "Degraded", "Failed")
 
 ROWS: tuple[Row, ...] = (
     Row(
-        "Status_RBV",
+        STATUS,
         KIND,
         Record.MBBI,
         "How the plugin is",
@@ -26,10 +28,10 @@ ROWS: tuple[Row, ...] = (
         alarm=AlarmUse("plugin is in trouble", latching=False, delay_s=30),
         guidance="Message_RBV beside it says what is wrong with the plugin. "
         "The run itself is not touched by it.",
-        told_by="Message_RBV",
+        told_by=MESSAGE,
     ),
     Row(
-        "Message_RBV",
+        MESSAGE,
         KIND,
         Record.LONG_TEXT,
         "What the plugin has to say",

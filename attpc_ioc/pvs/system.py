@@ -16,6 +16,9 @@ KIND = ScopeKind.SYSTEM
 MIXED = "mixed"
 """`Config_RBV` where the enabled modules differ."""
 
+ALARM, ALARM_TEXT = "Alarm_RBV", "AlarmText_RBV"
+"""Shown by `attpc_ioc.ioc.publish`."""
+
 REFUSED = "Refused_RBV"
 """Shown by `attpc_ioc.ioc.puts`: no program like Phoebus says anything of a put that failed."""
 
@@ -139,7 +142,7 @@ ROWS: tuple[Row, ...] = (
         reason=_state_reason,
     ),
     Row(
-        "Alarm_RBV",
+        ALARM,
         KIND,
         Record.MBBI,
         "Worst alarm of all",
@@ -150,7 +153,7 @@ ROWS: tuple[Row, ...] = (
         guidance="AlarmText_RBV has every alarm with its reason.",
     ),
     Row(
-        "AlarmText_RBV",
+        ALARM_TEXT,
         KIND,
         Record.LONG_TEXT,
         "Every alarm with its reason, one a line",

@@ -1,4 +1,4 @@
-"""The PV table: every row in every scope that the settings have, with its full name."""
+"""The PV table: every row in every scope that a fleet has, with its full name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.model.command import IOC, RUN, SYSTEM, Scope, ScopeKind, ecc_scope
-from attpc_ioc.settings import Settings
+from attpc_ioc.model.names import FleetNames
 
 from . import ecc, ioc, plugin, run, source, system
 from .row import Archive, Row, full_name
@@ -61,9 +61,13 @@ CORE_ROWS: dict[ScopeKind, tuple[Row, ...]] = {
 
 
 def build_table(
-    settings: Settings, plugin_rows: Iterable[Row] = (), plugins: Iterable[str] = ()
+    prefix: str,
+    fleet: FleetNames,
+    slow_poll_s: float,
+    plugin_rows: Iterable[Row] = (),
+    plugins: Iterable[str] = (),
 ) -> tuple[PvEntry, ...]:
-    """Return every PV of these settings, in the order of the PV contract.
+    """Return every PV of a fleet, in the order of the PV contract; `slow_poll_s` is the limit of `ecc.rows`.
 
     `plugin_rows` are the plugins' own rows; one of kind `ecc` or `source` is made for every ECC server or
     data source, one of kind `plugin` for the plugin that owns it. `plugins` are the names of all plugins,
@@ -74,25 +78,23 @@ def build_table(
     """
     own = tuple(plugin_rows)
     names = tuple(dict.fromkeys([*plugins, *(row.plugin for row in own if row.plugin)]))
-    scopes = _scopes(settings, names)
+    scopes = _scopes(fleet, names)
     entries: list[PvEntry] = []
-    rows_of = {**CORE_ROWS, ScopeKind.ECC: ecc.rows(settings.poll, settings.limits)}
+    rows_of = {**CORE_ROWS, ScopeKind.ECC: ecc.rows(slow_poll_s)}
     for kind, core in rows_of.items():
         for scope in scopes[kind]:
             rows = [*core, *(row for row in own if _belongs(row, scope))]
-            entries += (PvEntry(row, scope, full_name(settings.ioc.prefix, scope, row.part)) for row in rows)
+            entries += (PvEntry(row, scope, full_name(prefix, scope, row.part)) for row in rows)
     if faults := list(_faults(entries)):
         raise SettingsError("PV table", faults)
     return tuple(entries)
 
 
-def _scopes(settings: Settings, plugins: tuple[str, ...]) -> dict[ScopeKind, tuple[Scope, ...]]:
+def _scopes(fleet: FleetNames, plugins: tuple[str, ...]) -> dict[ScopeKind, tuple[Scope, ...]]:
     return {
         ScopeKind.SYSTEM: (SYSTEM,),
-        ScopeKind.ECC: tuple(ecc_scope(server.name) for server in settings.ecc),
-        ScopeKind.SOURCE: tuple(
-            Scope(ScopeKind.SOURCE, board.pv_name) for server in settings.ecc for board in server.source
-        ),
+        ScopeKind.ECC: tuple(ecc_scope(name) for name in fleet.ecc_servers),
+        ScopeKind.SOURCE: tuple(Scope(ScopeKind.SOURCE, name) for name in fleet.sources),
         ScopeKind.RUN: (RUN,),
         ScopeKind.IOC: (IOC,),
         ScopeKind.PLUGIN: tuple(Scope(ScopeKind.PLUGIN, name) for name in plugins),

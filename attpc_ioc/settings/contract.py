@@ -1,12 +1,12 @@
-"""What the settings must know of the PV contract: reserved names and the length of PV names.
-
-The PV table stands above the settings, so these facts are written down here; a test compares them with the
-table.
-"""
+"""What the settings know of the PV table: names that are taken, and the length of PV names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from attpc_ioc.model.command import IOC, RUN, SYSTEM, ScopeKind
+from attpc_ioc.pvs.row import full_name
+from attpc_ioc.pvs.table import CORE_ROWS
 
 PV_NAME_MAX = 60
 """Longest full PV name, in characters (EPICS itself takes 60)."""
@@ -19,47 +19,24 @@ RESERVED_NAMES = frozenset(
 )
 """Scopes of the contract, taken or kept for later, that no ECC server and no source may have as its name."""
 
-SYSTEM_PV_NAMES = frozenset(
-    {
-        "Describe",
-        "Prepare",
-        "Configure",
-        "Reset",
-        "Abort",
-        "GoTo",
-        "RefreshConfigs",
-        "State_RBV",
-        "Alarm_RBV",
-        "AlarmText_RBV",
-        "Refused_RBV",
-        "Busy_RBV",
-        "Operation_RBV",
-        "Progress_RBV",
-        "Result_RBV",
-        "ResultCount_RBV",
-        "Message_RBV",
-        "Allowed_RBV",
-        "Online_RBV",
-        "Enabled_RBV",
-        "Count_RBV",
-        "Config",
-        "Config_RBV",
-        "ConfigNames_RBV",
-        "ConfigIndex",
-    }
-)
+SYSTEM_PV_NAMES = frozenset(row.part for row in CORE_ROWS[ScopeKind.SYSTEM])
 """The PVs that stand directly behind the prefix."""
 
-LONGEST_ECC_PART = "TransitionTime_RBV"
+
+def _longest(kind: ScopeKind) -> str:
+    return max((row.part for row in CORE_ROWS[kind]), key=len)
+
+
+LONGEST_ECC_PART = _longest(ScopeKind.ECC)
 """The longest part behind `$(P)Ecc:<ecc>:`."""
 
 LONGEST_SOURCE_PART = "Router:TimeToFull_RBV"
-"""The longest part behind `$(P)<source>:`."""
+"""The longest part behind `$(P)<source>:`; the PV is one of the data routers' plugin."""
 
-LONGEST_PLUGIN_PART = "Message_RBV"
+LONGEST_PLUGIN_PART = _longest(ScopeKind.PLUGIN)
 """The longest part behind `$(P)Plugin:<name>:` that every plugin has (its own PVs: see the PV table)."""
 
-LONGEST_FIXED = "Run:DurationText_RBV"
+LONGEST_FIXED = max((full_name("", scope, _longest(scope.kind)) for scope in (SYSTEM, RUN, IOC)), key=len)
 """The longest name behind the prefix that no name of the settings is part of."""
 
 _TAKEN = {name.lower(): name for name in RESERVED_NAMES | SYSTEM_PV_NAMES}

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from attpc_ioc.model.names import FleetNames
 from attpc_ioc.model.rules import STOP_ASKS_S
 from attpc_ioc.model.states import Kind
 
@@ -97,6 +98,20 @@ class Settings(Section):
         yield from _plugins(self.plugins or {})
         if self.ioc and self.ioc.prefix:
             yield from _lengths(self.ioc.prefix, eccs, self.plugins or {})
+
+    @property
+    def fleet_names(self) -> FleetNames:
+        """What PV names and plugins call the parts of the fleet."""
+        sources = tuple(board.pv_name for server in self.ecc for board in server.source)
+        return FleetNames(sources, tuple(server.name for server in self.ecc))
+
+    @property
+    def slow_poll_s(self) -> float:
+        """How long an answer may take, in seconds.
+
+        Later than `freshness_s` it allows nothing but Stop; later than the time-out it is no answer.
+        """
+        return min(self.limits.freshness_s, self.poll.timeout_s)
 
     def state_directory(self) -> Path:
         """Return the directory of everything that is kept over restarts; it need not exist yet.

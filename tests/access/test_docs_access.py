@@ -14,11 +14,10 @@ from attpc_ioc.access.groups import groups_of
 from attpc_ioc.access.rules import Right
 from attpc_ioc.cli.program import app
 from attpc_ioc.ioc.put_log import LINES_ALL, LINES_EACH, WINDOW_S
-from attpc_ioc.pvs.table import build_table
 from attpc_ioc.settings import AccessSettings
 from attpc_ioc.settings.template import FleetRequest, fleet_text
 from tests.access import aslib
-from tests.support.fleets import make_settings
+from tests.support.fleets import make_settings, table_of
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/access.md").read_text(encoding="utf-8")
 FILE = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
@@ -40,7 +39,7 @@ def test_the_file_of_the_page_does_what_the_page_says():
 
 
 def test_what_is_in_which_group():
-    table = build_table(make_settings(1, prefix="T:"))
+    table = table_of(make_settings(1, prefix="T:"))
     groups = groups_of(table, AccessSettings(), "T:")
     experts = {name for name, group in groups.items() if group == "EXPERT"}
     single = ("Describe", "Prepare", "Configure", "Start", "Stop", "Breakup", "Undo", "Reset", "GoTo")
@@ -52,7 +51,7 @@ def test_what_is_in_which_group():
 def test_the_settings_of_the_page():
     first, second = (AccessSettings(**tomllib.loads(text)["access"]) for text in SETTINGS)
     assert first == AccessSettings(file="access.acf")
-    groups = groups_of(build_table(make_settings(1, prefix="T:")), second, "T:")
+    groups = groups_of(table_of(make_settings(1, prefix="T:")), second, "T:")
     assert groups["T:Ecc:mutant:State_RBV"] == "TRIGGER"
     assert groups["T:Ecc:cobo0:Start"] == "ATTPC_EXPERT"
     assert groups["T:Ecc:cobo0:State_RBV"] == "OBSERVER"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from attpc_ioc.export.pvs_list import type_name
 from attpc_ioc.model.command import COMMANDS, ScopeKind
 from attpc_ioc.pvs import ecc
+from attpc_ioc.pvs.common import ALLOWED
 from attpc_ioc.pvs.row import AccessGroup, Limits, Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS
 from attpc_ioc.settings import LimitSettings, PollSettings
@@ -44,7 +45,7 @@ SECTIONS: dict[ScopeKind, tuple[str, str]] = {
 def pvs_page() -> str:
     """Return the page as Markdown."""
     blocks = [HEAD]
-    rows = {**CORE_ROWS, ScopeKind.ECC: ecc.rows(PollSettings(), LimitSettings())}
+    rows = {**CORE_ROWS, ScopeKind.ECC: ecc.rows(min(LimitSettings().freshness_s, PollSettings().timeout_s))}
     for kind, (title, text) in SECTIONS.items():
         blocks += [f"## {title}\n", f"{text}\n", "\n".join(_table(rows[kind])) + "\n"]
         if kind in COMMANDS:
@@ -98,5 +99,5 @@ def _limits(limits: Limits) -> Iterator[str]:
 
 def _advice(rows: tuple[Row, ...]) -> Iterator[str]:
     for row in rows:
-        if row.guidance and row.part != "Allowed_RBV":
+        if row.guidance and row.part != ALLOWED:
             yield f"- `{row.part}`: {row.guidance}"

@@ -14,9 +14,8 @@ from attpc_ioc.ioc.puts import PutHandler
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.model.command import Put
-from attpc_ioc.pvs.table import build_table
 from tests.support.fakecontrol import FakeController
-from tests.support.fleets import make_fleet, make_settings
+from tests.support.fleets import make_fleet, make_settings, table_of
 
 CLIENT = Client(1, "127.0.0.1:1", "user", "host")
 
@@ -26,7 +25,7 @@ class Bench:
 
     def __init__(self, recorded: asyncio.Future[Any] | None = None) -> None:
         settings = make_settings()
-        table = build_table(settings)
+        table = table_of(settings)
         self.control = FakeController(make_fleet(settings))
         self.pvs = make_records(table)
         publisher = Publisher(table, self.pvs, StampClock())

@@ -15,10 +15,9 @@ from attpc_ioc.model.command import RUN, SYSTEM, Put, ResultCode, ScopeKind, ecc
 from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.states import State
 from attpc_ioc.pvs.row import Limits, Record, Row
-from attpc_ioc.pvs.table import build_table
 from tests.support.ca import CaPlace, ca_place, caget, camonitor, caput
 from tests.support.fakecontrol import FakeController
-from tests.support.fleets import make_fleet, make_settings, with_module
+from tests.support.fleets import make_fleet, make_settings, table_of, with_module
 
 LONG = ConfigName("describe-of-the-boards", "experiment-with-a-long-name", "experiment-with-a-long-name")
 PLUGIN_ROWS = (
@@ -64,7 +63,7 @@ async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ioc]:
     settings = make_settings(
         2, server_port=place.port, interfaces=["127.0.0.1"], engineer="Ann", location="Hall"
     )
-    table = build_table(settings, PLUGIN_ROWS, ["gas"])
+    table = table_of(settings, PLUGIN_ROWS, ["gas"])
     fleet = with_module(make_fleet(settings), "cobo0", offered=(LONG,), selected=LONG)
     control = FakeController(fleet)
     ioc: Ioc

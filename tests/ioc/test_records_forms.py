@@ -12,8 +12,8 @@ from attpc_ioc.ioc.stats import Stats, up_time
 from attpc_ioc.model.command import SYSTEM, ScopeKind
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Limits, Record, Row
-from attpc_ioc.pvs.table import PvEntry, build_table
-from tests.support.fleets import make_settings
+from attpc_ioc.pvs.table import PvEntry
+from tests.support.fleets import make_settings, table_of
 
 
 def row(record: Record, **more: object) -> Row:
@@ -87,7 +87,7 @@ def test_statistics_give_every_row_of_the_ioc_a_value():
     stats.publish_constants()
     for _ in range(20):
         stats.tick()
-    rows = {e.row.part: e.row for e in build_table(settings) if e.scope.kind is ScopeKind.IOC}
+    rows = {e.row.part: e.row for e in table_of(settings) if e.scope.kind is ScopeKind.IOC}
     others = {"ACCESS", "AccessFile_RBV", "AccessText_RBV", "OtherServers_RBV", "ClockStep_RBV"}
     assert set(rows) - set(published) == others
     assert set(published) <= set(rows)

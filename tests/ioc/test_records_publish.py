@@ -28,8 +28,7 @@ from attpc_ioc.model.fleet import Fleet, FleetChange
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import Severity, State, Status
 from attpc_ioc.pvs.row import Reading, Record, Row
-from attpc_ioc.pvs.table import build_table
-from tests.support.fleets import make_fleet, make_settings, with_module
+from tests.support.fleets import make_fleet, make_settings, table_of, with_module
 from tests.support.pace import busy
 
 
@@ -50,7 +49,7 @@ class Desk:
 
     def __init__(self, cobos=2, state=State.IDLE, rows=(), plugins=()):
         self.settings = make_settings(cobos)
-        self.table = build_table(self.settings, rows, plugins)
+        self.table = table_of(self.settings, rows, plugins)
         self.pvs = make_records(self.table)
         self.publisher = Publisher(self.table, self.pvs, StampClock())
         self.fleet = make_fleet(self.settings, state)

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import Kind, State
+from attpc_ioc.pvs.row import Row
+from attpc_ioc.pvs.table import PvEntry, build_table
 from attpc_ioc.settings import Settings
 
 
@@ -28,6 +30,13 @@ def _server(name: str, kind: str, sender: str, port: int) -> dict[str, object]:
         "kind": kind,
         "source": [{"id": sender, "link": [link]}],
     }
+
+
+def table_of(
+    settings: Settings, rows: Iterable[Row] = (), plugins: Iterable[str] = ()
+) -> tuple[PvEntry, ...]:
+    """Return the PV table of settings, with rows of plugins and their names."""
+    return build_table(settings.ioc.prefix, settings.fleet_names, settings.slow_poll_s, rows, plugins)
 
 
 def make_module(settings: Settings, name: str, **changes: object) -> ModuleView:

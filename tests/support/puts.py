@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from attpc_ioc.model.command import CommandName
 from attpc_ioc.pvs.row import Record, Row
-from attpc_ioc.pvs.table import build_table
-from tests.support.fleets import make_settings
+from tests.support.fleets import make_settings, table_of
 
 PREFIX = "T:"
-TABLE = build_table(make_settings(cobos=2, prefix=PREFIX))
+TABLE = table_of(make_settings(cobos=2, prefix=PREFIX))
 WRITABLE: dict[str, Row] = {e.name.removeprefix(PREFIX): e.row for e in TABLE if e.row.writable}
 """The writable PVs of a fleet of two CoBos and a MuTAnT, by their names after the prefix."""
 

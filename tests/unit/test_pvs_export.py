@@ -16,10 +16,10 @@ from attpc_ioc.errors import SettingsError
 from attpc_ioc.export import pvs_list
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.row import Record, Row
-from attpc_ioc.pvs.table import CORE_ROWS, build_table
+from attpc_ioc.pvs.table import CORE_ROWS
 from attpc_ioc.settings import Settings
 from tests.docs.pvs_page import pvs_page
-from tests.support.fleets import make_settings
+from tests.support.fleets import make_settings, table_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "pvs.md"
 
@@ -105,7 +105,7 @@ def test_the_csv_form_can_be_read_back(file):
 def test_rows_of_plugins_are_listed(file, monkeypatch):
     def table_with_gas(settings: Settings):
         row = Row("Gas_RBV", ScopeKind.SYSTEM, Record.AI, "Pressure of the gas", units="mbar", plugin="gas")
-        return build_table(settings, [row])
+        return table_of(settings, [row])
 
     monkeypatch.setattr(lists, "whole_table", table_with_gas)
     line = next(n for n in call(str(file)).stdout.splitlines() if "Gas_RBV" in n)
@@ -134,7 +134,7 @@ def test_two_forms_at_once_are_refused(file):
 
 
 def test_the_columns_of_the_text_line_up():
-    entries = build_table(make_settings())
+    entries = table_of(make_settings())
     lines = pvs_list.as_text([pvs_list.pv_line(entry, "ANY") for entry in entries]).splitlines()
     starts = {
         line.index(access) for line in lines for access in ("read-write", "read-only") if access in line

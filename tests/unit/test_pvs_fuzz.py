@@ -17,10 +17,9 @@ from attpc_ioc.model.run import RunClass, RunInfo, RunState, RunTexts, RunView
 from attpc_ioc.model.states import Kind, Operation, Severity, State, Transition
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
 from attpc_ioc.pvs.common import read
-from attpc_ioc.pvs.table import build_table
-from tests.support.fleets import as_mapping, make_settings
+from tests.support.fleets import as_mapping, make_settings, table_of
 
-TABLE = build_table(make_settings(cobos=2), plugins=["history"])
+TABLE = table_of(make_settings(cobos=2), plugins=["history"])
 NAMES = ["cobo0", "cobo1", "mutant", "stranger"]
 PVS = {entry.name: PV(make_spec(entry)) for entry in TABLE}
 

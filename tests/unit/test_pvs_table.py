@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.model.command import COMMANDS, ScopeKind
 from attpc_ioc.pvs.row import Record, Row
-from attpc_ioc.pvs.table import MAX_NAME, build_table
-from attpc_ioc.settings import contract
-from tests.support.fleets import make_settings
+from attpc_ioc.pvs.table import CORE_ROWS, MAX_NAME
+from tests.support.fleets import make_settings, table_of
+from tests.support.pages import ROOT
 
 RESULT = """
 Result_RBV mbbi
@@ -213,7 +214,7 @@ WRITABLE = {
 
 @pytest.fixture(scope="module")
 def table():
-    return {entry.name: entry for entry in build_table(make_settings(), plugins=["history"])}
+    return {entry.name: entry for entry in table_of(make_settings(), plugins=["history"])}
 
 
 def test_the_names_and_types_are_those_of_the_contract(table):
@@ -295,7 +296,7 @@ def test_rows_of_plugins_are_made_in_every_scope_of_their_kind():
         plugin_row("Router:Files_RBV", ScopeKind.SOURCE),
         plugin_row("Wind_RBV", ScopeKind.SYSTEM),
     ]
-    own = {e.name for e in build_table(make_settings(), rows, ["wind"]) if e.row.plugin}
+    own = {e.name for e in table_of(make_settings(), rows, ["wind"]) if e.row.plugin}
     assert own == {
         "T:Plugin:wind:Speed_RBV",
         "T:Ecc:cobo0:Gas_RBV",
@@ -308,7 +309,7 @@ def test_rows_of_plugins_are_made_in_every_scope_of_their_kind():
 
 def test_a_row_of_one_plugin_is_not_made_for_another():
     names = {
-        e.name for e in build_table(make_settings(), [plugin_row("Speed_RBV", ScopeKind.PLUGIN)], ["other"])
+        e.name for e in table_of(make_settings(), [plugin_row("Speed_RBV", ScopeKind.PLUGIN)], ["other"])
     }
     assert "T:Plugin:wind:Speed_RBV" in names
     assert "T:Plugin:other:Status_RBV" in names
@@ -329,7 +330,7 @@ def test_a_row_of_one_plugin_is_not_made_for_another():
 )
 def test_rows_that_cannot_be_are_refused(row, says):
     with pytest.raises(SettingsError) as caught:
-        build_table(make_settings(), [row])
+        table_of(make_settings(), [row])
     assert says in str(caught.value)
 
 
@@ -339,7 +340,7 @@ def test_a_name_of_60_characters_is_taken():
         len(
             next(
                 e.name
-                for e in build_table(make_settings(), [plugin_row(part, ScopeKind.SYSTEM)])
+                for e in table_of(make_settings(), [plugin_row(part, ScopeKind.SYSTEM)])
                 if e.row.plugin
             )
         )
@@ -347,13 +348,17 @@ def test_a_name_of_60_characters_is_taken():
     )
 
 
-def test_what_the_settings_know_of_the_names_is_true(table):
-    def parts(kind):
-        return [e.row.part for e in table.values() if e.scope.kind is kind]
-
-    assert set(parts(ScopeKind.SYSTEM)) == contract.SYSTEM_PV_NAMES
-    assert max(map(len, parts(ScopeKind.ECC))) == len(contract.LONGEST_ECC_PART)
-    assert max(map(len, parts(ScopeKind.SOURCE))) <= len(contract.LONGEST_SOURCE_PART)
-    assert max(map(len, parts(ScopeKind.PLUGIN))) == len(contract.LONGEST_PLUGIN_PART)
-    fixed = [f"Run:{p}" for p in parts(ScopeKind.RUN)] + [f"IOC:{p}" for p in parts(ScopeKind.IOC)]
-    assert max(map(len, fixed)) == len(contract.LONGEST_FIXED)
+def test_the_names_of_the_cores_pvs_stand_once():
+    """Only screens, which lay single PVs out, write them again; everything else takes them from the table."""
+    names = {row.part for rows in CORE_ROWS.values() for row in rows if row.part.endswith("_RBV")}
+    package = ROOT / "attpc_ioc"
+    again = []
+    for file in package.rglob("*.py"):
+        if file.is_relative_to(package / "pvs") or file.is_relative_to(package / "export" / "screens"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                part = node.value.rpartition(":")[2]
+                if part in names:
+                    again.append(f"{file.relative_to(ROOT)}:{node.lineno}: {node.value}")
+    assert not again

@@ -26,11 +26,10 @@ from attpc_ioc.model.states import Operation, Severity, State, Status, Transitio
 from attpc_ioc.pvs.common import read
 from attpc_ioc.pvs.row import Reading
 from attpc_ioc.pvs.run import hours_text
-from attpc_ioc.pvs.table import build_table
-from tests.support.fleets import make_fleet, make_settings, with_module
+from tests.support.fleets import make_fleet, make_settings, table_of, with_module
 
 SETTINGS = make_settings(cobos=2)
-TABLE = {entry.name: entry for entry in build_table(SETTINGS)}
+TABLE = {entry.name: entry for entry in table_of(SETTINGS)}
 COBO0, COBO1 = ecc_scope("cobo0"), ecc_scope("cobo1")
 
 NO, MINOR, MAJOR, INVALID = Severity

@@ -264,16 +264,16 @@ async def test_online_check_with_servers_that_are_not_right(tmp_path):
         fleet["cobo1"].faults.hang("GetConfigIDs")
         await fleet["cobo3"].end()
         began_s = time.monotonic()
-        result, lines = await check_online(file, "--timeout", 0.5)
+        result, lines = await check_online(file, "--timeout", 4)
         # All at once: two servers that hang take no longer than one.
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 8
         fleet["cobo0"].faults.clear()
         fleet["cobo1"].faults.clear()
         assert result.exit_code == 1
         assert "not right: cobo0, cobo1, cobo2, cobo3\n" in result.stderr
         assert "Offline" in lines["cobo0"]
         assert "Idle" in lines["cobo1"]
-        assert "0.5 s" in lines["cobo1"]
+        assert "4 s" in lines["cobo1"]
         assert "matches a name like 'none[x]'" in lines["cobo2"]
         assert "Offline" in lines["cobo3"]
         assert "Idle" in lines["mutant"]
