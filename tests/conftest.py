@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
@@ -13,6 +14,18 @@ import pytest
 from attpc_plugins.run_history.root_base import VARIABLE
 
 from attpc_ioc.log import JsonFormatter, KeyValueFormatter
+from tests.support.alone import sitecustomize
+
+ALONE = Path(__file__).parent / "support" / "alone"
+
+
+def pytest_configure() -> None:
+    """Hide plugins that are installed beside the project: they are not to change what is tested."""
+    if hidden := sitecustomize.beside():
+        os.environ[sitecustomize.HIDDEN] = ",".join(hidden)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ALONE), os.environ.get("PYTHONPATH"))))
+        importlib.reload(sitecustomize)
+
 
 WORKERS_PER_CORE = 3
 """Most tests wait most of their time: for a period, a limit, a process."""
