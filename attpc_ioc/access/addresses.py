@@ -1,4 +1,4 @@
-"""The hosts of the rules by their addresses, for those who do not believe what clients call themselves."""
+"""The hosts of the rules as addresses, for sites that do not trust the names that clients send."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .rules import Rules
 def by_address(rules: Rules) -> tuple[Rules, list[str]]:
     """Return the rules with IPv4 addresses for hosts, and the hosts that have none.
 
-    It asks the name server and takes as long as that does, so call it in a thread. A host without an address
-    is nobody's: a rule that names only such hosts counts for no client.
+    It asks the name server and may take long, so call it in a thread. A host without an address matches no
+    client: neither does a rule that names only such hosts.
     """
     found = {host: _addresses(host) for host in rules.hosts}
     return rules.with_hosts(found), sorted(host for host, addresses in found.items() if not addresses)

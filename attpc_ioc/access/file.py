@@ -1,4 +1,4 @@
-"""Reading the access security file from the disk."""
+"""Reads the access security file from the disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .parse import AccessFileError, parse_rules
 from .rules import Rules
 
 SIZE_MAX_BYTES = 1_000_000
-"""More than any facility's file has; what is longer is a wrong file."""
+"""More than any facility's file has: a longer one is the wrong file."""
 
 
 def read_rules(file: Path) -> Rules:
-    """Return the rules of a file; it may take as long as the disk does, so call it in a thread.
+    """Return the rules of a file; a slow disk takes long, so call it in a thread.
 
     Raises `AccessFileError` where it cannot be read or is wrong.
     """
@@ -22,16 +22,18 @@ def read_rules(file: Path) -> Rules:
 
 def _text(file: Path) -> str:
     try:
-        # Looked at first: opening a pipe would wait for somebody to write into it.
+        # Checked first: opening a pipe would wait for a writer.
         if not stat.S_ISREG(file.stat().st_mode):
-            raise AccessFileError(str(file), ["is no plain file"])
+            raise AccessFileError(str(file), ["is not a regular file"])
         with file.open("rb") as stream:
             raw = stream.read(SIZE_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AccessFileError(str(file), [f"cannot be read: {reason}"]) from None
     if len(raw) > SIZE_MAX_BYTES:
-        raise AccessFileError(str(file), [f"has more than {SIZE_MAX_BYTES} bytes and is no such file"])
+        raise AccessFileError(
+            str(file), [f"has more than {SIZE_MAX_BYTES} bytes: this is not an access security file"]
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

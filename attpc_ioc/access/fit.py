@@ -1,4 +1,4 @@
-"""How the groups of an access security file fit those of the PVs: what is wrong, and what may be."""
+"""Compares the groups of an access security file with those of the PVs: what is wrong, and what may be."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .rules import DEFAULT, Right, Rules
 def faults_of_fit(rules: Rules, groups: Mapping[str, str]) -> list[str]:
     """Return why these rules cannot be meant for PVs in these groups (`groups_of`), a line each.
 
-    PVs in a group that the file does not have, without a `DEFAULT` in its place, are shut to everybody, for
-    reading too: that is a file of another IOC, or a misspelt name. Who means it writes the group without
+    Without a `DEFAULT`, PVs in a group that the file does not have are closed to everybody, for reading too:
+    the file is for another IOC, or a name is misspelt. To close them on purpose, write the group without
     rules.
     """
     if DEFAULT in rules.groups:
@@ -25,9 +25,9 @@ def faults_of_fit(rules: Rules, groups: Mapping[str, str]) -> list[str]:
 
 
 def notes_of_fit(rules: Rules, groups: Mapping[str, str], unused: Iterable[str]) -> list[str]:
-    """Return what was probably not meant, a line each.
+    """Return what is probably a mistake, a line each.
 
-    `unused` are the patterns of `access.rows` that fit no PV.
+    `unused` are the patterns of `access.rows` that match no PV.
     """
     notes = []
     for group, count in sorted(Counter(groups.values()).items()):

@@ -11,7 +11,7 @@ from attpc_ioc.settings import AccessSettings
 
 
 def group_of(entry: PvEntry, settings: AccessSettings, prefix: str) -> str:
-    """Return the group of a PV: that of the first pattern of the settings that fits, else its row's."""
+    """Return the group of a PV: that of the first matching pattern of the settings, else its row's."""
     name = entry.name.removeprefix(prefix)
     for pattern, group in settings.rows.items():
         if fnmatchcase(name, pattern):
@@ -29,6 +29,6 @@ def groups_of(entries: Iterable[PvEntry], settings: AccessSettings, prefix: str)
 
 
 def unused_patterns(entries: Iterable[PvEntry], settings: AccessSettings, prefix: str) -> list[str]:
-    """Return the patterns of the settings that fit no PV: misspelt ones, most of the time."""
+    """Return the patterns of the settings that match no PV: most are misspelt."""
     names = [entry.name.removeprefix(prefix) for entry in entries]
     return [p for p in settings.rows if not any(fnmatchcase(name, p) for name in names)]

@@ -1,4 +1,4 @@
-"""The rules in force: asked for every channel, read again when told to, kept when the file is broken."""
+"""The access rules in force: asked for every channel, read again on request, kept when the file is broken."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rules
 log = get_logger(__name__)
 
 _ALWAYS_READ = frozenset(full_name("", IOC, part) for part in (ACCESS_FILE, ACCESS_TEXT))
-"""They tell why nothing else can be read: no rule takes them away."""
+"""They say why nothing else can be read: no rule hides them."""
 
 _ANSWERS_MAX = 100_000
-"""Answers that are remembered; a client can call itself anything, so there must be an end."""
+"""Cached answers; a client can send any name, so there must be a limit."""
 
 
 class FileStatus(IntEnum):
     """What `IOC:AccessFile_RBV` shows; its labels are in `attpc_ioc.pvs.ioc`."""
 
     NONE = 0
-    """There is no file: everybody may write."""
+    """No file: everybody may write."""
     IN_FORCE = 1
     BROKEN = 2
-    """What is on the disk is wrong; the rules read before are in force."""
+    """The file is wrong; the rules read before are in force."""
 
 
 class AccessKeeper:
     """Says who may read and write which PV.
 
-    A client may write where the file's rules give it and no plugin says no. Without a file only plugins are
-    asked. `ask_again` has the file read again by `run`; then `on_change` is awaited where there is a file,
-    and `on_read` is called in any case.
+    A client may write where the file's rules allow it and no plugin refuses. Without a file only plugins are
+    asked. `ask_again` makes `run` read the file again; then `on_change` is awaited if there is a file, and
+    `on_read` is called in any case.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class AccessKeeper:
         self._by_address = settings.access.check_client_ip
 
     async def open(self) -> None:
-        """Read the file for the first time; raises `AccessFileError` where that cannot be done."""
+        """Read the file for the first time; raises `AccessFileError` where that fails."""
         if self.file is not None:
             self._take(*await asyncio.to_thread(self._read, self.file))
 
     def ask_again(self) -> None:
-        """Have the file read again, as soon as `run` comes to it."""
+        """Make `run` read the file again."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Read the file whenever that was asked for, until cancelled."""
+        """Read the file on each request, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -89,7 +89,7 @@ class AccessKeeper:
             except AccessFileError as error:
                 log.error("access security file is wrong: the old rules stay", reason=str(error))
                 self._keep(str(error))
-            except Exception as error:  # a fault of the program must not end run control
+            except Exception as error:  # a bug must not end run control
                 log.exception("access security file not read: the old rules stay", file=self.file)
                 self._keep(f"{self.file}: {error!r}")
             else:
@@ -104,9 +104,9 @@ class AccessKeeper:
         self.message = f"{fault}\nthe rules that were read before are in force"
 
     def _read(self, file: Path) -> tuple[Rules, list[str]]:
-        """Return the rules and the hosts without an address; takes as long as disk and name server do.
+        """Return the rules and the hosts without an address; disk and name server may take long.
 
-        Raises `AccessFileError`, also for rules that would shut PVs to everybody.
+        Raises `AccessFileError`, also for rules that would close PVs to everybody.
         """
         rules = read_rules(file)
         if faults := faults_of_fit(rules, self._groups):
@@ -130,7 +130,7 @@ class AccessKeeper:
     def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
         """Return whether somebody may read and write a PV, or a field of it other than its value.
 
-        What tells how it stands with the file itself may be read in any case.
+        The PVs about the file itself may always be read.
         """
         right = self._right(entry.name, FIELD_LEVEL if is_field else VALUE_LEVEL, who)
         write = right is Right.WRITE and entry.row.writable and self._may_write(who, entry.row)

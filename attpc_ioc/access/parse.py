@@ -1,9 +1,9 @@
-"""Reading the text of an access security file (`.acf`), as EPICS base's `asLib` does.
+"""Reads the text of an access security file (`.acf`) as EPICS base's `asLib` does.
 
 Grammar and meaning are those of EPICS base 7 ("Access Security" of its Application Developer's Guide). What
-is not supported is refused and never passed over, because a rule without its condition would give more than
-it says: INP and CALC make rules depend on PVs, and METHOD, AUTHORITY and PROTOCOL ask for what Channel Access
-cannot tell.
+is not supported is refused and never ignored, because a rule without its condition would give more rights
+than it says: INP and CALC make rules depend on PVs, and METHOD, AUTHORITY and PROTOCOL need information that
+Channel Access does not have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attpc_ioc.errors import AttpcError
 from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rule, Rules
 
 FAULTS_MAX = 50
-"""Faults that are told at once; more are counted."""
+"""Faults that are listed; more are counted."""
 
 _GRAMMAR = r"""
 start: (uag | hag | asg)*
@@ -53,7 +53,7 @@ SPACE: /[ \t\r\n]+/
 """
 
 _LEVELS = {"0": VALUE_LEVEL, "1": FIELD_LEVEL}
-"""EPICS base takes other numbers too, and nothing has such a level."""
+"""EPICS base accepts other numbers too, but nothing has such a level."""
 
 _SHOWN = {
     "LPAR": "'('",
@@ -70,9 +70,9 @@ _SHOWN = {
 
 _NOT_SUPPORTED = {
     "CALC": "rules that depend on PVs are not supported",
-    "METHOD": "Channel Access does not tell how a client proved who it is",
-    "AUTHORITY": "Channel Access does not tell who vouches for a client",
-    "PROTOCOL": "there is only Channel Access here",
+    "METHOD": "Channel Access does not say how a client proved its identity",
+    "AUTHORITY": "Channel Access does not say who vouches for a client",
+    "PROTOCOL": "this IOC speaks only Channel Access",
 }
 
 
@@ -100,7 +100,7 @@ class AccessFileError(AttpcError):
 def parse_rules(text: str, file: str) -> Rules:
     """Return the rules of the text of a file called `file`.
 
-    Raises `AccessFileError`: with the place where it is not understood any more, or else with every fault.
+    Raises `AccessFileError` with the place of a syntax error, or else with every fault.
     """
     try:
         tree = _parser().parse(text)
@@ -111,10 +111,10 @@ def parse_rules(text: str, file: str) -> Rules:
     if not rules.groups and not reader.faults:
         reader.faults.append(Fault(1, 1, "there is no ASG: nobody could read anything"))
     if reader.faults:
-        told = [str(fault) for fault in reader.faults[:FAULTS_MAX]]
+        lines = [str(fault) for fault in reader.faults[:FAULTS_MAX]]
         if len(reader.faults) > FAULTS_MAX:
-            told.append(f"and {len(reader.faults) - FAULTS_MAX} more faults")
-        raise AccessFileError(file, told)
+            lines.append(f"and {len(reader.faults) - FAULTS_MAX} more faults")
+        raise AccessFileError(file, lines)
     return rules
 
 
@@ -141,7 +141,7 @@ def _syntax_fault(error: UnexpectedInput, text: str) -> Fault:
             f"{character!r} cannot stand here; a name with other characters than letters, digits and "
             "_-+:.[]<>; is to be in double quotes",
         )
-    return Fault(1, 1, "this is no access security file")
+    return Fault(1, 1, "this is not an access security file")
 
 
 def _words(wanted: set[str]) -> str:
@@ -160,12 +160,12 @@ def _cut(text: str) -> str:
 
 
 def _plain(token: Token) -> str:
-    """Return a name without its quotes; what is escaped stays so, as in EPICS base."""
+    """Return a name without its quotes; escapes stay, as in EPICS base."""
     return str(token)[1:-1] if token.type == "QUOTED" else str(token)
 
 
 class _Reader:
-    """Makes rules of what the parser found; collects the faults on the way."""
+    """Makes rules from the parse tree, and collects the faults."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -211,7 +211,7 @@ class _Reader:
         for part in _trees(item):
             keyword, *names = _tokens(part)
             if part.data == "option":
-                # Which puts are logged: here all are, whatever it says.
+                # It says which puts are logged: this IOC logs all of them.
                 if _plain(keyword) not in ("TRAPWRITE", "NOTRAPWRITE"):
                     self._fault(keyword, f"TRAPWRITE or NOTRAPWRITE expected, not {_cut(_plain(keyword))}")
             elif keyword.type == "UAG":

@@ -1,4 +1,4 @@
-"""The rules of an access security file, and what they give to whom; pure data.
+"""The rules of an access security file, and the rights that they give; pure data.
 
 The meaning is that of EPICS base's `asLib`: a client has the highest right that any rule of the group gives
 it. A rule counts for fields of its own level and below, and for those users and hosts that it names; one
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 DEFAULT = "DEFAULT"
-"""The group of everything whose own group the file does not have."""
+"""The group for PVs whose own group is not in the file."""
 
 VALUE_LEVEL = 0
 """Level (ASL) of a record's value in EPICS base, with few exceptions."""
@@ -21,7 +21,7 @@ FIELD_LEVEL = 1
 
 
 class Right(IntEnum):
-    """What a rule gives; who may write may read too."""
+    """What a rule gives; the right to write includes reading."""
 
     NONE = 0
     READ = 1
@@ -51,7 +51,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All groups (ASG) of a file. Without `DEFAULT` in it, nobody may anything in a group that it lacks."""
+    """All groups (ASG) of a file. A group that it lacks has the rules of `DEFAULT`, or else none."""
 
     groups: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Rules:
         )
 
     def with_hosts(self, other: Mapping[str, Collection[str]]) -> Rules:
-        """Return the rules with something else in place of each host, such as its addresses."""
+        """Return the rules with each host replaced, for instance by its addresses."""
         groups = {
             group: tuple(
                 rule

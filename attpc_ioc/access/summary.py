@@ -1,4 +1,4 @@
-"""What `attpc-ioc check` says of the access security: in force or not, and what was probably not meant."""
+"""What `attpc-ioc check` says about access security: in force or not, and probable mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPEN = "no file: everybody may write"
 
 
 def access_summary(settings: Settings, entries: Sequence[PvEntry]) -> str:
-    """Return some lines about the access security file.
+    """Return a few lines about the access security file.
 
     Raises `AccessFileError` where the IOC would not start with it.
     """

@@ -1,4 +1,4 @@
-"""Talking to ECC servers: SOAP client and poller."""
+"""The SOAP client of ECC servers, and the poller."""
 
 from .client import EccClient, Observation, Reply, load
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml, senders_in

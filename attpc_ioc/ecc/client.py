@@ -27,20 +27,20 @@ MAX_OTHER = 64 * KIB
 270 for each config on offer (12 describe files with 100 experiments are 320 kB), 370 kB, and some hundred."""
 
 SMALL = 4 * KIB
-"""A longer reply is read in a thread: reading a hostile one of that length takes under a millisecond."""
+"""Longer replies are read in a thread; to read a hostile one of this length takes under a millisecond."""
 
 _READER = ThreadPoolExecutor(1, thread_name_prefix="ECC replies")
-"""Reads longer replies one at a time: the memory that they need does not add up."""
+"""Reads longer replies one at a time, so that their memory does not add up."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an ECC server said of itself.
+    """What an ECC server reported of itself.
 
     `asked_at_s` and `seen_at_s` are monotonic times: when the request went out and when the reply was read.
-    The state is one that the server had between the two. `message` is information and no error.
+    The state is one that the server had between the two. `message` is information, not an error.
     """
 
     state: State
@@ -53,7 +53,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a transition that ended with code 0; that it arrived is for `GetState` to tell."""
+    """The answer to a transition that ended with code 0; only `GetState` says whether it arrived."""
 
     code: int
     message: str
@@ -62,7 +62,7 @@ class Reply:
 
 
 def load() -> None:
-    """Import and read what the first call needs, which takes a good part of a second; in any thread."""
+    """Import and read what the first call needs: most of a second, in any thread."""
     zeep_client()
 
 
@@ -73,11 +73,11 @@ async def _read(read: Callable[[HttpReply, str], T], reply: HttpReply, where: st
 
 
 class EccClient:
-    """Calls one ECC server, a connection for each call; calls may overlap.
+    """Calls one ECC server over a new connection each time; calls may overlap.
 
-    `url` is `http://HOST:PORT/`, `name` is the module's, for logs. Every method raises `EccUnreachable` where
-    no connection was made (nothing was accepted), `EccBrokenReply` where it ended without a usable reply (the
-    call may have run), and `EccRefused` or `EccBusy` for a code other than 0.
+    `url` is `http://HOST:PORT/`, `name` is the module's, for logs. Every method raises `EccUnreachable` when
+    no connection was made (nothing was accepted), `EccBrokenReply` when the connection ended without a usable
+    reply (the call may have run), and `EccRefused` or `EccBusy` for a code other than 0.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class EccClient:
     async def get_state(self) -> Observation:
         """Ask for the state; raises `EccTimeout` after `poll_timeout_s`, connecting included."""
         began = time.monotonic()
-        # The same each time: made once.
+        # The request never changes: it is made once.
         self._get_state = self._get_state or self._transport.request(request_bytes("GetState"))
         where = self._get_state_where
         reply, asked_at_s = await self._transport.exchange(
             self._get_state, where, limit=MAX_STATE, timeout_s=self._poll_timeout_s
         )
-        # A server at rest says the same again and again: one look at the bytes instead of reading the XML.
+        # A server at rest repeats its reply: comparing the bytes is cheaper than reading the XML.
         if self._last_state is None or self._last_state[0] != reply:
             self._last_state = reply, await _read(read_state, reply, where)
         answer = self._last_state[1]
@@ -125,12 +125,12 @@ class EccClient:
     ) -> Reply:
         """Call one transition and wait for its end, however long the server takes.
 
-        There is no time limit, because the reply carries the only text of an error; TCP keep-alive ends the
-        wait when the host is gone. Raises `ValueError`, before anything is sent, for a config or a data link
-        that could harm the server.
+        There is no time limit, because only the reply has the text of an error; TCP keep-alive ends the wait
+        when the host is gone. Raises `ValueError`, before anything is sent, for a config or a data link that
+        could harm the server.
 
-        `on_connected` is called when there is a connection, right before the request goes out: a call that
-        is cancelled before that was not sent.
+        `on_connected` is called once the connection is made, right before the request goes out: a call that
+        is cancelled earlier was not sent.
         """
         envelope = request_bytes(
             operation.value, configID=config_id_xml(operation, config), table=data_link_set_xml(sources)
@@ -145,5 +145,5 @@ class EccClient:
         return Reply(answer.code, answer.message, answer.text, time.monotonic() - began)
 
     async def close(self) -> None:
-        """Close what is open; a transition under way goes on in the server, its caller gets an error."""
+        """Close all connections; a running transition goes on in the server, its caller gets an error."""
         self._transport.close()

@@ -1,7 +1,7 @@
-"""One HTTP/1 reply as it comes in, read by `httptools`: each byte once, and none beyond a limit.
+"""Reads one HTTP/1 reply with `httptools`, each byte once and none beyond a limit.
 
-What an ECC server sends is not trusted. The limit counts every byte of a reply, those around the chunks and
-of interim replies too, so that no way of sending gets past it.
+What an ECC server sends is not trusted. The limit counts every byte of a reply, including chunk headers and
+interim replies, so that no way of sending gets past it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import httptools
 from .xml import shortened
 
 MAX_HEAD_BYTES = 16 * 1024
-"""The limit of status line and headers, and of interim replies before them: a real server sends 200 bytes."""
+"""Limit of status line and headers, with the interim replies before them; a real server sends 200 bytes."""
 
 MAX_HEADERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What came back over HTTP."""
+    """A reply over HTTP."""
 
     status: int
     reason: str
@@ -29,20 +29,20 @@ class HttpReply:
 
 
 class BrokenHttp(Exception):
-    """The connection ended without a whole reply, or what came is not HTTP."""
+    """The connection ended without a complete reply, or the reply is not HTTP."""
 
 
 class ReplyReader:
     """Takes the bytes of one reply of at most `limit` bytes, head included.
 
-    Its end is where Content-Length or the chunks say; without either it is the end of the connection.
+    Content-Length or the chunks say where the reply ends; without either it ends with the connection.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._received = 0
         self._begin = b""
-        """The first bytes, to be shown where they are no HTTP."""
+        """The first bytes, to be shown where they are not HTTP."""
         self._head_bytes = self._headers = self._status = 0
         self._reason = b""
         self._body = bytearray()
@@ -50,7 +50,7 @@ class ReplyReader:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> bool:
-        """Take what was received; return whether the reply is whole. Raises `BrokenHttp`."""
+        """Take received bytes; return whether the reply is complete. Raises `BrokenHttp`."""
         assert self._parser is not None
         if not self._received:
             self._begin = data[:1000]
@@ -58,11 +58,11 @@ class ReplyReader:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            # What follows a whole reply is nobody's.
+            # What follows a complete reply is ignored.
             if not self._whole:
-                # What a callback raises comes wrapped.
+                # The parser wraps what a callback raises.
                 ours = error.__context__
-                raise ours if isinstance(ours, BrokenHttp) else self._no_http(f" ({error})") from None
+                raise ours if isinstance(ours, BrokenHttp) else self._not_http(f" ({error})") from None
         if self._received > self._limit:
             raise self._too_long()
         if not self._in_body and self._received > MAX_HEAD_BYTES:
@@ -70,25 +70,25 @@ class ReplyReader:
         return self._whole
 
     def finish(self, error: Exception | None) -> HttpReply:
-        """Return the reply once the connection is closed; `error` says how, None for an orderly end.
+        """Return the reply at the end of the connection; `error` ended it, None for an orderly end.
 
-        Raises `BrokenHttp` where it is not whole.
+        Raises `BrokenHttp` where the reply is not complete.
         """
         self.close()
         if not self._received:
             raise BrokenHttp(f"the connection ended without a whole reply{_because(error)}")
         if not self._in_body:
-            raise self._no_http(_because(error))
+            raise self._not_http(_because(error))
         if not self._whole and (self._says_length or error is not None):
             raise BrokenHttp(f"the reply was cut off after {len(self._body)} bytes{_because(error)}")
         return HttpReply(self._status, self._reason.decode("latin-1")[:200], bytes(self._body))
 
     def close(self) -> None:
-        """Let go of the parser: it holds this object's methods, a ring that only the collector would undo."""
+        """Drop the parser, which refers to this object: only the garbage collector frees such a cycle."""
         self._parser = None
 
-    def _no_http(self, why: str) -> BrokenHttp:
-        return BrokenHttp(f"the reply is no HTTP or was cut off{why}: {shortened(self._begin)}")
+    def _not_http(self, why: str) -> BrokenHttp:
+        return BrokenHttp(f"the reply is not HTTP or was cut off{why}: {shortened(self._begin)}")
 
     def _too_long(self) -> BrokenHttp:
         return BrokenHttp(f"a reply of more than {self._limit} bytes")
@@ -101,16 +101,16 @@ class ReplyReader:
     # ------------------------------------------------------------------ called by the parser
 
     def on_message_begin(self) -> None:
-        """Begin the reply, or an interim one (1xx) before it; a second reply ends the reading."""
+        """Accept the begin of the reply, and of interim replies (1xx) before it, but no second reply."""
         if self._whole:
             raise BrokenHttp("a second reply")
 
     def on_status(self, reason: bytes) -> None:
-        """Take the words after the status, which may come in pieces."""
+        """Take the reason phrase, which may come in pieces."""
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Look at one header; those after the last chunk count too."""
+        """Check one header; those after the last chunk count too."""
         self._headers += 1
         self._head_bytes += len(name) + len(value)
         if self._headers > MAX_HEADERS:
@@ -129,7 +129,7 @@ class ReplyReader:
             raise BrokenHttp(f"a reply with Content-Encoding {shortened(value)}, which was not asked for")
 
     def on_headers_complete(self) -> None:
-        """Take the status; what follows is the body unless the reply is an interim one."""
+        """Take the status; the body follows unless the reply is an interim one."""
         assert self._parser is not None
         self._status = self._parser.get_status_code()
         self._in_body = self._status >= 200
@@ -141,7 +141,7 @@ class ReplyReader:
         self._body += data
 
     def on_message_complete(self) -> None:
-        """Take the end of the reply, or of an interim one."""
+        """Note the end of the reply, or of an interim one."""
         self._whole = self._in_body
 
 

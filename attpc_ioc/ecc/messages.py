@@ -1,9 +1,9 @@
 """The XML documents inside the SOAP messages: config ids and data links out, config ids and senders in.
 
-The builders are the only way into a request. What they let through cannot crash the 2021 server (a sub-id
-that is empty, blank or of an unknown type does) and cannot silently become another address (a bad `ipAddress`
-is taken as 255.255.255.255). The parsers take what real servers send, and white space, comments, further
-attributes and an XML declaration besides.
+Only the builders make requests. What they accept cannot crash the 2021 server (a sub-id that is empty, blank
+or of an unknown type does) and cannot silently become another address (a bad `ipAddress` is taken as
+255.255.255.255). The parsers accept what real servers send, and also white space, comments, further
+attributes and an XML declaration.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .xml import Bomb, etree, parse, shortened
 log = get_logger(__name__)
 
 PARTS = ("describe", "prepare", "configure")
-"""The types of sub-ids, in the order in which they are sent; the server knows no others."""
+"""The types of sub-ids, in the order in which they are sent; the server knows no other."""
 
 FILLER = "unused"
-"""Sent for a part that the operation does not read: the server must never get an empty one."""
+"""Sent for a part that the operation does not read: the server must never receive an empty one."""
 
 _CONFIG_ID_SET = re.compile(r"(?:<\?xml[^>]*\?>\s*)?<ConfigIdSet\b[^<>]*>.*</ConfigIdSet>", re.DOTALL)
 _CONFIG_ID = re.compile(r"<ConfigId\b")
@@ -41,7 +41,7 @@ MAX_SENDERS = 256
 """Data sources of one ECC server, more than twenty times as many as the AT-TPC has in all."""
 
 LOGGED = 8
-"""So many entries that are left out are logged one by one, the rest by their number."""
+"""So many skipped entries are logged one by one; of the rest only the number."""
 
 LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 """The types of data links that a data router understands."""
@@ -49,9 +49,9 @@ LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 
 @dataclass(frozen=True, slots=True)
 class PartialConfig:
-    """A configuration of which some parts are not known; None and `?` both mean not known.
+    """A configuration of which some parts are unknown; None and `?` both mean unknown.
 
-    It serves where a complete name does not exist: Undo of a module that was never configured, or the names
+    Used where there is no complete name: for Undo of a module that was never configured, and for the names
     that are in the hardware.
     """
 
@@ -61,15 +61,15 @@ class PartialConfig:
 
     @classmethod
     def of(cls, loaded: Loaded) -> Self:
-        """Return the names that the hardware was given."""
+        """Return the names that are in the hardware."""
         return cls(loaded.describe, loaded.prepare, loaded.configure)
 
 
 def config_id_xml(operation: Operation, config: ConfigName | PartialConfig) -> str:
     """Return the `ConfigId` document for one operation.
 
-    The part that `operation` reads must be a real name; the others may be unknown and go out as a filler.
-    Raises `ValueError` where that part is unknown, and where any part is blank or cannot be written in XML.
+    The part that `operation` reads must be a real name; unknown others are sent as a filler. Raises
+    `ValueError` where that part is unknown, and where any part is blank or cannot be written in XML.
     """
     needed = RECORDS.get(operation)
     root = etree.Element("ConfigId")
@@ -107,8 +107,8 @@ def data_link_set_xml(sources: Iterable[SourceView]) -> str:
 def configs_in(text: str) -> tuple[ConfigName, ...]:
     """Return the configurations that `GetConfigIDs` lists, in its order, each once.
 
-    An entry that names no usable configuration (a part is missing, blank, too long, has a slash or cannot be
-    printed, or it is no XML) is left out with a warning, since one badly named file must not hide the others.
+    An entry without a usable configuration (a part is missing, blank, too long, has a slash or cannot be
+    printed, or the entry is not XML) is skipped with a warning: one bad file name must not hide the others.
     Raises `EccBrokenReply` where `text` is not a `ConfigIdSet`.
     """
     found: dict[ConfigName, None] = {}
@@ -127,7 +127,7 @@ def configs_in(text: str) -> tuple[ConfigName, ...]:
 
 
 def _config_ids(text: str) -> Iterable[Any]:
-    """Return the entries: elements, or the text of each where one of them makes the whole no XML."""
+    """Return the entries as elements, or each as text where one of them makes the whole invalid XML."""
     try:
         return [element for element in _root(text, "ConfigIdSet") if element.tag == "ConfigId"]
     except EccBrokenReply as error:
@@ -144,7 +144,7 @@ def _config_name(entry: Any) -> ConfigName:
     element = _root(entry, "ConfigId") if isinstance(entry, str) else entry
     parts: dict[str, str] = {}
     for sub in element.iterchildren("SubConfigId"):
-        # The first of two equal types wins, as it does in the server.
+        # The first of two equal types counts, as in the server.
         parts.setdefault(sub.get("type", ""), "".join(sub.itertext()).strip())
     return ConfigName(*(_received(parts.get(part, ""), f"the {part} part") for part in PARTS))
 

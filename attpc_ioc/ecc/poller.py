@@ -1,10 +1,10 @@
-"""Watching one ECC server: the only source of what its module's state is.
+"""The poller of one ECC server: the only source of its module's state.
 
-How often: `moving_period_s` after the last answer while the server is in a transition or somebody waits for
-an arrival, `quiet_period_s` otherwise. After a failed poll the next follows soon, so that one lost packet is
-told from an outage quickly; from `offline_after` failures on it is an outage. An outage is polled every
-`quiet_period_s` too as long as failing is cheap (a refused connection costs both sides nothing, and a server
-that comes back is seen within one period). Where each poll hangs until its time-out, the pause doubles up to
+The next poll follows `moving_period_s` after the last answer while the server is in a transition or an
+arrival is awaited, `quiet_period_s` otherwise. A failed poll is soon repeated, so that one lost packet is
+quickly distinguished from an outage; `offline_after` failures are an outage. An outage too is polled every
+`quiet_period_s` while failing is cheap (a refused connection costs both sides nothing, and a server that
+comes back is seen within one period). Where each poll hangs until its time-out, the pause doubles up to
 `backoff_max_s`: a stalled server keeps every call that it accepted, and answers them all when it wakes.
 """
 
@@ -28,29 +28,29 @@ log = get_logger(__name__)
 P = ParamSpec("P")
 
 SPREAD = 0.1
-"""A server at rest is polled up to this part of its period early, at random. The polls of a large fleet begin
-together; without that they would stay together, and everybody else would wait for hundreds of them."""
+"""A server at rest is polled early by up to this part of its period, at random. The polls of a large fleet
+start together; without this they would stay together, and everything else would wait for hundreds of them."""
 
 RETRY_PERIODS = 5
 """A first failed poll is repeated after this many moving periods."""
 
 
 class Pollable(Protocol):
-    """What the poller needs of a client."""
+    """What the poller needs from a client."""
 
     name: str
 
     async def get_state(self) -> Observation:
-        """Return what the server says; bounded in time, raises `EccError`."""
+        """Return what the server reports; limited in time, raises `EccError`."""
         ...
 
 
 class Poller:
     """Polls one server for ever, one poll at a time.
 
-    `on_seen` gets every observation. `on_failed` gets every failed poll's error and the number of failures in
-    a row; `on_lost` gets the same from `offline_after` failures on, so the first time with that very number.
-    They are called in the loop, must not block, and an exception in them is logged and does no harm.
+    `on_seen` gets every observation. `on_failed` gets the error of every failed poll and the number of
+    failures in a row; `on_lost` gets the same from `offline_after` failures on. They are called in the loop
+    and must not block; an exception in them is logged and does no harm.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Poller:
         self._on_seen = on_seen
         self._on_lost = on_lost
         self._on_failed = on_failed
-        self._told_moving = False
+        self._awaited = False
         self._failures = 0
         self._backoff_s = 0.0
         self._wake = asyncio.Event()
@@ -80,13 +80,13 @@ class Poller:
         return self._failures
 
     def set_moving(self, moving: bool) -> None:
-        """Say whether an arrival is waited for: poll at once, then every `moving_period_s`.
+        """Say whether an arrival is awaited: poll at once, then every `moving_period_s`.
 
-        A transition that the server itself reports is polled at that pace in any case.
+        A transition that the server reports is polled at that pace in any case.
         """
-        if moving and not self._told_moving:
+        if moving and not self._awaited:
             self._wake.set()
-        self._told_moving = moving
+        self._awaited = moving
 
     def poll_now(self) -> Awaitable[Observation]:
         """Return an awaitable of the next observation whose request goes out after this call.
@@ -94,7 +94,7 @@ class Poller:
         It raises the `EccError` of that poll; once polling has ended, `EccUnreachable`.
         """
         waiter: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
-        # A caller may lose interest; asyncio must not complain of an error that nobody asked for.
+        # A caller may give up; asyncio must not log an error that nobody fetched.
         waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._ended:
             waiter.set_exception(self._ended_error())
@@ -104,7 +104,7 @@ class Poller:
         return waiter
 
     async def run(self) -> None:
-        """Poll until cancelled; nothing that a server or a callback does ends it."""
+        """Poll until cancelled; nothing that a server or a callback does ends the polling."""
         self._ended = False
         taken: list[asyncio.Future[Observation]] = []
         try:
@@ -121,7 +121,7 @@ class Poller:
             self._waiters = []
 
     async def _poll_once(self, waiters: list[asyncio.Future[Observation]]) -> float:
-        """Poll, tell everybody, and return how long to pause in seconds."""
+        """Poll, call the listeners, and return the pause in seconds."""
         began = time.monotonic()
         try:
             seen = await self._client.get_state()
@@ -133,11 +133,11 @@ class Poller:
             return self._after_failure(wrapped, time.monotonic() - began, waiters)
         self._failures = 0
         self._backoff_s = 0.0
-        self._tell(self._on_seen, seen)
+        self._call(self._on_seen, seen)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(seen)
-        moving = self._told_moving or seen.transition is not Transition.NONE
+        moving = self._awaited or seen.transition is not Transition.NONE
         if moving:
             return self._settings.moving_period_s
         return self._settings.quiet_period_s * random.uniform(1.0 - SPREAD, 1.0)
@@ -148,9 +148,9 @@ class Poller:
         settings = self._settings
         self._failures += 1
         if self._on_failed is not None:
-            self._tell(self._on_failed, error, self._failures)
+            self._call(self._on_failed, error, self._failures)
         if self._failures >= settings.offline_after:
-            self._tell(self._on_lost, error, self._failures)
+            self._call(self._on_lost, error, self._failures)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
@@ -163,21 +163,21 @@ class Poller:
         return self._backoff_s
 
     async def _sleep(self, pause_s: float) -> None:
-        # An event and one timer: a third of the cost of asyncio.timeout, 50 times a second and server.
+        # An event and a timer cost a third of asyncio.timeout, 50 times a second and server.
         timer = asyncio.get_running_loop().call_later(pause_s, self._wake.set)
         try:
             await self._wake.wait()
         finally:
             timer.cancel()
 
-    def _tell(self, callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _call(self, callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
         except Exception as error:
             self._log_once("a listener of the poller failed", error)
 
     def _log_once(self, event: str, error: Exception) -> None:
-        # At 50 polls a second a fault of the program must not fill the disk.
+        # At 50 polls a second a bug must not fill the disk.
         what = f"{event} {type(error).__name__}: {error}"
         if what != self._logged:
             self._logged = what

@@ -1,10 +1,10 @@
-"""SOAP envelopes: requests made by zeep from the project's own WSDL, replies read by a strict lxml reader.
+"""SOAP envelopes: zeep makes the requests from the project's WSDL, a strict lxml reader reads the replies.
 
-zeep's binding could read the replies too, but it takes another operation's wrapper for the right one, gives
-None for an `ErrorCode` that is no number and logs a traceback for it.
+zeep's binding could read the replies too, but it accepts another operation's wrapper, and for an `ErrorCode`
+that is not a number it returns None and logs a traceback.
 
-zeep is imported with the first request: it takes longer than anything else at start-up, and Channel Access
-need not wait for it.
+zeep is imported with the first request: the import takes longer than anything else at start-up, and Channel
+Access need not wait for it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _RESPONSE_STATE, _RESPONSE_TEXT = "{urn:ecc}ResponseState", "{urn:ecc}ResponseTe
 
 
 MAX_MESSAGE = 4000
-"""Characters of a message; errors of twelve boards, joined, are shorter. The rest is cut off."""
+"""Longest message in characters: the joined errors of twelve boards are shorter. The rest is cut off."""
 
 MAX_CODE = 2**31 - 1
-"""The WSDL has `xs:int`, and so has the record that shows it; the 2021 server sends 0 to 9."""
+"""The WSDL and the record that shows the code have 32 bits; the 2021 server sends 0 to 9."""
 
 _CLOSED = r"\s*</[\w.-]+:{0}\s*>\s*</[\w.-]+:Body\s*>\s*</[\w.-]+:Envelope\s*>"
 
@@ -44,7 +44,7 @@ def _field(name: str) -> str:
 
 
 def _around(wrapper: str, rest: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return the patterns of what stands before and after the texts, in the order of the server."""
+    """Return patterns for what is before and after the texts, in the order of the server."""
     begin = rf"<[\w.-]+:{wrapper}\b[^<>]*>\s*{_field('ErrorCode')}\s*<ErrorMessage(?P<empty>\s*/)?>"
     return re.compile(begin), re.compile(rest + _CLOSED.format(wrapper))
 
@@ -62,11 +62,11 @@ _WIRE = frozenset(WIRE_STATES)
 _TRANSITIONS = frozenset(Transition)
 
 HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '""', "Connection": "close"}
-"""What every request carries; the server ignores the first two and closes in any case."""
+"""Headers of every request; the server ignores the first two, and closes in any case."""
 
 
 class _NoNetwork:
-    """What zeep fetches imported documents with: the WSDL has none, and nothing may be fetched."""
+    """zeep's loader of imported documents: the WSDL has none, and nothing may be fetched."""
 
     def load(self, url: str) -> bytes:
         raise OSError(f"the WSDL of the ECC server must not need {url}")
@@ -74,7 +74,7 @@ class _NoNetwork:
 
 @cache
 def zeep_client() -> zeep.Client:
-    """Return zeep's client of the project's WSDL, read once for all servers: it holds no connection."""
+    """Return zeep's client of the project's WSDL, one for all servers: it has no connection."""
     import zeep
     from zeep.wsdl import Document
 
@@ -95,7 +95,7 @@ def request_bytes(operation: str, **parameters: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StateReply:
-    """A reply to `GetState` with code 0; `message` is information, such as that the server is busy."""
+    """A reply to `GetState` with code 0; `message` is information, for instance that the server is busy."""
 
     state: State
     transition: Transition
@@ -114,8 +114,8 @@ class TextReply:
 def read_state(reply: HttpReply, where: str) -> StateReply:
     """Read the reply to `GetState`; `where` names call and server in errors.
 
-    Raises `EccBrokenReply` for whatever is not a complete reply with numbers that the server knows, and
-    `EccRefused` or `EccBusy` for a code other than 0.
+    Raises `EccBrokenReply` for anything but a complete reply with known numbers, and `EccRefused` or
+    `EccBusy` for a code other than 0.
     """
     fields = _fields(reply, _RESPONSE_STATE, where)
     message = _raise_for_code(fields, where)
@@ -166,9 +166,9 @@ def _fields(reply: HttpReply, wrapper: str, where: str) -> dict[str, str]:
 
 
 def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
-    """Return the fields of a reply that is whole but whose texts make it no XML; empty where it is not.
+    """Return the fields of a complete reply whose texts make it invalid XML; empty where it is not one.
 
-    Code, state and transition are outside the texts, and a command depends on them.
+    Code, state and transition are outside the texts, and commands depend on them.
     """
     before, after = _AROUND[wrapper]
     text = mended(body)
@@ -177,7 +177,7 @@ def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
     if begin is None or end is None:
         return {}
     fields = begin.groupdict() | end.groupdict()
-    # With the end tag that an empty message has not, there is one way to look where the texts meet.
+    # With the end tag that an empty message lacks, one pattern finds where the texts meet.
     middle = ("</ErrorMessage>" if begin["empty"] else "") + text[begin.end() :][: end.start()]
     bare = wrapper == _RESPONSE_STATE or end["empty"]
     border = _last(_MESSAGE_ENDS if bare else _TEXT_BEGINS, middle)
@@ -188,7 +188,7 @@ def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """Return the last match; each of our patterns begins with a tag and looks no further than a few tags."""
+    """Return the last match; each pattern begins with a tag and spans few tags, so this takes linear time."""
     match = None
     for match in pattern.finditer(text):  # noqa: B007 - the last one is what is wanted
         pass
@@ -210,7 +210,7 @@ def _integer(fields: dict[str, str], name: str, where: str) -> int:
         raise EccBrokenReply(f"{where}: a reply without {name}")
     match = _INTEGER.fullmatch(text)
     if match is None:
-        raise EccBrokenReply(f"{where}: {name} is no number: {shortened(text)}")
+        raise EccBrokenReply(f"{where}: {name} is not a number: {shortened(text)}")
     return int(match[1])
 
 

@@ -37,11 +37,11 @@ _PIECE_BYTES = 64 * 1024
 
 
 class _Address(NamedTuple):
-    """Where a host's name led."""
+    """An address that a host name was resolved to."""
 
     family: int
     place: Any
-    """As the family has it, for `connect`."""
+    """In the form of the family, for `connect`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Transport:
         self._connect_timeout_s = connect_timeout_s
         self._path, self._netloc = parts.path or "/", parts.netloc
         self._limits: set[asyncio.Timeout] = set()
-        """Of the calls that are under way."""
+        """Timers of the running calls."""
         self._closed = False
 
     def request(self, envelope: bytes) -> bytes:
@@ -91,12 +91,12 @@ class Transport:
     ) -> tuple[HttpReply, float]:
         """Return the reply and the monotonic time in seconds at which the request went out.
 
-        `on_connected` is called when there is a connection, in the same turn of the loop in which the request
+        `on_connected` is called once the connection is made, in the turn of the loop in which the request
         goes out. `timeout_s` covers connecting and reply together; None waits as long as the peer is there.
 
-        Raises `EccUnreachable` where no connection was made, `EccTimeout` after `timeout_s`, and
-        `EccBrokenReply` where the connection ended without a whole HTTP reply of at most `limit` bytes;
-        `where` names call and server there.
+        Raises `EccUnreachable` when no connection was made, `EccTimeout` after `timeout_s`, and
+        `EccBrokenReply` when the connection ended without a complete HTTP reply of at most `limit` bytes;
+        `where` names call and server in them.
         """
         began_s = asyncio.get_running_loop().time()
         until_s = None if timeout_s is None else began_s + timeout_s
@@ -113,7 +113,7 @@ class Transport:
         failed: OSError | None = None
         for number, address in enumerate(addresses):
             passed_s = asyncio.get_running_loop().time() - began_s
-            # What is left for connecting is shared, so that a dead address leaves time for those after it.
+            # The addresses share the time for connecting, so that a dead one leaves time for those after it.
             share_s = max(0.0, connect_s - passed_s) / (len(addresses) - number)
             try:
                 reply = await self._once(address, call, share_s)
@@ -161,7 +161,7 @@ class Transport:
             sock.close()
 
     def close(self) -> None:
-        """Take no further call, for good; calls that are under way end with `EccBrokenReply`."""
+        """Refuse further calls for good; running calls end with `EccBrokenReply`."""
         self._closed = True
         for timer in self._limits:
             if not timer.expired():
@@ -171,7 +171,7 @@ class Transport:
         return EccUnreachable(f"no connection to {self._url} within {connect_s:g} s")
 
     async def _addresses(self, limit_s: float) -> list[_Address]:
-        """Return where to connect: a look-up is a thread's work, not for 50 times a second."""
+        """Return where to connect; a look-up takes a thread, so it is not done 50 times a second."""
         if self._address is not None and time.monotonic() < self._resolve_at_s:
             return [self._address]
         try:
@@ -183,11 +183,11 @@ class Transport:
             async with asyncio.timeout(limit_s):
                 found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         addresses = [_Address(family, place) for family, _, _, _, place in found]
-        # The one that answered last comes first: a dead one before it would slow a poll down each time.
+        # The one that answered last comes first: a dead one before it would slow down every poll.
         return sorted(addresses, key=lambda address: address != self._address)
 
     def _keep(self, address: _Address) -> None:
-        """Remember where the host's name led, until it is to be looked up again."""
+        """Use this address until the host name has to be looked up again."""
         now = time.monotonic()
         if address != self._address or now >= self._resolve_at_s:
             self._address, self._resolve_at_s = address, now + RESOLVE_PERIOD_S
@@ -205,7 +205,7 @@ async def _converse(sock: socket.socket, request: bytes, reader: ReplyReader) ->
             data = await loop.sock_recv(sock, _PIECE_BYTES)
             if not data or reader.feed(data):
                 return None
-            # What is there already is received without waiting: others have their turn between two pieces.
+            # Data that has arrived is received without waiting: let others run between two pieces.
             await asyncio.sleep(0)
     except OSError as error:
         return error
@@ -214,8 +214,8 @@ async def _converse(sock: socket.socket, request: bytes, reader: ReplyReader) ->
 def _keep_alive(sock: socket.socket) -> None:
     """Have `sock` notice within `DEAD_HOST_MS` that its peer's host is gone.
 
-    A transition's reply has no time limit; without this the loss of power at the other end would never be
-    noticed, and the module could never be commanded again.
+    A transition's reply has no time limit: without this a loss of power at the other end would go unnoticed
+    for ever, and the module could never be commanded again.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -227,7 +227,7 @@ def _keep_alive(sock: socket.socket) -> None:
 
 
 def _reason_of(error: Exception) -> str:
-    """Return why the operating system gave up, in words for operators."""
+    """Return the operating system's reason, in words for operators."""
     if isinstance(error, socket.gaierror):
         return error.strerror or str(error)
     if isinstance(error, OSError) and error.errno:

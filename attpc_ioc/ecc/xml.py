@@ -1,4 +1,4 @@
-"""Hardened XML parsing and the showing of what was received, for everything that comes from a server."""
+"""Hardened XML parsing of what servers send, and how received text is shown."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from lxml import etree as _etree  # pyright: ignore[reportAttributeAccessIssue]
 
 etree: Any = _etree
-"""lxml's; it brings no type information, so that elements are `Any` here."""
+"""lxml has no type information: elements are `Any` here."""
 
 SHOWN_CHARACTERS = 200
-"""How much of something that was received is shown in an error."""
+"""How much of a received text an error shows."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -21,7 +21,7 @@ MAX_QUOTES = 60_000
 and 24 000 quotes; Configure's reply has less than twenty tags, and in its text some ten thousand quotes."""
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 does not allow, and control characters that it does allow: 0x7f to 0x9f."""
+"""What XML 1.0 does not allow, and the control characters that it allows, 0x7f to 0x9f."""
 _REFERENCE = re.compile("&#(?:x[0-9a-fA-F]+|[0-9]+);")
 _NO_UTF8 = re.compile("[\udc80-\udcff]+")
 
@@ -29,14 +29,14 @@ __all__ = ["SHOWN_CHARACTERS", "Bomb", "etree", "hardened_parser", "mended", "pa
 
 
 class Bomb(Exception):
-    """A document that has what no ECC server sends, and that would take too much memory or time to read."""
+    """A document that no ECC server sends and that would take too much memory or time to read."""
 
 
 def hardened_parser() -> Any:
     """Return a new parser of UTF-8, whatever the document declares.
 
-    It resolves no entity, fetches nothing and goes down 256 elements deep at most. One parser for each
-    document: it keeps the errors of the last one.
+    It resolves no entity, fetches nothing and reads at most 256 levels of elements. Each document needs a
+    parser of its own: a parser keeps the errors of its last document.
     """
     return etree.XMLParser(
         encoding="utf-8",
@@ -50,9 +50,9 @@ def hardened_parser() -> Any:
 
 
 def parse(data: bytes) -> Any:
-    """Return the root element of `data`, read as it is or, where that is no XML, as `mended` makes it.
+    """Return the root element of `data`, read as it is or, where that fails, as `mended` makes it.
 
-    Raises `etree.XMLSyntaxError`, the one of the first reading, and `Bomb`.
+    Raises the `etree.XMLSyntaxError` of the first reading, and `Bomb`.
     """
     if data.count(b"<") > MAX_TAGS:
         raise Bomb(f"more than {MAX_TAGS} tags")
@@ -71,13 +71,13 @@ def parse(data: bytes) -> Any:
 
 
 def mended(data: bytes) -> str:
-    """Return `data` with each byte that is no UTF-8 read as Latin-1 and each control character replaced.
+    """Return `data` with each byte that is not UTF-8 read as Latin-1 and each control character replaced.
 
-    References such as `&#x1;` are replaced too. Operators' files and their names hold such bytes, and what
-    stands around them still counts.
+    References such as `&#x1;` are replaced too. Operators' files and their names contain such bytes, and the
+    text around them is still needed.
     """
     text = _NO_UTF8.sub(_as_latin1, data.decode("utf-8", "surrogateescape"))
-    # By functions, though each gives the same: a thread that does it lets the event loop go on in between.
+    # By functions, though constants would do: between two calls the event loop can run.
     return _REFERENCE.sub(_allowed_reference, _FORBIDDEN.sub(lambda _: REPLACEMENT, text))
 
 

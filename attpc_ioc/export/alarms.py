@@ -1,7 +1,7 @@
-"""The alarm tree for the Phoebus alarm server, made from the rows of the PV table that are in it.
+"""The alarm tree for the Phoebus alarm server, made from the rows of the PV table.
 
-The format is what `XmlModelReader` of Phoebus takes: a `config` of `component`s and `pv`s. It reads names
-from the attribute `name`, takes a PV once only, and of `config` itself only its name and what is below.
+`XmlModelReader` of Phoebus reads this format: a `config` of `component`s and `pv`s. It takes names from the
+attribute `name`, each PV only once, and of `config` itself only its name and its content.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .screens.frame import ECC, MAIN, SOURCE, STATUS
 
 GUIDANCE_TITLE = "What to do"
 CONFIG_PATTERN = r"[A-Za-z_][A-Za-z0-9_.-]*"
-"""What a configuration may be called: the server makes it a topic of Kafka, and the schema an XML name."""
+"""A valid name of a configuration: it becomes a topic of Kafka, and by the schema an XML name."""
 
 _CONFIG_MAX = 200
-"""Kafka's topics have at most 249 characters, and the server adds a word to the name."""
+"""Kafka's topics have at most 249 characters, and the server appends a word to the name."""
 
 _FOLDERS: dict[ScopeKind, str] = {
     ScopeKind.RUN: "Run",
@@ -52,12 +52,12 @@ _SPOKEN: dict[ScopeKind, str] = {
     ScopeKind.RUN: "Run",
     ScopeKind.IOC: "AT-TPC",
 }
-"""What an alarm's text begins with where the scope has no name of its own."""
+"""The begin of an alarm's text where the scope has no name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmPv:
-    """A PV of the alarm tree; `display` is empty where it is not known where the screens are."""
+    """A PV of the alarm tree; `display` is empty where the place of the screens is unknown."""
 
     name: str
     description: str
@@ -85,24 +85,24 @@ def default_config(prefix: str) -> str:
 
 
 def config_fault(name: str) -> str:
-    """Return what is wrong with the name of a configuration; empty when it is right."""
+    """Return what is wrong with the name of a configuration; empty if it is right."""
     if not re.fullmatch(CONFIG_PATTERN, name):
         return f"{name!r}: a name begins with a letter or _ and has letters, digits, _, . and - only"
     return f"a name has at most {_CONFIG_MAX} characters" if len(name) > _CONFIG_MAX else ""
 
 
 def screens_fault(where: str) -> str:
-    """Return what is wrong with the place of the screens; empty when it is right."""
+    """Return what is wrong with the place of the screens; empty if it is right."""
     if not where or where.startswith(("/", "$(")) or re.match(r"[a-z]+:", where):
         return ""
     return f"{where!r}: give an absolute folder, a URL, or a macro such as $(SCREENS)"
 
 
 def alarm_tree(table: Sequence[PvEntry], screens: str = "") -> tuple[Component, ...]:
-    """Return the components at the top of the tree, those without any alarm left out.
+    """Return the top components of the tree that have alarms.
 
     `screens` is where the alarm clients find the screens: an absolute folder, a URL, or a macro of the
-    clients' own; empty leaves displays out. Raises `AttpcError` where it is neither.
+    clients; empty for no displays. Raises `AttpcError` for anything else.
     """
     if fault := screens_fault(screens):
         raise AttpcError(fault)
@@ -150,7 +150,7 @@ def _pv(entry: PvEntry, prefix: str, screens: str) -> AlarmPv:
 def whole_text(tree: Sequence[Component], config: str) -> str:
     """Return the file of a configuration of its own.
 
-    Raises `AttpcError` where the name is not possible.
+    Raises `AttpcError` for an invalid name.
     """
     comment = (
         f"The whole alarm configuration {config}, made by attpc-ioc export alarms.\n"
@@ -163,7 +163,7 @@ def whole_text(tree: Sequence[Component], config: str) -> str:
 def fragment_text(tree: Sequence[Component], config: str) -> str:
     """Return a file to include in a facility's: one component, whose id the facility's file points to.
 
-    Raises `AttpcError` where the name is not possible.
+    Raises `AttpcError` for an invalid name.
     """
     comment = (
         "A fragment to include in another alarm configuration, made by attpc-ioc export alarms:\n"

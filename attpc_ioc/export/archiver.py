@@ -1,7 +1,7 @@
-"""The request for the EPICS Archiver Appliance: which PVs it is to archive, and how.
+"""The request for the EPICS Archiver Appliance: which PVs to archive, and how.
 
 `archivePV` of its management service takes a JSON list of objects whose values are all texts: its reader
-(`ArchivePVAction`) casts each to a text, and leaves a PV out where that fails.
+(`ArchivePVAction`) casts each to a text, and skips a PV where that fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attpc_ioc.pvs.table import PvEntry
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRequest:
-    """One PV to archive; `period_s` scanned: how often, monitored: what its buffer is sized for."""
+    """One PV to archive; `period_s` is the scan period, or for a monitor the period that sizes its buffer."""
 
     pv: str
     method: Archive

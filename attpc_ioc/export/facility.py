@@ -1,4 +1,4 @@
-"""Everything that a control room connects to the IOC, in one directory."""
+"""Everything that connects a control room to the IOC, in one directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALARMS = "alarms.xml"
 FRAGMENT = "alarms-fragment.xml"
 ARCHIVER = "archiver.json"
 SAVESET = "saveset.csv"
-"""What is in the directory."""
+"""The names in the directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class FacilityFiles:
 def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
     """Return every export; `where` is the place of the screens as the alarm clients see it.
 
-    Raises `AttpcError` where that is no place.
+    Raises `AttpcError` where that is not a place: see `screens_fault`.
     """
     tree = alarm_tree(table, where)
     prefix = prefix_of(table)
@@ -51,10 +51,10 @@ def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
 
 
 def write_facility(folder: Path, files: FacilityFiles, *, force: bool = False) -> tuple[str, ...]:
-    """Write them, and return the names of screens that were deleted, as `write_screens` does.
+    """Write the files, and return the names of deleted screens, as `write_screens` does.
 
-    Raises `AttpcError`, with nothing written, where a file of one of these names is somebody else's unless
-    `force` is given: JSON and CSV are ours where all their PVs have the prefix. Raises `OSError` too.
+    Raises `AttpcError`, with nothing written, where no export made a file of one of these names, unless
+    `force` is given: JSON and CSV are ours if all their PVs have the prefix. Raises `OSError` too.
     """
     is_ours: dict[str, IsOurs] = {
         ALARMS: is_alarms,

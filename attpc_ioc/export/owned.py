@@ -1,4 +1,4 @@
-"""Whose the files in a folder are: an export replaces its own, and nobody else's without being told."""
+"""Who made the files in a folder: an export replaces its own files, and others only on request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attpc_ioc.errors import AttpcError
 from .saveset import COLUMNS
 
 MARK = "Made by attpc-ioc export screens"
-"""What the comment at the head of each screen begins with: a file without it is somebody else's."""
+"""The begin of the comment at the head of each screen: an export did not make a file without it."""
 
 _HEAD_BYTES = 400
-"""As far as a mark is looked for."""
+"""A mark is looked for in these first bytes."""
 _REQUEST_KEYS = {"pv", "samplingmethod", "samplingperiod"}
 
 IsOurs = Callable[[Path], bool]
-"""Tells of a regular file whether an export made it."""
+"""Whether an export made a regular file."""
 
 
 def is_screen(path: Path) -> bool:
@@ -33,9 +33,9 @@ def is_alarms(path: Path) -> bool:
 
 
 def is_archiver(path: Path, prefix: str) -> bool:
-    """Tell whether a file asks for PVs of this prefix only, in the form of `export archiver`.
+    """Tell whether a file requests only PVs of this prefix, in the form of `export archiver`.
 
-    JSON has no room for a mark.
+    JSON has no comments, so it has no mark.
     """
     try:
         asked = json.loads(path.read_text(encoding="utf-8"))
@@ -49,9 +49,9 @@ def is_archiver(path: Path, prefix: str) -> bool:
 
 
 def is_saveset(path: Path, prefix: str) -> bool:
-    """Tell whether a file has setpoints of this prefix only, in the form of `export saveset`.
+    """Tell whether a file has only setpoints of this prefix, in the form of `export saveset`.
 
-    Every line of such a file is a PV: there is no room for a mark.
+    Every line of such a file is a PV, so it has no mark.
     """
     try:
         lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
@@ -65,9 +65,9 @@ def is_saveset(path: Path, prefix: str) -> bool:
 
 
 def refuse_foreign(folder: Path, files: Iterable[tuple[str, IsOurs]], *, force: bool) -> None:
-    """Raise `AttpcError` where a name in a folder is taken by what no export made.
+    """Raise `AttpcError` where a file that no export made has one of the names in a folder.
 
-    With `force` only for a folder of that name. Raises `OSError` for a file that cannot be read.
+    With `force` only where a folder has the name. Raises `OSError` for a file that cannot be read.
     """
     taken, foreign = [], []
     for name, is_ours in files:

@@ -16,12 +16,12 @@ TYPE_NAMES = {
     Record.STRINGS: "list of strings",
     Record.NUMBERS: "list of numbers",
 }
-"""What people are told of the records that are waveforms; the others by their EPICS name."""
+"""Names of the waveform records for people; other records have their EPICS names."""
 
 
 @dataclass(frozen=True, slots=True)
 class PvLine:
-    """What the list says of one PV.
+    """What the list says about one PV.
 
     `access_group` is the group (ASG) of the access security file that it is in; `labels` are in the order of
     their numbers.
@@ -47,12 +47,12 @@ COLUMNS = ("name", "type", "access", "units", "description", "labels", "archive"
 
 
 def type_name(record: Record) -> str:
-    """Return what people are told of a record's type."""
+    """Return the name of a record's type for people."""
     return TYPE_NAMES.get(record, str(record))
 
 
 def pv_line(entry: PvEntry, access_group: str) -> PvLine:
-    """Return what the list says of an entry of the table that is in this group."""
+    """Return the line of an entry of the table that is in this group."""
     row = entry.row
     return PvLine(
         name=entry.name,

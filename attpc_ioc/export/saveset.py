@@ -17,12 +17,12 @@ READBACK = "_RBV"
 
 
 def saved_setpoints(table: Sequence[PvEntry]) -> tuple[PvEntry, ...]:
-    """Return the setpoints that may be written back: no command, and none that its row takes out of this."""
+    """Return the setpoints that may be written back: no commands, and none whose row excludes it."""
     return tuple(entry for entry in table if entry.row.setpoint and not entry.row.command and entry.row.saved)
 
 
 def saveset_text(table: Sequence[PvEntry]) -> str:
-    """Return the CSV file; the readback is the PV of the accepted value, and empty where there is none."""
+    """Return the CSV file; the readback is the PV of the accepted value, or empty."""
     names = {entry.name for entry in table}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

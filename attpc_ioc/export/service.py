@@ -1,7 +1,7 @@
 """The systemd unit that runs the IOC as a service.
 
-Source of the directives: systemd.service(5), systemd.exec(5), systemd.kill(5). The reasons for them are in
-`docs/how-to/service.md`; comments in the unit are for who changes it.
+Source of the directives: systemd.service(5), systemd.exec(5), systemd.kill(5). `docs/how-to/service.md` has
+the reasons; comments in the unit are for those who change it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from attpc_ioc.errors import AttpcError
 
 USER = "attpc"
 STATE = "attpc-ioc"
-"""The folder under `/var/lib` that the unit has made for its user."""
+"""The folder under `/var/lib` that systemd makes for the user of the unit."""
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-"""What `ProtectHome=` is about."""
+"""The folders of `ProtectHome=`."""
 
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
-"""What `PrivateTmp=` is about."""
+"""The folders of `PrivateTmp=`."""
 
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
-"""A name of an account as systemd takes it (its "relaxed" form without what no distribution makes)."""
+"""An account name that systemd accepts (its "relaxed" form, without what no distribution makes)."""
 
 _STATE_BASE = Path("/var/lib")
 
@@ -31,7 +31,7 @@ _UNIT = """\
 Description=Run control of the AT-TPC: EPICS IOC {prefix}
 Wants=network-online.target
 After=network-online.target
-# Tried again for ever: an address or a disk that is late is no reason to stay away.
+# Restarted for ever: a late address or disk must not keep it away.
 StartLimitIntervalSec=0
 
 [Service]
@@ -50,9 +50,9 @@ TimeoutStopSec=10
 # An event loop that hangs is ended, with what it was doing in the log, and started again.
 WatchdogSec=10
 TimeoutAbortSec=5
-# The IOC itself ends what it has started, in its order; what is left then is killed.
+# The IOC ends its own children, in order; systemd kills what is left.
 KillMode=mixed
-# A client, a host or a server that makes it grow without end costs this service, and no other program.
+# A client, a host or a server that makes it grow without limit hurts this service only.
 MemoryMax=2G
 TasksMax=512
 LimitNOFILE=16384
@@ -92,10 +92,10 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the unit is made for; paths are absolute, and `..` in them goes where it does on this machine.
+    """What the unit is for; paths are absolute, and `..` in them is resolved on this machine.
 
     - `program`: the shell command `attpc-ioc`; `settings`: its settings file.
-    - `state_dir`: where the settings have the state directory, None where they do not say.
+    - `state_dir`: the state directory of the settings, None where they have none.
     """
 
     prefix: str
@@ -108,15 +108,15 @@ class Service:
 def service_unit(service: Service) -> str:
     """Return the text of the unit.
 
-    Raises ValueError for a path that is not absolute, and `AttpcError` for an account's name that can be none
-    and for a state directory that is emptied behind the IOC's back.
+    Raises ValueError for a path that is not absolute, and `AttpcError` for an invalid account name and for a
+    state directory that other programs empty.
     """
     if not _USER.fullmatch(service.user):
-        raise AttpcError(f"{service.user!r} is no name of an account")
+        raise AttpcError(f"{service.user!r} is not the name of an account")
     for path in (service.program, service.settings):
         if not path.is_absolute():
             raise ValueError(f"{path} is not absolute")
-    # The file's own name stays: a relative state directory is looked for beside the link, not its target.
+    # The file's own name stays: a relative state directory is beside the link, not beside its target.
     program, settings = (_straight(path.parent) / path.name for path in (service.program, service.settings))
     needed, writable = [program, settings], ""
     state_dir = _straight(service.state_dir) if service.state_dir is not None else _STATE_BASE / STATE
@@ -142,7 +142,7 @@ def service_unit(service: Service) -> str:
 
 
 def _straight(path: Path) -> Path:
-    """Return a path without `..`, which systemd does not take; links stay where there is none of it."""
+    """Return a path without `..`, which systemd does not accept; other paths keep their links."""
     return path.resolve() if ".." in path.parts else path
 
 
@@ -155,7 +155,7 @@ def _plain(text: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as systemd reads it: quoted where need be, with its own signs doubled."""
+    """Return a path as systemd reads it: quoted where needed, with its special characters doubled."""
     text = _plain(str(path)).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"' if any(sign in text for sign in " \t'\"\\;") else text
 

@@ -1,4 +1,4 @@
-"""Boards that an ECC server has lost, and what helps: `GetState` never asks the boards (rule 16)."""
+"""Boards that an ECC server has lost, and what helps: `GetState` does not ask the boards (rule 16)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class BoardFault:
     def from_json(cls, raw: Any) -> Self | None:
         """Read what `to_json` returned.
 
-        Raises `KeyError`, `TypeError` or `AttributeError` where it is anything else.
+        Raises `KeyError`, `TypeError` or `AttributeError` for anything else.
         """
         return None if raw is None else cls(str(raw["text"]), State[raw["back_to"].upper()])
 
 
 ASKING = frozenset((Operation.PREPARE, Operation.CONFIGURE, Operation.START))
-"""Operations that succeed only when the boards answer, and that give no boards to the ECC server."""
+"""Operations that succeed only if the boards answer, and that do not connect boards anew."""
 
 _ICE = re.compile(r"\bIce\b|Unknown error!")
-"""How an ECC server reports a board that it cannot reach: by the exception of its middleware, Ice."""
+"""An ECC server reports a board that it cannot reach by an exception of its middleware, Ice."""
 
 
 def no_answer(message: str) -> bool:
@@ -47,8 +47,8 @@ def no_answer(message: str) -> bool:
 def after_no_answer(operation: Operation, seen: State, host: str) -> tuple[str, State | None]:
     """Return what helps after a board did not answer, and the state to go back to (None: no fault stays).
 
-    A board that was switched off and on has lost what its ECC server refers to. Only a Describe makes that
-    anew. From Ready it is reached by Breakup alone, which ends in Off then.
+    A board that was switched off and on has lost what its ECC server refers to. Only a Describe restores it.
+    From Ready the way there is Breakup, which then ends in Off.
     """
     restart = f"restart the ECC server on {host}"
     if seen is State.OFF:

@@ -1,4 +1,4 @@
-"""Commands (writes to command PVs), who gives them, and how they end."""
+"""Commands (puts to command PVs), who gives them, and how they end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .states import Operation, State
 
 
 class ScopeKind(StrEnum):
-    """Where a command or a PV lives: the part of the PV name between prefix and name."""
+    """The scope of a command or PV: the part of the PV name between prefix and name."""
 
     SYSTEM = "system"
     ECC = "ecc"
@@ -93,7 +93,7 @@ GOTO_TARGETS: tuple[State | None, ...] = (None, State.IDLE, State.DESCRIBED, Sta
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who gave a command or wrote a PV, as the Channel Access client says of itself."""
+    """Who gave a command or wrote a PV, as the Channel Access client identifies itself."""
 
     user: str = ""
     host: str = ""
@@ -110,7 +110,7 @@ IOC_ITSELF = Who(user="ioc", host="ioc")
 class Command:
     """One command: what, in which scope, by whom; `target` for `GoTo` only.
 
-    `reason` is why, for the record of the run that a `Run:Stop` ends; of people it is not asked.
+    `reason` is why the IOC itself stops a run, for the record of that run; people need not give one.
     """
 
     scope: Scope
@@ -145,7 +145,7 @@ class ResultCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something failed or was refused; `module` is empty where it concerns no single module."""
+    """Why something failed or was refused; `module` is empty unless it concerns a single module."""
 
     text: str
     module: str = ""
@@ -155,7 +155,7 @@ class Reason:
 
 
 def join_reasons(reasons: tuple[Reason, ...] | list[Reason]) -> str:
-    """Return the reasons for people, in one line; equal ones as `reason_lines` has them."""
+    """Return the reasons for people in one line; equal ones as in `reason_lines`."""
     return "; ".join(reason_lines(reasons))
 
 
@@ -186,7 +186,7 @@ _PHRASES = (
 
 
 def of_several(text: str) -> str:
-    """Return a reason that is written for one module as it reads for several."""
+    """Return a reason written for one module in the plural."""
     text = _LEADING_VERB.sub(lambda found: f"{found[1] or ''}{_PLURAL[found[2]]}", text)
     for one, several in _PHRASES:
         text = text.replace(one, several)
@@ -205,7 +205,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether every module was seen where it was asked to go."""
+        """Whether every module was seen at its target."""
         return self.code is ResultCode.DONE
 
     @property
@@ -217,16 +217,16 @@ class Outcome:
 
 
 FAILURES = frozenset((ResultCode.FAILED, ResultCode.TIMED_OUT, ResultCode.INCOMPLETE))
-"""Results that stay an alarm until the modules are where they were to go (rule 22)."""
+"""Results that stay in alarm until the modules are at their targets (rule 22)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeResult:
     """What `Result_RBV`, `ResultCount_RBV` and `Message_RBV` of a scope show.
 
-    `code` is that of the last attempt. `message` is the latest text; `said` is what the last command said,
-    where a text that no command gave has taken the place of its reason. `unresolved` are the messages of the
-    failures that still stand: their alarm stays whatever came after them (rule 22).
+    `code` is that of the last attempt. `message` is the latest text; `said` is the reason of the last command
+    where a text of no command has replaced it. `unresolved` are the messages of unresolved failures: their
+    alarm stays whatever happens later (rule 22).
     """
 
     code: ResultCode = ResultCode.NONE
@@ -237,7 +237,7 @@ class ScopeResult:
 
     @property
     def text(self) -> str:
-        """The whole of `Message_RBV`: the latest text, and the failures that still stand."""
+        """The text of `Message_RBV`: the latest text, and the unresolved failures."""
         texts = [self.message]
         if self.said and self.said not in self.unresolved:
             texts.append(f"before: {self.said}")
@@ -249,13 +249,13 @@ class ScopeResult:
         return "; ".join(texts)
 
     def noted(self, text: str) -> ScopeResult:
-        """Return it with a text that no command gave; the reason of one that did not succeed stays."""
+        """Return the result with a text of no command; the reason of an unsuccessful command stays."""
         ended_badly = self.code in FAILURES or self.code in (ResultCode.REFUSED, ResultCode.ABORTED)
         return replace(self, message=text, said=self.said or (self.message if ended_badly else ""))
 
 
 def _beyond(message: str, failure: str) -> str:
-    """Return the message of a failure without the reasons that another message has already given."""
+    """Return the message of a failure without the reasons that are in another message."""
     head, _, body = failure.partition(": ")
     left = "; ".join(part for part in body.split("; ") if part not in message)
     return f"{head}: {left}" if left else head
@@ -275,9 +275,9 @@ OPERATION_OF: dict[CommandName, Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A put to any PV: who, from where, old and new value as shown, and what became of it.
+    """A put to any PV: who, from where, old and new value as shown, and how it ended.
 
-    The core gives it its stamp before plugins hear of it.
+    The core sets the stamp before it notifies plugins.
     """
 
     pv: str

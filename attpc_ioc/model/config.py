@@ -1,4 +1,4 @@
-"""Names of configurations: what was selected and what the hardware was given."""
+"""Names of configurations: what is selected and what is loaded in the hardware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNKNOWN = "?"
 """A part of the loaded configuration that something else may have changed."""
 
 NOT_LOADED = "-"
-"""How a part that the hardware was not given is shown."""
+"""Shown for a part that is not loaded."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,7 +20,7 @@ class ConfigName:
     """A complete configuration name, shown as `describe/prepare/configure`.
 
     Raises `ValueError` where a part is empty, blank, has white space around it or contains a slash: an empty
-    sub-id crashes the ECC server, and a slash could not be shown.
+    sub-id crashes the ECC server, and a slash would make the name ambiguous.
     """
 
     describe: str
@@ -38,7 +38,7 @@ class ConfigName:
         """Read `describe/prepare/configure`; `ValueError` says what would be right."""
         parts = text.split("/")
         if len(parts) != 3:
-            raise ValueError(f"{text!r} is no config name: it has the form describe/prepare/configure")
+            raise ValueError(f"{text!r} is not a config name: it has the form describe/prepare/configure")
         return cls(*(part.strip() for part in parts))
 
     def __str__(self) -> str:
@@ -50,27 +50,27 @@ PART_LEVEL: dict[str, State] = {
     "prepare": State.PREPARED,
     "configure": State.READY,
 }
-"""Each part of a configuration is in the hardware from this state on."""
+"""The state from which on each part of a configuration is in the hardware."""
 
 WITHOUT: dict[str, State] = {part: State(level - 1) for part, level in PART_LEVEL.items()}
-"""Where a module goes so that a part of its configuration is given to the hardware anew."""
+"""The state to which a module goes back so that a part of its configuration is loaded again."""
 
 RECORDS: dict[Operation, str] = {
     Operation.DESCRIBE: "describe",
     Operation.PREPARE: "prepare",
     Operation.CONFIGURE: "configure",
 }
-"""The part that each operation gives to the hardware."""
+"""The part that each operation loads."""
 
 
 def renewed(parts: Iterable[str]) -> str:
-    """Return what to do so that these parts are given to the hardware anew."""
+    """Return what to do so that these parts are loaded again."""
     return f"GoTo Ready takes it back to {min(WITHOUT[part] for part in parts).label} and up again"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the hardware was given, part by part: a name, `?` where unknown, None where not loaded."""
+    """What is loaded in the hardware, part by part: a name, `?` if unknown, None if not loaded."""
 
     describe: str | None = None
     prepare: str | None = None
@@ -90,29 +90,29 @@ class Loaded:
         return replace(now, **{p: None for p, level in PART_LEVEL.items() if level > target})
 
     def observed(self, state: State) -> Loaded:
-        """Return what is known once `state` is seen with no operation of ours under way (rule 5)."""
+        """Return what is known when `state` is seen while none of our operations runs (rule 5)."""
         if state not in LEVELS:
             return self
         level = LEVELS[state]
         changes: dict[str, str | None] = {}
         for part, needs in PART_LEVEL.items():
             value = getattr(self, part)
-            # Seen lower than it was recorded in, or higher than we ever took it: somebody else was here.
+            # Lower than recorded, or higher than we took it: somebody else has changed it.
             if (value is not None and level < needs) or (value is None and level >= needs):
                 changes[part] = UNKNOWN
         return replace(self, **changes) if changes else self
 
     def unknown(self, operation: Operation) -> Loaded:
-        """Return the parts with the one that `operation` gives unknown."""
+        """Return the parts, with the one that `operation` loads as unknown."""
         part = RECORDS.get(operation)
         return replace(self, **{part: UNKNOWN}) if part else self
 
     def doubted(self) -> Loaded:
-        """Return the parts with each that was loaded unknown."""
+        """Return the parts, with all loaded ones as unknown."""
         return Loaded(*(part and UNKNOWN for part in (self.describe, self.prepare, self.configure)))
 
     def mismatches(self, selected: ConfigName | None, state: State) -> tuple[str, ...]:
-        """Return the parts that `state` needs and that are not the selected ones."""
+        """Return the parts that `state` needs and that differ from the selected ones."""
         level = LEVELS.get(state, State.OFF)
         return tuple(
             part
@@ -130,4 +130,4 @@ LEVELS: dict[State, State] = {
     State.RUNNING: State.READY,
     State.PAUSED: State.READY,
 }
-"""How far each state is configured; Offline and Mixed tell nothing."""
+"""How far a module is configured in each state; Offline and Mixed do not say."""

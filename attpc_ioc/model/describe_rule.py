@@ -1,7 +1,7 @@
 """The rule of an ECC server for its describe name.
 
-An ECC server that is given another board's describe file takes that board over while the board's own server
-goes on saying Running (observed), so each server accepts only the names of its own boards.
+An ECC server that gets another board's describe file takes that board over, while the board's own server
+still reports Running (observed). So each server accepts only the names of its own boards.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from fnmatch import fnmatchcase
 from .config import ConfigName
 
 EXPERIMENT = "{experiment}"
-"""In a pattern: the same name as the configure part, which is the experiment's name."""
+"""In a pattern: the name of the configure part, which is the experiment's name."""
 
 
 def pattern_fault(pattern: str) -> str:
-    """Return what is wrong with a pattern of a describe rule and what would be right; empty if nothing is."""
+    """Return what is wrong with a pattern of a describe rule, as "must be ..."; empty if it is right."""
     if not pattern or pattern != pattern.strip():
         return "must be a name without white space around it, and not empty"
     if not pattern.isprintable():
@@ -37,7 +37,7 @@ class DescribeRule:
 
     A pattern is a name, or has `*`, `?` and `[...]` as in file names of a shell, or `{experiment}` for the
     same name as the configure part. Upper and lower case differ, as they do in the names of the xcfg files.
-    Raises `ValueError` where there is no pattern or one is wrong.
+    Raises `ValueError` for no pattern and for a wrong one.
     """
 
     patterns: tuple[str, ...]
@@ -50,8 +50,8 @@ class DescribeRule:
                 raise ValueError(f"the describe name {pattern!r} {fault}")
 
     def accepts(self, name: ConfigName) -> bool:
-        """Tell whether the describe part of `name` is one of this server's."""
-        # The experiment's name is data: a `*` in it must not match anything but itself.
+        """Tell whether this server accepts the describe part of `name`."""
+        # A `*` in the experiment's name must match only itself.
         experiment = glob.escape(name.configure)
         return any(fnmatchcase(name.describe, p.replace(EXPERIMENT, experiment)) for p in self.patterns)
 

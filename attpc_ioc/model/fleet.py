@@ -1,4 +1,4 @@
-"""What is known of the fleet: one immutable snapshot for plans, vetoes, PVs and plugins."""
+"""The state of the fleet: one immutable snapshot for plans, vetoes, PVs and plugins."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ModuleView:
     """One ECC server with its data sources, as last seen.
 
     `state` is Offline when the server is unreachable or was not yet seen; `last_state` is what it last
-    told (None: never). `seen_at_s` is monotonic time of the last answered poll.
+    reported (None: never). `seen_at_s` is the monotonic time of the last answered poll.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ModuleView:
     board_fault: BoardFault | None = None
     """Why its boards cannot take part in a run, whatever state its ECC server shows."""
     working: str = ""
-    """The command that is at work on this module; empty when none is."""
+    """The command that runs on this module; empty for none."""
     outstanding: Operation | None = None
     """The operation of ours that the server has not answered yet."""
     unseen_end: Sent | None = None
@@ -98,7 +98,7 @@ class ModuleView:
 
     @property
     def live(self) -> bool:
-        """Whether it is in a run as far as its last answer tells, and can be reached at all."""
+        """Whether it is in a run by its last answer, and can be reached."""
         return self.last_state in (State.RUNNING, State.PAUSED) and (self.online or self.connects)
 
     @property
@@ -108,19 +108,19 @@ class ModuleView:
 
     @property
     def moving(self) -> bool:
-        """Whether the server is in a transition or owes us an answer."""
+        """Whether the server is in a transition or has not yet answered an operation."""
         return self.transition is not Transition.NONE or self.outstanding is not None
 
 
 _DIAGNOSTICS = {"seen_at_s", "poll_time_ms", "poll_errors"}
 
 without_diagnostics = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in _DIAGNOSTICS))
-"""Gives everything of a module but what each poll changes: when that is the same, nothing has happened."""
+"""Returns everything about a module except what each poll changes: if it is equal, nothing has happened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Something that is at work: what `Busy_RBV` and `Operation_RBV` show and admission looks up."""
+    """A running command, for `Busy_RBV`, `Operation_RBV` and admission."""
 
     scope: Scope
     text: str
@@ -129,14 +129,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The whole: modules in the order of the settings, run control and what is at work."""
+    """The snapshot: modules in the order of the settings, run control and the running commands."""
 
     modules: Mapping[str, ModuleView] = field(default_factory=lambda: MappingProxyType({}))
     run: RunView = RunView()
     system_result: ScopeResult = ScopeResult()
     run_result: ScopeResult = ScopeResult()
     work: tuple[Work, ...] = ()
-    """Commands at work, the newest last; empty when nothing is."""
+    """Running commands, the newest last."""
     allowed: Mapping[Scope, frozenset[CommandName]] = field(default_factory=lambda: MappingProxyType({}))
     """The commands of each scope that would be accepted now."""
 
@@ -147,7 +147,7 @@ class Fleet:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is at work."""
+        """Whether any command runs."""
         return bool(self.work)
 
     @property
@@ -167,7 +167,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class FleetChange:
-    """What the controller tells its listeners: the new snapshot and what is new in it.
+    """What the controller gives its listeners: the new snapshot and what is new in it.
 
     `modules` are those whose view changed; `attempts` are scopes whose result PVs are to be posted even
     when they are equal to the last; system and run PVs may have changed with any change.

@@ -1,4 +1,4 @@
-"""What names may be: one rule and one text for whoever asks, the IOC or a command."""
+"""The rules for names, for the IOC and for commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 def experiment_fault(name: str) -> str:
-    """Return why a text cannot be an experiment's name, empty where it can.
+    """Return why a text cannot be an experiment's name; empty if it can.
 
     An experiment's name is the name of a folder on every data host.
     """
@@ -23,7 +23,7 @@ def experiment_fault(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FleetNames:
-    """What the settings call the parts of the fleet: the context in which plugins' sections are validated."""
+    """The names of the fleet's parts in the settings: the context for validating plugins' sections."""
 
     sources: tuple[str, ...] = ()
     """Parts of the PV names, such as `CoBo0`."""

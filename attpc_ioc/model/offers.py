@@ -1,4 +1,4 @@
-"""The lists of configurations on offer: what the PVs show is what an index chooses from."""
+"""The configurations on offer: an index chooses from the same lists that the PVs show."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from .fleet import Fleet, ModuleView
 
 
 def experiment_name(config: ConfigName | None) -> str:
-    """Return the experiment-wide name of a config: the one that prepare and configure share, else empty."""
+    """Return the experiment-wide name of a config: that of both prepare and configure, else empty."""
     return config.configure if config is not None and config.prepare == config.configure else ""
 
 
 class CommonNames:
     """The experiment-wide names that all enabled servers offer, in the order of the first of them.
 
-    They are worked out anew only when what a server offers changed: with a thousand servers and hundreds of
-    names each this would otherwise be most of a refresh.
+    They are computed only when the offers have changed: with a thousand servers and hundreds of names each
+    this would otherwise take most of a refresh.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ def _in_all(offers: tuple[tuple[ConfigName, ...] | None, ...]) -> tuple[str, ...
 
 
 common_names = CommonNames()
-"""Of `ConfigNames_RBV` and of an index into it."""
+"""For `ConfigNames_RBV` and for an index into it."""
 
 
 def offered_names(module: ModuleView) -> tuple[str, ...]:

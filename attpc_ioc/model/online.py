@@ -1,4 +1,4 @@
-"""What `attpc-ioc check --online` is told of something that is asked over the network."""
+"""The answer of something that `attpc-ioc check --online` asks over the network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class OnlineAnswer:
-    """What was asked, where it is and what it said, for people; `ok` is False where that is to be put right.
+    """What was asked, where it is and what it answered, for people; `ok` is False if something is wrong.
 
-    `what` names it as the settings do, with its kind, such as `data router CoBo0`.
+    `what` has its kind and its name in the settings, such as `data router CoBo0`.
     """
 
     what: str

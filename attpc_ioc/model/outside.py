@@ -1,7 +1,7 @@
-"""The gate for numbers, times and texts that come from outside: hosts, servers, files of other programs.
+"""Checks for numbers, times and texts from outside: from hosts, servers, files of other programs.
 
-Whoever they come from may be broken or hostile. What has passed fits into every PV, file and column of the
-history; what does not pass is a `ValueError` whose text shows what came, shortened, for whoever reports it.
+Their source may be broken or hostile. What passes fits into every PV, file and column of the history;
+anything else raises `ValueError` with the value, shortened, in its text.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import re
 from attpc_ioc.printable import visible
 
 MOST = 2**63 - 1
-"""What a column of the history holds."""
+"""The largest number of a column of the history."""
 
 MOST_FILES = 2**31 - 1
-"""What a PV that counts holds."""
+"""The largest number of a PV that counts."""
 
 EARLIEST_S = 0.0
 LATEST_S = 7_258_118_400.0
-"""Unix times of 1970-01-01 and 2200-01-01: of no run and no file of it is any other."""
+"""Unix times of 1970-01-01 and 2200-01-01: no run and no file is from another time."""
 
 TEXT_MOST = 4000
 SHOWN = 60
@@ -33,14 +33,14 @@ def count(value: object, most: int = MOST) -> int:
     if isinstance(value, bytes) and _DIGITS.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise ValueError(f"{shown(value)} is no whole number from 0 to {most}")
+        raise ValueError(f"{shown(value)} is not a whole number from 0 to {most}")
     return value
 
 
 def amount(value: object, most: float = MOST) -> float:
     """Return a finite number from 0 to `most`; whole numbers of any length are compared exactly."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise ValueError(f"{shown(value)} is no number from 0 to {most:g}")
+        raise ValueError(f"{shown(value)} is not a number from 0 to {most:g}")
     return float(value)
 
 
@@ -49,16 +49,16 @@ def time_s(value: object) -> float:
     if isinstance(value, bytes) and _DECIMAL.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not EARLIEST_S <= value <= LATEST_S:
-        raise ValueError(f"{shown(value)} is no time between 1970 and 2200")
+        raise ValueError(f"{shown(value)} is not a time between 1970 and 2200")
     return float(value)
 
 
 def text(value: str | bytes, most: int = TEXT_MOST) -> str:
     r"""Return a text of at most `most` characters, all of them printable; others are shown as `\x1b`.
 
-    Bytes are UTF-8, and what of them is not is U+FFFD.
+    Bytes are read as UTF-8; what is not UTF-8 becomes U+FFFD.
     """
-    # Cut before it is looked at, and again: an escape has several characters.
+    # Cut before and after: an escape has several characters.
     cut = value[: most + 1].decode("utf-8", "replace") if isinstance(value, bytes) else value[: most + 1]
     whole = visible(cut)
     return whole if len(whole) <= most else f"{whole[: most - 2]} …"

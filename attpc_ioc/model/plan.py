@@ -38,9 +38,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Steps that go out together; the next stage waits until all of them have arrived.
+    """Steps that are sent together; the next stage waits until all of them have arrived.
 
-    With `advance_after_s` the next stage goes out after that time even where a step has not arrived.
+    With `advance_after_s` the next stage is sent after that time even if a step has not arrived.
     """
 
     name: str

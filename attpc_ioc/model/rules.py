@@ -1,7 +1,7 @@
 """Rules of operation that need nothing but a snapshot: where a step may start, and the MuTAnT's clock.
 
-The numbers are those of the rules of operation. The built-in mapping uses these to plan, and the core
-holds every plan against them, a site's own included, both before anything is sent and at each step.
+The numbers are those of the rules of operation. The built-in mapping plans with these, and the core checks
+every plan against them, including a site's own, before anything is sent and at each step.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .states import Kind, Operation, State, Transition
 Modules = Mapping[str, ModuleView]
 
 STOP_ASKS_S = 0.2
-"""A Stop waits so long for a fresh answer, then it goes out on the last one, however old (rule 1)."""
+"""How long a Stop waits for a fresh answer before it is sent on the last one, however old (rule 1)."""
 
 
 def level(module: ModuleView) -> State:
-    """Return how far the module was last seen to be configured; Off where it was never seen."""
+    """Return how far the module was configured when last seen; Off if it was never seen."""
     return LEVELS.get(module.last_state or State.OFF, State.OFF)
 
 
@@ -43,17 +43,17 @@ def cannot_move(module: ModuleView) -> str | None:
 
 
 def can_be_stopped(module: ModuleView) -> bool:
-    """Tell whether Stop may go out on the last answer, however old that is (rule 1)."""
+    """Tell whether Stop may be sent on the last answer, however old (rule 1)."""
     return module.live and not module.moving
 
 
 def off_advice(module: ModuleView) -> str:
-    """Return what to do about a module in Off, from where no operation leads out (rule 9)."""
+    """Return what to do about a module in Off, which no operation leaves (rule 9)."""
     return f"is Off: restart the ECC server on {module.host}, then GoTo"
 
 
 def seen_text(view: ModuleView) -> str:
-    """Return what is seen of a module, for messages about waiting."""
+    """Return what was last seen of a module, for messages about waiting."""
     if not view.online:
         return f"the server does not answer ({view.offline_reason})"
     if view.transition is not Transition.NONE:
@@ -70,7 +70,7 @@ def _because(module: ModuleView) -> str:
 def turning_point(module: ModuleView, target: State) -> State:
     """Return the lowest state that `GoTo` takes a module to on its way to `target` (rule 9).
 
-    Where no config is selected, a module goes down all the same, with what it has.
+    Without a selected config a module can still go down.
     """
     lowest = min(module.state, target)
     if module.clock_stale:
@@ -107,7 +107,7 @@ def step_reason(step: Step, modules: Modules, clock: Clock | None = None) -> str
 
 
 def config_reason(step: Step, module: ModuleView) -> str | None:
-    """Return why the names that this step would send are not good enough, or None (rule 5)."""
+    """Return why the names that this step would send cannot be used, or None (rule 5)."""
     part = RECORDS.get(step.operation)
     if part is None:
         return None
@@ -129,10 +129,10 @@ def loaded_parts(module: ModuleView) -> tuple[str | None, str | None, str | None
 
 
 class Clock:
-    """The MuTAnT's clock, as long as the modules are what they are now (rule 7).
+    """The MuTAnT's clock for one snapshot of the modules (rule 7).
 
-    What it needs to know of the others is looked up once, when it is first asked for: a plan for a large
-    fleet asks for each of its modules.
+    What depends on all modules is computed once, when first needed: a plan for a large fleet asks for each of
+    its modules.
     """
 
     def __init__(self, modules: Modules) -> None:
@@ -198,15 +198,15 @@ def clocks_after(
 ) -> dict[str, tuple[bool, bool]]:
     """Return for each CoBo of `modules` whether it is `unclocked` and whether its clock is stale (rule 7).
 
-    From what is seen now and what was known before. Without a MuTAnT that takes part nobody clocks the CoBos
-    and none is stale; but what they missed meanwhile counts as soon as one does.
+    From what is seen now and what was known before. Without an enabled MuTAnT nothing clocks the CoBos and
+    none is stale; but what they missed meanwhile counts as soon as a MuTAnT is enabled.
     """
     low = any(m.online and level(m) < State.PREPARED for m in mutants)
     clocked = any(m.enabled for m in mutants)
     found = {}
     for module in modules:
         if module.kind is Kind.COBO:
-            # What is remembered holds until the CoBo is seen to be back in Described.
+            # The memory holds until the CoBo is seen back in Described.
             high = level(module) >= State.PREPARED or not module.seen
             unclocked = high and (module.unclocked or (low and module.seen))
             found[module.name] = unclocked, high and (module.clock_stale or (clocked and unclocked))

@@ -1,4 +1,4 @@
-"""A run: its state, its class and what is remembered of it."""
+"""A run: its state, its class and its record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 from .command import Who
 
 UNNAMED = "unnamed"
-"""The experiment of a system that was not told any: runs always belong to one, as their folders do."""
+"""The experiment of a system without one: every run and its folder belong to an experiment."""
 
 
 class RunState(IntEnum):
@@ -55,7 +55,7 @@ class RunOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunTexts:
-    """What the operator says of a run; may change while it is on."""
+    """The operator's texts of a run; they may change during the run."""
 
     title: str = ""
     operator: str = ""
@@ -64,7 +64,7 @@ class RunTexts:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """One run. Times are Unix times in seconds, None where nothing was seen.
+    """One run. Times are Unix times in seconds, None where unknown.
 
     `loaded` and `urls` are by module: the config names in the hardware and the ECC server's address when the
     run was started. `began_s` is when the first module was commanded.
@@ -90,11 +90,11 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """The run control as PVs and plugins see it."""
+    """Run control as PVs and plugins see it."""
 
     state: RunState = RunState.UNKNOWN
     info: RunInfo | None = None
-    """The run that is on, or the last one."""
+    """The open run, or the last one."""
     on: bool = False
     """A run is open: starting, running, stopping, or not yet found again after a restart."""
     incomplete: bool = False

@@ -1,4 +1,4 @@
-"""The core's stamp on everything that is recorded."""
+"""The core's stamp on every recorded event."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The PV table: rows of pure data from which records, exports and documents are made."""
+"""The PV table: rows of pure data that records, exports and documents are made from."""

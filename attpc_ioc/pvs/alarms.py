@@ -1,4 +1,4 @@
-"""The alarms at a glance: what `Alarm_RBV` and `AlarmText_RBV` show, from the readings of the other rows."""
+"""The values of `Alarm_RBV` and `AlarmText_RBV`, from the readings of the other rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .row import Reading
 from .table import PvEntry
 
 MAX_LINES = 100
-"""Alarms that are named; more are counted. Nobody reads further, and a thousand servers may be offline."""
+"""Alarms that are listed; more are counted. Nobody reads further, and a thousand servers may be offline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A PV of the alarm tree that is in alarm; `told` is what the PV of its `told_by` says."""
+    """A PV of the alarm tree that is in alarm; `told` is the text of the PV of its `told_by`."""
 
     entry: PvEntry
     reading: Reading
@@ -31,9 +31,9 @@ def worst(alarms: Iterable[Alarm]) -> Severity:
 
 
 def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
-    """Return every alarm with its reason, the worst first; empty when there is none.
+    """Return every alarm with its reason, the worst first, one a line; empty without alarms.
 
-    One a line; PVs of one scope that are in alarm for the same reason share a line.
+    PVs of one scope that are in alarm for the same reason share a line.
     """
     ordered = sorted(alarms, key=lambda alarm: -alarm.reading.severity)
     lines: dict[tuple[Scope, Severity, str], list[str]] = {}
@@ -58,7 +58,7 @@ def _reason(alarm: Alarm, fleet: Fleet) -> str:
     try:
         told = row.reason(fleet, alarm.entry.scope) if row.reason else ""
     except Exception as error:  # a plugin's: the alarm itself is to be shown all the same
-        told = f"its reason cannot be told: {error!r}"
+        told = f"its reason is unknown: {error!r}"
     return told or f"{row.desc}: {as_people_read(alarm.entry, value)}"
 
 
@@ -73,7 +73,7 @@ def where(scope: Scope) -> str:
 
 
 def as_people_read(entry: PvEntry, value: object) -> str:
-    """Return a value as people read it: the label of a number, a list with commas, a number with unit."""
+    """Return a value for people: the label of a number, a list with commas, a number with its unit."""
     row = entry.row
     if row.labels and isinstance(value, int) and 0 <= value < len(row.labels):
         return row.labels[value]

@@ -1,4 +1,4 @@
-"""What the rows of several scopes share: labels, result rows, readings of a row."""
+"""What rows of several scopes share: labels, result rows, readings of a row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NO_YES = ("No", "Yes")
 OFFLINE_ONLINE = ("Offline", "Online")
 
 STATE_SEVERITIES = {int(State.OFF): Severity.MAJOR, int(State.OFFLINE): Severity.INVALID}
-"""Of a module's state."""
+"""Severities of a module's state."""
 
 RESULT_SEVERITIES = {
     int(ResultCode.REFUSED): Severity.MINOR,
@@ -56,7 +56,7 @@ def read(row: Row, fleet: Fleet, scope: Scope) -> Reading:
 
 
 def with_alarm(row: Row, value: Value | Reading) -> Reading:
-    """Give a plain value the alarm that the row's severities and limits tell; leave a reading as it is."""
+    """Give a plain value the alarm of the row's severities and limits; leave a reading as it is."""
     if isinstance(value, Reading):
         return value
     if row.severities and isinstance(value, int):
@@ -82,18 +82,18 @@ def _limit_alarm(limits: Limits, value: float) -> tuple[Severity, Status]:
 
 
 def module_of(fleet: Fleet, scope: Scope) -> ModuleView:
-    """Return the module of an ECC scope; an unseen one where the snapshot does not have it."""
+    """Return the module of an ECC scope; an unseen one if the snapshot does not have it."""
     module = fleet.modules.get(scope.name)
     return module if module is not None else ModuleView(scope.name, Kind.OTHER, url="", host="")
 
 
 def quiet(module: ModuleView, value: Value) -> Value | Reading:
-    """Return a value of ours that says nothing of reachability: no alarm at all while disabled."""
+    """Return a value of the IOC's own, which does not depend on the server: no alarm while disabled."""
     return value if module.enabled else Reading(value)
 
 
 def from_server(module: ModuleView, value: Value) -> Value | Reading:
-    """Return a value that the server told: kept, but INVALID/COMM, while it cannot be asked."""
+    """Return a value that the server reported: kept, but INVALID/COMM, while the server is unreachable."""
     if not module.enabled:
         return Reading(value)
     if not module.online:
@@ -107,7 +107,7 @@ def unreachable_status(module: ModuleView) -> Status:
 
 
 def finite(value: float) -> float:
-    """Return the number, or 0 where it is none."""
+    """Return the number, or 0 if it is not finite."""
     return float(value) if math.isfinite(value) else 0.0
 
 
@@ -125,7 +125,7 @@ def allowed_bits(fleet: Fleet, scope: Scope) -> int:
 
 
 def _result_code(fleet: Fleet, scope: Scope) -> Value | Reading:
-    """Return how the last attempt ended; a failure that still stands keeps its alarm (rule 22)."""
+    """Return how the last attempt ended; an unresolved failure keeps its alarm (rule 22)."""
     result = result_of(fleet, scope)
     code = int(result.code)
     if scope.kind is ScopeKind.ECC and not module_of(fleet, scope).enabled:
@@ -143,7 +143,7 @@ def _unless_disabled(get: Callable[[Fleet, Scope], Value]) -> Callable[[Fleet, S
 
 
 def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
-    """Return the rows that tell how the last command of a scope ended, and what is accepted now."""
+    """Return the rows for how the last command of a scope ended, and for what is accepted now."""
     bits = ", ".join(f"{bit} {name}" for bit, name in enumerate(COMMANDS[kind]))
     return (
         Row(
@@ -209,7 +209,7 @@ def command_row(kind: ScopeKind, name: CommandName, desc: str, guidance: str = "
 def _access_of(kind: ScopeKind, name: CommandName) -> AccessGroup | None:
     """Return who a command is for; None leaves it to the row.
 
-    A command to one module goes past the safe order of the whole, and `Adopt` makes a run of what somebody
+    A command to one module bypasses the safe order of the fleet, and `Adopt` makes a run of what somebody
     else has started.
     """
     if kind is ScopeKind.ECC and name is not CommandName.REFRESH_CONFIGS:

@@ -35,12 +35,12 @@ Compute = Callable[[Fleet, Scope], Value | Reading]
 
 
 def _ours(get: Get) -> Compute:
-    """Return how a value that we know ourselves is read."""
+    """Return the reader of a value of the IOC's own."""
     return lambda fleet, scope: quiet(module := module_of(fleet, scope), get(module))
 
 
 def _server(get: Get) -> Compute:
-    """Return how a value that the server told is read."""
+    """Return the reader of a value that the server reported."""
     return lambda fleet, scope: from_server(module := module_of(fleet, scope), get(module))
 
 
@@ -78,9 +78,9 @@ def _config_index(module: ModuleView) -> int:
 def _loaded(fleet: Fleet, scope: Scope) -> Value | Reading:
     module = module_of(fleet, scope)
     text = str(module.loaded)
-    # Between the state's arrival and the reply that tells what was loaded the two differ for a moment.
-    at_work = bool(module.working) or module.outstanding is not None
-    if module.enabled and module.mismatch and not at_work:
+    # Between the arrival of the state and the reply that names what was loaded the two differ for a moment.
+    busy = bool(module.working) or module.outstanding is not None
+    if module.enabled and module.mismatch and not busy:
         return Reading(text, Severity.MINOR, Status.STATE)
     return Reading(text)
 
@@ -91,7 +91,7 @@ def _loaded_reason(fleet: Fleet, scope: Scope) -> str:
 
 
 def _poll_time(fleet: Fleet, scope: Scope) -> Value | Reading:
-    """Return what we measured last; that the server does not answer at all is the alarm of `Online_RBV`."""
+    """Return the last measurement; `Online_RBV` has the alarm of a server that does not answer at all."""
     module = module_of(fleet, scope)
     value = finite(module.poll_time_ms)
     return quiet(module, value) if module.online else Reading(value)

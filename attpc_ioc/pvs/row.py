@@ -1,4 +1,4 @@
-"""A row of the PV table: everything that is to be said of one PV, as pure data."""
+"""A row of the PV table: everything about one PV, as pure data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attpc_ioc.model.states import Severity, Status
 
 
 class Record(StrEnum):
-    """EPICS record types that a row can be."""
+    """The EPICS record types of rows."""
 
     BI = "bi"
     BO = "bo"
@@ -30,18 +30,18 @@ class Record(StrEnum):
     NUMBERS = "numbers"
     """DOUBLE waveform."""
     CALC = "calc"
-    """Only for the devIocStats names that are calc records there; read-only DOUBLE."""
+    """Only for names that are calc records in devIocStats; read-only DOUBLE."""
     CALCOUT = "calcout"
-    """As CALC."""
+    """Like CALC."""
 
 
 Value = int | float | str | tuple[str, ...] | tuple[float, ...]
-"""Enum rows have the number of the label; lists are tuples."""
+"""Enum rows have the number of a label; lists are tuples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A value with its alarm: the row's own severities and limits are not looked at any more."""
+    """A value with its alarm, which replaces that of the row's severities and limits."""
 
     value: Value
     severity: Severity = Severity.NO_ALARM
@@ -49,7 +49,7 @@ class Reading:
 
 
 class Archive(StrEnum):
-    """How the archiver takes a PV."""
+    """How the archiver samples a PV."""
 
     NONE = "none"
     MONITOR = "monitor"
@@ -57,19 +57,19 @@ class Archive(StrEnum):
 
 
 class AccessGroup(StrEnum):
-    """Who a row is for, where the IOC has an access security file; the settings name the group of each."""
+    """Who a row is for, if the IOC has an access security file; the settings name the group (ASG) of each."""
 
     OBSERVER = "observer"
     """Read-only rows: for everybody."""
     OPERATOR = "operator"
     """What a shift sets and commands."""
     EXPERT = "expert"
-    """What goes past the safe order of the whole, or past a check."""
+    """What bypasses the safe order of the fleet, or a check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Display, alarm and warning limits of an analogue row; None where there is none."""
+    """Display, alarm and warning limits of an analogue row; None: no limit."""
 
     hopr: float | None = None
     lopr: float | None = None
@@ -78,19 +78,19 @@ class Limits:
     low: float | None = None
     lolo: float | None = None
     drvh: float | None = None
-    """Largest value that a put may have."""
+    """Largest value of a put."""
     drvl: float | None = None
-    """Smallest value that a put may have."""
+    """Smallest value of a put."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmUse:
     """How an alarm server treats a row of the alarm tree; the words are those of the Phoebus alarm server.
 
-    - `says`: what it shows and speaks, after the name of the module where there is one; empty: the DESC.
+    - `says`: what it shows and speaks, after the name of the module if there is one; empty: the DESC.
     - `latching`: the alarm stays until it is acknowledged, also when its cause is gone.
     - `annunciating`: it is spoken where an annunciator runs.
-    - `delay_s`: for so long the row must be in alarm before it is one, in whole seconds.
+    - `delay_s`: how long the row must be in alarm before the alarm server reports it, in whole seconds.
     """
 
     says: str = ""
@@ -106,25 +106,25 @@ class Row:
     - `part`: the last part of the name, such as `State_RBV`; a full name is prefix + scope + part.
     - `desc`: the record's DESC, at most 40 characters.
     - `labels`: of bi, bo, mbbi and mbbo, by number.
-    - `severities`: of a label's number; with `status` STATE.
-    - `value(fleet, scope)`: the value from a snapshot, or a `Reading` with its own alarm. None for a row
-      that its owner publishes itself. It never raises for any fleet.
+    - `severities`: by the number of a label, with the status STATE.
+    - `value(fleet, scope)`: the value from a snapshot, or a `Reading` with its own alarm; it must not raise
+      for any fleet. None for a row that its owner publishes itself.
     - `command`: the command that writing 1 (or a target) gives.
-    - `setpoint`: the name of the setpoint that a write sets; see `control`.
-    - `max_chars`: of a long text that can be written, in characters; `elements`: of a waveform.
-    - `archive_period_s`: scanned, how often; monitored, the shortest time between changes that come one
-      upon another, which sizes the archiver's buffer.
-    - `alarm_tree`: whether an alarm server watches it, and `alarm`: how.
+    - `setpoint`: the name of the setpoint that a put sets; see `control`.
+    - `max_chars`: length of a writable long text in characters; `elements`: length of a waveform.
+    - `archive_period_s`: the scan period, or for a monitor the shortest time between changes in a burst,
+      which sizes the archiver's buffer.
+    - `alarm_tree`: whether an alarm server watches the row, and `alarm`: how.
     - `guidance`: what an operator does about an alarm.
-    - `saved`: of a setpoint, whether a save-and-restore program may keep it and write it back later; not what
+    - `saved`: whether a save-and-restore program may store a setpoint and write it back later; not for what
       is derived from another setpoint, belongs to one run, or is an order.
     - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
-    - `told_by`: the part of a text row of the same scope that says why instead, as far as it is not empty.
-    - `access`: who it is for; None: operators where it can be written, else observers.
-    - `used_in`: of a row for each ECC server or source, the names of those for which it is of use; None: all.
-      The PV is there for the others too, but no alarm server watches it, no archiver takes it and no screen
-      shows it. Of any other row an empty set says that nobody does.
-    - `live`: follows time, not events; read again at most once a second.
+    - `told_by`: the part of a text row of the same scope that has the reason instead, unless it is empty.
+    - `access`: who the row is for; None: operators if it is writable, else observers.
+    - `used_in`: for a row of each ECC server or source, the names of those that use it; None: all. The others
+      have the PV too, but no alarm server, archiver or screen has it. For any other row an empty set means
+      that none of these has it.
+    - `live`: follows time, not events; read at most once a second.
     """
 
     part: str
@@ -156,16 +156,16 @@ class Row:
     saved: bool = True
     access: AccessGroup | None = None
     plugin: str = ""
-    """The plugin that owns the row; empty for the core's."""
+    """The plugin that owns the row; empty for rows of the core."""
 
     @property
     def writable(self) -> bool:
-        """Whether clients may write it at all."""
+        """Whether clients can write the row."""
         return self.command is not None or self.setpoint is not None
 
     @property
     def access_group(self) -> AccessGroup:
-        """Who it is for."""
+        """Who the row is for."""
         if self.access is not None:
             return self.access
         return AccessGroup.OPERATOR if self.writable else AccessGroup.OBSERVER

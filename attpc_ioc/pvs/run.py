@@ -16,7 +16,7 @@ from .row import AlarmUse, Archive, Limits, Reading, Record, Row, Value
 KIND = ScopeKind.RUN
 
 MAX_DURATION_S = 31_536_000.0
-"""A year: nobody means a longer limit, and what screens and databases do with it is known."""
+"""A year: nobody needs a longer limit, and screens and databases can handle this one."""
 
 STATE_SEVERITIES = {
     int(RunState.INTERRUPTED): Severity.MAJOR,

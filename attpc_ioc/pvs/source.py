@@ -14,17 +14,17 @@ KIND = ScopeKind.SOURCE
 
 
 class _Where:
-    """Which module drives each source; made anew only where the snapshot's sources are other ones.
+    """Which module drives each source; rebuilt only for a snapshot with other sources.
 
-    The sources come from the settings, so a hit is the rule; searching would make a refresh of a thousand
-    sources quadratic.
+    The sources come from the settings, so the index nearly always fits; a search would make a refresh of a
+    thousand sources quadratic.
     """
 
     def __init__(self) -> None:
         self._index: dict[str, tuple[str, int]] = {}
 
     def find(self, fleet: Fleet, name: str) -> tuple[SourceView, ModuleView] | None:
-        """Return the source of this name and its module, or None where there is none."""
+        """Return the source of this name and its module, or None."""
         found = self._look(fleet, name)
         if found is None:
             self._index = {

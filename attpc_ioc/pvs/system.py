@@ -20,7 +20,7 @@ ALARM, ALARM_TEXT = "Alarm_RBV", "AlarmText_RBV"
 """Shown by `attpc_ioc.ioc.publish`."""
 
 REFUSED = "Refused_RBV"
-"""Shown by `attpc_ioc.ioc.puts`: no program like Phoebus says anything of a put that failed."""
+"""Published by `attpc_ioc.ioc.puts`: programs such as Phoebus show nothing about a failed put."""
 
 ALARM_LEVELS = ("Ok", "Minor", "Major", "Invalid")
 ALARM_SEVERITIES = {1: Severity.MINOR, 2: Severity.MAJOR, 3: Severity.INVALID}
@@ -36,7 +36,7 @@ def _state(fleet: Fleet, _scope: Scope) -> Value | Reading:
     state = fleet.state
     if state is State.OFFLINE:
         statuses = {unreachable_status(m) for m in fleet.enabled}
-        # None enabled: there is nothing to be reached, so it is the state that is not valid.
+        # Without enabled modules nothing can be reached: the state itself is invalid.
         status = Status.STATE if not statuses else max(statuses, key=lambda s: s is Status.COMM)
         return Reading(int(state), Severity.INVALID, status)
     if state is not State.MIXED:
@@ -73,9 +73,9 @@ def _progress(fleet: Fleet, _scope: Scope) -> float:
 
 
 class _Selected:
-    """The name that all enabled modules have selected, worked out once for each snapshot of the modules.
+    """The name that all enabled modules have selected, computed once for each snapshot; None if they differ.
 
-    Three rows show it, and they are read with every attempt, however large the fleet is. None: they differ.
+    Three rows show it, and they are read with every attempt, however large the fleet is.
     """
 
     def __init__(self) -> None:

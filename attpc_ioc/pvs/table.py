@@ -21,7 +21,7 @@ MAX_DESC = 40
 
 @dataclass(frozen=True, slots=True)
 class PvEntry:
-    """One PV: its row, where it lives and its full name."""
+    """One PV: its row, its scope and its full name."""
 
     row: Row
     scope: Scope
@@ -29,7 +29,7 @@ class PvEntry:
 
     @property
     def used(self) -> bool:
-        """Whether the row is of use in this scope."""
+        """Whether the row is used in this scope."""
         return self.row.used_in is None or self.scope.name in self.row.used_in
 
     @property
@@ -39,12 +39,12 @@ class PvEntry:
 
     @property
     def archive(self) -> Archive:
-        """How the archiver takes it."""
+        """How the archiver samples it."""
         return self.row.archive if self.used else Archive.NONE
 
     @property
     def told_by(self) -> str:
-        """The full name of the PV whose text says why it is in alarm; empty where none does."""
+        """The full name of the PV whose text has the reason of its alarm; empty for none."""
         part = self.row.told_by
         return self.name.removesuffix(self.row.part) + part if part else ""
 
@@ -57,7 +57,7 @@ CORE_ROWS: dict[ScopeKind, tuple[Row, ...]] = {
     ScopeKind.IOC: ioc.ROWS,
     ScopeKind.PLUGIN: plugin.ROWS,
 }
-"""The core's own rows by the kind of their scope; limits that are settings are put in by `build_table`."""
+"""The core's rows by the kind of their scope; `build_table` inserts limits that are settings."""
 
 
 def build_table(
@@ -69,12 +69,11 @@ def build_table(
 ) -> tuple[PvEntry, ...]:
     """Return every PV of a fleet, in the order of the PV contract; `slow_poll_s` is the limit of `ecc.rows`.
 
-    `plugin_rows` are the plugins' own rows; one of kind `ecc` or `source` is made for every ECC server or
+    `plugin_rows` are the plugins' own rows; one of kind `ecc` or `source` makes a PV for every ECC server or
     data source, one of kind `plugin` for the plugin that owns it. `plugins` are the names of all plugins,
     each of which gets its status rows.
 
-    Raises `SettingsError` naming every duplicate, every name that is too long and every row that is not well
-    formed.
+    Raises `SettingsError` with every duplicate, every name that is too long and every malformed row.
     """
     own = tuple(plugin_rows)
     names = tuple(dict.fromkeys([*plugins, *(row.plugin for row in own if row.plugin)]))

@@ -17,10 +17,10 @@ STRING_MAX = 39
 RESERVED_NAMES = frozenset(
     {"Run", "Ecc", "IOC", "Obs", "History", "Log", "Data", "Plugin", "Control"},
 )
-"""Scopes of the contract, taken or kept for later, that no ECC server and no source may have as its name."""
+"""Scopes of the contract, used or reserved, that no ECC server and no source may have as its name."""
 
 SYSTEM_PV_NAMES = frozenset(row.part for row in CORE_ROWS[ScopeKind.SYSTEM])
-"""The PVs that stand directly behind the prefix."""
+"""The PVs directly behind the prefix."""
 
 
 def _longest(kind: ScopeKind) -> str:
@@ -43,7 +43,7 @@ _TAKEN = {name.lower(): name for name in RESERVED_NAMES | SYSTEM_PV_NAMES}
 
 
 def taken_by(name: str, *, behind_prefix: bool) -> str | None:
-    """Return the reserved name or system PV that is in the way of `name`, or None.
+    """Return the reserved name or system PV that `name` collides with, or None.
 
     A name directly behind the prefix (a source's) must differ from them not only in upper and lower case.
     """

@@ -1,4 +1,4 @@
-"""Where a demo keeps its settings, and whether one runs: for messages that miss a settings file."""
+"""Where a demo keeps its settings, and whether one runs: for messages about a missing settings file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def demo_file() -> Path:
 
 
 def demo_hint() -> str:
-    """Return where the settings of the demo are that runs, and how to name them; empty where none runs."""
+    """Return where the running demo has its settings and how to use them; empty where no demo runs."""
     file = demo_file()
     if not _held(demo_directory() / "lock") or not file.is_file():
         return ""

@@ -20,7 +20,9 @@ from .values import Address, Host, LinkName, Name, OptionalName, Port, SenderId
 class LinkSettings(Section):
     """`[[ecc.source.link]]`: one data link of a source."""
 
-    name: LinkName = Field(description="Name of the data router, as the ECC server is told, such as `data0`.")
+    name: LinkName = Field(
+        description="Name of the data router, as it is sent to the ECC server, such as `data0`."
+    )
     address: Address = Field(
         description="IPv4 address of the data router, as the boards see it. The ECC server resolves no names."
     )
@@ -49,7 +51,7 @@ class SourceSettings(Section):
     )
 
     def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield that there is no data link, and links that are there twice."""
+        """Yield a missing data link, and links that occur twice."""
         if self.link == ():
             yield Fault(
                 (*loc, "link"),
@@ -150,7 +152,7 @@ class EccSettings(Section):
     def rule(self) -> DescribeRule:
         """The describe names that this server accepts.
 
-        `ValueError` where the settings give none and the kind has no default; checked settings never do that.
+        Raises `ValueError` where neither the settings nor the kind give one: never for checked settings.
         """
         describe = self.describe or default_describe(self.kind, [s.id for s in self.source])
         if not describe:

@@ -43,7 +43,7 @@ class Fault:
         return f"{self.key} {self.text}"
 
     def line(self, data: Any) -> str:
-        """Return the fault for people, with the name of the ECC server where `data` has it."""
+        """Return the fault as a line of a message, with the name of the ECC server where `data` has it."""
         server = ""
         if len(self.loc) > 1 and self.loc[0] == "ecc" and isinstance(data, Mapping):
             try:

@@ -1,4 +1,4 @@
-"""Reading a settings file: everything that is wrong with it is told at once."""
+"""Reads a settings file, and reports all its faults at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .faults import Fault, Loc, pydantic_faults
 from .whole import Settings
 
 SIZE_MAX_BYTES = 4_000_000
-"""More than any settings file has; a wrong path such as a data file or `/dev/zero` ends here."""
+"""More than any settings file has: a longer one is a wrong path, such as a data file or `/dev/zero`."""
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
-"""The integers that TOML promises; the parser takes larger ones, and Python refuses to print the largest."""
+"""The integers of TOML; the parser accepts larger ones, and Python refuses to print the largest."""
 
 DEPTH_MAX = 50
-"""Dotted keys can nest tables deeper than anything that reads them can follow."""
+"""Dotted keys can nest tables more deeply than recursive code can follow."""
 
 _BOMS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -47,7 +47,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def _from_here(settings_file: Path, key: str, what: str, value: str) -> str:
-    """Return a path of the settings as an absolute one, from the directory of the settings file."""
+    """Return a path of the settings as an absolute one, relative to the directory of the settings file."""
     try:
         return str(settings_file.absolute().parent / Path(value).expanduser())
     except RuntimeError as err:
@@ -96,7 +96,7 @@ def _read(path: Path) -> str:
         reason = (err.strerror if isinstance(err, OSError) else None) or str(err)
         raise SettingsError(file, [f"cannot be read: {reason}"]) from None
     if len(raw) > SIZE_MAX_BYTES:
-        raise SettingsError(file, [f"has more than {SIZE_MAX_BYTES} bytes and is no settings file"])
+        raise SettingsError(file, [f"has more than {SIZE_MAX_BYTES} bytes: this is not a settings file"])
     for bom, name in _BOMS.items():
         if raw.startswith(bom):
             raise SettingsError(
@@ -126,7 +126,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
 
 
 def _beyond_toml(data: dict[str, Any]) -> Iterator[Fault]:
-    """Yield what the parser takes although nothing could be done with it, not even show it."""
+    """Yield what the parser accepts but no other code can handle, not even to show it."""
     todo: list[tuple[Loc, Any]] = [((), data)]
     while todo:
         loc, value = todo.pop()

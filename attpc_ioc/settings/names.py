@@ -1,4 +1,4 @@
-"""Defaults that follow from what a server drives: names of sources and describe names."""
+"""Defaults derived from what a server drives: names of sources and describe names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SENDER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\[([A-Za-z0-9_-]+)\]")
 
 
 def sender_parts(sender_id: str) -> tuple[str, str] | None:
-    """Return board and instance of a sender id (`CoBo` and `0` of `CoBo[0]`), or None where it is none."""
+    """Return board and instance of a sender id (`CoBo` and `0` of `CoBo[0]`), or None for any other text."""
     match = _SENDER.fullmatch(sender_id)
     return (match[1], match[2]) if match else None
 
@@ -29,9 +29,9 @@ def default_source_name(sender_id: str) -> str:
 
 
 def default_describe(kind: Kind, sender_ids: Sequence[str]) -> str | None:
-    """Return the describe name by the AT-TPC's convention, or None where there is none.
+    """Return the describe name by the AT-TPC's convention, or None where there is no default.
 
-    A CoBo's is `cobo<i>`, the MuTAnT's is the experiment's name; any other server must be told.
+    A CoBo's is `cobo<i>`, the MuTAnT's is the experiment's name; any other server needs the setting.
     """
     if kind is Kind.MUTANT:
         return EXPERIMENT

@@ -1,6 +1,6 @@
-"""The base of all sections of the settings file, and how what they say together is checked.
+"""The base of all sections of the settings file, and the checks that concern several values.
 
-All faults of a file are shown at once: what concerns several values is checked also where others are wrong.
+All faults of a file are shown at once: right values are checked together even where others are wrong.
 """
 
 from __future__ import annotations

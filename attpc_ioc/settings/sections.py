@@ -1,4 +1,4 @@
-"""The sections of the settings file that are about the IOC itself."""
+"""The sections of the settings file about the IOC itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .values import (
 )
 
 FRESH_MIN_S = 0.01
-"""The shortest time-out of a poll; no answer can be relied on to be younger."""
+"""The shortest time-out of a poll: no answer is guaranteed to be younger."""
 
 
 class IocSettings(Section):
@@ -109,7 +109,7 @@ class PollSettings(Section):
     )
 
     def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield periods that are not in their order, at the key that the file has."""
+        """Yield periods in the wrong order, at the key that is in the file."""
         for low, high in pairwise(("moving_period_s", "quiet_period_s", "backoff_max_s")):
             a, b = getattr(self, low), getattr(self, high)
             if a is not None and b is not None and b < a:
@@ -155,7 +155,7 @@ class LimitSettings(Section):
     )
 
     def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield a freshness that no answer can be relied on to have."""
+        """Yield a freshness that no answer is guaranteed to have."""
         if self.freshness_s is not None and self.freshness_s < FRESH_MIN_S:
             yield Fault(
                 (*loc, "freshness_s"),
@@ -206,8 +206,8 @@ class ChannelAccessSettings(Section):
         default=4096,
         ge=1,
         le=100_000,
-        description="Puts of one client at work at a time; further ones are refused. Where there are four "
-        "times as many of all clients, only addresses that have none at work may put.",
+        description="Puts of one client that run at a time; further ones are refused. Where four times as "
+        "many of all clients run, only addresses that have none running may put.",
     )
     max_message_bytes: Whole = Field(
         default=1 << 20,
@@ -260,7 +260,7 @@ class ChannelAccessSettings(Section):
         default=200,
         ge=1,
         le=100_000,
-        description="Messages of one client that are worked on before others have their turn.",
+        description="Messages of one client that are handled before others have their turn.",
     )
 
 
@@ -276,7 +276,7 @@ class AccessSettings(Section):
     check_client_ip: YesNo = Field(
         default=False,
         description="Whether a client's host is the address that its connection comes from, as with EPICS "
-        "base's `asCheckClientIP`, instead of the name that the client tells. The hosts of the file are then "
+        "base's `asCheckClientIP`, instead of the name that the client sends. The hosts of the file are then "
         "looked up when it is read.",
     )
     observer: GroupName = Field(

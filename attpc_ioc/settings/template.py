@@ -27,17 +27,17 @@ SITE_KEYS = ("prefix", "state_dir", "engineer", "location", "interfaces")
 """The keys of `[ioc]` that a site changes: they are in every file."""
 
 REST = "All else has a default: docs/reference/settings.md, `attpc-ioc schema`, or `attpc-ioc init --all`."
-"""The one line that stands for all other keys."""
+"""The last line, in place of all other keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetRequest:
     """What `attpc-ioc init` is asked for.
 
-    `cobos` CoBos have the addresses from `first_cobo` on; `mutant` is the MuTAnT's, empty where there is
-    none. With `single` one ECC server on that host drives all boards; then `first_cobo` tells where the data
-    routers are, and may be left out where `single` is an address: all data routers run there, each with a
-    port of its own.
+    `cobos` CoBos have the addresses from `first_cobo` on; `mutant` is the MuTAnT's address, empty without a
+    MuTAnT. With `single` one ECC server on that host drives all boards; then `first_cobo` is the address of
+    the first data router, and may be left out where `single` is an address: all data routers run there, each
+    with a port of its own.
     """
 
     cobos: int
@@ -48,7 +48,7 @@ class FleetRequest:
 
 
 def request_faults(request: FleetRequest) -> dict[str, str]:
-    """Return what is wrong with a request: for each option a text of what would be right."""
+    """Return what is wrong with a request: for each option what would be right."""
     faults: dict[str, str] = {}
     if fault := prefix_fault(request.prefix):
         faults["prefix"] = fault
@@ -69,7 +69,7 @@ def request_faults(request: FleetRequest) -> dict[str, str]:
     elif "single" not in faults and address_fault(request.single):
         faults["first_cobo"] = (
             "must be given: the address of the data router of CoBo 0, since ECC servers resolve no names and "
-            f"{request.single!r} is no address"
+            f"{request.single!r} is not an address"
         )
     if not faults and not request.single and request.mutant in _addresses(request):
         faults["mutant"] = f"must be another address than the CoBos': {request.mutant} is one of theirs"
@@ -124,7 +124,7 @@ def _one_server(request: FleetRequest) -> EccSettings:
         places = [(request.single, ROUTER_PORT + i) for i in range(request.cobos)]
     sources = [_cobo(i, address, port) for i, (address, port) in enumerate(places)]
     if request.mutant:
-        # A data router takes one sender, so two on one host have two ports.
+        # A data router accepts one sender, so two on one host need two ports.
         taken = [port for address, port in places if address == request.mutant]
         sources.append(_mutant(request.mutant, max(taken, default=ROUTER_PORT - 1) + 1))
     return EccSettings(

@@ -40,10 +40,10 @@ def _item(value: Any) -> Item:
 
 
 def settings_text(settings: Settings, heading: str = "") -> str:
-    """Return a commented file that loads as `settings`; defaults are there as comments.
+    """Return a commented file that loads as `settings`; defaults are comments.
 
-    A line that begins with `# ` is a comment, one with `#` and a key is a default (or an example, where the
-    default is nothing) that can be changed by taking the `#` away.
+    A line that begins with `# ` is a comment; one with `#` and a key is a default, or an example where there
+    is no default, that takes effect without the `#`.
     """
     blocks = [_comment(heading)] if heading else []
     blocks.append(_comment(Settings.model_fields["ecc"].description or ""))
@@ -63,7 +63,7 @@ def settings_text(settings: Settings, heading: str = "") -> str:
 def short_text(settings: Settings, heading: str, ioc_keys: Sequence[str], rest: str) -> str:
     """Return a file with the fleet, then these keys of `[ioc]` with comments; `rest` is its last line.
 
-    It loads as `settings` where nothing but the fleet and `[ioc]` is unlike the defaults.
+    It loads as `settings` if only the fleet and `[ioc]` differ from the defaults.
     """
     other = [key for key in type(settings.ioc).model_fields if key not in ioc_keys]
     ioc = Settings.model_fields["ioc"]
@@ -92,7 +92,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _keys(section: BaseModel, *, explained: bool = False, leave_out: Iterable[str] = ()) -> list[str]:
-    """Return the lines of a table: what is not the default; with `explained` all keys with comments."""
+    """Return the lines of a table: what differs from the defaults; `explained`: all keys with comments."""
     lines: list[str] = []
     for key, field in type(section).model_fields.items():
         if key in leave_out:

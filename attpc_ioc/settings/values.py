@@ -1,6 +1,6 @@
 """The values of the settings: names, hosts, addresses, ports and times, each with its own check.
 
-A check raises `ValueError` with a text that goes behind the key: "must be ...".
+A check raises `ValueError` with a text that follows the key: "must be ...".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 PREFIX_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_:-]*[:_-]$"
 SENDER_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*\[[A-Za-z0-9_-]+\]$"
 HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-"""RFC 1123's, and `_`, which no rule of names has and name servers, `/etc/hosts` and SSH aliases do."""
+"""RFC 1123's labels, and `_`, which no RFC allows but name servers, `/etc/hosts` and SSH aliases do."""
 
 BROADCAST = IPv4Address("255.255.255.255")
 
@@ -52,7 +52,7 @@ def _link_name(value: str) -> str:
 
 
 def plugin_name_fault(name: str) -> str:
-    """Return what is wrong with the name of a plugin's section; empty when it can be in a PV name."""
+    """Return what is wrong with the name of a plugin's section; empty if it can be part of a PV name."""
     if not re.fullmatch(NAME_PATTERN[1:-1], name) or len(name) > STRING_MAX:
         return (
             f"must be a plugin's name: up to {STRING_MAX} letters, digits, '_' and '-' "
@@ -62,7 +62,7 @@ def plugin_name_fault(name: str) -> str:
 
 
 def prefix_fault(value: str) -> str:
-    """Return what is wrong with the prefix of all PV names; empty when it is right."""
+    """Return what is wrong with the prefix of all PV names; empty if it is right."""
     if not value:
         return "must not be empty: it stands in front of every PV name, such as 'ATTPC:'"
     if not re.fullmatch(PREFIX_PATTERN[1:-1], value):
@@ -91,7 +91,7 @@ def _sender_id(value: str) -> str:
 
 
 def address_fault(value: str, *, unspecified: bool = False) -> str:
-    """Return what is wrong with the IPv4 address of one host; `unspecified` takes 0.0.0.0 as well."""
+    """Return what is wrong with the IPv4 address of one host; `unspecified` allows 0.0.0.0 too."""
     try:
         address = IPv4Address(value)
     except AddressValueError:
@@ -103,7 +103,7 @@ def address_fault(value: str, *, unspecified: bool = False) -> str:
 
 def _address(value: str) -> str:
     if fault := address_fault(value):
-        # The server resolves no names, and says nothing when it cannot read an address.
+        # The server resolves no names, and reports no error for an address that it cannot read.
         raise ValueError(f"{fault} (an ECC server silently takes anything else as 255.255.255.255)")
     return value
 
@@ -115,7 +115,7 @@ def _interface(value: str) -> str:
 
 
 def host_fault(value: str) -> str:
-    """Return what is wrong with a host; empty when it is an IPv4 address or a host name, see `HOST_LABEL`."""
+    """Return what is wrong with a host; empty for an IPv4 address or a host name, see `HOST_LABEL`."""
     example = "such as 'cobo0' or '192.168.41.60'"
     if not value:
         return f"must not be empty: it is a host name or IPv4 address, {example}"
@@ -155,7 +155,7 @@ def _state_dir(value: str) -> str:
 
 def _file_path(value: str) -> str:
     if not value.strip() or "\0" in value:
-        raise ValueError("must be the path of a file; leave the key out where there is none")
+        raise ValueError("must be the path of a file; leave the key out for no file")
     return value
 
 

@@ -69,7 +69,7 @@ class Settings(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _all_faults(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Check what several values say together whatever else is wrong, and raise for all at once."""
+        """Check values together even where others are wrong, and raise for all faults at once."""
         errors: list[InitErrorDetails] = []
         try:
             settings = handler(data)
@@ -157,7 +157,7 @@ def _sources(eccs: Eccs) -> Iterator[Fault]:
             twice = list(ids.fault((*loc, "id"), sender.lower(), sender)) if sender else []
             yield from twice
             if twice and not name:
-                continue  # The default name is there twice because the id is.
+                continue  # The default name occurs twice only because the id does.
             if name == "" and sender and sender_parts(sender):
                 name = default_source_name(sender)
                 if fault := name_fault(name, behind_prefix=True):
@@ -169,7 +169,7 @@ def _sources(eccs: Eccs) -> Iterator[Fault]:
 
 
 def _stop(limits: LimitSettings, order: OrderSettings) -> Iterator[Fault]:
-    """Where the wait for earlier stages takes all the time, the last stage is never sent its Stop."""
+    """Yield limits with which the wait for earlier stages would leave no time for the last Stop."""
     whole, wait, stages = limits.stop_s, limits.stop_mutant_s, order.stop
     if whole is None or wait is None or stages is None:
         return
@@ -203,7 +203,7 @@ def _plugins(plugins: Mapping[str, Any]) -> Iterator[Fault]:
 def _lengths(prefix: str, eccs: Eccs, plugins: Mapping[str, Any]) -> Iterator[Fault]:
     longest = f"{prefix}{LONGEST_FIXED}"
     if len(longest) > PV_NAME_MAX:
-        # Every other name would be too long as well: the prefix is what is wrong.
+        # Every other name would be too long as well: the prefix is at fault.
         yield _too_long(("ioc", "prefix"), longest)
         return
     pvs: dict[Loc, str] = {}

@@ -33,7 +33,7 @@ async def test_a_broken_file_keeps_the_rules_and_raises_an_alarm(tmp_path, monke
             assert "No such file" in await it.get_text("IOC:AccessText_RBV")
             os.mkfifo(tmp_path / "rules.acf")
             await read_again(it, FileStatus.BROKEN)
-            assert "is no plain file" in await it.get_text("IOC:AccessText_RBV")
+            assert "is not a regular file" in await it.get_text("IOC:AccessText_RBV")
             (tmp_path / "rules.acf").unlink()
             write(tmp_path, rules())
             await read_again(it)

@@ -192,7 +192,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, fault
 
 def test_only_a_plain_file_is_opened(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/zero")):
-        with pytest.raises(AccessFileError, match="is no plain file"):
+        with pytest.raises(AccessFileError, match="is not a regular file"):
             read_rules(path)
     (tmp_path / "rules.acf").write_bytes(b"ASG(DEFAULT) { RULE(1, READ) }\r\n")
     assert read_rules(tmp_path / "rules.acf").right("x", 1, "", "") is Right.READ

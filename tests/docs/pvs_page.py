@@ -22,7 +22,7 @@ your own settings with those of your plugins, `--json` and `--csv` for other pro
   reads `Busy` while it runs and `Done` after. Put with completion (`caput -c -w 300`): it returns when the
   command is done, and fails where it was refused or failed; `Message_RBV` says why.
 - *Long text* is a CHAR waveform of UTF-8 (`caget -S`, `caput -S`).
-- Time stamps are of the last change. A value that was told by an ECC server stays as it was, INVALID with
+- Time stamps are of the last change. A value that an ECC server reported stays as it was, INVALID with
   COMM, while the server is not reachable; everything of a disabled ECC server is without alarm but `Enable`.
 - In *alarms*, a label stands with the severity that it has; **A** marks what is in the alarm tree. Limits
   that are settings are shown as they are by default.
@@ -35,8 +35,8 @@ SECTIONS: dict[ScopeKind, tuple[str, str]] = {
     ScopeKind.RUN: ("Run, `$(P)Run:`", "Run control."),
     ScopeKind.IOC: (
         "IOC, `$(P)IOC:`",
-        "The names of devIocStats, with its types. `TOD` and `UPTIME` change every second because that is "
-        "what they tell; `HEARTBEAT` is the one to watch.",
+        "The names of devIocStats, with its types. `TOD` and `UPTIME` change every second by their nature; "
+        "`HEARTBEAT` is the one to watch.",
     ),
     ScopeKind.PLUGIN: ("Plugin, `$(P)Plugin:<name>:`", "Two for each plugin, and the plugin's own."),
 }

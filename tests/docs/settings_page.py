@@ -13,7 +13,7 @@ HEAD = """# Settings
 
 One TOML file, given to `attpc-ioc run FILE`. `attpc-ioc init` writes one with comments, `attpc-ioc check
 FILE` checks it, and `attpc-ioc schema` prints the JSON schema that this page is made from. Nothing unknown is
-accepted, and every fault is told at once, with its key and what would be right.
+accepted, and all faults are reported at once, each with its key and what would be right.
 
 Numbers carry their unit in the name: `_s` is seconds. Indexes in messages count from 0: `ecc[2]` is the third
 `[[ecc]]` table.
@@ -21,13 +21,13 @@ Numbers carry their unit in the name: `_s` is seconds. Indexes in messages count
 
 TAIL = """## What is checked beyond single keys
 
-- Names of ECC servers, ids and names of sources, and names of the links of one source must differ, not only
-  in upper and lower case; so must host and port of the ECC servers, and address and port of the links of one
-  source.
+- Names of ECC servers, ids and names of sources, and names of the links of one source must differ, and not
+  only in upper and lower case; so must host and port of the ECC servers, and address and port of the links of
+  one source.
 - Names of ECC servers and sources are parts of PV names: `Run`, `Ecc`, `IOC`, `Obs`, `History`, `Log`,
   `Data`, `Plugin`, `Control` and the names of the system's PVs are reserved.
 - The longest PV name made from the prefix and these names has at most 60 characters.
-- One ECC server at most is of the kind `mutant`, because the MuTAnT clocks and triggers all CoBos.
+- At most one ECC server is of the kind `mutant`, because the MuTAnT clocks and triggers all CoBos.
 - Every ECC server has a source, and every source a link: without one Configure fails.
 - `moving_period_s` <= `quiet_period_s` <= `backoff_max_s`.
 - Each list of stages has each kind once.

@@ -63,9 +63,9 @@ async def test_a_broken_reply_is_told_and_shown(call: Call, what: str):
 
 FIELDS = {
     "no code": ("<State>1</State><Transition>0</Transition>", "a reply without ErrorCode"),
-    "code no number": ("<ErrorCode>x</ErrorCode>", "ErrorCode is no number: 'x'"),
-    "code empty": ("<ErrorCode/>", "ErrorCode is no number"),
-    "code underscored": ("<ErrorCode>1_0</ErrorCode>", "ErrorCode is no number: '1_0'"),
+    "code no number": ("<ErrorCode>x</ErrorCode>", "ErrorCode is not a number: 'x'"),
+    "code empty": ("<ErrorCode/>", "ErrorCode is not a number"),
+    "code underscored": ("<ErrorCode>1_0</ErrorCode>", "ErrorCode is not a number: '1_0'"),
     "no state": ("<ErrorCode>0</ErrorCode><Transition>0</Transition>", "a reply without State"),
     "no transition": ("<ErrorCode>0</ErrorCode><State>1</State>", "a reply without Transition"),
     "state 7": ("<ErrorCode>0</ErrorCode><State>7</State><Transition>0</Transition>", "no such state as 7"),
@@ -75,13 +75,13 @@ FIELDS = {
     ),
     "state 1.5": (
         "<ErrorCode>0</ErrorCode><State>1.5</State><Transition>0</Transition>",
-        "State is no number: '1.5'",
+        "State is not a number: '1.5'",
     ),
     "transition 10": (
         "<ErrorCode>0</ErrorCode><State>1</State><Transition>10</Transition>",
         "transition as 10",
     ),
-    "a huge number": (f"<ErrorCode>{'9' * 5000}</ErrorCode>", "ErrorCode is no number: '9"),
+    "a huge number": (f"<ErrorCode>{'9' * 5000}</ErrorCode>", "ErrorCode is not a number: '9"),
 }
 
 

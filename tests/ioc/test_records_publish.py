@@ -320,7 +320,7 @@ async def test_a_plugins_row_that_raises_is_invalid_and_hurts_nobody():
     )
     desk = Desk(rows=[row])
     assert desk.alarm("Ecc:cobo0:Bad_RBV") == (Severity.INVALID, Status.UDF)
-    assert "Invalid: cobo0:Bad_RBV: its reason cannot be told" in desk.value("AlarmText_RBV")
+    assert "Invalid: cobo0:Bad_RBV: its reason is unknown" in desk.value("AlarmText_RBV")
     desk.change_module("cobo0", error_code=1, state=State.DESCRIBED, last_state=State.DESCRIBED)
     assert desk.value("Ecc:cobo0:State_RBV") == State.DESCRIBED
     assert (desk.value("Ecc:cobo0:Bad_RBV"), *desk.alarm("Ecc:cobo0:Bad_RBV")) == (1, 0, 0)

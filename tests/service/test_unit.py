@@ -169,7 +169,7 @@ def test_settings_in_a_temporary_folder_can_be_read() -> None:
     "user", ["root; rm", "two words", "", "daq\nExecStartPre=/bin/false", "daq\n", "1st", "-x"]
 )
 def test_a_user_that_can_be_none_is_refused(user: str, tmp_path: Path) -> None:
-    with pytest.raises(AttpcError, match="is no name of an account"):
+    with pytest.raises(AttpcError, match="is not the name of an account"):
         service_unit(replace(INSTALLED, user=user))
 
 
@@ -186,7 +186,7 @@ def test_the_command_refuses_what_cannot_be_a_unit(tmp_path: Path) -> None:
         [*command, "--output", str(unit), "--user", "root; rm"],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "'root; rm' is no name of an account\n")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "'root; rm' is not the name of an account\n")
     assert not unit.exists()
 
 

@@ -16,7 +16,7 @@ _HEAD = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {MARK}; the next export w
 
 
 class ScreenError(ValueError):
-    """A widget that Phoebus would not understand as it is meant: an unknown property, an empty value."""
+    """A widget that Phoebus would misunderstand: an unknown property, an empty value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,22 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What a rule computes for its property, where it does not set the same value each time."""
+    """What a rule computes for its property, instead of a constant."""
 
     text: str
 
 
 Value = str | int | float | bool | Color | Font | tuple[Part, ...]
-"""What a property can be. Enumerations of Phoebus are numbers."""
+"""The value of a property. Enumerations of Phoebus are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Sets a property from PVs: the first expression that is true gives its value, else it is as written.
+    """Sets a property from PVs: the first true expression gives the value, else the property's own stays.
 
     Phoebus turns expressions into Python: names `pvInt0`, `pvSev0` and so on, comparisons, `&`, `&&`, `||`;
-    `pvs[0]` is the PV itself. A PV without a connection makes it as written. The values of all cases are
-    expressions, or none is.
+    `pvs[0]` is the PV itself. While a PV is disconnected the property's own value stays. The values of all
+    cases are expressions, or none is.
     """
 
     prop: str
@@ -83,8 +83,8 @@ class WritePv:
 class OpenDisplay:
     """The action of a button that opens a display; `target` is replace, tab, window or standalone.
 
-    The display gets the macros of the button. They are not given once more: a macro that is made from itself
-    is an error in some versions of Phoebus.
+    The display gets the macros of the button. They are not repeated: a macro that refers to itself is an
+    error in some versions of Phoebus.
     """
 
     file: str
@@ -126,8 +126,8 @@ class Display:
 def xml(display: Display) -> str:
     """Return a display as the text of its file.
 
-    Raises `ScreenError` where a widget is of an unknown type, has a property that its type does not have, has
-    an empty value, or does not lie within the display.
+    Raises `ScreenError` where a widget is of an unknown type, has a property that its type lacks or an empty
+    value, or is not within the display.
     """
     root = ET.Element("display", version=DISPLAY_VERSION)
     _text(root, "name", display.name)
@@ -199,8 +199,8 @@ def _property(parent: ET.Element, name: str, value: Value) -> None:
 
 
 _MAY_BE_EMPTY = (("trace", "name"), ("y_axis", "title"))
-"""Where nothing is given Phoebus has names of its own. Without a legend it writes those of the traces on the
-axis, unless they are empty."""
+"""Without these Phoebus makes up names. Without a legend it writes the names of the traces on the axis,
+unless they are empty."""
 
 
 def _text(parent: ET.Element, tag: str, value: str | float) -> None:

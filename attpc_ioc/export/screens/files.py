@@ -1,4 +1,4 @@
-"""All files of the screens, and writing them into a directory."""
+"""All files of the screens, and how they are written into a directory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMES = (
 def screens(table: Sequence[PvEntry]) -> dict[str, str]:
     """Return the text of every file by its name; `main.bob` is the one to open.
 
-    Parts whose PVs are not in the table are left out: those of plugins that are not there.
+    Parts whose PVs are not in the table, such as those of absent plugins, are left out.
     """
     pvs = Pvs(table)
     return {name: xml(display) for name, display in _displays(pvs)}
@@ -73,17 +73,16 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
 
 
 def check_screens(folder: Path, files: Mapping[str, str], *, force: bool = False) -> None:
-    """Raise what `write_screens` raises for files of somebody else, and write nothing."""
+    """Raise what `write_screens` raises for files that no export made, and write nothing."""
     refuse_foreign(folder, ((name, is_screen) for name in files), force=force)
 
 
 def write_screens(folder: Path, files: Mapping[str, str], *, force: bool = False) -> tuple[str, ...]:
-    """Write the files into a directory, which is made where it is not there; each at once or not at all.
+    """Write the files into a directory, which is made if needed; each file completely or not at all.
 
     Files of an earlier export that are no longer made, because a plugin was switched off, are deleted; their
-    names are returned. Raises `AttpcError`, with nothing written, where a file of that name is somebody
-    else's (it does not have the mark of an export) unless `force` is given, and `OSError` where the directory
-    cannot be written.
+    names are returned. Raises `AttpcError`, with nothing written, where a file of one of the names does not
+    have the mark of an export, unless `force` is given, and `OSError` where the directory cannot be written.
     """
     check_screens(folder, files, force=force)
     folder.mkdir(parents=True, exist_ok=True)

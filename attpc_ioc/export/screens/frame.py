@@ -1,4 +1,4 @@
-"""What every screen has: the bar with title and navigation, and the file around the widgets."""
+"""What all screens share: the bar with title and navigation, and the file around the widgets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .table import Pvs
 
 MAIN, SHEET, HISTORY, STATUS = "main.bob", "run_sheet.bob", "history.bob", "status.bob"
 ECC, SOURCE, PLOTS = "ecc.bob", "source.bob", "plots.bob"
-"""The files that are opened as screens; the others are parts of them."""
+"""The files that are screens; the others are parts of them."""
 
 NAVIGATION = (
     (MAIN, "Run control"),

@@ -14,13 +14,13 @@ from .table import Pvs
 
 _PERIOD = "30 minutes"
 _STEP = 2
-"""Phoebus's trace type of values that stay until the next one."""
+"""Phoebus's trace type of values that last until the next one."""
 MAX_TRACES = len(theme.LINES)
-"""More lines than these cannot be told from each other."""
+"""More lines cannot be distinguished."""
 
 
 def plots_screen(pvs: Pvs) -> Display:
-    """Return the screen: rates on the left, disks on the right, as many sources below as there are lines."""
+    """Return the screen: rates on the left, disks on the right, `MAX_TRACES` sources in each plot."""
     width = (theme.WIDTH - 3 * theme.EDGE) // 2
     sources = pvs.scopes(ScopeKind.SOURCE, "Router:Rate_RBV")
     half = (theme.HEIGHT - theme.BAR_HEIGHT - 3 * theme.EDGE) // 2

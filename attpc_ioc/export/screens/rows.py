@@ -15,7 +15,7 @@ ECC_ROW, ECC_ROWS = "ecc_row.bob", "ecc_rows.bob"
 ROUTER_ROW, ROUTER_ROWS = "router_row.bob", "router_rows.bob"
 
 HEADING = 24
-"""Pixels of height of the columns' headings."""
+"""Height of the columns' headings in pixels."""
 ECC_WIDTH = 1104
 ROUTER_WIDTH = 700
 

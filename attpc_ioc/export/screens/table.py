@@ -1,4 +1,4 @@
-"""The PV table as the screens ask it: what there is of a scope, and names with macros for it."""
+"""The PV table for the screens: which PVs and scopes there are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from attpc_ioc.pvs.row import Row
 from attpc_ioc.pvs.table import PvEntry
 
 OBSERVABLES = "Obs:"
-"""What the run sheet's parts of names begin with."""
+"""The begin of the name parts of the run sheet."""
 
 
 class Pvs:
-    """One for an export; the names that it gives have the prefix as `$(P)`."""
+    """The PV table of one export."""
 
     def __init__(self, table: Sequence[PvEntry]) -> None:
         if not table:
@@ -26,13 +26,13 @@ class Pvs:
         self.prefix = first.name.removesuffix(first.row.part)
 
     def has(self, kind: ScopeKind, *parts: str) -> bool:
-        """Tell whether all of these parts of names are in the table, in any scope of the kind, and of use."""
+        """Tell whether the table has all these name parts, used in any scope of the kind."""
         return all((kind, part) in self._parts for part in parts)
 
     def scopes(self, kind: ScopeKind, part: str = "") -> tuple[str, ...]:
         """Return the names of all scopes of a kind, in the order of the settings.
 
-        With `part` only those in which the row of that part of the name is of use.
+        With `part` only those in which the row of that name part is used.
         """
         found = (e for e in self._table if e.scope.kind is kind and part in ("", e.row.part))
         return tuple(dict.fromkeys(e.scope.name for e in found if e.used or not part))

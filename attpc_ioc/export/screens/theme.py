@@ -1,8 +1,8 @@
 """How the screens look: colours, fonts and distances.
 
-Calm greys, because a shift looks at it for eight hours: a strong colour always means something. What must
-be seen from across the room (state of the run, its number, how long it has been on) is large; names of things
-are small and grey.
+Calm greys, because a shift looks at them for eight hours: a strong colour always has a meaning. What must be
+readable from across the room (state, number and duration of the run) is large; names of values are small and
+grey.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MINOR = Color(250, 205, 92)
 MAJOR = Color(236, 105, 94)
 INVALID = Color(216, 143, 216)
 NOTICE = Color(255, 243, 205)
-"""Of what did not go as somebody wanted, without an alarm."""
+"""Of refused entries, which are no alarm."""
 QUIET = Color(214, 220, 226)
-"""Of a state in which nothing is to be noticed."""
+"""Of a normal state."""
 READY = Color(158, 193, 224)
 RUNNING = Color(140, 199, 152)
 
@@ -69,8 +69,8 @@ SMALL = Font(15)
 MONO = Font(16, family="Liberation Mono")
 
 WIDTH, HEIGHT = 1890, 900
-"""Pixels of a large screen: what a full-HD monitor has left of it with Phoebus's menu, tool bar, tabs and
-status bar is 1895 by 909, and a display that is a pixel larger gets scroll bars."""
+"""Pixels of a large screen: on a full-HD monitor Phoebus's menu, tool bar, tabs and status bar leave 1895 by
+909, and a display that is a pixel larger gets scroll bars."""
 EDGE = 8
 """Between cards, and from the edge of the screen."""
 PAD = 12
@@ -81,4 +81,4 @@ TITLE_HEIGHT = 34
 ROW = 30
 """Of a row of a list."""
 SCROLL_BAR = 18
-"""What a list that scrolls needs beside its rows: Phoebus puts the scroll bar over the content."""
+"""Width beside the rows of a list that scrolls: Phoebus draws the scroll bar over the content."""

@@ -1,8 +1,8 @@
-"""What Phoebus's Display Builder knows of the widgets that the screens use: version and properties.
+"""The widgets of Phoebus's Display Builder that the screens use: versions and properties.
 
-From the widget classes of Phoebus 5.0.5, file by file in `tests/export/phoebus_widgets.toml`. A property that
-a widget does not have is passed over by Phoebus without a word: a button whose property to ask first is
-misspelt acts at once. A wrong version makes Phoebus look for the properties of older programs.
+From the widget classes of Phoebus 5.0.5, file by file in `tests/export/phoebus_widgets.toml`. Phoebus
+silently ignores a property that a widget does not have: a button whose property to ask first is misspelt acts
+at once. With a wrong version Phoebus looks for the properties of older programs.
 """
 
 from __future__ import annotations
