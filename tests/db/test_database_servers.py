@@ -22,7 +22,6 @@ from attpc_plugins.run_history.errors import (
     DatabaseTooOld,
     DatabaseUnreachable,
 )
-from attpc_plugins.run_history.peer import ASK
 from attpc_plugins.run_history.store import Store, prepare_schema
 from attpc_plugins.run_history.store_errors import StoreUnavailable
 
@@ -38,6 +37,8 @@ def facility() -> Iterator[FacilityServer]:
     with facility_server() as server:
         yield server
 
+
+SSL_REQUEST = struct.pack("!i", 80877103)
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -173,7 +174,7 @@ async def test_a_server_that_is_too_old() -> None:
 
     async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (length,) = struct.unpack("!i", await reader.readexactly(4))
-        if await reader.readexactly(length - 4) == ASK[4:]:
+        if await reader.readexactly(length - 4) == SSL_REQUEST:
             writer.write(b"N")
             return
         writer.write(message(b"R", struct.pack("!i", 0)))

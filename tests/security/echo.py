@@ -1,9 +1,9 @@
 """A Channel Access client in a process of its own that says how long its round trips take.
 
-    python -m tests.security.echo PV REFRESH
+    python -m tests.security.echo PV COMMAND...
 
-For each line on stdin, a number, it gets PV so many times and prints the times in ms as JSON; before a
-negative number it puts 1 to REFRESH, without waiting for its end.
+For each line on stdin, a number, it gets PV so many times and prints the times in ms as JSON. Where a COMMAND
+is behind the number it first puts 1 to that one, without waiting for its end.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import aioca
 PAUSE_S = 0.01
 
 
-async def main(pv: str, refresh: str) -> None:
+async def main(pv: str, *commands: str) -> None:
     """Measure until stdin ends."""
-    await aioca.connect([pv, refresh], timeout=20)
+    await aioca.connect([pv, *commands], timeout=20)
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     print("ready", flush=True)
     while line := await lines.readline():
+        rounds, *put = line.decode().split()
+        for command in put:
+            await aioca.caput(command, 1, wait=False)
         times_ms = []
-        if int(line) < 0:
-            await aioca.caput(refresh, 1, wait=False)
-        for _ in range(abs(int(line))):
+        for _ in range(int(rounds)):
             began = time.perf_counter()
             await aioca.caget(pv, timeout=20)
             times_ms.append((time.perf_counter() - began) * 1e3)

@@ -2,8 +2,9 @@
 
     python -m tests.security.hostile PORT
 
-A line is `ALL:WAY`, for every call, or `REST:WAY`, for every call but GetState, which is answered well. After
-each it says how many calls it has answered in this way.
+A line is `ALL:WAY`, for every call; `REST:WAY`, for every call but GetState; or `CONFIGURE:WAY`, for
+Configure alone, in the state for that. The other calls are answered well. After each it says how many calls
+it has answered in this way.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import contextlib
 import itertools
 import sys
 
+from tests.support.child import answer_lines
 from tests.support.ecc_raw import envelope, state_xml, text_xml
 
 from .ways import HTTP_WAYS, STREAM_WAYS, Way, at_once, http, xml_bodies
 
 GOOD_STATE = http(envelope(state_xml(1)))
+PREPARED = http(envelope(state_xml(3)))
+OWN_CONFIG = "cobo10"
 MOST_STATE = 60_000
 MOST_TEXT = 1_000_000
 
@@ -76,9 +80,8 @@ def all_ways() -> dict[str, Way]:
     rest = HTTP_WAYS | REST_WAYS
     rest |= {f"XML {name}": at_once(http(body)) for name, body in xml_bodies(MOST_TEXT).items()}
     good = {"good": at_once(GOOD_STATE)}
-    return {f"ALL:{name}": way for name, way in (good | everywhere).items()} | {
-        f"REST:{name}": way for name, way in rest.items()
-    }
+    groups = {"ALL": good | everywhere, "REST": rest, "CONFIGURE": STREAM_WAYS | rest}
+    return {f"{group}:{name}": way for group, ways in groups.items() for name, way in ways.items()}
 
 
 class Hostile:
@@ -88,9 +91,20 @@ class Hostile:
         self.told = "ALL:good"
         self.answered = 0
         self._ways = all_ways()
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def tell(self, line: str) -> str:
+        """Take a line of stdin."""
+        if line != self.told:
+            self.told, self.answered = line, 0
+            # Nobody waits for the answer of before.
+            for writer in self._open:
+                writer.transport.abort()
+        return str(self.answered)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection in the way that was told."""
+        self._open.add(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await reader.readuntil(b"Envelope>")
             answer = asyncio.create_task(self._answer(request, writer))
@@ -100,11 +114,21 @@ class Hostile:
             for task in (answer, gone):
                 task.cancel()
             await asyncio.gather(answer, gone, return_exceptions=True)
+        self._open.discard(writer)
         writer.close()
 
+    def _good(self, request: bytes) -> bytes | None:
+        """Return the good answer, None for a call that has none now."""
+        group = self.told.partition(":")[0]
+        if group == "CONFIGURE" and b"GetConfigIDs" in request:
+            return http(_list(_config(OWN_CONFIG)))
+        if group != "ALL" and b"GetState" in request:
+            return PREPARED if group == "CONFIGURE" else GOOD_STATE
+        return None
+
     async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> None:
-        if self.told.startswith("REST:") and b"GetState" in request:
-            writer.write(GOOD_STATE)
+        if good := self._good(request):
+            writer.write(good)
             await writer.drain()
         else:
             self.answered += 1
@@ -119,14 +143,7 @@ async def main(port: int) -> None:
     """Serve until stdin ends."""
     hostile = Hostile()
     server = await asyncio.start_server(hostile.serve, "127.0.0.1", port)
-    lines = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    print("ready", flush=True)
-    while line := await lines.readline():
-        if (told := line.decode().strip()) != hostile.told:
-            hostile.told, hostile.answered = told, 0
-        print(hostile.answered, flush=True)
+    await answer_lines(hostile.tell)
     server.close()
 
 

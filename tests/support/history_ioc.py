@@ -1,4 +1,7 @@
-"""An IOC with the run history as a process: `python -m tests.support.history_ioc FILE`."""
+"""An IOC with the run history as a process: `python -m tests.support.history_ioc [--eager] FILE`.
+
+`--eager`: a database that fails is tried again at once, every time.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+
+from attpc_plugins.run_history import keeper
 
 from attpc_ioc.app import running
 from attpc_ioc.log import set_up_logging
@@ -23,4 +28,6 @@ async def serve(file: Path) -> None:
 
 if __name__ == "__main__":
     set_up_logging(level="INFO")
-    asyncio.run(serve(Path(sys.argv[1])))
+    if "--eager" in sys.argv:
+        keeper.BACKOFF_S = keeper.BACKOFF_S[:1]
+    asyncio.run(serve(Path(sys.argv[-1])))

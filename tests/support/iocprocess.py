@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from tests.support.ca import eventually
 from tests.support.patience import PATIENCE_S
@@ -14,10 +14,14 @@ from tests.support.rig import Rig
 
 
 class IocProcess:
-    """`attpc-ioc run FILE` of a rig's settings; the rig's fleet goes on in the test's process."""
+    """`attpc-ioc run FILE` of a rig's settings; the rig's fleet goes on in the test's process.
 
-    def __init__(self, it: Rig) -> None:
+    `program` is the module to run instead, with what it is given before the file.
+    """
+
+    def __init__(self, it: Rig, program: Sequence[str] = ("attpc_ioc.cli", "run")) -> None:
         self.it = it
+        self._program = program
         self.log: list[str] = []
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -34,8 +38,7 @@ class IocProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "attpc_ioc.cli",
-            "run",
+            *self._program,
             str(self.it.settings_file),
             env=self.it.place.env,
             stdin=asyncio.subprocess.DEVNULL,
@@ -105,9 +108,11 @@ class IocProcess:
 
 
 @contextlib.asynccontextmanager
-async def ioc_process(it: Rig) -> AsyncIterator[IocProcess]:
+async def ioc_process(
+    it: Rig, program: Sequence[str] = ("attpc_ioc.cli", "run")
+) -> AsyncIterator[IocProcess]:
     """Run the IOC of a rig, made with `start=False`, as a process for the length of a block."""
-    ioc = IocProcess(it)
+    ioc = IocProcess(it, program)
     try:
         await ioc.start()
         yield ioc

@@ -10,9 +10,9 @@ from socket import gaierror
 import asyncpg
 
 from .dsn import Dsn
-from .errors import DatabaseError, DatabaseRefused, DatabaseSettingsError, DatabaseUnreachable
-from .peer import NotPostgresError
+from .errors import DatabaseError, DatabaseRefused, DatabaseSettingsError, DatabaseUnreachable, first_line
 from .poolers import advice
+from .wire import reason_in
 
 FAULTS = (
     asyncpg.PostgresError,
@@ -43,6 +43,8 @@ def explain(error: BaseException, target: Target, limit_s: float) -> DatabaseErr
 
 
 def _explain(error: BaseException, target: Target, limit_s: float) -> tuple[type[DatabaseError], str]:
+    if reason := reason_in(error):
+        return DatabaseUnreachable, reason
     if isinstance(error, asyncpg.PostgresError):
         if told := advice(error):
             kind = DatabaseUnreachable if told.passing else DatabaseRefused
@@ -68,8 +70,8 @@ def _explain(error: BaseException, target: Target, limit_s: float) -> tuple[type
         here = "the server hangs, or this computer is overloaded; it is tried again"
         return DatabaseUnreachable, f"no answer within {limit_s:g} s; {here if _is_here(target) else there}"
     if isinstance(error, (asyncpg.InterfaceError, ValueError)):
-        return DatabaseSettingsError, f"{_first_line(error)}; correct it in {target.key}"
-    if isinstance(error, (asyncpg.InternalClientError, EOFError, NotPostgresError)):
+        return DatabaseSettingsError, f"{first_line(error)}; correct it in {target.key}"
+    if isinstance(error, (asyncpg.InternalClientError, EOFError)):
         return DatabaseUnreachable, "what answers there is no PostgreSQL server; are host and port right?"
     return DatabaseUnreachable, _unreachable(error)
 
@@ -80,7 +82,7 @@ def _is_here(target: Target) -> bool:
 
 
 def _refused(error: asyncpg.PostgresError, target: Target) -> tuple[type[DatabaseError], str]:
-    said, user, name = _first_line(error), target.dsn.user or "ROLE", target.dsn.database or "DATABASE"
+    said, user, name = first_line(error), target.dsn.user or "ROLE", target.dsn.database or "DATABASE"
     match error:
         case asyncpg.InvalidPasswordError():
             lead = "the password is wrong" if target.dsn.password else "a password is needed"
@@ -131,8 +133,4 @@ def _unreachable(error: BaseException) -> str:
 
 def _last_words(error: BaseException) -> str:
     """Return what a server said before it closed the connection, without what asyncpg puts before it."""
-    return _first_line(error).rpartition("in the middle of operation: ")[2]
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return first_line(error).rpartition("in the middle of operation: ")[2]

@@ -12,6 +12,10 @@ DatabaseError                the base; its text is for operators and never holds
 from __future__ import annotations
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.model import outside
+
+SAID_MOST = 400
+"""Characters of what a server says that are shown, logged and kept."""
 
 
 class DatabaseError(AttpcError):
@@ -40,3 +44,9 @@ class EmbeddedError(DatabaseError):
 
 class EmbeddedBusy(EmbeddedError):
     """Another process of attpc-ioc holds the folder of the embedded server."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a server or asyncpg says, cut and printable; else the kind of error."""
+    line = next(iter(str(error)[: 2 * SAID_MOST].strip().splitlines()), "")
+    return outside.text(line, SAID_MOST) or type(error).__name__

@@ -17,6 +17,7 @@ from .errors import DatabaseError
 from .store import Store, prepare_schema
 from .store_errors import StoreUnavailable
 from .troubles import Troubles
+from .wire import reason_in
 from .within import within
 
 log = get_logger(__name__)
@@ -153,6 +154,7 @@ class Keeper:
     def _trouble(self, error: DatabaseError, *, expected: bool = False) -> None:
         # What asyncpg says of a connection that breaks in the middle of something is for its developers.
         lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
+        lost = lost and not reason_in(error)
         text = "the connection to the database was lost" if lost else str(error)
         if self._database is not None and self._database.where not in text:
             text = f"{text} ({self._database.where})"

@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 
+from .errors import first_line
+
 LEAST = 4
 """Server connections that one IOC uses at most."""
 
@@ -129,6 +131,6 @@ def advice(error: BaseException) -> Advice | None:
         return None
     for patterns, passing in ((_SETTINGS, False), (_PASSING, True)):
         for pattern, text in patterns:
-            if match := re.search(pattern, str(error)):
+            if match := re.search(pattern, first_line(error)):
                 return Advice(text.format(**match.groupdict()), passing)
     return None

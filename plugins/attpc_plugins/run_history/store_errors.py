@@ -20,8 +20,9 @@ import asyncio
 
 import asyncpg
 
-from .errors import DatabaseError
+from .errors import DatabaseError, first_line
 from .poolers import SCARCE, advice
+from .wire import reason_in
 
 
 class StoreError(DatabaseError):
@@ -116,6 +117,8 @@ def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
 
     `pooler`: whether one is in between, which may be what does not answer.
     """
+    if reason := reason_in(error):
+        return StoreUnavailable(f"database: {reason}")
     if told := advice(error):
         return StoreUnavailable(f"database: {told.text}")
     if pooler and isinstance(error, TimeoutError):
@@ -129,7 +132,7 @@ def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
             if isinstance(error, asyncpg.exceptions.CannotConnectNowError):
                 made = StoreUnavailable
             if made is SchemaError:
-                return made(f"the database's schema is not what this program needs ({_first_line(error)})")
+                return made(f"the database's schema is not what this program needs ({first_line(error)})")
             return made(_text(error))
     return StoreError(_text(error))
 
@@ -137,8 +140,4 @@ def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
 def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "the database does not answer in time"
-    return f"database: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"database: {first_line(error)}"

@@ -23,6 +23,7 @@ from attpc_ioc.settings import load_settings
 from attpc_plugins.run_history.database import DatabaseKeys, locate
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store import Store, prepare_schema
+from attpc_plugins.run_history.wire import COMMAND_ANSWER_BYTES
 
 T = TypeVar("T")
 
@@ -70,7 +71,11 @@ async def opened(file: Path) -> AsyncIterator[Store]:
             # Nobody else looks after the schema of an embedded server; of a facility's, its keeper does.
             await prepare_schema(database.dsn)
         store = await Store.connect(
-            database.dsn, limit_s=QUERY_LIMIT_S, pool_max=2, application="attpc-ioc shell"
+            database.dsn,
+            limit_s=QUERY_LIMIT_S,
+            pool_max=2,
+            application="attpc-ioc shell",
+            answer_bytes=COMMAND_ANSWER_BYTES,
         )
         try:
             yield store

@@ -16,6 +16,7 @@ from attpc_plugins.run_history.migrate import MigrationStatus, compare, migrate,
 from attpc_plugins.run_history.peer import connect
 from attpc_plugins.run_history.poolers import is_shared
 from attpc_plugins.run_history.store_errors import FAULTS, SchemaError, StoreReadOnly, translate
+from attpc_plugins.run_history.wire import ANSWER_BYTES
 
 POOL_MAX = 4
 """Connections at most: one for the journal, one for numbers and lease, two for screens and shell."""
@@ -52,7 +53,13 @@ class Connections:
 
     @classmethod
     async def connect(
-        cls, dsn: str, *, limit_s: float = 5.0, pool_max: int = POOL_MAX, application: str = "attpc-ioc"
+        cls,
+        dsn: str,
+        *,
+        limit_s: float = 5.0,
+        pool_max: int = POOL_MAX,
+        application: str = "attpc-ioc",
+        answer_bytes: int = ANSWER_BYTES,
     ) -> Self:
         """Connect and check the schema.
 
@@ -67,6 +74,7 @@ class Connections:
                     dsn or None,
                     connect=partial(
                         connect,
+                        answer_bytes=answer_bytes,
                         session={
                             "statement_timeout": limit_ms,
                             "lock_timeout": limit_ms,

@@ -83,7 +83,11 @@ class Queries(Connections):
                 "AND r.state <> 'ended' AND r.state <> 'reserved' ORDER BY r.id DESC LIMIT 1",
                 clean(fleet),
             )
-            return None if row is None else (await details_of(connection, [row]))[0]
+            if row is None:
+                return None
+            # Only what the core has of a run is asked for; of events and edits there may be thousands.
+            (detail,) = await details_of(connection, [row], events=False)
+        return detail
 
     async def count_runs(self, which: RunFilter = ALL_RUNS) -> int:
         """Return how many runs there are of this kind; takes some 0.1 s for a million."""

@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.support.postgres import database, dsn, postgres_server  # noqa: F401

@@ -1,0 +1,129 @@
+"""A hostile or broken PostgreSQL server: no client of the IOC notices, runs stop, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.store.model import PutFilter, Stage
+
+from tests.support.ca import eventually, free_port
+from tests.support.child import Child, child, echo_ms, forget_peak, high, peak_kb
+from tests.support.history import EXPERIMENT, reading
+from tests.support.iocprocess import IocProcess, ioc_process
+from tests.support.rig import Rig, rig
+
+from .hostile_postgres import GOOD, all_ways
+
+MOST_ECHO_MS = 50.0
+MOST_MORE_KB = 32 * 1024
+STATUS = "Plugin:run_history:Status_RBV"
+MESSAGE = "Plugin:run_history:Message_RBV"
+
+
+@dataclass
+class Place:
+    """An IOC whose database is behind a server that may misbehave."""
+
+    it: Rig
+    ioc: IocProcess
+    hostile: Child
+    dsn: str
+
+
+@contextlib.asynccontextmanager
+async def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: EmbeddedServer, dsn: str
+) -> AsyncIterator[Place]:
+    port = free_port()
+    behind = f'dsn = "{dsn.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0]}"'
+    async with (
+        rig(
+            tmp_path, monkeypatch, cobos=1, mutant=False, start=False, **{"plugins.run_history": behind}
+        ) as it,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        socket = f"{server.socket}/.s.PGSQL.5432"
+        module = "tests.security.hostile_postgres"
+        hostile = await stack.enter_async_context(child(module, str(port), socket, env=it.place.env))
+        program = ("tests.support.history_ioc", "--eager")
+        ioc = await stack.enter_async_context(ioc_process(it, program))
+        await ioc.shows(STATUS, "Ok", 20)
+        yield Place(it, ioc, hostile, dsn)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_nobody_notices_a_hostile_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: EmbeddedServer, dsn: str
+) -> None:
+    async with (
+        place(tmp_path, monkeypatch, postgres_server, dsn) as its,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        it, ioc, hostile = its.it, its.ioc, its.hostile
+        pv = f"{it.prefix}Ecc:cobo0:State_RBV"
+        echo = await stack.enter_async_context(child("tests.security.echo", pv, env=it.place.env))
+        usual = high(json.loads(await echo.ask("200")))
+        most_ms = max(MOST_ECHO_MS, 3 * usual)
+        forget_peak(ioc.pid)
+        before_kb = peak_kb(ioc.pid)
+        slow, large, quiet, titles = {}, {}, {}, []
+        for number, way in enumerate(all_ways()):
+            took_ms = await echo_ms(way, hostile, echo, most_ms)
+            if took_ms > most_ms:
+                slow[way] = round(took_ms)
+            if (more_kb := peak_kb(ioc.pid) - before_kb) > MOST_MORE_KB:
+                large[way] = more_kb
+                forget_peak(ioc.pid)
+            said = await it.get_text(MESSAGE)
+            # `caget` escapes what its terminal would obey.
+            if "\\x" in said or len(said) > 1000 or "atabase" not in said:
+                quiet[way] = said
+            titles.append(f"{number} {way}"[:39])
+            await it.ok("Run:Title", titles[-1])
+        assert (slow, large, quiet) == ({}, {}, {}), f"usual {usual:.1f} ms, {before_kb} kB"
+        await hostile.ask(GOOD)
+        await ioc.shows(STATUS, "Ok", 20)
+        async with reading(dsn) as store:
+
+            async def arrived() -> bool:
+                puts = await store.puts(PutFilter(pv=f"{it.prefix}Run:Title"), limit=1000)
+                return [put.new for put in puts.puts] == titles[::-1]
+
+            await eventually(arrived, "every title in the history, in order", 20)
+        assert not [line for line in ioc.log if "Traceback" in line or "unexpectedly" in line]
+        assert max(map(len, ioc.log)) < 20_000
+
+
+WHILE_A_RUN_IS_ON = ("CONNECT:silence", "LOGIN:notices", "QUERY:types of zero", "QUERY:drip", "ROWS:rows")
+
+
+async def test_a_run_is_stopped_and_recorded_whatever_the_database_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: EmbeddedServer, dsn: str
+) -> None:
+    async with place(tmp_path, monkeypatch, postgres_server, dsn) as its:
+        it, ioc = its.it, its.ioc
+        await it.ok("Run:Experiment", EXPERIMENT)
+        await it.ok("Config", EXPERIMENT)
+        await it.ok("GoTo", "Ready")
+        for number, way in enumerate(WHILE_A_RUN_IS_ON):
+            await ioc.shows(STATUS, "Ok", 20)
+            await it.ok("Run:Start")
+            await its.hostile.ask(way)
+            await ioc.shows(STATUS, "Degraded", 20)
+            await it.ok("Run:Stop")
+            await it.refused("Run:Start", because="database")
+            await its.hostile.ask(GOOD)
+            async with reading(dsn) as store:
+
+                async def ended(store=store, number=number) -> bool:
+                    run = (await store.run(EXPERIMENT, number)).run
+                    return run.stage is Stage.ENDED and run.stopped_at is not None
+
+                await eventually(ended, f"run {number} in the history", 20)
