@@ -164,6 +164,22 @@ def refusal_for_root(path: Path) -> str:
     )
 
 
+def read_theirs(path: Path, most: int) -> str:
+    """Return the last `most` bytes of a regular file in a folder that another account can change, as text.
+
+    Root reads it with that account's rights. A link, pipe or device in its place is neither followed nor
+    waited for. Bytes that are no UTF-8 become U+FFFD. Raises `OSError`.
+    """
+    with as_owner(path.parent):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(handle, "rb", buffering=0) as file:
+        there = os.fstat(handle)
+        if not stat.S_ISREG(there.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        file.seek(max(0, there.st_size - most))
+        return (file.read(most) or b"").decode("utf-8", "replace")
+
+
 @contextlib.contextmanager
 def as_owner(path: Path) -> Iterator[None]:
     """Have root reach and make files below `path` with no more rights than the owner of the way there has.

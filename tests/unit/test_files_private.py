@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attpc_plugins.run_history.cluster import data_major
 
 from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import StateDirError
-from attpc_ioc.files import as_owner, make_private, not_roots_own, private
+from attpc_ioc.files import as_owner, make_private, not_roots_own, private, read_theirs
 from tests.support.needs import as_root
 from tests.support.postgres import place
 
@@ -129,3 +130,42 @@ def test_root_does_as_the_owner_what_it_does_in_anothers_folder(open_place: Path
     os.chown(folder, 0, 0)
     with pytest.raises(PermissionError, match="others than root"), as_owner(folder):
         pass
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "folder", "nothing"])
+def test_what_is_no_file_in_a_folder_of_anothers_is_not_read(tmp_path: Path, what: str) -> None:
+    (tmp_path / "secret").write_text("17\n")
+    file = tmp_path / "PG_VERSION"
+    if what == "link":
+        file.symlink_to(tmp_path / "secret")
+    elif what == "pipe":
+        os.mkfifo(file)
+    elif what == "folder":
+        file.mkdir()
+    with pytest.raises(OSError):  # noqa: PT011 - each kind has a number of its own
+        read_theirs(file, 100)
+    assert data_major(tmp_path) is None
+
+
+def test_of_a_long_file_in_a_folder_of_anothers_the_end_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "server.log"
+    with file.open("wb") as stream:
+        stream.seek(1 << 36)
+        stream.write(b"\xff\nthe end\n")
+    assert read_theirs(file, 10) == "\ufffd\nthe end\n"
+
+
+@as_root
+def test_root_reads_in_a_folder_of_anothers_what_that_account_can_read(open_place: Path) -> None:
+    theirs, secret = open_place / "data", open_place / "root"
+    for folder, of in ((theirs, NOBODY), (secret, 0)):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, of, of)
+    (secret / "a.log").write_text("FATAL: a secret of root's")
+    (theirs / "log").symlink_to(secret)
+    with pytest.raises(PermissionError):
+        read_theirs(theirs / "log" / "a.log", 100)
+    (theirs / "log").unlink()
+    (theirs / "log").mkdir()
+    (theirs / "log" / "a.log").write_text("FATAL: no space")
+    assert read_theirs(theirs / "log" / "a.log", 100) == "FATAL: no space"

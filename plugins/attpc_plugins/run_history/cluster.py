@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from attpc_ioc.files import not_roots_own, private, refusal_for_root
+from attpc_ioc.files import not_roots_own, private, read_theirs, refusal_for_root
 
 from .binaries import Account, Binaries, barrier
 from .errors import EmbeddedError
@@ -188,7 +188,7 @@ def own_folder(folder: Path, account: Account) -> None:
 def data_major(data: Path) -> int | None:
     """Return the major version of PostgreSQL that made the data folder, None where there is none."""
     with contextlib.suppress(OSError, ValueError):
-        return int((data / "PG_VERSION").read_text(encoding="utf-8").strip())
+        return int(read_theirs(data / "PG_VERSION", 16).strip())
     return None
 
 

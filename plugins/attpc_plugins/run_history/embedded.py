@@ -23,7 +23,7 @@ import threading
 import time
 from pathlib import Path
 
-from attpc_ioc.files import private
+from attpc_ioc.files import as_owner, private, read_theirs
 from attpc_ioc.log import get_logger
 
 from .binaries import Account, Binaries, account_for, find_binaries
@@ -56,6 +56,10 @@ QUICK_S = 3.0
 """How long an orderly end may take before the server is told to end at once, and that before it is killed."""
 
 _POLL_S = 0.005
+
+PID_BYTES = 4096
+LOG_BYTES = 1 << 20
+"""What is read of files that the server's account can write, at most."""
 
 
 class EmbeddedServer:
@@ -172,8 +176,8 @@ class EmbeddedServer:
         `EmbeddedError` where this user may not look.
         """
         try:
-            lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+            lines = self._postmaster()
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise EmbeddedError(
@@ -263,8 +267,8 @@ class EmbeddedServer:
         while time.monotonic() < end_at:
             if self._child.poll() is not None:
                 raise EmbeddedError(f"the database server of {self.folder} ended at once: {self._why()}")
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            with contextlib.suppress(OSError):
+                lines = self._postmaster()
                 if len(lines) > 7 and lines[0] == str(self._child.pid) and lines[7].strip() == "ready":
                     return
             time.sleep(_POLL_S)
@@ -272,14 +276,22 @@ class EmbeddedServer:
             f"the database server of {self.folder} took no connections within {limit_s:g} s: {self._why()}"
         )
 
+    def _postmaster(self) -> list[str]:
+        return read_theirs(self.data / "postmaster.pid", PID_BYTES).splitlines()
+
     def _said(self) -> Path:
         return self.folder / "start.log"
 
     def _why(self) -> str:
         """Return the last failure that the server told, in its log or before it had one."""
-        logs = sorted(self.data.glob("log/*.log"), key=lambda path: path.stat().st_mtime)
+        with as_owner(self.data):
+            logs = sorted(self.data.glob("log/*.log"), key=lambda path: path.lstat().st_mtime)
         for path in (self._said(), *logs[-1:]):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            try:
+                lines = read_theirs(path, LOG_BYTES).splitlines()
+            except OSError as error:
+                log.warning("the database server's log cannot be read", file=path, reason=error.strerror)
+                continue
             telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
             if telling:
                 return f"{telling[-1][-300:]} (in {path})"
