@@ -17,6 +17,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from attpc_ioc.errors import EccBrokenReply, EccBusy, EccRefused
+from attpc_ioc.model import outside
 from attpc_ioc.model.states import WIRE_STATES, State, Transition
 
 from .http1 import HttpReply
@@ -29,12 +30,6 @@ _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
 _ENVELOPE, _BODY, _FAULT = f"{{{_SOAP}}}Envelope", f"{{{_SOAP}}}Body", f"{{{_SOAP}}}Fault"
 _RESPONSE_STATE, _RESPONSE_TEXT = "{urn:ecc}ResponseState", "{urn:ecc}ResponseText"
 
-
-MAX_MESSAGE = 4000
-"""Longest message in characters: the joined errors of twelve boards are shorter. The rest is cut off."""
-
-MAX_CODE = 2**31 - 1
-"""The WSDL and the record that shows the code have 32 bits; the 2021 server sends 0 to 9."""
 
 _CLOSED = r"\s*</[\w.-]+:{0}\s*>\s*</[\w.-]+:Body\s*>\s*</[\w.-]+:Envelope\s*>"
 
@@ -201,7 +196,7 @@ def _wrong_status(reply: HttpReply, where: str) -> EccBrokenReply:
 
 def _fault_text(fault: Any) -> str:
     text = " ".join((fault.findtext("faultstring") or "").split())
-    return text[:MAX_MESSAGE] or shortened(etree.tostring(fault))
+    return outside.cut(text) or shortened(etree.tostring(fault))
 
 
 def _integer(fields: dict[str, str], name: str, where: str) -> int:
@@ -216,12 +211,13 @@ def _integer(fields: dict[str, str], name: str, where: str) -> int:
 
 def _raise_for_code(fields: dict[str, str], where: str) -> str:
     """Return the server's message, or raise unless its code is 0."""
-    code = _integer(fields, "ErrorCode", where)
-    if not 0 <= code <= MAX_CODE:
-        raise EccBrokenReply(f"{where}: ErrorCode is {code}, not one of 0 to {MAX_CODE}")
-    message = fields.get("ErrorMessage", "").strip()
-    if len(message) > MAX_MESSAGE:
-        message = message[:MAX_MESSAGE] + "…"
+    try:
+        # The WSDL has `xs:int`, and so has the record that shows it; the 2021 server sends 0 to 9.
+        code = outside.count(_integer(fields, "ErrorCode", where), outside.MOST_SHOWN)
+    except ValueError as error:
+        raise EccBrokenReply(f"{where}: ErrorCode is wrong: {error}") from error
+    # It may have lines, and was made printable with the document.
+    message = outside.cut(fields.get("ErrorMessage", "").strip())
     if code == 0:
         return message
     if _BUSY in message:

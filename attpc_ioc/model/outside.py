@@ -14,8 +14,8 @@ from attpc_ioc.printable import visible
 MOST = 2**63 - 1
 """The largest number of a column of the history."""
 
-MOST_FILES = 2**31 - 1
-"""The largest number of a PV that counts."""
+MOST_SHOWN = 2**31 - 1
+"""The largest number of a PV of whole numbers."""
 
 EARLIEST_S = 0.0
 LATEST_S = 7_258_118_400.0
@@ -59,9 +59,14 @@ def text(value: str | bytes, most: int = TEXT_MOST) -> str:
     Bytes are read as UTF-8; what is not UTF-8 becomes U+FFFD.
     """
     # Cut before and after: an escape has several characters.
-    cut = value[: most + 1].decode("utf-8", "replace") if isinstance(value, bytes) else value[: most + 1]
-    whole = visible(cut)
+    begin = value[: most + 1].decode("utf-8", "replace") if isinstance(value, bytes) else value[: most + 1]
+    whole = visible(begin)
     return whole if len(whole) <= most else f"{whole[: most - 2]} …"
+
+
+def cut(value: str, most: int = TEXT_MOST) -> str:
+    """Return the first `most` characters of a text that is printable already; `…` says that it had more."""
+    return value if len(value) <= most else f"{value[:most]}…"
 
 
 def shown(value: object) -> str:

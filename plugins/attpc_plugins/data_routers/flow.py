@@ -175,7 +175,7 @@ class Meter:
     def _more(self, files: int, data_bytes: int) -> Count:
         # A host that tells of much and of little by turns makes it grow for ever.
         return Count(
-            min(self.written.files + files, outside.MOST_FILES),
+            min(self.written.files + files, outside.MOST_SHOWN),
             min(self.written.data_bytes + data_bytes, outside.MOST),
         )
 

@@ -52,7 +52,7 @@ class LocalHost:
         try:
             return Look(
                 process=not self._process or PROCESSES.runs(self._process),
-                files=outside.count(count, outside.MOST_FILES),
+                files=outside.count(count, outside.MOST_SHOWN),
                 data_bytes=outside.count(size),
                 disk_free_bytes=outside.count(disk.f_bavail * disk.f_frsize),
                 disk_total_bytes=outside.count(disk.f_blocks * disk.f_frsize),

@@ -184,7 +184,7 @@ class HttpSentryHost:
 
     def _count(self, answer: Mapping[str, object], key: str) -> int:
         try:
-            return outside.count(self._value(answer, key), outside.MOST_FILES)
+            return outside.count(self._value(answer, key), outside.MOST_SHOWN)
         except ValueError as error:
             raise self._wrong(key, error) from error
 

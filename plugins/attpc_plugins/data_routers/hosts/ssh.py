@@ -69,7 +69,7 @@ class SshHost:
         )
         try:
             process, files, size, free, total, exists, odd = (outside.count(field) for field in fields[:7])
-            outside.count(files, outside.MOST_FILES)
+            outside.count(files, outside.MOST_SHOWN)
             if len(fields) != 7 + 2 * bool(odd):
                 raise ValueError(f"it has {len(fields)} fields")
         except ValueError as error:
