@@ -99,12 +99,18 @@ async def _demo(prefix: str, cobos: int) -> None:
     async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
         # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
         make_private(state_dir)
-        text = demo_text(fleet, prefix, state_dir)
-        file.write_text(text, encoding="utf-8")
+        _write_private(file, demo_text(fleet, prefix, state_dir))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         shown += TRY_FAULTS.format(where="" if admin.port == ADMIN_PORT else f" --admin {admin.url}")
         greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
         await serve(load_settings(file), greeting)
+
+
+def _write_private(file: Path, text: str) -> None:
+    from attpc_ioc.files import private
+
+    with open(file, "w", encoding="utf-8", opener=private) as stream:
+        stream.write(text)
 
 
 def _setting(file: Path) -> str:

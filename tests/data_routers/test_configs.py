@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -282,3 +283,16 @@ def test_a_damaged_note_does_not_count(tmp_path, text):
     note = LastRead("e1", 3, ("one", "two"))
     note.save(tmp_path)
     assert LastRead.load(tmp_path) == note
+
+
+def test_what_waits_is_for_the_iocs_account_alone(tmp_path):
+    copies, target = spool(tmp_path)
+    (tmp_path / "backup" / "e1").write_text("a file where the folder is to be")
+    before = os.umask(0)
+    try:
+        copies.put(RUN, {"a.xcfg": b"1"})
+    finally:
+        os.umask(before)
+    (waiting,) = (tmp_path / "state").rglob("a.xcfg")
+    assert waiting.stat().st_mode & 0o777 == 0o600
+    assert not target.exists()

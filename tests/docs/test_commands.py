@@ -37,6 +37,7 @@ async def test_what_a_page_shows_of_the_demo(page, tmp_path, place, state_home):
         await demo.until("Ctrl-C here ends it.")
         kept = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc/demo/demo.toml"
         assert 'fleet = "demo on ' in kept.read_text()  # the same at each start, whatever its ports
+        assert kept.stat().st_mode & 0o777 == 0o600
         await offered(place)
         async with started("sh", "-c", script(page), env=env, folder=tmp_path) as shell:
             assert await shell.wait(60) == 0, shell.text

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from attpc_ioc.files import private
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.opened import Folder, make_folder, opened, read, write_new
 from attpc_plugins.data_routers.hosts.words import bytes_of
@@ -131,7 +132,7 @@ def _has(folder: Folder, name: bytes, content: bytes) -> bool:
 def _write(place: Path, content: bytes) -> None:
     """Write a file of ours anew; what has its name is of an attempt that did not come to its end."""
     place.unlink(missing_ok=True)
-    with place.open("xb") as file:
+    with open(place, "xb", opener=private) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
