@@ -16,10 +16,12 @@ from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
 from attpc_ioc.model.fleet import ModuleView, Sent
+from attpc_ioc.model.offers import LISTED_MOST
 from attpc_ioc.model.rules import seen_text
 from attpc_ioc.model.states import EDGES, Operation, State, Transition
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
+from .changes import WINDOW_S, ChangeLimit
 from .emitter import Emitter
 from .fleet_state import FleetState
 from .freshness import Freshness
@@ -68,6 +70,7 @@ class ModuleControl:
         self._involved = 0
         self._diagnostics_at_s = 0.0
         self._poll_errors = 0
+        self._changes = ChangeLimit(self._report_counted)
         kept = state.module(ecc.name).unseen_end
         self._before_restart = kept is not None
         """That is an operation of an earlier life of the IOC: it may not even have begun."""
@@ -85,6 +88,7 @@ class ModuleControl:
     async def close(self) -> None:
         """End every task, and take no further poll; operations under way go on in the server."""
         self._closed = True
+        self._changes.end()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -225,13 +229,13 @@ class ModuleControl:
             self._state.update_module(self.name, **changes)
         self._set_pace()
         sent = self.view.unseen_end
-        self._tell_change(old, seen.state, sent)
+        reported = self._tell_change(old, seen.state, sent)
         ended = self.operation is None and seen.transition is Transition.NONE
         # What a killed IOC had sent may still wait in a stalled server.
         over = sent is not None and (seen.state is sent.target or time.monotonic() >= self._explains_until_s)
         if ended and over:
             self._state.update_module(self.name, unseen_end=None)
-        if not old.online:
+        if not old.online and reported:
             self.refresh()
         self._on_observed(self.name)
 
@@ -246,11 +250,14 @@ class ModuleControl:
             "poll_errors": self._poll_errors,
         }
 
-    def _tell_change(self, old: ModuleView, new: State, sent: Sent | None) -> None:
-        """Report a change of state or reachability, and whose doing it was (rule 4)."""
+    def _tell_change(self, old: ModuleView, new: State, sent: Sent | None) -> bool:
+        """Report a change of state or reachability, and whose doing it was (rule 4).
+
+        Returns False where there is none, or too many for each to be reported.
+        """
         changed = old.last_state is not None and old.last_state is not new
         if not changed and old.online:
-            return
+            return False
         ours = sent is not None and (
             new is sent.target or (sent.operation is Operation.BREAKUP and new is State.OFF)
         )
@@ -259,24 +266,41 @@ class ModuleControl:
         if origin is Origin.EXTERNAL:
             assert old.last_state is not None
             reason = f"{old.last_state.label} → {new.label} by no command of this IOC"
-            log.warning("external change", module=self.name, old=old.last_state.label, new=new.label)
             result = self.view.result.noted(f"External: {reason}")
             self._state.update_module(self.name, result=result)
+        if not ours and not self._changes.passes(old.state):
+            return False
+        if origin is Origin.EXTERNAL:
+            assert old.last_state is not None
+            log.warning("external change", module=self.name, old=old.last_state.label, new=new.label)
         else:
             log.info("state", module=self.name, old=old.state.label, new=new.label)
             if changed and sent is not None and self._before_restart:
                 text = f"Late: {sent.operation}, sent before a restart of the IOC, arrived in {new.label}"
                 self._state.update_module(self.name, result=self.view.result.noted(text))
+        self._emit_change(old.state, origin, reason)
+        return True
+
+    def _emit_change(self, old: State, origin: Origin, reason: str) -> None:
+        view = self.view
         self._emitter.emit(
             "attpc_state_changed",
             StateChanged,
             module=self.name,
-            old=old.state,
-            new=new,
-            transition=self.view.transition,
+            old=old,
+            new=view.state,
+            transition=view.transition if view.online else Transition.NONE,
             origin=origin,
             reason=reason,
         )
+
+    def _report_counted(self, changes: int, before: State) -> None:
+        """Report changes that were too many, and ask for what was not asked for because of them."""
+        log.warning("more changes of state", module=self.name, changes=changes, state=self.view.state.label)
+        reason = f"{changes} more changes of state within {WINDOW_S:g} s, which were only counted"
+        self._emit_change(before, Origin.EXTERNAL, reason)
+        if self.view.online and not self._closed:
+            self.refresh()
 
     def _on_failed_poll(self, _error: EccError, _failures: int) -> None:
         self._poll_errors += 1
@@ -291,7 +315,8 @@ class ModuleControl:
             return
         old = self.view
         reason = str(error)
-        if old.online or not old.offline_reason:
+        reported = old.online and self._changes.passes(old.state)
+        if reported or not (old.online or old.offline_reason):
             log.warning("ECC server lost", module=self.name, reason=reason)
         self.answers.last = None
         self._state.update_module(
@@ -306,17 +331,8 @@ class ModuleControl:
             ongoing.lost(reason)
             if ongoing.verdict is not None:
                 self._finish(ongoing, old.loaded.unknown(ongoing.operation))
-        if old.online:
-            self._emitter.emit(
-                "attpc_state_changed",
-                StateChanged,
-                module=self.name,
-                old=old.state,
-                new=State.OFFLINE,
-                transition=Transition.NONE,
-                origin=Origin.EXTERNAL,
-                reason=reason,
-            )
+        if reported:
+            self._emit_change(old.state, Origin.EXTERNAL, reason)
         self._on_observed(self.name)
 
     # ------------------------------------------------------------------ whose boards (rule 6)
@@ -385,7 +401,15 @@ class ModuleControl:
                 self._spawn(self._refresh_later(), f"refresh {self.name} later")
             return str(error)
         rule = self.ecc.rule
-        self._state.update_module(self.name, offered=tuple(c for c in configs if rule.accepts(c)))
+        offered = tuple(c for c in configs if rule.accepts(c))
+        self._state.update_module(self.name, offered=offered)
+        if len(offered) > LISTED_MOST:
+            text = (
+                f"{len(offered)} configs are on offer and Configs_RBV shows the first {LISTED_MOST}; "
+                "the others can be selected by their names"
+            )
+            log.warning("too many configs to be shown", module=self.name, reason=text)
+            self._state.update_module(self.name, result=self.view.result.noted(text))
         return ""
 
     async def _refresh_later(self) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from .config import ConfigName
 from .fleet import Fleet, ModuleView
 
+LISTED_MOST = 1024
+"""Names that a PV which lists them has places for; a server may offer some 4,000."""
+
 
 def experiment_name(config: ConfigName | None) -> str:
     """Return the experiment-wide name of a config: that of both prepare and configure, else empty."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView
-from attpc_ioc.model.offers import offered_names
+from attpc_ioc.model.offers import LISTED_MOST, offered_names
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import (
@@ -192,7 +192,7 @@ ROWS: tuple[Row, ...] = (
         Record.STRINGS,
         "Configs on offer, cut at 39 bytes",
         _server(offered_names),
-        elements=1024,
+        elements=LISTED_MOST,
     ),
     Row(
         "ConfigList_RBV",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView
-from attpc_ioc.model.offers import common_names, experiment_name
+from attpc_ioc.model.offers import LISTED_MOST, common_names, experiment_name
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
@@ -222,7 +222,7 @@ ROWS: tuple[Row, ...] = (
         Record.STRINGS,
         "Names that all enabled servers offer",
         _config_names,
-        elements=1024,
+        elements=LISTED_MOST,
     ),
     Row(
         "ConfigIndex",

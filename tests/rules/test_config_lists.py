@@ -106,3 +106,25 @@ async def test_an_experiment_named_mixed_is_one_like_any_other(tmp_path, monkeyp
         assert (await it.get_text("Config"), await it.get("ConfigIndex")) == ("mixed", index)
         await it.ok("Ecc:cobo0:ConfigIndex", "0")
         assert (await it.get_text("Config_RBV"), await it.get("ConfigIndex")) == ("mixed", "-1")
+
+
+async def test_a_list_that_is_too_long_is_said_to_be_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(tmp_path, monkeypatch, cobos=1, mutant=False, start=False) as it:
+        for number in range(1100):
+            (it.fleet.xcfg.path / f"configure-n{number:04}.xcfg").write_bytes(b"")
+        await it.start_ioc()
+        await it.until(lambda: it.module("cobo0").offered, what="configs")
+        count = len(it.module("cobo0").offered or ())
+        assert count > 1024
+        assert await it.get("Ecc:cobo0:ConfigCount_RBV") == str(count)
+        assert len(await shown(it, "Ecc:cobo0:Configs_RBV")) == 1024
+        text = f"{count} configs are on offer and Configs_RBV shows the first 1024"
+        assert text in await it.get_text("Ecc:cobo0:Message_RBV")
+        assert [r for r in caplog.records if text in str(getattr(r, "keys", {}).get("reason"))]
+        # What is not shown can still be selected.
+        last = str((it.module("cobo0").offered or ())[-1])
+        ran = await it.put_text("Ecc:cobo0:Config", last)
+        assert ran.code == 0, ran.both
+        assert await it.get_text("Ecc:cobo0:Config_RBV") == last
