@@ -1,7 +1,8 @@
 """Hosts of data routers that do what no host does, each a process of its own.
 
 `python -m tests.support.hostile_hosts ssh WAY` is an SSH server that lets everybody in and answers `perl -`
-in that way; `… sentry WAY` an HTTP server in the place of a sentry. It prints its port, and an SSH host key.
+in that way; `… sentry WAY` an HTTP server in the place of a sentry. WAY may be `each in turn`, with the next
+session or request. It prints its port, and an SSH host key.
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import itertools
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import cache
+from typing import TypeVar
 
 import asyncssh
 from asyncssh.constants import MSG_IGNORE
 from asyncssh.packet import String
 
 LASTS_S = 120.0
-"""A process ends by itself after so long, whatever becomes of who started it."""
+"""A process ends by itself after so long, or another time that is given, whatever becomes of its maker."""
+
+EACH_IN_TURN = "each in turn"
+
+Way = TypeVar("Way")
 
 BLOCK = b"A" * 32768
 GREETING = b"attpc-agent 1 4711\n"
@@ -173,10 +181,16 @@ class _Open(asyncssh.SSHServer):
         return False
 
 
-async def _ssh(way: str) -> None:
+def _one_by_one(ways: Mapping[str, Way], way: str) -> Iterator[Way]:
+    return itertools.cycle(ways.values() if way == EACH_IN_TURN else (ways[way],))
+
+
+async def _ssh(way: str, lasts_s: float) -> None:
+    ways = _one_by_one(SSH_WAYS, way)
+
     async def serve(session: Session) -> None:
         with contextlib.suppress(asyncssh.Error, OSError):
-            await SSH_WAYS[way](session)
+            await next(ways)(session)
         session.exit(0)
 
     key = asyncssh.generate_private_key("ssh-ed25519")
@@ -184,7 +198,7 @@ async def _ssh(way: str) -> None:
         _Open, "127.0.0.1", 0, server_host_keys=[key], process_factory=serve, encoding=None
     )
     print(server.sockets[0].getsockname()[1], key.export_public_key().decode().strip(), flush=True)
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(lasts_s)
 
 
 # ---------------------------------------------------------------------------- a sentry
@@ -241,10 +255,11 @@ SENTRY_WAYS: dict[str, Callable[[], tuple[bytes, bytes | None]]] = {
 }
 
 
-async def _sentry(way: str) -> None:
-    first, again = SENTRY_WAYS[way]()
+async def _sentry(way: str, lasts_s: float) -> None:
+    ways = _one_by_one({name: cache(made) for name, made in SENTRY_WAYS.items()}, way)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, again = next(ways)()
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(first)
@@ -258,7 +273,7 @@ async def _sentry(way: str) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(lasts_s)
 
 
 class Hostile:
@@ -270,7 +285,7 @@ class Hostile:
 
 
 @contextlib.asynccontextmanager
-async def hostile(kind: str, way: str) -> AsyncIterator[Hostile]:
+async def hostile(kind: str, way: str, lasts_s: float = LASTS_S) -> AsyncIterator[Hostile]:
     """Run one in a process of its own for the length of a block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -278,6 +293,7 @@ async def hostile(kind: str, way: str) -> AsyncIterator[Hostile]:
         __name__,
         kind,
         way,
+        str(lasts_s),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -311,4 +327,4 @@ async def slowest_turn() -> AsyncIterator[Callable[[], float]]:
 
 
 if __name__ == "__main__":
-    asyncio.run({"ssh": _ssh, "sentry": _sentry}[sys.argv[1]](sys.argv[2]))
+    asyncio.run({"ssh": _ssh, "sentry": _sentry}[sys.argv[1]](sys.argv[2], float(sys.argv[3])))
