@@ -1,4 +1,4 @@
-"""What a PostgreSQL server may send: an answer of a bounded length, and a password's hash of a bounded cost."""
+"""What a PostgreSQL server may send: an answer of bounded length, and a password hash of bounded cost."""
 
 from __future__ import annotations
 

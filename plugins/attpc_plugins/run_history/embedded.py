@@ -284,15 +284,15 @@ class EmbeddedServer:
 
     def _why(self) -> str:
         """Return the last failure that the server told, in its log or before it had one."""
-        with as_owner(self.data):
-            logs = sorted(self.data.glob("log/*.log"), key=lambda path: path.lstat().st_mtime)
-        for path in (self._said(), *logs[-1:]):
-            try:
-                lines = read_theirs(path, LOG_BYTES).splitlines()
-            except OSError as error:
-                log.warning("the database server's log cannot be read", file=path, reason=error.strerror)
-                continue
-            telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+        try:
+            with as_owner(self.data):
+                logs = sorted(self.data.glob("log/*.log"), key=lambda path: path.lstat().st_mtime)
+                texts = {path: read_theirs(path, LOG_BYTES) for path in logs[-1:]}
+            texts = {self._said(): read_theirs(self._said(), LOG_BYTES)} | texts
+        except OSError as error:
+            return f"its log cannot be read: {error}"
+        for path, text in texts.items():
+            telling = [line for line in text.splitlines() if "FATAL:" in line or "PANIC:" in line]
             if telling:
                 return f"{telling[-1][-300:]} (in {path})"
         return f"see {self._said()} and {self.data / 'log'}"
