@@ -167,8 +167,9 @@ def refusal_for_root(path: Path) -> str:
 def read_theirs(path: Path, most: int) -> str:
     """Return the last `most` bytes of a regular file in a folder that another account can change, as text.
 
-    A link, pipe or device in its place is neither followed nor waited for. What root shows of it has to be read
-    with `as_owner`: a folder on the way may be a link. Bytes that are no UTF-8 become U+FFFD. Raises `OSError`.
+    A link, pipe or device in its place is neither followed nor waited for. What root shows of it has to be
+    read with `as_owner`: a folder on the way may be a link. Bytes that are no UTF-8 become U+FFFD. Raises
+    `OSError`.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(handle, "rb", buffering=0) as file:

@@ -114,34 +114,40 @@ class CheckedProtocol(asyncpg.protocol.Protocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Check what came, and give asyncpg the messages that are whole."""
-        held = self._held
-        held += self._taken[:nbytes]
-        end = 0
+        self._held += self._taken[:nbytes]
         try:
-            while len(held) - end >= _HEAD.size:
-                kind, size = _HEAD.unpack_from(held, end)
-                form = _FORMS.get(kind)
-                if form is None or size < 4:
-                    raise NotPostgresError("no PostgreSQL server answers there; are host and port right?")
-                if size + MESSAGE_COSTS > self._left:
-                    raise NotPostgresError(
-                        f"the server sends more than {self._most >> 20} MB at once; no answer is that long"
-                    )
-                body = end + _HEAD.size
-                if len(held) < body + size - 4:
-                    break
-                self._left -= size + MESSAGE_COSTS
-                if form.fullmatch(held, body, body + size - 4) is None:
-                    raise NotPostgresError(_malformed(kind, bytes(held[body : body + 4])))
-                self._answered = kind == _READY or self._answered
-                end = body + size - 4
+            if end := self._checked():
+                whole = bytes(self._held[:end])
+                del self._held[:end]
+                self.data_received(whole)
         except NotPostgresError as error:
             self._fault = error
             self._transport.abort()
-            return
-        if end:
-            self.data_received(bytes(held[:end]))
-            del held[:end]
+        except Exception as error:  # asyncpg trips over an answer that nobody waits for
+            self._fault = NotPostgresError(f"the server answers what nobody asked ({error!r:.100})")
+            self._transport.abort()
+
+    def _checked(self) -> int:
+        """Return where the last whole message ends; raises `NotPostgresError` for one that is none."""
+        held, end = self._held, 0
+        while len(held) - end >= _HEAD.size:
+            kind, size = _HEAD.unpack_from(held, end)
+            form = _FORMS.get(kind)
+            if form is None or size < 4:
+                raise NotPostgresError("no PostgreSQL server answers there; are host and port right?")
+            if size + MESSAGE_COSTS > self._left:
+                raise NotPostgresError(
+                    f"the server sends more than {self._most >> 20} MB at once; no answer is that long"
+                )
+            begin, after = end + _HEAD.size, end + 1 + size
+            if len(held) < after:
+                break
+            if form.fullmatch(held, begin, after) is None:
+                raise NotPostgresError(_malformed(kind, bytes(held[begin : begin + 4])))
+            self._left -= size + MESSAGE_COSTS
+            self._answered = kind == _READY or self._answered
+            end = after
+        return end
 
     def _asked(self) -> None:
         if self._answered:
