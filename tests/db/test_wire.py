@@ -24,7 +24,7 @@ async def test_an_answer_that_is_too_long_ends_the_connection_with_the_reason(ds
     connection = await peer.connect(dsn)
     with pytest.raises(FAULTS) as caught:
         await connection.fetch(query)
-    assert "sends more than 2 MB" in str(translate(caught.value))
+    assert "sends more than 1 MB" in str(translate(caught.value))
     assert connection.is_closed()
 
 

@@ -16,8 +16,11 @@ from typing import Any
 
 import asyncpg.protocol
 
-ANSWER_BYTES = 1 << 21
-"""What one answer may have in an IOC. As objects of Python it takes up to ten times of that."""
+ANSWER_BYTES = 1 << 20
+"""What one answer may have in an IOC. As objects of Python it takes up to ten times of that.
+
+The longest is that of an open run: 250 kB with 1,000 modules.
+"""
 
 COMMAND_ANSWER_BYTES = 1 << 28
 """The same in a command of the shell: it reads whole runs, and ends when it is done."""
@@ -106,6 +109,7 @@ class CheckedProtocol(asyncpg.protocol.Protocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, with what was wrong."""
+        self._held.clear()
         super().connection_lost(self._fault or exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
