@@ -11,19 +11,25 @@ from .model import ConfigUse, Edit, Event, Link, Measurement, Module, RouterFile
 from .rows import config_of, edit_of, event_of, files_of, link_of, measurement_of, module_of, run_of
 
 
-async def details_of(connection: Connection, rows: Sequence[Any], *, events: bool = True) -> list[RunDetail]:
-    """Return the runs of these rows with their details; without `events` those and the edits are left out."""
-    ids = [row["id"] for row in rows]
+async def modules_of(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[Module, ...]]:
+    """Return the modules of runs with their links, by the runs' ids."""
     links: dict[tuple[int, str], list[Link]] = defaultdict(list)
     for row in await connection.fetch(
         "SELECT * FROM attpc.run_links WHERE run_id = ANY($1::bigint[]) ORDER BY position, source, name", ids
     ):
         links[row["run_id"], row["module"]].append(link_of(row))
-    modules: dict[int, list[Module]] = defaultdict(list)
+    modules: dict[int, tuple[Module, ...]] = defaultdict(tuple)
     for row in await connection.fetch(
         "SELECT * FROM attpc.run_modules WHERE run_id = ANY($1::bigint[]) ORDER BY position, name", ids
     ):
-        modules[row["run_id"]].append(module_of(row, tuple(links[row["run_id"], row["name"]])))
+        modules[row["run_id"]] += (module_of(row, tuple(links[row["run_id"], row["name"]])),)
+    return modules
+
+
+async def details_of(connection: Connection, rows: Sequence[Any], *, events: bool = True) -> list[RunDetail]:
+    """Return the runs of these rows with their details; without `events` those and the edits are left out."""
+    ids = [row["id"] for row in rows]
+    modules = await modules_of(connection, ids)
     measured: dict[int, list[Measurement]] = defaultdict(list)
     for row in await connection.fetch(
         "SELECT m.*, o.name AS observable FROM attpc.measurements m "
@@ -59,7 +65,7 @@ async def details_of(connection: Connection, rows: Sequence[Any], *, events: boo
     return [
         RunDetail(
             run=run_of(row),
-            modules=tuple(modules[row["id"]]),
+            modules=modules[row["id"]],
             measurements=tuple(measured[row["id"]]),
             events=tuple(happened[row["id"]]),
             edits=tuple(edited[row["id"]]),

@@ -9,7 +9,7 @@ from attpc_ioc.model.command import Who
 from attpc_plugins.run_history.store_errors import NotFound
 
 from .base import Connection, Connections, clean
-from .details import details_of
+from .details import details_of, modules_of
 from .events import write_log
 from .model import (
     ALL_RUNS,
@@ -33,6 +33,8 @@ from .where import Where
 STREAM_BATCH = 500
 """Runs that a stream holds at a time."""
 
+LISTED_COLUMNS = RUN_COLUMNS.replace("r.comment", "left(r.comment, 1000) AS comment")
+
 _NO_RUN = "there is no run {} of experiment {!r}"
 
 
@@ -40,7 +42,12 @@ class Queries(Connections):
     """Reading runs, and editing what people say of them."""
 
     async def runs(
-        self, which: RunFilter = ALL_RUNS, *, limit: int = 50, after: Cursor | None = None
+        self,
+        which: RunFilter = ALL_RUNS,
+        *,
+        limit: int = 50,
+        after: Cursor | None = None,
+        columns: str = RUN_COLUMNS,
     ) -> RunPage:
         """Return a page of runs, newest first: `after` is `next` of the page before, with the same filter.
 
@@ -50,8 +57,7 @@ class Queries(Connections):
         async with self._use() as connection:
             where, order = await _where(connection, which, after)
             rows = await connection.fetch(
-                f"SELECT {RUN_COLUMNS} FROM {RUNS_FROM} {where} "
-                f"ORDER BY {order} LIMIT {where.bind(limit + 1)}",
+                f"SELECT {columns} FROM {RUNS_FROM} {where} ORDER BY {order} LIMIT {where.bind(limit + 1)}",
                 *where.values,
             )
         shown = rows[:limit]
@@ -59,8 +65,8 @@ class Queries(Connections):
         return RunPage(tuple(run_of(row) for row in shown), _cursor(shown[-1]) if more else None)
 
     async def last_runs(self, count: int = 50, *, experiment: str | None = None) -> tuple[Run, ...]:
-        """Return the newest runs, the newest first."""
-        return (await self.runs(RunFilter(experiment=experiment), limit=count)).runs
+        """Return the newest runs, the newest first, each with the begin of its comment."""
+        return (await self.runs(RunFilter(experiment=experiment), limit=count, columns=LISTED_COLUMNS)).runs
 
     async def run(self, experiment: str, number: int) -> RunDetail:
         """Return one run with its modules, measurements, events and edits; raises `NotFound`."""
@@ -76,7 +82,10 @@ class Queries(Connections):
         return detail
 
     async def open_run(self, fleet: str) -> RunDetail | None:
-        """Return the newest run of a fleet that is starting, running or stopping, or None."""
+        """Return the newest run of a fleet that is starting, running or stopping, or None.
+
+        It comes with its modules alone: of the rest there may be more than an answer can have.
+        """
         async with self._transaction(read_only=True) as connection:
             row = await connection.fetchrow(
                 f"SELECT {RUN_COLUMNS} FROM {RUNS_FROM} WHERE r.fleet = $1 "
@@ -85,9 +94,8 @@ class Queries(Connections):
             )
             if row is None:
                 return None
-            # Only what the core has of a run is asked for; of events and edits there may be thousands.
-            (detail,) = await details_of(connection, [row], events=False)
-        return detail
+            modules = await modules_of(connection, [row["id"]])
+        return RunDetail(run_of(row), modules.get(row["id"], ()))
 
     async def count_runs(self, which: RunFilter = ALL_RUNS) -> int:
         """Return how many runs there are of this kind; takes some 0.1 s for a million."""

@@ -38,6 +38,10 @@ _WRITE = """
 """
 
 
+TEXTS_AT_ONCE = 10
+"""Values of observables that are read with one answer; a text has 64 KiB at most."""
+
+
 class Sheets(Connections):
     """Observables and measured values."""
 
@@ -172,8 +176,9 @@ class Sheets(Connections):
 
     async def previous_values(self, experiment: str, before: int) -> Mapping[str, Measurement]:
         """Return, by observable, the last value of runs before this number: entered, at stop, at start."""
-        async with self._use() as connection:
-            rows = await connection.fetch(
+        # Texts may be long: some at a time, for each answer has a limit.
+        async with self._transaction(read_only=True) as connection:
+            found = connection.cursor(
                 """
                 SELECT o.name AS observable, m.* FROM attpc.observables o
                 JOIN attpc.experiments e ON e.id = o.experiment_id
@@ -186,8 +191,9 @@ class Sheets(Connections):
                 """,
                 clean(experiment),
                 before,
+                prefetch=TEXTS_AT_ONCE,
             )
-        return {row["observable"]: measurement_of(row) for row in rows}
+            return {row["observable"]: measurement_of(row) async for row in found}
 
 
 async def write_entered(
