@@ -13,6 +13,7 @@ from attpc_plugins.run_history.store_errors import FAULTS, translate
 from attpc_plugins.run_history.wire import ANSWER_BYTES, COMMAND_ANSWER_BYTES, NotPostgresError, reason_in
 
 from tests.security.hostile_postgres import message
+from tests.support.run_records import Life, Stamps, open_store, reserve
 
 LONG = f"SELECT repeat('x', {ANSWER_BYTES})"
 MANY = "SELECT n FROM generate_series(1, 100000) n"
@@ -65,3 +66,15 @@ async def test_a_hash_that_takes_long_is_not_computed(rounds: int, refused: bool
     finally:
         server.close()
         await server.wait_closed()
+
+
+async def test_long_texts_of_people_stay_within_the_limit(dsn: str) -> None:
+    async with open_store(dsn) as store:
+        for number in range(20):
+            life = Life(await reserve(store, f"a{number}"), Stamps(f"b{number}"), attempt=f"a{number}")
+            await store.apply_many(life.whole())
+        connection = await peer.connect(dsn)
+        assert await connection.execute("UPDATE attpc.runs SET comment = repeat('x', 65536)") == "UPDATE 20"
+        await connection.close()
+        runs = await store.last_runs()
+        assert [len(run.comment) for run in runs] == [1000] * 20
