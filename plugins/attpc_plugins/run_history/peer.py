@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import asyncpg
@@ -31,7 +32,9 @@ async def connect(
     if connection.get_server_version().major < OLDEST:
         return connection  # who asked for it refuses it
     try:
-        if await settle(connection, session or {}):
+        with _understood():
+            alone = await settle(connection, session or {})
+        if alone:
             return connection
         await connection.close()
         connection = await _connect(
@@ -46,9 +49,16 @@ async def connect(
 
 
 async def _connect(text: str | None, options: Mapping[str, Any]) -> asyncpg.Connection:
-    try:
+    with _understood():
         return await asyncpg.connect(text or None, **options)
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Raise `NotPostgresError` where asyncpg trips over what a server would never say."""
+    try:
+        yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError):
         raise
-    except Exception as error:  # asyncpg trips over what a server would never say
+    except Exception as error:
         raise wire.NotPostgresError(f"it answers as no PostgreSQL server does ({error!r:.100})") from error
