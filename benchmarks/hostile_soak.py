@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import random
 import statistics
 import time
@@ -32,7 +33,7 @@ import aioca
 import psutil
 
 from benchmarks.soak import Screen, flood, reconnect, run_ioc, stall
-from benchmarks.support.page import about, command, write_between_marks
+from benchmarks.support.page import command, processor, write_between_marks
 from benchmarks.support.system import COBOS, EXPERIMENT, PREFIX, System, system
 from tests.ca.test_fuzz import mutated, session
 from tests.security.hostile import all_ways
@@ -152,16 +153,15 @@ async def _runs(end: float, result: Result) -> None:
 
 async def _in_turn(end: float, ecc: Child, echo: Child, result: Result) -> None:
     """Have the ECC server answer in one way after the other, and see how long everybody else waits."""
-    # Nobody gives a command to the module that is disabled.
-    for way in itertools.cycle(way for way in all_ways() if not way.startswith("CONFIGURE:")):
+    # Nobody gives a command to the module that is disabled: while one is under way, those of all are refused.
+    for way in itertools.cycle(way for way in all_ways() if way.startswith("ALL:")):
         if time.monotonic() > end:
             break
         await ecc.ask(way)
         result.ways += 1
         result.busy.append(await asyncio.to_thread(busy))
         for _ in range(2):
-            refresh = f"{PREFIX}Ecc:{VICTIM}:RefreshConfigs" if way.startswith("REST:") else ""
-            result.echoes_ms += json.loads(await echo.ask(f"{ROUNDS} {refresh}"))
+            result.echoes_ms += json.loads(await echo.ask(str(ROUNDS)))
     await ecc.ask("ALL:good")
 
 
@@ -171,8 +171,7 @@ async def soak(
     """Run it all; what is wrong is in the result's `faults`."""
     result = Result()
     loop = asyncio.get_running_loop()
-    names = (f"{PREFIX}Ecc:cobo0:State_RBV", f"{PREFIX}Ecc:{VICTIM}:RefreshConfigs")
-    async with child("tests.security.echo", *names, env=it.place.env) as echo:
+    async with child("tests.security.echo", f"{PREFIX}Ecc:cobo0:State_RBV", env=it.place.env) as echo:
         await _put(f"Ecc:{VICTIM}:Enable", 0)
         await _put("Config", EXPERIMENT)
         usual_ms = high(json.loads(await echo.ask("200")))
@@ -293,8 +292,10 @@ def main() -> None:
         result.say(fault)
     result.say("flat, and nobody else noticed" if not result.faults else "NOT GOOD")
     if args.page:
-        text = "\n".join(("```text", *result.said, "```"))
-        write_between_marks(args.page, "soak", f"{about(command('benchmarks.hostile_soak'))}\n\n{text}")
+        load = os.getloadavg()[0]
+        made = f"`{command('benchmarks.hostile_soak')}` on {processor()}, {os.cpu_count()} cores"
+        on = f"{made}, load average {load:.1f}."
+        write_between_marks(args.page, "soak", "\n".join((f"{on}\n", "```text", *result.said, "```")))
     raise SystemExit(1 if result.faults else 0)
 
 

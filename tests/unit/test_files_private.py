@@ -155,7 +155,7 @@ def test_of_a_long_file_in_a_folder_of_anothers_the_end_is_read(tmp_path: Path) 
     assert read_theirs(file, 10) == "\ufffd\nthe end\n"
 
 
-@as_root
+@as_root()
 def test_root_reads_in_a_folder_of_anothers_what_that_account_can_read(open_place: Path) -> None:
     theirs, secret = open_place / "data", open_place / "root"
     for folder, of in ((theirs, NOBODY), (secret, 0)):
