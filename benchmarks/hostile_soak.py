@@ -146,7 +146,9 @@ async def _runs(end: float, result: Result) -> None:
             try:
                 await _put(name, value)
             except Exception as error:  # of Channel Access, or what the IOC says
-                text = await aioca.caget(f"{PREFIX}Message_RBV", datatype=aioca.DBR_CHAR_STR)
+                text = await aioca.caget(
+                    f"{PREFIX}Message_RBV", datatype=aioca.DBR_CHAR_STR, timeout=PUT_S, throw=False
+                )
                 result.faults.append(f"{name}: {error}: {text}")
         result.runs += 1
 
@@ -172,6 +174,9 @@ async def soak(
     result = Result()
     loop = asyncio.get_running_loop()
     async with child("tests.security.echo", f"{PREFIX}Ecc:cobo0:State_RBV", env=it.place.env) as echo:
+        # Before the crowd comes: a connection that is there stays.
+        used = ("GoTo", "Run:Start", "Run:Stop", "Message_RBV")
+        await aioca.connect([f"{PREFIX}{name}" for name in used], timeout=PUT_S)
         await _put(f"Ecc:{VICTIM}:Enable", 0)
         await _put("Config", EXPERIMENT)
         usual_ms = high(json.loads(await echo.ask("200")))
