@@ -2,16 +2,17 @@
 
 AttpcError
 ├── SettingsError          a settings file is wrong: every fault with file, key and what would be right
+│   └── AccessFileError    an access security file is wrong; see `attpc_ioc.access`
 ├── StateDirError          the state directory cannot be read or written
 ├── Refused                a put or command is refused; nothing was sent and nothing changed
 ├── PluginError            a plugin cannot be loaded, or one of its hooks failed
 └── EccError               a call to an ECC server went wrong
-├── EccUnreachable     no connection; the request was not accepted
-├── EccTimeout         no answer within the limit
-├── EccBrokenReply     empty, not XML, or an HTTP 500 fault: the operation may have run
-├── EccStale           answers come, but none young enough to send something on it
-└── EccRefused         the server answered with a code other than 0
-└── EccBusy        ... because its state machine is busy
+    ├── EccUnreachable     no connection; the request was not accepted
+    ├── EccTimeout         no answer within the limit
+    ├── EccBrokenReply     empty, not XML, or an HTTP 500 fault: the operation may have run
+    ├── EccStale           answers come, but none young enough to send something on it
+    └── EccRefused         the server answered with a code other than 0
+        └── EccBusy        ... because its state machine is busy
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class AttpcError(Exception):
 
 
 class SettingsError(AttpcError):
-    """A settings file is wrong.
+    """A file of the settings is wrong.
 
-    `faults` has one line for each fault, naming the key and what would be right.
+    `faults` has one line for each fault, with its key or place and what would be right.
     """
 
     def __init__(self, file: str, faults: list[str]) -> None:

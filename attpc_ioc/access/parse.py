@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from attpc_ioc.errors import AttpcError
+from attpc_ioc.errors import SettingsError
 
 from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rule, Rules
 
@@ -88,13 +88,8 @@ class Fault:
         return f"line {self.line}, column {self.column}: {self.text}"
 
 
-class AccessFileError(AttpcError):
-    """An access security file is wrong or cannot be read: `faults` has one line for each fault."""
-
-    def __init__(self, file: str, faults: list[str]) -> None:
-        self.file = file
-        self.faults = faults
-        super().__init__("\n".join(f"{file}: {fault}" for fault in faults))
+class AccessFileError(SettingsError):
+    """An access security file is wrong or cannot be read."""
 
 
 def parse_rules(text: str, file: str) -> Rules:

@@ -129,15 +129,13 @@ def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, Plug
     Returns what is to be said of the latter, and the plugins; raises `SettingsError`.
     """
     # The whole program takes a while to import, and every command imports this module.
-    from attpc_ioc.access import AccessFileError, access_summary
+    from attpc_ioc.access import access_summary
     from attpc_ioc.app import load_plugins, make_table
 
-    try:
-        with naming_file(file):
-            plugins = load_plugins(settings)
-            return access_summary(settings, make_table(settings, plugins)), plugins
-    except AccessFileError as error:
-        raise SettingsError(error.file, error.faults) from None
+    with naming_file(file):
+        plugins = load_plugins(settings)
+        table = make_table(settings, plugins)
+    return access_summary(settings, table), plugins
 
 
 def _open_password(file: Path, settings: Settings) -> str:

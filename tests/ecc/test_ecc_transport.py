@@ -1,4 +1,4 @@
-"""The bare socket under every call: names with several addresses, and a server that comes back elsewhere."""
+"""The connection of every call: names with several addresses, and a server that comes back elsewhere."""
 
 from __future__ import annotations
 
