@@ -24,8 +24,8 @@ TIME_TO_FULL = "Router:TimeToFull_RBV"
 FLOW = "Router:Flow_RBV"
 """Parts of the names of a source's PVs."""
 
-RUN_WRITTEN = "Run:Written_RBV"
-RUN_RATE = "Run:Rate_RBV"
+_RUN_WRITTEN, _RUN_RATE = "Written_RBV", "Rate_RBV"
+RUN_WRITTEN, RUN_RATE = f"Run:{_RUN_WRITTEN}", f"Run:{_RUN_RATE}"
 OVERRIDE = "Run:Override"
 """Names after the prefix."""
 
@@ -45,7 +45,7 @@ def where_routers_are(row: Row, sources: frozenset[str]) -> Row:
     """
     if row.scope is ScopeKind.SOURCE:
         return replace(row, used_in=sources)
-    together = row.scope is ScopeKind.RUN and f"Run:{row.part}" in (RUN_WRITTEN, RUN_RATE)
+    together = row.scope is ScopeKind.RUN and row.part in (_RUN_WRITTEN, _RUN_RATE)
     return replace(row, used_in=frozenset()) if together and not sources else row
 
 
@@ -164,7 +164,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         reason=reason(TIME_TO_FULL),
     )
     yield Row(
-        "Written_RBV",
+        _RUN_WRITTEN,
         ScopeKind.RUN,
         Record.AI,
         "Data of all routers in the run",
@@ -175,7 +175,7 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         archive_period_s=10.0,
     )
     yield Row(
-        "Rate_RBV",
+        _RUN_RATE,
         ScopeKind.RUN,
         Record.AI,
         "Rate of all routers together",

@@ -10,8 +10,8 @@ from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
 from attpc_ioc.pvs.row import AlarmUse, Archive, Record, Row
 
-CONFIGS = "Run:Configs_RBV"
-CONFIGS_MESSAGE = "Run:ConfigsMessage_RBV"
+_CONFIGS, _MESSAGE = "Configs_RBV", "ConfigsMessage_RBV"
+CONFIGS, CONFIGS_MESSAGE = f"Run:{_CONFIGS}", f"Run:{_MESSAGE}"
 """Names after the prefix."""
 
 
@@ -36,7 +36,7 @@ class ConfigsState(IntEnum):
 def configs_rows() -> Iterator[Row]:
     """Yield the rows; `RunConfigFiles` publishes them."""
     yield Row(
-        CONFIGS.removeprefix("Run:"),
+        _CONFIGS,
         ScopeKind.RUN,
         Record.MBBI,
         "Config files of the run on record",
@@ -52,10 +52,10 @@ def configs_rows() -> Iterator[Row]:
         guidance="Run:ConfigsMessage_RBV says which file could not be read, or why the backup folder cannot "
         "be written. The run is not affected. What could be had is on record: "
         "`attpc-ioc history show --configs` prints it.",
-        told_by=CONFIGS_MESSAGE.removeprefix("Run:"),
+        told_by=_MESSAGE,
     )
     yield Row(
-        CONFIGS_MESSAGE.removeprefix("Run:"),
+        _MESSAGE,
         ScopeKind.RUN,
         Record.LONG_TEXT,
         "What is to be said of the config files",
