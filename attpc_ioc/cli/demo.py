@@ -97,7 +97,7 @@ async def _demo(prefix: str, cobos: int) -> None:
     state_dir, file = demo_directory(), demo_file()
     data = demo_data(state_dir)
     async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
-        # Kept, because shell commands such as `attpc-ioc history` ask it where the database is.
+        # Kept: shell commands such as `attpc-ioc history` read from it where the database is.
         make_private(state_dir)
         _write_private(file, demo_text(fleet, prefix, state_dir))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
@@ -132,7 +132,7 @@ def demo_data(state_dir: Path) -> DataOptions | None:
 
     if "data_routers" not in entry_points(group=PROJECT).names:
         return None
-    # Every kind of host; of the runs of earlier demos each keeps the newest ones.
+    # Every kind of host; each keeps the newest runs of earlier demos.
     reached = (Access.SSH, Access.SSH, Access.SENTRY, Access.SENTRY, Access.LOCAL)
     return DataOptions(state_dir / "data", reached, spread=0.1, drain_s=2.0, catalog_wait_s=5.0, keep_runs=20)
 
@@ -141,7 +141,7 @@ def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:
     """Return the settings file of the demo's IOC, for a fleet that was started with `demo_data`."""
     import tomlkit
 
-    # Named, because its addresses are others each time: it stays one fleet in the run history.
+    # Named, because its addresses change each time: in the run history it stays one fleet.
     history = tomlkit.dumps({"fleet": f"demo on {socket.gethostname()}"})
     return HEADING + fleet.settings_toml(
         prefix=prefix,

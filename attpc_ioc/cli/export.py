@@ -1,4 +1,4 @@
-"""The commands `export ...`: what a control room connects to the IOC, made from the PV table."""
+"""The commands `export ...`: files for the other programs of a control room, made from the PV table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ export = typer.Typer(help="Files for screens and other programs of a control roo
 
 
 def _folder(text: str) -> Path:
-    """Return a folder; an empty text, such as that of an unset variable, is not the working directory."""
+    """Return a folder; an empty text, as of an unset variable, does not mean the working directory."""
     if not text:
         raise typer.BadParameter("is empty; give '.' for the working directory")
     return Path(text)
@@ -60,7 +60,7 @@ ScreensOption = Annotated[
 
 
 def table_of(settings: Path | None) -> tuple[PvEntry, ...]:
-    """Return the PV table of a settings file, plugins' rows included; without one of that of the variable."""
+    """Return the PV table, with plugins' rows, of a settings file or of the one that the variable names."""
     from attpc_ioc.settings import load_settings
 
     return whole_table(load_settings(_settings_file(settings)))
@@ -200,7 +200,7 @@ def facility(
 
 
 async def _demo_table() -> tuple[PvEntry, ...]:
-    """Return the PV table of the demo: its fleet is started for a moment, because it is what knows itself."""
+    """Return the PV table of the demo; its fleet is started for a moment, to know its ports."""
     from attpc_ioc.cli.demo import COBOS, PREFIX, demo_data, demo_text
     from attpc_ioc.simulator.fleet import SimulatedFleet
 

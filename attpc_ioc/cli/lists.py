@@ -109,5 +109,5 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _shown(name: str) -> str:
-    """Return what a client says of itself without what would play tricks on a terminal."""
+    """Return a name that a client gave, escaped and cut for a terminal."""
     return one_line(name)[:40] or "-"

@@ -1,4 +1,4 @@
-"""Asking every ECC server of the settings, and what plugins depend on (`attpc-ioc check --online`)."""
+"""Asks every ECC server of the settings, and what plugins depend on (`attpc-ioc check --online`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attpc_ioc.settings import EccSettings, Settings
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """What one ECC server said, for people; `ok` is False where something has to be put right."""
+    """The answer of one ECC server, for people; `ok` is False if something has to be corrected."""
 
     name: str
     url: str
@@ -32,7 +32,7 @@ async def ask_servers(settings: Settings, timeout_s: float) -> list[ServerReport
 async def ask_all(
     settings: Settings, plugins: PluginHost, timeout_s: float
 ) -> tuple[list[ServerReport], list[OnlineAnswer]]:
-    """Ask the servers, and have the plugins ask, all at once; never raises for what they do."""
+    """Ask the servers and run the plugins' online checks, all at once; never raises for what they do."""
     return await asyncio.gather(ask_servers(settings, timeout_s), plugins.online_check(timeout_s))
 
 

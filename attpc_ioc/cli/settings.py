@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attpc_ioc.plugin.host import PluginHost
 
 FAILED = 1
-"""Exit code where the settings are wrong or a server is; a wrong use of the command gives 2."""
+"""Exit code for wrong settings or a server that is not right; a wrong use of the command gives 2."""
 
 _PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@|[?&]password=[^&]|(?:^|\s)password\s*=\s*\S")
 """A password in a URL, or in the words that PostgreSQL takes in place of one."""
@@ -124,9 +124,9 @@ def schema() -> None:
 
 
 def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, PluginHost]:
-    """Hold the plugins' sections against what the installed plugins want, and look at the access security.
+    """Check the sections of the installed plugins and the access security file.
 
-    Returns what is to be said of the latter, and the plugins; raises `SettingsError`.
+    Returns a summary of the latter, and the plugins; raises `SettingsError`.
     """
     # The whole program takes a while to import, and every command imports this module.
     from attpc_ioc.access import access_summary
@@ -139,7 +139,7 @@ def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, Plug
 
 
 def _open_password(file: Path, settings: Settings) -> str:
-    """Return a warning where every account can read a password that the settings have; else nothing."""
+    """Return a warning if the file holds a password that every account can read; otherwise nothing."""
     if not file.stat().st_mode & stat.S_IROTH:
         return ""
     # Sections of plugins are as they stand in the file: lists and tables in any depth.
@@ -178,7 +178,7 @@ def _summary(file: Path, settings: Settings, access: str) -> str:
 
 
 def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> list[str]:
-    """Print tables of what servers and plugins say; return the names of what is not right."""
+    """Print the answers of servers and plugins; return the names of those that are wrong."""
     # The SOAP client and rich take a while to import, and every command imports this module.
     from rich.console import Console
     from rich.table import Table

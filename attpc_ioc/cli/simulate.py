@@ -152,7 +152,7 @@ def _accesses(names: Sequence[str]) -> tuple[Access, ...]:
 
     known = tuple(Access)
     if wrong := [name for name in names if name not in known]:
-        raise typer.BadParameter(f"{wrong[0]} is no access; it is one of {', '.join(known)}")
+        raise typer.BadParameter(f"{wrong[0]} is not an access; use one of {', '.join(known)}")
     return tuple(Access(name) for name in names)
 
 
@@ -161,7 +161,7 @@ def _say(line: str) -> None:
 
 
 def _ask(url: str, order: dict[str, Any] | None = None) -> bytes:
-    """Ask a running simulator; ends the program with a message where it refuses or is not there."""
+    """Ask a running simulator; ends the program with a message if it refuses or does not answer."""
     import urllib.error
     import urllib.request
 

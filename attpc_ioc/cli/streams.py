@@ -1,8 +1,8 @@
-"""Standard output and standard error: text for people is shown as far as it goes, exports are UTF-8.
+"""Standard output and standard error: text for people is escaped where needed, exports are UTF-8.
 
-Without this, a title with an `é` would end a command in a traceback where the terminal's encoding has none,
-and a title with an escape sequence would steer the terminal. What is not printable is escaped here, whoever
-writes it: a message that quotes a file's name, a usage error, a plugin's command, a traceback.
+Without this, a title with an `é` would end a command in a traceback on a terminal whose encoding lacks it,
+and a title with an escape sequence would steer the terminal. What is not printable is escaped here: in
+messages that quote a file's name, usage errors, plugins' commands and tracebacks.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ASCII = "attpc_ioc_ascii"
 
 
 class _ForPeople:
-    """A text stream that writes what is not printable escaped; all else is the stream's own."""
+    """A text stream that escapes what is not printable; everything else is the wrapped stream's."""
 
     def __init__(self, stream: TextIO) -> None:
         self.exact = stream
 
     def write(self, text: str) -> int:
-        """Write a text; line ends and tabs stay."""
+        """Write a text; line ends and tabs are kept."""
         self.exact.write(visible(text, LINES))
         return len(text)
 
@@ -40,9 +40,9 @@ class _ForPeople:
 
 
 def set_up_streams() -> None:
-    """Have characters escaped from here on that are not printable, and those replaced that have no code.
+    """Escape unprintable characters and replace those that the encoding lacks, from here on.
 
-    That goes for standard output and standard error; `exact` and `exact_output` get around it.
+    Applies to standard output and standard error; `exact` and `exact_output` bypass it.
     """
     codecs.register(_found)
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
@@ -53,22 +53,22 @@ def set_up_streams() -> None:
 
 
 def exact(stream: TextIO) -> TextIO:
-    """Return the stream that writes every character as it is: for who makes all texts harmless by itself.
+    """Return the stream that writes every character as it is, for callers that escape texts themselves.
 
-    It is for tables in colours and progress bars, which steer the terminal on purpose.
+    Tables in colours and progress bars need it: they steer the terminal on purpose.
     """
     return stream.exact if isinstance(stream, _ForPeople) else stream
 
 
 def exact_output() -> None:
-    """Have standard output be UTF-8 from here on, and exact: what follows is for programs and files."""
+    """Make standard output UTF-8 and exact from here on, for output to programs and files."""
     sys.stdout = stream = exact(sys.stdout)
     if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
         stream.reconfigure(encoding="utf-8")
 
 
 def exact_unless_shown() -> None:
-    """Have standard output be UTF-8 where it is a file or a pipe; a terminal gets what it can show."""
+    """Make standard output UTF-8 if it is a file or a pipe; a terminal gets what it can show."""
     if not sys.stdout.isatty():
         exact_output()
 

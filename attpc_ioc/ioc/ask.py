@@ -125,9 +125,9 @@ def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[
 
 def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
     """Return who is connected, with the names of their PVs where the question has `pvs`."""
-    told = []
+    answer = []
     for info in server.clients(NAMES_MAX if question.get("pvs") else 0):
-        told.append(
+        answer.append(
             {
                 "id": info.client.id,
                 "address": info.client.address,
@@ -143,7 +143,7 @@ def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
                 "pvs": list(info.pvs),
             }
         )
-    return {"clients": told}
+    return {"clients": answer}
 
 
 @contextlib.contextmanager

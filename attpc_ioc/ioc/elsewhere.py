@@ -1,8 +1,8 @@
-"""Whether somebody else on the network answers for this IOC's names, such as another IOC of the same prefix.
+"""Finds other servers on the network that answer for this IOC's names, such as an IOC of the same prefix.
 
 Two IOCs of one prefix give clients now the one and now the other. So the IOC searches for a PV of its own, at
 the start and once a minute, as its clients do. Who answers is asked for its host and process: a Channel
-Access gateway in front of this IOC gives this IOC's own, and is none of those that are told.
+Access gateway in front of this IOC gives this IOC's own, and is not reported.
 """
 
 from __future__ import annotations
@@ -49,28 +49,28 @@ class Elsewhere:
         self._pvs = pvs
         self._publish = publish
         self._period_s = period_s
-        self._told: dict[Found, str] = {}
+        self._shown: dict[Found, str] = {}
         self._fault = ""
 
     async def run(self) -> None:
         """Look now and once a period, until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.poll()
             except OSError as error:
                 self._tell_fault(error.strerror or str(error))
             else:
                 self._fault = ""
             await asyncio.sleep(self._period_s)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Look once, and show what there is; raises OSError where no search is possible."""
         where = self._server.where
         found = await find_servers(self._names[0], where, secrets.randbits(32))
         own = own_servers(where, self._server.port)
         others = [server for server in found if server not in own]
-        told = await asyncio.gather(*(self._who(server) for server in others))
-        self._show({server: text for server, text in zip(others, told, strict=True) if text})
+        texts = await asyncio.gather(*(self._who(server) for server in others))
+        self._show({server: text for server, text in zip(others, texts, strict=True) if text})
 
     async def _who(self, server: Found) -> str:
         """Return who answers there; empty for a gateway that gives this IOC's own PVs."""
@@ -79,7 +79,7 @@ class Elsewhere:
         except OSError as error:
             return f"{server} (it does not say who it is: {error.strerror or error})"
         if self._is_this_ioc(*texts):
-            if server not in self._told:
+            if server not in self._shown:
                 log.debug("a gateway answers for this IOC", address=server)
             return ""
         host, process, _ = map(one_line, texts)
@@ -93,18 +93,18 @@ class Elsewhere:
             return False
         return same and (host, started) == (own_host, own_start)
 
-    def _show(self, told: dict[Found, str]) -> None:
-        for server in told.keys() - self._told.keys():
+    def _show(self, found: dict[Found, str]) -> None:
+        for server in found.keys() - self._shown.keys():
             log.warning(
                 "another server answers for the prefix of this IOC: a second IOC, or a gateway to one",
                 prefix=self._prefix,
-                server=told[server],
+                server=found[server],
             )
-        for server in self._told.keys() - told.keys():
-            log.info("the other server does not answer any more", server=self._told[server])
-        self._told = told
-        severity, status = (Severity.MINOR, Status.STATE) if told else (Severity.NO_ALARM, Status.NO_ALARM)
-        text = "; ".join(told[server] for server in sorted(told))
+        for server in self._shown.keys() - found.keys():
+            log.info("the other server does not answer any more", server=self._shown[server])
+        self._shown = found
+        severity, status = (Severity.MINOR, Status.STATE) if found else (Severity.NO_ALARM, Status.NO_ALARM)
+        text = "; ".join(found[server] for server in sorted(found))
         self._publish(OTHER_SERVERS, Reading(text, severity, status))
 
     def _tell_fault(self, reason: str) -> None:

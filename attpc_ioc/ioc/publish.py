@@ -151,7 +151,7 @@ class Publisher:
             self._schedule()
 
     def command_busy(self, command: Command, busy: bool) -> None:
-        """Show a command as at work on its own PV, or no longer; the oldest one at work is shown."""
+        """Show on a command's own PV whether it is running; of several the oldest is shown."""
         slot = self._commands[command.scope, str(command.name)]
         working = self._working.setdefault(slot.entry.name, [])
         if busy:
@@ -167,8 +167,8 @@ class Publisher:
     def publish(self, name: str, value: Value | Reading) -> None:
         """Post a value of a row whose owner publishes it itself, such as a plugin's.
 
-        A plain value gets the alarm that the row's severities and limits tell. Raises `KeyError` where there
-        is no PV of this full name.
+        A plain value gets the alarm of the row's severities and limits. Raises `KeyError` if there is no PV
+        of this full name.
         """
         slot = self._slots[name]
         self._post(slot, with_alarm(slot.entry.row, value), self._stamps())

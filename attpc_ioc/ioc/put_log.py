@@ -13,7 +13,7 @@ from attpc_ioc.model.command import Put, Who
 log = get_logger(__name__)
 
 WINDOW_S = 10.0
-"""After so long a client that was left out is told of, and begins anew."""
+"""After this time the log says how many puts of a client were left out, and its count restarts."""
 
 LINES_EACH = 50
 """Lines of one client in this time: more than anybody puts by hand, fewer than a script that runs wild."""
@@ -40,7 +40,7 @@ class _Count:
     """The puts of one client in the present time, known as `who`."""
 
     who: Who
-    told: int = 0
+    written: int = 0
     left_out: int = 0
     refused: int = 0
     """Of those that were left out: refused or failed."""
@@ -144,8 +144,8 @@ class PutLog:
             count = self._counts[put.who.address] = _Count(put.who)
         count.who = put.who
         recorded = put.ok or self._refusals.take(put)
-        if recorded and count.told < self._lines_each and self._lines < self._lines_all:
-            count.told += 1
+        if recorded and count.written < self._lines_each and self._lines < self._lines_all:
+            count.written += 1
             self._lines += 1
             _log(put)
         else:

@@ -67,7 +67,7 @@ WritePluginRow = Callable[[PvEntry, int | float | str, Who], Awaitable[None]]
 class PutHandler:
     """Answers the writes of Channel Access clients.
 
-    `put` and `rejected` are for the server; `on_put` is told of every put, also of those that were rejected.
+    The server calls `put` and `rejected`; `on_put` gets every put, rejected ones too.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class PutHandler:
         self._write_plugin_row = write_plugin_row
 
     def put(self, pv: PV, value: object, client: Client) -> Awaitable[None] | None:
-        """Do what a client's write asks; returns None where it is done, or else what is to be awaited.
+        """Execute a client's write; returns None when it is done, otherwise an awaitable.
 
         Raises `PutRejected` with the reason where it was refused or failed, at once or when awaited.
         Setpoints are set at once, and are awaited only where a plugin promised to have the put on record.
@@ -132,7 +132,7 @@ class PutHandler:
         await _answer_on_record(recorded, reason)
 
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
-        """Take note of a write that the server rejected by itself: no right, wrong type, too long and so on.
+        """Record a write that the server rejected: no access, wrong type, too long and so on.
 
         `pv` is what was written to: it is on record by its own name, a field with that of the field.
         """
@@ -197,7 +197,7 @@ class PutHandler:
             self._show_refusal(entry, put)
         try:
             return self._on_put(put)
-        except Exception:  # the put itself is done, and its client is to be told so
+        except Exception:  # the put itself is done, and its client must learn that
             log.exception("put cannot be recorded", pv=put.pv)
             return None
 

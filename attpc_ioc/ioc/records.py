@@ -89,7 +89,7 @@ def make_records(entries: Iterable[PvEntry]) -> dict[str, PV]:
 
 
 def empty(row: Row) -> Value:
-    """Return what a record holds that nobody has given a value."""
+    """Return the value of a record before its first post."""
     form = FORMS[row.record]
     if form.is_array and row.record is not Record.LONG_TEXT:
         return ()
@@ -106,7 +106,7 @@ def fit(row: Row, value: Value) -> Value:
         return value[: row.elements]
     if isinstance(value, str):
         size = row.elements - 1 if row.record is Record.LONG_TEXT else 39
-        # A character has up to four bytes: most texts need no look at their bytes.
+        # A character has up to four bytes: most texts need not be encoded to know that they fit.
         return value if len(value) * 4 <= size else _cut(value, size)
     if isinstance(value, int) and abs(value) > _INT_MAX and FORMS[row.record].dtype is ChannelType.LONG:
         return _INT_MAX if value > 0 else -_INT_MAX

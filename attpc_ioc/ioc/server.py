@@ -29,7 +29,7 @@ class Access(Protocol):
     """Who may do what."""
 
     def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
-        """Return whether somebody may read and write a PV, or a field of it other than its value."""
+        """Return whether a client may read and write a PV, or a field of it other than its value."""
         ...
 
 

@@ -33,7 +33,7 @@ RATES = {
     "CA_PUT_RATE": "puts",
     "CA_SEARCH_RATE": "searches",
 }
-"""PVs that tell how often something happened in the last second, by the count that they come from."""
+"""PVs with the rate of something over the last second, by the count that they come from."""
 
 COUNTS = {
     "CA_CLNT_CNT": "clients",
@@ -82,7 +82,7 @@ class Stats:
         """Publish what stays as it is; and everything else for the first time."""
         for part, value in self._constants().items():
             self._publish(part, value)
-        # The first reading of a load is the beginning of an interval and tells nothing.
+        # The first reading of a load only begins an interval: its value means nothing.
         psutil.cpu_percent()
         self._process.cpu_percent()
         self._publish_clients()

@@ -1,4 +1,4 @@
-"""What is checked of a plugin when it is registered, so that a slip is told at start-up and not in a run."""
+"""Checks of a plugin when it is registered, so that a mistake shows at start-up and not during a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calling what belongs to a plugin so that nothing of it, be it ever so odd, gets past the caller."""
+"""Calls into a plugin: whatever it raises reaches the caller as an ordinary exception."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from attpc_ioc.errors import AttpcError, PluginError
 
 
 def call(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
-    """Call an implementation with those arguments that it names.
+    """Call an implementation with the arguments that it names.
 
-    Raises what it raises, but `PluginError` for a `SystemExit`, which would end the IOC.
+    Raises what the plugin raises; a `SystemExit`, which would end the IOC, becomes `PluginError`.
     """
     try:
         return impl.function(*(arguments[name] for name in impl.argnames))
@@ -24,7 +24,7 @@ def call(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
 
 
 async def tame(result: Awaitable[Any]) -> Any:
-    """Await what a plugin gave; `SystemExit` and a cancellation of its own become `PluginError`."""
+    """Await what a plugin returned; `SystemExit` and its own cancellation become `PluginError`."""
     try:
         return await result
     except SystemExit as error:
@@ -37,10 +37,10 @@ async def tame(result: Awaitable[Any]) -> Any:
 
 
 async def bounded(result: Any, limit_s: float) -> Any:
-    """Return a plugin's answer, awaited in a task of its own where it can be awaited.
+    """Return a plugin's answer; an awaitable is awaited in its own task.
 
-    Raises `PluginError` after `limit_s` seconds, even where the plugin will not be cancelled, and else what
-    the plugin raises.
+    Raises `PluginError` after `limit_s` seconds, even if the plugin resists cancellation; otherwise what the
+    plugin raises.
     """
     if not inspect.isawaitable(result):
         return result
@@ -57,13 +57,13 @@ async def bounded(result: Any, limit_s: float) -> Any:
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:
-    """Cancel a task without waiting for it; how it ends is of no interest."""
+    """Cancel a task without waiting for it, and ignore how it ends."""
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     task.cancel()
 
 
 async def end(tasks: list[asyncio.Task[Any]], limit_s: float) -> int:
-    """Cancel tasks and wait for at most `limit_s` seconds; returns how many would not end."""
+    """Cancel tasks and wait for at most `limit_s` seconds; returns how many did not end."""
     for task in tasks:
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         task.cancel()
@@ -74,7 +74,7 @@ async def end(tasks: list[asyncio.Task[Any]], limit_s: float) -> int:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an exception as text for people; the product's own without the name of the class."""
+    """Return an exception as text for people; the program's own exceptions without their class name."""
     if isinstance(error, AttpcError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

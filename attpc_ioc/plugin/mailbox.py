@@ -1,7 +1,7 @@
 """One plugin's queue of notifications: delivered in order, by a task of its own.
 
 A plugin that promises durability is called in the same order, but its answers are awaited beside one another:
-what it was told of meanwhile goes to the disk together, and does not wait for a commit each.
+notifications that arrive meanwhile are written to disk together instead of with a commit each.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ DROPPED = "dropped notifications"
 
 
 class Mailbox:
-    """Delivers notifications to one plugin one after the other; a failure is said, and the next follows.
+    """Delivers notifications to one plugin, one after the other; a failure is reported and the next follows.
 
-    With `together` only the calls are one after the other, and what they return is awaited side by side.
-    `on_fault(cause, text)` is told of a failure, with the hook as its cause, and `on_good(cause)` when the
-    same hook is handled well again.
+    With `together` only the calls are sequential; what they return is awaited concurrently.
+    `on_fault(cause, text)` is called for a failure, with the hook as its cause, and `on_good(cause)` when the
+    same hook succeeds again.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Mailbox:
         self._task = asyncio.get_running_loop().create_task(self._deliver(), name=f"mailbox {self._plugin}")
 
     def post(self, hook: str, call: Callable[[], Any]) -> asyncio.Future[bool]:
-        """Queue one notification; the future is done when it was handled, and tells whether that went well.
+        """Queue one notification; the future is done when it was handled, and says whether that succeeded.
 
-        It is False for one that was dropped, too.
+        It is False for a notification that was dropped, too.
         """
         handled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if len(self._queue) >= CAPACITY:
@@ -141,7 +141,7 @@ class Mailbox:
         self.give_up()
 
     def give_up(self) -> None:
-        """Forget what is queued; nobody waits for it any more."""
+        """Drop what is queued."""
         for _, _, handled in self._queue:
             _done(handled, well=False)
         self._queue.clear()

@@ -34,7 +34,7 @@ class Mapping:
 
     @hookimpl(trylast=True)
     def attpc_plan(self, command: Command, fleet: Fleet) -> Plan | None:
-        """Return the plan of `command`, or None for commands that are no sequence of transitions."""
+        """Return the plan of `command`, or None for commands that are not a sequence of transitions."""
         match command.scope.kind, command.name:
             case ScopeKind.RUN, CommandName.START:
                 return self._start_run(command, fleet)

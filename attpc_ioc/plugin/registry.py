@@ -1,4 +1,4 @@
-"""Which plugins there are and how each is: loading them, their settings, their status."""
+"""The plugins: loading, settings and status."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Plugin:
     """Where it comes from: `built in`, or the distribution and version."""
     enabled: bool = True
     broken: str = ""
-    """Why it takes no part at all though it is switched on; a start is refused because of it."""
+    """Why it is unusable although it is switched on; a run cannot start because of it."""
     started: bool = False
     health: Health = field(default_factory=Health)
     settings: BaseModel | None = None
@@ -101,9 +101,9 @@ class PluginRegistry:
         return entry
 
     def load_entry_points(self) -> None:
-        """Register every plugin that is installed; one that cannot be imported is Failed and named.
+        """Register every installed plugin; one that cannot be imported is Failed.
 
-        One that was registered by hand under the same name stays in its place.
+        A plugin that was registered under the same name before stays in place.
         """
         for point in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda p: p.name):
             if point.name in self.plugins:
@@ -115,7 +115,7 @@ class PluginRegistry:
             try:
                 plugin = point.load()
                 plugin = plugin() if inspect.isclass(plugin) else plugin
-            except (Exception, SystemExit) as error:  # somebody else's module: its fault is its own
+            except (Exception, SystemExit) as error:  # a plugin's fault must not stop the others
                 log.error(
                     "plugin cannot be loaded", plugin=point.name, origin=origin, reason=reason_of(error)
                 )
@@ -126,7 +126,7 @@ class PluginRegistry:
             self.register(plugin, point.name, origin)
 
     def _break(self, entry: Plugin, reason: str) -> None:
-        """Take a plugin out altogether; see `vetoes` for what that means."""
+        """Unregister a plugin that cannot work; see `vetoes` for what that means."""
         if self._manager.has_plugin(entry.name):
             self._manager.unregister(name=entry.name)
             self._hooks.pop(entry.name, None)
@@ -134,10 +134,10 @@ class PluginRegistry:
         self.fault(entry.name, "load", reason, PluginStatus.FAILED)
 
     def check_sections(self, names: FleetNames | None = None) -> list[str]:
-        """Return a fault for each section of the settings that no plugin wants, or that its model refuses.
+        """Return a fault for each section of the settings that has no plugin, or that its model rejects.
 
-        `names` is the context of the validation; None where there are no settings of a fleet.
-        Raises `PluginError` where a plugin cannot say what its settings are.
+        `names` is the context of the validation; None without settings of a fleet.
+        Raises `PluginError` if a plugin cannot return its settings model.
         """
         faults = [
             f"plugins.{name}: there is no such plugin; installed are: {', '.join(self.plugins) or 'none'}"
@@ -162,7 +162,7 @@ class PluginRegistry:
         for impl in self._of("attpc_settings", entry):
             try:
                 model = call(impl, {})
-            except Exception as error:  # nothing can be started on settings that nobody checked
+            except Exception as error:  # settings must not be used unchecked
                 raise PluginError(
                     f"plugin {entry.name} ({entry.origin}): attpc_settings: {reason_of(error)}"
                 ) from error
@@ -191,17 +191,17 @@ class PluginRegistry:
         self._on_status.append(listener)
 
     def fault(self, name: str, cause: str, text: str, status: PluginStatus = PluginStatus.DEGRADED) -> None:
-        """Say that something is wrong with a plugin, until `clear` is called for the same cause."""
+        """Report a fault of a plugin; it stands until `clear` is called for the same cause."""
         if self.plugins[name].health.fault(cause, status, text):
             self._tell(name)
 
     def clear(self, name: str, cause: str) -> None:
-        """Say that what was wrong is over."""
+        """Report that a fault is over."""
         if self.plugins[name].health.clear(cause):
             self._tell(name)
 
     def note(self, name: str, text: str) -> None:
-        """Set what a plugin shows while nothing is wrong with it."""
+        """Set what a plugin shows while it has no fault."""
         if self.plugins[name].health.note != text:
             self.plugins[name].health.note = text
             self._tell(name)

@@ -1,4 +1,4 @@
-"""How a plugin is: the worst of what is wrong with it, cause by cause."""
+"""The status of a plugin: the worst of its faults, by cause."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ class PluginStatus(IntEnum):
 
 @dataclass(slots=True)
 class Health:
-    """What is wrong with a plugin. Each cause stands until it is cleared, so that none hides another."""
+    """The faults of a plugin. Each stands until its cause is cleared, so that none hides another."""
 
     off: str = ""
     """Why it is switched off; empty when it is not."""
     note: str = ""
-    """What is shown while nothing is wrong."""
+    """What is shown while there is no fault."""
     _faults: dict[str, tuple[PluginStatus, str]] = field(default_factory=dict)
 
     @property
     def status(self) -> PluginStatus:
-        """The worst of all causes."""
+        """The worst of all faults."""
         if self.off:
             return PluginStatus.OFF
         return max((status for status, _ in self._faults.values()), default=PluginStatus.OK)
 
     @property
     def message(self) -> str:
-        """Every cause, the worst first, equal texts once; the note where nothing is wrong."""
+        """Every fault, worst first, equal texts once; the note if there is none."""
         if self.off:
             return self.off
         worst_first = sorted(self._faults.values(), key=lambda fault: -fault[0])
         return "; ".join(dict.fromkeys(text for _, text in worst_first)) or self.note
 
     def fault(self, cause: str, status: PluginStatus, text: str) -> bool:
-        """Note that something is wrong, in the place of what the same cause had; tells of a change."""
+        """Note a fault, replacing that of the same cause; returns whether anything changed."""
         if self._faults.get(cause) == (status, text):
             return False
         self._faults[cause] = (status, text)
         return True
 
     def clear(self, cause: str) -> bool:
-        """Forget a cause that is over; tells whether there was one."""
+        """Remove the fault of a cause; returns whether there was one."""
         return self._faults.pop(cause, None) is not None
 
 

@@ -1,6 +1,6 @@
-"""The way to a running simulator from outside: a small HTTP endpoint that speaks JSON.
+"""The administration of a running simulator: a small HTTP endpoint that speaks JSON.
 
-`GET /` tells the state of everything, `GET /calls?last=20` the last calls, `POST /fault` switches a fault.
+`GET /` returns the state of everything, `GET /calls?last=20` the last calls; `POST /fault` switches a fault.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ async def _obey_one(fleet: SimulatedFleet, server: EccServer, order: FaultOrder)
     elif order.fault in _BY_HOST:
         for board in boards:
             host = fleet.data[board]
-            # Of `all` hosts those are meant that can have it.
+            # `all` means every host that can have this fault.
             if order.server != "all" or order.board is not None or has(host, HostFault(order.fault)):
                 await _switch_host(host, order)
     elif order.fault == "clear":

@@ -72,7 +72,7 @@ class Board:
     """One CoBo or MuTAnT.
 
     `state` is the hardware's own, whatever any ECC server remembers; `owner` is the ECC server that described
-    it last, `loaded` is what it was given since then, and `created` tells whether it was described at all
+    it last, `loaded` is what it was given since then, and `created` says whether it was described at all
     since it was switched on; `clock_epoch` is the MuTAnT's clock that it was prepared with.
     """
 
@@ -133,7 +133,7 @@ class Board:
         self.state = target
 
     def die(self) -> None:
-        """Switch the board off, or hang its processor: nobody can connect to it."""
+        """Switch the board off or hang its processor: it accepts no connections."""
         self.alive = self.created = False
         self.loaded = ConfigIds()
         self._lose_clock()

@@ -18,7 +18,7 @@ class Outcome(StrEnum):
     PENDING = "pending"
     """It has not ended yet."""
     EXECUTED = "executed"
-    """Done; for a transition, the boards were told."""
+    """Executed; for a transition, on the boards too."""
     IGNORED = "ignored"
     """A transition in the wrong state: code 0 and nothing done."""
     BUSY = "busy"

@@ -1,4 +1,4 @@
-"""A foreign client: calls an ECC server over real HTTP, as somebody outside the IOC would."""
+"""A foreign client: calls an ECC server over real HTTP, as a program other than the IOC would."""
 
 from __future__ import annotations
 

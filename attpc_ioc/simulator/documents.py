@@ -90,7 +90,7 @@ def read_xml(text: str) -> etree._Element | None:
 
 
 def parse_config_id(text: str) -> ConfigIds:
-    """Read `configID` as the ECC server does; nothing at all is no fault of this function.
+    """Read `configID` as the ECC server does; an empty one is not an error here.
 
     Raises `BadSubConfigId` for what crashes the server.
     """
@@ -108,7 +108,7 @@ def parse_config_id(text: str) -> ConfigIds:
 
 
 def parse_table(text: str) -> tuple[Link, ...]:
-    """Read `table` as the ECC server does: what it cannot read is no link, a bad address is `NOWHERE`."""
+    """Read `table` as the ECC server does: an unreadable link is skipped, a bad address is `NOWHERE`."""
     root = read_xml(text)
     if root is None:
         return ()

@@ -46,7 +46,7 @@ BRISK = Durations(
     undo_s=0.01,
     exit_s=0.3,
 )
-"""For demonstrations and tests: the same proportions, but nobody has to wait."""
+"""For demonstrations and tests: the proportions of real durations, but short."""
 
 INSTANT = Durations(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-"""Every transition ends at once; for tests that look at something else."""
+"""Every transition ends at once; for tests that are not about durations."""

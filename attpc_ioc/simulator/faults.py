@@ -90,7 +90,7 @@ class Faults:
         self._add(Fault(FaultName.FAIL, operation, nth=nth, times=times, code=code, message=message))
 
     def lie(self, operation: str | None = None) -> None:
-        """Answer code 0 and do nothing."""
+        """Return code 0 without executing the operation."""
         self._add(Fault(FaultName.LIE, operation))
 
     def fail_but_move(
@@ -100,11 +100,11 @@ class Faults:
         code: int | None = None,
         message: str = "Exception: simulated failure.",
     ) -> None:
-        """Answer the operation's own number, yet do all of it and move."""
+        """Return the operation's error code, yet execute it and change state."""
         self._add(Fault(FaultName.FAIL_BUT_MOVE, operation, code=code, message=message))
 
     def lose_reply(self, operation: str | None = None) -> None:
-        """Run the operation, then close the connection without a byte."""
+        """Execute the operation, then close the connection without a byte."""
         self._add(Fault(FaultName.LOSE_REPLY, operation))
 
     def stall(self) -> None:

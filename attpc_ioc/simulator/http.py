@@ -183,7 +183,7 @@ class Connection:
             return _unchunk(self._buffer)
         if head.length is not None:
             return self._buffer, len(self._buffer) >= head.length
-        # No length given: what is no XML shows at once.
+        # No length given: a body that is not XML shows at once.
         return self._buffer, self._buffer.lstrip()[:1] not in (b"", b"<")
 
     def reply(self, data: bytes) -> None:

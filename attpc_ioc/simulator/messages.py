@@ -30,14 +30,14 @@ _CLOSE = "</SOAP-ENV:Body></SOAP-ENV:Envelope>"
 
 
 class NotSoap(Exception):
-    """The body is no XML or has no SOAP envelope: the ECC server closes without a byte."""
+    """The body is not XML or has no SOAP envelope: the ECC server closes without a byte."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call as the ECC server understands it; parameters that did not arrive are empty.
 
-    `fault` is the text of the SOAP fault that is the answer to what is no call, and `fault_code` its kind.
+    `fault` is the text of the SOAP fault that answers a body that is not a call, and `fault_code` its kind.
     """
 
     operation: str = ""
@@ -118,7 +118,7 @@ def _read_call(call: etree._Element, soap12: bool) -> Request:
 class Replies:
     """Makes the replies, head included. With `old_gsoap` an empty element has an end tag.
 
-    What was asked in SOAP 1.2 is answered in SOAP 1.2. Surrogates in texts stand for bytes that are no UTF-8.
+    A SOAP 1.2 request gets a SOAP 1.2 reply. Surrogates in texts stand for bytes that are not UTF-8.
     """
 
     def __init__(self, *, old_gsoap: bool = False, soap12: bool = False) -> None:
@@ -182,7 +182,7 @@ def fault(text: str, code: str = "Client", soap12: bool = False) -> bytes:
 
 
 def other_method(method: str) -> bytes:
-    """Return the reply to a request that is no POST."""
+    """Return the reply to a request that is not a POST."""
     if method in ("HEAD", "OPTIONS"):
         return _head("200 OK", 0)
     inner = (

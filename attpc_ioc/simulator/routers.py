@@ -82,7 +82,7 @@ class DataRouter:
         try:
             self._link, _ = self._listening.accept()
         except OSError:
-            return  # whoever came is gone already
+            return  # the client has disconnected already
         self._deafen()
         self._link.setblocking(False)
         asyncio.get_running_loop().add_reader(self._link, self._read)
@@ -95,7 +95,7 @@ class DataRouter:
         except BlockingIOError:
             return
         except OSError:
-            pass  # a board that went away is no concern of the router
+            pass  # the board has disconnected
         self._drop()
         if self.release_s:
             self._timer = asyncio.get_running_loop().call_later(self.release_s, self._listen)

@@ -21,7 +21,7 @@ async def run_simulator(
     prefix: str = "SIM:",
     say: Callable[[str], None],
 ) -> None:
-    """Serve `fleet` until SIGINT or SIGTERM, telling a person through `say` what there is and what to try.
+    """Serve `fleet` until SIGINT or SIGTERM, and report through `say` what is running and what to try.
 
     `settings_file`: where to write the settings of an IOC for this fleet. Raises `OSError` where a port is
     taken or the file cannot be written.

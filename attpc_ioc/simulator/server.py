@@ -28,7 +28,7 @@ BUSY = "The ECC state machine is busy!"
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How a server behaves where real ones differ or a test wants another pace.
+    """Behaviour in which real servers differ, and the pace.
 
     - `links_per_sender`: the 2021 server takes the first link of a sender, the AT-TPC's own takes two.
     - `old_gsoap`: `<ErrorMessage></ErrorMessage>` in place of `<ErrorMessage/>`.
@@ -93,7 +93,7 @@ class EccServer:
         self._transition = Transition.NONE
         self._life = 0
 
-    # What a test looks at
+    # What tests read
 
     @property
     def host(self) -> str:
@@ -122,7 +122,7 @@ class EccServer:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The boards that it was told to drive by its last Describe."""
+        """The boards that its last Describe named."""
         return self.machine.nodes
 
     @property
@@ -155,7 +155,7 @@ class EccServer:
             self._listener.end()
 
     def kill(self) -> None:
-        """End the process: the port refuses, connections are reset, boards are not told."""
+        """End the process: the port refuses, connections are reset, boards keep their state."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

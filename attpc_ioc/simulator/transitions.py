@@ -54,7 +54,7 @@ def _board_fault(transition: Transition, node: Node, missing: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a transition ended, as the reply tells it."""
+    """How a transition ended, as the reply reports it."""
 
     code: int = 0
     message: str = ""

@@ -38,7 +38,7 @@ class XcfgFolder:
     def text(self, part: str, name: str) -> str | None:
         """Return the text of a file, read now; None where there is none.
 
-        Surrogates stand for bytes that are no UTF-8, as they do in names: the reply has those bytes.
+        Surrogates stand for bytes that are not UTF-8, as they do in names: the reply has those bytes.
         """
         try:
             return self.file(part, name).read_bytes().decode("utf-8", "surrogateescape")

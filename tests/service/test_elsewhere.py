@@ -105,23 +105,23 @@ async def until_shown(place: CaPlace, text: str) -> None:
 async def test_it_does_not_hear_itself(ioc: App) -> None:
     where = ioc.server.ca.where
     assert await find_servers("T:IOC:HEARTBEAT", where, 1) == (Found(LOOPBACK, ioc.server.port),)
-    await ioc.server.elsewhere.look()
+    await ioc.server.elsewhere.poll()
     assert shown(ioc) == ("", "NO_ALARM")
     assert await find_servers("T:IOC:NO_SUCH", where, 2) == ()
 
 
 async def test_another_server_comes_and_goes(ioc: App, place: CaPlace) -> None:
     async with other_server("T:", place.port) as other:
-        await ioc.server.elsewhere.look()
+        await ioc.server.elsewhere.poll()
         assert shown(ioc) == (f"{LOOPBACK}:{other.port} (elsewhere, process 4711)", "MINOR")
         await eventually(lambda: "elsewhere" in str(ioc.server.pvs["T:AlarmText_RBV"].value), "alarm text")
-    await ioc.server.elsewhere.look()
+    await ioc.server.elsewhere.poll()
     assert shown(ioc) == ("", "NO_ALARM")
 
 
 async def test_what_another_server_says_of_itself_is_shown_as_text(ioc: App, place: CaPlace) -> None:
     async with other_server("T:", place.port, host="evil\x1b[2J\nhost"):
-        await ioc.server.elsewhere.look()
+        await ioc.server.elsewhere.poll()
         assert r"(evil\x1b[2J host, process 4711)" in shown(ioc)[0]
 
 
@@ -130,17 +130,17 @@ async def test_a_gateway_in_front_of_this_ioc_is_no_other(ioc: App, place: CaPla
     host, process, began = str(own["HOSTNAME"]), float(str(own["PROCESS_ID"])), str(own["STARTTOD"])
     async with other_server("T:", place.port, host=host, process=process, started=began) as gateway:
         assert Found(LOOPBACK, gateway.port) in await find_servers("T:IOC:HOSTNAME", ioc.server.ca.where, 3)
-        await ioc.server.elsewhere.look()
+        await ioc.server.elsewhere.poll()
         assert shown(ioc) == ("", "NO_ALARM")
     # The same machine and number, another start: another IOC, in a container say.
     async with other_server("T:", place.port, host=host, process=process, started="long ago"):
-        await ioc.server.elsewhere.look()
+        await ioc.server.elsewhere.poll()
         assert shown(ioc)[1] == "MINOR"
 
 
 async def test_one_that_does_not_say_who_it_is(ioc: App, place: CaPlace) -> None:
     async with other_server("T:", place.port, names=("HOSTNAME",)) as other:
-        await ioc.server.elsewhere.look()
+        await ioc.server.elsewhere.poll()
         text, severity = shown(ioc)
         assert text.startswith(f"{LOOPBACK}:{other.port} (it does not say who it is: ")
         assert severity == "MINOR"
@@ -196,7 +196,7 @@ async def test_each_search_has_a_number_of_its_own(ioc: App, monkeypatch: pytest
         where = replace(ioc.server.ca.where, searches=(listener.getsockname(),))
         monkeypatch.setattr(ioc.server.ca, "where", where)
         for _ in range(2):
-            await ioc.server.elsewhere.look()
+            await ioc.server.elsewhere.poll()
             with contextlib.suppress(BlockingIOError):
                 while data := listener.recv(2048):
                     heard.add(data[24:32])

@@ -135,4 +135,4 @@ async def test_data_at_the_shell(tmp_path: Path) -> None:
         assert re.search(r"^cobo1 +sentry +idle +0 files, 0\.0 MB .*host-hung$", output, re.MULTILINE)
     code, output = await command("simulate", "--data", str(tmp_path), "--access", "ftp", "--admin-port", "0")
     assert code == 2
-    assert "ftp is no access; it is one of local, ssh, sentry" in " ".join(output.split())
+    assert "ftp is not an access; use one of local, ssh, sentry" in " ".join(output.split())

@@ -1,4 +1,4 @@
-"""Where to listen and whom to tell, and the sockets for it."""
+"""Where to listen and where to send beacons, and the sockets for it."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Circuit(Link):
         self.server.join(self, f"{peer[0]}:{peer[1]}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client; puts that are at work go on."""
+        """Forget the client; its running puts go on."""
         for channel in self.channels.values():
             self._unsubscribe_all(channel)
         self._stats.channels -= len(self.channels)
@@ -94,7 +94,7 @@ class Circuit(Link):
         _HANDLERS[header.command](self, header)
 
     def too_long(self, header: Header) -> bool:
-        """Refuse a write that is longer than allowed; anything else as long is no message."""
+        """Refuse a write that is longer than allowed; any other message of that length is invalid."""
         if header.command not in (Command.WRITE, Command.WRITE_NOTIFY):
             return False
         channel = self.channels.get(header.p1)
@@ -202,14 +202,14 @@ class Circuit(Link):
         self.send(wire.message(Command.CLEAR_CHANNEL, p1=header.p1, p2=header.p2))
 
     def refresh_access(self) -> None:
-        """Ask again who may do what, and tell the client where it changed."""
+        """Ask for the access rights again, and send the client those that changed."""
         for _ in self.refresh_steps():
             pass
 
     def refresh_steps(self) -> Iterator[None]:
         """Do as `refresh_access`, channel by channel; others may have their turns in between.
 
-        A client that takes nothing is told of the latest rights only, when it does again.
+        A client that takes nothing gets only the latest rights, when it reads again.
         """
         for channel in tuple(self.channels.values()):
             if self.channels.get(channel.sid) is not channel:
@@ -231,7 +231,7 @@ class Circuit(Link):
         self.send(wire.message(Command.ACCESS_RIGHTS, p1=channel.cid, p2=channel.rights))
 
     def resume_writing(self) -> None:
-        """Tell first of rights that changed meanwhile."""
+        """Send the rights that changed meanwhile first."""
         due, self._rights_due = self._rights_due, {}
         for channel in due.values():
             self._send_rights(channel)
@@ -362,10 +362,10 @@ class Circuit(Link):
             self._complain(header, _NO_CHANNEL, Eca.BADCHID, "write to a channel that does not exist")
 
     def _answer_put(self, header: Header, channel: Channel, status: Eca) -> None:
-        """Tell how a put ended: always where an answer was asked for, else of a failure only.
+        """Report how a put ended: always if an answer was requested, otherwise only a failure.
 
-        Nobody waits for it any more when the channel was cleared meanwhile, and caproto's client takes such
-        an answer for a breach of the protocol.
+        After the channel was cleared no answer is sent: caproto's client takes one for a breach of the
+        protocol.
         """
         if self.closing or self.channels.get(header.p1) is not channel:
             return

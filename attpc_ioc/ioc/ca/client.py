@@ -26,7 +26,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What one client costs: for people who look for the one that is too much.
+    """What one client costs, to find the client that takes too much.
 
     `pvs` are the names of what its `channels` lead to, or of as many as were asked for.
     `queued` updates (of `queued_bytes`) wait for it now; `dropped` counts updates that newer ones replaced.

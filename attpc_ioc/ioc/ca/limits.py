@@ -13,7 +13,7 @@ class ServerLimits:
       who gives way.
     - `max_memory_bytes`: what channels, subscriptions and waiting updates of all clients take; as above.
     - `max_channels`, `max_subscriptions`: of one circuit; further ones are refused.
-    - `max_puts`: puts of one circuit at work at a time, and a quarter of those of all; further ones are
+    - `max_puts`: puts of one circuit that run at a time, and a quarter of those of all; further ones are
       refused.
     - `max_message_bytes`: the longest message that is taken from a client.
     - `max_input_bytes`: of all clients' messages that are not there as a whole, or wait for their turn;
@@ -77,9 +77,9 @@ _ADDRESSES = 1000
 
 
 class LineLimit:
-    """Bounds how many lines the log has about clients, and tells how many were left out.
+    """Limits the log lines about clients, and says how many were left out.
 
-    There are five a minute about one address, and 50 about all: somebody may have many addresses.
+    There are five a minute about one address, and 50 about all: one client may have many addresses.
     """
 
     def __init__(self) -> None:

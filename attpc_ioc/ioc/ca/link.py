@@ -28,7 +28,7 @@ _FLUSH_BYTES = 64 << 10
 TURN_S = 0.003
 """How long one client's messages are worked on before others have their turn."""
 _STALL_LOOKS = 8
-"""How often within `stall_s` it is looked at whether a client takes anything."""
+"""How often during `stall_s` the server checks whether a client takes anything."""
 _AFTER_STALL_S = 5.0
 """How much later than `stall_s` the operating system gives a connection up by itself."""
 _RECEIVED = memoryview(bytearray(64 << 10))
@@ -41,7 +41,7 @@ class Link(asyncio.BufferedProtocol):
         self.client = Client(0, "")
         self.backlog = Backlog(limits.queue_depth, stats)
         self.puts = 0
-        """Puts that are at work."""
+        """Puts that are running."""
         self._limits = limits
         self._stats = stats
         self._lines = lines
@@ -105,7 +105,7 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
         # Keep-alive probes are not sent while something is unacknowledged, as always with a monitor: this
         # covers it. It counts for a client that is there and does not read too: hence not before that is
-        # noticed, which gives the true reason and tells the client at once.
+        # noticed, which gives the true reason and informs the client at once.
         noticed_s = self._limits.stall_s * (1 + 2 / _STALL_LOOKS)
         gone_s = max(self._limits.dead_peer_s, noticed_s + _AFTER_STALL_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_s * 1000))

@@ -34,7 +34,7 @@ class _Circuit(Protocol):
 
 
 class Subscription:
-    """One monitor of one client: what it wants to hear of a PV, and in which form."""
+    """One monitor of one client: the changes of a PV that it subscribes to, and in which form."""
 
     __slots__ = ("channel", "circuit", "count", "dtype", "ended", "id", "last", "mask", "queued")
 

@@ -8,7 +8,7 @@ The rules are few, and each log line says which one it was:
   most.
 - Where clients together take `max_memory_bytes`, the largest client of the address that takes most gives way.
 
-- Where four times `max_puts` puts are at work, only addresses that have none at work may put.
+- Where four times `max_puts` puts are running, only addresses that have none running may put.
 
 Who has as much as the one that would have to give way is refused instead: nobody is disconnected in turns.
 """
@@ -41,7 +41,7 @@ _KEPT = 10
 _OTHER_FILES = 256
 """Files and sockets that the rest of the program may need."""
 _PUTS = 4
-"""Puts of all clients that may be at work: so many times those of one."""
+"""Running puts of all clients: at most this many times those of one."""
 
 
 class Places:
@@ -146,7 +146,7 @@ class Places:
     # --- memory ---
 
     def may_put(self, circuit: Circuit, at_work: int) -> bool:
-        """Return whether one more put may begin: of so many at work, only the first of an address."""
+        """Return whether one more put may begin beside those running; of too many only an address's first."""
         if at_work < _PUTS * self._limits.max_puts:
             return True
         return not any(one.puts for one in self._by_address.get(circuit.client.host_address, ()))

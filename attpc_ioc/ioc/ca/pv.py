@@ -1,4 +1,4 @@
-"""A process variable: its value, its alarm, its time stamp, and who must hear of a change."""
+"""A process variable: its value, its alarm, its time stamp and its subscriptions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class PV:
         self.stamp_ns = int(self.clock() * NANOSECONDS)
         self.subscriptions: dict[_Subscription, None] = {}
         self.fields: WeakValueDictionary[str, PV] | None = None
-        """Its fields that somebody holds, by name; `fields.field` makes them."""
+        """Its fields that are in use, by name; `fields.field` makes them."""
         self._last_value = self._last_log = self.value
         self._messages: dict[tuple[int, int], Message] = {}
         self._message_bytes = 0
@@ -108,7 +108,7 @@ class PV:
         stamp: float | None = None,
         force: bool = False,
     ) -> None:
-        """Give the PV a value and an alarm, and tell subscribers what changed.
+        """Give the PV a value and an alarm, and send subscribers what changed.
 
         Nothing happens, and the time stamp stays, when neither value nor alarm differs from the last; `force`
         posts even then, as does a negative dead band. `stamp` is in seconds since 1970, by default the

@@ -21,7 +21,7 @@ SENT_AT_S = (0.0, 0.1, 0.4)
 LISTEN_S = 1.5
 """So long after the first search answers are waited for."""
 MOST = 20
-"""Servers that are looked at."""
+"""The most servers that are asked."""
 
 _NO_REPLY_IF_UNKNOWN = 5
 _ANSWERED_FROM = 0xFFFFFFFF

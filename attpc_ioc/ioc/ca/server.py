@@ -49,7 +49,7 @@ class CAServer:
       its client. A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises
       `PutRejected`. Any other exception is logged, and answered so too. A put without callback that fails is
       answered by an exception, as from `softIoc`: libca prints it, and does nothing else.
-    - `on_rejected(pv, client, raw, reason)` is told of every put that was refused before `put` was called;
+    - `on_rejected(pv, client, raw, reason)` is called for every put that was refused before `put` was called;
       `pv` is what was written to, a record or a field of one.
     - `access(pv, client)` says whether a client may read and write a PV, or a field of one; without it all
       may. It is asked when a channel is made, when the client names its user and host, and by
@@ -81,7 +81,7 @@ class CAServer:
         self.port = 0
         """The TCP port, once started."""
         self.where = address.Addresses((), 0, (), 0.0)
-        """Where it listens and whom it tells, once started."""
+        """Where it listens and sends beacons, once started."""
         self._put = put
         self._on_rejected = on_rejected
         self._access = access
@@ -253,18 +253,18 @@ class CAServer:
     def clients(self, names: int = _NAMES) -> list[ClientInfo]:
         """Return who is connected to what, in the order in which they came.
 
-        At most `names` names of PVs are told in all: there can be millions. Each client has an equal part of
-        them, and what those with few channels leave over of theirs goes to the others.
+        At most `names` names of PVs are returned: there can be millions. Each client has an equal share;
+        what clients with few channels do not use goes to the others.
         """
-        told: list[ClientInfo] = []
+        found: list[ClientInfo] = []
         circuits = sorted(self._circuits, key=lambda circuit: len(circuit.channels))
         for waiting, circuit in zip(range(len(circuits), 0, -1), circuits, strict=True):
-            told.append(circuit.info(names // waiting))
-            names -= len(told[-1].pvs)
-        return sorted(told, key=lambda info: info.client.id)
+            found.append(circuit.info(names // waiting))
+            names -= len(found[-1].pvs)
+        return sorted(found, key=lambda info: info.client.id)
 
     def refresh_access(self) -> None:
-        """Ask `access` again for every channel, and tell clients what changed."""
+        """Ask `access` again for every channel, and send clients what changed."""
         for circuit in tuple(self._circuits):
             circuit.refresh_access()
 
@@ -371,7 +371,7 @@ class CAServer:
         return Eca.PUTFAIL
 
     def reject(self, pv: PV, client: Client, raw: str, reason: str) -> None:
-        """Count a put that was refused here, and tell `on_rejected`."""
+        """Count a put that was refused here, and call `on_rejected`."""
         self.counts.rejected += 1
         if self._on_rejected is None:
             return

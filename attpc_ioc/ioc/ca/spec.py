@@ -32,18 +32,18 @@ _NATIVE = (ChannelType.ENUM, ChannelType.LONG, ChannelType.DOUBLE, ChannelType.S
 class PVSpec:
     """Everything static about one PV.
 
-    - `rtyp`: EPICS's record type, told as `.RTYP`; it decides which fields the PV answers.
+    - `rtyp`: EPICS's record type, shown as `.RTYP`; it decides which fields the PV has.
     - `dtype`: ENUM, LONG, DOUBLE, STRING, or CHAR for long text (UTF-8, always a text and never numbers).
     - `max_elements`: greatest length of an array; of long text in bytes, its NUL included.
     - `labels`: of an ENUM, by number, at most 16; Channel Access carries 25 bytes of each.
-    - `label_severities`: severity of a label's number (`.ZRSV` and so on); told, not applied.
-    - `limit_severities`: `HHSV`, `HSV`, `LSV`, `LLSV`; told, not applied: the alarm is given with each post.
+    - `label_severities`: severity of a label's number (`.ZRSV` and so on); shown, not applied.
+    - `limit_severities`: `HHSV`, `HSV`, `LSV`, `LLSV`; shown, not applied: the alarm is given with each post.
     - `hopr` … `drvl`: in `units`; `drvl` and `drvh` bound what a put may write.
     - `mdel`, `adel`: a change greater than this is a VALUE, a LOG event; negative: every post is, also of
       an equal value.
     - `max_chars`: of long text that can be written, in characters; 0: as many as fit.
 
-    Raises ValueError for what no client could be told.
+    Raises ValueError for what Channel Access cannot express.
     """
 
     name: str

@@ -21,7 +21,7 @@ DATAGRAM_BYTES = 1400
 
 _DATAGRAMS_A_TURN = 64
 _SEARCHES = 20
-"""Requests after which the clock is looked at: one datagram can have thousands."""
+"""Requests after which the clock is read: one datagram can have thousands."""
 _TURN_S = 0.002
 """How long requests are answered before clients have their turn."""
 _FIRST_PERIOD_S = 0.02
@@ -170,7 +170,7 @@ class Beacons:
                 Command.BEACON, wire.MINOR_VERSION, self._port, self._number & 0xFFFFFFFF, own_address
             )
             for target in self._addresses.beacons:
-                with contextlib.suppress(OSError):  # nobody listens there, or the network is down
+                with contextlib.suppress(OSError):  # no listener there, or the network is down
                     sock.sendto(beacon, target)
         self._number += 1
         self._timer = self._loop.call_later(self._period_s, self._send)

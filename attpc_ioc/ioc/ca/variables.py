@@ -89,13 +89,13 @@ class Variables:
         entries = (_ENTRY.fullmatch(text) for name in names for text in self._environ.get(name, "").split())
         found: dict[str, str] = {}
 
-        def look(host: str) -> None:
+        def resolve(host: str) -> None:
             with contextlib.suppress(OSError, ValueError):
                 found[host] = socket.gethostbyname(host)
 
         # Daemons: a resolver that hangs must not hold up the end of the process either.
         threads = [
-            threading.Thread(target=look, args=(host,), daemon=True)
+            threading.Thread(target=resolve, args=(host,), daemon=True)
             for host in {entry[2] for entry in entries if entry and entry[2]}
         ]
         ends = time.monotonic() + RESOLVE_S

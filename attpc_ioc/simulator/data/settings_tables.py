@@ -24,7 +24,7 @@ def data_routers_tables(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Pat
         if host.gate is not None:
             router |= {"host": host.gate.host, "port": host.gate.port}
         if host.access is Access.LOCAL:
-            # The router is no process of this machine: there is none to be looked for.
+            # The router is not a process of this machine: there is none to find.
             router["process"] = ""
         if host.access is not Access.SENTRY:
             router |= {"staging": str(host.staging), "log": str(host.log.path)}

@@ -2,7 +2,7 @@
 
 One key opens all of them, public-key login only. A session may run the one command `perl -`, as a child
 process in the host's folder; there is no shell, no file transfer, no terminal, no forwarding. `ps` and `df`
-are found first in a folder of the host's own: they tell of the simulated processes and disk.
+are found first in the host's own folder: they report the simulated processes and disk.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class SshServer:
         try:
             self._write(free)
         except OSError as fault:
-            log.warning("simulated ps and df cannot be told", host=host.name, reason=str(fault))
+            log.warning("simulated ps and df cannot be written", host=host.name, reason=str(fault))
         self._told = (host.process_runs, free)
 
     def _write(self, free: int) -> None:
