@@ -76,11 +76,12 @@ class Settings(Section):
         except ValidationError as error:
             if not isinstance(data, Mapping):
                 raise
-            for one in error.errors(include_url=False):
+            found = error.errors(include_url=False)
+            for one in found:
                 details = InitErrorDetails(type=one["type"], loc=one["loc"], input=one["input"])
                 details["ctx"] = one.get("ctx", {})
                 errors.append(details)
-            settings = what_is_right(cls, data, {one["loc"] for one in error.errors()})
+            settings = what_is_right(cls, data, {one["loc"] for one in found})
         for fault in all_faults_together(settings):
             kind = PydanticCustomError(TOGETHER, "{text}", {"text": fault.text})
             errors.append(InitErrorDetails(type=kind, loc=fault.loc, input=None))
