@@ -14,9 +14,9 @@ import contextlib
 import itertools
 import sys
 
-from tests.support.child import answer_lines
 from tests.support.ecc_raw import envelope, state_xml, text_xml
 
+from .peer import HostilePeer
 from .ways import HTTP_WAYS, STREAM_WAYS, Way, at_once, http, xml_bodies
 
 GOOD_STATE = http(envelope(state_xml(1)))
@@ -84,37 +84,23 @@ def all_ways() -> dict[str, Way]:
     return {f"{group}:{name}": way for group, ways in groups.items() for name, way in ways.items()}
 
 
-class Hostile:
-    """The server; `told` is the latest line of stdin."""
+class Hostile(HostilePeer):
+    """The server."""
 
     def __init__(self) -> None:
-        self.told = "ALL:good"
-        self.answered = 0
-        self._ways = all_ways()
-        self._open: set[asyncio.StreamWriter] = set()
-
-    def tell(self, line: str) -> str:
-        """Take a line of stdin."""
-        if line != self.told:
-            self.told, self.answered = line, 0
-            # Nobody waits for the answer of before.
-            for writer in self._open:
-                writer.transport.abort()
-        return str(self.answered)
+        super().__init__(all_ways(), "ALL:good")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection in the way that was told."""
-        self._open.add(writer)
+        self.connections.add(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await reader.readuntil(b"Envelope>")
-            answer = asyncio.create_task(self._answer(request, writer))
-            # The way ends with the connection.
-            gone = asyncio.create_task(self._until_gone(reader))
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-            for task in (answer, gone):
-                task.cancel()
-            await asyncio.gather(answer, gone, return_exceptions=True)
-        self._open.discard(writer)
+            if good := self._good(request):
+                writer.write(good)
+                await writer.drain()
+            else:
+                await self.misbehave(reader, writer, GOOD_STATE)
+        self.connections.discard(writer)
         writer.close()
 
     def _good(self, request: bytes) -> bytes | None:
@@ -126,26 +112,7 @@ class Hostile:
             return PREPARED if group == "CONFIGURE" else GOOD_STATE
         return None
 
-    async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> None:
-        if good := self._good(request):
-            writer.write(good)
-            await writer.drain()
-        else:
-            self.answered += 1
-            await self._ways[self.told](writer, GOOD_STATE)
-
-    async def _until_gone(self, reader: asyncio.StreamReader) -> None:
-        while await reader.read(1 << 16):
-            pass
-
-
-async def main(port: int) -> None:
-    """Serve until stdin ends."""
-    hostile = Hostile()
-    server = await asyncio.start_server(hostile.serve, "127.0.0.1", port)
-    await answer_lines(hostile.tell)
-    server.close()
-
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    hostile = Hostile()
+    asyncio.run(hostile.run(hostile.serve, int(sys.argv[1])))

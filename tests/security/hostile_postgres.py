@@ -16,9 +16,8 @@ import itertools
 import struct
 import sys
 
-from tests.support.child import answer_lines
-
-from .ways import PIECE, STREAM_WAYS, Way, at_once, for_ever, then_nothing
+from .peer import HostilePeer
+from .ways import STREAM_WAYS, Way, at_once, for_ever, then_nothing
 
 SSL_REQUEST = struct.pack(">II", 8, 80877103)
 GOOD = "GOOD:"
@@ -122,33 +121,21 @@ def all_ways() -> dict[str, Way]:
     return {f"{name}:{way}": ways[way] for name, ways in when.items() for way in ways}
 
 
-class HostileDatabase:
-    """The server; `told` is the latest line of stdin."""
+class HostileDatabase(HostilePeer):
+    """The server; `socket` is the real one's."""
 
     def __init__(self, socket: str) -> None:
+        super().__init__(all_ways(), GOOD)
         self._socket = socket
-        self._ways = all_ways()
-        self.told = GOOD
-        self.answered = 0
-        self._open: set[asyncio.StreamWriter] = set()
-
-    def tell(self, line: str) -> str:
-        """Take a line of stdin."""
-        if line != self.told:
-            self.told, self.answered = line, 0
-            # Whoever is connected has to come again.
-            for writer in self._open:
-                writer.transport.abort()
-        return str(self.answered)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on, until the moment comes."""
         up: asyncio.StreamWriter | None = None
-        self._open.add(writer)
+        self.connections.add(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             down, up = await asyncio.open_unix_connection(self._socket)
             await self._pass(reader, writer, down, up)
-        self._open.discard(writer)
+        self.connections.discard(writer)
         for end in (writer, up):
             if end is not None:
                 end.transport.abort()
@@ -192,20 +179,8 @@ class HostileDatabase:
     ) -> bool:
         if not self.told.startswith(f"{when}:"):
             return False
-        self.answered += 1
-        answer = asyncio.create_task(self._ways[self.told](writer, good))
-        # The way ends with the connection.
-        gone = asyncio.create_task(_until_gone(reader))
-        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-        for task in (answer, gone):
-            task.cancel()
-        await asyncio.gather(answer, gone, return_exceptions=True)
+        await self.misbehave(reader, writer, good)
         return True
-
-
-async def _until_gone(reader: asyncio.StreamReader) -> None:
-    while await reader.read(PIECE):
-        pass
 
 
 async def _untyped(reader: asyncio.StreamReader) -> bytes:
@@ -246,13 +221,6 @@ def _kinds(answer: bytes) -> bytes:
     return kinds
 
 
-async def main(port: int, socket: str) -> None:
-    """Serve until stdin ends."""
-    hostile = HostileDatabase(socket)
-    server = await asyncio.start_server(hostile.serve, "127.0.0.1", port)
-    await answer_lines(hostile.tell)
-    server.close()
-
-
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+    hostile = HostileDatabase(sys.argv[2])
+    asyncio.run(hostile.run(hostile.serve, int(sys.argv[1])))
