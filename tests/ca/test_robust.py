@@ -72,6 +72,7 @@ async def test_stopped_camonitor_stops_nobody(rig: Rig, caplog: pytest.LogCaptur
             os.kill(stopped.process.pid, signal.SIGCONT)
 
 
+@pytest.mark.timing
 async def test_slow_client_sees_the_newest_value(rig: Rig) -> None:
     async with raw_client(rig.server.port, receive_bytes=4096) as raw:
         chan = await raw.channel("T:text")

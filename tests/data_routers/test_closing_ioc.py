@@ -62,6 +62,7 @@ async def all_in_place(it: Rig, number: int) -> dict[str, dict[str, int]]:
     return found
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("access", ALL_ACCESS)
 async def test_two_runs_of_twelve_hosts_with_a_gigabyte_in_all(tmp_path, monkeypatch, access):
     data = replace(QUICK_DATA, cobo_bytes_s=40e6, mutant_bytes_s=1e6)

@@ -8,6 +8,7 @@ from attpc_plugins.data_routers.model import CloseState
 from attpc_ioc.model.run import RunState
 from attpc_ioc.simulator.data.options import Access
 from tests.support.data_rig import SECTION, data_rig, section, shown, start_run, stop_run
+from tests.support.history import untroubled
 from tests.support.loopfiles import loop_files
 from tests.support.rig import HISTORY, Rig
 
@@ -46,6 +47,5 @@ async def test_runs_are_taken_and_closed_without_a_file_call_in_the_loop(tmp_pat
                 await closed(it)
             it.app.access.ask_again()
             await it.put("RefreshConfigs")
-            history = it.app.host.plugins[HISTORY]
-            await it.until(lambda: history.status.name == "OK", 30.0, "the history is Ok")
+            await untroubled(it)
         assert watch.found == set()

@@ -219,9 +219,9 @@ class Core:
         """Another server answers for the prefix, and goes again."""
         pv = self.pv("IOC:OtherServers_RBV")
         async with other_server(self.it.prefix, self.it.place.port):
-            await self.it.app.server.elsewhere.look()
+            await self.it.app.server.elsewhere.poll()
             await self.watch.until(pv, MINOR)
-        await self.it.app.server.elsewhere.look()
+        await self.it.app.server.elsewhere.poll()
         await self.watch.until(pv, OK)
 
     async def plugins(self) -> None:
