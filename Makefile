@@ -43,6 +43,11 @@ tests: $(STAMP)
 	$(BIN)/python -m pytest -m "not timing" $(XDIST) || status=1; \
 	exit $$status
 
+# The quick part of the tests, for between two edits: what needs no database, no SSH and no long wait.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow and not timing" $(XDIST) tests/unit tests/ecc tests/simulator \
+	  tests/rules/test_spine.py
+
 bench: $(STAMP)
 	@for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); echo "== $$name"; \
 	  $(BIN)/python -m "benchmarks.$$name" || exit 1; done
