@@ -1,4 +1,4 @@
-"""Data hosts that are broken or hostile, in 21 ways each over SSH and as a sentry.
+"""Data hosts that are broken or hostile, in more than 20 ways each over SSH and as a sentry.
 
 Whatever a host does ends as a `HostError` with a short, printable reason, or as figures that fit everywhere;
 it costs the IOC neither memory nor its turn.
@@ -78,3 +78,17 @@ async def test_a_hostile_host_costs_neither_memory_nor_turns(tmp_path: Path, kin
     assert most - before < MEMORY
     assert reasons or (kind, way) in HARMLESS
     assert all(reason.isprintable() and len(reason) <= 4000 for reason in reasons)
+
+
+@pytest.mark.parametrize("way", ["sends packets to be ignored", "asks without end"])
+async def test_a_host_that_floods_beside_its_answers_loses_the_connection(tmp_path: Path, way: str) -> None:
+    async with hostile("ssh", way) as it:
+        patient = CallLimits(look_s=30, read_s=30, files_s=30, checksums_s=30)
+        host = ssh_host(it.port, it.known, tmp_path, patient)
+        try:
+            if way == "asks without end":
+                assert (await host.look(None)).process
+            with pytest.raises(HostError, match="it sends what nobody asked for"):
+                await host.look(None)
+        finally:
+            await host.disconnect()

@@ -16,11 +16,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
-from asyncssh.constants import MSG_IGNORE
-from asyncssh.packet import String
+from asyncssh import kex_dh
+from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_IGNORE
+from asyncssh.packet import Boolean, String
 
 LASTS_S = 120.0
 """A process ends by itself after so long, or another time that is given, whatever becomes of its maker."""
@@ -149,6 +150,27 @@ async def _ignores_closing(session: Session) -> None:
             await asyncio.sleep(0)
 
 
+async def _packs_zeros(session: Session) -> None:
+    """Send what unpacks to a thousand times as much, where the other end lets it be packed."""
+    async for _name in _requests(session):
+        while True:
+            session.channel.get_connection().send_packet(MSG_IGNORE, String(bytes(100 << 20)))
+            await asyncio.sleep(0.1)
+
+
+async def _asks_without_end(session: Session) -> None:
+    """Answer once; then ask what has to be answered, and read no answer."""
+    async for _name in _requests(session):
+        await _write(session, GOOD_LOOK)
+        connection = session.channel.get_connection()
+        as_it_is: Any = connection
+        as_it_is._transport.pause_reading()
+        while True:
+            for _ in range(100):
+                connection.send_packet(MSG_GLOBAL_REQUEST, String("what"), Boolean(True))
+            await asyncio.sleep(0)
+
+
 SSH_WAYS: dict[str, Callable[[Session], Awaitable[None]]] = {
     "greets without end": _greets_without_end,
     "prints lines before greeting": _prints_lines_before_greeting,
@@ -163,6 +185,9 @@ SSH_WAYS: dict[str, Callable[[Session], Awaitable[None]]] = {
     "breaks off": _breaks_off,
     "ends at once": _ends_at_once,
     "sends packets to be ignored": _ignores_closing,
+    "packs zeros": _packs_zeros,
+    "asks without end": _asks_without_end,
+    "offers a prime of its own": _says_nothing,
     "answers no fields": _always(b"\xff\xfe\x00\n"),
     "answers half a field": _always(b"ok x3\n"),
     "answers huge numbers": _always(fields("1", "1" + "0" * 400, "1" + "0" * 400, "0", "0", "0", "0")),
@@ -176,6 +201,26 @@ SSH_WAYS: dict[str, Callable[[Session], Awaitable[None]]] = {
 }
 
 
+class _Numbers:
+    """The numbers of a key exchange, not computed: the prime costs the other end time, and not this one."""
+
+    def __init__(self, g: int, p: int) -> None:
+        self.g, self.p = g, p
+
+    def get_public(self) -> int:
+        return 5
+
+    def get_shared(self, peer_public: int) -> int:
+        return 7
+
+
+SSH_OPTIONS: dict[str, dict[str, Any]] = {
+    "packs zeros": {"compression_algs": ["zlib@openssh.com"]},
+    "offers a prime of its own": {"kex_algs": ["diffie-hellman-group-exchange-sha256"]},
+}
+"""What an SSH server has to have for a way, besides what all have."""
+
+
 class _Open(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         return False
@@ -187,6 +232,9 @@ def _one_by_one(ways: Mapping[str, Way], way: str) -> Iterator[Way]:
 
 async def _ssh(way: str, lasts_s: float) -> None:
     ways = _one_by_one(SSH_WAYS, way)
+    # That it is a prime takes three seconds to be seen; of one of twice the length, half a minute.
+    exchange: Any = kex_dh
+    exchange._dh_gex_groups, exchange.DH = ((0, 2, 2**4423 - 1),), _Numbers
 
     async def serve(session: Session) -> None:
         with contextlib.suppress(asyncssh.Error, OSError):
@@ -195,7 +243,13 @@ async def _ssh(way: str, lasts_s: float) -> None:
 
     key = asyncssh.generate_private_key("ssh-ed25519")
     server = await asyncssh.create_server(
-        _Open, "127.0.0.1", 0, server_host_keys=[key], process_factory=serve, encoding=None
+        _Open,
+        "127.0.0.1",
+        0,
+        server_host_keys=[key],
+        process_factory=serve,
+        encoding=None,
+        **SSH_OPTIONS.get(way, {}),
     )
     print(server.sockets[0].getsockname()[1], key.export_public_key().decode().strip(), flush=True)
     await asyncio.sleep(lasts_s)

@@ -7,6 +7,7 @@ import asyncio
 import asyncssh
 
 from .host import HostFault, HostTimeout, HostUnreachable
+from .meter import Flooded, note_answer
 from .wire import GREETING, script
 
 COMMAND = "perl -"
@@ -152,6 +153,8 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         """Keep what the agent says; asyncssh calls it."""
         if self.ended:
             return
+        if self._channel is not None:
+            note_answer(self._channel)
         if datatype is not None:
             self._last_words += data
             del self._last_words[:-LAST_WORDS]
@@ -181,6 +184,8 @@ class Agent(asyncssh.SSHClientSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits; asyncssh calls it."""
         self._lost = exc
+        if isinstance(exc, Flooded) and self.fault is None:
+            self.fault = HostFault(f"{self._where}: {exc.reason}")
         self.ended = True
         self._wake()
 

@@ -15,6 +15,7 @@ import asyncssh
 from .host import HostRefused, HostTimeout, HostUnreachable
 from .limits import CONNECT_S, in_seconds
 from .link_errors import SSH_PORT, ShownKey, connect_error, key_refusal
+from .meter import METER, Meter
 from .ssh_files import ConfigCopies, expanded, read_known_hosts, usable_certificates, usable_keys
 from .worker import Worker
 
@@ -30,8 +31,9 @@ PROHIBITED = 1
 USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
-RECEIVED_AT_ONCE = 1 << 15
-"""Bytes that are decrypted and handled in one turn of the event loop, at most."""
+BARRED_EXCHANGES = (b"group-exchange", b"gss-gex", b"rsa2048")
+"""Key exchanges in which the host chooses the numbers: one chosen for it keeps the program busy for minutes,
+and whether it is the right host is known only afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +84,15 @@ class _Via:
 class _Client(asyncssh.SSHClient):
     """Notes how far a connection came, and which unknown key was shown. Never asks anybody for anything."""
 
-    def __init__(self, known: asyncssh.SSHKnownHosts) -> None:
+    def __init__(self, known: asyncssh.SSHKnownHosts, outer: Meter | None) -> None:
         self._known = known
+        self._outer = outer
         self.connected = False
         self.shown: ShownKey | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self.connected = True
-        # Not by a small receive buffer: where that shrinks, the peer's TCP waits 0.2 s before each piece.
-        transport: Any = conn._transport  # asyncssh has no other way to it
-        if hasattr(transport, "max_size"):
-            transport.max_size = RECEIVED_AT_ONCE
+        Meter(conn, self._outer)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Refuse: it is asked only for keys that are not among the known ones."""
@@ -163,7 +163,8 @@ class Dial:
         self, target: Target, where: str, prepared: _Prepared, via: _Via | None
     ) -> asyncssh.SSHClientConnection:
         self._where = where
-        client = self._client = _Client(prepared.known)
+        outer = None if via is None else via.connection.get_extra_info(METER)
+        client = self._client = _Client(prepared.known, outer)
 
         async def connect(**more: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
@@ -250,9 +251,14 @@ def _read(target: Target, copies: ConfigCopies) -> _Prepared:
         "agent_forwarding": False,
         "x11_forwarding": False,
         "request_pty": False,
+        # What is compressed may be a thousand times as much.
+        "compression_algs": ("none",),
     }
     options = asyncssh.SSHClientConnectionOptions(host=target.host, client_keys=None, **arguments)
     found = options.config
+    arguments["kex_algs"] = tuple(
+        name.decode() for name in options.kex_algs if not any(part in name for part in BARRED_EXCHANGES)
+    )
 
     def files(name: str) -> list[str]:
         value = found.get(name, ())

@@ -1,0 +1,75 @@
+"""Bounds what a host may send on an SSH connection that is no answer, and what may wait to be sent to it.
+
+Agents bound their own answers. Beside those, SSH has packets that cost time, that are kept, or that have to
+be answered: a host which sends these without end, or does not read, loses the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncssh
+from asyncssh.constants import DISC_PROTOCOL_ERROR
+
+METER = "attpc_meter"
+"""The name of a connection's meter in its extra information."""
+
+RECEIVED_AT_ONCE = 1 << 12
+"""Bytes that are decrypted and handled in one turn of the event loop, at most: some 100 short packets."""
+
+BESIDE_BYTES = 1 << 18
+BESIDE_S = 60.0
+"""So many bytes may come in this time without an answer of an agent: logging in takes less than 10 kB."""
+
+UNSENT_BYTES = 1 << 24
+"""What may wait to be sent: of each request no more than the 2 MiB that `sshd` lets come."""
+
+
+class Flooded(asyncssh.Error):
+    """The host was cut off for what it sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(DISC_PROTOCOL_ERROR, reason)
+
+
+class Meter:
+    """Counts what one connection receives. `outer` is that of the jump host through which it goes."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, outer: Meter | None = None) -> None:
+        self._connection = connection
+        self._outer = outer
+        self._beside = 0
+        self._since = asyncio.get_running_loop().time()
+        made: Any = connection  # asyncssh has no other way to what comes and waits
+        self._transport: Any = made._transport
+        self._handle = made.data_received
+        made.data_received = self._received
+        connection.set_extra_info(**{METER: self})
+        # Not by a small receive buffer: where that shrinks, the peer's TCP waits 0.2 s before each piece.
+        if hasattr(self._transport, "max_size"):
+            self._transport.max_size = RECEIVED_AT_ONCE
+
+    def useful(self) -> None:
+        """Begin anew: what came was asked for."""
+        self._beside = 0
+
+    def _received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
+        if self._outer is not None:
+            self._outer.useful()
+        now = asyncio.get_running_loop().time()
+        if now - self._since > BESIDE_S:
+            self._since, self._beside = now, 0
+        self._beside += len(data)
+        self._handle(data, datatype)
+        if self._beside > BESIDE_BYTES:
+            self._connection.connection_lost(Flooded("it sends what nobody asked for"))
+        elif self._transport.get_write_buffer_size() > UNSENT_BYTES:
+            self._connection.connection_lost(Flooded("it does not read what is sent to it"))
+
+
+def note_answer(channel: asyncssh.SSHClientChannel[bytes]) -> None:
+    """Tell the meter of a channel's connection, where it has one, that an agent's answer came."""
+    meter = channel.get_extra_info(METER)
+    if isinstance(meter, Meter):
+        meter.useful()
