@@ -28,13 +28,14 @@ _STEM = 100
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
-    """Give a stream of UTF-8 to write what is to be at `path`.
+def writing(path: Path, *, newline: str | None = None, mode: int = _NEW) -> Iterator[TextIO]:
+    """Give a stream of UTF-8 to write what is to be at `path`; `mode` is a new file's, less the umask.
 
-    Raises `OSError` with the name `path` where it cannot be written. Whatever is raised before the end, a
-    regular file that is there is as it was, and one that is not there is not made.
+    Root writes with the rights of who can change the folder, see `reaching`. Raises `OSError` with the name
+    `path` where it cannot be written. Whatever is raised before the end, a regular file that is there is as
+    it was, and one that is not there is not made.
     """
-    with _named(path):
+    with _named(path), reaching(path):
         there = _status(path)
         if (there is not None and not stat.S_ISREG(there.st_mode)) or _is_stream(path):
             plain = path.open("w", encoding="utf-8", newline=newline)
@@ -42,7 +43,7 @@ def writing(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
         else:
             target = Path(os.path.realpath(path))
             new = target.with_name(f".{target.name[:_STEM]}.{secrets.token_hex(4)}.part")
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _NEW)
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             plain = os.fdopen(handle, "w", encoding="utf-8", newline=newline)
     if target is None or new is None:
         with plain:
@@ -54,12 +55,14 @@ def writing(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
             with _named(path):
                 plain.flush()
                 os.fsync(plain.fileno())
+                make_ours(plain.fileno())
                 if there is not None:
                     _like(there, plain.fileno())
-        with _named(path):
+        with _named(path), reaching(path):
             new.replace(target)
     except BaseException:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError), reaching(path):
+            new.unlink(missing_ok=True)
         raise
 
 
@@ -115,13 +118,21 @@ def private(path: str, flags: int) -> int:
 def make_private(folder: Path) -> None:
     """Make a folder that its account alone may look into, whatever the umask; one that is there stays.
 
-    Others may pass one of root's: its database server runs as another account. They see no names, and its
-    files are private. Raises `OSError`.
+    So are the folders on the way that are missing. Others may pass one of root's: its database server runs as
+    another account. They see no names, and its files are private. Raises `OSError`.
     """
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.parent != folder:
+            make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700 if os.geteuid() else 0o711)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those on the way, as `mkdir -p` does; root with the rights that `as_owner` tells."""
+    if not folder.is_dir():
+        with as_owner(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def not_roots_own(path: Path) -> Path | None:
@@ -137,6 +148,8 @@ def not_roots_own(path: Path) -> Path | None:
     for way in (path, path.resolve()):
         for folder in (*reversed(way.parents), way):
             try:
+                if folder.lstat().st_uid and folder.is_symlink():
+                    return folder
                 info = folder.stat()
             except FileNotFoundError:
                 break
@@ -152,7 +165,7 @@ def refusal_for_root(path: Path) -> str:
     if folder is None:
         return ""
     try:
-        owner = pwd.getpwuid(folder.stat().st_uid).pw_name
+        owner = pwd.getpwuid(folder.lstat().st_uid).pw_name
     except KeyError:
         owner = ""
     advice = (
@@ -203,3 +216,26 @@ def as_owner(path: Path) -> Iterator[None]:
     finally:
         system.setfsuid(0)
         system.setfsgid(0)
+
+
+@contextlib.contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Have root make or replace `path` with the rights of who can change its folder, as `as_owner` does.
+
+    In a folder for all, such as `/tmp`, a link of another account is refused. Raises `PermissionError`.
+    """
+    with as_owner(path.parent):
+        if (
+            not os.geteuid()
+            and path.is_symlink()
+            and path.lstat().st_uid
+            and not_roots_own(path.parent) is None
+        ):
+            raise PermissionError(errno.EPERM, "a link that another account made", str(path))
+        yield
+
+
+def make_ours(handle: int) -> None:
+    """Give this account a file that it made with the rights of another."""
+    if os.fstat(handle).st_uid != os.geteuid():
+        os.fchown(handle, os.geteuid(), os.getegid())

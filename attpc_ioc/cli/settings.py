@@ -57,6 +57,8 @@ def init(
 
     Data links go over TCP to port 46005 of each CoBo's own host, and over FDT for the MuTAnT.
     """
+    from attpc_ioc.files import reaching
+
     request = FleetRequest(cobos, first_cobo, mutant, single, prefix)
     faults = request_faults(request)
     if faults:
@@ -69,7 +71,9 @@ def init(
         typer.echo(text, nl=False)
         return
     try:
-        with output.open("x", encoding="utf-8") as stream:
+        with reaching(output):  # as root, in another account's folder: with its rights
+            stream = output.open("x", encoding="utf-8")
+        with stream:
             stream.write(text)
     except FileExistsError:
         typer.echo(f"{output}: exists already and is left as it is; give another --output", err=True)

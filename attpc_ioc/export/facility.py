@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from attpc_ioc.files import write_text
+from attpc_ioc.files import make_folders, write_text
 from attpc_ioc.pvs.table import PvEntry
 
 from .alarms import alarm_tree, default_config, fragment_text, prefix_of, whole_text
@@ -64,7 +64,7 @@ def write_facility(folder: Path, files: FacilityFiles, *, force: bool = False) -
     }
     check_screens(folder / SCREENS, files.screens, force=force)
     refuse_foreign(folder, ((name, is_ours[name]) for name in files.others), force=force)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     gone = write_screens(folder / SCREENS, files.screens, force=force)
     for name, text in files.others.items():
         write_text(folder / name, text)

@@ -16,6 +16,7 @@ from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.migrate import migrate, migrations
 
 from tests.db.test_db_commands import numbers, ran, refused, settings_file
+from tests.support.needs import as_root
 
 LONG = "x" * 400
 """A text of the history, in whose place a hostile backup has something else of the same length."""
@@ -96,6 +97,35 @@ def test_a_backup_brings_every_row_back(filled: str, place: Path) -> None:
     # An id that was used once, though its row is gone, is not used again.
     made = asyncio.run(tell(filled, "INSERT INTO attpc.experiments (name) VALUES ('e3') RETURNING id"))
     assert made[0][0] == 3
+
+
+@as_root()
+def test_a_backup_of_roots_follows_no_link_that_another_account_laid(filled: str, place: Path) -> None:
+    file = settings_file(place, filled)
+    theirs, roots = place / "theirs", place / "roots"
+    for folder, of in ((theirs, 65534), (roots, 0)):
+        folder.mkdir()
+        os.chown(folder, of, of)
+    (theirs / "b").symlink_to(roots / "b")
+    assert "Permission denied" in refused("backup", theirs / "b", "--settings", file)
+    assert list(roots.iterdir()) == []
+    ran("backup", theirs / "c", "--settings", file)
+    there = (theirs / "c").stat()
+    assert (there.st_uid, stat.S_IMODE(there.st_mode)) == (0, 0o600)
+    assert {path.name for path in theirs.iterdir()} == {"b", "c"}
+
+
+@pytest.mark.parametrize("when", ["infinity", "20000-01-01", "0044-03-15 BC"])
+def test_a_backup_with_a_time_that_no_calendar_has_is_refused(filled: str, place: Path, when: str) -> None:
+    file = settings_file(place, filled)
+    before = asyncio.run(tables_of(filled, "attpc"))
+    change = f"UPDATE attpc.events SET happened_at = '{when}'"
+    asyncio.run(tell(filled, change, "SELECT 1"))
+    ran("backup", place / "b", "--settings", file)
+    asyncio.run(tell(filled, "UPDATE attpc.events SET happened_at = now()", "SELECT 1"))
+    said = refused("restore", place / "b", "--force", "--settings", file)
+    assert "times that no calendar has (events.happened_at)" in said
+    assert {*asyncio.run(tables_of(filled, "attpc"))} == {*before}
 
 
 def test_a_backup_of_an_older_version_is_brought_up_to_date(empty_dsn: str, place: Path) -> None:

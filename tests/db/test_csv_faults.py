@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.exchange import csv_file
+from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.faults import BrokenFile
 from attpc_plugins.run_history.exchange.source import Format, RunFile
 from attpc_plugins.run_history.store.model import RunDetail
@@ -130,6 +130,22 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     assert len(found) == 21
     assert found[0].startswith("line 3, column started_at")
     assert found[-1] == "and 19 more"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (HEAD + "x" * 3000, "line 2: is not CSV: a line has more than 2000 characters"),
+        ("\0" * 3000, "line 1: is not CSV: a line has more than 2000 characters"),
+        ('{"run":' + " " * 3000, "line 1: has more than 2000 characters"),
+    ],
+)
+def test_a_line_without_end_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, fault: str
+) -> None:
+    for module in (csv_file, json_file):
+        monkeypatch.setattr(module, "FIELD_MAX", 2000)
+    assert faults_of(tmp_path, text) == [fault]
 
 
 def test_what_is_no_utf8(tmp_path: Path) -> None:

@@ -88,14 +88,18 @@ def test_each_state_directory_has_its_own(closed: Path) -> None:
     assert folder_of(locate(DatabaseKeys(), closed / "other" / ".." / "one")) == one
 
 
-def test_a_way_that_roots_umask_closes(postgres_place: Place, base: Path) -> None:
-    before = os.umask(0o077)
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
+def test_whatever_roots_umask_the_account_may_pass_the_way_and_nobody_change_it(
+    postgres_place: Place, umask: int
+) -> None:
+    state_dir = postgres_place() / "state" / "plugins"
+    before = os.umask(umask)
     try:
-        database = locate(DatabaseKeys(), postgres_place() / "state")
+        database = locate(DatabaseKeys(), state_dir)
     finally:
         os.umask(before)
-    assert folder_of(database).parent == base
-    assert mode(base) == 0o755
+    assert (folder_of(database), database.note) == (state_dir / "postgres", "")
+    assert {mode(state_dir), mode(state_dir.parent)} == {0o711}
 
 
 def test_a_reachable_state_directory_is_used(postgres_place: Place, base: Path) -> None:

@@ -12,7 +12,17 @@ from attpc_plugins.run_history.cluster import data_major
 
 from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import StateDirError
-from attpc_ioc.files import as_owner, make_private, not_roots_own, private, read_theirs
+from attpc_ioc.export.screens.files import write_screens
+from attpc_ioc.files import (
+    as_owner,
+    make_private,
+    not_roots_own,
+    private,
+    read_theirs,
+    refusal_for_root,
+    write_text,
+    writing,
+)
 from tests.support.needs import as_root
 from tests.support.postgres import place
 
@@ -47,6 +57,20 @@ async def test_the_state_is_its_accounts_alone_whatever_the_umask(tmp_path: Path
     made = list((tmp_path / "state").iterdir())
     assert {path.name for path in made} == {"lock", "numbers.json"}
     assert {mode(path) for path in made} == {0o600}
+
+
+@pytest.mark.usefixtures("umask")
+def test_folders_on_the_way_are_its_accounts_alone_too(tmp_path: Path) -> None:
+    make_private(tmp_path / "state" / "plugins" / "one")
+    made = [tmp_path / "state", tmp_path / "state" / "plugins", tmp_path / "state" / "plugins" / "one"]
+    assert {mode(path) for path in made} == {0o711 if os.geteuid() == 0 else 0o700}
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_for_its_account_alone_is_made_so(tmp_path: Path) -> None:
+    with writing(tmp_path / "runs.csv", mode=0o600) as stream:
+        stream.write("a")
+    assert mode(tmp_path / "runs.csv") & 0o177 == 0
 
 
 def test_a_file_that_an_older_version_made_is_closed(tmp_path: Path) -> None:
@@ -170,3 +194,44 @@ def test_root_reads_in_a_folder_of_anothers_what_that_account_can_read(open_plac
     (theirs / "log" / "a.log").write_text("FATAL: no space")
     with as_owner(theirs):
         assert read_theirs(theirs / "log" / "a.log", 100) == "FATAL: no space"
+
+
+@as_root()
+def test_root_writes_through_no_link_of_anothers_folder(open_place: Path) -> None:
+    theirs, roots = open_place / "theirs", open_place / "roots"
+    for folder, of in ((theirs, NOBODY), (roots, 0)):
+        folder.mkdir(mode=0o755)
+        os.chown(folder, of, of)
+    (roots / "there").write_text("as it was")
+    for name in ("there", "new"):
+        (theirs / name).symlink_to(roots / name)
+        with pytest.raises(PermissionError):
+            write_text(theirs / name, "led elsewhere")
+    (theirs / "screens").symlink_to(roots)
+    with pytest.raises(PermissionError):
+        write_screens(theirs / "screens", {"main.bob": "led elsewhere"})
+    assert [path.name for path in roots.iterdir()] == ["there"]
+    assert (roots / "there").read_text() == "as it was"
+    write_text(theirs / "file", "root's")
+    assert ((theirs / "file").stat().st_uid, (theirs / "file").read_text()) == (0, "root's")
+    assert {path.name for path in theirs.iterdir()} == {"there", "new", "screens", "file"}
+
+
+@as_root()
+def test_root_follows_no_link_of_another_in_a_folder_for_all(open_place: Path) -> None:
+    public, roots = open_place / "tmp", open_place / "roots"
+    for folder in (public, roots):
+        folder.mkdir()
+    public.chmod(0o1777)
+    for name, target in (("file", roots / "new"), ("folder", roots)):
+        (public / name).symlink_to(target)
+        os.chown(public / name, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(PermissionError, match="a link that another account made"):
+        write_text(public / "file", "led elsewhere")
+    with pytest.raises(PermissionError):
+        write_text(public / "folder" / "new", "led elsewhere")
+    assert "can be changed by others than root" in refusal_for_root(public / "folder" / "state")
+    assert list(roots.iterdir()) == []
+    (public / "own").symlink_to(roots / "own")
+    write_text(public / "own", "root's")
+    assert (roots / "own").read_text() == "root's"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attpc_ioc.export.owned import is_screen, refuse_foreign
-from attpc_ioc.files import write_text
+from attpc_ioc.files import make_folders, reaching, write_text
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.table import PvEntry
 
@@ -85,11 +85,12 @@ def write_screens(folder: Path, files: Mapping[str, str], *, force: bool = False
     have the mark of an export, unless `force` is given, and `OSError` where the directory cannot be written.
     """
     check_screens(folder, files, force=force)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     for name, text in files.items():
         write_text(folder / name, text)
     left = [folder / name for name in NAMES if name not in files]
     gone = [path for path in left if path.is_file() and not path.is_symlink() and is_screen(path)]
     for path in gone:
-        path.unlink()
+        with reaching(path):
+            path.unlink()
     return tuple(path.name for path in gone)

@@ -9,6 +9,7 @@ are taken and nothing else, see `backup_rows`: no command that somebody put into
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from typing import Any
 
 import asyncpg
 
+from attpc_ioc.files import make_ours, reaching
 from attpc_ioc.log import get_logger
 
 from .backup_rows import LINE_BYTES, Contents, Position, Rows, contents, rows
@@ -33,6 +35,7 @@ from .store.upkeep import (
     SCHEMA,
     forget_leases,
     has_schema,
+    impossible_times,
     largest_numbers,
     put_aside,
     referring,
@@ -68,7 +71,9 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     The file is written under another name and renamed; one that is there stays unless `force` is given. What
     is there and is no file, such as a pipe or a device, is never replaced.
     """
-    file = _target(file, force=force)
+    way = file
+    with reaching(way):
+        file = _target(file, force=force)
     connection = await database.connect()
     try:
         if not await has_schema(connection):
@@ -82,7 +87,7 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     command = (dump, *words, f"--dbname={database.public_url}")
     new = file.with_name(f"{file.name}.new-{os.urandom(4).hex()}")
     try:
-        size = await asyncio.to_thread(_write, database, command, new)
+        size = await asyncio.to_thread(_write, database, command, way, new)
         held = await contents(dump.with_name("pg_restore"), new, database.client_environment())
         if held.foreign:
             log.warning(
@@ -91,9 +96,13 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
                 entries=", ".join(held.foreign[:3]),
                 advice=NOT_ALONE,
             )
-        new.replace(file)
+        with reaching(way):
+            new.replace(file)
+    except PermissionError as error:
+        raise DatabaseError(f"{way} cannot be written: {error.strerror}") from error
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError), reaching(way):
+            new.unlink(missing_ok=True)
     return size
 
 
@@ -135,6 +144,10 @@ async def restore(
                 await put_aside(connection, aside)
             await migrate(connection, migrations()[:version])
             await _fill(connection, program, file, env, held)
+            if wrong := await impossible_times(connection):
+                raise DatabaseError(
+                    f"{file} has times that no calendar has ({', '.join(wrong)}); nothing of it is restored"
+                )
             done = await migrate(connection)
             await forget_leases(connection)
             after = await largest_numbers(connection)
@@ -255,9 +268,12 @@ def _major(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _write(database: Database, command: tuple[str | Path, ...], new: Path) -> int:
+def _write(database: Database, command: tuple[str | Path, ...], way: Path, new: Path) -> int:
     """Have what a program writes on disk as a new file that only this account may read; returns its size."""
-    with open(new, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+    with reaching(way):
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(handle, "wb") as stream:
+        make_ours(handle)
         ran = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from attpc_ioc.files import not_roots_own, private, read_theirs, refusal_for_root
+from attpc_ioc.files import make_private, not_roots_own, private, read_theirs, refusal_for_root
 
 from .binaries import Account, Binaries, barrier
 from .errors import EmbeddedError
@@ -94,7 +94,7 @@ def home_for(wanted: Path, account: Account) -> Home:
     # The folders on the way are those of the state directory; root's own umask may close them.
     with contextlib.suppress(OSError):
         if not_roots_own(wanted) is None:
-            wanted.parent.mkdir(parents=True, exist_ok=True)
+            make_private(wanted.parent)
     if data_major(wanted / "data") is not None:
         return Home(wanted)
     digest = hashlib.sha256(os.fsencode(wanted.resolve())).hexdigest()[:16]
@@ -124,7 +124,8 @@ def prepare_folder(folder: Path, account: Account) -> None:
             raise EmbeddedError(_belongs(folder, account))
         if refusal := refusal_for_root(folder):
             raise EmbeddedError(f"database folder {folder}: {refusal}: plugins.run_history.data_dir")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
         owner = folder.stat().st_uid
         if account.shared and owner == os.geteuid():
             _guard(folder, account)

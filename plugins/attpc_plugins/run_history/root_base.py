@@ -35,7 +35,7 @@ def made_root_base() -> Path:
     base = root_base()
     try:
         if not base.exists():
-            base.mkdir()
+            base.mkdir(mode=0o755)
             base.chmod(0o755)
         info = base.stat()
     except OSError as error:

@@ -108,8 +108,9 @@ FAULTS = (
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
+    OverflowError,
 )
-"""What asyncpg raises when the database or the way to it fails."""
+"""What asyncpg raises when the database or the way to it fails; `OverflowError` at impossible times."""
 
 
 def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
@@ -119,6 +120,8 @@ def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
     """
     if reason := reason_in(error):
         return StoreUnavailable(f"database: {reason}")
+    if isinstance(error, OverflowError):
+        return StoreRejected("the database holds a time that no calendar has")
     if told := advice(error):
         return StoreUnavailable(f"database: {told.text}")
     if pooler and isinstance(error, TimeoutError):

@@ -32,7 +32,7 @@ def copied_programs(programs: Path, version: str) -> Path:
     site = programs.parents[2]
     try:
         place = made_root_base() / "programs"
-        place.mkdir(exist_ok=True)
+        place.mkdir(mode=0o755, exist_ok=True)
         place.chmod(0o755)
         with _alone_in(place):
             target = place / f"postgresql-{version}"
@@ -70,7 +70,7 @@ def _copy(site: Path, target: Path) -> None:
     for left in target.parent.glob("*.old"):
         shutil.rmtree(left)
     new, old = target.with_name(f"{target.name}.new"), target.with_name(f"{target.name}.old")
-    new.mkdir()
+    new.mkdir(mode=0o700)
     for part in PARTS:
         if (site / part).is_dir():
             shutil.copytree(site / part, new / part, symlinks=True)

@@ -232,7 +232,8 @@ def _written(output: Path) -> Iterator[TextIO]:
         exact_output()
         yield sys.stdout
         return
-    with writing(output, newline="") as stream:
+    # It has the names of people and their computers.
+    with writing(output, newline="", mode=0o600) as stream:
         yield stream
 
 

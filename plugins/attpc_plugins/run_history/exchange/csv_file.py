@@ -45,7 +45,7 @@ from .faults import Bad, Fault, not_utf8, shown
 from .plain import class_of, from_plain, time_of, time_text, to_plain, word_of
 
 FIELD_MAX = 1 << 28
-"""Characters of a field: the JSON of a run with very many events is one."""
+"""Characters of a field, and of a line: the JSON of a run with very many events is one."""
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -263,6 +263,14 @@ def run_text(detail: RunDetail) -> str:
     )
 
 
+def lines(stream: TextIO) -> Iterator[str]:
+    """Yield the lines of a stream; raises `csv.Error` at one that is longer than any of an export."""
+    while text := stream.readline(FIELD_MAX + 1):
+        if len(text) > FIELD_MAX:
+            raise csv.Error(f"a line has more than {FIELD_MAX} characters")
+        yield text
+
+
 def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
     """Yield each row that is not empty with the line where it begins, and a fault where it is no CSV.
 
@@ -271,7 +279,7 @@ def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
     """
     # The limit is the process's; a larger one hurts nobody.
     csv.field_size_limit(max(FIELD_MAX, csv.field_size_limit()))
-    reader = csv.reader(stream, strict=True)
+    reader = csv.reader(lines(stream), strict=True)
     line = 1
     while True:
         try:

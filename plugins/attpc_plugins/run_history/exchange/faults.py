@@ -11,6 +11,9 @@ from attpc_ioc.errors import AttpcError
 SHOWN = 20
 """Faults that are listed; of the rest only the number is told."""
 
+LINE_BYTES = 1 << 28
+"""What is in memory at a time of a line that is looked at for its faults."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -55,7 +58,7 @@ def not_utf8(stream: TextIO) -> Fault:
     raw = stream.buffer
     raw.seek(0)
     line = 1
-    for text in raw:
+    while text := raw.readline(LINE_BYTES):
         try:
             text.decode()
         except UnicodeDecodeError as error:

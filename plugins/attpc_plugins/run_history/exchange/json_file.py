@@ -10,7 +10,7 @@ from attpc_ioc.printable import json_text
 from attpc_plugins.run_history.store.model import RunDetail
 
 from .check import checked
-from .csv_file import in_order
+from .csv_file import FIELD_MAX, in_order
 from .faults import Bad, Fault, not_utf8, shown
 from .plain import from_plain, to_plain
 
@@ -29,12 +29,15 @@ def read_lines(stream: TextIO, *, experiment: str) -> Iterator[tuple[int, RunDet
     while True:
         line += 1
         try:
-            text = stream.readline()
+            text = stream.readline(FIELD_MAX + 1)
         except UnicodeDecodeError:
             fault = not_utf8(stream)
             yield fault.line, fault
             return
         if not text:
+            return
+        if len(text) > FIELD_MAX:
+            yield line, Fault(line, "", f"has more than {FIELD_MAX} characters")
             return
         if text.strip():
             yield line, _read(text, line, experiment)

@@ -100,3 +100,22 @@ async def set_position(connection: Any, sequence: str, value: int, called: bool)
         value,
         called,
     )
+
+
+async def impossible_times(connection: Any) -> list[str]:
+    """Return the columns with times that Python's calendar does not have, as `table.column`."""
+    columns = await connection.fetch(
+        "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+        "WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND a.attnum > 0 "
+        "AND a.atttypid = 'timestamptz'::regtype ORDER BY 1, a.attnum",
+        SCHEMA,
+    )
+    found: list[str] = []
+    for table, column in columns:
+        query = (
+            f'SELECT EXISTS (SELECT FROM {SCHEMA}."{table}" WHERE "{column}" '
+            "NOT BETWEEN '0001-01-02Z' AND '9999-12-30Z')"
+        )
+        if await connection.fetchval(query):
+            found.append(f"{table}.{column}")
+    return found
