@@ -14,8 +14,9 @@ from attpc_ioc.access import AccessKeeper
 from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.numbers import StateDirNumbers
-from attpc_ioc.control.store import StateStore
+from attpc_ioc.control.take_over import open_event_log
 from attpc_ioc.errors import AttpcError, Refused, SettingsError
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.put_log import PutLog
 from attpc_ioc.ioc.server import IocServer
@@ -81,7 +82,7 @@ class App:
 
     settings: Settings
     host: PluginHost
-    store: StateStore
+    log: EventLog
     controller: Controller
     server: IocServer
     table: tuple[PvEntry, ...]
@@ -98,16 +99,15 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
     end of one of its tasks cancels the body.
     """
     host = load_plugins(settings, plugins)
-    store = StateStore(settings.state_directory(), settings.ioc.prefix)
-    store.open()
+    event_log = open_event_log(settings.state_directory(), settings.ioc.prefix)
     try:
         numbers = host.plugins[NUMBERS].plugin
         assert isinstance(numbers, StateDirNumbers)
         numbers.use(
-            store, lambda: all(p.name == NUMBERS for p in host.active() if _gives_numbers(host, p.name))
+            event_log, lambda: all(p.name == NUMBERS for p in host.active() if _gives_numbers(host, p.name))
         )
-        emitter = Emitter(host, settings.ioc.prefix)
-        controller = Controller(settings, host, store, emitter)
+        emitter = Emitter(host, event_log, settings.ioc.prefix)
+        controller = Controller(settings, host, event_log, emitter)
         controller.run_control.on_number = numbers.note
         controller.run_control.on_release = numbers.unnote
         if (last := controller.run_control.record.info) is not None:
@@ -126,10 +126,11 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         )
         _show_plugins(host, server, settings)
         await _show_access(access, server)
-        app = App(settings, host, store, controller, server, table, numbers, emitter, access)
-        asked = AskServer(store.folder, {"clients": lambda question: clients_answer(server.ca, question)})
+        app = App(settings, host, event_log, controller, server, table, numbers, emitter, access)
+        asked = AskServer(event_log.folder, {"clients": lambda question: clients_answer(server.ca, question)})
+        days = settings.ioc.event_log_days
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(store.run(), name="state")]
+            tasks = [group.create_task(event_log.run(), name="state")]
             try:
                 await host.start(lambda plugin: _context(plugin, app))
                 controller.refresh()
@@ -138,7 +139,8 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 tasks.append(group.create_task(server.run(), name="server"))
                 tasks.append(group.create_task(controller.run(), name="controller"))
                 tasks.append(group.create_task(access.run(), name="access"))
-                log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=store.folder)
+                tasks.append(group.create_task(event_log.prune_for_ever(days), name="prune"))
+                log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=event_log.folder)
                 yield app
             finally:
                 # The order of the house: refuse puts, fail what is pending, plugins, Channel Access.
@@ -151,7 +153,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 for task in tasks:
                     task.cancel()
     finally:
-        await store.close()
+        await event_log.close()
         log.info("ended")
 
 
@@ -325,11 +327,12 @@ def _context(plugin: Plugin, app: App) -> Context:
         plugin.name,
         plugin.settings,
         prefix=prefix,
-        state_dir=app.store.folder / PLUGINS_FOLDER / plugin.name,
+        state_dir=app.log.folder / PLUGINS_FOLDER / plugin.name,
         snapshot=lambda: app.controller.fleet,
         publish=publish,
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
         tell=app.emitter.tell,
         ca_addresses=lambda: app.server.ca.addresses,
+        event_log=app.log,
     )

@@ -7,7 +7,7 @@ import reprlib
 
 import typer
 
-from attpc_ioc.cli import demo, export, lists, run, settings, simulate
+from attpc_ioc.cli import demo, export, lists, run, settings, simulate, state
 from attpc_ioc.cli.streams import set_up_streams
 from attpc_ioc.errors import AttpcError
 
@@ -31,6 +31,7 @@ app.command()(settings.schema)
 app.command()(lists.pvs)
 app.command()(lists.clients)
 app.add_typer(export.export, name="export")
+app.add_typer(state.state, name="state")
 app.command()(simulate.simulate)
 app.command()(simulate.fault)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from attpc_ioc.ecc import load as load_client
 from attpc_ioc.errors import Refused
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model import rules
 from attpc_ioc.model.command import (
@@ -43,7 +44,6 @@ from .module import CONFIGS_AT_ONCE, ModuleControl
 from .result_board import ResultBoard, goals_of
 from .run_control import RunControl
 from .setpoints import Setpoints
-from .store import StateStore
 
 log = get_logger(__name__)
 
@@ -59,8 +59,8 @@ ABORT_LIMIT_S = 5.0
 class Controller:
     """One for an IOC. `submit` and `set` are all that PVs, plugins and the IOC itself can ask of it."""
 
-    def __init__(self, settings: Settings, host: PluginHost, store: StateStore, emitter: Emitter) -> None:
-        self._kept = KeptModules(store, settings.ecc)
+    def __init__(self, settings: Settings, host: PluginHost, event_log: EventLog, emitter: Emitter) -> None:
+        self._kept = KeptModules(event_log, settings.ecc)
         self.state = FleetState(self._kept.views)
         asking_configs = asyncio.Semaphore(CONFIGS_AT_ONCE)
         self.modules = {
@@ -85,14 +85,14 @@ class Controller:
             executor=self._executor,
             host=host,
             emitter=emitter,
-            store=store,
+            event_log=event_log,
         )
         self.run_control.watch.own_stop = self._stop_by_itself
         self.run_control.watch.late_end = self._board.rest_stopped
         self.run_control.on_unwatched_stop = lambda end: self._board.command_ended(end.command, end, {})
         for module in self.modules.values():
             module.on_arrived = self._board.arrived
-        self._judge = Judge(host, self._desk, self.run_control, store)
+        self._judge = Judge(host, self._desk, self.run_control, event_log)
         self._answers = LiveAnswers(self.state, self._judge, self.run_control.record)
         self.run_control.record.show = self._answers.show_run
         self._setpoints = Setpoints(
@@ -109,7 +109,7 @@ class Controller:
         self._mutants = frozenset(ecc.name for ecc in settings.ecc if ecc.kind is Kind.MUTANT)
         self.state.subscribe(self._kept.on_change)
         self.state.subscribe(self._answers.on_change)
-        store.on_fault(self._answers.work_out_soon)
+        event_log.on_fault(self._answers.work_out_soon)
 
     # ------------------------------------------------------------------ what others ask
 
@@ -182,7 +182,6 @@ class Controller:
         """Refuse everything from now on and end what is at work, leaving the hardware as it is."""
         self._closing = True
         self._answers.close()
-        self._kept.save()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

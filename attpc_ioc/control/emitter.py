@@ -1,4 +1,4 @@
-"""Events of the core: stamped, logged, and given to the plugins."""
+"""Events of the core: stamped, recorded, and given to the plugins."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import Put
 from attpc_ioc.model.events import Event
 from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
 
 DURABLE_LIMIT_S = 0.05
-"""How long a completed put may wait for a plugin that promised to have it on disk (group commit)."""
+"""How long a completed put may wait until it is on disk (group commit)."""
 
 
 class Emitter:
-    """Stamps events with IOC, boot and sequence number, and notifies the plugins."""
+    """Stamps events with IOC, boot and sequence number, records them, and notifies the plugins."""
 
-    def __init__(self, host: PluginHost, ioc: str) -> None:
+    def __init__(self, host: PluginHost, event_log: EventLog, ioc: str) -> None:
         self._host = host
+        self._log = event_log
         self._ioc = ioc
         self._boot = uuid.uuid4().hex
         self._numbers = itertools.count(1)
@@ -30,15 +32,22 @@ class Emitter:
     def emit(
         self, hook: str, kind: type[Event], *, waits_for: str = DURABLE, **fields: Any
     ) -> Handled | None:
-        """Make an event and deliver it to the implementations of `hook`; see `PluginHost.notify`."""
+        """Make an event, record it, and deliver it to the implementations of `hook`.
+
+        See `PluginHost.notify` for the result.
+        """
         fields.setdefault("time_s", time.time())
         event = kind(stamp=self._stamp(), **fields)
+        self._log.append(event)
+        beside = (self._log.committed(),) if waits_for == DURABLE else ()
         argument = "change" if hook == "attpc_state_changed" else "event"
-        return self._host.notify(hook, waits_for=waits_for, **{argument: event})
+        return self._host.notify(hook, waits_for=waits_for, beside=beside, **{argument: event})
 
     def put(self, put: Put) -> Handled | None:
-        """Stamp a put and deliver it; see `PluginHost.notify`."""
-        return self._host.notify("attpc_put", put=replace(put, stamp=self._stamp()))
+        """Stamp a put, record it, and deliver it; see `PluginHost.notify`."""
+        put = replace(put, stamp=self._stamp())
+        self._log.append(put)
+        return self._host.notify("attpc_put", beside=(self._log.committed(),), put=put)
 
     async def tell(self, hook: str, kind: type[Event], **fields: Any) -> bool:
         """Emit what a plugin tells the others; see `on_record` for what it returns."""
@@ -49,9 +58,9 @@ class Emitter:
 
 
 async def on_record(handled: Handled | None) -> bool:
-    """Give plugins that promised durability up to 50 ms to have an event on disk.
+    """Give the log, and plugins that promised durability, up to 50 ms to have an event on disk.
 
-    Returns False where one of them is known not to have it: it raised, or the event was dropped.
+    Returns False where one of them is known not to have it: it cannot write, raised, or dropped the event.
     """
     if handled is None:
         return True

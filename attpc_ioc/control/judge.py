@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model import rules
 from attpc_ioc.model.command import (
     COMMANDS,
@@ -25,7 +26,6 @@ from attpc_ioc.plugin.host import PluginHost
 
 from .admission import Desk, beside, is_abort, is_stop
 from .run_control import RunControl
-from .store import StateStore
 
 START = Command(RUN, CommandName.START)
 
@@ -41,11 +41,11 @@ UNPLANNED = frozenset((CommandName.ABORT, CommandName.REFRESH_CONFIGS, CommandNa
 class Judge:
     """Answers from cached state, at once; see the rules of operation, "Before anything is sent"."""
 
-    def __init__(self, host: PluginHost, desk: Desk, run: RunControl, store: StateStore) -> None:
+    def __init__(self, host: PluginHost, desk: Desk, run: RunControl, event_log: EventLog) -> None:
         self._host = host
         self._desk = desk
         self._run = run
-        self._store = store
+        self._log = event_log
         self._memo: dict[Scope, tuple[object, frozenset[CommandName]]] = {}
         self._plans: dict[Command, tuple[Plan, list[Reason]]] = {}
         self._plans_of: object = None
@@ -71,8 +71,8 @@ class Judge:
             reasons += self._unreachable(command, fleet)
         if command.scope == RUN and command.name is CommandName.START:
             reasons += self._against_start(fleet, {reason.module for reason in reasons})
-        if command.scope == RUN and self._store.fault:
-            reasons.append(Reason(self._store.fault))
+        if command.scope == RUN and self._log.fault:
+            reasons.append(Reason(self._log.fault))
         if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
             reasons += self._host.vetoes(plan, fleet)
         return plan, list(dict.fromkeys(reasons))
@@ -199,7 +199,7 @@ class Judge:
             run.record.phase,
             run.stopping,
             bool(run.record.orphans),
-            self._store.fault,
+            self._log.fault,
             kinds,
         )
 

@@ -2,79 +2,99 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
+from pydantic import TypeAdapter
+
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.fleet import DataLinkView, FleetChange, ModuleView, SourceView
+from attpc_ioc.model.boards import BoardFault
+from attpc_ioc.model.config import ConfigName, Loaded
+from attpc_ioc.model.fleet import DataLinkView, FleetChange, ModuleView, Sent, SourceView
 from attpc_ioc.settings import EccSettings
-
-from . import module_document
-from .store import StateStore
 
 log = get_logger(__name__)
 
+TOPIC = "modules"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptModule:
+    """What is kept of one module, under its name; the fields are those of `ModuleView`."""
+
+    url: str
+    enabled: bool = True
+    selected: ConfigName | None = None
+    loaded: Loaded = Loaded()
+    clock_stale: bool = False
+    unclocked: bool = False
+    board_fault: BoardFault | None = None
+    unseen_end: Sent | None = None
+
+
+KEPT_MODULE = TypeAdapter(KeptModule)
+
 
 class KeptModules:
-    """The modules' document in the state directory.
+    """The modules' topic in the state database.
 
-    Entries of modules that the settings do not have at present stay in it: a module that comes back finds its
+    Rows of modules that the settings do not have at present stay in it: a module that comes back finds its
     own again.
     """
 
-    def __init__(self, store: StateStore, eccs: tuple[EccSettings, ...]) -> None:
-        self._store = store
-        raw = store.load(module_document.DOCUMENT) or {}
-        kept = raw.get("modules")
-        entries: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
-        self.views = {ecc.name: _first_view(ecc, entries) for ecc in eccs}
+    def __init__(self, event_log: EventLog, eccs: tuple[EccSettings, ...]) -> None:
+        self._kept = event_log.kept(TOPIC, KEPT_MODULE)
+        for name, fault in self._kept.bad.items():
+            log.error("state of a module is damaged", module=name, reason=fault)
+        self.views = {ecc.name: _first_view(ecc, self._kept.values.get(ecc.name)) for ecc in eccs}
         """The modules as they are known before anything was seen."""
-        self._entries = entries | {name: module_document.entry(view) for name, view in self.views.items()}
-        self._essences = {view.name: _essence(view) for view in self.views.values()}
-        self._handle: asyncio.Handle | None = None
+        for view in self.views.values():
+            self._follow(view)
 
     def on_change(self, change: FleetChange) -> None:
         """Have what is kept written soon where it has changed."""
         for name in change.modules:
-            view = change.fleet.modules[name]
-            essence = _essence(view)
-            if self._essences[name] != essence:
-                self._essences[name] = essence
-                self._entries[name] = module_document.entry(view)
-                if self._handle is None:
-                    # Once for all that change in one turn of the loop.
-                    self._handle = asyncio.get_running_loop().call_soon(self.save)
+            self._follow(change.fleet.modules[name])
 
-    def save(self) -> None:
-        """Give the store what has changed and was not given to it yet."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-            self._store.save(module_document.DOCUMENT, {"modules": self._entries.copy()})
-
-
-def _essence(view: ModuleView) -> object:
-    return (
-        view.enabled,
-        view.selected,
-        view.loaded,
-        view.clock_stale,
-        view.unclocked,
-        view.board_fault,
-        view.unseen_end,
-    )
+    def _follow(self, view: ModuleView) -> None:
+        now = KeptModule(
+            view.url,
+            view.enabled,
+            view.selected,
+            view.loaded,
+            view.clock_stale,
+            view.unclocked,
+            view.board_fault,
+            view.unseen_end,
+        )
+        if self._kept.values.get(view.name) != now:
+            self._kept.keep(view.name, now)
 
 
-def _first_view(ecc: EccSettings, entries: dict[str, Any]) -> ModuleView:
+def _first_view(ecc: EccSettings, kept: KeptModule | None) -> ModuleView:
     view = ModuleView(name=ecc.name, kind=ecc.kind, url=ecc.url, host=ecc.host, sources=_sources(ecc))
-    if ecc.name in entries:
-        view = module_document.restore(view, entries[ecc.name])
-    if view.selected is not None and not ecc.rule.accepts(view.selected):
+    if kept is None:
+        return view
+    if kept.url != view.url:
+        log.warning("ECC server has another address", module=view.name, old=kept.url, new=view.url)
+        # What was loaded is in another server's boards: whatever this one is seen to have is unknown.
+        kept = replace(kept, loaded=Loaded(), board_fault=None, unseen_end=None)
+    selected = kept.selected
+    if selected is not None and not ecc.rule.accepts(selected):
         # The settings have changed meanwhile: this name would take over another board (rule 6).
-        log.warning("selected config dropped", module=ecc.name, config=view.selected, rule=ecc.rule)
-        view = replace(view, selected=None)
-    return view
+        log.warning("selected config dropped", module=ecc.name, config=selected, rule=ecc.rule)
+        selected = None
+    return replace(
+        view,
+        enabled=kept.enabled,
+        selected=selected,
+        loaded=kept.loaded,
+        clock_stale=kept.clock_stale,
+        unclocked=kept.unclocked,
+        board_fault=kept.board_fault,
+        unseen_end=kept.unseen_end,
+        result=view.result.noted(kept.board_fault.text) if kept.board_fault is not None else view.result,
+    )
 
 
 def _sources(ecc: EccSettings) -> tuple[SourceView, ...]:

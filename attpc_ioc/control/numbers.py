@@ -4,60 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from attpc_ioc.errors import Refused, StateDirError
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import RUN, CommandName
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.plugin import hookimpl
 
-from .store import StateStore
+from .take_over import open_event_log
 
-DOCUMENT = "numbers"
+TOPIC = "numbers"
 
 NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
 
+_NUMBER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(strict=True, ge=0)])
 
-@dataclass(slots=True)
-class _Numbers:
-    """The file's content: the next number of each experiment.
 
-    `lost` says what became of an earlier file that could not be read. It stays until the end of time: which
-    experiments that file knew is not known, so one that is not in `next` may have used any number.
+class Numbers:
+    """The next number of each experiment, as the state database has it.
+
+    `lost` says why numbers may be missing. That stays for ever: which experiments the lost part had is not
+    known, so one that has no number here may have used any.
     """
 
-    next: dict[str, int] = field(default_factory=dict)
-    lost: str = ""
+    def __init__(self, event_log: EventLog) -> None:
+        self._kept = event_log.kept(TOPIC, _NUMBER)
+        if self._kept.bad and not self._kept.lost:
+            faults = "; ".join(f"the next number of {e}: {why}" for e, why in self._kept.bad.items())
+            self._kept.lose(f"{event_log.path} is damaged ({faults})")
+        self.known = self._kept.values
+        """The next number by experiment."""
 
-    def of(self, experiment: str, first: int) -> int | None:
-        """Return the next number of an experiment; None where that cannot be known."""
-        return self.next.get(experiment, None if self.lost else first)
+    @property
+    def lost(self) -> str:
+        """Why numbers may be missing; empty when none are."""
+        return self._kept.lost
 
-    def dump(self) -> dict[str, Any]:
-        return {"next": dict(self.next), "lost": self.lost}
-
-
-def _read(store: StateStore) -> _Numbers:
-    raw = store.load(DOCUMENT)
-    if raw is None:
-        return _Numbers(lost=store.damaged.get(DOCUMENT, ""))
-    numbers, lost = raw.get("next", {}), raw.get("lost", "")
-    if not isinstance(numbers, dict):
-        return _Numbers(lost=store.set_aside(DOCUMENT, "it has no list of numbers"))
-    good = {k: n for k, n in numbers.items() if isinstance(n, int) and not isinstance(n, bool) and n >= 0}
-    faults = [f"next.{k} is {n!r}, not a number" for k, n in numbers.items() if k not in good]
-    if not isinstance(lost, str):
-        faults.append(f"lost is {lost!r}, not a text")
-        lost = ""
-    if faults:
-        text = store.set_aside(DOCUMENT, "; ".join(faults), in_part=True)
-        # What an earlier loss was explained with tells where that file is.
-        lost = lost or text
-        store.save(DOCUMENT, _Numbers(good, lost).dump())
-    return _Numbers(good, lost)
+    def set(self, experiment: str, number: int) -> None:
+        """Have the next number of an experiment written soon."""
+        self._kept.keep(experiment, number)
 
 
 class StateDirNumbers:
@@ -71,15 +61,21 @@ class StateDirNumbers:
 
     def __init__(self, first_number: int) -> None:
         self._first = first_number
-        self._store: StateStore | None = None
-        self._numbers = _Numbers()
+        self._log: EventLog | None = None
+        self._numbers: Numbers | None = None
         self._is_owner: Callable[[], bool] = lambda: True
 
-    def use(self, store: StateStore, is_owner: Callable[[], bool] = lambda: True) -> None:
-        """Read and keep the numbers in a state directory; `is_owner` tells that no plugin owns them."""
-        self._numbers = _read(store)
-        self._store = store
+    def use(self, event_log: EventLog, is_owner: Callable[[], bool] = lambda: True) -> None:
+        """Read and keep the numbers in the state database; `is_owner` tells that no plugin owns them."""
+        self._log = event_log
+        self._numbers = Numbers(event_log)
         self._is_owner = is_owner
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of an IOC that runs."""
+        assert self._numbers is not None, "the state database was not given"
+        return self._numbers
 
     @hookimpl
     def attpc_veto(self, plan: Plan, fleet: Fleet) -> str | None:
@@ -92,7 +88,9 @@ class StateDirNumbers:
     @hookimpl(trylast=True)
     def attpc_next_number(self, experiment: str) -> int | None:
         """Return the number that the next run would get; None where it is not known."""
-        return self._numbers.of(experiment, self._first)
+        if self._numbers is None:
+            return None
+        return self._numbers.known.get(experiment, None if self._numbers.lost else self._first)
 
     @hookimpl(trylast=True)
     async def attpc_run_number(self, experiment: str) -> int:
@@ -101,54 +99,46 @@ class StateDirNumbers:
         It is written before the run that it is for, and nothing is sent before that one is on disk: one wait
         for the disk serves both.
         """
-        number = self._numbers.of(experiment, self._first)
+        number = self.attpc_next_number(experiment)
         if number is None:
             raise Refused(self._refusal())
-        self._numbers.next[experiment] = number + 1
-        self._save()
+        self.numbers.set(experiment, number + 1)
         return number
 
     @hookimpl(trylast=True)
     async def attpc_release_number(self, experiment: str, number: int) -> None:
         """Give a number back, if it is still the newest."""
-        if self._numbers.next.get(experiment) == number + 1:
-            self._numbers.next[experiment] = number
-            self._save()
-            if self._store is not None:
-                await self._store.flush()
+        if self.numbers.known.get(experiment) == number + 1:
+            self.numbers.set(experiment, number)
+            if self._log is not None:
+                await self._log.flush()
 
     def note(self, experiment: str, number: int) -> None:
         """Take note of a number that another owner gave, so that none is used twice when this one owns them.
 
         It is written soon; nothing waits for it.
         """
-        known = self._numbers.next.get(experiment)
+        known = self.numbers.known.get(experiment)
         if known is None or known <= number:
-            self._numbers.next[experiment] = number + 1
-            self._save()
+            self.numbers.set(experiment, number + 1)
 
     def unnote(self, experiment: str, number: int) -> None:
         """Take back `note` for a number that was given back, if it is still the newest."""
-        if self._numbers.next.get(experiment) == number + 1:
-            self._numbers.next[experiment] = number
-            self._save()
+        if self.numbers.known.get(experiment) == number + 1:
+            self.numbers.set(experiment, number)
 
     def floor(self, experiment: str) -> int:
         """Return the least number that a run of this experiment may get from any owner; 0: any."""
-        return self._numbers.next.get(experiment, 0)
+        return self.numbers.known.get(experiment, 0)
 
     def recall(self, experiment: str, number: int) -> None:
         """Take note of the run on record, where the list of numbers can be trusted at all."""
-        if not self._numbers.lost:
+        if not self.numbers.lost:
             self.note(experiment, number)
 
     def _refusal(self) -> str:
         advice = "give the next number with `attpc-ioc next-number` while the IOC is stopped"
-        return f"{self._numbers.lost}; {advice}"
-
-    def _save(self) -> None:
-        if self._store is not None:
-            self._store.save(DOCUMENT, self._numbers.dump())
+        return f"{self.numbers.lost}; {advice}"
 
 
 async def set_next_number(folder: Path, experiment: str, number: int) -> int:
@@ -157,22 +147,20 @@ async def set_next_number(folder: Path, experiment: str, number: int) -> int:
     Raises `StateDirError` where an IOC is using the folder, it cannot be written, or the number is lower than
     the one before: a number is never used twice.
     """
-    store = StateStore(folder)
-    store.open()
-    writer = asyncio.get_running_loop().create_task(store.run())
+    event_log = open_event_log(folder)
+    writer = asyncio.get_running_loop().create_task(event_log.run())
     try:
-        numbers = _read(store)
-        old = numbers.next.get(experiment, 0)
+        numbers = Numbers(event_log)
+        old = numbers.known.get(experiment, 0)
         if number < old:
             raise StateDirError(
                 f"the next run of {experiment} gets number {old}, and lower ones may have "
                 f"been used: give {old} or more"
             )
-        numbers.next[experiment] = number
-        store.save(DOCUMENT, numbers.dump())
-        await store.flush()
+        numbers.set(experiment, number)
+        await event_log.flush()
     finally:
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
-        await store.close()
+        await event_log.close()
     return old

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attpc_ioc.errors import PluginError, StateDirError
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode
 from attpc_ioc.model.events import RunFailed, RunStarted, RunStarting, RunStopping
@@ -21,14 +22,13 @@ from attpc_ioc.settings import Settings
 from .emitter import Emitter, on_record
 from .executor import Executor, PlanResult
 from .fleet_state import FleetState
+from .kept_run import KeptRun
 from .module import ModuleControl
 from .operation import OngoingOperation
-from .run_document import RunDocument
 from .run_record import RunRecord
 from .run_watch import RunWatch
 from .start_hold import PREPARED, StartHold
 from .stopping import Stopper, another_stop_helps, is_out
-from .store import StateStore
 
 log = get_logger(__name__)
 
@@ -77,14 +77,14 @@ class RunControl:
         executor: Executor,
         host: PluginHost,
         emitter: Emitter,
-        store: StateStore,
+        event_log: EventLog,
     ) -> None:
         self._limits = settings.limits
         self._state = state
         self._executor = executor
         self._host = host
         self._stopper = Stopper(state, modules, settings.limits, settings.order)
-        self.record = RunRecord(state, host, emitter, store)
+        self.record = RunRecord(state, host, emitter, event_log)
         self.watch = RunWatch(
             settings,
             state=state,
@@ -136,7 +136,7 @@ class RunControl:
         self, command: Command, check: Check, progress: Progress, abort: asyncio.Event
     ) -> Outcome:
         record = self.record
-        before = replace(record.document)
+        before = replace(record.kept)
         experiment = before.experiment
         progress("run number", 0.0)
         try:
@@ -170,16 +170,16 @@ class RunControl:
         modules = self._state.fleet.enabled
         return RunInfo(
             number=number,
-            experiment=self.record.document.experiment,
+            experiment=self.record.kept.experiment,
             members=tuple(m.name for m in modules),
-            texts=self.record.document.texts,
+            texts=self.record.kept.texts,
             began_s=time.time(),
             who=command.who,
             loaded={m.name: str(m.loaded) for m in modules},
             urls={m.name: m.url for m in modules},
         )
 
-    async def _keep_or_forget(self, command: Command, before: RunDocument) -> Outcome | None:
+    async def _keep_or_forget(self, command: Command, before: KeptRun) -> Outcome | None:
         """Have the new run on disk before anything is sent; returns the refusal where it cannot be."""
         try:
             await self.record.save_now(self._limits.run_number_s)
@@ -198,7 +198,7 @@ class RunControl:
         return Outcome(command, ResultCode.DONE, text)
 
     async def _roll_back(
-        self, command: Command, result: PlanResult, before: RunDocument, progress: Progress
+        self, command: Command, result: PlanResult, before: KeptRun, progress: Progress
     ) -> Outcome:
         """Stop what had started, leave late arrivals to `watch`, and release the number if that is safe."""
         record, late = self.record, self.watch.late
@@ -218,7 +218,7 @@ class RunControl:
         outcome = replace(result.outcome(command, spent), reasons=reasons)
         info = record.set_info(stopped_s=time.time(), outcome=kind, reason=outcome.message)
         if used:
-            record.document.open = False
+            record.kept.open = False
             record.save()
         else:
             await self._forget(before, number)
@@ -232,7 +232,7 @@ class RunControl:
         """Tell whether a Start may still lead to Running, or has done so behind a lost connection."""
         return start.verdict is None or (start.may_have_run and not self._state.module(start.module).online)
 
-    async def _forget(self, before: RunDocument, number: int) -> None:
+    async def _forget(self, before: KeptRun, number: int) -> None:
         """Take a run back that never was, and only then its number.
 
         While the disk works it never says otherwise. While it does not, it may still have the run as open:
@@ -366,7 +366,7 @@ class RunControl:
     async def adopt(self, command: Command) -> Outcome:
         """Make a run of the modules that run without one, under the next number."""
         record = self.record
-        before = replace(record.document)
+        before = replace(record.kept)
         try:
             number = await self._reserve(before.experiment)
         except PluginError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import RunEvent, RunStopped
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
@@ -15,8 +16,7 @@ from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
 
 from .emitter import Emitter
 from .fleet_state import FleetState
-from .run_document import DOCUMENT, RunDocument, dump, parse
-from .store import StateStore
+from .kept_run import KEPT_RUN, TOPIC, KeptRun
 
 log = get_logger(__name__)
 
@@ -31,15 +31,16 @@ class RunRecord:
     is now into the snapshot.
     """
 
-    def __init__(self, state: FleetState, host: PluginHost, emitter: Emitter, store: StateStore) -> None:
+    def __init__(self, state: FleetState, host: PluginHost, emitter: Emitter, event_log: EventLog) -> None:
         self._state = state
         self._host = host
         self._emitter = emitter
-        self._store = store
-        self.document = RunDocument()
+        self._log = event_log
+        self._row = event_log.kept(TOPIC, KEPT_RUN)
+        self.kept = self._row.values.get("") or KeptRun()
         self.phase = RunState.STOPPED
         self.blank = True
-        """There was no record in the state directory that could be read."""
+        """There was no record in the state database that could be read."""
         self.stop_at_work = False
         self.seen_running = False
         self.lost: tuple[str, ...] = ()
@@ -49,17 +50,14 @@ class RunRecord:
         self._load()
 
     def _load(self) -> None:
-        raw = self._store.load(DOCUMENT)
-        fault = self._store.damaged.get(DOCUMENT, "")
-        if raw is not None:
-            try:
-                self.document = parse(raw)
-            except ValueError as error:
-                fault = self._store.set_aside(DOCUMENT, str(error))
+        fault = self._row.lost
+        if bad := self._row.bad.get(""):
+            fault = f"the record of runs in {self._log.path} is damaged ({bad})"
         if fault:
-            self.document.fault = f"{fault}: {WHAT_IS_LOST}"
-        self.blank = raw is None or bool(fault)
-        if self.document.open and self.document.info is not None:
+            log.error("record of runs lost", reason=fault)
+            self.kept.fault = f"{fault}: {WHAT_IS_LOST}"
+        self.blank = "" not in self._row.values
+        if self.kept.open:
             self.phase = RunState.UNKNOWN
 
     # ------------------------------------------------------------------ what it is
@@ -67,17 +65,17 @@ class RunRecord:
     @property
     def fault(self) -> str:
         """Why the record of runs is not what it was, which vetoes a start; empty when nothing is wrong."""
-        return self.document.fault
+        return self.kept.fault
 
     @property
     def info(self) -> RunInfo | None:
         """The run that is on, or the last one."""
-        return self.document.info
+        return self.kept.info
 
     @property
     def number(self) -> int:
         """The number of the current or last run; -1 where there was none."""
-        return self.document.info.number if self.document.info else -1
+        return self.kept.info.number if self.kept.info else -1
 
     @property
     def on(self) -> bool:
@@ -110,30 +108,30 @@ class RunRecord:
         info = self.info
         assert info is not None
         seen_s = info.last_seen_running_s or info.started_s or info.began_s
-        return max(seen_s, self.document.stop_asked_s)
+        return max(seen_s, self.kept.stop_asked_s)
 
     @property
     def duration_s(self) -> float:
         """How long the run has lasted, or lasted, in seconds."""
         if self.running_since_s is None or self.phase not in (RunState.RUNNING, RunState.STOPPING):
-            return self.document.duration_s
+            return self.kept.duration_s
         return max(0.0, time.monotonic() - self.running_since_s)
 
     def view(self, checklist: tuple[str, ...]) -> RunView:
         """Return the run as PVs and plugins see it."""
-        document = self.document
+        kept = self.kept
         state = self.phase
         if state is RunState.STOPPED:
             if self.orphans:
                 state = RunState.ORPHAN
-            elif document.interrupted:
+            elif kept.interrupted:
                 state = RunState.INTERRUPTED
         modules = self._state.fleet.modules
         shown = self.members if self.on else tuple(m.name for m in self._state.fleet.enabled)
-        next_number = self._host.next_number(document.experiment)
+        next_number = self._host.next_number(kept.experiment)
         return RunView(
             state=state,
-            info=document.info,
+            info=kept.info,
             on=self.on,
             incomplete=self.incomplete,
             lost=self.lost if self.on else (),
@@ -141,9 +139,9 @@ class RunRecord:
             running=tuple(name for name in shown if modules[name].state is State.RUNNING),
             number=self.number,
             next_number=-1 if next_number is None else next_number,
-            experiment=document.experiment,
-            texts=document.texts,
-            max_duration_s=document.max_duration_s,
+            experiment=kept.experiment,
+            texts=kept.texts,
+            max_duration_s=kept.max_duration_s,
             checklist=checklist,
             duration_s=self.duration_s,
         )
@@ -163,18 +161,20 @@ class RunRecord:
     def save(self) -> None:
         """Have the run's state written soon."""
         self.saved_at_s = time.monotonic()
-        self._store.save(DOCUMENT, dump(self.document))
+        self._row.keep("", self.kept)
+        # Its fault has become part of the row.
+        self._row.lose("")
 
     async def save_now(self, limit_s: float) -> None:
         """Write the run's state; raises `StateDirError` where it is not on disk after `limit_s` seconds."""
         self.save()
-        await self._store.flush(limit_s)
+        await self._log.flush(limit_s)
 
     def set_info(self, **changes: Any) -> RunInfo:
         """Change fields of the run and return it; the caller saves."""
-        assert self.document.info is not None
-        self.document.info = replace(self.document.info, **changes)
-        return self.document.info
+        assert self.kept.info is not None
+        self.kept.info = replace(self.kept.info, **changes)
+        return self.kept.info
 
     def enter(self, phase: RunState) -> None:
         """Go to another phase."""
@@ -185,43 +185,43 @@ class RunRecord:
 
     def open_run(self, info: RunInfo) -> None:
         """Make `info` the run that is on; the caller saves."""
-        self.document.info = info
-        self.document.open = True
-        self.document.interrupted = False
-        self.document.duration_s = 0.0
-        self.document.stop_asked_s = 0.0
+        self.kept.info = info
+        self.kept.open = True
+        self.kept.interrupted = False
+        self.kept.duration_s = 0.0
+        self.kept.stop_asked_s = 0.0
         self.running_since_s = None
         self.seen_running = False
         self.lost = ()
 
-    def forget_run(self, before: RunDocument) -> None:
+    def forget_run(self, before: KeptRun) -> None:
         """Take back a run that never was: the last one, and what was known of it, is current again."""
-        self.document.info = before.info
-        self.document.open = False
-        self.document.interrupted = before.interrupted
-        self.document.duration_s = before.duration_s
+        self.kept.info = before.info
+        self.kept.open = False
+        self.kept.interrupted = before.interrupted
+        self.kept.duration_s = before.duration_s
         self.save()
 
     def seen_running_now(self) -> None:
         """Take that members are seen Running at this moment; the caller saves."""
-        self.document.duration_s = self.duration_s
+        self.kept.duration_s = self.duration_s
         self.set_info(last_seen_running_s=time.time())
 
     def stop_asked(self) -> None:
         """Take that the stop of a run that is known to be on was commanded: it did not end before."""
         if self.on and self.phase is not RunState.UNKNOWN:
-            self.document.duration_s = self.duration_s
-            self.document.stop_asked_s = time.time()
+            self.kept.duration_s = self.duration_s
+            self.kept.stop_asked_s = time.time()
             self.save()
 
     def acknowledge(self) -> str:
         """Take back what waits for an acknowledgement; returns what that was, empty where nothing was."""
-        document = self.document
-        if not document.interrupted and not document.fault:
+        kept = self.kept
+        if not kept.interrupted and not kept.fault:
             return ""
-        what = "the interruption" if document.interrupted else "the loss of the record of runs"
-        document.interrupted = False
-        document.fault = ""
+        what = "the interruption" if kept.interrupted else "the loss of the record of runs"
+        kept.interrupted = False
+        kept.fault = ""
         self.save()
         self._state.poke()
         return what
@@ -248,9 +248,9 @@ class RunRecord:
     ) -> Handled | None:
         """Close the open run; the result is done when it is on record (see `Emitter.emit`)."""
         if outcome is not RunOutcome.INTERRUPTED:
-            self.document.duration_s = self.duration_s
+            self.kept.duration_s = self.duration_s
         info = self.set_info(stopped_s=stopped_s or time.time(), outcome=outcome, reason=reason)
-        self.document.open = False
+        self.kept.open = False
         self.lost = ()
         self.save()
         self.enter(RunState.STOPPED)

@@ -119,7 +119,7 @@ class RunWatch:
             record.seen_running_now()
             if time.monotonic() - record.saved_at_s >= SAVE_PERIOD_S:
                 record.save()
-        limit_s = record.document.max_duration_s
+        limit_s = record.kept.max_duration_s
         if 0 < limit_s <= record.duration_s:
             self.own_stop(f"the run has lasted {limit_s:g} s")
 
@@ -147,7 +147,7 @@ class RunWatch:
             record.tell("attpc_run_started", RunStarted, info)
             self.look()
             return
-        record.document.interrupted = True
+        record.kept.interrupted = True
         record.close_run(
             RunOutcome.INTERRUPTED,
             "after a restart of the IOC no member was seen Running",
@@ -162,7 +162,7 @@ class RunWatch:
             return
         log.warning("open run taken from a plugin's record", number=info.number, experiment=info.experiment)
         record.open_run(info)
-        record.document.experiment = info.experiment
+        record.kept.experiment = info.experiment
         record.enter(RunState.UNKNOWN)
         record.save()
 

@@ -169,7 +169,7 @@ class Setpoints:
         text = str(value).strip()
         if fault := experiment_fault(text):
             raise Refused(fault)
-        if text == self._record.document.experiment:
+        if text == self._record.kept.experiment:
             return
         busy = [m for m in self._fleet.enabled if m.online and m.state is not State.IDLE]
         if busy:
@@ -177,7 +177,7 @@ class Setpoints:
             raise Refused(f"the experiment changes only while all modules are Idle, and {listed}")
         if self._record.orphans:
             raise Refused("modules run without a run")
-        self._record.document.experiment = text
+        self._record.kept.experiment = text
         self._record.save()
 
     def _title(self, _scope: Scope, value: Value) -> None:
@@ -194,18 +194,18 @@ class Setpoints:
         self._set_texts(run_class=run_class)
 
     def _set_texts(self, **changes: object) -> None:
-        document = self._record.document
-        document.texts = replace(document.texts, **changes)  # type: ignore[arg-type]
-        # Not `on`: until a start has its number, the last run is still the one in the document.
-        if document.open and document.info is not None:
-            document.info = replace(document.info, texts=document.texts)
+        kept = self._record.kept
+        kept.texts = replace(kept.texts, **changes)  # type: ignore[arg-type]
+        # Not `on`: until a start has its number, the last run is still the one that is kept.
+        if kept.open and kept.info is not None:
+            kept.info = replace(kept.info, texts=kept.texts)
         self._record.save()
 
     def _max_duration(self, _scope: Scope, value: Value) -> None:
         seconds = float(value)
         if not math.isfinite(seconds) or seconds < 0:
             raise Refused(f"{value!r} is no duration: 0 for no limit, else seconds")
-        self._record.document.max_duration_s = seconds
+        self._record.kept.max_duration_s = seconds
         self._record.save()
 
 

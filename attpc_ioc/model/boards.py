@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Self
 
 from .states import Operation, State
 
@@ -18,18 +17,6 @@ class BoardFault:
 
     text: str
     back_to: State
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
-        return {"text": self.text, "back_to": self.back_to.label}
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self | None:
-        """Read what `to_json` returned.
-
-        Raises `KeyError`, `TypeError` or `AttributeError` for anything else.
-        """
-        return None if raw is None else cls(str(raw["text"]), State[raw["back_to"].upper()])
 
 
 ASKING = frozenset((Operation.PREPARE, Operation.CONFIGURE, Operation.START))

@@ -8,10 +8,12 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from attpc_ioc.eventlog import EventLog, Kept
+from attpc_ioc.eventlog.rows import Loggable
 from attpc_ioc.files import make_private
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Command, Outcome, Who
@@ -24,6 +26,8 @@ from .guard import end, reason_of, tame
 from .status import PluginStatus, PluginStatuses
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 FIRST_BACKOFF_S = 1.0
 LAST_BACKOFF_S = 60.0
@@ -57,6 +61,7 @@ class Context:
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[bool]],
         ca_addresses: Callable[[], tuple[str, ...]],
+        event_log: EventLog,
     ) -> None:
         self.name = name
         self.prefix = prefix
@@ -69,6 +74,7 @@ class Context:
         self._number_floor = number_floor
         self._tell = tell
         self._ca_addresses = ca_addresses
+        self._log = event_log
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -102,6 +108,32 @@ class Context:
     async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
         """Make an event of this kind, stamped by the core, and give it to every plugin."""
         return await self._tell(TOLD[kind], kind, **fields)
+
+    @property
+    def log_id(self) -> str:
+        """A text that is the event log's own."""
+        return self._log.identity
+
+    @property
+    def recorded(self) -> int:
+        """The position of the newest event that is on disk."""
+        return self._log.recorded
+
+    async def events(self, after: int, most: int = 1000) -> list[tuple[int, Loggable | ValueError]]:
+        """Return the next events of the log after a position; waits until there are some."""
+        return await self._log.events(after, most)
+
+    def seen(self, position: int) -> None:
+        """Say that events up to this position are not needed any more."""
+        self._log.set_cursor(self.name, position)
+
+    def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
+        """Return what the plugin keeps over restarts under this topic."""
+        return self._log.kept(f"{self.name}/{topic}", adapter)
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        """Wait until what was kept and told up to now is on disk."""
+        await self._log.flush(limit_s)
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Say on the plugin's status PVs how it is."""

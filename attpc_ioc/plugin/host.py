@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,13 +219,21 @@ class PluginHost(PluginRegistry):
 
     # ------------------------------------------------------------------ notifications
 
-    def notify(self, hook: str, *, waits_for: str = DURABLE, **arguments: Any) -> Handled | None:
+    def notify(
+        self,
+        hook: str,
+        *,
+        waits_for: str = DURABLE,
+        beside: Iterable[asyncio.Future[bool]] = (),
+        **arguments: Any,
+    ) -> Handled | None:
         """Deliver a notification to every plugin that wants it, and return at once.
 
         The result, where there is one, is done when the plugins that have the attribute `waits_for` set (by
-        default those that promise durability) have handled it, and tells of each whether that went well.
+        default those that promise durability) have handled it and the futures `beside` are done, and tells of
+        each whether that went well.
         """
-        awaited: list[asyncio.Future[bool]] = []
+        awaited = list(beside)
         for name, impl in self._impls(hook):
             mailbox = self.plugins[name].mailbox
             if mailbox is None:

@@ -42,16 +42,18 @@ would be accepted now is worked out once for all of these, which matters to flee
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pluggy
 
 if TYPE_CHECKING:
     import typer
-    from pydantic import BaseModel
+    from pydantic import BaseModel, TypeAdapter
 
+    from attpc_ioc.eventlog import Kept
     from attpc_ioc.model.command import Command, Outcome, Put, Reason, Who
     from attpc_ioc.model.events import (
+        Event,
         OperationEnded,
         OperationStarting,
         RunConfigs,
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from attpc_ioc.model.states import Severity
     from attpc_ioc.pvs.row import Reading, Row, Value
 
+T = TypeVar("T")
+
 PROJECT = "attpc_ioc"
 """pluggy's project name and the entry-point group."""
 
@@ -88,6 +92,8 @@ class PluginContext(Protocol):
     - `state_dir`: the path of a folder of its own inside the state directory, made when first asked for.
     - `ca_addresses`: where the IOC's own PVs are found on this machine, `host:port`, as
       `EPICS_CA_NAME_SERVERS` has them; empty before clients are answered.
+    - `log_id`: a text that is the event log's own; another one has positions of its own.
+    - `recorded`: the position of the newest event that is on disk; 0 where there is none.
 
     It is to be used in the IOC's event loop only, not from other threads.
     """
@@ -97,6 +103,8 @@ class PluginContext(Protocol):
     settings: BaseModel | None
     state_dir: str
     ca_addresses: tuple[str, ...]
+    log_id: str
+    recorded: int
 
     def snapshot(self) -> Fleet:
         """Return what is known of the fleet now; costs nothing."""
@@ -130,6 +138,31 @@ class PluginContext(Protocol):
         Returns when plugins that promise durability have it on disk, after 50 ms at the latest; False where
         one of them is known not to have it, because it failed or was so slow that it was dropped.
         """
+        ...
+
+    async def events(self, after: int, most: int = 1000) -> list[tuple[int, Event | Put | ValueError]]:
+        """Return the next events of the log after a position, each with its own; waits until there are some.
+
+        This is for a plugin that must miss nothing, over restarts too: it keeps the position up to which it
+        has done its work, with that work, and goes on after it. `log_id` tells that the log is still the
+        same. An event that cannot be read is a `ValueError` in its place. Raises `sqlite3.Error`.
+        """
+        ...
+
+    def seen(self, position: int) -> None:
+        """Say that events up to this position are not needed any more: others are not pruned."""
+        ...
+
+    def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
+        """Return what the plugin keeps over restarts under this topic: values by key.
+
+        What is kept in one turn of the event loop, and the events told in it, are on disk together or not at
+        all. To be asked once for a topic; pydantic's adapter makes JSON of a value and back.
+        """
+        ...
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        """Wait until what was kept and told is on disk; raises `StateDirError` where it cannot be."""
         ...
 
     def spawn(

@@ -15,6 +15,7 @@ from attpc_ioc.model.states import Kind, Operation
 from .faults import Fault, Loc
 from .section import Section
 from .values import (
+    Days,
     DirectoryPath,
     FilePath,
     GroupName,
@@ -47,6 +48,11 @@ class IocSettings(Section):
         description="Directory of everything that is kept over restarts; `~` is the home directory, a "
         "relative path starts at this file's directory. Default: `$XDG_STATE_HOME/attpc-ioc`, else "
         "`/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for others.",
+    )
+    event_log_days: Days = Field(
+        default=30,
+        description="Events older than this are removed from the state database, once every plugin that "
+        "follows them (the run history) has them.",
     )
     engineer: ShortText = Field(default="", description="Who looks after this IOC; shown by `IOC:ENGINEER`.")
     location: ShortText = Field(default="", description="Where this IOC runs; shown by `IOC:LOCATION`.")

@@ -184,4 +184,5 @@ Seconds = Annotated[float, Strict(), Field(gt=0, le=86400, allow_inf_nan=False)]
 Whole = Annotated[int, Strict()]
 WholeNumber = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 """From 0 to the largest value of an EPICS longin."""
+Days = Annotated[int, Strict(), Field(ge=1, le=3650)]
 YesNo = Annotated[bool, Strict()]

@@ -98,7 +98,7 @@ async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, mo
         host.faults.endless = True
         await stop_run(it)
         await it.until(lambda: told_of(probe, "CoBo0") == ["Waiting"], 20.0, "it waits")
-        journal = Journal(Path(it.app.store.folder) / "plugins" / "data_routers")
+        journal = Journal(Path(it.app.log.folder) / "plugins" / "data_routers")
         await it.stop_ioc()
         (entry,) = journal.entries("CoBo0")
         by_hand = replace(entry, phase=Phase.DONE, files=2, data_bytes=10)

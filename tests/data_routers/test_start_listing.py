@@ -68,7 +68,7 @@ async def closed(it: Rig, *numbers: int) -> None:
 
 
 def entries_of(it: Rig, number: int) -> list[Entry]:
-    journal = Journal(Path(it.app.store.folder) / "plugins" / "data_routers")
+    journal = Journal(Path(it.app.log.folder) / "plugins" / "data_routers")
     return [entry for entry in journal.entries() if entry.run.number == number]
 
 

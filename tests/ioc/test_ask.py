@@ -116,21 +116,21 @@ async def test_the_limits_are_those_of_the_settings(ioc: App) -> None:
 
 
 async def test_only_the_account_of_the_ioc_may_ask(ioc: App) -> None:
-    mode = (ioc.store.folder / SOCKET).stat().st_mode
+    mode = (ioc.log.folder / SOCKET).stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) & 0o077 == 0
 
 
 @pytest.mark.parametrize("line", [b"\n", b"[]\n", b'{"ask": "x"}\n', b'{"ask": []}\n', b"[" * 4000 + b"\n"])
 async def test_bad_questions_are_told_so(ioc: App, line: bytes) -> None:
-    reader, writer = await _connect(ioc.store.folder)
+    reader, writer = await _connect(ioc.log.folder)
     writer.write(line)
     assert "'ask', one of clients" in json.loads(await reader.read())["error"]
     writer.close()
 
 
 async def test_a_question_without_end(ioc: App) -> None:
-    reader, writer = await _connect(ioc.store.folder)
+    reader, writer = await _connect(ioc.log.folder)
     writer.write(b"x" * 3 * QUESTION_BYTES)
     assert await reader.read() == b""
     writer.close()

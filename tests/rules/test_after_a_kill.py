@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import time
 from pathlib import Path
 
@@ -16,14 +15,14 @@ from tests.support.ca import eventually
 from tests.support.iocprocess import IocProcess, ioc_process
 from tests.support.rig import Rig, rig
 from tests.support.runs import call_of, outside
+from tests.support.state_dir import kept
 
 
 async def sent_on_disk(tmp_path: Path, module: str, operation: str) -> None:
     """Wait until the state directory has the operation; it is written beside its sending."""
 
     def written() -> bool:
-        document = json.loads((tmp_path / "state" / "modules.json").read_text(encoding="utf-8"))
-        sent = document["modules"][module]["unseen_end"]
+        sent = kept(tmp_path / "state", "modules")[module]["unseen_end"]
         return sent is not None and sent["operation"] == operation
 
     await eventually(written, f"{operation} of {module} on disk")
@@ -139,5 +138,4 @@ async def test_an_interrupted_run_never_ends_before_its_stop_was_commanded(tmp_p
 
 
 def _asked_s(tmp_path: Path) -> float:
-    document = json.loads((tmp_path / "state" / "run.json").read_text(encoding="utf-8"))
-    return float(document["stop_asked_s"])
+    return float(kept(tmp_path / "state", "run")[""]["stop_asked_s"])

@@ -16,6 +16,7 @@ from tests.rules.test_corners import restart_with
 from tests.support.rig import SHORT_LIMITS, Rig, ecc, rig
 from tests.support.runs import call_of
 from tests.support.simfleet import take_up
+from tests.support.state_dir import change
 from tests.support.trouble import assert_nothing_forbidden
 
 PATIENT = SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 10.0")
@@ -204,8 +205,8 @@ async def another_address(it: Rig, victim: str, operation: Operation) -> None:
 async def damaged_record(it: Rig, victim: str, operation: Operation) -> None:
     await it.take_to(EDGES[operation][start_of(operation)])
     await it.stop_ioc()
-    (file,) = (it.settings_file.parent / "state").rglob("modules.json")
-    file.write_text("{")
+    (database,) = (it.settings_file.parent / "state").rglob("state.db")
+    change(database.parent, "DELETE FROM kept WHERE topic = 'modules'")
     await it.start_ioc()
     await it.until(lambda: all(m.offered is not None for m in it.snapshot.modules.values()))
     await it.select()

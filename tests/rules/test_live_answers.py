@@ -69,7 +69,7 @@ def accepted(judge: Judge, name: str, command: CommandName, fleet: Fleet) -> boo
 async def test_modules_that_share_an_answer_have_the_same(seed, tmp_path, monkeypatch):
     chance = random.Random(seed)
     async with rig(tmp_path, monkeypatch) as it:
-        judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.store)
+        judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.log)
         assert judge.alike
         seen = set()
         for _ in range(FLEETS):
@@ -92,7 +92,7 @@ async def test_kept_plans_never_outlive_what_they_were_made_from(tmp_path, monke
     async with rig(tmp_path, monkeypatch, cobos=3) as it:
 
         def true_ones() -> object:
-            judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.store)
+            judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.log)
             *_, answers = judge.allowed(lambda: it.snapshot)
             return answers
 

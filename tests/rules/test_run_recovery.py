@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.support.iocprocess import IocProcess, ioc_process
 from tests.support.rig import EXPERIMENT, Rig, rig
 from tests.support.runs import boards_running, call_of, outside
 from tests.support.simfleet import take_up
+from tests.support.state_dir import kept, put_row
 
 SECOND_LIMITS = """\
 start_s = 5.0
@@ -45,9 +46,9 @@ def transitions(it: Rig) -> list[str]:
     return it.fleet.log.sequence()
 
 
-def on_disk(tmp_path: Path, name: str) -> dict[str, object]:
-    """A document of the state directory as the killed IOC left it; whole, whenever that was."""
-    return json.loads((tmp_path / "state" / f"{name}.json").read_text(encoding="utf-8"))
+def run_on_disk(tmp_path: Path) -> dict[str, Any]:
+    """The run as the killed IOC left it; whole, whenever that was."""
+    return kept(tmp_path / "state", "run")[""]
 
 
 async def restart_and_nothing_moves(ioc: IocProcess) -> None:
@@ -79,7 +80,7 @@ async def test_rule_19_killed_in_a_stage_of_the_start(tmp_path, monkeypatch, sta
         if stage == "cobo0.Start":
             await eventually(lambda: it.fleet["cobo1"].state is State.RUNNING)
         await ioc.kill()
-        assert on_disk(tmp_path, "numbers")["next"] == {UNNAMED: 1}
+        assert kept(tmp_path / "state", "numbers") == {UNNAMED: 1}
         await restart_and_nothing_moves(ioc)
         # The call goes on in its server: until that is over, nobody knows what the run is.
         assert await it.get("Run:State_RBV") == "Unknown"
@@ -116,8 +117,7 @@ async def test_rule_19_killed_while_the_number_is_written(tmp_path, monkeypatch)
     async with rig(tmp_path, monkeypatch, start=False) as it, ioc_process(it) as ioc:
         await take_to_ready(it)
         await ioc.kill()
-        state = tmp_path / "state"
-        (state / "numbers.json").write_text(json.dumps({"next": {UNNAMED: 5}}), encoding="utf-8")
+        put_row(tmp_path / "state", "numbers", UNNAMED, "5")
         await restart_and_nothing_moves(ioc)
         await ioc.shows("Run:State_RBV", "Stopped")
         assert await ioc.number() == (-1, 5)
@@ -199,7 +199,7 @@ async def test_rule_19_a_run_that_ended_unseen_is_interrupted(tmp_path, monkeypa
         # Closed with the last moment that it was seen running, as far as the save period allows.
         stopped = datetime.datetime.fromisoformat(await it.get("Run:StopTime_RBV")).timestamp()
         assert killed_s - 4.0 <= stopped <= killed_s + 0.1
-        document = on_disk(tmp_path, "run")
+        document = run_on_disk(tmp_path)
         assert document["interrupted"] is True
         assert document["open"] is False
         assert isinstance(document["info"], dict)
@@ -302,7 +302,7 @@ async def test_rule_19_killed_at_random_moments(tmp_path, monkeypatch):
                 lambda: all(s.transition == 0 for s in it.fleet), "transitions that go on to end"
             )
             boards = set(boards_running(it))
-            number = json.loads((tmp_path / "state" / "run.json").read_text())["info"]["number"]
+            number = run_on_disk(tmp_path)["info"]["number"]
             await restart_and_nothing_moves(ioc)
             assert len(transitions(it)) >= len(after)
             await eventually(_known(it), "a state")

@@ -15,6 +15,7 @@ from attpc_ioc.plugin import hookimpl
 from tests.support.pace import busy
 from tests.support.rig import rig
 from tests.support.runs import outside, ready, running, under_way
+from tests.support.state_dir import kept
 
 
 class Owner:
@@ -67,7 +68,7 @@ async def test_rule_11_an_owner_that_fails_refuses_the_start(tmp_path, monkeypat
         assert because in outcome.message
         assert "history" in outcome.message
         # Never a fallback to another source, and nothing was sent.
-        assert not (tmp_path / "state" / "numbers.json").exists()
+        assert kept(tmp_path / "state", "numbers") == {}
         assert it.fleet.log.sequence() == []
         assert it.run.state is RunState.STOPPED
         owner.answer = 41

@@ -1,19 +1,17 @@
-"""The state directory: one owner, and files that are whole at every moment."""
+"""The state directory: one owner at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
-import threading
 
 import pytest
 
 from attpc_ioc.control.numbers import set_next_number
-from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import StateDirError
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import RUN
 from attpc_ioc.model.run import UNNAMED
 from attpc_ioc.model.states import State
@@ -40,9 +38,9 @@ async def test_the_lock_keeps_a_second_ioc_out(tmp_path, monkeypatch):
 
 
 async def test_the_lock_is_gone_with_its_process(tmp_path):
-    first = StateStore(tmp_path)
+    first = EventLog(tmp_path)
     first.open()
-    second = StateStore(tmp_path)
+    second = EventLog(tmp_path)
     with pytest.raises(StateDirError, match=rf"another IOC \(process {os.getpid()} on [^,]*\) is using it"):
         second.open()
     await first.close()
@@ -51,51 +49,12 @@ async def test_the_lock_is_gone_with_its_process(tmp_path):
 
 
 async def test_a_lock_that_says_nothing_is_a_lock(tmp_path):
-    first = StateStore(tmp_path, "ATTPC:")
+    first = EventLog(tmp_path, "ATTPC:")
     first.open()
     (tmp_path / "lock").write_text("")
     with pytest.raises(StateDirError, match=r"another IOC \(process unknown\) is using it"):
-        StateStore(tmp_path).open()
+        EventLog(tmp_path).open()
     (tmp_path / "lock").write_text("1234\n")
     with pytest.raises(StateDirError, match=r"another IOC \(process 1234\) is using it"):
-        StateStore(tmp_path).open()
+        EventLog(tmp_path).open()
     await first.close()
-
-
-async def test_a_file_is_whole_at_every_moment(tmp_path):
-    store = StateStore(tmp_path)
-    store.open()
-    writer = asyncio.create_task(store.run())
-    stop, bad, seen = threading.Event(), [], set()
-
-    def read() -> None:
-        while not stop.is_set():
-            try:
-                document = json.loads((tmp_path / "run.json").read_text())
-                seen.add(document["n"])
-                if len(document["filler"]) != document["n"] * 100:
-                    bad.append(document["n"])
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                bad.append(error)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        for n in range(60):
-            store.save("run", {"n": n, "filler": "x" * n * 100})
-            await store.flush()
-    finally:
-        stop.set()
-        await asyncio.to_thread(reader.join)
-    assert bad == []
-    assert len(seen) > 3
-    # Many in a row: the newest counts. Ending in the middle of a write loses nothing.
-    for n in range(100, 200):
-        store.save("run", {"n": n, "filler": "x" * n * 1000})
-    await asyncio.sleep(0)
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
-    await store.close()
-    assert json.loads((tmp_path / "run.json").read_text())["n"] == 199

@@ -7,28 +7,31 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.control.numbers import set_next_number
-from attpc_ioc.control.store import StateStore
 from attpc_ioc.model.command import RUN, ResultCode
 from attpc_ioc.model.run import UNNAMED, RunState
 from attpc_ioc.model.states import State
 from tests.support.rig import Rig, rig
 from tests.support.runs import boards_running, ready, running
-from tests.support.state_dir import save
-
-GARBAGE = ["", "{", "[1, 2]", '"text"', "\x00\x01", "[" * 100_000, '{"open": tru']
+from tests.support.state_dir import put_row
 
 
-async def restart_with(it: Rig, tmp_path: Path, name: str, text: str) -> None:
-    """Restart the IOC on a state directory in which one file was spoilt."""
+async def restart_with(it: Rig, tmp_path: Path, topic: str, text: str, key: str = "") -> None:
+    """Restart the IOC on a state database in which one row was spoilt."""
     await it.stop_ioc()
-    (tmp_path / "state" / f"{name}.json").write_text(text, encoding="utf-8")
+    put_row(tmp_path / "state", topic, key, text)
+    await restart(it)
+
+
+async def restart_with_a_damaged_database(it: Rig, tmp_path: Path) -> None:
+    await it.stop_ioc()
+    database = tmp_path / "state" / "state.db"
+    database.write_bytes(database.read_bytes()[:5000])
+    await restart(it)
+
+
+async def restart(it: Rig) -> None:
     await it.start_ioc()
     await it.until(lambda: all(m.offered is not None for m in it.snapshot.modules.values()))
-
-
-def aside(tmp_path: Path, name: str) -> list[str]:
-    """What was kept aside of a document."""
-    return [f.read_text() for f in (tmp_path / "state").glob(f"{name}.damaged-*")]
 
 
 @pytest.mark.parametrize("text", ["{", '{"info": 3}', '{"open": true}'])
@@ -37,10 +40,9 @@ async def test_a_damaged_record_of_runs(tmp_path, monkeypatch, text):
         await running(it)
         assert (await it.submit("Stop", RUN)).ok
         await restart_with(it, tmp_path, "run", text)
-        assert aside(tmp_path, "run") == [text]
         # Everything else works.
         await it.until_all(State.READY)
-        message = await it.refused("Run:Start", because="run.json")
+        message = await it.refused("Run:Start", because="the record of runs in")
         assert "is damaged" in message
         assert "Run:Stop acknowledges it" in message
         assert it.run.state is RunState.STOPPED
@@ -71,13 +73,12 @@ async def test_damaged_numbers_are_never_guessed(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         await running(it)
         assert (await it.submit("Stop", RUN)).ok
-        await restart_with(it, tmp_path, "numbers", '{"next": [1]}')
-        assert aside(tmp_path, "numbers") == ['{"next": [1]}']
+        await restart_with(it, tmp_path, "numbers", "[1]", UNNAMED)
         await it.until_all(State.READY)
         for _ in range(2):
             await it.refused("Run:Start", because="give the next number with `attpc-ioc next-number`")
             assert await it.get("Run:NextNumber_RBV") == "-1"
-            assert "numbers.json" in await it.get_text("Run:Checklist_RBV")
+            assert "the next number of unnamed: Input should be" in await it.get_text("Run:Checklist_RBV")
             # A restart forgets nothing.
             await it.stop_ioc()
             await it.start_ioc()
@@ -96,8 +97,7 @@ async def test_damaged_numbers_are_never_guessed(tmp_path, monkeypatch):
 async def test_a_damaged_record_of_modules_leaves_what_is_loaded_unknown(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         await ready(it)
-        await restart_with(it, tmp_path, "modules", "{{")
-        assert aside(tmp_path, "modules") == ["{{"]
+        await restart_with(it, tmp_path, "modules", "{{", "cobo0")
         await it.until_all(State.READY)
         assert str(it.module("cobo0").loaded) == "?/?/?"
         await it.refused("Run:Start", because="what is loaded is not known")
@@ -106,25 +106,31 @@ async def test_a_damaged_record_of_modules_leaves_what_is_loaded_unknown(tmp_pat
         await it.ok("Run:Start")
 
 
-@pytest.mark.parametrize("text", GARBAGE)
-async def test_a_damaged_file_is_kept_aside_and_reported_until_there_is_a_new_one(tmp_path, text):
-    (tmp_path / "run.json").write_text(text, encoding="utf-8")
-    for _ in range(2):
-        store = StateStore(tmp_path)
-        store.open()
-        assert store.load("run") is None
-        assert "run.json" in store.damaged["run"]
-        assert "damaged" in store.damaged["run"]
-        await store.close()
-    assert [f.read_text() for f in tmp_path.glob("run.damaged-*")] == [text]
-    await save(tmp_path, "run", {"open": False})
-    store = StateStore(tmp_path)
-    assert store.load("run") == {"open": False}
-    assert store.damaged == {}
-
-
-async def test_a_file_that_cannot_be_read_is_reported(tmp_path):
-    (tmp_path / "run.json").mkdir()
-    store = StateStore(tmp_path)
-    assert store.load("run") is None
-    assert "cannot be read" in store.damaged["run"]
+async def test_a_damaged_database_is_set_aside_and_nothing_of_it_is_guessed(tmp_path, monkeypatch):
+    async with rig(tmp_path, monkeypatch) as it:
+        await running(it)
+        await restart_with_a_damaged_database(it, tmp_path)
+        (kept_as,) = (tmp_path / "state").glob("state.db.damaged-*[0-9]")
+        assert kept_as.stat().st_size == 5000
+        # The boards run on, and can be stopped.
+        await it.until_run(RunState.ORPHAN)
+        await it.ok("Run:Stop")
+        assert boards_running(it) == []
+        for _ in range(2):
+            # A restart forgets nothing.
+            checklist = await it.get_text("Run:Checklist_RBV")
+            assert f"state.db is damaged; it is kept as {kept_as.name}" in checklist
+            assert "give the next number with `attpc-ioc next-number`" in checklist
+            assert str(it.module("cobo0").loaded) == "?/?/?"
+            await it.stop_ioc()
+            await restart(it)
+            await it.until_all(State.READY)
+        await it.stop_ioc()
+        await set_next_number(tmp_path / "state", UNNAMED, 17)
+        await restart(it)
+        await it.until_all(State.READY)
+        await it.ok("Run:Stop")
+        await it.take_to(State.IDLE)
+        await it.take_to(State.READY)
+        await it.ok("Run:Start")
+        assert it.run.number == 17

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-
 import pytest
 
-from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model.command import RUN, ResultCode
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from tests.support.rig import rig
 from tests.support.runs import boards_running, ready, running
-from tests.support.simfleet import wait_until
-from tests.support.state_dir import make_unwritable, make_writable
+from tests.support.state_dir import kept, make_unwritable, make_writable
 
 
 async def test_not_writable_refuses_a_start_and_nothing_else(tmp_path, monkeypatch):
@@ -53,7 +47,7 @@ async def test_not_writable_in_a_run_does_not_refuse_the_stop(tmp_path, monkeypa
         make_writable(state)
         await it.stop_ioc()
         # What could not be written meanwhile was written at the end.
-        assert json.loads((state / "run.json").read_text())["open"] is False
+        assert kept(state, "run")[""]["open"] is False
         await it.start_ioc()
         await it.until_all(State.READY)
         await it.until_run(RunState.STOPPED)
@@ -83,76 +77,8 @@ async def test_adopt_needs_the_disk_too(tmp_path, monkeypatch):
         make_writable(state)
 
 
-async def test_a_document_that_cannot_be_written_does_not_end_the_writer(tmp_path):
-    store = StateStore(tmp_path)
-    store.open()
-    writer = asyncio.create_task(store.run())
-    store.save("run", {"title": "\ud800"})
-    with pytest.raises(StateDirError, match="cannot be written"):
-        await store.flush()
-    store.save("run", {"title": "good"})
-    await store.flush()
-    assert store.fault == ""
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
-    await store.close()
-
-
-async def test_flush_has_a_limit(tmp_path):
-    store = StateStore(tmp_path)
-    store.open()  # and nobody writes
-    store.save("run", {})
-    with pytest.raises(StateDirError, match=r"not written within 0\.05 s"):
-        await store.flush(0.05)
-    await store.close()
-    assert json.loads((tmp_path / "run.json").read_text()) == {}
-
-
 async def test_start_up_says_what_is_wrong_with_the_folder(tmp_path, monkeypatch):
     (tmp_path / "state").write_text("a file")
     async with rig(tmp_path, monkeypatch, start=False) as it:
         with pytest.raises(StateDirError, match=r"make it writable, or set ioc\.state_dir"):
             await it.start_ioc()
-
-
-async def test_a_write_that_fails_at_shutdown_is_said(tmp_path, caplog):
-    """Also the one that was under way when the writer was ended."""
-    state = tmp_path / "state"
-    store = StateStore(state)
-    store.open()
-    writer = asyncio.create_task(store.run())
-    # A file that a reader has yet to open: writing to it waits, until that has ended.
-    os.mkfifo(state / "run.new")
-    store.save("run", {"number": 7})
-    store.save("modules", {"modules": {}})
-    await wait_until(lambda: store._writing is not None)
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
-    closing = asyncio.create_task(store.close())
-    await asyncio.sleep(0)
-    reader = os.open(state / "run.new", os.O_RDONLY)
-    make_unwritable(state)
-    os.close(reader)
-    await closing
-    lines = [r for r in caplog.records if r.getMessage() == "state not written at shutdown"]
-    assert [getattr(line, "keys")["lost"] for line in lines] == ["run, modules"]  # noqa: B009
-
-
-async def test_a_write_that_was_under_way_at_shutdown_is_done_again_where_it_failed(tmp_path):
-    state = tmp_path / "state"
-    store = StateStore(state)
-    store.open()
-    writer = asyncio.create_task(store.run())
-    os.mkfifo(state / "run.new")
-    store.save("run", {"number": 7})
-    await wait_until(lambda: store._writing is not None)
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
-    closing = asyncio.create_task(store.close())
-    await asyncio.sleep(0)
-    # A pipe takes no fsync: this write fails, and the next one finds its place free.
-    reader = os.open(state / "run.new", os.O_RDONLY)
-    (state / "run.new").unlink()
-    os.close(reader)
-    await closing
-    assert json.loads((state / "run.json").read_text()) == {"number": 7}

@@ -74,9 +74,9 @@ async def test_a_stop_is_done_whatever_else_its_command_says(tmp_path, monkeypat
         )
         assert outcome.ok, outcome.message
         assert it.run.state is RunState.STOPPED
-        # It could be written down: a file of the state directory takes no half characters.
-        await it.app.store.flush()
-        assert it.app.store.fault == ""
+        # It could be written down: the state database takes half characters too.
+        await it.app.log.flush()
+        assert it.app.log.fault == ""
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ async def example(commands: list[Command], begin: State) -> Counter[str]:
                 assert outcome.message
                 ended[outcome.code.label] += 1
             await it.until(lambda: not it.snapshot.busy, 15.0, "nothing at work")
-            await it.app.store.flush()
+            await it.app.log.flush()
             outcome = await it.submit("Stop", RUN)
             assert outcome.ok, outcome.message
             assert (await it.submit("GoTo", SYSTEM, State.READY)).ok

@@ -1,11 +1,18 @@
-"""The state directory as tests spoil it, and as a program writes it."""
+"""The state directory as tests look into it, spoil it, and as a program writes it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-from attpc_ioc.control.store import StateStore
+from attpc_ioc.eventlog import EventLog
+
+DATABASE = "state.db"
 
 
 def make_unwritable(folder: Path) -> None:
@@ -19,13 +26,37 @@ def make_writable(folder: Path) -> None:
     folder.with_name("elsewhere").rename(folder)
 
 
-async def save(folder: Path, name: str, document: dict[str, object]) -> None:
-    """Write one document as an IOC does."""
-    store = StateStore(folder)
-    store.open()
-    writer = asyncio.create_task(store.run())
-    store.save(name, document)
-    await store.flush()
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
-    await store.close()
+def kept(folder: Path, topic: str) -> dict[str, Any]:
+    """What the database has of a topic, by key, whoever writes it at present."""
+    rows = query(folder, "SELECT key, value FROM kept WHERE topic = ?", topic)
+    return {key: json.loads(value) for key, value in rows}
+
+
+def query(folder: Path, sql: str, *arguments: object) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql, arguments).fetchall()
+
+
+def change(folder: Path, sql: str, *arguments: object) -> None:
+    """Change the database of an IOC that does not run."""
+    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+        connection.execute(sql, arguments)
+
+
+def put_row(folder: Path, topic: str, key: str, text: str) -> None:
+    """Put a text where the JSON of a row is."""
+    change(folder, "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", topic, key, text)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[EventLog]:
+    """Give a log that is open and written, as in a program."""
+    event_log = EventLog(folder)
+    event_log.open()
+    writer = asyncio.create_task(event_log.run())
+    try:
+        yield event_log
+    finally:
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+        await event_log.close()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.cluster import data_major
 
-from attpc_ioc.control.store import StateStore
 from attpc_ioc.errors import StateDirError
+from attpc_ioc.eventlog import EventLog
 from attpc_ioc.export.screens.files import write_screens
 from attpc_ioc.files import (
     as_owner,
@@ -25,6 +25,7 @@ from attpc_ioc.files import (
 )
 from tests.support.needs import as_root
 from tests.support.postgres import place
+from tests.support.state_dir import opened
 
 NOBODY = 65534
 
@@ -49,13 +50,14 @@ def mode(path: Path) -> int:
 
 @pytest.mark.usefixtures("umask")
 async def test_the_state_is_its_accounts_alone_whatever_the_umask(tmp_path: Path) -> None:
-    store = StateStore(tmp_path / "state")
-    store.open()
-    store._write_all({"numbers": {"next": {}}})
-    await store.close()
+    async with opened(tmp_path / "state") as event_log:
+        event_log.keep("numbers", "a", "1")
+        await event_log.flush()
+        made = {path.name: mode(path) for path in (tmp_path / "state").iterdir()}
+        assert made == dict.fromkeys(("lock", "state.db", "state.db-wal", "state.db-shm"), 0o600)
     assert mode(tmp_path / "state") == (0o711 if os.geteuid() == 0 else 0o700)
     made = list((tmp_path / "state").iterdir())
-    assert {path.name for path in made} == {"lock", "numbers.json"}
+    assert {path.name for path in made} == {"lock", "state.db"}
     assert {mode(path) for path in made} == {0o600}
 
 
@@ -128,9 +130,9 @@ def test_root_takes_no_state_directory_of_another(tmp_path: Path) -> None:
     (folder / "lock").symlink_to(target)
     os.chown(folder, NOBODY, NOBODY)
     with pytest.raises(StateDirError, match=rf"{folder} can be changed by others than root.*sudo -u nobody"):
-        StateStore(folder).open()
+        EventLog(folder).open()
     with pytest.raises(StateDirError, match=f"{folder} can be changed by others than root"):
-        StateStore(folder / "below").open()
+        EventLog(folder / "below").open()
     assert target.read_text() == "root's"
     assert not (folder / "below").exists()
 

@@ -1,0 +1,127 @@
+"""The commands `state show`, `state check` and `state backup`: a look into the state database."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attpc_ioc.cli.options import SettingsFile, naming_file
+from attpc_ioc.cli.streams import exact, exact_output
+from attpc_ioc.printable import one_line
+
+if TYPE_CHECKING:
+    from attpc_ioc.eventlog.inspect import Contents
+
+state = typer.Typer(help="Look into the state database: what is kept over restarts, and the event log.")
+
+Database = Annotated[
+    Path | None, typer.Option(help="Another database, such as a backup or one that was set aside.")
+]
+
+
+@state.command()
+def show(
+    file: SettingsFile,
+    events: Annotated[int, typer.Option(min=0, help="How many of the newest events.")] = 20,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+    database: Database = None,
+) -> None:
+    """Print what is kept over restarts, by topic, and the newest events. The IOC may be running."""
+    from attpc_ioc.eventlog.inspect import contents
+
+    found = contents(_path(file, database), events)
+    if json_:
+        exact_output()
+        typer.echo(json.dumps(_as_json(found), ensure_ascii=False, indent=1))
+        return
+    _print(found)
+
+
+@state.command()
+def check(file: SettingsFile, database: Database = None) -> None:
+    """Check the database's pages and read every event back; what is wrong is printed, and the exit code 1."""
+    from attpc_ioc.eventlog.inspect import check as faults_of
+
+    path = _path(file, database)
+    faults = faults_of(path)
+    for fault in faults:
+        typer.echo(f"{path}: {one_line(fault)}", err=True)
+    if faults:
+        raise typer.Exit(1)
+    typer.echo(f"{path}: good")
+
+
+@state.command()
+def backup(
+    file: SettingsFile,
+    to: Annotated[Path, typer.Argument(metavar="TO", help="The new file.")],
+) -> None:
+    """Copy the database as it is at one moment; the IOC may be running.
+
+    To go back to a backup, stop the IOC and put the copy into the state directory as `state.db`; a
+    `state.db-wal` beside it must go. Run numbers that were given since are then given again: set the next
+    with `attpc-ioc next-number`.
+    """
+    from attpc_ioc.eventlog.inspect import backup as copy
+
+    size = copy(_path(file, None), to)
+    typer.echo(f"{to}: {size} bytes")
+
+
+def _path(file: Path, database: Path | None) -> Path:
+    from attpc_ioc.eventlog.database import NAME
+    from attpc_ioc.settings import load_settings
+
+    with naming_file(file):
+        return database or load_settings(file).state_directory() / NAME
+
+
+def _as_json(found: Contents) -> dict[str, object]:
+    return {
+        "kept": {t: {k: json.loads(v) for k, v in rows.items()} for t, rows in found.kept.items()},
+        "lost": found.lost,
+        "cursors": found.cursors,
+        "events": [
+            {"position": e.position, "kind": e.kind, "time_s": e.time_s, "event": json.loads(e.body)}
+            for e in found.events
+        ],
+    }
+
+
+def _print(found: Contents) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=exact(sys.stdout), soft_wrap=True)
+
+    def put(titles: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+        table = Table(box=None, pad_edge=False)
+        for title in titles:
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            # Text, not markup: what is kept may have square brackets.
+            table.add_row(*(Text(one_line(str(cell))) for cell in row))
+        console.print(table)
+
+    put(
+        ("topic", "key", "value"),
+        [(topic, key, value) for topic, rows in found.kept.items() for key, value in rows.items()],
+    )
+    for topic, reason in found.lost.items():
+        console.print(Text(one_line(f"lost: {topic or 'everything before'}: {reason}")))
+    for reader, position in found.cursors.items():
+        console.print(Text(one_line(f"{reader} has read up to event {position}")))
+    console.print(f"\n{found.count} events, the last {len(found.events)}:")
+    put(
+        ("position", "time", "kind", "event"),
+        [
+            (e.position, datetime.fromtimestamp(e.time_s).isoformat(" ", "milliseconds"), e.kind, e.body)
+            for e in found.events
+        ],
+    )

@@ -1,0 +1,207 @@
+"""The event log of one IOC: what happened, in order, and what is kept over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from attpc_ioc.log import get_logger
+
+from .database import NAME, Earlier, TakeOver, connect, open_database
+from .kept import Kept
+from .lock import StateLock
+from .rows import Loggable, from_row, text_of
+from .writer import Writer, prune
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+PRUNE_EVERY_S = 3600.0
+_DAY_S = 86_400.0
+_PRUNED_AT_ONCE = 2000
+
+
+class EventLog:
+    """The state database, owned by the core: opened once, written by one thread, in transactions.
+
+    `append`, `keep` and the like return at once; `flush` and `committed` wait for the disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        prefix: str = "",
+        *,
+        take_over: TakeOver = lambda _folder: Earlier(),
+    ) -> None:
+        """Take a folder; `prefix` is the IOC's, by which another that wants the folder names it."""
+        self.folder = folder
+        self.path = folder / NAME
+        self.identity = ""
+        """A random text, the same for the life of the database: another log has another."""
+        self._lock = StateLock(folder, prefix)
+        self._take_over = take_over
+        self._last = 0
+        self._writer: Writer | None = None
+        self._rows: dict[str, dict[str, str]] = {}
+        self._lost: dict[str, str] = {}
+        self._cursors: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Lock the folder and open its database; raises `StateDirError` where that fails."""
+        self._lock.take()
+        try:
+            connection = open_database(self.folder, self._take_over)
+            self._load(connection)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._writer = Writer(self.path, connection, self._last)
+
+    async def run(self) -> None:
+        """Write what comes, for ever."""
+        await self.writer.run()
+
+    async def close(self) -> None:
+        """Write what is left, and let another have the folder."""
+        if self._writer is not None:
+            await self._writer.close()
+            self._writer = None
+        self._lock.release()
+
+    @property
+    def writer(self) -> Writer:
+        """The writer of a log that is open."""
+        assert self._writer is not None, "the log is not open"
+        return self._writer
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be written at present; empty when it can."""
+        return self._writer.fault if self._writer is not None else ""
+
+    # ------------------------------------------------------------------ events
+
+    @property
+    def position(self) -> int:
+        """The position of the newest event; 0 where there is none."""
+        return self._last
+
+    def append(self, event: Loggable) -> int:
+        """Record an event soon; returns its position."""
+        self._last += 1
+        self.writer.next.events.append((self._last, event))
+        self.writer.wake()
+        return self._last
+
+    def committed(self) -> asyncio.Future[bool]:
+        """Return a future for all up to now: True when it is on disk, False when it could not be written."""
+        return self.writer.committed()
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        """Wait until everything up to now is on disk; raises `StateDirError` where it cannot be."""
+        await self.writer.flush(limit_s)
+
+    async def events(self, after: int, most: int = 1000) -> list[tuple[int, Loggable | ValueError]]:
+        """Return the next events after a position, with theirs; waits until there is one on disk.
+
+        A row that cannot be read is a `ValueError` in its place. Raises `sqlite3.Error`.
+        """
+        await self.writer.wait_beyond(after)
+        return await asyncio.to_thread(read_events, self.path, after, most)
+
+    @property
+    def recorded(self) -> int:
+        """The position of the newest event that is on disk."""
+        return self.writer.position
+
+    def cursor(self, reader: str) -> int:
+        """Return how far a reader that must miss nothing has come; 0 for one that is new."""
+        return self._cursors.get(reader, 0)
+
+    def set_cursor(self, reader: str, position: int) -> None:
+        """Have it written soon how far a reader has come: what is after that is not pruned."""
+        self._cursors[reader] = position
+        self.writer.next.cursors[reader] = position
+        self.writer.wake()
+
+    async def prune(self, days: float) -> int:
+        """Remove events that are older and that every reader has seen; returns how many."""
+        gone = 0
+        while True:
+            last = await asyncio.to_thread(prune, self.path, time.time() - days * _DAY_S, _PRUNED_AT_ONCE)
+            gone += last
+            if last < _PRUNED_AT_ONCE:
+                return gone
+
+    async def prune_for_ever(self, days: float) -> None:
+        """Prune now and every hour; what goes wrong is logged, and tried again."""
+        while True:
+            try:
+                gone = await self.prune(days)
+            except (OSError, sqlite3.Error) as error:
+                log.warning("event log not pruned", folder=self.folder, reason=error)
+            else:
+                if gone:
+                    log.info("event log pruned", events=gone, days=days)
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    # ------------------------------------------------------------------ what is kept
+
+    def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
+        """Return a topic as it was read at the start; pydantic makes JSON of its values and back."""
+        rows = self._rows.pop(topic, {})
+        return Kept(self, topic, adapter, rows.items(), self._lost.get(topic, self._lost.get("", "")))
+
+    def keep(self, topic: str, key: str, value: str | None) -> None:
+        """Write a row of a topic soon, as JSON; None removes it."""
+        self.writer.next.kept[topic, key] = value
+        self.writer.wake()
+
+    def lose(self, topic: str, reason: str) -> None:
+        """Write soon why a topic may lack something; '' where that was acknowledged."""
+        self.writer.next.lost[topic] = reason
+        self.writer.wake()
+
+    def on_fault(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever `fault` changes."""
+        self.writer.on_fault(listener)
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        (self.identity,) = connection.execute("SELECT id FROM identity").fetchone()
+        (self._last,) = connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
+        for topic, key, value in connection.execute("SELECT topic, key, value FROM kept ORDER BY topic, key"):
+            self._rows.setdefault(topic, {})[key] = value
+        self._lost = dict(connection.execute("SELECT topic, reason FROM lost").fetchall())
+        self._cursors = dict(connection.execute("SELECT reader, position FROM cursor").fetchall())
+
+
+def read_events(path: Path, after: int, most: int) -> list[tuple[int, Loggable | ValueError]]:
+    """Read events of a database; see `EventLog.events`."""
+    found: list[tuple[int, Loggable | ValueError]] = []
+    with closing(connect(path, read_only=True)) as connection:
+
+        def text(digest: str) -> str:
+            row = connection.execute("SELECT body FROM long_text WHERE digest = ?", (digest,)).fetchone()
+            if row is None:
+                raise ValueError(f"its text {digest} is missing")
+            return text_of(row[0])
+
+        rows = connection.execute(
+            "SELECT position, kind, body FROM event WHERE position > ? ORDER BY position LIMIT ?",
+            (after, most),
+        )
+        for position, kind, body in rows:
+            try:
+                found.append((position, from_row(kind, body, text)))
+            except ValueError as error:
+                found.append((position, error))
+    return found
