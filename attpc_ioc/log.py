@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from attpc_ioc.printable import json_text
+
+OWN = ("attpc_ioc", "attpc_plugins")
+"""The loggers of this program: whoever logs in it sees to it that a peer cannot fill the disk."""
+
+OTHERS_LINES = 30
+OTHERS_S = 60.0
+"""Of each other library's logger so many lines are written in this time, and then how many there were."""
 
 
 class EventLogger:
@@ -89,12 +97,35 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
+class OthersLimit(logging.Filter):
+    """Bounds the lines of other libraries: asyncio logs each write to a connection that has broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[str, int] = {}
+        self._since_s = time.monotonic()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line is to be written; the first of a time says how many were left out before."""
+        if record.name.partition(".")[0] in OWN:
+            return True
+        now = time.monotonic()
+        if now - self._since_s >= OTHERS_S:
+            left_out = sum(max(0, lines - OTHERS_LINES) for lines in self._written.values())
+            if left_out:
+                record.keys = {"left_out_before": left_out}
+            self._since_s, self._written = now, {}
+        self._written[record.name] = self._written.get(record.name, 0) + 1
+        return self._written[record.name] <= OTHERS_LINES
+
+
 def set_up_logging(*, level: str = "INFO", as_json: bool = False) -> None:
     """Send all logs to stderr, one line an event; other libraries' only from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else KeyValueFormatter())
+    handler.addFilter(OthersLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("attpc_ioc", "attpc_plugins"):
+    for name in OWN:
         logging.getLogger(name).setLevel(level)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from attpc_ioc.log import JsonFormatter, KeyValueFormatter
+from attpc_ioc import log
+from attpc_ioc.log import OTHERS_LINES, OTHERS_S, JsonFormatter, KeyValueFormatter, OthersLimit
 
 TEXTS = st.text(st.characters())
 """Any text, with surrogates that came from bytes that are no UTF-8."""
@@ -56,3 +58,22 @@ def test_plain_words_stay_plain(formatter):
     line = formatter.format(record(user="gast", place="Gänge-2", limit_s=0.25))
     assert "\\u" not in line
     assert "Gänge-2" in line
+
+
+def test_other_libraries_cannot_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
+    limit = OthersLimit()
+
+    def written(name: str, count: int) -> list[logging.LogRecord]:
+        made = [
+            logging.LogRecord(name, logging.WARNING, __file__, 1, "again", None, None) for _ in range(count)
+        ]
+        return [one for one in made if limit.filter(one)]
+
+    assert len(written("asyncio", 1000)) == OTHERS_LINES
+    assert len(written("asyncssh", 1)) == 1
+    assert len(written("attpc_ioc.app", 1000)) == 1000
+    now[0] += OTHERS_S
+    line = KeyValueFormatter().format(written("asyncio", 1)[0])
+    assert line.endswith(f"event=again left_out_before={1000 - OTHERS_LINES}")
