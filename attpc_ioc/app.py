@@ -15,7 +15,7 @@ from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.numbers import StateDirNumbers
 from attpc_ioc.control.take_over import open_event_log
-from attpc_ioc.errors import AttpcError, Refused, SettingsError
+from attpc_ioc.errors import AttpcError, PluginError, Refused, SettingsError
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.put_log import PutLog
@@ -103,13 +103,9 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
     try:
         numbers = host.plugins[NUMBERS].plugin
         assert isinstance(numbers, StateDirNumbers)
-        numbers.use(
-            event_log, lambda: all(p.name == NUMBERS for p in host.active() if _gives_numbers(host, p.name))
-        )
+        numbers.use(event_log, lambda: _owns_numbers(host, numbers))
         emitter = Emitter(host, event_log, settings.ioc.prefix)
-        controller = Controller(settings, host, event_log, emitter)
-        controller.run_control.on_number = numbers.note
-        controller.run_control.on_release = numbers.unnote
+        controller = Controller(settings, host, event_log, emitter, numbers)
         if (last := controller.run_control.record.info) is not None:
             numbers.recall(last.experiment, last.number)
         table = make_table(settings, host)
@@ -275,8 +271,11 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _gives_numbers(host: PluginHost, plugin: str) -> bool:
-    return "attpc_run_number" in host.hooks_of(plugin)
+def _owns_numbers(host: PluginHost, numbers: StateDirNumbers) -> bool:
+    try:
+        return host.number_owner()[1] is numbers
+    except PluginError:
+        return False
 
 
 async def _write_plugin_row(

@@ -41,6 +41,7 @@ from .judge import Judge
 from .kept_modules import KeptModules
 from .live_answers import LiveAnswers
 from .module import CONFIGS_AT_ONCE, ModuleControl
+from .numbers import StateDirNumbers
 from .result_board import ResultBoard, goals_of
 from .run_control import RunControl
 from .setpoints import Setpoints
@@ -59,7 +60,14 @@ ABORT_LIMIT_S = 5.0
 class Controller:
     """One for an IOC. `submit` and `set` are all that PVs, plugins and the IOC itself can ask of it."""
 
-    def __init__(self, settings: Settings, host: PluginHost, event_log: EventLog, emitter: Emitter) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        host: PluginHost,
+        event_log: EventLog,
+        emitter: Emitter,
+        numbers: StateDirNumbers,
+    ) -> None:
         self._kept = KeptModules(event_log, settings.ecc)
         self.state = FleetState(self._kept.views)
         asking_configs = asyncio.Semaphore(CONFIGS_AT_ONCE)
@@ -86,6 +94,7 @@ class Controller:
             host=host,
             emitter=emitter,
             event_log=event_log,
+            numbers=numbers,
         )
         self.run_control.watch.own_stop = self._stop_by_itself
         self.run_control.watch.late_end = self._board.rest_stopped

@@ -14,7 +14,9 @@ from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import RUN, CommandName
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import hookimpl
+from attpc_ioc.plugin.spec import RunNumbers
 
 from .take_over import open_event_log
 
@@ -81,37 +83,43 @@ class StateDirNumbers:
     def attpc_veto(self, plan: Plan, fleet: Fleet) -> str | None:
         """Veto what needs a number where none can be given, so that the checklist shows it."""
         needs_one = plan.command.scope == RUN and plan.command.name in NUMBERED
-        if needs_one and self._is_owner() and self.attpc_next_number(fleet.run.experiment) is None:
+        if needs_one and self._is_owner() and self.next(fleet.run.experiment) is None:
             return self._refusal()
         return None
 
     @hookimpl(trylast=True)
-    def attpc_next_number(self, experiment: str) -> int | None:
+    def attpc_run_numbers(self) -> RunNumbers:
+        """Own the run numbers where no other plugin does."""
+        return self
+
+    def next(self, experiment: str) -> int | None:
         """Return the number that the next run would get; None where it is not known."""
         if self._numbers is None:
             return None
         return self._numbers.known.get(experiment, None if self._numbers.lost else self._first)
 
-    @hookimpl(trylast=True)
-    async def attpc_run_number(self, experiment: str) -> int:
+    async def reserve(self, experiment: str) -> int:
         """Reserve the next number; raises `Refused` where none can be given.
 
         It is written before the run that it is for, and nothing is sent before that one is on disk: one wait
         for the disk serves both.
         """
-        number = self.attpc_next_number(experiment)
+        number = self.next(experiment)
         if number is None:
             raise Refused(self._refusal())
         self.numbers.set(experiment, number + 1)
         return number
 
-    @hookimpl(trylast=True)
-    async def attpc_release_number(self, experiment: str, number: int) -> None:
+    async def release(self, experiment: str, number: int) -> None:
         """Give a number back, if it is still the newest."""
         if self.numbers.known.get(experiment) == number + 1:
             self.numbers.set(experiment, number)
             if self._log is not None:
                 await self._log.flush()
+
+    async def open_run(self) -> RunInfo | None:
+        """Return None: what the state database knows of a run is the core's own record."""
+        return None
 
     def note(self, experiment: str, number: int) -> None:
         """Take note of a number that another owner gave, so that none is used twice when this one owns them.

@@ -24,6 +24,7 @@ from .executor import Executor, PlanResult
 from .fleet_state import FleetState
 from .kept_run import KeptRun
 from .module import ModuleControl
+from .numbers import StateDirNumbers
 from .operation import OngoingOperation
 from .run_record import RunRecord
 from .run_watch import RunWatch
@@ -64,8 +65,7 @@ class StopUnderWay:
 class RunControl:
     """Starts, stops and adopts runs. `record` is the run as it stands, `watch` what happens by itself.
 
-    `on_number(experiment, number)` is called with every number that its owner gave, `on_release` with
-    every one that was given back.
+    `numbers` is told of every number that its owner gave, or took back.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class RunControl:
         host: PluginHost,
         emitter: Emitter,
         event_log: EventLog,
+        numbers: StateDirNumbers,
     ) -> None:
         self._limits = settings.limits
         self._state = state
@@ -93,8 +94,7 @@ class RunControl:
             spawn=self._spawn,
             open_run=host.open_run,
         )
-        self.on_number: Callable[[str, int], None] = lambda _experiment, _number: None
-        self.on_release: Callable[[str, int], None] = lambda _experiment, _number: None
+        self._numbers = numbers
         self.on_unwatched_stop: Callable[[Outcome], None] = lambda _outcome: None
         """Called with how a stop ended that nobody has waited for to the end."""
         self._start: StartUnderWay | None = None
@@ -246,14 +246,14 @@ class RunControl:
         await self._release(before.experiment, number)
 
     async def _reserve(self, experiment: str) -> int:
-        """Return the next number; raises `PluginError`. `on_number` is told of it."""
+        """Return the next number; raises `PluginError`."""
         number = await self._host.reserve_number(experiment, self._limits.run_number_s)
-        self.on_number(experiment, number)
+        self._numbers.note(experiment, number)
         return number
 
     async def _release(self, experiment: str, number: int) -> None:
         await self._host.release_number(experiment, number, self._limits.run_number_s)
-        self.on_release(experiment, number)
+        self._numbers.unnote(experiment, number)
 
     def abort_start(self) -> asyncio.Future[Outcome] | None:
         """Abort a start that is at work; returns the future of its outcome, or None where there is none."""

@@ -21,6 +21,7 @@ from attpc_ioc.pvs.row import Row
 from .guard import bounded, call, reason_of
 from .mailbox import Mailbox
 from .registry import Plugin, PluginRegistry
+from .spec import RunNumbers
 from .status import PluginStatus
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class PluginHost(PluginRegistry):
     def __init__(self, sections: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         super().__init__(sections)
         self._raised_s: dict[tuple[str, str], float] = {}
+        self._number_owner: tuple[str, RunNumbers] | None = None
 
     # ------------------------------------------------------------------ decisions
 
@@ -151,18 +153,18 @@ class PluginHost(PluginRegistry):
 
     def next_number(self, experiment: str) -> int | None:
         """Return the number that the next run would get; None where nobody knows."""
-        for name, impl in self._impls("attpc_next_number"):
-            try:
-                number = call(impl, {"experiment": experiment})
-                if number is not None and not _is_number(number):
-                    raise PluginError(f"it gave {number!r}, no run number")
-            except Exception as error:  # the contract: a decision that raises counts as "no"
-                self._no(name, "attpc_next_number", error)
-                return None
-            self._good(name, "attpc_next_number")
-            if number is not None:
-                return number
-        return None
+        name, hook = "", "attpc_run_numbers"
+        try:
+            name, owner = self.number_owner()
+            number = owner.next(experiment)
+            if number is not None and not _is_number(number):
+                raise PluginError(f"it gave {number!r}, no run number")
+        except Exception as error:  # the contract: a decision that raises counts as "no"
+            if name:
+                self._no(name, hook, error)
+            return None
+        self._good(name, hook)
+        return number
 
     def _no(self, name: str, hook: str, error: Exception) -> Reason:
         """Note that a decision raised; see `_good` for how long that stands."""
@@ -182,40 +184,54 @@ class PluginHost(PluginRegistry):
 
     # ------------------------------------------------------------------ the owner of run numbers
 
+    def number_owner(self) -> tuple[str, RunNumbers]:
+        """Return the owner of the run numbers and its plugin's name; raises `PluginError` where it failed."""
+        if self._number_owner is None:
+            for name, impl in self._impls("attpc_run_numbers"):
+                try:
+                    owner = call(impl, {})
+                    if owner is not None and not isinstance(owner, RunNumbers):
+                        raise PluginError(f"it gave {owner!r}, no owner of run numbers")
+                except Exception as error:  # never a fallback to another source
+                    raise PluginError(self._no(name, "attpc_run_numbers", error).text) from error
+                if owner is not None:
+                    self._number_owner = name, owner
+                    break
+            else:
+                raise PluginError("nobody owns the run numbers")
+        return self._number_owner
+
     async def reserve_number(self, experiment: str, limit_s: float) -> int:
         """Reserve the next run number within `limit_s` seconds; raises `PluginError` with the reason."""
-        for name, impl in self._impls("attpc_run_number"):
-            try:
-                number = await bounded(call(impl, {"experiment": experiment}), limit_s)
-            except Exception as error:  # never a fallback to another source
-                raise PluginError(f"{name} gave no run number: {reason_of(error)}") from error
-            if not _is_number(number):
-                raise PluginError(f"{name} gave no run number but {number!r}")
-            return number
-        raise PluginError("nobody owns the run numbers")
+        name, owner = self.number_owner()
+        try:
+            number = await bounded(owner.reserve(experiment), limit_s)
+        except Exception as error:  # never a fallback to another source
+            raise PluginError(f"{name} gave no run number: {reason_of(error)}") from error
+        if not _is_number(number):
+            raise PluginError(f"{name} gave no run number but {number!r}")
+        return number
 
     async def release_number(self, experiment: str, number: int, limit_s: float) -> None:
         """Give a number back to its owner; a failure is logged: the number is then simply not used."""
-        for name, impl in self._impls("attpc_release_number"):
-            try:
-                await bounded(call(impl, {"experiment": experiment, "number": number}), limit_s)
-            except Exception as error:  # a number that is not given back does no harm
-                log.warning("run number not released", plugin=name, number=number, reason=reason_of(error))
-            return
+        name, owner = self.number_owner()
+        try:
+            await bounded(owner.release(experiment, number), limit_s)
+        except Exception as error:  # a number that is not given back does no harm
+            log.warning("run number not released", plugin=name, number=number, reason=reason_of(error))
 
     async def open_run(self, limit_s: float) -> RunInfo | None:
-        """Return the run that a plugin has on record as open; None where nobody says so in time."""
-        for name, impl in self._impls("attpc_open_run"):
-            try:
-                info = await bounded(call(impl, {}), limit_s)
-                if info is not None and not isinstance(info, RunInfo):
-                    raise PluginError(f"it gave {info!r}, no RunInfo")
-            except Exception as error:  # without an answer the fleet alone tells
-                log.warning("open run not known", plugin=name, reason=reason_of(error))
-                continue
-            if info is not None:
-                return info
-        return None
+        """Return the run that the owner of the numbers has as open; None where it does not say so in time."""
+        name = ""
+        try:
+            name, owner = self.number_owner()
+            info = await bounded(owner.open_run(), limit_s)
+            if info is not None and not isinstance(info, RunInfo):
+                raise PluginError(f"it gave {info!r}, no RunInfo")
+        except Exception as error:  # without an answer the fleet alone tells
+            log.warning("open run not known", plugin=name, reason=reason_of(error))
+            return None
+        return info
 
     # ------------------------------------------------------------------ notifications
 

@@ -42,7 +42,7 @@ would be accepted now is worked out once for all of these, which matters to flee
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import pluggy
 
@@ -183,6 +183,42 @@ class PluginContext(Protocol):
         ...
 
 
+@runtime_checkable
+class RunNumbers(Protocol):
+    """The one owner of run numbers, given by `attpc_run_numbers`."""
+
+    def next(self, experiment: str) -> int | None:
+        """Return the number that the next run would get, at once, for `Run:NextNumber_RBV`.
+
+        None where it is not known. Raising shows -1.
+        """
+        ...
+
+    async def reserve(self, experiment: str) -> int:
+        """Reserve the next number, from 0 to 2147483647; called before any module is commanded.
+
+        An exception, something that is no number, or more than 2 s (`limits.run_number_s`) refuse the start;
+        no other owner is asked.
+        """
+        ...
+
+    async def release(self, experiment: str, number: int) -> None:
+        """Take a reserved number back: no module was, or may have been, Running under it.
+
+        Bounded as above. A failure is logged: the number is then not used.
+        """
+        ...
+
+    async def open_run(self) -> RunInfo | None:
+        """Return the run of this fleet that is open on the owner's record, or None where none is.
+
+        Asked once at start-up, and only where the state database has no record of runs (it is new, or was
+        damaged); otherwise that record counts. The core then finds out by the rules of recovery what became
+        of the run. Bounded by `limits.recovery_s`; an exception counts as None.
+        """
+        ...
+
+
 DECISIONS = frozenset(
     (
         "attpc_settings",
@@ -191,7 +227,7 @@ DECISIONS = frozenset(
         "attpc_veto",
         "attpc_access",
         "attpc_cli",
-        "attpc_next_number",
+        "attpc_run_numbers",
     )
 )
 """The hooks that must be plain functions, because they are answered on the spot."""
@@ -275,35 +311,11 @@ class Specification:
         """
 
     @hookspec(firstresult=True)
-    def attpc_run_number(self, experiment: str) -> Awaitable[int] | None:
-        """Reserve the next run number of an experiment and return it.
+    def attpc_run_numbers(self) -> RunNumbers | None:
+        """Return the owner of the run numbers, see `RunNumbers`; None leaves it to the next.
 
-        Async, one owner: the first implementation in call order; the core's own comes last. Fires before any
-        module is commanded. An exception, something that is no number from 0 to 2147483647, or more than 2 s
-        (`limits.run_number_s`) refuse the start; no other source is asked.
-        """
-
-    @hookspec(firstresult=True)
-    def attpc_release_number(self, experiment: str, number: int) -> Awaitable[None] | None:
-        """Give a reserved number back: no module was, or may have been, Running under it.
-
-        Async, the same owner, bounded as above. A failure is logged: the number is then not used.
-        """
-
-    @hookspec(firstresult=True)
-    def attpc_next_number(self, experiment: str) -> int | None:
-        """Return the number that the next run would get, from cached state, for `Run:NextNumber_RBV`.
-
-        Decision, first result. Raising shows -1.
-        """
-
-    @hookspec(firstresult=True)
-    def attpc_open_run(self) -> Awaitable[RunInfo | None] | None:
-        """Return the run of this fleet that is open on the plugin's record, or None where none is.
-
-        Async, first result, asked once at start-up, and only where the state directory has no record of runs
-        (it is new, or its record was damaged); otherwise that record counts. The core then finds out by the
-        rules of recovery what became of the run. Bounded by `limits.recovery_s`; an exception counts as None.
+        Decision, first result, asked once before anything starts; the core's own owner, which keeps numbers
+        in the state database, comes last. Raising, or an answer that is no owner, refuses every start.
         """
 
     @hookspec(firstresult=True)

@@ -189,7 +189,7 @@ async def test_the_built_in_owner_follows(tmp_path: Path, monkeypatch: pytest.Mo
         assert it.run.number == 7
         await it.ok("Run:Stop")
         built_in = it.app.host.plugins["run_numbers"].plugin
-        assert built_in.attpc_next_number(EXPERIMENT) == 8  # type: ignore[attr-defined]
+        assert built_in.next(EXPERIMENT) == 8  # type: ignore[attr-defined]
 
 
 @contextlib.asynccontextmanager

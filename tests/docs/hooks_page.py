@@ -25,7 +25,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What may be done, and how", ("attpc_plan", "attpc_veto", "attpc_access")),
     (
         "Run numbers and open runs",
-        ("attpc_run_number", "attpc_release_number", "attpc_next_number", "attpc_open_run"),
+        ("attpc_run_numbers",),
     ),
     (
         "What has happened",

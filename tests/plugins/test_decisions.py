@@ -185,23 +185,27 @@ class Owner:
         self.slow = asyncio.Event()
 
     @hookimpl
-    async def attpc_run_number(self, experiment):
+    def attpc_run_numbers(self):
+        return self
+
+    async def open_run(self):
+        return None
+
+    async def reserve(self, experiment):
         if isinstance(self.number, Exception):
             raise self.number
         if self.number == "slow":
             await self.slow.wait()
         return self.number
 
-    @hookimpl
-    async def attpc_release_number(self, experiment, number):
+    async def release(self, experiment, number):
         self.released.append(number)
 
-    @hookimpl
-    def attpc_next_number(self, experiment):
+    def next(self, experiment):
         return self.number
 
 
-@covers("attpc_run_number", "attpc_release_number", "attpc_next_number")
+@covers("attpc_run_numbers")
 async def test_one_owner_of_run_numbers_and_never_a_fallback(tmp_path, monkeypatch):
     owner = Owner()
     async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("owner", owner)]) as it:
@@ -229,7 +233,7 @@ async def test_one_owner_of_run_numbers_and_never_a_fallback(tmp_path, monkeypat
         assert await it.get("Run:Number_RBV") == "500"
 
 
-@covers("attpc_next_number")
+@covers("attpc_run_numbers")
 def test_a_next_number_that_nobody_can_tell():
     assert host_of(owner=Owner(12)).next_number("e1") == 12
     host = host_of(owner=Owner("twelve"))
@@ -238,23 +242,57 @@ def test_a_next_number_that_nobody_can_tell():
     assert PluginHost().next_number("e1") is None
 
 
-@covers("attpc_run_number", "attpc_release_number")
+@covers("attpc_run_numbers")
 async def test_an_owner_may_fail_in_every_way():
     class Odd:
         @hookimpl
-        async def attpc_run_number(self, experiment):
+        def attpc_run_numbers(self):
+            return self
+
+        def next(self, experiment):
+            raise OSError("gone")
+
+        async def reserve(self, experiment):
             raise asyncio.CancelledError
 
-        @hookimpl
-        def attpc_release_number(self, experiment, number):
+        def release(self, experiment, number):
             raise OSError("gone")
+
+        async def open_run(self):
+            return "a run"
 
     host = host_of(odd=Odd())
     with pytest.raises(PluginError, match="it cancelled itself"):
         await host.reserve_number("e1", 1.0)
     await host.release_number("e1", 3, 1.0)
+    assert host.next_number("e1") is None
+    assert await host.open_run(1.0) is None
     with pytest.raises(PluginError, match="nobody owns the run numbers"):
         await PluginHost().reserve_number("e1", 1.0)
+
+
+@covers("attpc_run_numbers")
+async def test_an_owner_that_is_none_refuses_every_start(tmp_path, monkeypatch):
+    class NoOwner:
+        answer: object = 7
+
+        @hookimpl
+        def attpc_run_numbers(self):
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+    plugin = NoOwner()
+    async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("site", plugin)]) as it:
+        await it.take_to(State.READY)
+        await it.refused("Run:Start", because="it gave 7, no owner of run numbers")
+        plugin.answer = OSError("gone")
+        await it.refused("Run:Start", because="plugin site failed in attpc_run_numbers: OSError: gone")
+        assert await it.get("Run:NextNumber_RBV") == "-1"
+        # One that owns none leaves it to the next.
+        plugin.answer = None
+        await it.ok("Run:Start")
+        assert it.run.number == 0
 
 
 async def test_a_plugin_that_could_not_be_loaded_holds_starts_until_it_is_switched_off(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""`attpc_open_run`: a run on a plugin's record, where the state directory knows nothing of runs."""
+"""`RunNumbers.open_run`: the open run that the owner of the numbers knows, where the core knows of none."""
 
 from __future__ import annotations
 
@@ -18,20 +18,34 @@ class Remembers:
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.asked = 0
+        self.number = 0
         self.fault = fault
         self.info = RunInfo(
             7, "e20009", ("cobo0", "cobo1", "mutant"), started_s=time.time() - 60, began_s=time.time() - 61
         )
 
     @hookimpl
-    async def attpc_open_run(self):
+    def attpc_run_numbers(self):
+        return self
+
+    def next(self, experiment):
+        return self.number
+
+    async def reserve(self, experiment):
+        self.number += 1
+        return self.number - 1
+
+    async def release(self, experiment, number):
+        self.number = number
+
+    async def open_run(self):
         self.asked += 1
         if self.fault:
             raise self.fault
         return self.info
 
 
-@covers("attpc_open_run")
+@covers("attpc_run_numbers")
 async def test_a_run_that_still_runs_is_found_again(tmp_path, monkeypatch):
     memory = Remembers()
     async with rig(tmp_path, monkeypatch, plugins=[("memory", memory)], start=False) as it:

@@ -28,17 +28,17 @@ async def numbers_of(folder: Path) -> AsyncIterator[tuple[EventLog, StateDirNumb
 
 async def test_numbers_are_kept(tmp_path):
     async with numbers_of(tmp_path) as (event_log, numbers):
-        assert [await numbers.attpc_run_number("a") for _ in range(3)] == [1, 2, 3]
+        assert [await numbers.reserve("a") for _ in range(3)] == [1, 2, 3]
         await event_log.flush()
         assert kept(tmp_path, "numbers") == {"a": 4}
-        assert numbers.attpc_next_number("b") == 1
+        assert numbers.next("b") == 1
         # Given back while it is the newest only.
-        await numbers.attpc_release_number("a", 2)
-        assert numbers.attpc_next_number("a") == 4
-        await numbers.attpc_release_number("a", 3)
-        assert numbers.attpc_next_number("a") == 3
+        await numbers.release("a", 2)
+        assert numbers.next("a") == 4
+        await numbers.release("a", 3)
+        assert numbers.next("a") == 3
     async with numbers_of(tmp_path) as (_, numbers):
-        assert await numbers.attpc_run_number("a") == 3
+        assert await numbers.reserve("a") == 3
 
 
 async def test_a_number_is_on_disk_before_the_run_that_it_is_for(tmp_path):
@@ -49,7 +49,7 @@ async def test_a_number_is_on_disk_before_the_run_that_it_is_for(tmp_path):
         run.keep("", "old")
         await event_log.flush()
         run.keep("", "title")
-        await numbers.attpc_run_number("a")
+        await numbers.reserve("a")
         run.keep("", "new")
         make_unwritable(folder)
         with pytest.raises(StateDirError):
@@ -64,46 +64,46 @@ async def test_a_number_that_could_not_be_kept_is_given_again(tmp_path):
     folder = tmp_path / "state"
     async with numbers_of(folder) as (event_log, numbers):
         make_unwritable(folder)
-        assert await numbers.attpc_run_number("a") == 1
+        assert await numbers.reserve("a") == 1
         with pytest.raises(StateDirError):
             await event_log.flush()
         # The core gives it back then; that this is not on disk does no harm.
         with pytest.raises(StateDirError):
-            await numbers.attpc_release_number("a", 1)
+            await numbers.release("a", 1)
         make_writable(folder)
-        assert await numbers.attpc_run_number("a") == 1
+        assert await numbers.reserve("a") == 1
 
 
 async def test_the_run_on_record_is_never_numbered_again(tmp_path):
     async with numbers_of(tmp_path) as (_, numbers):
         numbers.recall("a", 7)
-        assert await numbers.attpc_run_number("a") == 8
+        assert await numbers.reserve("a") == 8
         numbers.recall("a", 7)
-        assert await numbers.attpc_run_number("a") == 9
+        assert await numbers.reserve("a") == 9
 
 
 @pytest.mark.parametrize("text", ['"x"', "-1", "true", "x", "2.5", "null", "[" * 100_000])
 async def test_numbers_that_are_none_lose_no_good_ones(tmp_path, text):
     async with numbers_of(tmp_path) as (_, numbers):
         for _ in range(4):
-            await numbers.attpc_run_number("good")
+            await numbers.reserve("good")
     put_row(tmp_path, "numbers", "bad", text)
     explained = set()
     for number in (5, 6):
         async with numbers_of(tmp_path) as (_, numbers):
-            known = [numbers.attpc_next_number(e) for e in ("good", "bad", "new")]
+            known = [numbers.next(e) for e in ("good", "bad", "new")]
             assert known == [number, None, None]
             with pytest.raises(Refused, match=r"the next number of bad: .*next-number") as refusal:
-                await numbers.attpc_run_number("bad")
+                await numbers.reserve("bad")
             explained.add(str(refusal.value))
-            assert await numbers.attpc_run_number("good") == number
+            assert await numbers.reserve("good") == number
     # Why they are lost is said once and for all.
     assert len(explained) == 1
     assert await set_next_number(tmp_path, "bad", 9) == 0
     async with numbers_of(tmp_path) as (_, numbers):
-        assert await numbers.attpc_run_number("bad") == 9
+        assert await numbers.reserve("bad") == 9
         # What else was lost stays unknown.
-        assert numbers.attpc_next_number("new") is None
+        assert numbers.next("new") is None
 
 
 async def test_next_number_never_goes_back(tmp_path):

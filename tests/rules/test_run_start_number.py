@@ -29,7 +29,13 @@ class Owner:
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     @hookimpl
-    async def attpc_run_number(self, experiment):
+    def attpc_run_numbers(self):
+        return self
+
+    async def open_run(self):
+        return None
+
+    async def reserve(self, experiment):
         self.asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -39,12 +45,10 @@ class Owner:
             await self.meanwhile()
         return self.answer
 
-    @hookimpl
-    async def attpc_release_number(self, experiment, number):
+    async def release(self, experiment, number):
         self.released.append(number)
 
-    @hookimpl
-    def attpc_next_number(self, experiment):
+    def next(self, experiment):
         return 41
 
 

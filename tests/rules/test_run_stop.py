@@ -342,13 +342,21 @@ async def test_run_stop_is_accepted_while_orphans_are_being_adopted(tmp_path, mo
             self.released: list[int] = []
 
         @hookimpl
-        async def attpc_run_number(self, experiment):
+        def attpc_run_numbers(self):
+            return self
+
+        def next(self, experiment):
+            return 7
+
+        async def open_run(self):
+            return None
+
+        async def reserve(self, experiment):
             self.asked.set()
             await asyncio.sleep(0.3)
             return 7
 
-        @hookimpl
-        async def attpc_release_number(self, experiment, number):
+        async def release(self, experiment, number):
             self.released.append(number)
 
     slow = Slow()

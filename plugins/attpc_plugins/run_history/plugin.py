@@ -110,26 +110,27 @@ class RunHistory:
         return [NOT_STARTED] if numbered else []
 
     @hookimpl
-    def attpc_next_number(self, experiment: str) -> int | None:
+    def attpc_run_numbers(self) -> RunHistory:
+        """Own the run numbers: they are reserved in the database."""
+        return self
+
+    def next(self, experiment: str) -> int | None:
         """Return the number that the next run would get, as known last."""
         return self.service.numbers.known_next(experiment) if self.service is not None else None
 
-    @hookimpl
-    async def attpc_run_number(self, experiment: str) -> int:
+    async def reserve(self, experiment: str) -> int:
         """Reserve the next number in the database."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         return await self.service.numbers.reserve(experiment)
 
-    @hookimpl
-    async def attpc_release_number(self, experiment: str, number: int) -> None:
+    async def release(self, experiment: str, number: int) -> None:
         """Give a number back."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         await self.service.numbers.release(experiment, number)
 
-    @hookimpl
-    async def attpc_open_run(self) -> RunInfo | None:
+    async def open_run(self) -> RunInfo | None:
         """Return the run of this fleet that the database has as open."""
         return None if self.service is None else await self.service.open_run()
 
