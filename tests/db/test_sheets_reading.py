@@ -216,6 +216,20 @@ def test_numbers_that_people_write(text: str, kind: ValueKind) -> None:
     assert parse(str(2**64), INTEGER)[0] is None
 
 
+@pytest.mark.parametrize("digits", [400, 4000, 5000])
+def test_a_number_of_very_many_digits_is_no_integer(digits: int) -> None:
+    for text in ("1" + "0" * digits, "-" + "9" * digits, f"1e{digits}"):
+        value, fault = fit("text", text, INTEGER)
+        assert value is None
+        assert 0 < len(fault) < 100
+
+
+def test_what_is_not_printable_in_a_text_is_escaped() -> None:
+    assert fit("text", "\x1b[2J\u202e\x9b a\n", STRING) == ("\\x1b[2J\\u202e\\x9b a\n", "")
+    assert fit("enum", [1, "\x1b[2J"], STRING) == ("\\x1b[2J", "")
+    assert fit("enum", [1, "\x1b[2J"], FLOAT) == (None, "an enum (\\x1b[2J), no float")
+
+
 async def test_the_reading_process_ends_with_whoever_asked(ioc: SoftIoc) -> None:
     code = (
         "import asyncio\nfrom attpc_plugins.run_history.sheets.ca_reader import read_pvs\n"

@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from attpc_ioc.model import outside
+from attpc_ioc.printable import LINES, visible
 from attpc_plugins.run_history.store.model import Value, ValueKind
 
 INT_MAX = 2**63 - 1
 TEXT_MAX = 1000
 """Characters of a text that a run sheet keeps."""
+UNITS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def reading_of(answer: dict[str, Any], kind: ValueKind) -> Reading:
     return Reading(
         pv,
         value,
-        units=str(answer["units"]),
+        units=outside.text(str(answer["units"]), UNITS_MAX),
         severity=min(3, max(0, int(answer["severity"]))),
         stamped_s=None if stamp is None else stamp[0] + stamp[1] / 1e9,
         fault=fault,
@@ -56,12 +59,14 @@ def fit(native: str, raw: Any, kind: ValueKind) -> tuple[Value | None, str]:
     if native == "enum":
         number, label = int(raw[0]), str(raw[1])
         if kind is ValueKind.STRING:
-            return label[:TEXT_MAX] or str(number), "" if label else f"state {number} has no label"
+            return visible(label, LINES)[:TEXT_MAX] or str(
+                number
+            ), "" if label else f"state {number} has no label"
         if kind is ValueKind.INTEGER:
             return number, ""
-        return None, f"an enum ({label[:100]}), no float"
+        return None, f"an enum ({outside.text(label, 100)}), no float"
     if kind is ValueKind.STRING:
-        text = str(raw)
+        text = visible(str(raw), LINES)
         return (text, "") if len(text) <= TEXT_MAX else (text[:TEXT_MAX], f"cut to {TEXT_MAX} characters")
     if native in ("string", "text"):
         return parse(str(raw), kind)
@@ -92,8 +97,9 @@ def _number(number: int | float, kind: ValueKind) -> tuple[Value | None, str]:
     if kind is ValueKind.FLOAT:
         number = float(number)
         return number, "" if math.isfinite(number) else f"not a finite number ({number})"
-    if not math.isfinite(number):
+    # Before it is taken for a float, which does not hold every whole number.
+    if abs(number) <= INT_MAX:
+        return (int(number), "") if number == int(number) else (None, f"{number!r} is no integer")
+    if isinstance(number, float) and not math.isfinite(number):
         return None, f"not a finite number ({number})"
-    if number != int(number):
-        return None, f"{number!r} is no integer"
-    return (int(number), "") if abs(number) <= INT_MAX else (None, f"{number!r} has more than 64 bits")
+    return None, f"{outside.shown(number)} has more than 64 bits"
