@@ -82,7 +82,8 @@ def demo(
 
 async def _demo(prefix: str, cobos: int) -> None:
     from attpc_ioc.app import serve
-    from attpc_ioc.files import make_private
+    from attpc_ioc.errors import StateDirError
+    from attpc_ioc.files import make_private, refusal_for_root
     from attpc_ioc.settings import demo_directory, demo_file, load_settings
     from attpc_ioc.simulator.admin import taking_orders
     from attpc_ioc.simulator.fleet import SimulatedFleet
@@ -95,10 +96,12 @@ async def _demo(prefix: str, cobos: int) -> None:
         if not any(os.environ.get(n) for n in (name, *also)):
             os.environ[name] = "127.0.0.1"
     state_dir, file = demo_directory(), demo_file()
+    if refusal := refusal_for_root(state_dir):
+        raise StateDirError(f"state directory {state_dir}: {refusal}: XDG_STATE_HOME")
+    # Kept: shell commands such as `attpc-ioc history` read from it where the database is.
+    make_private(state_dir)
     data = demo_data(state_dir)
     async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
-        # Kept: shell commands such as `attpc-ioc history` read from it where the database is.
-        make_private(state_dir)
         _write_private(file, demo_text(fleet, prefix, state_dir))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         shown += TRY_FAULTS.format(where="" if admin.port == ADMIN_PORT else f" --admin {admin.url}")

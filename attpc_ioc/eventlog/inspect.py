@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attpc_ioc.errors import StateDirError
-from attpc_ioc.files import private
+from attpc_ioc.files import private, reaching
 
 from .database import connect, fault_of
 from .log import read_events
@@ -77,7 +77,8 @@ def backup(path: Path, to: Path) -> int:
 
     Raises `StateDirError` where it cannot be opened, and `OSError` where the file is there or cannot be made.
     """
-    with _reading(path) as connection:
+    # As root, in another account's folder: with its rights, since SQLite opens the file by its name.
+    with _reading(path) as connection, reaching(to):
         os.close(private(str(to), os.O_RDWR | os.O_CREAT | os.O_EXCL))
         try:
             with closing(sqlite3.connect(to)) as copy:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ SOCKET = "ask.socket"
 QUESTION_BYTES = 4096
 NAMES_MAX = 20_000
 """PV names in one answer, of all clients together: 1.4 MB at most, made in some 10 ms."""
+
+ANSWER_BYTES = 1 << 24
+"""Of a program in the IOC's place that sends without end no more is read."""
 
 LIMIT_S = 5.0
 AT_ONCE = 4
@@ -107,10 +111,17 @@ def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[
             sock.settimeout(limit_s)
             sock.connect(path)
             sock.sendall(json.dumps(question).encode() + b"\n")
-            answer = json.loads(b"".join(iter(lambda: sock.recv(1 << 16), b"")))
+            answer = json.loads(_received(sock, limit_s))
     except PermissionError as error:
         raise StateDirError(f"state directory {folder}: only the account of the IOC may ask it") from error
-    except (TimeoutError, BlockingIOError, ConnectionResetError, BrokenPipeError, ValueError) as error:
+    except (
+        TimeoutError,
+        BlockingIOError,
+        ConnectionResetError,
+        BrokenPipeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         # The system took the connection, or has a queue of them, for a process that is there.
         raise StateDirError(
             f"state directory {folder}: the IOC runs, but did not answer within {limit_s:g} s; "
@@ -121,6 +132,18 @@ def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[
     if "error" in answer:
         raise StateDirError(f"the IOC does not answer: {answer['error']}")
     return answer
+
+
+def _received(sock: socket.socket, limit_s: float) -> bytes:
+    """Return what comes until the end; raises `ValueError` where that is too much, `TimeoutError`."""
+    data, end_s = bytearray(), time.monotonic() + limit_s
+    while piece := sock.recv(1 << 16):
+        data += piece
+        if len(data) > ANSWER_BYTES:
+            raise ValueError("no answer is so long")
+        if time.monotonic() > end_s:
+            raise TimeoutError
+    return bytes(data)
 
 
 def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:

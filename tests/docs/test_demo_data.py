@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import stat
 from pathlib import Path
 
 import psutil
@@ -53,6 +55,7 @@ async def test_rates_files_and_manifests(tmp_path, place, state_home):
     # The first two are reached by SSH, the next two through a sentry, the rest by their folders.
     async with started(ATTPC_IOC, "demo", "--cobos", "5", env=env, folder=tmp_path) as demo:
         await demo.until("Router:Rate_RBV", 60)
+        assert stat.S_IMODE(data.parent.stat().st_mode) == (0o700 if os.geteuid() else 0o711)
         await shows(place, "ConfigNames_RBV", "e20009")
         await put(place, "Config", "e20009")
         await put(place, "GoTo", "Ready")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -157,6 +159,25 @@ async def test_an_ioc_that_hangs_is_told_from_one_that_does_not_run(tmp_path: Pa
                 await asyncio.to_thread(ask, tmp_path, {"ask": "clients"}, 0.2)
     with pytest.raises(StateDirError, match="is it running"):
         await asyncio.to_thread(ask, tmp_path, {"ask": "clients"})
+
+
+@pytest.mark.parametrize("answer", [b"x" * 65536, b"[" * 65536])
+def test_no_more_is_read_than_an_answer_has(tmp_path: Path, answer: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / SOCKET))
+        listener.listen()
+
+        def flood() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                for _ in range(1 if answer.startswith(b"[") else 1 << 20):
+                    connection.sendall(answer)
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        with pytest.raises(StateDirError, match="did not answer"):
+            ask(tmp_path, {"ask": "clients"})
+        flooding.join()
 
 
 async def test_names_are_shared_fairly(ioc: App) -> None:
