@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
+from attpc_ioc import lookups
 from attpc_ioc.access import AccessKeeper
 from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
@@ -98,6 +99,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
     Raises an `AttpcError` where it cannot start. An unexpected
     end of one of its tasks cancels the body.
     """
+    lookups.keep_apart()
     host = load_plugins(settings, plugins)
     event_log = open_event_log(settings.state_directory(), settings.ioc.prefix)
     try:
