@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from attpc_ioc import lookups
 from attpc_ioc.access import AccessKeeper
+from attpc_ioc.asking import Answerer
 from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.numbers import StateDirNumbers
@@ -25,7 +26,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Scope, ScopeKind, Who
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity, Status
-from attpc_ioc.plugin.context import Context
+from attpc_ioc.plugin.context import PLUGINS_FOLDER, Context
 from attpc_ioc.plugin.host import Plugin, PluginHost
 from attpc_ioc.plugin.mapping import Mapping
 from attpc_ioc.plugin.status import PluginStatus
@@ -42,9 +43,6 @@ MAPPING = "mapping"
 NUMBERS = "run_numbers"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-PLUGINS_FOLDER = "plugins"
-"""In the state directory: the plugins' own folders."""
 
 FREEZE_AGAIN_S = (5.0, 60.0)
 """When what was loaded since the serving began, by plugins and by the first calls, counts as built."""
@@ -90,6 +88,8 @@ class App:
     numbers: StateDirNumbers
     emitter: Emitter
     access: AccessKeeper
+    answers: dict[str, Answerer]
+    """What the shell may ask."""
 
 
 @contextlib.asynccontextmanager
@@ -124,8 +124,9 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         )
         _show_plugins(host, server, settings)
         await _show_access(access, server)
-        app = App(settings, host, event_log, controller, server, table, numbers, emitter, access)
-        asked = AskServer(event_log.folder, {"clients": lambda question: clients_answer(server.ca, question)})
+        answers: dict[str, Answerer] = {"clients": lambda question: clients_answer(server.ca, question)}
+        app = App(settings, host, event_log, controller, server, table, numbers, emitter, access, answers)
+        asked = AskServer(event_log.folder, answers)
         days = settings.ioc.event_log_days
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(event_log.run(), name="state")]
@@ -336,4 +337,5 @@ def _context(plugin: Plugin, app: App) -> Context:
         tell=app.emitter.tell,
         ca_addresses=lambda: app.server.ca.addresses,
         event_log=app.log,
+        answers=app.answers,
     )

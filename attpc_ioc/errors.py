@@ -4,6 +4,8 @@ AttpcError
 ├── SettingsError          a settings file is wrong: every fault with file, key and what would be right
 │   └── AccessFileError    an access security file is wrong; see `attpc_ioc.access`
 ├── StateDirError          the state directory cannot be read or written
+│   ├── StateDirBusy       another process uses it
+│   └── NotRunning         no IOC runs with it
 ├── Refused                a put or command is refused; nothing was sent and nothing changed
 ├── PluginError            a plugin cannot be loaded, or one of its hooks failed
 └── EccError               a call to an ECC server went wrong
@@ -36,6 +38,14 @@ class SettingsError(AttpcError):
 
 class StateDirError(AttpcError):
     """The state directory, or a file in it, cannot be read or written."""
+
+
+class StateDirBusy(StateDirError):
+    """Another process, such as an IOC, uses the state directory."""
+
+
+class NotRunning(StateDirError):
+    """No IOC that could be asked runs with the state directory."""
 
 
 class Refused(AttpcError):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from attpc_plugins.data_routers.closing import Place, close_files
-from attpc_plugins.data_routers.closing_journal import Entry, Journal, Phase
+from attpc_plugins.data_routers.closings import Closings, Entry, Phase
 from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.link import Target
@@ -31,6 +31,7 @@ from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from attpc_ioc.simulator.data.gate import Gate
+from tests.support.closings import closings_in
 from tests.support.sshd import Sshd, sshd_server
 
 GOAL_S = 2.0
@@ -57,18 +58,15 @@ def made(server: Sshd, staging: Path, folder: Path, gate: Gate) -> SshHost:
     return SshHost(router, target, CallLimits())
 
 
-async def closed(host: FileHost, staging: Path, journal: Journal, number: int) -> None:
+async def closed(host: FileHost, staging: Path, closings: Closings, number: int) -> None:
     """Close a run as the IOC does once its files are quiet."""
     entry = Entry(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True)
 
-    async def keep(entry: Entry) -> None:
-        await asyncio.to_thread(journal.save, entry)
-
     present = await host.list_staging()
     entry = await close_files(
-        host, entry, present, Place(str(staging)), keep=keep, checksums=False, now_s=time.time()
+        host, entry, present, Place(str(staging)), keep=closings.save, checksums=False, now_s=time.time()
     )
-    await keep(entry)
+    await closings.save(entry)
     assert entry.state is CloseState.DONE, entry.message
 
 
@@ -88,27 +86,27 @@ def plain(staging: Path, target: Path) -> None:
 async def main(files: int, rounds: int, folder: Path) -> bool:
     """Measure, print, and tell whether the goals are met."""
     with sshd_server(folder / "sshd") as server:
-        gate = Gate("127.0.0.1")
-        await gate.lead_to("127.0.0.1", server.port)
-        staging = folder / "staging"
-        host = made(server, staging, folder, gate)
-        journal = Journal(folder / "state")
-        ours: list[float] = []
-        theirs: list[float] = []
-        try:
-            for number in range(rounds):
+        async with closings_in(folder / "state") as closings:
+            gate = Gate("127.0.0.1")
+            await gate.lead_to("127.0.0.1", server.port)
+            staging = folder / "staging"
+            host = made(server, staging, folder, gate)
+            ours: list[float] = []
+            theirs: list[float] = []
+            try:
+                for number in range(rounds):
+                    fill(staging, files)
+                    ours.append(await timed(closed(host, staging, closings, number)))
+                    await asyncio.to_thread(shutil.rmtree, staging)
+                    fill(staging, files)
+                    theirs.append(await timed(asyncio.to_thread(plain, staging, staging / "moved")))
+                    await asyncio.to_thread(shutil.rmtree, staging)
                 fill(staging, files)
-                ours.append(await timed(closed(host, staging, journal, number)))
-                await asyncio.to_thread(shutil.rmtree, staging)
-                fill(staging, files)
-                theirs.append(await timed(asyncio.to_thread(plain, staging, staging / "moved")))
-                await asyncio.to_thread(shutil.rmtree, staging)
-            fill(staging, files)
-            gate.delay_s = DELAY_S
-            slow_s = await timed(closed(host, staging, journal, rounds))
-        finally:
-            await host.disconnect()
-            await gate.close()
+                gate.delay_s = DELAY_S
+                slow_s = await timed(closed(host, staging, closings, rounds))
+            finally:
+                await host.disconnect()
+                await gate.close()
     ours_s, theirs_s = statistics.median(ours), statistics.median(theirs)
     print(
         f"{files} files over SSH: median {ours_s:.3f} s, worst {max(ours):.3f} s; plain mv: median "

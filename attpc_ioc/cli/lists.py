@@ -70,7 +70,7 @@ def clients(
     json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
 ) -> None:
     """List the Channel Access clients of the IOC that runs on this host with these settings."""
-    from attpc_ioc.ioc.ask import ask
+    from attpc_ioc.asking import ask
     from attpc_ioc.settings import load_settings
 
     answer = ask(load_settings(file).state_directory(), {"ask": "clients", "pvs": pvs or json_})

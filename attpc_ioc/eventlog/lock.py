@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-from attpc_ioc.errors import StateDirError
+from attpc_ioc.errors import StateDirBusy, StateDirError
 from attpc_ioc.files import make_private, private, refusal_for_root
 
 NAME = "lock"
@@ -38,7 +38,7 @@ class StateLock:
         except OSError as error:
             owner = _owner(os.pread(handle, 512, 0).decode(errors="replace"))
             os.close(handle)
-            raise StateDirError(
+            raise StateDirBusy(
                 f"state directory {self._folder}: another IOC ({owner}) is using it; "
                 "stop that one, or give this one an ioc.state_dir of its own"
             ) from error

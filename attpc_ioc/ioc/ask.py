@@ -12,30 +12,21 @@ import contextlib
 import json
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attpc_ioc.errors import StateDirError
+from attpc_ioc.asking import LIMIT_S, SOCKET, Answerer, Question, socket_path
 from attpc_ioc.ioc.ca import CAServer
 from attpc_ioc.log import get_logger
 
 log = get_logger(__name__)
 
-SOCKET = "ask.socket"
-QUESTION_BYTES = 4096
+QUESTION_BYTES = 65_536
 NAMES_MAX = 20_000
 """PV names in one answer, of all clients together: 1.4 MB at most, made in some 10 ms."""
 
-ANSWER_BYTES = 1 << 24
-"""Of a program in the IOC's place that sends without end no more is read."""
-
-LIMIT_S = 5.0
 AT_ONCE = 4
-
-Question = Mapping[str, Any]
-Answerer = Callable[[Question], Mapping[str, Any]]
 
 
 class AskServer:
@@ -50,7 +41,7 @@ class AskServer:
     async def start(self) -> None:
         """Listen; where that cannot be, it is logged, and the IOC runs without: it is for looking only."""
         try:
-            with _path(self._folder) as path:
+            with socket_path(self._folder) as path:
                 sock = _bound(path)
         except OSError as error:
             log.warning(
@@ -101,51 +92,6 @@ class AskServer:
             return {"error": f"fault of the program: {error}"}
 
 
-def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[str, Any]:
-    """Ask the IOC that runs with this state directory.
-
-    Raises `StateDirError` where none runs, where it runs and does not answer, or where this user may not ask.
-    """
-    try:
-        with _path(folder) as path, socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(limit_s)
-            sock.connect(path)
-            sock.sendall(json.dumps(question).encode() + b"\n")
-            answer = json.loads(_received(sock, limit_s))
-    except PermissionError as error:
-        raise StateDirError(f"state directory {folder}: only the account of the IOC may ask it") from error
-    except (
-        TimeoutError,
-        BlockingIOError,
-        ConnectionResetError,
-        BrokenPipeError,
-        ValueError,
-        RecursionError,
-    ) as error:
-        # The system took the connection, or has a queue of them, for a process that is there.
-        raise StateDirError(
-            f"state directory {folder}: the IOC runs, but did not answer within {limit_s:g} s; "
-            "is it stopped, or too busy?"
-        ) from error
-    except OSError as error:
-        raise StateDirError(f"state directory {folder}: no IOC answers there; is it running?") from error
-    if "error" in answer:
-        raise StateDirError(f"the IOC does not answer: {answer['error']}")
-    return answer
-
-
-def _received(sock: socket.socket, limit_s: float) -> bytes:
-    """Return what comes until the end; raises `ValueError` where that is too much, `TimeoutError`."""
-    data, end_s = bytearray(), time.monotonic() + limit_s
-    while piece := sock.recv(1 << 16):
-        data += piece
-        if len(data) > ANSWER_BYTES:
-            raise ValueError("no answer is so long")
-        if time.monotonic() > end_s:
-            raise TimeoutError
-    return bytes(data)
-
-
 def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
     """Return who is connected, with the names of their PVs where the question has `pvs`."""
     answer = []
@@ -167,16 +113,6 @@ def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
             }
         )
     return {"clients": answer}
-
-
-@contextlib.contextmanager
-def _path(folder: Path) -> Iterator[str]:
-    """Give a path of the socket that is short: the address of a Unix socket has room for 107 bytes."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{number}/{SOCKET}"
-    finally:
-        os.close(number)
 
 
 def _bound(path: str) -> socket.socket:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
+from attpc_ioc.asking import Answerer, plugin_key
 from attpc_ioc.eventlog import EventLog, Kept
 from attpc_ioc.eventlog.rows import Loggable
 from attpc_ioc.files import make_private
@@ -28,6 +29,9 @@ from .status import PluginStatus, PluginStatuses
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+PLUGINS_FOLDER = "plugins"
+"""In the state directory: the plugins' own folders."""
 
 FIRST_BACKOFF_S = 1.0
 LAST_BACKOFF_S = 60.0
@@ -62,6 +66,7 @@ class Context:
         tell: Callable[..., Awaitable[bool]],
         ca_addresses: Callable[[], tuple[str, ...]],
         event_log: EventLog,
+        answers: dict[str, Answerer],
     ) -> None:
         self.name = name
         self.prefix = prefix
@@ -75,6 +80,7 @@ class Context:
         self._tell = tell
         self._ca_addresses = ca_addresses
         self._log = event_log
+        self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -134,6 +140,10 @@ class Context:
     async def flush(self, limit_s: float = 5.0) -> None:
         """Wait until what was kept and told up to now is on disk."""
         await self._log.flush(limit_s)
+
+    def answer(self, answerer: Answerer) -> None:
+        """Have questions answered that a command of the plugin asks by `attpc_ioc.shell.ask_plugin`."""
+        self._answers[plugin_key(self.name)] = answerer
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Say on the plugin's status PVs how it is."""

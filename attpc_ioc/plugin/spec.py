@@ -41,7 +41,7 @@ would be accepted now is worked out once for all of these, which matters to flee
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import pluggy
@@ -163,6 +163,14 @@ class PluginContext(Protocol):
 
     async def flush(self, limit_s: float = 5.0) -> None:
         """Wait until what was kept and told is on disk; raises `StateDirError` where it cannot be."""
+        ...
+
+    def answer(self, answerer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+        """Have questions answered that a command of the plugin asks by `attpc_ioc.shell.ask_plugin`.
+
+        Only the IOC's own account can ask. The answer is given on the spot; it and the question are JSON
+        objects, the question of 64 KiB at most. The key `error` is for what is wrong with the question.
+        """
         ...
 
     def spawn(
@@ -292,6 +300,9 @@ class Specification:
     @hookspec
     def attpc_cli(self, app: typer.Typer) -> None:
         """Add the plugin's own sub-commands to `attpc-ioc`.
+
+        A command gets what the plugin knows and keeps by `attpc_ioc.shell`: `ask_plugin` while an IOC runs,
+        `open_state` where none does.
 
         Decision, collected, at each start of the shell command. Raising is reported on stderr, and the
         program goes on without them.

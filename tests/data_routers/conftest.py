@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from attpc_plugins.data_routers.records import Records
 
 from attpc_ioc.simulator.data.options import Access
+from tests.support.closings import records_in
 from tests.support.datahosts import Place, place
 from tests.support.sshd import Sshd, sshd_server
 
@@ -32,3 +34,10 @@ async def at(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pl
 def way(request: pytest.FixtureRequest) -> Access | Sshd:
     """Give each way to a simulated host, and a real server."""
     return request.param if isinstance(request.param, Access) else request.getfixturevalue("shared_sshd")
+
+
+@pytest_asyncio.fixture
+async def records(tmp_path: Path) -> AsyncIterator[Records]:
+    """Give what the plugin keeps, in a new state directory."""
+    async with records_in(tmp_path / "state") as made:
+        yield made

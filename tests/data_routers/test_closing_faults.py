@@ -16,7 +16,7 @@ import pytest
 from attpc_plugins.data_routers import manifest
 from attpc_plugins.data_routers.closing import Place as Messages
 from attpc_plugins.data_routers.closing import close_files
-from attpc_plugins.data_routers.closing_journal import Entry, Phase
+from attpc_plugins.data_routers.closings import Entry, Phase
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.link import Target
 from attpc_plugins.data_routers.hosts.ssh import SshHost

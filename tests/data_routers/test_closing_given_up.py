@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.closing import own_files, settle
-from attpc_plugins.data_routers.closing_journal import Entry, Phase
+from attpc_plugins.data_routers.closing_by_hand import Wishes, carry_out
+from attpc_plugins.data_routers.closings import Entry, Phase
+from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
 
 from tests.data_routers.test_commands import Shell
-from tests.support.closings import EXPERIMENT, fill, local_settings, side, sums
+from tests.support.closings import EXPERIMENT, closings_in, fill, local_settings, side, sums
 from tests.support.denied import denied
 
 S = CloseState
@@ -74,8 +76,8 @@ async def test_runs_that_are_given_up_leave_their_files_where_they_are(tmp_path)
         kept = fill(staging, ["a.graw", "b.graw"])
         it.end(1)
         await it.until(lambda: len(it.entry(1).chosen) == 2)
-        async with it.journal.locked("CoBo0", 5.0):
-            it.journal.save(replace(it.entry(1), phase=Phase.DROPPED))
+        async with it.closings.locked("CoBo0", 5.0):
+            await it.closings.save(replace(it.entry(1), phase=Phase.DROPPED))
     for number in (2, 3):
         async with side(tmp_path / "state", local_settings({"CoBo0": staging})) as it:
             it.go_on(number)  # nobody has seen how it began
@@ -150,23 +152,32 @@ def test_a_file_that_was_there_and_is_gone_was_written(tmp_path):
 
 
 async def test_the_command_judges_by_its_own_rounds(tmp_path):
-    shell = Shell(tmp_path)
-    written = fill(shell.staging["CoBo0"], ["a.graw"])
-    shell.put(42, Phase.CLOSING)
-    closing = asyncio.create_task(asyncio.to_thread(shell, "files", "close", 42, "--router", "CoBo0"))
-    said = False
-    while not closing.done():
-        async with shell.journal.locked("CoBo0", 5.0):
-            entry = shell.journal.find(RunKey(EXPERIMENT, 42), "CoBo0")
-            assert entry is not None
-            if entry.state is S.WAITING and not said:
-                shell.journal.save(entry.said(S.FAILED, "still growing or changing after 600 s: a.graw"))
-                said = True
-        await asyncio.sleep(0.01)
-    ran = closing.result()
-    assert said
-    assert ran.exit_code == 0, ran.output
-    assert sums(shell.place()) == written
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    written = fill(staging, ["a.graw"])
+    settings = local_settings({"CoBo0": staging})
+    async with closings_in(tmp_path / "state") as closings:
+        await closings.save(entry_of(42, settled=True, before=frozenset()))
+        hosts = {router.label: host_for(router, settings) for router in settings.router}
+        lines: list[str] = []
+        wishes = Wishes(RunKey(EXPERIMENT, 42), ("CoBo0",))
+        work = carry_out(wishes, settings, hosts, closings, lambda text, _wrong: lines.append(text))
+        closing = asyncio.create_task(work)
+        said = False
+        while not closing.done():
+            async with closings.locked("CoBo0", 5.0):
+                entry = closings.find(RunKey(EXPERIMENT, 42), "CoBo0")
+                assert entry is not None
+                if entry.state is S.WAITING and not said:
+                    text = "still growing or changing after 600 s: a.graw"
+                    await closings.save(entry.said(S.FAILED, text))
+                    said = True
+            await asyncio.sleep(0.01)
+        assert said
+        assert closing.result(), lines
+        for host in hosts.values():
+            await host.disconnect()
+    assert sums(staging / EXPERIMENT / "run_0042") == written
 
 
 async def test_the_limit_begins_anew_when_a_closing_is_begun_anew(tmp_path):
@@ -184,8 +195,8 @@ async def test_the_limit_begins_anew_when_a_closing_is_begun_anew(tmp_path):
             return it.entry(42).state is state
 
         await it.until(lambda: grown(S.FAILED))
-        async with it.journal.locked("CoBo0", 5.0):
-            it.journal.save(it.entry(42).said(S.WAITING, "begun at the shell"))
+        async with it.closings.locked("CoBo0", 5.0):
+            await it.closings.save(it.entry(42).said(S.WAITING, "begun at the shell"))
         again_s = time.monotonic()
         it.closing.again()
         await it.until(lambda: time.monotonic() - again_s > 0.7 or grown(S.FAILED))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers import manifest
-from attpc_plugins.data_routers.closing_journal import Journal, Phase
+from attpc_plugins.data_routers.closings import Phase
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.simulator.data.host import DataHost
 from attpc_ioc.simulator.data.options import Access
+from tests.support.closings import closings_in
 from tests.support.data_rig import (
     ALL_ACCESS,
     QUICK_DATA,
@@ -25,6 +26,7 @@ from tests.support.data_rig import (
 )
 from tests.support.probe import Probe
 from tests.support.rig import Rig
+from tests.support.state_dir import make_unwritable, make_writable
 
 DONE = int(CloseState.DONE)
 GIGABYTE = 1_000_000_000
@@ -98,11 +100,12 @@ async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, mo
         host.faults.endless = True
         await stop_run(it)
         await it.until(lambda: told_of(probe, "CoBo0") == ["Waiting"], 20.0, "it waits")
-        journal = Journal(Path(it.app.log.folder) / "plugins" / "data_routers")
+        folder = it.app.log.folder
         await it.stop_ioc()
-        (entry,) = journal.entries("CoBo0")
-        by_hand = replace(entry, phase=Phase.DONE, files=2, data_bytes=10)
-        journal.save(by_hand.said(CloseState.DONE, "2 files, by hand"))
+        async with closings_in(folder) as closings:
+            (entry,) = closings.entries("CoBo0")
+            by_hand = replace(entry, phase=Phase.DONE, files=2, data_bytes=10)
+            await closings.save(by_hand.said(CloseState.DONE, "2 files, by hand"))
         await it.start_ioc()
         await it.until(lambda: told_of(probe, "CoBo0")[-1:] == ["Done"], 20.0, "the rest is told")
 
@@ -134,3 +137,27 @@ async def test_the_ioc_shows_what_is_wrong_and_goes_on_when_it_is_told(tmp_path,
         await it.until(lambda: any("CoBo0" in str(reason) for reason in it.run.checklist), what="no start")
         folder_of(it, host, number).rmdir()
         await all_in_place(it, number)
+
+
+async def test_a_state_directory_that_cannot_be_written_moves_nothing_and_holds_up_no_stop(
+    tmp_path, monkeypatch
+):
+    text = section(closing={"quiet_s": 0.3})
+    async with data_rig(tmp_path, monkeypatch, cobos=1, text=text) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        number = it.run.number
+        await it.until(lambda: written(host), 20.0, "the data was written")
+        make_unwritable(tmp_path / "state")
+        try:
+            await stop_run(it)
+            await it.until(
+                lambda: "cannot be written" in shown(it, "Plugin:data_routers:Message_RBV"),
+                20.0,
+                "it is said",
+            )
+            assert written(host)
+            assert not folder_of(it, host, number).exists()
+        finally:
+            make_writable(tmp_path / "state")
+        assert (await all_in_place(it, number))["CoBo0"]

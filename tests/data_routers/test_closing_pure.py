@@ -1,17 +1,16 @@
-"""Manifests, the journal's entries and whose files are whose: what needs no host."""
+"""Manifests, the entries of closings and whose files are whose: what needs no host."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers import manifest
 from attpc_plugins.data_routers.closing import Quiet, amount, names_text, own_files, settle
-from attpc_plugins.data_routers.closing_journal import ClosingBusy, Entry, Journal, Phase
 from attpc_plugins.data_routers.closing_rows import WORST_FIRST, closing_rows
+from attpc_plugins.data_routers.closings import ENTRY, ClosingBusy, Entry, Phase
 from attpc_plugins.data_routers.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
 from attpc_plugins.data_routers.verify_command import differences
@@ -20,8 +19,8 @@ from hypothesis import strategies as st
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model import outside
-from tests.support.needs import as_root
-from tests.support.postgres import place
+from tests.support.closings import closings_in, entries_of
+from tests.support.state_dir import make_unwritable, make_writable, put_row
 
 NAMES = (
     st.binary(min_size=1, max_size=40)
@@ -142,7 +141,7 @@ def test_differences_are_told_by_name():
     ]
 
 
-# ---------------------------------------------------------------------------- the journal
+# ---------------------------------------------------------------------------- entries
 
 
 ENTRIES = st.builds(
@@ -169,13 +168,8 @@ ENTRIES = st.builds(
 
 
 @given(ENTRIES)
-def test_an_entry_is_read_as_it_was_written(tmp_path_factory, entry):
-    folder = tmp_path_factory.mktemp("journal")
-    Journal(folder).save(entry)
-    assert Journal(folder).entries() == (entry,)
-    assert Journal(folder).find(entry.run, entry.router) == entry
-    Journal(folder).remove(entry)
-    assert Journal(folder).entries() == ()
+def test_an_entry_is_read_as_it_was_written(entry):
+    assert ENTRY.validate_python(json.loads(json.dumps(ENTRY.dump_python(entry, mode="json")))) == entry
 
 
 def entry_of(number: int, **fields) -> Entry:
@@ -183,83 +177,76 @@ def entry_of(number: int, **fields) -> Entry:
     return replace(made, **fields)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"version": 9}', b"[" * 100_000])
-def test_a_damaged_entry_is_kept_aside_and_said_and_others_count(tmp_path, raw):
-    journal = Journal(tmp_path)
-    journal.save(entry_of(1))
-    journal.save(entry_of(2))
-    (path,) = journal.folder.glob("*run_0001*")
-    path.write_bytes(raw)
-    assert [entry.run.number for entry in journal.entries("CoBo0")] == [2]
-    assert str(path) in journal.fault
-    assert [aside.read_bytes() for aside in journal.folder.glob("*.damaged-*")] == [raw]
-    assert [entry.run.number for entry in Journal(tmp_path).entries()] == [2]
+async def test_entries_are_there_after_a_restart(tmp_path):
+    odd = entry_of(2, chosen={"\udcff%41.graw": 7}, before=frozenset({"caf\xe9", "a%"}))
+    async with closings_in(tmp_path) as closings:
+        await closings.save(odd)
+        await closings.save(entry_of(1))
+        await closings.save(entry_of(3))
+        closings.remove(entry_of(3))
+    async with closings_in(tmp_path) as closings:
+        assert [entry.run.number for entry in closings.entries("CoBo0")] == [1, 2]
+        assert closings.entries("CoBo1") == ()
+        found = closings.find(odd.run, "CoBo0")
+        assert found is not None
+        assert (found.chosen, found.before) == (odd.chosen, odd.before)
+        assert closings.fault == ""
 
 
-def test_a_journal_sees_what_another_has_written(tmp_path):
-    one, other = Journal(tmp_path), Journal(tmp_path)
-    one.save(entry_of(1))
-    assert other.entries() == one.entries()
-    other.save(entry_of(1).said(CloseState.DONE, "there"))
-    assert one.entries()[0].message == "there"
+@pytest.mark.parametrize("raw", ["", "{}", "[]", '{"run": 9}', "[" * 100_000])
+async def test_a_damaged_entry_is_said_and_others_count(tmp_path, raw):
+    async with closings_in(tmp_path) as closings:
+        await closings.save(entry_of(1))
+        await closings.save(entry_of(2))
+    put_row(tmp_path, "data_routers/closings", "e20009/run_0001 CoBo0", raw)
+    async with closings_in(tmp_path) as closings:
+        assert [entry.run.number for entry in closings.entries("CoBo0")] == [2]
+        assert "e20009/run_0001 CoBo0 is damaged" in closings.fault
+        assert "by hand" in closings.fault
+        await closings.save(entry_of(1))
+        assert closings.fault == ""
+
+
+async def test_a_loss_is_said_until_the_end_of_the_program(tmp_path):
+    async with closings_in(tmp_path) as closings:
+        await closings.save(entry_of(1))
+    (tmp_path / "state.db").write_bytes(b"no database at all" * 1000)
+    for name in ("state.db-wal", "state.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    async with closings_in(tmp_path) as closings:
+        assert closings.entries() == ()
+        assert "closings may be missing: " in closings.fault
+        assert "damaged" in closings.fault
+    async with closings_in(tmp_path) as closings:
+        assert closings.fault == ""
+
+
+async def test_what_cannot_be_written_is_as_before(tmp_path):
+    folder = tmp_path / "state"
+    async with closings_in(folder) as closings:
+        await closings.save(entry_of(1))
+        make_unwritable(folder)
+        with pytest.raises(StateDirError):
+            await closings.save(entry_of(1, asked=True))
+        with pytest.raises(StateDirError):
+            await closings.save(entry_of(2))
+        (entry,) = closings.entries()
+        assert not entry.asked
+        make_writable(folder)
+        await closings.save(entry_of(1, asked=True))
+    assert [entry.asked for entry in entries_of(folder)] == [True]
 
 
 async def test_one_holder_of_a_router_at_a_time(tmp_path):
-    one, other = Journal(tmp_path), Journal(tmp_path)
-    async with one.locked("CoBo0", 1.0):
-        with pytest.raises(ClosingBusy, match=r"process \d+ is closing files of CoBo0"):
-            async with other.locked("CoBo0", 0.05):
-                raise AssertionError
-        async with other.locked("CoBo1", 1.0):
+    async with closings_in(tmp_path) as closings:
+        async with closings.locked("CoBo0", 1.0):
+            with pytest.raises(ClosingBusy, match="files of CoBo0 are being closed"):
+                async with closings.locked("CoBo0", 0.05):
+                    raise AssertionError
+            async with closings.locked("CoBo1", 1.0):
+                pass
+        async with closings.locked("CoBo0", 1.0):
             pass
-    async with other.locked("CoBo0", 1.0):
-        pass
-
-
-@as_root()
-async def test_what_root_does_at_the_shell_is_the_iocs_to_go_on_with():
-    with place() as folder:
-        os.chown(folder, 65534, 65534)
-        journal = Journal(folder)
-        async with journal.locked("CoBo0", 1.0):
-            journal.save(entry_of(1))
-        made = [journal.folder, *journal.folder.iterdir()]
-        assert len(made) == 3
-        assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(65534, 65534)}
-        assert not any(path.stat().st_mode & 0o066 for path in made)
-
-
-@as_root()
-async def test_root_at_the_shell_is_led_nowhere_by_the_account_of_the_ioc():
-    with place() as folder:
-        (folder / "target").write_text("root's")
-        (folder / "roots").mkdir(mode=0o755)
-        theirs = folder / "theirs"
-        (theirs / "closing").mkdir(parents=True)
-        for name in ("CoBo0.lock", Journal(theirs)._path(entry_of(1)).with_suffix(".new").name):
-            (theirs / "closing" / name).symlink_to(folder / "target")
-        for path in (theirs, theirs / "closing"):
-            os.chown(path, 65534, 65534)
-        journal = Journal(theirs)
-        with pytest.raises(StateDirError, match="symbolic links"):
-            journal.save(entry_of(1))
-        with pytest.raises(StateDirError, match="symbolic links"):
-            async with journal.locked("CoBo0", 1.0):
-                raise AssertionError
-        (theirs / "closing").rename(theirs / "away")
-        (theirs / "closing").symlink_to(folder / "roots")
-        with pytest.raises(StateDirError, match="Permission denied"):
-            journal.save(entry_of(1))
-        assert (folder / "target").read_text() == "root's"
-        assert not list((folder / "roots").iterdir())
-
-
-def test_a_journal_that_cannot_be_had_says_so(tmp_path):
-    (tmp_path / "closing").write_text("a file")
-    with pytest.raises(StateDirError, match="closing"):
-        Journal(tmp_path).save(entry_of(1))
-    with pytest.raises(StateDirError, match="closing"):
-        Journal(tmp_path).entries()
 
 
 # ---------------------------------------------------------------------------- whose files are whose

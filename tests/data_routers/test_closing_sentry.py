@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -130,14 +130,14 @@ async def test_the_sentry_was_interrupted_in_the_middle(case):
     await case.write(seed=2)
     case.folder(43).mkdir()
     (case.host.staging / "a.graw").rename(case.folder(43) / "a.graw")
-    journal = case.it.journal
+    closings = case.it.closings
     info = case.it.info(43)
     case.it.end(info.number)
     await case.it.reach(43, S.FAILED)
     # As after a reply that was lost: it had been told.
-    async with journal.locked("CoBo0", 5.0):
+    async with closings.locked("CoBo0", 5.0):
         entry = case.it.entry(43)
-        journal.save(type(entry)(**{**{f: getattr(entry, f) for f in entry.__slots__}, "asked": True}))
+        await closings.save(replace(entry, asked=True))
     case.it.closing.again()
     entry = await case.it.reach(43, S.INCOMPLETE)
     assert "1 file left" in entry.message

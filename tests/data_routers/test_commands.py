@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from attpc_plugins.data_routers.closing_journal import Entry, Journal, Phase
+from attpc_plugins.data_routers.closings import Entry, Phase
 from attpc_plugins.data_routers.logs_command import harmless
 from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.plugin import DataRouters
@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from tests.support.closings import EXPERIMENT, QUIET_S, fill, grow, local_settings, side, sums
+from tests.support.closings import EXPERIMENT, QUIET_S, closings_in, entries_of, fill, grow, sums
+from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
+from tests.support.probe import Probe
 from tests.support.process import ATTPC_IOC
 
 RUN = RunKey(EXPERIMENT, 42)
@@ -31,8 +33,7 @@ class Shell:
         for path in self.staging.values():
             path.mkdir()
         self.file = folder / "it.toml"
-        self.state = folder / "state" / "plugins" / "data_routers"
-        self.journal = Journal(self.state)
+        self.state = folder / "state"
         made = routers or [
             {"access": "local", "sources": [name], "staging": str(path), "process": "", "log": f"{path}/log"}
             for name, path in self.staging.items()
@@ -69,8 +70,25 @@ class Shell:
     def put(self, number: int, phase: Phase, **fields) -> Entry:
         entry = Entry(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
         entry = replace(entry, settled=True, before=frozenset(), **fields)
-        self.journal.save(entry)
+        self.save(entry)
         return entry
+
+    def save(self, entry: Entry) -> None:
+        async def save() -> None:
+            async with closings_in(self.state) as closings:
+                await closings.save(entry)
+
+        asyncio.run(save())
+
+    def entries(self) -> list[Entry]:
+        return entries_of(self.state)
+
+    def forget(self, entry: Entry) -> None:
+        async def forget() -> None:
+            async with closings_in(self.state) as closings:
+                closings.remove(entry)
+
+        asyncio.run(forget())
 
 
 BOARDS = {"cobo0": ("cobo", "CoBo[0]"), "mutant": ("mutant", "Mutant[master]")}
@@ -149,7 +167,7 @@ def test_the_run_that_is_on_is_not_closed(shell):
 
 def test_an_older_run_is_closed_by_hand_while_the_next_is_on(shell):
     old = fill(shell.staging["CoBo0"], ["old.graw"])
-    shell.journal.save(replace(shell.put(43, Phase.RUNNING), before=frozenset(old)))
+    shell.save(replace(shell.put(43, Phase.RUNNING), before=frozenset(old)))
     new = fill(shell.staging["CoBo0"], ["new.graw"], seed=2)
     ran = shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0")
     assert ran.exit_code == 0, ran.output
@@ -175,7 +193,7 @@ def test_files_of_two_runs_are_told_apart_by_hand(shell):
 def test_strays_are_taken_where_that_is_said(shell):
     strays = fill(shell.staging["CoBo0"], ["stray.graw"])
     entry = shell.put(42, Phase.CLOSING)
-    shell.journal.save(replace(entry, before=frozenset(strays)))
+    shell.save(replace(entry, before=frozenset(strays)))
     ran = shell("files", "close", 42, "--router", "CoBo0", "--all")
     assert ran.exit_code == 0, ran.output
     assert sums(shell.place()) == strays
@@ -223,7 +241,7 @@ def test_a_run_that_is_closed_takes_no_more_files(shell):
 def test_an_older_run_is_verified_without_naming_its_experiment(shell):
     fill(shell.staging["CoBo0"], ["a.graw"])
     shell("files", "close", 41, "--experiment", EXPERIMENT, "--router", "CoBo0")
-    shell.journal.remove(shell.journal.entries()[0])
+    shell.forget(shell.entries()[0])
     refused = shell("files", "verify", 41, "--router", "CoBo0")
     assert refused.exit_code == 1
     assert "name its experiment" in refused.output
@@ -240,38 +258,80 @@ def test_given_up(shell):
     ran = shell("files", "drop", 42, "--router", "CoBo0")
     assert ran.exit_code == 0, ran.output
     assert "given up" in ran.output
-    (entry,) = shell.journal.entries()
+    (entry,) = shell.entries()
     assert entry.phase is Phase.DROPPED
     assert sums(shell.staging["CoBo0"]) == written
     assert shell("files", "close", 42, "--router", "CoBo0").exit_code == 0
     assert sums(shell.place()) == written
 
 
-async def test_by_hand_beside_an_ioc_that_is_at_it(tmp_path):
-    shell = Shell(tmp_path)
-    settings = local_settings(shell.staging, checksums=True)
-    async with side(shell.state, settings) as it:
-        await it.begin(42)
-        written = fill(shell.staging["CoBo0"], [f"{n}.graw" for n in range(50)])
-        it.end(42)
-        commands = [
-            await asyncio.create_subprocess_exec(
-                *(ATTPC_IOC, "files", "close", "42", "--settings", str(shell.file)),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            for _ in range(2)
-        ]
-        ended = [(await command.communicate())[0] for command in commands]
-        for command, said in zip(commands, ended, strict=True):
-            assert command.returncode == 0, said
-            assert b"CoBo0: Done: 50 files" in said
-        for name in shell.staging:
-            await it.reach(42, CloseState.DONE, name)
-        assert sums(shell.place()) == written
+async def command(file: Path, *words: object) -> tuple[int, str]:
+    """Give a command beside an IOC; its exit code and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *(ATTPC_IOC, "files", *map(str, words), "--settings", str(file)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def test_by_hand_beside_an_ioc_that_is_at_it(tmp_path, monkeypatch):
+    probe = Probe()
+    text = section(closing={"quiet_s": 1.0})
+    async with data_rig(tmp_path, monkeypatch, cobos=1, text=text, plugins=[("probe", probe)]) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        number = it.run.number
+        await it.until(lambda: list(host.staging.glob("*.graw")), 20.0, "data was written")
+        code, said = await command(it.settings_file, "close", number)
+        assert code == 1, said
+        assert "is on by the record" in said
+        await stop_run(it)
+        ended = await asyncio.gather(*(command(it.settings_file, "close", number) for _ in range(2)))
+        for code, said in ended:
+            assert code == 0, said
+            assert "CoBo0: Done: " in said
+            assert "MuTAnT: Done: " in said
+        assert list((host.staging / it.run.experiment / f"run_{number:04d}").glob("*.graw"))
+        assert not list(host.staging.glob("*.graw"))
         # What was done at the shell is shown and told by the IOC.
-        it.closing.again()
-        await it.until(lambda: it.told(42).count("Done") == 2)
+        await it.until(lambda: shown(it, "Run:Closing_RBV") == int(CloseState.DONE), 20.0, "it is shown")
+
+        def done() -> list[str]:
+            return sorted(e.router for e in probe.of("attpc_run_files") if e.state == "Done")
+
+        await it.until(lambda: done() == ["CoBo0", "MuTAnT"], 20.0, "it is told once of each")
+        code, said = await command(it.settings_file, "verify", number)
+        assert code == 0, said
+        assert "all as in the manifest" in said
+        code, said = await command(it.settings_file, "drop", number)
+        assert code == 0, said
+        assert "nothing to give up" in said
+        it.settings_file.write_text(it.settings_file.read_text().replace('"CoBo0"', '"CoBo7"'))
+        code, said = await command(it.settings_file, "close", number, "--router", "CoBo7")
+        assert code == 1
+        assert "have no data router 'CoBo7'" in said
+
+
+async def test_a_command_waits_for_another_that_uses_the_state_directory(tmp_path):
+    shell = Shell(tmp_path)
+    written = fill(shell.staging["CoBo0"], ["a.graw"])
+    words = ("files", "close", "42", "--experiment", EXPERIMENT, "--router", "CoBo0", "--settings")
+    async with closings_in(shell.state):
+        process = await asyncio.create_subprocess_exec(
+            ATTPC_IOC, *words, shell.file, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        assert process.stderr is not None
+        said = (await process.stderr.readline()).decode()
+        assert "is using it" in said
+        assert said.endswith("; waiting for it\n")
+        assert sums(shell.staging["CoBo0"]) == written
+    out, errors = await process.communicate()
+    assert process.returncode == 0, (out, errors)
+    assert errors == b"", "it is said once"
+    assert sums(shell.place()) == written
 
 
 def test_a_sentry_is_told_and_shows_nothing(tmp_path):

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import asyncio
 from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.configs.gather import NO_HOST, gather
-from attpc_plugins.data_routers.configs.last_read import FILE, LastRead
 from attpc_plugins.data_routers.configs.loading import LoadedFiles
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
+from attpc_plugins.data_routers.flow import Count
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.records import (
+    ONLY,
+    Baseline,
+    ConfigsRead,
+    LoadedFile,
+    Records,
+    WaitingFiles,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
+from tests.support.closings import records_in
 from tests.support.data_rig import SECTION, data_rig, section, shown, start_run, stop_run
 from tests.support.probe import Probe
 from tests.support.rig import Rig
+from tests.support.state_dir import change
 
 MEMBERS = ("cobo0", "cobo1", "mutant")
 
@@ -77,7 +86,7 @@ async def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         await it.take_to(State.READY)
         await it.stop_ioc()
         # As for an IOC that did not see it being loaded.
-        shutil.rmtree(tmp_path / "state" / "plugins" / "data_routers" / "loaded")
+        change(tmp_path / "state", "DELETE FROM kept WHERE topic = 'data_routers/loaded'")
         describe = it.fleet.xcfg.path / "describe-cobo0.xcfg"
         text = (it.fleet.xcfg.path / "configure-e20009.xcfg").read_text(encoding="utf-8")
         describe.unlink()
@@ -163,18 +172,18 @@ class Folder:
         pass
 
 
-def nothing(folder: Path) -> LoadedFiles:
+def nothing(records: Records) -> LoadedFiles:
     """What is known of loaded files by an IOC that saw nothing being loaded."""
-    return LoadedFiles(folder, {})
+    return LoadedFiles(records.loaded, {})
 
 
 def run_of(**loaded: str) -> RunInfo:
     return RunInfo(7, "e1", tuple(loaded), loaded=dict(loaded))
 
 
-async def test_hosts_with_different_files_of_one_name(tmp_path):
+async def test_hosts_with_different_files_of_one_name(records):
     one, other = Folder(describe_a=b"1", configure_e=b"same"), Folder(describe_a=b"2", configure_e=b"same")
-    found = await gather(run_of(x="a/e/e", y="a/e/e"), {"x": one, "y": other}, nothing(tmp_path), {})
+    found = await gather(run_of(x="a/e/e", y="a/e/e"), {"x": one, "y": other}, nothing(records), {})
     assert found.files == {"describe-a.xcfg": b"1", "describe-a.y.xcfg": b"2", "configure-e.xcfg": b"same"}
     assert [(c.module, c.part, c.text) for c in found.configs] == [
         ("x", "describe", "1"),
@@ -185,10 +194,10 @@ async def test_hosts_with_different_files_of_one_name(tmp_path):
     assert found.faults == ()
 
 
-async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never(tmp_path):
+async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never(records):
     host = Folder(describe_a=b"1", configure_e=b"\xff\x00")
     hosts = dict.fromkeys(("x", "y", "z"), host)
-    found = await gather(run_of(x="a/e/e", y="a/e/?", z="-"), hosts, nothing(tmp_path), {})
+    found = await gather(run_of(x="a/e/e", y="a/e/?", z="-"), hosts, nothing(records), {})
     assert sorted(host.read_names) == ["configure-e.xcfg", "describe-a.xcfg", "prepare-e.xcfg"]
     assert [(c.module, c.part) for c in found.configs] == [
         ("x", "describe"),
@@ -198,8 +207,8 @@ async def test_a_shared_file_is_read_once_and_what_is_not_loaded_never(tmp_path)
     assert found.configs[1].text == "ÿ\x00", "what is not UTF-8 loses nothing"
 
 
-async def test_without_a_host_there_is_the_reply(tmp_path):
-    found = await gather(run_of(x="a/e/e"), {}, nothing(tmp_path), {"x": "<Configuration/>"})
+async def test_without_a_host_there_is_the_reply(records):
+    found = await gather(run_of(x="a/e/e"), {}, nothing(records), {"x": "<Configuration/>"})
     assert [(c.part, c.source, c.text, c.fault) for c in found.configs] == [
         ("describe", "", "", NO_HOST),
         ("configure", "reply", "<Configuration/>", ""),
@@ -213,19 +222,19 @@ async def test_without_a_host_there_is_the_reply(tmp_path):
 RUN = RunKey("e1", 7)
 
 
-def spool(tmp_path: Path) -> tuple[Spool, Path]:
+def spool(records: Records, tmp_path: Path) -> tuple[Spool, Path]:
     backup = tmp_path / "backup"
     backup.mkdir()
-    return Spool(tmp_path / "state" / "configs", backup), backup / "e1" / "run_0007"
+    return Spool(records, backup), backup / "e1" / "run_0007"
 
 
-def test_nothing_in_the_backup_folder_is_written_over(tmp_path):
-    copies, target = spool(tmp_path)
+async def test_nothing_in_the_backup_folder_is_written_over(records, tmp_path):
+    copies, target = spool(records, tmp_path)
     target.mkdir(parents=True)
     (target / "a.xcfg").write_bytes(b"somebody's")
     (target / "b.xcfg").write_bytes(b"2")
-    copies.put(RUN, {"a.xcfg": b"1", "b.xcfg": b"2"})
-    (renamed,) = copies.flush()
+    await copies.put(RUN, {"a.xcfg": b"1", "b.xcfg": b"2"})
+    (renamed,) = await copies.flush()
     assert renamed == f"{target / 'a.xcfg'} was another file: the run's is a.1.xcfg"
     assert {f.name: f.read_bytes() for f in target.iterdir()} == {
         "a.xcfg": b"somebody's",
@@ -233,34 +242,32 @@ def test_nothing_in_the_backup_folder_is_written_over(tmp_path):
         "a.1.xcfg": b"1",
     }
     # Repeated, it ends the same.
-    copies.put(RUN, {"a.xcfg": b"1", "b.xcfg": b"2"})
-    copies.flush()
+    await copies.put(RUN, {"a.xcfg": b"1", "b.xcfg": b"2"})
+    await copies.flush()
     assert len(list(target.iterdir())) == 3
     assert copies.waiting() == []
 
 
-def test_what_waits_survives_until_the_folder_can_be_written(tmp_path):
-    copies, target = spool(tmp_path)
+async def test_what_waits_survives_until_the_folder_can_be_written(records, tmp_path):
+    copies, target = spool(records, tmp_path)
     (tmp_path / "backup" / "e1").write_text("a file where the folder is to be")
-    copies.put(RUN, {"a.xcfg": b"1"})
+    await copies.put(RUN, {"a.xcfg": b"1"})
     with pytest.raises(BackupFault, match=r"the files of e1/run_0007 cannot be copied to '.*run_0007'"):
-        copies.flush()
+        await copies.flush()
     assert copies.waiting() == [RUN]
     (tmp_path / "backup" / "e1").unlink()
-    assert Spool(tmp_path / "state" / "configs", tmp_path / "backup").flush() == []
+    await copies.flush()
+    assert copies.waiting() == []
     assert (target / "a.xcfg").read_bytes() == b"1"
 
 
-def test_what_a_killed_program_left_half_does_not_count(tmp_path):
-    copies, target = spool(tmp_path)
-    half = tmp_path / "state" / "configs" / "e1" / "run_0007.part"
-    half.mkdir(parents=True)
-    (half / "a.xcfg").write_bytes(b"ha")
+async def test_what_a_killed_program_left_half_does_not_count(records, tmp_path):
+    copies, target = spool(records, tmp_path)
     (target).mkdir(parents=True)
     (target / ".a.xcfg.part").write_bytes(b"h")
     assert copies.waiting() == []
-    copies.put(RUN, {"a.xcfg": b"half"})
-    copies.flush()
+    await copies.put(RUN, {"a.xcfg": b"half"})
+    await copies.flush()
     assert {f.name: f.read_bytes() for f in target.iterdir()} == {"a.xcfg": b"half"}
 
 
@@ -269,30 +276,34 @@ def test_what_a_killed_program_left_half_does_not_count(tmp_path):
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_files_twice(tmp_path_factory, files):
-    copies, target = spool(tmp_path_factory.mktemp("any"))
-    for _ in range(2):
-        copies.put(RUN, files)
-        copies.flush()
+    folder = tmp_path_factory.mktemp("any")
+    target = folder / "backup" / "e1" / "run_0007"
+
+    async def twice() -> None:
+        async with records_in(folder / "state") as records:
+            copies, _ = spool(records, folder)
+            for _ in range(2):
+                await copies.put(RUN, files)
+                await copies.flush()
+
+    asyncio.run(twice())
     assert {f.name: f.read_bytes() for f in target.iterdir()} == files
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"experiment": "e1"}', '{"experiment": 1, "number": "x"}', "\0"])
-def test_a_damaged_note_does_not_count(tmp_path, text):
-    (tmp_path / FILE).write_text(text)
-    assert LastRead.load(tmp_path) is None
-    note = LastRead("e1", 3, ("one", "two"))
-    note.save(tmp_path)
-    assert LastRead.load(tmp_path) == note
-
-
-def test_what_waits_is_for_the_iocs_account_alone(tmp_path):
-    copies, target = spool(tmp_path)
-    (tmp_path / "backup" / "e1").write_text("a file where the folder is to be")
-    before = os.umask(0)
-    try:
-        copies.put(RUN, {"a.xcfg": b"1"})
-    finally:
-        os.umask(before)
-    (waiting,) = (tmp_path / "state").rglob("a.xcfg")
-    assert waiting.stat().st_mode & 0o777 == 0o600
-    assert not target.exists()
+async def test_what_was_kept_is_there_after_a_restart(tmp_path):
+    content = bytes(range(256)) * 9
+    async with records_in(tmp_path) as records:
+        records.loaded.keep("cobo0.configure", LoadedFile("e1", content))
+        records.configs_read.keep(ONLY, ConfigsRead(RUN, ("one", "two")))
+        records.baseline.keep(ONLY, Baseline(RUN, {"CoBo0": Count(3, 2**40)}))
+        records.waiting.keep(str(RUN), WaitingFiles(RUN, {"a.xcfg": content, "b.xcfg": b""}))
+    async with records_in(tmp_path) as records:
+        assert LoadedFiles(records.loaded, {}).get("cobo0", "configure", "e1") == content
+        assert records.configs_read.values == {ONLY: ConfigsRead(RUN, ("one", "two"))}
+        assert records.baseline.values == {ONLY: Baseline(RUN, {"CoBo0": Count(3, 2**40)})}
+        backup = tmp_path / "backup"
+        backup.mkdir()
+        copies = Spool(records, backup)
+        assert copies.waiting() == [RUN]
+        await copies.flush()
+        assert (backup / "e1" / "run_0007" / "a.xcfg").read_bytes() == content

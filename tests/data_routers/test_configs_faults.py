@@ -18,10 +18,14 @@ import pytest
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts import limits
 from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.records import Records
 
+from attpc_ioc.errors import StateDirError
 from attpc_ioc.model.states import State
+from tests.support.closings import records_in
 from tests.support.data_rig import SECTION, shown
 from tests.support.denied import denied
+from tests.support.pages import ROOT
 from tests.support.probe import Probe
 from tests.support.rig import rig
 
@@ -80,23 +84,23 @@ xcfg = "/configs"
         await it.ok("Run:Stop")
 
 
-def spool_of(tmp_path: Path) -> tuple[Spool, Path]:
+def spool_of(records: Records, tmp_path: Path) -> tuple[Spool, Path]:
     backup = tmp_path / "backup"
     backup.mkdir(exist_ok=True)
-    return Spool(tmp_path / "state", backup), backup
+    return Spool(records, backup), backup
 
 
 def copies(backup: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (backup / "e1" / "run_0007").iterdir()}
 
 
-def test_permission_is_denied(tmp_path):
-    spool, backup = spool_of(tmp_path)
-    spool.put(RUN, FILES)
+async def test_permission_is_denied(records, tmp_path):
+    spool, backup = spool_of(records, tmp_path)
+    await spool.put(RUN, FILES)
     with denied(backup), pytest.raises(BackupFault, match=r"e1/run_0007.*(ermission denied|not permitted)"):
-        spool.flush()
+        await spool.flush()
     assert spool.waiting() == [RUN]
-    spool.flush()
+    await spool.flush()
     assert copies(backup) == FILES
 
 
@@ -111,44 +115,60 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_the_disk_takes_no_more(tmp_path):
-    spool, backup = spool_of(tmp_path)
-    spool.put(RUN, FILES)
+async def test_the_disk_takes_no_more(records, tmp_path):
+    spool, backup = spool_of(records, tmp_path)
+    await spool.put(RUN, FILES)
     with files_of_at_most(1000), pytest.raises(BackupFault, match="File too large"):
-        spool.flush()
+        await spool.flush()
     assert spool.waiting() == [RUN]
-    spool.flush()
+    await spool.flush()
     assert copies(backup) == FILES
-    with files_of_at_most(1000), pytest.raises(OSError, match="File too large"):
-        spool.put(RunKey("e1", 8), FILES)
+    with files_of_at_most(1000), pytest.raises(StateDirError):
+        await spool.put(RunKey("e1", 8), FILES)
     assert spool.waiting() == [], "half a run is none"
 
 
 CHILD = """
-import sys
+import asyncio, sys
 from pathlib import Path
 from attpc_plugins.data_routers.configs.spool import Spool
-from attpc_plugins.data_routers.hosts import limits
 from attpc_plugins.data_routers.model import RunKey
-state, backup = map(Path, sys.argv[1:])
-spool = Spool(state, backup)
-print("go", flush=True)
-number = 0
-while True:
-    spool.put(RunKey("e1", number), {f"f{n}.xcfg": bytes([number % 256, n]) * 2000 for n in range(4)})
-    spool.flush()
-    print(number, flush=True)
-    number += 1
+from tests.support.closings import records_in
+
+async def main():
+    state, backup = map(Path, sys.argv[1:])
+    async with records_in(state) as records:
+        spool = Spool(records, backup)
+        print("go", flush=True)
+        number = 0
+        while True:
+            files = {f"f{n}.xcfg": bytes([number % 256, n]) * 2000 for n in range(4)}
+            await spool.put(RunKey("e1", number), files)
+            await spool.flush()
+            print(number, flush=True)
+            number += 1
+
+asyncio.run(main())
 """
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same(tmp_path):
-    spool, backup = spool_of(tmp_path)
+    backup = tmp_path / "backup"
+    backup.mkdir()
     dice = random.Random(7)
+
+    async def rest() -> None:
+        async with records_in(tmp_path / "state") as records:
+            spool = Spool(records, backup)
+            await spool.flush()
+            assert spool.waiting() == []
+
     for _ in range(12):
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "state"), str(backup)], stdout=subprocess.PIPE
+            [sys.executable, "-c", CHILD, str(tmp_path / "state"), str(backup)],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
         )
         assert child.stdout is not None
         assert child.stdout.readline() == b"go\n"
@@ -157,8 +177,7 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
         told = child.stdout.read().split()
         child.wait()
         child.stdout.close()
-        spool.flush()
-        assert spool.waiting() == []
+        asyncio.run(rest())
         for number in map(int, told):
             folder = backup / "e1" / f"run_{number:04d}"
             assert {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix == ".xcfg"} == {

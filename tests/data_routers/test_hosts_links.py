@@ -18,6 +18,7 @@ from attpc_plugins.data_routers.hosts import wire
 from attpc_plugins.data_routers.hosts.folders import RunFolders
 from attpc_plugins.data_routers.hosts.host import FileHost, HostFault, RunFolderExists
 from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
+from attpc_plugins.data_routers.records import Records
 
 from tests.data_routers.test_hosts_agent import ask_agent
 from tests.support.data_rig import data_rig, shown
@@ -242,11 +243,13 @@ async def test_operators_are_told_of_a_link_in_the_place_of_a_data_file(
 
 
 @pytest.mark.parametrize("part", ["experiment", "run", "file", "unfinished"])
-def test_copies_of_configuration_files_are_led_nowhere(tmp_path: Path, elsewhere: Path, part: str) -> None:
+async def test_copies_of_configuration_files_are_led_nowhere(
+    records: Records, tmp_path: Path, elsewhere: Path, part: str
+) -> None:
     backup = tmp_path / "backup"
     backup.mkdir()
-    spool = Spool(tmp_path / "state", backup)
-    spool.put(RUN, {"describe-a.xcfg": b"text"})
+    spool = Spool(records, backup)
+    await spool.put(RUN, {"describe-a.xcfg": b"text"})
     folder = backup / RUN.experiment / RUN.folder
     match part:
         case "experiment":
@@ -262,9 +265,9 @@ def test_copies_of_configuration_files_are_led_nowhere(tmp_path: Path, elsewhere
             (folder / ".describe-a.xcfg.part").symlink_to(elsewhere / "precious")
     if part in ("experiment", "run"):
         with pytest.raises(BackupFault, match="is no folder but a symbolic link"):
-            spool.flush()
+            await spool.flush()
         assert spool.waiting() == [RUN]
     else:
-        assert len(spool.flush()) == (part == "file")
+        assert len(await spool.flush()) == (part == "file")
         assert (folder / f"describe-a{'.1' * (part == 'file')}.xcfg").read_bytes() == b"text"
     assert is_untouched(elsewhere)

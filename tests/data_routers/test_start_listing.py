@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers import closing_service
-from attpc_plugins.data_routers.closing_journal import Entry, Journal
+from attpc_plugins.data_routers.closings import Entry
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.control import start_hold
@@ -17,6 +16,7 @@ from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.host import DataHost, Writing
 from attpc_ioc.simulator.data.options import Access
 from attpc_ioc.simulator.durations import Durations
+from tests.support.closings import entries_of as on_disk
 from tests.support.data_rig import ALL_ACCESS, QUICK_DATA, data_rig, section, shown, stop_run
 from tests.support.pace import busy
 from tests.support.rig import Rig
@@ -68,8 +68,7 @@ async def closed(it: Rig, *numbers: int) -> None:
 
 
 def entries_of(it: Rig, number: int) -> list[Entry]:
-    journal = Journal(Path(it.app.log.folder) / "plugins" / "data_routers")
-    return [entry for entry in journal.entries() if entry.run.number == number]
+    return [entry for entry in on_disk(it.app.log.folder) if entry.run.number == number]
 
 
 def moved(it: Rig, host: DataHost, number: int) -> set[str]:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.app import App, running
+from attpc_ioc.asking import SOCKET, ask, socket_path
 from attpc_ioc.cli.lists import clients_text
 from attpc_ioc.errors import StateDirError
-from attpc_ioc.ioc.ask import QUESTION_BYTES, SOCKET, AskServer, ask, clients_answer
+from attpc_ioc.ioc.ask import QUESTION_BYTES, AskServer, clients_answer
 from attpc_ioc.settings import load_settings
 from tests.ca.raw import raw_client
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, eventually, free_port, run
@@ -210,7 +211,5 @@ async def test_the_socket_of_a_killed_ioc_is_replaced(tmp_path: Path) -> None:
 
 
 async def _connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    from attpc_ioc.ioc.ask import _path
-
-    with _path(folder) as path:
+    with socket_path(folder) as path:
         return await asyncio.open_unix_connection(path)

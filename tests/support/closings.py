@@ -8,25 +8,29 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from attpc_plugins.data_routers import closing_service
-from attpc_plugins.data_routers.closing_journal import Entry, Journal
 from attpc_plugins.data_routers.closing_service import Closing
+from attpc_plugins.data_routers.closings import ENTRY, Closings, Entry
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.records import Records
 from attpc_plugins.data_routers.settings import DataRoutersSettings
+from pydantic import TypeAdapter
 
+from attpc_ioc.eventlog import EventLog, Kept
 from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
 from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.model.states import Kind, State
 from tests.support.fakecontext import FakeContext
 from tests.support.patience import PATIENCE_S
+from tests.support.state_dir import kept, opened
 
 EXPERIMENT = "e20009"
 QUIET_S = 0.2
@@ -97,12 +101,46 @@ def fleet_of(sources: list[str], state: State = State.READY) -> Fleet:
     return Fleet(modules=MappingProxyType(modules))
 
 
+class KeptState:
+    """What the plugin keeps, in a log that is open."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+
+    def kept(self, topic: str, adapter: TypeAdapter[Any]) -> Kept[Any]:
+        return self._log.kept(f"data_routers/{topic}", adapter)
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        await self._log.flush(limit_s)
+
+
+@contextlib.asynccontextmanager
+async def records_in(folder: Path) -> AsyncIterator[Records]:
+    """Give the records of a state directory that nobody uses."""
+    async with opened(folder) as event_log:
+        yield Records(KeptState(event_log))
+
+
+@contextlib.asynccontextmanager
+async def closings_in(folder: Path) -> AsyncIterator[Closings]:
+    """Give the entries of a state directory that nobody uses."""
+    async with records_in(folder) as records:
+        yield records.closings
+
+
+def entries_of(folder: Path) -> list[Entry]:
+    """The entries that are on disk, whoever writes them at present; the oldest run first."""
+    found = [ENTRY.validate_python(value) for value in kept(folder, "data_routers/closings").values()]
+    return sorted(found, key=lambda entry: (entry.began_s, entry.run, entry.router))
+
+
 class Side:
     """What the IOC's side of closing is, with a fleet that the test sets."""
 
     def __init__(
         self,
         folder: Path,
+        closings: Closings,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost] | None = None,
     ) -> None:
@@ -111,8 +149,10 @@ class Side:
         self.ctx = FakeContext(folder)
         self.ctx.fleet = fleet_of(self.sources)
         self.hosts = hosts or {router.label: host_for(router, settings) for router in settings.router}
-        self.closing = Closing(self.ctx, settings, self.hosts)
-        self.journal = Journal(folder)
+        self.closings = closings
+        self.leave: Callable[[], Awaitable[None]] = contextlib.AsyncExitStack().aclose
+        """Lets another have the state directory."""
+        self.closing = Closing(self.ctx, settings, self.hosts, closings)
 
     def info(self, number: int, **fields: Any) -> RunInfo:
         members = tuple(self.ctx.fleet.modules)
@@ -144,10 +184,10 @@ class Side:
         return info
 
     def entries(self, number: int) -> list[Entry]:
-        return [entry for entry in self.journal.entries() if entry.run.number == number]
+        return [entry for entry in self.closings.entries() if entry.run.number == number]
 
     def entry(self, number: int, router: str = "CoBo0") -> Entry:
-        found = self.journal.find(RunKey(EXPERIMENT, number), router)
+        found = self.closings.find(RunKey(EXPERIMENT, number), router)
         assert found is not None
         return found
 
@@ -155,7 +195,9 @@ class Side:
         deadline = time.monotonic() + limit_s
         while not what():
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {limit_s} s: {self.journal.entries()} {self.ctx.published}")
+                raise AssertionError(
+                    f"not within {limit_s} s: {self.closings.entries()} {self.ctx.published}"
+                )
             await asyncio.sleep(0.02)
 
     async def reach(self, number: int, state: CloseState, router: str = "CoBo0") -> Entry:
@@ -171,19 +213,22 @@ class Side:
         await asyncio.gather(*self.ctx._tasks, return_exceptions=True)
         for host in self.hosts.values():
             await host.disconnect()
+        await self.leave()
 
 
 @contextlib.asynccontextmanager
 async def side(folder: Path, settings: DataRoutersSettings, hosts: Any = None) -> AsyncIterator[Side]:
     """Run the IOC's side of closing with its state in `folder`."""
-    it = Side(folder, settings, hosts)
-    await it.closing.startup()
-    try:
-        yield it
-        for task in tuple(it.ctx._tasks):
-            assert not task.done(), task
-    finally:
-        await it.close()
+    async with contextlib.AsyncExitStack() as stack:
+        it = Side(folder, await stack.enter_async_context(closings_in(folder)), settings, hosts)
+        it.leave = stack.pop_all().aclose
+        it.closing.startup()
+        try:
+            yield it
+            for task in tuple(it.ctx._tasks):
+                assert not task.done(), task
+        finally:
+            await it.close()
 
 
 LOOK_S = closing_service.LOOK_S

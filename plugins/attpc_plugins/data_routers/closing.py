@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from attpc_ioc.model import outside
 
 from . import manifest
-from .closing_journal import Entry, Phase
+from .closings import Entry, Phase
 from .hosts.host import FileHost, HostError, HostFault, HostTimeout, HostUnreachable, RunFolderExists
 from .manifest import Manifest, ManifestError
 from .model import CloseState, FileEntry, Moved, MoveOutcome

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .closing import NO_FILE, Keep, amount
-from .closing_journal import Entry, Phase
+from .closings import Entry, Phase
 from .hosts.host import RouterGone, RunFolderExists, SentryHost
 from .model import CloseState, Look
 

@@ -1,7 +1,7 @@
 """Closing inside the IOC: from the events of runs to files in their place, PVs, and what others are told.
 
-Every router has a worker of its own, so that a host that hangs holds up no other. What is to be done is in
-the journal before anything else, and a restart goes on from there.
+Every router has a worker of its own, so that a host that hangs holds up no other. What is to be done is on
+disk before anything else, and a restart goes on from there.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
@@ -20,9 +19,9 @@ from attpc_ioc.model.run import RunInfo, RunState
 from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.plugin import PluginContext
 
-from .closing_journal import ClosingBusy, Entry, Journal, Phase
 from .closing_shown import ClosingShown
 from .closing_work import RouterWork
+from .closings import ClosingBusy, Closings, Entry, Phase
 from .flow import Count
 from .hosts.host import FileHost, SentryHost
 from .model import CloseState, RunKey
@@ -31,7 +30,7 @@ from .settings import DataRoutersSettings, RouterSettings
 log = get_logger(__name__)
 
 LOOK_S = 10.0
-"""How often the journal is looked into for what a shell command has done, in seconds."""
+"""How often a router is looked after without anything to do, in seconds."""
 
 RETRY_S = 5.0
 """When the state directory does not work, or another process has the router, in seconds."""
@@ -61,6 +60,7 @@ class Closing:
         ctx: PluginContext,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
+        closings: Closings,
         *,
         on_done: Callable[[str, RunKey, Count], None] = lambda _label, _run, _count: None,
         look_anew: Callable[[str], Awaitable[None]] = nothing_to_see,
@@ -69,7 +69,7 @@ class Closing:
         self._on_done = on_done
         self._look_anew = look_anew
         self._settings = settings
-        self._journal = Journal(Path(ctx.state_dir))
+        self._closings = closings
         self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -80,7 +80,7 @@ class Closing:
         self._shown = ClosingShown(ctx.publish)
         self._over_since_s: dict[str, float] = {}
         self.fault = ""
-        """Why the journal of closings cannot be kept; empty when nothing is wrong."""
+        """Why what is to be closed cannot be kept; empty when nothing is wrong."""
         for router in settings.router:
             label = router.label
             self._acts[label] = []
@@ -89,20 +89,17 @@ class Closing:
             self._works[label] = RouterWork(
                 router,
                 hosts[label],
-                self._journal,
+                closings,
                 settings,
                 early=lambda run, router=router: self._early(router, run),
                 before_done=lambda label=label: look_anew(label),
                 on_change=lambda entries, router=router: self._show(router, entries),
             )
 
-    async def startup(self) -> None:
+    def startup(self) -> None:
         """Go on with what an earlier IOC has left."""
-        entries: tuple[Entry, ...] = ()
-        with self._journal_faults():
-            entries = await asyncio.to_thread(self._journal.entries)
         for router in self._settings.router:
-            self._show(router, [entry for entry in entries if entry.router == router.label])
+            self._show(router, self._closings.entries(router.label))
             self._ctx.spawn(self._work(router.label), restart=lambda label=router.label: self._work(label))
 
     def busy(self, label: str) -> bool:
@@ -118,6 +115,11 @@ class Closing:
         for label, work in self._works.items():
             work.again()
             self._wakes[label].set()
+
+    def look(self) -> None:
+        """Look at every router at once: something was done at the shell."""
+        for wake in self._wakes.values():
+            wake.set()
 
     # ------------------------------------------------------------------ what happens to runs
 
@@ -144,10 +146,12 @@ class Closing:
         )
 
     async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool, listed: bool) -> None:
-        known = await self._entries(router.label)
+        known = self._closings.entries(router.label)
         if takes and not any(entry.run == _key(info) for entry in known):
-            with self._journal_faults():
-                await self._journal.keep(_entry(router, info, Phase.RUNNING))
+            try:
+                await self._closings.save(_entry(router, info, Phase.RUNNING))
+            except StateDirError as error:
+                self._fault(str(error))
         self._acts[router.label] += [
             (entry.run, _over) for entry in known if entry.phase is Phase.RUNNING and entry.run != _key(info)
         ]
@@ -258,10 +262,10 @@ class Closing:
                     await wake.wait()
 
     async def _round(self, label: str, work: RouterWork) -> float | None:
-        await self._find_ends(label)
+        self._find_ends(label)
         await self._do_acts(label)
         result = await work.round()
-        self._fault(self._journal.fault)
+        self._fault(self._closings.fault)
         closing = any(entry.phase is Phase.CLOSING for entry in result.entries)
         if label in self._shown.unfinished and not closing:
             await self._look_anew(label)  # done at the shell
@@ -273,12 +277,12 @@ class Closing:
                 if entry.state is CloseState.DONE:
                     self._on_done(label, entry.run, Count(entry.files, entry.data_bytes))
                 await self._tell(entry)
-        await self._forget_old(label, result.entries)
+        self._forget_old(label, result.entries)
         return result.next_s
 
-    async def _find_ends(self, label: str) -> None:
+    def _find_ends(self, label: str) -> None:
         """Close runs of whose end nobody has told, because the IOC was killed just then."""
-        entries = await asyncio.to_thread(self._journal.entries, label)
+        entries = self._closings.entries(label)
         run = self._ctx.snapshot().run
         now_s = time.monotonic()
         for entry in entries:
@@ -294,40 +298,43 @@ class Closing:
         acts = self._acts[label]
         if not acts:
             return
-        async with self._journal.locked(label, RETRY_S):
+        async with self._closings.locked(label, RETRY_S):
             while acts:
                 run, act = acts[0]
-                before = await asyncio.to_thread(self._journal.find, run, label)
+                before = self._closings.find(run, label)
                 after = act(before)
                 if after is not None and after != before:
-                    await self._journal.keep(after)
+                    await self._closings.save(after)
                 elif after is None and before is not None:
-                    await asyncio.to_thread(self._journal.remove, before)
+                    self._closings.remove(before)
                 del acts[0]
 
     async def _tell(self, entry: Entry) -> None:
-        told = await self._ctx.tell(
-            RunFiles,
-            experiment=entry.run.experiment,
-            number=entry.run.number,
-            router=entry.router,
-            sources=entry.sources,
-            state=entry.state.label,
-            files=entry.files,
-            data_bytes=entry.data_bytes,
-            location=entry.location,
-            message=entry.message_told,
-            manifest=entry.manifest,
-        )
-        if not told:
-            # It is told again with the next look.
-            return
-        async with self._journal.locked(entry.router, RETRY_S):
-            now = await asyncio.to_thread(self._journal.find, entry.run, entry.router)
-            if now is not None and now.token == entry.token:
-                await self._journal.keep(replace(now, told=entry.to_tell))
+        """Tell how a closing stands: the event, and that it was told, are on disk together."""
+        async with self._closings.locked(entry.router, RETRY_S):
+            now = self._closings.find(entry.run, entry.router)
+            if now is None or now.token != entry.token:
+                return
+            told = replace(now, told=entry.to_tell)
+            self._closings.keep(told)
+            taken = await self._ctx.tell(
+                RunFiles,
+                experiment=entry.run.experiment,
+                number=entry.run.number,
+                router=entry.router,
+                sources=entry.sources,
+                state=entry.state.label,
+                files=entry.files,
+                data_bytes=entry.data_bytes,
+                location=entry.location,
+                message=entry.message_told,
+                manifest=entry.manifest,
+            )
+            if not taken:
+                # It is told again with the next look.
+                self._closings.keep(now)
 
-    async def _forget_old(self, label: str, entries: Sequence[Entry]) -> None:
+    def _forget_old(self, label: str, entries: Sequence[Entry]) -> None:
         """Keep of what is over the last one only: for the PVs after a restart.
 
         Also what was given up while its files may lie in the staging folder: they are no later run's.
@@ -336,8 +343,8 @@ class Closing:
         for entry in over[:-1]:
             if entry.phase is Phase.DROPPED and entry.chosen:
                 continue
-            async with self._journal.locked(label, RETRY_S):
-                await asyncio.to_thread(self._journal.remove, entry)
+            if self._closings.find(entry.run, label) == entry:
+                self._closings.remove(entry)
 
     # ------------------------------------------------------------------ what is shown
 
@@ -347,22 +354,8 @@ class Closing:
 
     def _fault(self, text: str) -> None:
         if text != self.fault and text:
-            log.error("journal of closings", reason=text)
+            log.error("closings", reason=text)
         self.fault = text
-
-    @contextlib.contextmanager
-    def _journal_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except StateDirError as error:
-            self._fault(str(error))
-
-    async def _entries(self, label: str) -> tuple[Entry, ...]:
-        try:
-            return await asyncio.to_thread(self._journal.entries, label)
-        except StateDirError as error:
-            self._fault(str(error))
-            return ()
 
 
 def _key(info: RunInfo) -> RunKey:

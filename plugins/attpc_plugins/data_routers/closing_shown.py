@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attpc_ioc.log import get_logger
 
-from .closing_journal import Entry, Phase
 from .closing_rows import (
     CLOSE,
     CLOSE_MESSAGE,
@@ -15,6 +14,7 @@ from .closing_rows import (
     RUN_CLOSING_MESSAGE,
     WORST_FIRST,
 )
+from .closings import Entry, Phase
 from .model import CloseState
 from .settings import RouterSettings
 

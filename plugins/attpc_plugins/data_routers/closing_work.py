@@ -1,12 +1,11 @@
-"""The closings of one data router: looks at the journal and the host, and does what can be done now.
+"""The closings of one data router: looks at the entries and the host, and does what can be done now.
 
-The IOC and the shell command do their rounds beside one another over the same journal; the router's lock is
-held for one round, so that either may come to the end of it.
+The IOC's rounds and those that somebody asks for at the shell go beside one another over the same entries;
+the router's lock is held for one round, so that either may come to the end of it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,8 @@ from dataclasses import dataclass, replace
 from attpc_ioc.log import get_logger
 
 from .closing import Place, Quiet, close_files, names_text, own_files, settle, state_of
-from .closing_journal import Entry, Journal, Phase
 from .closing_sentry import SENTRY_WAITS_S, close_by_sentry, sentry_look, settle_sentry
+from .closings import Closings, Entry, Phase
 from .hosts.host import FileHost, HostError, SentryHost
 from .model import CloseState, FileEntry, Look, RunKey
 from .settings import DataRoutersSettings, RouterSettings
@@ -50,7 +49,7 @@ class RouterWork:
         self,
         router: RouterSettings,
         host: FileHost | SentryHost,
-        journal: Journal,
+        closings: Closings,
         settings: DataRoutersSettings,
         *,
         early: Callable[[RunKey], bool] = lambda _run: False,
@@ -61,7 +60,7 @@ class RouterWork:
         self.host = host
         self.busy = False
         self.progress: dict[str, float] = {}
-        self._journal = journal
+        self._closings = closings
         self._closing = settings.closing
         self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
         self._early = early
@@ -83,11 +82,11 @@ class RouterWork:
     async def round(self) -> Round:
         """Do what can be done now; trouble with the host is in the entries.
 
-        Raises `ClosingBusy`, and `StateDirError` where the journal cannot be read or written.
+        Raises `ClosingBusy`, and `StateDirError` where an entry cannot be written.
         """
         self.waiting.clear()
-        async with self._journal.locked(self.label, LOCK_LIMIT_S):
-            entries = await self._entries()
+        async with self._closings.locked(self.label, LOCK_LIMIT_S):
+            entries = self._entries()
             if not any(
                 entry.phase is Phase.CLOSING or (entry.open and not entry.settled) for entry in entries
             ):
@@ -187,7 +186,7 @@ class RouterWork:
             )
         except HostError as error:
             # What was chosen is on disk, also where the host has ended it.
-            kept = await asyncio.to_thread(self._journal.find, entry.run, self.label) or entry
+            kept = self._closings.find(entry.run, self.label) or entry
             if not kept.files:
                 self.progress[entry.token] = 0.0
             return await self._say(kept, state_of(error), str(error))
@@ -221,14 +220,14 @@ class RouterWork:
             if entry != before:
                 await self._keep(entry)
                 if entry.state is not before.state:
-                    await self._say_changed(entry)
+                    self._say_changed(entry)
         found = [entry for entry in settled if entry.phase is Phase.CLOSING]
         if not found:
             return settled
         try:
             entry = await self._advance_sentry(host, found[-1], look)
         except HostError as error:
-            return await self._troubled(await self._entries(), error)
+            return await self._troubled(self._entries(), error)
         return tuple(entry if other.token == entry.token else other for other in settled)
 
     async def _advance_sentry(self, host: SentryHost, entry: Entry, look: Look | None) -> Entry:
@@ -260,7 +259,7 @@ class RouterWork:
         if not entry.open and self._before_done is not None:
             self.busy = False
             await self._before_done()
-        await self._say_changed(entry)
+        self._say_changed(entry)
         return entry
 
     async def _troubled(self, entries: Sequence[Entry], error: HostError) -> tuple[Entry, ...]:
@@ -277,16 +276,16 @@ class RouterWork:
         after = entry.said(state, message)
         if after != entry:
             await self._keep(after)
-            await self._say_changed(after)
+            self._say_changed(after)
         return after
 
-    async def _say_changed(self, entry: Entry) -> None:
+    def _say_changed(self, entry: Entry) -> None:
         write = log.warning if entry.state in TROUBLED else log.info
         write("closing", run=entry.run, router=entry.router, state=entry.state.label, message=entry.message)
-        self._on_change(await self._entries())
+        self._on_change(self._entries())
 
-    async def _entries(self) -> tuple[Entry, ...]:
-        return await asyncio.to_thread(self._journal.entries, self.label)
+    def _entries(self) -> tuple[Entry, ...]:
+        return self._closings.entries(self.label)
 
     async def _keep(self, entry: Entry) -> None:
-        await self._journal.keep(entry)
+        await self._closings.save(entry)

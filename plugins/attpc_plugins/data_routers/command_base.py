@@ -1,9 +1,10 @@
-"""What the shell commands share: the settings, the journal, the hosts, and how they end."""
+"""What the shell commands share: the settings, what is on record, the hosts, and how they end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -11,33 +12,38 @@ from typing import NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from attpc_ioc.errors import SettingsError
+from attpc_ioc.errors import NotRunning, SettingsError, StateDirBusy
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.names import experiment_fault
-from attpc_ioc.settings import load_settings
+from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.shell import ask_plugin, open_state
 
-from .closing_journal import Journal
+from .closing_answers import RUNS
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import host_for
 from .model import RunKey
+from .records import Records
 from .settings import DataRoutersSettings, RouterSettings
+from .take_over import take_over
 
 PLUGIN = "data_routers"
+
+BUSY_S = 0.5
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a settings file says: the plugin's section, the ECC servers' names, the plugin's own folder."""
+    """What a settings file says: all of it, and the plugin's section."""
 
+    all: Settings
     settings: DataRoutersSettings
-    eccs: tuple[str, ...]
-    folder: Path
 
-    def journal(self) -> Journal:
-        """Return the journal that the IOC keeps."""
-        return Journal(self.folder)
+    @property
+    def eccs(self) -> tuple[str, ...]:
+        """The names of the ECC servers."""
+        return tuple(ecc.name for ecc in self.all.ecc)
 
     def routers(self, labels: tuple[str, ...]) -> tuple[RouterSettings, ...]:
         """Return the routers of these names, or all; ends the command where there is none."""
@@ -62,8 +68,47 @@ def setup_of(file: Path) -> Setup:
             for fault in error.errors()
         ]
         raise SettingsError(str(file), faults) from None
-    eccs = tuple(ecc.name for ecc in settings.ecc)
-    return Setup(own, eccs, settings.state_directory() / "plugins" / PLUGIN)
+    return Setup(settings, own)
+
+
+@contextlib.asynccontextmanager
+async def open_records(setup: Setup) -> AsyncIterator[Records]:
+    """Give what an IOC has left on record; raises as `open_state` does."""
+    async with open_state(setup.all, PLUGIN) as state:
+        records = Records(state)
+        await take_over(records, state.folder)
+        yield records
+
+
+async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[], Awaitable[T]]) -> T:
+    """Ask the IOC where one runs, else do it here, with its state; waits while another command has that."""
+    said = False
+    while True:
+        try:
+            return await ask()
+        except NotRunning:
+            pass
+        try:
+            return await here()
+        except StateDirBusy as error:
+            # Or it is an IOC that will answer soon.
+            if not said:
+                typer.echo(f"{error}; waiting for it", err=True)
+            said = True
+            await asyncio.sleep(BUSY_S)
+
+
+async def runs_on_record(setup: Setup) -> list[RunKey]:
+    """Return the runs whose closing is on record, the oldest first."""
+
+    async def ask() -> list[RunKey]:
+        return RUNS.validate_python(ask_plugin(setup.all, PLUGIN, {"do": "runs"})["runs"])
+
+    async def here() -> list[RunKey]:
+        async with open_records(setup) as records:
+            return list(dict.fromkeys(entry.run for entry in records.closings.entries()))
+
+    return await by_the_ioc_or_here(ask, here)
 
 
 def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -> RunKey:
@@ -75,35 +120,31 @@ def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -
         if fault := experiment_fault(experiment):
             fail(fault)
         return RunKey(experiment, number)
-    entries = setup.journal().entries()
-    known = sorted({entry.run for entry in entries if entry.run.number == number})
+    runs = asyncio.run(runs_on_record(setup))
+    known = sorted(run for run in runs if run.number == number)
     if len(known) == 1:
         return known[0]
     if known:
         names = ", ".join(run.experiment for run in known)
         return fail(f"run {number} is of several experiments, name one with --experiment: {names}")
-    if guess and entries:
-        last = entries[-1].run
+    if guess and runs:
+        last = runs[-1]
         typer.echo(f"experiment {last.experiment}, as of run {last.number}", err=True)
         return RunKey(last.experiment, number)
     return fail(f"no closing of a run {number} is on record: name its experiment with --experiment")
 
 
-def with_hosts(
+async def with_hosts(
     setup: Setup,
     routers: tuple[RouterSettings, ...],
-    work: Callable[[RouterSettings, FileHost | SentryHost], Awaitable[T]],
-) -> list[T]:
-    """Do some work on the hosts of routers, side by side, and let go of them; results in the same order."""
-
-    async def run() -> list[T]:
-        hosts = [host_for(router, setup.settings) for router in routers]
-        try:
-            return await asyncio.gather(*(work(r, h) for r, h in zip(routers, hosts, strict=True)))
-        finally:
-            await asyncio.gather(*(host.disconnect() for host in hosts), return_exceptions=True)
-
-    return asyncio.run(run())
+    work: Callable[[dict[str, FileHost | SentryHost]], Awaitable[T]],
+) -> T:
+    """Do some work on the hosts of routers, by label, and let go of them."""
+    hosts = {router.label: host_for(router, setup.settings) for router in routers}
+    try:
+        return await work(hosts)
+    finally:
+        await asyncio.gather(*(host.disconnect() for host in hosts.values()), return_exceptions=True)
 
 
 def fail(text: str) -> NoReturn:

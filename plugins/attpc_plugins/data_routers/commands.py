@@ -69,10 +69,18 @@ def close(
     The IOC does this by itself after each run. Whatever was interrupted, in the IOC or here, is taken up
     where it was; nothing is ever written over. Exit code 1 where not every host is done.
     """
-    from .close_command import Wishes, close_command
+    from .close_command import close_command
 
-    wishes = Wishes(only=tuple(only or ()), take_all=take_all, without_missing=without_missing, force=force)
-    close_command(settings, run, experiment, tuple(router or ()), wishes)
+    close_command(
+        settings,
+        run,
+        experiment,
+        tuple(router or ()),
+        only=tuple(only or ()),
+        take_all=take_all,
+        without_missing=without_missing,
+        force=force,
+    )
 
 
 def verify(
@@ -97,9 +105,9 @@ def drop(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Give up closing a run: all files stay where they are, and the IOC tries no more."""
-    from .close_command import drop_command
+    from .close_command import close_command
 
-    drop_command(settings, run, experiment, tuple(router or ()))
+    close_command(settings, run, experiment, tuple(router or ()), drop=True)
 
 
 def logs(

@@ -6,6 +6,7 @@ Every shell command makes an object of this class, so that nothing heavy is impo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attpc_ioc.errors import Refused
@@ -81,12 +82,16 @@ class DataRouters:
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
         """Begin to watch; no host is waited for."""
+        from .records import Records
         from .service import Service
         from .settings import DataRoutersSettings
+        from .take_over import take_over
 
         settings = ctx.settings
         assert isinstance(settings, DataRoutersSettings)
-        service = Service(ctx, settings)
+        records = Records(ctx)
+        await take_over(records, Path(ctx.state_dir))
+        service = Service(ctx, settings, records)
         await service.start()
         self.service = service
 

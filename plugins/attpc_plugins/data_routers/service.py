@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
@@ -17,8 +16,8 @@ from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
-from . import baselines
 from .around import FleetFacts, around
+from .closing_answers import ClosingAnswers
 from .closing_rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
 from .closing_service import Closing
 from .configs.keeper import RunConfigFiles
@@ -29,6 +28,7 @@ from .hosts.make import config_host_for, host_for
 from .incidents import Incidents
 from .interlocks import Against, Facts, NextRun, against_start, in_short, refusing
 from .model import RunKey
+from .records import ONLY, Baseline, Records
 from .router import Router
 from .rows import GIGABYTE, OVERRIDE
 from .screens import show_router, show_run
@@ -50,10 +50,10 @@ QUIET = "no data routers in the settings"
 class Service:
     """One for a running IOC; all methods belong to its event loop."""
 
-    def __init__(self, ctx: PluginContext, settings: DataRoutersSettings) -> None:
+    def __init__(self, ctx: PluginContext, settings: DataRoutersSettings, records: Records) -> None:
         self._ctx = ctx
         self._settings = settings
-        self._folder = Path(ctx.state_dir)
+        self._records = records
         self._next_run = NextRun()
         self._run: RunKey | None = None
         self._open = False
@@ -67,11 +67,20 @@ class Service:
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self._fresh = {router.label: FreshLook() for router in settings.router}
         self.routers = tuple(self._router(router) for router in settings.router)
-        self.closing = Closing(ctx, settings, self.hosts, on_done=self._on_closed, look_anew=self._look_anew)
+        self.closing = Closing(
+            ctx,
+            settings,
+            self.hosts,
+            records.closings,
+            on_done=self._on_closed,
+            look_anew=self._look_anew,
+        )
+        answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.look)
+        ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.incidents = Incidents(self.closing.remark)
         self._stopper: Router | None = None
-        self.configs = RunConfigFiles(ctx, settings, self.config_hosts)
+        self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
         self._by_source = {source: router for router in self.routers for source in router.sources}
 
     @property
@@ -115,8 +124,8 @@ class Service:
             return
         run = self._ctx.snapshot().run
         if run.on and run.info is not None:
-            await self._resume(run.info)
-        await self.closing.startup()
+            self._resume(run.info)
+        self.closing.startup()
         self._say()
         for router in self.routers:
             self._ctx.spawn(router.watch.run(), restart=router.watch.run)
@@ -307,7 +316,7 @@ class Service:
         match event:
             case RunStarting():
                 self._open = True
-                in_spite_of = await self._begin(event.run, now_s)
+                in_spite_of = self._begin(event.run, now_s)
                 # One that does not answer would only hold up the start.
                 answering = {router.label for router in self.routers if router.watch.answering}
                 await self.closing.run_starting(event.run, answering)
@@ -316,7 +325,7 @@ class Service:
             case RunStarted():
                 self._open = True
                 if self._run != key_of(event.run):
-                    await self._resume(event.run)
+                    self._resume(event.run)
                 self.closing.run_started(event.run)
             case RunStopped():
                 self._end(now_s)
@@ -333,7 +342,7 @@ class Service:
         for router in self.routers:
             router.meter.stop(now_s)
 
-    async def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
+    def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
         """Begin to count a run; returns what its start was in spite of, by router."""
         fleet = self._ctx.snapshot()
         if passed := "; ".join(in_short(self._against(fleet))):
@@ -351,17 +360,18 @@ class Service:
         before = {router.label: router.meter.start(now_s) for router in self.routers}
         counts = {label: count for label, count in before.items() if count is not None}
         if counts:
-            await asyncio.to_thread(baselines.save, self._folder, self._run, counts)
+            self._records.baseline.keep(ONLY, Baseline(self._run, counts))
         return in_spite_of
 
-    async def _resume(self, run: RunInfo) -> None:
+    def _resume(self, run: RunInfo) -> None:
         """Count a run whose beginning this IOC did not see: all files count that were not known before.
 
         A sentry tells no sizes of files but what its router has written since that was started: there only
         what is still to come counts.
         """
         self._run = key_of(run)
-        counts = await asyncio.to_thread(baselines.load, self._folder, self._run)
+        baseline = self._records.baseline.values.get(ONLY)
+        counts = baseline.counts if baseline is not None and baseline.run == self._run else {}
         for router in self.routers:
             before = counts.get(router.label)
             if before is None and router.settings.access is Access.SENTRY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
     setup = setup_of(file)
     run = run_of(setup, number, experiment, guess=True)
 
-    async def work(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
+    async def look(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
         if not isinstance(host, FileHost):
             return "not looked at: a sentry shows no files", []
         try:
@@ -30,8 +31,12 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
             return "", [str(error)]
 
     routers = setup.routers(labels)
+
+    async def work(hosts: dict[str, FileHost | SentryHost]) -> list[tuple[str, list[str]]]:
+        return await asyncio.gather(*(look(router, hosts[router.label]) for router in routers))
+
     wrong = False
-    for router, (text, faults) in zip(routers, with_hosts(setup, routers, work), strict=True):
+    for router, (text, faults) in zip(routers, asyncio.run(with_hosts(setup, routers, work)), strict=True):
         for line in faults or [text]:
             typer.echo(f"{router.label}: {line}")
         wrong = wrong or bool(faults)

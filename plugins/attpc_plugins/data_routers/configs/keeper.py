@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import OperationEnded, RunConfigs, RunConfigText
 from attpc_ioc.model.run import RunInfo
@@ -13,11 +14,11 @@ from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import ConfigHost
 from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.records import ONLY, ConfigsRead, Records
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
 from .configs_rows import CONFIGS, CONFIGS_MESSAGE, ConfigsState
 from .gather import Gathered, gather
-from .last_read import FILE, LastRead
 from .loading import LoadedFiles
 from .spool import BackupFault, Spool
 
@@ -36,16 +37,20 @@ class RunConfigFiles:
     """
 
     def __init__(
-        self, ctx: PluginContext, settings: DataRoutersSettings, hosts: Mapping[str, ConfigHost]
+        self,
+        ctx: PluginContext,
+        settings: DataRoutersSettings,
+        hosts: Mapping[str, ConfigHost],
+        records: Records,
     ) -> None:
         self._ctx = ctx
         self._hosts = hosts
         self._replies: dict[str, str] = {}
-        self._loaded = LoadedFiles(Path(ctx.state_dir), hosts)
+        self._loaded = LoadedFiles(records.loaded, hosts)
+        self._read = records.configs_read
         self._notes: tuple[str, ...] = ()
-        self._folder = Path(ctx.state_dir)
         backup = settings.backup.folder
-        self._spool = Spool(self._folder / "configs", Path(backup)) if backup else None
+        self._spool = Spool(records, Path(backup)) if backup else None
         self._state = ConfigsState.NONE
         self._faults: tuple[str, ...] = ()
         self._wake = asyncio.Event()
@@ -64,8 +69,7 @@ class RunConfigFiles:
 
     async def run(self) -> None:
         """Copy what waits to the backup folder, for ever; also what an earlier IOC has left."""
-        await asyncio.to_thread(self._loaded.restore)
-        last = await asyncio.to_thread(LastRead.load, self._folder)
+        last = self._read.values.get(ONLY)
         if last is not None and self._state is ConfigsState.NONE:
             self._faults = last.faults
             self._show(ConfigsState.INCOMPLETE if last.faults else ConfigsState.KEPT, last.faults)
@@ -73,11 +77,9 @@ class RunConfigFiles:
             return
         while True:
             try:
-                renamed = await asyncio.to_thread(self._spool.flush)
+                renamed = await self._spool.flush()
             except BackupFault as fault:
                 self._show(ConfigsState.WAITING, (str(fault),))
-            except OSError as error:
-                self._show(ConfigsState.WAITING, (f"the IOC's own copies cannot be read: {error}",))
             else:
                 for text in renamed:
                     log.warning("configuration file kept under another name", reason=text)
@@ -97,8 +99,8 @@ class RunConfigFiles:
 
     async def _record(self, run: RunInfo) -> None:
         key = RunKey(run.experiment, run.number)
-        last = await asyncio.to_thread(LastRead.load, self._folder)
-        if last is not None and (last.experiment, last.number) == (key.experiment, key.number):
+        last = self._read.values.get(ONLY)
+        if last is not None and last.run == key:
             return
         self._show(ConfigsState.READING, ())
         await self._loaded.settled()
@@ -111,10 +113,10 @@ class RunConfigFiles:
             self._faults = (*self._faults, NOT_TAKEN)
         if self._spool is not None and found.files:
             try:
-                await asyncio.to_thread(self._spool.put, key, found.files)
-            except OSError as error:
+                await self._spool.put(key, found.files)
+            except StateDirError as error:
                 self._faults = (*self._faults, f"no copies for the backup folder could be kept: {error}")
-        await asyncio.to_thread(self._note_read, key)
+        self._read.keep(ONLY, ConfigsRead(key, self._faults))
         for fault in self._faults:
             log.warning("configuration file of the run not on record", reason=fault, number=run.number)
         if self._spool is not None:
@@ -137,13 +139,6 @@ class RunConfigFiles:
                 RunConfigs, experiment=key.experiment, number=key.number, configs=tuple(configs)
             )
         return taken
-
-    def _note_read(self, key: RunKey) -> None:
-        last = LastRead(key.experiment, key.number, self._faults)
-        try:
-            last.save(self._folder)
-        except OSError as error:
-            log.warning("the state directory cannot be written", file=FILE, reason=error)
 
     # ------------------------------------------------------------------ showing
 

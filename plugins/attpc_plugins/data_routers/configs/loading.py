@@ -2,27 +2,23 @@
 
 A file may be edited after it was loaded: what the detector runs with is what was read then. So each file is
 taken when its transition has ended, and kept over restarts of the IOC, until another one is loaded in its
-place. `<state>/loaded/<server>.<part>` has the name, a line end, and the file.
+place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
-from attpc_ioc.files import make_private, private
+from attpc_ioc.eventlog import Kept
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import OperationEnded
 from attpc_ioc.model.states import Operation
 from attpc_plugins.data_routers.hosts.host import ConfigHost, HostError
+from attpc_plugins.data_routers.records import LoadedFile
 
 log = get_logger(__name__)
-
-FOLDER = "loaded"
 
 PART_OF = {
     Operation.DESCRIBE: "describe",
@@ -35,41 +31,18 @@ SELDOM = "prepare"
 """Current ECC servers take the configure file for Prepare: there need be no file of this part."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A file as it was when it was loaded: the name of the configuration, and the content."""
-
-    name: str
-    content: bytes
-
-
 class LoadedFiles:
     """What each ECC server has loaded, by server and part."""
 
-    def __init__(self, folder: Path, hosts: Mapping[str, ConfigHost]) -> None:
-        self._folder = folder / FOLDER
+    def __init__(self, kept: Kept[LoadedFile], hosts: Mapping[str, ConfigHost]) -> None:
+        self._kept = kept
         self._hosts = hosts
-        self._taken: dict[tuple[str, str], Taken] = {}
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
-
-    def restore(self) -> None:
-        """Read what an earlier IOC has kept; blocking. What cannot be read is logged and does not count."""
-        if not self._folder.is_dir():
-            return
-        for file in self._folder.iterdir():
-            module, dot, part = file.name.rpartition(".")
-            if not dot or part not in PART_OF.values():
-                continue
-            try:
-                name, _, content = file.read_bytes().partition(b"\n")
-                self._taken.setdefault((module, part), Taken(name.decode("utf-8"), content))
-            except (OSError, UnicodeDecodeError) as error:
-                log.warning("file cannot be read and does not count", file=str(file), reason=error)
 
     def get(self, module: str, part: str, name: str) -> bytes | None:
         """Return the file as it was loaded; None where what is known is of another name, or nothing is."""
-        taken = self._taken.get((module, part))
-        return taken.content if taken is not None and taken.name == name else None
+        loaded = self._kept.values.get(f"{module}.{part}")
+        return loaded.content if loaded is not None and loaded.name == name else None
 
     def load(self, event: OperationEnded) -> None:
         """Take the file that a transition has just loaded."""
@@ -78,7 +51,7 @@ class LoadedFiles:
             return
         key = event.module, part
         # Whatever was known is not what is loaded any more, also where the new file cannot be read.
-        self._taken.pop(key, None)
+        self._kept.drop(f"{key[0]}.{key[1]}")
         if (before := self._reading.pop(key, None)) is not None:
             before.cancel()
         host = self._hosts.get(event.module)
@@ -102,22 +75,7 @@ class LoadedFiles:
                 # Told with the run, where it matters; a prepare file need not be there.
                 log.debug("configuration file not read", module=key[0], part=key[1], reason=error)
         if content is not None:
-            self._taken[key] = Taken(name, content)
-        try:
-            await asyncio.to_thread(self._keep, key, None if content is None else Taken(name, content))
-        except OSError as error:
-            log.warning("loaded configuration file not kept over a restart", module=key[0], reason=error)
-
-    def _keep(self, key: tuple[str, str], taken: Taken | None) -> None:
-        place = self._folder / f"{key[0]}.{key[1]}"
-        if taken is None:
-            place.unlink(missing_ok=True)
-            return
-        make_private(self._folder)
-        part = place.with_name(f"{place.name}.part")
-        with open(part, "wb", opener=private) as stream:
-            stream.write(taken.name.encode() + b"\n" + taken.content)
-        os.replace(part, place)
+            self._kept.keep(f"{key[0]}.{key[1]}", LoadedFile(name, content))
 
     async def settled(self) -> None:
         """Wait until every file under way was read; each read is bounded."""

@@ -1,23 +1,23 @@
-"""Copies for the backup folder, on the IOC's own disk until they are there; blocking, for a thread.
+"""Copies for the backup folder, kept by the IOC until they are there.
 
-`<state>/configs/<experiment>/run_0042/` has the files of a run that are still to be copied. The backup folder
-may be a share that is not mounted: nothing is lost, and a folder that does not exist is never made, because
-it would be made on the wrong disk. Others may write there: below it no link is followed.
+The backup folder may be a share that is not mounted: nothing is lost, and a folder that does not exist is
+never made, because it would be made on the wrong disk. Others may write there: below it no link is followed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from attpc_ioc.files import private
+from attpc_ioc.errors import StateDirError
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.opened import Folder, make_folder, opened, read, write_new
 from attpc_plugins.data_routers.hosts.words import bytes_of
 from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.records import Records, WaitingFiles
 
 PART = ".part"
 
@@ -29,64 +29,54 @@ class BackupFault(Exception):
 class Spool:
     """The files that are still to be copied to `backup`."""
 
-    def __init__(self, folder: Path, backup: Path) -> None:
-        self._folder = folder
+    def __init__(self, records: Records, backup: Path) -> None:
+        self._records = records
         self._backup = backup
 
-    def put(self, run: RunKey, files: dict[str, bytes]) -> None:
-        """Take a run's files; all of them are on the disk when this returns. Raises `OSError`."""
-        target = self._folder / run.experiment / run.folder
-        # A run's folder appears whole: one that is not was never told to anybody, and is made again.
-        making = target.with_name(f"{target.name}{PART}")
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(parents=True)
-        for name, content in files.items():
-            _write(making / name, content)
-        _sync(making)
-        if target.exists():
-            shutil.rmtree(target)
-        making.rename(target)
-        _sync(target.parent)
+    async def put(self, run: RunKey, files: dict[str, bytes]) -> None:
+        """Take a run's files; all of them are on the disk when this returns. Raises `StateDirError`."""
+        self._records.waiting.keep(str(run), WaitingFiles(run, files))
+        try:
+            await self._records.state.flush()
+        except StateDirError:
+            self._records.waiting.drop(str(run))
+            raise
 
     def waiting(self) -> list[RunKey]:
         """Return the runs whose files are still to be copied, in their order."""
-        return sorted(key for key, _ in self._runs())
+        return sorted(waiting.run for waiting in self._records.waiting.values.values())
 
-    def flush(self) -> list[str]:
+    async def flush(self) -> list[str]:
         """Copy everything that waits; returns which files had to take another name, as texts.
 
         Raises `BackupFault` where the backup folder cannot be written; what waits goes on waiting.
         """
         renamed: list[str] = []
-        for key, folder in sorted(self._runs()):
-            if not self._backup.is_dir():
-                raise BackupFault(
-                    f"the backup folder {str(self._backup)!r} does not exist: make it, or mount its disk"
-                )
-            target = self._backup / key.experiment / key.folder
-            try:
-                with _made(self._backup, key) as place:
-                    for file in sorted(folder.iterdir()):
-                        if (name := _copy(file.read_bytes(), place, file.name)) != file.name:
-                            renamed.append(f"{target / file.name} was another file: the run's is {name}")
-                    place.sync()
-            except (OSError, HostFault) as error:
-                reason = (error.strerror if isinstance(error, OSError) else "") or error
-                raise BackupFault(
-                    f"the files of {key} cannot be copied to {str(target)!r}: {reason}"
-                ) from error
-            shutil.rmtree(folder)
-            with contextlib.suppress(OSError):  # another run of the experiment waits
-                folder.parent.rmdir()
+        kept = self._records.waiting
+        for run in self.waiting():
+            waiting = kept.values[str(run)]
+            renamed += await asyncio.to_thread(copy, waiting, self._backup)
+            if kept.values.get(str(run)) is waiting:
+                kept.drop(str(run))
         return renamed
 
-    def _runs(self) -> Iterator[tuple[RunKey, Path]]:
-        if not self._folder.is_dir():
-            return
-        for folder in self._folder.glob("*/run_*"):
-            digits = folder.name.removeprefix("run_")
-            if digits.isdigit() and folder.is_dir():
-                yield RunKey(folder.parent.name, int(digits)), folder
+
+def copy(waiting: WaitingFiles, backup: Path) -> list[str]:
+    """Copy a run's files; blocking, see `Spool.flush`."""
+    run, renamed = waiting.run, []
+    if not backup.is_dir():
+        raise BackupFault(f"the backup folder {str(backup)!r} does not exist: make it, or mount its disk")
+    target = backup / run.experiment / run.folder
+    try:
+        with _made(backup, run) as place:
+            for wanted, content in sorted(waiting.files.items()):
+                if (name := _copy(content, place, wanted)) != wanted:
+                    renamed.append(f"{target / wanted} was another file: the run's is {name}")
+            place.sync()
+    except (OSError, HostFault) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or error
+        raise BackupFault(f"the files of {run} cannot be copied to {str(target)!r}: {reason}") from error
+    return renamed
 
 
 @contextlib.contextmanager
@@ -127,20 +117,3 @@ def _has(folder: Folder, name: bytes, content: bytes) -> bool:
         return read(folder, name, len(content)) == content
     except HostFault:  # it is larger, or no file
         return False
-
-
-def _write(place: Path, content: bytes) -> None:
-    """Write a file of ours anew; what has its name is of an attempt that did not come to its end."""
-    place.unlink(missing_ok=True)
-    with open(place, "xb", opener=private) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

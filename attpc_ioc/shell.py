@@ -1,0 +1,68 @@
+"""What a plugin's shell commands may use: the IOC that runs, or else the state that it left.
+
+Part of the public contract. A command asks the IOC first; where none runs it opens the state itself, and an
+IOC that is started meanwhile finds the state directory in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from attpc_ioc.asking import ask, plugin_key
+from attpc_ioc.control.take_over import open_event_log
+from attpc_ioc.eventlog import EventLog, Kept
+from attpc_ioc.plugin.context import PLUGINS_FOLDER
+from attpc_ioc.settings import Settings
+
+T = TypeVar("T")
+
+
+def ask_plugin(settings: Settings, plugin: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the plugin answers in the IOC that runs with these settings, see `PluginContext.answer`.
+
+    Raises `NotRunning` where none runs, and `StateDirError` where it does not answer, or this user may not
+    ask.
+    """
+    return ask(settings.state_directory(), {**question, "ask": plugin_key(plugin)})
+
+
+class PluginState:
+    """What a plugin has kept: as in its context, while no IOC runs."""
+
+    def __init__(self, event_log: EventLog, plugin: str) -> None:
+        self._log = event_log
+        self._plugin = plugin
+        self.folder = event_log.folder / PLUGINS_FOLDER / plugin
+        """A folder of the plugin's own, which need not be there."""
+
+    def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
+        """Return what the plugin keeps over restarts under this topic."""
+        return self._log.kept(f"{self._plugin}/{topic}", adapter)
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        """Wait until what was kept up to now is on disk; raises `StateDirError` where it cannot be."""
+        await self._log.flush(limit_s)
+
+
+@contextlib.asynccontextmanager
+async def open_state(settings: Settings, plugin: str) -> AsyncIterator[PluginState]:
+    """Give the plugin's state to change; what is kept is on disk when the block has ended.
+
+    Raises `StateDirBusy` where an IOC, or another command, uses it, and `StateDirError` where it cannot be
+    had.
+    """
+    event_log = await asyncio.to_thread(open_event_log, settings.state_directory(), settings.ioc.prefix)
+    try:
+        writer = asyncio.create_task(event_log.run(), name="state")
+        try:
+            yield PluginState(event_log, plugin)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+    finally:
+        await event_log.close()

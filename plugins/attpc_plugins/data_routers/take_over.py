@@ -1,0 +1,153 @@
+"""What version 0.1 kept in files in its own folder, taken over into the state database once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attpc_ioc.errors import StateDirError
+from attpc_ioc.files import make_private
+from attpc_ioc.log import get_logger
+
+from .closings import ENTRY, Entry
+from .flow import Count
+from .model import RunKey
+from .records import ONLY, Baseline, ConfigsRead, LoadedFile, Records, WaitingFiles
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+BEFORE = "before-0.2"
+"""The folder, in the state directory, that the files of version 0.1 are kept in."""
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+async def take_over(records: Records, folder: Path) -> None:
+    """Take over what version 0.1 kept in `folder`, the plugin's own, and put the files away.
+
+    A kill in the middle leaves the files: they are read again, and what is in the database counts. So it is
+    where the database cannot be written at present.
+    """
+    target = _free(folder.parents[1] / BEFORE / folder.name)
+    if not _has_files(folder):
+        return
+    _take_over_closings(records, folder / "closing", target / "closing")
+    _take_over_files(records, folder)
+    try:
+        await records.state.flush()
+        _put_away(folder, target)
+    except (StateDirError, OSError) as error:
+        # They are taken over: all that is wrong is that they are still in sight.
+        log.warning("files of version 0.1 not moved", folder=folder, reason=error)
+    else:
+        log.info("files of version 0.1 taken over", folder=folder, kept_in=target)
+
+
+def _has_files(folder: Path) -> bool:
+    """Tell whether there is something; an empty folder is removed."""
+    if not folder.is_dir():
+        return False
+    if any(folder.iterdir()):
+        return True
+    folder.rmdir()
+    return False
+
+
+def _put_away(folder: Path, target: Path) -> None:
+    make_private(target.parent)
+    folder.rename(target)
+
+
+def _take_over_closings(records: Records, folder: Path, target: Path) -> None:
+    faults: list[str] = []
+    for path in sorted(folder.glob("*.json")):
+        if (entry := _read(path, _entry, faults)) and records.closings.find(entry.run, entry.router) is None:
+            records.closings.keep(entry)
+    faults += [f"{path.name} was damaged" for path in sorted(folder.glob("*.damaged-*"))]
+    if faults:
+        records.closings.lose(f"{'; '.join(faults)}; kept in {target}")
+
+
+def _take_over_files(records: Records, folder: Path) -> None:
+    """Take over what only costs counters or copies where it cannot be read."""
+    faults: list[str] = []
+    baseline = _read(folder / "baselines.json", _baseline, faults)
+    if baseline is not None and not records.baseline.values:
+        records.baseline.keep(ONLY, baseline)
+    read = _read(folder / "configs-last.json", _configs_read, faults)
+    if read is not None and not records.configs_read.values:
+        records.configs_read.keep(ONLY, read)
+    for path in sorted((folder / "loaded").glob("*.*")):
+        loaded = _read(path, _loaded, faults) if path.suffix != ".part" else None
+        if loaded is not None and path.name not in records.loaded.values:
+            records.loaded.keep(path.name, loaded)
+    for path in sorted((folder / "configs").glob("*/run_*")):
+        waiting = _read(path, _waiting, faults) if path.suffix != ".part" else None
+        if waiting is not None and str(waiting.run) not in records.waiting.values:
+            records.waiting.keep(str(waiting.run), waiting)
+    for fault in faults:
+        log.warning("file of version 0.1 cannot be read and does not count", reason=fault)
+
+
+def _read(path: Path, read: Callable[[Path], T], faults: list[str]) -> T | None:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+    except _DAMAGED as error:
+        faults.append(f"{path.name} is damaged ({' '.join(str(error).split())})")
+        log.error("file of version 0.1 damaged", file=path, reason=error)
+        return None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise TypeError("it holds no JSON object")
+    return document
+
+
+def _entry(path: Path) -> Entry:
+    document = _document(path)
+    if document.pop("version") != 1:
+        raise ValueError("it is of another version")
+    run = {"experiment": document.pop("experiment"), "number": document.pop("number")}
+    return ENTRY.validate_python({**document, "run": run})
+
+
+def _baseline(path: Path) -> Baseline:
+    document = _document(path)
+    counts = {label: Count(int(files), int(size)) for label, (files, size) in document["routers"].items()}
+    return Baseline(_run(document), counts)
+
+
+def _configs_read(path: Path) -> ConfigsRead:
+    document = _document(path)
+    return ConfigsRead(_run(document), tuple(map(str, document["faults"])))
+
+
+def _run(document: dict[str, Any]) -> RunKey:
+    return RunKey(str(document["experiment"]), int(document["number"]))
+
+
+def _loaded(path: Path) -> LoadedFile:
+    name, _, content = path.read_bytes().partition(b"\n")
+    return LoadedFile(name.decode("utf-8"), content)
+
+
+def _waiting(path: Path) -> WaitingFiles:
+    run = RunKey(path.parent.name, int(path.name.removeprefix("run_")))
+    return WaitingFiles(run, {file.name: file.read_bytes() for file in sorted(path.iterdir())})
+
+
+def _free(path: Path) -> Path:
+    """Return the path, or one with a number where that is there already."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
