@@ -15,7 +15,7 @@ import time
 
 import aioca
 
-PAUSE_S = 0.01
+PAUSE_S = 0.002
 
 
 async def main(pv: str, *commands: str) -> None:

@@ -17,7 +17,7 @@ from tests.support.rig import rig
 from .hostile import OWN_CONFIG, all_ways
 
 VICTIM = "cobo10"
-POLL = "moving_period_s = 0.02\nquiet_period_s = 0.1\ntimeout_s = 0.5\nbackoff_max_s = 0.5"
+POLL = "moving_period_s = 0.02\nquiet_period_s = 0.1\ntimeout_s = 0.5\nbackoff_max_s = 0.1"
 MOST_ECHO_MS = 50.0
 MOST_MORE_KB = 32 * 1024
 
