@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-from attpc_plugins.data_routers import manifest
 from attpc_plugins.data_routers.closings import Phase
 from attpc_plugins.data_routers.model import CloseState
 
-from attpc_ioc.simulator.data.host import DataHost
-from attpc_ioc.simulator.data.options import Access
+from tests.support.closed_runs import all_in_place, folder_of, written
 from tests.support.closings import closings_in
 from tests.support.data_rig import (
-    ALL_ACCESS,
-    QUICK_DATA,
     alarm,
     data_rig,
     section,
@@ -25,70 +19,7 @@ from tests.support.data_rig import (
     stop_run,
 )
 from tests.support.probe import Probe
-from tests.support.rig import Rig
 from tests.support.state_dir import make_unwritable, make_writable
-
-DONE = int(CloseState.DONE)
-GIGABYTE = 1_000_000_000
-
-
-def folder_of(it: Rig, host: DataHost, number: int) -> Path:
-    return host.staging / it.run.experiment / f"run_{number:04d}"
-
-
-def written(host: DataHost) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in host.staging.glob("*.graw")}
-
-
-async def all_in_place(it: Rig, number: int) -> dict[str, dict[str, int]]:
-    """Wait until every host is done, and return the files with their sizes by source."""
-    hosts = list(it.fleet.data)
-
-    def done() -> bool:
-        return all(shown(it, f"{host.source}:Router:Close_RBV") == DONE for host in hosts) and all(
-            f"run {number}:" in shown(it, f"{host.source}:Router:CloseMessage_RBV") for host in hosts
-        )
-
-    await it.until(done, 60.0, f"run {number} is closed")
-    found: dict[str, dict[str, int]] = {}
-    for host in hosts:
-        place = folder_of(it, host, number)
-        found[host.source] = {path.name: path.stat().st_size for path in place.glob("*.graw")}
-        assert written(host) == {}
-        assert alarm(it, f"{host.source}:Router:Close_RBV") == "NO_ALARM"
-        if host.access is not Access.SENTRY:
-            record = manifest.load((place / "manifest.json").read_bytes(), host.source)
-            assert {file.name: file.size for file in record.files} == found[host.source]
-            assert (record.run.experiment, record.run.number) == (it.run.experiment, number)
-            assert record.sources == (host.source,)
-    return found
-
-
-@pytest.mark.timing
-@pytest.mark.parametrize("access", ALL_ACCESS)
-async def test_two_runs_of_twelve_hosts_with_a_gigabyte_in_all(tmp_path, monkeypatch, access):
-    data = replace(QUICK_DATA, cobo_bytes_s=40e6, mutant_bytes_s=1e6)
-    # Twelve hosts, their servers and the IOC share this machine: none is to seem gone because it is busy.
-    patient = section(watch={"timeout_s": 5.0})
-    async with data_rig(tmp_path, monkeypatch, access=access, data=data, cobos=11, text=patient) as it:
-        before = 0
-        for run in range(2):
-            await start_run(it)
-            number = it.run.number
-            floor = before + (GIGABYTE if run == 0 else GIGABYTE // 10)
-            await it.until(
-                lambda floor=floor: sum(host.written_bytes for host in it.fleet.data) >= floor,
-                60.0,
-                "the data was written",
-            )
-            await stop_run(it)
-            found = await all_in_place(it, number)
-            total = sum(host.written_bytes for host in it.fleet.data)
-            assert sum(size for files in found.values() for size in files.values()) == total - before
-            assert all(found.values())
-            before = total
-            assert shown(it, "Run:Closing_RBV") == DONE
-            await it.until(lambda: not it.run.checklist, 20.0, "the next start is possible")
 
 
 async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, monkeypatch):

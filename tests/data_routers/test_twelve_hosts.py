@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from attpc_ioc.simulator.data.options import Access, DataOptions
+from attpc_ioc.simulator.data.options import DataOptions
 from tests.support.ca import camonitor
+from tests.support.closed_runs import DONE, all_in_place
 from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
 
 COBO_BYTES_S = 30e6
@@ -29,6 +28,7 @@ async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, way):
             return all(shown(it, f"{source}:Router:{part}") == value for source in SOURCES)
 
         await it.until(lambda: everywhere("Clean_RBV", 1), 30.0, "all clean")
+        before = 0
         for number in range(2):
             async with camonitor(it.place, f"{it.prefix}CoBo7:Router:Rate_RBV") as monitor:
                 await monitor.until(1)
@@ -58,21 +58,17 @@ async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, way):
             await it.until(lambda: everywhere("Clean_RBV", 1), 30.0, "all in their place")
             await it.until(lambda: shown(it, "Run:Rate_RBV") == 0.0, 10.0, "no data any more")
             await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
-            size = 0
-            for host in it.fleet.data:
-                folder = host.staging / it.run.experiment / f"run_{number:04d}"
-                files = {file.name: file.stat().st_size for file in folder.glob("*.graw")}
-                assert len(files) == (1 if host.source == "MuTAnT" else 4)
-                assert shown(it, f"{host.source}:Router:Files_RBV") == len(files)
-                assert shown(it, f"{host.source}:Router:Written_RBV") == pytest.approx(
+            found = await all_in_place(it, number)
+            assert shown(it, "Run:Closing_RBV") == DONE
+            for source, files in found.items():
+                assert len(files) == (1 if source == "MuTAnT" else 4)
+                assert shown(it, f"{source}:Router:Files_RBV") == len(files)
+                assert shown(it, f"{source}:Router:Written_RBV") == pytest.approx(
                     sum(files.values()) / 1e9, rel=1e-6
                 )
-                size += sum(files.values())
-                manifest = folder / "manifest.json"
-                if manifest.exists():
-                    listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-                    assert {file["name"]: file["size"] for file in listed} == files
-                else:
-                    assert way is Access.SENTRY, "a sentry writes none on its host"
+            size = sum(size for files in found.values() for size in files.values())
+            total = sum(host.written_bytes for host in it.fleet.data)
+            assert size == total - before, "all that was written"
+            before = total
             assert shown(it, "Run:Written_RBV") == pytest.approx(size / 1e9, rel=1e-6)
             assert size > 1e9
