@@ -315,6 +315,33 @@ async def test_by_hand_beside_an_ioc_that_is_at_it(tmp_path, monkeypatch):
         assert "have no data router 'CoBo7'" in said
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["restarted", "ended"])
+async def test_a_command_outlives_the_ioc_that_it_asked(tmp_path, monkeypatch, again):
+    async with data_rig(tmp_path, monkeypatch, cobos=1, text=section(closing={"quiet_s": 1.0})) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        number, experiment = it.run.number, it.run.experiment
+        await it.until(lambda: list(host.staging.glob("*.graw")), 20.0, "data was written")
+        host.faults.endless = True
+        await stop_run(it)
+        process = await asyncio.create_subprocess_exec(
+            *(ATTPC_IOC, "files", "close", str(number), "--router", "CoBo0", "--settings", it.settings_file),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        assert b"CoBo0: Waiting" in await process.stdout.readline()
+        await it.stop_ioc()
+        host.faults.endless = False
+        if again:
+            await it.start_ioc()
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said
+        assert b"CoBo0: Done: " in said
+        assert list((host.staging / experiment / f"run_{number:04d}").glob("*.graw"))
+        assert not list(host.staging.glob("*.graw"))
+
+
 async def test_a_command_waits_for_another_that_uses_the_state_directory(tmp_path):
     shell = Shell(tmp_path)
     written = fill(shell.staging["CoBo0"], ["a.graw"])
