@@ -9,6 +9,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from attpc_ioc import lookups
 from attpc_ioc.access import AccessKeeper
@@ -335,6 +336,7 @@ def _context(plugin: Plugin, app: App) -> Context:
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
         tell=app.emitter.tell,
+        record=partial(app.emitter.record, plugin.name),
         ca_addresses=lambda: app.server.ca.addresses,
         event_log=app.log,
         answers=app.answers,

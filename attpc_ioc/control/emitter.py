@@ -11,7 +11,7 @@ from typing import Any
 
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import Put
-from attpc_ioc.model.events import Event
+from attpc_ioc.model.events import Event, PluginRecord
 from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
 
@@ -48,6 +48,13 @@ class Emitter:
         put = replace(put, stamp=self._stamp())
         self._log.append(put)
         return self._host.notify("attpc_put", beside=(self._log.committed(),), put=put)
+
+    def record(self, plugin: str, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
+        """Record what a plugin has of its own; see `EventLog.committed` for the result."""
+        stamp = self._stamp()
+        event = PluginRecord(stamp=stamp, time_s=time.time(), plugin=plugin, kind=kind, value=value)
+        self._log.append(event)
+        return self._log.committed()
 
     async def tell(self, hook: str, kind: type[Event], **fields: Any) -> bool:
         """Emit what a plugin tells the others; see `on_record` for what it returns."""

@@ -197,6 +197,7 @@ class ModuleControl:
             who=ongoing.who,
             config=ongoing.config,
             text=ongoing.reply.text if ongoing.reply else "",
+            run=self._state.fleet.run.of(self.name),
         )
 
     # ------------------------------------------------------------------ seeing
@@ -292,6 +293,7 @@ class ModuleControl:
             transition=view.transition if view.online else Transition.NONE,
             origin=origin,
             reason=reason,
+            run=self._state.fleet.run.of(self.name),
         )
 
     def _report_counted(self, changes: int, before: State) -> None:

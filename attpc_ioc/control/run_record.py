@@ -9,7 +9,7 @@ from typing import Any
 
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.events import RunEvent, RunStopped
+from attpc_ioc.model.events import RunEvent, RunMember, RunStopped
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
@@ -154,7 +154,15 @@ class RunRecord:
         The snapshot has it first: who hears of the event looks there for the run that it is of.
         """
         self.show()
-        return self._emitter.emit(hook, kind, waits_for=waits_for, run=run, **fields)
+        members = tuple(self._member(name, run) for name in run.members)
+        return self._emitter.emit(hook, kind, waits_for=waits_for, run=run, members=members, **fields)
+
+    def _member(self, name: str, run: RunInfo) -> RunMember:
+        url = run.urls.get(name, "")
+        view = self._state.fleet.modules.get(name)
+        if view is None:  # the settings were changed while the run was on
+            return RunMember(name, url)
+        return RunMember(name, url or view.url, view.kind, view.transition_time_s, view.sources)
 
     # ------------------------------------------------------------------ changing it
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -182,6 +183,18 @@ class EventLog:
             self._rows.setdefault(topic, {})[key] = value
         self._lost = dict(connection.execute("SELECT topic, reason FROM lost").fetchall())
         self._cursors = dict(connection.execute("SELECT reader, position FROM cursor").fetchall())
+
+
+def read_kept(folder: Path, topic: str) -> dict[str, Any]:
+    """Return what a topic has on disk, as JSON values by key; for shell commands, beside an IOC too.
+
+    Nothing where there is no database yet. Raises `sqlite3.Error` and `ValueError`.
+    """
+    if not (folder / NAME).exists():
+        return {}
+    with closing(connect(folder / NAME, read_only=True)) as connection:
+        rows = connection.execute("SELECT key, value FROM kept WHERE topic = ?", (topic,)).fetchall()
+    return {key: json.loads(value) for key, value in rows}
 
 
 def read_events(path: Path, after: int, most: int) -> list[tuple[int, Loggable | ValueError]]:

@@ -28,6 +28,7 @@ KINDS: dict[str, type[Loggable]] = {
     "run.failed": events.RunFailed,
     "run.files": events.RunFiles,
     "run.configs": events.RunConfigs,
+    "plugin": events.PluginRecord,
     "put": Put,
 }
 """The name of each kind of event in the log: never changed, since older logs have them."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from .command import Reason, Who
 from .config import ConfigName
-from .run import RunInfo
+from .fleet import SourceView
+from .run import RunInfo, RunRef
 from .stamp import Stamp
-from .states import Operation, State, Transition
+from .states import Kind, Operation, State, Transition
 
 
 class Origin(StrEnum):
@@ -29,7 +31,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged(Event):
-    """An ECC server changed its state or its reachability."""
+    """An ECC server changed its state or its reachability; `run` is the run that it was in."""
 
     module: str
     old: State
@@ -37,6 +39,7 @@ class StateChanged(Event):
     transition: Transition
     origin: Origin
     reason: str = ""
+    run: RunRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class OperationEnded(Event):
     """A SOAP transition arrived, failed or was given up waiting for.
 
     `config` is what was sent, `text` the reply's; that of a Configure has every configuration file, 370 kB.
+    `run` is the run that the module was in.
     """
 
     module: str
@@ -65,13 +69,29 @@ class OperationEnded(Event):
     who: Who = Who()
     config: ConfigName | None = None
     text: str = ""
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunMember:
+    """A member of a run as it was at an event: `transition_s` is how long its last transition took.
+
+    One that the settings do not have any more is of unknown kind.
+    """
+
+    name: str
+    url: str = ""
+    kind: Kind | None = None
+    transition_s: float = 0.0
+    sources: tuple[SourceView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent(Event):
-    """Something in the life of a run."""
+    """Something in the life of a run; `members` are those of the run, as they were then."""
 
     run: RunInfo
+    members: tuple[RunMember, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,3 +175,12 @@ class RunConfigs(Event):
     experiment: str
     number: int
     configs: tuple[RunConfigText, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginRecord(Event):
+    """What a plugin has recorded of its own: `kind` and `value`, JSON, are for that plugin alone."""
+
+    plugin: str
+    kind: str
+    value: dict[str, Any]

@@ -63,6 +63,14 @@ class RunTexts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunRef:
+    """Names a run."""
+
+    experiment: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """One run. Times are Unix times in seconds, None where unknown.
 
@@ -86,6 +94,11 @@ class RunInfo:
     adopted: bool = False
     outcome: RunOutcome | None = None
     reason: str = ""
+
+    @property
+    def ref(self) -> RunRef:
+        """The run's name."""
+        return RunRef(self.experiment, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +124,7 @@ class RunView:
     checklist: tuple[str, ...] = ()
     """Every reason why a start would be refused now; empty when it would be accepted."""
     duration_s: float = 0.0
+
+    def of(self, module: str) -> RunRef | None:
+        """Return the run that is on and has this module as a member; None where there is none."""
+        return self.info.ref if self.on and self.info is not None and module in self.info.members else None

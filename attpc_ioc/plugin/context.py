@@ -64,6 +64,7 @@ class Context:
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[bool]],
+        record: Callable[[str, dict[str, Any]], asyncio.Future[bool]],
         ca_addresses: Callable[[], tuple[str, ...]],
         event_log: EventLog,
         answers: dict[str, Answerer],
@@ -78,6 +79,7 @@ class Context:
         self._submit = submit
         self._number_floor = number_floor
         self._tell = tell
+        self._record = record
         self._ca_addresses = ca_addresses
         self._log = event_log
         self._answers = answers
@@ -115,10 +117,19 @@ class Context:
         """Make an event of this kind, stamped by the core, and give it to every plugin."""
         return await self._tell(TOLD[kind], kind, **fields)
 
+    def record(self, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
+        """Record something of the plugin's own in the event log."""
+        return self._record(kind, value)
+
     @property
     def log_id(self) -> str:
         """A text that is the event log's own."""
         return self._log.identity
+
+    @property
+    def position(self) -> int:
+        """The position of the newest event."""
+        return self._log.position
 
     @property
     def recorded(self) -> int:

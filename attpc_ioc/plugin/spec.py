@@ -47,6 +47,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import pluggy
 
 if TYPE_CHECKING:
+    import asyncio
+
     import typer
     from pydantic import BaseModel, TypeAdapter
 
@@ -93,7 +95,8 @@ class PluginContext(Protocol):
     - `ca_addresses`: where the IOC's own PVs are found on this machine, `host:port`, as
       `EPICS_CA_NAME_SERVERS` has them; empty before clients are answered.
     - `log_id`: a text that is the event log's own; another one has positions of its own.
-    - `recorded`: the position of the newest event that is on disk; 0 where there is none.
+    - `position`: the position of the newest event, also while it is not on disk; 0 where there is none.
+    - `recorded`: the position of the newest event that is on disk.
 
     It is to be used in the IOC's event loop only, not from other threads.
     """
@@ -104,6 +107,7 @@ class PluginContext(Protocol):
     state_dir: str
     ca_addresses: tuple[str, ...]
     log_id: str
+    position: int
     recorded: int
 
     def snapshot(self) -> Fleet:
@@ -137,6 +141,13 @@ class PluginContext(Protocol):
 
         Returns when plugins that promise durability have it on disk, after 50 ms at the latest; False where
         one of them is known not to have it, because it failed or was so slow that it was dropped.
+        """
+        ...
+
+    def record(self, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
+        """Record something of the plugin's own in the event log, as a `PluginRecord` that `events` gives.
+
+        It is appended at once. The result tells whether it could be written to the disk.
         """
         ...
 

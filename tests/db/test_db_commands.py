@@ -20,13 +20,14 @@ from attpc_plugins.run_history.commands import experiments
 from attpc_plugins.run_history.database import Database, Source
 from attpc_plugins.run_history.db_commands import app
 from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.high_water import HighWater
 from attpc_plugins.run_history.processes import FolderLock
+from attpc_plugins.run_history.reserved import TOPIC
 from attpc_plugins.run_history.store import Store, prepare_schema
 from attpc_plugins.run_history.store.lease_model import Holder
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.eventlog.log import read_kept
 from tests.support.postgres import FacilityServer, facility_server, url_of
 
 pytestmark = pytest.mark.usefixtures("no_variables")
@@ -241,11 +242,10 @@ def test_after_a_restore_no_number_comes_twice(place: Path) -> None:
     said = ran("restore", place / "b", "--force", "--settings", file).output
     for line in ("e1 gets number 4", "e2 gets number 1", "e3 gets number 7", "schema attpc_before_"):
         assert line in said
-    water = HighWater(state / "plugins" / "run_history")
-    water.load()
-    assert [water.at_least(name) for name in ("e1", "e2", "e3")] == [4, 1, 7]
+    known = read_kept(state, f"run_history/{TOPIC}")
+    assert {name: value["number"] + 1 for name, value in known.items()} == {"e1": 4, "e2": 1, "e3": 7}
     assert listed_next(file) == {"e1": "4"}
-    (state / "plugins" / "run_history" / "numbers").unlink()
+    (state / "state.db").unlink()
     (state / "numbers.json").write_text("{")
     assert listed_next(file) == {"e1": "2"}
     server.start()

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.high_water import HighWater
+from attpc_plugins.run_history.reserved import RECENT, Reserved, ReservedNumbers
 from attpc_plugins.run_history.store.lease_model import Holder
 
 from attpc_ioc.control.numbers import set_next_number
 from attpc_ioc.model.states import State
+from tests.support.fakecontext import FakeContext
 from tests.support.history import (
     EXPERIMENT,
     connected,
@@ -32,9 +33,9 @@ from tests.support.rig import Rig
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from attpc_plugins.run_history.high_water import HighWater
 from attpc_plugins.run_history.keeper import Keeper
 from attpc_plugins.run_history.numbers import NumberOwner
+from attpc_plugins.run_history.reserved import ReservedNumbers
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.troubles import Troubles
 from tests.support.fakecontext import FakeContext, FixedPlace
@@ -44,9 +45,8 @@ async def main(dsn, folder, fleet):
     troubles = Troubles(lambda text, bad: None)
     keeper = Keeper(lambda: FixedPlace(dsn), troubles, ())
     task = asyncio.create_task(keeper.run())
-    owner = NumberOwner(ctx, RunHistorySettings(), keeper, troubles, HighWater(Path(folder)),
+    owner = NumberOwner(ctx, RunHistorySettings(), keeper, troubles, ReservedNumbers(ctx),
                         fleet=fleet, boot=fleet)
-    await owner.load()
     assert await keeper.there(20)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
@@ -158,28 +158,28 @@ async def test_a_number_is_given_back_when_no_module_may_have_run(
         await it.ok("Run:Stop")
 
 
-async def test_a_record_of_numbers_that_cannot_be_written_bars_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
-) -> None:
-    async with history_rig(tmp_path, monkeypatch, dsn) as it:
-        await it.take_to(State.READY)
-        folder = tmp_path / "state" / "plugins" / "run_history"
-        (folder / "numbers").rename(folder / "numbers.away")
-        (folder / "numbers").mkdir()
-        # Refused where it is known in time; else the core has the number on disk, and the run is safe.
-        await it.put("Run:Start")
-        await it.until(lambda: "cannot be written" in message(it), what="the trouble said")
-        await it.ok("Run:Stop")
-        await it.refused("Run:Start", because="the record of run numbers cannot be written")
-        (folder / "numbers").rmdir()
-        (folder / "numbers.away").rename(folder / "numbers")
-        await it.until(lambda: "cannot be written" not in message(it), what="written after all")
-        kept = HighWater(folder)
-        kept.load()
-        assert kept.at_least(EXPERIMENT) == 1
-        await it.ok("Run:Start")
-        assert it.run.number == 1
-        await it.ok("Run:Stop")
+def test_reserved_numbers_are_kept_and_know_their_starts(tmp_path: Path) -> None:
+    rows = FakeContext(tmp_path)
+    numbers = ReservedNumbers(rows)
+    assert numbers.at_least("e") == 0
+    numbers.use(Reserved("e", 4, "token", 10.0))
+    again = ReservedNumbers(rows)
+    assert again.at_least("e") == 5
+    assert again.at_least("other") == 0
+    assert again.attempt_of("e", 4, 11.0) == "token"
+    again.give_back("e", 3)
+    assert again.at_least("e") == 5, "only the last can be given back"
+    again.give_back("e", 4)
+    assert again.at_least("e") == 4
+    again.use(Reserved("e", 4, "second", 20.0))
+    third = ReservedNumbers(rows)
+    assert third.attempt_of("e", 4, 21.0) == "second"
+    assert third.attempt_of("e", 4, 12.0) == "token", "a late event is of the start that it belongs to"
+    for number in range(5, 200):
+        third.use(Reserved("e", number, f"start {number}", 20.0 + number))
+    last = ReservedNumbers(rows)
+    assert (last.attempt_of("e", 150, 300.0), last.attempt_of("e", 5, 300.0)) == ("start 150", "")
+    assert len([key for key, value in rows.rows.items() if value is not None]) == 1 + RECENT
 
 
 async def test_the_built_in_owner_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:

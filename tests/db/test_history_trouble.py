@@ -10,10 +10,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.journal_files import WITHOUT_RUN, read_lines
 from attpc_plugins.run_history.keeper import WATCH_PERIOD_S
 from attpc_plugins.run_history.store.model import PutFilter, Stage
 
@@ -29,8 +29,9 @@ from tests.support.history import (
     sql,
     untroubled,
 )
-from tests.support.postgres import order, programs, url_of
+from tests.support.postgres import Databases, order, programs, url_of
 from tests.support.rig import Rig
+from tests.support.state_dir import make_unwritable, make_writable
 
 
 @asynccontextmanager
@@ -79,6 +80,8 @@ async def test_database_down_during_a_run(
         await it.start_run()
         await server.stop_soon()
         await it.ok("Run:Title", "said while the database was down")
+        waiting = "events are not in the database yet"
+        await it.until(lambda: waiting in message(it), what=f"{waiting!r}, not {message(it)!r}")
         began_s = time.monotonic()
         await it.ok("Run:Stop")
         assert time.monotonic() - began_s < 2.0
@@ -114,7 +117,7 @@ async def test_killed_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 async def test_a_database_that_does_not_have_the_run_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As after a restore of an older backup: what is still told of the run is kept aside, once told of."""
+    """As in one that was emptied: what is still told of the run has no place, which is said once."""
     async with history_rig(tmp_path, monkeypatch, dsn) as it:
         await it.start_run()
         await it.ok("Run:Stop")
@@ -124,13 +127,8 @@ async def test_a_database_that_does_not_have_the_run_any_more(
         for comment in ("what the backup does not know", "and more of it"):
             await it.ok("Run:Comment", comment)
         await drained(it)
-        folder = service(it).journal.folder
-        kept = [line.body for line in read_lines(folder / WITHOUT_RUN, 0, 0, None)]
-        assert len(kept) == 2
-        assert b"and more of it" in kept[1]
         assert caplog.text.count("the database does not have this run") == 1
         assert service(it).writer.rejected == 0
-        assert service(it).journal.kept_aside() == []
         await untroubled(it)
         assert await it.get("Plugin:run_history:Status_RBV") == "Ok"
         await it.ok("Run:Start")
@@ -151,7 +149,7 @@ async def test_what_is_wrong_with_the_place_is_told_as_the_commands_tell_it(
                 f"database attpc at {place}, user ioc (plugins.run_history.dsn): nothing listens there; is "
                 "the server running, and are host and port right?"
             )
-            await it.until(lambda: message(it) == said, 10.0, f"{said!r} and not {message(it)!r}")
+            await it.until(lambda: message(it).startswith(said), 10.0, f"{said!r}, not {message(it)!r}")
             assert said in it.run.checklist
 
 
@@ -278,27 +276,134 @@ async def test_the_ioc_answers_while_the_database_is_starting(
         await refused(it, "database")
 
 
-async def test_disk_that_takes_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+async def test_disk_that_takes_no_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
     async with history_rig(tmp_path, monkeypatch, dsn) as it:
         await it.start_run()
-        journal = service(it).journal
         await drained(it)
-        # The open segment's disk is full, and a file is where the folder is to be: nobody, root neither, can
-        # write there.
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, journal._disk._segment._fd)
-        os.close(full)
-        real = journal.folder.with_name("journal.away")
-        journal.folder.rename(real)
-        journal.folder.write_text("in the way")
-        await it.ok("Run:Title", "kept in memory")
+        make_unwritable(tmp_path / "state")
+        await it.put("Run:Title", "kept in memory")
         await it.ok("Run:Stop")
-        await refused(it, "journal cannot be written")
-        journal.folder.unlink()
-        real.rename(journal.folder)
-        await it.until(lambda: not journal.fault, what="journal written again")
+        await it.refused("Run:Start", because="cannot be written")
+        make_writable(tmp_path / "state")
+        await it.until(lambda: not it.app.log.fault, what="the event log written again")
         await ended(it, dsn, 0)
         async with reading(dsn) as store:
             puts = (await store.puts(PutFilter(pv=f"{it.prefix}Run:Title"))).puts
         assert [put.new for put in puts] == ["kept in memory"]
         await untroubled(it)
+
+
+async def test_a_restored_database_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """What the database had at an earlier position it has once, and the rest comes again from the log."""
+    tables = ("runs", "run_modules", "run_links", "events", "puts", "run_edits", "log_positions")
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.start_run()
+        await it.ok("Run:Stop")
+        await drained(it)
+        await it.stop_ioc()
+        async with sql(dsn) as connection:
+            for table in tables:
+                await connection.execute(f"CREATE TABLE public.{table} AS TABLE attpc.{table}")
+        await it.start_ioc()
+        await connected(it)
+        await it.until(lambda: not it.run.checklist, what="ready")
+        await it.ok("Run:Start")
+        await it.ok("Run:Comment", "said in the second run")
+        await it.ok("Run:Stop")
+        await drained(it)
+        before = await all_of(dsn)
+        assert [number for number, *_ in before["runs"]] == [0, 1]
+        await it.stop_ioc()
+        async with sql(dsn) as connection:
+            await connection.execute("TRUNCATE attpc.runs, attpc.puts, attpc.log_positions CASCADE")
+            for table in tables:
+                listed = await connection.fetchval(
+                    "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns "
+                    "WHERE table_schema = 'attpc' AND table_name = $1 AND is_generated = 'NEVER'",
+                    table,
+                )
+                await connection.execute(
+                    f"INSERT INTO attpc.{table} ({listed}) OVERRIDING SYSTEM VALUE "
+                    f"SELECT {listed} FROM public.{table}"
+                )
+        await it.start_ioc()
+        await connected(it)
+        await drained(it)
+        after = await all_of(dsn)
+        for table, rows in before.items():
+            assert after[table][: len(rows)] == rows, table
+        await untroubled(it)
+
+
+async def all_of(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what a run history says of runs, events, puts and edits, in the order of their times."""
+    queries = {
+        "runs": "SELECT number, state, outcome, title, comment, started_at, stopped_at FROM attpc.runs "
+        "ORDER BY number",
+        "events": "SELECT happened_at, kind, module, text FROM attpc.events ORDER BY happened_at, seq",
+        "puts": "SELECT put_at, pv, new_value, ok FROM attpc.puts ORDER BY put_at, pv",
+        "run_edits": "SELECT edited_at, field, value FROM attpc.run_edits ORDER BY edited_at",
+        "run_modules": "SELECT name, position, kind, url, transition_s FROM attpc.run_modules "
+        "ORDER BY run_id, position",
+    }
+    async with sql(dsn) as connection:
+        return {name: [tuple(r) for r in await connection.fetch(query)] for name, query in queries.items()}
+
+
+async def test_an_event_log_that_was_put_back_is_followed_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """Positions come again then, which the database has already: of events that were lost."""
+    state = tmp_path / "state"
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.ok("Run:Title", "before")
+        await drained(it)
+        await it.stop_ioc()
+        backup = (state / "state.db").read_bytes()
+        await it.start_ioc()
+        await connected(it)
+        for number in range(20):
+            await it.ok("Run:Title", f"lost {number}")
+        await drained(it)
+        await it.stop_ioc()
+        (state / "state.db").write_bytes(backup)
+        await it.start_ioc()
+        await it.ok("Run:Title", "after")
+        await connected(it)
+        await drained(it)
+        async with reading(dsn) as store:
+            puts = (await store.puts(PutFilter(pv=f"{it.prefix}Run:Title"))).puts
+        assert [put.new for put in puts] == ["after", *(f"lost {n}" for n in reversed(range(20))), "before"]
+        await it.stop_ioc()
+        await it.start_ioc()
+        await connected(it)
+        await drained(it)
+        async with reading(dsn) as store:
+            assert len((await store.puts(PutFilter(pv=f"{it.prefix}Run:Title"))).puts) == 22
+
+
+async def test_an_empty_database_gets_what_the_event_log_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Databases
+) -> None:
+    async with database() as first, history_rig(tmp_path, monkeypatch, first) as it:
+        await it.ok("Run:Title", "a run")
+        await it.start_run()
+        await it.ok("Run:Comment", "good beam")
+        await it.ok("Run:Stop")
+        await drained(it)
+        before = await all_of(first)
+        store = service(it).keeper.store
+        async with sql(first) as connection:
+            await connection.execute("DROP SCHEMA attpc CASCADE")
+        await it.until(lambda: service(it).keeper.store is not store, what="the loss noticed")
+        await connected(it)
+        await it.until(lambda: not it.run.checklist, what="ready again")
+        await drained(it)
+        after = await all_of(first)
+        for table, rows in before.items():
+            assert after[table][: len(rows)] == rows, table
+        await it.ok("Run:Start")
+        assert it.run.number == 1
+        await it.ok("Run:Stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.support.ca import free_port
 from tests.support.history import EXPERIMENT, drained, history_rig, reading, until, untroubled
 from tests.support.rig import Rig
 from tests.support.softioc import soft_ioc
+from tests.support.state_dir import make_unwritable, make_writable
 
 SHEET = """
 observable_limit_s = 2.5
@@ -261,27 +263,59 @@ async def test_settings_win_over_the_shell_for_what_they_name(
     assert "By hand" in found
 
 
-async def test_a_broken_notebook_is_said_and_begun_anew(
+async def test_what_version_01_kept_of_the_sheet_is_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:
     folder = tmp_path / "state" / "plugins" / "run_history"
     folder.mkdir(parents=True)
-    for content in ("{", '{"notes": 3}', '{"notes": [{"name": "Gas", "entry": {}}]}', "\x00", "[" * 100_000):
-        (folder / "sheet.json").write_text(content)
-        async with history_rig(tmp_path, monkeypatch, dsn, section=SHEET, cobos=1, ready=False) as it:
-            assert await it.get("Obs:Pressure") == "0"
-            await it.ok("Obs:Pressure", "1.5")
-        assert '"Pressure"' in (folder / "sheet.json").read_text()
+    note = {
+        "name": "Pressure",
+        "entry": {"value": {"float": 7.5}, "time_s": 1.5e9, "who": {"user": "ann"}, "pending": True},
+    }
+    (folder / "sheet.json").write_text(json.dumps({"notes": [note]}))
+    async with history_rig(tmp_path, monkeypatch, dsn, section=SHEET, cobos=1) as it:
+        assert not (folder / "sheet.json").exists()
+        assert (tmp_path / "state" / "before-0.2" / "run_history" / "sheet.json").exists()
+        assert await it.get("Obs:Pressure") == "7.5"
+        await it.stop_ioc()
+        await it.start_ioc()
+        assert await it.get("Obs:Pressure") == "7.5"
+        await it.take_to(State.READY)
+        await it.until(lambda: it.run.checklist == (), 10.0, f"ready: {it.run.checklist}")
+        number = await run_once(it)
+        found = await until_measured(dsn, number, ("Pressure", Moment.ENTERED))
+        entered = found["Pressure", Moment.ENTERED]
+        assert (entered.value, entered.entered_by) == (7.5, "ann@?")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", '{"notes": 3}', '{"notes": [{"name": "Gas", "entry": {}}]}', "\x00", "[" * 100_000]
+)
+async def test_a_broken_sheet_of_version_01_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, content: str
+) -> None:
+    folder = tmp_path / "state" / "plugins" / "run_history"
+    folder.mkdir(parents=True)
+    (folder / "sheet.json").write_text(content)
+    async with history_rig(tmp_path, monkeypatch, dsn, section=SHEET, cobos=1, ready=False) as it:
+        assert await it.get("Obs:Pressure") == "0"
+        await it.ok("Obs:Pressure", "1.5")
+    assert (tmp_path / "state" / "before-0.2" / "run_history" / "sheet.json").read_text() == content
 
 
 async def test_a_value_that_cannot_be_kept_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:
     async with history_rig(tmp_path, monkeypatch, dsn, section=SHEET, cobos=1) as it:
-        (tmp_path / "state" / "plugins" / "run_history" / "sheet.json.new").mkdir()
+        make_unwritable(tmp_path / "state")
         ran = await it.put("Obs:Pressure", "9.5")
         assert ran.code == 1
         assert "cannot be kept" in await it.get_text("Refused_RBV")
+        assert await it.get("Obs:Pressure") == "0"
+        make_writable(tmp_path / "state")
+        await it.until(lambda: not it.app.log.fault, what="the state database written again")
+        await it.stop_ioc()
+        await it.start_ioc()
         assert await it.get("Obs:Pressure") == "0"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from attpc_ioc.model.command import SYSTEM
 from attpc_ioc.model.states import State
 from tests.db.test_sheets import SHEET, run_once
 from tests.support.history import EXPERIMENT, connected, drained, history_rig, reading, until
+from tests.support.state_dir import put_row
 
 
 async def test_an_experiment_never_shows_or_gets_values_of_another(
@@ -112,7 +114,7 @@ async def test_observables_added_by_command_are_pvs_after_a_restart(
         await it.stop_ioc()
 
         for content in ("{", "[]", '{"observables": 3}', "[" * 100_000, '{"experiment": "e20009"}'):
-            (folder / "observables.json").write_text(content)
+            put_row(tmp_path / "state", "run_history/observables", "", content)
             await it.start_ioc()
             assert await it.get("Obs:Pressure.EGU") == "mbar"
             await it.stop_ioc()
@@ -135,3 +137,17 @@ def test_what_is_kept_never_hinders_a_start() -> None:
     assert [item.name for item in declared(own, kept, "P:")] == ["Gas", "Fits", "y" * 40]
     assert declared(own, kept, "P:")[0].type is ValueKind.FLOAT  # the settings win
     assert len(observable_rows(declared(own, kept, "P:"))[1].desc) == 40
+
+
+async def test_the_sheet_of_version_01_gives_the_pvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dsn = f"postgresql://nobody@/nothing?host={tmp_path}/nowhere"
+    folder = tmp_path / "state" / "plugins" / "run_history"
+    folder.mkdir(parents=True)
+    kept = {"experiment": EXPERIMENT, "observables": [{"name": "Flow", "kind": "float", "units": "sccm"}]}
+    (folder / "observables.json").write_text(json.dumps(kept))
+    async with history_rig(tmp_path, monkeypatch, dsn, cobos=1, ready=False) as it:
+        assert await it.get("Obs:Flow.EGU") == "sccm"
+        assert not (folder / "observables.json").exists()
+        await it.stop_ioc()
+        await it.start_ioc()
+        assert await it.get("Obs:Flow.EGU") == "sccm"

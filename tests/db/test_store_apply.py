@@ -1,4 +1,4 @@
-"""Applying the journal: once each, whatever the order, and a seen end beats an assumed one."""
+"""Applying records: once each, whatever the order, and a seen end beats an assumed one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from attpc_plugins.run_history.store import Step, applying
 from attpc_plugins.run_history.store.model import Level, Moment, Quality, RunChanges, RunFilter, Stage
 from attpc_plugins.run_history.store.records import (
     EditRecord,
@@ -17,9 +18,8 @@ from attpc_plugins.run_history.store.records import (
     PutRecord,
     RunRef,
     StateRecord,
-    UnknownRecord,
 )
-from attpc_plugins.run_history.store_errors import StoreRejected
+from attpc_plugins.run_history.store_errors import PositionMoved, StoreRejected
 
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
 from tests.support.run_records import (
@@ -294,11 +294,39 @@ async def test_the_latest_choice_of_an_experiment_wins(dsn):
         ]
 
 
-async def test_records_of_a_newer_program_are_handed_back(dsn):
-    stamps = Stamps()
-    unknown = UnknownRecord(stamps(), T0, "dream", 1, '{"v":1}')
+async def test_a_step_along_the_log_is_applied_with_its_position(dsn):
+    life = Life(1, Stamps())
     async with open_store(dsn) as store:
-        done = await store.apply_many([unknown, Life(1, stamps).starting()])
-        assert (done.new, done.unknown) == (1, (unknown,))
-        assert (await store.apply_many([unknown])).new == 0
-        assert not await store.apply(unknown)
+        assert await store.position("log") == 0
+        await store.follow([life.starting()], Step("log", IOC, 0, 7))
+        await store.follow([], Step("log", IOC, 7, 9))
+        assert await store.position("log") == 9
+        assert await store.position("another") == 0
+        again = Stamps()
+        for step in (Step("log", IOC, 0, 7), Step("log", IOC, 8, 10), Step("another", IOC, 1, 2)):
+            with pytest.raises(PositionMoved):
+                await store.follow([PutRecord(again(), T0, "a", SHIFT, "", "x", True)], step)
+        assert await store.position("log") == 9
+        assert await store.position("another") == 0
+        assert not (await store.puts()).puts, "nothing of a step that begins elsewhere is there"
+        bad = Life(-1, Stamps()).starting()
+        done = await store.follow([life.started(), bad, life.stopped()], Step("log", IOC, 9, 12))
+        assert (done.new, [r.record for r in done.rejected]) == (2, [bad])
+        assert await store.position("log") == 12
+        assert (await store.run(EXPERIMENT, 1)).run.stage is Stage.ENDED
+
+
+async def test_a_fault_of_the_program_spoils_only_its_record(dsn, monkeypatch):
+    stamps = Stamps()
+    broken = OperationRecord(stamps(), T0, "cobo0", "Start", True)
+
+    async def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(applying, "apply_operation", fail)
+    async with open_store(dsn) as store:
+        good = Life(1, stamps).whole()
+        done = await store.follow([good[0], broken, *good[1:]], Step("log", IOC, 0, 5))
+        assert [r.reason for r in done.rejected] == ["fault of the program: ZeroDivisionError('a fault')"]
+        assert (await store.run(EXPERIMENT, 1)).run.stage is Stage.ENDED
+        assert await store.position("log") == 5

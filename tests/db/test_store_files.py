@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.run_history.store.codec import decode, encode
 from attpc_plugins.run_history.store.model import RunDetail
 from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
 from attpc_plugins.run_history.store_errors import StoreRejected
@@ -94,12 +93,6 @@ async def test_a_record_that_names_no_text_of_its_own_is_refused(dsn):
         with pytest.raises(StoreRejected, match="no text number 7 for cobo0"):
             await store.apply(replace(used(stamps), configs=(ConfigOf("cobo0", "describe", "x", "file", 7),)))
         assert (await store.run(EXPERIMENT, 1)).configs == ()
-
-
-async def test_records_survive_the_journal(dsn):
-    stamps = Stamps()
-    for record in (used(stamps), FilesRecord(stamps(), T0, REF, "data0", "Failed", message="disk\nfull")):
-        assert decode(encode(record)) == record
 
 
 async def test_imported_with_its_text_and_without(dsn):

@@ -14,9 +14,10 @@ from attpc_ioc.eventlog.rows import KIND_OF, KINDS, LONG_CHARS, from_row, to_row
 from attpc_ioc.model import events
 from attpc_ioc.model.command import Put, Reason, Who
 from attpc_ioc.model.config import ConfigName
-from attpc_ioc.model.run import RunClass, RunInfo, RunOutcome, RunTexts
+from attpc_ioc.model.fleet import DataLinkView, SourceView
+from attpc_ioc.model.run import RunClass, RunInfo, RunOutcome, RunRef, RunTexts
 from attpc_ioc.model.stamp import Stamp
-from attpc_ioc.model.states import Operation, State, Transition
+from attpc_ioc.model.states import Kind, Operation, State, Transition
 from tests.support.state_dir import change, kept, opened, query
 
 STAMP = Stamp("T:", "b", 1)
@@ -38,6 +39,16 @@ RUN = RunInfo(
     outcome=RunOutcome.INTERRUPTED,
     reason="why",
 )
+MEMBERS = (
+    events.RunMember(
+        "cobo0",
+        "http://cobo0:8083",
+        Kind.COBO,
+        1.5,
+        (SourceView("CoBo0", "CoBo[0]", "cobo0", (DataLinkView("data", "10.0.0.2", 46005, "TCP"),)),),
+    ),
+    events.RunMember("mutant"),
+)
 ABOUT = {"stamp": STAMP, "time_s": 5.25}
 EVENTS = [
     events.StateChanged(
@@ -48,6 +59,7 @@ EVENTS = [
         transition=Transition.NONE,
         origin=events.Origin.EXTERNAL,
         reason="r",
+        run=RunRef("e20009", 7),
     ),
     events.OperationStarting(
         **ABOUT,
@@ -67,13 +79,16 @@ EVENTS = [
         who=Who("me", "here"),
         config=ConfigName("a", "b", "c"),
         text="<x>" * LONG_CHARS,
+        run=RunRef("e20009", 7),
     ),
-    events.RunStarting(**ABOUT, run=RUN),
-    events.RunStarted(**ABOUT, run=RUN),
-    events.RunDegraded(**ABOUT, run=RUN, lost=("cobo0",)),
-    events.RunStopping(**ABOUT, run=RUN, who=Who("me", "here"), reason="r"),
-    events.RunStopped(**ABOUT, run=RUN),
-    events.RunFailed(**ABOUT, run=RUN, reasons=(Reason("no", "cobo0"),), number_released=True),
+    events.RunStarting(**ABOUT, run=RUN, members=MEMBERS),
+    events.RunStarted(**ABOUT, run=RUN, members=MEMBERS),
+    events.RunDegraded(**ABOUT, run=RUN, members=MEMBERS, lost=("cobo0",)),
+    events.RunStopping(**ABOUT, run=RUN, members=MEMBERS, who=Who("me", "here"), reason="r"),
+    events.RunStopped(**ABOUT, run=RUN, members=MEMBERS),
+    events.RunFailed(
+        **ABOUT, run=RUN, members=MEMBERS, reasons=(Reason("no", "cobo0"),), number_released=True
+    ),
     events.RunFiles(
         **ABOUT,
         experiment="e",
@@ -96,6 +111,7 @@ EVENTS = [
             events.RunConfigText("cobo1", "prepare", "a", fault="gone"),
         ),
     ),
+    events.PluginRecord(**ABOUT, plugin="p", kind="k", value={"a": [1, 2.5, None, "t" * 9999]}),
     Put("Run:Title", Who("me", "here"), "old", "new", ok=False, reason="r", time_s=5.25, stamp=STAMP),
 ]
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+from pydantic import TypeAdapter
 
+from attpc_ioc.eventlog import Kept
 from attpc_ioc.model.command import Command, Outcome, Who
+from attpc_ioc.model.events import PluginRecord
 from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.stamp import Stamp
 
 
 class FakeContext:
@@ -29,7 +34,37 @@ class FakeContext:
         self.floors: dict[str, int] = {}
         self.told: list[tuple[type, dict[str, Any]]] = []
         self.said: tuple[str, bool] = ("", False)
+        self.log_id = "a log"
+        self.log: list[Any] = []
+        self.rows: dict[tuple[str, str], str | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def position(self) -> int:
+        return len(self.log)
+
+    recorded = position
+
+    def record(self, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
+        stamp = Stamp(self.prefix, "boot", len(self.log))
+        event = PluginRecord(stamp=stamp, time_s=time.time(), plugin=self.name, kind=kind, value=value)
+        self.log.append(event)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done.set_result(True)
+        return done
+
+    def kept(self, topic: str, adapter: TypeAdapter[Any]) -> Kept[Any]:
+        rows = [(key, value) for (t, key), value in self.rows.items() if t == topic and value is not None]
+        return Kept(self, topic, adapter, rows, "")
+
+    def keep(self, topic: str, key: str, value: str | None) -> None:
+        self.rows[topic, key] = value
+
+    def lose(self, topic: str, reason: str) -> None:
+        pass
+
+    async def flush(self, limit_s: float = 5.0) -> None:
+        pass
 
     def snapshot(self) -> Fleet:
         return self.fleet

@@ -13,7 +13,6 @@ from typing import Any
 import asyncpg
 import pytest
 from attpc_plugins.run_history import plugin as RunHistory
-from attpc_plugins.run_history.journal_disk import QUICK_AGAIN_S
 from attpc_plugins.run_history.service import Service
 from attpc_plugins.run_history.store import Store
 
@@ -75,15 +74,15 @@ def message(it: Rig) -> str:
 
 
 async def untroubled(it: Rig) -> None:
-    """Wait until the plugin says Ok; a disk that was slow once counts as slow for a while."""
+    """Wait until the plugin says Ok."""
     await it.until(
-        lambda: it.app.host.plugins[NAME].status is PluginStatus.OK, QUICK_AGAIN_S + 10.0, "the plugin is Ok"
+        lambda: it.app.host.plugins[NAME].status is PluginStatus.OK, PATIENCE_S, "the plugin is Ok"
     )
 
 
 async def drained(it: Rig, limit_s: float = PATIENCE_S) -> None:
     """Wait until the database has everything that happened."""
-    await it.until(lambda: service(it).writer.drained, limit_s, f"journal drained: {message(it)}")
+    await it.until(lambda: service(it).writer.drained, limit_s, f"everything recorded: {message(it)}")
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import caproto
 from attpc_plugins.run_history.embedded import EmbeddedServer
 from attpc_plugins.run_history.processes import servers_in
@@ -23,9 +24,10 @@ from attpc_plugins.run_history.store.model import PutFilter, PutPage, Run, RunFi
 from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client
 from tests.support.patience import PATIENCE_S
-from tests.support.postgres import url_of
+from tests.support.postgres import DATABASE, ROLE, url_of
 from tests.support.puts import INT, RawPut, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig
+from tests.support.state_dir import query
 
 
 @dataclass
@@ -232,8 +234,24 @@ class Torture:
                 assert time.monotonic() < end_s, await client.get_text("Run:Message_RBV")
                 await asyncio.sleep(0.05)
         await self._until_recording()
-        await asyncio.sleep(0.5)
+        await self._until_recorded()
         await self.end_ioc(signal.SIGTERM)
+
+    async def _until_recorded(self, limit_s: float = PATIENCE_S) -> None:
+        """Wait until the database has the event log; what comes later it gets at the next start."""
+        newest = "SELECT max(position) FROM event WHERE kind = 'put' OR kind LIKE 'run.%'"
+        ((position,),) = query(self.it.settings_file.parent / "state", newest)
+        socket = EmbeddedServer(self._data, purpose="the test").found_socket()
+        connection = await asyncpg.connect(f"postgresql://{ROLE}@/{DATABASE}?host={socket}")
+        try:
+            end_s = time.monotonic() + limit_s
+            while (
+                found := await connection.fetchval("SELECT max(position) FROM attpc.log_positions")
+            ) < position:
+                assert time.monotonic() < end_s, f"the database has events up to {found} of {position} only"
+                await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
 
     async def check(self) -> str:
         """See that all is true that has to be; returns what there is in a line."""

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -107,7 +107,7 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
 
 
 async def restore(
-    database: Database, file: Path, keep: Callable[[dict[str, int]], None], *, force: bool = False
+    database: Database, file: Path, keep: Callable[[dict[str, int]], Awaitable[None]], *, force: bool = False
 ) -> Restored:
     """Put a backup in the place of what is there; raises `DatabaseError`, and then all is as it was.
 
@@ -135,7 +135,7 @@ async def restore(
         raise DatabaseError(
             f"{file} holds more than the run history ({', '.join(held.foreign[:3])}); {NOT_ALONE}"
         )
-    await asyncio.to_thread(keep, before)
+    await keep(before)
     aside = f"{SCHEMA}_before_{datetime.now(UTC):%Y%m%d%H%M%S%f}" if present else None
     connection = await database.connect()
     try:

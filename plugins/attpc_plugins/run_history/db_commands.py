@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from attpc_ioc.files import make_private, refusal_for_root
 from attpc_ioc.log import set_up_logging
+from attpc_ioc.settings import load_settings
+from attpc_ioc.shell import open_state
 
 from . import backups
 from .commands.common import DEFAULT_FILE, SettingsFile, section_of
 from .database import Database, DatabaseKeys, Source, locate
 from .errors import DatabaseError
-from .floors import numbers_of_core
-from .high_water import HighWater, Reserved
+from .floors import raise_floors
 from .migrate import MigrationStatus, migrate, status
-from .processes import FolderLock
 from .store.upkeep import facts, has_schema, leases
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -103,25 +101,27 @@ def restore_command(file: BackupFile, settings: SettingsFile = DEFAULT_FILE, for
     """Put a backup in the place of the run history; the IOC must not be running.
 
     What was there stays in the database in a schema of another name. No run number is given again that the
-    database, the journal or the state directory knows.
+    database or the state directory knows.
     """
+    known: dict[str, int] = {}
 
     async def work() -> backups.Restored:
-        async with _attached(settings) as database:
+        folder = section_of(settings)[1]
+        loaded = load_settings(settings)
+        async with open_state(loaded, folder.name) as state, _attached(settings) as database:
             await _refuse_beside_an_ioc(database)
+
+            async def keep(before: dict[str, int]) -> None:
+                known.update(await raise_floors(state, folder, before))
+
             return await backups.restore(database, file, keep, force=force)
 
-    def keep(before: dict[str, int]) -> None:
-        floors.update(_raise_floors(settings, before))
-
-    floors: dict[str, int] = {}
-    with _without_ioc(settings):
-        done = _do(work)
+    done = _do(work)
     typer.echo(f"{file}: restored")
     for name in done.migrations:
         typer.echo(f"applied {name}")
-    for experiment in sorted({*floors, *done.largest}):
-        number = max(floors.get(experiment, -1), done.largest.get(experiment, -1)) + 1
+    for experiment in sorted({*known, *done.largest}):
+        number = max(known.get(experiment, -1), done.largest.get(experiment, -1)) + 1
         typer.echo(f"the next run of {experiment} gets number {number}")
     if done.aside:
         typer.echo(f"what was there before is in the schema {done.aside}")
@@ -181,23 +181,6 @@ def _schema_text(schema: MigrationStatus) -> str:
     return f"to be applied: {', '.join(schema.pending)}" if schema.pending else "up to date"
 
 
-@contextlib.contextmanager
-def _without_ioc(file: Path) -> Iterator[None]:
-    """Hold the state directory as an IOC does, so that none runs and none starts meanwhile."""
-    _, folder = section_of(file)
-    state = folder.parents[1]
-    if refusal := refusal_for_root(state):
-        raise DatabaseError(f"state directory {state}: {refusal}")
-    make_private(state)
-    lock = FolderLock(state / "lock")
-    if not lock.take():
-        raise DatabaseError(f"an IOC (process {lock.read() or 'unknown'}) is using {state}; stop it first")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 async def _refuse_beside_an_ioc(database: Database) -> None:
     """Refuse while an IOC elsewhere commands a fleet with this database."""
     connection = await database.connect()
@@ -212,22 +195,3 @@ async def _refuse_beside_an_ioc(database: Database) -> None:
             f"{first.ioc} on {first.host} uses this database; stop it, or wait {first.remaining_s:.0f} s "
             "where it was killed"
         )
-
-
-def _raise_floors(file: Path, before: dict[str, int]) -> dict[str, int]:
-    """Have on disk that no number is given again which was known before; returns the largest of each."""
-    _, folder = section_of(file)
-    make_private(folder)
-    water = HighWater(folder)
-    water.load()
-    if water.fault:
-        typer.echo(water.fault, err=True)
-    kept = {entry.experiment: entry.number for entry in water.last()}
-    floors = dict(kept)
-    for known in (numbers_of_core(folder), before):
-        for experiment, number in known.items():
-            floors[experiment] = max(number, floors.get(experiment, number))
-    for experiment, number in floors.items():
-        if number > kept.get(experiment, -1):
-            water.use(Reserved(experiment, number, "", time.time()))
-    return floors

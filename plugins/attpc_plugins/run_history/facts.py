@@ -1,22 +1,24 @@
-"""A run as the journal and the database have it, made of what the core tells, and back."""
+"""A run as the database has it, made of what the core tells, and back."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from attpc_ioc.model.config import NOT_LOADED
-from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.events import RunMember
 from attpc_ioc.model.run import RunInfo, RunTexts
+from attpc_ioc.model.states import Kind
 
 from .store.model import Link, Module, RunDetail, Stage
-from .store.records import RunFacts, RunRef
+from .store.records import RunFacts
 
 
-def facts_of(info: RunInfo, fleet: Fleet, *, fleet_name: str, attempt: str) -> RunFacts:
-    """Return all that the core knows of a run; kinds, links and times of members come from the fleet now."""
+def facts_of(info: RunInfo, members: tuple[RunMember, ...], *, fleet: str, attempt: str) -> RunFacts:
+    """Return all that the core knows of a run, and of its members where they are given."""
+    known = {member.name: member for member in members}
     return RunFacts(
-        ref=RunRef(info.experiment, info.number),
-        fleet=fleet_name,
+        ref=info.ref,
+        fleet=fleet,
         attempt=attempt,
         texts=info.texts,
         start_commanded_s=info.began_s or None,
@@ -28,35 +30,27 @@ def facts_of(info: RunInfo, fleet: Fleet, *, fleet_name: str, attempt: str) -> R
         adopted=info.adopted,
         outcome=info.outcome,
         reason=info.reason,
-        modules=tuple(_module(name, info, fleet) for name in info.members),
+        modules=tuple(
+            _module(known.get(name) or RunMember(name, info.urls.get(name, "")), info)
+            for name in info.members
+        ),
     )
 
 
-def _module(name: str, info: RunInfo, fleet: Fleet) -> Module:
-    describe, prepare, configure = _parts(info.loaded.get(name, ""))
-    lost = name in info.lost_ever
-    view = fleet.modules.get(name)
-    if view is None:  # the settings were changed while the run was on
-        return Module(
-            name,
-            url=info.urls.get(name, ""),
-            describe=describe,
-            prepare=prepare,
-            configure=configure,
-            lost=lost,
-        )
+def _module(member: RunMember, info: RunInfo) -> Module:
+    describe, prepare, configure = _parts(info.loaded.get(member.name, ""))
     return Module(
-        name,
-        kind=str(view.kind),
-        url=info.urls.get(name) or view.url,
+        member.name,
+        kind=str(member.kind or Kind.OTHER),
+        url=member.url,
         describe=describe,
         prepare=prepare,
         configure=configure,
-        transition_s=view.transition_time_s or None,
-        lost=lost,
+        transition_s=member.transition_s or None,
+        lost=member.name in info.lost_ever,
         links=tuple(
             Link(source.name, link.name, link.address, link.port, link.type)
-            for source in view.sources
+            for source in member.sources
             for link in source.links
         ),
     )

@@ -16,7 +16,7 @@ from .database import Database
 from .errors import DatabaseError
 from .store import Store, prepare_schema
 from .store_errors import StoreUnavailable
-from .troubles import Troubles
+from .troubles import AWAY, Troubles
 from .wire import reason_in
 from .within import within
 
@@ -31,8 +31,6 @@ WATCH_LIMIT_S = 3.0
 
 WELL_S = 10.0
 CLOSE_S = 0.2
-
-CAUSE = "database"
 
 Duty = Callable[[Store], Awaitable[None]]
 """Something to do for as long as the database is there."""
@@ -63,7 +61,7 @@ class Keeper:
         self._closing = False
         self._connected: Store | None = None
         self.store: Store | None = None
-        troubles.say(CAUSE, "the database is starting", bars_start=True, expected=True)
+        troubles.say(AWAY, "the database is starting", bars_start=True, expected=True)
 
     @property
     def alone(self) -> bool:
@@ -119,7 +117,7 @@ class Keeper:
     async def _use(self, store: Store) -> None:
         self.store = store
         self._there.set()
-        self._troubles.clear(CAUSE)
+        self._troubles.clear(AWAY)
         assert self._database is not None
         log.info("database connected", where=self._database.where)
         async with asyncio.TaskGroup() as group:
@@ -158,7 +156,7 @@ class Keeper:
         text = "the connection to the database was lost" if lost else str(error)
         if self._database is not None and self._database.where not in text:
             text = f"{text} ({self._database.where})"
-        self._troubles.say(CAUSE, text, bars_start=True, expected=expected)
+        self._troubles.say(AWAY, text, bars_start=True, expected=expected)
 
     async def there(self, limit_s: float) -> Store | None:
         """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""

@@ -18,8 +18,8 @@ from .store.model import Level
 
 ROOTS = ("attpc_ioc", "attpc_plugins")
 
-OWN_DISK = "attpc_plugins.run_history.journal"
-"""What the journal says of its own disk is shown, and not written to that disk."""
+OWN_DISK = "attpc_ioc.eventlog"
+"""What the event log says of its own disk is shown, and not written to that disk."""
 
 RECORDS_PER_S = 50
 """More than these are counted and shown, and not recorded: a storm would fill the disk."""

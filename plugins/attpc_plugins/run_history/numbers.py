@@ -1,7 +1,7 @@
-"""The owner of run numbers: reserved in the database, and kept on this disk.
+"""The owner of run numbers: reserved in the database, and kept in the state database.
 
-What is kept here is written while the core writes the run and its number, and nothing is sent to a module
-before that is on disk: a start waits for the disk once. A number that either knows is not given again.
+What is kept is written with the core's record of the run, and nothing is sent to a module before that is on
+disk: a start waits for the disk once. A number that either database knows is not given again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.plugin import PluginContext
 
 from .errors import DatabaseError
-from .high_water import HighWater, Reserved
 from .keeper import Keeper
+from .reserved import Reserved, ReservedNumbers
 from .settings import RunHistorySettings
 from .store import Store
 from .store_errors import StoreFull, StoreReadOnly, StoreUnavailable
@@ -42,7 +42,7 @@ class NumberOwner:
         settings: RunHistorySettings,
         keeper: Keeper,
         troubles: Troubles,
-        high_water: HighWater,
+        reserved: ReservedNumbers,
         *,
         fleet: str,
         boot: str,
@@ -51,35 +51,12 @@ class NumberOwner:
         self._settings = settings
         self._keeper = keeper
         self._troubles = troubles
-        self._high_water = high_water
+        troubles.say("numbers damaged", reserved.fault)
+        self._reserved = reserved
         self._fleet = fleet
         self._boot = boot
-        self._before: dict[str, Reserved] = {}
-        self._loaded = False
-        self._disk = asyncio.Lock()
-        self._unwritten: dict[str, Reserved] = {}
+        self._before = {r.attempt: r for r in reserved.last() if r.attempt}
         self.next: dict[str, int] = {}
-
-    async def load(self) -> None:
-        """Read what was handed out before this program began, and write what could not be written yet.
-
-        To be called again and again; it reads once.
-        """
-        for reserved in list(self._unwritten.values()):
-            await self._keep(reserved)
-        if self._loaded:
-            return
-        try:
-            await asyncio.to_thread(self._high_water.load)
-        except OSError as error:
-            # Without it a number might be given twice: no start until it could be read.
-            text = f"the record of run numbers cannot be read or written: {error}"
-            self._troubles.say("numbers", text, bars_start=True)
-            return
-        self._loaded = True
-        self._troubles.clear("numbers")
-        self._before = {r.attempt: r for r in self._high_water.last() if r.attempt}
-        self._troubles.say("numbers damaged", self._high_water.fault)
 
     def known_next(self, experiment: str) -> int | None:
         """Return the number that the next run would get; None where it is not known yet."""
@@ -89,7 +66,7 @@ class NumberOwner:
     def _at_least(self, experiment: str) -> int:
         info = self._ctx.snapshot().run.info
         core = info.number + 1 if info is not None and info.experiment == experiment else 0
-        return max(self._high_water.at_least(experiment), core, self._ctx.number_floor(experiment))
+        return max(self._reserved.at_least(experiment), core, self._ctx.number_floor(experiment))
 
     async def ask_next(self, store: Store, experiment: str) -> None:
         """Ask the database for the next number; raises `StoreError`."""
@@ -129,23 +106,8 @@ class NumberOwner:
                 log.info("the reservation of a number is tried again", reason=error)
                 await asyncio.sleep(AGAIN_S)
                 continue
-            reserved = self._high_water.note(Reserved(experiment, number, attempt, time.time()))
-            self._ctx.spawn(self._keep(reserved))
+            self._reserved.use(Reserved(experiment, number, attempt, time.time()))
             return number
-
-    async def _keep(self, reserved: Reserved) -> None:
-        """Have a number on disk as used; where that fails no run is started until it was done after all."""
-        async with self._disk:
-            try:
-                await asyncio.to_thread(self._high_water.write, reserved)
-            except OSError as error:
-                self._unwritten[reserved.experiment] = reserved
-                text = f"the record of run numbers cannot be written: {error}"
-                self._troubles.say("numbers unwritten", text, bars_start=True)
-            else:
-                self._unwritten.pop(reserved.experiment, None)
-                if not self._unwritten:
-                    self._troubles.clear("numbers unwritten")
 
     async def _ask(self, store: Store, experiment: str, attempt: str) -> int:
         return await store.reserve_number(
@@ -182,13 +144,12 @@ class NumberOwner:
 
         Raises `Refused` or `DatabaseError` where that cannot be; the number is then not used again.
         """
-        attempt = self._high_water.attempt_of(experiment, number, time.time())
+        attempt = self._reserved.attempt_of(experiment, number, time.time())
         store = self._keeper.store
         if store is None:
             raise Refused("the database is not there: the number is not used again")
         await store.release_number(experiment, number, attempt=attempt)
-        async with self._disk:
-            await asyncio.to_thread(self._high_water.give_back, experiment, number)
+        self._reserved.give_back(experiment, number)
         self.next[experiment] = number
 
     async def release_unused(self, store: Store) -> None:

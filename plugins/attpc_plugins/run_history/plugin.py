@@ -5,7 +5,7 @@ Every shell command makes an object of this class, so that nothing heavy is impo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from attpc_ioc.errors import Refused
@@ -16,19 +16,8 @@ if TYPE_CHECKING:
     import typer
     from pydantic import BaseModel
 
-    from attpc_ioc.model.command import Put, Reason, Who
-    from attpc_ioc.model.events import (
-        OperationEnded,
-        RunConfigs,
-        RunDegraded,
-        RunFailed,
-        RunFiles,
-        RunStarted,
-        RunStarting,
-        RunStopped,
-        RunStopping,
-        StateChanged,
-    )
+    from attpc_ioc.model.command import Reason, Who
+    from attpc_ioc.model.events import RunEvent, RunStarted, RunStarting, RunStopped, RunStopping
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.plugin import PluginContext
@@ -43,7 +32,6 @@ NOT_STARTED = "the run history did not start"
 class RunHistory:
     """Records runs, their conditions and every put in PostgreSQL, and owns the run numbers."""
 
-    attpc_durable = True
     attpc_veto_alike = True
 
     def __init__(self) -> None:
@@ -83,7 +71,7 @@ class RunHistory:
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
-        """Open the journal; the database is brought up while the IOC answers clients."""
+        """Start; the database is brought up while the IOC answers clients."""
         from .service import Service
         from .settings import RunHistorySettings
 
@@ -95,7 +83,7 @@ class RunHistory:
 
     @hookimpl
     async def attpc_shutdown(self) -> None:
-        """Have everything on disk, and what can be in the database there."""
+        """Have in the database what can be there."""
         if self.service is not None:
             await self.service.close()
 
@@ -141,61 +129,28 @@ class RunHistory:
             raise Refused(NOT_STARTED)
         await self.service.write(pv, value, who)
 
-    # ------------------------------------------------------------------ what happened
+    # ------------------------------------------------------------------ runs, live
 
     @hookimpl
-    def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:
-        """Record that a run has its number."""
-        return self.service.run_event(event) if self.service else None
+    def attpc_run_starting(self, event: RunStarting) -> None:
+        """Show a run that has its number."""
+        self._follow(event)
 
     @hookimpl
-    def attpc_run_started(self, event: RunStarted) -> Awaitable[None] | None:
-        """Record that a run is on."""
-        return self.service.run_event(event) if self.service else None
+    def attpc_run_started(self, event: RunStarted) -> None:
+        """Begin the sheet of a run that is on."""
+        self._follow(event)
 
     @hookimpl
-    def attpc_run_degraded(self, event: RunDegraded) -> Awaitable[None] | None:
-        """Record which members are lost."""
-        return self.service.run_event(event) if self.service else None
+    def attpc_run_stopping(self, event: RunStopping) -> None:
+        """Show the run that is stopped."""
+        self._follow(event)
 
     @hookimpl
-    def attpc_run_stopping(self, event: RunStopping) -> Awaitable[None] | None:
-        """Record who stops a run, and when."""
-        return self.service.run_event(event) if self.service else None
+    def attpc_run_stopped(self, event: RunStopped) -> None:
+        """End the sheet of a run that is over."""
+        self._follow(event)
 
-    @hookimpl
-    def attpc_run_stopped(self, event: RunStopped) -> Awaitable[None] | None:
-        """Record that a run is over."""
-        return self.service.run_event(event) if self.service else None
-
-    @hookimpl
-    def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
-        """Record that a start failed."""
-        return self.service.run_event(event) if self.service else None
-
-    @hookimpl
-    def attpc_run_files(self, event: RunFiles) -> Awaitable[None] | None:
-        """Record what became of a run's files."""
-        return self.service.recorder.files(event) if self.service else None
-
-    @hookimpl
-    def attpc_run_configs(self, event: RunConfigs) -> Awaitable[None] | None:
-        """Record which configuration files a run used."""
-        return self.service.recorder.configs(event) if self.service else None
-
-    @hookimpl
-    def attpc_put(self, put: Put) -> Awaitable[None] | None:
-        """Record a put."""
-        return self.service.recorder.put(put) if self.service else None
-
-    @hookimpl
-    def attpc_state_changed(self, change: StateChanged) -> None:
-        """Record a change of state."""
-        if self.service:
-            self.service.state_changed(change)
-
-    @hookimpl
-    def attpc_after_operation(self, event: OperationEnded) -> None:
-        """Record the end of a SOAP transition."""
-        if self.service:
-            self.service.recorder.operation_ended(event)
+    def _follow(self, event: RunEvent) -> None:
+        if self.service is not None:
+            self.service.run_event(event)

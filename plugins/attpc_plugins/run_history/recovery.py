@@ -48,7 +48,7 @@ class Recovery:
         self._numbers = numbers
 
     async def open_run(self) -> RunInfo | None:
-        """Return the run that the database has as open, once the whole journal is in it; else None."""
+        """Return the run that the database has as open, once everything that happened is in it; else None."""
         try:
             return await within(OPEN_RUN_S, self._ask_open_run())
         except TimeoutError:

@@ -1,7 +1,7 @@
 """The run history at work: what the hooks of `plugin.py` are answered with.
 
-It knows no SQL. What happened goes to the journal, and the writer takes it from there to the database; run
-numbers are reserved in the database at once.
+It knows no SQL. What happened is in the core's event log, and the writer takes it from there to the database;
+run numbers are reserved in the database at once.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import contextlib
 import logging
 import socket
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, CommandName, Reason, Who
-from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped, StateChanged
+from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
+from .before import OLD_FILES, OldJournal, put_away
 from .database import Database, DatabaseKeys, locate
 from .edit_limit import EditLimit
 from .errors import DatabaseError
-from .high_water import HighWater
-from .identity import instance_of
-from .journal import Journal
 from .keeper import Keeper
 from .lease import LeaseKeeper
 from .numbers import NumberOwner
 from .recorder import Recorder
 from .recovery import Recovery
+from .reserved import ReservedNumbers
 from .settings import RunHistorySettings, fleet_key
 from .sheets.settings import ObservableSettings
 from .sheets.sheet import RunSheet
@@ -41,6 +41,7 @@ from .shown import Shown
 from .store import Store
 from .store.lease_model import Holder
 from .store.records import EditRecord, ExperimentRecord, Record, RunRecord
+from .translate import Translator
 from .troubles import Troubles
 from .within import within
 from .writer import Writer
@@ -52,9 +53,10 @@ REFRESH_S = 10.0
 
 FORGET_S = 3600.0
 STAMP_DAYS = 180
-"""How long the stamps of applied records are kept at least: a journal may have been away for long."""
+"""How long what was applied of a journal of version 0.1 is known at least: it may have been away for long."""
 
 LOOK_S = 0.5
+FIRST_LOOK_S = 0.01
 
 FLUSH_S = 0.1
 """What each step of the end may take; the whole has half a second."""
@@ -76,17 +78,17 @@ class Service:
         self._folder = Path(ctx.state_dir)
         boot = uuid.uuid4().hex
         fleet = fleet_key(settings, (m.url for m in ctx.snapshot().modules.values()))
-        holder = Holder(ctx.prefix, socket.gethostname(), boot, instance_of(self._folder))
-        high_water = HighWater(self._folder)
+        host = socket.gethostname()
+        # The state directory is locked, so that one process at a time has its log; a folder may be copied.
+        holder = Holder(ctx.prefix, host, boot, f"{ctx.log_id}@{host}")
+        self._reserved = ReservedNumbers(ctx)
         troubles = self._troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
-        self.journal = Journal(
-            self._folder / "journal",
-            on_trouble=self._look_at_journal,
-            disk_bytes=settings.journal_limit_mb * 2**20,
-        )
         self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
-        self.writer = Writer(self.journal, troubles, self._on_applied)
-        self.recorder = Recorder(ctx, self.journal, high_water, fleet=fleet, boot=boot)
+        translator = Translator(
+            ctx.name, fleet, self._reserved.attempt_of, lambda: self.lease.other is not None
+        )
+        self.writer = Writer(ctx, translator, troubles, OldJournal(self._folder), self._on_applied)
+        self.recorder = Recorder(ctx, fleet=fleet)
         self._edit_limit = EditLimit()
         self.sheet = RunSheet(ctx, settings, self.recorder.own, declared)
         self.keeper = Keeper(
@@ -95,7 +97,9 @@ class Service:
             (self.lease.keep, self.writer.drain, self._show, self._reconcile, self.sheet.keep, self._forget),
             query_limit_s=settings.query_limit_s,
         )
-        self.numbers = NumberOwner(ctx, settings, self.keeper, troubles, high_water, fleet=fleet, boot=boot)
+        self.numbers = NumberOwner(
+            ctx, settings, self.keeper, troubles, self._reserved, fleet=fleet, boot=boot
+        )
         self._recovery = Recovery(ctx, self.keeper, self.lease, self.writer, self.recorder, self.numbers)
         self.shown = Shown(
             ctx,
@@ -114,26 +118,35 @@ class Service:
         self.shown.start()
         # What its pool meets is said on the status, in the words of people; its warnings have tracebacks.
         logging.getLogger("asyncpg").setLevel(logging.ERROR)
-        self.journal.open()
         self.sheet.start()
-        await self.numbers.load()
+        await self._take_over()
+        # Nothing is pruned before the database has it.
+        self._ctx.seen(0)
         self._ctx.spawn(self.keeper.run(), restart=self.keeper.run)
         self._ctx.spawn(self._look(), restart=self._look)
 
+    async def _take_over(self) -> None:
+        """Take over what version 0.1 kept in files; only when that is on disk they are put away."""
+        try:
+            self._reserved.take_over(self._folder)
+            await self._ctx.flush()
+            put_away(self._folder, OLD_FILES)
+        except (OSError, StateDirError) as error:
+            self._troubles.say("taking over", f"files of version 0.1 cannot be taken over: {error}")
+
     async def close(self) -> None:
-        """End within half a second: journal on disk, what can be in the database there, lease given back."""
+        """End within half a second: what can be in the database is there, the lease is given back."""
         self.shown.close()
-        await self.journal.flush(FLUSH_S)
         try:
             if self.keeper.store is not None:
                 await within(FLUSH_S, self._leave(self.keeper.store))
         except (DatabaseError, TimeoutError) as error:
             log.info("not everything is in the database, or the lease not given back", reason=error)
-        await self.journal.close(FLUSH_S / 2)
+        self.writer.seen()
         await self.keeper.close(FLUSH_S)
 
     async def _leave(self, store: Store) -> None:
-        # Side by side: what is not in the database by then waits in the journal, and nobody for the lease.
+        # Side by side: what is not in the database by then waits in the log, and nobody for the lease.
         await asyncio.gather(self.lease.release(store), self.writer.until_drained())
 
     def _locate(self) -> Database:
@@ -144,12 +157,11 @@ class Service:
     async def _look(self) -> None:
         """Look now and then at what nobody tells of."""
         while True:
-            await self.numbers.load()
             self.lease.look()
-            self._look_at_journal()
-            self._look_at_aside(await asyncio.to_thread(self.journal.kept_aside))
+            self._troubles.waiting = self.writer.waiting
             self._follow_experiment()
-            await asyncio.sleep(LOOK_S)
+            # The core tells the experiment right after the plugins were started.
+            await asyncio.sleep(LOOK_S if self._experiment else FIRST_LOOK_S)
 
     def _follow_experiment(self) -> None:
         """Tell the database which experiment is the current one, and learn its next number."""
@@ -161,21 +173,6 @@ class Service:
                 self.recorder.experiment(experiment)
 
     # ------------------------------------------------------------------ troubles
-
-    def _look_at_journal(self) -> None:
-        journal, say = self.journal, self._troubles.say
-        say("journal", journal.fault, bars_start=True)
-        full = f"the journal is full ({self._settings.journal_limit_mb} MB): the database was away for long"
-        say("journal full", full if journal.full else "", bars_start=True)
-        slow = "the journal's disk is slow: some puts were answered before they would survive a power cut"
-        say("journal slow", slow if journal.slow_s else "")
-        lost = f"{journal.refused} records, none of them of runs, found no room in the journal"
-        say("journal lost", lost if journal.refused else "")
-
-    def _look_at_aside(self, names: Sequence[str]) -> None:
-        text = f"parts of the journal are kept aside in {self.journal.folder}: {', '.join(names)}"
-        advice = "the rest was recorded; look at them and remove the files"
-        self._troubles.say("journal damaged", f"{text}; {advice}" if names else "")
 
     def _look_at_lease(self) -> None:
         text = self._against_commands()
@@ -200,20 +197,13 @@ class Service:
 
     # ------------------------------------------------------------------ what happened
 
-    def run_event(self, event: RunEvent) -> Awaitable[None]:
-        """Record an event in the life of a run."""
+    def run_event(self, event: RunEvent) -> None:
+        """Follow the life of a run: what is shown, and its sheet."""
         self.shown.follow_run(event.run)
-        recorded = self.recorder.run_event(event)
         if isinstance(event, RunStarted):
             self.sheet.on_run_started(event.run)
         elif isinstance(event, RunStopped):
             self.sheet.on_run_stopped(event.run)
-        return recorded
-
-    def state_changed(self, change: StateChanged) -> None:
-        """Record a change of state; an IOC that is passive leaves that to the other."""
-        if self.lease.other is None or self._ctx.snapshot().run.on:
-            self.recorder.state_changed(change)
 
     async def open_run(self) -> RunInfo | None:
         """Return the run of this fleet that the database has as open."""
@@ -229,6 +219,7 @@ class Service:
     async def _forget(self, store: Store) -> None:
         """Delete what is older than the settings want it kept, now and then."""
         while True:
+            self.writer.seen()
             now = datetime.now(UTC)
             before = now - timedelta(days=self._settings.put_log_days)
             gone = await store.forget(

@@ -76,7 +76,7 @@ class RunHistorySettings(BaseModel):
         default=256,
         ge=1,
         le=100_000,
-        description="How much the journal on disk may grow while the database is away, in MB.",
+        description="Without effect since 0.2: what waits for the database is in the event log of the IOC.",
     )
     observable_limit_s: float = Field(
         default=2.0,

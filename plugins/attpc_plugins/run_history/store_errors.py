@@ -10,6 +10,7 @@ StoreError
 ├── NotFound             there is no such experiment, run or observable
 ├── Conflict             it exists already, or is in use
 ├── LeaseHeld            another IOC commands this fleet
+├── PositionMoved        the event log was applied to another position than this program thinks
 └── SchemaError          the schema is not what this program needs
     └── SchemaTooNew     ... because a newer program changed it
 """
@@ -63,6 +64,10 @@ class Conflict(StoreError):
 
 class LeaseHeld(StoreError):
     """Another IOC commands this fleet; the text names it."""
+
+
+class PositionMoved(StoreError):
+    """The event log was applied to another position, as in a database that was emptied."""
 
 
 class SchemaError(StoreError):

@@ -8,6 +8,12 @@ from attpc_ioc.log import get_logger
 
 log = get_logger(__name__)
 
+AWAY = "database"
+"""The cause under which it is said why the database cannot be used."""
+
+MANY = 500
+"""So many events are more than come at once: the database is far behind."""
+
 
 class Troubles:
     """Tells `tell(text, degraded)` of every change. A cause stands until it is cleared: none hides another.
@@ -18,6 +24,7 @@ class Troubles:
     def __init__(self, tell: Callable[[str, bool], None]) -> None:
         self._tell = tell
         self._note = ""
+        self._waiting = 0
         self._texts: dict[str, str] = {}
         self._barring: set[str] = set()
         self._told: tuple[str, bool] | None = None
@@ -53,6 +60,17 @@ class Troubles:
         self._show()
 
     @property
+    def waiting(self) -> int:
+        """How many events the database does not have yet; shown while it is away or far behind."""
+        return self._waiting
+
+    @waiting.setter
+    def waiting(self, count: int) -> None:
+        if count != self._waiting:
+            self._waiting = count
+            self._show()
+
+    @property
     def against_start(self) -> tuple[str, ...]:
         """Every reason why no run is started now."""
         return tuple(text for cause, text in self._texts.items() if cause in self._barring)
@@ -63,7 +81,12 @@ class Troubles:
         return bool(self._texts)
 
     def _show(self) -> None:
-        now = ("; ".join(dict.fromkeys(self._texts.values())) or self._note, bool(self._texts))
+        texts = list(dict.fromkeys(self._texts.values()))
+        bad = bool(texts)
+        texts = texts or [self._note]
+        if self._waiting and (AWAY in self._texts or self._waiting >= MANY):
+            texts.append(f"{self._waiting} events are not in the database yet")
+        now = ("; ".join(texts), bad)
         if now != self._told:
             self._told = now
             self._tell(*now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ from typing import Annotated
 
 import typer
 
+from attpc_ioc.errors import StateDirError
 from attpc_ioc.printable import json_text
-from attpc_ioc.settings import load_settings
+from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.shell import open_state
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import to_plain
-from attpc_plugins.run_history.sheets.kept import KeptSheet, load_kept, save_kept
+from attpc_plugins.run_history.sheets.kept import KEPT_SHEET, TOPIC, KeptSheet, load_kept
 from attpc_plugins.run_history.sheets.names import PREFIX, observable_fault
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model import Observable, ValueKind
@@ -193,8 +196,13 @@ def order(
 class _Ioc:
     """Where the IOC of a settings file keeps what it knows, and what its PVs begin with."""
 
-    prefix: str
+    settings: Settings
     folder: Path
+
+    @property
+    def prefix(self) -> str:
+        """The IOC's prefix."""
+        return self.settings.ioc.prefix
 
     def afterwards(self, name: str) -> str:
         """Return what is to be said of an observable's PV."""
@@ -202,7 +210,7 @@ class _Ioc:
 
 
 def _ioc_of(file: Path) -> _Ioc:
-    return _Ioc(load_settings(file).ioc.prefix, section_of(file)[1])
+    return _Ioc(load_settings(file), section_of(file)[1])
 
 
 def _checked_ioc(file: Path, name: str) -> _Ioc:
@@ -232,7 +240,10 @@ async def _keep_for_start(store: Store, ioc: _Ioc) -> None:
         return
     new = KeptSheet(experiment, await store.observables(experiment))
     if new != kept:
-        save_kept(ioc.folder, new)
+        with contextlib.suppress(StateDirError):
+            async with open_state(ioc.settings, ioc.folder.name) as state:
+                state.kept(TOPIC, KEPT_SHEET).keep("", new)
+                await state.flush()
 
 
 def _pv(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The sheet of the IOC's experiment as the database had it last, kept in the plugin's state folder.
+"""The sheet of the IOC's experiment as the database had it last, kept over restarts.
 
 The IOC's PVs are fixed when it starts, and its database may come up later: observables that were added by
 command are PVs because the next start finds them here.
@@ -7,16 +7,16 @@ command are PVs because the next start finds them here.
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from attpc_ioc.log import get_logger
-from attpc_plugins.run_history.exchange.faults import Bad
-from attpc_plugins.run_history.exchange.plain import from_plain, to_plain
-from attpc_plugins.run_history.journal_files import replace_file
+from attpc_plugins.run_history.exchange.plain import from_plain
+from attpc_plugins.run_history.state import on_disk
 from attpc_plugins.run_history.store.model import Observable
 
 from .names import observable_fault
@@ -24,7 +24,10 @@ from .settings import ObservableSettings
 
 log = get_logger(__name__)
 
-FILE = "observables.json"
+TOPIC = "observables"
+
+OLD_FILE = "observables.json"
+"""What version 0.1 kept."""
 
 UNITS_MAX = 15
 """What an EGU field holds."""
@@ -40,22 +43,26 @@ class KeptSheet:
     observables: tuple[Observable, ...] = ()
 
 
+KEPT_SHEET = TypeAdapter(KeptSheet)
+
+
 def load_kept(folder: Path) -> KeptSheet:
-    """Return what was kept; nothing where there is no file, or none that can be read (which is logged)."""
+    """Return what was kept on disk; nothing where nothing is that can be read (which is logged)."""
     try:
-        raw: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return from_plain(KeptSheet, raw)
+        found = on_disk(folder, TOPIC)
+        return KEPT_SHEET.validate_python(found[""]) if "" in found else old_kept(folder)
+    except (OSError, sqlite3.Error, ValueError, RecursionError) as error:
+        log.warning("kept run sheet cannot be read", folder=folder, reason=error)
+        return KeptSheet()
+
+
+def old_kept(folder: Path) -> KeptSheet:
+    """Return what version 0.1 kept in its file; raises `OSError`, `ValueError` and `RecursionError`."""
+    try:
+        raw: Any = json.loads((folder / OLD_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return KeptSheet()
-    except (OSError, ValueError, RecursionError, Bad) as error:
-        log.warning("kept run sheet cannot be read", file=folder / FILE, reason=error)
-        return KeptSheet()
-
-
-def save_kept(folder: Path, kept: KeptSheet) -> None:
-    """Keep a sheet; blocks. Raises `OSError`."""
-    text = json.dumps(to_plain(kept), ensure_ascii=False)
-    replace_file(folder / FILE, text.encode("utf-8", "replace"), sync=True)
+    return from_plain(KeptSheet, raw)
 
 
 def declared(

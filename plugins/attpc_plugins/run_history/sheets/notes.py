@@ -1,20 +1,29 @@
-"""What was entered on the run sheet, kept on disk: values for the next run are there after a crash too."""
+"""What was entered on the run sheet, kept over restarts: values for the next run outlive a crash."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.exchange.faults import Bad
-from attpc_plugins.run_history.exchange.plain import from_plain, to_plain
-from attpc_plugins.run_history.journal_files import replace_file
+from attpc_plugins.run_history.exchange.plain import value_in
+from attpc_plugins.run_history.reserved import Keeping
 from attpc_plugins.run_history.store.model import Value
 from attpc_plugins.run_history.store.records import RunRef
 
-FILE = "sheet.json"
+log = get_logger(__name__)
+
+ENTRIES = "sheet"
+BEGUN = "sheet begun"
+
+OLD_FILE = "sheet.json"
+"""What version 0.1 kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,62 +40,75 @@ class Entry:
     experiment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """An entry with its observable's name."""
-
-    name: str
-    entry: Entry
+ENTRY = TypeAdapter(Entry)
+RUN_REF = TypeAdapter(RunRef)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """All that is kept: the entries, and the run that was begun last."""
-
-    notes: tuple[Note, ...] = ()
-    begun: RunRef | None = None
-
-
-@dataclass(slots=True)
 class Notes:
-    """The entries by experiment and name; `save` before anybody is told that an entry was taken."""
+    """The entries by experiment and name, and the run that was begun last; written soon."""
 
-    folder: Path
-    entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
-    begun: RunRef | None = None
+    def __init__(self, keeping: Keeping) -> None:
+        self._entries = keeping.kept(ENTRIES, ENTRY)
+        self._begun = keeping.kept(BEGUN, RUN_REF)
+        if self._entries.bad or self._entries.lost:
+            reason = self._entries.lost or "; ".join(self._entries.bad.values())
+            log.warning("run sheet begins anew", reason=reason)
+            self._entries.lose("")
 
-    def load(self) -> str:
-        """Read what was kept; returns why it cannot be read, and then begins anew."""
-        try:
-            raw: Any = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
-            page = from_plain(Page, raw)
-        except FileNotFoundError:
-            return ""
-        except (OSError, ValueError, RecursionError, Bad) as error:
-            return f"{self.folder / FILE} cannot be read: {error}"
-        self.entries = {(note.entry.experiment, note.name): note.entry for note in page.notes}
-        self.begun = page.begun
-        return ""
+    @property
+    def begun(self) -> RunRef | None:
+        """The run that was begun last."""
+        return self._begun.values.get("")
+
+    def begin(self, run: RunRef) -> None:
+        """Take a run as begun."""
+        self._begun.keep("", run)
 
     def of(self, experiment: str, name: str) -> Entry | None:
         """Return what was entered last for an observable of an experiment, None where nothing was."""
-        return self.entries.get((experiment, name)) or self.entries.get(("", name))
+        values = self._entries.values
+        return values.get(_key(experiment, name)) or values.get(_key("", name))
 
     def put(self, name: str, entry: Entry) -> None:
         """Take an entry in the place of an earlier one."""
-        self.entries.pop(("", name), None)
-        self.entries[entry.experiment, name] = entry
+        self._entries.drop(_key("", name))
+        self._entries.keep(_key(entry.experiment, name), entry)
 
     def take(self, experiment: str, name: str) -> None:
         """Note that a run of an experiment has its entry."""
         if (entry := self.of(experiment, name)) is not None:
             self.put(name, replace(entry, pending=False, experiment=experiment))
 
-    def text(self) -> str:
-        """Return the page as `save` writes it."""
-        notes = tuple(Note(name, entry) for (_, name), entry in self.entries.items())
-        return json.dumps(to_plain(Page(notes, self.begun)), ensure_ascii=False)
+    def forget(self, experiment: str, name: str, before: Entry | None) -> None:
+        """Have an entry as it was before."""
+        self._entries.drop(_key(experiment, name))
+        if before is not None:
+            self.put(name, before)
 
-    def save(self, text: str) -> None:
-        """Put a page on disk; blocks. Raises `OSError`."""
-        replace_file(self.folder / FILE, text.encode("utf-8", "replace"), sync=True)
+    def take_over(self, folder: Path) -> None:
+        """Take over what version 0.1 kept in the plugin's folder, where nothing is kept yet."""
+        path = folder / OLD_FILE
+        try:
+            raw: Any = json.loads(path.read_text(encoding="utf-8"))
+            notes = list(_old_notes(raw))
+            begun = RUN_REF.validate_python(raw["begun"]) if raw.get("begun") else None
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            log.warning("run sheet begins anew", reason=f"{path} cannot be read: {error}")
+            return
+        for name, entry in notes:
+            if _key(entry.experiment, name) not in self._entries.values:
+                self.put(name, entry)
+        if begun is not None and self.begun is None:
+            self.begin(begun)
+
+
+def _key(experiment: str, name: str) -> str:
+    return f"{experiment}/{name}"
+
+
+def _old_notes(raw: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+    for note in raw.get("notes", ()):
+        entry = note["entry"]
+        yield note["name"], ENTRY.validate_python({**entry, "value": value_in(entry["value"])})

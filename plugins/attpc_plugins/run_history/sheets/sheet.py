@@ -9,20 +9,19 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from attpc_ioc.errors import Refused
+from attpc_ioc.errors import Refused, StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunInfo, RunOutcome
-from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.model.states import Severity
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value as RowValue
 from attpc_plugins.run_history.store.model import Measurement, Moment, Observable, Value, ValueKind
-from attpc_plugins.run_history.store.records import MeasurementRecord, RunRef
+from attpc_plugins.run_history.store.records import UNSTAMPED, MeasurementRecord, RunRef
 from attpc_plugins.run_history.store_errors import StoreRejected
 
 from .ca_reader import read_pvs
-from .kept import KeptSheet, load_kept, save_kept
+from .kept import KEPT_SHEET, TOPIC, KeptSheet, load_kept
 from .names import PREFIX
 from .notes import Entry, Notes
 from .reading import Reading, reading_of
@@ -38,8 +37,8 @@ REFRESH_S = 2.0
 
 NUMBER_MAX = 2**31 - 1
 
-Append = Callable[[Callable[[Stamp], MeasurementRecord]], Awaitable[None]]
-"""Appends a record to the journal at once, with a stamp of its own; the result waits for the disk."""
+Append = Callable[[MeasurementRecord], Awaitable[None]]
+"""Appends a record to the event log at once; the result waits for the disk."""
 
 
 class SheetSettings(Protocol):
@@ -97,8 +96,9 @@ class RunSheet:
         self._own = {item.name: item for item in settings.observable}
         self._pvs = {item.name: item for item in (settings.observable if declared is None else declared)}
         self._folder = Path(ctx.state_dir)
-        self._notes = Notes(self._folder)
-        self._kept = KeptSheet()
+        self._notes = Notes(ctx)
+        self._notes.take_over(self._folder)
+        self._kept = ctx.kept(TOPIC, KEPT_SHEET)
         self._known: dict[str, tuple[Observable, ...]] = {}
         self._last: dict[tuple[str, str], tuple[Value, Severity]] = {}
         self._asked: set[str] = set()
@@ -107,10 +107,9 @@ class RunSheet:
 
     def start(self) -> None:
         """Take up what was entered before, and show it."""
-        if fault := self._notes.load():
-            log.warning("run sheet begins anew", reason=fault)
-        self._kept = load_kept(self._folder)
-        self._known[self._kept.experiment] = self._kept.observables
+        kept = load_kept(self._folder)
+        self._keep(kept)
+        self._known[kept.experiment] = kept.observables
         self._show_all()
         self._ctx.spawn(self._follow(), restart=self._follow)
 
@@ -139,13 +138,16 @@ class RunSheet:
             if fault := self._fault(item, experiment):
                 raise Refused(fault)
             entry = Entry(typed, time.time(), who, pending=run is None, experiment=experiment)
+            before = self._notes.of(experiment, item.name)
             self._notes.put(item.name, entry)
-            if run is not None:
-                await self._enter(run, item.name, entry)
+            written = self._enter(run, item.name, entry) if run is not None else None
             try:
-                await self._save()
-            except OSError as error:
-                raise Refused(f"{pv} cannot be kept: {error.strerror or error}") from error
+                await self._ctx.flush()
+            except StateDirError as error:
+                self._notes.forget(experiment, item.name, before)
+                raise Refused(f"{pv} cannot be kept: {error}") from error
+            if written is not None:
+                await written
         self._set(experiment, item.name, typed)
 
     def on_run_started(self, info: RunInfo) -> None:
@@ -201,7 +203,7 @@ class RunSheet:
             news = True
         if news:
             self._show_all()
-        await self._keep(KeptSheet(experiment, known))
+        self._keep(KeptSheet(experiment, known))
 
     def _recall(self, experiment: str, values: Mapping[str, Measurement]) -> None:
         """Take the values of the last runs, where nothing newer was entered."""
@@ -213,15 +215,10 @@ class RunSheet:
             if measurement.value is not None and older:
                 self._last.setdefault((experiment, name), (measurement.value, Severity(measurement.severity)))
 
-    async def _keep(self, kept: KeptSheet) -> None:
+    def _keep(self, kept: KeptSheet) -> None:
         """Keep a sheet that changed, for the rows of the next start."""
-        if kept == self._kept:
-            return
-        self._kept = kept
-        try:
-            await asyncio.to_thread(save_kept, self._folder, kept)
-        except OSError as error:
-            log.warning("run sheet is not kept for the next start", reason=error.strerror or error)
+        if kept != self._kept.values.get("", KeptSheet()):
+            self._kept.keep("", kept)
 
     # ------------------------------------------------------------------ the observables' own PVs
 
@@ -277,15 +274,13 @@ class RunSheet:
             for observable in self._sheet(run.experiment):
                 entry = self._notes.of(run.experiment, observable.name)
                 if entry is not None and entry.pending:
-                    await self._enter(run, observable.name, entry)
+                    # In one turn of the loop: both are on disk, or none.
+                    written = self._enter(run, observable.name, entry)
                     self._notes.take(run.experiment, observable.name)
+                    await written
                 elif not again and not observable.pv and self._carries(observable.name):
                     await self._carry(run, observable)
-            self._notes.begun = run
-            try:
-                await self._save()
-            except OSError as error:
-                log.warning("run sheet is not on disk", reason=error.strerror or error)
+            self._notes.begin(run)
         if not again:
             await self._read(run, Moment.START)
 
@@ -293,20 +288,19 @@ class RunSheet:
         item = self._own.get(name)
         return item is None or item.carry
 
-    async def _enter(self, run: RunRef, name: str, entry: Entry) -> None:
+    def _enter(self, run: RunRef, name: str, entry: Entry) -> Awaitable[None]:
         units = next((o.units for o in self._sheet(run.experiment) if o.name == name), "")
-        await self._append(
-            lambda stamp: MeasurementRecord(
-                stamp, entry.time_s, run, name, Moment.ENTERED, entry.value, units=units, who=entry.who
+        return self._append(
+            MeasurementRecord(
+                UNSTAMPED, entry.time_s, run, name, Moment.ENTERED, entry.value, units=units, who=entry.who
             )
         )
 
     async def _carry(self, run: RunRef, observable: Observable) -> None:
-        now = time.time()
         await self._append(
-            lambda stamp: MeasurementRecord(
-                stamp,
-                now,
+            MeasurementRecord(
+                UNSTAMPED,
+                time.time(),
                 run,
                 observable.name,
                 Moment.ENTERED,
@@ -314,9 +308,6 @@ class RunSheet:
                 same_as_previous=True,
             )
         )
-
-    async def _save(self) -> None:
-        await asyncio.to_thread(self._notes.save, self._notes.text())
 
     # ------------------------------------------------------------------ PVs
 
@@ -337,8 +328,8 @@ class RunSheet:
         self, run: RunRef, moment: Moment, observable: Observable, reading: Reading, now: float
     ) -> None:
         await self._append(
-            lambda stamp: MeasurementRecord(
-                stamp,
+            MeasurementRecord(
+                UNSTAMPED,
                 now,
                 run,
                 observable.name,

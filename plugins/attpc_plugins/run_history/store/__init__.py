@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .applying import Applied, Applying, Rejected
+from .applying import Applied, Applying, Rejected, Step
 from .base import prepare_schema
 from .experiments import Experiments
 from .files import Files
@@ -13,7 +13,7 @@ from .puts import Puts
 from .queries import Queries
 from .sheets import Sheets
 
-__all__ = ["Applied", "Rejected", "Store", "prepare_schema"]
+__all__ = ["Applied", "Rejected", "Step", "Store", "prepare_schema"]
 
 
 class Store(Applying, Numbers, Leases, Experiments, Sheets, Puts, Queries, Files, Importing):

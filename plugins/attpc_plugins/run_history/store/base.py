@@ -19,7 +19,7 @@ from attpc_plugins.run_history.store_errors import FAULTS, SchemaError, StoreRea
 from attpc_plugins.run_history.wire import ANSWER_BYTES
 
 POOL_MAX = 4
-"""Connections at most: one for the journal, one for numbers and lease, two for screens and shell."""
+"""Connections at most: one for the event log, one for numbers and lease, two for screens and shell."""
 
 IDLE_S = 300.0
 """After this time a connection that nobody uses is closed: a firewall may forget it without a word."""
@@ -130,7 +130,7 @@ class Connections:
 
         `StoreReadOnly` where the server takes no writes (a standby, or set so), `SchemaTooNew` or
         `SchemaError` where the schema was changed since it was looked at last. With `warm` a second
-        connection is kept in use as well: the start of a run finds one while the journal has the other.
+        connection is kept in use as well: the start of a run finds one while the event log has the other.
         """
         async with self._use() as connection:
             rows = await connection.fetch(_STATE)

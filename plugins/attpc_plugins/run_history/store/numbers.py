@@ -61,7 +61,7 @@ class Numbers(Connections):
     ) -> int:
         """Reserve the next number of an experiment, which is made where it does not exist.
 
-        It is the largest of `first_number`, `at_least` (what journal and state directory know) and one more
+        It is the largest of `first_number`, `at_least` (what the state directory knows) and one more
         than any number that the experiment has. `attempt` is a token unique to this start: asking again with
         it gives the same number, so that a lost answer costs none. With `boot` the lease of the fleet is
         looked at in the same moment: `LeaseHeld` where another boot holds it.
@@ -95,8 +95,8 @@ class Numbers(Connections):
     async def release_number(self, experiment: str, number: int, *, attempt: str = "") -> bool:
         """Give a number back under which no module may have run; returns whether it was there to give back.
 
-        Only a run that was not seen running goes, and with `attempt` only that attempt's: what the journal
-        still says of it is void from then on.
+        Only a run that was not seen running goes, and with `attempt` only that attempt's: what the event
+        log still says of it is void from then on.
         """
         async with self._transaction() as connection:
             key = await experiment_id(connection, experiment)

@@ -126,7 +126,7 @@ class Puts(Connections):
         With the stamps go the attempts at numbers that were given back. Of experiments go those that were
         chosen before, and have neither runs nor observables nor a comment. Works in batches, each a
         transaction of its own, `batches` at most for each; returns how many rows went. A stamp may go only
-        when no journal can hold its record any more.
+        when no journal of version 0.1 can hold its record any more.
         """
         gone = 0
         for statement, before in (

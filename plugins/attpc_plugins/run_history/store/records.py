@@ -1,23 +1,24 @@
-"""The records of the journal: what happened, as data that can wait on disk until the database takes it.
+"""The records that the store applies: what happened, as the history has it.
 
-Every record has a stamp (which IOC, which boot, which number in that boot), unique for ever: applying it a
-second time changes nothing. `encode` and `decode` (see `codec.py`) turn records into lines of JSON and back.
-Times are Unix times in seconds, None where nothing was seen.
+Every record has a stamp (which IOC, which boot, which number in that boot), unique for ever. Times are Unix
+times in seconds, None where nothing was seen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import Stamp
-from attpc_ioc.model.run import RunOutcome, RunTexts
+from attpc_ioc.model.run import RunOutcome, RunRef, RunTexts
 
 from .model import Level, Link, Module, Moment, RunChanges, Value
 
 __all__ = [
+    "KINDS",
+    "UNSTAMPED",
     "ConfigOf",
     "ConfigsRecord",
     "EditRecord",
@@ -35,16 +36,11 @@ __all__ = [
     "RunRecord",
     "RunRef",
     "StateRecord",
-    "UnknownRecord",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class RunRef:
-    """Names a run."""
-
-    experiment: str
-    number: int
+UNSTAMPED = Stamp("", "", 0)
+"""In the place of the stamp that a record of the history's own gets with its event."""
 
 
 class Phase(StrEnum):
@@ -247,19 +243,7 @@ class ConfigsRecord:
     texts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownRecord:
-    """A record of a newer program: kept as it is (`body` is its line), never applied, never lost."""
-
-    KIND: ClassVar[str] = "unknown"
-    stamp: Stamp
-    time_s: float
-    kind: str
-    version: int
-    body: str
-
-
-Known = (
+Record = (
     RunRecord
     | EditRecord
     | ExperimentRecord
@@ -271,7 +255,7 @@ Known = (
     | FilesRecord
     | ConfigsRecord
 )
-"""The records that this program can apply."""
+"""Everything that the store can apply."""
 
-Record = Known | UnknownRecord
-"""Everything that a line of the journal can be."""
+KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in get_args(Record)}
+"""The records by the name of their kind: never changed, since event logs and old journals have them."""

@@ -87,7 +87,7 @@ async def write_edit(
     """Change fields of a run and keep who did it; `at_s` None is now.
 
     An edit of now that changes nothing is none. One with a time is kept all the same: an earlier one of the
-    same field, from another journal, may come after it.
+    same field, from another log, may come after it.
     """
     for item in fields(changes):
         value = getattr(changes, item.name)

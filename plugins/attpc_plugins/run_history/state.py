@@ -1,0 +1,16 @@
+"""What the plugin keeps over restarts, as commands and the start of an IOC read it from the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attpc_ioc.eventlog.log import read_kept
+
+
+def on_disk(folder: Path, topic: str) -> dict[str, Any]:
+    """Return what a topic of the plugin has on disk, as JSON values by key; beside an IOC too.
+
+    `folder` is the plugin's own. Raises `OSError`, `sqlite3.Error` and `ValueError`.
+    """
+    return read_kept(folder.parents[1], f"{folder.name}/{topic}")
