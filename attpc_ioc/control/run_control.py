@@ -12,14 +12,14 @@ from attpc_ioc.errors import PluginError, StateDirError
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode
-from attpc_ioc.model.events import RunFailed, RunStarted, RunStarting, RunStopping
+from attpc_ioc.model.events import RunFailed, RunStarted, RunStopping
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import Settings
 
-from .emitter import Emitter, on_record
+from .emitter import Emitter
 from .executor import Executor, PlanResult
 from .fleet_state import FleetState
 from .kept_run import KeptRun
@@ -28,12 +28,12 @@ from .numbers import StateDirNumbers
 from .operation import OngoingOperation
 from .run_record import RunRecord
 from .run_watch import RunWatch
-from .start_hold import PREPARED, StartHold
+from .start_hold import StartHold
 from .stopping import Stopper, another_stop_helps, is_out
 
 log = get_logger(__name__)
 
-NOT_ON_RECORD = "but a plugin has not put that on record: see the Message_RBV of the plugins"
+NOT_ON_RECORD = "but that is not on disk yet: see the checklist"
 
 Progress = Callable[[str, float], None]
 Check = Callable[[], tuple[Plan, list[Reason]]]
@@ -84,6 +84,7 @@ class RunControl:
         self._state = state
         self._executor = executor
         self._host = host
+        self._emitter = emitter
         self._stopper = Stopper(state, modules, settings.limits, settings.order)
         self.record = RunRecord(state, host, emitter, event_log)
         self.watch = RunWatch(
@@ -153,8 +154,7 @@ class RunControl:
         if refused := await self._keep_or_forget(command, before):
             return refused
         assert record.info is not None
-        prepared = record.tell("attpc_run_starting", RunStarting, record.info, waits_for=PREPARED)
-        hold = StartHold(prepared, abort)
+        hold = StartHold(record.prepare(record.info), abort)
         result = await self._executor.run(plan, command.who, abort, progress, hold.before)
         if abort.is_set():
             result.aborted = True
@@ -192,7 +192,7 @@ class RunControl:
         self.record.begin_running(time.monotonic())
         self.record.save()
         log.info("run started", number=info.number, members=len(info.members), who=command.who)
-        if not await on_record(self.record.tell("attpc_run_started", RunStarted, info)):
+        if not await self._emitter.on_record(self.record.tell(RunStarted, info)):
             text = f"{text}, {NOT_ON_RECORD}"
         self.watch.look()
         return Outcome(command, ResultCode.DONE, text)
@@ -224,7 +224,7 @@ class RunControl:
             await self._forget(before, number)
         record.enter(RunState.STOPPED)
         log.warning("run not started", number=number, released=not used, reason=outcome.message)
-        record.tell("attpc_run_failed", RunFailed, info, reasons=reasons, number_released=not used)
+        record.tell(RunFailed, info, reasons=reasons, number_released=not used)
         self.watch.look()
         return outcome
 
@@ -331,7 +331,7 @@ class RunControl:
             info = record.set_info(stopped_by=command.who, reason=why)
             record.stop_asked()
             record.enter(RunState.STOPPING)
-            record.tell("attpc_run_stopping", RunStopping, info, who=command.who, reason=why)
+            record.tell(RunStopping, info, who=command.who, reason=why)
             record.save()
 
         def targets() -> list[str]:
@@ -357,7 +357,7 @@ class RunControl:
         if not was_on:
             return Outcome(command, ResultCode.DONE, f"{', '.join(names)} stopped")
         text = f"run {record.number} stopped"
-        if not await on_record(record.close_stopped("")):
+        if not await self._emitter.on_record(record.close_stopped("")):
             text = f"{text}, {NOT_ON_RECORD}"
         return Outcome(command, ResultCode.DONE, text)
 

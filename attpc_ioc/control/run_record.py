@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +10,10 @@ from typing import Any
 
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.events import RunEvent, RunMember, RunStopped
+from attpc_ioc.model.events import Event, RunEvent, RunMember, RunStarting, RunStopped
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
 from attpc_ioc.model.states import State
-from attpc_ioc.plugin.host import DURABLE, Handled, PluginHost
+from attpc_ioc.plugin.host import PluginHost
 
 from .emitter import Emitter
 from .fleet_state import FleetState
@@ -146,16 +147,25 @@ class RunRecord:
             duration_s=self.duration_s,
         )
 
-    def tell(
-        self, hook: str, kind: type[RunEvent], run: RunInfo, *, waits_for: str = DURABLE, **fields: Any
-    ) -> Handled | None:
-        """Tell the plugins of an event in the life of the run; see `Emitter.emit` for the result.
+    def tell(self, kind: type[RunEvent], run: RunInfo, **fields: Any) -> asyncio.Future[bool]:
+        """Emit an event in the life of the run; see `Emitter.emit` for the result.
 
         The snapshot has it first: who hears of the event looks there for the run that it is of.
         """
         self.show()
+        return self._emitter.emit(self._make(kind, run, **fields))
+
+    def prepare(self, run: RunInfo) -> list[asyncio.Future[bool]]:
+        """Have the plugins prepare for a run, and tell that it has its number; see `PluginHost.notify`."""
+        self.show()
+        event = self._make(RunStarting, run)
+        prepared = self._host.notify("attpc_prepare_run", event=event)
+        self._emitter.emit(event)
+        return prepared
+
+    def _make(self, kind: type[RunEvent], run: RunInfo, **fields: Any) -> Event:
         members = tuple(self._member(name, run) for name in run.members)
-        return self._emitter.emit(hook, kind, waits_for=waits_for, run=run, members=members, **fields)
+        return self._emitter.make(kind, run=run, members=members, **fields)
 
     def _member(self, name: str, run: RunInfo) -> RunMember:
         url = run.urls.get(name, "")
@@ -239,7 +249,7 @@ class RunRecord:
         self.running_since_s = since_s
         self.enter(RunState.RUNNING)
 
-    def close_stopped(self, reason: str) -> Handled | None:
+    def close_stopped(self, reason: str) -> asyncio.Future[bool]:
         """Close the open run after a stop; one that was not seen again after a restart is interrupted.
 
         Why it was stopped comes first where its record has that.
@@ -253,7 +263,7 @@ class RunRecord:
 
     def close_run(
         self, outcome: RunOutcome, reason: str, *, stopped_s: float | None = None
-    ) -> Handled | None:
+    ) -> asyncio.Future[bool]:
         """Close the open run; the result is done when it is on record (see `Emitter.emit`)."""
         if outcome is not RunOutcome.INTERRUPTED:
             self.kept.duration_s = self.duration_s
@@ -263,4 +273,4 @@ class RunRecord:
         self.save()
         self.enter(RunState.STOPPED)
         log.info("run ended", number=info.number, outcome=outcome, duration_s=self.duration_s)
-        return self.tell("attpc_run_stopped", RunStopped, info)
+        return self.tell(RunStopped, info)

@@ -106,7 +106,7 @@ class RunWatch:
         info = record.set_info(lost_ever=tuple(dict.fromkeys((*record.info.lost_ever, *lost))))
         record.save()
         log.warning("members of the run", lost=", ".join(lost) or "none", number=info.number)
-        record.tell("attpc_run_degraded", RunDegraded, info, lost=lost)
+        record.tell(RunDegraded, info, lost=lost)
         if new and self._settings.run.stop_on_lost:
             self.own_stop(f"lost {', '.join(new)}")
 
@@ -144,7 +144,7 @@ class RunWatch:
             record.begin_running(time.monotonic() - max(0.0, time.time() - started_s))
             record.save()
             log.warning("run found again", number=info.number)
-            record.tell("attpc_run_started", RunStarted, info)
+            record.tell(RunStarted, info)
             self.look()
             return
         record.kept.interrupted = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.plan import Stage
@@ -11,31 +11,28 @@ from attpc_ioc.model.states import Operation
 
 log = get_logger(__name__)
 
-PREPARED = "attpc_prepares_run"
-"""The attribute by which a plugin says that a start is to wait until it has handled `attpc_run_starting`."""
-
 LIMIT_S = 1.0
 """How long the first Start is held back at most, counted from when the plugins were told."""
 
 
 class StartHold:
-    """Holds back the first Start of a run until `prepared` is done, for a second at most, or until `abort`.
+    """Holds back the first Start of a run until all of `prepared` are done, for a second, or until `abort`.
 
     What comes before it, such as the re-zero of the MuTAnT, goes on meanwhile; a plugin that is late or fails
     never refuses a run.
     """
 
-    def __init__(self, prepared: asyncio.Future[Any] | None, abort: asyncio.Event) -> None:
-        self._prepared = prepared
+    def __init__(self, prepared: Iterable[asyncio.Future[bool]], abort: asyncio.Event) -> None:
+        self._prepared = [future for future in prepared if not future.done()]
         self._abort = abort
         self._deadline_s = asyncio.get_running_loop().time() + LIMIT_S
 
     async def before(self, stage: Stage) -> None:
         """Return when this stage may go out."""
-        prepared = self._prepared
-        if prepared is None or all(step.operation is not Operation.START for step in stage.steps):
+        if not self._prepared or all(step.operation is not Operation.START for step in stage.steps):
             return
-        self._prepared = None
+        prepared = asyncio.gather(*self._prepared)
+        self._prepared = []
         loop = asyncio.get_running_loop()
         aborted = loop.create_task(self._abort.wait(), name="abort")
         left_s = max(0.0, self._deadline_s - loop.time())

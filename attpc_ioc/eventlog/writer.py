@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ class Writer:
         self._under_way = Batch()
         """What `_writing` writes."""
         self._on_fault: list[Callable[[], None]] = []
+        # Of its own: whatever else hangs in the threads that all share, the state is written.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._slow = False
         self._dropped = 0
 
@@ -119,7 +122,7 @@ class Writer:
             self._wake.clear()
             upto = self._asked
             self._under_way, self.next = self.next, Batch()
-            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, self._under_way))
+            self._writing = self._in_thread(self._under_way)
             try:
                 await asyncio.shield(self._writing)
             except (OSError, sqlite3.Error) as error:
@@ -145,7 +148,7 @@ class Writer:
                         # `run` was ended before it could see that.
                         self._take_back()
                 if self.next:
-                    await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(self._write, self.next)))
+                    await asyncio.shield(self._in_thread(self.next))
         except (OSError, sqlite3.Error) as error:
             # A time that is over is an `OSError` as well.
             lost = sorted({topic for topic, _ in self.next.kept})
@@ -161,6 +164,7 @@ class Writer:
                 return
         self._finish(self._asked, well=False)
         self._connection.close()
+        self._thread.shutdown()
 
     def on_fault(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever `fault` changes."""
@@ -201,6 +205,9 @@ class Writer:
             log.info("state written again", folder=self._path.parent)
         for listener in self._on_fault:
             listener()
+
+    def _in_thread(self, batch: Batch) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
 
     # ------------------------------------------------------------------ in the thread
 

@@ -39,12 +39,6 @@ LAST_BACKOFF_S = 60.0
 OWN_WORD = "the plugin itself"
 """The cause of what a plugin says of itself."""
 
-TOLD: dict[type[RunFiles] | type[RunConfigs], str] = {
-    RunFiles: "attpc_run_files",
-    RunConfigs: "attpc_run_configs",
-}
-"""The hook of each event that a plugin may tell."""
-
 _names = itertools.count(1)
 
 
@@ -114,8 +108,8 @@ class Context:
         return await self._submit(dataclasses.replace(command, who=giver))
 
     async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
-        """Make an event of this kind, stamped by the core, and give it to every plugin."""
-        return await self._tell(TOLD[kind], kind, **fields)
+        """Make an event of this kind, stamped by the core, record it, and give it to every plugin."""
+        return await self._tell(kind, **fields)
 
     def record(self, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
         """Record something of the plugin's own in the event log."""

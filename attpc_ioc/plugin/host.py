@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,6 @@ log = get_logger(__name__)
 
 NUMBER_MAX = 2**31 - 1
 """The largest run number that `Run:Number_RBV` can show."""
-
-DURABLE = "attpc_durable"
-"""The attribute by which a plugin promises that an event is on disk when its notification returns."""
-
-Handled = asyncio.Future[list[bool]]
-"""Whether a notification was handled well, by each of the plugins that are waited for."""
 
 ONLINE_LIMIT = "online_limit_s"
 """The attribute of a plugin's settings by which its answers to `check --online` may take longer."""
@@ -235,29 +229,17 @@ class PluginHost(PluginRegistry):
 
     # ------------------------------------------------------------------ notifications
 
-    def notify(
-        self,
-        hook: str,
-        *,
-        waits_for: str = DURABLE,
-        beside: Iterable[asyncio.Future[bool]] = (),
-        **arguments: Any,
-    ) -> Handled | None:
+    def notify(self, hook: str, **arguments: Any) -> list[asyncio.Future[bool]]:
         """Deliver a notification to every plugin that wants it, and return at once.
 
-        The result, where there is one, is done when the plugins that have the attribute `waits_for` set (by
-        default those that promise durability) have handled it and the futures `beside` are done, and tells of
-        each whether that went well.
+        Each future is done when one of them has handled it, and tells whether that went well.
         """
-        awaited = list(beside)
-        for name, impl in self._impls(hook):
-            mailbox = self.plugins[name].mailbox
-            if mailbox is None:
-                continue
-            handled = mailbox.post(hook, lambda impl=impl: call(impl, arguments))
-            if getattr(self.plugins[name].plugin, waits_for, False):
-                awaited.append(handled)
-        return asyncio.gather(*awaited) if awaited else None
+        kind = type(arguments["event"]).__name__
+        return [
+            mailbox.post(f"{hook} {kind}", lambda impl=impl: call(impl, arguments))
+            for name, impl in self._impls(hook)
+            if (mailbox := self.plugins[name].mailbox) is not None
+        ]
 
     # ------------------------------------------------------------------ writes to plugins' PVs
 
@@ -300,7 +282,6 @@ class PluginHost(PluginRegistry):
                 entry.name,
                 lambda cause, text, name=entry.name: self.fault(name, cause, text),
                 lambda cause, name=entry.name: self.clear(name, cause),
-                together=getattr(entry.plugin, DURABLE, False),
             )
         for entry in self.active():
             entry.context = make_context(entry)

@@ -1,15 +1,11 @@
-"""One plugin's queue of notifications: delivered in order, by a task of its own.
-
-A plugin that promises durability is called in the same order, but its answers are awaited beside one another:
-notifications that arrive meanwhile are written to disk together instead of with a commit each.
-"""
+"""One plugin's queue of notifications: delivered in order, by a task of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from attpc_ioc.log import get_logger
@@ -21,9 +17,6 @@ log = get_logger(__name__)
 CAPACITY = 10_000
 """Notifications that may wait; beyond that the oldest is dropped and the plugin is Degraded."""
 
-TOGETHER = 1000
-"""Answers of a durable plugin that are awaited at once, at most."""
-
 DROPPED = "dropped notifications"
 """The cause under which drops are reported; it stays until the IOC is started again."""
 
@@ -31,24 +24,16 @@ DROPPED = "dropped notifications"
 class Mailbox:
     """Delivers notifications to one plugin, one after the other; a failure is reported and the next follows.
 
-    With `together` only the calls are sequential; what they return is awaited concurrently.
-    `on_fault(cause, text)` is called for a failure, with the hook as its cause, and `on_good(cause)` when the
-    same hook succeeds again.
+    `on_fault(cause, text)` is called for a failure, with hook and kind of event as its cause, and
+    `on_good(cause)` when the same is handled well again.
     """
 
     def __init__(
-        self,
-        plugin: str,
-        on_fault: Callable[[str, str], None],
-        on_good: Callable[[str], None],
-        *,
-        together: bool = False,
+        self, plugin: str, on_fault: Callable[[str, str], None], on_good: Callable[[str], None]
     ) -> None:
         self._plugin = plugin
         self._on_fault = on_fault
         self._on_good = on_good
-        self._together = together
-        self._under_way: set[asyncio.Task[None]] = set()
         self._queue: deque[tuple[str, Callable[[], Any], asyncio.Future[bool]]] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -89,26 +74,11 @@ class Mailbox:
                 if not inspect.isawaitable(result):
                     self._on_good(hook)
                     _done(handled, well=True)
-                elif self._together:
-                    await self._begin(self._finish(hook, result, handled))
                 else:
                     await self._finish(hook, result, handled)
-            if not self._under_way:
-                self._idle.set()
+            self._idle.set()
             self._wake.clear()
             await self._wake.wait()
-
-    async def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await an answer beside others, as soon as there is room for one more."""
-        while len(self._under_way) >= TOGETHER:
-            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.get_running_loop().create_task(work, name=f"answer of {self._plugin}")
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._wake.set()
 
     async def _finish(self, hook: str, result: Awaitable[Any], handled: asyncio.Future[bool]) -> None:
         well = False
@@ -135,7 +105,7 @@ class Mailbox:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("plugin's notifications dropped", plugin=self._plugin, count=len(self._queue))
-        if await end([self._task, *self._under_way], limit_s):
+        if await end([self._task], limit_s):
             log.warning("plugin's notification would not end", plugin=self._plugin)
         self._task = None
         self.give_up()

@@ -12,8 +12,8 @@ Hooks come in two kinds:
 - *Notifications* may be `async def`; all of them run in the IOC's event loop and must not block it. They
   tell what happened. Each plugin gets them one after the other, in the order in which they happened, from a
   queue of its own: a slow plugin delays only itself. One that raises is logged, and its plugin is Degraded
-  until the same hook is handled well again; the run and the other plugins go on. Up to 10000 may wait, then
-  the oldest goes.
+  until an event of the same kind is handled well again; the run and the other plugins go on. Up to 10000 may
+  wait, then the oldest goes. Every event is in the core's log before that, whatever becomes of the plugin.
 
 Implementations are called in pluggy's order: last registered first, `tryfirst` and `trylast` respected. The
 built-in ones are registered first, then the installed ones by name.
@@ -25,14 +25,6 @@ How a plugin is can be seen at `Plugin:<name>:Status_RBV` and `Message_RBV`:
 - *Failed*: it could not be loaded, did not start, or a task of its own has crashed. One that did not start
   gets no notifications and no writes, but its decisions are asked. One that could not be loaded at all
   might have had a veto, or own the run numbers: no run is started until it is repaired or switched off.
-
-A plugin that sets `attpc_durable = True` promises that an event is on disk when its notification returns. A
-put that promises that waits for it, for at most 50 ms. Such a plugin is called in order all the same, but
-what its `async` implementations wait for is awaited side by side: puts at once go to the disk together.
-
-A plugin that sets `attpc_prepares_run = True` asks the start of a run to wait until it has handled
-`attpc_run_starting` before the first module is started, for at most 1 s from when that was told. What comes
-before, as the re-zero of the MuTAnT, goes on meanwhile; a plugin that is late, or raises, refuses nothing.
 
 A plugin that sets `attpc_veto_alike = True` promises that its `attpc_veto` does not tell modules apart by
 their names: what it says of one module's command it says of every module in the same situation. Then what
@@ -54,20 +46,7 @@ if TYPE_CHECKING:
 
     from attpc_ioc.eventlog import Kept
     from attpc_ioc.model.command import Command, Outcome, Put, Reason, Who
-    from attpc_ioc.model.events import (
-        Event,
-        OperationEnded,
-        OperationStarting,
-        RunConfigs,
-        RunDegraded,
-        RunFailed,
-        RunFiles,
-        RunStarted,
-        RunStarting,
-        RunStopped,
-        RunStopping,
-        StateChanged,
-    )
+    from attpc_ioc.model.events import Event, RunConfigs, RunFiles, RunStarting
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.online import OnlineAnswer
     from attpc_ioc.model.plan import Plan
@@ -137,10 +116,9 @@ class PluginContext(Protocol):
         ...
 
     async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
-        """Make an event of this kind, stamped by the core, and give it to every plugin.
+        """Make an event of this kind, stamped by the core, record it, and give it to every plugin.
 
-        Returns when plugins that promise durability have it on disk, after 50 ms at the latest; False where
-        one of them is known not to have it, because it failed or was so slow that it was dropped.
+        Returns when it is on disk, after 50 ms at the latest; False where it is known not to be.
         """
         ...
 
@@ -350,64 +328,23 @@ class Specification:
         """
 
     @hookspec
-    def attpc_before_operation(self, event: OperationStarting) -> Awaitable[None] | None:
-        """Tell that a SOAP transition is about to be sent. Notification; the transition does not wait."""
+    def attpc_event(self, event: Event | Put) -> Awaitable[None] | None:
+        """Take an event, whatever its kind: a plugin matches on the classes that it wants. Notification.
 
-    @hookspec
-    def attpc_after_operation(self, event: OperationEnded) -> Awaitable[None] | None:
-        """Tell that a SOAP transition arrived, failed, or was given up waiting for. Notification."""
-
-    @hookspec
-    def attpc_state_changed(self, change: StateChanged) -> Awaitable[None] | None:
-        """Tell that an ECC server changed state or reachability. Notification.
-
-        `change.origin` is ours or external.
+        `attpc_ioc.model.events` has them: changes of state, operations, the steps of a run, its files and
+        configuration files; `attpc_ioc.model.command.Put` is a put to any PV. The snapshot is never older
+        than the event. This is for what follows the moment; what must not miss an event, over restarts
+        too, reads the log by `ctx.events`.
         """
 
     @hookspec
-    def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:
-        """Tell that a run has its number; nothing was sent yet. Notification.
+    def attpc_prepare_run(self, event: RunStarting) -> Awaitable[None] | None:
+        """Get ready for a run that has its number, before any module is started. Notification.
 
-        See `attpc_prepares_run` above for a plugin that has something to do before any data is taken.
+        The start waits until every plugin has done so, for at most 1 s in all; what comes before the first
+        Start, as the re-zero of the MuTAnT, goes on meanwhile. One that is late, or raises, refuses nothing.
+        It comes before the `RunStarting` of `attpc_event`.
         """
-
-    @hookspec
-    def attpc_run_started(self, event: RunStarted) -> Awaitable[None] | None:
-        """Tell that every member was seen Running, or that a run was adopted. Notification."""
-
-    @hookspec
-    def attpc_run_degraded(self, event: RunDegraded) -> Awaitable[None] | None:
-        """Tell that the set of lost members changed; empty when all are back. Notification."""
-
-    @hookspec
-    def attpc_run_stopping(self, event: RunStopping) -> Awaitable[None] | None:
-        """Tell that a stop of the run begins. Notification; the stop does not wait."""
-
-    @hookspec
-    def attpc_run_stopped(self, event: RunStopped) -> Awaitable[None] | None:
-        """Tell that the run is over: stopped, stopped outside or interrupted, with the times seen.
-
-        Notification.
-        """
-
-    @hookspec
-    def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
-        """Tell that a start failed, with the reasons and what became of its number. Notification."""
-
-    @hookspec
-    def attpc_run_files(self, event: RunFiles) -> Awaitable[None] | None:
-        """Tell what became of one data router's files of a run; a plugin says so by `ctx.tell`. Notification.
-
-        Told again when it changes, also after a restart, and for runs that are over for long.
-        """
-
-    @hookspec
-    def attpc_run_configs(self, event: RunConfigs) -> Awaitable[None] | None:
-        """Tell which configuration files a run used, and their text; said by `ctx.tell`. Notification."""
-
-    @hookspec
-    def attpc_put(self, put: Put) -> Awaitable[None] | None:
-        """Tell of a put to any PV: who, from where, old, new, outcome. Notification."""
 
     @hookspec
     def attpc_startup(self, ctx: PluginContext) -> Awaitable[None] | None:

@@ -91,8 +91,9 @@ async def test_a_refused_put_is_on_record_and_on_no_screen(tmp_path, monkeypatch
 
     class Listener:
         @hookimpl
-        def attpc_put(self, put):
-            puts.append(put)
+        def attpc_event(self, event):
+            if isinstance(event, Put):
+                puts.append(event)
 
     write(tmp_path, rules())
     async with rig(tmp_path, monkeypatch, access=ACCESS, plugins=[("listener", Listener())]) as it:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from attpc_plugins.data_routers.closings import Phase
 from attpc_plugins.data_routers.model import CloseState
 
+from attpc_ioc.model.events import RunFiles
 from tests.support.closed_runs import all_in_place, folder_of, written
 from tests.support.closings import closings_in
 from tests.support.data_rig import (
@@ -43,7 +44,7 @@ async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, mo
 
 def told_of(probe: Probe, router: str) -> list[str]:
     """The states of a router's files that were told."""
-    return [event.state for event in probe.of("attpc_run_files") if event.router == router]
+    return [event.state for event in probe.of(RunFiles) if event.router == router]
 
 
 async def test_the_ioc_shows_what_is_wrong_and_goes_on_when_it_is_told(tmp_path, monkeypatch):

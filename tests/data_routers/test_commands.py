@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from attpc_ioc.model.events import RunFiles
 from tests.support.closings import EXPERIMENT, QUIET_S, closings_in, entries_of, fill, grow, sums
 from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
 from tests.support.probe import Probe
@@ -300,7 +301,7 @@ async def test_by_hand_beside_an_ioc_that_is_at_it(tmp_path, monkeypatch):
         await it.until(lambda: shown(it, "Run:Closing_RBV") == int(CloseState.DONE), 20.0, "it is shown")
 
         def done() -> list[str]:
-            return sorted(e.router for e in probe.of("attpc_run_files") if e.state == "Done")
+            return sorted(e.router for e in probe.of(RunFiles) if e.state == "Done")
 
         await it.until(lambda: done() == ["CoBo0", "MuTAnT"], 20.0, "it is told once of each")
         code, said = await command(it.settings_file, "verify", number)

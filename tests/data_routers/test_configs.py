@@ -23,6 +23,7 @@ from attpc_plugins.data_routers.records import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attpc_ioc.model.events import RunConfigs
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
@@ -43,7 +44,7 @@ def told(probe: Probe) -> dict[tuple[str, str], tuple[str, str, str]]:
     """Name, source and text (or fault) by member and part."""
     return {
         (c.module, c.part): (c.name, c.source, c.text or c.fault)
-        for event in probe.of("attpc_run_configs")
+        for event in probe.of(RunConfigs)
         for c in event.configs
     }
 

@@ -21,6 +21,7 @@ from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.records import Records
 
 from attpc_ioc.errors import StateDirError
+from attpc_ioc.model.events import RunConfigs
 from attpc_ioc.model.states import State
 from tests.support.closings import records_in
 from tests.support.data_rig import SECTION, shown
@@ -71,7 +72,7 @@ xcfg = "/configs"
         await it.ok("Run:Stop")
         assert time.monotonic() - began_s < 8.0, "nothing waits for the files"
         await it.until(lambda: shown(it, "Run:Configs_RBV") == 3, 60.0, "what is missing is told")
-        found = {(c.module, c.part): c for event in probe.of("attpc_run_configs") for c in event.configs}
+        found = {(c.module, c.part): c for event in probe.of(RunConfigs) for c in event.configs}
         assert found["cobo0", "configure"].source == "reply"
         assert "<Setup" in found["cobo0", "configure"].text, "the reply to Configure has the files"
         assert "127.0.0.1" in found["cobo0", "describe"].fault
@@ -79,8 +80,8 @@ xcfg = "/configs"
         # The next run of the same names is told of again.
         probe.told.clear()
         await it.ok("Run:Start")
-        await it.until(lambda: len(probe.of("attpc_run_configs")) > 1, 60.0, "the next run's told")
-        assert {event.number for event in probe.of("attpc_run_configs")} == {1}
+        await it.until(lambda: len(probe.of(RunConfigs)) > 1, 60.0, "the next run's told")
+        assert {event.number for event in probe.of(RunConfigs)} == {1}
         await it.ok("Run:Stop")
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from attpc_plugins.data_routers.incidents import clock
 
-from attpc_ioc.model.events import RunFiles
+from attpc_ioc.model.events import RunFiles, RunStopped, RunStopping
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
@@ -23,7 +23,7 @@ AT = r"\d\d:\d\d:\d\d"
 
 def told(probe: Probe, state: str) -> dict[str, RunFiles]:
     """What was told last of each router's files with this state."""
-    return {e.router: e for e in probe.of("attpc_run_files") if e.state == state}
+    return {e.router: e for e in probe.of(RunFiles) if e.state == state}
 
 
 def troubles(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
@@ -118,12 +118,12 @@ async def test_why_a_plugin_stopped_the_run_is_in_its_record(tmp_path, monkeypat
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data of CoBo0")
         host.disk_free_gb = 4.0
         await it.until_run(RunState.STOPPED)
-        await it.until(lambda: probe.of("attpc_run_stopped"), what="the end is told")
+        await it.until(lambda: probe.of(RunStopped), what="the end is told")
         assert it.run.info is not None
         for reason in (
             it.run.info.reason,
-            probe.of("attpc_run_stopped")[0].run.reason,
-            probe.of("attpc_run_stopping")[0].reason,
+            probe.of(RunStopped)[0].run.reason,
+            probe.of(RunStopping)[0].reason,
         ):
             assert "data router CoBo0 on" in reason
             assert "less than limits.stop_below_gb (5 GB)" in reason

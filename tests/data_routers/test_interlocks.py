@@ -10,7 +10,7 @@ from attpc_plugins.data_routers.interlocks import Facts, NextRun, against_start,
 from attpc_plugins.data_routers.model import Look, RunKey
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
-from attpc_ioc.model.command import RUN
+from attpc_ioc.model.command import RUN, Put
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
@@ -150,7 +150,7 @@ async def test_stray_files_refuse_a_start_until_it_is_overridden_once(tmp_path, 
         await until_checklist(it, "stray file", there=False)
         await it.ok("Run:Start")
         await it.until(lambda: shown(it, "Run:Override") == 0, what="the override is used up")
-        puts = [put for put in probe.of("attpc_put") if put.pv.endswith("Run:Override")]
+        puts = [put for put in probe.of(Put) if put.pv.endswith("Run:Override")]
         assert [(put.old, put.new, put.ok) for put in puts] == [("No", "Yes", True)]
         await stop_run(it)
 

@@ -27,21 +27,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Run numbers and open runs",
         ("attpc_run_numbers",),
     ),
-    (
-        "What has happened",
-        (
-            "attpc_before_operation",
-            "attpc_after_operation",
-            "attpc_state_changed",
-            "attpc_run_starting",
-            "attpc_run_started",
-            "attpc_run_degraded",
-            "attpc_run_stopping",
-            "attpc_run_stopped",
-            "attpc_run_failed",
-            "attpc_put",
-        ),
-    ),
+    ("What has happened", ("attpc_event", "attpc_prepare_run")),
 )
 """The hooks in the order in which a reader meets them."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,15 @@ async def test_what_waits_for_a_disk_is_bounded_and_its_loss_is_said(tmp_path, m
         assert query(folder, "SELECT count(*) FROM kept") == [(25,)]
     (line,) = (r for r in caplog.records if r.getMessage().startswith("events lost"))
     assert getattr(line, "keys")["events"] == 15  # noqa: B009
+
+
+async def test_the_state_is_written_whatever_hangs_in_the_threads_that_all_share(tmp_path):
+    release = threading.Event()
+    hanging = [asyncio.create_task(asyncio.to_thread(release.wait)) for _ in range(100)]
+    try:
+        async with opened(tmp_path) as event_log:
+            event_log.kept("a", TEXT).keep("k", "x")
+            await event_log.flush()
+    finally:
+        release.set()
+        await asyncio.gather(*hanging)

@@ -46,8 +46,9 @@ class Puts:
         self.heard: list[Put] = []
 
     @hookimpl
-    def attpc_put(self, put: Put) -> None:
-        self.heard.append(put)
+    def attpc_event(self, event: object) -> None:
+        if isinstance(event, Put):
+            self.heard.append(event)
 
 
 @contextlib.asynccontextmanager

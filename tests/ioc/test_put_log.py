@@ -98,8 +98,9 @@ async def test_the_record_is_complete_where_the_log_is_not(tmp_path, monkeypatch
 
     class Listener:
         @hookimpl
-        def attpc_put(self, put):
-            heard.append(put)
+        def attpc_event(self, event):
+            if isinstance(event, Put):
+                heard.append(event)
 
     many = LINES_EACH + 40
     async with rig(tmp_path, monkeypatch, plugins=[("listener", Listener())]) as it:
@@ -169,8 +170,9 @@ async def test_a_flood_of_refused_puts_is_a_few_records(tmp_path, monkeypatch):
 
     class Listener:
         @hookimpl
-        def attpc_put(self, put):
-            heard.append(put)
+        def attpc_event(self, event):
+            if isinstance(event, Put):
+                heard.append(event)
 
     many = 1000
     async with rig(tmp_path, monkeypatch, plugins=[("listener", Listener())]) as it:

@@ -21,7 +21,7 @@ RESTLESS = "cobo1"
 
 
 def of(probe: Probe, module: str) -> list[StateChanged]:
-    return [change for change in probe.of("attpc_state_changed") if change.module == module]
+    return [change for change in probe.of(StateChanged) if change.module == module]
 
 
 async def test_a_restless_server_is_reported_by_its_count(

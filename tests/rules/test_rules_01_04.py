@@ -27,12 +27,11 @@ class Listener:
         self.ended: list[OperationEnded] = []
 
     @hookimpl
-    def attpc_state_changed(self, change: StateChanged) -> None:
-        self.changes.append(change)
-
-    @hookimpl
-    def attpc_after_operation(self, event: OperationEnded) -> None:
-        self.ended.append(event)
+    def attpc_event(self, event: object) -> None:
+        if isinstance(event, StateChanged):
+            self.changes.append(event)
+        elif isinstance(event, OperationEnded):
+            self.ended.append(event)
 
 
 # ---------------------------------------------------------------------- rule 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 
 import pytest
 
 from attpc_ioc.model.command import RUN, SYSTEM, ResultCode
-from attpc_ioc.model.events import RunFailed
+from attpc_ioc.model.events import RunFailed, RunStarted
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
@@ -197,23 +198,29 @@ async def test_run_stop_and_abort_during_a_start_mean_the_same(tmp_path, monkeyp
 
 
 async def test_run_stop_in_the_moment_in_which_the_start_completes(tmp_path, monkeypatch):
-    class Durable:
-        attpc_durable = True
+    class Busy:
+        """Keeps the state database busy from the moment in which the run has started."""
 
         def __init__(self) -> None:
             self.started = asyncio.Event()
+            self.reader: sqlite3.Connection | None = None
 
         @hookimpl
-        async def attpc_run_started(self, event):
-            self.started.set()
-            await asyncio.sleep(0.04)
+        def attpc_event(self, event):
+            if isinstance(event, RunStarted):
+                self.reader = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+                self.reader.execute("BEGIN IMMEDIATE")
+                self.started.set()
 
-    durable = Durable()
-    async with rig(tmp_path, monkeypatch, plugins=[("disk", durable)]) as it:
+    busy = Busy()
+    async with rig(tmp_path, monkeypatch, plugins=[("busy", busy)]) as it:
         await ready(it)
         start = under_way(it, "Start")
-        await durable.started.wait()
+        await busy.started.wait()
         stop = await it.submit("Stop", RUN)
+        assert busy.reader is not None
+        busy.reader.execute("ROLLBACK")
+        busy.reader.close()
         assert stop.ok, stop.message
         assert (await start).ok
         assert boards_running(it) == []

@@ -10,6 +10,7 @@ import pytest
 
 from attpc_ioc.control import start_hold
 from attpc_ioc.model.command import RUN, SYSTEM, ResultCode
+from attpc_ioc.model.events import RunEvent
 from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
@@ -24,14 +25,12 @@ RUNS = 10
 class Preparing:
     """Prepares for each run until it may go on."""
 
-    attpc_prepares_run = True
-
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.begun = asyncio.Event()
 
     @hookimpl
-    async def attpc_run_starting(self, event):
+    async def attpc_prepare_run(self, event):
         self.begun.set()
         await self.go_on.wait()
 
@@ -47,31 +46,17 @@ class Reader:
     def attpc_startup(self, ctx):
         self.ctx = ctx
 
-    def _read(self, event):
-        self.seen.append((type(event).__name__, event.run, self.ctx.snapshot().run))
-
     @hookimpl
-    def attpc_run_starting(self, event):
-        self._read(event)
-
-    @hookimpl
-    def attpc_run_started(self, event):
-        self._read(event)
-
-    @hookimpl
-    def attpc_run_stopping(self, event):
-        self._read(event)
-
-    @hookimpl
-    def attpc_run_stopped(self, event):
-        self._read(event)
+    def attpc_event(self, event):
+        if isinstance(event, RunEvent):
+            self.seen.append((type(event).__name__, event.run, self.ctx.snapshot().run))
 
 
 def starts(it: Rig) -> list[str]:
     return [call for call in it.fleet.log.sequence() if call.endswith(".Start")]
 
 
-@covers("attpc_run_starting", "attpc_run_started", "attpc_run_stopping", "attpc_run_stopped")
+@covers("attpc_event")
 async def test_the_snapshot_is_never_older_than_what_is_told(tmp_path, monkeypatch):
     reader = Reader()
     async with rig(tmp_path, monkeypatch, plugins=[("reader", reader)]) as it:
@@ -89,7 +74,7 @@ async def test_the_snapshot_is_never_older_than_what_is_told(tmp_path, monkeypat
     assert starting == [RunState.STARTING] * RUNS
 
 
-@covers("attpc_run_starting")
+@covers("attpc_prepare_run")
 async def test_no_module_is_started_before_a_plugin_is_prepared(tmp_path, monkeypatch):
     plugin = Preparing()
     async with rig(tmp_path, monkeypatch, plugins=[("preparing", plugin)]) as it:

@@ -12,6 +12,7 @@ COVERED: dict[str, list[str]] = {}
 """Hooks by name, with the tests that say they cover them."""
 
 Test = TypeVar("Test", bound=Callable[..., Any])
+Event = TypeVar("Event")
 
 
 def covers(*hooks: str) -> Callable[[Test], Test]:
@@ -28,19 +29,20 @@ def covers(*hooks: str) -> Callable[[Test], Test]:
 
 
 class Probe:
-    """Takes every notification and keeps it, in order, as hook and event."""
+    """Takes every notification and keeps it, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
+        """The hook, or the class of the event, and what came with it."""
         self.ctx: Any = None
 
-    def hooks(self) -> list[str]:
-        """The hooks in the order in which they fired."""
-        return [hook for hook, _ in self.told]
+    def names(self) -> list[str]:
+        """What was told, in order."""
+        return [name for name, _ in self.told]
 
-    def of(self, hook: str) -> list[Any]:
-        """The events of one hook."""
-        return [event for name, event in self.told if name == hook]
+    def of(self, kind: type[Event]) -> list[Event]:
+        """The events of one class."""
+        return [event for name, event in self.told if name == kind.__name__]
 
     @hookimpl
     async def attpc_startup(self, ctx):
@@ -52,49 +54,5 @@ class Probe:
         self.told.append(("attpc_shutdown", ctx))
 
     @hookimpl
-    async def attpc_before_operation(self, event):
-        self.told.append(("attpc_before_operation", event))
-
-    @hookimpl
-    def attpc_after_operation(self, event):
-        self.told.append(("attpc_after_operation", event))
-
-    @hookimpl
-    def attpc_state_changed(self, change):
-        self.told.append(("attpc_state_changed", change))
-
-    @hookimpl
-    async def attpc_run_starting(self, event):
-        self.told.append(("attpc_run_starting", event))
-
-    @hookimpl
-    async def attpc_run_started(self, event):
-        self.told.append(("attpc_run_started", event))
-
-    @hookimpl
-    async def attpc_run_degraded(self, event):
-        self.told.append(("attpc_run_degraded", event))
-
-    @hookimpl
-    async def attpc_run_stopping(self, event):
-        self.told.append(("attpc_run_stopping", event))
-
-    @hookimpl
-    async def attpc_run_stopped(self, event):
-        self.told.append(("attpc_run_stopped", event))
-
-    @hookimpl
-    async def attpc_run_failed(self, event):
-        self.told.append(("attpc_run_failed", event))
-
-    @hookimpl
-    async def attpc_run_files(self, event):
-        self.told.append(("attpc_run_files", event))
-
-    @hookimpl
-    async def attpc_run_configs(self, event):
-        self.told.append(("attpc_run_configs", event))
-
-    @hookimpl
-    async def attpc_put(self, put):
-        self.told.append(("attpc_put", put))
+    async def attpc_event(self, event):
+        self.told.append((type(event).__name__, event))

@@ -23,32 +23,11 @@ class Recorder:
     changes: list[StateChanged] = field(default_factory=list)
 
     @hookimpl
-    def attpc_run_starting(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def attpc_run_started(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def attpc_run_degraded(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def attpc_run_stopping(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def attpc_run_stopped(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def attpc_run_failed(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def attpc_state_changed(self, change: StateChanged) -> None:
-        self.changes.append(change)
+    def attpc_event(self, event: object) -> None:
+        if isinstance(event, StateChanged):
+            self.changes.append(event)
+        elif isinstance(event, RunEvent):
+            self.events.append(event)
 
     @property
     def names(self) -> list[str]:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.model.events import OperationEnded, RunFailed, RunStarted, RunStopped
 from attpc_ioc.plugin import hookimpl
 
 if TYPE_CHECKING:
     import typer
     from pydantic import BaseModel
 
-    from attpc_ioc.model.command import Reason
-    from attpc_ioc.model.events import OperationEnded, RunFailed, RunStarted, RunStarting, RunStopped
+    from attpc_ioc.model.command import Put, Reason
+    from attpc_ioc.model.events import Event, RunStarting
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.online import OnlineAnswer
     from attpc_ioc.model.plan import Plan
@@ -34,8 +35,6 @@ class DataRouters:
     """Watches the hosts that record the data, and brings the files of every run to their place."""
 
     attpc_veto_alike = True
-    attpc_prepares_run = True
-    """Before the first board writes, the staging folders are to be listed."""
 
     def __init__(self) -> None:
         self.service: Service | None = None
@@ -117,27 +116,17 @@ class DataRouters:
         self.service.write(pv, value)
 
     @hookimpl
-    def attpc_after_operation(self, event: OperationEnded) -> None:
-        """Keep what the reply to Configure says."""
-        if self.service is not None:
+    def attpc_prepare_run(self, event: RunStarting) -> Awaitable[None] | None:
+        """List the staging folders before the first board writes, count from here, take the override back."""
+        return self.service.run_event(event) if self.service is not None else None
+
+    @hookimpl
+    def attpc_event(self, event: Event | Put) -> Awaitable[None] | None:
+        """Keep what the reply to Configure says, and follow the run."""
+        if self.service is None:
+            return None
+        if isinstance(event, OperationEnded):
             self.service.operation_ended(event)
-
-    @hookimpl
-    def attpc_run_starting(self, event: RunStarting) -> Awaitable[None] | None:
-        """Count from here, and take the override back."""
-        return self.service.run_event(event) if self.service else None
-
-    @hookimpl
-    def attpc_run_started(self, event: RunStarted) -> Awaitable[None] | None:
-        """Count a run that was adopted."""
-        return self.service.run_event(event) if self.service else None
-
-    @hookimpl
-    def attpc_run_stopped(self, event: RunStopped) -> Awaitable[None] | None:
-        """Count what comes late, and no more."""
-        return self.service.run_event(event) if self.service else None
-
-    @hookimpl
-    def attpc_run_failed(self, event: RunFailed) -> Awaitable[None] | None:
-        """End the counting of a run that was none."""
-        return self.service.run_event(event) if self.service else None
+        elif isinstance(event, RunStarted | RunStopped | RunFailed):
+            return self.service.run_event(event)
+        return None

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.model.events import RunEvent
 from attpc_ioc.plugin import hookimpl
 
 if TYPE_CHECKING:
     import typer
     from pydantic import BaseModel
 
-    from attpc_ioc.model.command import Reason, Who
-    from attpc_ioc.model.events import RunEvent, RunStarted, RunStarting, RunStopped, RunStopping
+    from attpc_ioc.model.command import Put, Reason, Who
+    from attpc_ioc.model.events import Event
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.plugin import PluginContext
@@ -129,28 +130,8 @@ class RunHistory:
             raise Refused(NOT_STARTED)
         await self.service.write(pv, value, who)
 
-    # ------------------------------------------------------------------ runs, live
-
     @hookimpl
-    def attpc_run_starting(self, event: RunStarting) -> None:
-        """Show a run that has its number."""
-        self._follow(event)
-
-    @hookimpl
-    def attpc_run_started(self, event: RunStarted) -> None:
-        """Begin the sheet of a run that is on."""
-        self._follow(event)
-
-    @hookimpl
-    def attpc_run_stopping(self, event: RunStopping) -> None:
-        """Show the run that is stopped."""
-        self._follow(event)
-
-    @hookimpl
-    def attpc_run_stopped(self, event: RunStopped) -> None:
-        """End the sheet of a run that is over."""
-        self._follow(event)
-
-    def _follow(self, event: RunEvent) -> None:
-        if self.service is not None:
+    def attpc_event(self, event: Event | Put) -> None:
+        """Follow the run, as it is shown and on its sheet; the record is made from the log."""
+        if self.service is not None and isinstance(event, RunEvent):
             self.service.run_event(event)
