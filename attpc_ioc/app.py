@@ -129,6 +129,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         app = App(settings, host, event_log, controller, server, table, numbers, emitter, access, answers)
         asked = AskServer(event_log.folder, answers)
         days = settings.ioc.event_log_days
+        readers = {plugin.name for plugin in host.plugins.values() if plugin.enabled}
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(event_log.run(), name="state")]
             try:
@@ -139,7 +140,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 tasks.append(group.create_task(server.run(), name="server"))
                 tasks.append(group.create_task(controller.run(), name="controller"))
                 tasks.append(group.create_task(access.run(), name="access"))
-                tasks.append(group.create_task(event_log.prune_for_ever(days), name="prune"))
+                tasks.append(group.create_task(event_log.prune_for_ever(days, readers), name="prune"))
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=event_log.folder)
                 yield app
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attpc_ioc.cli.options import SettingsFile, naming_file
-from attpc_ioc.cli.streams import exact, exact_output
+from attpc_ioc.cli.streams import exact_output
 from attpc_ioc.printable import one_line
 
 if TYPE_CHECKING:
@@ -94,34 +93,18 @@ def _as_json(found: Contents) -> dict[str, object]:
 
 
 def _print(found: Contents) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(file=exact(sys.stdout), soft_wrap=True)
-
-    def put(titles: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-        table = Table(box=None, pad_edge=False)
-        for title in titles:
-            table.add_column(title, overflow="fold")
-        for row in rows:
-            # Text, not markup: what is kept may have square brackets.
-            table.add_row(*(Text(one_line(str(cell))) for cell in row))
-        console.print(table)
-
-    put(
-        ("topic", "key", "value"),
-        [(topic, key, value) for topic, rows in found.kept.items() for key, value in rows.items()],
-    )
-    for topic, reason in found.lost.items():
-        console.print(Text(one_line(f"lost: {topic or 'everything before'}: {reason}")))
-    for reader, position in found.cursors.items():
-        console.print(Text(one_line(f"{reader} has read up to event {position}")))
-    console.print(f"\n{found.count} events, the last {len(found.events)}:")
-    put(
-        ("position", "time", "kind", "event"),
-        [
-            (e.position, datetime.fromtimestamp(e.time_s).isoformat(" ", "milliseconds"), e.kind, e.body)
-            for e in found.events
-        ],
-    )
+    """Print a line for each row and event, so that `grep` and `less -S` serve."""
+    lines = [
+        f"{topic} {key}: {value}" if key else f"{topic}: {value}"
+        for topic, rows in found.kept.items()
+        for key, value in rows.items()
+    ]
+    lines += [f"lost: {topic or 'everything before'}: {reason}" for topic, reason in found.lost.items()]
+    lines += [f"{reader} has read up to event {position}" for reader, position in found.cursors.items()]
+    lines.append(f"{found.count} events, the last {len(found.events)}:")
+    lines += [
+        f"{e.position} {datetime.fromtimestamp(e.time_s).isoformat(' ', 'milliseconds')} {e.kind} {e.body}"
+        for e in found.events
+    ]
+    for line in lines:
+        typer.echo(one_line(line))

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -134,20 +134,24 @@ class EventLog:
         self.writer.next.cursors[reader] = position
         self.writer.wake()
 
-    async def prune(self, days: float) -> int:
-        """Remove events that are older and that every reader has seen; returns how many."""
+    async def prune(self, days: float, readers: Collection[str]) -> int:
+        """Remove events that are older and that all of `readers` have seen; returns how many."""
         gone = 0
         while True:
-            last = await asyncio.to_thread(prune, self.path, time.time() - days * _DAY_S, _PRUNED_AT_ONCE)
+            before_s = time.time() - days * _DAY_S
+            last = await asyncio.to_thread(prune, self.path, before_s, readers, _PRUNED_AT_ONCE)
             gone += last
             if last < _PRUNED_AT_ONCE:
                 return gone
 
-    async def prune_for_ever(self, days: float) -> None:
-        """Prune now and every hour; what goes wrong is logged, and tried again."""
+    async def prune_for_ever(self, days: float, readers: Collection[str]) -> None:
+        """Prune now and every hour; what goes wrong is logged, and tried again.
+
+        A plugin that was switched off does not hold events back: it is not among the `readers`.
+        """
         while True:
             try:
-                gone = await self.prune(days)
+                gone = await self.prune(days, readers)
             except (OSError, sqlite3.Error) as error:
                 log.warning("event log not pruned", folder=self.folder, reason=error)
             else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -279,8 +280,8 @@ def _rows(batch: Batch) -> list[EventRow]:
     return rows
 
 
-def prune(path: Path, before_s: float, most: int = 10_000) -> int:
-    """Remove events before a Unix time that every reader has seen, at most so many; returns how many.
+def prune(path: Path, before_s: float, readers: Iterable[str], most: int = 10_000) -> int:
+    """Remove events before a Unix time that all of `readers` have seen, at most so many; returns how many.
 
     The newest event stays, so that no position is used again. For a thread: it has a connection of its own
     and waits for the writer, not the other way round for long.
@@ -293,10 +294,12 @@ def prune(path: Path, before_s: float, most: int = 10_000) -> int:
                 SELECT position FROM event
                 WHERE time_s < ?1
                   AND position < (SELECT max(position) FROM event)
-                  AND position <= coalesce((SELECT min(position) FROM cursor), 9223372036854775807)
+                  AND position <= coalesce(
+                    (SELECT min(position) FROM cursor WHERE reader IN (SELECT value FROM json_each(?3))),
+                    9223372036854775807)
                 ORDER BY position LIMIT ?2)
             """,
-            (before_s, most),
+            (before_s, most, json.dumps(sorted(readers))),
         ).rowcount
         connection.execute("DELETE FROM long_text WHERE digest NOT IN (SELECT digest FROM event_text)")
         connection.execute("COMMIT")

@@ -20,6 +20,7 @@ from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.model.states import Kind, Operation, State, Transition
 from tests.support.state_dir import change, kept, opened, query
 
+READERS = ("history", "other")
 STAMP = Stamp("T:", "b", 1)
 RUN = RunInfo(
     7,
@@ -173,7 +174,7 @@ async def test_a_long_text_is_kept_once(tmp_path):
         # It goes with the last event that has it.
         event_log.append(EVENTS[0])
         await event_log.flush()
-        assert await event_log.prune(1.0) == 5
+        assert await event_log.prune(1.0, READERS) == 5
         assert query(tmp_path, "SELECT count(*) FROM long_text") == [(0,)]
 
 
@@ -185,15 +186,17 @@ async def test_what_a_reader_has_not_seen_is_not_pruned(tmp_path):
         for event in (*[EVENTS[0]] * 5, new, new):
             event_log.append(event)
         await event_log.flush()
-        assert await event_log.prune(1.0) == 0
+        assert await event_log.prune(1.0, READERS) == 0
         event_log.set_cursor("history", 3)
         await event_log.flush()
-        assert await event_log.prune(1.0) == 3
+        assert await event_log.prune(1.0, READERS) == 3
         event_log.set_cursor("history", 7)
         event_log.set_cursor("other", 7)
         await event_log.flush()
-        # Young ones stay.
-        assert await event_log.prune(1.0) == 2
+        # One that is switched off holds nothing back, and young ones stay.
+        event_log.set_cursor("off", 0)
+        await event_log.flush()
+        assert await event_log.prune(1.0, READERS) == 2
     async with opened(tmp_path) as event_log:
         assert (event_log.cursor("history"), event_log.cursor("new")) == (7, 0)
         assert [position for position, _ in await event_log.events(0)] == [6, 7]
@@ -204,7 +207,7 @@ async def test_positions_are_never_used_again(tmp_path):
         for _ in range(3):
             event_log.append(EVENTS[0])
         await event_log.flush()
-        assert await event_log.prune(0.0) == 2
+        assert await event_log.prune(0.0, READERS) == 2
     async with opened(tmp_path) as event_log:
         assert event_log.append(EVENTS[0]) == 4
 

@@ -29,7 +29,7 @@ async def test_the_state_of_an_ioc_that_runs(tmp_path, monkeypatch):
         await it.app.log.flush()
         shown = run("show", it.settings_file)
         assert shown.exit_code == 0
-        assert ["numbers", "unnamed", "1"] in [line.split() for line in shown.stdout.splitlines()]
+        assert "numbers unnamed: 1" in shown.stdout.splitlines()
         # What is not printable is escaped, and square brackets are no markup.
         assert "[red]" in shown.stdout
         assert "\u202e" not in shown.stdout
