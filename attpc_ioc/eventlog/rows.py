@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +44,7 @@ _LONG = "$text"
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event as it is written: `body` is JSON, `texts` the long texts of it by digest."""
+    """One event as it is written: `body` is JSON, `texts` the long texts of it by digest, compressed."""
 
     position: int
     kind: str
@@ -76,7 +77,7 @@ def from_row(kind: str, body: str, text_of: Callable[[str], str]) -> Loggable:
 
 def text_of(stored: bytes) -> str:
     """Return a long text from its bytes in the database."""
-    return stored.decode("utf-8", "surrogatepass")
+    return zlib.decompress(stored).decode("utf-8", "surrogatepass")
 
 
 def faults_in(error: ValidationError) -> str:
@@ -95,7 +96,7 @@ def _shortened(value: Any, texts: dict[str, bytes]) -> Any:
     if isinstance(value, str) and len(value) > LONG_CHARS:
         stored = value.encode("utf-8", "surrogatepass")
         digest = hashlib.sha256(stored).hexdigest()
-        texts[digest] = stored
+        texts[digest] = zlib.compress(stored, 1)
         return {_LONG: digest}
     if isinstance(value, list):
         return [_shortened(item, texts) for item in value]

@@ -136,6 +136,8 @@ class Writer:
                     self.position = self._under_way.events[-1][0]
                     self._moved.set()
                     self._moved = asyncio.Event()
+                # What was written, long texts among it, is not held until the next time.
+                self._under_way = Batch()
                 self._set_fault("")
                 self._finish(upto, well=True)
 

@@ -12,7 +12,7 @@ CREATE TABLE event (
 -- Long texts, as the reply to a Configure with every configuration file: once each, by SHA-256.
 CREATE TABLE long_text (
     digest TEXT PRIMARY KEY,
-    body   BLOB NOT NULL      -- UTF-8
+    body   BLOB NOT NULL      -- UTF-8, compressed by zlib
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE event_text (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from attpc_ioc.eventlog.rows import KIND_OF, KINDS, LONG_CHARS, from_row, to_row
+from attpc_ioc.eventlog.rows import KIND_OF, KINDS, LONG_CHARS, from_row, text_of, to_row
 from attpc_ioc.model import events
 from attpc_ioc.model.command import Put, Reason, Who
 from attpc_ioc.model.config import ConfigName
@@ -151,7 +151,7 @@ async def test_events_come_back_as_they_were_and_in_order(tmp_path):
 def test_whatever_text_a_client_sends_comes_back(text, size, when):
     event = dataclasses.replace(EVENTS[9], message=text, manifest=text * 3000, data_bytes=size, time_s=when)
     row = to_row(1, event)
-    back = from_row(row.kind, row.body, lambda digest: row.texts[digest].decode("utf-8", "surrogatepass"))
+    back = from_row(row.kind, row.body, lambda digest: text_of(row.texts[digest]))
     assert back == event
 
 
