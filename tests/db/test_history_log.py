@@ -21,7 +21,7 @@ from attpc_plugins.run_history.translate import Translator, own_record, own_valu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attpc_ioc.eventlog.rows import from_row, to_row
+from attpc_ioc.eventlog.rows import from_row, text_of, to_row
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import (
     OperationStarting,
@@ -64,7 +64,7 @@ def translator(*, passive: bool = False) -> Translator:
 def logged(event: PluginRecord | RunStarted) -> object:
     """Return an event as it comes back from the log."""
     row = to_row(1, event)
-    return from_row(row.kind, row.body, lambda digest: row.texts[digest].decode("utf-8", "surrogatepass"))
+    return from_row(row.kind, row.body, lambda digest: text_of(row.texts[digest]))
 
 
 @settings(deadline=None, max_examples=200)
