@@ -97,6 +97,8 @@ async def test_what_lasts_until_the_end_and_longer(tmp_path, monkeypatch, caplog
         host = it.fleet.data["CoBo[0]"]
         await start_run(it)
         await it.until(lambda: host.written_bytes > 0, what="data of CoBo0")
+        # On a machine that is busy a router may have seemed gone before.
+        caplog.clear()
         await it.fleet.routers["CoBo[0]"].stop()
         await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 0, what="offline")
         await it.until(lambda: troubles(caplog), what="it is logged")
@@ -104,7 +106,7 @@ async def test_what_lasts_until_the_end_and_longer(tmp_path, monkeypatch, caplog
         done = await all_done(it, probe, 2)
         assert re.search(rf"its process was gone since {AT} until the run's end", done["CoBo0"].message)
         await it.fleet.routers["CoBo[0]"].start()
-        await it.until(lambda: len(troubles(caplog)) == 2, what="it is over")
+        await it.until(lambda: len(troubles(caplog)) > 1, what="it is over")
         assert troubles(caplog)[1][1]["run"] == "none"
 
 
