@@ -279,7 +279,7 @@ async def nothing_left(tasks_before: Iterable[object], files_before: set[str]) -
         return {f for f in open_files() - files_before if f.startswith("socket:")}
 
     try:
-        await wait_until(lambda: not tasks() and not sockets(), 2.0)
+        await wait_until(lambda: not tasks() and not sockets(), PATIENCE_S)
     except TimeoutError:
         raise AssertionError(f"left behind: tasks {tasks()}, sockets {sockets()}") from None
 
