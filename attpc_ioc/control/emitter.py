@@ -40,6 +40,10 @@ class Emitter:
         self._host.notify("attpc_event", event=event)
         return self._log.committed()
 
+    def emit_new(self, kind: type[Event], **fields: Any) -> asyncio.Future[bool]:
+        """Make an event of now and emit it."""
+        return self.emit(self.make(kind, **fields))
+
     def put(self, put: Put) -> asyncio.Future[bool]:
         """Stamp a put and emit it."""
         return self.emit(replace(put, stamp=self._stamp()))
@@ -53,7 +57,7 @@ class Emitter:
 
     async def tell(self, kind: type[Event], **fields: Any) -> bool:
         """Emit what a plugin tells the others; see `on_record` for what it returns."""
-        return await self.on_record(self.emit(self.make(kind, **fields)))
+        return await self.on_record(self.emit_new(kind, **fields))
 
     async def on_record(self, committed: asyncio.Future[bool]) -> bool:
         """Wait up to 50 ms until an event is on disk; returns False where the disk cannot be written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from pydantic import TypeAdapter
 
@@ -34,6 +35,9 @@ class KeptModule:
 
 KEPT_MODULE = TypeAdapter(KeptModule)
 
+_FIELDS = tuple(KeptModule.__dataclass_fields__)
+_kept_of = attrgetter(*_FIELDS)
+
 
 class KeptModules:
     """The modules' topic in the state database.
@@ -57,16 +61,7 @@ class KeptModules:
             self._follow(change.fleet.modules[name])
 
     def _follow(self, view: ModuleView) -> None:
-        now = KeptModule(
-            view.url,
-            view.enabled,
-            view.selected,
-            view.loaded,
-            view.clock_stale,
-            view.unclocked,
-            view.board_fault,
-            view.unseen_end,
-        )
+        now = KeptModule(*_kept_of(view))
         if self._kept.values.get(view.name) != now:
             self._kept.keep(view.name, now)
 
@@ -78,23 +73,14 @@ def _first_view(ecc: EccSettings, kept: KeptModule | None) -> ModuleView:
     if kept.url != view.url:
         log.warning("ECC server has another address", module=view.name, old=kept.url, new=view.url)
         # What was loaded is in another server's boards: whatever this one is seen to have is unknown.
-        kept = replace(kept, loaded=Loaded(), board_fault=None, unseen_end=None)
-    selected = kept.selected
-    if selected is not None and not ecc.rule.accepts(selected):
+        kept = replace(kept, url=view.url, loaded=Loaded(), board_fault=None, unseen_end=None)
+    if kept.selected is not None and not ecc.rule.accepts(kept.selected):
         # The settings have changed meanwhile: this name would take over another board (rule 6).
-        log.warning("selected config dropped", module=ecc.name, config=selected, rule=ecc.rule)
-        selected = None
-    return replace(
-        view,
-        enabled=kept.enabled,
-        selected=selected,
-        loaded=kept.loaded,
-        clock_stale=kept.clock_stale,
-        unclocked=kept.unclocked,
-        board_fault=kept.board_fault,
-        unseen_end=kept.unseen_end,
-        result=view.result.noted(kept.board_fault.text) if kept.board_fault is not None else view.result,
-    )
+        log.warning("selected config dropped", module=ecc.name, config=kept.selected, rule=ecc.rule)
+        kept = replace(kept, selected=None)
+    if kept.board_fault is not None:
+        view = replace(view, result=view.result.noted(kept.board_fault.text))
+    return replace(view, **{name: getattr(kept, name) for name in _FIELDS})
 
 
 def _sources(ecc: EccSettings) -> tuple[SourceView, ...]:

@@ -118,14 +118,12 @@ class ModuleControl:
         self._state.update_module(self.name, outstanding=operation, unseen_end=Sent(operation, target))
         self._set_pace()
         log.info("operation sent", module=self.name, operation=operation, config=config, who=who)
-        self._emitter.emit(
-            self._emitter.make(
-                OperationStarting,
-                module=self.name,
-                operation=operation,
-                config=config,
-                who=who,
-            )
+        self._emitter.emit_new(
+            OperationStarting,
+            module=self.name,
+            operation=operation,
+            config=config,
+            who=who,
         )
         names = config or names_of(view)
         ongoing.call = self._spawn(self._call(ongoing, names), f"{operation} {self.name}")
@@ -186,20 +184,18 @@ class ModuleControl:
             duration_s=round(ongoing.duration_s, 4),
             **({} if ok else {"reason": ongoing.reason}),
         )
-        self._emitter.emit(
-            self._emitter.make(
-                OperationEnded,
-                module=self.name,
-                operation=ongoing.operation,
-                ok=ok,
-                reason=ongoing.reason,
-                code=ongoing.code,
-                duration_s=ongoing.duration_s,
-                who=ongoing.who,
-                config=ongoing.config,
-                text=ongoing.reply.text if ongoing.reply else "",
-                run=self._state.fleet.run.of(self.name),
-            )
+        self._emitter.emit_new(
+            OperationEnded,
+            module=self.name,
+            operation=ongoing.operation,
+            ok=ok,
+            reason=ongoing.reason,
+            code=ongoing.code,
+            duration_s=ongoing.duration_s,
+            who=ongoing.who,
+            config=ongoing.config,
+            text=ongoing.reply.text if ongoing.reply else "",
+            run=self._state.fleet.run.of(self.name),
         )
 
     # ------------------------------------------------------------------ seeing
@@ -286,17 +282,15 @@ class ModuleControl:
 
     def _emit_change(self, old: State, origin: Origin, reason: str) -> None:
         view = self.view
-        self._emitter.emit(
-            self._emitter.make(
-                StateChanged,
-                module=self.name,
-                old=old,
-                new=view.state,
-                transition=view.transition if view.online else Transition.NONE,
-                origin=origin,
-                reason=reason,
-                run=self._state.fleet.run.of(self.name),
-            )
+        self._emitter.emit_new(
+            StateChanged,
+            module=self.name,
+            old=old,
+            new=view.state,
+            transition=view.transition if view.online else Transition.NONE,
+            origin=origin,
+            reason=reason,
+            run=self._state.fleet.run.of(self.name),
         )
 
     def _report_counted(self, changes: int, before: State) -> None:

@@ -65,7 +65,7 @@ class StopUnderWay:
 class RunControl:
     """Starts, stops and adopts runs. `record` is the run as it stands, `watch` what happens by itself.
 
-    `numbers` is told of every number that its owner gave, or took back.
+    `numbers` keeps account of every number that the owner gave or took back.
     """
 
     def __init__(

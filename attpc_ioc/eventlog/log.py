@@ -54,7 +54,6 @@ class EventLog:
         self._writer: Writer | None = None
         self._rows: dict[str, dict[str, str]] = {}
         self._lost: dict[str, str] = {}
-        self._cursors: dict[str, int] = {}
 
     def open(self) -> None:
         """Lock the folder and open its database; raises `StateDirError` where that fails."""
@@ -124,13 +123,8 @@ class EventLog:
         """The position of the newest event that is on disk."""
         return self.writer.position
 
-    def cursor(self, reader: str) -> int:
-        """Return how far a reader that must miss nothing has come; 0 for one that is new."""
-        return self._cursors.get(reader, 0)
-
     def set_cursor(self, reader: str, position: int) -> None:
         """Have it written soon how far a reader has come: what is after that is not pruned."""
-        self._cursors[reader] = position
         self.writer.next.cursors[reader] = position
         self.writer.wake()
 
@@ -186,7 +180,6 @@ class EventLog:
         for topic, key, value in connection.execute("SELECT topic, key, value FROM kept ORDER BY topic, key"):
             self._rows.setdefault(topic, {})[key] = value
         self._lost = dict(connection.execute("SELECT topic, reason FROM lost").fetchall())
-        self._cursors = dict(connection.execute("SELECT reader, position FROM cursor").fetchall())
 
 
 def read_kept(folder: Path, topic: str) -> dict[str, Any]:

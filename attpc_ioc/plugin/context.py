@@ -143,7 +143,7 @@ class Context:
         return self._log.kept(f"{self.name}/{topic}", adapter)
 
     async def flush(self, limit_s: float = 5.0) -> None:
-        """Wait until what was kept and told up to now is on disk."""
+        """Wait until everything kept and emitted so far is on disk."""
         await self._log.flush(limit_s)
 
     def answer(self, answerer: Answerer) -> None:

@@ -145,13 +145,13 @@ class PluginContext(Protocol):
     def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
         """Return what the plugin keeps over restarts under this topic: values by key.
 
-        What is kept in one turn of the event loop, and the events told in it, are on disk together or not at
-        all. To be asked once for a topic; pydantic's adapter makes JSON of a value and back.
+        What is kept in one turn of the event loop, and the events emitted in it, are on disk together or
+        not at all. To be asked once for a topic; pydantic's adapter makes JSON of a value and back.
         """
         ...
 
     async def flush(self, limit_s: float = 5.0) -> None:
-        """Wait until what was kept and told is on disk; raises `StateDirError` where it cannot be."""
+        """Wait until all that was kept and emitted is on disk; raises `StateDirError` if it cannot be."""
         ...
 
     def answer(self, answerer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
@@ -194,8 +194,8 @@ class RunNumbers(Protocol):
     async def reserve(self, experiment: str) -> int:
         """Reserve the next number, from 0 to 2147483647; called before any module is commanded.
 
-        An exception, something that is no number, or more than 2 s (`limits.run_number_s`) refuse the start;
-        no other owner is asked.
+        An exception, a value that is not a run number, or more than 2 s (`limits.run_number_s`) refuse the
+        start; no other owner is asked.
         """
         ...
 
@@ -315,7 +315,8 @@ class Specification:
         """Return the owner of the run numbers, see `RunNumbers`; None leaves it to the next.
 
         Decision, first result, asked once before anything starts; the core's own owner, which keeps numbers
-        in the state database, comes last. Raising, or an answer that is no owner, refuses every start.
+        in the state database, comes last. An exception, or an answer that is not a `RunNumbers`, refuses
+        every start.
         """
 
     @hookspec(firstresult=True)

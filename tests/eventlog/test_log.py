@@ -198,7 +198,8 @@ async def test_what_a_reader_has_not_seen_is_not_pruned(tmp_path):
         await event_log.flush()
         assert await event_log.prune(1.0, READERS) == 2
     async with opened(tmp_path) as event_log:
-        assert (event_log.cursor("history"), event_log.cursor("new")) == (7, 0)
+        found = query(tmp_path, "SELECT position FROM cursor WHERE reader IN ('history', 'new')")
+        assert found == [(7,)]
         assert [position for position, _ in await event_log.events(0)] == [6, 7]
 
 
