@@ -76,8 +76,11 @@ def from_row(kind: str, body: str, text_of: Callable[[str], str]) -> Loggable:
 
 
 def text_of(stored: bytes) -> str:
-    """Return a long text from its bytes in the database."""
-    return zlib.decompress(stored).decode("utf-8", "surrogatepass")
+    """Return a long text from its bytes in the database; raises `ValueError` where they are damaged."""
+    try:
+        return zlib.decompress(stored).decode("utf-8", "surrogatepass")
+    except zlib.error as error:
+        raise ValueError(f"one of its texts is damaged: {error}") from error
 
 
 def faults_in(error: ValidationError) -> str:

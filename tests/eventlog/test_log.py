@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+import zlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -246,6 +247,18 @@ async def test_a_row_of_a_newer_version_is_an_error_in_its_place(tmp_path):
         assert "run.paused is not a kind of event that this version knows" in str(found[1])
         assert isinstance(found[2], ValueError)
         assert found[3] == EVENTS[0]
+
+
+async def test_a_damaged_text_is_an_error_in_its_events_place_alone(tmp_path):
+    async with opened(tmp_path) as event_log:
+        for event in (EVENTS[0], EVENTS[2], EVENTS[1]):
+            event_log.append(event)
+    for body in (b"no compressed text", b"", zlib.compress(b"\xff")):
+        change(tmp_path, "UPDATE long_text SET body = ?", body)
+        async with opened(tmp_path) as event_log:
+            found = dict(await event_log.events(0))
+            assert isinstance(found[2], ValueError)
+            assert (found[1], found[3]) == (EVENTS[0], EVENTS[1])
 
 
 async def test_an_event_that_cannot_be_written_down_does_not_keep_the_others_out(tmp_path, caplog):
