@@ -248,7 +248,8 @@ async def test_time_to_full_and_an_orderly_stop_before_the_disk_is_full(tmp_path
         await it.until(lambda: alarm(it, hours) == "MINOR", what="MINOR")
         await it.ok("Run:MaxDuration", "14400")
         await it.until(lambda: alarm(it, hours) == "MAJOR", what="full before the run ends")
-        assert "before the run ends" in shown(it, "AlarmText_RBV")
+        # The list of alarms is another PV, which follows.
+        await it.until(lambda: "before the run ends" in shown(it, "AlarmText_RBV"), what="its text")
         assert it.run.state is RunState.RUNNING
         host.disk_free_gb = 4.0
         await it.until_run(RunState.STOPPED)
