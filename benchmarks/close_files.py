@@ -21,12 +21,12 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
-from attpc_plugins.data_routers.closing import Place, close_files
-from attpc_plugins.data_routers.closings import Closings, Entry, Phase
+from attpc_plugins.data_routers.closing.entries import Closings, Entry, Phase
+from attpc_plugins.data_routers.closing.steps import Place, close_files
 from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.link import Target
-from attpc_plugins.data_routers.hosts.ssh import SshHost
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.link import Target
 from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 

@@ -26,11 +26,11 @@ from pathlib import Path
 import psutil
 from attpc_plugins.data_routers.hosts.host import Host
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.link import Target
-from attpc_plugins.data_routers.hosts.local import LocalHost
+from attpc_plugins.data_routers.hosts.local.host import LocalHost
 from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.link import Target
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from attpc_plugins.data_routers.records import Records
+from attpc_plugins.data_routers.state import Records
 
 from attpc_ioc.simulator.data.options import Access
 from tests.support.closings import records_in

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers import manifest
-from attpc_plugins.data_routers.closing import Place as Messages
-from attpc_plugins.data_routers.closing import close_files
-from attpc_plugins.data_routers.closings import Entry, Phase
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.entries import Entry, Phase
+from attpc_plugins.data_routers.closing.steps import Place as Messages
+from attpc_plugins.data_routers.closing.steps import close_files
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.link import Target
-from attpc_plugins.data_routers.hosts.ssh import SshHost
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.link import Target
 from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 

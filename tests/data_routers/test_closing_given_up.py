@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.closing import own_files, settle
-from attpc_plugins.data_routers.closing_by_hand import Wishes, carry_out
-from attpc_plugins.data_routers.closings import Entry, Phase
+from attpc_plugins.data_routers.closing.entries import Entry, Phase
+from attpc_plugins.data_routers.closing.steps import own_files, settle
+from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
 

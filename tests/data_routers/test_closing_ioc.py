@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from attpc_plugins.data_routers.closings import Phase
+from attpc_plugins.data_routers.closing.entries import Phase
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.model.events import RunFiles

@@ -7,13 +7,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers import manifest
-from attpc_plugins.data_routers.closing import Quiet, amount, names_text, own_files, settle
-from attpc_plugins.data_routers.closing_rows import WORST_FIRST, closing_rows
-from attpc_plugins.data_routers.closings import ENTRY, ClosingBusy, Entry, Phase
-from attpc_plugins.data_routers.manifest import Manifest, ManifestError
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.entries import ENTRY, ClosingBusy, Entry, Phase
+from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
+from attpc_plugins.data_routers.closing.rows import WORST_FIRST, closing_rows
+from attpc_plugins.data_routers.closing.steps import Quiet, amount, names_text, own_files, settle
+from attpc_plugins.data_routers.commands.verify import differences
 from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
-from attpc_plugins.data_routers.verify_command import differences
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import os
 import time
 
 import pytest
-from attpc_plugins.data_routers import manifest
+from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.model import CloseState, RunKey
 
 from tests.support.closings import EXPERIMENT, everywhere, fill, grow, local_settings, side, sums

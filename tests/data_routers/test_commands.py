@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from attpc_plugins.data_routers.closings import Entry, Phase
-from attpc_plugins.data_routers.logs_command import harmless
+from attpc_plugins.data_routers.closing.entries import Entry, Phase
+from attpc_plugins.data_routers.commands.logs import harmless
 from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.plugin import DataRouters
 from hypothesis import given

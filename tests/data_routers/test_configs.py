@@ -9,10 +9,9 @@ import pytest
 from attpc_plugins.data_routers.configs.gather import NO_HOST, gather
 from attpc_plugins.data_routers.configs.loading import LoadedFiles
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
-from attpc_plugins.data_routers.flow import Count
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.model import RunKey
-from attpc_plugins.data_routers.records import (
+from attpc_plugins.data_routers.state import (
     ONLY,
     Baseline,
     ConfigsRead,
@@ -20,6 +19,7 @@ from attpc_plugins.data_routers.records import (
     Records,
     WaitingFiles,
 )
+from attpc_plugins.data_routers.watch.flow import Count
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

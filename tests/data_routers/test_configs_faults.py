@@ -18,7 +18,7 @@ import pytest
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts import limits
 from attpc_plugins.data_routers.model import RunKey
-from attpc_plugins.data_routers.records import Records
+from attpc_plugins.data_routers.state import Records
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model.events import RunConfigs

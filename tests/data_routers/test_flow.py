@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from attpc_plugins.data_routers.flow import (
+from attpc_plugins.data_routers.watch.flow import (
     NEVER_FULL_H,
     Count,
     Delayed,

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.hosts import folders
 from attpc_plugins.data_routers.hosts.host import (
     HostFault,
     RunFolderExists,
 )
-from attpc_plugins.data_routers.hosts.wire import GREETING, answer, request, script
+from attpc_plugins.data_routers.hosts.local import folders
+from attpc_plugins.data_routers.hosts.ssh.wire import GREETING, answer, request, script
 from attpc_plugins.data_routers.model import FileEntry
 
 from tests.support.datahosts import RUN, sums_of, write_files

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.data_routers.closing import state_of
+from attpc_plugins.data_routers.closing.steps import state_of
 from attpc_plugins.data_routers.hosts.host import (
     HostError,
     HostFault,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.hosts.dial import Target
 from attpc_plugins.data_routers.hosts.host import HostRefused, HostTimeout, HostUnreachable
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.ssh.dial import Target
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from tests.data_routers.test_hosts_ssh import command_in, run

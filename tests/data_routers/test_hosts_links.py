@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts import wire
-from attpc_plugins.data_routers.hosts.folders import RunFolders
 from attpc_plugins.data_routers.hosts.host import FileHost, HostFault, RunFolderExists
+from attpc_plugins.data_routers.hosts.local.folders import RunFolders
 from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
-from attpc_plugins.data_routers.records import Records
+from attpc_plugins.data_routers.state import Records
 
 from tests.data_routers.test_hosts_agent import ask_agent
 from tests.support.data_rig import data_rig, shown

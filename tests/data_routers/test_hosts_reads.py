@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.hosts.folders import last_lines
 from attpc_plugins.data_routers.hosts.host import HostFault
-from attpc_plugins.data_routers.hosts.processes import is_named
+from attpc_plugins.data_routers.hosts.local.folders import last_lines
+from attpc_plugins.data_routers.hosts.local.processes import is_named
 from hypothesis import given
 from hypothesis import strategies as st
 

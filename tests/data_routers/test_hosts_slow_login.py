@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.hosts.dial import Target
 from attpc_plugins.data_routers.hosts.host import HostError, HostRefused, HostTimeout
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.ssh.dial import Target
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.settings import Access, RouterSettings
-from attpc_plugins.data_routers.watch import Watch
+from attpc_plugins.data_routers.watch.poll import Watch
 
 from tests.data_routers.test_hosts_faults import known_at
 from tests.support.datahosts import LIMITS, until, write_files

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.hosts.host import HostRefused, HostUnreachable
-from attpc_plugins.data_routers.hosts.link import Target
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
-from attpc_plugins.data_routers.hosts.wire import script
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.link import Target
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
+from attpc_plugins.data_routers.hosts.ssh.wire import script
 from attpc_plugins.data_routers.model import MoveOutcome
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 

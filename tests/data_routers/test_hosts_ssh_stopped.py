@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from attpc_plugins.data_routers.hosts.host import HostTimeout
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.link import Target
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.link import Target
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from tests.support.sshd import sshd

@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from attpc_plugins.data_routers.incidents import clock
+from attpc_plugins.data_routers.watch.incidents import clock
 
 from attpc_ioc.model.events import RunFiles, RunStopped, RunStopping
 from attpc_ioc.model.run import RunState

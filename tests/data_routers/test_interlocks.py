@@ -6,9 +6,9 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.interlocks import Facts, NextRun, against_start, in_short, refusing
 from attpc_plugins.data_routers.model import Look, RunKey
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
+from attpc_plugins.data_routers.watch.interlocks import Facts, NextRun, against_start, in_short, refusing
 
 from attpc_ioc.model.command import RUN, Put
 from attpc_ioc.model.run import RunState, RunView

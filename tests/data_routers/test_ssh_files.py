@@ -8,10 +8,10 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from attpc_plugins.data_routers.hosts.dial import Target
 from attpc_plugins.data_routers.hosts.host import HostRefused
-from attpc_plugins.data_routers.hosts.link import Link
-from attpc_plugins.data_routers.hosts.ssh_files import ConfigCopies, read_known_hosts
+from attpc_plugins.data_routers.hosts.ssh.dial import Target
+from attpc_plugins.data_routers.hosts.ssh.files import ConfigCopies, read_known_hosts
+from attpc_plugins.data_routers.hosts.ssh.link import Link
 
 from tests.support.needs import needs
 from tests.support.sshd import Sshd, make_key

@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers import closing_service
-from attpc_plugins.data_routers.closings import Entry
+from attpc_plugins.data_routers.closing import service as closing_service
+from attpc_plugins.data_routers.closing.entries import Entry
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.control import start_hold

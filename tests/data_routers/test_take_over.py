@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.closings import Phase
-from attpc_plugins.data_routers.flow import Count
+from attpc_plugins.data_routers.closing.entries import Phase
 from attpc_plugins.data_routers.model import CloseState, RunKey
-from attpc_plugins.data_routers.records import ONLY, Baseline, ConfigsRead, Records
+from attpc_plugins.data_routers.state import ONLY, Baseline, ConfigsRead, Records
 from attpc_plugins.data_routers.take_over import take_over
+from attpc_plugins.data_routers.watch.flow import Count
 
 from attpc_ioc.simulator.data.options import Access
 from tests.data_routers.test_commands import Shell

@@ -8,7 +8,7 @@ import time
 
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.settings import DataRoutersSettings
-from attpc_plugins.data_routers.watch import Watch
+from attpc_plugins.data_routers.watch.poll import Watch
 
 from tests.support.simfleet import wait_until
 

@@ -13,16 +13,16 @@ import asyncssh
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from attpc_plugins.data_routers import manifest
-from attpc_plugins.data_routers.flow import Count, Meter
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.manifest import ManifestError
 from attpc_plugins.data_routers.hosts.host import HostError
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.local import LocalHost
+from attpc_plugins.data_routers.hosts.local.host import LocalHost
 from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.manifest import ManifestError
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.model import FileEntry, Look, Moved
 from attpc_plugins.data_routers.settings import Access, RouterSettings
+from attpc_plugins.data_routers.watch.flow import Count, Meter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

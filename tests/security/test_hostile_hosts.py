@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.data_routers.hosts.dial import Target
 from attpc_plugins.data_routers.hosts.host import HostError
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
-from attpc_plugins.data_routers.hosts.ssh import SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.ssh.dial import Target
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from tests.support.hostile_hosts import SENTRY_WAYS, SSH_WAYS, hostile, slowest_turn

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attpc_plugins.data_routers import manifest
-from attpc_plugins.data_routers.closings import Entry, Phase
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.entries import Entry, Phase
 from attpc_plugins.data_routers.model import RunKey
 
 from tests.support.closings import EXPERIMENT, closings_in, entries_of, fill, sums

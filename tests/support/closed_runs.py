@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attpc_plugins.data_routers import manifest
+from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.simulator.data.host import DataHost

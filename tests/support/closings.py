@@ -14,14 +14,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from attpc_plugins.data_routers import closing_service
-from attpc_plugins.data_routers.closing_service import Closing
-from attpc_plugins.data_routers.closings import ENTRY, Closings, Entry
+from attpc_plugins.data_routers.closing import service as closing_service
+from attpc_plugins.data_routers.closing.entries import ENTRY, Closings, Entry
+from attpc_plugins.data_routers.closing.service import Closing
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, RunKey
-from attpc_plugins.data_routers.records import Records
 from attpc_plugins.data_routers.settings import DataRoutersSettings
+from attpc_plugins.data_routers.state import Records
 from pydantic import TypeAdapter
 
 from attpc_ioc.eventlog import EventLog, Kept

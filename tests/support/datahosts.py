@@ -11,10 +11,10 @@ from pathlib import Path
 
 from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.link import Target
-from attpc_plugins.data_routers.hosts.local import LocalConfigHost, LocalHost
-from attpc_plugins.data_routers.hosts.ssh import SshConfigHost, SshHost
-from attpc_plugins.data_routers.hosts.station import Stations
+from attpc_plugins.data_routers.hosts.local.host import LocalConfigHost, LocalHost
+from attpc_plugins.data_routers.hosts.ssh.host import SshConfigHost, SshHost
+from attpc_plugins.data_routers.hosts.ssh.link import Target
+from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import Access, EccHostSettings, RouterSettings
 

@@ -49,10 +49,10 @@ class DataRouters:
     @hookimpl
     def attpc_pvs(self, settings: BaseModel | None) -> Iterable[Row]:
         """Return the rows of the data routers."""
-        from .closing_rows import closing_rows
-        from .configs.configs_rows import configs_rows
-        from .rows import router_rows, where_routers_are
+        from .closing.rows import closing_rows
+        from .configs.rows import configs_rows
         from .settings import DataRoutersSettings
+        from .watch.rows import router_rows, where_routers_are
 
         assert isinstance(settings, DataRoutersSettings)
         routed = frozenset(source for router in settings.router for source in router.sources)
@@ -65,14 +65,14 @@ class DataRouters:
     @hookimpl
     def attpc_cli(self, app: typer.Typer) -> None:
         """Add the shell commands, which are imported when they are called."""
-        from .commands import add_commands
+        from .commands.cli import add_commands
 
         add_commands(app)
 
     @hookimpl
     async def attpc_online_check(self, settings: BaseModel | None) -> list[OnlineAnswer]:
         """Look at every data router's host once, with the limits of the running plugin."""
-        from .online import ask_hosts
+        from .commands.online import ask_hosts
         from .settings import DataRoutersSettings
 
         assert isinstance(settings, DataRoutersSettings)
@@ -81,9 +81,9 @@ class DataRouters:
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
         """Begin to watch; no host is waited for."""
-        from .records import Records
         from .service import Service
         from .settings import DataRoutersSettings
+        from .state import Records
         from .take_over import take_over
 
         settings = ctx.settings

@@ -16,25 +16,25 @@ from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
-from .around import FleetFacts, around
-from .closing_answers import ClosingAnswers
-from .closing_rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
-from .closing_service import Closing
+from .closing.rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
+from .closing.service import Closing
+from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
-from .flow import Count
-from .fresh_look import FreshLook
 from .hosts.host import ConfigHost, FileHost, SentryHost
 from .hosts.make import config_host_for, host_for
-from .incidents import Incidents
-from .interlocks import Against, Facts, NextRun, against_start, in_short, refusing
 from .model import RunKey
-from .records import ONLY, Baseline, Records
-from .router import Router
-from .rows import GIGABYTE, OVERRIDE
-from .screens import show_router, show_run
 from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
+from .state import ONLY, Baseline, Records
 from .troubles import Troubles
-from .watch import Watch
+from .watch.around import FleetFacts, around
+from .watch.flow import Count
+from .watch.fresh_look import FreshLook
+from .watch.incidents import Incidents
+from .watch.interlocks import Against, Facts, NextRun, against_start, in_short, refusing
+from .watch.poll import Watch
+from .watch.pv_values import show_router, show_run
+from .watch.router import Router
+from .watch.rows import GIGABYTE, OVERRIDE
 
 log = get_logger(__name__)
 

@@ -11,10 +11,10 @@ from attpc_ioc.errors import StateDirError
 from attpc_ioc.files import make_private
 from attpc_ioc.log import get_logger
 
-from .closings import ENTRY, Entry
-from .flow import Count
+from .closing.entries import ENTRY, Entry
 from .model import RunKey
-from .records import ONLY, Baseline, ConfigsRead, LoadedFile, Records, WaitingFiles
+from .state import ONLY, Baseline, ConfigsRead, LoadedFile, Records, WaitingFiles
+from .watch.flow import Count
 
 log = get_logger(__name__)
 

@@ -14,12 +14,12 @@ from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import ConfigHost
 from attpc_plugins.data_routers.model import RunKey
-from attpc_plugins.data_routers.records import ONLY, ConfigsRead, Records
 from attpc_plugins.data_routers.settings import DataRoutersSettings
+from attpc_plugins.data_routers.state import ONLY, ConfigsRead, Records
 
-from .configs_rows import CONFIGS, CONFIGS_MESSAGE, ConfigsState
 from .gather import Gathered, gather
 from .loading import LoadedFiles
+from .rows import CONFIGS, CONFIGS_MESSAGE, ConfigsState
 from .spool import BackupFault, Spool
 
 log = get_logger(__name__)

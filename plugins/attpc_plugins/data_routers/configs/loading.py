@@ -16,7 +16,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import OperationEnded
 from attpc_ioc.model.states import Operation
 from attpc_plugins.data_routers.hosts.host import ConfigHost, HostError
-from attpc_plugins.data_routers.records import LoadedFile
+from attpc_plugins.data_routers.state import LoadedFile
 
 log = get_logger(__name__)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from attpc_ioc.errors import StateDirError
 from attpc_plugins.data_routers.hosts.host import HostFault
-from attpc_plugins.data_routers.hosts.opened import Folder, make_folder, opened, read, write_new
+from attpc_plugins.data_routers.hosts.local.opened import Folder, make_folder, opened, read, write_new
 from attpc_plugins.data_routers.hosts.words import bytes_of
 from attpc_plugins.data_routers.model import RunKey
-from attpc_plugins.data_routers.records import Records, WaitingFiles
+from attpc_plugins.data_routers.state import Records, WaitingFiles
 
 PART = ".part"
 

@@ -9,7 +9,7 @@ from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, Ecc
 
 from .host import ConfigHost, FileHost, SentryHost
 from .limits import CallLimits
-from .local import LocalConfigHost, LocalHost
+from .local.host import LocalConfigHost, LocalHost
 
 
 def host_for(router: RouterSettings, settings: DataRoutersSettings) -> FileHost | SentryHost:
@@ -18,7 +18,7 @@ def host_for(router: RouterSettings, settings: DataRoutersSettings) -> FileHost 
     if router.access is Access.LOCAL:
         return LocalHost(router, limits)
     if router.access is Access.SSH:
-        from .ssh import SshHost, target_of
+        from .ssh.host import SshHost, target_of
 
         return SshHost(router, target_of(router, settings), limits)
     from .sentry import HttpSentryHost
@@ -31,6 +31,6 @@ def config_host_for(ecc: EccHostSettings, settings: DataRoutersSettings) -> Conf
     limits = CallLimits.of(settings)
     if ecc.access is Access.LOCAL:
         return LocalConfigHost(ecc, limits)
-    from .ssh import SshConfigHost, target_of
+    from .ssh.host import SshConfigHost, target_of
 
     return SshConfigHost(ecc, target_of(ecc, settings), limits)

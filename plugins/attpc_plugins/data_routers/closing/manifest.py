@@ -1,0 +1,213 @@
+"""The manifest beside a run's files, `manifest.json`: which files there are, how large, of which run.
+
+The text is JSON in UTF-8 with sorted files, so that the same files give the same text. Times are Unix times
+in seconds, by the host's clock for files and by the IOC's for the run. A file's name that is no UTF-8 is
+shown in `name` as well as it can be, and `name_bytes` has its bytes in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from attpc_ioc.errors import AttpcError
+from attpc_ioc.model import outside
+from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.printable import json_text
+from attpc_plugins.data_routers.hosts.entries import MOST_FILES
+from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
+from attpc_plugins.data_routers.model import FileEntry, RunKey
+
+FILE_NAME = "manifest.json"
+VERSION = 1
+TEXT_MOST = 10_000
+SIZE_MAX_BYTES = 16 * 2**20
+"""More than the manifest of 50,000 files has."""
+
+VALUES_MOST = 10 * MOST_FILES
+"""More values than a manifest has. A JSON text of 16 MiB may have 5 million, of 100 bytes each in memory."""
+
+
+class ManifestError(AttpcError):
+    """A manifest is damaged: each fault with the key where it is."""
+
+    def __init__(self, where: str, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{where}: {fault}" for fault in faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is to be said of one data router's files of a run.
+
+    `closing` is the token of the closing that wrote it. `missing` are files that were there when the run
+    ended and that somebody has accepted as lost; `note` is what people should know besides.
+    """
+
+    run: RunKey
+    router: str
+    sources: tuple[str, ...]
+    files: tuple[FileEntry, ...]
+    closed_s: float
+    began_s: float | None = None
+    started_s: float | None = None
+    stopped_s: float | None = None
+    missing: tuple[str, ...] = ()
+    note: str = ""
+    closing: str = ""
+
+    @property
+    def data_bytes(self) -> int:
+        """The size of all files together."""
+        return sum(file.size for file in self.files)
+
+
+# ---------------------------------------------------------------------------- as it stands in the file
+
+
+def _name(value: str) -> str:
+    if not value or "/" in value or "\0" in value or value in (".", ".."):
+        raise ValueError(f"must be the name of a file, not {value!r}")
+    return value
+
+
+def _hexadecimal(value: str) -> str:
+    name = bytes.fromhex(value)
+    if not name or b"/" in name or b"\0" in name:
+        raise ValueError("must be the bytes of a file's name in hexadecimal")
+    return value
+
+
+def _experiment(value: str) -> str:
+    if fault := experiment_fault(value):
+        raise ValueError(fault)
+    return value
+
+
+Seconds = Annotated[float, AfterValidator(outside.time_s)]
+Text = Annotated[str, Field(max_length=TEXT_MOST)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Name(_Part):
+    name: Annotated[str, AfterValidator(_name)]
+    name_bytes: Annotated[str, AfterValidator(_hexadecimal)] | None = None
+
+    def true_name(self) -> str:
+        return text_of(bytes.fromhex(self.name_bytes)) if self.name_bytes else self.name
+
+
+class _File(_Name):
+    size: int = Field(ge=0, le=outside.MOST)
+    modified_s: Seconds
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+class _Document(_Part):
+    version: Literal[1]
+    experiment: Annotated[str, AfterValidator(_experiment)]
+    run: int = Field(ge=0, le=outside.MOST)
+    router: Text
+    sources: list[Text]
+    began_s: Seconds | None = None
+    started_s: Seconds | None = None
+    stopped_s: Seconds | None = None
+    closed_s: Seconds
+    closing: Text = ""
+    note: Text = ""
+    missing: list[_Name] = Field(default=[], max_length=MOST_FILES)
+    files: list[_File] = Field(max_length=MOST_FILES)
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        names = Counter(file.true_name() for file in self.files)
+        if twice := sorted(name for name, count in names.items() if count > 1):
+            raise ValueError(f"files: {twice[0]!r} is there more than once")
+        if sum(file.size for file in self.files) > outside.MOST:
+            raise ValueError("files: together they have more than 2^63 bytes")
+        return self
+
+
+def dump(manifest: Manifest) -> bytes:
+    """Return the text of a manifest; `load` gives the same one again."""
+    document: dict[str, object] = {
+        "version": VERSION,
+        "experiment": manifest.run.experiment,
+        "run": manifest.run.number,
+        "router": manifest.router,
+        "sources": list(manifest.sources),
+        "began_s": manifest.began_s,
+        "started_s": manifest.started_s,
+        "stopped_s": manifest.stopped_s,
+        "closed_s": manifest.closed_s,
+        "closing": manifest.closing,
+        "note": manifest.note,
+        "missing": [_name_out(name) for name in sorted(manifest.missing)],
+        "files": [_file_out(file) for file in sorted(manifest.files, key=lambda file: file.name)],
+    }
+    text = json_text(document, allow_nan=False, indent=1)
+    return text.encode("utf-8") + b"\n"
+
+
+def load(raw: bytes, where: str) -> Manifest:
+    """Read the text of a manifest; raises `ManifestError` naming `where` and the key of every fault."""
+    if len(raw) > SIZE_MAX_BYTES:
+        raise ManifestError(where, [f"has more than {SIZE_MAX_BYTES} bytes and is no manifest"])
+    if sum(map(raw.count, (b",", b"[", b"{"))) > VALUES_MOST:
+        raise ManifestError(where, [f"has more than {VALUES_MOST} values and is no manifest"])
+    try:
+        plain = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ManifestError(where, [f"byte {error.start + 1}: is not UTF-8"]) from None
+    except RecursionError:
+        raise ManifestError(where, ["is no manifest: lists are nested too deeply"]) from None
+    except ValueError as error:
+        raise ManifestError(where, [f"is no JSON: {error}"]) from None
+    if not isinstance(plain, dict):
+        raise ManifestError(where, ["holds no JSON object"])
+    try:
+        document = _Document.model_validate(plain)
+    except ValidationError as error:
+        raise ManifestError(where, [_fault(fault["loc"], fault["msg"]) for fault in error.errors()]) from None
+    return Manifest(
+        run=RunKey(document.experiment, document.run),
+        router=document.router,
+        sources=tuple(document.sources),
+        files=tuple(
+            FileEntry(file.true_name(), file.size, file.modified_s, file.sha256 or "")
+            for file in document.files
+        ),
+        closed_s=document.closed_s,
+        began_s=document.began_s,
+        started_s=document.started_s,
+        stopped_s=document.stopped_s,
+        missing=tuple(entry.true_name() for entry in document.missing),
+        note=document.note,
+        closing=document.closing,
+    )
+
+
+def _fault(loc: tuple[int | str, ...], text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    return f"{key}: {text}" if key else text
+
+
+def _name_out(name: str) -> dict[str, object]:
+    raw = bytes_of(name)
+    try:
+        return {"name": raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"name": raw.decode("utf-8", errors="replace"), "name_bytes": raw.hex()}
+
+
+def _file_out(file: FileEntry) -> dict[str, object]:
+    out = _name_out(file.name) | {"size": file.size, "modified_s": file.modified_s}
+    return out | {"sha256": file.sha256} if file.sha256 else out

@@ -1,0 +1,105 @@
+"""What the IOC answers to the commands `attpc-ioc files`: the runs on record, and how a command goes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.plugin import PluginContext
+from attpc_plugins.data_routers.closing.entries import Closings
+from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
+from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.settings import DataRoutersSettings
+
+from .by_hand import WISHES, Wishes, carry_out
+
+log = get_logger(__name__)
+
+RUNS = TypeAdapter(list[RunKey])
+
+JOBS_KEPT = 32
+"""Commands whose end can still be asked for."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A command at work: its lines, each with whether it is about something wrong, and how it ended."""
+
+    lines: list[tuple[str, bool]] = field(default_factory=list)
+    ok: bool | None = None
+
+
+class ClosingAnswers:
+    """Answers questions, objects with a key `do`.
+
+    - `runs`: the runs that are on record, the oldest first.
+    - `begin`, with `wishes`: begins, and tells the name of the job.
+    - `look`, with `job` and `after`: the lines after so many, and `ok`, null until the job has ended; `known`
+      is false where the job is of an earlier IOC.
+    """
+
+    def __init__(
+        self,
+        ctx: PluginContext,
+        settings: DataRoutersSettings,
+        hosts: Mapping[str, FileHost | SentryHost],
+        closings: Closings,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._hosts = hosts
+        self._closings = closings
+        self._on_end = on_end
+        self._jobs: dict[str, Job] = {}
+
+    def answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer one question."""
+        try:
+            match question["do"]:
+                case "runs":
+                    runs = list(dict.fromkeys(entry.run for entry in self._closings.entries()))
+                    return {"runs": RUNS.dump_python(runs, mode="json")}
+                case "begin":
+                    return self._begin(WISHES.validate_python(question["wishes"]))
+                case "look":
+                    job = self._jobs.get(question["job"])
+                    if job is None:
+                        return {"known": False}
+                    return {"known": True, "lines": job.lines[question["after"] :], "ok": job.ok}
+                case other:
+                    return {"error": f"nothing is known of {other!r}"}
+        except (KeyError, TypeError, ValidationError) as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def _begin(self, wishes: Wishes) -> Mapping[str, Any]:
+        if unknown := [label for label in wishes.routers if label not in self._hosts]:
+            return {"error": f"its settings have no data router {unknown[0]!r}: was the file changed since?"}
+        for ended in [name for name, job in self._jobs.items() if job.ok is not None][:-JOBS_KEPT]:
+            del self._jobs[ended]
+        name, job = uuid.uuid4().hex, Job()
+        self._jobs[name] = job
+        self._ctx.spawn(self._work(job, wishes))
+        return {"job": name}
+
+    async def _work(self, job: Job, wishes: Wishes) -> None:
+        ok = False
+        try:
+            ok = await carry_out(
+                wishes,
+                self._settings,
+                self._hosts,
+                self._closings,
+                lambda text, wrong: job.lines.append((text, wrong)),
+            )
+        except Exception:
+            log.exception("command failed", run=wishes.run)
+            job.lines.append(("a fault of the program; its log has more", True))
+        finally:
+            job.ok = ok
+            self._on_end()

@@ -1,0 +1,153 @@
+"""What the shell commands share: the settings, what is on record, the hosts, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from attpc_ioc.errors import NotRunning, SettingsError, StateDirBusy
+from attpc_ioc.log import set_up_logging
+from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.shell import ask_plugin, open_state
+from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
+from attpc_plugins.data_routers.hosts.make import host_for
+from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
+from attpc_plugins.data_routers.state import Records
+from attpc_plugins.data_routers.take_over import take_over
+
+from .answers import RUNS
+
+PLUGIN = "data_routers"
+
+BUSY_S = 0.5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a settings file says: all of it, and the plugin's section."""
+
+    all: Settings
+    settings: DataRoutersSettings
+
+    @property
+    def eccs(self) -> tuple[str, ...]:
+        """The names of the ECC servers."""
+        return tuple(ecc.name for ecc in self.all.ecc)
+
+    def routers(self, labels: tuple[str, ...]) -> tuple[RouterSettings, ...]:
+        """Return the routers of these names, or all; ends the command where there is none."""
+        known = {router.label: router for router in self.settings.router}
+        if not known:
+            fail("the settings have no data router: [[plugins.data_routers.router]]")
+        if wrong := [label for label in labels if label not in known]:
+            fail(f"no data router is called {wrong[0]!r}; there are {', '.join(known)}")
+        return tuple(known[label] for label in dict.fromkeys(labels or known))
+
+
+def setup_of(file: Path) -> Setup:
+    """Read a settings file; raises `SettingsError`."""
+    set_up_logging(level="ERROR")
+    settings = load_settings(file)
+    section = {k: v for k, v in settings.plugins.get(PLUGIN, {}).items() if k != "enabled"}
+    try:
+        own = DataRoutersSettings.model_validate(section)
+    except ValidationError as error:
+        faults = [
+            f"plugins.{'.'.join([PLUGIN, *(str(part) for part in fault['loc'])])}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise SettingsError(str(file), faults) from None
+    return Setup(settings, own)
+
+
+@contextlib.asynccontextmanager
+async def open_records(setup: Setup) -> AsyncIterator[Records]:
+    """Give what an IOC has left on record; raises as `open_state` does."""
+    async with open_state(setup.all, PLUGIN) as state:
+        records = Records(state)
+        await take_over(records, state.folder)
+        yield records
+
+
+async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[], Awaitable[T]]) -> T:
+    """Ask the IOC where one runs, else do it here, with its state; waits while another command has that."""
+    said = False
+    while True:
+        try:
+            return await ask()
+        except NotRunning:
+            pass
+        try:
+            return await here()
+        except StateDirBusy as error:
+            # Or it is an IOC that will answer soon.
+            if not said:
+                typer.echo(f"{error}; waiting for it", err=True)
+            said = True
+            await asyncio.sleep(BUSY_S)
+
+
+async def runs_on_record(setup: Setup) -> list[RunKey]:
+    """Return the runs whose closing is on record, the oldest first."""
+
+    async def ask() -> list[RunKey]:
+        return RUNS.validate_python(ask_plugin(setup.all, PLUGIN, {"do": "runs"})["runs"])
+
+    async def here() -> list[RunKey]:
+        async with open_records(setup) as records:
+            return list(dict.fromkeys(entry.run for entry in records.closings.entries()))
+
+    return await by_the_ioc_or_here(ask, here)
+
+
+def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -> RunKey:
+    """Return the run that was named; ends the command where its experiment cannot be known.
+
+    Where the closing is no longer on record it may be a `guess`: the experiment of the newest one that is.
+    """
+    if experiment:
+        if fault := experiment_fault(experiment):
+            fail(fault)
+        return RunKey(experiment, number)
+    runs = asyncio.run(runs_on_record(setup))
+    known = sorted(run for run in runs if run.number == number)
+    if len(known) == 1:
+        return known[0]
+    if known:
+        names = ", ".join(run.experiment for run in known)
+        return fail(f"run {number} is of several experiments, name one with --experiment: {names}")
+    if guess and runs:
+        last = runs[-1]
+        typer.echo(f"experiment {last.experiment}, as of run {last.number}", err=True)
+        return RunKey(last.experiment, number)
+    return fail(f"no closing of a run {number} is on record: name its experiment with --experiment")
+
+
+async def with_hosts(
+    setup: Setup,
+    routers: tuple[RouterSettings, ...],
+    work: Callable[[dict[str, FileHost | SentryHost]], Awaitable[T]],
+) -> T:
+    """Do some work on the hosts of routers, by label, and let go of them."""
+    hosts = {router.label: host_for(router, setup.settings) for router in routers}
+    try:
+        return await work(hosts)
+    finally:
+        await asyncio.gather(*(host.disconnect() for host in hosts.values()), return_exceptions=True)
+
+
+def fail(text: str) -> NoReturn:
+    """End the command with a text on standard error and exit code 1."""
+    typer.echo(text, err=True)
+    raise typer.Exit(1)

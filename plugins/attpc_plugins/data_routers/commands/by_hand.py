@@ -1,0 +1,212 @@
+"""Closing a run because somebody asks for it at the shell, in the IOC or where none runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from pydantic import TypeAdapter
+
+from attpc_ioc.errors import AttpcError
+from attpc_plugins.data_routers.closing.entries import ClosingBusy, Closings, Entry, Phase
+from attpc_plugins.data_routers.closing.router import LOCK_LIMIT_S, TROUBLED, RouterWork
+from attpc_plugins.data_routers.closing.steps import names_text, own_files
+from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
+from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
+from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
+
+BUSY_S = 0.5
+GOES_ON = "; the IOC goes on trying"
+
+Say = Callable[[str, bool], None]
+"""Takes a line for the shell, and whether it is about something that went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked for: the run, the routers' labels, and the options of `files close`; or to give up."""
+
+    run: RunKey
+    routers: tuple[str, ...]
+    drop: bool = False
+    only: tuple[str, ...] = ()
+    take_all: bool = False
+    without_missing: bool = False
+    force: bool = False
+
+
+WISHES = TypeAdapter(Wishes)
+
+
+class CannotClose(AttpcError):
+    """What was asked for cannot be done; the text says why."""
+
+
+async def carry_out(
+    wishes: Wishes,
+    settings: DataRoutersSettings,
+    hosts: Mapping[str, FileHost | SentryHost],
+    closings: Closings,
+    say: Say,
+) -> bool:
+    """Do on all routers side by side what is asked for; returns whether all of it is done."""
+
+    async def work(router: RouterSettings) -> bool:
+        try:
+            if wishes.drop:
+                return await _drop(closings, router, wishes.run, say)
+            return await _close(settings, closings, router, hosts[router.label], wishes, say)
+        except AttpcError as error:
+            say(f"{router.label}: {error}", True)
+            return False
+
+    routers = [router for router in settings.router if router.label in wishes.routers]
+    return all(await asyncio.gather(*(work(router) for router in routers)))
+
+
+async def _drop(closings: Closings, router: RouterSettings, run: RunKey, say: Say) -> bool:
+    async with closings.locked(router.label, LOCK_LIMIT_S):
+        entry = closings.find(run, router.label)
+        if entry is None or entry.phase is not Phase.CLOSING:
+            say(f"{router.label}: {run}: nothing to give up", False)
+            return entry is not None
+        given_up = replace(entry, phase=Phase.DROPPED)
+        await closings.save(given_up.said(CloseState.INCOMPLETE, f"given up at the shell; {entry.message}"))
+        say(f"{router.label}: {run}: given up; all files stay where they are", False)
+        return True
+
+
+async def _close(
+    settings: DataRoutersSettings,
+    closings: Closings,
+    router: RouterSettings,
+    host: FileHost | SentryHost,
+    wishes: Wishes,
+    say: Say,
+) -> bool:
+    run = wishes.run
+    async with closings.locked(router.label, LOCK_LIMIT_S):
+        found = closings.find(run, router.label)
+        if found is not None and found.phase is Phase.DONE:
+            say(f"{router.label}: Done: {found.message}", False)
+            await _refuse_more(router, host, run, wishes)
+            return True
+        entry = await _prepared(closings, router, host, run, found, wishes)
+        await closings.save(entry)
+    shown = ""
+
+    def show(entries: Sequence[Entry]) -> None:
+        nonlocal shown
+        text = next((f"{e.state.label}: {e.message}" for e in entries if e.run == run), "")
+        if text and text != shown:
+            say(f"{router.label}: {text}", False)
+            shown = text
+
+    worker = RouterWork(router, host, closings, settings, on_change=show)
+    said_busy = False
+    while True:
+        try:
+            result = await worker.round()
+        except ClosingBusy as error:
+            if not said_busy:
+                say(f"{router.label}: {error}; waiting for it", False)
+            said_busy = True
+            await asyncio.sleep(BUSY_S)
+            continue
+        show(result.entries)
+        now = next((e for e in result.entries if e.run == run), None)
+        if now is None or not now.open:
+            return now is not None and now.phase is Phase.DONE
+        # What the IOC has said while this waits is about its own rounds, and older.
+        if now.state in TROUBLED and now.token not in worker.waiting:
+            say(f"{router.label}: not closed{GOES_ON if settings.closing.enabled else ''}", True)
+            return False
+        await asyncio.sleep(result.next_s or BUSY_S)
+
+
+async def _refuse_more(
+    router: RouterSettings, host: FileHost | SentryHost, run: RunKey, wishes: Wishes
+) -> None:
+    """Raise `CannotClose` where more files were asked for than a run that is closed has."""
+    if not isinstance(host, FileHost) or not (wishes.only or wishes.take_all):
+        return
+    listing = await host.list_staging()
+    wanted = [file.name for file in listing if wishes.take_all or _matches(file.name, wishes.only)]
+    if wanted:
+        raise CannotClose(
+            f"{run} is closed and takes no more files; still in {router.staging}: {names_text(wanted)}. "
+            "Move them by hand to where they belong, or close the run that they are of: "
+            "`attpc-ioc files close RUN --experiment NAME --only 'PATTERN'`"
+        )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+async def _prepared(
+    closings: Closings,
+    router: RouterSettings,
+    host: FileHost | SentryHost,
+    run: RunKey,
+    found: Entry | None,
+    wishes: Wishes,
+) -> Entry:
+    """Return the entry to work with, as the options change it."""
+    others = [e for e in closings.entries(router.label) if e.run != run]
+    on = [e for e in others if e.phase is Phase.RUNNING]
+    if found is not None and found.phase is Phase.RUNNING and not wishes.force:
+        raise CannotClose(f"{run} is on by the record: stop it, or say --force that it is over")
+    entry = found or Entry(
+        run=run,
+        router=router.label,
+        sources=router.sources,
+        phase=Phase.CLOSING,
+        began_s=time.time(),
+        settled=True,
+        before=frozenset(),
+    )
+    entry = replace(entry, phase=Phase.CLOSING).said(CloseState.WAITING, "begun at the shell")
+    if not isinstance(host, FileHost):
+        if wishes.only or wishes.take_all or wishes.without_missing:
+            raise CannotClose("a sentry moves all that is there: no choice can be made")
+        if on:
+            raise CannotClose(f"{on[0].run} is on, and a sentry cannot tell the files of two runs apart")
+        return entry
+    if not (wishes.only or wishes.take_all or wishes.without_missing or (found is None and on)):
+        return entry
+    listing = await host.list_staging()
+    if on and not wishes.only and (found is None or wishes.take_all):
+        if on[0].before is None:
+            raise CannotClose(f"{on[0].run} is on: name the files with --only")
+        # A run is on: only what lay there before it can be of another one.
+        return _chosen(entry, [file for file in listing if file.name in on[0].before])
+    if wishes.only:
+        matching = [file for file in listing if _matches(file.name, wishes.only)]
+        if not matching:
+            raise CannotClose(f"no file in the staging folder is called {' or '.join(wishes.only)}")
+        entry = _chosen(entry, matching)
+    elif wishes.take_all:
+        entry = _all_of(entry, others, listing)
+    if wishes.without_missing:
+        there = {file.name for file in listing}
+        entry = replace(entry, accepted=frozenset(entry.chosen.keys() - there))
+    return entry
+
+
+def _all_of(entry: Entry, others: Sequence[Entry], listing: Sequence[FileEntry]) -> Entry:
+    """Return the entry of a run that gets all but what an unfinished run is known to have."""
+    # Of mixed runs it was remembered what may be of either: now it is what lies there.
+    known = {} if entry.mixed else entry.chosen
+    entry = replace(entry, before=frozenset(), mixed="", frozen=False, settled=True, chosen=known)
+    unfinished = [other for other in others if other.open]
+    present = {file.name: file.size for file in own_files(entry, unfinished, listing)}
+    return replace(entry, chosen=known | present)
+
+
+def _chosen(entry: Entry, files: Sequence[FileEntry]) -> Entry:
+    sizes = {file.name: file.size for file in files}
+    return replace(entry, chosen=sizes, frozen=True, settled=True, mixed="")

@@ -1,0 +1,121 @@
+"""The plugin's shell commands: their words and options. What they do is imported when one is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+VARIABLE = "ATTPC_IOC_SETTINGS"
+DEFAULT_FILE = Path("attpc-ioc.toml")
+
+SettingsFile = Annotated[
+    Path,
+    typer.Option("--settings", metavar="FILE", envvar=VARIABLE, help="The settings file (TOML)."),
+]
+RunNumber = Annotated[int, typer.Argument(metavar="RUN", min=0, help="The run's number.")]
+Experiment = Annotated[
+    str,
+    typer.Option(
+        "--experiment",
+        metavar="NAME",
+        help="The run's experiment; not needed while its closing is on record.",
+    ),
+]
+Routers = Annotated[
+    list[str] | None,
+    typer.Option("--router", metavar="NAME", help="Only this data router; may be given several times."),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add `files` and `logs` to the shell command."""
+    files = typer.Typer(
+        help="The files of runs on the data routers' hosts.", no_args_is_help=True, rich_markup_mode=None
+    )
+    files.command("close")(close)
+    files.command("verify")(verify)
+    files.command("drop")(drop)
+    app.add_typer(files, name="files")
+    app.command("logs")(logs)
+
+
+def close(
+    run: RunNumber,
+    experiment: Experiment = "",
+    router: Routers = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PATTERN",
+            help="Only files of these names, such as 'CoBo0_42*', where those of several runs lie together.",
+        ),
+    ] = None,
+    take_all: Annotated[
+        bool, typer.Option("--all", help="Also files that lay there before the run began.")
+    ] = False,
+    without_missing: Annotated[
+        bool, typer.Option("--without-missing", help="Be content without files that are gone.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="The run is over, although the record says that it is on.")
+    ] = False,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Bring a run's files to their place: wait until none grows, move them, write the manifest.
+
+    The IOC does this by itself after each run. Whatever was interrupted, in the IOC or here, is taken up
+    where it was; nothing is ever written over. Exit code 1 where not every host is done.
+    """
+    from .close import close_command
+
+    close_command(
+        settings,
+        run,
+        experiment,
+        tuple(router or ()),
+        only=tuple(only or ()),
+        take_all=take_all,
+        without_missing=without_missing,
+        force=force,
+    )
+
+
+def verify(
+    run: RunNumber,
+    experiment: Experiment = "",
+    router: Routers = None,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Compare a run's files with the manifest on every host: names, sizes, and checksums that it has.
+
+    Exit code 1 where anything is wrong. A host with a sentry shows no files and is not looked at.
+    """
+    from .verify import verify_command
+
+    verify_command(settings, run, experiment, tuple(router or ()))
+
+
+def drop(
+    run: RunNumber,
+    experiment: Experiment = "",
+    router: Routers = None,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Give up closing a run: all files stay where they are, and the IOC tries no more."""
+    from .close import close_command
+
+    close_command(settings, run, experiment, tuple(router or ()), drop=True)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data router or an ECC server.")],
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=100_000, help="How many lines.")] = 100,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Show the end of the log of a data router or an ECC server; at most 1 MiB of it."""
+    from .logs import logs_command
+
+    logs_command(settings, name, lines)

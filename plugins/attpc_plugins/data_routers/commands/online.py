@@ -1,0 +1,70 @@
+"""What `attpc-ioc check --online` is told of the hosts of data routers and of configuration files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from attpc_ioc.model.online import OnlineAnswer
+from attpc_plugins.data_routers.hosts.host import HostError, RouterGone
+from attpc_plugins.data_routers.hosts.make import host_for
+from attpc_plugins.data_routers.model import Look
+from attpc_plugins.data_routers.settings import (
+    Access,
+    DataRoutersSettings,
+    EccHostSettings,
+    ReachSettings,
+    RouterSettings,
+)
+from attpc_plugins.data_routers.watch.rows import GIGABYTE
+
+
+async def ask_hosts(settings: DataRoutersSettings) -> list[OnlineAnswer]:
+    """Look at every host, side by side, as the running plugin does and with its limits; changes nothing."""
+    routers = [_ask(f"data router {router.label}", router, _words, settings) for router in settings.router]
+    configs = [_ask(_configs_of(ecc), _as_router(ecc), _is_there, settings) for ecc in settings.ecc]
+    return list(await asyncio.gather(*routers, *configs))
+
+
+async def _ask(
+    what: str,
+    router: RouterSettings,
+    words: Callable[[RouterSettings, Look], str],
+    settings: DataRoutersSettings,
+) -> OnlineAnswer:
+    where = "this machine" if router.access is Access.LOCAL else router.host
+    host = host_for(router, settings)
+    try:
+        await host.connect()
+        look = await host.look(None)
+    except RouterGone:
+        return OnlineAnswer(what, where, "the sentry answers, and its router does not run", True)
+    except HostError as error:
+        return OnlineAnswer(what, where, str(error), False)
+    finally:
+        await host.disconnect()
+    return OnlineAnswer(what, where, words(router, look), True)
+
+
+def _configs_of(ecc: EccHostSettings) -> str:
+    return f"configuration files of {', '.join(ecc.names) or 'every other ECC server'}"
+
+
+def _as_router(ecc: EccHostSettings) -> RouterSettings:
+    """Return what lets the folder of configuration files be looked at as one that a router writes into."""
+    reach = {name: getattr(ecc, name) for name in ReachSettings.model_fields}
+    return RouterSettings(**reach, sources=("configs",), staging=ecc.xcfg, process="")
+
+
+def _is_there(router: RouterSettings, _: Look) -> str:
+    return f"{router.staging} is there"
+
+
+def _words(router: RouterSettings, look: Look) -> str:
+    """Return what was seen. That a router does not run is said, and is no fault of the settings."""
+    folder = f"{router.staging} is there, with" if router.staging is not None else "the sentry answers:"
+    files = f"{look.files} file{'' if look.files == 1 else 's'} in it"
+    text = f"{folder} {files}, {look.disk_free_bytes / GIGABYTE:.1f} GB free"
+    if look.process:
+        return text
+    return f"{text}; {f'no process {router.process}' if router.process else 'its router does not run'}"

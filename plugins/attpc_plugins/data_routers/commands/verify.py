@@ -1,0 +1,77 @@
+"""`attpc-ioc files verify`: a run's files compared with its manifests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
+from attpc_plugins.data_routers.closing.steps import amount, names_text
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.model import FileEntry, RunKey
+from attpc_plugins.data_routers.settings import RouterSettings
+
+from .base import run_of, setup_of, with_hosts
+
+
+def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
+    """Compare and print; ends with exit code 1 where anything is wrong."""
+    setup = setup_of(file)
+    run = run_of(setup, number, experiment, guess=True)
+
+    async def look(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
+        if not isinstance(host, FileHost):
+            return "not looked at: a sentry shows no files", []
+        try:
+            return await _compare(router, host, run)
+        except (HostError, ManifestError) as error:
+            return "", [str(error)]
+
+    routers = setup.routers(labels)
+
+    async def work(hosts: dict[str, FileHost | SentryHost]) -> list[tuple[str, list[str]]]:
+        return await asyncio.gather(*(look(router, hosts[router.label]) for router in routers))
+
+    wrong = False
+    for router, (text, faults) in zip(routers, asyncio.run(with_hosts(setup, routers, work)), strict=True):
+        for line in faults or [text]:
+            typer.echo(f"{router.label}: {line}")
+        wrong = wrong or bool(faults)
+    if wrong:
+        raise typer.Exit(1)
+
+
+async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple[str, list[str]]:
+    raw = await host.manifest(run)
+    where = f"{router.staging}/{run}"
+    if raw is None:
+        return "", [f"no {where}/{manifest.FILE_NAME}: the run is not closed on this host"]
+    record = manifest.load(raw, f"{where}/{manifest.FILE_NAME}")
+    checksums = any(file.sha256 for file in record.files)
+    there = await host.gathered(run, closed=True, checksums=checksums)
+    text = f"{amount(len(there), record.data_bytes)}: all as in the manifest"
+    if record.missing:
+        text += f", which lists as missing since the run was closed: {names_text(record.missing)}"
+    return text, list(differences(record, there, run, router.label))
+
+
+def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label: str) -> Iterator[str]:
+    """Yield what is not as the manifest says, a line each."""
+    if record.run != run or record.router != label:
+        yield f"the manifest is of {record.run} of {record.router}"
+    expected = {file.name: file for file in record.files}
+    found = {file.name: file for file in there}
+    if gone := expected.keys() - found.keys():
+        yield f"missing: {names_text(gone)}"
+    if extra := found.keys() - expected.keys():
+        yield f"not in the manifest: {names_text(extra)}"
+    for name in sorted(expected.keys() & found.keys()):
+        one, other = expected[name], found[name]
+        if one.size != other.size:
+            yield f"{names_text([name])}: {other.size} bytes, {one.size} in the manifest"
+        elif one.sha256 and one.sha256 != other.sha256:
+            yield f"{names_text([name])}: another SHA-256 than in the manifest, its contents have changed"

@@ -1,0 +1,158 @@
+"""Folders of this machine: for tests, single-machine set-ups, and shared folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from attpc_ioc.model import outside
+from attpc_plugins.data_routers.hosts.host import HostFault
+from attpc_plugins.data_routers.hosts.limits import CallLimits
+from attpc_plugins.data_routers.hosts.words import bytes_of, check_run, fault, odd_text, text_of, trouble_of
+from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
+from attpc_plugins.data_routers.model import FileEntry, Look, Moved, RunKey
+from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
+
+from . import folders
+from .folders import RunFolders
+from .opened import opened, read
+from .processes import PROCESSES
+
+CONFIG_LIMIT = 16 << 20
+
+
+class LocalHost:
+    """A data router of this machine. Implements `FileHost`."""
+
+    def __init__(self, router: RouterSettings, limits: CallLimits) -> None:
+        if router.staging is None:
+            raise ValueError("a local router has a staging folder")
+        self._staging = bytes_of(router.staging)
+        self._process = router.process
+        self._log = router.log
+        self._label = router.label
+        self._limits = limits
+        self._worker = Worker(f"the folder {router.staging!r}")
+
+    async def connect(self) -> None:
+        """Do nothing: each call connects for itself."""
+
+    async def look(self, next_run: RunKey | None) -> Look:
+        """Return how the router, its staging folder and its disk are."""
+        if next_run is not None:
+            check_run(next_run)
+        return await self._worker.run(self._limits.look_s, lambda deadline: self._look(next_run, deadline))
+
+    def _look(self, next_run: RunKey | None, deadline: Deadline) -> Look:
+        count, size, exists, odd = folders.look(self._staging, next_run, deadline.check)
+        try:
+            disk = os.statvfs(self._staging)
+        except OSError as error:
+            raise fault(trouble_of(error), self._staging, error.strerror or "") from error
+        try:
+            return Look(
+                process=not self._process or PROCESSES.runs(self._process),
+                files=outside.count(count, outside.MOST_SHOWN),
+                data_bytes=outside.count(size),
+                disk_free_bytes=outside.count(disk.f_bavail * disk.f_frsize),
+                disk_total_bytes=outside.count(disk.f_blocks * disk.f_frsize),
+                next_exists=exists,
+                odd=odd_text(*min(odd), len(odd)) if odd else "",
+            )
+        except ValueError as error:
+            raise HostFault(f"what is told of {text_of(self._staging)!r} makes no sense: {error}") from error
+
+    async def list_staging(self) -> tuple[FileEntry, ...]:
+        """Return the `*.graw` of the staging folder, by name; regular files only, no links."""
+        return await self._worker.run(self._limits.files_s, lambda _: folders.listing(self._staging))
+
+    async def begin(self, run: RunKey) -> None:
+        """Make the run's closing folder, or find the one of an earlier attempt."""
+        where = RunFolders(self._staging, run)
+        await self._worker.run(self._limits.files_s, lambda _: folders.begin(where))
+
+    async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+        """Move files from the staging to the closing folder; never over another, never half."""
+        where = RunFolders(self._staging, run)
+        return await self._worker.run(
+            self._limits.files_s, lambda deadline: folders.move(where, files, deadline.check)
+        )
+
+    async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+        """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
+        where = RunFolders(self._staging, run)
+        names = where.names(closed=closed)
+
+        def work(deadline: Deadline) -> tuple[FileEntry, ...]:
+            if not checksums:
+                return folders.listing(self._staging, *names)
+            return folders.listing(
+                self._staging,
+                *names,
+                digest=lambda folder, name: folders.sha256(folder, name, deadline.check),
+            )
+
+        return await self._worker.run(self._limits.checksums_s if checksums else self._limits.files_s, work)
+
+    async def finish(self, run: RunKey, manifest: bytes) -> None:
+        """Write the manifest into the closing folder, bring it to the disk, and give the folder its name."""
+        where = RunFolders(self._staging, run)
+        await self._worker.run(self._limits.files_s, lambda _: folders.finish(where, manifest))
+
+    async def manifest(self, run: RunKey) -> bytes | None:
+        """Return the manifest of a closed run; None where there is no run folder or none in it."""
+        where = RunFolders(self._staging, run)
+        return await self._worker.run(self._limits.files_s, lambda _: folders.read_manifest(where))
+
+    async def tail(self, lines: int) -> bytes:
+        """Return the last `lines` lines of the router's log; at most 1 MiB."""
+        return await _tail(self._worker, self._limits, self._log, self._label, lines)
+
+    async def disconnect(self) -> None:
+        """Do nothing: no connection is kept."""
+
+
+class LocalConfigHost:
+    """A folder of this machine with configuration files. Implements `ConfigHost`."""
+
+    def __init__(self, ecc: EccHostSettings, limits: CallLimits) -> None:
+        self._folder = ecc.xcfg
+        self._log = ecc.log
+        self._limits = limits
+        self._worker = Worker(f"the folder {ecc.xcfg!r}")
+
+    async def read(self, name: str) -> bytes:
+        """Return one file of the folder, at most 16 MiB; raises `HostFault` where it is not there."""
+        file = config_name(name)
+
+        def work(_deadline: Deadline) -> bytes:
+            with opened(bytes_of(self._folder)) as folder:
+                return read(folder, file, CONFIG_LIMIT)
+
+        return await self._worker.run(self._limits.read_s, work)
+
+    async def tail(self, lines: int) -> bytes:
+        """Return the last `lines` lines of the ECC server's log; at most 1 MiB."""
+        return await _tail(self._worker, self._limits, self._log, "the ECC server", lines)
+
+    async def disconnect(self) -> None:
+        """Do nothing: no connection is kept."""
+
+
+def config_name(name: str) -> bytes:
+    """Return the name of a file of a folder; raises `HostFault` for a name that leads out of it."""
+    if not name or "/" in name or "\0" in name or name in {".", ".."}:
+        raise HostFault(f"{name!r} cannot be the name of a file")
+    return bytes_of(name)
+
+
+def log_path(log: HostPath | None, whose: str) -> bytes:
+    """Return the path of a log; raises `HostFault` where the settings name none."""
+    if log is None:
+        raise HostFault(f"the settings name no log of {whose}: set 'log' in its table")
+    return bytes_of(log)
+
+
+async def _tail(worker: Worker, limits: CallLimits, log: HostPath | None, whose: str, lines: int) -> bytes:
+    path = log_path(log, whose)
+    return await worker.run(limits.read_s, lambda _: folders.tail(path, lines))

@@ -1,0 +1,225 @@
+"""Data routers and configuration folders of other machines, over SSH."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from attpc_ioc.model import outside
+from attpc_plugins.data_routers.hosts.entries import entry, folder_of
+from attpc_plugins.data_routers.hosts.host import HostFault
+from attpc_plugins.data_routers.hosts.limits import CallLimits
+from attpc_plugins.data_routers.hosts.local.folders import MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
+from attpc_plugins.data_routers.hosts.local.host import CONFIG_LIMIT, config_name, log_path
+from attpc_plugins.data_routers.hosts.words import (
+    Trouble,
+    bytes_of,
+    grown,
+    moved,
+    name_fault,
+    odd_text,
+    text_of,
+    vanished,
+    words,
+)
+from attpc_plugins.data_routers.model import FileEntry, Look, Moved, MoveOutcome, RunKey
+from attpc_plugins.data_routers.settings import (
+    DataRoutersSettings,
+    EccHostSettings,
+    ReachSettings,
+    RouterSettings,
+)
+
+from .dial import Target
+from .station import STATIONS, Seat, Stations
+from .wire import trouble_named
+
+
+def target_of(reach: ReachSettings, settings: DataRoutersSettings) -> Target:
+    """Return whom a table of the settings means."""
+    return Target(
+        reach.host,
+        reach.port,
+        reach.user,
+        settings.ssh_config,
+        settings.known_hosts,
+        settings.connect_timeout_s,
+    )
+
+
+class SshHost:
+    """A data router of another machine. Implements `FileHost`; the agent on the host does the work."""
+
+    def __init__(
+        self, router: RouterSettings, target: Target, limits: CallLimits, stations: Stations = STATIONS
+    ) -> None:
+        if router.staging is None:
+            raise ValueError("a router that is reached over SSH has a staging folder")
+        self._staging = bytes_of(router.staging)
+        self._process = router.process.encode()
+        self._log = router.log
+        self._label = router.label
+        self._target = target
+        self._limits = limits
+        self._stations = stations
+
+    @property
+    def _seat(self) -> Seat:
+        return self._stations.seat(self._target, self)
+
+    async def connect(self) -> None:
+        """Have the connection and the agent that looks; takes up to `connect_timeout_s` for each."""
+        await self._seat.look.connect()
+
+    async def look(self, next_run: RunKey | None) -> Look:
+        """Return how the router, its staging folder and its disk are; one round trip."""
+        names = (b"", b"") if next_run is None else RunFolders(self._staging, next_run).names(closed=True)
+        fields = await self._seat.look.call(
+            "look", (self._staging, self._process, *names), self._limits.look_s
+        )
+        try:
+            process, files, size, free, total, exists, odd = (outside.count(field) for field in fields[:7])
+            outside.count(files, outside.MOST_SHOWN)
+            if len(fields) != 7 + 2 * bool(odd):
+                raise ValueError(f"it has {len(fields)} fields")
+        except ValueError as error:
+            raise self._nonsense(error) from error
+        text = odd_text(fields[7], text_of(fields[8]), odd) if odd else ""
+        return Look(bool(process), files, size, free, total, bool(exists), odd=text)
+
+    def _nonsense(self, error: ValueError) -> HostFault:
+        return HostFault(f"the agent on {self._target} gave an answer that makes no sense: {error}")
+
+    async def _files(self, name: str, *fields: bytes) -> list[bytes]:
+        # Those who share the agent may be at their checksums; that is worth waiting for.
+        return await self._seat.files.call(name, fields, self._limits.files_s, self._limits.checksums_s)
+
+    async def list_staging(self) -> tuple[FileEntry, ...]:
+        """Return the `*.graw` of the staging folder, by name; regular files only, no links."""
+        return self._entries(await self._files("listing", b"", self._staging))
+
+    def _entries(self, fields: Sequence[bytes]) -> tuple[FileEntry, ...]:
+        try:
+            return folder_of(
+                (
+                    entry(name, size, changed, checksum.decode("ascii", "replace"))
+                    for name, size, changed, checksum in _groups(fields, 4)
+                ),
+                f"the folder on {self._target}",
+            )
+        except ValueError as error:
+            raise self._nonsense(error) from error
+
+    async def begin(self, run: RunKey) -> None:
+        """Make the run's closing folder, or find the one of an earlier attempt."""
+        where = RunFolders(self._staging, run)
+        await self._files("begin", where.staging, where.experiment, where.closing, where.closed)
+
+    async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+        """Move files from the staging to the closing folder; never over another, never half."""
+        where = RunFolders(self._staging, run)
+        refused = [name_fault(file.name) for file in files]
+        asked = [file for file, reason in zip(files, refused, strict=True) if not reason]
+        sent = [field for file in asked for field in (bytes_of(file.name), b"%d" % file.size)]
+        fields = await self._files("move", where.staging, *where.names(closed=False), *sent)
+        try:
+            outcomes = [_moved(file, *group) for file, group in zip(asked, _groups(fields, 3), strict=True)]
+        except ValueError as error:
+            raise self._nonsense(error) from error
+        answered = iter(outcomes)
+        return tuple(
+            Moved(file.name, MoveOutcome.FAILED, reason) if reason else next(answered)
+            for file, reason in zip(files, refused, strict=True)
+        )
+
+    async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+        """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
+        where = RunFolders(self._staging, run)
+        folder = where.staging, *where.names(closed=closed)
+        if not checksums:
+            return self._entries(await self._files("listing", b"", *folder))
+        limit_s = self._limits.checksums_s
+        return self._entries(await self._seat.files.call("listing", (b"1", *folder), limit_s, limit_s))
+
+    async def finish(self, run: RunKey, manifest: bytes) -> None:
+        """Write the manifest into the closing folder, bring it to the disk, and give the folder its name."""
+        where = RunFolders(self._staging, run)
+        await self._files("finish", where.staging, where.experiment, where.closing, where.closed, manifest)
+
+    async def manifest(self, run: RunKey) -> bytes | None:
+        """Return the manifest of a closed run; None where there is no run folder or none in it."""
+        where = RunFolders(self._staging, run)
+        limit = b"%d" % MANIFEST_LIMIT
+        found = await self._files("manifest", limit, where.staging, *where.names(closed=True))
+        return found[0] if found else None
+
+    async def tail(self, lines: int) -> bytes:
+        """Return the last `lines` lines of the router's log; at most 1 MiB."""
+        return await _tail(self._seat, self._limits, log_path(self._log, self._label), lines)
+
+    async def disconnect(self) -> None:
+        """Let go of the agents, and of the connection when no other router uses it."""
+        await self._stations.leave(self._target, self)
+
+
+class SshConfigHost:
+    """A folder of another machine with configuration files. Implements `ConfigHost`."""
+
+    def __init__(
+        self, ecc: EccHostSettings, target: Target, limits: CallLimits, stations: Stations = STATIONS
+    ) -> None:
+        self._folder = ecc.xcfg
+        self._log = ecc.log
+        self._target = target
+        self._limits = limits
+        self._stations = stations
+
+    @property
+    def _seat(self) -> Seat:
+        return self._stations.seat(self._target, self)
+
+    async def read(self, name: str) -> bytes:
+        """Return one file of the folder, at most 16 MiB; raises `HostFault` where it is not there."""
+        asked = b"%d" % CONFIG_LIMIT, bytes_of(self._folder), config_name(name)
+        limit_s = self._limits.read_s
+        return _only(await self._seat.read.call("read", asked, limit_s, limit_s), self._target)
+
+    async def tail(self, lines: int) -> bytes:
+        """Return the last `lines` lines of the ECC server's log; at most 1 MiB."""
+        return await _tail(self._seat, self._limits, log_path(self._log, "the ECC server"), lines)
+
+    async def disconnect(self) -> None:
+        """Let go of the agents, and of the connection when nobody else uses it."""
+        await self._stations.leave(self._target, self)
+
+
+def _only(fields: Sequence[bytes], target: Target) -> bytes:
+    if len(fields) != 1:
+        raise HostFault(f"the agent on {target} gave an answer that makes no sense")
+    return fields[0]
+
+
+async def _tail(seat: Seat, limits: CallLimits, path: bytes, lines: int) -> bytes:
+    asked = b"%d" % TAIL_LIMIT, *os.path.split(path)
+    fields = await seat.read.call("tail", asked, limits.read_s, limits.read_s)
+    return last_lines(b"".join(fields), lines)
+
+
+def _groups(fields: Sequence[bytes], size: int) -> list[tuple[bytes, ...]]:
+    if len(fields) % size:
+        raise ValueError(f"{len(fields)} fields are not in groups of {size}")
+    return [tuple(fields[at : at + size]) for at in range(0, len(fields), size)]
+
+
+def _moved(file: FileEntry, word: bytes, path: bytes, detail: bytes) -> Moved:
+    match word:
+        case b"moved":
+            return Moved(file.name, MoveOutcome.MOVED, moved(outside.count(detail), file.size))
+        case b"vanished":
+            return Moved(file.name, MoveOutcome.VANISHED, vanished(path))
+        case b"grown":
+            return Moved(file.name, MoveOutcome.GROWN, grown(outside.count(detail), file.size))
+        case b"exists":
+            return Moved(file.name, MoveOutcome.EXISTS, words(Trouble.EXISTS, path))
+        case _:
+            return Moved(file.name, MoveOutcome.FAILED, words(trouble_named(word), path, text_of(detail)))

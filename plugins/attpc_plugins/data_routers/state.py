@@ -1,0 +1,70 @@
+"""All that this plugin keeps over restarts: in the core's state database, by topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import Base64Bytes, TypeAdapter
+
+from attpc_ioc.log import get_logger
+
+from .closing.entries import Closings, State
+from .model import RunKey
+from .watch.flow import Count
+
+log = get_logger(__name__)
+
+ONLY = ""
+"""The key of a topic that has one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What each router's staging folder had when a run began, so that a restarted IOC counts it rightly."""
+
+    run: RunKey
+    counts: dict[str, Count]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigsRead:
+    """The run whose configuration files were read last, and what could not be had of it.
+
+    The files may change, so a restart does not read them anew.
+    """
+
+    run: RunKey
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A configuration file as it was when it was loaded: the name of the configuration, and the content."""
+
+    name: str
+    content: Base64Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFiles:
+    """The configuration files of a run that are still to be copied to the backup folder."""
+
+    run: RunKey
+    files: dict[str, Base64Bytes] = field(default_factory=dict)
+
+
+class Records:
+    """The topics of this plugin; to be made once."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.closings = Closings(state)
+        self.baseline = state.kept("baseline", TypeAdapter(Baseline))
+        self.configs_read = state.kept("configs_read", TypeAdapter(ConfigsRead))
+        self.loaded = state.kept("loaded", TypeAdapter(LoadedFile))
+        """By ECC server and part, `cobo0.configure`."""
+        self.waiting = state.kept("waiting", TypeAdapter(WaitingFiles))
+        """By run."""
+        for kept in (self.baseline, self.configs_read, self.loaded, self.waiting):
+            for key, reason in kept.bad.items():
+                log.warning("record cannot be read and does not count", key=key, reason=reason)

@@ -1,0 +1,1 @@
+"""Watches the data routers: polls their hosts, judges the flow of data, and shows it."""

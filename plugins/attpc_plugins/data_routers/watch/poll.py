@@ -1,0 +1,195 @@
+"""Looking at one data router again and again, so that one that does not answer disturbs no other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from attpc_ioc.log import get_logger
+from attpc_plugins.data_routers.hosts.host import Host, HostError, HostTimeout, RouterGone
+from attpc_plugins.data_routers.model import Look, RunKey
+
+log = get_logger(__name__)
+
+LAST_BACKOFF_S = 10.0
+"""The longest wait between two looks at a host that does not answer."""
+
+GUARD_S = 1.0
+"""How much longer than its own limit a host may take before it is not waited for any more."""
+
+BUSY_S = 0.2
+"""How soon it is asked again whether a host is still busy closing files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An answered look: when the answer came (monotonic) and which run's folder was asked for.
+
+    `partial`: the host told that the router does not run, and nothing else; the rest is from before.
+    """
+
+    look: Look
+    at_s: float
+    next_run: RunKey | None
+    partial: bool = False
+
+
+_NOTHING = Look(process=False, files=0, data_bytes=0, disk_free_bytes=0, disk_total_bytes=0)
+
+
+class Watch:
+    """Looks at one router every `period_s`, and sooner when it is asked to.
+
+    `on_look` is called after each answered look, and when it becomes known that the host does not answer:
+    two periods after the last answer. It is not looked at while `busy()`; what was seen stands meanwhile.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        host: Host,
+        *,
+        period_s: float,
+        timeout_s: float,
+        wanted: Callable[[], RunKey | None],
+        busy: Callable[[], bool],
+        on_look: Callable[[], None],
+    ) -> None:
+        self.label = label
+        self.host = host
+        self._period_s = period_s
+        self._timeout_s = timeout_s
+        self._wanted = wanted
+        self._busy = busy
+        self._on_look = on_look
+        self._sooner = asyncio.Event()
+        self._wake_s: float | None = None
+        self.failures = 0
+        """How many looks in a row were not answered."""
+        self._closed = False
+        self._stale: asyncio.TimerHandle | None = None
+        self.seen: Seen | None = None
+        """The last answer, however old."""
+        self.fault = ""
+        """Why there is no newer answer; empty where the last look was answered."""
+        self.silent = True
+        """Whether `fault` tells no more than that no answer came in time."""
+        self.answering: bool | None = None
+        """Whether the host answers; None before that is known."""
+        self.asked_s: float | None = None
+        """When it was first asked (monotonic) of what it has not answered since; None where it answers."""
+
+    def look_soon(self) -> None:
+        """Look again without waiting for the period to be over."""
+        self._sooner.set()
+
+    def wake_at(self, at_s: float | None) -> None:
+        """Look at this moment (monotonic) at the latest; None: at the end of the period."""
+        self._wake_s = at_s
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        self._sooner.set()
+        self._hold()
+
+    async def run(self) -> None:
+        """Watch until it is closed or cancelled."""
+        try:
+            while not self._closed:
+                self._sooner.clear()
+                if self._busy():
+                    self._hold()
+                    await self._wait(BUSY_S)
+                    continue
+                began_s = time.monotonic()
+                await self._look()
+                await self._wait(self._next_s(began_s) - time.monotonic())
+        finally:
+            self._hold()
+
+    def _next_s(self, began_s: float) -> float:
+        if self.failures:
+            # Once more within the two periods after which it counts as gone, then ever more rarely.
+            wait_s = self._period_s / 2 * 2 ** min(self.failures - 1, 20)
+            return time.monotonic() + min(wait_s, max(LAST_BACKOFF_S, self._period_s))
+        next_s = began_s + self._period_s
+        return next_s if self._wake_s is None else min(next_s, self._wake_s)
+
+    async def _wait(self, wait_s: float) -> None:
+        if wait_s <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._sooner.wait()
+        except TimeoutError:
+            return
+
+    async def _look(self) -> None:
+        wanted = self._wanted()
+        if self.answering and self._stale is None:
+            # It was busy closing files, so that nothing was asked of it: its two periods begin now.
+            self._expect()
+        partial = False
+        if self.asked_s is None:
+            self.asked_s = time.monotonic()
+        try:
+            look = await self._bounded(wanted)
+        except RouterGone:
+            partial = True
+            look = replace(self.seen.look if self.seen is not None else _NOTHING, process=False)
+        except HostError as error:
+            if not self._closed:
+                self._failed(str(error), silent=isinstance(error, HostTimeout))
+            return
+        if self._closed:
+            return
+        now_s = time.monotonic()
+        self._hold()
+        self._expect()
+        if self.answering is False:
+            log.debug("host of a data router answers again", router=self.label)
+        self.failures = 0
+        self.asked_s = None
+        self.seen = Seen(look, now_s, wanted, partial)
+        self.answering, self.fault = True, ""
+        self._on_look()
+
+    async def _bounded(self, wanted: RunKey | None) -> Look:
+        limit_s = self._timeout_s + GUARD_S
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self.host.look(wanted)
+        except TimeoutError as error:
+            raise HostTimeout(f"no answer in {limit_s:g} s") from error
+
+    def _failed(self, reason: str, *, silent: bool) -> None:
+        self.failures += 1
+        self.silent = silent
+        changed = self.fault != reason
+        self.fault = reason
+        if self.answering is None:
+            self._gone()
+        elif changed and not self.answering:
+            self._on_look()
+
+    def _gone(self) -> None:
+        self._stale = None
+        if self.answering is not False:
+            reason = self.fault or "no answer in two periods"
+            log.debug("host of a data router does not answer", router=self.label, reason=reason)
+        if not self.fault:
+            self.fault, self.silent = f"no answer in {2 * self._period_s:g} s", True
+        self.answering = False
+        self._on_look()
+
+    def _expect(self) -> None:
+        self._stale = asyncio.get_running_loop().call_later(2 * self._period_s, self._gone)
+
+    def _hold(self) -> None:
+        if self._stale is not None:
+            self._stale.cancel()
+            self._stale = None

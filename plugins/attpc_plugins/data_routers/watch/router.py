@@ -1,0 +1,242 @@
+"""One data router: what its host told last, and what that means."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attpc_plugins.data_routers.model import Look
+from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, RouterSettings
+
+from .flow import (
+    NEVER_FULL_H,
+    Count,
+    Delayed,
+    DelayedLevel,
+    Flow,
+    FlowJudge,
+    Meter,
+    below_level,
+    earliest,
+    far_below,
+    full_level,
+    hours_to_full,
+)
+from .incidents import Wrong, clock
+from .poll import Watch
+from .rows import DISK_FREE, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What one router cannot know by itself.
+
+    `running`: the run is on and an ECC server that drives it is Running. `other_rates`: of the other CoBos
+    that are, in bytes a second for each CoBo. `disk_rate`: what all routers write to its disk.
+    `remaining_s`: until the run ends by itself; None where it does not.
+    """
+
+    running: bool = False
+    other_rates: Sequence[float] = ()
+    disk_rate: float = 0.0
+    remaining_s: float | None = None
+
+
+class Router:
+    """What is known of one data router. `watch` is set by its maker, before anything else is asked."""
+
+    watch: Watch
+
+    def __init__(self, router: RouterSettings, settings: DataRoutersSettings) -> None:
+        limits = settings.limits
+        self.settings = router
+        self.label = router.label
+        self.sources = router.sources
+        self.meter = Meter(settings.rate_window_s, settings.closing.quiet_s)
+        self.flow = Flow.IDLE
+        self.cobos = 0
+        """How many of its sources are CoBos."""
+        self.gone = False
+        """Its process has been away for long enough to be an alarm."""
+        self.disk_level = self.full_level = 0
+        self.hours_to_full = NEVER_FULL_H
+        self.too_full = False
+        """Its disk has had less free than `limits.stop_below_gb` for long enough."""
+        self._limits = limits
+        self._flow_judge = FlowJudge(limits.dead_after_s, limits.low_after_s)
+        self._gone = Delayed(limits.gone_after_s)
+        self._disk = DelayedLevel(limits.disk_after_s)
+        self._full = DelayedLevel(limits.disk_after_s)
+        self._stop = Delayed(limits.disk_after_s)
+        self._seen_s = 0.0
+        self._told: dict[str, tuple[float, float]] = {}
+        """Moments that were told of, by what they are of: monotonic, and as Unix time."""
+
+    @property
+    def where(self) -> str:
+        """Its host, as messages name it."""
+        return "this machine" if self.settings.access is Access.LOCAL else self.settings.host
+
+    @property
+    def disk(self) -> tuple[str, str, int | None, int] | None:
+        """What tells its disk from others; None before it was seen."""
+        look = self.look
+        if look is None:
+            return None
+        return self.settings.access, self.settings.host, self.settings.port, look.disk_total_bytes
+
+    @property
+    def look(self) -> Look | None:
+        """The last answer of its host; None before the first."""
+        return self.watch.seen.look if self.watch.seen is not None else None
+
+    @property
+    def partial(self) -> bool:
+        """Whether its host tells nothing but that it does not run."""
+        return self.watch.seen is not None and self.watch.seen.partial
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second of the run."""
+        return self.meter.rate
+
+    @property
+    def cobo_rate(self) -> float | None:
+        """Bytes a second for each of its CoBos; None where it has none."""
+        return self.meter.rate / self.cobos if self.cobos else None
+
+    def judge(self, now_s: float, around: Circumstances) -> None:
+        """Take the last answer, if it is a new one, and judge everything anew."""
+        seen = self.watch.seen
+        if seen is None or not self.watch.answering:
+            return
+        look = seen.look
+        self.gone = self._gone.judge(now_s, not look.process)
+        if seen.partial:
+            self.watch.wake_at(self._gone.due_s)
+            return
+        if seen.at_s != self._seen_s:
+            self._seen_s = seen.at_s
+            self.meter.look(seen.at_s, Count(look.files, look.data_bytes))
+        limits, rate = self._limits, self.cobo_rate
+        low = rate is not None and far_below(rate, around.other_rates, limits.low_ratio)
+        self.flow = self._flow_judge.judge(now_s, running=around.running, grew_s=self.meter.grew_s, low=low)
+        free_gb = look.disk_free_bytes / GIGABYTE
+        self.disk_level = self._disk.judge(
+            now_s, below_level(free_gb, limits.disk_minor_gb, limits.disk_major_gb)
+        )
+        self.hours_to_full = hours_to_full(look.disk_free_bytes, around.disk_rate)
+        self.full_level = self._full.judge(
+            now_s, full_level(self.hours_to_full, limits.full_minor_h, around.remaining_s)
+        )
+        self.too_full = self._stop.judge(now_s, around.running and free_gb < limits.stop_below_gb)
+        self.watch.wake_at(
+            earliest(
+                self._flow_judge.due_s, self._gone.due_s, self._disk.due_s, self._full.due_s, self._stop.due_s
+            )
+        )
+
+    # ------------------------------------------------------------------ in words
+
+    @property
+    def unreachable(self) -> str:
+        """Why nothing is known of it now; empty where its host answers."""
+        if self.watch.answering:
+            return ""
+        if self.watch.answering is None:
+            return f"{self.label}: {self.where} was not asked yet"
+        fault = self.watch.fault
+        # Most of what a host's end tells names it already.
+        return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
+
+    @property
+    def odd(self) -> str:
+        """What is in the place of a data file and is none; empty where nothing is, or it is not known."""
+        look = self.look if self.watch.answering else None
+        return f"{self.label}: {self.where}: {look.odd}" if look is not None and look.odd else ""
+
+    @property
+    def wrong(self) -> dict[str, Wrong]:
+        """What is wrong with it now, by cause, for the log and for the record of the run."""
+        watch, judge = self.watch, self._flow_judge
+        if watch.answering is False:
+            # Limits and times in a reason may differ from try to try; that makes it no other one.
+            kind = "" if watch.silent else re.sub(r"\d+", "", watch.fault)
+            return {"host": Wrong("its host did not answer", self._unix("host", watch.asked_s), kind)}
+        if watch.answering is None:
+            return {}
+        found: dict[str, Wrong] = {}
+        if self.gone:
+            found[ONLINE] = Wrong("its process was gone", self._unix("gone", self._gone.since_s))
+        if self.partial:
+            return found
+        if self.flow is Flow.DEAD:
+            found[f"{FLOW} Dead"] = Wrong("no data (Dead)", self._unix("silent", judge.silent_since_s))
+        if self.flow is Flow.LOW:
+            found[f"{FLOW} Low"] = Wrong("few data (Low)", self._unix("low", judge.low_since_s))
+        for level in range(1, self.disk_level + 1):
+            found[f"{DISK_FREE} {level}"] = Wrong(
+                f"less than {self._disk_limit_gb(level):g} GB free",
+                self._unix(f"disk {level}", self._disk.since_s(level)),
+                logged=level == self.disk_level,
+            )
+        return found
+
+    def _unix(self, what: str, at_s: float | None, now_s: float | None = None) -> float:
+        """Return the Unix time of a monotonic one; that of now where it is not known.
+
+        Worked out once: the two clocks drift, and the same moment is not to be told as two.
+        """
+        if at_s is None:
+            return time.time()
+        known = self._told.get(what)
+        if known is None or known[0] != at_s:
+            ago_s = (time.monotonic() if now_s is None else now_s) - at_s
+            known = self._told[what] = at_s, time.time() - ago_s
+        return known[1]
+
+    def _disk_limit_gb(self, level: int) -> float:
+        return self._limits.disk_major_gb if level > 1 else self._limits.disk_minor_gb
+
+    def why_wrong(self, cause: str, now_s: float) -> str:
+        """Return what more there is to say of a cause of `wrong`, with the figures of this moment."""
+        part, look = cause.split(" ")[0], self.look
+        text = self.why(part, now_s)
+        if self.unreachable or look is None:
+            return text
+        if cause == f"{FLOW} Low":
+            return f"{text}: {self.rate / MEGABYTE:.2f} MB/s"
+        if part == DISK_FREE:
+            return f"{text}: {look.disk_free_bytes / GIGABYTE:.1f} GB"
+        return text
+
+    def why(self, part: str, now_s: float) -> str:
+        """Return why one of its PVs is in alarm, for people; empty where there is nothing to say.
+
+        While it lasts the text stays the same, whatever the figures do: it is the value of a PV, which
+        archivers store with every change.
+        """
+        if self.unreachable:
+            return f"data router {self.unreachable}"
+        look = self.look
+        if look is None:
+            return ""
+        name = f"data router {self.label} on {self.where}"
+        if part == ONLINE or self.partial:
+            process = self.settings.process
+            words = f"no process {process}" if process else "does not run"
+            return f"{name}: {words}" + (f" ({look.note})" if look.note else "")
+        if part == FLOW and self.flow is Flow.DEAD:
+            since_s = self._flow_judge.silent_since_s
+            silent = f" since {clock(self._unix('silent', since_s, now_s))}" if since_s is not None else ""
+            return f"{name}: running, and not a byte{silent}"
+        if part == FLOW:
+            return f"{name}: its rate is far below that of the other CoBos"
+        if part == DISK_FREE and self.disk_level:
+            return f"{name}: less than {self._disk_limit_gb(self.disk_level):g} GB free"
+        if part == TIME_TO_FULL:
+            limit = f"in less than {self._limits.full_minor_h:g} h"
+            return f"{name}: its disk is full {'before the run ends' if self.full_level > 1 else limit}"
+        return ""
