@@ -287,7 +287,7 @@ async def test_work_that_hangs_in_the_system_is_left_alone_and_not_repeated() ->
 KILLED = """
 import sys
 from attpc_plugins.data_routers.closing import state_of
-from attpc_plugins.data_routers.hosts import folders
+from attpc_plugins.data_routers.hosts.local import folders
 from attpc_plugins.data_routers.hosts.folders import RunFolders
 from attpc_plugins.data_routers.model import RunKey
 where = RunFolders(sys.argv[1].encode(), RunKey("e20009", 42))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
-from attpc_plugins.data_routers.hosts import wire
 from attpc_plugins.data_routers.hosts.host import FileHost, HostFault, RunFolderExists
 from attpc_plugins.data_routers.hosts.local.folders import RunFolders
+from attpc_plugins.data_routers.hosts.ssh import wire
 from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
 from attpc_plugins.data_routers.state import Records
 
