@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.processes import servers_in
+from attpc_plugins.run_history.embedded.processes import servers_in
 
 from attpc_ioc.model.command import RUN, Put, Who
 from attpc_ioc.model.states import State

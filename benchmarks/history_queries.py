@@ -23,10 +23,10 @@ from typing import Any
 from urllib.parse import quote
 
 import asyncpg
-from attpc_plugins.run_history.embedded import DATABASE, ROLE, EmbeddedServer
+from attpc_plugins.run_history.embedded.server import DATABASE, ROLE, EmbeddedServer
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.lease_model import Holder
-from attpc_plugins.run_history.store.model import PutFilter, Quality, RunFilter
+from attpc_plugins.run_history.store.model.history import PutFilter, Quality, RunFilter
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from attpc_ioc.model.run import RunClass
 

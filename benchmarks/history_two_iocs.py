@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.store import prepare_schema
 
 from tests.support.postgres import url_of

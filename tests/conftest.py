@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.root_base import VARIABLE
+from attpc_plugins.run_history.embedded.root_base import VARIABLE
 
 from attpc_ioc.log import JsonFormatter, KeyValueFormatter
 from tests.support.alone import sitecustomize

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history import backup_rows
-from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.migrate import migrate, migrations
+from attpc_plugins.run_history.backups import rows as backup_rows
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.schema.migrate import migrate, migrations
 
 from tests.db.test_db_commands import numbers, ran, refused, settings_file
 from tests.support.needs import as_root

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
+from attpc_plugins.run_history.store.model.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
 
 from tests.support.history_shell import IOC, Shell
 from tests.support.process import ATTPC_IOC

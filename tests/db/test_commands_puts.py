@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.store.model import Run, RunDetail, Stage
-from attpc_plugins.run_history.store.records import PutRecord
+from attpc_plugins.run_history.store.model.history import Run, RunDetail, Stage
+from attpc_plugins.run_history.store.model.records import PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.run_history.connection_faults import Target, explain
-from attpc_plugins.run_history.dsn import read
+from attpc_plugins.run_history.connection.dsn import read
+from attpc_plugins.run_history.connection.faults import Target, explain
 from attpc_plugins.run_history.sheets.kept import load_kept
 
 from attpc_ioc.app import load_plugins, make_table
@@ -150,7 +150,7 @@ def test_an_embedded_database_runs_for_the_time_of_a_command(own_place: Path, tm
 
     # A reader that goes away early, such as `head`, is no fault.
     code = (
-        "import typer\nfrom attpc_plugins.run_history.commands import register\n"
+        "import typer\nfrom attpc_plugins.run_history.commands.lazy import add_commands\n"
         "app = typer.Typer()\nregister(app)\napp()\n"
     )
     words = [sys.executable, "-c", code, "history", "list", "--format", "json", "--settings", str(file)]

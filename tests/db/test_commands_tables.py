@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from attpc_plugins.run_history.commands import tables
-from attpc_plugins.run_history.store.model import (
+from attpc_plugins.run_history.commands.support import tables
+from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,
     Event,

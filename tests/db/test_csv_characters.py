@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.source import Format, RunFile
-from attpc_plugins.run_history.store.model import Edit, Run, RunDetail, Stage
+from attpc_plugins.run_history.store.model.history import Edit, Run, RunDetail, Stage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.source import RunFile
-from attpc_plugins.run_history.store.model import Run, RunDetail, Stage
-from attpc_plugins.run_history.store.records import PutRecord
+from attpc_plugins.run_history.store.model.history import Run, RunDetail, Stage
+from attpc_plugins.run_history.store.model.records import PutRecord
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

@@ -13,7 +13,8 @@ from tests.support.history_shell import IOC
 
 COMMAND = """
 import atexit, sys, typer
-from attpc_plugins.run_history.commands import register, transfer
+from attpc_plugins.run_history.commands import transfer
+from attpc_plugins.run_history.commands.lazy import add_commands
 
 @atexit.register
 def tell():
@@ -23,7 +24,7 @@ def tell():
 
 transfer.LINE_EVERY_S = 0.05
 app = typer.Typer()
-register(app)
+add_commands(app)
 app()
 """
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from attpc_plugins.run_history.exchange.faults import BrokenFile
 from attpc_plugins.run_history.exchange.source import Format, RunFile
-from attpc_plugins.run_history.store.model import RunDetail
+from attpc_plugins.run_history.store.model.history import RunDetail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

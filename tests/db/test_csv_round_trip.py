@@ -15,7 +15,7 @@ from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Format, RunFile
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import RunDetail
+from attpc_plugins.run_history.store.model.history import RunDetail
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -7,13 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history import dsn as urls
-from attpc_plugins.run_history.database import KEY, DatabaseKeys, Source, locate
-from attpc_plugins.run_history.embedded import DATABASE
-from attpc_plugins.run_history.errors import (
-    DatabaseSettingsError,
-    EmbeddedError,
-)
+from attpc_plugins.run_history.connection import dsn as urls
+from attpc_plugins.run_history.connection.database import KEY, DatabaseKeys, Source, locate
+from attpc_plugins.run_history.embedded.server import DATABASE
+from attpc_plugins.run_history.errors import DatabaseSettingsError, EmbeddedError
 
 from tests.support.databases import QUOTED, SECRET, at
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.database import Database, DatabaseKeys, locate
+from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
 from attpc_plugins.run_history.errors import (
     DatabaseError,
     DatabaseRefused,
@@ -23,7 +23,7 @@ from attpc_plugins.run_history.errors import (
     DatabaseUnreachable,
 )
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store_errors import StoreUnavailable
+from attpc_plugins.run_history.store.errors import StoreUnavailable
 
 from tests.support import needs
 from tests.support.databases import QUOTED, SECRET, at, fault

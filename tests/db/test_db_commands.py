@@ -17,13 +17,13 @@ from typing import Any
 import asyncpg
 import pytest
 from attpc_plugins.run_history.commands import experiments
-from attpc_plugins.run_history.database import Database, Source
-from attpc_plugins.run_history.db_commands import app
-from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.processes import FolderLock
-from attpc_plugins.run_history.reserved import TOPIC
+from attpc_plugins.run_history.commands.database import app
+from attpc_plugins.run_history.connection.database import Database, Source
+from attpc_plugins.run_history.embedded.processes import FolderLock
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.numbers.reserved import TOPIC
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.lease_model import Holder
+from attpc_plugins.run_history.store.model.leases import Holder
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.errors import AttpcError
@@ -307,7 +307,7 @@ def test_from_the_embedded_server_to_the_facilitys(
 
 MEASURED = """
 import resource, sys
-from attpc_plugins.run_history.db_commands import app
+from attpc_plugins.run_history.commands.database import app
 app(sys.argv[1:], standalone_mode=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

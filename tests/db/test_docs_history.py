@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.settings import RunHistorySettings
-from attpc_plugins.run_history.store.files import digest_of
-from attpc_plugins.run_history.store.model import ConfigUse
+from attpc_plugins.run_history.store.applying.files import digest_of
+from attpc_plugins.run_history.store.model.history import ConfigUse
 
 from tests.support.history_shell import RUNS, Shell
 

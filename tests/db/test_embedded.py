@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from attpc_plugins.run_history import processes
-from attpc_plugins.run_history.binaries import account_for, find_binaries
-from attpc_plugins.run_history.cluster import environment
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded import processes
+from attpc_plugins.run_history.embedded.binaries import account_for, find_binaries
+from attpc_plugins.run_history.embedded.cluster import environment
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.errors import EmbeddedBusy, EmbeddedError
 
 from tests.support.embedded import Place, gone, running, tell

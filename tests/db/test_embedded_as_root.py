@@ -9,14 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.run_history import binaries
-from attpc_plugins.run_history.binaries import account_for, find_binaries, folders
-from attpc_plugins.run_history.database import Database, DatabaseKeys, locate
-from attpc_plugins.run_history.db_commands import app
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.commands.database import app
+from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
+from attpc_plugins.run_history.embedded import binaries
+from attpc_plugins.run_history.embedded.binaries import account_for, find_binaries, folders
+from attpc_plugins.run_history.embedded.root_base import VARIABLE
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.embedded.wheel_copy import LIBRARIES, PACKAGE
 from attpc_plugins.run_history.errors import EmbeddedError
-from attpc_plugins.run_history.root_base import VARIABLE
-from attpc_plugins.run_history.wheel_copy import LIBRARIES, PACKAGE
 from typer.testing import CliRunner
 
 from tests.db.test_db_commands import settings_file

@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from attpc_plugins.run_history import embedded
+from attpc_plugins.run_history.embedded import server as embedded
 
 from tests.support.embedded import Place, gone, killed_after, other_ioc, running, tell
 

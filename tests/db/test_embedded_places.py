@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.run_history.binaries import Account, account_for, barrier
-from attpc_plugins.run_history.cluster import MAKING
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.binaries import Account, account_for, barrier
+from attpc_plugins.run_history.embedded.cluster import MAKING
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.embedded.socket_folder import LONGEST
 from attpc_plugins.run_history.errors import EmbeddedError
-from attpc_plugins.run_history.socket_place import LONGEST
 
 from tests.support.embedded import Place, running, tell
 from tests.support.needs import as_root
@@ -93,7 +93,7 @@ def test_as_an_ordinary_user(postgres_place: Place) -> None:
     os.chown(folder, account.uid, account.gid)
     script = f"""
 import os, pathlib, psutil
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 for _ in range(2):
     server = EmbeddedServer(pathlib.Path({str(folder / "db")!r}))
     server.start()
@@ -154,7 +154,7 @@ def test_a_server_that_cannot_start_says_why_and_lets_go(postgres_place: Place) 
 
 
 def test_initdb_that_fails_says_why(postgres_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attpc_plugins.run_history import cluster
+    from attpc_plugins.run_history.embedded import cluster
 
     monkeypatch.setattr(cluster, "MAKING", (*MAKING, "--locale", "nowhere"))
     with pytest.raises(EmbeddedError, match=r"cannot be made.*locale"):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attpc_plugins.run_history import binaries
-from attpc_plugins.run_history.binaries import Account, account_for
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded import binaries
+from attpc_plugins.run_history.embedded.binaries import Account, account_for
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.errors import EmbeddedError
 
 from tests.db.test_embedded_places import interpreter_for

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from attpc_plugins.run_history.binaries import account_for, find_binaries
+from attpc_plugins.run_history.embedded.binaries import account_for, find_binaries
 
 from tests.support.embedded import Place
 from tests.support.needs import skip
@@ -15,7 +15,7 @@ from tests.support.postgres import programs
 
 SERVE = """
 import asyncio, os, pathlib, sys
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from tests.support.embedded import running, tell
 for _ in range(2):
     with running(pathlib.Path(sys.argv[1]), binaries=sys.argv[2] or None) as server:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attpc_plugins.run_history.before import OldJournal, old_record, read_journal
-from attpc_plugins.run_history.store.model import Moment, PutFilter, Quality, RunChanges, Stage
-from attpc_plugins.run_history.store.records import (
+from attpc_plugins.run_history.recording.old_journal import OldJournal, old_record, read_journal
+from attpc_plugins.run_history.store.model.history import Moment, PutFilter, Quality, RunChanges, Stage
+from attpc_plugins.run_history.store.model.records import (
     EditRecord,
     MeasurementRecord,
     OperationRecord,

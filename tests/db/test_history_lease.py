@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.store.lease_model import Holder
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from attpc_ioc.model.states import State
 from tests.db.test_history_trouble import own_server

@@ -6,8 +6,9 @@ import json
 import math
 
 import pytest
-from attpc_plugins.run_history.store.model import Moment, Value
-from attpc_plugins.run_history.store.records import (
+from attpc_plugins.run_history.recording.translate import Translator, own_record, own_value
+from attpc_plugins.run_history.store.model.history import Moment, Value
+from attpc_plugins.run_history.store.model.records import (
     KINDS,
     LogRecord,
     MeasurementRecord,
@@ -17,7 +18,6 @@ from attpc_plugins.run_history.store.records import (
     RunRef,
     StateRecord,
 )
-from attpc_plugins.run_history.translate import Translator, own_record, own_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

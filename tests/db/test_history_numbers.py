@@ -10,8 +10,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.reserved import RECENT, Reserved, ReservedNumbers
-from attpc_plugins.run_history.store.lease_model import Holder
+from attpc_plugins.run_history.numbers.reserved import RECENT, Reserved, ReservedNumbers
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from attpc_ioc.control.numbers import set_next_number
 from attpc_ioc.model.states import State
@@ -33,9 +33,9 @@ from tests.support.rig import Rig
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from attpc_plugins.run_history.keeper import Keeper
-from attpc_plugins.run_history.numbers import NumberOwner
-from attpc_plugins.run_history.reserved import ReservedNumbers
+from attpc_plugins.run_history.supervisor import Keeper
+from attpc_plugins.run_history.numbers.owner import NumberOwner
+from attpc_plugins.run_history.numbers.reserved import ReservedNumbers
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.troubles import Troubles
 from tests.support.fakecontext import FakeContext, FixedPlace

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.rows import COMMENT_CHARS, HISTORY_CHARS, RUNS
-from attpc_plugins.run_history.screens import history
-from attpc_plugins.run_history.store.model import Quality, Run, RunChanges, RunFilter, Stage
+from attpc_plugins.run_history.pvs.rows import COMMENT_CHARS, HISTORY_CHARS, RUNS
+from attpc_plugins.run_history.pvs.screens import history
+from attpc_plugins.run_history.store.model.history import Quality, Run, RunChanges, RunFilter, Stage
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.processes import servers_in
-from attpc_plugins.run_history.store.model import Stage
+from attpc_plugins.run_history.embedded.processes import servers_in
+from attpc_plugins.run_history.store.model.history import Stage
 
 from attpc_ioc.model.run import RunOutcome
 from tests.support.ca import eventually

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.keeper import WATCH_PERIOD_S
-from attpc_plugins.run_history.store.model import PutFilter, Stage
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.store.model.history import PutFilter, Stage
+from attpc_plugins.run_history.supervisor import WATCH_PERIOD_S
 
 from attpc_ioc.model.states import State
 from tests.support.history import (

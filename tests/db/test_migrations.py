@@ -11,12 +11,12 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.migrate import Migration, migrate, migrations, status
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.schema.migrate import Migration, migrate, migrations, status
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.lease_model import Holder
-from attpc_plugins.run_history.store.model import RunFilter
-from attpc_plugins.run_history.store_errors import SchemaError, SchemaTooNew
+from attpc_plugins.run_history.store.errors import SchemaError, SchemaTooNew
+from attpc_plugins.run_history.store.model.history import RunFilter
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from tests.support.needs import skip
 from tests.support.postgres import QUICK, order, url_of
@@ -150,7 +150,7 @@ def test_a_wheel_carries_the_migrations(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        folder = "attpc_plugins/run_history/migrations/"
+        folder = "attpc_plugins/run_history/schema/migrations/"
         carried = {
             n.removeprefix(folder): archive.read(n).decode() for n in archive.namelist() if folder in n
         }

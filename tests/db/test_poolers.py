@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.connection.peer import connect
+from attpc_plugins.run_history.connection.poolers import is_shared, shares_sessions
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.errors import DatabaseRefused, DatabaseUnreachable
-from attpc_plugins.run_history.peer import connect
-from attpc_plugins.run_history.poolers import is_shared, shares_sessions
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.lease_model import Holder
-from attpc_plugins.run_history.store.model import Stage
-from attpc_plugins.run_history.store_errors import StoreUnavailable
+from attpc_plugins.run_history.store.errors import StoreUnavailable
+from attpc_plugins.run_history.store.model.history import Stage
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from tests.db.test_history_trouble import own_server
 from tests.support.databases import at

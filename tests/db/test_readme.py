@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.migrate import migrations
+from attpc_plugins.run_history.schema.migrate import migrations
 
 from tests.support.postgres import order
 from tests.support.run_records import Life, Stamps, open_store, reserve

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import typer.main
-from attpc_plugins.run_history.store.files import digest_of
-from attpc_plugins.run_history.store.model import ConfigUse, Level, Module, Run, RunDetail, Stage
-from attpc_plugins.run_history.store.records import PutRecord
+from attpc_plugins.run_history.store.applying.files import digest_of
+from attpc_plugins.run_history.store.model.history import ConfigUse, Level, Module, Run, RunDetail, Stage
+from attpc_plugins.run_history.store.model.records import PutRecord
 
 from attpc_ioc import cli
 from attpc_ioc.cli import program

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.store.files import digest_of
-from attpc_plugins.run_history.store.model import ConfigUse, Level, Module, Run, RunDetail, Stage
-from attpc_plugins.run_history.store.records import PutRecord
+from attpc_plugins.run_history.store.applying.files import digest_of
+from attpc_plugins.run_history.store.model.history import ConfigUse, Level, Module, Run, RunDetail, Stage
+from attpc_plugins.run_history.store.model.records import PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome

@@ -6,9 +6,11 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.run_history.store import Step, applying
-from attpc_plugins.run_history.store.model import Level, Moment, Quality, RunChanges, RunFilter, Stage
-from attpc_plugins.run_history.store.records import (
+from attpc_plugins.run_history.store import Step
+from attpc_plugins.run_history.store.applying import batch as applying
+from attpc_plugins.run_history.store.errors import PositionMoved, StoreRejected
+from attpc_plugins.run_history.store.model.history import Level, Moment, Quality, RunChanges, RunFilter, Stage
+from attpc_plugins.run_history.store.model.records import (
     EditRecord,
     ExperimentRecord,
     LogRecord,
@@ -19,7 +21,6 @@ from attpc_plugins.run_history.store.records import (
     RunRef,
     StateRecord,
 )
-from attpc_plugins.run_history.store_errors import PositionMoved, StoreRejected
 
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
 from tests.support.run_records import (

@@ -11,9 +11,9 @@ import time
 import asyncpg
 import psutil
 import pytest
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store_errors import (
+from attpc_plugins.run_history.store.errors import (
     StoreDenied,
     StoreError,
     StoreFull,

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.run_history.store.model import RunDetail
-from attpc_plugins.run_history.store.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
-from attpc_plugins.run_history.store_errors import StoreRejected
+from attpc_plugins.run_history.store.errors import StoreRejected
+from attpc_plugins.run_history.store.model.history import RunDetail
+from attpc_plugins.run_history.store.model.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
 
 from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
 

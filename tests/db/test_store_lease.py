@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import asyncpg
-from attpc_plugins.run_history.store.lease_model import Holder
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from tests.support.run_records import FLEET, open_store
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from attpc_plugins.run_history.store.lease_model import Holder
-from attpc_plugins.run_history.store.model import Stage
-from attpc_plugins.run_history.store_errors import LeaseHeld, StoreRejected
+from attpc_plugins.run_history.store.errors import LeaseHeld, StoreRejected
+from attpc_plugins.run_history.store.model.history import Stage
+from attpc_plugins.run_history.store.model.leases import Holder
 
 from tests.support.run_records import EXPERIMENT, FLEET, IOC, Life, Stamps, open_store, reserve
 

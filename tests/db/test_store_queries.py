@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from attpc_plugins.run_history.store.model import (
+from attpc_plugins.run_history.store.errors import Conflict, NotFound, StoreRejected
+from attpc_plugins.run_history.store.model.history import (
     Edit,
     Event,
     Level,
@@ -21,8 +22,7 @@ from attpc_plugins.run_history.store.model import (
     RunFilter,
     Stage,
 )
-from attpc_plugins.run_history.store.records import PutRecord
-from attpc_plugins.run_history.store_errors import Conflict, NotFound, StoreRejected
+from attpc_plugins.run_history.store.model.records import PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome

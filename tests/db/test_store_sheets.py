@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from attpc_plugins.run_history.store.model import Moment, Observable, Value, ValueKind, kind_of
-from attpc_plugins.run_history.store.records import MeasurementRecord, RunRef
-from attpc_plugins.run_history.store_errors import Conflict, NotFound, StoreRejected
+from attpc_plugins.run_history.store.errors import Conflict, NotFound, StoreRejected
+from attpc_plugins.run_history.store.model.history import Moment, Observable, Value, ValueKind, kind_of
+from attpc_plugins.run_history.store.model.records import MeasurementRecord, RunRef
 
 from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps, open_store
 

@@ -8,9 +8,14 @@ import struct
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history import peer
-from attpc_plugins.run_history.store_errors import FAULTS, translate
-from attpc_plugins.run_history.wire import ANSWER_BYTES, COMMAND_ANSWER_BYTES, NotPostgresError, reason_in
+from attpc_plugins.run_history.connection import peer
+from attpc_plugins.run_history.connection.wire import (
+    ANSWER_BYTES,
+    COMMAND_ANSWER_BYTES,
+    NotPostgresError,
+    reason_in,
+)
+from attpc_plugins.run_history.store.errors import FAULTS, translate
 
 from tests.security.hostile_postgres import message
 from tests.support.run_records import Life, Stamps, open_store, reserve

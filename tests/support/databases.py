@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.database import Database, DatabaseKeys, locate
-from attpc_plugins.run_history.errors import (
-    DatabaseError,
-)
+from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
+from attpc_plugins.run_history.errors import DatabaseError
 
 SECRET = "s3cr3t/p@ss#w:rd"
 QUOTED = "s3cr3t%2Fp%40ss%23w%3Ard"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import psutil
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 
 from tests.support.postgres import url_of
 
@@ -42,7 +42,7 @@ def other_ioc(folder: Path, then: str = "") -> Iterator[tuple[subprocess.Popen[s
     """Run a server in another process, as an IOC does; yields it and its server's number."""
     script = f"""
         import asyncio, sys, pathlib, asyncpg
-        from attpc_plugins.run_history.embedded import EmbeddedServer, ROLE, DATABASE
+        from attpc_plugins.run_history.embedded.server import EmbeddedServer, ROLE, DATABASE
         server = EmbeddedServer(pathlib.Path({str(folder)!r}))
         server.start()
         print(server.pid, flush=True)
@@ -71,7 +71,7 @@ def killed_after(folder: Path, moment_s: float) -> None:
     """Kill an IOC that long after it began to make and start its server."""
     script = f"""
 import pathlib
-from attpc_plugins.run_history.embedded import EmbeddedServer
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 print("begun", flush=True)
 EmbeddedServer(pathlib.Path({str(folder)!r})).start()
 """

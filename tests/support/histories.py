@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from attpc_plugins.run_history.exchange.csv_file import in_order
-from attpc_plugins.run_history.store.files import digest_of
-from attpc_plugins.run_history.store.model import (
+from attpc_plugins.run_history.store.applying.files import digest_of
+from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,
     Event,

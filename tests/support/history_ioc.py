@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from attpc_plugins.run_history import keeper
+from attpc_plugins.run_history import supervisor as keeper
 
 from attpc_ioc.app import running
 from attpc_ioc.log import set_up_logging

@@ -16,10 +16,10 @@ from typing import Any
 
 import asyncpg
 import caproto
-from attpc_plugins.run_history.embedded import EmbeddedServer
-from attpc_plugins.run_history.processes import servers_in
+from attpc_plugins.run_history.embedded.processes import servers_in
+from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import PutFilter, PutPage, Run, RunFilter, Stage
+from attpc_plugins.run_history.store.model.history import PutFilter, PutPage, Run, RunFilter, Stage
 
 from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from attpc_plugins.run_history.commands import register
-from attpc_plugins.run_history.commands.common import VARIABLE
+from attpc_plugins.run_history.commands.lazy import add_commands
+from attpc_plugins.run_history.commands.support.common import VARIABLE
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.errors import AttpcError
@@ -45,7 +45,7 @@ class Shell:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.app = typer.Typer()
-        register(self.app)
+        add_commands(self.app)
 
     def call(self, *args: object, stdin: str | None = None) -> Result:
         env = {VARIABLE: str(self.file), "COLUMNS": "220", "TZ": "UTC"}

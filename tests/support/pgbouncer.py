@@ -18,8 +18,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-from attpc_plugins.run_history.binaries import account_for
-from attpc_plugins.run_history.embedded import ROLE, EmbeddedServer
+from attpc_plugins.run_history.embedded.binaries import account_for
+from attpc_plugins.run_history.embedded.server import ROLE, EmbeddedServer
 
 from tests.support.needs import found, needs
 from tests.support.postgres import place

@@ -36,8 +36,8 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-from attpc_plugins.run_history.binaries import account_for, find_binaries
-from attpc_plugins.run_history.embedded import DATABASE, ROLE, EmbeddedServer
+from attpc_plugins.run_history.embedded.binaries import account_for, find_binaries
+from attpc_plugins.run_history.embedded.server import DATABASE, ROLE, EmbeddedServer
 from attpc_plugins.run_history.errors import EmbeddedError
 
 QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -286,7 +286,7 @@ async def _template(server: EmbeddedServer) -> str:
     """Return the name of a database with the schema, made once a server."""
     key = str(server.folder)
     if key not in _templates:
-        from attpc_plugins.run_history.migrate import migrate
+        from attpc_plugins.run_history.schema.migrate import migrate
 
         name = "with_schema"
         await order(server, f"CREATE DATABASE {name} TEMPLATE template0")

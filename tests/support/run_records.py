@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import Link, Module
-from attpc_plugins.run_history.store.records import Phase, RunFacts, RunRecord, RunRef
+from attpc_plugins.run_history.store.model.history import Link, Module
+from attpc_plugins.run_history.store.model.records import Phase, RunFacts, RunRecord, RunRef
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import Stamp

@@ -121,7 +121,7 @@ async def two_iocs(folder: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, star
 
 async def until_recorded(dsn: str, count: int) -> None:
     """Wait until the database has so many runs, and the end of each."""
-    from attpc_plugins.run_history.store.model import RunFilter, Stage
+    from attpc_plugins.run_history.store.model.history import RunFilter, Stage
 
     from tests.support.history import reading
 
@@ -138,7 +138,7 @@ async def until_recorded(dsn: str, count: int) -> None:
 
 async def check(dsn: str, first: Done, second: Done) -> None:
     """See that no number was given twice, and that the database has every run as it was."""
-    from attpc_plugins.run_history.store.model import RunFilter, Stage
+    from attpc_plugins.run_history.store.model.history import RunFilter, Stage
 
     from tests.support.history import reading
 

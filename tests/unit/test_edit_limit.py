@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from attpc_plugins.run_history import edit_limit
-from attpc_plugins.run_history.edit_limit import CHANGES_ALL, CHANGES_EACH, EditLimit
+from attpc_plugins.run_history.pvs import edit_limit
+from attpc_plugins.run_history.pvs.edit_limit import CHANGES_ALL, CHANGES_EACH, EditLimit
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.model.command import Who

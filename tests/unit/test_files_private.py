@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attpc_plugins.run_history.cluster import data_major
+from attpc_plugins.run_history.embedded.cluster import data_major
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.eventlog import EventLog

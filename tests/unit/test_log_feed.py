@@ -7,8 +7,8 @@ import logging
 import time
 
 import pytest
-from attpc_plugins.run_history import log_feed
-from attpc_plugins.run_history.log_feed import RECORDS_PER_HOUR, Entry, LogFeed
+from attpc_plugins.run_history.pvs import log_feed
+from attpc_plugins.run_history.pvs.log_feed import RECORDS_PER_HOUR, Entry, LogFeed
 
 
 async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from attpc_ioc.log import get_logger
+from attpc_plugins.run_history.store.model.leases import Holder, Lease
 
 from .store import Store
-from .store.lease_model import Holder, Lease
 
 log = get_logger(__name__)
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.plugin import PluginContext
     from attpc_ioc.pvs.row import Row, Value
+    from attpc_plugins.run_history.sheets.settings import ObservableSettings
 
     from .service import Service
-    from .sheets.settings import ObservableSettings
 
 NOT_STARTED = "the run history did not start"
 
@@ -54,10 +54,11 @@ class RunHistory:
         """
         from pathlib import Path
 
-        from .rows import ROWS
+        from attpc_plugins.run_history.pvs.rows import ROWS
+        from attpc_plugins.run_history.sheets.kept import declared, load_kept
+        from attpc_plugins.run_history.sheets.rows import observable_rows
+
         from .settings import RunHistorySettings
-        from .sheets.kept import declared, load_kept
-        from .sheets.rows import observable_rows
 
         assert isinstance(settings, RunHistorySettings)
         self._declared = declared(settings.observable, load_kept(Path(state_dir)), prefix)
@@ -66,7 +67,7 @@ class RunHistory:
     @hookimpl
     def attpc_cli(self, app: typer.Typer) -> None:
         """Add the shell commands, which are imported when they are called."""
-        from .lazy_commands import add_commands
+        from attpc_plugins.run_history.commands.lazy import add_commands
 
         add_commands(app)
 

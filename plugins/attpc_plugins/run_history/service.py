@@ -23,28 +23,28 @@ from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
+from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
+from attpc_plugins.run_history.connection.hard_limit import within
+from attpc_plugins.run_history.numbers.owner import NumberOwner
+from attpc_plugins.run_history.numbers.reserved import ReservedNumbers
+from attpc_plugins.run_history.pvs.edit_limit import EditLimit
+from attpc_plugins.run_history.pvs.shown import Shown
+from attpc_plugins.run_history.recording.old_journal import OLD_FILES, OldJournal, put_away
+from attpc_plugins.run_history.recording.recorder import Recorder
+from attpc_plugins.run_history.recording.recovery import Recovery
+from attpc_plugins.run_history.recording.translate import Translator
+from attpc_plugins.run_history.recording.writer import Writer
+from attpc_plugins.run_history.sheets.settings import ObservableSettings
+from attpc_plugins.run_history.sheets.sheet import RunSheet
+from attpc_plugins.run_history.store.model.leases import Holder
+from attpc_plugins.run_history.store.model.records import EditRecord, ExperimentRecord, Record, RunRecord
 
-from .before import OLD_FILES, OldJournal, put_away
-from .database import Database, DatabaseKeys, locate
-from .edit_limit import EditLimit
 from .errors import DatabaseError
-from .keeper import Keeper
 from .lease import LeaseKeeper
-from .numbers import NumberOwner
-from .recorder import Recorder
-from .recovery import Recovery
-from .reserved import ReservedNumbers
 from .settings import RunHistorySettings, fleet_key
-from .sheets.settings import ObservableSettings
-from .sheets.sheet import RunSheet
-from .shown import Shown
 from .store import Store
-from .store.lease_model import Holder
-from .store.records import EditRecord, ExperimentRecord, Record, RunRecord
-from .translate import Translator
+from .supervisor import Keeper
 from .troubles import Troubles
-from .within import within
-from .writer import Writer
 
 log = get_logger(__name__)
 

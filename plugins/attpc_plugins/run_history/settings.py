@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 
-from . import dsn as urls
-from .sheets.settings import Observables
+from attpc_plugins.run_history.connection import dsn as urls
+from attpc_plugins.run_history.sheets.settings import Observables
 
 
 class RunHistorySettings(BaseModel):

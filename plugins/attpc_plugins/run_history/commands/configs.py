@@ -12,10 +12,15 @@ import typer
 
 from attpc_ioc.cli.streams import exact_unless_shown
 from attpc_ioc.printable import LINES, visible
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    SettingsFile,
+    fail,
+    runs_named,
+    with_store,
+)
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import ConfigUse, RunDetail
-
-from .common import DEFAULT_FILE, SettingsFile, fail, runs_named, with_store
+from attpc_plugins.run_history.store.model.history import ConfigUse, RunDetail
 
 NO_TEXT = "the text is not in this database: it was imported without"
 

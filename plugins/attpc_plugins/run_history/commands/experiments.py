@@ -12,16 +12,21 @@ import typer
 
 from attpc_ioc.model.names import experiment_fault
 from attpc_ioc.printable import json_text
+from attpc_plugins.run_history.commands.support import tables
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    SettingsFile,
+    fail,
+    section_of,
+    with_store,
+)
+from attpc_plugins.run_history.commands.support.output import FormatOption, Output
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
-from attpc_plugins.run_history.floors import largest_known
+from attpc_plugins.run_history.numbers.known import largest_known
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import Experiment
-
-from . import tables
-from .common import DEFAULT_FILE, SettingsFile, fail, section_of, with_store
-from .output import FormatOption, Output
+from attpc_plugins.run_history.store.model.history import Experiment
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
 

@@ -10,12 +10,24 @@ import typer
 
 from attpc_ioc.cli.streams import exact_output, exact_unless_shown
 from attpc_ioc.printable import json_text
+from attpc_plugins.run_history.commands.support import filters, tables
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    SettingsFile,
+    check_experiment,
+    fail,
+    me,
+    runs_named,
+    with_store,
+)
+from attpc_plugins.run_history.commands.support.output import FormatOption, Output, print_pages
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.faults import Bad
 from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of
 from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import (
+from attpc_plugins.run_history.store.errors import NotFound
+from attpc_plugins.run_history.store.model.history import (
     LogEntry,
     Quality,
     Run,
@@ -25,11 +37,8 @@ from attpc_plugins.run_history.store.model import (
     RunPage,
     Value,
 )
-from attpc_plugins.run_history.store_errors import NotFound
 
-from . import configs, filters, puts, tables, transfer
-from .common import DEFAULT_FILE, SettingsFile, check_experiment, fail, me, runs_named, with_store
-from .output import FormatOption, Output, print_pages
+from . import configs, puts, transfer
 
 PAGE = 500
 """Runs that are asked for at a time."""

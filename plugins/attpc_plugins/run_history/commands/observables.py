@@ -15,16 +15,22 @@ from attpc_ioc.errors import StateDirError
 from attpc_ioc.printable import json_text
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.shell import open_state
+from attpc_plugins.run_history.commands.support import tables
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    SettingsFile,
+    experiment_or_current,
+    fail,
+    section_of,
+    with_store,
+)
+from attpc_plugins.run_history.commands.support.output import FormatOption, Output
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.sheets.kept import KEPT_SHEET, TOPIC, KeptSheet, load_kept
 from attpc_plugins.run_history.sheets.names import PREFIX, observable_fault
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import Observable, ValueKind
-
-from . import tables
-from .common import DEFAULT_FILE, SettingsFile, experiment_or_current, fail, section_of, with_store
-from .output import FormatOption, Output
+from attpc_plugins.run_history.store.model.history import Observable, ValueKind
 
 Sheet = Annotated[
     str,

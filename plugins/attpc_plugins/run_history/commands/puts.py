@@ -9,14 +9,19 @@ from typing import Annotated
 import typer
 
 from attpc_ioc.printable import json_text
+from attpc_plugins.run_history.commands.support import filters, tables
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    RunsNamed,
+    SettingsFile,
+    runs_named,
+    with_store,
+)
+from attpc_plugins.run_history.commands.support.output import FormatOption, Output, print_pages
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import time_text, to_plain
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import PutEntry, PutFilter, PutPage
-
-from . import filters, tables
-from .common import DEFAULT_FILE, RunsNamed, SettingsFile, runs_named, with_store
-from .output import FormatOption, Output, print_pages
+from attpc_plugins.run_history.store.model.history import PutEntry, PutFilter, PutPage
 
 PAGE = 1000
 """Puts that are asked for at a time."""

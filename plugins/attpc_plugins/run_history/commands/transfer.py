@@ -23,14 +23,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from attpc_ioc.cli.streams import exact, exact_output
 from attpc_ioc.files import writing
 from attpc_ioc.model.names import experiment_fault
+from attpc_plugins.run_history.commands.support import filters
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    SettingsFile,
+    check_experiment,
+    counted,
+    fail,
+    with_store,
+)
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.number_set import NumberSet
 from attpc_plugins.run_history.exchange.source import Contents, Format, RunFile
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model import Cursor, RunDetail, RunFilter
-
-from . import filters
-from .common import DEFAULT_FILE, SettingsFile, check_experiment, counted, fail, with_store
+from attpc_plugins.run_history.store.model.history import Cursor, RunDetail, RunFilter
 
 STDOUT = Path("-")
 LISTED = 20

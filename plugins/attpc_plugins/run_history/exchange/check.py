@@ -7,9 +7,9 @@ from dataclasses import fields
 from datetime import UTC, datetime
 
 from attpc_ioc.model.states import Kind
-from attpc_plugins.run_history.store.files import digest_of
-from attpc_plugins.run_history.store.model import Run, RunChanges, RunDetail, Stage
-from attpc_plugins.run_history.store.records import Phase
+from attpc_plugins.run_history.store.applying.files import digest_of
+from attpc_plugins.run_history.store.model.history import Run, RunChanges, RunDetail, Stage
+from attpc_plugins.run_history.store.model.records import Phase
 
 from .faults import Bad, shown
 

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from attpc_ioc.printable import LINES, json_text
-from attpc_plugins.run_history.store.model import (
+from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,
     Event,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from attpc_ioc.printable import json_text
-from attpc_plugins.run_history.store.model import RunDetail
+from attpc_plugins.run_history.store.model.history import RunDetail
 
 from .check import checked
 from .csv_file import FIELD_MAX, in_order

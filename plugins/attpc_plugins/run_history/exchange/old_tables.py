@@ -18,7 +18,14 @@ from typing import TextIO, TypeVar
 
 from attpc_ioc.model.run import RunClass, RunOutcome
 from attpc_plugins.run_history.sheets.reading import parse
-from attpc_plugins.run_history.store.model import Measurement, Moment, Run, RunDetail, Stage, ValueKind
+from attpc_plugins.run_history.store.model.history import (
+    Measurement,
+    Moment,
+    Run,
+    RunDetail,
+    Stage,
+    ValueKind,
+)
 
 from .check import checked
 from .csv_file import number_of, rows

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from attpc_ioc.model.run import RunClass
-from attpc_plugins.run_history.store.model import Value, ValueKind, kind_of
+from attpc_plugins.run_history.store.model.history import Value, ValueKind, kind_of
 
 from .faults import Bad, shown
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
-from attpc_plugins.run_history.store.model import RunDetail
+from attpc_plugins.run_history.store.model.history import RunDetail
 
 from . import csv_file, json_file, old_tables
 from .check import doubts

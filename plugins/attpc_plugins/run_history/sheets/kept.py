@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from attpc_ioc.log import get_logger
 from attpc_plugins.run_history.exchange.plain import from_plain
 from attpc_plugins.run_history.state import on_disk
-from attpc_plugins.run_history.store.model import Observable
+from attpc_plugins.run_history.store.model.history import Observable
 
 from .names import observable_fault
 from .settings import ObservableSettings

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from attpc_plugins.run_history.store.model import Observable, ValueKind
+from attpc_plugins.run_history.store.model.history import Observable, ValueKind
 
 from .names import observable_fault
 

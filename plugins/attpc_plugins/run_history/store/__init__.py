@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from .applying import Applied, Applying, Rejected, Step
-from .base import prepare_schema
+from attpc_plugins.run_history.store.applying.batch import Applied, Applying, Rejected, Step
+from attpc_plugins.run_history.store.applying.files import Files
+from attpc_plugins.run_history.store.applying.importing import Importing
+from attpc_plugins.run_history.store.reading.queries import Queries
+
+from .connections import prepare_schema
 from .experiments import Experiments
-from .files import Files
-from .importing import Importing
 from .lease import Leases
 from .numbers import Numbers
+from .observables import Sheets
 from .puts import Puts
-from .queries import Queries
-from .sheets import Sheets
 
 __all__ = ["Applied", "Rejected", "Step", "Store", "prepare_schema"]
 
@@ -19,6 +20,6 @@ __all__ = ["Applied", "Rejected", "Step", "Store", "prepare_schema"]
 class Store(Applying, Numbers, Leases, Experiments, Sheets, Puts, Queries, Files, Importing):
     """The run history in PostgreSQL; made by `await Store.connect(dsn)`.
 
-    Its methods are in one base class for each topic. All raise `StoreError`'s kinds (`store_errors.py`) and
+    Its methods are in one base class for each topic. All raise `StoreError`'s kinds (`store/errors.py`) and
     nothing of asyncpg's.
     """

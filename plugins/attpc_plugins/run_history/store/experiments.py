@@ -6,10 +6,10 @@ from datetime import datetime
 
 import asyncpg
 
-from attpc_plugins.run_history.store_errors import Conflict, NotFound, StoreRejected
+from attpc_plugins.run_history.store.model.history import Experiment
 
-from .base import Connection, Connections, clean
-from .model import Experiment
+from .connections import Connection, Connections, clean
+from .errors import Conflict, NotFound, StoreRejected
 
 NAME_MAX = 200
 

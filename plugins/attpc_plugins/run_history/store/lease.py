@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Connections
-from .lease_model import Holder, Lease
+from attpc_plugins.run_history.store.model.leases import Holder, Lease
+
+from .connections import Connections
 
 TTL_S = 15.0
 """How long a lease lasts that is not renewed."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncpg
 
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.store_errors import LeaseHeld, StoreRejected, StoreUnavailable
+from attpc_plugins.run_history.store.model.history import NOBODY, Reservation
 
-from .base import Connection, Connections, clean
+from .connections import Connection, Connections, clean
+from .errors import LeaseHeld, StoreRejected, StoreUnavailable
 from .experiments import checked_name, experiment_id
-from .model import NOBODY, Reservation
 
 TRIES = 1000
 """How often a number is tried that another IOC was quicker to take."""

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from attpc_ioc.model.command import Who
+from attpc_plugins.run_history.store.model.history import ALL_PUTS, Cursor, PutEntry, PutFilter, PutPage
+from attpc_plugins.run_history.store.model.records import PutRecord
+from attpc_plugins.run_history.store.reading.where import Where
 
-from .base import Connection, Connections, clean, moment
-from .model import ALL_PUTS, Cursor, PutEntry, PutFilter, PutPage
-from .records import PutRecord
-from .where import Where
+from .connections import Connection, Connections, clean, moment
 
 DELETE_BATCH = 5000
 """Rows that one statement of the retention deletes: some 50 ms, so that nothing waits for it."""

@@ -1,0 +1,312 @@
+"""Tables for people: aligned, fitted to the window, times in this computer's zone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attpc_ioc.cli.streams import exact
+from attpc_ioc.printable import one_line
+from attpc_ioc.pvs.run import hours_text
+from attpc_plugins.run_history.store.model.history import (
+    ConfigUse,
+    Edit,
+    Event,
+    Experiment,
+    LogEntry,
+    Measurement,
+    Module,
+    Observable,
+    PutEntry,
+    RouterFiles,
+    Run,
+    RunDetail,
+)
+
+UNLIMITED = 1_000_000
+"""Columns where the output is no terminal: a file or another program gets one line a row."""
+
+GIVE_MIN = 12
+"""Columns that are left at least to a text that gives way to the others."""
+
+GAP = 2
+"""Columns between two columns of a table."""
+
+FIELDS = {"run_class": "class"}
+"""Fields that people know under another name."""
+
+SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
+
+
+def console(least: int = 0) -> Console:
+    """Return the console for standard output; `least` is what is needed also where the window has less.
+
+    It steers the terminal for its titles: every text goes through `line`.
+    """
+    out = Console(file=exact(sys.stdout), highlight=False, soft_wrap=False)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    out.width = max(out.width, least) if known else UNLIMITED
+    return out
+
+
+def _print(out: Console, table: Table) -> None:
+    """Print a table without the blanks that fill its last column: one long cell would wrap every line."""
+    with out.capture() as capture:
+        out.print(table)
+    lines = capture.get().splitlines()
+    out.file.write("".join(f"{text.rstrip()}\n" for text in lines))
+    out.file.flush()
+
+
+def line(text: object) -> Text:
+    """Return a text in one line, with nothing in it that a terminal would obey."""
+    return Text(one_line(str(text)))
+
+
+def local(when: datetime | None) -> str:
+    """Return a time for people, in this computer's zone."""
+    return "" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as the PVs show it: `HH:MM:SS` in whole seconds that are over, also beyond a day."""
+    return "" if seconds is None else hours_text(seconds)
+
+
+def show(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    give: Sequence[str] = (),
+    cut: bool = False,
+) -> None:
+    """Print a table; columns named in `right` are numbers, those in `give` make room where it is narrow.
+
+    All others are whole in any window. What gives way goes on in the next line; with `cut` a terminal shows
+    its beginning only, so that a row stays one line.
+    """
+    cells = [[line(cell) for cell in row] for row in rows]
+    cut = cut and sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    needed = GAP * (len(titles) - 1)
+    for index, title in enumerate(titles):
+        widest = max([cell_len(title), *(row[index].cell_len for row in cells)])
+        gives = title in give
+        least = min(widest, max(GIVE_MIN, cell_len(title))) if gives else widest
+        needed += least
+        table.add_column(
+            title,
+            justify="right" if title in right else "left",
+            overflow="ellipsis" if cut else "fold",
+            no_wrap=cut or not gives,
+            min_width=least,
+        )
+    for row in cells:
+        table.add_row(*row)
+    _print(console(needed), table)
+
+
+def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
+    """Print a list of runs."""
+    titles = ["run", "class", "started", "duration", "quality", "outcome", "title"]
+    rows = (
+        [
+            *([run.experiment] if with_experiment else []),
+            run.number,
+            run.run_class.label,
+            local(run.started_at or run.start_commanded_at),
+            duration(run.duration_s),
+            run.quality.value,
+            run.outcome.value if run.outcome else run.stage.value,
+            run.title,
+        ]
+        for run in runs
+    )
+    named = [*(["experiment"] if with_experiment else []), *titles]
+    show(named, rows, right=("run", "duration"), give=("title",), cut=True)
+
+
+def show_puts(puts: Iterable[PutEntry]) -> None:
+    """Print a list of puts; what became of one is `ok`, or the reason why not."""
+    titles = ("time", "PV", "old", "new", "by", "from", "outcome")
+    rows = (
+        (
+            local(put.put_at),
+            put.pv,
+            put.old,
+            put.new,
+            str(put.who),
+            put.who.address,
+            "ok" if put.ok else f"failed: {put.reason}" if put.reason else "failed",
+        )
+        for put in puts
+    )
+    show(titles, rows, give=("old", "new", "outcome"))
+
+
+def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
+    """Print one run with all that is known of it, and what the log has of it, oldest first."""
+    run = detail.run
+    out = console()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in _facts(run, detail):
+        if text:
+            # A comment may have several lines.
+            table.add_row(title, Text("\n").join(line(part) for part in text.splitlines()))
+    _print(out, table)
+    _part("Modules", _MODULE, map(_module, detail.modules), give=_MODULE[2:5] + _MODULE[7:])
+    measured = map(_measurement, detail.measurements)
+    _part("Measurements", _MEASUREMENT, measured, give=("observable", "value", "PV", "remark"))
+    _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"), give=("where", "message"))
+    _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
+    _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
+    _part("Log", ("time", "level", "from", "text"), map(_entry, log), give=("from", "text"))
+    # What was written once more as it was is on record, because others may come in between, and no news.
+    changes = (e for e in detail.edits if e.old != e.value)
+    edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in changes)
+    _part("Edits", ("time", "what", "old", "new", "by"), edits, give=("old", "new", "by"))
+
+
+def show_experiments(experiments: Iterable[Experiment], *, counted: bool) -> None:
+    """Print the experiments."""
+    titles = ("", "experiment", *(["runs"] if counted else []), "next run", "made", "comment")
+    rows = (
+        (
+            "*" if e.is_current else "",
+            e.name,
+            *([e.runs] if counted else []),
+            "" if e.next_number < 0 else e.next_number,
+            local(e.created_at),
+            e.comment,
+        )
+        for e in experiments
+    )
+    show(titles, rows, right=("runs", "next run"), give=("comment",), cut=True)
+
+
+def show_observables(observables: Iterable[Observable]) -> None:
+    """Print a run sheet."""
+    rows = (
+        (o.name, o.kind.value, o.units, o.pv, "removed" if o.removed else "", o.comment) for o in observables
+    )
+    titles = ("observable", "type", "units", "PV", "", "comment")
+    show(titles, rows, give=("PV", "comment"))
+
+
+def _facts(run: Run, detail: RunDetail) -> Iterable[tuple[str, str]]:
+    yield "Run", f"{run.number} of {run.experiment}"
+    yield "Title", run.title
+    yield "Class", run.run_class.label
+    yield "Operator", run.operator
+    yield "Quality", run.quality.value
+    yield "Comment", run.comment
+    state = run.outcome.value if run.outcome else run.stage.value
+    yield "State", f"{state} (adopted)" if run.adopted else state
+    yield "Reason", run.reason
+    yield "Start commanded", _by(run.start_commanded_at, run.started_by)
+    yield "Started", local(run.started_at)
+    yield "Last seen running", local(run.last_running_at) if run.stopped_at is None else ""
+    yield "Stop commanded", _by(run.stop_commanded_at, run.stopped_by)
+    yield "Stopped", local(run.stopped_at)
+    yield "Duration", duration(run.duration_s)
+    yield "Members", ", ".join(detail.members)
+    yield "Lost", ", ".join(detail.lost)
+    yield "Config", run.config_name
+    yield "IOC", run.ioc
+    yield "Fleet", run.fleet
+
+
+def _by(when: datetime | None, who: object) -> str:
+    by = "" if str(who) == "?@?" else f" by {who}"
+    return f"{local(when)}{by}".strip()
+
+
+def _part(
+    title: str,
+    titles: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    give: Sequence[str] = (),
+) -> None:
+    listed = list(rows)
+    if listed:
+        console().print(Text(f"\n{title}", style="bold"))
+        show(titles, listed, right=right, give=give)
+
+
+_MODULE = ("module", "kind", "describe", "prepare", "configure", "took", "", "ECC server", "data links")
+_CONFIG = ("module", "file", "from", "sha256")
+_FILES = ("router", "state", "files", "GB", "where", "message")
+_MEASUREMENT = ("observable", "when", "value", "units", "severity", "time stamp", "PV", "remark")
+
+
+def _module(module: Module) -> Sequence[object]:
+    links = ", ".join(f"{k.source} to {k.address}:{k.port} {k.type}" for k in module.links)
+    took = "" if module.transition_s is None else f"{module.transition_s:.2f} s"
+    names = (module.describe, module.prepare, module.configure)
+    return (
+        module.name,
+        module.kind,
+        *("-" if name is None else name for name in names),
+        took,
+        "lost" if module.lost else "",
+        module.url,
+        links,
+    )
+
+
+def _measurement(m: Measurement) -> Sequence[object]:
+    remarks = [
+        m.fault,
+        "same as the run before" if m.carried else "",
+        f"by {m.entered_by}" if m.entered_by else "",
+    ]
+    return (
+        m.observable,
+        m.moment.value,
+        "" if m.value is None else m.value,
+        m.units,
+        SEVERITIES[m.severity],
+        local(m.stamped_at),
+        m.pv,
+        ", ".join(r for r in remarks if r),
+    )
+
+
+def _files(files: RouterFiles) -> Sequence[object]:
+    size = f"{files.data_bytes / 1e9:.3f}"
+    return files.router, files.state, files.files, size, files.location, files.message
+
+
+def _config(use: ConfigUse) -> Sequence[object]:
+    told = use.fault or use.sha256[:16]
+    return use.module, f"{use.part}-{use.name}.xcfg", use.source, told
+
+
+def _entry(entry: LogEntry) -> Sequence[object]:
+    return local(entry.logged_at), entry.level.value, entry.source, entry.text
+
+
+def _edit(edit: Edit) -> tuple[str, str, str]:
+    """Return what was edited, its old and its new value."""
+    return edit.observable or FIELDS.get(edit.field, edit.field), edit.old or "", edit.value
+
+
+def _event(event: Event) -> Sequence[object]:
+    text = event.text if event.ok else f"FAILED: {event.text}"
+    if event.external:
+        text += " (not ours)"
+    if event.duration_s:
+        text += f" ({event.duration_s:.2f} s)"
+    return local(event.happened_at), event.kind, event.module, text

@@ -1,0 +1,1 @@
+"""Connecting to PostgreSQL: where the database is, how it is reached, and what its faults mean."""

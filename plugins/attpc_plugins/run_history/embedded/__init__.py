@@ -1,0 +1,1 @@
+"""The plugin's own PostgreSQL server: its programs, its folder and its processes."""

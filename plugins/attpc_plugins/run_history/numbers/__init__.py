@@ -1,0 +1,1 @@
+"""Run numbers: reserved in the database, kept in the state database."""

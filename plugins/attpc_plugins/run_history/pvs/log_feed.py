@@ -1,0 +1,148 @@
+"""Warnings and errors of the IOC: the last ones for a screen, all of them for the history."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from attpc_ioc.model.run import RunInfo
+from attpc_plugins.run_history.store.model.history import Level
+
+from .rows import LOG_LINES
+
+ROOTS = ("attpc_ioc", "attpc_plugins")
+
+OWN_DISK = "attpc_ioc.eventlog"
+"""What the event log says of its own disk is shown, and not written to that disk."""
+
+RECORDS_PER_S = 50
+"""More than these are counted and shown, and not recorded: a storm would fill the disk."""
+
+HOUR_S = 3600.0
+RECORDS_PER_HOUR = 500
+"""More than these of one source are counted, and the count recorded: what clients cause goes on for days."""
+
+TEXT_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One warning or error; `run` is the run that was on when it was said."""
+
+    time_s: float
+    level: Level
+    text: str
+    source: str
+    run: RunInfo | None = None
+
+    @property
+    def line(self) -> str:
+        """The entry as a screen shows it."""
+        at = datetime.fromtimestamp(self.time_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return f"{at} {self.level.value.upper():7} {self.text}"
+
+
+class _Hour:
+    """What one source said in the present hour."""
+
+    __slots__ = ("began_s", "left_out", "recorded")
+
+    def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        self.recorded = self.left_out = 0
+
+
+class LogFeed(logging.Handler):
+    """Takes what any thread logs to the event loop: `on_entry` for each, to be recorded, `on_change` for all.
+
+    `run_now()` tells which run is on; it is asked in whatever thread something is logged. `count` counts
+    since `attach`; `lines` are the newest, newest first.
+    """
+
+    def __init__(
+        self,
+        on_entry: Callable[[Entry], None],
+        on_change: Callable[[], None],
+        run_now: Callable[[], RunInfo | None],
+    ) -> None:
+        super().__init__(logging.WARNING)
+        self._run_now = run_now
+        self._on_entry = on_entry
+        self._on_change = on_change
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._newest: deque[Entry] = deque(maxlen=LOG_LINES)
+        self._second = 0
+        self._in_second = 0
+        self._hours: dict[str, _Hour] = {}
+        self.count = 0
+
+    def attach(self) -> None:
+        """Begin to listen, in this event loop."""
+        self._loop = asyncio.get_running_loop()
+        for root in ROOTS:
+            logging.getLogger(root).addHandler(self)
+
+    def detach(self) -> None:
+        """Listen no more."""
+        for root in ROOTS:
+            logging.getLogger(root).removeHandler(self)
+        self._loop = None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The newest entries as text, newest first."""
+        return tuple(entry.line for entry in reversed(self._newest))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one log record, in whatever thread it was made."""
+        loop = self._loop
+        if loop is None:
+            return
+        level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
+        # The run of this moment: until the loop comes to it, another may have begun, or this one have ended.
+        entry = Entry(record.created, level, _text(record), record.name, self._run_now())
+        # The loop may have ended in another thread at this very moment.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._take, entry)
+
+    def _take(self, entry: Entry) -> None:
+        if self._loop is None:
+            return
+        self.count += 1
+        self._newest.append(entry)
+        second = int(time.monotonic())
+        self._in_second = self._in_second + 1 if second == self._second else 1
+        self._second = second
+        if self._in_second <= RECORDS_PER_S and not entry.source.startswith(OWN_DISK):
+            self._record(entry)
+        self._on_change()
+
+    def _record(self, entry: Entry) -> None:
+        hour = self._hours.setdefault(entry.source, _Hour())
+        if time.monotonic() - hour.began_s >= HOUR_S:
+            self._hours[entry.source], before = _Hour(), hour
+            hour = self._hours[entry.source]
+            if before.left_out:
+                text = f"{before.left_out} lines are in the log of the IOC only: too many within an hour"
+                self._on_entry(replace(entry, level=Level.WARNING, text=text))
+        if hour.recorded >= RECORDS_PER_HOUR:
+            hour.left_out += 1
+            return
+        hour.recorded += 1
+        self._on_entry(entry)
+
+
+def _text(record: logging.LogRecord) -> str:
+    keys = getattr(record, "keys", None)
+    parts = [record.getMessage()]
+    if isinstance(keys, dict):
+        parts += [f"{key}={value}" for key, value in keys.items()]
+    if record.exc_info and record.exc_info[1] is not None:
+        parts.append(repr(record.exc_info[1]))
+    return " ".join(parts).replace("\n", " ")[:TEXT_CHARS]

@@ -1,0 +1,138 @@
+"""What the history's PVs show: the last runs, comment and quality of the run, the last warnings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from attpc_ioc.errors import Refused
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.row import Reading, Value
+from attpc_plugins.run_history.recording.recorder import run_on
+from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store.model.history import Quality, Run, RunChanges, RunFilter
+from attpc_plugins.run_history.store.model.records import RunRef
+
+from . import screens
+from .log_feed import Entry, LogFeed
+from .rows import QUALITIES
+
+LOG_PERIOD_S = 0.2
+
+Edit = Callable[[RunRef, RunChanges, Who], Awaitable[None]]
+"""Records that somebody changed what is said of a run."""
+
+
+class Shown:
+    """One for a running IOC; all methods belong to its event loop.
+
+    The runs are those of the database: they are INVALID, with their last values, from the start and from the
+    loss of the database until it has told them (again). The log is the program's own and needs no database.
+    """
+
+    def __init__(
+        self,
+        ctx: PluginContext,
+        *,
+        drained: Callable[[], bool],
+        edit: Edit,
+        on_entry: Callable[[Entry], None],
+    ) -> None:
+        self._ctx = ctx
+        self._drained = drained
+        self._edit = edit
+        self._ref: RunRef | None = None
+        self._comment, self._quality = "", Quality.UNKNOWN
+        self._runs: Sequence[Run] = ()
+        self._log_feed = LogFeed(on_entry, self._on_log_change, lambda: run_on(ctx))
+        self._log_due: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to show warnings; the runs are not known yet."""
+        self._log_feed.attach()
+        self.database_gone()
+
+    def close(self) -> None:
+        """Show no more warnings."""
+        self._log_feed.detach()
+        if self._log_due is not None:
+            self._log_due.cancel()
+
+    # ------------------------------------------------------------------ runs
+
+    async def refresh(self, store: Store, experiment: str) -> None:
+        """Show the last runs of an experiment as the database has them now; raises `StoreError`."""
+        runs = await store.last_runs(experiment=experiment)
+        self._runs = runs
+        self._show_runs(Severity.NO_ALARM, Status.NO_ALARM)
+        await self._show_edits(store)
+
+    def database_gone(self) -> None:
+        """Tell with their severity that the runs shown may not be the last ones."""
+        self._show_runs(Severity.INVALID, Status.COMM)
+
+    def _show_runs(self, severity: Severity, status: Status) -> None:
+        for pv, value in screens.history(self._runs):
+            self._ctx.publish(pv, Reading(value, severity, status))
+
+    async def _show_edits(self, store: Store) -> None:
+        """Show what the database has of the run's comment and quality, when nothing of ours is on its way."""
+        info = self._ctx.snapshot().run.info
+        if self._ref is None and info is not None:
+            self.follow_run(info)
+        ref = self._ref
+        if ref is None or not self._drained():
+            return
+        found = [run for run in self._runs if RunRef(run.experiment, run.number) == ref]
+        if not found:  # of another experiment, or older than those shown
+            which = RunFilter(experiment=ref.experiment, number_from=ref.number, number_to=ref.number)
+            found = list((await store.runs(which, limit=1)).runs)
+        for run in found:
+            changed = (run.comment, run.quality) != (self._comment, self._quality)
+            # While the database was asked, another run may have begun, or somebody have written.
+            if changed and ref == self._ref and self._drained():
+                self._comment, self._quality = run.comment, run.quality
+                self._show_texts()
+
+    # ------------------------------------------------------------------ comment and quality
+
+    def follow_run(self, info: RunInfo) -> None:
+        """Comment and quality are of the run that is on, or of the last one."""
+        ref = RunRef(info.experiment, info.number)
+        if ref != self._ref:
+            self._ref = ref
+            self._comment, self._quality = "", Quality.UNKNOWN
+            self._show_texts()
+
+    def _show_texts(self) -> None:
+        self._ctx.publish("Run:Comment", self._comment)
+        self._ctx.publish("Run:Quality", QUALITIES.index(self._quality))
+
+    async def write(self, pv: str, value: Value, who: Who) -> None:
+        """Take a write to `Run:Comment` or `Run:Quality`; raises `Refused`."""
+        if self._ref is None:
+            raise Refused("there was no run yet")
+        if pv == "Run:Comment":
+            self._comment = str(value)
+            changes = RunChanges(comment=self._comment)
+        elif pv == "Run:Quality" and isinstance(value, int):
+            self._quality = QUALITIES[value]
+            changes = RunChanges(quality=self._quality)
+        else:
+            raise Refused(f"{pv} takes no such write")
+        self._show_texts()
+        await self._edit(self._ref, changes, who)
+
+    # ------------------------------------------------------------------ warnings
+
+    def _on_log_change(self) -> None:
+        if self._log_due is None:
+            self._log_due = asyncio.get_running_loop().call_later(LOG_PERIOD_S, self._show_log)
+
+    def _show_log(self) -> None:
+        self._log_due = None
+        self._ctx.publish("Log:Text_RBV", "\n".join(self._log_feed.lines))
+        self._ctx.publish("Log:Count_RBV", self._log_feed.count)

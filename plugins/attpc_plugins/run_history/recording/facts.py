@@ -1,0 +1,96 @@
+"""A run as the database has it, made of what the core tells, and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attpc_ioc.model.config import NOT_LOADED
+from attpc_ioc.model.events import RunMember
+from attpc_ioc.model.run import RunInfo, RunTexts
+from attpc_ioc.model.states import Kind
+from attpc_plugins.run_history.store.model.history import Link, Module, RunDetail, Stage
+from attpc_plugins.run_history.store.model.records import RunFacts
+
+
+def facts_of(info: RunInfo, members: tuple[RunMember, ...], *, fleet: str, attempt: str) -> RunFacts:
+    """Return all that the core knows of a run, and of its members where they are given."""
+    known = {member.name: member for member in members}
+    return RunFacts(
+        ref=info.ref,
+        fleet=fleet,
+        attempt=attempt,
+        texts=info.texts,
+        start_commanded_s=info.began_s or None,
+        started_s=info.started_s,
+        last_running_s=info.last_seen_running_s,
+        stopped_s=info.stopped_s,
+        who=info.who,
+        stopped_by=info.stopped_by,
+        adopted=info.adopted,
+        outcome=info.outcome,
+        reason=info.reason,
+        modules=tuple(
+            _module(known.get(name) or RunMember(name, info.urls.get(name, "")), info)
+            for name in info.members
+        ),
+    )
+
+
+def _module(member: RunMember, info: RunInfo) -> Module:
+    describe, prepare, configure = _parts(info.loaded.get(member.name, ""))
+    return Module(
+        member.name,
+        kind=str(member.kind or Kind.OTHER),
+        url=member.url,
+        describe=describe,
+        prepare=prepare,
+        configure=configure,
+        transition_s=member.transition_s or None,
+        lost=member.name in info.lost_ever,
+        links=tuple(
+            Link(source.name, link.name, link.address, link.port, link.type)
+            for source in member.sources
+            for link in source.links
+        ),
+    )
+
+
+def _parts(loaded: str) -> tuple[str | None, str | None, str | None]:
+    """Return the parts of a loaded name as it is shown, `describe/prepare/configure`."""
+    texts = loaded.split("/")
+    if len(texts) != 3:
+        return None, None, None
+    describe, prepare, configure = (None if text == NOT_LOADED else text for text in texts)
+    return describe, prepare, configure
+
+
+def info_of(detail: RunDetail) -> RunInfo:
+    """Return a run of the database as the core has runs."""
+    run = detail.run
+    return RunInfo(
+        number=run.number,
+        experiment=run.experiment,
+        members=detail.members,
+        texts=RunTexts(run.title, run.operator, run.run_class),
+        began_s=_unix(run.start_commanded_at) or _unix(run.reserved_at) or 0.0,
+        started_s=_unix(run.started_at),
+        stopped_s=_unix(run.stopped_at),
+        last_seen_running_s=_unix(run.last_running_at),
+        who=run.started_by,
+        stopped_by=run.stopped_by,
+        loaded={m.name: _shown(m) for m in detail.modules},
+        urls={m.name: m.url for m in detail.modules},
+        lost_ever=detail.lost,
+        adopted=run.adopted,
+        outcome=run.outcome if run.stage is Stage.ENDED else None,
+        reason=run.reason,
+    )
+
+
+def _shown(module: Module) -> str:
+    parts = (module.describe, module.prepare, module.configure)
+    return "/".join(part or NOT_LOADED for part in parts) if any(parts) else ""
+
+
+def _unix(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

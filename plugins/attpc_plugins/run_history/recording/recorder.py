@@ -1,0 +1,71 @@
+"""The records that the history makes itself: in the core's event log first, as everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.run import RunInfo
+from attpc_ioc.plugin import PluginContext
+from attpc_plugins.run_history.pvs.log_feed import Entry
+from attpc_plugins.run_history.store.model.history import RunChanges
+from attpc_plugins.run_history.store.model.records import (
+    UNSTAMPED,
+    EditRecord,
+    ExperimentRecord,
+    LogRecord,
+    Phase,
+    Record,
+    RunRecord,
+    RunRef,
+)
+
+from .facts import facts_of
+from .translate import own_value
+
+DURABLE_S = 0.05
+"""How long what promises to be on disk may be waited for."""
+
+
+class Recorder:
+    """Appends records. What it returns is to be awaited by those whom the disk was promised."""
+
+    def __init__(self, ctx: PluginContext, *, fleet: str) -> None:
+        self._ctx = ctx
+        self._fleet = fleet
+
+    def own(self, record: Record) -> Awaitable[None]:
+        """Append a record now; the result waits for at most 50 ms until it is on disk."""
+        return self._wait(self._ctx.record(record.KIND, own_value(record)))
+
+    async def _wait(self, written: asyncio.Future[bool]) -> None:
+        await asyncio.wait((written,), timeout=DURABLE_S)
+
+    def end(self, info: RunInfo, phase: Phase) -> Awaitable[None]:
+        """Record how a run ended that the database has as open."""
+        facts = facts_of(info, (), fleet=self._fleet, attempt="")
+        return self.own(RunRecord(UNSTAMPED, time.time(), phase, facts))
+
+    def edit(self, run: RunRef, changes: RunChanges, who: Who) -> Awaitable[None]:
+        """Record that somebody changed what is said of a run."""
+        return self.own(EditRecord(UNSTAMPED, time.time(), run, changes, who))
+
+    def experiment(self, name: str) -> None:
+        """Record that an experiment became the current one."""
+        self._append(ExperimentRecord(UNSTAMPED, time.time(), name))
+
+    def log(self, entry: Entry) -> None:
+        """Record a warning or an error."""
+        run = entry.run.ref if entry.run is not None else None
+        self._append(LogRecord(UNSTAMPED, entry.time_s, entry.level, entry.text, entry.source, run))
+
+    def _append(self, record: Record) -> None:
+        self._ctx.record(record.KIND, own_value(record))
+
+
+def run_on(ctx: PluginContext) -> RunInfo | None:
+    """Return the run that is on now."""
+    run = ctx.snapshot().run
+    return run.info if run.on else None

@@ -1,0 +1,1 @@
+"""Writing to the database: what events change, and imports."""

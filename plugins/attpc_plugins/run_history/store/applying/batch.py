@@ -1,0 +1,268 @@
+"""Applying records: in order, a batch in one transaction, together with how far the event log was applied."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from attpc_ioc.log import get_logger
+from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
+from attpc_plugins.run_history.store.errors import (
+    FAULTS,
+    NoSuchRun,
+    NotFound,
+    PositionMoved,
+    StoreError,
+    StoreRejected,
+    translate,
+)
+from attpc_plugins.run_history.store.experiments import choose, experiment_id
+from attpc_plugins.run_history.store.model.records import (
+    ConfigsRecord,
+    EditRecord,
+    ExperimentRecord,
+    FilesRecord,
+    LogRecord,
+    MeasurementRecord,
+    OperationRecord,
+    PutRecord,
+    Record,
+    RunRecord,
+    RunRef,
+    StateRecord,
+)
+from attpc_plugins.run_history.store.observables import apply_measurement
+from attpc_plugins.run_history.store.puts import insert_puts
+
+from .events import apply_log, apply_operation, apply_state
+from .files import apply_configs, apply_files
+from .runs import apply_edit, apply_run, run_id_of
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step along an event log: the records of the events after position `after`, up to `upto`."""
+
+    log_id: str
+    ioc: str
+    after: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that the database refuses whenever it is tried, and why.
+
+    `no_run`: because it is of a run that the database never had.
+    """
+
+    record: Record
+    reason: str
+    no_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a batch: all of it is committed, but for what is named here.
+
+    `new` were applied now, `repeated` had been before.
+    """
+
+    new: int
+    repeated: int
+    rejected: tuple[Rejected, ...] = ()
+
+
+_STAMPS = """
+    INSERT INTO attpc.applied_stamps (boot_id, seq) SELECT * FROM unnest($1::integer[], $2::bigint[])
+    ON CONFLICT DO NOTHING RETURNING boot_id, seq
+"""
+
+_MOVE = """
+    INSERT INTO attpc.log_positions AS p (log_id, ioc, position) VALUES ($1, $2, $3)
+    ON CONFLICT (log_id) DO UPDATE SET ioc = excluded.ioc, position = excluded.position, moved_at = now()
+    WHERE p.position = $4 RETURNING p.position
+"""
+
+
+class Applying(Connections):
+    """Applying records."""
+
+    async def position(self, log_id: str) -> int:
+        """Return how far an event log was applied; 0 for one that this database does not know."""
+        async with self._use() as connection:
+            return await _position(connection, log_id)
+
+    async def follow(self, batch: Sequence[Record], step: Step, *, limit_s: float | None = None) -> Applied:
+        """Apply the records of a step along an event log, and its position, in one transaction.
+
+        Raises `PositionMoved` where the database does not have the position that the step begins at; for the
+        rest as `apply_many`.
+        """
+        return await self._apply(batch, step, limit_s)
+
+    async def apply(self, record: Record) -> bool:
+        """Apply one record; returns False where it had been before.
+
+        Raises `StoreRejected` for one that the database refuses whenever it is tried.
+        """
+        done = await self.apply_many((record,))
+        if done.rejected:
+            raise StoreRejected(done.rejected[0].reason)
+        return done.new == 1
+
+    async def apply_many(self, batch: Sequence[Record], *, limit_s: float | None = None) -> Applied:
+        """Apply a batch in its order in one transaction, `limit_s` seconds at most; each stamp counts once.
+
+        A record that the database refuses is left out and named in the result; the rest is applied. Raises
+        `StoreUnavailable` and its kin where nothing of the batch is there.
+        """
+        return await self._apply(batch, None, limit_s)
+
+    async def _apply(self, batch: Sequence[Record], step: Step | None, limit_s: float | None) -> Applied:
+        try:
+            async with self._stepping(step, limit_s) as connection:
+                new = await _apply_all(connection, batch, once=step is None)
+            return Applied(new, len(batch) - new)
+        except (StoreRejected, NotFound):
+            pass
+        except StoreError:
+            raise
+        except Exception:  # a record that this program cannot handle must not hold up the rest
+            log.exception("records cannot be applied", count=len(batch))
+        return await self._one_by_one(batch, step, limit_s)
+
+    async def _one_by_one(self, batch: Sequence[Record], step: Step | None, limit_s: float | None) -> Applied:
+        """Find what the database refuses, with a savepoint before each record."""
+        new = 0
+        rejected: list[Rejected] = []
+        async with self._stepping(step, limit_s) as connection:
+            for record in batch:
+                try:
+                    async with _savepoint(connection):
+                        new += await _apply_all(connection, (record,), once=step is None)
+                except (StoreRejected, NotFound) as error:
+                    rejected.append(Rejected(record, str(error), isinstance(error, NoSuchRun)))
+                except StoreError:
+                    raise
+                except Exception as error:  # as above
+                    rejected.append(Rejected(record, f"fault of the program: {error!r}"))
+        return Applied(new, len(batch) - new - len(rejected), tuple(rejected))
+
+    @asynccontextmanager
+    async def _stepping(self, step: Step | None, limit_s: float | None) -> AsyncIterator[Connection]:
+        """Give a connection inside a transaction that moves the position of the log, too."""
+        async with self._transaction(limit_s) as connection:
+            if step is not None:
+                await _move(connection, step)
+            yield connection
+
+
+async def _move(connection: Connection, step: Step) -> None:
+    there = await _position(connection, step.log_id)
+    if there == step.after:
+        there = await connection.fetchval(_MOVE, clean(step.log_id), clean(step.ioc), step.upto, step.after)
+        if there == step.upto:
+            return
+    raise PositionMoved(f"the database has the event log up to {there}, and not up to {step.after}")
+
+
+async def _position(connection: Connection, log_id: str) -> int:
+    found = await connection.fetchval(
+        "SELECT position FROM attpc.log_positions WHERE log_id = $1", clean(log_id)
+    )
+    return 0 if found is None else found
+
+
+@asynccontextmanager
+async def _savepoint(connection: Connection) -> AsyncIterator[None]:
+    """Undo what is done inside, and nothing else, where the database refuses it."""
+    try:
+        async with connection.transaction():
+            yield
+    except FAULTS as error:
+        raise translate(error) from error
+
+
+async def _apply_all(connection: Connection, records: Sequence[Record], *, once: bool) -> int:
+    """Apply records and return how many; with `once` not those whose stamps were applied before."""
+    boots = await _boot_ids(connection, records)
+    fresh: set[tuple[int, int]] = set()
+    keys = [(boots[record.stamp.ioc, record.stamp.boot], record.stamp.seq) for record in records]
+    if once and records:
+        rows = await connection.fetch(_STAMPS, [key for key, _ in keys], [seq for _, seq in keys])
+        fresh = {(row[0], row[1]) for row in rows}
+    count = 0
+    puts: list[PutRecord] = []
+    for key, record in zip(keys, records, strict=True):
+        if once and key not in fresh:
+            continue
+        fresh.discard(key)
+        count += 1
+        if isinstance(record, PutRecord):
+            puts.append(record)
+        else:
+            await _apply_one(connection, key[0], record)
+    if puts:
+        await insert_puts(connection, puts)
+    return count
+
+
+async def _apply_one(connection: Connection, boot_id: int, record: Record) -> None:
+    match record:
+        case RunRecord():
+            await apply_run(connection, boot_id, record)
+        case EditRecord():
+            await apply_edit(connection, record)
+        case ExperimentRecord():
+            await experiment_id(connection, record.experiment)
+            await choose(connection, clean(record.experiment), moment(record.time_s))
+        case StateRecord():
+            await apply_state(connection, boot_id, record, await _maybe_run(connection, record.run))
+        case OperationRecord():
+            await apply_operation(connection, boot_id, record, await _maybe_run(connection, record.run))
+        case LogRecord():
+            await apply_log(connection, record, await _maybe_run(connection, record.run))
+        case MeasurementRecord():
+            run_id = await run_id_of(connection, record.run)
+            if run_id is not None:
+                await apply_measurement(connection, run_id, record)
+        case FilesRecord() | ConfigsRecord():
+            run_id = await run_id_of(connection, record.run)
+            if run_id is not None:
+                await (
+                    apply_files(connection, run_id, record)
+                    if isinstance(record, FilesRecord)
+                    else apply_configs(connection, run_id, record)
+                )
+        case PutRecord():
+            await insert_puts(connection, [record])
+
+
+async def _maybe_run(connection: Connection, ref: RunRef | None) -> int | None:
+    """Return the id of the run that something happened in; it is kept without, where there is no such run."""
+    if ref is None:
+        return None
+    try:
+        return await run_id_of(connection, ref)
+    except StoreRejected:
+        return None
+
+
+async def _boot_ids(connection: Connection, records: Sequence[Record]) -> dict[tuple[str, str], int]:
+    ids: dict[tuple[str, str], int] = {}
+    for pair in {(record.stamp.ioc, record.stamp.boot) for record in records}:
+        named = tuple(clean(part) for part in pair)
+        found = await connection.fetchval("SELECT id FROM attpc.boots WHERE ioc = $1 AND boot = $2", *named)
+        if found is None:
+            await connection.execute(
+                "INSERT INTO attpc.boots (ioc, boot) VALUES ($1, $2) ON CONFLICT DO NOTHING", *named
+            )
+            found = await connection.fetchval(
+                "SELECT id FROM attpc.boots WHERE ioc = $1 AND boot = $2", *named
+            )
+        ids[pair] = found
+    return ids

@@ -1,0 +1,134 @@
+"""Data files and configuration files of runs: writing what is told of them, and reading texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
+from attpc_plugins.run_history.store.errors import StoreRejected
+from attpc_plugins.run_history.store.model.history import ConfigUse, RouterFiles
+from attpc_plugins.run_history.store.model.records import ConfigsRecord, FilesRecord
+
+CONTENT_MAX = 1 << 26
+"""Characters of a text that is kept at most: files have some 100 kB."""
+
+_FILES = """
+    INSERT INTO attpc.run_files
+        (run_id, router, sources, state, files, data_bytes, location, message, manifest, told_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    ON CONFLICT (run_id, router) DO UPDATE SET
+        sources = EXCLUDED.sources, state = EXCLUDED.state, files = EXCLUDED.files,
+        data_bytes = EXCLUDED.data_bytes, location = EXCLUDED.location, message = EXCLUDED.message,
+        manifest = EXCLUDED.manifest, told_at = EXCLUDED.told_at
+    WHERE attpc.run_files.told_at <= EXCLUDED.told_at
+"""
+_CONFIG = """
+    INSERT INTO attpc.run_configs (run_id, module, part, name, source, sha256, fault, told_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (run_id, module, part) DO UPDATE SET
+        name = EXCLUDED.name, source = EXCLUDED.source, sha256 = EXCLUDED.sha256,
+        fault = EXCLUDED.fault, told_at = EXCLUDED.told_at
+    WHERE attpc.run_configs.told_at <= EXCLUDED.told_at
+"""
+
+
+class Files(Connections):
+    """Reading the texts of configuration files."""
+
+    async def config_texts(self, digests: Iterable[str]) -> dict[str, str]:
+        """Return the texts that are there of these SHA-256, by them."""
+        wanted = sorted(set(digests))
+        async with self._use() as connection:
+            rows = await connection.fetch(
+                "SELECT sha256, content FROM attpc.config_texts WHERE sha256 = ANY($1::text[])", wanted
+            )
+        return {row["sha256"]: row["content"] for row in rows}
+
+
+def digest_of(content: str) -> str:
+    """Return the SHA-256 of a text in UTF-8, in hexadecimal; of a file, what `sha256sum` says of it."""
+    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+
+
+async def apply_files(connection: Connection, run_id: int, record: FilesRecord) -> None:
+    """Apply what became of a router's files; what was told later stays."""
+    told = RouterFiles(
+        router=record.router,
+        state=record.state,
+        told_at=moment(record.time_s),
+        sources=record.sources,
+        files=max(0, record.files),
+        data_bytes=max(0, record.data_bytes),
+        location=record.location,
+        message=record.message,
+        manifest=record.manifest,
+    )
+    await write_files(connection, run_id, (told,))
+
+
+async def apply_configs(connection: Connection, run_id: int, record: ConfigsRecord) -> None:
+    """Apply which configuration files a run used; raises `StoreRejected` for a text that is not there."""
+    texts = [clean(text, CONTENT_MAX) for text in record.texts]
+    digests = [digest_of(text) for text in texts]
+    at = moment(record.time_s)
+    uses = []
+    for c in record.configs:
+        if c.text is not None and not 0 <= c.text < len(digests):
+            raise StoreRejected(f"the record has no text number {c.text} for {c.module}")
+        digest = "" if c.text is None else digests[c.text]
+        text = None if c.text is None else texts[c.text]
+        uses.append(ConfigUse(c.module, c.part, c.name, at, c.source, digest, text, c.fault))
+    await write_configs(connection, run_id, uses)
+
+
+async def write_configs(connection: Connection, run_id: int, uses: Sequence[ConfigUse]) -> None:
+    """Add which configuration files a run used; raises `StoreRejected` for a text that is another.
+
+    Texts that come along are kept; one that does not may be there already, or is not known here.
+    """
+    texts = {use.sha256: clean(use.text, CONTENT_MAX) for use in uses if use.text is not None}
+    for digest, text in texts.items():
+        if digest_of(text) != digest:
+            raise StoreRejected(f"a configuration file's text is not the one of SHA-256 {digest[:16]}…")
+    if texts:
+        await connection.executemany(
+            "INSERT INTO attpc.config_texts (sha256, content) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            list(texts.items()),
+        )
+    rows = [
+        (
+            run_id,
+            clean(u.module),
+            u.part,
+            clean(u.name),
+            u.source,
+            u.sha256 or None,
+            clean(u.fault),
+            u.told_at,
+        )
+        for u in uses
+    ]
+    if rows:
+        await connection.executemany(_CONFIG, rows)
+
+
+async def write_files(connection: Connection, run_id: int, files: Sequence[RouterFiles]) -> None:
+    """Add what became of routers' files."""
+    rows = [
+        (
+            run_id,
+            clean(f.router),
+            [clean(source) for source in f.sources],
+            clean(f.state),
+            f.files,
+            f.data_bytes,
+            clean(f.location),
+            clean(f.message),
+            clean(f.manifest, CONTENT_MAX),
+            f.told_at,
+        )
+        for f in files
+    ]
+    if rows:
+        await connection.executemany(_FILES, rows)

@@ -1,0 +1,185 @@
+"""Importing runs: all of them, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
+import asyncpg
+
+from attpc_plugins.run_history.store.connections import Connection, Connections, clean
+from attpc_plugins.run_history.store.errors import FAULTS, Conflict
+from attpc_plugins.run_history.store.experiments import experiment_id
+from attpc_plugins.run_history.store.model.history import RunDetail, kind_of
+from attpc_plugins.run_history.store.observables import write_measurement
+
+from .files import write_configs, write_files
+from .runs import module_rows, write_links
+
+
+class _SourceFault(Exception):
+    """Carries a fault of where the runs come from past those of the database, which look the same."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Importing(Connections):
+    """Writing whole runs that come from elsewhere."""
+
+    async def import_runs(self, runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> int:
+        """Add runs with all their details in one transaction and return how many.
+
+        Experiments and observables that do not exist are made; an observable that exists stays as it is.
+        Raises `Conflict` where the experiment has a run of that number already, or the import has it twice,
+        and `StoreRejected` for data that the database refuses: then nothing of the import is there. An
+        exception out of `runs` itself undoes everything too, and comes out as it is.
+        """
+        count = 0
+        experiments: dict[str, int] = {}
+        observables: dict[tuple[int, str], int] = {}
+        try:
+            async with self._streaming(read_only=False) as connection:
+                async for detail in _each(runs):
+                    name = detail.run.experiment
+                    if name not in experiments:
+                        experiments[name] = await experiment_id(connection, name)
+                    await _import(connection, experiments[name], detail, observables)
+                    count += 1
+        except _SourceFault as fault:
+            raise fault.error from fault
+        return count
+
+
+async def _each(runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> AsyncIterator[RunDetail]:
+    """Yield the runs; a broken file is told from a broken connection."""
+    iterator = aiter(runs) if isinstance(runs, AsyncIterable) else iter(runs)
+    while True:
+        try:
+            detail = await anext(iterator) if isinstance(iterator, AsyncIterator) else next(iterator)
+        except (StopIteration, StopAsyncIteration):
+            return
+        except FAULTS as error:
+            raise _SourceFault(error) from error
+        yield detail
+
+
+_INSERT = """
+    INSERT INTO attpc.runs (
+        experiment_id, number, state, run_class, title, operator, comment, quality, fleet, ioc, reserved_at,
+        start_commanded_at, started_at, last_running_at, stop_commanded_at, stopped_at, started_by_user,
+        started_by_host, started_by_address, stopped_by_user, stopped_by_host, stopped_by_address, outcome,
+        reason, adopted, config_name)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, $12, $13, now()), $12, $13, $14, $15, $16,
+            $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+    RETURNING id
+"""
+
+
+async def _import(
+    connection: Connection, key: int, detail: RunDetail, observables: dict[tuple[int, str], int]
+) -> None:
+    run = detail.run
+    try:
+        run_id = await connection.fetchval(
+            _INSERT,
+            key,
+            run.number,
+            run.stage.value,
+            run.run_class.label,
+            clean(run.title, 1000),
+            clean(run.operator, 1000),
+            clean(run.comment),
+            run.quality.value,
+            clean(run.fleet),
+            clean(run.ioc),
+            run.reserved_at,
+            run.start_commanded_at,
+            run.started_at,
+            run.last_running_at,
+            run.stop_commanded_at,
+            run.stopped_at,
+            *(clean(text) for text in (run.started_by.user, run.started_by.host, run.started_by.address)),
+            *(clean(text) for text in (run.stopped_by.user, run.stopped_by.host, run.stopped_by.address)),
+            None if run.outcome is None else run.outcome.value,
+            clean(run.reason),
+            run.adopted,
+            clean(run.config_name),
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict(f"experiment {run.experiment!r} has a run {run.number} already") from error
+    await _import_modules(connection, run_id, detail)
+    await _import_measurements(connection, run_id, key, detail, observables)
+    if detail.events:
+        await connection.executemany(
+            "INSERT INTO attpc.events "
+            "(run_id, happened_at, kind, module, text, ok, external, code, duration_s) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            [
+                (
+                    run_id,
+                    e.happened_at,
+                    e.kind,
+                    clean(e.module),
+                    clean(e.text),
+                    e.ok,
+                    e.external,
+                    e.code,
+                    e.duration_s,
+                )
+                for e in detail.events
+            ],
+        )
+    await write_files(connection, run_id, detail.files)
+    await write_configs(connection, run_id, detail.configs)
+    if detail.edits:
+        await connection.executemany(
+            "INSERT INTO attpc.run_edits "
+            "(run_id, field, value, edited_at, edited_by, old_value, observable) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            [
+                (
+                    run_id,
+                    e.field,
+                    clean(e.value),
+                    e.edited_at,
+                    clean(e.edited_by),
+                    None if e.old is None else clean(e.old),
+                    clean(e.observable),
+                )
+                for e in detail.edits
+            ],
+        )
+
+
+async def _import_modules(connection: Connection, run_id: int, detail: RunDetail) -> None:
+    if not detail.modules:
+        return
+    await connection.executemany(
+        "INSERT INTO attpc.run_modules "
+        "(run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        module_rows(run_id, detail.modules),
+    )
+    await write_links(connection, run_id, detail.modules)
+
+
+async def _import_measurements(
+    connection: Connection, run_id: int, key: int, detail: RunDetail, observables: dict[tuple[int, str], int]
+) -> None:
+    for measurement in detail.measurements:
+        name = clean(measurement.observable)
+        if (key, name) not in observables:
+            kind = "string" if measurement.value is None else kind_of(measurement.value).value
+            observables[key, name] = await connection.fetchval(
+                "INSERT INTO attpc.observables (experiment_id, name, kind, units, pv, position) "
+                "SELECT $1, $2, $3, $4, $5, coalesce(max(position) + 1, 0) FROM attpc.observables "
+                "WHERE experiment_id = $1 "
+                "ON CONFLICT (experiment_id, name) DO UPDATE SET name = excluded.name RETURNING id",
+                key,
+                name,
+                kind,
+                clean(measurement.units),
+                clean(measurement.pv),
+            )
+        await write_measurement(connection, run_id, observables[key, name], measurement)

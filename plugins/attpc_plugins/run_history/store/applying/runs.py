@@ -1,0 +1,318 @@
+"""Writing a run: its life as records tell it, its modules, its edits."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
+from attpc_plugins.run_history.store.connections import Connection, clean, moment
+from attpc_plugins.run_history.store.errors import NoSuchRun, StoreRejected
+from attpc_plugins.run_history.store.experiments import experiment_id
+from attpc_plugins.run_history.store.model.config_name import config_name_of
+from attpc_plugins.run_history.store.model.history import Module, RunChanges, Stage
+from attpc_plugins.run_history.store.model.records import EditRecord, Phase, RunRecord, RunRef
+from attpc_plugins.run_history.store.numbers import give_back
+from attpc_plugins.run_history.store.reading.rows import CLASSES
+
+from .events import write_event
+from .merge import RunRow, merge
+
+_LIMITS = {"title": 1000, "operator": 1000}
+
+
+async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> None:
+    """Apply an event in the life of a run; raises `StoreRejected` where its number is another start's."""
+    run = record.run
+    key = await experiment_id(connection, run.ref.experiment)
+    if not 0 <= run.ref.number < 2**31:
+        raise StoreRejected(f"{run.ref.number} is no run number")
+    if record.phase is Phase.FAILED and record.number_released:
+        await give_back(connection, key, run.ref.number, run.attempt)
+        text = f"run {run.ref.number} of {run.ref.experiment}: {record.text or run.reason}"
+        await write_event(connection, boot_id, record, kind=record.phase, text=text, ok=False)
+        return
+    if await _void(connection, record):
+        return
+    run_id, row = await _row(connection, key, record)
+    newer = row.facts_at is None or moment(record.time_s) >= row.facts_at
+    await _save(connection, run_id, merge(row, record))
+    await _save_modules(connection, run_id, run.modules, newer)
+    if newer and (config_name := config_name_of(run.modules)):
+        await connection.execute(
+            "UPDATE attpc.runs SET config_name = $2 WHERE id = $1 AND config_name <> $2",
+            run_id,
+            clean(config_name),
+        )
+    if record.phase in (Phase.STARTING, Phase.STARTED):
+        await _close_others(connection, run_id, record)
+    text = record.text or (", ".join(record.lost) if record.phase is Phase.DEGRADED else run.reason)
+    ok = record.phase is not Phase.FAILED and not record.lost
+    await write_event(connection, boot_id, record, run_id=run_id, kind=record.phase, text=text, ok=ok)
+
+
+async def run_id_of(connection: Connection, ref: RunRef) -> int | None:
+    """Return the id of a run, None for one whose number was given back.
+
+    Raises `NoSuchRun` for one that the database never had.
+    """
+    name = clean(ref.experiment)
+    found = await connection.fetchval(
+        "SELECT r.id FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
+        "WHERE e.name = $1 AND r.number = $2::bigint",
+        name,
+        ref.number,
+    )
+    if found is None and not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM attpc.released_attempts a JOIN attpc.experiments e "
+        "ON e.id = a.experiment_id WHERE e.name = $1 AND a.number = $2::bigint)",
+        name,
+        ref.number,
+    ):
+        raise NoSuchRun(f"there is no run {ref.number} of experiment {ref.experiment!r}")
+    return found
+
+
+async def apply_edit(connection: Connection, record: EditRecord) -> None:
+    """Apply an edit; a later edit of the same field stays."""
+    run_id = await run_id_of(connection, record.run)
+    if run_id is not None:
+        await write_edit(connection, run_id, record.changes, record.who, record.time_s)
+
+
+async def write_edit(
+    connection: Connection, run_id: int, changes: RunChanges, who: Who, at_s: float | None
+) -> None:
+    """Change fields of a run and keep who did it; `at_s` None is now.
+
+    An edit of now that changes nothing is none. One with a time is kept all the same: an earlier one of the
+    same field, from another log, may come after it.
+    """
+    for item in fields(changes):
+        value = getattr(changes, item.name)
+        if value is None:
+            continue
+        text = value.label if isinstance(value, RunClass) else str(value)
+        text = clean(text, _LIMITS.get(item.name, 65536))
+        if at_s is None and text == await connection.fetchval(
+            f"SELECT {item.name} FROM attpc.runs WHERE id = $1", run_id
+        ):
+            continue
+        # An edit may arrive after a later one of the same field: what it replaced is then told by its
+        # neighbours, for the run has the value of the latest; and the later one replaced this one.
+        row = await connection.fetchrow(
+            f"""
+            WITH new AS (SELECT coalesce($4, clock_timestamp()) AS at)
+            INSERT INTO attpc.run_edits (run_id, field, value, edited_at, edited_by, old_value)
+            SELECT $1, $2, $3, new.at, $5, CASE WHEN later.id IS NULL THEN r.{item.name}
+                                                ELSE coalesce(earlier.value, later.old_value) END
+            FROM new JOIN attpc.runs r ON r.id = $1
+            LEFT JOIN LATERAL (
+                SELECT id, old_value FROM attpc.run_edits e WHERE run_id = $1 AND field = $2
+                AND edited_at > new.at ORDER BY edited_at, id LIMIT 1) AS later ON true
+            LEFT JOIN LATERAL (
+                SELECT value FROM attpc.run_edits e WHERE run_id = $1 AND field = $2
+                AND edited_at <= new.at ORDER BY edited_at DESC, id DESC LIMIT 1) AS earlier ON true
+            RETURNING id, edited_at
+            """,
+            run_id,
+            item.name,
+            text,
+            None if at_s is None else moment(at_s),
+            clean(str(who)) if who != Who() else "",
+        )
+        await connection.execute(
+            "UPDATE attpc.run_edits SET old_value = $3 WHERE id = (SELECT id FROM attpc.run_edits "
+            "WHERE run_id = $1 AND field = $2 AND edited_at > $4 ORDER BY edited_at, id LIMIT 1)",
+            run_id,
+            item.name,
+            text,
+            row["edited_at"],
+        )
+        # The name of the column is one of this dataclass's own fields.
+        await connection.execute(
+            f"UPDATE attpc.runs SET {item.name} = $2 WHERE id = $1 AND NOT EXISTS ("
+            "SELECT FROM attpc.run_edits WHERE run_id = $1 AND field = $3 AND (edited_at, id) > ($4, $5))",
+            run_id,
+            text,
+            item.name,
+            row["edited_at"],
+            row["id"],
+        )
+
+
+async def _void(connection: Connection, record: RunRecord) -> bool:
+    """Tell whether the record is of an attempt whose number was given back before it came to run."""
+    return bool(
+        record.run.attempt
+        and record.run.started_s is None
+        and await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM attpc.released_attempts WHERE attempt = $1)", record.run.attempt
+        )
+    )
+
+
+_ROW = """
+    SELECT r.*, ARRAY(SELECT DISTINCT field FROM attpc.run_edits WHERE run_id = r.id) AS edited
+    FROM attpc.runs r WHERE experiment_id = $1 AND number = $2 FOR UPDATE
+"""
+
+
+async def _row(connection: Connection, key: int, record: RunRecord) -> tuple[int, RunRow]:
+    """Return the run's row, locked; it is made where there is none (a database that was restored)."""
+    number, attempt = record.run.ref.number, record.run.attempt
+    row = await connection.fetchrow(_ROW, key, number)
+    if row is None:
+        await connection.execute(
+            "INSERT INTO attpc.runs (experiment_id, number, state, attempt, reserved_at) "
+            "VALUES ($1, $2, 'reserved', nullif($3, ''), $4) ON CONFLICT DO NOTHING",
+            key,
+            number,
+            attempt,
+            moment(record.time_s),
+        )
+        row = await connection.fetchrow(_ROW, key, number)
+    if row is None:
+        raise StoreRejected(f"the start of run {number} is recorded under another number already")
+    if attempt and row["attempt"] and row["attempt"] != attempt:
+        raise StoreRejected(
+            f"run {number} of experiment {record.run.ref.experiment!r} is another start's in this database"
+        )
+    return row["id"], RunRow(
+        stage=Stage(row["state"]),
+        texts=RunTexts(row["title"], row["operator"], CLASSES[row["run_class"]]),
+        fleet=row["fleet"],
+        ioc=row["ioc"],
+        start_commanded_at=row["start_commanded_at"],
+        started_at=row["started_at"],
+        last_running_at=row["last_running_at"],
+        stop_commanded_at=row["stop_commanded_at"],
+        stopped_at=row["stopped_at"],
+        started_by=Who(row["started_by_user"], row["started_by_host"], row["started_by_address"]),
+        stopped_by=Who(row["stopped_by_user"], row["stopped_by_host"], row["stopped_by_address"]),
+        outcome=None if row["outcome"] is None else RunOutcome(row["outcome"]),
+        reason=row["reason"],
+        adopted=row["adopted"],
+        facts_at=row["facts_at"],
+        edited=frozenset(row["edited"]),
+    )
+
+
+async def _save(connection: Connection, run_id: int, row: RunRow) -> None:
+    await connection.execute(
+        """
+        UPDATE attpc.runs SET
+            state = $2, title = $3, operator = $4, run_class = $5, fleet = $6, ioc = $7,
+            start_commanded_at = $8, started_at = $9, last_running_at = $10, stop_commanded_at = $11,
+            stopped_at = $12, started_by_user = $13, started_by_host = $14, started_by_address = $15,
+            stopped_by_user = $16, stopped_by_host = $17, stopped_by_address = $18,
+            outcome = $19, reason = $20, adopted = $21, facts_at = $22
+        WHERE id = $1
+        """,
+        run_id,
+        row.stage.value,
+        row.texts.title,
+        row.texts.operator,
+        row.texts.run_class.label,
+        row.fleet,
+        row.ioc,
+        row.start_commanded_at,
+        row.started_at,
+        row.last_running_at,
+        row.stop_commanded_at,
+        row.stopped_at,
+        *(clean(text) for text in (row.started_by.user, row.started_by.host, row.started_by.address)),
+        *(clean(text) for text in (row.stopped_by.user, row.stopped_by.host, row.stopped_by.address)),
+        None if row.outcome is None else row.outcome.value,
+        row.reason,
+        row.adopted,
+        row.facts_at,
+    )
+
+
+async def _save_modules(
+    connection: Connection, run_id: int, modules: tuple[Module, ...], newer: bool
+) -> None:
+    """Keep what the members were; once lost stays lost, the newest record has the loaded names."""
+    await connection.executemany(
+        """
+        INSERT INTO attpc.run_modules AS m
+            (run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        ON CONFLICT (run_id, name) DO UPDATE SET
+            lost = m.lost OR excluded.lost,
+            describe = CASE WHEN $11 THEN excluded.describe ELSE m.describe END,
+            prepare = CASE WHEN $11 THEN excluded.prepare ELSE m.prepare END,
+            configure = CASE WHEN $11 THEN excluded.configure ELSE m.configure END,
+            transition_s = CASE WHEN $11 THEN coalesce(excluded.transition_s, m.transition_s)
+                                ELSE m.transition_s END
+        """,
+        [(*row, newer) for row in module_rows(run_id, modules)],
+    )
+    await write_links(connection, run_id, modules)
+
+
+def module_rows(run_id: int, modules: tuple[Module, ...]) -> list[tuple[Any, ...]]:
+    """Return members as rows: run_id, name, position, kind, url, the loaded names, transition_s, lost."""
+    return [
+        (
+            run_id,
+            clean(module.name),
+            position,
+            module.kind,
+            clean(module.url),
+            *(None if part is None else clean(part) for part in _loaded(module)),
+            module.transition_s,
+            module.lost,
+        )
+        for position, module in enumerate(modules)
+    ]
+
+
+def _loaded(module: Module) -> tuple[str | None, str | None, str | None]:
+    return module.describe, module.prepare, module.configure
+
+
+async def write_links(connection: Connection, run_id: int, modules: tuple[Module, ...]) -> None:
+    """Keep the members' data links that are not known yet."""
+    await connection.executemany(
+        "INSERT INTO attpc.run_links (run_id, module, source, name, address, port, type, position) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        [
+            (
+                run_id,
+                clean(module.name),
+                clean(link.source),
+                clean(link.name),
+                clean(link.address),
+                link.port,
+                clean(link.type),
+                position,
+            )
+            for module in modules
+            for position, link in enumerate(module.links)
+        ],
+    )
+
+
+async def _close_others(connection: Connection, run_id: int, record: RunRecord) -> None:
+    """Close older runs of the fleet that nobody saw end: a fleet has one run at a time.
+
+    It is an assumption, so a seen end that comes later still beats it.
+    """
+    await connection.execute(
+        """
+        UPDATE attpc.runs SET state = 'ended', outcome = 'interrupted',
+            stopped_at = coalesce(last_running_at, started_at), reason = $3
+        WHERE fleet = $2 AND fleet <> '' AND id <> $1 AND state IN ('starting', 'running', 'stopping')
+          AND coalesce(start_commanded_at, reserved_at) < $4
+        """,
+        run_id,
+        clean(record.run.fleet),
+        f"it was not seen to end before run {record.run.ref.number} was started",
+        moment(record.run.start_commanded_s or record.time_s),
+    )
+
+
+__all__ = ["apply_edit", "apply_run", "run_id_of", "write_edit", "write_links"]

@@ -1,0 +1,261 @@
+"""The records that the store applies: what happened, as the history has it.
+
+Every record has a stamp (which IOC, which boot, which number in that boot), unique for ever. Times are Unix
+times in seconds, None where nothing was seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, get_args
+
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.events import Stamp
+from attpc_ioc.model.run import RunOutcome, RunRef, RunTexts
+
+from .history import Level, Link, Module, Moment, RunChanges, Value
+
+__all__ = [
+    "KINDS",
+    "UNSTAMPED",
+    "ConfigOf",
+    "ConfigsRecord",
+    "EditRecord",
+    "ExperimentRecord",
+    "FilesRecord",
+    "Link",
+    "LogRecord",
+    "MeasurementRecord",
+    "Module",
+    "OperationRecord",
+    "Phase",
+    "PutRecord",
+    "Record",
+    "RunFacts",
+    "RunRecord",
+    "RunRef",
+    "StateRecord",
+]
+
+
+UNSTAMPED = Stamp("", "", 0)
+"""In the place of the stamp that a record of the history's own gets with its event."""
+
+
+class Phase(StrEnum):
+    """Which event in the life of a run."""
+
+    STARTING = "starting"
+    STARTED = "started"
+    DEGRADED = "degraded"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """All that the core knows of a run at an event: any one such record can rebuild the run's row.
+
+    `attempt` is the token that the number was reserved with, empty where it is not known any more. Modules
+    carry `lost` as true when they were lost at any time.
+    """
+
+    ref: RunRef
+    fleet: str = ""
+    attempt: str = ""
+    texts: RunTexts = RunTexts()
+    start_commanded_s: float | None = None
+    started_s: float | None = None
+    last_running_s: float | None = None
+    stopped_s: float | None = None
+    who: Who = Who()
+    stopped_by: Who = Who()
+    adopted: bool = False
+    outcome: RunOutcome | None = None
+    reason: str = ""
+    modules: tuple[Module, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """An event in the life of a run. `lost` are the members lost now (degraded).
+
+    `number_released` (failed) tells that no module may have run and that the number may be used again.
+    """
+
+    KIND: ClassVar[str] = "run"
+    stamp: Stamp
+    time_s: float
+    phase: Phase
+    run: RunFacts
+    lost: tuple[str, ...] = ()
+    text: str = ""
+    number_released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EditRecord:
+    """A run's title, operator, class, comment or quality was changed by someone."""
+
+    KIND: ClassVar[str] = "edit"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    changes: RunChanges
+    who: Who = Who()
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """An experiment became the current one."""
+
+    KIND: ClassVar[str] = "experiment"
+    stamp: Stamp
+    time_s: float
+    experiment: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutRecord:
+    """A put to any PV."""
+
+    KIND: ClassVar[str] = "put"
+    stamp: Stamp
+    time_s: float
+    pv: str
+    who: Who
+    old: str
+    new: str
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """An ECC server changed state or reachability; states and transition by the words shown to people."""
+
+    KIND: ClassVar[str] = "state"
+    stamp: Stamp
+    time_s: float
+    module: str
+    old: str
+    new: str
+    transition: str = ""
+    external: bool = False
+    reason: str = ""
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """A SOAP transition ended."""
+
+    KIND: ClassVar[str] = "operation"
+    stamp: Stamp
+    time_s: float
+    module: str
+    operation: str
+    ok: bool
+    reason: str = ""
+    code: int = 0
+    duration_s: float = 0.0
+    who: Who = Who()
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A log entry, by the IOC or a person."""
+
+    KIND: ClassVar[str] = "log"
+    stamp: Stamp
+    time_s: float
+    level: Level
+    text: str
+    source: str = ""
+    run: RunRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementRecord:
+    """A value of an observable in a run, at `time_s`. No value: `fault` says why.
+
+    `same_as_previous` takes the value of the last run before this one that has any, if there is one.
+    """
+
+    KIND: ClassVar[str] = "measurement"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    observable: str
+    moment: Moment
+    value: Value | None = None
+    units: str = ""
+    severity: int = 0
+    pv: str = ""
+    stamped_s: float | None = None
+    fault: str = ""
+    same_as_previous: bool = False
+    who: Who = Who()
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRecord:
+    """What became of one data router's files of a run; a later one replaces it."""
+
+    KIND: ClassVar[str] = "files"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    router: str
+    state: str
+    sources: tuple[str, ...] = ()
+    files: int = 0
+    data_bytes: int = 0
+    location: str = ""
+    message: str = ""
+    manifest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigOf:
+    """One configuration file of a run: the index of its text in the record, or why there is none."""
+
+    module: str
+    part: str
+    name: str
+    source: str = ""
+    text: int | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigsRecord:
+    """The configuration files that a run used; each text once."""
+
+    KIND: ClassVar[str] = "configs"
+    stamp: Stamp
+    time_s: float
+    run: RunRef
+    configs: tuple[ConfigOf, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+Record = (
+    RunRecord
+    | EditRecord
+    | ExperimentRecord
+    | PutRecord
+    | StateRecord
+    | OperationRecord
+    | LogRecord
+    | MeasurementRecord
+    | FilesRecord
+    | ConfigsRecord
+)
+"""Everything that the store can apply."""
+
+KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in get_args(Record)}
+"""The records by the name of their kind: never changed, since event logs and old journals have them."""

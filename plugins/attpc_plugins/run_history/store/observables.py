@@ -1,0 +1,386 @@
+"""Run sheets: the observables of an experiment and their values in runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attpc_ioc.model.command import Who
+from attpc_plugins.run_history.store.model.history import (
+    NOBODY,
+    Measurement,
+    Moment,
+    Observable,
+    Value,
+    ValueKind,
+    kind_of,
+)
+from attpc_plugins.run_history.store.model.records import MeasurementRecord
+from attpc_plugins.run_history.store.reading.rows import measurement_of, observable_of, value_of
+
+from .connections import Connection, Connections, clean, moment, utc
+from .errors import Conflict, NotFound, StoreRejected
+from .experiments import experiment_id, known_experiment_id
+
+NAME_MAX = 100
+
+_PREVIOUS = """
+    SELECT m.kind, m.integer_value, m.float_value, m.string_value, m.units, m.severity, m.moment
+    FROM attpc.measurements m JOIN attpc.observables o ON o.id = m.observable_id
+    WHERE m.observable_id = $1 AND m.number < $2 AND m.kind IS NOT NULL
+    ORDER BY m.number DESC, array_position(ARRAY['entered', 'stop', 'start'], m.moment) LIMIT 1
+"""
+
+_WRITE = """
+    INSERT INTO attpc.measurements AS m
+        (run_id, observable_id, moment, number, kind, integer_value, float_value, string_value, units,
+         severity, pv, stamped_at, measured_at, carried, fault, entered_by)
+    SELECT $1, $2, $3, r.number, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+    FROM attpc.runs r WHERE r.id = $1
+    ON CONFLICT (run_id, observable_id, moment) DO UPDATE SET
+        kind = excluded.kind, integer_value = excluded.integer_value, float_value = excluded.float_value,
+        string_value = excluded.string_value, units = excluded.units, severity = excluded.severity,
+        pv = excluded.pv, stamped_at = excluded.stamped_at, measured_at = excluded.measured_at,
+        carried = excluded.carried, fault = excluded.fault, entered_by = excluded.entered_by
+    WHERE m.measured_at <= excluded.measured_at
+"""
+
+
+TEXTS_AT_ONCE = 10
+"""Values of observables that are read with one answer; a text has 64 KiB at most."""
+
+
+class Sheets(Connections):
+    """Observables and measured values."""
+
+    async def observables(self, experiment: str, *, removed: bool = False) -> tuple[Observable, ...]:
+        """Return the run sheet of an experiment in its order; with `removed` those taken off it too."""
+        async with self._use() as connection:
+            rows = await connection.fetch(
+                "SELECT o.* FROM attpc.observables o JOIN attpc.experiments e ON e.id = o.experiment_id "
+                "WHERE e.name = $1 AND ($2 OR o.removed_at IS NULL) ORDER BY o.position, o.id",
+                clean(experiment),
+                removed,
+            )
+        return tuple(observable_of(row) for row in rows)
+
+    async def put_observable(self, experiment: str, observable: Observable, *, new: bool = False) -> None:
+        """Add an observable at the end of the sheet, or change the one of that name.
+
+        One that was removed comes back with its values. Raises `Conflict` with `new` where the sheet has it,
+        `StoreRejected` for a name that is empty, long or has white space around it.
+        """
+        name = _checked(observable.name)
+        async with self._transaction() as connection:
+            key = await experiment_id(connection, experiment)
+            known = await connection.fetchrow(
+                "SELECT id, removed_at FROM attpc.observables "
+                "WHERE experiment_id = $1 AND name = $2 FOR UPDATE",
+                key,
+                name,
+            )
+            if known is not None and new and known["removed_at"] is None:
+                raise Conflict(f"experiment {experiment!r} has an observable {name!r} already")
+            await connection.execute(
+                """
+                INSERT INTO attpc.observables AS o
+                    (experiment_id, name, kind, units, comment, pv, position, removed_at)
+                SELECT $1, $2, $3, $4, $5, $6, coalesce(max(position) + 1, 0),
+                       CASE WHEN $7 THEN clock_timestamp() END
+                FROM attpc.observables WHERE experiment_id = $1
+                ON CONFLICT (experiment_id, name) DO UPDATE SET
+                    kind = excluded.kind, units = excluded.units, comment = excluded.comment,
+                    pv = excluded.pv, removed_at = excluded.removed_at
+                """,
+                key,
+                name,
+                observable.kind.value,
+                clean(observable.units),
+                clean(observable.comment),
+                clean(observable.pv),
+                observable.removed,
+            )
+
+    async def rename_observable(self, experiment: str, old: str, new: str) -> None:
+        """Rename an observable, its values stay; raises `NotFound`, `Conflict`, `StoreRejected`."""
+        new = _checked(new)
+        async with self._transaction() as connection:
+            key = await known_experiment_id(connection, experiment)
+            taken = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM attpc.observables WHERE experiment_id = $1 AND name = $2)",
+                key,
+                new,
+            )
+            if taken and old != new:
+                raise Conflict(f"experiment {experiment!r} has, or had, an observable {new!r} already")
+            done = await connection.execute(
+                "UPDATE attpc.observables SET name = $3 WHERE experiment_id = $1 AND name = $2",
+                key,
+                clean(old),
+                new,
+            )
+            if done == "UPDATE 0":
+                raise _no_observable(experiment, old)
+
+    async def remove_observable(self, experiment: str, name: str) -> None:
+        """Take an observable off the sheet; values that runs have of it stay. Raises `NotFound`."""
+        async with self._transaction() as connection:
+            key = await known_experiment_id(connection, experiment)
+            done = await connection.execute(
+                "UPDATE attpc.observables SET removed_at = clock_timestamp() "
+                "WHERE experiment_id = $1 AND name = $2 AND removed_at IS NULL",
+                key,
+                clean(name),
+            )
+            if done == "UPDATE 0":
+                raise _no_observable(experiment, name)
+            await connection.execute(
+                "DELETE FROM attpc.observables o WHERE experiment_id = $1 AND name = $2 AND NOT EXISTS ("
+                "SELECT FROM attpc.measurements m WHERE m.observable_id = o.id)",
+                key,
+                clean(name),
+            )
+
+    async def order_observables(self, experiment: str, names: Sequence[str]) -> None:
+        """Put the sheet into this order; those not named follow in the order they had. Raises `NotFound`."""
+        async with self._transaction() as connection:
+            key = await known_experiment_id(connection, experiment)
+            have = [
+                row["name"]
+                for row in await connection.fetch(
+                    "SELECT name FROM attpc.observables WHERE experiment_id = $1 "
+                    "ORDER BY position, id FOR UPDATE",
+                    key,
+                )
+            ]
+            for name in names:
+                if name not in have:
+                    raise _no_observable(experiment, name)
+            order = list(dict.fromkeys(names)) + [name for name in have if name not in set(names)]
+            await connection.execute(
+                "UPDATE attpc.observables o SET position = n.position - 1 "
+                "FROM unnest($2::text[]) WITH ORDINALITY AS n (name, position) "
+                "WHERE o.experiment_id = $1 AND o.name = n.name",
+                key,
+                order,
+            )
+
+    async def enter_value(
+        self,
+        experiment: str,
+        number: int,
+        observable: str,
+        value: Value,
+        *,
+        who: Who = NOBODY,
+        units: str = "",
+    ) -> None:
+        """Write what a person says of an observable in a run, now.
+
+        Raises `NotFound` for the run or the observable, `StoreRejected` where the value is not of its kind.
+        """
+        async with self._transaction() as connection:
+            await write_entered(connection, experiment, number, observable, value, who=who, units=units)
+
+    async def previous_values(self, experiment: str, before: int) -> Mapping[str, Measurement]:
+        """Return, by observable, the last value of runs before this number: entered, at stop, at start."""
+        # Texts may be long: some at a time, for each answer has a limit.
+        async with self._transaction(read_only=True) as connection:
+            found = connection.cursor(
+                """
+                SELECT o.name AS observable, m.* FROM attpc.observables o
+                JOIN attpc.experiments e ON e.id = o.experiment_id
+                CROSS JOIN LATERAL (
+                    SELECT * FROM attpc.measurements
+                    WHERE observable_id = o.id AND number < $2::bigint AND kind IS NOT NULL
+                    ORDER BY number DESC, array_position(ARRAY['entered', 'stop', 'start'], moment) LIMIT 1
+                ) m
+                WHERE e.name = $1 AND o.removed_at IS NULL ORDER BY o.position, o.id
+                """,
+                clean(experiment),
+                before,
+                prefetch=TEXTS_AT_ONCE,
+            )
+            return {row["observable"]: measurement_of(row) async for row in found}
+
+
+async def write_entered(
+    connection: Connection,
+    experiment: str,
+    number: int,
+    observable: str,
+    value: Value,
+    *,
+    who: Who = NOBODY,
+    units: str = "",
+) -> None:
+    """Write what a person says of an observable in a run, now, and that it was edited; see `enter_value`.
+
+    Where that is what was entered before, nothing is written.
+    """
+    row = await connection.fetchrow(
+        "SELECT r.id AS run, o.id AS observable, o.kind, o.units, clock_timestamp() AS now "
+        "FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id "
+        "LEFT JOIN attpc.observables o ON o.experiment_id = e.id AND o.name = $3 "
+        "WHERE e.name = $1 AND r.number = $2::bigint FOR UPDATE OF r",
+        clean(experiment),
+        number,
+        clean(observable),
+    )
+    if row is None:
+        raise NotFound(f"there is no run {number} of experiment {experiment!r}")
+    if row["observable"] is None:
+        raise _no_observable(experiment, observable)
+    value = fit(value, ValueKind(row["kind"]))
+    measurement = Measurement(
+        observable,
+        Moment.ENTERED,
+        row["now"],
+        value,
+        units=units or row["units"],
+        entered_by=str(who) if who != Who() else "",
+    )
+    old = await _entered(connection, row["run"], row["observable"])
+    if old is None or not _same(old, measurement):
+        await _note_edit(connection, row["run"], measurement, None if old is None else value_of(old))
+    elif not old["carried"]:
+        return
+    await write_measurement(connection, row["run"], row["observable"], measurement)
+
+
+async def _entered(connection: Connection, run_id: int, observable_id: int) -> Any:
+    """Return the row of what was entered for an observable in a run, None where nothing was."""
+    return await connection.fetchrow(
+        "SELECT * FROM attpc.measurements WHERE run_id = $1 AND observable_id = $2 AND moment = 'entered'",
+        run_id,
+        observable_id,
+    )
+
+
+def _same(row: Any, measurement: Measurement) -> bool:
+    """Tell whether a row of measurements has the value, as people read it, and the units."""
+    value, units = clean(str(measurement.value)), clean(measurement.units)
+    return clean(str(value_of(row))) == value and row["units"] == units
+
+
+async def _note_edit(
+    connection: Connection, run_id: int, measurement: Measurement, old: Value | None
+) -> None:
+    """Keep who changed a measured value, and what it replaced."""
+    await connection.execute(
+        "INSERT INTO attpc.run_edits (run_id, field, observable, value, old_value, edited_at, edited_by) "
+        "VALUES ($1, 'value', $2, $3, $4, $5, $6)",
+        run_id,
+        clean(measurement.observable),
+        clean(str(measurement.value)),
+        None if old is None else clean(str(old)),
+        measurement.measured_at,
+        clean(measurement.entered_by),
+    )
+
+
+def fit(value: Value, kind: ValueKind) -> Value:
+    """Return the value as one of this kind; raises `StoreRejected` where it cannot be without loss."""
+    have = kind_of(value)
+    if have is kind:
+        return value
+    if kind is ValueKind.FLOAT and have is ValueKind.INTEGER and float(value) == value:
+        return float(value)
+    raise StoreRejected(f"{value!r:.60} is no {kind} value")
+
+
+async def apply_measurement(connection: Connection, run_id: int, record: MeasurementRecord) -> None:
+    """Apply a measured value; an observable that is not on the sheet any more is kept as a removed one."""
+    key, number = await connection.fetchrow(
+        "SELECT experiment_id, number FROM attpc.runs WHERE id = $1", run_id
+    )
+    observable = await _observable_id(connection, key, record)
+    value, units, severity, carried, fault = record.value, record.units, record.severity, False, record.fault
+    if record.same_as_previous:
+        row = await connection.fetchrow(_PREVIOUS, observable, number)
+        if row is None:
+            fault = fault or "no earlier run has a value"
+        else:
+            value, units, severity = value_of(row), row["units"], row["severity"]
+            carried, fault = True, ""
+    if value is None and not fault:
+        fault = "no value"
+    measurement = Measurement(
+        record.observable,
+        record.moment,
+        moment(record.time_s),
+        value,
+        units=units,
+        severity=severity,
+        pv=record.pv,
+        stamped_at=utc(record.stamped_s),
+        carried=carried,
+        fault=fault,
+        entered_by=str(record.who) if record.who != Who() else "",
+    )
+    if measurement.entered_by and value is not None:
+        # What was entered first is no edit; what is entered over it is.
+        before = await _entered(connection, run_id, observable)
+        earlier = before is not None and before["measured_at"] <= measurement.measured_at
+        if earlier and not _same(before, measurement):
+            await _note_edit(connection, run_id, measurement, value_of(before))
+    await write_measurement(connection, run_id, observable, measurement)
+
+
+async def write_measurement(
+    connection: Connection, run_id: int, observable_id: int, measurement: Measurement
+) -> None:
+    """Write a value of an observable in a run, unless a later one of that moment is there."""
+    value: Any = measurement.value
+    kind = None if value is None else kind_of(value)
+    await connection.execute(
+        _WRITE,
+        run_id,
+        observable_id,
+        measurement.moment.value,
+        None if kind is None else kind.value,
+        value if kind is ValueKind.INTEGER else None,
+        value if kind is ValueKind.FLOAT else None,
+        clean(str(value)) if kind is ValueKind.STRING else None,
+        clean(measurement.units),
+        measurement.severity,
+        clean(measurement.pv),
+        measurement.stamped_at,
+        measurement.measured_at,
+        measurement.carried,
+        clean(measurement.fault),
+        clean(measurement.entered_by),
+    )
+
+
+async def _observable_id(connection: Connection, experiment_key: int, record: MeasurementRecord) -> int:
+    name = clean(record.observable)
+    found = await connection.fetchval(
+        "SELECT id FROM attpc.observables WHERE experiment_id = $1 AND name = $2", experiment_key, name
+    )
+    if found is not None:
+        return found
+    kind = ValueKind.STRING if record.value is None else kind_of(record.value)
+    return await connection.fetchval(
+        "INSERT INTO attpc.observables (experiment_id, name, kind, units, pv, removed_at) "
+        "VALUES ($1, $2, $3, $4, $5, clock_timestamp()) "
+        "ON CONFLICT (experiment_id, name) DO UPDATE SET name = excluded.name RETURNING id",
+        experiment_key,
+        _checked(record.observable),
+        kind.value,
+        clean(record.units),
+        clean(record.pv),
+    )
+
+
+def _checked(name: str) -> str:
+    name = clean(name)
+    if not name or name != name.strip() or len(name) > NAME_MAX or any(c in name for c in "\n\r\t"):
+        raise StoreRejected(
+            f"an observable's name has 1 to {NAME_MAX} characters, no white space around, not {name[:50]!r}"
+        )
+    return name
+
+
+def _no_observable(experiment: str, name: str) -> NotFound:
+    return NotFound(f"experiment {experiment!r} has no observable {name[:NAME_MAX]!r}")

@@ -1,0 +1,1 @@
+"""Reading from the database: runs, their details, the log."""

@@ -1,0 +1,181 @@
+"""Keeps the connection to the database: brings it up, looks after it, and comes back after every trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from attpc_ioc.log import get_logger
+from attpc_plugins.run_history.connection.database import Database
+from attpc_plugins.run_history.connection.faults import FAULTS
+from attpc_plugins.run_history.connection.hard_limit import within
+from attpc_plugins.run_history.connection.wire import reason_in
+from attpc_plugins.run_history.store.errors import StoreUnavailable
+
+from .errors import DatabaseError
+from .store import Store, prepare_schema
+from .troubles import AWAY, Troubles
+
+log = get_logger(__name__)
+
+BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 5.0)
+"""How long to wait before the database is tried again, time after time; from the start when it was well."""
+
+WATCH_PERIOD_S = 1.0
+WATCH_LIMIT_S = 3.0
+"""How often the server is asked whether it lives and takes writes, and how long it may take to answer."""
+
+WELL_S = 10.0
+CLOSE_S = 0.2
+
+Duty = Callable[[Store], Awaitable[None]]
+"""Something to do for as long as the database is there."""
+
+
+class Keeper:
+    """One task, `run`, that never ends by itself. `store` is there while the database is.
+
+    `duties` are done as long as it is there, all at once. When one fails with a `DatabaseError`, the
+    connection is made anew: the schema is looked at again, and the plugin's own server started if it is gone.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], Database],
+        troubles: Troubles,
+        duties: tuple[Duty, ...],
+        *,
+        query_limit_s: float = 5.0,
+    ) -> None:
+        self._locate = locate
+        self._troubles = troubles
+        self._duties = duties
+        self._query_limit_s = query_limit_s
+        self._database: Database | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._there = asyncio.Event()
+        self._closing = False
+        self._connected: Store | None = None
+        self.store: Store | None = None
+        troubles.say(AWAY, "the database is starting", bars_start=True, expected=True)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other IOC can use the database, as far as it is known which one it is."""
+        return self._database is not None and self._database.alone
+
+    async def run(self) -> None:
+        """Keep the database connected until cancelled."""
+        self._task = asyncio.current_task()
+        tries = 0
+        while True:
+            began_s = time.monotonic()
+            try:
+                store = await self._bring_up()
+            except DatabaseError as error:
+                self._trouble(error)
+            else:
+                await self._use_and_close(store)
+                if time.monotonic() - began_s > WELL_S:
+                    tries = 0
+            await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+            tries += 1
+
+    async def _bring_up(self) -> Store:
+        if self._database is None:
+            self._database = self._locate()
+        await self._database.start()
+        dsn = self._database.dsn
+        # Asked once by itself: what is wrong is then told in the words that the commands have for it.
+        connection = await self._database.connect()
+        with contextlib.suppress(*FAULTS):
+            await connection.close(timeout=CLOSE_S)
+        await prepare_schema(dsn)
+        store = await Store.connect(dsn, limit_s=self._query_limit_s)
+        try:
+            await store.writable(warm=True)
+        except BaseException:
+            await store.close(CLOSE_S)
+            raise
+        return store
+
+    async def _use_and_close(self, store: Store) -> None:
+        self._connected = store
+        try:
+            await self._use(store)
+        except* DatabaseError as group:
+            log.debug("session with the database ended", faults=len(group.exceptions))
+        finally:
+            self._lose(DatabaseError("the connection to the database ended"), expected=self._closing)
+            await store.close(CLOSE_S)
+            self._connected = None
+
+    async def _use(self, store: Store) -> None:
+        self.store = store
+        self._there.set()
+        self._troubles.clear(AWAY)
+        assert self._database is not None
+        log.info("database connected", where=self._database.where)
+        async with asyncio.TaskGroup() as group:
+            for duty in (self._watch, *self._duties):
+                group.create_task(self._do(duty, store), name=f"history {duty.__name__}")
+
+    async def _do(self, duty: Duty, store: Store) -> None:
+        try:
+            await duty(store)
+        except DatabaseError as error:
+            # At once, and the connections are cut: the others may wait for a server that hangs.
+            self._lose(error)
+            await store.close(0.0)
+            raise
+
+    def _lose(self, error: DatabaseError, *, expected: bool = False) -> None:
+        """Take note that the database is away; only the first fault tells why, the others follow from it."""
+        if self.store is not None:
+            self._there.clear()
+            self.store = None
+            self._trouble(error, expected=expected)
+
+    async def _watch(self, store: Store) -> None:
+        """Notice a server that hangs, or takes no writes any more, before somebody needs it."""
+        while True:
+            await asyncio.sleep(WATCH_PERIOD_S)
+            try:
+                await within(WATCH_LIMIT_S, store.writable(warm=True))
+            except TimeoutError as error:
+                raise StoreUnavailable("the database does not answer in time") from error
+
+    def _trouble(self, error: DatabaseError, *, expected: bool = False) -> None:
+        # What asyncpg says of a connection that breaks in the middle of something is for its developers.
+        lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
+        lost = lost and not reason_in(error)
+        text = "the connection to the database was lost" if lost else str(error)
+        if self._database is not None and self._database.where not in text:
+            text = f"{text} ({self._database.where})"
+        self._troubles.say(AWAY, text, bars_start=True, expected=expected)
+
+    async def there(self, limit_s: float) -> Store | None:
+        """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._there.wait()
+        return self.store
+
+    async def close(self, limit_s: float) -> None:
+        """End the task and the plugin's own server; what takes longer than `limit_s` goes on ending."""
+        self._closing = True
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,), timeout=limit_s / 2)
+            if self._connected is not None:
+                # Its connections do not end by themselves: they are cut.
+                await self._connected.close(0.0)
+                await asyncio.wait((task,), timeout=limit_s / 2)
+        if self._database is not None:
+            stopping = asyncio.ensure_future(self._database.stop())
+            await asyncio.wait((stopping,), timeout=limit_s)
