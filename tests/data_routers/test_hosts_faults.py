@@ -286,9 +286,9 @@ async def test_work_that_hangs_in_the_system_is_left_alone_and_not_repeated() ->
 
 KILLED = """
 import sys
-from attpc_plugins.data_routers.closing import state_of
+from attpc_plugins.data_routers.closing.steps import state_of
 from attpc_plugins.data_routers.hosts.local import folders
-from attpc_plugins.data_routers.hosts.folders import RunFolders
+from attpc_plugins.data_routers.hosts.local.folders import RunFolders
 from attpc_plugins.data_routers.model import RunKey
 where = RunFolders(sys.argv[1].encode(), RunKey("e20009", 42))
 folders.begin(where)
