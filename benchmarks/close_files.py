@@ -21,8 +21,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
-from attpc_plugins.data_routers.closing.entries import Closings, Entry, Phase
-from attpc_plugins.data_routers.closing.steps import Place, close_files
+from attpc_plugins.data_routers.closing.closings import Closing, ClosingStore, Phase
+from attpc_plugins.data_routers.closing.steps import close_files
 from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
@@ -58,13 +58,13 @@ def made(server: Sshd, staging: Path, folder: Path, gate: Gate) -> SshHost:
     return SshHost(router, target, CallLimits())
 
 
-async def closed(host: FileHost, staging: Path, closings: Closings, number: int) -> None:
+async def closed(host: FileHost, staging: Path, closings: ClosingStore, number: int) -> None:
     """Close a run as the IOC does once its files are quiet."""
-    entry = Entry(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True)
+    entry = Closing(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True)
 
     present = await host.list_staging()
     entry = await close_files(
-        host, entry, present, Place(str(staging)), keep=closings.save, checksums=False, now_s=time.time()
+        host, entry, present, str(staging), keep=closings.save, checksums=False, now_s=time.time()
     )
     await closings.save(entry)
     assert entry.state is CloseState.DONE, entry.message

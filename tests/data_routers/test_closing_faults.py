@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.closing import manifest
-from attpc_plugins.data_routers.closing.entries import Entry, Phase
-from attpc_plugins.data_routers.closing.steps import Place as Messages
+from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import close_files
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
@@ -60,7 +59,7 @@ class Case:
         assert set(self.expected.values()) <= where.keys()
         assert all(len(where[checksum]) == 1 for checksum in self.expected.values()), where
 
-    async def done(self) -> Entry:
+    async def done(self) -> Closing:
         self.it.closing.again()
         entry = await self.it.reach(42, S.DONE)
         assert sums(self.place) == self.expected
@@ -200,19 +199,17 @@ async def test_the_staging_folder_is_gone(case):
 async def test_a_file_that_grew_between_listing_and_moving_stays(at: Place):
     expected = fill(at.staging, ["a.graw", "b.graw"])
     host = at.host()
-    kept: list[Entry] = []
+    kept: list[Closing] = []
 
-    async def keep(entry: Entry) -> None:
+    async def keep(entry: Closing) -> None:
         kept.append(entry)
 
-    entry = Entry(
+    entry = Closing(
         RunKey(EXPERIMENT, 42), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before=frozenset()
     )
 
-    async def attempt(entry: Entry, listing) -> Entry:
-        return await close_files(
-            host, entry, listing, Messages(str(at.staging)), keep=keep, checksums=False, now_s=1.0
-        )
+    async def attempt(entry: Closing, listing) -> Closing:
+        return await close_files(host, entry, listing, str(at.staging), keep=keep, checksums=False, now_s=1.0)
 
     listing = await host.list_staging()
     grow(at.staging / "b.graw")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.closing.entries import Entry, Phase
+from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import own_files, settle
 from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
 from attpc_plugins.data_routers.hosts.make import host_for
@@ -21,19 +21,19 @@ from tests.support.denied import denied
 S = CloseState
 
 
-def entry_of(number: int, **fields) -> Entry:
-    return Entry(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=number, **fields)
+def entry_of(number: int, **fields) -> Closing:
+    return Closing(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=number, **fields)
 
 
 def listed(*names: str) -> tuple[FileEntry, ...]:
     return tuple(FileEntry(name, 1, 0.0) for name in names)
 
 
-def own(entry: Entry, entries: Sequence[Entry], *names: str) -> set[str]:
+def own(entry: Closing, entries: Sequence[Closing], *names: str) -> set[str]:
     return {file.name for file in own_files(entry, entries, listed(*names))}
 
 
-def mixed_two() -> tuple[Entry, ...]:
+def mixed_two() -> tuple[Closing, ...]:
     return settle([entry_of(16, settled=True), entry_of(17)], listed("a", "b"), early=False)
 
 
@@ -170,7 +170,7 @@ async def test_the_command_judges_by_its_own_rounds(tmp_path):
                 assert entry is not None
                 if entry.state is S.WAITING and not said:
                     text = "still growing or changing after 600 s: a.graw"
-                    await closings.save(entry.said(S.FAILED, text))
+                    await closings.save(entry.in_state(S.FAILED, text))
                     said = True
             await asyncio.sleep(0.01)
         assert said
@@ -196,7 +196,7 @@ async def test_the_limit_begins_anew_when_a_closing_is_begun_anew(tmp_path):
 
         await it.until(lambda: grown(S.FAILED))
         async with it.closings.locked("CoBo0", 5.0):
-            await it.closings.save(it.entry(42).said(S.WAITING, "begun at the shell"))
+            await it.closings.save(it.entry(42).in_state(S.WAITING, "begun at the shell"))
         again_s = time.monotonic()
         it.closing.again()
         await it.until(lambda: time.monotonic() - again_s > 0.7 or grown(S.FAILED))

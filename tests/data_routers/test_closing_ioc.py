@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from attpc_plugins.data_routers.closing.entries import Phase
+from attpc_plugins.data_routers.closing.closings import Phase
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.model.events import RunFiles
@@ -35,9 +35,9 @@ async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, mo
         folder = it.app.log.folder
         await it.stop_ioc()
         async with closings_in(folder) as closings:
-            (entry,) = closings.entries("CoBo0")
+            (entry,) = closings.of("CoBo0")
             by_hand = replace(entry, phase=Phase.DONE, files=2, data_bytes=10)
-            await closings.save(by_hand.said(CloseState.DONE, "2 files, by hand"))
+            await closings.save(by_hand.in_state(CloseState.DONE, "2 files, by hand"))
         await it.start_ioc()
         await it.until(lambda: told_of(probe, "CoBo0")[-1:] == ["Done"], 20.0, "the rest is told")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.closing import manifest
-from attpc_plugins.data_routers.closing.entries import ENTRY, ClosingBusy, Entry, Phase
+from attpc_plugins.data_routers.closing.closings import CLOSING, Closing, ClosingBusy, Phase
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.rows import WORST_FIRST, closing_rows
 from attpc_plugins.data_routers.closing.steps import Quiet, amount, names_text, own_files, settle
@@ -145,7 +145,7 @@ def test_differences_are_told_by_name():
 
 
 ENTRIES = st.builds(
-    Entry,
+    Closing,
     run=RUNS,
     router=st.text(st.characters(codec="ascii"), min_size=1, max_size=10),
     sources=st.lists(TEXTS, max_size=2).map(tuple),
@@ -163,17 +163,17 @@ ENTRIES = st.builds(
     base_bytes=st.integers(0, 2**60),
     state=st.sampled_from(CloseState),
     message=TEXTS,
-    told=TEXTS,
+    reported=TEXTS,
 )
 
 
 @given(ENTRIES)
 def test_an_entry_is_read_as_it_was_written(entry):
-    assert ENTRY.validate_python(json.loads(json.dumps(ENTRY.dump_python(entry, mode="json")))) == entry
+    assert CLOSING.validate_python(json.loads(json.dumps(CLOSING.dump_python(entry, mode="json")))) == entry
 
 
-def entry_of(number: int, **fields) -> Entry:
-    made = Entry(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=float(number))
+def entry_of(number: int, **fields) -> Closing:
+    made = Closing(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=float(number))
     return replace(made, **fields)
 
 
@@ -185,8 +185,8 @@ async def test_entries_are_there_after_a_restart(tmp_path):
         await closings.save(entry_of(3))
         closings.remove(entry_of(3))
     async with closings_in(tmp_path) as closings:
-        assert [entry.run.number for entry in closings.entries("CoBo0")] == [1, 2]
-        assert closings.entries("CoBo1") == ()
+        assert [entry.run.number for entry in closings.of("CoBo0")] == [1, 2]
+        assert closings.of("CoBo1") == ()
         found = closings.find(odd.run, "CoBo0")
         assert found is not None
         assert (found.chosen, found.before) == (odd.chosen, odd.before)
@@ -200,7 +200,7 @@ async def test_a_damaged_entry_is_said_and_others_count(tmp_path, raw):
         await closings.save(entry_of(2))
     put_row(tmp_path, "data_routers/closings", "e20009/run_0001 CoBo0", raw)
     async with closings_in(tmp_path) as closings:
-        assert [entry.run.number for entry in closings.entries("CoBo0")] == [2]
+        assert [entry.run.number for entry in closings.of("CoBo0")] == [2]
         assert "e20009/run_0001 CoBo0 is damaged" in closings.fault
         assert "by hand" in closings.fault
         await closings.save(entry_of(1))
@@ -214,7 +214,7 @@ async def test_a_loss_is_said_until_the_end_of_the_program(tmp_path):
     for name in ("state.db-wal", "state.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     async with closings_in(tmp_path) as closings:
-        assert closings.entries() == ()
+        assert closings.of() == ()
         assert "closings may be missing: " in closings.fault
         assert "damaged" in closings.fault
     async with closings_in(tmp_path) as closings:
@@ -230,7 +230,7 @@ async def test_what_cannot_be_written_is_as_before(tmp_path):
             await closings.save(entry_of(1, asked=True))
         with pytest.raises(StateDirError):
             await closings.save(entry_of(2))
-        (entry,) = closings.entries()
+        (entry,) = closings.of()
         assert not entry.asked
         make_writable(folder)
         await closings.save(entry_of(1, asked=True))
@@ -256,7 +256,7 @@ def listed(*names: str) -> tuple[FileEntry, ...]:
     return tuple(FileEntry(name, 1, 0.0) for name in names)
 
 
-def own(entry: Entry, entries, *names: str) -> set[str]:
+def own(entry: Closing, entries, *names: str) -> set[str]:
     return {file.name for file in own_files(entry, entries, listed(*names))}
 
 

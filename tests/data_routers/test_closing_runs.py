@@ -169,7 +169,7 @@ async def test_the_next_run_begins_while_the_files_of_the_last_still_grow(stagin
         # What is over and told is forgotten, but for the last one; a put to Run:CloseAgain looks at once.
         await it.until(lambda: it.told(42)[-1:] == ["Done"])
         it.closing.again()
-        await it.until(lambda: [e.run.number for e in it.closings.entries()] == [42])
+        await it.until(lambda: [e.run.number for e in it.closings.of()] == [42])
 
 
 async def test_a_run_that_was_found_without_a_record_takes_what_is_there_and_says_so(staging, state):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from attpc_plugins.data_routers.closing.entries import Entry, Phase
+from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.commands.logs import harmless
 from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.plugin import DataRouters
@@ -68,23 +68,23 @@ class Shell:
     def place(self, name: str = "CoBo0", number: int = 42) -> Path:
         return self.staging[name] / EXPERIMENT / f"run_{number:04d}"
 
-    def put(self, number: int, phase: Phase, **fields) -> Entry:
-        entry = Entry(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
+    def put(self, number: int, phase: Phase, **fields) -> Closing:
+        entry = Closing(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
         entry = replace(entry, settled=True, before=frozenset(), **fields)
         self.save(entry)
         return entry
 
-    def save(self, entry: Entry) -> None:
+    def save(self, entry: Closing) -> None:
         async def save() -> None:
             async with closings_in(self.state) as closings:
                 await closings.save(entry)
 
         asyncio.run(save())
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Closing]:
         return entries_of(self.state)
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: Closing) -> None:
         async def forget() -> None:
             async with closings_in(self.state) as closings:
                 closings.remove(entry)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.closing import service as closing_service
-from attpc_plugins.data_routers.closing.entries import Entry
+from attpc_plugins.data_routers.closing.closings import Closing
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.control import start_hold
@@ -67,7 +67,7 @@ async def closed(it: Rig, *numbers: int) -> None:
     )
 
 
-def entries_of(it: Rig, number: int) -> list[Entry]:
+def entries_of(it: Rig, number: int) -> list[Closing]:
     return [entry for entry in on_disk(it.app.log.folder) if entry.run.number == number]
 
 

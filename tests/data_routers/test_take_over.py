@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.closing.entries import Phase
+from attpc_plugins.data_routers.closing.closings import Phase
 from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.state import ONLY, Baseline, ConfigsRead, Records
 from attpc_plugins.data_routers.take_over import take_over
@@ -42,7 +42,7 @@ def names(folder: Path) -> set[str]:
 def check(records: Records) -> None:
     """All of it is there."""
     closings = records.closings
-    assert [(e.run, e.router, e.phase, e.state) for e in closings.entries()] == [
+    assert [(e.run, e.router, e.phase, e.state) for e in closings.of()] == [
         (FIRST, "CoBo0", Phase.CLOSING, CloseState.WAITING),
         (FIRST, "MuTAnT", Phase.DONE, CloseState.DONE),
         (SECOND, "CoBo0", Phase.RUNNING, CloseState.NONE),
@@ -52,7 +52,7 @@ def check(records: Records) -> None:
     assert pending is not None
     assert after is not None
     assert pending.chosen == dict.fromkeys(FILES, 1198397)
-    assert (pending.token, pending.frozen, pending.told) == (
+    assert (pending.token, pending.frozen, pending.reported) == (
         "9ee24c98b10146c5aee26b8e3e31dacf",
         True,
         "Waiting",
@@ -91,10 +91,10 @@ async def test_after_a_kill_before_they_were_put_away_what_is_in_the_database_co
     async with records_in(state) as records:
         pending = records.closings.find(FIRST, "CoBo0")
         assert pending is not None
-        await records.closings.save(pending.said(CloseState.FAILED, "as it is now"))
+        await records.closings.save(pending.in_state(CloseState.FAILED, "as it is now"))
         await take_over(records, own(state))
-        assert records.closings.find(FIRST, "CoBo0") == pending.said(CloseState.FAILED, "as it is now")
-        assert len(records.closings.entries()) == 4
+        assert records.closings.find(FIRST, "CoBo0") == pending.in_state(CloseState.FAILED, "as it is now")
+        assert len(records.closings.of()) == 4
         assert not own(state).exists()
         assert (state / "before-0.2" / "data_routers-2").is_dir()
 
@@ -122,7 +122,7 @@ async def test_a_damaged_file_is_said_and_the_others_count(state, raw):
         (own(state) / name).write_bytes(b"\xff")
     async with records_in(state) as records:
         await take_over(records, own(state))
-        assert len(records.closings.entries()) == 3
+        assert len(records.closings.of()) == 3
         for text in ("unnamed.run_0000.CoBo0.json is damaged", "old.damaged-1 was damaged", "before-0.2"):
             assert text in records.closings.fault
         assert not records.baseline.values

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attpc_plugins.data_routers.closing import manifest
-from attpc_plugins.data_routers.closing.entries import Entry, Phase
+from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.model import RunKey
 
 from tests.support.closings import EXPERIMENT, closings_in, entries_of, fill, sums
@@ -54,7 +54,7 @@ async def close_and_kill(folder: Path, kills: int, rng: random.Random, server: S
             run = RunKey(EXPERIMENT, seen.runs)
             place, gathering = (staging / EXPERIMENT / name for name in (run.folder, run.closing_folder))
             expected = fill(staging, FILES, seed=seen.runs, size=300)
-            entry = Entry(run, "CoBo0", ("CoBo0",), Phase.RUNNING, began_s=float(seen.runs), settled=True)
+            entry = Closing(run, "CoBo0", ("CoBo0",), Phase.RUNNING, began_s=float(seen.runs), settled=True)
             async with closings_in(state) as closings:
                 await closings.save(replace(entry, before=frozenset()))
             order = {"state": str(state), "settings": settings, "run": seen.runs}

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from attpc_plugins.data_routers.closing import service as closing_service
-from attpc_plugins.data_routers.closing.entries import ENTRY, Closings, Entry
-from attpc_plugins.data_routers.closing.service import Closing
+from attpc_plugins.data_routers.closing.closings import CLOSING, Closing, ClosingStore
+from attpc_plugins.data_routers.closing.service import ClosingService
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, RunKey
@@ -122,15 +122,15 @@ async def records_in(folder: Path) -> AsyncIterator[Records]:
 
 
 @contextlib.asynccontextmanager
-async def closings_in(folder: Path) -> AsyncIterator[Closings]:
+async def closings_in(folder: Path) -> AsyncIterator[ClosingStore]:
     """Give the entries of a state directory that nobody uses."""
     async with records_in(folder) as records:
         yield records.closings
 
 
-def entries_of(folder: Path) -> list[Entry]:
+def entries_of(folder: Path) -> list[Closing]:
     """The entries that are on disk, whoever writes them at present; the oldest run first."""
-    found = [ENTRY.validate_python(value) for value in kept(folder, "data_routers/closings").values()]
+    found = [CLOSING.validate_python(value) for value in kept(folder, "data_routers/closings").values()]
     return sorted(found, key=lambda entry: (entry.began_s, entry.run, entry.router))
 
 
@@ -140,7 +140,7 @@ class Side:
     def __init__(
         self,
         folder: Path,
-        closings: Closings,
+        closings: ClosingStore,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost] | None = None,
     ) -> None:
@@ -152,7 +152,7 @@ class Side:
         self.closings = closings
         self.leave: Callable[[], Awaitable[None]] = contextlib.AsyncExitStack().aclose
         """Lets another have the state directory."""
-        self.closing = Closing(self.ctx, settings, self.hosts, closings)
+        self.closing = ClosingService(self.ctx, settings, self.hosts, closings)
 
     def info(self, number: int, **fields: Any) -> RunInfo:
         members = tuple(self.ctx.fleet.modules)
@@ -183,10 +183,10 @@ class Side:
         self.closing.run_stopped(info)
         return info
 
-    def entries(self, number: int) -> list[Entry]:
-        return [entry for entry in self.closings.entries() if entry.run.number == number]
+    def entries(self, number: int) -> list[Closing]:
+        return [entry for entry in self.closings.of() if entry.run.number == number]
 
-    def entry(self, number: int, router: str = "CoBo0") -> Entry:
+    def entry(self, number: int, router: str = "CoBo0") -> Closing:
         found = self.closings.find(RunKey(EXPERIMENT, number), router)
         assert found is not None
         return found
@@ -195,12 +195,10 @@ class Side:
         deadline = time.monotonic() + limit_s
         while not what():
             if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"not within {limit_s} s: {self.closings.entries()} {self.ctx.published}"
-                )
+                raise AssertionError(f"not within {limit_s} s: {self.closings.of()} {self.ctx.published}")
             await asyncio.sleep(0.02)
 
-    async def reach(self, number: int, state: CloseState, router: str = "CoBo0") -> Entry:
+    async def reach(self, number: int, state: CloseState, router: str = "CoBo0") -> Closing:
         await self.until(lambda: self.entry(number, router).state is state)
         return self.entry(number, router)
 

@@ -17,7 +17,7 @@ from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value
 
 from .closing.rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
-from .closing.service import Closing
+from .closing.service import ClosingService
 from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
 from .hosts.host import ConfigHost, FileHost, SentryHost
@@ -67,15 +67,15 @@ class Service:
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self._fresh = {router.label: FreshLook() for router in settings.router}
         self.routers = tuple(self._router(router) for router in settings.router)
-        self.closing = Closing(
+        self.closing = ClosingService(
             ctx,
             settings,
             self.hosts,
             records.closings,
             on_done=self._on_closed,
-            look_anew=self._look_anew,
+            poll_again=self._poll_again,
         )
-        answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.look)
+        answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.wake)
         ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.incidents = Incidents(self.closing.remark)
@@ -172,7 +172,7 @@ class Service:
                 show_router(self._ctx, router, self._facts.enabled)
                 self._news = True
 
-    async def _look_anew(self, label: str) -> None:
+    async def _poll_again(self, label: str) -> None:
         """Have a router seen as it is now, before it is said that the files of a run are in their place.
 
         Who starts the next run upon that is not to be refused for files that were there before.

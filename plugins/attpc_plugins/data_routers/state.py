@@ -8,7 +8,7 @@ from pydantic import Base64Bytes, TypeAdapter
 
 from attpc_ioc.log import get_logger
 
-from .closing.entries import Closings, State
+from .closing.closings import ClosingStore, State
 from .model import RunKey
 from .watch.flow import Count
 
@@ -58,7 +58,7 @@ class Records:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.closings = Closings(state)
+        self.closings = ClosingStore(state)
         self.baseline = state.kept("baseline", TypeAdapter(Baseline))
         self.configs_read = state.kept("configs_read", TypeAdapter(ConfigsRead))
         self.loaded = state.kept("loaded", TypeAdapter(LoadedFile))

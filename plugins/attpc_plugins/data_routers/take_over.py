@@ -11,7 +11,7 @@ from attpc_ioc.errors import StateDirError
 from attpc_ioc.files import make_private
 from attpc_ioc.log import get_logger
 
-from .closing.entries import ENTRY, Entry
+from .closing.closings import CLOSING, Closing
 from .model import RunKey
 from .state import ONLY, Baseline, ConfigsRead, LoadedFile, Records, WaitingFiles
 from .watch.flow import Count
@@ -65,8 +65,10 @@ def _put_away(folder: Path, target: Path) -> None:
 def _take_over_closings(records: Records, folder: Path, target: Path) -> None:
     faults: list[str] = []
     for path in sorted(folder.glob("*.json")):
-        if (entry := _read(path, _entry, faults)) and records.closings.find(entry.run, entry.router) is None:
-            records.closings.keep(entry)
+        if (closing := _read(path, _entry, faults)) and records.closings.find(
+            closing.run, closing.router
+        ) is None:
+            records.closings.keep(closing)
     faults += [f"{path.name} was damaged" for path in sorted(folder.glob("*.damaged-*"))]
     if faults:
         records.closings.lose(f"{'; '.join(faults)}; kept in {target}")
@@ -111,12 +113,12 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Closing:
     document = _document(path)
     if document.pop("version") != 1:
         raise ValueError("it is of another version")
     run = {"experiment": document.pop("experiment"), "number": document.pop("number")}
-    return ENTRY.validate_python({**document, "run": run})
+    return CLOSING.validate_python({**document, "run": run})
 
 
 def _baseline(path: Path) -> Baseline:

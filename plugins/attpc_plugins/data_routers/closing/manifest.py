@@ -1,8 +1,8 @@
-"""The manifest beside a run's files, `manifest.json`: which files there are, how large, of which run.
+"""The manifest beside a run's files, `manifest.json`: the run, its files and their sizes.
 
 The text is JSON in UTF-8 with sorted files, so that the same files give the same text. Times are Unix times
-in seconds, by the host's clock for files and by the IOC's for the run. A file's name that is no UTF-8 is
-shown in `name` as well as it can be, and `name_bytes` has its bytes in hexadecimal.
+in seconds, by the host's clock for files and by the IOC's for the run. Where a file name is not valid UTF-8,
+`name` has replacement characters, and `name_bytes` has its bytes in hexadecimal.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SIZE_MAX_BYTES = 16 * 2**20
 """More than the manifest of 50,000 files has."""
 
 VALUES_MOST = 10 * MOST_FILES
-"""More values than a manifest has. A JSON text of 16 MiB may have 5 million, of 100 bytes each in memory."""
+"""More values than a manifest has. A JSON text of 16 MiB can have 5 million, of 100 bytes each in memory."""
 
 
 class ManifestError(AttpcError):
-    """A manifest is damaged: each fault with the key where it is."""
+    """A manifest is damaged; `faults` has each fault with its key."""
 
     def __init__(self, where: str, faults: list[str]) -> None:
         self.faults = faults
@@ -42,10 +42,10 @@ class ManifestError(AttpcError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is to be said of one data router's files of a run.
+    """One data router's files of a run.
 
     `closing` is the token of the closing that wrote it. `missing` are files that were there when the run
-    ended and that somebody has accepted as lost; `note` is what people should know besides.
+    ended and that an operator accepted as lost; `note` is for readers.
     """
 
     run: RunKey
@@ -66,7 +66,7 @@ class Manifest:
         return sum(file.size for file in self.files)
 
 
-# ---------------------------------------------------------------------------- as it stands in the file
+# ---------------------------------------------------------------------------- the JSON document
 
 
 def _name(value: str) -> str:
@@ -136,7 +136,7 @@ class _Document(_Part):
 
 
 def dump(manifest: Manifest) -> bytes:
-    """Return the text of a manifest; `load` gives the same one again."""
+    """Return the text of a manifest; `load` reads it back."""
     document: dict[str, object] = {
         "version": VERSION,
         "experiment": manifest.run.experiment,
@@ -157,7 +157,7 @@ def dump(manifest: Manifest) -> bytes:
 
 
 def load(raw: bytes, where: str) -> Manifest:
-    """Read the text of a manifest; raises `ManifestError` naming `where` and the key of every fault."""
+    """Read the text of a manifest; raises `ManifestError` with `where` and the key of every fault."""
     if len(raw) > SIZE_MAX_BYTES:
         raise ManifestError(where, [f"has more than {SIZE_MAX_BYTES} bytes and is no manifest"])
     if sum(map(raw.count, (b",", b"[", b"{"))) > VALUES_MOST:

@@ -1,4 +1,4 @@
-"""What the PVs of closing show: of each data router the run that is to be closed, and the worst of all."""
+"""The values of the closing PVs: of each data router the runs that are being closed, and the worst of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attpc_ioc.log import get_logger
 from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import RouterSettings
 
-from .entries import Entry, Phase
+from .closings import Closing, Phase
 from .rows import (
     CLOSE,
     CLOSE_MESSAGE,
@@ -22,30 +22,32 @@ log = get_logger(__name__)
 
 
 class ClosingShown:
-    """Publishes how closings stand; `publish` is the context's. `unfinished` are the labels not yet done."""
+    """Publishes the states of closings. `unfinished` has the labels of routers with a closing in progress."""
 
     def __init__(self, publish: Callable[[str, int | float | str], None]) -> None:
         self._publish_pv = publish
         self._shown: dict[str, tuple[CloseState, str]] = {}
         self._empty: set[str] = set()
-        """Labels of the routers of which no file is in what is shown."""
+        """Labels of the routers whose closed run has no file."""
         self._published: dict[str, object] = {}
         self.unfinished: set[str] = set()
 
-    def show(self, router: RouterSettings, entries: Sequence[Entry], progress: Mapping[str, float]) -> None:
-        """Show one router's entries; `progress` has percentages by their tokens."""
-        shown = [entry for entry in entries if entry.phase is Phase.CLOSING]
+    def show(
+        self, router: RouterSettings, closings: Sequence[Closing], progress: Mapping[str, float]
+    ) -> None:
+        """Publish one router's closings; `progress` has percentages by their tokens."""
+        shown = [closing for closing in closings if closing.phase is Phase.CLOSING]
         if shown:
             self.unfinished.add(router.label)
         else:
             self.unfinished.discard(router.label)
-        shown = shown or [entry for entry in entries if not entry.open][-1:]
-        state = _worst(entry.state for entry in shown)
-        text = "; ".join(f"run {entry.run.number}: {entry.message}" for entry in shown)
+        shown = shown or [closing for closing in closings if not closing.open][-1:]
+        state = _worst(closing.state for closing in shown)
+        text = "; ".join(f"run {closing.run.number}: {closing.message}" for closing in shown)
         self._shown[router.label] = (state, text)
-        empty = any(entry.state is CloseState.DONE and not entry.files for entry in shown)
+        empty = any(closing.state is CloseState.DONE and not closing.files for closing in shown)
         (self._empty.add if empty else self._empty.discard)(router.label)
-        percent = min((_percent(entry, progress) for entry in shown), default=0.0)
+        percent = min((_percent(closing, progress) for closing in shown), default=0.0)
         for source in router.sources:
             self._publish(f"{source}:{CLOSE}", int(state))
             self._publish(f"{source}:{CLOSE_MESSAGE}", text)
@@ -70,7 +72,7 @@ class ClosingShown:
             return
         try:
             self._publish_pv(pv, value)
-        except KeyError:  # a source that no ECC server of the settings has
+        except KeyError:  # no ECC server in the settings has this source
             log.debug("no such PV", pv=pv)
         self._published[pv] = value
 
@@ -80,5 +82,5 @@ def _worst(states: Iterable[CloseState]) -> CloseState:
     return next((state for state in WORST_FIRST if state in found), CloseState.NONE)
 
 
-def _percent(entry: Entry, progress: Mapping[str, float]) -> float:
-    return 100.0 if entry.state is CloseState.DONE else progress.get(entry.token, 0.0)
+def _percent(closing: Closing, progress: Mapping[str, float]) -> float:
+    return 100.0 if closing.state is CloseState.DONE else progress.get(closing.token, 0.0)

@@ -1,8 +1,8 @@
-"""How the files of one run come to their place where an `attpc_sentry` moves them.
+"""The steps that close a run where an `attpc_sentry` moves the files.
 
-A sentry is told the run, waits 30 s, moves all `*.graw` that are there, and answers. It writes no manifest,
-shows no names, and cannot tell the files of two runs apart. That its reply was lost is known by what it
-says when it is asked again: the run's folder exists, and nothing is left in the staging folder.
+A sentry gets the run, waits 30 s, moves all `*.graw` in the staging folder, and answers. It writes no
+manifest, lists no names, and cannot tell the files of two runs apart. After a lost reply, a second request
+shows that the files were moved: the run's folder exists, and no file is left in the staging folder.
 """
 
 from __future__ import annotations
@@ -13,104 +13,107 @@ from dataclasses import replace
 from attpc_plugins.data_routers.hosts.host import RouterGone, RunFolderExists, SentryHost
 from attpc_plugins.data_routers.model import CloseState, Look
 
-from .entries import Entry, Phase
+from .closings import Closing, Phase
 from .steps import NO_FILE, Keep, amount
 
 SENTRY_WAITS_S = 30.0
-"""How long a sentry waits by itself before it moves the files (observed)."""
+"""How long a sentry waits before it moves the files (observed)."""
 
 
-def settle_sentry(entries: Sequence[Entry], base_bytes: int) -> tuple[Entry, ...]:
-    """Give up earlier closings once a later run has begun; return all entries, the oldest first.
+def settle_sentry(closings: Sequence[Closing], base_bytes: int) -> tuple[Closing, ...]:
+    """Give up earlier closings once a later run has begun; return all closings, the oldest first.
 
     `base_bytes` is what the router had written before.
     """
-    open_ = [entry for entry in entries if entry.open]
+    open_ = [closing for closing in closings if closing.open]
     if not open_:
-        return tuple(entries)
+        return tuple(closings)
     last = open_[-1]
     done = {last.token: replace(last, settled=True, base_bytes=base_bytes)} if not last.settled else {}
-    for entry in open_[:-1]:
-        done[entry.token] = _given_up(entry, last)
-    return tuple(done.get(entry.token, entry) for entry in entries)
+    for closing in open_[:-1]:
+        done[closing.token] = _given_up(closing, last)
+    return tuple(done.get(closing.token, closing) for closing in closings)
 
 
-def _given_up(entry: Entry, later: Entry) -> Entry:
-    if entry.asked:
+def _given_up(closing: Closing, later: Closing) -> Closing:
+    if closing.asked:
         text = (
-            f"the sentry was told to move the files, and whether it did is not known: run {later.run.number} "
-            f"has begun. Look into {entry.run} on the host; what is not there will be in {later.run}"
+            "the sentry was asked to move the files, and whether it did is not known: "
+            f"run {later.run.number} has begun. Look into {closing.run} on the host; what is not there will "
+            f"be in {later.run}"
         )
-        return replace(entry, phase=Phase.DROPPED).said(CloseState.INCOMPLETE, text)
+        return replace(closing, phase=Phase.DROPPED).in_state(CloseState.INCOMPLETE, text)
     text = (
         f"run {later.run.number} began before the files were moved, and a sentry cannot tell the files of "
         f"two runs apart: they will be in {later.run} on the host"
     )
-    return replace(entry, phase=Phase.DROPPED).said(CloseState.FAILED, text)
+    return replace(closing, phase=Phase.DROPPED).in_state(CloseState.FAILED, text)
 
 
 async def sentry_look(host: SentryHost) -> Look | None:
-    """Return what a sentry says; None where its router does not run, for then it tells nothing."""
+    """Return what a sentry reports; None while its router does not run, because then it reports nothing."""
     try:
         return await host.look(None)
     except RouterGone:
         return None
 
 
-async def close_by_sentry(host: SentryHost, entry: Entry, look: Look | None, *, keep: Keep) -> Entry:
-    """Have a sentry move a run's files; `look` is what it said last. Returns how that ended.
+async def close_by_sentry(host: SentryHost, closing: Closing, look: Look | None, *, keep: Keep) -> Closing:
+    """Have a sentry move a run's files; return the new closing. `look` is the sentry's last report.
 
-    Takes half a minute and more. Raises `HostError` where the host ends it; it can be repeated.
+    Takes half a minute or more. Raises `HostError`; the call can be repeated.
     """
-    asked_before = entry.asked
+    asked_before = closing.asked
     files = look.files if look else 0
-    data_bytes = _grown_bytes(entry, look)
-    # Where it was told before, they are perhaps moved by now: what was counted then counts.
-    entry = replace(
-        entry,
+    data_bytes = _grown_bytes(closing, look)
+    # After an earlier request the files may be moved by now: the earlier counts hold.
+    closing = replace(
+        closing,
         asked=True,
-        files=max(entry.files, files) if asked_before else files,
-        data_bytes=max(entry.data_bytes, data_bytes) if asked_before else data_bytes,
+        files=max(closing.files, files) if asked_before else files,
+        data_bytes=max(closing.data_bytes, data_bytes) if asked_before else data_bytes,
     )
-    await keep(entry)
+    await keep(closing)
     try:
-        after = await host.catalog(entry.run)
+        after = await host.catalog(closing.run)
     except RunFolderExists:
         if not asked_before:
-            # Nothing was moved by this closing: the next time it must not be taken for its work.
-            await keep(replace(entry, asked=False))
+            # This closing did not make the folder, and the next attempt must not take it for its own.
+            await keep(replace(closing, asked=False))
             raise
         after = await sentry_look(host)
         if after is not None and after.files:
-            return entry.said(CloseState.INCOMPLETE, _left_text(after.files, entry))
+            return closing.in_state(CloseState.INCOMPLETE, _left_text(after.files, closing))
     except RouterGone:
         after = None
-    if after is not None and after.files and after.files >= entry.files:
-        return entry.said(CloseState.INCOMPLETE, _left_text(after.files, entry))
+    if after is not None and after.files and after.files >= closing.files:
+        return closing.in_state(CloseState.INCOMPLETE, _left_text(after.files, closing))
     if after is not None:
-        # It moves what has come meanwhile as well.
-        entry = replace(entry, data_bytes=max(entry.data_bytes, _grown_bytes(entry, after)))
+        # The sentry also moves files that came in the meantime.
+        closing = replace(closing, data_bytes=max(closing.data_bytes, _grown_bytes(closing, after)))
     written = (
-        f"{amount(entry.files, entry.data_bytes)} in {entry.run} on the host" if entry.files else NO_FILE
+        f"{amount(closing.files, closing.data_bytes)} in {closing.run} on the host"
+        if closing.files
+        else NO_FILE
     )
-    text = f"{written}, by what the sentry says"
+    text = f"{written}, as the sentry reports"
     if after is None:
-        text += "; its router does not run, so it does not tell what is left"
+        text += "; its router does not run, so it does not report what is left"
     elif after.files:
         text += f"; {after.files} of other names are left in the staging folder"
-    return replace(entry, phase=Phase.DONE, location=str(entry.run)).said(CloseState.DONE, text)
+    return replace(closing, phase=Phase.DONE, location=str(closing.run)).in_state(CloseState.DONE, text)
 
 
-def _grown_bytes(entry: Entry, look: Look | None) -> int:
-    """Return what the router has written in the run: a sentry counts from the router's own start."""
+def _grown_bytes(closing: Closing, look: Look | None) -> int:
+    """Return what the router has written in the run: a sentry counts from the start of the router."""
     if look is None:
         return 0
-    return look.data_bytes - entry.base_bytes if look.data_bytes >= entry.base_bytes else look.data_bytes
+    return look.data_bytes - closing.base_bytes if look.data_bytes >= closing.base_bytes else look.data_bytes
 
 
-def _left_text(files: int, entry: Entry) -> str:
+def _left_text(files: int, closing: Closing) -> str:
     return (
-        f"{files} file{'' if files == 1 else 's'} left in the staging folder although {entry.run} is there: "
-        "the sentry was interrupted, and does not go on with a folder that exists. Move them by hand, then "
-        "put 1 to Run:CloseAgain"
+        f"{files} file{'' if files == 1 else 's'} left in the staging folder although {closing.run} is "
+        "there: the sentry was interrupted, and does not continue with a folder that exists. Move them by "
+        "hand, then put 1 to Run:CloseAgain"
     )

@@ -1,7 +1,7 @@
-"""Closing inside the IOC: from the events of runs to files in their place, PVs, and what others are told.
+"""Closing inside the IOC: follows the events of runs, moves files, publishes PVs and emits `RunFiles`.
 
-Every router has a worker of its own, so that a host that hangs holds up no other. What is to be done is on
-disk before anything else, and a restart goes on from there.
+Every router has its own worker, so that a host that hangs does not delay the others. Each closing is on disk
+before its first step; a restarted IOC continues from there.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from attpc_plugins.data_routers.model import CloseState, RunKey
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.flow import Count
 
-from .entries import ClosingBusy, Closings, Entry, Phase
+from .closer import RouterCloser
+from .closings import Closing, ClosingBusy, ClosingStore, Phase
 from .pv_values import ClosingShown
-from .router import RouterWork
 
 log = get_logger(__name__)
 
 LOOK_S = 10.0
-"""How often a router is looked after without anything to do, in seconds."""
+"""Time between the rounds of an idle router."""
 
 RETRY_S = 5.0
-"""When the state directory does not work, or another process has the router, in seconds."""
+"""Time until the next attempt when the state directory cannot be written or the router is locked."""
 
 LISTED_S = 0.9
-"""How long a start is held back at most for the hosts to be listed; the core waits for 1 s."""
+"""A start waits at most this long until the hosts are listed; the core waits for 1 s."""
 
-Act = Callable[[Entry | None], Entry | None]
-"""Makes the next version of a run's entry; the same one where nothing is to be done, None to forget it."""
-
-
-async def nothing_to_see(_label: str) -> None:
-    """Look at nothing: where nobody watches the data routers."""
+Act = Callable[[Closing | None], Closing | None]
+"""Returns the next version of a run's closing: the same one for no change, None to delete it."""
 
 
-class Closing:
+async def no_poll(_label: str) -> None:
+    """Poll nothing: for a service without a watch."""
+
+
+class ClosingService:
     """Closes the runs of all data routers; `hosts` are by the routers' labels.
 
-    `on_done` hears of each closing that has come to its end: what it says of files and bytes is final.
-    `look_anew(label)` is awaited before a router is shown as done: it has its folder seen as it is then.
+    `on_done` is called with the final files and bytes of each finished closing. `poll_again(label)` is
+    awaited before a router is shown as done, so that the next start sees its folder as it is then.
 
-    `run_starting`, `run_started`, `run_stopped` and `run_failed` are to be told in order, in the event loop.
+    Call `run_starting`, `run_started`, `run_stopped` and `run_failed` in order, in the event loop.
     """
 
     def __init__(
@@ -60,71 +60,71 @@ class Closing:
         ctx: PluginContext,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
-        closings: Closings,
+        store: ClosingStore,
         *,
         on_done: Callable[[str, RunKey, Count], None] = lambda _label, _run, _count: None,
-        look_anew: Callable[[str], Awaitable[None]] = nothing_to_see,
+        poll_again: Callable[[str], Awaitable[None]] = no_poll,
     ) -> None:
         self._ctx = ctx
         self._on_done = on_done
-        self._look_anew = look_anew
+        self._poll_again = poll_again
         self._settings = settings
-        self._closings = closings
+        self._store = store
         self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        """Done once a round has ended that began after they were added."""
-        self._works: dict[str, RouterWork] = {}
+        """Each is set at the end of the first round that began after it was added."""
+        self._closers: dict[str, RouterCloser] = {}
         self._ending: set[str] = set()
-        """Labels of the routers whose run is over, and whose closing is not taken down yet."""
+        """Labels of the routers whose run has ended and whose closing does not say so yet."""
         self._shown = ClosingShown(ctx.publish)
         self._over_since_s: dict[str, float] = {}
         self.fault = ""
-        """Why what is to be closed cannot be kept; empty when nothing is wrong."""
+        """Why closings cannot be read or written; empty where they can be."""
         for router in settings.router:
             label = router.label
             self._acts[label] = []
             self._wakes[label] = asyncio.Event()
             self._waiting[label] = []
-            self._works[label] = RouterWork(
+            self._closers[label] = RouterCloser(
                 router,
                 hosts[label],
-                closings,
+                store,
                 settings,
                 early=lambda run, router=router: self._early(router, run),
-                before_done=lambda label=label: look_anew(label),
-                on_change=lambda entries, router=router: self._show(router, entries),
+                before_done=lambda label=label: poll_again(label),
+                on_change=lambda closings, router=router: self._show(router, closings),
             )
 
     def startup(self) -> None:
-        """Go on with what an earlier IOC has left."""
+        """Continue the closings that an earlier IOC left."""
         for router in self._settings.router:
-            self._show(router, self._closings.entries(router.label))
+            self._show(router, self._store.of(router.label))
             self._ctx.spawn(self._work(router.label), restart=lambda label=router.label: self._work(label))
 
     def busy(self, label: str) -> bool:
-        """Tell whether a router's host is moving files just now."""
-        return self._works[label].busy
+        """Return whether a router's host is moving files now."""
+        return self._closers[label].busy
 
     def unfinished(self, label: str) -> bool:
-        """Tell whether files of a run that is over are still to be moved on a router's host."""
+        """Return whether files of an ended run are still to be moved on a router's host."""
         return label in self._shown.unfinished or label in self._ending
 
     def again(self) -> None:
-        """Try at once to close what is not closed."""
-        for label, work in self._works.items():
-            work.again()
+        """Try all unfinished closings again now."""
+        for label, closer in self._closers.items():
+            closer.again()
             self._wakes[label].set()
 
-    def look(self) -> None:
-        """Look at every router at once: something was done at the shell."""
+    def wake(self) -> None:
+        """Begin a round of every router now, because a shell command changed something."""
         for wake in self._wakes.values():
             wake.set()
 
-    # ------------------------------------------------------------------ what happens to runs
+    # ------------------------------------------------------------------ events of runs
 
     async def run_starting(self, info: RunInfo, answering: Collection[str] | None = None) -> None:
-        """Take down that a run begins, before it can write; what lies in the staging folders is not its.
+        """Make the closings of a run before it can write, and list the staging folders.
 
         Returns when the hosts of the routers `answering` (by default all) were listed or have failed, after
         0.9 s at the latest.
@@ -132,91 +132,95 @@ class Closing:
         if not self._settings.closing.enabled:
             return
         taking = {router.label for router in self._routers_of(info)}
-        # Side by side, because a host is to be listed before its board begins to write.
+        # Concurrently, because each host must be listed before its board begins to write.
         await asyncio.gather(
             *(
                 self._begin(
-                    work.router,
+                    closer.router,
                     info,
                     takes=label in taking,
                     listed=label in taking and (answering is None or label in answering),
                 )
-                for label, work in self._works.items()
+                for label, closer in self._closers.items()
             )
         )
 
     async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool, listed: bool) -> None:
-        known = self._closings.entries(router.label)
-        if takes and not any(entry.run == _key(info) for entry in known):
+        known = self._store.of(router.label)
+        if takes and not any(closing.run == _key(info) for closing in known):
             try:
-                await self._closings.save(_entry(router, info, Phase.RUNNING))
+                await self._store.save(_new(router, info, Phase.RUNNING))
             except StateDirError as error:
                 self._fault(str(error))
         self._acts[router.label] += [
-            (entry.run, _over) for entry in known if entry.phase is Phase.RUNNING and entry.run != _key(info)
+            (closing.run, _over)
+            for closing in known
+            if closing.phase is Phase.RUNNING and closing.run != _key(info)
         ]
         self._wakes[router.label].set()
         if listed:
             await self._next_round(router.label)
 
     async def _next_round(self, label: str) -> None:
-        """Return when a round of this router that begins after now has ended, or after 0.9 s."""
+        """Wait for the end of this router's next round, at most 0.9 s."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[label].append(ended)
         await asyncio.wait((ended,), timeout=LISTED_S)
 
     def run_started(self, info: RunInfo) -> None:
-        """Take down when a run started, also one that was adopted."""
+        """Keep when a run started; an adopted run gets its closings here."""
 
-        def act(router: RouterSettings, entry: Entry | None) -> Entry | None:
-            if entry is None:
-                return _entry(router, info, Phase.RUNNING)
-            return replace(entry, started_s=info.started_s) if entry.phase is Phase.RUNNING else entry
+        def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
+            if closing is None:
+                return _new(router, info, Phase.RUNNING)
+            return replace(closing, started_s=info.started_s) if closing.phase is Phase.RUNNING else closing
 
         self._act(info, act)
 
     def run_stopped(self, info: RunInfo) -> None:
-        """Close a run that is over: stopped, stopped outside or interrupted."""
+        """Close a run that has ended: stopped, stopped outside or interrupted."""
 
-        def act(router: RouterSettings, entry: Entry | None) -> Entry | None:
-            if entry is None:
-                return _entry(router, info, Phase.CLOSING)
-            if entry.phase is not Phase.RUNNING:
-                return entry
+        def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
+            if closing is None:
+                return _new(router, info, Phase.CLOSING)
+            if closing.phase is not Phase.RUNNING:
+                return closing
             return replace(
-                entry, phase=Phase.CLOSING, started_s=info.started_s, stopped_s=info.stopped_s
-            ).said(CloseState.WAITING, "the run is over")
+                closing, phase=Phase.CLOSING, started_s=info.started_s, stopped_s=info.stopped_s
+            ).in_state(CloseState.WAITING, "the run is over")
 
         if self._settings.closing.enabled:
             self._ending |= {router.label for router in self._routers_of(info)}
         self._act(info, act)
 
     def run_failed(self, info: RunInfo, *, released: bool) -> None:
-        """Close a run whose start failed; one whose number was given back was never one."""
+        """Close a run whose start failed; where its number was released, delete its closings."""
         if not released:
             self.run_stopped(info)
             return
-        self._act(info, lambda _router, entry: None if entry and entry.phase is Phase.RUNNING else entry)
+        self._act(
+            info, lambda _router, closing: None if closing and closing.phase is Phase.RUNNING else closing
+        )
 
     def remark(self, run: RunKey, label: str, text: str) -> None:
-        """Have something said of a run's data in its record, where it has a closing on that router."""
+        """Add a remark on a run's data to its closing on that router, where it has one."""
 
-        def act(entry: Entry | None) -> Entry | None:
-            return replace(entry, remarks=(*entry.remarks, text)) if entry is not None else None
+        def act(closing: Closing | None) -> Closing | None:
+            return replace(closing, remarks=(*closing.remarks, text)) if closing is not None else None
 
         if self._settings.closing.enabled:
             self._acts[label].append((run, act))
             self._wakes[label].set()
 
-    def _act(self, info: RunInfo, act: Callable[[RouterSettings, Entry | None], Entry | None]) -> None:
+    def _act(self, info: RunInfo, act: Callable[[RouterSettings, Closing | None], Closing | None]) -> None:
         if not self._settings.closing.enabled:
             return
         for router in self._routers_of(info):
-            self._acts[router.label].append((_key(info), lambda entry, router=router: act(router, entry)))
+            self._acts[router.label].append((_key(info), lambda closing, router=router: act(router, closing)))
             self._wakes[router.label].set()
 
     def _routers_of(self, info: RunInfo) -> list[RouterSettings]:
-        """Return the routers that may have data of a run: those of its members' sources."""
+        """Return the routers that may have data of a run: those with a source of a member."""
         modules = self._ctx.snapshot().modules
         known = {source.name: module.name for module in modules.values() for source in module.sources}
         return [
@@ -226,7 +230,7 @@ class Closing:
         ]
 
     def _early(self, router: RouterSettings, run: RunKey) -> bool:
-        """Tell whether nothing of this run can have been written by a router yet."""
+        """Return whether a router cannot have written data of this run yet."""
         fleet = self._ctx.snapshot()
         info = fleet.run.info
         if info is None or _key(info) != run or info.started_s is not None:
@@ -241,12 +245,12 @@ class Closing:
     # ------------------------------------------------------------------ the workers
 
     async def _work(self, label: str) -> None:
-        work, wake = self._works[label], self._wakes[label]
+        closer, wake = self._closers[label], self._wakes[label]
         while True:
             wake.clear()
             waiting, self._waiting[label] = self._waiting[label], []
             try:
-                next_s = await self._round(label, work)
+                next_s = await self._round(label, closer)
             except ClosingBusy as error:
                 log.info("closing waits", router=label, reason=str(error))
                 next_s = RETRY_S
@@ -261,96 +265,95 @@ class Closing:
                 async with asyncio.timeout(LOOK_S if next_s is None else next_s):
                     await wake.wait()
 
-    async def _round(self, label: str, work: RouterWork) -> float | None:
+    async def _round(self, label: str, closer: RouterCloser) -> float | None:
         self._find_ends(label)
         await self._do_acts(label)
-        result = await work.round()
-        self._fault(self._closings.fault)
-        closing = any(entry.phase is Phase.CLOSING for entry in result.entries)
-        if label in self._shown.unfinished and not closing:
-            await self._look_anew(label)  # done at the shell
-        self._show(work.router, result.entries)
+        result = await closer.round()
+        self._fault(self._store.fault)
+        unfinished = any(closing.phase is Phase.CLOSING for closing in result.closings)
+        if label in self._shown.unfinished and not unfinished:
+            await self._poll_again(label)  # a shell command has finished it
+        self._show(closer.router, result.closings)
         if not self._acts[label]:
             self._ending.discard(label)
-        for entry in result.entries:
-            if entry.to_tell and entry.told != entry.to_tell:
-                if entry.state is CloseState.DONE:
-                    self._on_done(label, entry.run, Count(entry.files, entry.data_bytes))
-                await self._tell(entry)
-        self._forget_old(label, result.entries)
+        for closing in result.closings:
+            if closing.to_report and closing.reported != closing.to_report:
+                if closing.state is CloseState.DONE:
+                    self._on_done(label, closing.run, Count(closing.files, closing.data_bytes))
+                await self._report(closing)
+        self._forget_old(label, result.closings)
         return result.next_s
 
     def _find_ends(self, label: str) -> None:
-        """Close runs of whose end nobody has told, because the IOC was killed just then."""
-        entries = self._closings.entries(label)
+        """Close runs whose end was not reported because the IOC was killed at that moment."""
+        closings = self._store.of(label)
         run = self._ctx.snapshot().run
         now_s = time.monotonic()
-        for entry in entries:
+        for closing in closings:
             on = run.state is RunState.UNKNOWN or (
-                run.on and run.info is not None and _key(run.info) == entry.run
+                run.on and run.info is not None and _key(run.info) == closing.run
             )
-            if entry.phase is not Phase.RUNNING or on:
-                self._over_since_s.pop(entry.token, None)
-            elif now_s - self._over_since_s.setdefault(entry.token, now_s) >= LOOK_S / 2:
-                self._acts[label].append((entry.run, _over))
+            if closing.phase is not Phase.RUNNING or on:
+                self._over_since_s.pop(closing.token, None)
+            elif now_s - self._over_since_s.setdefault(closing.token, now_s) >= LOOK_S / 2:
+                self._acts[label].append((closing.run, _over))
 
     async def _do_acts(self, label: str) -> None:
         acts = self._acts[label]
         if not acts:
             return
-        async with self._closings.locked(label, RETRY_S):
+        async with self._store.locked(label, RETRY_S):
             while acts:
                 run, act = acts[0]
-                before = self._closings.find(run, label)
+                before = self._store.find(run, label)
                 after = act(before)
                 if after is not None and after != before:
-                    await self._closings.save(after)
+                    await self._store.save(after)
                 elif after is None and before is not None:
-                    self._closings.remove(before)
+                    self._store.remove(before)
                 del acts[0]
 
-    async def _tell(self, entry: Entry) -> None:
-        """Tell how a closing stands: the event, and that it was told, are on disk together."""
-        async with self._closings.locked(entry.router, RETRY_S):
-            now = self._closings.find(entry.run, entry.router)
-            if now is None or now.token != entry.token:
-                return
-            told = replace(now, told=entry.to_tell)
-            self._closings.keep(told)
-            taken = await self._ctx.tell(
-                RunFiles,
-                experiment=entry.run.experiment,
-                number=entry.run.number,
-                router=entry.router,
-                sources=entry.sources,
-                state=entry.state.label,
-                files=entry.files,
-                data_bytes=entry.data_bytes,
-                location=entry.location,
-                message=entry.message_told,
-                manifest=entry.manifest,
-            )
-            if not taken:
-                # It is told again with the next look.
-                self._closings.keep(now)
+    async def _report(self, closing: Closing) -> None:
+        """Emit the state of a closing: the event and `reported` are written in one transaction.
 
-    def _forget_old(self, label: str, entries: Sequence[Entry]) -> None:
-        """Keep of what is over the last one only: for the PVs after a restart.
-
-        Also what was given up while its files may lie in the staging folder: they are no later run's.
+        While the disk fails the core keeps both and writes them later.
         """
-        over = [entry for entry in entries if not entry.open and entry.told == entry.to_tell]
-        for entry in over[:-1]:
-            if entry.phase is Phase.DROPPED and entry.chosen:
+        async with self._store.locked(closing.router, RETRY_S):
+            now = self._store.find(closing.run, closing.router)
+            if now is None or now.token != closing.token:
+                return
+            self._store.keep(replace(now, reported=closing.to_report))
+            await self._ctx.tell(
+                RunFiles,
+                experiment=closing.run.experiment,
+                number=closing.run.number,
+                router=closing.router,
+                sources=closing.sources,
+                state=closing.state.label,
+                files=closing.files,
+                data_bytes=closing.data_bytes,
+                location=closing.location,
+                message=closing.full_message,
+                manifest=closing.manifest,
+            )
+
+    def _forget_old(self, label: str, closings: Sequence[Closing]) -> None:
+        """Keep only the last finished closing: a restarted IOC shows it.
+
+        A closing that was given up stays while its files may be in the staging folder, so that no later run
+        gets them.
+        """
+        over = [closing for closing in closings if not closing.open and closing.reported == closing.to_report]
+        for closing in over[:-1]:
+            if closing.phase is Phase.DROPPED and closing.chosen:
                 continue
-            if self._closings.find(entry.run, label) == entry:
-                self._closings.remove(entry)
+            if self._store.find(closing.run, label) == closing:
+                self._store.remove(closing)
 
-    # ------------------------------------------------------------------ what is shown
+    # ------------------------------------------------------------------ PVs and status
 
-    def _show(self, router: RouterSettings, entries: Sequence[Entry]) -> None:
-        work = self._works.get(router.label)
-        self._shown.show(router, entries, work.progress if work is not None else {})
+    def _show(self, router: RouterSettings, closings: Sequence[Closing]) -> None:
+        self._shown.show(router, closings, self._closers[router.label].progress)
 
     def _fault(self, text: str) -> None:
         if text != self.fault and text:
@@ -362,8 +365,8 @@ def _key(info: RunInfo) -> RunKey:
     return RunKey(info.experiment, info.number)
 
 
-def _entry(router: RouterSettings, info: RunInfo, phase: Phase) -> Entry:
-    return Entry(
+def _new(router: RouterSettings, info: RunInfo, phase: Phase) -> Closing:
+    return Closing(
         run=_key(info),
         router=router.label,
         sources=router.sources,
@@ -374,8 +377,8 @@ def _entry(router: RouterSettings, info: RunInfo, phase: Phase) -> Entry:
     )
 
 
-def _over(entry: Entry | None) -> Entry | None:
-    """Close a run of whose end nobody has told."""
-    if entry is None or entry.phase is not Phase.RUNNING:
-        return entry
-    return replace(entry, phase=Phase.CLOSING).said(CloseState.WAITING, "the run is over")
+def _over(closing: Closing | None) -> Closing | None:
+    """Close a run whose end was not reported."""
+    if closing is None or closing.phase is not Phase.RUNNING:
+        return closing
+    return replace(closing, phase=Phase.CLOSING).in_state(CloseState.WAITING, "the run is over")

@@ -1,15 +1,14 @@
-"""How the files of one run on one host come to their place, as steps over the host's protocol.
+"""The steps that move the files of one run on one host to the run's folder.
 
-Nothing here waits or knows of time but what it is given. A closing that was interrupted anywhere and is
-repeated ends the same: the host finds its earlier folder again, and a finished one by the token in its
-manifest.
+Nothing here waits or reads a clock. A closing that was interrupted at any point ends the same when it is
+repeated: the host finds the closing folder again, and a finished one by the token in its manifest.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from attpc_ioc.model import outside
 from attpc_plugins.data_routers.hosts.host import (
@@ -23,27 +22,27 @@ from attpc_plugins.data_routers.hosts.host import (
 from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveOutcome
 
 from . import manifest
-from .entries import Entry, Phase
+from .closings import Closing, Phase
 from .manifest import Manifest, ManifestError
 
 NAMES_SHOWN = 5
-"""Names of files that a message has before it only counts the others."""
+"""A message has at most this many file names; it counts the others."""
 
 UNKNOWN_BEFORE = (
-    "what lay in the staging folder before the run is not known: all files there were taken as the run's"
+    "the files in the staging folder before the run are not known: all files there were taken as the run's"
 )
 
 NOTE_SHOWN = 500
-"""Letters of a manifest's note that a message has."""
+"""A message has at most this many characters of a manifest's note."""
 
 NO_FILE = "no file was written"
 
-Keep = Callable[[Entry], Awaitable[None]]
-"""Has an entry on disk before the closing goes on."""
+Keep = Callable[[Closing], Awaitable[None]]
+"""Writes a closing to disk before its next step."""
 
 
 class Quiet:
-    """Tells for how long no file has grown, appeared or vanished; times are monotonic, in seconds."""
+    """Measures for how long no file has grown, appeared or vanished; times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] | None = None
@@ -52,7 +51,7 @@ class Quiet:
         self.began_s = 0.0
 
     def see(self, sizes: Mapping[str, int], now_s: float) -> float:
-        """Take a listing and return for how long, in seconds, there was no change."""
+        """Take a listing and return the seconds since the last change."""
         before = self._sizes
         if before is None:
             self.began_s = self._since_s = now_s
@@ -81,7 +80,7 @@ def names_text(names: Iterable[str]) -> str:
 
 
 def amount(files: int, data_bytes: int) -> str:
-    """Return how much there is, for a message, in decimal units."""
+    """Return the number of files and their size in decimal units, for a message."""
     number = f"{files} file{'' if files == 1 else 's'}"
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if data_bytes >= size:
@@ -92,70 +91,74 @@ def amount(files: int, data_bytes: int) -> str:
 # ---------------------------------------------------------------------------- whose files are whose
 
 
-def own_files(entry: Entry, entries: Sequence[Entry], listing: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
-    """Return the files of a listing that belong to an entry's run.
+def own_files(
+    closing: Closing, closings: Sequence[Closing], listing: Sequence[FileEntry]
+) -> tuple[FileEntry, ...]:
+    """Return the files of a listing that belong to a closing's run.
 
-    Those that lay there before the run began are not, nor those of an earlier run that is not closed yet or
-    was given up. Once a later run has begun, only those are that were there then.
+    Files from before the run do not belong to it, nor do those of an earlier run that is not closed yet or
+    was given up. Once a later run has begun, only the files that were there at that time do.
     """
-    if entry.frozen:
-        return tuple(file for file in listing if file.name in entry.chosen)
-    foreign = set(entry.before or ())
-    for other in entries:
-        if other.token != entry.token and ((other.open and other.frozen) or other.phase is Phase.DROPPED):
+    if closing.frozen:
+        return tuple(file for file in listing if file.name in closing.chosen)
+    foreign = set(closing.before or ())
+    for other in closings:
+        if other.token != closing.token and ((other.open and other.frozen) or other.phase is Phase.DROPPED):
             foreign |= other.chosen.keys()
-    return tuple(file for file in listing if file.name in entry.chosen or file.name not in foreign)
+    return tuple(file for file in listing if file.name in closing.chosen or file.name not in foreign)
 
 
-def settle(entries: Sequence[Entry], listing: Sequence[FileEntry], *, early: bool) -> tuple[Entry, ...]:
-    """Decide, from the first listing after a run began, which files lay there before it; return all entries.
+def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: bool) -> tuple[Closing, ...]:
+    """Decide, from the first listing after a run began, which files are from before it; return all closings.
 
-    `entries` are one router's, the oldest first. `early`: no member of the newest run can have written yet.
-    Then, or where there is no file at all, everything there belongs to earlier runs, or to nobody. Otherwise
-    nobody can tell them apart where an earlier run has not been closed: both then are `mixed`, and so is
-    every later run that is listed late while one that is mixed has not been closed.
+    `closings` are one router's, the oldest first. `early`: no member of the newest run can have written yet.
+    Then, or where there are no files, everything in the listing belongs to earlier runs or to no run.
+    Otherwise the runs' files cannot be told apart if an earlier run is not closed: both runs are `mixed`, and
+    so is every later run that is listed late while a mixed one is not closed.
     """
-    new = [entry for entry in entries if entry.unsettled]
+    new = [closing for closing in closings if closing.unsettled]
     if not new:
-        return tuple(entries)
+        return tuple(closings)
     last = new[-1]
     waiting = [
-        entry
-        for entry in entries
-        if entry.open and entry.token != last.token and not (entry.frozen or entry.mixed)
+        closing
+        for closing in closings
+        if closing.open and closing.token != last.token and not (closing.frozen or closing.mixed)
     ]
-    mixed = [entry for entry in entries if entry.open and entry.mixed]
+    mixed = [closing for closing in closings if closing.open and closing.mixed]
     names = frozenset(file.name for file in listing)
-    done: dict[str, Entry] = {}
-    told_apart = len(waiting) <= 1 and not (mixed and any(entry.unsettled for entry in waiting))
+    done: dict[str, Closing] = {}
+    told_apart = len(waiting) <= 1 and not (mixed and any(closing.unsettled for closing in waiting))
     if not names or (early and told_apart):
         done[last.token] = replace(last, settled=True, before=names)
-        for entry in waiting:
-            chosen = entry.chosen | {file.name: file.size for file in own_files(entry, entries, listing)}
-            done[entry.token] = replace(entry, settled=True, chosen=chosen, frozen=True)
+        for closing in waiting:
+            chosen = closing.chosen | {file.name: file.size for file in own_files(closing, closings, listing)}
+            done[closing.token] = replace(closing, settled=True, chosen=chosen, frozen=True)
     elif not waiting and not mixed:
         done[last.token] = replace(last, settled=True, before=None)
     else:
         together = [
-            entry for entry in entries if entry in (*waiting, *mixed) or (entry is last and not early)
+            closing
+            for closing in closings
+            if closing in (*waiting, *mixed) or (closing is last and not early)
         ]
-        for entry in together:
-            # What is there now may be of each of them; it is remembered for when one is given up.
-            there = {file.name: file.size for file in own_files(entry, entries, listing)}
-            done[entry.token] = replace(
-                entry, settled=True, chosen=entry.chosen | there, mixed=_mixed_text(entry, together)
+        for closing in together:
+            # The files there may be of any of them; they are kept for when one is given up.
+            there = {file.name: file.size for file in own_files(closing, closings, listing)}
+            done[closing.token] = replace(
+                closing, settled=True, chosen=closing.chosen | there, mixed=_mixed_text(closing, together)
             )
         if early:
             done[last.token] = replace(last, settled=True, before=names)
-    return tuple(done.get(entry.token, entry) for entry in entries)
+    return tuple(done.get(closing.token, closing) for closing in closings)
 
 
-def _mixed_text(entry: Entry, together: Sequence[Entry]) -> str:
+def _mixed_text(closing: Closing, together: Sequence[Closing]) -> str:
     numbers = ", ".join(str(other.run.number) for other in together)
     return (
         f"files of runs {numbers} may lie together in the staging folder, because the host did not answer "
-        "when the later run began; they are not moved by themselves: close each by hand with "
-        f"`attpc-ioc files close {entry.run.number} --only 'PATTERN'`"
+        "when the later run began; they are not moved automatically: close each by hand with "
+        f"`attpc-ioc files close {closing.run.number} --only 'PATTERN'`"
     )
 
 
@@ -163,129 +166,119 @@ def _mixed_text(entry: Entry, together: Sequence[Entry]) -> str:
 
 
 def state_of(error: HostError) -> CloseState:
-    """Return how a closing stands after a host did not do what it was asked."""
+    """Return the state of a closing after a host's error."""
     gone = isinstance(error, (HostUnreachable, HostTimeout))
     return CloseState.UNREACHABLE if gone else CloseState.FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a router's files are, for messages: its staging folder, empty where only its host knows."""
-
-    staging: str
-
-    def folder(self, entry: Entry) -> str:
-        """Return the run's folder."""
-        return f"{self.staging}/{entry.run}"
-
-    def closing_folder(self, entry: Entry) -> str:
-        """Return the folder in which the run's files are gathered."""
-        return f"{self.staging}/{entry.run.experiment}/{entry.run.closing_folder}"
-
-
 async def close_files(
     host: FileHost,
-    entry: Entry,
+    closing: Closing,
     present: Sequence[FileEntry],
-    place: Place,
+    staging: str,
     *,
     keep: Keep,
     checksums: bool,
     now_s: float,
-) -> Entry:
-    """Move a run's files, `present` in the staging folder, to their place; returns how that ended.
+) -> Closing:
+    """Move a run's files, `present` in the staging folder, to the run's folder; return the new closing.
 
-    `now_s` is the Unix time. The result is Done, or Incomplete or Failed with the reason. Raises `HostError`
-    where the host ends it; what was done until then counts when it is repeated.
+    `now_s` is the Unix time. The new state is Done, or Incomplete or Failed with the reason. Raises
+    `HostError`; repeat the call to continue from there.
     """
-    chosen = {name: entry.chosen[name] for name in entry.chosen} | {file.name: file.size for file in present}
-    entry = replace(entry, chosen=chosen)
-    await keep(entry)
+    chosen = {name: closing.chosen[name] for name in closing.chosen} | {
+        file.name: file.size for file in present
+    }
+    closing = replace(closing, chosen=chosen)
+    await keep(closing)
     try:
-        await host.begin(entry.run)
+        await host.begin(closing.run)
     except RunFolderExists:
-        if finished := await _finished_before(host, entry, place):
+        if finished := await _finished_before(host, closing, staging):
             return finished
         raise
     except HostFault as error:
-        left = f"{len(present)} of {len(entry.chosen)} files are in {place.staging}"
+        left = f"{len(present)} of {len(closing.chosen)} files are in {staging}"
         raise HostFault(f"the folder that they are to be moved to cannot be made: {error}; {left}") from error
-    moved = await host.move(entry.run, present) if present else ()
+    moved = await host.move(closing.run, present) if present else ()
     exists = {file.name for file in moved if file.outcome is MoveOutcome.EXISTS}
-    gathered_now = await host.gathered(entry.run, closed=False, checksums=checksums)
-    # What has the name of one of the run's files that is still in the staging folder is not that file.
+    gathered_now = await host.gathered(closing.run, closed=False, checksums=checksums)
+    # A file with the name of one that is still in the staging folder is another file.
     there = [file for file in gathered_now if file.name not in exists]
-    if trouble := _trouble(entry, moved, there, place):
-        # Sizes as they are now: a file that has come to rest is taken as it is when this is repeated.
+    if fault := _fault(closing, moved, there, staging):
+        # With the sizes as they are now, a file that has stopped growing passes when this is repeated.
         sizes = {file.name: file.size for file in there}
-        return replace(trouble, chosen=trouble.chosen | sizes)
+        return replace(fault, chosen=fault.chosen | sizes)
     gathered = {file.name for file in there}
-    record = Manifest(
-        run=entry.run,
-        router=entry.router,
-        sources=entry.sources,
+    written = Manifest(
+        run=closing.run,
+        router=closing.router,
+        sources=closing.sources,
         files=tuple(there),
         closed_s=now_s,
-        began_s=entry.began_s or None,
-        started_s=entry.started_s,
-        stopped_s=entry.stopped_s,
-        missing=tuple(sorted(entry.chosen.keys() - gathered)),
-        note="" if entry.before is not None else UNKNOWN_BEFORE,
-        closing=entry.token,
+        began_s=closing.began_s or None,
+        started_s=closing.started_s,
+        stopped_s=closing.stopped_s,
+        missing=tuple(sorted(closing.chosen.keys() - gathered)),
+        note="" if closing.before is not None else UNKNOWN_BEFORE,
+        closing=closing.token,
     )
     try:
-        await host.finish(entry.run, manifest.dump(record))
+        await host.finish(closing.run, manifest.dump(written))
     except RunFolderExists:
-        if finished := await _finished_before(host, entry, place):
+        if finished := await _finished_before(host, closing, staging):
             return finished
         raise
-    return done(entry, record, place)
+    return done(closing, written, staging)
 
 
-def done(entry: Entry, record: Manifest, place: Place) -> Entry:
-    """Return an entry whose files are all in their place."""
-    if record.files:
-        text = f"{amount(len(record.files), record.data_bytes)} in {place.folder(entry)}"
+def done(closing: Closing, written: Manifest, staging: str) -> Closing:
+    """Return a closing as done, with what its manifest says."""
+    folder = f"{staging}/{closing.run}"
+    if written.files:
+        text = f"{amount(len(written.files), written.data_bytes)} in {folder}"
     else:
-        what = "none of its files was left" if record.missing else NO_FILE
-        text = f"{what}; {place.folder(entry)} has the manifest alone"
-    if record.missing:
-        text += f"; without {names_text(record.missing)}"
-    if record.note:
-        text += f"; {outside.text(record.note, NOTE_SHOWN)}"
+        what = "none of its files was left" if written.missing else NO_FILE
+        text = f"{what}; {folder} has only the manifest"
+    if written.missing:
+        text += f"; without {names_text(written.missing)}"
+    if written.note:
+        text += f"; {outside.text(written.note, NOTE_SHOWN)}"
     return replace(
-        entry,
+        closing,
         phase=Phase.DONE,
         chosen={},
         before=frozenset(),
-        files=len(record.files),
-        data_bytes=record.data_bytes,
-        location=place.folder(entry),
-        manifest=manifest.dump(record).decode("utf-8"),
-    ).said(CloseState.DONE, text)
+        files=len(written.files),
+        data_bytes=written.data_bytes,
+        location=folder,
+        manifest=manifest.dump(written).decode("utf-8"),
+    ).in_state(CloseState.DONE, text)
 
 
-async def _finished_before(host: FileHost, entry: Entry, place: Place) -> Entry | None:
-    """Return the entry as done where the run's folder is the work of this very closing."""
-    raw = await host.manifest(entry.run)
+async def _finished_before(host: FileHost, closing: Closing, staging: str) -> Closing | None:
+    """Return the closing as done if this same closing made the run's folder."""
+    raw = await host.manifest(closing.run)
     if raw is None:
         return None
     try:
-        where = f"{place.folder(entry)}/{manifest.FILE_NAME}"
-        record = await asyncio.to_thread(manifest.load, raw, where)
+        where = f"{staging}/{closing.run}/{manifest.FILE_NAME}"
+        found = await asyncio.to_thread(manifest.load, raw, where)
     except ManifestError:
         return None
-    ours = (record.closing, record.run, record.router) == (entry.token, entry.run, entry.router)
-    return done(entry, record, place) if ours else None
+    ours = (found.closing, found.run, found.router) == (closing.token, closing.run, closing.router)
+    return done(closing, found, staging) if ours else None
 
 
-def _trouble(entry: Entry, moved: Sequence[Moved], there: Sequence[FileEntry], place: Place) -> Entry | None:
-    """Return the entry as Incomplete or Failed where not every file is gathered as it was chosen."""
+def _fault(
+    closing: Closing, moved: Sequence[Moved], there: Sequence[FileEntry], staging: str
+) -> Closing | None:
+    """Return the closing as Incomplete or Failed unless every file is gathered as it was chosen."""
     bad = [file for file in moved if file.outcome is not MoveOutcome.MOVED]
     sizes = {file.name: file.size for file in there}
     known = {file.name for file in bad if file.outcome is not MoveOutcome.VANISHED}
-    gone = entry.chosen.keys() - sizes.keys() - known - entry.accepted
-    grown = {name for name, size in sizes.items() if entry.chosen.get(name, size) != size} - known
+    gone = closing.chosen.keys() - sizes.keys() - known - closing.accepted
+    grown = {name for name, size in sizes.items() if closing.chosen.get(name, size) != size} - known
     grown_before = {file.name for file in bad if file.outcome is MoveOutcome.GROWN}
     parts: list[str] = []
     if grown_before:
@@ -294,8 +287,8 @@ def _trouble(entry: Entry, moved: Sequence[Moved], there: Sequence[FileEntry], p
         parts.append(f"grew while it was moved: {names_text(grown)}")
     if gone:
         parts.append(
-            f"gone from the staging folder: {names_text(gone)} (content without: "
-            f"`attpc-ioc files close {entry.run.number} --without-missing`)"
+            f"gone from the staging folder: {names_text(gone)} (to close without them: "
+            f"`attpc-ioc files close {closing.run.number} --without-missing`)"
         )
     if exists := {file.name for file in bad if file.outcome is MoveOutcome.EXISTS}:
         parts.append(
@@ -307,8 +300,9 @@ def _trouble(entry: Entry, moved: Sequence[Moved], there: Sequence[FileEntry], p
         parts.append(f"not moved: {names_text(file.name for file in failed)} ({failed[0].text})")
     if not parts:
         return None
-    parts.append(f"{len(there)} of {len(entry.chosen)} files are in {place.closing_folder(entry)}")
+    folder = f"{staging}/{closing.run.experiment}/{closing.run.closing_folder}"
+    parts.append(f"{len(there)} of {len(closing.chosen)} files are in {folder}")
     state = CloseState.FAILED if failed and not there else CloseState.INCOMPLETE
-    return replace(
-        entry, files=len(there), data_bytes=sum(sizes.values()), location=place.closing_folder(entry)
-    ).said(state, "; ".join(parts))
+    return replace(closing, files=len(there), data_bytes=sum(sizes.values()), location=folder).in_state(
+        state, "; ".join(parts)
+    )

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.plugin import PluginContext
-from attpc_plugins.data_routers.closing.entries import Closings
+from attpc_plugins.data_routers.closing.closings import ClosingStore
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import DataRoutersSettings
@@ -48,13 +48,13 @@ class ClosingAnswers:
         ctx: PluginContext,
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
-        closings: Closings,
+        store: ClosingStore,
         on_end: Callable[[], None],
     ) -> None:
         self._ctx = ctx
         self._settings = settings
         self._hosts = hosts
-        self._closings = closings
+        self._store = store
         self._on_end = on_end
         self._jobs: dict[str, Job] = {}
 
@@ -63,7 +63,7 @@ class ClosingAnswers:
         try:
             match question["do"]:
                 case "runs":
-                    runs = list(dict.fromkeys(entry.run for entry in self._closings.entries()))
+                    runs = list(dict.fromkeys(closing.run for closing in self._store.of()))
                     return {"runs": RUNS.dump_python(runs, mode="json")}
                 case "begin":
                     return self._begin(WISHES.validate_python(question["wishes"]))
@@ -94,7 +94,7 @@ class ClosingAnswers:
                 wishes,
                 self._settings,
                 self._hosts,
-                self._closings,
+                self._store,
                 lambda text, wrong: job.lines.append((text, wrong)),
             )
         except Exception:

@@ -106,7 +106,7 @@ async def runs_on_record(setup: Setup) -> list[RunKey]:
 
     async def here() -> list[RunKey]:
         async with open_records(setup) as records:
-            return list(dict.fromkeys(entry.run for entry in records.closings.entries()))
+            return list(dict.fromkeys(closing.run for closing in records.closings.of()))
 
     return await by_the_ioc_or_here(ask, here)
 

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from pydantic import TypeAdapter
 
 from attpc_ioc.errors import AttpcError
-from attpc_plugins.data_routers.closing.entries import ClosingBusy, Closings, Entry, Phase
-from attpc_plugins.data_routers.closing.router import LOCK_LIMIT_S, TROUBLED, RouterWork
+from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, RouterCloser
+from attpc_plugins.data_routers.closing.closings import Closing, ClosingBusy, ClosingStore, Phase
 from attpc_plugins.data_routers.closing.steps import names_text, own_files
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
@@ -49,7 +49,7 @@ async def carry_out(
     wishes: Wishes,
     settings: DataRoutersSettings,
     hosts: Mapping[str, FileHost | SentryHost],
-    closings: Closings,
+    store: ClosingStore,
     say: Say,
 ) -> bool:
     """Do on all routers side by side what is asked for; returns whether all of it is done."""
@@ -57,8 +57,8 @@ async def carry_out(
     async def work(router: RouterSettings) -> bool:
         try:
             if wishes.drop:
-                return await _drop(closings, router, wishes.run, say)
-            return await _close(settings, closings, router, hosts[router.label], wishes, say)
+                return await _drop(store, router, wishes.run, say)
+            return await _close(settings, store, router, hosts[router.label], wishes, say)
         except AttpcError as error:
             say(f"{router.label}: {error}", True)
             return False
@@ -67,45 +67,47 @@ async def carry_out(
     return all(await asyncio.gather(*(work(router) for router in routers)))
 
 
-async def _drop(closings: Closings, router: RouterSettings, run: RunKey, say: Say) -> bool:
-    async with closings.locked(router.label, LOCK_LIMIT_S):
-        entry = closings.find(run, router.label)
-        if entry is None or entry.phase is not Phase.CLOSING:
+async def _drop(store: ClosingStore, router: RouterSettings, run: RunKey, say: Say) -> bool:
+    async with store.locked(router.label, LOCK_LIMIT_S):
+        closing = store.find(run, router.label)
+        if closing is None or closing.phase is not Phase.CLOSING:
             say(f"{router.label}: {run}: nothing to give up", False)
-            return entry is not None
-        given_up = replace(entry, phase=Phase.DROPPED)
-        await closings.save(given_up.said(CloseState.INCOMPLETE, f"given up at the shell; {entry.message}"))
+            return closing is not None
+        given_up = replace(closing, phase=Phase.DROPPED)
+        await store.save(
+            given_up.in_state(CloseState.INCOMPLETE, f"given up at the shell; {closing.message}")
+        )
         say(f"{router.label}: {run}: given up; all files stay where they are", False)
         return True
 
 
 async def _close(
     settings: DataRoutersSettings,
-    closings: Closings,
+    store: ClosingStore,
     router: RouterSettings,
     host: FileHost | SentryHost,
     wishes: Wishes,
     say: Say,
 ) -> bool:
     run = wishes.run
-    async with closings.locked(router.label, LOCK_LIMIT_S):
-        found = closings.find(run, router.label)
+    async with store.locked(router.label, LOCK_LIMIT_S):
+        found = store.find(run, router.label)
         if found is not None and found.phase is Phase.DONE:
             say(f"{router.label}: Done: {found.message}", False)
             await _refuse_more(router, host, run, wishes)
             return True
-        entry = await _prepared(closings, router, host, run, found, wishes)
-        await closings.save(entry)
+        closing = await _prepared(store, router, host, run, found, wishes)
+        await store.save(closing)
     shown = ""
 
-    def show(entries: Sequence[Entry]) -> None:
+    def show(closings: Sequence[Closing]) -> None:
         nonlocal shown
-        text = next((f"{e.state.label}: {e.message}" for e in entries if e.run == run), "")
+        text = next((f"{e.state.label}: {e.message}" for e in closings if e.run == run), "")
         if text and text != shown:
             say(f"{router.label}: {text}", False)
             shown = text
 
-    worker = RouterWork(router, host, closings, settings, on_change=show)
+    worker = RouterCloser(router, host, store, settings, on_change=show)
     said_busy = False
     while True:
         try:
@@ -116,12 +118,12 @@ async def _close(
             said_busy = True
             await asyncio.sleep(BUSY_S)
             continue
-        show(result.entries)
-        now = next((e for e in result.entries if e.run == run), None)
+        show(result.closings)
+        now = next((e for e in result.closings if e.run == run), None)
         if now is None or not now.open:
             return now is not None and now.phase is Phase.DONE
         # What the IOC has said while this waits is about its own rounds, and older.
-        if now.state in TROUBLED and now.token not in worker.waiting:
+        if now.state in UNFINISHED and now.token not in worker.waiting:
             say(f"{router.label}: not closed{GOES_ON if settings.closing.enabled else ''}", True)
             return False
         await asyncio.sleep(result.next_s or BUSY_S)
@@ -148,19 +150,19 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 async def _prepared(
-    closings: Closings,
+    store: ClosingStore,
     router: RouterSettings,
     host: FileHost | SentryHost,
     run: RunKey,
-    found: Entry | None,
+    found: Closing | None,
     wishes: Wishes,
-) -> Entry:
-    """Return the entry to work with, as the options change it."""
-    others = [e for e in closings.entries(router.label) if e.run != run]
+) -> Closing:
+    """Return the closing to work with, as the options change it."""
+    others = [e for e in store.of(router.label) if e.run != run]
     on = [e for e in others if e.phase is Phase.RUNNING]
     if found is not None and found.phase is Phase.RUNNING and not wishes.force:
         raise CannotClose(f"{run} is on by the record: stop it, or say --force that it is over")
-    entry = found or Entry(
+    closing = found or Closing(
         run=run,
         router=router.label,
         sources=router.sources,
@@ -169,44 +171,44 @@ async def _prepared(
         settled=True,
         before=frozenset(),
     )
-    entry = replace(entry, phase=Phase.CLOSING).said(CloseState.WAITING, "begun at the shell")
+    closing = replace(closing, phase=Phase.CLOSING).in_state(CloseState.WAITING, "begun at the shell")
     if not isinstance(host, FileHost):
         if wishes.only or wishes.take_all or wishes.without_missing:
             raise CannotClose("a sentry moves all that is there: no choice can be made")
         if on:
             raise CannotClose(f"{on[0].run} is on, and a sentry cannot tell the files of two runs apart")
-        return entry
+        return closing
     if not (wishes.only or wishes.take_all or wishes.without_missing or (found is None and on)):
-        return entry
+        return closing
     listing = await host.list_staging()
     if on and not wishes.only and (found is None or wishes.take_all):
         if on[0].before is None:
             raise CannotClose(f"{on[0].run} is on: name the files with --only")
         # A run is on: only what lay there before it can be of another one.
-        return _chosen(entry, [file for file in listing if file.name in on[0].before])
+        return _chosen(closing, [file for file in listing if file.name in on[0].before])
     if wishes.only:
         matching = [file for file in listing if _matches(file.name, wishes.only)]
         if not matching:
             raise CannotClose(f"no file in the staging folder is called {' or '.join(wishes.only)}")
-        entry = _chosen(entry, matching)
+        closing = _chosen(closing, matching)
     elif wishes.take_all:
-        entry = _all_of(entry, others, listing)
+        closing = _all_of(closing, others, listing)
     if wishes.without_missing:
         there = {file.name for file in listing}
-        entry = replace(entry, accepted=frozenset(entry.chosen.keys() - there))
-    return entry
+        closing = replace(closing, accepted=frozenset(closing.chosen.keys() - there))
+    return closing
 
 
-def _all_of(entry: Entry, others: Sequence[Entry], listing: Sequence[FileEntry]) -> Entry:
-    """Return the entry of a run that gets all but what an unfinished run is known to have."""
+def _all_of(closing: Closing, others: Sequence[Closing], listing: Sequence[FileEntry]) -> Closing:
+    """Return the closing of a run that gets all but what an unfinished run is known to have."""
     # Of mixed runs it was remembered what may be of either: now it is what lies there.
-    known = {} if entry.mixed else entry.chosen
-    entry = replace(entry, before=frozenset(), mixed="", frozen=False, settled=True, chosen=known)
+    known = {} if closing.mixed else closing.chosen
+    closing = replace(closing, before=frozenset(), mixed="", frozen=False, settled=True, chosen=known)
     unfinished = [other for other in others if other.open]
-    present = {file.name: file.size for file in own_files(entry, unfinished, listing)}
-    return replace(entry, chosen=known | present)
+    present = {file.name: file.size for file in own_files(closing, unfinished, listing)}
+    return replace(closing, chosen=known | present)
 
 
-def _chosen(entry: Entry, files: Sequence[FileEntry]) -> Entry:
+def _chosen(closing: Closing, files: Sequence[FileEntry]) -> Closing:
     sizes = {file.name: file.size for file in files}
-    return replace(entry, chosen=sizes, frozen=True, settled=True, mixed="")
+    return replace(closing, chosen=sizes, frozen=True, settled=True, mixed="")

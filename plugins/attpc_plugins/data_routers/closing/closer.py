@@ -1,0 +1,299 @@
+"""Closes the runs of one data router, in rounds: each does the steps that are possible now.
+
+The IOC and a shell command may both run rounds on the same closings. Each holds the router's lock for one
+round, so either can finish the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from attpc_ioc.log import get_logger
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.model import CloseState, FileEntry, Look, RunKey
+from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
+
+from .closings import Closing, ClosingStore, Phase
+from .sentry_steps import SENTRY_WAITS_S, close_by_sentry, sentry_look, settle_sentry
+from .steps import Quiet, close_files, names_text, own_files, settle, state_of
+
+log = get_logger(__name__)
+
+LOCK_LIMIT_S = 5.0
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 30.0
+UNFINISHED = (CloseState.INCOMPLETE, CloseState.FAILED, CloseState.UNREACHABLE)
+WAITING_TEXT = "its files are moved once none has grown for {quiet_s:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The result of a round: the router's closings, and the seconds until the next; None if none is due."""
+
+    closings: tuple[Closing, ...]
+    next_s: float | None
+
+
+class RouterCloser:
+    """Closes the runs of one data router.
+
+    `early()` returns whether no member of the current run can have written data yet. `on_change(closings)` is
+    called when the state of a closing has changed; `progress` has the percentage of each open closing by its
+    token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
+    true while the host is moving files.
+    """
+
+    def __init__(
+        self,
+        router: RouterSettings,
+        host: FileHost | SentryHost,
+        store: ClosingStore,
+        settings: DataRoutersSettings,
+        *,
+        early: Callable[[RunKey], bool] = lambda _run: False,
+        before_done: Callable[[], Awaitable[None]] | None = None,
+        on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
+    ) -> None:
+        self.router = router
+        self.host = host
+        self.busy = False
+        self.progress: dict[str, float] = {}
+        self._store = store
+        self._settings = settings.closing
+        self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
+        self._early = early
+        self._before_done = before_done
+        self._on_change = on_change
+        self._quiet: dict[str, Quiet] = {}
+        self._limit_over: set[str] = set()
+        """Tokens of the closings whose files still changed after the limit."""
+        self.waiting: set[str] = set()
+        """Tokens of the closings that wait for files to stop changing, whatever their state is."""
+        self._retry_s = RETRY_FIRST_S
+
+    @property
+    def label(self) -> str:
+        """The router's name."""
+        return self.router.label
+
+    async def round(self) -> Round:
+        """Do the steps that are possible now; errors of the host are in the closings.
+
+        Raises `ClosingBusy`, and `StateDirError` where a closing cannot be written to disk.
+        """
+        self.waiting.clear()
+        async with self._store.locked(self.label, LOCK_LIMIT_S):
+            closings = self._known()
+            if not any(
+                closing.phase is Phase.CLOSING or (closing.open and not closing.settled)
+                for closing in closings
+            ):
+                return Round(closings, None)
+            try:
+                if isinstance(self.host, FileHost):
+                    closings = await self._files_round(self.host, closings)
+                else:
+                    closings = await self._sentry_round(self.host, closings)
+            finally:
+                self.busy = False
+        return Round(closings, self._next_s(closings))
+
+    def _next_s(self, closings: Sequence[Closing]) -> float | None:
+        left = [closing for closing in closings if closing.phase is Phase.CLOSING and not closing.mixed]
+        unsettled = any(closing.unsettled for closing in closings)
+        if not left and not unsettled:
+            return None
+        if any(closing.state is CloseState.WAITING or closing.token in self.waiting for closing in left):
+            self._retry_s = RETRY_FIRST_S
+            return self._period_s
+        wait_s, self._retry_s = self._retry_s, min(RETRY_LAST_S, 2 * self._retry_s)
+        return wait_s
+
+    def again(self) -> None:
+        """Restart the delays and time limits, because an operator asked for it."""
+        self._retry_s = RETRY_FIRST_S
+        now_s = time.monotonic()
+        for quiet in self._quiet.values():
+            quiet.began_s = now_s
+
+    # ------------------------------------------------------------------ a host whose files this program moves
+
+    async def _files_round(self, host: FileHost, closings: tuple[Closing, ...]) -> tuple[Closing, ...]:
+        # Asked before and after the listing: a start in between makes it a late one.
+        began = self._can_settle(closings)
+        try:
+            listing = await host.list_staging()
+        except HostError as error:
+            return await self._host_failed(closings, error)
+        early = began and self._can_settle(closings)
+        settled = settle(closings, listing, early=early)
+        for closing, before in zip(settled, closings, strict=True):
+            if closing != before:
+                await self._keep(closing)
+        closings = await self._still_there(settled, listing)
+        for closing in closings:
+            if closing.phase is Phase.CLOSING:
+                now = await self._advance(host, closing, closings, listing)
+                closings = tuple(now if other.token == now.token else other for other in closings)
+        return closings
+
+    async def _still_there(
+        self, closings: tuple[Closing, ...], listing: Sequence[FileEntry]
+    ) -> tuple[Closing, ...]:
+        """Remove vanished files from closings that were given up: a later run may use their names."""
+        names = {file.name for file in listing}
+        left = []
+        for closing in closings:
+            if closing.phase is Phase.DROPPED and not closing.chosen.keys() <= names:
+                chosen = {name: size for name, size in closing.chosen.items() if name in names}
+                closing = replace(closing, chosen=chosen)
+                await self._keep(closing)
+            left.append(closing)
+        return tuple(left)
+
+    def _can_settle(self, closings: Sequence[Closing]) -> bool:
+        new = [closing for closing in closings if closing.unsettled]
+        return bool(new) and self._early(new[-1].run)
+
+    async def _advance(
+        self, host: FileHost, closing: Closing, closings: Sequence[Closing], listing: Sequence[FileEntry]
+    ) -> Closing:
+        if closing.mixed:
+            return await self._say(closing, CloseState.FAILED, closing.mixed)
+        own = own_files(closing, closings, listing)
+        sizes = {file.name: file.size for file in own}
+        if sizes.keys() - closing.chosen.keys():
+            # Kept, so that a file that vanishes before it is moved is reported as missing.
+            closing = replace(closing, chosen=closing.chosen | sizes)
+            await self._keep(closing)
+        now_s = time.monotonic()
+        quiet = self._quiet.setdefault(closing.token, Quiet())
+        rest_s = quiet.see(sizes, now_s)
+        if rest_s < self._settings.quiet_s:
+            return await self._wait(closing, quiet, rest_s)
+        closing = await self._moving(closing)
+        try:
+            after = await close_files(
+                host,
+                closing,
+                own,
+                self.router.staging or "",
+                keep=self._keep,
+                checksums=self._settings.checksums,
+                now_s=time.time(),
+            )
+        except HostError as error:
+            # `close_files` has kept the chosen files before the error.
+            kept = self._store.find(closing.run, self.label) or closing
+            if not kept.files:
+                self.progress[closing.token] = 0.0
+            return await self._say(kept, state_of(error), str(error))
+        return await self._ended(after)
+
+    async def _wait(self, closing: Closing, quiet: Quiet, rest_s: float) -> Closing:
+        self.progress[closing.token] = 90.0 * rest_s / self._settings.quiet_s
+        now_s = time.monotonic()
+        if closing.state is CloseState.WAITING and closing.token in self._limit_over:
+            quiet.began_s = now_s  # a shell command has begun it again
+        self._limit_over.discard(closing.token)
+        if now_s - quiet.began_s > self._settings.limit_s:
+            self._limit_over.add(closing.token)
+            restless = names_text(quiet.restless(self._settings.quiet_s, now_s))
+            text = f"still growing or changing after {self._settings.limit_s:g} s: {restless}"
+            return await self._say(closing, CloseState.FAILED, text)
+        self.waiting.add(closing.token)
+        if closing.state in (CloseState.INCOMPLETE, CloseState.FAILED):
+            return closing
+        return await self._say(
+            closing, CloseState.WAITING, WAITING_TEXT.format(quiet_s=self._settings.quiet_s)
+        )
+
+    # ------------------------------------------------------------------ a sentry
+
+    async def _sentry_round(self, host: SentryHost, closings: tuple[Closing, ...]) -> tuple[Closing, ...]:
+        try:
+            look = await sentry_look(host)
+        except HostError as error:
+            return await self._host_failed(closings, error)
+        settled = settle_sentry(closings, look.data_bytes if look else 0)
+        for closing, before in zip(settled, closings, strict=True):
+            if closing != before:
+                await self._keep(closing)
+                if closing.state is not before.state:
+                    self._say_changed(closing)
+        found = [closing for closing in settled if closing.phase is Phase.CLOSING]
+        if not found:
+            return settled
+        try:
+            closing = await self._advance_sentry(host, found[-1], look)
+        except HostError as error:
+            return await self._host_failed(self._known(), error)
+        return tuple(closing if other.token == closing.token else other for other in settled)
+
+    async def _advance_sentry(self, host: SentryHost, closing: Closing, look: Look | None) -> Closing:
+        sizes = {} if look is None else {"files": look.files, "bytes": look.data_bytes}
+        quiet = self._quiet.setdefault(closing.token, Quiet())
+        rest_s = quiet.see(sizes, time.monotonic())
+        # The sentry itself waits 30 s, without looking at the files; only the rest is waited for here.
+        if rest_s < max(self._settings.quiet_s - SENTRY_WAITS_S, min(self._settings.quiet_s, self._period_s)):
+            return await self._wait(closing, quiet, rest_s)
+        return await self._ended(
+            await close_by_sentry(host, await self._moving(closing), look, keep=self._keep)
+        )
+
+    # ------------------------------------------------------------------ results
+
+    async def _moving(self, closing: Closing) -> Closing:
+        self.busy = True
+        self.progress[closing.token] = 90.0
+        if closing.state in UNFINISHED:
+            return closing  # a repeated attempt changes nothing that is shown until its result differs
+        return await self._say(closing, CloseState.MOVING, "moving files")
+
+    async def _ended(self, closing: Closing) -> Closing:
+        if not closing.open:
+            self.progress[closing.token] = 100.0
+            self._quiet.pop(closing.token, None)
+            self._limit_over.discard(closing.token)
+        await self._keep(closing)
+        if not closing.open and self._before_done is not None:
+            self.busy = False
+            await self._before_done()
+        self._say_changed(closing)
+        return closing
+
+    async def _host_failed(self, closings: Sequence[Closing], error: HostError) -> tuple[Closing, ...]:
+        """Show the host's error on every closing; each waits its whole quiet time again."""
+        shown = []
+        for closing in closings:
+            if closing.phase is Phase.CLOSING and not closing.mixed:
+                self._quiet.pop(closing.token, None)
+                closing = await self._say(closing, state_of(error), str(error))
+            shown.append(closing)
+        return tuple(shown)
+
+    async def _say(self, closing: Closing, state: CloseState, message: str) -> Closing:
+        after = closing.in_state(state, message)
+        if after != closing:
+            await self._keep(after)
+            self._say_changed(after)
+        return after
+
+    def _say_changed(self, closing: Closing) -> None:
+        write = log.warning if closing.state in UNFINISHED else log.info
+        write(
+            "closing",
+            run=closing.run,
+            router=closing.router,
+            state=closing.state.label,
+            message=closing.message,
+        )
+        self._on_change(self._known())
+
+    def _known(self) -> tuple[Closing, ...]:
+        return self._store.of(self.label)
+
+    async def _keep(self, closing: Closing) -> None:
+        await self._store.save(closing)
