@@ -39,12 +39,6 @@ app.command()(simulate.fault)
 @functools.cache
 def add_plugins_commands() -> None:
     """Let plugins add their sub-commands, once a process; one that fails is named, and others are added."""
-    from importlib.metadata import entry_points
-
-    from attpc_ioc.plugin.spec import PROJECT
-
-    if not entry_points(group=PROJECT):
-        return
     from attpc_ioc.plugin.host import PluginHost
 
     host = PluginHost()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
     from .context import Context
 
 log = get_logger(__name__)
+
+
+@functools.cache
+def _installed(path: tuple[str, ...]) -> tuple[tuple[importlib.metadata.EntryPoint, str], ...]:  # noqa: ARG001
+    """Return the installed plugins on this `sys.path` by name, and where each comes from.
+
+    Looked up once: the metadata of every installed package is read for it, the commands and the IOC ask.
+    """
+    points = sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda point: point.name)
+    return tuple((p, f"{p.dist.name} {p.dist.version}" if p.dist else p.value) for p in points)
 
 
 @dataclass(slots=True)
@@ -105,10 +117,9 @@ class PluginRegistry:
 
         A plugin that was registered under the same name before stays in place.
         """
-        for point in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda p: p.name):
+        for point, origin in _installed(tuple(sys.path)):
             if point.name in self.plugins:
                 continue
-            origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             if self._sections.get(point.name, {}).get("enabled") is False:
                 self._enter(object(), point.name, origin)
                 continue

@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from attpc_ioc.model.events import RunFiles
 from tests.support.closings import EXPERIMENT, QUIET_S, closings_in, entries_of, fill, grow, sums
 from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
+from tests.support.forked import PIPE, SHELL, STDOUT, forked
 from tests.support.probe import Probe
-from tests.support.process import ATTPC_IOC
 
 RUN = RunKey(EXPERIMENT, 42)
 
@@ -268,11 +268,7 @@ def test_given_up(shell):
 
 async def command(file: Path, *words: object) -> tuple[int, str]:
     """Give a command beside an IOC; its exit code and what it says."""
-    process = await asyncio.create_subprocess_exec(
-        *(ATTPC_IOC, "files", *map(str, words), "--settings", str(file)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await forked(SHELL, "files", *map(str, words), "--settings", file, stdout=PIPE, stderr=STDOUT)
     said, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode()
@@ -325,11 +321,8 @@ async def test_a_command_outlives_the_ioc_that_it_asked(tmp_path, monkeypatch, a
         await it.until(lambda: list(host.staging.glob("*.graw")), 20.0, "data was written")
         host.faults.endless = True
         await stop_run(it)
-        process = await asyncio.create_subprocess_exec(
-            *(ATTPC_IOC, "files", "close", str(number), "--router", "CoBo0", "--settings", it.settings_file),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        words = ("files", "close", str(number), "--router", "CoBo0", "--settings")
+        process = await forked(SHELL, *words, it.settings_file, stdout=PIPE, stderr=STDOUT)
         assert process.stdout is not None
         assert b"CoBo0: Waiting" in await process.stdout.readline()
         await it.stop_ioc()
@@ -348,9 +341,7 @@ async def test_a_command_waits_for_another_that_uses_the_state_directory(tmp_pat
     written = fill(shell.staging["CoBo0"], ["a.graw"])
     words = ("files", "close", "42", "--experiment", EXPERIMENT, "--router", "CoBo0", "--settings")
     async with closings_in(shell.state):
-        process = await asyncio.create_subprocess_exec(
-            ATTPC_IOC, *words, shell.file, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
+        process = await forked(SHELL, *words, shell.file, stdout=PIPE, stderr=PIPE)
         assert process.stderr is not None
         said = (await process.stderr.readline()).decode()
         assert "is using it" in said

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.data_routers.test_commands import Shell
-from tests.support.process import ATTPC_IOC
+from tests.support.forked import SHELL, run_forked
 from tests.support.sshd import Sshd, sshd_server
 
 OTHERS = "configuration files of every other ECC server"
@@ -14,8 +14,7 @@ OTHERS = "configuration files of every other ECC server"
 
 def online(shell: Shell, timeout: str = "5") -> subprocess.CompletedProcess[str]:
     """Check the file as a person does. The ECC servers of it are not there, so that 1 is the exit code."""
-    command = [str(ATTPC_IOC), "check", str(shell.file), "--online", "--timeout", timeout]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return run_forked(SHELL, "check", shell.file, "--online", "--timeout", timeout)
 
 
 def routers(tmp_path: Path, server: Sshd) -> list[dict]:

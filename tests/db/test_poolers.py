@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,10 +18,10 @@ from attpc_plugins.run_history.store.model.leases import Holder
 
 from tests.db.test_history_trouble import own_server
 from tests.support.databases import at
+from tests.support.forked import PIPE, SHELL, STDOUT, forked
 from tests.support.history import EXPERIMENT, connected, drained, history_rig, message, reading, sql, until
 from tests.support.pgbouncer import PASSWORD, Bouncer, bouncer, needs_pgbouncer
 from tests.support.postgres import order
-from tests.support.process import ATTPC_IOC
 from tests.support.rig import Rig
 
 pytestmark = needs_pgbouncer
@@ -225,15 +224,7 @@ def settings(folder: Path, pooler: Bouncer) -> Path:
 
 
 async def command(file: Path, *words: str) -> tuple[int, str]:
-    ran = await asyncio.create_subprocess_exec(
-        ATTPC_IOC,
-        *words,
-        "--settings",
-        str(file),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    ran = await forked(SHELL, *words, "--settings", file, stdout=PIPE, stderr=STDOUT)
     out, _ = await ran.communicate()
     assert b"Traceback" not in out, out.decode()
     assert ran.returncode is not None

@@ -23,6 +23,7 @@ from attpc_ioc.settings import load_settings
 from tests.export.alarm_reader import read_alarms
 from tests.export.bobfiles import shown
 from tests.support.ca import libca_place
+from tests.support.forked import SHELL, run_forked
 from tests.support.pages import ROOT
 from tests.support.postgres import place as passable
 from tests.support.process import ATTPC_IOC, environment, started
@@ -32,15 +33,8 @@ SCALARS = {ChannelType.ENUM, ChannelType.LONG, ChannelType.DOUBLE, ChannelType.S
 
 
 def export(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(ATTPC_IOC), "export", "facility", str(folder), *more],
-        env={key: text for key, text in os.environ.items() if key != "ATTPC_IOC_SETTINGS"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    env = {key: text for key, text in os.environ.items() if key != "ATTPC_IOC_SETTINGS"}
+    return run_forked(SHELL, "export", "facility", folder, *more, env=env)
 
 
 @pytest.fixture(scope="module")

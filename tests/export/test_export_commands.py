@@ -13,7 +13,7 @@ import pytest
 
 from attpc_ioc.settings.template import FleetRequest, fleet_text
 from tests.export.alarm_reader import read_alarms
-from tests.support.process import ATTPC_IOC
+from tests.support.forked import SHELL, run_forked
 
 COMMANDS = ("alarms", "archiver", "saveset")
 
@@ -27,15 +27,7 @@ def settings(tmp_path: Path) -> Path:
 
 def export(*words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     env = {key: text for key, text in os.environ.items() if key != "ATTPC_IOC_SETTINGS"}
-    return subprocess.run(
-        [str(ATTPC_IOC), "export", *map(str, words)],
-        env=env | more,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_forked(SHELL, "export", *words, env=env | more)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

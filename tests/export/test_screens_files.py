@@ -14,7 +14,7 @@ from attpc_ioc.export.screens.bob import Color, Display, Part, Rule, ScreenError
 from attpc_ioc.export.screens.files import NAMES
 from attpc_ioc.pvs.table import PvEntry
 from tests.export.bobfiles import table_of
-from tests.support.process import ATTPC_IOC
+from tests.support.forked import SHELL, run_forked
 
 GREY = Color(1, 2, 3)
 
@@ -114,9 +114,7 @@ def test_same_table_same_files(table: tuple[PvEntry, ...], files: dict[str, str]
 
 def _export(*words: str, settings: str = "") -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "ATTPC_IOC_SETTINGS": settings}
-    return subprocess.run(
-        [ATTPC_IOC, "export", "screens", *words], env=env, capture_output=True, text=True, timeout=60
-    )
+    return run_forked(SHELL, "export", "screens", *words, env=env)
 
 
 def test_the_command(tmp_path: Path):

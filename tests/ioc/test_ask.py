@@ -7,7 +7,6 @@ import contextlib
 import json
 import socket
 import stat
-import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from attpc_ioc.ioc.ask import QUESTION_BYTES, AskServer, clients_answer
 from attpc_ioc.settings import load_settings
 from tests.ca.raw import raw_client
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, eventually, free_port, run
+from tests.support.forked import PIPE, SHELL, forked
 
 TOML = """
 [ioc]
@@ -40,6 +40,8 @@ id = "CoBo[0]"
 [[ecc.source.link]]
 name = "data0"
 address = "127.0.0.1"
+[plugins.run_history]
+enabled = false
 """
 
 
@@ -65,11 +67,7 @@ async def ioc(file: Path, place: CaPlace, monkeypatch: pytest.MonkeyPatch) -> As
 
 
 async def clients(file: Path, *options: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "attpc_ioc.cli", "clients", str(file), *options),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await forked(SHELL, "clients", file, *options, stdout=PIPE, stderr=PIPE)
     out, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter
 from attpc_ioc.control.numbers import StateDirNumbers, set_next_number
 from attpc_ioc.errors import Refused, StateDirError
 from attpc_ioc.eventlog import EventLog
+from tests.support.forked import PIPE, SHELL, STDOUT, forked
 from tests.support.rig import rig
 from tests.support.state_dir import kept, make_unwritable, make_writable, opened, put_row
 
@@ -115,10 +115,9 @@ async def test_next_number_never_goes_back(tmp_path):
 
 async def test_next_number_at_the_shell(tmp_path, monkeypatch):
     async def shell(*words: str) -> tuple[int | None, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "attpc_ioc.cli", "next-number", str(it.settings_file), *words,
-            env=it.place.env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
+        process = await forked(
+            SHELL, "next-number", it.settings_file, *words, env=it.place.env, stdout=PIPE, stderr=STDOUT
+        )
         out, _ = await asyncio.wait_for(process.communicate(), 20)
         return process.returncode, out.decode()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 
 import pytest
 
@@ -15,15 +14,13 @@ from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import RUN
 from attpc_ioc.model.run import UNNAMED
 from attpc_ioc.model.states import State
+from tests.support.forked import PIPE, SHELL, forked
 from tests.support.rig import rig
 
 
 async def test_the_lock_keeps_a_second_ioc_out(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "attpc_ioc.cli", "run", str(it.settings_file),
-            env=it.place.env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        process = await forked(SHELL, "run", it.settings_file, env=it.place.env, stdout=PIPE, stderr=PIPE)
         out, err = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 1
         text = (out + err).decode()

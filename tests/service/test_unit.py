@@ -14,6 +14,7 @@ import pytest
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.export.service import Service, service_unit
+from tests.support.forked import SHELL, run_forked
 from tests.support.needs import skip
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -63,10 +64,7 @@ def unit_of(folder: Path, *options: str, state: str = "", cwd: Path | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "attpc-ioc.toml"
     file.write_text(TOML.format(state=state))
-    ran = subprocess.run(
-        [sys.executable, "-m", "attpc_ioc.cli", "export", "service", "--settings", file.name, *options],
-        capture_output=True, text=True, check=False, timeout=60, cwd=folder,
-    )  # fmt: skip
+    ran = run_forked(SHELL, "export", "service", "--settings", file.name, *options, folder=folder)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -181,11 +179,8 @@ def test_names_of_accounts_are_taken(user: str) -> None:
 def test_the_command_refuses_what_cannot_be_a_unit(tmp_path: Path) -> None:
     file, unit = tmp_path / "x.toml", tmp_path / "x.service"
     file.write_text(TOML.format(state=""))
-    command = [sys.executable, "-m", "attpc_ioc.cli", "export", "service", "--settings", str(file)]
-    ran = subprocess.run(
-        [*command, "--output", str(unit), "--user", "root; rm"],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    command = (SHELL, "export", "service", "--settings", file)
+    ran = run_forked(*command, "--output", unit, "--user", "root; rm")
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "'root; rm' is not the name of an account\n")
     assert not unit.exists()
 

@@ -7,7 +7,6 @@ import contextlib
 import re
 import shlex
 import signal
-import sys
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,16 +23,13 @@ from attpc_ioc.simulator.client import call_ecc
 from attpc_ioc.simulator.documents import config_id
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.run import run_simulator
+from tests.support.forked import PIPE, SHELL, STDOUT, Forked, forked
 from tests.support.simfleet import wait_until
 
 
 async def command(*arguments: str) -> tuple[int, str]:
     """Run a command to its end; returns the exit code and all that it wrote."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "attpc_ioc.cli", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await forked(SHELL, *arguments, stdout=PIPE, stderr=STDOUT)
     output, _ = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode is not None
     return process.returncode, output.decode()
@@ -41,7 +37,7 @@ async def command(*arguments: str) -> tuple[int, str]:
 
 @dataclass
 class Running:
-    process: asyncio.subprocess.Process
+    process: Forked
     greeting: str
 
     @property
@@ -55,10 +51,7 @@ class Running:
 @asynccontextmanager
 async def simulating(*arguments: str) -> AsyncIterator[Running]:
     ports = ("--first-port", "0", "--first-router-port", "0", "--admin-port", "0")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "attpc_ioc.cli", "simulate", *ports, *arguments),
-        stdout=asyncio.subprocess.PIPE,
-    )
+    process = await forked(SHELL, "simulate", *ports, *arguments, stdout=PIPE)
     assert process.stdout is not None
     try:
         lines: list[str] = []

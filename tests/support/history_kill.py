@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from attpc_plugins.run_history.store.model.history import PutFilter, PutPage, Ru
 
 from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client
+from tests.support.forked import Forked, forked
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import DATABASE, ROLE, url_of
 from tests.support.puts import INT, RawPut, as_chars, packed
@@ -90,22 +90,15 @@ class Torture:
         self.seen = Seen()
         self._data = data
         self._rng = rng
-        self._ioc: asyncio.subprocess.Process | None = None
+        self._ioc: Forked | None = None
         self._log = (it.settings_file.parent / "ioc.log").open("ab")
         self._titles = 0
 
     # ------------------------------------------------------------------ processes
 
     async def start_ioc(self) -> None:
-        self._ioc = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.support.history_ioc",
-            str(self.it.settings_file),
-            env=self.it.place.env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=self._log,
+        self._ioc = await forked(
+            "tests.support.history_ioc", self.it.settings_file, env=self.it.place.env, stderr=self._log
         )
 
     def kill_database(self) -> None:

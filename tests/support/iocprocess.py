@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 
 from tests.support.ca import eventually
+from tests.support.forked import PIPE, SHELL, Forked, forked
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
@@ -19,11 +19,11 @@ class IocProcess:
     `program` is the module to run instead, with what it is given before the file.
     """
 
-    def __init__(self, it: Rig, program: Sequence[str] = ("attpc_ioc.cli", "run")) -> None:
+    def __init__(self, it: Rig, program: Sequence[str] = (SHELL, "run")) -> None:
         self.it = it
         self._program = program
         self.log: list[str] = []
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
         self._reader: asyncio.Task[None] | None = None
         self.polls_before: dict[str, int] = {}
 
@@ -35,15 +35,8 @@ class IocProcess:
     async def start(self, *, wait: bool = True) -> None:
         """Start it (again); with `wait`, until Channel Access answers."""
         self.log = []
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            *self._program,
-            str(self.it.settings_file),
-            env=self.it.place.env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+        self._process = await forked(
+            *self._program, self.it.settings_file, env=self.it.place.env, stderr=PIPE
         )
         self._reader = asyncio.create_task(self._read(), name="log of the IOC")
         if wait:
@@ -108,9 +101,7 @@ class IocProcess:
 
 
 @contextlib.asynccontextmanager
-async def ioc_process(
-    it: Rig, program: Sequence[str] = ("attpc_ioc.cli", "run")
-) -> AsyncIterator[IocProcess]:
+async def ioc_process(it: Rig, program: Sequence[str] = (SHELL, "run")) -> AsyncIterator[IocProcess]:
     """Run the IOC of a rig, made with `start=False`, as a process for the length of a block."""
     ioc = IocProcess(it, program)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 
 from attpc_ioc.model.states import State
 from tests.ca.raw import raw_client
+from tests.support.forked import forked
 from tests.support.history_kill import Client
 from tests.support.puts import INT, as_chars, packed
 from tests.support.rig import EXPERIMENT, Rig, rig
@@ -37,13 +37,7 @@ class Done:
 async def ioc_process(it: Rig) -> AsyncIterator[None]:
     """Run the IOC of a rig as a process, which is ended in order."""
     with (it.settings_file.parent / "ioc.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.history_ioc", str(it.settings_file)),
-            env=it.place.env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=log,
-        )
+        process = await forked("tests.support.history_ioc", it.settings_file, env=it.place.env, stderr=log)
         try:
             yield
         finally:

@@ -53,17 +53,23 @@ class WaitingFiles:
     files: dict[str, Base64Bytes] = field(default_factory=dict)
 
 
+BASELINE = TypeAdapter(Baseline)
+CONFIGS_READ = TypeAdapter(ConfigsRead)
+LOADED_FILE = TypeAdapter(LoadedFile)
+WAITING_FILES = TypeAdapter(WaitingFiles)
+
+
 class Records:
     """The topics of this plugin; to be made once."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.closings = ClosingStore(state)
-        self.baseline = state.kept("baseline", TypeAdapter(Baseline))
-        self.configs_read = state.kept("configs_read", TypeAdapter(ConfigsRead))
-        self.loaded = state.kept("loaded", TypeAdapter(LoadedFile))
+        self.baseline = state.kept("baseline", BASELINE)
+        self.configs_read = state.kept("configs_read", CONFIGS_READ)
+        self.loaded = state.kept("loaded", LOADED_FILE)
         """By ECC server and part, `cobo0.configure`."""
-        self.waiting = state.kept("waiting", TypeAdapter(WaitingFiles))
+        self.waiting = state.kept("waiting", WAITING_FILES)
         """By run."""
         for kept in (self.baseline, self.configs_read, self.loaded, self.waiting):
             for key, reason in kept.bad.items():
