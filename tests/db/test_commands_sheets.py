@@ -151,7 +151,7 @@ def test_an_embedded_database_runs_for_the_time_of_a_command(own_place: Path, tm
     # A reader that goes away early, such as `head`, is no fault.
     code = (
         "import typer\nfrom attpc_plugins.run_history.commands.lazy import add_commands\n"
-        "app = typer.Typer()\nregister(app)\napp()\n"
+        "app = typer.Typer()\nadd_commands(app)\napp()\n"
     )
     words = [sys.executable, "-c", code, "history", "list", "--format", "json", "--settings", str(file)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:

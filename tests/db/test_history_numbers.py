@@ -33,19 +33,20 @@ from tests.support.rig import Rig
 OWNER = """
 import asyncio, sys
 from pathlib import Path
+from attpc_ioc.log import get_logger
+from attpc_ioc.plugin.faults import Faults
 from attpc_plugins.run_history.supervisor import Keeper
 from attpc_plugins.run_history.numbers.owner import NumberOwner
 from attpc_plugins.run_history.numbers.reserved import ReservedNumbers
 from attpc_plugins.run_history.settings import RunHistorySettings
-from attpc_plugins.run_history.troubles import Troubles
 from tests.support.fakecontext import FakeContext, FixedPlace
 
 async def main(dsn, folder, fleet):
     ctx = FakeContext(Path(folder), f"T{fleet}:")
-    troubles = Troubles(lambda text, bad: None)
-    keeper = Keeper(lambda: FixedPlace(dsn), troubles, ())
+    faults = Faults("run history", get_logger("test"), lambda text, bad: None)
+    keeper = Keeper(lambda: FixedPlace(dsn), faults, ())
     task = asyncio.create_task(keeper.run())
-    owner = NumberOwner(ctx, RunHistorySettings(), keeper, troubles, ReservedNumbers(ctx),
+    owner = NumberOwner(ctx, RunHistorySettings(), keeper, faults, ReservedNumbers(ctx),
                         fleet=fleet, boot=fleet)
     assert await keeper.there(20)
     print("ready", flush=True)

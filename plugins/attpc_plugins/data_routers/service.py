@@ -14,6 +14,7 @@ from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.plugin import PluginContext
+from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
 
 from .closing.rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
@@ -25,7 +26,6 @@ from .hosts.make import config_host_for, host_for
 from .model import RunKey
 from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .state import ONLY, Baseline, Records
-from .troubles import Troubles
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
 from .watch.fresh_look import FreshLook
@@ -63,7 +63,7 @@ class Service:
         self._followed: object = None
         self._news = False
         self._facts = FleetFacts.of(ctx.snapshot())
-        self.troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
+        self.faults = Faults("data routers", log, lambda text, bad: ctx.status(text, degraded=bad))
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self._fresh = {router.label: FreshLook() for router in settings.router}
         self.routers = tuple(self._router(router) for router in settings.router)
@@ -120,7 +120,7 @@ class Service:
         if self.watches_configs:
             self._ctx.spawn(self.configs.run(), restart=self.configs.run)
         if not self.routers:
-            self.troubles.note(QUIET)
+            self.faults.note(QUIET)
             return
         run = self._ctx.snapshot().run
         if run.on and run.info is not None:
@@ -202,20 +202,20 @@ class Service:
             self._stop_run(router)
         elif router is self._stopper and self._has_room(router):
             self._stopper = None
-            self.troubles.say("stopped", "")
+            self.faults.set("stopped", "")
 
     def _say(self) -> None:
         """Say on the status which hosts do not answer, as far as they matter, and how many there are."""
         for router in self.routers:
             matters = self._facts.takes_part(router) and router.watch.answering is False
-            self.troubles.say(f"host {router.label}", router.unreachable if matters else "", logged=False)
-            self.troubles.say(f"odd {router.label}", router.odd)
-        self.troubles.say("closing", self.closing.fault)
+            self.faults.set(f"host {router.label}", router.unreachable if matters else "", logged=False)
+            self.faults.set(f"odd {router.label}", router.odd)
+        self.faults.set("closing", self.closing.fault)
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)
         note = [f"{answering} of {count} data routers answer"]
         note += in_short(reason for reason in self._against(self._ctx.snapshot()) if _warns(reason))
-        self.troubles.note("; ".join(note))
+        self.faults.note("; ".join(note))
 
     def why(self, part: str, source: str) -> str:
         """Return why a PV of a source is in alarm."""
@@ -243,10 +243,10 @@ class Service:
 
     async def _stop(self, reason: str) -> None:
         said = f"run {self._ctx.snapshot().run.number} is stopped: {reason}"
-        self.troubles.say("stopped", said)
+        self.faults.set("stopped", said)
         outcome = await self._ctx.submit(Command(RUN, CommandName.STOP, reason=reason))
         if not outcome.ok:
-            self.troubles.say("stopped", f"{said}; {outcome.message}")
+            self.faults.set("stopped", f"{said}; {outcome.message}")
 
     # ------------------------------------------------------------------ interlocks
 
@@ -354,7 +354,7 @@ class Service:
             self._set_override(False)
         self._stop_asked = False
         self._stopper = None
-        self.troubles.say("stopped", "")
+        self.faults.set("stopped", "")
         self.incidents.run_begins()
         self._run = key_of(run)
         before = {router.label: router.meter.start(now_s) for router in self.routers}

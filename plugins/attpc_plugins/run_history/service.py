@@ -22,6 +22,7 @@ from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
+from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
 from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
 from attpc_plugins.run_history.connection.hard_limit import within
@@ -43,8 +44,7 @@ from .errors import DatabaseError
 from .lease import LeaseKeeper
 from .settings import RunHistorySettings, fleet_key
 from .store import Store
-from .supervisor import Keeper
-from .troubles import Troubles
+from .supervisor import AWAY, Keeper
 
 log = get_logger(__name__)
 
@@ -60,6 +60,9 @@ FIRST_LOOK_S = 0.01
 
 FLUSH_S = 0.1
 """What each step of the end may take; the whole has half a second."""
+
+MANY = 500
+"""More waiting events than arrive at once: the database is far behind."""
 
 NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
 
@@ -82,24 +85,22 @@ class Service:
         # The state directory is locked, so that one process at a time has its log; a folder may be copied.
         holder = Holder(ctx.prefix, host, boot, f"{ctx.log_id}@{host}")
         self._reserved = ReservedNumbers(ctx)
-        troubles = self._troubles = Troubles(lambda text, bad: ctx.status(text, degraded=bad))
+        faults = self._faults = Faults("run history", log, lambda text, bad: ctx.status(text, degraded=bad))
         self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
         translator = Translator(
             ctx.name, fleet, self._reserved.attempt_of, lambda: self.lease.other is not None
         )
-        self.writer = Writer(ctx, translator, troubles, OldJournal(self._folder), self._on_applied)
+        self.writer = Writer(ctx, translator, faults, OldJournal(self._folder), self._on_applied)
         self.recorder = Recorder(ctx, fleet=fleet)
         self._edit_limit = EditLimit()
         self.sheet = RunSheet(ctx, settings, self.recorder.own, declared)
         self.keeper = Keeper(
             self._locate,
-            troubles,
+            faults,
             (self.lease.keep, self.writer.drain, self._show, self._reconcile, self.sheet.keep, self._forget),
             query_limit_s=settings.query_limit_s,
         )
-        self.numbers = NumberOwner(
-            ctx, settings, self.keeper, troubles, self._reserved, fleet=fleet, boot=boot
-        )
+        self.numbers = NumberOwner(ctx, settings, self.keeper, faults, self._reserved, fleet=fleet, boot=boot)
         self._recovery = Recovery(ctx, self.keeper, self.lease, self.writer, self.recorder, self.numbers)
         self.shown = Shown(
             ctx,
@@ -132,7 +133,7 @@ class Service:
             await self._ctx.flush()
             put_away(self._folder, OLD_FILES)
         except (OSError, StateDirError) as error:
-            self._troubles.say("taking over", f"files of version 0.1 cannot be taken over: {error}")
+            self._faults.set("taking over", f"files of version 0.1 cannot be taken over: {error}")
 
     async def close(self) -> None:
         """End within half a second: what can be in the database is there, the lease is given back."""
@@ -158,10 +159,15 @@ class Service:
         """Look now and then at what nobody tells of."""
         while True:
             self.lease.look()
-            self._troubles.waiting = self.writer.waiting
+            self._show_waiting()
             self._follow_experiment()
             # The core tells the experiment right after the plugins were started.
             await asyncio.sleep(LOOK_S if self._experiment else FIRST_LOOK_S)
+
+    def _show_waiting(self) -> None:
+        waiting = self.writer.waiting
+        shown = waiting >= MANY or (waiting and AWAY in self._faults)
+        self._faults.add(f"{waiting} events are not in the database yet" if shown else "")
 
     def _follow_experiment(self) -> None:
         """Tell the database which experiment is the current one, and learn its next number."""
@@ -172,13 +178,13 @@ class Service:
             if experiment:
                 self.recorder.experiment(experiment)
 
-    # ------------------------------------------------------------------ troubles
+    # ------------------------------------------------------------------ faults
 
     def _look_at_lease(self) -> None:
         text = self._against_commands()
         if text and self._ctx.snapshot().run.on:
             text += "; the run that is on here is still recorded"
-        self._troubles.say("lease", text, bars_start=True)
+        self._faults.set("lease", text, blocks_start=True)
 
     def _against_commands(self) -> str:
         """Return why this IOC may move no module; empty where it may. Nobody shares a server of its own."""
@@ -193,7 +199,7 @@ class Service:
             against = self._against_commands()
             return [Reason(against)] if against else []
         self.lease.look()
-        return [Reason(text) for text in self._troubles.against_start]
+        return [Reason(text) for text in self._faults.blocking]
 
     # ------------------------------------------------------------------ what happened
 
@@ -243,7 +249,7 @@ class Service:
                 if self._experiment:
                     await self.shown.refresh(store, self._experiment)
                     await self.numbers.ask_next(store, self._experiment)
-                self._troubles.note(self._recorded)
+                self._faults.note(self._recorded)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REFRESH_S):
                         await self._show_now.wait()

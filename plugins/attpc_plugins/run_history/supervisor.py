@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.plugin.faults import Faults
 from attpc_plugins.run_history.connection.database import Database
 from attpc_plugins.run_history.connection.faults import FAULTS
 from attpc_plugins.run_history.connection.hard_limit import within
@@ -18,9 +19,11 @@ from attpc_plugins.run_history.store.errors import StoreUnavailable
 
 from .errors import DatabaseError
 from .store import Store, prepare_schema
-from .troubles import AWAY, Troubles
 
 log = get_logger(__name__)
+
+AWAY = "database"
+"""The cause of the fault that says why the database cannot be used."""
 
 BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 5.0)
 """How long to wait before the database is tried again, time after time; from the start when it was well."""
@@ -46,13 +49,13 @@ class Keeper:
     def __init__(
         self,
         locate: Callable[[], Database],
-        troubles: Troubles,
+        faults: Faults,
         duties: tuple[Duty, ...],
         *,
         query_limit_s: float = 5.0,
     ) -> None:
         self._locate = locate
-        self._troubles = troubles
+        self._faults = faults
         self._duties = duties
         self._query_limit_s = query_limit_s
         self._database: Database | None = None
@@ -61,7 +64,7 @@ class Keeper:
         self._closing = False
         self._connected: Store | None = None
         self.store: Store | None = None
-        troubles.say(AWAY, "the database is starting", bars_start=True, expected=True)
+        faults.set(AWAY, "the database is starting", blocks_start=True, expected=True)
 
     @property
     def alone(self) -> bool:
@@ -117,7 +120,7 @@ class Keeper:
     async def _use(self, store: Store) -> None:
         self.store = store
         self._there.set()
-        self._troubles.clear(AWAY)
+        self._faults.clear(AWAY)
         assert self._database is not None
         log.info("database connected", where=self._database.where)
         async with asyncio.TaskGroup() as group:
@@ -156,7 +159,7 @@ class Keeper:
         text = "the connection to the database was lost" if lost else str(error)
         if self._database is not None and self._database.where not in text:
             text = f"{text} ({self._database.where})"
-        self._troubles.say(AWAY, text, bars_start=True, expected=expected)
+        self._faults.set(AWAY, text, blocks_start=True, expected=expected)
 
     async def there(self, limit_s: float) -> Store | None:
         """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""

@@ -13,13 +13,13 @@ import uuid
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.plugin import PluginContext
+from attpc_ioc.plugin.faults import Faults
 from attpc_plugins.run_history.connection.hard_limit import within
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.errors import StoreFull, StoreReadOnly, StoreUnavailable
 from attpc_plugins.run_history.supervisor import Keeper
-from attpc_plugins.run_history.troubles import Troubles
 
 from .reserved import Reserved, ReservedNumbers
 
@@ -41,7 +41,7 @@ class NumberOwner:
         ctx: PluginContext,
         settings: RunHistorySettings,
         keeper: Keeper,
-        troubles: Troubles,
+        faults: Faults,
         reserved: ReservedNumbers,
         *,
         fleet: str,
@@ -50,8 +50,8 @@ class NumberOwner:
         self._ctx = ctx
         self._settings = settings
         self._keeper = keeper
-        self._troubles = troubles
-        troubles.say("numbers damaged", reserved.fault)
+        self._faults = faults
+        faults.set("numbers damaged", reserved.fault)
         self._reserved = reserved
         self._fleet = fleet
         self._boot = boot
@@ -75,7 +75,7 @@ class NumberOwner:
 
     async def reserve(self, experiment: str) -> int:
         """Reserve the next number; raises `Refused` with the reason."""
-        if reasons := self._troubles.against_start:
+        if reasons := self._faults.blocking:
             raise Refused("; ".join(reasons))
         attempt = uuid.uuid4().hex
         try:

@@ -13,10 +13,10 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Put
 from attpc_ioc.model.events import Event
 from attpc_ioc.plugin import PluginContext
+from attpc_ioc.plugin.faults import Faults
 from attpc_plugins.run_history.store import Applied, Rejected, Step, Store
 from attpc_plugins.run_history.store.errors import PositionMoved, StoreError
 from attpc_plugins.run_history.store.model.records import Record
-from attpc_plugins.run_history.troubles import Troubles
 
 from .old_journal import OldJournal
 from .translate import Translator
@@ -49,13 +49,13 @@ class Writer:
         self,
         ctx: PluginContext,
         translator: Translator,
-        troubles: Troubles,
+        faults: Faults,
         old_journal: OldJournal,
         on_applied: Callable[[Sequence[Record]], None],
     ) -> None:
         self._ctx = ctx
         self._translator = translator
-        self._troubles = troubles
+        self._faults = faults
         self._old_journal = old_journal
         self._on_applied = on_applied
         self._size = BATCH
@@ -110,7 +110,7 @@ class Writer:
                 log.warning("the event log is applied again", reason=error)
             except (OSError, sqlite3.Error, StateDirError) as error:
                 # StoreError is none: this is the disk of the state directory.
-                self._troubles.say("log reading", f"the event log cannot be read: {error}")
+                self._faults.set("log reading", f"the event log cannot be read: {error}")
                 await asyncio.sleep(RETRY_S)
 
     def _first_position(self) -> int:
@@ -123,7 +123,7 @@ class Writer:
     async def _follow(self, store: Store) -> None:
         while True:
             found, upto = await self._next()
-            self._troubles.clear("log reading")
+            self._faults.clear("log reading")
             records = self._records(found)
             if records or not self._stored <= upto <= self._stored + BATCH:
                 applied = await self._apply(store, records, upto)
@@ -196,7 +196,7 @@ class Writer:
         self.rejected += 1
         log.error("event not recorded", reason=reason)
         text = f"{self.rejected} events were not recorded, the last because of this: {reason}"
-        self._troubles.say("rejected", text)
+        self._faults.set("rejected", text)
 
     def _say_without_run(self, rejected: Rejected) -> None:
         """Say once that something is of a run that the database does not have, as an emptied one."""
