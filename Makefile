@@ -15,7 +15,7 @@ SBOM ?= build/attpc-ioc.cdx.json
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: run test test-fast check lint tests bench bench-ca docs demo-facility lock sbom audit clean
+.PHONY: run test test-fast test-thorough check lint tests bench bench-ca docs demo-facility lock sbom audit clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -47,6 +47,10 @@ tests: $(STAMP)
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not timing" $(XDIST) tests/unit tests/ecc tests/simulator \
 	  tests/rules/test_spine.py
+
+# More of what has no end: random puts, settings, files and messages.
+test-thorough: export THOROUGH = 1
+test-thorough: test
 
 bench: $(STAMP)
 	@for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); echo "== $$name"; \

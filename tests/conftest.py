@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from attpc_plugins.run_history.embedded.root_base import VARIABLE
 
@@ -17,6 +18,11 @@ from attpc_ioc.log import JsonFormatter, KeyValueFormatter
 from tests.support.alone import sitecustomize
 
 ALONE = Path(__file__).parent / "support" / "alone"
+
+
+# No example is too slow: on a busy machine each may be.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure() -> None:

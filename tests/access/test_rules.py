@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from attpc_ioc.access import AccessFileError, Right, parse_rules, read_rules
 from attpc_ioc.access.file import SIZE_MAX_BYTES
 from tests.access import aslib
+from tests.support.thorough import examples
 
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=examples(100, 300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 USERS, HOSTS = ("ann", "bob", "eve d", ""), ("console1", "Console2", "10.0.0.7", "")
 GROUPS = ("DEFAULT", "OPERATOR", "EXPERT", "none of these")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from attpc_ioc.ioc.ca import PV, PVSpec, dbr
 from attpc_ioc.ioc.ca.wire import Eca
 from tests.ca.conftest import INITIAL, specs
+from tests.support.thorough import examples
 
 ALL = {spec.name[2:]: spec for spec in specs()}
 TYPES = [t for t in ChannelType if t not in (ChannelType.PUT_ACKT, ChannelType.PUT_ACKS)]
@@ -120,7 +121,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150, 400), deadline=None)
 @given(
     st.sampled_from(sorted(ALL)),
     anything,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from attpc_ioc.ioc.ca.decode import Unacceptable, decode, shown
 from attpc_ioc.ioc.ca.spec import PVSpec, Value
 from tests.ca.conftest import specs
+from tests.support.thorough import examples
 
 SPECS = {spec.name[2:]: spec for spec in specs()} | {
     "name": PVSpec("T:name", "stringout", ChannelType.STRING, writable=True),
@@ -144,7 +145,7 @@ def test_characters_are_counted_not_bytes() -> None:
         decode(wide, CHAR, 120, "🎉".encode() * 30)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(200, 500), deadline=None)
 @given(
     st.sampled_from(sorted(SPECS)),
     st.integers(0, 40),

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.histories import run_details
+from tests.support.thorough import examples
 
 HEAD = "experiment,number,title,started_at,stopped_at\n"
 GOOD = "e1,1,first,2026-01-01T10:00:00+00:00,2026-01-01T11:00:00+01:00\n"
@@ -201,7 +202,7 @@ def test_one_experiment_for_all(tmp_path: Path) -> None:
 
 
 @given(data=st.binary(max_size=300), kind=st.sampled_from(Format))
-@settings(SHARED, max_examples=150)
+@settings(SHARED, max_examples=examples(50, 150))
 def test_any_bytes_are_runs_or_faults(tmp_path: Path, data: bytes, kind: Format) -> None:
     check(tmp_path, data, kind)
 
@@ -213,7 +214,7 @@ def test_any_bytes_are_runs_or_faults(tmp_path: Path, data: bytes, kind: Format)
     new=st.sampled_from(["", '"', ",", "\n", "\r", "\x00", "9" * 30, "{", "]", "é"]),
     cut=st.integers(0, 5),
 )
-@settings(SHARED, max_examples=100)
+@settings(SHARED, max_examples=examples(40, 100))
 def test_damaged_files_are_runs_or_faults(
     tmp_path: Path, detail: RunDetail, kind: Format, at: int, new: str, cut: int
 ) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from tests.support.history_shell import IOC
+from tests.support.thorough import examples
 
 COMMAND = """
 import atexit, sys, typer
@@ -28,8 +29,9 @@ add_commands(app)
 app()
 """
 
+MANY = examples(11_000, 31_000)
 GROWTH_MB = 6.0
-"""What a hundred times as many runs may take more: 1 kB a run would be 30 MB."""
+"""What so many runs may take more: 1 kB a run would be 10 MB, 30 when it is thorough."""
 
 FILL = """
 INSERT INTO attpc.experiments (name) VALUES ('e1') ON CONFLICT DO NOTHING;
@@ -76,14 +78,14 @@ async def test_memory_stays_flat_in_exports(dsn: str, tmp_path: Path, kind: str)
     await fill(dsn, 1, 1000)
     small_mb, said = measured(*words, tmp_path / "small")
     assert said.endswith("1000 runs exported\n")
-    await fill(dsn, 1001, 31_000)
+    await fill(dsn, 1001, MANY)
     large_mb, said = measured(*words, tmp_path / "large")
-    assert said.endswith("31000 runs exported\n")
+    assert said.endswith(f"{MANY} runs exported\n")
     assert "exporting: " in said
-    assert " of 31000\n" in said
+    assert f" of {MANY}\n" in said
     assert large_mb - small_mb < GROWTH_MB, (small_mb, large_mb)
     with (tmp_path / "large").open() as stream:
-        assert sum(1 for _ in stream) == 31_000 + (kind == "csv")
+        assert sum(1 for _ in stream) == MANY + (kind == "csv")
 
 
 @pytest.mark.slow

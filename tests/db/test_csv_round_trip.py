@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from tests.support.histories import run_details
 from tests.support.postgres import Databases
+from tests.support.thorough import examples
 
 SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -38,7 +39,7 @@ def same(one: RunDetail, other: RunDetail) -> bool:
 
 @pytest.mark.parametrize("kind", [Format.CSV, Format.JSON])
 @given(details=st.lists(run_details(), max_size=4, unique_by=lambda d: (d.run.experiment, d.run.number)))
-@settings(SHARED, max_examples=60)
+@settings(SHARED, max_examples=examples(25, 60))
 def test_through_a_file(tmp_path: Path, kind: Format, details: list[RunDetail]) -> None:
     file = tmp_path / "runs"
     file.write_text(exported(details, kind), encoding="utf-8", newline="")
@@ -49,7 +50,7 @@ def test_through_a_file(tmp_path: Path, kind: Format, details: list[RunDetail]) 
 
 
 @given(detail=run_details())
-@settings(SHARED, max_examples=50)
+@settings(SHARED, max_examples=examples(20, 50))
 def test_other_programs_read_the_same(detail: RunDetail) -> None:
     text = csv_file.header_text() + csv_file.run_text(detail)
     (row,) = csv.DictReader(io.StringIO(text, newline=""), strict=True)

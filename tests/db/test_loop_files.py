@@ -35,7 +35,9 @@ async def test_runs_are_taken_and_closed_without_a_file_call_in_the_loop(tmp_pat
     patient = section(watch={"period_s": 1.5, "timeout_s": 5.0})
     text = f'{patient}\n[{SECTION}.backup]\nfolder = "{backup}"\n[access]\nfile = "{rules}"'
     more = {f"plugins.{HISTORY}": f'dsn = "{dsn}"', "limits": "run_number_s = 10.0"}
-    async with data_rig(tmp_path, monkeypatch, access=access, cobos=1, text=text, **more) as it:
+    async with data_rig(
+        tmp_path, monkeypatch, access=access, cobos=1, text=text, long_replies=True, **more
+    ) as it:
         with loop_files(tmp_path) as watch:
             for _ in range(2):
                 await start_run(it)

@@ -14,6 +14,7 @@ from attpc_ioc.ecc.soap import StateReply, TextReply, read_state, read_text
 from attpc_ioc.errors import EccBrokenReply, EccError, EccRefused
 from attpc_ioc.model.states import State, Transition
 from tests.support.ecc_raw import envelope, http, state_xml, text_xml
+from tests.support.thorough import examples
 
 GOOD = [
     http(b"hello"),
@@ -35,7 +36,7 @@ def read(parts: list[bytes], error: Exception | None = None, limit: int = 10_000
     return reader.finish(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100, 200), deadline=None)
 @given(st.sampled_from(GOOD), st.lists(st.integers(0, 200), max_size=6))
 def test_it_does_not_matter_how_a_reply_is_cut_into_pieces(reply: bytes, cuts: list[int]):
     at = [0, *sorted(cuts), len(reply)]
@@ -55,7 +56,7 @@ def test_an_error_makes_a_reply_without_a_length_doubtful():
     assert read([http(b"hello")], ConnectionResetError(104, "x")).body == b"hello"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150, 400), deadline=None)
 @given(st.one_of(st.binary(), st.lists(pieces, max_size=10).map(b"".join)), st.integers(0, 40))
 def test_any_bytes_end_in_a_reply_or_in_broken_http(data: bytes, cut: int):
     try:
@@ -159,7 +160,7 @@ words = st.sampled_from(
 whole = st.lists(words, max_size=12).map(b"".join).map(lambda inner: envelope("@").replace(b"@", inner))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150, 400), deadline=None)
 @given(st.one_of(st.binary(), whole), st.sampled_from([200, 404, 500]))
 def test_any_body_ends_in_a_reply_or_in_an_error_of_ours(body: bytes, status: int):
     for reader, kind in ((read_state, StateReply), (read_text, TextReply)):
@@ -197,7 +198,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 @given(numbers, numbers, numbers)
 def test_any_numbers_end_in_ones_that_records_can_show_or_in_an_error(code: str, state: str, transition: str):
     for reader, inner in ((read_state, state_xml(state, transition, code)), (read_text, text_xml(code=code))):

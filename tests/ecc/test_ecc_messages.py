@@ -10,6 +10,7 @@ from attpc_ioc.errors import EccBrokenReply
 from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.fleet import DataLinkView, SourceView
 from attpc_ioc.model.states import Operation
+from tests.support.thorough import examples
 
 CONFIG = ConfigName("cobo0", "e20009", "e20009b")
 LINK = DataLinkView("data0", "192.168.41.60", 46005, "TCP")
@@ -67,7 +68,7 @@ def test_a_blank_or_unprintable_part_is_never_written(part: str, blank: str):
         config_id_xml(Operation.UNDO, PartialConfig(**{part: blank}))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 @given(st.text(max_size=6), st.text(max_size=6), st.sampled_from(list(Operation)))
 def test_whatever_is_put_in_either_is_refused_or_reads_back(describe: str, other: str, operation: Operation):
     try:
@@ -241,7 +242,7 @@ xml_words = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150, 400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.one_of(st.text(st.characters(exclude_categories=())), st.lists(xml_words, max_size=14).map("".join))
 )

@@ -1,4 +1,4 @@
-"""10,000 random puts to every writable PV: never a crash, never a message that the rules forbid.
+"""Random puts to every writable PV: never a crash, never a message that the rules forbid.
 
 The client is a bare circuit with messages made byte by byte. libca (`aioca`) would not do: it looks at labels
 and counts itself, so most of the bad puts would never leave it, and its context is one for the whole process,
@@ -22,15 +22,15 @@ from attpc_ioc.model.states import State
 from attpc_ioc.simulator.durations import INSTANT
 from tests.ca.raw import Raw, raw_client
 from tests.support.ca import caget
-from tests.support.grid import shorten_configs
 from tests.support.puts import WRITABLE, RawPut, puts
 from tests.support.rig import Rig, rig
+from tests.support.thorough import examples
 from tests.support.trouble import Clocking, assert_nothing_forbidden
 
-EXAMPLES = 10
+EXAMPLES = examples(3, 10)
 LENGTH = 250
 STARTS = (State.IDLE, State.PREPARED, State.READY, State.RUNNING)
-"""Together `EXAMPLES * LENGTH * len(STARTS)`: 10,000 puts."""
+"""Together `EXAMPLES * LENGTH * len(STARTS)`: 3,000 puts, 10,000 when it is thorough."""
 
 TOO_MUCH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 
@@ -85,7 +85,6 @@ async def example(start: State, sequence: list[RawPut]) -> int:
     """Play one example on an IOC of its own; returns how many operations it has sent."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         async with rig(Path(folder), patch, limits=LIMITS, durations=INSTANT) as it:
-            shorten_configs(it)
             await (it.start_run() if start is State.RUNNING else it.take_to(start))
             it.fleet.log.clear()
             clocking = Clocking(it)

@@ -246,7 +246,7 @@ async def test_rule_09_goto_from_every_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: State
 ) -> None:
     """With what a foreign client left behind: every start and every target, and no forbidden call."""
-    poll = "moving_period_s = 0.005\nquiet_period_s = 0.01\ntimeout_s = 1.0"
+    poll = "moving_period_s = 0.01\nquiet_period_s = 0.05\ntimeout_s = 3.0"
     async with rig(tmp_path, monkeypatch, durations=INSTANT, poll=poll) as it:
         await it.select()
         for cobo0, cobo1 in itertools.combinations_with_replacement(WALKABLE, 2):

@@ -15,7 +15,6 @@ from attpc_ioc.model.config import RECORDS, UNKNOWN
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import EDGES, Operation, State
 from attpc_ioc.simulator.durations import Durations
-from attpc_ioc.simulator.xcfg import configure_text
 from tests.support.rig import Rig, rig
 from tests.support.trouble import (
     Trouble,
@@ -77,16 +76,8 @@ async def grid_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Tro
     timeout_s = POLL_TIMEOUTS_S.get(trouble, 3.0)
     poll = f"moving_period_s = 0.01\nquiet_period_s = 0.05\ntimeout_s = {timeout_s}"
     async with rig(tmp_path, monkeypatch, durations=FAST, limits=limits, poll=poll) as it:
-        shorten_configs(it)
         yield it
         assert_nothing_forbidden(it)
-
-
-def shorten_configs(it: Rig) -> None:
-    """Make Configure's replies short: their size is the business of other tests."""
-    for name in it.fleet.experiments:
-        text = configure_text([("CoBo", "*"), ("Mutant", "*")], 0)
-        (it.fleet.xcfg.path / f"configure-{name}.xcfg").write_text(text)
 
 
 def limit_of(trouble: Trouble) -> float:

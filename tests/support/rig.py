@@ -18,6 +18,7 @@ from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import Settings, load_settings
+from attpc_ioc.simulator import xcfg
 from attpc_ioc.simulator.data.options import DataOptions
 from attpc_ioc.simulator.durations import Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
@@ -218,12 +219,14 @@ async def rig(
     alone: bool = True,
     data: DataOptions | None = None,
     data_tables: bool = True,
+    long_replies: bool = False,
     **sections: str,
 ) -> AsyncIterator[Rig]:
     """Run a fleet and an IOC for the length of a block, and see that nothing is left behind.
 
     Not `alone`, that is for whoever runs several at once to see. With `data` the fleet's data routers write
-    files, and with `data_tables` the IOC has their hosts in its settings.
+    files, and with `data_tables` the IOC has their hosts in its settings. With `long_replies`
+    a reply to Configure is as long as a real one, 370 kB, which costs a third more processor time.
     """
     if not any(name == HISTORY for name, _ in plugins):
         # The run history brings a database up; tests that are not about it go without.
@@ -232,6 +235,8 @@ async def rig(
     files_before = open_files()
     place = ca_place()
     place.put_into(monkeypatch)
+    if not long_replies:
+        monkeypatch.setattr(xcfg, "CONFIGURE_REPLY_BYTES", 0)
     prefix = f"T{secrets.token_hex(3)}:"
     try:
         async with SimulatedFleet(

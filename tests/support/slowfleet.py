@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.simulator.durations import Durations
-from tests.support.grid import FAST, shorten_configs
+from tests.support.grid import FAST
 from tests.support.rig import Rig, rig
 from tests.support.slowwire import Wire, wire
 
@@ -83,27 +83,28 @@ async def slow_rig(
     mutant: bool = True,
 ) -> AsyncIterator[tuple[Rig, Wires]]:
     """A rig whose IOC reaches each ECC server through a relay."""
-    async with rig(
-        tmp_path,
-        monkeypatch,
-        limits=limits or limits_text(),
-        poll=POLL,
-        durations=durations,
-        cobos=cobos,
-        mutant=mutant,
-        start=False,
-    ) as it:
-        shorten_configs(it)
-        async with contextlib.AsyncExitStack() as stack:
-            wires = {server.name: await stack.enter_async_context(wire(server.port)) for server in it.fleet}
-            servers = [ecc.model_copy(update={"port": wires[ecc.name].port}) for ecc in it.settings.ecc]
-            it.settings = it.settings.model_copy(update={"ecc": tuple(servers)})
-            try:
-                await it.start_ioc()
-                await it.until(
-                    lambda: all(m.offered is not None for m in it.snapshot.modules.values()),
-                    what="all servers seen",
-                )
-                yield it, Wires(it, wires)
-            finally:
-                await it.stop_ioc()
+    async with (
+        rig(
+            tmp_path,
+            monkeypatch,
+            limits=limits or limits_text(),
+            poll=POLL,
+            durations=durations,
+            cobos=cobos,
+            mutant=mutant,
+            start=False,
+        ) as it,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        wires = {server.name: await stack.enter_async_context(wire(server.port)) for server in it.fleet}
+        servers = [ecc.model_copy(update={"port": wires[ecc.name].port}) for ecc in it.settings.ecc]
+        it.settings = it.settings.model_copy(update={"ecc": tuple(servers)})
+        try:
+            await it.start_ioc()
+            await it.until(
+                lambda: all(m.offered is not None for m in it.snapshot.modules.values()),
+                what="all servers seen",
+            )
+            yield it, Wires(it, wires)
+        finally:
+            await it.stop_ioc()

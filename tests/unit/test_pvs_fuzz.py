@@ -18,6 +18,7 @@ from attpc_ioc.model.states import Kind, Operation, Severity, State, Transition
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
 from attpc_ioc.pvs.common import read
 from tests.support.fleets import as_mapping, make_settings, table_of
+from tests.support.thorough import examples
 
 TABLE = table_of(make_settings(cobos=2), plugins=["history"])
 NAMES = ["cobo0", "cobo1", "mutant", "stranger"]
@@ -88,7 +89,7 @@ fleets = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50, 150), deadline=None)
 @given(fleets)
 def test_every_value_of_any_fleet_can_be_shown(fleet: Fleet):
     alarms = []
@@ -107,7 +108,7 @@ def test_every_value_of_any_fleet_can_be_shown(fleet: Fleet):
     assert worst(alarms) == max((a.reading.severity for a in alarms), default=Severity.NO_ALARM)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(20, 50), deadline=None)
 @given(fleets)
 def test_allowed_bits_stay_within_the_commands_of_the_scope(fleet: Fleet):
     for entry in TABLE:

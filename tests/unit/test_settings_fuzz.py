@@ -27,9 +27,10 @@ from attpc_ioc.settings import (
 )
 from attpc_ioc.settings.template import FleetRequest, fleet_settings, fleet_text, request_faults, site_text
 from attpc_ioc.settings.toml_text import settings_text, toml_value
+from tests.support.thorough import examples
 
 FUZZ = settings(
-    max_examples=100,
+    max_examples=examples(40, 100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
