@@ -39,7 +39,7 @@ from tests.support.sshd import Sshd, sshd
 
 GOAL = 0.02
 RUN = RunKey("bench", 1)
-LIMITS = CallLimits(look_s=30, read_s=30, files_s=60, checksums_s=60)
+LIMITS = CallLimits(poll_s=30, read_s=30, files_s=60, checksums_s=60)
 PROCESS = psutil.Process().name()
 
 
@@ -112,14 +112,14 @@ async def watch(host: Host, first_s: float, period_s: float, count: int) -> None
     """Look at a host so many times."""
     await asyncio.sleep(first_s)
     for _ in range(count):
-        await host.look(RUN)
+        await host.poll(RUN)
         await asyncio.sleep(period_s)
 
 
 async def share_of_a_core(hosts: list[Host], period_s: float, seconds: float) -> float:
     """Return the CPU that looks at hosts take."""
     for host in hosts:
-        await host.look(RUN)
+        await host.poll(RUN)
     count = max(1, round(seconds / period_s))
     began, used = time.monotonic(), time.process_time()
     async with asyncio.TaskGroup() as group:
@@ -141,7 +141,7 @@ async def move_thousand(folder: Path, server: Sshd) -> float:
     fill(folder, 1000)
     (host,) = hosts_of(Access.SSH, [folder], server, 0)
     assert isinstance(host, SshHost)
-    await host.look(RUN)
+    await host.poll(RUN)
     began = time.monotonic()
     files = await host.list_staging()
     await host.begin(RUN)

@@ -30,7 +30,7 @@ from tests.support.smalldisk import small_disk
 
 S = CloseState
 NAMES = ["a.graw", "with space.graw", "$(touch executed).graw", "-n.graw", "ü\n'\".graw"]
-QUICK = CallLimits(look_s=3, read_s=3, files_s=3, checksums_s=5)
+QUICK = CallLimits(poll_s=3, read_s=3, files_s=3, checksums_s=5)
 
 
 @dataclass

@@ -160,7 +160,7 @@ def test_the_run_that_is_on_is_not_closed(shell):
     written = fill(shell.staging["CoBo0"], ["a.graw"])
     ran = shell("files", "close", 42, "--router", "CoBo0")
     assert ran.exit_code == 1
-    assert "is on by the record" in ran.output
+    assert "is on, as far as is known" in ran.output
     assert sums(shell.staging["CoBo0"]) == written
     assert shell("files", "close", 42, "--router", "CoBo0", "--force").exit_code == 0
     assert sums(shell.place()) == written
@@ -284,7 +284,7 @@ async def test_by_hand_beside_an_ioc_that_is_at_it(tmp_path, monkeypatch):
         await it.until(lambda: list(host.staging.glob("*.graw")), 20.0, "data was written")
         code, said = await command(it.settings_file, "close", number)
         assert code == 1, said
-        assert "is on by the record" in said
+        assert "is on, as far as is known" in said
         await stop_run(it)
         ended = await asyncio.gather(*(command(it.settings_file, "close", number) for _ in range(2)))
         for code, said in ended:

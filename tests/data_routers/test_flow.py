@@ -34,10 +34,10 @@ counts = st.builds(Count, st.integers(0, 50), st.integers(0, 10 * GB))
 
 def test_what_was_there_before_does_not_count():
     meter = Meter(window_s=10.0, quiet_s=30.0)
-    meter.look(0.0, Count(3, 5 * GB))
+    meter.take(0.0, Count(3, 5 * GB))
     assert meter.written == Count()
     assert meter.start(1.0) == Count(3, 5 * GB)
-    meter.look(2.0, Count(4, 5 * GB + 300))
+    meter.take(2.0, Count(4, 5 * GB + 300))
     assert meter.written == Count(1, 300)
     assert meter.rate == pytest.approx(300 / 1.0)
     assert meter.grew_s == 2.0
@@ -46,72 +46,72 @@ def test_what_was_there_before_does_not_count():
 def test_without_a_look_before_the_run_its_first_look_is_what_was_there():
     meter = Meter(10.0, 30.0)
     assert meter.start(0.0) is None
-    meter.look(1.0, Count(2, 700))
+    meter.take(1.0, Count(2, 700))
     assert meter.written == Count()
-    meter.look(2.0, Count(2, 900))
+    meter.take(2.0, Count(2, 900))
     assert meter.written == Count(0, 200)
 
 
 def test_a_run_that_is_found_on_counts_all_that_was_not_there_at_its_beginning():
     meter = Meter(10.0, 30.0)
     meter.resume(100.0, Count(1, 1000))
-    meter.look(100.1, Count(4, 9 * GB))
+    meter.take(100.1, Count(4, 9 * GB))
     assert meter.written == Count(3, 9 * GB - 1000)
     assert meter.rate == 0.0, "nobody saw when it came"
     assert meter.grew_s is None
-    meter.look(102.1, Count(4, 9 * GB + 2000))
+    meter.take(102.1, Count(4, 9 * GB + 2000))
     assert meter.rate == pytest.approx(1000.0)
 
 
 def test_the_rate_is_that_of_the_window():
     meter = Meter(window_s=10.0, quiet_s=30.0)
     meter.start(0.0)
-    meter.look(0.0, Count())
+    meter.take(0.0, Count())
     for second in range(1, 101):
-        meter.look(float(second), Count(1, 1000 * second))
+        meter.take(float(second), Count(1, 1000 * second))
     assert meter.rate == pytest.approx(1000.0)
     for second in range(101, 106):
-        meter.look(float(second), Count(1, 100_000))
+        meter.take(float(second), Count(1, 100_000))
     assert meter.rate == pytest.approx(500.0)
     for second in range(106, 120):
-        meter.look(float(second), Count(1, 100_000))
+        meter.take(float(second), Count(1, 100_000))
     assert meter.rate == 0.0
 
 
 def test_late_data_count_until_the_files_are_moved():
     meter = Meter(10.0, 30.0)
-    meter.look(0.0, Count())
+    meter.take(0.0, Count())
     meter.start(0.0)
-    meter.look(1.0, Count(1, 1000))
+    meter.take(1.0, Count(1, 1000))
     meter.stop(2.0)
-    meter.look(3.0, Count(1, 1500))
+    meter.take(3.0, Count(1, 1500))
     assert meter.written.data_bytes == 1500
-    meter.look(4.0, Count(0, 0))
+    meter.take(4.0, Count(0, 0))
     assert (meter.written, meter.rate) == (Count(1, 1500), 0.0)
-    meter.look(5.0, Count(1, 777))  # somebody's stray file
+    meter.take(5.0, Count(1, 777))  # somebody's stray file
     assert meter.written == Count(1, 1500)
 
 
 def test_a_sentry_tells_the_last_bytes_after_it_has_moved_the_files():
     meter = Meter(10.0, quiet_s=30.0)
-    meter.look(0.0, Count(0, 5 * GB))
+    meter.take(0.0, Count(0, 5 * GB))
     meter.start(0.0)
-    meter.look(2.0, Count(4, 5 * GB + 1000))
+    meter.take(2.0, Count(4, 5 * GB + 1000))
     meter.stop(3.0)
-    meter.look(45.0, Count(0, 5 * GB + 1700))
+    meter.take(45.0, Count(0, 5 * GB + 1700))
     assert meter.written == Count(4, 1700)
-    meter.look(47.0, Count(0, 5 * GB + 9999))
+    meter.take(47.0, Count(0, 5 * GB + 9999))
     assert meter.written == Count(4, 1700)
 
 
 def test_strays_long_after_a_run_do_not_count():
     meter = Meter(10.0, quiet_s=30.0)
-    meter.look(0.0, Count())
+    meter.take(0.0, Count())
     meter.start(0.0)
-    meter.look(1.0, Count(1, 1000))
+    meter.take(1.0, Count(1, 1000))
     meter.stop(2.0)
-    meter.look(33.0, Count(1, 1000))
-    meter.look(35.0, Count(2, 5000))
+    meter.take(33.0, Count(1, 1000))
+    meter.take(35.0, Count(2, 5000))
     assert meter.written == Count(1, 1000)
 
 
@@ -127,7 +127,7 @@ def test_whatever_files_do_nothing_is_ever_negative(course):
             meter.resume(now_s, Count(1, GB))
         elif event == "stop":
             meter.stop(now_s)
-        meter.look(now_s, seen)
+        meter.take(now_s, seen)
         assert meter.rate >= 0.0
         assert math.isfinite(meter.rate)
         if event not in ("start", "resume"):
@@ -139,13 +139,13 @@ def test_whatever_files_do_nothing_is_ever_negative(course):
 @given(st.lists(st.tuples(st.floats(0.1, 5.0), st.integers(0, GB)), min_size=1))
 def test_what_grows_is_counted_to_the_byte(course):
     meter, now_s, there = Meter(10.0, 30.0), 0.0, Count(7, 12345)
-    meter.look(now_s, there)
+    meter.take(now_s, there)
     meter.start(now_s)
     samples = [(now_s, 0)]
     for step, grown in course:
         now_s += step
         there = Count(there.files + 1, there.data_bytes + grown)
-        meter.look(now_s, there)
+        meter.take(now_s, there)
         samples.append((now_s, there.data_bytes - 12345))
     assert meter.written == Count(len(course), sum(grown for _, grown in course))
     # From the last look that is at least a window old, or from the beginning.
@@ -279,13 +279,13 @@ def test_levels_of_free_disk():
 
 def test_what_the_closing_has_found_is_final():
     meter = Meter(10.0, 1.0)
-    meter.look(0.0, Count())
+    meter.take(0.0, Count())
     meter.start(0.0)
-    meter.look(1.0, Count(1, 100))
+    meter.take(1.0, Count(1, 100))
     meter.settle(Count(1, 5))
     assert meter.written == Count(1, 100), "not while the run is on"
     meter.stop(1.5)
     meter.settle(Count(2, 150))
-    meter.look(2.0, Count(0, 0))
+    meter.take(2.0, Count(0, 0))
     assert meter.written == Count(2, 150)
     assert meter.rate == 0.0

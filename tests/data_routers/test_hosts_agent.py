@@ -218,8 +218,8 @@ def test_nonsense_that_the_agent_is_asked_does_not_end_it(tmp_path: Path) -> Non
         b"\n",
         b"nonsense\n",
         request("nonsense", 5, (b"x",)),
-        b"look\n",
-        b"look zz not-hex\n",
+        b"poll\n",
+        b"poll zz not-hex\n",
         b"move x31\n",
         request("listing", 5, (b"", bytes(tmp_path))),
     ]

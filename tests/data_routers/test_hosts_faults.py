@@ -30,7 +30,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.slowwire import wire
 from tests.support.sshd import Sshd, free_port, sshd
 
-SHORT = CallLimits(look_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
+SHORT = CallLimits(poll_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
 MARGIN_S = 15.0
 """What a busy machine may add to a limit."""
 
@@ -46,7 +46,7 @@ async def known_at(server: Sshd, port: int) -> Sshd:
 async def test_a_host_that_is_gone(tmp_path: Path, shared_sshd: Sshd) -> None:
     async with place(tmp_path / "staging", replace(shared_sshd, port=free_port())) as at:
         host = at.host()
-        for call in (lambda: host.look(RUN), host.list_staging, lambda: host.begin(RUN)):
+        for call in (lambda: host.poll(RUN), host.list_staging, lambda: host.begin(RUN)):
             with pytest.raises(HostUnreachable, match="Connection refused"):
                 await call()
 
@@ -58,7 +58,7 @@ async def test_a_host_that_accepts_and_never_answers(tmp_path: Path, shared_sshd
             for _ in range(2):
                 began = time.monotonic()
                 with pytest.raises(HostTimeout):
-                    await host.look(RUN)
+                    await host.poll(RUN)
                 assert time.monotonic() - began < 1 + MARGIN_S
 
 
@@ -72,20 +72,20 @@ async def test_what_is_no_ssh_server(tmp_path: Path, shared_sshd: Sshd) -> None:
         port = server.sockets[0].getsockname()[1]
         async with place(tmp_path / "staging", replace(shared_sshd, port=port)) as at:
             with pytest.raises(HostError, match=r"127\.0\.0\.1"):
-                await at.host().look(RUN)
+                await at.host().poll(RUN)
 
 
 async def test_a_host_that_goes_and_comes_back(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
         write_files(at.staging, ["a.graw"])
         host = at.host()
-        assert (await host.look(RUN)).files == 1
+        assert (await host.poll(RUN)).files == 1
         server.stop()
         for _ in range(2):
             with pytest.raises(HostUnreachable):
-                await host.look(RUN)
+                await host.poll(RUN)
         server.start()
-        assert (await host.look(RUN)).files == 1
+        assert (await host.poll(RUN)).files == 1
 
 
 async def test_a_connection_that_is_cut_is_made_anew(tmp_path: Path, shared_sshd: Sshd) -> None:
@@ -93,15 +93,15 @@ async def test_a_connection_that_is_cut_is_made_anew(tmp_path: Path, shared_sshd
         server = await known_at(shared_sshd, relay.port)
         async with place(tmp_path / "staging", server) as at:
             host = at.host()
-            await host.look(RUN)
+            await host.poll(RUN)
             relay.open.clear()
-            pending = asyncio.create_task(host.look(RUN))
+            pending = asyncio.create_task(host.poll(RUN))
             await asyncio.sleep(0)
             relay.cut()
             relay.open.set()
             with pytest.raises(HostUnreachable, match="broke"):
                 await pending
-            assert (await host.look(RUN)).files == 0
+            assert (await host.poll(RUN)).files == 0
 
 
 async def test_a_slow_host_is_waited_for_up_to_the_limit(tmp_path: Path, shared_sshd: Sshd) -> None:
@@ -109,16 +109,16 @@ async def test_a_slow_host_is_waited_for_up_to_the_limit(tmp_path: Path, shared_
         server = await known_at(shared_sshd, relay.port)
         async with place(tmp_path / "staging", server) as at:
             patient, hasty = at.host(), at.host(limits=SHORT)
-            await patient.look(RUN)
-            await eventually(lambda: hasty.look(RUN))
+            await patient.poll(RUN)
+            await eventually(lambda: hasty.poll(RUN))
             relay.delay_s = 1.5
             began = time.monotonic()
             with pytest.raises(HostTimeout, match="within 1 s"):
-                await hasty.look(RUN)
+                await hasty.poll(RUN)
             assert time.monotonic() - began < 1 + MARGIN_S
-            assert (await patient.look(RUN)).files == 0
+            assert (await patient.poll(RUN)).files == 0
             relay.delay_s = 0.0
-            await eventually(lambda: hasty.look(RUN))
+            await eventually(lambda: hasty.poll(RUN))
 
 
 async def eventually(call: object, limit_s: float = PATIENCE_S) -> object:
@@ -137,13 +137,13 @@ async def test_a_silent_line_is_given_up_and_made_anew(tmp_path: Path, shared_ss
         server = await known_at(shared_sshd, relay.port)
         async with place(tmp_path / "staging", server) as at:
             host = at.host(limits=SHORT)
-            await eventually(lambda: host.look(RUN))
+            await eventually(lambda: host.poll(RUN))
             relay.open.clear()
             for _ in range(2):
                 with pytest.raises(HostTimeout):
-                    await host.look(RUN)
+                    await host.poll(RUN)
             relay.open.set()
-            await eventually(lambda: host.look(RUN))
+            await eventually(lambda: host.poll(RUN))
 
 
 async def test_what_others_give_up_is_no_fault_of_the_host(tmp_path: Path, shared_sshd: Sshd) -> None:
@@ -152,32 +152,32 @@ async def test_what_others_give_up_is_no_fault_of_the_host(tmp_path: Path, share
         server = await known_at(shared_sshd, relay.port)
         async with place(tmp_path / "staging", server) as at:
             host = at.host(limits=replace(SHORT, files_s=60.0))
-            await eventually(lambda: host.look(RUN))
+            await eventually(lambda: host.poll(RUN))
             assert await host.list_staging() == ()
             relay.open.clear()
             listing = asyncio.create_task(host.list_staging())
             for _ in range(2):
                 with pytest.raises(HostTimeout, match="did not answer within 1 s"):
-                    await host.look(RUN)
+                    await host.poll(RUN)
             with pytest.raises((HostTimeout, HostUnreachable)) as given_up:
                 await asyncio.wait_for(listing, MARGIN_S)
             assert "perl" not in str(given_up.value)
             assert state_of(given_up.value) is CloseState.UNREACHABLE
             relay.open.set()
-            await eventually(lambda: host.look(RUN))
+            await eventually(lambda: host.poll(RUN))
 
 
 async def test_an_agent_that_hangs_is_killed_and_made_anew(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
         host = at.host(limits=SHORT)
-        await eventually(lambda: host.look(RUN))
+        await eventually(lambda: host.poll(RUN))
         (agent,) = server.agents()
         agent.suspend()
         began = time.monotonic()
         with pytest.raises(HostTimeout, match="within 1 s"):
-            await host.look(RUN)
+            await host.poll(RUN)
         assert time.monotonic() - began < 1 + MARGIN_S
-        await eventually(lambda: host.look(RUN))
+        await eventually(lambda: host.poll(RUN))
         await until(lambda: agent.pid not in {one.pid for one in server.agents()})
         assert len(server.agents()) == 1
 
@@ -185,7 +185,7 @@ async def test_an_agent_that_hangs_is_killed_and_made_anew(tmp_path: Path) -> No
 async def test_a_host_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
         host = at.host(limits=SHORT)
-        await eventually(lambda: host.look(RUN))
+        await eventually(lambda: host.poll(RUN))
         assert server.process is not None
         stopped = [psutil.Process(server.process.pid), *server.offspring()]
         for process in stopped:
@@ -193,12 +193,12 @@ async def test_a_host_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
         for _ in range(4):
             began = time.monotonic()
             with pytest.raises((HostTimeout, HostUnreachable)):
-                await host.look(RUN)
+                await host.poll(RUN)
             assert time.monotonic() - began < 1 + MARGIN_S
         for process in stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
-        await eventually(lambda: host.look(RUN))
+        await eventually(lambda: host.poll(RUN))
 
 
 async def test_one_that_hangs_disturbs_no_other_of_the_same_host(tmp_path: Path) -> None:
@@ -209,13 +209,13 @@ async def test_one_that_hangs_disturbs_no_other_of_the_same_host(tmp_path: Path)
     ):
         other.stations = at.stations
         host, neighbour = at.host(limits=SHORT), other.host()
-        await eventually(lambda: host.look(RUN))
+        await eventually(lambda: host.poll(RUN))
         (agent,) = server.agents()
-        await neighbour.look(RUN)
+        await neighbour.poll(RUN)
         agent.suspend()
-        hung = asyncio.create_task(host.look(RUN))
+        hung = asyncio.create_task(host.poll(RUN))
         await asyncio.sleep(0)
-        assert (await neighbour.look(RUN)).files == 0
+        assert (await neighbour.poll(RUN)).files == 0
         with pytest.raises(HostTimeout):
             await hung
         agent.kill()  # nobody looks again, which would end it
@@ -231,7 +231,7 @@ async def test_looks_go_on_while_files_are_checked(tmp_path: Path) -> None:
         checking = asyncio.create_task(host.gathered(RUN, closed=False, checksums=True))
         looks = 0
         while not checking.done():
-            await host.look(RUN)
+            await host.poll(RUN)
             looks += 1
         assert looks > 1
         assert len((await checking)[0].sha256) == 64
@@ -256,14 +256,14 @@ async def test_checksums_stop_at_their_limit(at: Place) -> None:
 async def test_a_call_that_is_given_up_leaves_no_answer_for_the_next(at: Place) -> None:
     write_files(at.staging, ["a.graw"])
     host = at.host(log=str(at.staging / "a.graw"))
-    await host.look(RUN)
+    await host.poll(RUN)
     for _ in range(5):
-        given_up = asyncio.create_task(host.look(RUN))
+        given_up = asyncio.create_task(host.poll(RUN))
         await asyncio.sleep(0)
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
-        assert (await host.look(RUN)).files == 1
+        assert (await host.poll(RUN)).files == 1
         assert [file.name for file in await host.list_staging()] == ["a.graw"]
 
 

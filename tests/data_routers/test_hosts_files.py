@@ -102,8 +102,8 @@ async def test_a_staging_folder_of_any_name(at: Place, part: str) -> None:
     staging.mkdir()
     write_files(staging, ["a.graw"])
     host = at.host(staging=str(staging), log=str(staging / "a.graw"))
-    look = await host.look(RUN)
-    assert (look.files, look.data_bytes, look.next_exists) == (1, 100, False)
+    polled = await host.poll(RUN)
+    assert (polled.files, polled.data_bytes, polled.next_exists) == (1, 100, False)
     assert (await host.tail(1)).startswith(b"0 a.graw")
     await closed_run(host, RUN)
     assert (staging / RUN.experiment / RUN.folder / "a.graw").exists()
@@ -117,7 +117,7 @@ async def test_an_experiment_that_names_no_folder_is_refused(at: Place, experime
     host = at.host()
     run = RunKey(experiment, 1)
     for call in (
-        lambda: host.look(run),
+        lambda: host.poll(run),
         lambda: host.begin(run),
         lambda: host.move(run, ()),
         lambda: host.gathered(run, closed=True, checksums=False),
@@ -143,7 +143,7 @@ async def test_only_regular_files_are_data(at: Place) -> None:
     (at.staging / "b.GRAW").write_text("x")
     host = at.host()
     assert [file.name for file in await host.list_staging()] == ["a.graw"]
-    assert (await host.look(None)).files == 1
+    assert (await host.poll(None)).files == 1
     await host.begin(RUN)
     asked = [FileEntry(name, 8, 0.0) for name in ("link.graw", "folder.graw", "pipe.graw")]
     kinds = {"link.graw": "a symbolic link", "folder.graw": "a folder", "pipe.graw": "a pipe"}
@@ -220,8 +220,8 @@ async def test_a_run_folder_that_exists_is_never_touched(at: Place) -> None:
             await host.finish(RUN, b"{}")
         assert [path.name for path in at.closed.iterdir()] == (["old.graw"] if full else [])
         assert (at.staging / "a.graw").exists()
-    assert (await host.look(RUN)).next_exists is True
-    assert (await host.look(RunKey("e20009", 43))).next_exists is False
+    assert (await host.poll(RUN)).next_exists is True
+    assert (await host.poll(RunKey("e20009", 43))).next_exists is False
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -232,7 +232,7 @@ async def test_a_run_folder_that_is_none_counts_as_existing(at: Place, kind: str
         at.closed.write_text("a file")
     else:
         at.closed.symlink_to("/nonexistent")
-    assert (await host.look(RUN)).next_exists is True
+    assert (await host.poll(RUN)).next_exists is True
     with pytest.raises(RunFolderExists):
         await host.begin(RUN)
     at.closing.mkdir()
@@ -291,7 +291,7 @@ async def test_a_file_that_grew_in_the_closing_folder_is_told(at: Place) -> None
 
 async def test_folders_that_are_not_there(at: Place) -> None:
     host = at.host(staging=str(at.staging / "missing"))
-    for call in (lambda: host.look(RUN), host.list_staging, lambda: host.begin(RUN)):
+    for call in (lambda: host.poll(RUN), host.list_staging, lambda: host.begin(RUN)):
         with pytest.raises(HostFault, match=r"there is no '.*/missing'"):
             await call()
     assert not (at.staging / "missing").exists()
@@ -340,16 +340,16 @@ async def test_times_and_large_sizes_are_told_exactly(at: Place) -> None:
     host = at.host()
     (entry,) = await host.list_staging()
     assert (entry.size, entry.modified_s) == (6 << 40, 1_700_000_000.25)
-    assert (await host.look(None)).data_bytes == 6 << 40
+    assert (await host.poll(None)).data_bytes == 6 << 40
 
 
 async def test_a_disk_as_the_system_sees_it(at: Place) -> None:
-    look = await at.host().look(None)
+    polled = await at.host().poll(None)
     disk = os.statvfs(at.staging)
-    assert look.next_exists in (False, None)
-    assert look.disk_total_bytes == pytest.approx(disk.f_blocks * disk.f_frsize, rel=0.01)
-    assert 0 < look.disk_free_bytes <= look.disk_total_bytes
-    assert look.disk_free_bytes == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.2)
+    assert polled.next_exists in (False, None)
+    assert polled.disk_total_bytes == pytest.approx(disk.f_blocks * disk.f_frsize, rel=0.01)
+    assert 0 < polled.disk_free_bytes <= polled.disk_total_bytes
+    assert polled.disk_free_bytes == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.2)
 
 
 async def test_a_thousand_files_are_closed_at_once(shared_sshd: Sshd, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ async def test_a_thousand_files_are_closed_at_once(shared_sshd: Sshd, tmp_path: 
         names = [f"CoBo{number % 12}_AsAd0_2026-03-01T12:00:00_{number:04d}.graw" for number in range(1000)]
         sums = write_files(at.staging, names)
         host = at.host()
-        await host.look(RUN)
+        await host.poll(RUN)
         files = await host.list_staging()
         await host.begin(RUN)
         assert set(outcomes(await host.move(RUN, files)).values()) == {MoveOutcome.MOVED}

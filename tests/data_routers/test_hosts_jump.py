@@ -80,7 +80,7 @@ async def test_the_known_hosts_of_the_settings_hold_for_every_hop(tmp_path: Path
     async with way(tmp_path) as to:
         write_files(tmp_path, ["a.graw"])
         async with to.host() as host:
-            assert (await host.look(None)).files == 1
+            assert (await host.poll(None)).files == 1
             assert len(await host.list_staging()) == 1
         await until(lambda: not to.gate.offspring() and not to.data.offspring())
 
@@ -89,16 +89,16 @@ async def test_a_hop_whose_key_is_unknown_is_named_with_the_command_that_adds_it
     async with way(tmp_path) as to, to.host() as host:
         to.know()
         with pytest.raises(HostRefused, match=r"key of the jump host gate on the way to mm3 is not known"):
-            await host.look(None)
+            await host.poll(None)
         with pytest.raises(HostRefused) as refused:
-            await host.look(None)
+            await host.poll(None)
         await run(command_in(str(refused.value)))
         # What is behind it cannot be asked by ssh-keyscan.
         with pytest.raises(HostRefused, match=r"host key of mm3 is not known") as refused:
-            await host.look(None)
+            await host.poll(None)
         assert "ssh-keyscan" not in str(refused.value)
         await run(command_in(str(refused.value)))
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
 
 
 async def test_the_hop_that_fails_is_named(tmp_path: Path) -> None:
@@ -108,21 +108,21 @@ async def test_the_hop_that_fails_is_named(tmp_path: Path) -> None:
             with pytest.raises(
                 HostUnreachable, match=r"^the jump host gate on the way to mm3: Connection refused"
             ):
-                await host.look(None)
+                await host.poll(None)
         async with to.host() as host:
             to.write(data_port=free_port())
             with pytest.raises(HostUnreachable, match=r"^mm3: the jump host gate cannot reach it: Conn"):
-                await host.look(None)
+                await host.poll(None)
         to.write()
         to.gate.authorized_keys.write_text("")
         async with to.host() as host:
             with pytest.raises(HostRefused, match=r"^the jump host gate on the way to mm3 accepts none"):
-                await host.look(None)
+                await host.poll(None)
         to.gate.authorized_keys.write_text((to.gate.folder / "key.pub").read_text())
         to.data.authorized_keys.write_text("")
         async with to.host() as host:
             with pytest.raises(HostRefused, match=r"^mm3 accepts none of our SSH keys"):
-                await host.look(None)
+                await host.poll(None)
         await until(lambda: not to.gate.offspring() and not to.data.offspring())
 
 
@@ -145,14 +145,14 @@ async def test_the_hop_that_is_silent_is_named(tmp_path: Path) -> None:
 async def test_a_jump_host_that_lets_nobody_through_is_named(tmp_path: Path) -> None:
     async with way(tmp_path, "AllowTcpForwarding no\n") as to, to.host() as host:
         with pytest.raises(HostRefused, match=r"^the jump host gate lets nobody through to mm3: see 'Allow"):
-            await host.look(None)
+            await host.poll(None)
 
 
 async def test_a_jump_host_that_is_reached_by_itself_is_refused(tmp_path: Path) -> None:
     async with way(tmp_path) as to, to.host() as host:
         to.write(more="Host *\n  ProxyJump gate\n")
         with pytest.raises(HostRefused, match=r"give it 'ProxyJump none'"):
-            await host.look(None)
+            await host.poll(None)
 
 
 @pytest.mark.parametrize("jump", ["{user}@127.0.0.1:{port}", "ssh://{user}@127.0.0.1:{port}", "gate,gate2"])
@@ -165,7 +165,7 @@ async def test_jump_hosts_are_named_in_every_way_of_openssh(tmp_path: Path, jump
             f"{again}{config.read_text()}".replace("ProxyJump gate", f"ProxyJump {named} # the way in")
             + f"Host *\n  IdentityFile {to.gate.folder / 'key'}\n"
         )
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
 
 
 async def test_a_proxy_command_is_run_by_a_shell_and_may_speak(tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ async def test_a_proxy_command_is_run_by_a_shell_and_may_speak(tmp_path: Path) -
         for command in (f"=perl '{relay}' %h %p 2>/dev/null", f" perl '{relay}' %h %p # no comment"):
             to.write(jump=f"ProxyCommand{command}")
             async with to.host() as host:
-                assert (await host.look(None)).files == 0
+                assert (await host.poll(None)).files == 0
         to.write(jump="ProxyCommand perl /nowhere %h")
         async with to.host() as host:
             with pytest.raises(HostUnreachable, match=r"^mm3 \(by its ProxyCommand\): Connection lost"):
-                await host.look(None)
+                await host.poll(None)
 
 
 RELAY = r"""

@@ -151,16 +151,16 @@ async def test_the_folders_that_the_settings_name_may_be_reached_through_links(a
 
 async def test_what_is_in_the_place_of_a_data_file_is_told(at: Place, elsewhere: Path) -> None:
     host = at.host()
-    assert (await host.look(RUN)).odd == ""
+    assert (await host.poll(RUN)).odd == ""
     (at.staging / "b.graw").symlink_to(elsewhere / "precious")
-    look = await host.look(RUN)
-    assert look.odd == f"{str(at.staging / 'b.graw')!r} is a symbolic link and is left alone"
-    assert (look.files, look.next_exists) == (0, False)
+    polled = await host.poll(RUN)
+    assert polled.odd == f"{str(at.staging / 'b.graw')!r} is a symbolic link and is left alone"
+    assert (polled.files, polled.next_exists) == (0, False)
     os.mkfifo(at.staging / "a.graw")
     at.closing.parent.symlink_to(elsewhere)
-    look = await host.look(RUN)
-    assert look.odd == f"{str(at.staging / 'a.graw')!r} is a pipe and is left alone, and 2 more like it"
-    assert (look.files, look.next_exists) == (0, True)
+    polled = await host.poll(RUN)
+    assert polled.odd == f"{str(at.staging / 'a.graw')!r} is a pipe and is left alone, and 2 more like it"
+    assert (polled.files, polled.next_exists) == (0, True)
 
 
 async def test_a_folder_that_is_exchanged_all_the_time_leads_nothing_away(at: Place, elsewhere: Path) -> None:

@@ -129,19 +129,19 @@ async def test_whether_the_router_runs(at: Place, tmp_path: Path, name: str) -> 
     # The tests of other workers have names of their own.
     name = f"{os.getpid() % 1000:03}{name}"
     host, other = at.host(process=name), at.host(process=name[:8])
-    assert (await host.look(None)).process is False
+    assert (await host.poll(None)).process is False
     async with program(tmp_path, name) as process:
         async with asyncio.timeout(20):
-            while not (await host.look(None)).process:
+            while not (await host.poll(None)).process:
                 pass
-        assert (await host.look(None)).process is True
-        assert (await other.look(None)).process is False
+        assert (await host.poll(None)).process is True
+        assert (await other.poll(None)).process is False
         process.kill()
         await process.wait()
         async with asyncio.timeout(20):
-            while (await host.look(None)).process:
+            while (await host.poll(None)).process:
                 pass
-    assert (await at.host(process="").look(None)).process is True
+    assert (await at.host(process="").poll(None)).process is True
 
 
 async def test_a_router_that_has_ended_but_is_not_buried_does_not_run(at: Place, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_router_that_has_ended_but_is_not_buried_does_not_run(at: Place,
     )
     assert parent.stdout is not None
     assert await parent.stdout.readline() == b"dead\n"
-    assert (await at.host(process=name).look(None)).process is False
+    assert (await at.host(process=name).poll(None)).process is False
     await parent.communicate(b"")
 
 

@@ -25,7 +25,7 @@ from attpc_plugins.data_routers.hosts.host import (
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.make import config_host_for, host_for
 from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
-from attpc_plugins.data_routers.model import Look, RunKey
+from attpc_plugins.data_routers.model import Polled, RunKey
 from attpc_plugins.data_routers.settings import (
     Access,
     DataRoutersSettings,
@@ -44,7 +44,7 @@ GOOD: dict[str, object] = {
     "disk_avail_gb": 900.5,
     "disk_total_gb": 1000,
 }
-LIMITS = CallLimits(look_s=20, read_s=20, files_s=20, checksums_s=20)
+LIMITS = CallLimits(poll_s=20, read_s=20, files_s=20, checksums_s=20)
 RUN = RunKey("e20009", 42)
 
 
@@ -105,12 +105,12 @@ async def test_a_status_is_read_as_it_is() -> None:
     async with sentry() as server, client(server.port) as host:
         assert isinstance(host, SentryHost)
         assert not isinstance(host, FileHost)
-        expected = Look(True, 7, 1_250_000_000, 900_500_000_000, 1_000_000_000_000, None, "")
-        assert await host.look(RUN) == expected
-        assert await host.look(None) == expected
+        expected = Polled(True, 7, 1_250_000_000, 900_500_000_000, 1_000_000_000_000, None, "")
+        assert await host.poll(RUN) == expected
+        assert await host.poll(None) == expected
         assert server.asked == [("GET", "/status", None)] * 2
         server.says(extra="more than is known")
-        assert await host.look(None) == expected
+        assert await host.poll(None) == expected
 
 
 async def test_a_run_is_catalogued() -> None:
@@ -134,25 +134,25 @@ async def test_a_router_that_does_not_run_is_said_so() -> None:
     async with sentry() as server, client(server.port) as host:
         server.status, server.body = 500, b"Sentry could not find a process with name dataRouter"
         with pytest.raises(RouterGone, match="could not find a process with name dataRouter"):
-            await host.look(None)
+            await host.poll(None)
         with pytest.raises(RouterGone):
             await host.catalog(RUN)
         server.status = 200
         server.says(process="Inactive")
-        look = await host.look(None)
-        assert (look.process, look.note) == (False, "the sentry says of the router: Inactive")
+        polled = await host.poll(None)
+        assert (polled.process, polled.note) == (False, "the sentry says of the router: Inactive")
         server.says(process="")
-        assert (await host.look(None)).process is False
+        assert (await host.poll(None)).process is False
 
 
 async def test_what_the_sentry_was_set_up_with_is_noted() -> None:
     async with sentry() as server, client(server.port) as host, client(server.port, process="") as other:
         server.says(process="DataExporter", disk="Data HD", disk_total_gb=0.0, disk_avail_gb=0)
-        look = await host.look(None)
-        assert look.process is True
-        assert look.note == "the sentry watches 'DataExporter'; the sentry finds no disk 'Data HD'"
-        assert (look.disk_free_bytes, look.disk_total_bytes) == (0, 0)
-        assert (await other.look(None)).note == "the sentry finds no disk 'Data HD'"
+        polled = await host.poll(None)
+        assert polled.process is True
+        assert polled.note == "the sentry watches 'DataExporter'; the sentry finds no disk 'Data HD'"
+        assert (polled.disk_free_bytes, polled.disk_total_bytes) == (0, 0)
+        assert (await other.poll(None)).note == "the sentry finds no disk 'Data HD'"
 
 
 @pytest.mark.parametrize("key", GOOD)
@@ -160,7 +160,7 @@ async def test_an_answer_without_a_part_is_refused_by_its_name(key: str) -> None
     async with sentry() as server, client(server.port) as host:
         server.body = json.dumps({name: value for name, value in GOOD.items() if name != key}).encode()
         with pytest.raises(HostFault, match=f"without '{key}'"):
-            await host.look(None)
+            await host.poll(None)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_an_answer_of_the_wrong_kind_is_refused_by_its_name(key: str, text
         parts = [f'"{name}": {text if name == key else json.dumps(value)}' for name, value in GOOD.items()]
         server.body = ("{" + ", ".join(parts) + "}").encode()
         with pytest.raises(HostFault, match=f"makes no sense: '{key}'"):
-            await host.look(None)
+            await host.poll(None)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ async def test_nonsense_in_place_of_an_answer_is_refused(body: bytes, words: str
     async with sentry() as server, client(server.port) as host:
         server.body = body
         with pytest.raises(HostFault, match=words):
-            await host.look(None)
+            await host.poll(None)
         server.body = json.dumps(GOOD).encode()
-        assert (await host.look(None)).files == 7
+        assert (await host.poll(None)).files == 7
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ async def test_nonsense_in_place_of_an_answer_is_refused(body: bytes, words: str
 async def test_a_refusal_is_told_in_the_sentrys_words(status: int, body: bytes, words: str) -> None:
     async with sentry() as server, client(server.port) as host:
         server.status, server.body, server.headers = status, body, {"Location": "http://192.0.2.1/"}
-        for call in (host.look(None), host.catalog(RUN)):
+        for call in (host.poll(None), host.catalog(RUN)):
             with pytest.raises(HostFault, match=words) as refused:
                 await call
             assert type(refused.value) is HostFault
@@ -244,13 +244,13 @@ async def test_a_refusal_is_told_in_the_sentrys_words(status: int, body: bytes, 
 async def test_a_sentry_that_is_gone_hangs_or_breaks_off() -> None:
     async with client(free_port()) as host:
         with pytest.raises(HostUnreachable, match="Connect"):
-            await host.look(None)
-    short = replace(LIMITS, look_s=0.5)
+            await host.poll(None)
+    short = replace(LIMITS, poll_s=0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with client(silent.getsockname()[1], short) as host:
             began = time.monotonic()
             with pytest.raises(HostTimeout, match=r"within 0\.5 s"):
-                await host.look(None)
+                await host.poll(None)
             assert time.monotonic() - began < 5
 
 
@@ -272,19 +272,19 @@ async def test_what_breaks_off_or_is_no_sentry(said: bytes, error: type[HostErro
     server = await asyncio.start_server(break_off, "127.0.0.1", 0)
     async with server, client(server.sockets[0].getsockname()[1]) as host:
         with pytest.raises(error):
-            await host.look(None)
+            await host.poll(None)
 
 
 async def test_cataloguing_may_take_longer_than_a_look() -> None:
-    async with sentry() as server, client(server.port, replace(LIMITS, look_s=0.3)) as host:
+    async with sentry() as server, client(server.port, replace(LIMITS, poll_s=0.3)) as host:
         server.go.clear()
         working = asyncio.create_task(host.catalog(RUN))
         with pytest.raises(HostTimeout):
-            await host.look(None)
+            await host.poll(None)
         assert not working.done()
         server.go.set()
         assert (await working).files == 7
-        assert (await host.look(None)).files == 7
+        assert (await host.poll(None)).files == 7
 
 
 async def test_a_sentry_shows_no_logs() -> None:
@@ -310,4 +310,4 @@ async def test_the_back_end_that_the_settings_ask_for() -> None:
             await config.read("../x")
         await config.disconnect()
     limits = CallLimits.of(settings)
-    assert (limits.look_s, limits.checksums_s) == (2.5, 1800.0)
+    assert (limits.poll_s, limits.checksums_s) == (2.5, 1800.0)

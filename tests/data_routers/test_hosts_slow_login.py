@@ -23,7 +23,7 @@ from tests.support.datahosts import LIMITS, until, write_files
 from tests.support.slowwire import Wire, wire
 from tests.support.sshd import Sshd, sshd
 
-QUICK = CallLimits(look_s=1.0, read_s=5.0, files_s=5.0, checksums_s=5.0)
+QUICK = CallLimits(poll_s=1.0, read_s=5.0, files_s=5.0, checksums_s=5.0)
 """Looks are over before anybody is let in."""
 
 PATIENCE_S = 60.0
@@ -65,7 +65,7 @@ async def looks_until_answered(host: SshHost) -> list[str]:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
-                await host.look(None)
+                await host.poll(None)
                 return said
             except HostTimeout as error:
                 said.append(str(error))
@@ -77,7 +77,7 @@ async def test_a_login_goes_on_between_looks_and_is_made_once(tmp_path: Path) ->
         async with reached(tmp_path / "staging", slow) as host:
             for _ in range(3):
                 with pytest.raises(HostTimeout, match=r"did not answer within 1 s; still connecting$"):
-                    await host.look(None)
+                    await host.poll(None)
             relay.open.set()
             await looks_until_answered(host)
         assert logins(server) == 1
@@ -101,7 +101,7 @@ async def test_an_agent_that_starts_slowly_comes_up_between_looks(tmp_path: Path
             said = await looks_until_answered(host)
             assert said
             assert all("still connecting" in text for text in said)
-            assert (await host.look(None)).files == 1
+            assert (await host.poll(None)).files == 1
             assert logins(server) == 1
 
 
@@ -142,20 +142,20 @@ async def test_why_a_slow_login_failed_stands_until_there_is_news(tmp_path: Path
             async with asyncio.timeout(PATIENCE_S):
                 while True:
                     try:
-                        await host.look(None)
+                        await host.poll(None)
                     except HostTimeout:
                         continue
                     except HostRefused:
                         break
             for _ in range(6):
                 with pytest.raises(HostRefused, match="accepts none of our SSH keys"):
-                    await host.look(None)
+                    await host.poll(None)
             server.authorized_keys.write_text(authorized)
             relay.delay_s = 0.0
             async with asyncio.timeout(PATIENCE_S):
                 while True:
                     with contextlib.suppress(HostError):
-                        await host.look(None)
+                        await host.poll(None)
                         break
 
 
@@ -179,7 +179,7 @@ async def test_a_slow_host_delays_the_looks_at_no_other(tmp_path: Path, shared_s
         assert watches[1].failures == 0
 
 
-def watch(host: SshHost, on_look) -> Watch:
+def watch(host: SshHost, on_poll) -> Watch:
     return Watch(
         "CoBo0",
         host,
@@ -187,7 +187,7 @@ def watch(host: SshHost, on_look) -> Watch:
         timeout_s=1.0,
         wanted=lambda: None,
         busy=lambda: False,
-        on_look=on_look,
+        on_poll=on_poll,
     )
 
 

@@ -67,32 +67,32 @@ async def test_an_unknown_host_key_is_refused_with_the_command_that_adds_it(
         at = Place(staging, server)
         host = at.host()
         with pytest.raises(HostRefused, match=r"ssh-ed25519 host key .* is not known") as refused:
-            await host.look(None)
+            await host.poll(None)
         text = str(refused.value)
         assert await fingerprint(server.host_key) in text
         command = command_in(text)
         assert command == f"ssh-keyscan -t ed25519 -p {server.port} 127.0.0.1 >> {server.known_hosts}"
         await run(command)
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
         await host.disconnect()
 
 
 async def test_a_changed_host_key_is_refused_and_said_to_be_changed(staging: Path, tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh it's") as server:
         host = Place(staging, server).host()
-        await host.look(None)
+        await host.poll(None)
         server.stop()
         server.host_key.unlink()
         make_key(server.host_key)
         server.start()
         with contextlib.suppress(HostUnreachable):  # the end of the old connection may be seen first
-            await host.look(None)
+            await host.poll(None)
         with server.known_hosts.open("a") as known:  # as it is where a host has a line for each of its names
             known.write(server.known_hosts.read_text())
         with pytest.raises(HostRefused, match=r"has CHANGED from SHA256:[^ ,]+: ") as refused:
-            await host.look(None)
+            await host.poll(None)
         await run(command_in(str(refused.value)))
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
         await host.disconnect()
 
 
@@ -103,12 +103,12 @@ async def test_a_host_key_of_another_kind_is_refused(staging: Path, tmp_path: Pa
         server.start()
         host = Place(staging, server).host()
         with pytest.raises(HostRefused, match=r"ecdsa-sha2-nistp256 host key .* has CHANGED"):
-            await host.look(None)
+            await host.poll(None)
         server.known_hosts.write_text("")
         with pytest.raises(HostRefused, match="is not known") as refused:
-            await host.look(None)
+            await host.poll(None)
         await run(command_in(str(refused.value)))
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
         await host.disconnect()
 
 
@@ -123,7 +123,7 @@ async def test_no_configuration_switches_the_check_off(
     for known_hosts in (None, str(tmp_path / "missing")):
         host = ssh_host(staging, Target("127.0.0.1", shared_sshd.port, "", str(config), known_hosts))
         with pytest.raises(HostRefused, match="is not known"):
-            await host.look(None)
+            await host.poll(None)
         await host.disconnect()
 
 
@@ -146,7 +146,7 @@ Host *
     )
     write_files(staging, ["a.graw"])
     host = ssh_host(staging, Target("data3", None, "", str(config), None))
-    assert (await host.look(None)).files == 1
+    assert (await host.poll(None)).files == 1
     await host.disconnect()
 
 
@@ -156,10 +156,10 @@ async def test_a_host_key_by_another_name(staging: Path, shared_sshd: Sshd, tmp_
     known.write_text("")
     host = ssh_host(staging, Target("127.0.0.1", shared_sshd.port, "", str(config), str(known)))
     with pytest.raises(HostRefused, match="is not known") as refused:
-        await host.look(None)
+        await host.poll(None)
     await run(command_in(str(refused.value)))
     assert "cobo-3" in known.read_text()
-    assert (await host.look(None)).files == 0
+    assert (await host.poll(None)).files == 0
     await host.disconnect()
 
 
@@ -168,9 +168,9 @@ async def test_a_key_that_is_not_let_in(staging: Path, tmp_path: Path) -> None:
         server.authorized_keys.write_text("")
         host = Place(staging, server).host()
         with pytest.raises(HostRefused, match="accepts none of our SSH keys"):
-            await host.look(None)
+            await host.poll(None)
         shutil.copy(server.folder / "key.pub", server.authorized_keys)
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
         await host.disconnect()
 
 
@@ -198,14 +198,14 @@ async def test_a_key_with_a_passphrase_is_used_from_the_agent_and_nobody_is_aske
         server.config.write_text(f"IdentityFile {locked}\nIdentityAgent {socket}\n")
         host = Place(staging, server).host()
         with pytest.raises(HostRefused, match="passphrase must be in the SSH agent"):
-            await host.look(None)
+            await host.poll(None)
         with key_agent(socket):
             await until(socket.exists)
             plain = folder / "plain"
             await asyncio.to_thread(shutil.copy, locked, plain)
             await run(f"ssh-keygen -q -p -P 'open sesame' -N '' -f {plain}")
             await run(f"SSH_AUTH_SOCK={socket} ssh-add -q {plain}")
-            assert (await host.look(None)).files == 0
+            assert (await host.poll(None)).files == 0
         await host.disconnect()
 
 
@@ -217,7 +217,7 @@ async def test_a_configuration_that_cannot_be_read(
     config.write_text(text)
     host = ssh_host(staging, Target("127.0.0.1", shared_sshd.port, "", str(config), None))
     with pytest.raises(HostRefused, match="SSH configuration"):
-        await host.look(None)
+        await host.poll(None)
     await host.disconnect()
 
 
@@ -229,8 +229,8 @@ async def test_one_connection_for_all_routers_of_a_host(tmp_path: Path) -> None:
             at.staging.mkdir()
             write_files(at.staging, [f"{number}.graw" for number in range(20)])
         hosts = [at.host() for at in places]
-        looks = await asyncio.gather(*(host.look(RUN) for host in hosts))
-        assert {look.files for look in looks} == {20}
+        looks = await asyncio.gather(*(host.poll(RUN) for host in hosts))
+        assert {polled.files for polled in looks} == {20}
         listed = await asyncio.gather(*(host.list_staging() for host in hosts))
         await asyncio.gather(*(host.begin(RUN) for host in hosts))
         moved = await asyncio.gather(
@@ -241,7 +241,7 @@ async def test_one_connection_for_all_routers_of_a_host(tmp_path: Path) -> None:
         assert len(server.agents()) <= 10
         for host in hosts[1:]:
             await host.disconnect()
-        assert (await hosts[0].look(RUN)).files == 0
+        assert (await hosts[0].poll(RUN)).files == 0
         await hosts[0].disconnect()
         await until(lambda: not server.agents())
 
@@ -251,7 +251,7 @@ async def test_letting_go_is_quick_and_can_be_undone(at: Place) -> None:
     host = at.host()
     await host.disconnect()
     for _ in range(2):
-        assert (await host.look(None)).files == 0
+        assert (await host.poll(None)).files == 0
         began = asyncio.get_running_loop().time()
         await host.disconnect()
         await host.disconnect()
@@ -268,7 +268,7 @@ async def test_what_a_login_shell_prints_does_no_harm(staging: Path, tmp_path: P
         server.start()
         async with place(staging, server) as at:
             write_files(staging, ["a.graw"])
-            assert (await at.host().look(None)).files == 1
+            assert (await at.host().poll(None)).files == 1
 
 
 async def test_a_host_without_perl(staging: Path, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ async def test_a_host_without_perl(staging: Path, tmp_path: Path) -> None:
             with pytest.raises(
                 Exception, match=r"perl does not run on .* \(exit code 127\): perl: not found"
             ):
-                await at.host().look(None)
+                await at.host().poll(None)
 
 
 async def test_the_agent_needs_nothing_of_the_system_but_perl(shared_sshd: Sshd) -> None:

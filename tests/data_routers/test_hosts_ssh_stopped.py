@@ -18,7 +18,7 @@ from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from tests.support.sshd import sshd
 
-LIMITS = CallLimits(look_s=1.5, read_s=5.0, files_s=5.0)
+LIMITS = CallLimits(poll_s=1.5, read_s=5.0, files_s=5.0)
 
 
 def host(staging: Path, name: str, target: Target, stations: Stations) -> SshHost:
@@ -36,7 +36,7 @@ async def test_each_is_told_how_long_the_host_was_silent(tmp_path: Path) -> None
         stations = Stations()
         hosts = [host(tmp_path, name, target, stations) for name in ("CoBo0", "CoBo1", "CoBo2")]
         for each in hosts:
-            await each.look(None)
+            await each.poll(None)
             await each.list_staging()
         assert server.process is not None
         for process in (server.process.pid, *(below.pid for below in server.offspring())):
@@ -58,7 +58,7 @@ async def test_each_is_told_how_long_the_host_was_silent(tmp_path: Path) -> None
 
 async def looked(host: SshHost) -> str:
     with pytest.raises(HostTimeout) as silent:
-        await host.look(None)
+        await host.poll(None)
     return str(silent.value)
 
 

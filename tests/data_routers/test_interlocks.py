@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.model import Look, RunKey
+from attpc_plugins.data_routers.model import Polled, RunKey
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 from attpc_plugins.data_routers.watch.interlocks import Facts, NextRun, against_start, in_short, refusing
 
@@ -19,16 +19,16 @@ from tests.support.probe import Probe
 
 NEXT = RunKey("e20009", 42)
 LIMITS = LimitsSettings(start_min_gb=20.0)
-GOOD = Look(True, 0, 0, 500_000_000_000, 1_000_000_000_000, next_exists=False)
+GOOD = Polled(True, 0, 0, 500_000_000_000, 1_000_000_000_000, next_exists=False)
 
 
-def facts(look=GOOD, **changes):
+def facts(polled=GOOD, **changes):
     known = {"asked": NEXT, "process": "dataRouter", "staging": "/data"}
-    return Facts("CoBo3", "192.168.41.63", look=look, **{**known, **changes})
+    return Facts("CoBo3", "192.168.41.63", polled=polled, **{**known, **changes})
 
 
-def look(**changes):
-    return Look(
+def poll(**changes):
+    return Polled(
         **{
             "process": True,
             "files": 0,
@@ -50,14 +50,14 @@ CASES = [
         "CoBo3: 192.168.41.63: no route",
     ),
     ("router_down", facts(None), f"{NAME}: not asked yet"),
-    ("router_down", facts(look(process=False)), f"{NAME}: no process dataRouter"),
-    ("router_down", facts(look(process=False), partial=True), f"{NAME}: no process dataRouter"),
-    ("router_down", facts(look(process=False, note="Inactive")), "no process dataRouter (Inactive)"),
-    ("dirty", facts(look(files=1, data_bytes=2_000_000)), f"{NAME}: 1 stray file in /data, 0.002 GB"),
-    ("dirty", facts(look(files=7)), "7 stray files in /data"),
+    ("router_down", facts(poll(process=False)), f"{NAME}: no process dataRouter"),
+    ("router_down", facts(poll(process=False), partial=True), f"{NAME}: no process dataRouter"),
+    ("router_down", facts(poll(process=False, note="Inactive")), "no process dataRouter (Inactive)"),
+    ("dirty", facts(poll(files=1, data_bytes=2_000_000)), f"{NAME}: 1 stray file in /data, 0.002 GB"),
+    ("dirty", facts(poll(files=7)), "7 stray files in /data"),
     ("dirty", facts(closing="the files of an earlier run are not in their place yet"), "not in their place"),
-    ("disk", facts(look(disk_free_bytes=19_900_000_000)), f"{NAME}: 19.9 GB free, less than 20 GB"),
-    ("run_exists", facts(look(next_exists=True)), f"{NAME}: e20009/run_0042 exists already"),
+    ("disk", facts(poll(disk_free_bytes=19_900_000_000)), f"{NAME}: 19.9 GB free, less than 20 GB"),
+    ("run_exists", facts(poll(next_exists=True)), f"{NAME}: e20009/run_0042 exists already"),
     ("run_exists", facts(asked=RunKey("e20009", 41)), "not asked yet about e20009/run_0042"),
     ("run_exists", facts(asked=None), "not asked yet about e20009/run_0042"),
 ]
@@ -81,7 +81,7 @@ def test_each_reason_has_the_firmness_that_the_settings_give_it(interlock, route
 def test_what_is_the_same_of_several_routers_is_said_once():
     late = "the files of an earlier run are not in their place yet"
     routers = [replace(facts(closing=late), label=f"CoBo{number}") for number in range(3)]
-    other = replace(facts(look(files=1, data_bytes=5_000_000)), label="CoBo3")
+    other = replace(facts(poll(files=1, data_bytes=5_000_000)), label="CoBo3")
     gone = replace(facts(None, unreachable="CoBo4: 192.168.41.64: no route"), label="CoBo4")
     reasons = against_start([*routers, other, gone], NEXT, InterlockSettings(), LIMITS)
     assert len(reasons) == 5
@@ -95,21 +95,21 @@ def test_what_is_the_same_of_several_routers_is_said_once():
 def test_nothing_is_against_a_router_that_is_ready():
     assert against_start([facts()], NEXT, InterlockSettings(), LIMITS) == []
     # The files of the run that is on are no strays.
-    assert against_start([facts(look(files=4), taking=True)], NEXT, InterlockSettings(), LIMITS) == []
+    assert against_start([facts(poll(files=4), taking=True)], NEXT, InterlockSettings(), LIMITS) == []
     # A sentry cannot tell whether the folder exists; without a number nobody can.
-    assert against_start([facts(look(next_exists=None))], NEXT, InterlockSettings(), LIMITS) == []
+    assert against_start([facts(poll(next_exists=None))], NEXT, InterlockSettings(), LIMITS) == []
     assert against_start([facts(asked=None)], None, InterlockSettings(), LIMITS) == []
 
 
 def test_every_reason_is_told_at_once():
-    bad = look(process=False, files=2, disk_free_bytes=0, next_exists=True)
+    bad = poll(process=False, files=2, disk_free_bytes=0, next_exists=True)
     reasons = against_start([facts(bad), facts(None), facts()], NEXT, InterlockSettings(), LIMITS)
     assert len(reasons) == 5
 
 
 @pytest.mark.parametrize(("process", "files", "free", "exists"), list(itertools.product([0, 1], repeat=4)))
 def test_reasons_do_not_hide_one_another(process, files, free, exists):
-    seen = look(process=bool(process), files=files, disk_free_bytes=free * 10**12, next_exists=bool(exists))
+    seen = poll(process=bool(process), files=files, disk_free_bytes=free * 10**12, next_exists=bool(exists))
     reasons = against_start([facts(seen)], NEXT, InterlockSettings(), LIMITS)
     assert len(reasons) == (not process) + files + (not free) + exists
 

@@ -28,7 +28,7 @@ async def test_a_busy_host_is_not_looked_at_and_stays_valid(tmp_path):
         timeout_s=1.0,
         wanted=lambda: None,
         busy=lambda: busy,
-        on_look=lambda: looks.append(time.monotonic()),
+        on_poll=lambda: looks.append(time.monotonic()),
     )
     task = asyncio.create_task(watch.run())
     try:

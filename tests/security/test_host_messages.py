@@ -20,7 +20,7 @@ from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.local.host import LocalHost
 from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
-from attpc_plugins.data_routers.model import FileEntry, Look, Moved
+from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 from attpc_plugins.data_routers.watch.flow import Count, Meter
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +31,7 @@ from tests.security.test_hostile_hosts import sentry_host, ssh_host
 from tests.support.datahosts import RUN
 from tests.support.hostile_hosts import GREETING, STATUS
 
-PATIENT = CallLimits(look_s=20, read_s=20, files_s=20, checksums_s=20)
+PATIENT = CallLimits(poll_s=20, read_s=20, files_s=20, checksums_s=20)
 FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 NUMBERS = st.one_of(
@@ -58,7 +58,7 @@ JSON = st.recursive(
 
 def is_believable(found: object) -> bool:
     match found:
-        case Look():
+        case Polled():
             numbers = (found.data_bytes, found.disk_free_bytes, found.disk_total_bytes)
             texts = found.note.isprintable() and found.odd.isprintable()
             return 0 <= found.files < 2**31 and all(0 <= n < 2**63 for n in numbers) and texts
@@ -124,7 +124,7 @@ async def test_whatever_an_agent_answers(told: Told, answer: bytes) -> None:
     told.answer = answer
     files = [FileEntry("a.graw", 1, 0.0)]
     for call in (
-        lambda: told.host.look(RUN),
+        lambda: told.host.poll(RUN),
         told.host.list_staging,
         lambda: told.host.move(RUN, files),
         lambda: told.host.gathered(RUN, closed=True, checksums=True),
@@ -174,7 +174,7 @@ async def said() -> AsyncIterator[Said]:
 @given(key=st.sampled_from(sorted(STATUS)), value=JSON)
 async def test_whatever_a_sentry_says(said: Said, key: str, value: object) -> None:
     said.body[0] = json.dumps({**STATUS, key: value}).encode()
-    for call in (lambda: said.host.look(None), lambda: said.host.catalog(RUN)):
+    for call in (lambda: said.host.poll(None), lambda: said.host.catalog(RUN)):
         assert await is_in_order(call)
 
 
@@ -207,7 +207,7 @@ def test_a_host_that_tells_of_much_and_little_by_turns_counts_no_further_than_a_
     meter = Meter(10.0, 10.0)
     meter.start(0.0)
     for second in range(20):
-        meter.look(float(second), Count(2**31 - 1, 2**63 - 1) if second % 2 else Count())
+        meter.poll(float(second), Count(2**31 - 1, 2**63 - 1) if second % 2 else Count())
     assert meter.written == Count(2**31 - 1, 2**63 - 1)
     assert math.isfinite(meter.rate)
 

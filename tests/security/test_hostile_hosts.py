@@ -23,7 +23,7 @@ from attpc_plugins.data_routers.settings import Access, RouterSettings
 from tests.support.hostile_hosts import SENTRY_WAYS, SSH_WAYS, hostile, slowest_turn
 from tests.support.pace import busy
 
-LIMITS = CallLimits(look_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
+LIMITS = CallLimits(poll_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
 LASTS_S = 3.0
 MEMORY = 32 << 20
 TURN_S = 0.5
@@ -65,10 +65,10 @@ async def test_a_hostile_host_costs_neither_memory_nor_turns(tmp_path: Path, kin
                 end = time.monotonic() + LASTS_S
                 while time.monotonic() < end:
                     try:
-                        look = await asyncio.wait_for(host.look(None), 10)
-                        assert 0 <= look.files < 2**31
-                        assert 0 <= look.data_bytes < 2**63
-                        assert look.note.isprintable()
+                        polled = await asyncio.wait_for(host.poll(None), 10)
+                        assert 0 <= polled.files < 2**31
+                        assert 0 <= polled.data_bytes < 2**63
+                        assert polled.note.isprintable()
                     except HostError as error:
                         reasons.append(str(error))
                     most = max(most, memory().rss)
@@ -84,12 +84,12 @@ async def test_a_hostile_host_costs_neither_memory_nor_turns(tmp_path: Path, kin
 @pytest.mark.parametrize("way", ["sends packets to be ignored", "asks without end"])
 async def test_a_host_that_floods_beside_its_answers_loses_the_connection(tmp_path: Path, way: str) -> None:
     async with hostile("ssh", way) as it:
-        patient = CallLimits(look_s=30, read_s=30, files_s=30, checksums_s=30)
+        patient = CallLimits(poll_s=30, read_s=30, files_s=30, checksums_s=30)
         host = ssh_host(it.port, it.known, tmp_path, patient)
         try:
             if way == "asks without end":
-                assert (await host.look(None)).process
+                assert (await host.poll(None)).process
             with pytest.raises(HostError, match="it sends what nobody asked for"):
-                await host.look(None)
+                await host.poll(None)
         finally:
             await host.disconnect()

@@ -21,7 +21,7 @@ from attpc_plugins.data_routers.settings import Access, EccHostSettings, RouterS
 from tests.support.patience import PATIENCE_S
 from tests.support.sshd import Sshd
 
-LIMITS = CallLimits(look_s=20, read_s=20, files_s=60, checksums_s=60)
+LIMITS = CallLimits(poll_s=20, read_s=20, files_s=60, checksums_s=60)
 """For tests in which nothing is to be late, on a busy machine."""
 
 RUN = RunKey("e20009", 42)

@@ -366,14 +366,14 @@ async def slowest_turn() -> AsyncIterator[Callable[[], float]]:
     """Give what the longest time was, in seconds, for which the event loop gave nobody a turn."""
     longest = 0.0
 
-    async def look() -> None:
+    async def poll() -> None:
         nonlocal longest
         while True:
             began = time.monotonic()
             await asyncio.sleep(0.005)
             longest = max(longest, time.monotonic() - began - 0.005)
 
-    looking = asyncio.create_task(look())
+    looking = asyncio.create_task(poll())
     try:
         yield lambda: longest
     finally:

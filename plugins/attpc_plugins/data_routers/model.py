@@ -1,4 +1,4 @@
-"""What the rooms of this plugin tell each other: runs, files, readings of a host, how a closing ended."""
+"""What the rooms of this plugin exchange: runs, files, results of polls, states of closings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 GRAW = ".graw"
-"""What the names of a data router's files end with."""
+"""The suffix of a data router's files."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class RunKey:
-    """A run as folders know it. The experiment's name is a folder's name, as the core allows it."""
+    """The experiment and number of a run; each experiment has a folder of its name."""
 
     experiment: str
     number: int
@@ -23,7 +23,7 @@ class RunKey:
 
     @property
     def closing_folder(self) -> str:
-        """Where files are gathered until all are there; it becomes `folder` by one rename."""
+        """The folder in which the files are gathered; at the end it is renamed to `folder`."""
         return f".{self.folder}.closing"
 
     def __str__(self) -> str:
@@ -38,15 +38,15 @@ class FileEntry:
     size: int
     modified_s: float
     sha256: str = ""
-    """In hexadecimal; empty where it was not asked for."""
+    """In hexadecimal; empty unless it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a host says of one data router at one moment.
+class Polled:
+    """A host's answer to one poll of a data router.
 
-    `files` and `data_bytes` are of the `*.graw` in its staging folder. `next_exists` tells whether the
-    folder of the run that was asked about exists; None where the host cannot tell (a sentry).
+    `files` and `data_bytes` are of the `*.graw` in its staging folder. `next_exists`: whether the folder of
+    the run that was asked for exists; None where the host cannot tell (a sentry).
     """
 
     process: bool
@@ -56,29 +56,29 @@ class Look:
     disk_total_bytes: int
     next_exists: bool | None = None
     note: str = ""
-    """What the host adds in words, such as a sentry's `Inactive`; for people."""
+    """The host's own text, such as a sentry's `Inactive`, for messages."""
     odd: str = ""
-    """What is in the place of a data file and is none, such as a link: left alone, and told to people."""
+    """What has the name of a data file but is none, such as a link: left alone, and reported."""
 
 
 class MoveOutcome(IntEnum):
-    """What became of one file of a closing."""
+    """The result of moving one file."""
 
     MOVED = 0
-    """It is in the run's folder, also where an earlier attempt had moved it."""
+    """It is in the run's folder; an earlier attempt may have moved it."""
     VANISHED = 1
     """It is neither in the staging folder nor in the run's."""
     GROWN = 2
-    """It has another size than when it was listed; it stays where it is."""
+    """Its size has changed since it was listed; it stays where it is."""
     EXISTS = 3
     """Another file has this name in the run's folder; both stay where they are."""
     FAILED = 4
-    """The host refused; the text tells why. It stays where it is."""
+    """The host refused, for the reason in the text. The file stays where it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One file of a closing and what became of it."""
+    """One file of a closing and the result of moving it."""
 
     name: str
     outcome: MoveOutcome
@@ -86,21 +86,21 @@ class Moved:
 
 
 class CloseState(IntEnum):
-    """The values of `Router:Close_RBV`: where the files of the last run are."""
+    """The values of `Router:Close_RBV`: the state of the closing of the last run."""
 
     NONE = 0
-    """No run was closed on this host yet."""
+    """No run has been closed on this host yet."""
     WAITING = 1
     """Files may still grow."""
     MOVING = 2
     DONE = 3
     """All files are in the run's folder, with a manifest."""
     INCOMPLETE = 4
-    """Some files are not there; the message names them and where they are. It can be repeated."""
+    """Some files are missing; the message names them and says where they are. It can be repeated."""
     FAILED = 5
-    """Nothing, or nothing more, could be done; the message tells why. It can be repeated."""
+    """No step, or no further step, was possible, for the reason in the message. It can be repeated."""
     UNREACHABLE = 6
-    """The host does not answer; it is tried again until it does."""
+    """The host does not answer; the closing is tried again until it does."""
 
     @property
     def label(self) -> str:

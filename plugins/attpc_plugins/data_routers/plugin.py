@@ -71,7 +71,7 @@ class DataRouters:
 
     @hookimpl
     async def attpc_online_check(self, settings: BaseModel | None) -> list[OnlineAnswer]:
-        """Look at every data router's host once, with the limits of the running plugin."""
+        """Poll every data router's host once, with the time limits of the running plugin."""
         from .commands.online import ask_hosts
         from .settings import DataRoutersSettings
 
@@ -80,7 +80,7 @@ class DataRouters:
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
-        """Begin to watch; no host is waited for."""
+        """Start watching, without waiting for a host."""
         from .service import Service
         from .settings import DataRoutersSettings
         from .state import Records
@@ -96,7 +96,7 @@ class DataRouters:
 
     @hookimpl
     async def attpc_shutdown(self) -> None:
-        """Let go of every host."""
+        """Disconnect from every host."""
         if self.service is not None:
             await self.service.close()
 
@@ -117,12 +117,12 @@ class DataRouters:
 
     @hookimpl
     def attpc_prepare_run(self, event: RunStarting) -> Awaitable[None] | None:
-        """List the staging folders before the first board writes, count from here, take the override back."""
+        """List the staging folders before the first board writes, begin to count, reset the override."""
         return self.service.run_event(event) if self.service is not None else None
 
     @hookimpl
     def attpc_event(self, event: Event | Put) -> Awaitable[None] | None:
-        """Keep what the reply to Configure says, and follow the run."""
+        """Read loaded configuration files, and follow the run."""
         if self.service is None:
             return None
         if isinstance(event, OperationEnded):

@@ -1,4 +1,4 @@
-"""The data routers at work: what the hooks of `plugin.py` are answered with."""
+"""The running plugin: watches the routers, checks starts, follows runs. The hooks in `plugin.py` call it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .state import ONLY, Baseline, Records
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
-from .watch.fresh_look import FreshLook
 from .watch.incidents import Incidents
 from .watch.interlocks import Against, Facts, NextRun, against_start, in_short, refusing
+from .watch.next_poll import NextPoll
 from .watch.poll import Watch
 from .watch.pv_values import show_router, show_run
 from .watch.router import Router
@@ -39,10 +39,10 @@ from .watch.rows import GIGABYTE, OVERRIDE
 log = get_logger(__name__)
 
 FOLLOW_S = 0.2
-"""How soon it is seen that a next run, an ECC server's state or who takes part has changed."""
+"""Period of checks for a new next run, and for changed states and members of the fleet."""
 
 DISCONNECT_S = 0.3
-"""What letting go of the hosts may take: the whole end has half a second."""
+"""Time limit for disconnecting from the hosts: the whole shutdown has half a second."""
 
 QUIET = "no data routers in the settings"
 
@@ -57,7 +57,7 @@ class Service:
         self._next_run = NextRun()
         self._run: RunKey | None = None
         self._open = False
-        """A run began, and its end was not told yet."""
+        """A run began, and its end was not reported yet."""
         self._override = False
         self._stop_asked = False
         self._followed: object = None
@@ -65,7 +65,7 @@ class Service:
         self._facts = FleetFacts.of(ctx.snapshot())
         self.faults = Faults("data routers", log, lambda text, bad: ctx.status(text, degraded=bad))
         self.hosts: dict[str, FileHost | SentryHost] = {}
-        self._fresh = {router.label: FreshLook() for router in settings.router}
+        self._fresh = {router.label: NextPoll() for router in settings.router}
         self.routers = tuple(self._router(router) for router in settings.router)
         self.closing = ClosingService(
             ctx,
@@ -85,11 +85,11 @@ class Service:
 
     @property
     def watches_configs(self) -> bool:
-        """Whether configuration files are put on record: with no table at all this plugin is quiet."""
+        """Whether configuration files are read: only where the settings have a router or an ECC table."""
         return bool(self._settings.router or self._settings.ecc)
 
     def operation_ended(self, event: OperationEnded) -> None:
-        """Keep what the reply to Configure says."""
+        """Read the configuration file that was loaded, and keep the reply to Configure."""
         if self.watches_configs:
             self.configs.operation_ended(event)
 
@@ -104,19 +104,19 @@ class Service:
             timeout_s=self._settings.timeout_s,
             wanted=lambda: self._wanted(router.label),
             busy=lambda: self.closing.busy(router.label),
-            on_look=lambda: self._on_look(router),
+            on_poll=lambda: self._on_poll(router),
         )
         return router
 
     def _wanted(self, label: str) -> RunKey | None:
-        """Return which run's folder is asked for by the look that begins now."""
+        """Return the run whose folder the poll that begins now asks for."""
         self._fresh[label].begins()
         return self._next_run.of(self._ctx.snapshot().run)
 
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Begin to watch; no host is waited for."""
+        """Start watching, without waiting for a host."""
         if self.watches_configs:
             self._ctx.spawn(self.configs.run(), restart=self.configs.run)
         if not self.routers:
@@ -132,7 +132,7 @@ class Service:
         self._ctx.spawn(self._follow(), restart=self._follow)
 
     async def close(self) -> None:
-        """Let go of every host within the time that a plugin's end may take."""
+        """Disconnect from every host within the time limit of a plugin's shutdown."""
         for router in self.routers:
             router.watch.close()
         hosts = [*self.hosts.values(), *dict.fromkeys(self.config_hosts.values())]
@@ -145,17 +145,17 @@ class Service:
             task.cancel()
         for task in done:
             if (error := task.exception()) is not None:
-                log.warning("host of a data router not let go in order", reason=error)
+                log.warning("data router's host not disconnected cleanly", reason=error)
 
     async def _follow(self) -> None:
-        """Look at what no event tells: the next run, who takes part, which ECC servers are Running."""
+        """Follow what no event reports: the next run, the members, and which ECC servers are Running."""
         while True:
             fleet = self._ctx.snapshot()
             facts = self._facts = FleetFacts.of(fleet)
             essence = (self._next_run.of(fleet.run), facts.enabled, facts.running)
             if essence != self._followed:
                 self._followed, self._news = essence, True
-                self._look_at_all()
+                self._poll_all()
                 for router in self.routers:
                     show_router(self._ctx, router, facts.enabled)
             if self._news:
@@ -165,7 +165,7 @@ class Service:
             await asyncio.sleep(FOLLOW_S)
 
     def _on_closed(self, label: str, run: RunKey, written: Count) -> None:
-        """Show of the run that was closed what its files have, if it is still the last one."""
+        """Show the final counts of a closed run, if it is still the last one."""
         for router in self.routers:
             if router.label == label and run == self._run:
                 router.meter.settle(written)
@@ -173,22 +173,22 @@ class Service:
                 self._news = True
 
     async def _poll_again(self, label: str) -> None:
-        """Have a router seen as it is now, before it is said that the files of a run are in their place.
+        """Poll a router before its closing is shown as done.
 
-        Who starts the next run upon that is not to be refused for files that were there before.
+        A client that starts the next run at that moment must not be refused for files that are gone.
         """
         for router in self.routers:
             if router.label == label and router.watch.answering:
-                router.watch.look_soon()
+                router.watch.poll_soon()
                 await self._fresh[label].wait()
 
-    def _look_at_all(self) -> None:
+    def _poll_all(self) -> None:
         for router in self.routers:
-            router.watch.look_soon()
+            router.watch.poll_soon()
 
-    # ------------------------------------------------------------------ what hosts tell
+    # ------------------------------------------------------------------ results of polls
 
-    def _on_look(self, router: Router) -> None:
+    def _on_poll(self, router: Router) -> None:
         now_s = time.monotonic()
         router.judge(now_s, around(router, self.routers, self._facts))
         wrong = router.wrong if self._facts.takes_part(router) else {}
@@ -205,7 +205,7 @@ class Service:
             self.faults.set("stopped", "")
 
     def _say(self) -> None:
-        """Say on the status which hosts do not answer, as far as they matter, and how many there are."""
+        """Update the plugin's status: the hosts of enabled routers that do not answer, and the counts."""
         for router in self.routers:
             matters = self._facts.takes_part(router) and router.watch.answering is False
             self.faults.set(f"host {router.label}", router.unreachable if matters else "", logged=False)
@@ -223,20 +223,20 @@ class Service:
         return router.why(part, time.monotonic()) if router is not None else ""
 
     def _has_room(self, router: Router) -> bool:
-        look = router.look if router.watch.answering else None
-        return look is not None and look.disk_free_bytes >= self._settings.limits.stop_below_gb * GIGABYTE
+        polled = router.polled if router.watch.answering else None
+        return polled is not None and polled.disk_free_bytes >= self._settings.limits.stop_below_gb * GIGABYTE
 
     def _stop_run(self, router: Router) -> None:
-        """Stop the run before a disk is full; once in a run."""
-        look, run = router.look, self._ctx.snapshot().run
-        if self._stop_asked or look is None or run.state is not RunState.RUNNING:
+        """Stop the run before a disk is full; once for each run."""
+        polled, run = router.polled, self._ctx.snapshot().run
+        if self._stop_asked or polled is None or run.state is not RunState.RUNNING:
             return
         self._stop_asked = True
         self._stopper = router
         self._ctx.spawn(
             self._stop(
                 f"data router {router.label} on {router.where} has "
-                f"{look.disk_free_bytes / GIGABYTE:.1f} GB free, less than limits.stop_below_gb "
+                f"{polled.disk_free_bytes / GIGABYTE:.1f} GB free, less than limits.stop_below_gb "
                 f"({self._settings.limits.stop_below_gb:g} GB)"
             )
         )
@@ -269,7 +269,7 @@ class Service:
             router.label,
             router.where,
             unreachable=router.unreachable,
-            look=seen.look if seen is not None else None,
+            polled=seen.polled if seen is not None else None,
             asked=seen.next_run if seen is not None else None,
             partial=router.partial,
             taking=run.state in (RunState.RUNNING, RunState.STOPPING),
@@ -279,7 +279,7 @@ class Service:
         )
 
     def _unfinished(self, router: Router, run: RunView) -> str:
-        # From the end of a run until this plugin is told of it, nothing is in its place either.
+        # Between the end of a run and its event, no file has been moved yet.
         ended = self._open and not run.on and self._settings.closing.enabled
         if not ended and not self.closing.unfinished(router.label):
             return ""
@@ -287,7 +287,7 @@ class Service:
         return f"the files of an earlier run are not in their place yet, see {see}"
 
     def veto(self, plan: Plan, fleet: Fleet) -> list[Reason]:
-        """Return why a run may not be started now; everything else may be done."""
+        """Return the reasons against a start of a run; no other command is refused."""
         if not self.routers or plan.command.scope != RUN or plan.command.name is not CommandName.START:
             return []
         return [Reason(text) for text in in_short(refusing(self._against(fleet), self._override))]
@@ -317,7 +317,7 @@ class Service:
             case RunStarting():
                 self._open = True
                 in_spite_of = self._begin(event.run, now_s)
-                # One that does not answer would only hold up the start.
+                # A host that does not answer would only delay the start.
                 answering = {router.label for router in self.routers if router.watch.answering}
                 await self.closing.run_starting(event.run, answering)
                 for router, text in in_spite_of:
@@ -336,14 +336,14 @@ class Service:
                 self._end(now_s)
                 self.closing.run_failed(event.run, released=event.number_released)
                 self._open = False
-        self._look_at_all()
+        self._poll_all()
 
     def _end(self, now_s: float) -> None:
         for router in self.routers:
             router.meter.stop(now_s)
 
     def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
-        """Begin to count a run; returns what its start was in spite of, by router."""
+        """Begin to count a run; returns the reasons that its start passed, by router."""
         fleet = self._ctx.snapshot()
         if passed := "; ".join(in_short(self._against(fleet))):
             log.warning("run starts in spite of", number=run.number, reason=passed)
@@ -364,10 +364,10 @@ class Service:
         return in_spite_of
 
     def _resume(self, run: RunInfo) -> None:
-        """Count a run whose beginning this IOC did not see: all files count that were not known before.
+        """Count a run that began before this IOC: all files count that are not in the kept baseline.
 
-        A sentry tells no sizes of files but what its router has written since that was started: there only
-        what is still to come counts.
+        A sentry reports not the files' sizes but what its router has written since its own start: without a
+        baseline only new data counts.
         """
         self._run = key_of(run)
         baseline = self._records.baseline.values.get(ONLY)
@@ -381,7 +381,7 @@ class Service:
 
 
 def key_of(run: RunInfo) -> RunKey:
-    """Return a run as its folders know it."""
+    """Return the key of a run."""
     return RunKey(run.experiment, run.number)
 
 
@@ -390,7 +390,7 @@ def _warns(reason: Against) -> bool:
 
 
 def config_hosts(settings: DataRoutersSettings, fleet: Fleet) -> dict[str, ConfigHost]:
-    """Return by ECC server where its files are; a table without names is for all that no other names."""
+    """Return the hosts of the ECC servers' files; a table without names is for all that no other names."""
     named = {name for ecc in settings.ecc for name in ecc.names}
     found: dict[str, ConfigHost] = {}
     for ecc in settings.ecc:

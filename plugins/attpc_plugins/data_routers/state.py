@@ -1,4 +1,4 @@
-"""All that this plugin keeps over restarts: in the core's state database, by topic."""
+"""What this plugin keeps over restarts, in the core's state database, by topic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONLY = ""
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What each router's staging folder had when a run began, so that a restarted IOC counts it rightly."""
+    """The contents of each staging folder at the start of a run, for the counts of a restarted IOC."""
 
     run: RunKey
     counts: dict[str, Count]
@@ -28,9 +28,9 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class ConfigsRead:
-    """The run whose configuration files were read last, and what could not be had of it.
+    """The run whose configuration files were read last, and which could not be read.
 
-    The files may change, so a restart does not read them anew.
+    The files may have changed since, so a restarted IOC does not read them again.
     """
 
     run: RunKey
@@ -39,7 +39,7 @@ class ConfigsRead:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """A configuration file as it was when it was loaded: the name of the configuration, and the content."""
+    """A configuration file as an ECC server loaded it: the name of the configuration, and the content."""
 
     name: str
     content: Base64Bytes
@@ -60,7 +60,7 @@ WAITING_FILES = TypeAdapter(WaitingFiles)
 
 
 class Records:
-    """The topics of this plugin; to be made once."""
+    """The topics of this plugin; make only one."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -73,4 +73,4 @@ class Records:
         """By run."""
         for kept in (self.baseline, self.configs_read, self.loaded, self.waiting):
             for key, reason in kept.bad.items():
-                log.warning("record cannot be read and does not count", key=key, reason=reason)
+                log.warning("stored value cannot be read and is ignored", key=key, reason=reason)

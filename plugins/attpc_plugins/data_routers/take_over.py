@@ -1,4 +1,4 @@
-"""What version 0.1 kept in files in its own folder, taken over into the state database once."""
+"""Takes over, once, the files of version 0.1 into the state database."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 BEFORE = "before-0.2"
-"""The folder, in the state directory, that the files of version 0.1 are kept in."""
+"""The folder in the state directory to which the files of version 0.1 are moved."""
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 async def take_over(records: Records, folder: Path) -> None:
-    """Take over what version 0.1 kept in `folder`, the plugin's own, and put the files away.
+    """Take over the files of version 0.1 in `folder`, the plugin's own, and move them away.
 
-    A kill in the middle leaves the files: they are read again, and what is in the database counts. So it is
-    where the database cannot be written at present.
+    After a kill in the middle, or while the database cannot be written, the files stay and are read again;
+    values that are already in the database count.
     """
     target = _free(folder.parents[1] / BEFORE / folder.name)
     if not _has_files(folder):
@@ -41,14 +41,14 @@ async def take_over(records: Records, folder: Path) -> None:
         await records.state.flush()
         _put_away(folder, target)
     except (StateDirError, OSError) as error:
-        # They are taken over: all that is wrong is that they are still in sight.
+        # Their contents are taken over; they only remain visible.
         log.warning("files of version 0.1 not moved", folder=folder, reason=error)
     else:
         log.info("files of version 0.1 taken over", folder=folder, kept_in=target)
 
 
 def _has_files(folder: Path) -> bool:
-    """Tell whether there is something; an empty folder is removed."""
+    """Return whether the folder has files; remove an empty folder."""
     if not folder.is_dir():
         return False
     if any(folder.iterdir()):
@@ -75,7 +75,7 @@ def _take_over_closings(records: Records, folder: Path, target: Path) -> None:
 
 
 def _take_over_files(records: Records, folder: Path) -> None:
-    """Take over what only costs counters or copies where it cannot be read."""
+    """Take over the files whose loss costs only counters or copies."""
     faults: list[str] = []
     baseline = _read(folder / "baselines.json", _baseline, faults)
     if baseline is not None and not records.baseline.values:
@@ -92,7 +92,7 @@ def _take_over_files(records: Records, folder: Path) -> None:
         if waiting is not None and str(waiting.run) not in records.waiting.values:
             records.waiting.keep(str(waiting.run), waiting)
     for fault in faults:
-        log.warning("file of version 0.1 cannot be read and does not count", reason=fault)
+        log.warning("file of version 0.1 cannot be read and is ignored", reason=fault)
 
 
 def _read(path: Path, read: Callable[[Path], T], faults: list[str]) -> T | None:
@@ -147,7 +147,7 @@ def _waiting(path: Path) -> WaitingFiles:
 
 
 def _free(path: Path) -> Path:
-    """Return the path, or one with a number where that is there already."""
+    """Return the path, with a number added if it exists already."""
     found, number = path, 1
     while found.exists():
         number += 1

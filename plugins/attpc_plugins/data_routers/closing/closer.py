@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
-from attpc_plugins.data_routers.model import CloseState, FileEntry, Look, RunKey
+from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled, RunKey
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 
 from .closings import Closing, ClosingStore, Phase
-from .sentry_steps import SENTRY_WAITS_S, close_by_sentry, sentry_look, settle_sentry
+from .sentry_steps import SENTRY_WAITS_S, close_by_sentry, poll_sentry, settle_sentry
 from .steps import Quiet, close_files, names_text, own_files, settle, state_of
 
 log = get_logger(__name__)
@@ -214,10 +214,10 @@ class RouterCloser:
 
     async def _sentry_round(self, host: SentryHost, closings: tuple[Closing, ...]) -> tuple[Closing, ...]:
         try:
-            look = await sentry_look(host)
+            polled = await poll_sentry(host)
         except HostError as error:
             return await self._host_failed(closings, error)
-        settled = settle_sentry(closings, look.data_bytes if look else 0)
+        settled = settle_sentry(closings, polled.data_bytes if polled else 0)
         for closing, before in zip(settled, closings, strict=True):
             if closing != before:
                 await self._keep(closing)
@@ -227,20 +227,20 @@ class RouterCloser:
         if not found:
             return settled
         try:
-            closing = await self._advance_sentry(host, found[-1], look)
+            closing = await self._advance_sentry(host, found[-1], polled)
         except HostError as error:
             return await self._host_failed(self._known(), error)
         return tuple(closing if other.token == closing.token else other for other in settled)
 
-    async def _advance_sentry(self, host: SentryHost, closing: Closing, look: Look | None) -> Closing:
-        sizes = {} if look is None else {"files": look.files, "bytes": look.data_bytes}
+    async def _advance_sentry(self, host: SentryHost, closing: Closing, polled: Polled | None) -> Closing:
+        sizes = {} if polled is None else {"files": polled.files, "bytes": polled.data_bytes}
         quiet = self._quiet.setdefault(closing.token, Quiet())
         rest_s = quiet.see(sizes, time.monotonic())
         # The sentry itself waits 30 s, without looking at the files; only the rest is waited for here.
         if rest_s < max(self._settings.quiet_s - SENTRY_WAITS_S, min(self._settings.quiet_s, self._period_s)):
             return await self._wait(closing, quiet, rest_s)
         return await self._ended(
-            await close_by_sentry(host, await self._moving(closing), look, keep=self._keep)
+            await close_by_sentry(host, await self._moving(closing), polled, keep=self._keep)
         )
 
     # ------------------------------------------------------------------ results

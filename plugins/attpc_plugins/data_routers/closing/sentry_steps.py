@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from attpc_plugins.data_routers.hosts.host import RouterGone, RunFolderExists, SentryHost
-from attpc_plugins.data_routers.model import CloseState, Look
+from attpc_plugins.data_routers.model import CloseState, Polled
 
 from .closings import Closing, Phase
 from .steps import NO_FILE, Keep, amount
@@ -50,22 +50,24 @@ def _given_up(closing: Closing, later: Closing) -> Closing:
     return replace(closing, phase=Phase.DROPPED).in_state(CloseState.FAILED, text)
 
 
-async def sentry_look(host: SentryHost) -> Look | None:
+async def poll_sentry(host: SentryHost) -> Polled | None:
     """Return what a sentry reports; None while its router does not run, because then it reports nothing."""
     try:
-        return await host.look(None)
+        return await host.poll(None)
     except RouterGone:
         return None
 
 
-async def close_by_sentry(host: SentryHost, closing: Closing, look: Look | None, *, keep: Keep) -> Closing:
+async def close_by_sentry(
+    host: SentryHost, closing: Closing, polled: Polled | None, *, keep: Keep
+) -> Closing:
     """Have a sentry move a run's files; return the new closing. `look` is the sentry's last report.
 
     Takes half a minute or more. Raises `HostError`; the call can be repeated.
     """
     asked_before = closing.asked
-    files = look.files if look else 0
-    data_bytes = _grown_bytes(closing, look)
+    files = polled.files if polled else 0
+    data_bytes = _grown_bytes(closing, polled)
     # After an earlier request the files may be moved by now: the earlier counts hold.
     closing = replace(
         closing,
@@ -81,7 +83,7 @@ async def close_by_sentry(host: SentryHost, closing: Closing, look: Look | None,
             # This closing did not make the folder, and the next attempt must not take it for its own.
             await keep(replace(closing, asked=False))
             raise
-        after = await sentry_look(host)
+        after = await poll_sentry(host)
         if after is not None and after.files:
             return closing.in_state(CloseState.INCOMPLETE, _left_text(after.files, closing))
     except RouterGone:
@@ -104,11 +106,15 @@ async def close_by_sentry(host: SentryHost, closing: Closing, look: Look | None,
     return replace(closing, phase=Phase.DONE, location=str(closing.run)).in_state(CloseState.DONE, text)
 
 
-def _grown_bytes(closing: Closing, look: Look | None) -> int:
+def _grown_bytes(closing: Closing, polled: Polled | None) -> int:
     """Return what the router has written in the run: a sentry counts from the start of the router."""
-    if look is None:
+    if polled is None:
         return 0
-    return look.data_bytes - closing.base_bytes if look.data_bytes >= closing.base_bytes else look.data_bytes
+    return (
+        polled.data_bytes - closing.base_bytes
+        if polled.data_bytes >= closing.base_bytes
+        else polled.data_bytes
+    )
 
 
 def _left_text(files: int, closing: Closing) -> str:

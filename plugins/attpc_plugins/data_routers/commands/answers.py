@@ -1,4 +1,4 @@
-"""What the IOC answers to the commands `attpc-ioc files`: the runs on record, and how a command goes."""
+"""The IOC's answers to `attpc-ioc files`: the runs with a closing, and the progress of a command."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = get_logger(__name__)
 RUNS = TypeAdapter(list[RunKey])
 
 JOBS_KEPT = 32
-"""Commands whose end can still be asked for."""
+"""The number of ended commands whose result can still be asked for."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A command at work: its lines, each with whether it is about something wrong, and how it ended."""
+    """A running or ended command: its lines, each with whether it reports a fault, and its result."""
 
     lines: list[tuple[str, bool]] = field(default_factory=list)
     ok: bool | None = None
@@ -37,10 +37,10 @@ class Job:
 class ClosingAnswers:
     """Answers questions, objects with a key `do`.
 
-    - `runs`: the runs that are on record, the oldest first.
-    - `begin`, with `wishes`: begins, and tells the name of the job.
-    - `look`, with `job` and `after`: the lines after so many, and `ok`, null until the job has ended; `known`
-      is false where the job is of an earlier IOC.
+    - `runs`: the runs that have a closing, the oldest first.
+    - `begin`, with `wishes`: starts a job and returns its name.
+    - `look`, with `job` and `after`: the lines after this count, and `ok`, null until the job has ended;
+      `known` is false for a job of an earlier IOC.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ClosingAnswers:
             )
         except Exception:
             log.exception("command failed", run=wishes.run)
-            job.lines.append(("a fault of the program; its log has more", True))
+            job.lines.append(("internal error; see the log of the IOC", True))
         finally:
             job.ok = ok
             self._on_end()

@@ -1,4 +1,4 @@
-"""What the shell commands share: the settings, what is on record, the hosts, and how they end."""
+"""What the shell commands share: the settings, the plugin's state, the hosts, and the exit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a settings file says: all of it, and the plugin's section."""
+    """The settings of a file: all of them, and the plugin's section."""
 
     all: Settings
     settings: DataRoutersSettings
@@ -46,7 +46,7 @@ class Setup:
         return tuple(ecc.name for ecc in self.all.ecc)
 
     def routers(self, labels: tuple[str, ...]) -> tuple[RouterSettings, ...]:
-        """Return the routers of these names, or all; ends the command where there is none."""
+        """Return the routers of these names, or all; ends the command if there is none."""
         known = {router.label: router for router in self.settings.router}
         if not known:
             fail("the settings have no data router: [[plugins.data_routers.router]]")
@@ -73,7 +73,7 @@ def setup_of(file: Path) -> Setup:
 
 @contextlib.asynccontextmanager
 async def open_records(setup: Setup) -> AsyncIterator[Records]:
-    """Give what an IOC has left on record; raises as `open_state` does."""
+    """Open the plugin's state while no IOC runs; raises as `open_state` does."""
     async with open_state(setup.all, PLUGIN) as state:
         records = Records(state)
         await take_over(records, state.folder)
@@ -81,7 +81,7 @@ async def open_records(setup: Setup) -> AsyncIterator[Records]:
 
 
 async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[], Awaitable[T]]) -> T:
-    """Ask the IOC where one runs, else do it here, with its state; waits while another command has that."""
+    """Ask the IOC if one runs, else do the work here; waits while another command has the state directory."""
     said = False
     while True:
         try:
@@ -91,7 +91,7 @@ async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[],
         try:
             return await here()
         except StateDirBusy as error:
-            # Or it is an IOC that will answer soon.
+            # Perhaps an IOC is starting and will answer soon.
             if not said:
                 typer.echo(f"{error}; waiting for it", err=True)
             said = True
@@ -99,7 +99,7 @@ async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[],
 
 
 async def runs_on_record(setup: Setup) -> list[RunKey]:
-    """Return the runs whose closing is on record, the oldest first."""
+    """Return the runs that have a closing, the oldest first."""
 
     async def ask() -> list[RunKey]:
         return RUNS.validate_python(ask_plugin(setup.all, PLUGIN, {"do": "runs"})["runs"])
@@ -112,9 +112,9 @@ async def runs_on_record(setup: Setup) -> list[RunKey]:
 
 
 def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -> RunKey:
-    """Return the run that was named; ends the command where its experiment cannot be known.
+    """Return the run of this number; ends the command if its experiment is not known.
 
-    Where the closing is no longer on record it may be a `guess`: the experiment of the newest one that is.
+    With `guess`, a run without a closing gets the experiment of the newest run that has one.
     """
     if experiment:
         if fault := experiment_fault(experiment):
@@ -139,7 +139,7 @@ async def with_hosts(
     routers: tuple[RouterSettings, ...],
     work: Callable[[dict[str, FileHost | SentryHost]], Awaitable[T]],
 ) -> T:
-    """Do some work on the hosts of routers, by label, and let go of them."""
+    """Do some work on the hosts of routers, by label, and disconnect from them."""
     hosts = {router.label: host_for(router, setup.settings) for router in routers}
     try:
         return await work(hosts)

@@ -1,4 +1,4 @@
-"""Closing a run because somebody asks for it at the shell, in the IOC or where none runs."""
+"""Carries out `files close` and `files drop`, in the IOC or, while none runs, in the command."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BUSY_S = 0.5
 GOES_ON = "; the IOC goes on trying"
 
 Say = Callable[[str, bool], None]
-"""Takes a line for the shell, and whether it is about something that went wrong."""
+"""Prints a line at the shell; True if it reports a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is asked for: the run, the routers' labels, and the options of `files close`; or to give up."""
+    """What the command asks for: the run, the routers' labels, and the options; `drop`: to give up."""
 
     run: RunKey
     routers: tuple[str, ...]
@@ -42,7 +42,7 @@ WISHES = TypeAdapter(Wishes)
 
 
 class CannotClose(AttpcError):
-    """What was asked for cannot be done; the text says why."""
+    """The command cannot be carried out, for the reason in the text."""
 
 
 async def carry_out(
@@ -52,7 +52,7 @@ async def carry_out(
     store: ClosingStore,
     say: Say,
 ) -> bool:
-    """Do on all routers side by side what is asked for; returns whether all of it is done."""
+    """Carry out the command on all routers concurrently; returns whether all succeeded."""
 
     async def work(router: RouterSettings) -> bool:
         try:
@@ -122,7 +122,7 @@ async def _close(
         now = next((e for e in result.closings if e.run == run), None)
         if now is None or not now.open:
             return now is not None and now.phase is Phase.DONE
-        # What the IOC has said while this waits is about its own rounds, and older.
+        # While this waits, the stored state may be from an older round of the IOC.
         if now.state in UNFINISHED and now.token not in worker.waiting:
             say(f"{router.label}: not closed{GOES_ON if settings.closing.enabled else ''}", True)
             return False
@@ -132,7 +132,7 @@ async def _close(
 async def _refuse_more(
     router: RouterSettings, host: FileHost | SentryHost, run: RunKey, wishes: Wishes
 ) -> None:
-    """Raise `CannotClose` where more files were asked for than a run that is closed has."""
+    """Raise `CannotClose` if the command asks for more files of a run that is closed already."""
     if not isinstance(host, FileHost) or not (wishes.only or wishes.take_all):
         return
     listing = await host.list_staging()
@@ -157,11 +157,11 @@ async def _prepared(
     found: Closing | None,
     wishes: Wishes,
 ) -> Closing:
-    """Return the closing to work with, as the options change it."""
+    """Return the closing to work on, changed as the options ask."""
     others = [e for e in store.of(router.label) if e.run != run]
     on = [e for e in others if e.phase is Phase.RUNNING]
     if found is not None and found.phase is Phase.RUNNING and not wishes.force:
-        raise CannotClose(f"{run} is on by the record: stop it, or say --force that it is over")
+        raise CannotClose(f"{run} is on, as far as is known: stop it, or use --force if it has ended")
     closing = found or Closing(
         run=run,
         router=router.label,
@@ -184,7 +184,7 @@ async def _prepared(
     if on and not wishes.only and (found is None or wishes.take_all):
         if on[0].before is None:
             raise CannotClose(f"{on[0].run} is on: name the files with --only")
-        # A run is on: only what lay there before it can be of another one.
+        # A run is on: only files from before it can belong to another run.
         return _chosen(closing, [file for file in listing if file.name in on[0].before])
     if wishes.only:
         matching = [file for file in listing if _matches(file.name, wishes.only)]
@@ -200,8 +200,8 @@ async def _prepared(
 
 
 def _all_of(closing: Closing, others: Sequence[Closing], listing: Sequence[FileEntry]) -> Closing:
-    """Return the closing of a run that gets all but what an unfinished run is known to have."""
-    # Of mixed runs it was remembered what may be of either: now it is what lies there.
+    """Return the closing with all files but those known to belong to another unfinished run."""
+    # The chosen files of mixed runs may be of either: only the files in the staging folder count now.
     known = {} if closing.mixed else closing.chosen
     closing = replace(closing, before=frozenset(), mixed="", frozen=False, settled=True, chosen=known)
     unfinished = [other for other in others if other.open]

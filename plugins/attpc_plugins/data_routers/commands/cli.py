@@ -1,4 +1,4 @@
-"""The plugin's shell commands: their words and options. What they do is imported when one is called."""
+"""The plugin's shell commands and their options. The code of a command is imported when it is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attpc-ioc files close` and `files drop`: by the IOC where one runs, else in this process."""
+"""`attpc-ioc files close` and `files drop`: in the IOC if one runs, else in this process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def close_command(
     without_missing: bool = False,
     force: bool = False,
 ) -> None:
-    """Close a run's files on the hosts, or give up; ends with exit code 1 where not all is done."""
+    """Close a run's files on the hosts, or give up; exit code 1 unless all is done."""
     setup = setup_of(file)
     routers = setup.routers(labels)
     wishes = Wishes(
@@ -51,7 +51,7 @@ async def _by_the_ioc(setup: Setup, wishes: Wishes) -> bool:
     while True:
         answer = ask_plugin(setup.all, PLUGIN, {"do": "look", "job": begun["job"], "after": seen})
         if not answer["known"]:
-            # The IOC was started anew meanwhile.
+            # The IOC was restarted in the meantime.
             return await _by_the_ioc(setup, wishes)
         for text, wrong in answer["lines"]:
             _say(text, wrong)

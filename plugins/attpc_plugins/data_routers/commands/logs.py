@@ -1,4 +1,4 @@
-"""`attpc-ioc logs`: the end of a log, made harmless for the terminal that shows it."""
+"""`attpc-ioc logs`: the end of a log, with control characters escaped."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _host(setup: Setup, name: str) -> Host | ConfigHost:
 
 
 def harmless(raw: bytes) -> str:
-    r"""Return the text of a log for a terminal, with its last line ended.
+    r"""Return the text of a log for a terminal, ending in a newline.
 
-    What is no UTF-8 is shown as U+FFFD, and characters that would steer the terminal or turn the text around
-    as `\x1b` and the like.
+    Invalid UTF-8 becomes U+FFFD; characters that control the terminal or the writing direction are escaped,
+    such as `\x1b`.
     """
     text = raw.decode("utf-8", errors="replace").replace("\r\n", "\n")
     shown = visible(text, LINES)

@@ -1,4 +1,4 @@
-"""What `attpc-ioc check --online` is told of the hosts of data routers and of configuration files."""
+"""The part of `attpc-ioc check --online` that polls the hosts of data routers and configuration files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from attpc_ioc.model.online import OnlineAnswer
 from attpc_plugins.data_routers.hosts.host import HostError, RouterGone
 from attpc_plugins.data_routers.hosts.make import host_for
-from attpc_plugins.data_routers.model import Look
+from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import (
     Access,
     DataRoutersSettings,
@@ -20,7 +20,7 @@ from attpc_plugins.data_routers.watch.rows import GIGABYTE
 
 
 async def ask_hosts(settings: DataRoutersSettings) -> list[OnlineAnswer]:
-    """Look at every host, side by side, as the running plugin does and with its limits; changes nothing."""
+    """Poll every host concurrently, with the running plugin's time limits; changes nothing."""
     routers = [_ask(f"data router {router.label}", router, _words, settings) for router in settings.router]
     configs = [_ask(_configs_of(ecc), _as_router(ecc), _is_there, settings) for ecc in settings.ecc]
     return list(await asyncio.gather(*routers, *configs))
@@ -29,21 +29,21 @@ async def ask_hosts(settings: DataRoutersSettings) -> list[OnlineAnswer]:
 async def _ask(
     what: str,
     router: RouterSettings,
-    words: Callable[[RouterSettings, Look], str],
+    words: Callable[[RouterSettings, Polled], str],
     settings: DataRoutersSettings,
 ) -> OnlineAnswer:
     where = "this machine" if router.access is Access.LOCAL else router.host
     host = host_for(router, settings)
     try:
         await host.connect()
-        look = await host.look(None)
+        polled = await host.poll(None)
     except RouterGone:
         return OnlineAnswer(what, where, "the sentry answers, and its router does not run", True)
     except HostError as error:
         return OnlineAnswer(what, where, str(error), False)
     finally:
         await host.disconnect()
-    return OnlineAnswer(what, where, words(router, look), True)
+    return OnlineAnswer(what, where, words(router, polled), True)
 
 
 def _configs_of(ecc: EccHostSettings) -> str:
@@ -51,20 +51,20 @@ def _configs_of(ecc: EccHostSettings) -> str:
 
 
 def _as_router(ecc: EccHostSettings) -> RouterSettings:
-    """Return what lets the folder of configuration files be looked at as one that a router writes into."""
+    """Return router settings with which the folder of configuration files can be polled."""
     reach = {name: getattr(ecc, name) for name in ReachSettings.model_fields}
     return RouterSettings(**reach, sources=("configs",), staging=ecc.xcfg, process="")
 
 
-def _is_there(router: RouterSettings, _: Look) -> str:
+def _is_there(router: RouterSettings, _: Polled) -> str:
     return f"{router.staging} is there"
 
 
-def _words(router: RouterSettings, look: Look) -> str:
-    """Return what was seen. That a router does not run is said, and is no fault of the settings."""
+def _words(router: RouterSettings, polled: Polled) -> str:
+    """Return the result as text. A router that does not run is reported but is not a fault."""
     folder = f"{router.staging} is there, with" if router.staging is not None else "the sentry answers:"
-    files = f"{look.files} file{'' if look.files == 1 else 's'} in it"
-    text = f"{folder} {files}, {look.disk_free_bytes / GIGABYTE:.1f} GB free"
-    if look.process:
+    files = f"{polled.files} file{'' if polled.files == 1 else 's'} in it"
+    text = f"{folder} {files}, {polled.disk_free_bytes / GIGABYTE:.1f} GB free"
+    if polled.process:
         return text
     return f"{text}; {f'no process {router.process}' if router.process else 'its router does not run'}"

@@ -1,4 +1,4 @@
-"""`attpc-ioc files verify`: a run's files compared with its manifests."""
+"""`attpc-ioc files verify`: compares a run's files with its manifests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .base import run_of, setup_of, with_hosts
 
 
 def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
-    """Compare and print; ends with exit code 1 where anything is wrong."""
+    """Compare and print; exit code 1 if anything differs."""
     setup = setup_of(file)
     run = run_of(setup, number, experiment, guess=True)
 
-    async def look(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
+    async def poll(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
         if not isinstance(host, FileHost):
             return "not looked at: a sentry shows no files", []
         try:
@@ -34,7 +34,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
     routers = setup.routers(labels)
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> list[tuple[str, list[str]]]:
-        return await asyncio.gather(*(look(router, hosts[router.label]) for router in routers))
+        return await asyncio.gather(*(poll(router, hosts[router.label]) for router in routers))
 
     wrong = False
     for router, (text, faults) in zip(routers, asyncio.run(with_hosts(setup, routers, work)), strict=True):
@@ -60,7 +60,7 @@ async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple
 
 
 def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label: str) -> Iterator[str]:
-    """Yield what is not as the manifest says, a line each."""
+    """Yield a line for each difference from the manifest."""
     if record.run != run or record.router != label:
         yield f"the manifest is of {record.run} of {record.router}"
     expected = {file.name: file for file in record.files}

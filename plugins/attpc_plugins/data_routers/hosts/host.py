@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.outside import text
-from attpc_plugins.data_routers.model import FileEntry, Look, Moved, RunKey
+from attpc_plugins.data_routers.model import FileEntry, Moved, Polled, RunKey
 
 
 class HostError(AttpcError):
@@ -66,7 +66,7 @@ class Host(Protocol):
         """Connect where a connection is kept, which may take longer than a look; a look does so by itself."""
         ...
 
-    async def look(self, next_run: RunKey | None) -> Look:
+    async def poll(self, next_run: RunKey | None) -> Polled:
         """Return how the router, its staging folder and its disk are; one round trip."""
         ...
 
@@ -124,7 +124,7 @@ class FileHost(Host, Protocol):
 class SentryHost(Host, Protocol):
     """A host on which an `attpc_sentry` moves the files when it is told."""
 
-    async def catalog(self, run: RunKey) -> Look:
+    async def catalog(self, run: RunKey) -> Polled:
         """Have the sentry move the run's files, and return what it answers; takes half a minute and more.
 
         Raises `RunFolderExists` where the sentry says so.

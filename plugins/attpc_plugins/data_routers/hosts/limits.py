@@ -19,7 +19,7 @@ CONNECT_S = 30.0
 class CallLimits:
     """Limits of one call, in seconds. Of calls over SSH, but for looks, connecting does not count."""
 
-    look_s: float = 3.0
+    poll_s: float = 3.0
     """All included; connecting goes on when a look is over."""
     read_s: float = READ_S
     """Of a log's end or a configuration file."""
@@ -32,7 +32,7 @@ class CallLimits:
     def of(cls, settings: DataRoutersSettings) -> CallLimits:
         """Take from the plugin's settings what they say."""
         return cls(
-            look_s=settings.timeout_s,
+            poll_s=settings.timeout_s,
             read_s=max(READ_S, settings.timeout_s),
             files_s=max(FILES_S, settings.timeout_s),
             checksums_s=max(FILES_S, settings.closing.limit_s),

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from attpc_ioc.model import outside
-from attpc_plugins.data_routers.model import Look, RunKey
+from attpc_plugins.data_routers.model import Polled, RunKey
 from attpc_plugins.data_routers.settings import SENTRY_PORT, RouterSettings
 
 from .host import HostFault, HostTimeout, HostUnreachable, RouterGone, RunFolderExists
@@ -61,14 +61,14 @@ class HttpSentryHost:
     async def connect(self) -> None:
         """Do nothing: each call connects for itself."""
 
-    async def look(self, next_run: RunKey | None) -> Look:  # noqa: ARG002 - a sentry cannot tell
+    async def poll(self, next_run: RunKey | None) -> Polled:  # noqa: ARG002 - a sentry cannot tell
         """Return what the sentry says; `next_exists` is None, because it does not tell.
 
         Raises `RouterGone` where it says that the router does not run.
         """
-        return self._look(await self._ask("GET", "/status", None, self._limits.look_s))
+        return self._polled(await self._ask("GET", "/status", None, self._limits.poll_s))
 
-    async def catalog(self, run: RunKey) -> Look:
+    async def catalog(self, run: RunKey) -> Polled:
         """Have the sentry move the run's files, and return what it answers; takes half a minute and more.
 
         Raises `RunFolderExists` where the sentry says so, and `RouterGone` where the files were moved but
@@ -76,7 +76,7 @@ class HttpSentryHost:
         """
         check_run(run)
         body = {"experiment": run.experiment, "run_number": run.number}
-        return self._look(await self._ask("POST", "/catalog", body, self._limits.checksums_s))
+        return self._polled(await self._ask("POST", "/catalog", body, self._limits.checksums_s))
 
     async def tail(self, lines: int) -> bytes:  # noqa: ARG002 - the same for any number
         """Raise `HostFault`: a sentry shows no logs."""
@@ -137,7 +137,7 @@ class HttpSentryHost:
             return RouterGone(f"{self._where}: {text}")
         return HostFault(f"{self._where} answered HTTP {status}: {text or 'without a reason'}")
 
-    def _look(self, data: bytes) -> Look:
+    def _polled(self, data: bytes) -> Polled:
         try:
             answer = json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as error:
@@ -155,7 +155,7 @@ class HttpSentryHost:
             notes.append(f"the sentry watches {process!r}")
         if total == 0:
             notes.append(f"the sentry finds no disk {disk!r}")
-        return Look(
+        return Polled(
             process=runs,
             files=self._count(answer, "data_path_files"),
             data_bytes=self._bytes(answer, "data_written_gb"),

@@ -1,4 +1,4 @@
-"""What the fleet tells of a router: whether its data are to come, and what the others do meanwhile."""
+"""What the fleet and the other routers say about a router: whether it should get data, and at what rate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .flow import Flow
 from .router import Circumstances, Router
 
 COBO = "CoBo"
-"""What the sender ids of CoBos begin with."""
+"""The sender ids of CoBos begin with this."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetFacts:
-    """What matters of a snapshot: the sources that take part, those whose data are to come, the CoBos.
+    """The facts from a snapshot: the sources that take part, those that should send data, and the CoBos.
 
-    `remaining_s` is the time until the run ends by itself; None where it does not or none is on.
+    `remaining_s` is the time until the run ends automatically; None where it does not, or no run is on.
     """
 
     enabled: frozenset[str] = frozenset()
@@ -30,7 +30,7 @@ class FleetFacts:
 
     @classmethod
     def of(cls, fleet: Fleet) -> FleetFacts:
-        """Take them from a snapshot."""
+        """Return the facts of a snapshot."""
         run = fleet.run
         on = run.state is RunState.RUNNING
         enabled, running, cobos = set[str](), set[str](), set[str]()
@@ -46,12 +46,12 @@ class FleetFacts:
         return cls(frozenset(enabled), frozenset(running), frozenset(cobos), remaining_s)
 
     def takes_part(self, router: Router) -> bool:
-        """Tell whether any of a router's sources takes part in runs."""
+        """Return whether any of a router's sources takes part in runs."""
         return not self.enabled.isdisjoint(router.sources)
 
 
 def is_running(module: ModuleView) -> bool:
-    """Tell whether data of a module are to come: it is Running, or was when it was last heard of."""
+    """Return whether a module should send data: it is Running, or was in its last known state."""
     return module.state is State.RUNNING or (
         module.state is State.OFFLINE and module.last_state is State.RUNNING
     )

@@ -1,7 +1,7 @@
-"""Judging what a router's host tells: bytes of the run, rates, and when something is an alarm.
+"""Evaluates what a router's host reports: bytes of the run, rates, and alarm conditions.
 
-Nothing in here looks at a clock, a file or a network: time comes in as monotonic seconds. Where a
-condition becomes an alarm by time alone, `due_s` tells when, so that the host is looked at right then.
+Nothing here reads a clock, a file or the network: times are arguments, in monotonic seconds. Where a
+condition becomes an alarm by time alone, `due_s` is that time, so that the host is polled then.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from statistics import median
 from attpc_ioc.model import outside
 
 NEVER_FULL_H = 9999.0
-"""Hours to full that are shown for a disk that does not fill, and at most."""
+"""The largest shown time to full, also for a disk that does not fill."""
 
 
 class Flow(IntEnum):
     """The values of `Router:Flow_RBV`."""
 
     IDLE = 0
-    """No run, or nothing has come yet."""
+    """No run, or no data yet."""
     FLOWING = 1
     LOW = 2
     """Much less than from the other CoBos."""
     DEAD = 3
-    """Running, and not a byte for `limits.dead_after_s`."""
+    """Running without a byte for `limits.dead_after_s`."""
 
     @property
     def label(self) -> str:
@@ -36,17 +36,17 @@ class Flow(IntEnum):
 
 
 class Delayed:
-    """Tells that a condition has held for some seconds, looked at whenever `judge` is called."""
+    """Whether a condition has held for some seconds, evaluated at each call of `judge`."""
 
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
         self.since_s: float | None = None
         """Since when it holds; None while it does not."""
         self.due_s: float | None = None
-        """When it will have held for long enough; None where that is not to be waited for."""
+        """When it will have held long enough; None while it does not hold or already has."""
 
     def judge(self, now_s: float, holds: bool) -> bool:
-        """Tell whether it has held for long enough; it is over at once."""
+        """Return whether it has held long enough; the end takes effect at once."""
         if not holds:
             self.since_s = self.due_s = None
             return False
@@ -59,24 +59,24 @@ class Delayed:
 
 
 class DelayedLevel:
-    """An alarm of two levels, 1 and 2, each of which must have held for some seconds."""
+    """An alarm with two levels, 1 and 2, each of which must hold for some seconds."""
 
     def __init__(self, after_s: float) -> None:
         self._minor = Delayed(after_s)
         self._major = Delayed(after_s)
 
     def judge(self, now_s: float, level: int) -> int:
-        """Return the level that has held for long enough: 0, 1 or 2."""
+        """Return the level that has held long enough: 0, 1 or 2."""
         minor, major = self._minor.judge(now_s, level >= 1), self._major.judge(now_s, level >= 2)
         return 2 if major else int(minor)
 
     def since_s(self, level: int) -> float | None:
-        """Since when it is at this level, 1 or 2, or at the worse one; None while it is not."""
+        """Since when it is at this level, 1 or 2, or above; None while it is not."""
         return (self._major if level > 1 else self._minor).since_s
 
     @property
     def due_s(self) -> float | None:
-        """When the next level will be reached; None where that is not to be waited for."""
+        """When the next level will be reached; None where none will."""
         return earliest(self._minor.due_s, self._major.due_s)
 
 
@@ -94,11 +94,11 @@ class Count:
 
 
 class Meter:
-    """What a router has written in the run that is on, or in the last one, from looks at its folder.
+    """What a router has written in the current or the last run, from polls of its folder.
 
-    Only growth counts, so that neither files that were there before nor files that shrink or go away make
-    anything negative. After the run it counts on, because routers keep data for tens of seconds, until
-    files go away (they were brought to their place) or none has grown for `quiet_s`.
+    Only growth counts, so files from before the run and files that shrink or vanish make nothing negative.
+    Counting goes on after the run, because routers buffer data for tens of seconds, until files vanish
+    (they were moved) or none has grown for `quiet_s`.
     """
 
     def __init__(self, window_s: float, quiet_s: float) -> None:
@@ -112,15 +112,15 @@ class Meter:
         self.written = Count()
         """Files and bytes of the run."""
         self.grew_s: float | None = None
-        """When bytes of the run were last seen to have come; None while there was none."""
+        """When bytes of the run were last added; None before the first."""
 
     @property
     def last(self) -> Count | None:
-        """What the last look saw in the folder; None before the first."""
+        """The contents of the folder at the last poll; None before the first."""
         return self._last
 
     def start(self, now_s: float) -> Count | None:
-        """Begin a run: what the last look saw does not count. Returns that, to be kept for `resume`."""
+        """Begin a run. Returns the last counts, which are not of the run; keep them for `resume`."""
         self.written = Count()
         self.grew_s = None
         self._counting, self._resumed, self._stopped_s = True, False, None
@@ -129,33 +129,33 @@ class Meter:
         return self._last
 
     def resume(self, now_s: float, before: Count) -> None:
-        """Go on with a run of which `before` was in the folder when it began: after a restart, say.
+        """Continue a run after a restart; `before` was in the folder when the run began.
 
-        What the next look finds counts as written, and for no rate: nobody saw when it came.
+        What the next poll finds counts as written but not for the rate, because its time is not known.
         """
         self.start(now_s)
         self._last, self._resumed = before, True
 
     def stop(self, now_s: float) -> None:
-        """End the run; what comes late still counts."""
+        """End the run; late data still counts."""
         if self._counting and self._stopped_s is None:
             self._stopped_s = now_s
 
     def settle(self, written: Count) -> None:
-        """Take what the closing of the run has found: it has seen the files when they were at rest."""
+        """Take the counts of the run's closing, which are final."""
         if self._stopped_s is not None:
             self.written = written
             self._end()
 
-    def look(self, now_s: float, seen: Count) -> None:
-        """Take what a look has seen."""
+    def take(self, now_s: float, seen: Count) -> None:
+        """Take the result of a poll."""
         last, self._last = self._last, seen
         if not self._counting:
             return
         before = last or seen
         grown = max(0, seen.data_bytes - before.data_bytes)
         if self._stopped_s is not None and seen.files < before.files:
-            # Where bytes are those that a process has written, as a sentry tells, the last ones come with it.
+            # A sentry reports the bytes that a process has written: the last ones come with this poll.
             self.written = self._more(0, grown)
             self._end()
             return
@@ -173,7 +173,7 @@ class Meter:
             self._end()
 
     def _more(self, files: int, data_bytes: int) -> Count:
-        # A host that tells of much and of little by turns makes it grow for ever.
+        # A host that reports large and small values in turn makes this grow without end.
         return Count(
             min(self.written.files + files, outside.MOST_SHOWN),
             min(self.written.data_bytes + data_bytes, outside.MOST),
@@ -185,7 +185,7 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Bytes a second over the window; 0 while nothing is counted. Never negative."""
+        """Bytes a second over the window; 0 while not counting. Never negative."""
         if len(self._samples) < 2:
             return 0.0
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
@@ -193,16 +193,16 @@ class Meter:
 
 
 class FlowJudge:
-    """Judges the flow of one router: `Idle`, `Flowing`, `Low` or `Dead`."""
+    """Evaluates the flow of one router: `Idle`, `Flowing`, `Low` or `Dead`."""
 
     def __init__(self, dead_after_s: float, low_after_s: float) -> None:
         self._dead_after_s = dead_after_s
         self._low = Delayed(low_after_s)
         self._running_since_s: float | None = None
         self.silent_since_s: float | None = None
-        """Since when not a byte has come in the run; None while none is to come."""
+        """Since when no byte has come in the run; None while none is expected."""
         self.due_s: float | None = None
-        """When it changes though nothing happens; None where it does not."""
+        """When the flow changes by time alone; None where it does not."""
 
     @property
     def low_since_s(self) -> float | None:
@@ -212,8 +212,8 @@ class FlowJudge:
     def judge(self, now_s: float, *, running: bool, grew_s: float | None, low: bool) -> Flow:
         """Return the flow.
 
-        `running` tells that data are to come, `grew_s` when bytes of this run last came, `low` that its rate
-        is far below the others'.
+        `running`: data are expected; `grew_s`: when bytes of this run last came; `low`: its rate is far below
+        the others'.
         """
         if not running:
             self._running_since_s = self.silent_since_s = self.due_s = None
@@ -235,12 +235,12 @@ class FlowJudge:
 
 
 def far_below(rate: float, others: Sequence[float], ratio: float) -> bool:
-    """Tell whether a rate is below this part of the median of the others; never where there are none."""
+    """Return whether a rate is below this fraction of the median of the others; False without others."""
     return bool(others) and rate < ratio * median(others)
 
 
 def hours_to_full(free_bytes: int, bytes_per_s: float) -> float:
-    """Return in how many hours a disk is full, at most `NEVER_FULL_H`."""
+    """Return the hours until a disk is full, at most `NEVER_FULL_H`."""
     if bytes_per_s <= 0:
         return NEVER_FULL_H
     return min(NEVER_FULL_H, max(0, free_bytes) / bytes_per_s / 3600.0)
@@ -249,7 +249,7 @@ def hours_to_full(free_bytes: int, bytes_per_s: float) -> float:
 def full_level(hours: float, minor_h: float, remaining_s: float | None) -> int:
     """Return 2 where the disk is full before the run ends, 1 below `minor_h`, else 0.
 
-    `remaining_s` is None where the run has no end, or none is on.
+    `remaining_s` is None where the run has no maximum duration, or no run is on.
     """
     if hours >= NEVER_FULL_H:
         return 0

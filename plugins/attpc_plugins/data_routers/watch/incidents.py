@@ -1,4 +1,4 @@
-"""What was wrong with the data routers, and when: log lines, and remarks for the record of the run."""
+"""What was wrong with the data routers, and when: log lines, and remarks for the run history."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from attpc_plugins.data_routers.model import RunKey
 log = get_logger(__name__)
 
 Remark = Callable[[RunKey, str, str], None]
-"""Takes what is to be said of a run's data of one router: the run, the router's label, the text."""
+"""Adds a remark on a run's data of one router: the run, the router's label, the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """Something that is wrong with a router now, in words, and since when (Unix time in seconds)."""
+    """A fault of a router: its text, and since when it lasts (Unix time in seconds)."""
 
     what: str
     since_s: float
     kind: str = ""
-    """Tells reasons from each other: the log has a line for each new one while the trouble lasts."""
+    """Distinguishes reasons: while the fault lasts, the log gets a line for each new kind."""
     logged: bool = True
-    """Whether its beginning is a line of the log; not where something worse says as much."""
+    """Whether its beginning is logged; False where a worse fault implies it."""
 
 
 @dataclass(slots=True)
@@ -33,15 +33,15 @@ class _Incident:
     what: str
     began_s: float
     said: set[str] = field(default_factory=set)
-    """The kinds of reasons that the log has. A reason that comes and goes fills no log."""
+    """The kinds of reasons that were logged: a reason that comes and goes is logged once."""
     remarked: bool = False
-    """Whether the record of the run that is on has it already."""
+    """Whether the current run already has a remark on it."""
 
 
 class Incidents:
-    """Follows the alarms of all routers. Times are Unix times in seconds.
+    """Follows the faults of all routers. Times are Unix times in seconds.
 
-    `remark` is told once of everything that was wrong in a run: when it is over, or when the run is.
+    `remark` is called once for each fault in a run: at the end of the fault or of the run.
     """
 
     def __init__(self, remark: Remark) -> None:
@@ -51,9 +51,9 @@ class Incidents:
     def see(
         self, label: str, wrong: Mapping[str, Wrong], why: Callable[[str], str], run: RunKey | None
     ) -> None:
-        """Take what is wrong with a router now, by cause; none where all is well.
+        """Take the present faults of a router, by cause.
 
-        `why(cause)` says more of it for the log; `run` is the one that is on, if any.
+        `why(cause)` returns the details for the log; `run` is the current run, if there is one.
         """
         now_s = time.time()
         shown = "none" if run is None else str(run.number)
@@ -71,12 +71,12 @@ class Incidents:
                 self._remark(run, label, text)
 
     def run_begins(self) -> None:
-        """Begin a run's record anew: what is wrong still is wrong in this run, too."""
+        """Begin a run: faults that last from before get a remark in this run, too."""
         for incident in self._on.values():
             incident.remarked = False
 
     def run_ends(self, run: RunKey) -> None:
-        """Have in the run's record what is wrong at its end."""
+        """Remark on the faults that last at the end of a run."""
         for (label, _), incident in self._on.items():
             if not incident.remarked:
                 incident.remarked = True
@@ -90,6 +90,6 @@ def _span(began_s: float, ended_s: float) -> str:
 
 
 def clock(time_s: float) -> str:
-    """Return a moment in the local time, with the date where it is not of today."""
+    """Return a time as local time, with the date unless it is today."""
     moment, today = datetime.fromtimestamp(time_s).astimezone(), datetime.now().astimezone().date()
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Why no run may be started now, as far as data routers tell; answered from what was seen last."""
+"""The data routers' reasons against a start of a run, from their last polls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from attpc_ioc.model.run import RunState, RunView
-from attpc_plugins.data_routers.model import Look, RunKey
+from attpc_plugins.data_routers.model import Polled, RunKey
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
 from .rows import GIGABYTE
@@ -16,17 +16,17 @@ PASSABLE_HINT = "(Run:Override passes this)"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one router: its name, its host, why that does not answer, and its last answer.
+    """The facts about one router: its name, its host, why that does not answer, and its last answer.
 
-    `asked` is the run whose folder the last look has asked for. `partial`: the host said nothing but that
-    the router does not run. `taking`: a run is on, whose files are no strays. `closing` tells what is not
-    finished with the files of an earlier run; empty where nothing is.
+    `asked` is the run whose folder the last poll asked for. `partial`: the host reported only that the router
+    does not run. `taking`: a run is on, so its files are not stray files. `closing` says what is unfinished
+    with the files of an earlier run; empty where nothing is.
     """
 
     label: str
     where: str
     unreachable: str = ""
-    look: Look | None = None
+    polled: Polled | None = None
     asked: RunKey | None = None
     partial: bool = False
     taking: bool = False
@@ -37,7 +37,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """One reason against a start and how firm it is; `router` and `where` are empty where `what` has both."""
+    """One reason against a start and its firmness; `router` and `where` are empty where `what` has both."""
 
     what: str
     firmness: Firmness
@@ -51,7 +51,7 @@ class Against:
 
 
 def in_short(reasons: Iterable[Against]) -> Iterator[str]:
-    """Yield the reasons in words; what is the same of several routers is said once, of all of them."""
+    """Yield the reasons as texts, one for several routers with the same reason."""
     groups: dict[tuple[str, Firmness, bool], list[Against]] = {}
     for reason in reasons:
         groups.setdefault((reason.what, reason.firmness, bool(reason.router)), []).append(reason)
@@ -62,10 +62,10 @@ def in_short(reasons: Iterable[Against]) -> Iterator[str]:
 
 
 class NextRun:
-    """Which run's folder must not be there yet.
+    """The run whose folder must not exist yet.
 
-    While a start is at work its number is taken already, and the next one is that of the run after it: the
-    folder in question stays the one that was asked for when the start was given.
+    During a start the run's number is already in use, and `next_number` is that of the run after it: the run
+    in question stays the one from before the start.
     """
 
     def __init__(self) -> None:
@@ -106,28 +106,28 @@ def _of_router(
     if router.unreachable:
         yield Against(f"data router {router.unreachable}", interlocks.router_down)
         return
-    if router.look is None:
+    if router.polled is None:
         yield against("not asked yet", interlocks.router_down)
         return
-    look = router.look
-    if not look.process:
+    polled = router.polled
+    if not polled.process:
         missing = f"no process {router.process}" if router.process else "not running"
-        note = f" ({look.note})" if look.note else ""
+        note = f" ({polled.note})" if polled.note else ""
         yield against(f"{missing}{note}", interlocks.router_down)
     if router.partial:
         return
-    if look.files and not (router.closing or router.taking):
-        files = "1 stray file" if look.files == 1 else f"{look.files} stray files"
+    if polled.files and not (router.closing or router.taking):
+        files = "1 stray file" if polled.files == 1 else f"{polled.files} stray files"
         staging = f" in {router.staging}" if router.staging else ""
-        yield against(f"{files}{staging}, {look.data_bytes / GIGABYTE:.3f} GB", interlocks.dirty)
-    if look.disk_free_bytes < limits.start_min_gb * GIGABYTE:
+        yield against(f"{files}{staging}, {polled.data_bytes / GIGABYTE:.3f} GB", interlocks.dirty)
+    if polled.disk_free_bytes < limits.start_min_gb * GIGABYTE:
         yield against(
-            f"{look.disk_free_bytes / GIGABYTE:.1f} GB free, less than {limits.start_min_gb:g} GB",
+            f"{polled.disk_free_bytes / GIGABYTE:.1f} GB free, less than {limits.start_min_gb:g} GB",
             interlocks.disk,
         )
     if next_run is None:
         return
     if router.asked != next_run:
         yield against(f"not asked yet about {next_run}", interlocks.run_exists)
-    elif look.next_exists:
+    elif polled.next_exists:
         yield against(f"{next_run} exists already", interlocks.run_exists)

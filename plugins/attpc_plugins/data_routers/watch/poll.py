@@ -1,4 +1,4 @@
-"""Looking at one data router again and again, so that one that does not answer disturbs no other."""
+"""Polls one data router, independently of the others, so that one without an answer does not delay them."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
 from attpc_plugins.data_routers.hosts.host import Host, HostError, HostTimeout, RouterGone
-from attpc_plugins.data_routers.model import Look, RunKey
+from attpc_plugins.data_routers.model import Polled, RunKey
 
 log = get_logger(__name__)
 
 LAST_BACKOFF_S = 10.0
-"""The longest wait between two looks at a host that does not answer."""
+"""The longest time between two polls of a host that does not answer."""
 
 GUARD_S = 1.0
-"""How much longer than its own limit a host may take before it is not waited for any more."""
+"""A poll is abandoned when it takes this much longer than its own limit."""
 
 BUSY_S = 0.2
-"""How soon it is asked again whether a host is still busy closing files."""
+"""Time between two checks whether a host is still moving files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answered look: when the answer came (monotonic) and which run's folder was asked for.
+    """The answer to a poll, when it came (monotonic) and which run's folder was asked for.
 
-    `partial`: the host told that the router does not run, and nothing else; the rest is from before.
+    `partial`: the host reported only that the router does not run; the other values are older.
     """
 
-    look: Look
+    polled: Polled
     at_s: float
     next_run: RunKey | None
     partial: bool = False
 
 
-_NOTHING = Look(process=False, files=0, data_bytes=0, disk_free_bytes=0, disk_total_bytes=0)
+_NOTHING = Polled(process=False, files=0, data_bytes=0, disk_free_bytes=0, disk_total_bytes=0)
 
 
 class Watch:
-    """Looks at one router every `period_s`, and sooner when it is asked to.
+    """Polls one router every `period_s`, and sooner on request.
 
-    `on_look` is called after each answered look, and when it becomes known that the host does not answer:
-    two periods after the last answer. It is not looked at while `busy()`; what was seen stands meanwhile.
+    `on_poll` is called after each answer, and when the host counts as not answering: two periods after the
+    last answer. While `busy()` the router is not polled and the last answer stays valid.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Watch:
         timeout_s: float,
         wanted: Callable[[], RunKey | None],
         busy: Callable[[], bool],
-        on_look: Callable[[], None],
+        on_poll: Callable[[], None],
     ) -> None:
         self.label = label
         self.host = host
@@ -63,34 +63,34 @@ class Watch:
         self._timeout_s = timeout_s
         self._wanted = wanted
         self._busy = busy
-        self._on_look = on_look
+        self._on_poll = on_poll
         self._sooner = asyncio.Event()
         self._wake_s: float | None = None
         self.failures = 0
-        """How many looks in a row were not answered."""
+        """The number of consecutive polls without an answer."""
         self._closed = False
         self._stale: asyncio.TimerHandle | None = None
         self.seen: Seen | None = None
-        """The last answer, however old."""
+        """The last answer, of any age."""
         self.fault = ""
-        """Why there is no newer answer; empty where the last look was answered."""
+        """Why there is no newer answer; empty if the last poll was answered."""
         self.silent = True
-        """Whether `fault` tells no more than that no answer came in time."""
+        """Whether `fault` is only that no answer came in time."""
         self.answering: bool | None = None
-        """Whether the host answers; None before that is known."""
+        """Whether the host answers; None before the first result."""
         self.asked_s: float | None = None
-        """When it was first asked (monotonic) of what it has not answered since; None where it answers."""
+        """When the first poll without an answer began (monotonic); None while the host answers."""
 
-    def look_soon(self) -> None:
-        """Look again without waiting for the period to be over."""
+    def poll_soon(self) -> None:
+        """Poll now, before the end of the period."""
         self._sooner.set()
 
     def wake_at(self, at_s: float | None) -> None:
-        """Look at this moment (monotonic) at the latest; None: at the end of the period."""
+        """Poll at this time (monotonic) at the latest; None: at the end of the period."""
         self._wake_s = at_s
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._closed = True
         self._sooner.set()
         self._hold()
@@ -105,14 +105,14 @@ class Watch:
                     await self._wait(BUSY_S)
                     continue
                 began_s = time.monotonic()
-                await self._look()
+                await self._poll()
                 await self._wait(self._next_s(began_s) - time.monotonic())
         finally:
             self._hold()
 
     def _next_s(self, began_s: float) -> float:
         if self.failures:
-            # Once more within the two periods after which it counts as gone, then ever more rarely.
+            # Once more within the two periods after which it counts as not answering, then with back-off.
             wait_s = self._period_s / 2 * 2 ** min(self.failures - 1, 20)
             return time.monotonic() + min(wait_s, max(LAST_BACKOFF_S, self._period_s))
         next_s = began_s + self._period_s
@@ -128,19 +128,19 @@ class Watch:
         except TimeoutError:
             return
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         wanted = self._wanted()
         if self.answering and self._stale is None:
-            # It was busy closing files, so that nothing was asked of it: its two periods begin now.
+            # It was not polled while it moved files: its two periods begin now.
             self._expect()
         partial = False
         if self.asked_s is None:
             self.asked_s = time.monotonic()
         try:
-            look = await self._bounded(wanted)
+            polled = await self._bounded(wanted)
         except RouterGone:
             partial = True
-            look = replace(self.seen.look if self.seen is not None else _NOTHING, process=False)
+            polled = replace(self.seen.polled if self.seen is not None else _NOTHING, process=False)
         except HostError as error:
             if not self._closed:
                 self._failed(str(error), silent=isinstance(error, HostTimeout))
@@ -154,15 +154,15 @@ class Watch:
             log.debug("host of a data router answers again", router=self.label)
         self.failures = 0
         self.asked_s = None
-        self.seen = Seen(look, now_s, wanted, partial)
+        self.seen = Seen(polled, now_s, wanted, partial)
         self.answering, self.fault = True, ""
-        self._on_look()
+        self._on_poll()
 
-    async def _bounded(self, wanted: RunKey | None) -> Look:
+    async def _bounded(self, wanted: RunKey | None) -> Polled:
         limit_s = self._timeout_s + GUARD_S
         try:
             async with asyncio.timeout(limit_s):
-                return await self.host.look(wanted)
+                return await self.host.poll(wanted)
         except TimeoutError as error:
             raise HostTimeout(f"no answer in {limit_s:g} s") from error
 
@@ -174,7 +174,7 @@ class Watch:
         if self.answering is None:
             self._gone()
         elif changed and not self.answering:
-            self._on_look()
+            self._on_poll()
 
     def _gone(self) -> None:
         self._stale = None
@@ -184,7 +184,7 @@ class Watch:
         if not self.fault:
             self.fault, self.silent = f"no answer in {2 * self._period_s:g} s", True
         self.answering = False
-        self._on_look()
+        self._on_poll()
 
     def _expect(self) -> None:
         self._stale = asyncio.get_running_loop().call_later(2 * self._period_s, self._gone)

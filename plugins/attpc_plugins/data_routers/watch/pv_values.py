@@ -1,4 +1,4 @@
-"""What the routers' PVs show."""
+"""The values of the routers' PVs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _LIMIT_STATUS = (Status.NO_ALARM, Status.LOW, Status.LOLO)
 
 
 def show_router(ctx: PluginContext, router: Router, enabled: frozenset[str]) -> None:
-    """Publish what is known of a router at each of its sources; `enabled` are those that take part.
+    """Publish a router's values at each of its sources; `enabled` are the sources that take part.
 
-    Nothing is published before its host has answered or failed to. A source whose ECC server is disabled
-    shows no alarm, as everywhere.
+    Nothing is published before the first result of a poll. A source whose ECC server is disabled shows no
+    alarm.
     """
     if router.watch.answering is None:
         return
@@ -46,7 +46,7 @@ def show_router(ctx: PluginContext, router: Router, enabled: frozenset[str]) -> 
 
 
 def show_run(ctx: PluginContext, routers: Sequence[Router]) -> None:
-    """Publish the sums; INVALID while no host answers. One that does not counts with what it had written."""
+    """Publish the sums; INVALID while no host answers. A silent host counts with its last value."""
     if all(router.watch.answering is None for router in routers):
         return
     answering = [router for router in routers if router.watch.answering]
@@ -65,15 +65,15 @@ def _readings(router: Router) -> Iterator[tuple[str, Reading]]:
 
 
 def _values(router: Router) -> Iterator[tuple[str, Reading]]:
-    look, written = router.look, router.meter.written
-    process = look is not None and look.process
+    polled, written = router.polled, router.meter.written
+    process = polled is not None and polled.process
     yield ONLINE, _alarmed(int(process), Severity.MAJOR if router.gone else Severity.NO_ALARM)
     yield FLOW, _alarmed(int(router.flow), _FLOW_SEVERITY.get(router.flow, Severity.NO_ALARM))
-    yield CLEAN, Reading(int(look is not None and not look.files))
+    yield CLEAN, Reading(int(polled is not None and not polled.files))
     yield FILES, Reading(written.files)
     yield WRITTEN, Reading(written.data_bytes / GIGABYTE)
     yield RATE, Reading(router.rate / MEGABYTE)
-    free, total = (look.disk_free_bytes, look.disk_total_bytes) if look is not None else (0, 0)
+    free, total = (polled.disk_free_bytes, polled.disk_total_bytes) if polled is not None else (0, 0)
     yield DISK_FREE, _limited(free / GIGABYTE, router.disk_level)
     yield DISK_USED, Reading(100.0 * (total - free) / total if total else 0.0)
     yield TIME_TO_FULL, _limited(router.hours_to_full, router.full_level)

@@ -1,4 +1,4 @@
-"""One data router: what its host told last, and what that means."""
+"""One data router: the last poll of its host, judged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attpc_plugins.data_routers.model import Look
+from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, RouterSettings
 
 from .flow import (
@@ -31,11 +31,11 @@ from .rows import DISK_FREE, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What one router cannot know by itself.
+    """What the judgement of one router needs from the fleet and the other routers.
 
-    `running`: the run is on and an ECC server that drives it is Running. `other_rates`: of the other CoBos
-    that are, in bytes a second for each CoBo. `disk_rate`: what all routers write to its disk.
-    `remaining_s`: until the run ends by itself; None where it does not.
+    `running`: a run is on and one of its ECC servers is Running. `other_rates`: of the other running CoBos,
+    in bytes a second for each CoBo. `disk_rate`: what all routers together write to its disk.
+    `remaining_s`: the time until the run ends automatically; None where it has no maximum duration.
     """
 
     running: bool = False
@@ -45,7 +45,7 @@ class Circumstances:
 
 
 class Router:
-    """What is known of one data router. `watch` is set by its maker, before anything else is asked."""
+    """The state of one data router. Set `watch` before you use anything else."""
 
     watch: Watch
 
@@ -57,13 +57,13 @@ class Router:
         self.meter = Meter(settings.rate_window_s, settings.closing.quiet_s)
         self.flow = Flow.IDLE
         self.cobos = 0
-        """How many of its sources are CoBos."""
+        """The number of its sources that are CoBos."""
         self.gone = False
-        """Its process has been away for long enough to be an alarm."""
+        """Its process has been missing long enough for an alarm."""
         self.disk_level = self.full_level = 0
         self.hours_to_full = NEVER_FULL_H
         self.too_full = False
-        """Its disk has had less free than `limits.stop_below_gb` for long enough."""
+        """Its disk has had less free space than `limits.stop_below_gb` for long enough."""
         self._limits = limits
         self._flow_judge = FlowJudge(limits.dead_after_s, limits.low_after_s)
         self._gone = Delayed(limits.gone_after_s)
@@ -71,8 +71,8 @@ class Router:
         self._full = DelayedLevel(limits.disk_after_s)
         self._stop = Delayed(limits.disk_after_s)
         self._seen_s = 0.0
-        self._told: dict[str, tuple[float, float]] = {}
-        """Moments that were told of, by what they are of: monotonic, and as Unix time."""
+        self._times: dict[str, tuple[float, float]] = {}
+        """The reported start of each condition: monotonic, and as Unix time."""
 
     @property
     def where(self) -> str:
@@ -81,20 +81,20 @@ class Router:
 
     @property
     def disk(self) -> tuple[str, str, int | None, int] | None:
-        """What tells its disk from others; None before it was seen."""
-        look = self.look
-        if look is None:
+        """An identity of its disk; None before the first answer."""
+        polled = self.polled
+        if polled is None:
             return None
-        return self.settings.access, self.settings.host, self.settings.port, look.disk_total_bytes
+        return self.settings.access, self.settings.host, self.settings.port, polled.disk_total_bytes
 
     @property
-    def look(self) -> Look | None:
+    def polled(self) -> Polled | None:
         """The last answer of its host; None before the first."""
-        return self.watch.seen.look if self.watch.seen is not None else None
+        return self.watch.seen.polled if self.watch.seen is not None else None
 
     @property
     def partial(self) -> bool:
-        """Whether its host tells nothing but that it does not run."""
+        """Whether its host reports only that it does not run."""
         return self.watch.seen is not None and self.watch.seen.partial
 
     @property
@@ -108,26 +108,26 @@ class Router:
         return self.meter.rate / self.cobos if self.cobos else None
 
     def judge(self, now_s: float, around: Circumstances) -> None:
-        """Take the last answer, if it is a new one, and judge everything anew."""
+        """Take the last answer, if it is new, and evaluate all alarm conditions."""
         seen = self.watch.seen
         if seen is None or not self.watch.answering:
             return
-        look = seen.look
-        self.gone = self._gone.judge(now_s, not look.process)
+        polled = seen.polled
+        self.gone = self._gone.judge(now_s, not polled.process)
         if seen.partial:
             self.watch.wake_at(self._gone.due_s)
             return
         if seen.at_s != self._seen_s:
             self._seen_s = seen.at_s
-            self.meter.look(seen.at_s, Count(look.files, look.data_bytes))
+            self.meter.take(seen.at_s, Count(polled.files, polled.data_bytes))
         limits, rate = self._limits, self.cobo_rate
         low = rate is not None and far_below(rate, around.other_rates, limits.low_ratio)
         self.flow = self._flow_judge.judge(now_s, running=around.running, grew_s=self.meter.grew_s, low=low)
-        free_gb = look.disk_free_bytes / GIGABYTE
+        free_gb = polled.disk_free_bytes / GIGABYTE
         self.disk_level = self._disk.judge(
             now_s, below_level(free_gb, limits.disk_minor_gb, limits.disk_major_gb)
         )
-        self.hours_to_full = hours_to_full(look.disk_free_bytes, around.disk_rate)
+        self.hours_to_full = hours_to_full(polled.disk_free_bytes, around.disk_rate)
         self.full_level = self._full.judge(
             now_s, full_level(self.hours_to_full, limits.full_minor_h, around.remaining_s)
         )
@@ -138,31 +138,31 @@ class Router:
             )
         )
 
-    # ------------------------------------------------------------------ in words
+    # ------------------------------------------------------------------ texts
 
     @property
     def unreachable(self) -> str:
-        """Why nothing is known of it now; empty where its host answers."""
+        """Why it cannot be polled; empty while its host answers."""
         if self.watch.answering:
             return ""
         if self.watch.answering is None:
             return f"{self.label}: {self.where} was not asked yet"
         fault = self.watch.fault
-        # Most of what a host's end tells names it already.
+        # Most messages of a host name it already.
         return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
 
     @property
     def odd(self) -> str:
-        """What is in the place of a data file and is none; empty where nothing is, or it is not known."""
-        look = self.look if self.watch.answering else None
-        return f"{self.label}: {self.where}: {look.odd}" if look is not None and look.odd else ""
+        """What has the name of a data file but is none, such as a link; empty where nothing is."""
+        polled = self.polled if self.watch.answering else None
+        return f"{self.label}: {self.where}: {polled.odd}" if polled is not None and polled.odd else ""
 
     @property
     def wrong(self) -> dict[str, Wrong]:
-        """What is wrong with it now, by cause, for the log and for the record of the run."""
+        """What is wrong with it now, by cause, for the log and for the run history."""
         watch, judge = self.watch, self._flow_judge
         if watch.answering is False:
-            # Limits and times in a reason may differ from try to try; that makes it no other one.
+            # Reasons that differ only in limits and times are the same.
             kind = "" if watch.silent else re.sub(r"\d+", "", watch.fault)
             return {"host": Wrong("its host did not answer", self._unix("host", watch.asked_s), kind)}
         if watch.answering is None:
@@ -185,49 +185,48 @@ class Router:
         return found
 
     def _unix(self, what: str, at_s: float | None, now_s: float | None = None) -> float:
-        """Return the Unix time of a monotonic one; that of now where it is not known.
+        """Return the Unix time of a monotonic time; now where that is None.
 
-        Worked out once: the two clocks drift, and the same moment is not to be told as two.
+        It is computed once: the two clocks drift, and one moment must not be reported as two.
         """
         if at_s is None:
             return time.time()
-        known = self._told.get(what)
+        known = self._times.get(what)
         if known is None or known[0] != at_s:
             ago_s = (time.monotonic() if now_s is None else now_s) - at_s
-            known = self._told[what] = at_s, time.time() - ago_s
+            known = self._times[what] = at_s, time.time() - ago_s
         return known[1]
 
     def _disk_limit_gb(self, level: int) -> float:
         return self._limits.disk_major_gb if level > 1 else self._limits.disk_minor_gb
 
     def why_wrong(self, cause: str, now_s: float) -> str:
-        """Return what more there is to say of a cause of `wrong`, with the figures of this moment."""
-        part, look = cause.split(" ")[0], self.look
+        """Return the details of a cause of `wrong`, with the present figures."""
+        part, polled = cause.split(" ")[0], self.polled
         text = self.why(part, now_s)
-        if self.unreachable or look is None:
+        if self.unreachable or polled is None:
             return text
         if cause == f"{FLOW} Low":
             return f"{text}: {self.rate / MEGABYTE:.2f} MB/s"
         if part == DISK_FREE:
-            return f"{text}: {look.disk_free_bytes / GIGABYTE:.1f} GB"
+            return f"{text}: {polled.disk_free_bytes / GIGABYTE:.1f} GB"
         return text
 
     def why(self, part: str, now_s: float) -> str:
-        """Return why one of its PVs is in alarm, for people; empty where there is nothing to say.
+        """Return why one of its PVs is in alarm; empty where it is not.
 
-        While it lasts the text stays the same, whatever the figures do: it is the value of a PV, which
-        archivers store with every change.
+        The text has no changing figures: it is the value of a PV, and archivers store every change.
         """
         if self.unreachable:
             return f"data router {self.unreachable}"
-        look = self.look
-        if look is None:
+        polled = self.polled
+        if polled is None:
             return ""
         name = f"data router {self.label} on {self.where}"
         if part == ONLINE or self.partial:
             process = self.settings.process
             words = f"no process {process}" if process else "does not run"
-            return f"{name}: {words}" + (f" ({look.note})" if look.note else "")
+            return f"{name}: {words}" + (f" ({polled.note})" if polled.note else "")
         if part == FLOW and self.flow is Flow.DEAD:
             since_s = self._flow_judge.silent_since_s
             silent = f" since {clock(self._unix('silent', since_s, now_s))}" if since_s is not None else ""

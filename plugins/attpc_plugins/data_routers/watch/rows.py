@@ -1,4 +1,4 @@
-"""The rows of the data routers: `$(P)<source>:Router:` and what of them all is shown at `$(P)Run:`."""
+"""The rows of the data routers: `$(P)<source>:Router:` and the sums at `$(P)Run:`."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ GIGABYTE = 1e9
 MEGABYTE = 1e6
 
 Why = Callable[[str, str], str]
-"""Gives the reason of an alarm from a row's part and a source's name; empty where there is none."""
+"""Returns the reason of an alarm for a row's part and a source's name; empty where there is none."""
 
 _NO_YES = ("No", "Yes")
 
 
 def where_routers_are(row: Row, sources: frozenset[str]) -> Row:
-    """Return a row of this plugin as of use to the `sources` that have a router, and to no others.
+    """Return a row of this plugin, limited to the `sources` that have a router.
 
-    The PVs of a source without one never get a value. What is of all routers together needs one at all.
+    The PVs of a source without a router never get a value, nor do the sums if there is no router at all.
     """
     if row.scope is ScopeKind.SOURCE:
         return replace(row, used_in=sources)
@@ -50,7 +50,7 @@ def where_routers_are(row: Row, sources: frozenset[str]) -> Row:
 
 
 def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
-    """Yield the rows of this plugin. They have no value until a router was looked at: INVALID and UDF."""
+    """Yield the rows of this plugin. They are INVALID and UDF until the first poll of a router."""
 
     def reason(part: str) -> Callable[[Fleet, Scope], str]:
         return lambda _fleet, scope: why(part, scope.name)

@@ -106,7 +106,7 @@ def listing(
         )
 
 
-def look(
+def poll(
     staging: bytes, next_run: RunKey | None, check: Callable[[], None]
 ) -> tuple[int, int, bool, list[tuple[bytes, str]]]:
     """Return what there is: data files, their bytes, whether the folder of `next_run` is taken, what is odd.

@@ -10,7 +10,7 @@ from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.words import bytes_of, check_run, fault, odd_text, text_of, trouble_of
 from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
-from attpc_plugins.data_routers.model import FileEntry, Look, Moved, RunKey
+from attpc_plugins.data_routers.model import FileEntry, Moved, Polled, RunKey
 from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
 
 from . import folders
@@ -37,20 +37,20 @@ class LocalHost:
     async def connect(self) -> None:
         """Do nothing: each call connects for itself."""
 
-    async def look(self, next_run: RunKey | None) -> Look:
+    async def poll(self, next_run: RunKey | None) -> Polled:
         """Return how the router, its staging folder and its disk are."""
         if next_run is not None:
             check_run(next_run)
-        return await self._worker.run(self._limits.look_s, lambda deadline: self._look(next_run, deadline))
+        return await self._worker.run(self._limits.poll_s, lambda deadline: self._poll(next_run, deadline))
 
-    def _look(self, next_run: RunKey | None, deadline: Deadline) -> Look:
-        count, size, exists, odd = folders.look(self._staging, next_run, deadline.check)
+    def _poll(self, next_run: RunKey | None, deadline: Deadline) -> Polled:
+        count, size, exists, odd = folders.poll(self._staging, next_run, deadline.check)
         try:
             disk = os.statvfs(self._staging)
         except OSError as error:
             raise fault(trouble_of(error), self._staging, error.strerror or "") from error
         try:
-            return Look(
+            return Polled(
                 process=not self._process or PROCESSES.runs(self._process),
                 files=outside.count(count, outside.MOST_SHOWN),
                 data_bytes=outside.count(size),

@@ -60,7 +60,7 @@ sub disk {
     die ['other', $path, 'df does not tell the free disk space'];
 }
 
-sub look {
+sub poll {
     my ($staging, $process, $experiment, $next) = @_;
     go($staging);
     my ($count, $bytes, @odd) = (0, 0);
@@ -102,7 +102,7 @@ sub end {
 
 my %DOES = (
     end => \&end,
-    look => \&look,
+    poll => \&poll,
     listing => \&listing,
     begin => \&begin,
     move => \&move,

@@ -22,7 +22,7 @@ from attpc_plugins.data_routers.hosts.words import (
     vanished,
     words,
 )
-from attpc_plugins.data_routers.model import FileEntry, Look, Moved, MoveOutcome, RunKey
+from attpc_plugins.data_routers.model import FileEntry, Moved, MoveOutcome, Polled, RunKey
 from attpc_plugins.data_routers.settings import (
     DataRoutersSettings,
     EccHostSettings,
@@ -69,13 +69,13 @@ class SshHost:
 
     async def connect(self) -> None:
         """Have the connection and the agent that looks; takes up to `connect_timeout_s` for each."""
-        await self._seat.look.connect()
+        await self._seat.poll.connect()
 
-    async def look(self, next_run: RunKey | None) -> Look:
+    async def poll(self, next_run: RunKey | None) -> Polled:
         """Return how the router, its staging folder and its disk are; one round trip."""
         names = (b"", b"") if next_run is None else RunFolders(self._staging, next_run).names(closed=True)
-        fields = await self._seat.look.call(
-            "look", (self._staging, self._process, *names), self._limits.look_s
+        fields = await self._seat.poll.call(
+            "poll", (self._staging, self._process, *names), self._limits.poll_s
         )
         try:
             process, files, size, free, total, exists, odd = (outside.count(field) for field in fields[:7])
@@ -85,7 +85,7 @@ class SshHost:
         except ValueError as error:
             raise self._nonsense(error) from error
         text = odd_text(fields[7], text_of(fields[8]), odd) if odd else ""
-        return Look(bool(process), files, size, free, total, bool(exists), odd=text)
+        return Polled(bool(process), files, size, free, total, bool(exists), odd=text)
 
     def _nonsense(self, error: ValueError) -> HostFault:
         return HostFault(f"the agent on {self._target} gave an answer that makes no sense: {error}")

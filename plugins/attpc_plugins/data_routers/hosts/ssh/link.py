@@ -43,7 +43,7 @@ class Link:
             return self._connection
         if self._making is None or self._making.done():
             self._making = asyncio.get_running_loop().create_task(self._make())
-            self._making.add_done_callback(_look_at)
+            self._making.add_done_callback(_watch)
         making = self._making
         await asyncio.wait({making})
         if making.cancelled():
@@ -106,7 +106,7 @@ class Link:
             connection.abort()
 
 
-def _look_at(task: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
+def _watch(task: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
     """Note a failure that nobody waits for any more; whoever waits gets it too."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.debug("SSH connection failed", reason=str(error))

@@ -21,7 +21,7 @@ from .wire import answer, most_bytes, request
 
 log = get_logger(__name__)
 
-LOOK_SLOTS = 4
+POLL_SLOTS = 4
 FILE_SLOTS = 3
 """`sshd` lets 10 sessions share a connection unless it is told otherwise. Routers beyond these many on one
 host take turns."""
@@ -265,7 +265,7 @@ class Slot:
 class Seat:
     """The slots that one router, or one ECC server, is served by."""
 
-    look: Slot
+    poll: Slot
     files: Slot
     read: Slot
 
@@ -275,7 +275,7 @@ class Station:
 
     def __init__(self, target: Target) -> None:
         self._link = Link(target)
-        self._looks = tuple(Slot(self._link, idle_s=None) for _ in range(LOOK_SLOTS))
+        self._polls = tuple(Slot(self._link, idle_s=None) for _ in range(POLL_SLOTS))
         self._files = tuple(Slot(self._link, idle_s=IDLE_S) for _ in range(FILE_SLOTS))
         self._read = Slot(self._link, idle_s=IDLE_S)
         self._seats: dict[Hashable, Seat] = {}
@@ -286,7 +286,7 @@ class Station:
         if user not in self._seats:
             number = next(self._numbers)
             self._seats[user] = Seat(
-                self._looks[number % LOOK_SLOTS], self._files[number % FILE_SLOTS], self._read
+                self._polls[number % POLL_SLOTS], self._files[number % FILE_SLOTS], self._read
             )
         return self._seats[user]
 
@@ -297,7 +297,7 @@ class Station:
 
     async def close(self) -> None:
         """End every agent and the connection, within a second."""
-        for slot in (*self._looks, *self._files, self._read):
+        for slot in (*self._polls, *self._files, self._read):
             slot.close()
         await self._link.close()
 

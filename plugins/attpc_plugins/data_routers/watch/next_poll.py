@@ -1,4 +1,4 @@
-"""Waiting for a look at a data router that has begun after something was done there."""
+"""Waits for a poll of a data router that begins after now."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import asyncio
 import time
 
 LIMIT_S = 2.0
-"""How long such a look is waited for at most."""
+"""The longest such wait."""
 
 
-class FreshLook:
-    """One for each router: `begins` and `ends` are told of each look, which come one after the other."""
+class NextPoll:
+    """One for each router. Call `begins` and `ends` for each poll; polls do not overlap."""
 
     def __init__(self) -> None:
         self._began_s = 0.0
         self._waiting: list[tuple[float, asyncio.Future[None]]] = []
 
     def begins(self) -> None:
-        """Take that a look begins."""
+        """Note that a poll begins."""
         self._began_s = time.monotonic()
 
     def ends(self) -> None:
-        """Take that it was answered, or that the host is known not to answer."""
+        """Note that it was answered, or that the host counts as not answering."""
         left = []
         for since_s, seen in self._waiting:
             if self._began_s < since_s:
@@ -31,7 +31,7 @@ class FreshLook:
         self._waiting = left
 
     async def wait(self) -> None:
-        """Return once a look has ended that began after now, or after 2 s."""
+        """Wait for the end of a poll that begins after now, at most 2 s."""
         seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = (time.monotonic(), seen)
         self._waiting.append(waiting)
