@@ -207,7 +207,7 @@ def test_a_host_that_tells_of_much_and_little_by_turns_counts_no_further_than_a_
     meter = Meter(10.0, 10.0)
     meter.start(0.0)
     for second in range(20):
-        meter.poll(float(second), Count(2**31 - 1, 2**63 - 1) if second % 2 else Count())
+        meter.take(float(second), Count(2**31 - 1, 2**63 - 1) if second % 2 else Count())
     assert meter.written == Count(2**31 - 1, 2**63 - 1)
     assert math.isfinite(meter.rate)
 

@@ -1,4 +1,4 @@
-"""What a host says of data files, as it may be believed."""
+"""Checks what a host reports of data files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .host import HostFault
 from .words import name_fault, text_of
 
 MOST_FILES = 100_000
-"""Files of a folder. A part has 1 GiB, so that these are 100 TB."""
+"""The most files of a folder. A part has 1 GiB, so these are 100 TB."""
 
 _SHA256 = re.compile(r"([0-9a-f]{64})?")
 
 
 def entry(name: bytes, size: object, changed: object, checksum: str) -> FileEntry:
-    """Return a file of a listing. Raises `HostFault` that names it where it cannot be so."""
+    """Return a file of a listing. Raises a `HostFault` that names it if its values are impossible."""
     shown = text_of(name)
     if reason := name_fault(shown):
         raise HostFault(reason)
@@ -32,7 +32,7 @@ def entry(name: bytes, size: object, changed: object, checksum: str) -> FileEntr
 
 
 def folder_of(entries: Iterable[FileEntry], where: str) -> tuple[FileEntry, ...]:
-    """Return the files of a folder. Raises `HostFault` where they cannot be in one; `where` names it."""
+    """Return the files of a folder, named by `where`. Raises `HostFault` if the listing is impossible."""
     files = tuple(entries)
     if len(files) > MOST_FILES:
         raise HostFault(f"{where} has more than {MOST_FILES} data files")

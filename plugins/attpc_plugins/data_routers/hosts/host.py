@@ -1,7 +1,7 @@
-"""What the plugin asks of a host; `local`, `ssh` and `sentry` answer it.
+"""The interface of a data router's host; `local`, `ssh` and `sentry` implement it.
 
-Every method is bounded by the limit that its maker was given, leaves the host as it was when it fails, and
-raises a `HostError` whose text is for operators.
+Every method has a time limit, leaves the host unchanged when it fails, and raises a `HostError` whose text is
+for operators.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from attpc_plugins.data_routers.model import FileEntry, Moved, Polled, RunKey
 
 
 class HostError(AttpcError):
-    """A host could not do what it was asked.
+    """A host could not carry out a request.
 
     HostError
     ├── HostUnreachable    no connection, or it broke
-    ├── HostTimeout        connected, and no answer in time
-    ├── HostRefused        it will not let us in: unknown or changed host key, no key of ours accepted
-    └── HostFault          it answered that it cannot: no such folder, permission denied, disk full
+    ├── HostTimeout        connected, but no answer in time
+    ├── HostRefused        the login failed: unknown or changed host key, or none of the IOC's keys accepted
+    └── HostFault          the host reports an error: no such folder, permission denied, disk full
         ├── RunFolderExists
-        └── RouterGone     a sentry whose router does not run, and which can tell nothing else then
+        └── RouterGone     a sentry whose router does not run, and which reports nothing else
 
-    Much of a text may be the host's own words: it is cut where it is too long, and has no control characters.
+    The text may quote the host: it is shortened where it is too long, and has no control characters.
     """
 
     def __init__(self, reason: str) -> None:
@@ -37,41 +37,41 @@ class HostUnreachable(HostError):
 
 
 class HostTimeout(HostError):
-    """Connected, and no answer in time."""
+    """Connected, but no answer in time."""
 
 
 class HostRefused(HostError):
-    """The host will not let us in, or is not who it was; the text says what to do."""
+    """The host rejects the login, or its host key has changed; the text says what to do."""
 
 
 class HostFault(HostError):
-    """The host answered that it cannot."""
+    """The host reports an error."""
 
 
 class RunFolderExists(HostFault):
-    """The run's folder exists already; nothing was touched."""
+    """The run's folder exists already; nothing was changed."""
 
 
 class RouterGone(HostFault):
-    """The sentry answers that the router does not run; it can tell nothing else of the host then.
+    """The sentry reports that the router does not run, and nothing else.
 
-    From `catalog`, the files may have been moved: a sentry looks for the router after it has moved them.
+    After `catalog`, the files may have been moved: a sentry moves them before it looks for the router.
     """
 
 
 class Host(Protocol):
-    """One data router's host: what every back end can do."""
+    """One data router's host, by any kind of access."""
 
     async def connect(self) -> None:
-        """Connect where a connection is kept, which may take longer than a look; a look does so by itself."""
+        """Make the connection, if one is kept. It may take longer than a poll, which also makes it."""
         ...
 
     async def poll(self, next_run: RunKey | None) -> Polled:
-        """Return how the router, its staging folder and its disk are; one round trip."""
+        """Return the state of the router, its staging folder and its disk; one round trip."""
         ...
 
     async def tail(self, lines: int) -> bytes:
-        """Return the last `lines` lines of the router's log, however long it is; at most 1 MiB."""
+        """Return the last `lines` lines of the router's log; at most 1 MiB."""
         ...
 
     async def disconnect(self) -> None:
@@ -93,14 +93,14 @@ class FileHost(Host, Protocol):
     async def begin(self, run: RunKey) -> None:
         """Make the run's closing folder, or find the one of an earlier attempt.
 
-        Raises `RunFolderExists` where the run's own folder is there.
+        Raises `RunFolderExists` if the run's folder exists.
         """
         ...
 
     async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
-        """Move files from the staging to the closing folder; never over another, never half.
+        """Move files from the staging to the closing folder; never over another file, never partly.
 
-        One round trip for all of them. A file is moved only with the size that is given.
+        One round trip for all files. A file is moved only if it still has the given size.
         """
         ...
 
@@ -109,31 +109,31 @@ class FileHost(Host, Protocol):
         ...
 
     async def finish(self, run: RunKey, manifest: bytes) -> None:
-        """Write the manifest into the closing folder, bring it to the disk, and give the folder its name.
+        """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder.
 
-        Raises `RunFolderExists` where the run's own folder has come to be there meanwhile.
+        Raises `RunFolderExists` if the run's folder exists by then.
         """
         ...
 
     async def manifest(self, run: RunKey) -> bytes | None:
-        """Return the manifest of a closed run; None where there is no run folder or none in it."""
+        """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         ...
 
 
 @runtime_checkable
 class SentryHost(Host, Protocol):
-    """A host on which an `attpc_sentry` moves the files when it is told."""
+    """A host on which an `attpc_sentry` moves the files on request."""
 
     async def catalog(self, run: RunKey) -> Polled:
-        """Have the sentry move the run's files, and return what it answers; takes half a minute and more.
+        """Have the sentry move the run's files, and return its answer; takes half a minute or more.
 
-        Raises `RunFolderExists` where the sentry says so.
+        Raises `RunFolderExists` if the sentry reports that.
         """
         ...
 
 
 class ConfigHost(Protocol):
-    """Where the configuration files of an ECC server are read: a shared folder, or its host over SSH."""
+    """The host of an ECC server's configuration files: a folder of this machine, or its host over SSH."""
 
     async def read(self, name: str) -> bytes:
         """Return one file of the folder, at most 16 MiB; raises `HostFault` where it is not there."""

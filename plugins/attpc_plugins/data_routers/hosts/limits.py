@@ -1,4 +1,4 @@
-"""How long a host's answers may take."""
+"""Time limits of requests to a host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
 FILES_S = 60.0
-"""Time for moving a few thousand files on a busy disk; well below what a person takes for 'it hangs'."""
+"""Enough for moving a few thousand files on a busy disk."""
 
 READ_S = 10.0
 
@@ -17,20 +17,20 @@ CONNECT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Limits of one call, in seconds. Of calls over SSH, but for looks, connecting does not count."""
+    """Limits of one call, in seconds. Over SSH they exclude the time for connecting, except for polls."""
 
     poll_s: float = 3.0
-    """All included; connecting goes on when a look is over."""
+    """Includes connecting; a connection attempt continues after the poll has timed out."""
     read_s: float = READ_S
-    """Of a log's end or a configuration file."""
+    """For reading the end of a log or a configuration file."""
     files_s: float = FILES_S
-    """Of what is done to a run's files, besides checksums."""
+    """For operations on a run's files, without checksums."""
     checksums_s: float = 1800.0
-    """Of the checksums of all files of a run, and of a sentry's whole work after a run."""
+    """For the checksums of all files of a run, and for a sentry's whole work after a run."""
 
     @classmethod
     def of(cls, settings: DataRoutersSettings) -> CallLimits:
-        """Take from the plugin's settings what they say."""
+        """Return the limits that the settings give."""
         return cls(
             poll_s=settings.timeout_s,
             read_s=max(READ_S, settings.timeout_s),
@@ -40,5 +40,5 @@ class CallLimits:
 
 
 def in_seconds(limit_s: float) -> str:
-    """Return a limit for people, such as `3 s` or `0.25 s`: what is left of one is 2.99998 s."""
+    """Return a limit as text, such as `3 s` or `0.25 s`, rounded because what is left of one is 2.99998 s."""
     return f"{round(limit_s, 2):g} s"

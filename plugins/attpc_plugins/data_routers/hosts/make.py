@@ -1,6 +1,6 @@
-"""Makes the back end that the settings ask for.
+"""Makes the host object that the settings ask for.
 
-The libraries of SSH and HTTP are imported only where a host needs them: they take a fifth of the IOC's start.
+The SSH and HTTP libraries are imported only if a host needs them: they take a fifth of the IOC's start-up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def host_for(router: RouterSettings, settings: DataRoutersSettings) -> FileHost 
 
 
 def config_host_for(ecc: EccHostSettings, settings: DataRoutersSettings) -> ConfigHost:
-    """Return where an ECC server's files are; nothing is connected before the first call."""
+    """Return the host of an ECC server's files; nothing is connected before the first call."""
     limits = CallLimits.of(settings)
     if ecc.access is Access.LOCAL:
         return LocalConfigHost(ecc, limits)

@@ -1,16 +1,16 @@
-"""Data routers whose host runs an `attpc_sentry`: an HTTP server that looks and moves the files by itself.
+"""Data routers whose host runs an `attpc_sentry`: an HTTP server that reports and moves files.
 
-What it answers is in its public sources (ATTPC/attpc_sentry) and worth knowing:
+Its behaviour, from its public sources (ATTPC/attpc_sentry):
 
-- `process` and `disk` are the *names* that it was set up with. That the router runs is said by the answer
-  itself: when it does not run, the sentry answers HTTP 500 and `could not find a process with name …`, and
-  tells nothing else. (Sentries that put a word like `Inactive` into `process` are understood, too.)
-- `data_written_gb` is what the router's process has written since it was started, of whatever run: only its
-  growth says anything of a run. `data_path_files` counts every file of the folder, whatever its name.
-- A disk whose name it does not find has 0 GB in all.
-- `POST /catalog` waits 30 s, makes the run's folder, renames the files into it one by one, and then looks
-  for the router: an answer that the router does not run comes after the files were moved. It stops in the
-  middle when its caller hangs up.
+- `process` and `disk` are the configured *names*. While the router does not run, the sentry answers HTTP 500
+  and `could not find a process with name …`, and reports nothing else. (A word like `Inactive` in `process`
+  is understood, too.)
+- `data_written_gb` is what the router's process has written since its own start, in all runs: only its growth
+  belongs to a run. `data_path_files` counts every file of the folder, of any name.
+- A disk that it does not find has a total of 0 GB.
+- `POST /catalog` waits 30 s, makes the run's folder, renames the files into it one by one, and then looks for
+  the router: the answer that the router does not run comes after the files were moved. It stops in the middle
+  if the client disconnects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .words import check_run
 
 GIGA = 1_000_000_000
 MOST_GB = 1e9
-"""Larger figures than 1e18 bytes are nonsense."""
+"""Values above 1e18 bytes are rejected."""
 ANSWER_LIMIT = 1 << 16
 RECEIVED_AT_ONCE = 1 << 13
 SHOWN = 200
@@ -40,7 +40,7 @@ SHOWN = 200
 DOWN_WORDS = frozenset(
     {"inactive", "offline", "dead", "down", "stopped", "none", "not running", "not found", "missing"}
 )
-"""What `process` may say of a router that does not run."""
+"""Values of `process` for a router that does not run."""
 
 FAILED_STATUS = 500
 
@@ -62,17 +62,17 @@ class HttpSentryHost:
         """Do nothing: each call connects for itself."""
 
     async def poll(self, next_run: RunKey | None) -> Polled:  # noqa: ARG002 - a sentry cannot tell
-        """Return what the sentry says; `next_exists` is None, because it does not tell.
+        """Return the sentry's report; `next_exists` is None, because a sentry does not report it.
 
-        Raises `RouterGone` where it says that the router does not run.
+        Raises `RouterGone` if the router does not run.
         """
         return self._polled(await self._ask("GET", "/status", None, self._limits.poll_s))
 
     async def catalog(self, run: RunKey) -> Polled:
-        """Have the sentry move the run's files, and return what it answers; takes half a minute and more.
+        """Have the sentry move the run's files, and return its answer; takes half a minute or more.
 
-        Raises `RunFolderExists` where the sentry says so, and `RouterGone` where the files were moved but
-        the router has ended.
+        Raises `RunFolderExists` if the sentry reports that, and `RouterGone` if the files were moved but the
+        router has ended.
         """
         check_run(run)
         body = {"experiment": run.experiment, "run_number": run.number}
@@ -95,13 +95,13 @@ class HttpSentryHost:
         """Return the bytes of a good answer."""
         if self._session is None:
             # A proxy of the environment is for the internet, not for the experiment's own network.
-            # A connection for each call: one that was kept may be closed at the other end just now, and
-            # then nobody could tell whether the sentry has begun to move files.
+            # Each call makes a new connection: the sentry may close a kept one at that moment, and then it
+            # would not be known whether it has begun to move files.
             self._session = aiohttp.ClientSession(
                 trust_env=False,
                 timeout=aiohttp.ClientTimeout(total=None),
                 connector=aiohttp.TCPConnector(force_close=True, socket_factory=_socket),
-                # What it sends is neither unpacked, a few bytes into gigabytes, nor remembered.
+                # Answers are not decompressed, because a few bytes can become gigabytes.
                 auto_decompress=False,
                 headers={"Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -193,7 +193,7 @@ class HttpSentryHost:
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket that gives little at once: what is read is parsed in one turn of the event loop."""
+    """Return a socket with a small buffer: what it receives is parsed in one turn of the event loop."""
     family, kind, protocol, _name, _address = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_AT_ONCE)

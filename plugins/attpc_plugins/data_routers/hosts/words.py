@@ -1,4 +1,4 @@
-"""What a host's refusals are called: the same words for the same trouble, however it is reached."""
+"""The texts of a host's errors: the same for every kind of access."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .host import HostFault, RunFolderExists
 
 
 class Trouble(StrEnum):
-    """Why a host could not: the words that the agent on a host sends, which know no system's numbers."""
+    """The kind of an error, by the word that the agent on a host sends; errno differs between systems."""
 
     NO_ENTRY = "noent"
     NOT_FOLDER = "notdir"
@@ -65,26 +65,26 @@ KINDS = {
     "socket": "a socket",
     "device": "a device",
 }
-"""What may be where something else is expected, by the words that the agent sends."""
+"""Kinds of directory entries, by the word that the agent sends."""
 
 
 def trouble_of(error: OSError) -> Trouble:
-    """Return the kind of a system's refusal on this machine."""
+    """Return the kind of a system error on this machine."""
     return _OF_NUMBER.get(error.errno or 0, Trouble.OTHER)
 
 
 def text_of(path: bytes) -> str:
-    """Return a name or path as text; bytes that are no UTF-8 as surrogate escapes."""
+    """Return a name or path as text, with invalid UTF-8 as surrogate escapes."""
     return path.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(path: str) -> bytes:
-    """Return what `text_of` was given."""
+    """Return the bytes of a text made by `text_of`."""
     return path.encode("utf-8", "surrogateescape")
 
 
 def words(trouble: Trouble, path: bytes, detail: str = "") -> str:
-    """Return the trouble in words for operators; what is no plain letter of the path is escaped."""
+    """Return an error as text for operators, with special characters of the path escaped."""
     if trouble in (Trouble.NOT_FOLDER, Trouble.NOT_REGULAR) and detail in KINDS:
         detail = f"{_WORDS[trouble].format(path=repr(text_of(path)))} but {KINDS[detail]}"
         return outside.text(detail)
@@ -94,17 +94,17 @@ def words(trouble: Trouble, path: bytes, detail: str = "") -> str:
 
 
 def fault(trouble: Trouble, path: bytes, detail: str = "") -> HostFault:
-    """Return the error to be raised for a host's refusal."""
+    """Return the exception for an error of a host."""
     return HostFault(words(trouble, path, detail))
 
 
 def folder_exists(path: bytes) -> RunFolderExists:
-    """Return the error to be raised where a run's folder is there already."""
+    """Return the exception for a run's folder that exists already."""
     return RunFolderExists(f"the run's folder {text_of(path)!r} exists already")
 
 
 def check_run(run: RunKey) -> None:
-    """Raise `HostFault` where a run cannot be a folder's name, so that no path leaves the staging folder."""
+    """Raise `HostFault` if a run cannot name a folder, so that no path leads out of the staging folder."""
     if reason := experiment_fault(run.experiment):
         raise HostFault(reason)
     if run.number < 0:
@@ -112,28 +112,28 @@ def check_run(run: RunKey) -> None:
 
 
 def name_fault(name: str) -> str:
-    """Return why a text cannot be the name of a data file, empty where it can."""
+    """Return why a text cannot be the name of a data file; empty if it can."""
     if "/" in name or "\0" in name or not name.endswith(GRAW):
         return f"{name!r} cannot be the name of a '*{GRAW}'"
     return ""
 
 
 def odd_text(path: bytes, kind: str, count: int) -> str:
-    """Return what is said of what is in a data file's place and is none; `count` of them in all."""
+    """Return the message on an entry with the name of a data file that is none; `count` of them in all."""
     more = f", and {count - 1} more like it" if count > 1 else ""
     return outside.text(f"{text_of(path)!r} is {KINDS.get(kind, 'no file')} and is left alone{more}")
 
 
 def vanished(path: bytes) -> str:
-    """Return what is said of a file that was listed and is nowhere now."""
+    """Return the message on a file that was listed and has vanished."""
     return outside.text(f"{text_of(path)!r} is not there any more")
 
 
 def grown(now: int, listed: int) -> str:
-    """Return what is said of a file that has another size than it was listed with."""
+    """Return the message on a file whose size differs from the listed one."""
     return f"it has {now} bytes now, and was listed with {listed}"
 
 
 def moved(now: int, listed: int) -> str:
-    """Return what is said of a file that is in its place; nothing where it is as it was listed."""
+    """Return the message on a moved file; empty if its size is the listed one."""
     return "" if now == listed else f"it has {now} bytes there, and was listed with {listed}"

@@ -1,4 +1,4 @@
-"""Work that may block, such as on a shared folder whose server is gone, kept from doing harm to the IOC."""
+"""Runs work that may block, such as on a shared folder whose server is gone, without blocking the IOC."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from .limits import in_seconds
 T = TypeVar("T")
 
 GRACE_S = 0.2
-"""Work that looks at its deadline is given so much longer, to stop at a place of its own choice."""
+"""Extra time for work that checks its deadline, so that it can stop between two steps."""
 
 
 class Deadline:
-    """When a piece of work has to stop; long work asks between two files."""
+    """The time at which work must stop; long work checks it between two files."""
 
     def __init__(self, limit_s: float) -> None:
         self._end = time.monotonic() + limit_s
         self._limit_s = limit_s
 
     def stop(self) -> None:
-        """Have the work stop as soon as it asks: nobody waits for it any more."""
+        """Make the work stop at its next check: its result is not needed any more."""
         self._end = 0.0
 
     def check(self) -> None:
-        """Raise `HostTimeout` when the time is over."""
+        """Raise `HostTimeout` after the deadline."""
         if time.monotonic() > self._end:
             raise HostTimeout(f"no answer within {in_seconds(self._limit_s)}")
 
 
 class Worker:
-    """Runs blocking work in threads of their own, each for a limited time.
+    """Runs blocking work in threads, each with a time limit.
 
-    A thread that hangs in the system cannot be ended. It is left alone, holds up no end of the program, and
-    until it comes back no other is started.
+    A thread that hangs in a system call cannot be ended. It is a daemon thread, so it does not delay the end
+    of the program; no other thread is started until it returns.
     """
 
     def __init__(self, what: str) -> None:
@@ -49,7 +49,7 @@ class Worker:
     async def run(self, limit_s: float, work: Callable[[Deadline], T]) -> T:
         """Return what `work` returns.
 
-        Raises `HostTimeout` after `limit_s`; the work stops then when it next looks at its deadline.
+        Raises `HostTimeout` after `limit_s`; the work then stops at its next check of the deadline.
         """
         self._hung = {thread for thread in self._hung if thread.is_alive()}
         if self._hung:
@@ -70,9 +70,9 @@ class Worker:
             result, error = None, None
             try:
                 result = work(deadline)
-            except BaseException as caught:  # it is raised where the answer is awaited
+            except BaseException as caught:  # raised again where the answer is awaited
                 error = caught
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, nobody waits
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
                 loop.call_soon_threadsafe(settle, result, error)
 
         thread = threading.Thread(target=body, name=f"host {self._what}", daemon=True)

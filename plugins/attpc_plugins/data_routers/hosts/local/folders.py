@@ -1,8 +1,8 @@
-"""What is done to the folders of a data router, by this machine's own system calls.
+"""Operations on the folders of a data router, by system calls on this machine.
 
-The agent (`agent_folders.pl`) does the same on another host, in the same order. All of it blocks; paths are
-bytes, because a file's name may be any. Whatever is interrupted here and repeated ends the same. Below the
-staging folder no link is followed, see `opened.py`.
+The agent (`agent_folders.pl`) does the same on another host, in the same order. Everything here blocks. Paths
+are bytes, because a file name may have any. An operation that was interrupted ends the same when it is
+repeated. Below the staging folder no link is followed, see `opened.py`.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ MANIFEST_LIMIT = 16 << 20
 TAIL_LIMIT = 1 << 20
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-"""What `link` says where a file system, or its rules for other people's files, has no hard links."""
+"""Errors of `link` where the file system has no hard links or forbids them for other users' files."""
 
 
 class RunFolders:
-    """Where one run's files are on one host: the staging folder's path, and names below it.
+    """The folders of one run on one host: the staging folder's path, and names below it.
 
     `experiment` is in the staging folder, `closing` and `closed` are in the experiment's.
     """
@@ -64,7 +64,7 @@ class RunFolders:
 
 @contextlib.contextmanager
 def _in_staging(path: bytes) -> Iterator[Folder]:
-    """Open a staging folder; what the system refuses meanwhile, and nobody has said better, is said of it."""
+    """Open a staging folder; a system error in the block becomes a `HostFault` that names the folder."""
     with opened(path) as folder:
         try:
             yield folder
@@ -73,9 +73,9 @@ def _in_staging(path: bytes) -> Iterator[Folder]:
 
 
 def data_files(folder: Folder, odd: Callable[[bytes, int], None]) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Give the `*.graw` of a folder: regular files only, in the disk's order.
+    """Yield the `*.graw` of a folder: regular files only, in the disk's order.
 
-    `odd` is called with the name and the mode of any other. Raises `HostFault` where it cannot be read.
+    `odd` is called with the name and mode of each other entry. Raises `HostFault` if it cannot be read.
     """
     suffix = bytes_of(GRAW)
     try:
@@ -94,7 +94,7 @@ def data_files(folder: Folder, odd: Callable[[bytes, int], None]) -> Iterator[tu
 def listing(
     staging: bytes, *names: bytes, digest: Callable[[Folder, bytes], str] | None = None
 ) -> tuple[FileEntry, ...]:
-    """Return the `*.graw` of the staging folder, or of one below it, by name, with what `digest` says."""
+    """Return the `*.graw` of the staging folder, or of one below it, by name, with `digest` as checksum."""
     with opened(staging, *names) as folder:
         found = sorted(data_files(folder, lambda _name, _mode: None), key=lambda one: one[0])
         return folder_of(
@@ -109,9 +109,9 @@ def listing(
 def poll(
     staging: bytes, next_run: RunKey | None, check: Callable[[], None]
 ) -> tuple[int, int, bool, list[tuple[bytes, str]]]:
-    """Return what there is: data files, their bytes, whether the folder of `next_run` is taken, what is odd.
+    """Return the number of data files, their bytes, whether the folder of `next_run` exists, and odd entries.
 
-    Odd is what should be a data file or the experiment's folder and is none: its path and its kind.
+    An odd entry has the name of a data file or of the experiment's folder but is none: its path and kind.
     `check` is called between two files and may raise.
     """
     count = size = 0
@@ -135,7 +135,7 @@ def poll(
 
 
 def sha256(folder: Folder, name: bytes, check: Callable[[], None]) -> str:
-    """Return a file's SHA-256 in hexadecimal; `check` is called between two megabytes and may raise."""
+    """Return a file's SHA-256 in hexadecimal; `check` is called after each megabyte and may raise."""
     found = hashlib.sha256()
     with folder.file(name) as number:
         while data := os.read(number, CHUNK):
@@ -155,7 +155,7 @@ def begin(folders: RunFolders) -> None:
 
 
 def move(folders: RunFolders, files: Sequence[FileEntry], check: Callable[[], None]) -> tuple[Moved, ...]:
-    """Move each file that still is as it was listed; `check` is called between two and may raise."""
+    """Move each file that still has its listed size; `check` is called between two and may raise."""
     done: list[Moved] = []
     with (
         _in_staging(folders.staging) as staging,
@@ -190,7 +190,7 @@ def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple
     if gathered is not None:
         if (gathered.st_dev, gathered.st_ino) != (found.st_dev, found.st_ino):
             return exists
-        with contextlib.suppress(FileNotFoundError):  # that attempt may be still at it
+        with contextlib.suppress(FileNotFoundError):  # the earlier attempt may still be running
             os.unlink(name, dir_fd=here)  # an earlier attempt ended between its two steps
         return MoveOutcome.MOVED, ""
     if found.st_size != size:
@@ -213,7 +213,7 @@ def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple
     try:
         os.unlink(name, dir_fd=here)
     except FileNotFoundError:
-        return MoveOutcome.MOVED, ""  # another hand took the name away; the data is in its place
+        return MoveOutcome.MOVED, ""  # another process removed the name; the data is in the closing folder
     except OSError:
         os.unlink(name, dir_fd=there)
         raise
@@ -221,11 +221,11 @@ def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple
 
 
 def finish(folders: RunFolders, manifest: bytes) -> None:
-    """Write the manifest and give the closing folder its name. Raises `RunFolderExists`, `HostFault`."""
+    """Write the manifest and rename the closing folder. Raises `RunFolderExists`, `HostFault`."""
     with _in_staging(folders.staging) as staging, staging.folder(folders.experiment) as experiment:
         path = experiment.at(folders.closed)
         if experiment.status(folders.closed) is not None:
-            # An earlier attempt may have come to its end with nobody left to be told.
+            # An earlier attempt may have finished without its answer being received.
             if experiment.status(folders.closing) is None and _is_closed_with(folders, manifest):
                 return
             raise folder_exists(path)
@@ -233,7 +233,7 @@ def finish(folders: RunFolders, manifest: bytes) -> None:
             _write_manifest(closing, manifest)
             try:
                 closing.sync()
-                # Nothing is ever written over: `rename` replaces a folder only when it is empty.
+                # This never overwrites data: `rename` replaces a folder only if it is empty.
                 if experiment.status(folders.closed) is not None:
                     raise folder_exists(path)
                 os.rename(
@@ -258,7 +258,7 @@ def _is_closed_with(folders: RunFolders, manifest: bytes) -> bool:
 
 
 def _write_manifest(closing: Folder, manifest: bytes) -> None:
-    """Write the manifest into the closing folder; an earlier attempt's, whole or half, gives way to it."""
+    """Write the manifest into the closing folder; it replaces that of an earlier attempt."""
     try:
         for name in (UNFINISHED, MANIFEST):
             status = closing.status(name)
@@ -270,7 +270,7 @@ def _write_manifest(closing: Folder, manifest: bytes) -> None:
             write_new(closing, UNFINISHED, manifest)
             os.rename(UNFINISHED, MANIFEST, src_dir_fd=closing.number, dst_dir_fd=closing.number)
         except OSError:
-            with contextlib.suppress(OSError):  # what failed is said; the name is taken anew the next time
+            with contextlib.suppress(OSError):  # the first error is raised; the next attempt removes the file
                 os.unlink(UNFINISHED, dir_fd=closing.number)
             raise
     except OSError as error:
@@ -290,9 +290,9 @@ def read_manifest(folders: RunFolders) -> bytes | None:
 
 
 def tail(path: bytes, lines: int) -> bytes:
-    """Return the last lines of a file, at most 1 MiB of them, and read no more than that.
+    """Return the last lines of a file; at most its last 1 MiB is read.
 
-    Its folder may be reached through links, itself it must not be one. Raises `HostFault`.
+    The path of its folder may contain links; the file itself must not be one. Raises `HostFault`.
     """
     folder_path, name = os.path.split(path)
     with opened(folder_path) as folder, folder.file(name) as number:

@@ -38,7 +38,7 @@ class LocalHost:
         """Do nothing: each call connects for itself."""
 
     async def poll(self, next_run: RunKey | None) -> Polled:
-        """Return how the router, its staging folder and its disk are."""
+        """Return the state of the router, its staging folder and its disk."""
         if next_run is not None:
             check_run(next_run)
         return await self._worker.run(self._limits.poll_s, lambda deadline: self._poll(next_run, deadline))
@@ -60,7 +60,7 @@ class LocalHost:
                 odd=odd_text(*min(odd), len(odd)) if odd else "",
             )
         except ValueError as error:
-            raise HostFault(f"what is told of {text_of(self._staging)!r} makes no sense: {error}") from error
+            raise HostFault(f"impossible values for {text_of(self._staging)!r}: {error}") from error
 
     async def list_staging(self) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the staging folder, by name; regular files only, no links."""
@@ -72,7 +72,7 @@ class LocalHost:
         await self._worker.run(self._limits.files_s, lambda _: folders.begin(where))
 
     async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
-        """Move files from the staging to the closing folder; never over another, never half."""
+        """Move files from the staging to the closing folder; never over another file, never partly."""
         where = RunFolders(self._staging, run)
         return await self._worker.run(
             self._limits.files_s, lambda deadline: folders.move(where, files, deadline.check)
@@ -95,12 +95,12 @@ class LocalHost:
         return await self._worker.run(self._limits.checksums_s if checksums else self._limits.files_s, work)
 
     async def finish(self, run: RunKey, manifest: bytes) -> None:
-        """Write the manifest into the closing folder, bring it to the disk, and give the folder its name."""
+        """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
         where = RunFolders(self._staging, run)
         await self._worker.run(self._limits.files_s, lambda _: folders.finish(where, manifest))
 
     async def manifest(self, run: RunKey) -> bytes | None:
-        """Return the manifest of a closed run; None where there is no run folder or none in it."""
+        """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         where = RunFolders(self._staging, run)
         return await self._worker.run(self._limits.files_s, lambda _: folders.read_manifest(where))
 

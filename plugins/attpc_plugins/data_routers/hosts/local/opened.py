@@ -1,8 +1,8 @@
-"""Folders and files by descriptor: below a folder that the settings name no link is followed.
+"""Folders and files by descriptor: below a folder that the settings name, no link is followed.
 
-Who can write into a staging folder may put a link, a pipe or a device there under any name, at any moment. So
-whatever is below it is opened relative to its own folder, one name at a time, and looked at once it is open.
-Paths are for messages only. All of it blocks.
+Anyone who can write into a staging folder can put a link, a pipe or a device there under any name, at any
+moment. So everything below it is opened relative to its parent folder, one name at a time, and checked after
+it is open. Paths are for messages only. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attpc_plugins.data_routers.hosts.words import Trouble, fault, trouble_of
 CHUNK = 1 << 20
 
 NO_LINK_FOLLOWED = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP}
-"""What `open` says of links and sockets, by system."""
+"""Errors of `open` for links and sockets, on several systems."""
 
 
 def kind_of(mode: int) -> str:
@@ -47,14 +47,14 @@ class Folder:
         return os.path.join(self.path, name)
 
     def status(self, name: bytes) -> os.stat_result | None:
-        """Return the status of what has this name, of a link its own; None where nothing has."""
+        """Return the status of an entry, without following a link; None if it does not exist."""
         try:
             return os.lstat(name, dir_fd=self.number)
         except FileNotFoundError:
             return None
 
     def not_as_expected(self, name: bytes, trouble: Trouble, error: OSError) -> HostFault:
-        """Return the fault for a name that could not be opened: what it is, where that is the reason."""
+        """Return the fault for an entry that could not be opened, with its kind if that is the reason."""
         if error.errno in NO_LINK_FOLLOWED:
             with contextlib.suppress(OSError):
                 if (status := self.status(name)) is not None:
@@ -75,7 +75,7 @@ class Folder:
 
     @contextlib.contextmanager
     def file(self, name: bytes) -> Iterator[int]:
-        """Open a regular file in it for reading; what else has that name is a `HostFault`, and no wait."""
+        """Open a regular file in it for reading; raises `HostFault` for any other entry, without waiting."""
         try:
             number = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=self.number)
         except OSError as error:
@@ -91,7 +91,7 @@ class Folder:
             os.close(number)
 
     def sync(self) -> None:
-        """Bring its names to the disk; a file system that knows no such thing does it in its own time."""
+        """Sync the folder; on file systems without such a call do nothing."""
         try:
             os.fsync(self.number)
         except OSError as error:
@@ -101,7 +101,7 @@ class Folder:
 
 @contextlib.contextmanager
 def opened(path: bytes, *names: bytes) -> Iterator[Folder]:
-    """Open the folder of a path, which may lead through links, and then the one below it by `names`.
+    """Open a folder, whose path may contain links, and then the folder below it by `names`.
 
     Raises `HostFault`.
     """
@@ -133,7 +133,7 @@ def make_folder(parent: Folder, name: bytes) -> None:
 def read(folder: Folder, name: bytes, limit: int) -> bytes:
     """Return a regular file's bytes. Raises `HostFault`, also where it has more than `limit`."""
     with folder.file(name) as number:
-        # One more than allowed is asked for: a file may be longer than its size says, as in /proc.
+        # Reads one byte more than allowed: a file may be longer than its size says, as in /proc.
         data = bytearray()
         while len(data) <= limit and (more := os.read(number, min(CHUNK, limit + 1 - len(data)))):
             data += more
@@ -143,7 +143,7 @@ def read(folder: Folder, name: bytes, limit: int) -> bytes:
 
 
 def write_new(folder: Folder, name: bytes, data: bytes) -> None:
-    """Write a file that is not there, and bring it to the disk. Raises `OSError`."""
+    """Write a file that must not exist yet, and sync it. Raises `OSError`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with open(os.open(name, flags, 0o666, dir_fd=folder.number), "wb") as file:
         file.write(data)

@@ -12,20 +12,20 @@ from attpc_ioc.log import get_logger
 log = get_logger(__name__)
 
 KERNEL_LETTERS = 15
-"""Linux keeps so many letters of a program's name."""
+"""Linux truncates a program's name to this length."""
 
 SCAN_LASTS_S = 1.5
-"""A look through all processes is shared by the routers of this machine for this long."""
+"""The routers of this machine share one scan of all processes for this long."""
 
 
 def is_named(found: str, wanted: str) -> bool:
-    """Tell whether a process's name as the system gives it, a path or cut short, is the wanted one."""
+    """Return whether a process's name, which may be a path or truncated, is the wanted one."""
     base = found.rsplit("/", 1)[-1]
     return base == wanted or (len(base) == KERNEL_LETTERS and wanted.startswith(base))
 
 
 class Processes:
-    """The processes of this machine. May be asked from several threads."""
+    """The processes of this machine; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,9 +35,9 @@ class Processes:
         self._scanned = 0.0
 
     def runs(self, name: str) -> bool:
-        """Tell whether a process of this name runs; one that has ended and is not yet buried does not count.
+        """Return whether a process of this name runs; a zombie does not count.
 
-        The one found the last time is asked first: that costs a hundredth of a look through all.
+        The process found last is checked first: that costs a hundredth of a scan.
         """
         with self._lock:
             known = self._found.get(name)
@@ -45,14 +45,14 @@ class Processes:
                 return True
             self._found.pop(name, None)
             if time.monotonic() - self._scanned > SCAN_LASTS_S:
-                self._look_through()
+                self._scan_all()
             for process, found in zip(self._scan, self._names, strict=True):
                 if is_named(found, name) and _lives(process, name):
                     self._found[name] = process
                     return True
             return False
 
-    def _look_through(self) -> None:
+    def _scan_all(self) -> None:
         seen = [(process, process.info["name"] or "") for process in psutil.process_iter(["name"])]
         self._scan = tuple(process for process, _name in seen)
         self._names = tuple(name for _process, name in seen)
@@ -69,9 +69,9 @@ def _lives(process: psutil.Process, name: str) -> bool:
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied as error:
-        log.warning("process cannot be looked at", pid=process.pid, reason=str(error))
+        log.warning("process cannot be inspected", pid=process.pid, reason=str(error))
         return False
 
 
 PROCESSES = Processes()
-"""The ones of this machine, for all routers on it."""
+"""The processes of this machine, for all routers on it."""

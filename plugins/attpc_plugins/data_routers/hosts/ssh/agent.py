@@ -1,4 +1,4 @@
-"""The agent on a host (`agent.pl`): a process at the other end of an SSH connection that answers lines."""
+"""The agent on a host (`agent.pl`): a process over SSH that answers requests, one line each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .meter import Flooded, note_answer
 from .wire import GREETING, script
 
 COMMAND = "perl -"
-"""All that a shell on a host ever reads. Perl is part of macOS and of nearly every Linux."""
+"""The only command for the host's shell. Perl is part of macOS and of nearly every Linux."""
 
 NOISE_LIMIT = 1 << 16
-"""A login shell may print so much before the agent greets."""
+"""A login shell may print at most this much before the agent's greeting."""
 
 SAID_LIMIT = 1 << 16
-"""An agent may write so much to its standard error for one request."""
+"""An agent may write at most this much to its standard error for one request."""
 
 LAST_WORDS = 2000
 
 
 class Agent(asyncssh.SSHClientSession[bytes]):
-    """One agent's process. One request at a time: who asks the next one must have had the answer."""
+    """One agent's process. It takes one request at a time: wait for the answer before the next one."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -32,7 +32,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._received = bytearray()
         self._searched = 0
         self._limit = 0
-        """How much may be received now: nothing while nobody asks."""
+        """How many bytes may be received now: none without a request."""
         self._said = 0
         self._news: asyncio.Future[None] | None = None
         self._last_words = bytearray()
@@ -40,13 +40,13 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._lost: Exception | None = None
         self.ended = False
         self.fault: HostFault | None = None
-        """What it did that no agent does, and was ended for."""
+        """How it broke the protocol, if it was ended for that."""
         self.number = 0
-        """Of its process, on its host."""
+        """The process id on its host."""
 
     @classmethod
     async def open(cls, connection: asyncssh.SSHClientConnection, where: str) -> Agent:
-        """Have one started, which `greet` waits for. Raises what asyncssh does where the host starts none."""
+        """Start an agent; `greet` waits for it. Raises asyncssh's errors if the host does not start it."""
         text = await asyncio.to_thread(script)
         opening = asyncio.ensure_future(
             connection.create_session(lambda: cls(where), COMMAND, encoding=None, request_pty=False)
@@ -54,7 +54,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         try:
             channel, session = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The host may still open it; then nobody would ever end it.
+            # The host may still open the session; it must then be ended.
             opening.add_done_callback(_end_late)
             raise
         assert isinstance(session, cls)
@@ -62,9 +62,10 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         return session
 
     async def greet(self) -> None:
-        """Wait until it runs. Raises `HostFault` where the host cannot run it; kills it where it does not.
+        """Wait until the agent runs; kill it if it does not start.
 
-        `HostUnreachable` is raised where the connection broke, `HostTimeout` where it was given up meanwhile.
+        Raises `HostFault` if the host cannot run it, `HostUnreachable` if the connection broke, and
+        `HostTimeout` if the connection was closed in the meantime.
         """
         try:
             left = NOISE_LIMIT
@@ -79,8 +80,8 @@ class Agent(asyncssh.SSHClientSession[bytes]):
     async def ask(self, request: bytes, limit: int) -> bytes:
         """Return the line of at most `limit` bytes that answers a request.
 
-        Who does not wait for it must `kill` the agent. One that sends more, or what nobody asked for, is
-        ended: `HostFault`, which `fault` keeps.
+        A caller that stops waiting must `kill` the agent. An agent that sends more, or without a request, is
+        ended with a `HostFault`, which `fault` keeps.
         """
         if self._channel is None or self.ended:
             raise self._end()
@@ -103,7 +104,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         return self.fault
 
     def kill(self) -> None:
-        """End the process and the channel, and wait for neither."""
+        """End the process and the channel, without waiting."""
         self.ended = True
         if self._channel is not None:
             if not self._channel.is_closing():
@@ -137,8 +138,8 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         said = self._last_words.decode("utf-8", "replace").strip()
         tail = f": {said}" if said else ""
         if not self._exit:
-            # Of a process that ends by itself it is told how. This one's channel was closed under it, as all
-            # are when something else on the connection had no answer in time.
+            # A process that ends has an exit status. This one's channel was closed, as all channels are when
+            # another request on the connection had no answer in time.
             return HostTimeout(f"{self._where} did not answer before its SSH connection was closed{tail}")
         return HostFault(f"perl does not run on {self._where} ({self._exit}){tail}")
 
@@ -151,7 +152,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._channel = chan
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Keep what the agent says; asyncssh calls it."""
+        """Keep the agent's output; asyncssh calls it."""
         if self.ended:
             return
         if self._channel is not None:
@@ -183,7 +184,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._exit = f"ended by {signal}"
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits; asyncssh calls it."""
+        """Wake the waiting request; asyncssh calls it."""
         self._lost = exc
         if isinstance(exc, Flooded) and self.fault is None:
             self.fault = HostFault(f"{self._where}: {exc.reason}")

@@ -1,4 +1,4 @@
-"""Making one SSH connection to a host, over the jump hosts that the user's SSH configuration names."""
+"""Makes one SSH connection to a host, through the jump hosts of the user's SSH configuration."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ asyncssh.set_log_level("WARNING")  # it tells of each connection and channel; wh
 
 KEEPALIVE_S = 5.0
 KEEPALIVE_COUNT = 2
-"""A host that answers nothing for 10 s is lost; a connection that only looks alive costs a look."""
+"""A host that does not answer for 10 s is lost; a connection that only seems alive costs one poll."""
 
 PROHIBITED = 1
-"""RFC 4254's "administratively prohibited": why a channel is not opened."""
+"""RFC 4254's "administratively prohibited": a reason for not opening a channel."""
 
 USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
@@ -39,7 +39,7 @@ and whether it is the right host is known only afterwards."""
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A host as the settings name it, the files that say more of it, and how long connecting may take."""
+    """A host as the settings name it, its SSH files, and the time limit for connecting."""
 
     host: str
     port: int | None
@@ -47,7 +47,7 @@ class Target:
     config: str | None
     known_hosts: str | None
     connect_s: float = CONNECT_S
-    """For the connection with its jump hosts, and once more for the start of an agent."""
+    """Applies to the connection with its jump hosts, and again to the start of an agent."""
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
@@ -56,34 +56,34 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What the user's SSH files say of a target, read before anything is connected."""
+    """The contents of the user's SSH files for a target, read before connecting."""
 
     arguments: dict[str, Any]
     known: asyncssh.SSHKnownHosts
     known_file: str
-    """The one to which a new key is to be added."""
+    """The file of known hosts to which a new key should be added."""
     host: str
     alias: str
     jumps: str
     """The jump hosts, as `ProxyJump` names them."""
     direct: bool
-    """Whether it is reached without any other host or program in between."""
+    """Whether it is reached without a jump host or proxy command."""
     bad_hosts: tuple[str, ...]
-    """Lines of known hosts that were passed over."""
+    """Lines of known hosts that were ignored."""
     passed: tuple[str, ...]
-    """All that was passed over."""
+    """Everything that was ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Via:
-    """A jump host that is connected, and its name."""
+    """A connected jump host, and its name."""
 
     connection: asyncssh.SSHClientConnection
     name: str
 
 
 class _Client(asyncssh.SSHClient):
-    """Notes how far a connection came, and which unknown key was shown. Never asks anybody for anything."""
+    """Notes how far a connection got, and which unknown key was shown. It never prompts."""
 
     def __init__(self, known: asyncssh.SSHKnownHosts, outer: Meter | None) -> None:
         self._known = known
@@ -96,24 +96,24 @@ class _Client(asyncssh.SSHClient):
         Meter(conn, self._outer)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Refuse: it is asked only for keys that are not among the known ones."""
+        """Refuse the key: asyncssh calls this only for unknown keys."""
         known = self._known.match(host, addr, port if port != SSH_PORT else None)[0]
         self.shown = ShownKey(host, port, key, tuple(known))
         return False
 
 
 class Dial:
-    """One try to connect, `make`, within the target's `connect_s` from its beginning."""
+    """One attempt to connect, `make`, within the target's `connect_s` from its beginning."""
 
     def __init__(self, target: Target, worker: Worker) -> None:
         self._target = target
         self._worker = worker
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._where = str(target)
-        """The host that is being connected to: the target or a jump host."""
+        """The host that is being connected: the target or a jump host."""
         self._client: _Client | None = None
         self.passed: dict[str, None] = {}
-        """What was passed over in the SSH files, each with its place; in order."""
+        """What was ignored in the SSH files, each with file and line, in order."""
 
     async def make(self) -> asyncssh.SSHClientConnection:
         """Return the connection. Raises `HostUnreachable`, `HostTimeout` and `HostRefused`."""
@@ -132,7 +132,7 @@ class Dial:
     async def _reach(
         self, target: Target, via: _Via | None, before: tuple[Target, ...]
     ) -> asyncssh.SSHClientConnection:
-        """Connect to a target, `via` the last of its jump hosts; `before` are those that need it."""
+        """Connect to a target, through its jump hosts; `before` are the targets that need it as jump host."""
         where = str(target) if not before else f"the jump host {target} on the way to {self._target.host}"
         self._where, self._client = where, None
         limit_s = self._target.connect_s
@@ -181,8 +181,8 @@ class Dial:
             try:
                 return await connect()
             except (asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionError):
-                # A host that has no more key of the kind that is known of it hangs up. It is asked for
-                # any key then, to be able to say what it shows; it is trusted no more than before.
+                # A host that no longer has a key of the known type disconnects. Asking for any key shows
+                # which one it has; that key is not trusted.
                 if not client.connected:
                     raise
                 return await connect(server_host_key_algs="default")
@@ -215,7 +215,7 @@ class Dial:
         return Path(self._folder.name)
 
     def _prepare(self, target: Target, where: str) -> _Prepared:
-        """Read the SSH files; blocks. Raises `HostRefused` where they cannot be used."""
+        """Read the SSH files; blocks. Raises `HostRefused` if they cannot be used."""
         copies = ConfigCopies(self._copies)
         try:
             return _read(target, copies)
@@ -225,7 +225,7 @@ class Dial:
 
 
 def _hop(target: Target, jump: str) -> Target:
-    """Return a jump host, `[user@]host[:port]`, for which the target's own files hold, too."""
+    """Return a jump host, `[user@]host[:port]`, with the target's SSH files."""
     user, _, place = jump.removeprefix("ssh://").rpartition("@")
     host, colon, port = place.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
@@ -252,7 +252,7 @@ def _read(target: Target, copies: ConfigCopies) -> _Prepared:
         "agent_forwarding": False,
         "x11_forwarding": False,
         "request_pty": False,
-        # What is compressed may be a thousand times as much.
+        # Compressed data can expand a thousandfold.
         "compression_algs": ("none",),
     }
     options = asyncssh.SSHClientConnectionOptions(host=target.host, client_keys=None, **arguments)

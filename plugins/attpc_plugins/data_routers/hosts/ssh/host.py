@@ -1,4 +1,4 @@
-"""Data routers and configuration folders of other machines, over SSH."""
+"""Data routers and configuration folders on other machines, over SSH."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .wire import trouble_named
 
 
 def target_of(reach: ReachSettings, settings: DataRoutersSettings) -> Target:
-    """Return whom a table of the settings means."""
+    """Return the target of a settings table."""
     return Target(
         reach.host,
         reach.port,
@@ -68,11 +68,11 @@ class SshHost:
         return self._stations.seat(self._target, self)
 
     async def connect(self) -> None:
-        """Have the connection and the agent that looks; takes up to `connect_timeout_s` for each."""
+        """Make the connection and start the agent for polls; takes up to `connect_timeout_s` for each."""
         await self._seat.poll.connect()
 
     async def poll(self, next_run: RunKey | None) -> Polled:
-        """Return how the router, its staging folder and its disk are; one round trip."""
+        """Return the state of the router, its staging folder and its disk; one round trip."""
         names = (b"", b"") if next_run is None else RunFolders(self._staging, next_run).names(closed=True)
         fields = await self._seat.poll.call(
             "poll", (self._staging, self._process, *names), self._limits.poll_s
@@ -91,7 +91,7 @@ class SshHost:
         return HostFault(f"the agent on {self._target} gave an answer that makes no sense: {error}")
 
     async def _files(self, name: str, *fields: bytes) -> list[bytes]:
-        # Those who share the agent may be at their checksums; that is worth waiting for.
+        # Another user of the agent may be computing checksums: wait for that.
         return await self._seat.files.call(name, fields, self._limits.files_s, self._limits.checksums_s)
 
     async def list_staging(self) -> tuple[FileEntry, ...]:
@@ -116,7 +116,7 @@ class SshHost:
         await self._files("begin", where.staging, where.experiment, where.closing, where.closed)
 
     async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
-        """Move files from the staging to the closing folder; never over another, never half."""
+        """Move files from the staging to the closing folder; never over another file, never partly."""
         where = RunFolders(self._staging, run)
         refused = [name_fault(file.name) for file in files]
         asked = [file for file, reason in zip(files, refused, strict=True) if not reason]
@@ -142,12 +142,12 @@ class SshHost:
         return self._entries(await self._seat.files.call("listing", (b"1", *folder), limit_s, limit_s))
 
     async def finish(self, run: RunKey, manifest: bytes) -> None:
-        """Write the manifest into the closing folder, bring it to the disk, and give the folder its name."""
+        """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
         where = RunFolders(self._staging, run)
         await self._files("finish", where.staging, where.experiment, where.closing, where.closed, manifest)
 
     async def manifest(self, run: RunKey) -> bytes | None:
-        """Return the manifest of a closed run; None where there is no run folder or none in it."""
+        """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         where = RunFolders(self._staging, run)
         limit = b"%d" % MANIFEST_LIMIT
         found = await self._files("manifest", limit, where.staging, *where.names(closed=True))
@@ -158,7 +158,7 @@ class SshHost:
         return await _tail(self._seat, self._limits, log_path(self._log, self._label), lines)
 
     async def disconnect(self) -> None:
-        """Let go of the agents, and of the connection when no other router uses it."""
+        """End the agents, and the connection unless another router uses it."""
         await self._stations.leave(self._target, self)
 
 
@@ -189,7 +189,7 @@ class SshConfigHost:
         return await _tail(self._seat, self._limits, log_path(self._log, "the ECC server"), lines)
 
     async def disconnect(self) -> None:
-        """Let go of the agents, and of the connection when nobody else uses it."""
+        """End the agents, and the connection unless another user has it."""
         await self._stations.leave(self._target, self)
 
 

@@ -1,4 +1,4 @@
-"""One SSH connection to a host, kept and made again when it is broken, shared by all that is asked of it."""
+"""One SSH connection to a host, shared by all its agents, and made again after it breaks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLOSING_S = 0.5
 
 
 class Link:
-    """One connection. `connection` gives it, made when there is none; `drop` has the next call make one."""
+    """One connection. `connection` returns it or makes it; after `drop` the next call makes a new one."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -36,14 +36,14 @@ class Link:
     async def connection(self) -> asyncssh.SSHClientConnection:
         """Return the connection, within the target's `connect_s`.
 
-        Raises `HostUnreachable`, `HostTimeout` and `HostRefused`. Those who ask while it is being made wait
-        for the same one; it goes on being made when they wait no more.
+        Raises `HostUnreachable`, `HostTimeout` and `HostRefused`. Concurrent callers wait for the same
+        attempt, which continues when a caller is cancelled.
         """
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         if self._making is None or self._making.done():
             self._making = asyncio.get_running_loop().create_task(self._make())
-            self._making.add_done_callback(_watch)
+            self._making.add_done_callback(_log_failure)
         making = self._making
         await asyncio.wait({making})
         if making.cancelled():
@@ -55,20 +55,20 @@ class Link:
         try:
             self._connection = await dial.make()
         finally:
-            self._tell_passed(tuple(dial.passed))
+            self._log_ignored(tuple(dial.passed))
         log.info("SSH connection made", host=str(self.target))
         return self._connection
 
-    def _tell_passed(self, passed: tuple[str, ...]) -> None:
+    def _log_ignored(self, passed: tuple[str, ...]) -> None:
         if passed != self._passed:
             self._passed = passed
             for place in passed:
                 log.warning("SSH files: passed over", host=str(self.target), place=place)
 
     def drop(self, connection: asyncssh.SSHClientConnection, silent_s: float | None = None) -> None:
-        """End a connection at once, when it still is the present one; nothing is waited for.
+        """End a connection at once, without waiting, if it is still the present one.
 
-        `silent_s`: for how long, in seconds, something on it had no answer, where that is the reason.
+        `silent_s`: the seconds without an answer, if that is the reason.
         """
         if self._connection is connection:
             if silent_s is not None:
@@ -77,7 +77,7 @@ class Link:
             self._connection = None
 
     def silence(self, connection: asyncssh.SSHClientConnection | None) -> HostTimeout | None:
-        """Return what all are to be told who were asking on a connection that was dropped for its silence."""
+        """Return the error for all requests on a connection that was dropped because it did not answer."""
         silent_s = self._silent.get(connection) if connection is not None else None
         if silent_s is None:
             return None
@@ -102,11 +102,11 @@ class Link:
                 async with asyncio.timeout(CLOSING_S):
                     await connection.wait_closed()
         finally:
-            # Also where whoever closes it has no more time: nothing of it is left behind.
+            # Also if this is cancelled: nothing of the connection remains.
             connection.abort()
 
 
-def _watch(task: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
-    """Note a failure that nobody waits for any more; whoever waits gets it too."""
+def _log_failure(task: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
+    """Log a failure, also if no caller waits for it any more."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.debug("SSH connection failed", reason=str(error))

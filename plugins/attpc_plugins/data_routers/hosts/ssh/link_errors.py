@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a host over SSH, in words that say what to do."""
+"""Texts for errors while connecting over SSH, which say what to do."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SSH_PORT = 22
 
 @dataclass(frozen=True, slots=True)
 class ShownKey:
-    """A host key that a host has shown and that is not in the file of known hosts."""
+    """A host key that is not in the file of known hosts."""
 
     name: str
-    """What it is looked up by: the host's name, or its `HostKeyAlias`."""
+    """The name in the file of known hosts: the host's name or its `HostKeyAlias`."""
     port: int
     key: asyncssh.SSHKey
     known_ones: tuple[asyncssh.SSHKey, ...]
-    """The ones of that name that are in the file."""
+    """The keys of that name in the file."""
 
 
 def key_refusal(
@@ -62,7 +62,7 @@ def key_refusal(
 
 
 def connect_error(where: str, error: Exception) -> HostError:
-    """Return what is to be raised for an error while connecting, other than an unknown host key."""
+    """Return the exception for an error while connecting, other than an unknown host key."""
     if isinstance(error, asyncssh.PermissionDenied):
         return HostRefused(
             f"{where} accepts none of our SSH keys: add the IOC's public key to ~/.ssh/authorized_keys of "
@@ -86,7 +86,7 @@ def connect_error(where: str, error: Exception) -> HostError:
 
 
 def _system_words(error: OSError) -> str:
-    # Several addresses of one name were tried: asyncio puts all their texts into one, without a number.
+    # After attempts at several addresses asyncio joins all their texts into one, without an errno.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return error.strerror or str(error)

@@ -1,7 +1,7 @@
-"""Bounds what a host may send on an SSH connection that is no answer, and what may wait to be sent to it.
+"""Limits what a host may send on an SSH connection besides answers, and how much may wait to be sent to it.
 
-Agents bound their own answers. Beside those, SSH has packets that cost time, that are kept, or that have to
-be answered: a host which sends these without end, or does not read, loses the connection.
+Agents limit their own answers. Besides those, SSH has packets that cost time, that are stored, or that need
+an answer: a host that sends these without end, or does not read, loses the connection.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ RECEIVED_AT_ONCE = 1 << 12
 
 BESIDE_BYTES = 1 << 18
 BESIDE_S = 60.0
-"""So many bytes may come in this time without an answer of an agent: logging in takes less than 10 kB."""
+"""The most bytes in this time without an answer of an agent: a login takes less than 10 kB."""
 
 UNSENT_BYTES = 1 << 24
-"""What may wait to be sent: of each request no more than the 2 MiB that `sshd` lets come."""
+"""The most bytes that may wait to be sent: of each request at most the 2 MiB of `sshd`'s window."""
 
 
 class Flooded(asyncssh.Error):
-    """The host was cut off for what it sent."""
+    """The connection was closed because of what the host sent."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(DISC_PROTOCOL_ERROR, reason)
 
 
 class Meter:
-    """Counts what one connection receives. `outer` is that of the jump host through which it goes."""
+    """Counts what one connection receives. `outer` is the meter of its jump host's connection."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection, outer: Meter | None = None) -> None:
         self._connection = connection
         self._outer = outer
         self._beside = 0
         self._since = asyncio.get_running_loop().time()
-        made: Any = connection  # asyncssh has no other way to what comes and waits
+        made: Any = connection  # asyncssh has no public access to received and waiting data
         self._transport: Any = made._transport
         self._handle = made.data_received
         made.data_received = self._received
@@ -51,7 +51,7 @@ class Meter:
             self._transport.max_size = RECEIVED_AT_ONCE
 
     def useful(self) -> None:
-        """Begin anew: what came was asked for."""
+        """Restart the count: an answer came."""
         self._beside = 0
 
     def _received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
@@ -69,7 +69,7 @@ class Meter:
 
 
 def note_answer(channel: asyncssh.SSHClientChannel[bytes]) -> None:
-    """Tell the meter of a channel's connection, where it has one, that an agent's answer came."""
+    """Note in the meter of a channel's connection, if it has one, that an agent's answer came."""
     meter = channel.get_extra_info(METER)
     if isinstance(meter, Meter):
         meter.useful()

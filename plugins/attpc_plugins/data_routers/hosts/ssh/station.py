@@ -1,4 +1,4 @@
-"""What is kept of one host over SSH: one connection, and on it a few agents that never wait together."""
+"""One host over SSH: one connection, and on it a few agents that do not delay each other."""
 
 from __future__ import annotations
 
@@ -23,32 +23,31 @@ log = get_logger(__name__)
 
 POLL_SLOTS = 4
 FILE_SLOTS = 3
-"""`sshd` lets 10 sessions share a connection unless it is told otherwise. Routers beyond these many on one
-host take turns."""
+"""By default `sshd` allows 10 sessions on a connection. If a host has more routers than slots, they share."""
 
 IDLE_S = 30.0
-"""An agent that is not for looks is let go when nothing was asked of it for so long."""
+"""An agent that is not for polls is ended after this time without a request."""
 
 SILENT_S = 10.0
-"""A connection on which no session is opened for so long is dead."""
+"""A connection on which opening a session takes longer than this is dead."""
 
 STANDS_S = 5.0
-"""Where connecting failed only after so long, those who queue for the same agent do not each try again."""
+"""If connecting took longer than this to fail, callers that wait for the same agent get the same error."""
 
 PATIENCE = 3
-"""So many agents in a row may hang before they are started less often: one on a disk that is gone can never
-be ended, and there must not be thousands of them in the morning."""
+"""After this many agents in a row that hang, new ones are started with pauses: an agent that hangs on a dead
+disk cannot be ended, and they must not add up to thousands overnight."""
 LONGEST_PAUSE_S = 60.0
 
 BARRED_S = 30.0
-"""How long a host is asked nothing whose agent did what no agent does, so that the reason can be read."""
+"""Pause after an agent has broken the protocol, so that operators can read the reason."""
 
 LARGE = 1 << 16
-"""An answer of more bytes is read in a thread: the event loop is everybody's."""
+"""A larger answer is parsed in a thread, so that it does not block the event loop."""
 
 
 class Slot:
-    """A place for one agent: started at need, asked one thing at a time, killed when it hangs."""
+    """One agent: started when needed, with one request at a time, killed when it hangs."""
 
     def __init__(self, link: Link, *, idle_s: float | None) -> None:
         self._link = link
@@ -57,25 +56,25 @@ class Slot:
         self._agent: Agent | None = None
         self._starting: asyncio.Task[None] | None = None
         self._fault: HostError | None = None
-        """Why it was not started last time."""
+        """Why the last start failed."""
         self._fault_until = 0.0
         self._connection: asyncssh.SSHClientConnection | None = None
-        """The one that the agent was started on."""
+        """The connection on which the agent was started."""
         self._idle: asyncio.TimerHandle | None = None
         self._given_up: set[int] = set()
         self._hung = 0
         self._not_before = 0.0
         self._barred: HostFault | None = None
-        """Why it is not to be asked before `_not_before`, where that is not that agents hung."""
+        """Why there are no requests before `_not_before`; None where the reason is agents that hang."""
 
     async def call(
         self, name: str, fields: Sequence[bytes], limit_s: float, wait_s: float | None = None
     ) -> list[bytes]:
         """Return the fields of the agent's answer.
 
-        Without `wait_s` it is a look: `limit_s` bounds all of it, and connecting and starting the agent go
-        on when it is over. Else these have the target's `connect_s` each, `wait_s` bounds the wait for what
-        others ask of the same agent, and `limit_s` the answer. Raises any `HostError`.
+        Without `wait_s` it is a poll: `limit_s` bounds all of it, and connecting and starting the agent
+        continue after it. Else connecting and starting have the target's `connect_s` each, `wait_s` bounds
+        the wait for earlier requests to the same agent, and `limit_s` the answer. Raises any `HostError`.
         """
         target = self._link.target
         loop = asyncio.get_running_loop()
@@ -100,17 +99,17 @@ class Slot:
             self._rest()
 
     def _rest(self) -> None:
-        """Let go of the agent later, where nobody asks anything of it."""
+        """End the agent later, unless there is another request."""
         if self._idle_s is not None and self._agent is not None and not self._lock.locked():
             self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._let_go)
 
     async def connect(self) -> None:
-        """Have the agent started, within the target's limits. Raises any `HostError`."""
+        """Start the agent, within the target's time limits. Raises any `HostError`."""
         async with self._lock:
             await self._ready(self._link.target.connect_s, None)
 
     async def _ready(self, limit_s: float, end: float | None) -> Agent:
-        """Return the agent, started when there is none; the start is waited for until `end`."""
+        """Return the agent; start one if there is none, and wait for the start until `end`."""
         starting, self._starting = self._starting, None
         if self._agent is not None and not self._agent.ended:
             return self._agent
@@ -130,7 +129,7 @@ class Slot:
         self._starting = starting
         await asyncio.wait({starting}, timeout=None if end is None else max(0.0, end - loop.time()))
         if not starting.done():
-            # What went wrong last time may have taken longer than a look: it stands until there is news.
+            # The last attempt may have failed after the poll ended: its error stands until the next result.
             if self._fault is not None:
                 raise type(self._fault)(str(self._fault))
             raise HostTimeout(
@@ -159,7 +158,7 @@ class Slot:
     async def _connect_and_start(self, limit_s: float) -> None:
         where, connect_s = str(self._link.target), self._link.target.connect_s
         connection = await self._link.connection()
-        # One that has just left an agent without its answer is to show at once that it is not dead.
+        # After an agent has hung on this connection, it must answer at once to show that it is not dead.
         hung = bool(self._hung) and connection is self._connection
         silent_s = min(limit_s if hung else SILENT_S, connect_s)
         end = asyncio.get_running_loop().time() + connect_s
@@ -167,7 +166,7 @@ class Slot:
             async with asyncio.timeout(silent_s):
                 agent = await Agent.open(connection, where)
         except TimeoutError:
-            # The host may have gone silently: only a new connection can tell.
+            # The host may have vanished without closing the connection: only a new connection can show that.
             self._link.drop(connection, silent_s)
             raise HostTimeout(f"{where} did not answer within {in_seconds(silent_s)}") from None
         except asyncssh.ChannelOpenError as error:
@@ -202,7 +201,7 @@ class Slot:
         self._agent, self._connection = agent, connection
 
     async def _end_given_up(self, agent: Agent, limit_s: float) -> None:
-        """Have agents ended that still may be at work for nobody: not every `sshd` passes signals on."""
+        """End abandoned agents that may still run: not every `sshd` forwards signals."""
         if self._given_up:
             numbers = [b"%d" % number for number in self._given_up]
             answer(await agent.ask(request("end", limit_s, numbers), most_bytes("end", numbers)))
@@ -233,16 +232,16 @@ class Slot:
             self._let_go()
             raise HostFault(f"{self._link.target}: {error}") from error
         except BaseException:
-            self._give_up(agent)  # an answer that comes later would be taken for the next one's
+            self._give_up(agent)  # a late answer would be taken for that of the next request
             raise
 
     def _bar(self, fault: HostFault) -> None:
-        """Ask the host nothing for a while."""
+        """Send no requests to the host for a while."""
         self._barred = fault
         self._not_before = asyncio.get_running_loop().time() + BARRED_S
 
     def _give_up(self, agent: Agent) -> None:
-        """Let go of an agent that is in the middle of something."""
+        """Abandon an agent during a request."""
         self._given_up.add(agent.number)
         self._let_go()
 
@@ -263,7 +262,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """The slots that one router, or one ECC server, is served by."""
+    """The slots of one router or one ECC server."""
 
     poll: Slot
     files: Slot
@@ -271,7 +270,7 @@ class Seat:
 
 
 class Station:
-    """One host: its connection, its slots, and who uses them."""
+    """One host: its connection, its slots, and their users."""
 
     def __init__(self, target: Target) -> None:
         self._link = Link(target)
