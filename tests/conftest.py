@@ -25,12 +25,31 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+
+
 def pytest_configure() -> None:
-    """Hide plugins that are installed beside the project: they are not to change what is tested."""
+    """Keep temporary files in memory, and hide plugins that are installed beside the project.
+
+    Those are not to change what is tested. On a disk, the hundreds of databases and state directories
+    that are made and synced take a quarter of all processor time.
+    """
+    if "TMPDIR" not in os.environ and _roomy(MEMORY):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
     if hidden := sitecustomize.beside():
         os.environ[sitecustomize.HIDDEN] = ",".join(hidden)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ALONE), os.environ.get("PYTHONPATH"))))
         importlib.reload(sitecustomize)
+
+
+def _roomy(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize > ROOM_BYTES and not found.f_flag & os.ST_NOEXEC
 
 
 WORKERS_PER_CORE = 3

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.embedded.binaries import account_for, find_binaries
 
-from tests.support.embedded import Place
 from tests.support.needs import skip
-from tests.support.postgres import programs
+from tests.support.postgres import place, programs
+
+ON_DISK = Path("/var/tmp")
+"""Not in `/dev/shm`, where other tests have their files."""
 
 SERVE = """
 import asyncio, os, pathlib, sys
@@ -39,12 +42,13 @@ def in_a_mount_namespace(mount: str, *command: str) -> subprocess.CompletedProce
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("options", ["ro", "mode=0700", "mode=1777,size=4k"])
-def test_it_is_made_and_comes_up_again(postgres_place: Place, options: str) -> None:
+def test_it_is_made_and_comes_up_again(options: str) -> None:
     if "4k" in options and find_binaries(account_for(), programs()).major < 16:
         pytest.skip("initdb before 16 uses /dev/shm where it may, and cannot be told otherwise")
-    ran = in_a_mount_namespace(
-        f"mount -t tmpfs -o {options} none /dev/shm",
-        *(sys.executable, "-c", SERVE, str(postgres_place()), programs() or ""),
-    )
+    with place(ON_DISK) as folder:
+        ran = in_a_mount_namespace(
+            f"mount -t tmpfs -o {options} none /dev/shm",
+            *("env", f"TMPDIR={ON_DISK}", sys.executable, "-c", SERVE, str(folder / "db"), programs() or ""),
+        )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == ["True", "True"]

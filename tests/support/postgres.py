@@ -55,9 +55,9 @@ def programs() -> str | None:
 
 
 @contextlib.contextmanager
-def place() -> Iterator[Path]:
+def place(inside: Path | None = None) -> Iterator[Path]:
     """Give a folder that any account may pass; pytest's own are closed to all but their maker."""
-    folder = Path(tempfile.mkdtemp(prefix="attpc-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="attpc-pg-", dir=inside))
     folder.chmod(0o711)
     try:
         yield folder
