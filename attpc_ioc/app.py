@@ -28,7 +28,7 @@ from attpc_ioc.model.command import Scope, ScopeKind, Who
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin.context import PLUGINS_FOLDER, Context
-from attpc_ioc.plugin.host import Plugin, PluginHost
+from attpc_ioc.plugin.host import MAPPING, Plugin, PluginHost
 from attpc_ioc.plugin.mapping import Mapping
 from attpc_ioc.plugin.status import PluginStatus
 from attpc_ioc.pvs.common import MESSAGE
@@ -40,7 +40,6 @@ from attpc_ioc.systemd import ServiceManager
 
 log = get_logger(__name__)
 
-MAPPING = "mapping"
 NUMBERS = "run_numbers"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from attpc_ioc.ecc import load as load_client
 from attpc_ioc.errors import Refused
@@ -14,8 +14,6 @@ from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model import rules
 from attpc_ioc.model.command import (
-    IOC_ITSELF,
-    RUN,
     SYSTEM,
     Command,
     CommandName,
@@ -25,6 +23,8 @@ from attpc_ioc.model.command import (
     Scope,
     ScopeKind,
     Who,
+    is_abort,
+    is_start,
 )
 from attpc_ioc.model.fleet import Fleet, FleetChange
 from attpc_ioc.model.plan import Plan
@@ -32,19 +32,19 @@ from attpc_ioc.model.states import Kind
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import Settings
 
-from .admission import AtWork, Desk, is_start
+from .answers import LiveAnswers
+from .decide import Decider, Decision
 from .emitter import Emitter
-from .executor import Executor
-from .fleet_state import FleetState
+from .engine import Engine
 from .incoming import checked
-from .judge import Judge
+from .jobs import Job, Jobs
 from .kept_modules import KeptModules
-from .live_answers import LiveAnswers
 from .module import CONFIGS_AT_ONCE, ModuleControl
 from .numbers import StateDirNumbers
-from .result_board import ResultBoard, goals_of
+from .results import Results, goals_of
 from .run_control import RunControl
 from .setpoints import Setpoints
+from .state import FleetState
 
 log = get_logger(__name__)
 
@@ -68,57 +68,51 @@ class Controller:
         emitter: Emitter,
         numbers: StateDirNumbers,
     ) -> None:
-        self._kept = KeptModules(event_log, settings.ecc)
-        self.state = FleetState(self._kept.views)
+        kept = KeptModules(event_log, settings.ecc)
+        self.state = FleetState(kept.views, kept.follow)
+        self._jobs = Jobs(self.state)
+        self._results = Results(self.state)
+        self.modules: dict[str, ModuleControl] = {}
+        self._engine = Engine(self.state, self.modules, settings.limits, settings.order)
         asking_configs = asyncio.Semaphore(CONFIGS_AT_ONCE)
-        self.modules = {
-            ecc.name: ModuleControl(
+        for ecc in settings.ecc:
+            self.modules[ecc.name] = ModuleControl(
                 ecc,
                 state=self.state,
                 poll=settings.poll,
                 limits=settings.limits,
                 emitter=emitter,
                 on_observed=self._on_observed,
+                on_arrived=self._results.arrived,
+                undo=self._engine.undo,
                 asking_configs=asking_configs,
             )
-            for ecc in settings.ecc
-        }
-        self._desk = Desk()
-        self._board = ResultBoard(self.state, self._desk)
-        self._executor = Executor(self.state, self.modules)
         self.run_control = RunControl(
             settings,
             state=self.state,
-            modules=self.modules,
-            executor=self._executor,
+            jobs=self._jobs,
+            engine=self._engine,
+            results=self._results,
             host=host,
             emitter=emitter,
             event_log=event_log,
             numbers=numbers,
+            submit=self.submit,
         )
-        self.run_control.watch.own_stop = self._stop_by_itself
-        self.run_control.watch.late_end = self._board.rest_stopped
-        self.run_control.on_unwatched_stop = lambda end: self._board.command_ended(end.command, end, {})
-        for module in self.modules.values():
-            module.on_arrived = self._board.arrived
-        self._judge = Judge(host, self._desk, self.run_control, event_log)
-        self._answers = LiveAnswers(self.state, self._judge, self.run_control.record)
-        self.run_control.record.show = self._answers.show_run
+        self._decider = Decider(host)
+        self._answers = LiveAnswers(self.state, self._decider, host)
         self._setpoints = Setpoints(
             state=self.state,
-            run=self.run_control,
-            desk=self._desk,
+            record=self.run_control.record,
             ecc={ecc.name: ecc for ecc in settings.ecc},
             on_module_setpoint=self._on_module_setpoint,
         )
-        self._aborts: dict[int, asyncio.Event] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Outcome]] = set()
         self._closing = False
         self._last_seen: dict[str, object] = {}
         self._mutants = frozenset(ecc.name for ecc in settings.ecc if ecc.kind is Kind.MUTANT)
-        self.state.subscribe(self._kept.on_change)
-        self.state.subscribe(self._answers.on_change)
-        event_log.on_fault(self._answers.work_out_soon)
+        event_log.on_fault(lambda: self.state.set_log_fault(event_log.fault))
+        self.state.set_log_fault(event_log.fault)
 
     # ------------------------------------------------------------------ what others ask
 
@@ -135,19 +129,16 @@ class Controller:
         """Do a command and return how it ended. Refusals and failures are outcomes, never exceptions."""
         command, fault = checked(command, self.modules)
         try:
-            plan, reasons = self._admit(command) if not fault else (Plan(command), [Reason(fault)])
+            decision = Decision(Plan(command), (Reason(fault),)) if fault else self._decide(command)
         except Exception as error:  # a fault of the program, or a plugin's plan that is none
             log.exception("command failed unexpectedly", command=command)
-            plan, reasons = Plan(command), [Reason(f"fault of the program: {error}")]
-        if reasons:
-            return self._refused(command, reasons)
-        self.state.poke()
-        entry = self._desk.add(command)
-        if is_start(command):
-            self.run_control.begin_start()
-        self._board.command_begun(command)
-        self._answers.work_out()
-        task = asyncio.get_running_loop().create_task(self._perform(command, plan, entry), name=str(command))
+            decision = Decision(Plan(command), (Reason(f"fault of the program: {error}"),))
+        if decision.reasons:
+            return self._refused(command, decision.reasons)
+        if is_abort(command):
+            return await self._abort(command)
+        job = self._begin(command, decision.plan)
+        task = asyncio.get_running_loop().create_task(self._perform(job), name=str(command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
@@ -161,14 +152,14 @@ class Controller:
         except Refused as error:
             self.reject(scope, str(error), who, attempt=True)
             raise
-        self._board.put_accepted(scope, setpoint)
+        self._results.put_accepted(scope, setpoint)
         self._answers.work_out()
 
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
         """Show a refused put in the scope's message; with `attempt` in its result as well."""
         # Each put has a line of its own, written where its PV and its values are known.
         log.debug("put refused", scope=scope, reason=text, who=who)
-        self._board.put_refused(scope, text, attempt=attempt)
+        self._results.put_refused(scope, text, attempt=attempt)
 
     # ------------------------------------------------------------------ life
 
@@ -197,6 +188,8 @@ class Controller:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.run_control.close()
         await asyncio.gather(*(module.close() for module in self.modules.values()))
+        self.state.publish()
+        self.state.close()
 
     async def _tick(self) -> None:
         while True:
@@ -206,84 +199,83 @@ class Controller:
 
     # ------------------------------------------------------------------ commands
 
-    def _admit(self, command: Command) -> tuple[Plan, list[Reason]]:
+    def _decide(self, command: Command) -> Decision:
         if self._closing:
-            return Plan(command), [Reason("the IOC is shutting down")]
-        return self._judge.judge(command, self.fleet)
+            return Decision(Plan(command), (Reason("the IOC is shutting down"),))
+        return self._decider.decide(self.fleet, command)
 
-    def _refused(self, command: Command, reasons: list[Reason]) -> Outcome:
-        outcome = Outcome(command, ResultCode.REFUSED, "", tuple(reasons))
+    def _refused(self, command: Command, reasons: tuple[Reason, ...]) -> Outcome:
+        outcome = Outcome(command, ResultCode.REFUSED, "", reasons)
         # A client's put has a line of its own; the IOC itself and the plugins have none but this.
         report = log.debug if command.who.address else log.warning
         report("command refused", command=command, who=command.who, reason=outcome.message)
-        self._board.command_refused(command, outcome.message)
+        self._results.command_refused(command, outcome.message)
+        self.state.publish()
         return outcome
 
-    async def _perform(self, command: Command, plan: Plan, entry: AtWork) -> Outcome:
+    def _begin(self, command: Command, plan: Plan) -> Job:
+        """Enter a command, in the turn of the event loop in which it was decided."""
+        job = self._jobs.begin(command, plan)
+        if is_start(command):
+            self.run_control.begin_start()
+        self._results.command_begun(command)
+        self._answers.work_out()
+        return job
+
+    async def _perform(self, job: Job) -> Outcome:
+        command = job.command
         began = time.monotonic()
-        goals = goals_of(plan, self.fleet)
+        goals = goals_of(job.plan, self.fleet)
         log.info("command", command=command, who=command.who)
+        outcome = Outcome(command, ResultCode.ABORTED, "the IOC was stopped before it was done")
         try:
-            outcome = await self._dispatch(command, plan, entry)
+            outcome = await self._dispatch(job)
         except asyncio.CancelledError:
-            # The IOC is ending: the put is answered as failed, the hardware stays as it is.
-            outcome = Outcome(command, ResultCode.ABORTED, "the IOC was stopped before it was done")
-        except Exception as error:  # a fault of the program must not leave the desk or the screen busy
+            pass  # The IOC is ending: the put is answered as failed, the hardware stays as it is.
+        except Exception as error:  # a fault of the program must not leave the screen busy
             log.exception("command failed unexpectedly", command=command)
             outcome = Outcome(command, ResultCode.FAILED, f"fault of the program: {error}")
-        finally:
-            self._desk.remove(entry)
-            self.state.poke()
+        self._jobs.end(job)
+        job.ended.set_result(outcome)
         outcome = replace(outcome, duration_s=time.monotonic() - began)
         report = log.info if outcome.ok else log.warning
         report("command ended", command=command, message=outcome.message, duration_s=outcome.duration_s)
-        if command.name is not CommandName.ABORT:
-            self._board.command_ended(command, outcome, goals)
+        self._results.command_ended(command, outcome, goals)
         self._answers.work_out()
         return outcome
 
-    async def _dispatch(self, command: Command, plan: Plan, entry: AtWork) -> Outcome:
-        progress = self._board.progress_of(entry)
+    async def _dispatch(self, job: Job) -> Outcome:
+        command = job.command
         match command.scope.kind, command.name:
             case ScopeKind.RUN, CommandName.START:
                 return await self.run_control.start(
-                    command,
-                    lambda: self._judge.judge(command, self.fleet, at_work=False),
-                    progress,
+                    job, lambda: self._decider.decide(self.fleet, command, admitted=True)
                 )
             case ScopeKind.RUN, CommandName.STOP:
-                return await self.run_control.stop(command, progress)
+                return await self.run_control.stop(job)
             case ScopeKind.RUN, CommandName.ADOPT:
                 return await self.run_control.adopt(command)
-            case _, CommandName.ABORT:
-                return await self._abort(command)
-        abort = asyncio.Event()
-        self._aborts[id(entry)] = abort
-        try:
-            if command.name is CommandName.REFRESH_CONFIGS:
-                return await self._refresh(command, abort)
-            result = await self._executor.run(plan, command.who, abort, progress)
-        finally:
-            del self._aborts[id(entry)]
-        return result.outcome(command, "" if plan.stages else "nothing to do, all are there already")
+            case _, CommandName.REFRESH_CONFIGS:
+                return await self._refresh(command, job.abort)
+        progress = partial(self._jobs.progress, job)
+        result = await self._engine.run(job.plan, command.who, job.abort, progress)
+        return result.outcome(command, "" if job.plan.stages else "nothing to do, all are there already")
 
     async def _abort(self, command: Command) -> Outcome:
         """End a group command, a start, or the waiting of a stop; return when that has ended (rule 10)."""
+        log.info("command", command=command, who=command.who)
         # Said at once, so that the aborted command's own result, Aborted, is the one that stays.
-        self._board.post(command.scope, ResultCode.DONE, f"{command} Done")
-        group = self._desk.group
-        done = self.run_control.abort_start()
-        if done is not None:
-            await asyncio.shield(done)
-        elif not self.run_control.abort_stop() and group is not None:
-            self._aborts[id(group)].set()
-            deadline = time.monotonic() + ABORT_LIMIT_S
-            while self._desk.group is group:
-                if not await self.state.wait_change(deadline - time.monotonic()):
-                    break
+        self._results.post(command.scope, ResultCode.DONE, f"{command} Done")
+        job = self.run_control.abort_start()
+        if job is None and not self.run_control.abort_stop():
+            job = next((job for job in self._jobs if job.command.scope == SYSTEM), None)
+        if job is not None:
+            job.cancel()
+            await asyncio.wait((job.ended,), timeout=ABORT_LIMIT_S)
+        self._answers.work_out()
         return Outcome(command, ResultCode.DONE)
 
-    async def _refresh(self, command: Command, abort: asyncio.Event) -> Outcome:
+    async def _refresh(self, command: Command, abort: asyncio.Future[None]) -> Outcome:
         """Ask for the configs; a server that has not answered at the end goes on being asked."""
         scope = command.scope
         views = self.fleet.enabled if scope == SYSTEM else (self.fleet.modules[scope.name],)
@@ -291,38 +283,23 @@ class Controller:
         reasons = [
             Reason(f"is Offline ({view.offline_reason})", view.name) for view in views if not view.online
         ]
-        loop = asyncio.get_running_loop()
-        if tasks:
-            ends: list[asyncio.Task[Any]] = [
-                loop.create_task(abort.wait(), name="abort"),
-                loop.create_task(asyncio.wait(tasks.values()), name="configs"),
-            ]
-            try:
-                await asyncio.wait(ends, timeout=REFRESH_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for end in ends:
-                    end.cancel()
+        deadline = time.monotonic() + REFRESH_LIMIT_S
+        while (left := [task for task in tasks.values() if not task.done()]) and not abort.done():
+            left_s = max(0.0, deadline - time.monotonic())
+            done, _ = await asyncio.wait((*left, abort), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
         late = [name for name, task in tasks.items() if not task.done()]
         reasons += [
             Reason(fault, name) for name, task in tasks.items() if task.done() and (fault := task.result())
         ]
-        if abort.is_set():
+        if abort.done():
             return Outcome(command, ResultCode.ABORTED, "", tuple(reasons))
         reasons += [
             Reason(f"GetConfigIDs is not answered after {REFRESH_LIMIT_S:g} s", name) for name in late
         ]
         code = ResultCode.TIMED_OUT if late else ResultCode.FAILED if reasons else ResultCode.DONE
         return Outcome(command, code, "", tuple(reasons))
-
-    def _stop_by_itself(self, reason: str) -> None:
-        log.warning("the IOC stops the run", reason=reason)
-        stop = Command(RUN, CommandName.STOP, who=IOC_ITSELF, reason=reason)
-        task = asyncio.get_running_loop().create_task(self._submit_quietly(stop), name="own stop")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _submit_quietly(self, command: Command) -> None:
-        await self.submit(command)
 
     # ------------------------------------------------------------------ seeing
 
@@ -335,11 +312,10 @@ class Controller:
         self._last_seen[name] = seen
         self._follow_clock(name)
         self.run_control.watch.look()
-        self.state.poke()
 
     def _follow_clock(self, name: str = "") -> None:
         """Follow what is new of one module, or of any: what is new of a CoBo changes its own clock only."""
-        modules = self.fleet.modules
+        modules = self.state.modules
         mutants = [modules[mutant] for mutant in self._mutants]
         alone = name and name not in self._mutants
         concerned = (modules[name],) if alone else modules.values()

@@ -9,14 +9,11 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from attpc_ioc.eventlog import EventLog
+from attpc_ioc.eventlog import RECORD_LIMIT_S, EventLog
 from attpc_ioc.model.command import Put
 from attpc_ioc.model.events import Event, PluginRecord
 from attpc_ioc.model.stamp import Stamp
 from attpc_ioc.plugin.host import PluginHost
-
-RECORD_LIMIT_S = 0.05
-"""How long a completed put, or what a plugin tells, waits until it is on disk (group commit)."""
 
 
 class Emitter:

@@ -11,7 +11,7 @@ from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.boards import BoardFault
 from attpc_ioc.model.config import ConfigName, Loaded
-from attpc_ioc.model.fleet import DataLinkView, FleetChange, ModuleView, Sent, SourceView
+from attpc_ioc.model.fleet import DataLinkView, ModuleView, Sent, SourceView
 from attpc_ioc.settings import EccSettings
 
 log = get_logger(__name__)
@@ -53,14 +53,10 @@ class KeptModules:
         self.views = {ecc.name: _first_view(ecc, self._kept.values.get(ecc.name)) for ecc in eccs}
         """The modules as they are known before anything was seen."""
         for view in self.views.values():
-            self._follow(view)
+            self.follow(view)
 
-    def on_change(self, change: FleetChange) -> None:
-        """Have what is kept written soon where it has changed."""
-        for name in change.modules:
-            self._follow(change.fleet.modules[name])
-
-    def _follow(self, view: ModuleView) -> None:
+    def follow(self, view: ModuleView) -> None:
+        """Have what is kept of a module written soon where it has changed."""
         now = KeptModule(*_kept_of(view))
         if self._kept.values.get(view.name) != now:
             self._kept.keep(view.name, now)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from attpc_ioc.ecc.client import EccClient, Observation
 from attpc_ioc.ecc.messages import PartialConfig
 from attpc_ioc.ecc.poller import Poller
-from attpc_ioc.errors import EccError, EccStale, EccUnreachable
+from attpc_ioc.errors import EccError, EccUnreachable
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
 from attpc_ioc.model.fleet import ModuleView, Sent
 from attpc_ioc.model.offers import LISTED_MOST
-from attpc_ioc.model.rules import seen_text
-from attpc_ioc.model.states import EDGES, Operation, State, Transition
+from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .changes import WINDOW_S, ChangeLimit
 from .emitter import Emitter
-from .fleet_state import FleetState
 from .freshness import Freshness
 from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after, names_of
+from .state import FleetState
 from .whose_boards import taken_from_others, wrong_boards
 
 log = get_logger(__name__)
@@ -49,17 +48,24 @@ class ModuleControl:
         limits: LimitSettings,
         emitter: Emitter,
         on_observed: Callable[[str], None],
+        on_arrived: Callable[[str, State], None],
+        undo: Callable[[OngoingOperation], Coroutine[Any, Any, str]],
         asking_configs: asyncio.Semaphore,
     ) -> None:
+        """Take what the module is made of, and whom it calls.
+
+        `on_observed` gets the name after each poll, `on_arrived` also the state to which an operation of ours
+        has taken the module; `undo` undoes a Describe and returns how that went.
+        """
         self.name = ecc.name
         self.ecc = ecc
         self.operation: OngoingOperation | None = None
-        self.on_arrived: Callable[[str, State], None] = lambda _module, _target: None
-        """Called when an operation of ours has taken the module to its target."""
         self._state = state
         self._limits = limits
         self._emitter = emitter
         self._on_observed = on_observed
+        self._on_arrived = on_arrived
+        self._undo = undo
         self._asking_configs = asking_configs
         self._client = EccClient(ecc.url, name=ecc.name, poll_timeout_s=poll.timeout_s)
         self._poller = Poller(self._client, poll, self._on_seen, self._on_lost, self._on_failed_poll)
@@ -172,9 +178,8 @@ class ModuleControl:
             **more,
         )
         if ok:
-            self.on_arrived(self.name, ongoing.target)
+            self._on_arrived(self.name, ongoing.target)
         self._set_pace()
-        self._state.poke()
         report = log.info if ok else log.warning
         report(
             "operation ended",
@@ -195,7 +200,7 @@ class ModuleControl:
             who=ongoing.who,
             config=ongoing.config,
             text=ongoing.reply.text if ongoing.reply else "",
-            run=self._state.fleet.run.of(self.name),
+            run=self._state.run.of(self.name),
         )
 
     # ------------------------------------------------------------------ seeing
@@ -290,7 +295,7 @@ class ModuleControl:
             transition=view.transition if view.online else Transition.NONE,
             origin=origin,
             reason=reason,
-            run=self._state.fleet.run.of(self.name),
+            run=self._state.run.of(self.name),
         )
 
     def _report_counted(self, changes: int, before: State) -> None:
@@ -347,40 +352,19 @@ class ModuleControl:
 
     def _doubt_others(self, text: str) -> None:
         """Take that our Describe has made its boards anew: their own modules have lost what was loaded."""
-        changes = taken_from_others(text, self.name, self._state.fleet)
+        changes = taken_from_others(text, self.name, self._state.modules.values())
         for name in changes:
             log.error("board taken over", module=name, by=self.name)
         self._state.update_modules(changes)
 
     async def _undo_wrong_board(self, describe: OngoingOperation) -> str:
         """Undo; returns how that went."""
-        late = describe.given_up
-        how = await self._undo(lambda: describe.given_up and not late, describe.who)
+        how = await self._undo(describe)
         if describe.given_up:
             # Nobody is there to show it.
             message = f"Late: {describe.reason}; {how}"
             self._state.update_module(self.name, result=self.view.result.noted(message))
         return how
-
-    async def _undo(self, ended: Callable[[], bool], who: Who) -> str:
-        limit_s = self._limits.undo_s
-        deadline = time.monotonic() + limit_s
-        try:
-            seen = await self.answers.fresh(limit_s)
-        except EccStale as error:
-            return f"Undo was not sent within {limit_s:g} s: {error}"
-        except EccError as error:
-            return f"Undo was not sent: {error}"
-        if ended():
-            return "Undo was not sent: the command had ended"
-        if self.view.moving or seen.state is not State.DESCRIBED:
-            return f"Undo was not sent: {seen_text(self.view)}"
-        undo = self.send(Operation.UNDO, EDGES[Operation.UNDO][State.DESCRIBED], None, who)
-        await asyncio.wait((undo.settled,), timeout=deadline - time.monotonic())
-        self.withdraw(undo, f"within {limit_s:g} s")
-        if undo.verdict is Verdict.ARRIVED:
-            return "it was undone"
-        return undo.reason or f"Undo has not arrived after {limit_s:g} s"
 
     # ------------------------------------------------------------------ what the server offers
 

@@ -11,9 +11,8 @@ from pydantic import Field, TypeAdapter
 
 from attpc_ioc.errors import Refused, StateDirError
 from attpc_ioc.eventlog import EventLog
-from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.model.command import NUMBERED, CommandName, ScopeKind
 from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.plugin.spec import RunNumbers
@@ -21,8 +20,6 @@ from attpc_ioc.plugin.spec import RunNumbers
 from .take_over import open_event_log
 
 TOPIC = "numbers"
-
-NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
 
 _NUMBER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(strict=True, ge=0)])
 
@@ -59,8 +56,6 @@ class StateDirNumbers:
     that no module was, or may have been, Running under it, and only while it is still the newest.
     """
 
-    attpc_veto_alike = True
-
     def __init__(self, first_number: int) -> None:
         self._first = first_number
         self._log: EventLog | None = None
@@ -80,9 +75,9 @@ class StateDirNumbers:
         return self._numbers
 
     @hookimpl
-    def attpc_veto(self, plan: Plan, fleet: Fleet) -> str | None:
+    def attpc_veto(self, scope_kind: ScopeKind, command_name: CommandName, fleet: Fleet) -> str | None:
         """Veto what needs a number where none can be given, so that the checklist shows it."""
-        needs_one = plan.command.scope == RUN and plan.command.name in NUMBERED
+        needs_one = scope_kind is ScopeKind.RUN and command_name in NUMBERED
         if needs_one and self._is_owner() and self.next(fleet.run.experiment) is None:
             return self._refusal()
         return None

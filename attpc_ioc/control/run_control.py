@@ -4,62 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from attpc_ioc.errors import PluginError, StateDirError
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode
+from attpc_ioc.model import rules
+from attpc_ioc.model.command import Command, Outcome, Reason, ResultCode, is_start, is_stop
 from attpc_ioc.model.events import RunFailed, RunStarted, RunStopping
-from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.plan import Stage
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import Settings
 
+from .decide import Decision
 from .emitter import Emitter
-from .executor import Executor, PlanResult
-from .fleet_state import FleetState
+from .engine import Engine, PlanResult, Progress
+from .jobs import Job, Jobs
 from .kept_run import KeptRun
-from .module import ModuleControl
 from .numbers import StateDirNumbers
 from .operation import OngoingOperation
-from .run_record import RunRecord
-from .run_watch import RunWatch
-from .start_hold import StartHold
-from .stopping import Stopper, another_stop_helps, is_out
+from .results import Results
+from .run import RunRecord
+from .state import FleetState
+from .watch import RunWatch, Submit
 
 log = get_logger(__name__)
 
 NOT_ON_RECORD = "but that is not on disk yet: see the checklist"
 
-Progress = Callable[[str, float], None]
-Check = Callable[[], tuple[Plan, list[Reason]]]
-"""Gives the plan of a start and every reason against it."""
+PREPARED_S = 1.0
+"""How long the first Start of a run waits at most until the plugins are prepared for it."""
+
+Check = Callable[[], Decision]
+"""Decides about a start once more."""
 
 
-@dataclass(slots=True)
-class StartUnderWay:
-    """A start of a run that is at work. `done` has its outcome, roll-back included."""
+@dataclass(slots=True, eq=False)
+class RunStop:
+    """A stop that is under way; a second `Run:Stop` joins it.
 
-    abort: asyncio.Event
-    done: asyncio.Future[Outcome]
-
-
-@dataclass(slots=True)
-class StopUnderWay:
-    """A stop of the run that is at work; a second `Run:Stop` joins it.
-
-    `names` are the modules that it stops, `aborted` is done when those who wait are to wait no longer,
-    `waiting` is how many do.
+    `names` are the modules that it stops; `watched` is how many commands wait for its end.
     """
 
     task: asyncio.Task[Outcome]
     names: dict[str, None]
-    aborted: asyncio.Future[None]
-    waiting: int = 0
+    watched: int = 0
 
 
 class RunControl:
@@ -73,90 +67,74 @@ class RunControl:
         settings: Settings,
         *,
         state: FleetState,
-        modules: Mapping[str, ModuleControl],
-        executor: Executor,
+        jobs: Jobs,
+        engine: Engine,
+        results: Results,
         host: PluginHost,
         emitter: Emitter,
         event_log: EventLog,
         numbers: StateDirNumbers,
+        submit: Submit,
     ) -> None:
         self._limits = settings.limits
         self._state = state
-        self._executor = executor
+        self._jobs = jobs
+        self._engine = engine
+        self._results = results
         self._host = host
-        self._emitter = emitter
-        self._stopper = Stopper(state, modules, settings.limits, settings.order)
+        self._numbers = numbers
         self.record = RunRecord(state, host, emitter, event_log)
         self.watch = RunWatch(
             settings,
             state=state,
             record=self.record,
-            stopper=self._stopper,
+            engine=engine,
+            results=results,
             spawn=self._spawn,
             open_run=host.open_run,
+            submit=submit,
         )
-        self._numbers = numbers
-        self.on_unwatched_stop: Callable[[Outcome], None] = lambda _outcome: None
-        """Called with how a stop ended that nobody has waited for to the end."""
-        self._start: StartUnderWay | None = None
-        self._stop: StopUnderWay | None = None
+        self._stop: RunStop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    @property
-    def starting(self) -> bool:
-        """Whether the start of a run is at work."""
-        return self._start is not None
-
-    @property
-    def stopping(self) -> bool:
-        """Whether a stop is at work."""
-        return self._stop is not None
 
     # ------------------------------------------------------------------ start (rules 11 to 13)
 
     def begin_start(self) -> None:
         """Enter Starting in the same turn of the loop in which the start was admitted."""
-        self._start = StartUnderWay(asyncio.Event(), asyncio.get_running_loop().create_future())
         self.record.enter(RunState.STARTING)
 
-    async def start(self, command: Command, check: Check, progress: Progress) -> Outcome:
+    async def start(self, job: Job, check: Check) -> Outcome:
         """Start a run, after `begin_start`; `check` is asked once more after the number was reserved."""
-        start = self._start
-        assert start is not None
-        outcome = Outcome(command, ResultCode.FAILED, "the start ended unexpectedly")
         try:
-            outcome = await self._start_run(command, check, progress, start.abort)
+            return await self._start_run(job, check)
         finally:
             if self.record.phase is RunState.STARTING:
                 self.record.enter(RunState.STOPPED)
-            self._start = None
-            start.done.set_result(outcome)
-        return outcome
 
-    async def _start_run(
-        self, command: Command, check: Check, progress: Progress, abort: asyncio.Event
-    ) -> Outcome:
-        record = self.record
+    async def _start_run(self, job: Job, check: Check) -> Outcome:
+        record, command = self.record, job.command
         before = replace(record.kept)
         experiment = before.experiment
-        progress("run number", 0.0)
+        self._jobs.progress(job, "run number", 0.0)
         try:
             number = await self._reserve(experiment)
         except PluginError as error:
             return Outcome(command, ResultCode.REFUSED, str(error))
-        plan, reasons = check()
-        if reasons or abort.is_set():
+        decision = check()
+        if job.abort.done():
             await self._release(experiment, number)
-            if abort.is_set():
-                return Outcome(command, ResultCode.ABORTED, "nothing was sent")
-            return Outcome(command, ResultCode.REFUSED, "", tuple(reasons))
+            return Outcome(command, ResultCode.ABORTED, "nothing was sent")
+        if decision.reasons:
+            await self._release(experiment, number)
+            return Outcome(command, ResultCode.REFUSED, "", decision.reasons)
         record.open_run(self._new_run(number, command))
         if refused := await self._keep_or_forget(command, before):
             return refused
         assert record.info is not None
-        hold = StartHold(record.prepare(record.info), abort)
-        result = await self._executor.run(plan, command.who, abort, progress, hold.before)
-        if abort.is_set():
+        prepared = _Prepared(record.prepare(record.info), job.abort)
+        progress = partial(self._jobs.progress, job)
+        result = await self._engine.run(decision.plan, command.who, job.abort, progress, before=prepared.wait)
+        if job.abort.done():
             result.aborted = True
         if not result.ok:
             return await self._roll_back(command, result, before, progress)
@@ -164,7 +142,7 @@ class RunControl:
         # The loaded names are those after the re-zero: a MuTAnT may have come from Prepared.
         loaded = {name: str(self._state.module(name).loaded) for name in record.members}
         info = record.set_info(started_s=now, last_seen_running_s=now, loaded=loaded)
-        return await self._now_running(command, info, f"run {number} started")
+        return self._now_running(command, info, f"run {number} started")
 
     def _new_run(self, number: int, command: Command) -> RunInfo:
         modules = self._state.fleet.enabled
@@ -188,14 +166,17 @@ class RunControl:
             return Outcome(command, ResultCode.REFUSED, str(error))
         return None
 
-    async def _now_running(self, command: Command, info: RunInfo, text: str) -> Outcome:
+    def _now_running(self, command: Command, info: RunInfo, text: str) -> Outcome:
         self.record.begin_running(time.monotonic())
         self.record.save()
         log.info("run started", number=info.number, members=len(info.members), who=command.who)
-        if not await self._emitter.on_record(self.record.tell(RunStarted, info)):
-            text = f"{text}, {NOT_ON_RECORD}"
+        self.record.tell(RunStarted, info)
         self.watch.look()
-        return Outcome(command, ResultCode.DONE, text)
+        return Outcome(command, ResultCode.DONE, self._with_record(text))
+
+    def _with_record(self, text: str) -> str:
+        """Add that what has just been recorded cannot be written."""
+        return f"{text}, {NOT_ON_RECORD}" if self._state.fleet.log_fault else text
 
     async def _roll_back(
         self, command: Command, result: PlanResult, before: KeptRun, progress: Progress
@@ -208,7 +189,7 @@ class RunControl:
             late |= {op.module for op in starts if self._may_come(op)}
         targets = [op.module for op in starts if op.module not in late]
         progress("roll-back", 100.0)
-        left = await self._stopper.bring_out(lambda: targets, command.who, self._limits.stop_s)
+        left = await self._engine.stop(lambda: targets, command.who)
         late |= {op.module for op in starts if self._may_come(op)}
         used = record.seen_running or any(op.may_have_run for op in starts)
         reasons = (*result.reasons, *(Reason(f"roll-back: {text}", name) for name, text in left.items()))
@@ -255,63 +236,63 @@ class RunControl:
         await self._host.release_number(experiment, number, self._limits.run_number_s)
         self._numbers.unnote(experiment, number)
 
-    def abort_start(self) -> asyncio.Future[Outcome] | None:
-        """Abort a start that is at work; returns the future of its outcome, or None where there is none."""
-        if self._start is None:
-            return None
-        self.record.stop_asked()
-        self._start.abort.set()
-        self._state.poke()
-        return self._start.done
+    def abort_start(self) -> Job | None:
+        """Abort a start that runs, and return it; None where there is none."""
+        start = next((job for job in self._jobs if is_start(job.command)), None)
+        if start is not None:
+            self.record.stop_asked()
+            start.cancel()
+        return start
 
     # ------------------------------------------------------------------ stop (rules 17 and 18)
 
-    async def stop(self, command: Command, progress: Progress) -> Outcome:
+    async def stop(self, job: Job) -> Outcome:
         """Stop the run, a start of one, or orphans; with no run: success and nothing sent."""
-        started = self.abort_start()
-        if started is not None:
-            outcome = await asyncio.shield(started)
-            if not outcome.ok:
+        command = job.command
+        start = self.abort_start()
+        if start is not None:
+            outcome = await asyncio.shield(start.ended)
+            if outcome is None or not outcome.ok:
                 return self._after_aborted_start(command)
             # The last member was seen Running before the start could be aborted: it is stopped as a run.
         if self._stop is None:
-            if not self.record.on and not self.record.orphans:
+            if not self.record.on and not self._state.fleet.orphans:
                 return self._acknowledge(command)
             names: dict[str, None] = {}
-            task = self._spawn(self._stop_run(command, names, progress), "stop of the run")
-            stop = StopUnderWay(task, names, asyncio.get_running_loop().create_future())
-            task.add_done_callback(lambda _: self._stop_ended(stop))
+            stop = RunStop(self._spawn(self._stop_run(job, names), "stop of the run"), names)
+            stop.task.add_done_callback(lambda _: self._stop_ended(stop))
             self._stop = stop
-            self.record.stop_at_work = True
+            self.record.stopping = True
         stop = self._stop
-        aborted = stop.aborted
-        stop.waiting += 1
-        await asyncio.wait((stop.task, aborted), return_when=asyncio.FIRST_COMPLETED)
+        stop.watched += 1
+        await asyncio.wait((stop.task, job.abort), return_when=asyncio.FIRST_COMPLETED)
         if stop.task.done():
             return replace(stop.task.result(), command=command)
-        stop.waiting -= 1
+        stop.watched -= 1
         reasons = tuple(
             Reason("was not seen out of Running yet", name)
             for name in stop.names
-            if not is_out(self._state.module(name))
+            if not self._state.module(name).out
         )
         return Outcome(command, ResultCode.ABORTED, "the waiting was ended, the stop goes on", reasons)
 
     def abort_stop(self) -> bool:
-        """End the waiting for a stop that is at work, not the stop; tells whether there was one."""
+        """End the waiting for a stop that is under way, not the stop; tells whether there was one."""
         if self._stop is None:
             return False
-        self._stop.aborted.set_result(None)
-        self._stop.aborted = asyncio.get_running_loop().create_future()
+        for job in self._jobs:
+            if is_stop(job.command):
+                job.cancel()
         return True
 
-    def _stop_ended(self, stop: StopUnderWay) -> None:
+    def _stop_ended(self, stop: RunStop) -> None:
         task = stop.task
-        if not stop.waiting and not task.cancelled() and task.exception() is None:
-            self.on_unwatched_stop(task.result())
+        if not stop.watched and not task.cancelled() and task.exception() is None:
+            outcome = task.result()
+            self._results.command_ended(outcome.command, outcome, {})
 
     def _after_aborted_start(self, command: Command) -> Outcome:
-        names = {m.name for m in self._state.fleet.enabled if not is_out(m)} | self.watch.late
+        names = {m.name for m in self._state.fleet.enabled if not m.out} | self.watch.late
         if names:
             reasons = tuple(Reason("was not seen out of Running", name) for name in sorted(names))
             return Outcome(command, ResultCode.INCOMPLETE, "the start was aborted", reasons)
@@ -322,8 +303,8 @@ class RunControl:
         text = f"no run is on; {what} is acknowledged" if what else "no run is on"
         return Outcome(command, ResultCode.DONE, text)
 
-    async def _stop_run(self, command: Command, names: dict[str, None], progress: Progress) -> Outcome:
-        record = self.record
+    async def _stop_run(self, job: Job, names: dict[str, None]) -> Outcome:
+        record, command = self.record, job.command
         was_on = record.on
         if was_on:
             given = record.info.reason if record.info is not None else ""
@@ -336,30 +317,30 @@ class RunControl:
 
         def targets() -> list[str]:
             # All members, and whatever enabled module is seen Running, late ones included.
-            live = [m.name for m in self._state.fleet.enabled if m.live]
+            modules = self._state.modules
+            live = [module.name for module in modules.values() if module.enabled and module.live]
             names.update(dict.fromkeys((*record.members, *live)))
-            out = sum(is_out(self._state.module(name)) for name in names)
-            progress("stop", 100.0 * out / max(1, len(names)))
-            return list(names)
+            return [name for name in names if name in modules]
+
+        def progress(stage: str, percent: float) -> None:
+            if job in self._jobs:
+                self._jobs.progress(job, stage, percent)
 
         try:
-            left = await self._stopper.bring_out(targets, command.who, self._limits.stop_s)
+            left = await self._engine.stop(targets, command.who, progress)
         finally:
             self._stop = None
-            record.stop_at_work = False
-            self._state.poke()
+            record.stopping = False
         if left:
             reasons = tuple(Reason(text, name) for name, text in left.items())
             log.warning("stop incomplete", left=", ".join(left))
-            again = another_stop_helps(self._state.module(name) for name in left)
+            again = rules.another_stop_helps([self._state.module(name) for name in left])
             text = "stop again to go on with the rest" if again else "another stop does not help"
             return Outcome(command, ResultCode.INCOMPLETE, text, reasons)
         if not was_on:
             return Outcome(command, ResultCode.DONE, f"{', '.join(names)} stopped")
-        text = f"run {record.number} stopped"
-        if not await self._emitter.on_record(record.close_stopped("")):
-            text = f"{text}, {NOT_ON_RECORD}"
-        return Outcome(command, ResultCode.DONE, text)
+        record.close_stopped("")
+        return Outcome(command, ResultCode.DONE, self._with_record(f"run {record.number} stopped"))
 
     # ------------------------------------------------------------------ adoption (rule 20)
 
@@ -371,7 +352,7 @@ class RunControl:
             number = await self._reserve(before.experiment)
         except PluginError as error:
             return Outcome(command, ResultCode.REFUSED, str(error))
-        if record.on or not record.orphans or self.stopping:
+        if record.on or not self._state.fleet.orphans or record.stopping:
             await self._release(before.experiment, number)
             return Outcome(command, ResultCode.REFUSED, "no module runs without a run any more")
         now = time.time()
@@ -379,10 +360,10 @@ class RunControl:
         record.open_run(info)
         if refused := await self._keep_or_forget(command, before):
             return refused
-        if self.stopping:
+        if record.stopping:
             await self._forget(before, number)
             return Outcome(command, ResultCode.REFUSED, "the modules are being stopped")
-        return await self._now_running(command, info, f"adopted as run {number}")
+        return self._now_running(command, info, f"adopted as run {number}")
 
     # ------------------------------------------------------------------ tasks
 
@@ -403,3 +384,29 @@ class RunControl:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Prepared:
+    """Holds back the first Start of a run until the plugins are prepared, for a second, or until `abort`.
+
+    What comes before it, such as the re-zero of the MuTAnT, goes on meanwhile; a plugin that is late or fails
+    never refuses a run.
+    """
+
+    def __init__(self, prepared: Iterable[asyncio.Future[bool]], abort: asyncio.Future[None]) -> None:
+        self._prepared = {future for future in prepared if not future.done()}
+        self._abort = abort
+        self._deadline_s = time.monotonic() + PREPARED_S
+
+    async def wait(self, stage: Stage) -> None:
+        """Return when this stage may go out."""
+        if all(step.operation is not Operation.START for step in stage.steps):
+            return
+        while (left := {future for future in self._prepared if not future.done()}) and not self._abort.done():
+            left_s = max(0.0, self._deadline_s - time.monotonic())
+            done, _ = await asyncio.wait(
+                (*left, self._abort), timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                log.info("start goes on before every plugin is prepared", limit_s=PREPARED_S)
+                return

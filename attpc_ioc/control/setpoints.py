@@ -19,9 +19,9 @@ from attpc_ioc.model.run import RunClass
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import EccSettings
 
-from .admission import Desk, setpoint_refusal
-from .fleet_state import FleetState
-from .run_control import RunControl
+from .decide import setpoint_refusal
+from .run import RunRecord
+from .state import FleetState
 
 log = get_logger(__name__)
 
@@ -40,15 +40,12 @@ class Setpoints:
         self,
         *,
         state: FleetState,
-        run: RunControl,
-        desk: Desk,
+        record: RunRecord,
         ecc: dict[str, EccSettings],
         on_module_setpoint: Callable[[], None],
     ) -> None:
         self._state = state
-        self._run = run
-        self._record = run.record
-        self._desk = desk
+        self._record = record
         self._ecc = ecc
         self._on_module_setpoint = on_module_setpoint
         self._lists = _Lists(state)
@@ -76,7 +73,7 @@ class Setpoints:
         return self._state.fleet
 
     def _not_at_work(self) -> None:
-        refusal = setpoint_refusal(self._desk, self._run)
+        refusal = setpoint_refusal(self._fleet)
         if refusal:
             raise Refused(refusal)
 
@@ -89,7 +86,7 @@ class Setpoints:
             return
         # A stop that cannot complete because a host is gone must leave a way to the next run: the module may
         # be taken out, unless it is seen Running.
-        way_out = self._record.incomplete and not self._desk.busy and not enabled
+        way_out = self._record.incomplete and not self._fleet.busy and not enabled
         if not (way_out and view.state is not State.RUNNING):
             self._not_at_work()
         self._state.update_module(scope.name, enabled=enabled)
@@ -175,7 +172,7 @@ class Setpoints:
         if busy:
             listed = ", ".join(f"{m.name} is in {m.state.label}" for m in busy)
             raise Refused(f"the experiment changes only while all modules are Idle, and {listed}")
-        if self._record.orphans:
+        if self._fleet.orphans:
             raise Refused("modules run without a run")
         self._record.kept.experiment = text
         self._record.save()

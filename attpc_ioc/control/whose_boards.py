@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from attpc_ioc.ecc.messages import senders_in
 from attpc_ioc.errors import EccBrokenReply
 from attpc_ioc.model.boards import taken_over
-from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.states import State
 
 from .operation import OngoingOperation
@@ -29,7 +30,7 @@ def wrong_boards(ongoing: OngoingOperation, module: ModuleView) -> str:
     )
 
 
-def taken_from_others(text: str, by: str, fleet: Fleet) -> dict[str, dict[str, Any]]:
+def taken_from_others(text: str, by: str, modules: Iterable[ModuleView]) -> dict[str, dict[str, Any]]:
     """Return the changes of the modules whose boards the Describe of `by` has made anew.
 
     `text` is that of its reply. A module that is seen in Idle had nothing loaded, unless it is just being
@@ -40,7 +41,7 @@ def taken_from_others(text: str, by: str, fleet: Fleet) -> dict[str, dict[str, A
     except EccBrokenReply:
         return {}
     changes: dict[str, dict[str, Any]] = {}
-    for module in fleet.modules.values():
+    for module in modules:
         boards = [source.sender_id for source in module.sources if source.sender_id in senders]
         bare = module.online and module.state <= State.IDLE and module.outstanding is None
         if boards and module.name != by and not bare:

@@ -1,6 +1,6 @@
 """The state database: every event once, and what the IOC keeps over restarts."""
 
 from .kept import Kept
-from .log import EventLog
+from .log import RECORD_LIMIT_S, EventLog
 
-__all__ = ["EventLog", "Kept"]
+__all__ = ["RECORD_LIMIT_S", "EventLog", "Kept"]

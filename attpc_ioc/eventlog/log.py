@@ -25,6 +25,9 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
+RECORD_LIMIT_S = 0.05
+"""How long a put, or what a plugin records, waits until it is on disk (one group commit)."""
+
 PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
 _PRUNED_AT_ONCE = 2000

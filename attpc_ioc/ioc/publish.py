@@ -40,12 +40,14 @@ _CHEAP_S = 0.001
 class _Slot:
     """One PV with what was posted last."""
 
-    __slots__ = ("broken", "entry", "last", "pv")
+    __slots__ = ("broken", "entry", "last", "pv", "raw")
 
     def __init__(self, entry: PvEntry, pv: PV) -> None:
         self.entry = entry
         self.pv = pv
         self.last: Reading | None = None
+        self.raw: Value | Reading | None = None
+        """What the row's function returned last; None where it failed, or has not been asked."""
         self.broken = False
 
 
@@ -228,8 +230,7 @@ class Publisher:
             self._refresh = loop.call_later(wait, self.flush) if wait > 0 else loop.call_soon(self.flush)
 
     def _post_scope(self, scope: Scope, stamp: float) -> None:
-        for slot in self._rows.get(scope, ()):
-            self._post_row(slot, stamp)
+        self._post_rows(self._rows.get(scope, ()), stamp)
 
     def _post_live(self, stamp: float) -> None:
         for slots in self._live.values():
@@ -241,19 +242,33 @@ class Publisher:
             self._post(slot, read(slot.entry.row, self._fleet, scope), stamp, force=force)
 
     def _post_row(self, slot: _Slot, stamp: float) -> None:
-        entry = slot.entry
-        try:
-            reading = read(entry.row, self._fleet, entry.scope)
-        except Exception:
-            # A plugin's row; the controller calls this, and no plugin may break a run.
-            if not slot.broken:
-                log.exception("value of a row cannot be read", pv=entry.name, plugin=entry.row.plugin)
-            slot.broken = True
-            kept = slot.last.value if slot.last is not None else empty(entry.row)
-            reading = Reading(kept, Severity.INVALID, Status.UDF)
-        else:
-            slot.broken = False
-        self._post(slot, reading, stamp)
+        self._post_rows((slot,), stamp)
+
+    def _post_rows(self, slots: Iterable[_Slot], stamp: float) -> None:
+        """Post what has changed; most rows have not, so those cost one call of their function."""
+        fleet = self._fleet
+        for slot in slots:
+            row, scope = slot.entry.row, slot.entry.scope
+            assert row.value is not None
+            try:
+                raw = row.value(fleet, scope)
+                if raw == slot.raw and raw is not None:
+                    continue
+                reading = with_alarm(row, raw)
+            except Exception:
+                # A plugin's row; the controller calls this, and no plugin may break a run.
+                if not slot.broken:
+                    log.exception(
+                        "value of a row cannot be read", pv=slot.entry.name, plugin=slot.entry.row.plugin
+                    )
+                slot.broken = True
+                slot.raw = None
+                kept = slot.last.value if slot.last is not None else empty(row)
+                reading = Reading(kept, Severity.INVALID, Status.UDF)
+            else:
+                slot.broken = False
+                slot.raw = raw
+            self._post(slot, reading, stamp)
 
     def _post(self, slot: _Slot, reading: Reading, stamp: float, *, force: bool = False) -> None:
         last = slot.last

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from attpc_ioc.errors import Refused
+from attpc_ioc.eventlog import RECORD_LIMIT_S
 from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.log import get_logger
@@ -24,9 +25,6 @@ OnPut = Callable[[Put], asyncio.Future[Any] | None]
 """Records a put; the result, where there is one, is done when the put is on record."""
 
 STOPPED = "the IOC stopped before it was done"
-
-RECORD_LIMIT_S = 0.05
-"""How long a put's completion may wait for its record (one group commit)."""
 
 SHOWN = 400
 """Characters of a value that a put's record keeps."""

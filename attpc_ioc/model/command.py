@@ -87,6 +87,9 @@ COMMANDS: dict[ScopeKind, tuple[CommandName, ...]] = {
 }
 """The commands of each scope; their order gives the bits of `Allowed_RBV`, bit 0 first."""
 
+NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
+"""The commands of the run that make one, under a new number."""
+
 GOTO_TARGETS: tuple[State | None, ...] = (None, State.IDLE, State.DESCRIBED, State.PREPARED, State.READY)
 """The targets of `GoTo` by their enum number."""
 
@@ -123,6 +126,21 @@ class Command:
         head = {ScopeKind.SYSTEM: "", ScopeKind.RUN: "Run:"}.get(self.scope.kind, f"{self.scope.name}:")
         tail = f" {self.target.label}" if self.target is not None else ""
         return f"{head}{self.name}{tail}"
+
+
+def is_start(command: Command) -> bool:
+    """Tell whether this is `Run:Start`."""
+    return command.scope.kind is ScopeKind.RUN and command.name is CommandName.START
+
+
+def is_stop(command: Command) -> bool:
+    """Tell whether this is `Run:Stop`."""
+    return command.scope.kind is ScopeKind.RUN and command.name is CommandName.STOP
+
+
+def is_abort(command: Command) -> bool:
+    """Tell whether this is `Abort`."""
+    return command.name is CommandName.ABORT
 
 
 class ResultCode(IntEnum):

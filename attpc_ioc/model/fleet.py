@@ -8,7 +8,7 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from .boards import BoardFault
-from .command import CommandName, Scope, ScopeResult
+from .command import Command, CommandName, Scope, ScopeResult
 from .config import ConfigName, Loaded
 from .run import RunView
 from .states import Kind, Operation, State, Transition
@@ -107,36 +107,57 @@ class ModuleView:
         return bool(self.loaded.mismatches(self.selected, self.last_state or State.OFF))
 
     @property
+    def out(self) -> bool:
+        """Whether it was seen out of Running and nothing is on its way that would start it (rule 17)."""
+        return (
+            self.last_state is not None
+            and self.last_state not in (State.RUNNING, State.PAUSED)
+            and self.outstanding is not Operation.START
+            and self.transition not in (Transition.START, Transition.RESUME)
+        )
+
+    @property
     def moving(self) -> bool:
         """Whether the server is in a transition or has not yet answered an operation."""
         return self.transition is not Transition.NONE or self.outstanding is not None
 
 
-_DIAGNOSTICS = {"seen_at_s", "poll_time_ms", "poll_errors"}
+DIAGNOSTICS = frozenset(("seen_at_s", "poll_time_ms", "poll_errors"))
+"""What each poll changes: no news for a decision."""
 
-without_diagnostics = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in _DIAGNOSTICS))
+without_diagnostics = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in DIAGNOSTICS))
 """Returns everything about a module except what each poll changes: if it is equal, nothing has happened."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A running command, for `Busy_RBV`, `Operation_RBV` and admission."""
+class ActiveCommand:
+    """A command that runs, and how far it is: the name of the stage that was sent last."""
 
-    scope: Scope
-    text: str
+    command: Command
+    stage: str = ""
     progress_percent: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The command and its stage, as `Operation_RBV` shows them."""
+        return f"{self.command}: {self.stage}" if self.stage else str(self.command)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The snapshot: modules in the order of the settings, run control and the running commands."""
+    """The snapshot, with everything that a decision needs.
+
+    That is the modules in the order of the settings, the run, and the commands that run.
+    """
 
     modules: Mapping[str, ModuleView] = field(default_factory=lambda: MappingProxyType({}))
     run: RunView = RunView()
+    active: tuple[ActiveCommand, ...] = ()
+    """Running commands, the newest last."""
+    log_fault: str = ""
+    """Why the state database cannot be written; empty when it can."""
     system_result: ScopeResult = ScopeResult()
     run_result: ScopeResult = ScopeResult()
-    work: tuple[Work, ...] = ()
-    """Running commands, the newest last."""
     allowed: Mapping[Scope, frozenset[CommandName]] = field(default_factory=lambda: MappingProxyType({}))
     """The commands of each scope that would be accepted now."""
 
@@ -148,7 +169,24 @@ class Fleet:
     @property
     def busy(self) -> bool:
         """Whether any command runs."""
-        return bool(self.work)
+        return bool(self.active)
+
+    def active_on(self, scope: Scope) -> ActiveCommand | None:
+        """Return the command that runs in a scope, the oldest of several; None where there is none."""
+        return next((active for active in self.active if active.command.scope == scope), None)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of the open run that are still configured and enabled."""
+        if not self.run.on or self.run.info is None:
+            return ()
+        modules = self.modules
+        return tuple(name for name in self.run.info.members if name in modules and modules[name].enabled)
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        """Enabled modules that are seen in a run though none is on (rule 20)."""
+        return () if self.run.on else tuple(module.name for module in self.enabled if module.live)
 
     @property
     def state(self) -> State:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from .command import Command, Reason
 from .states import Operation, State
-
-
-class OnFailure(StrEnum):
-    """What the executor does with the rest of a plan when a step fails."""
-
-    STOP_PLAN = "stop plan"
-    """Let the other steps of the stage finish, send nothing further."""
-    GO_ON = "go on"
-    """Go on with the next stage; the plan still ends as Failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One operation on one module.
 
-    `start_states` are the states that it may start from; a module that is already at `target` is
-    skipped. `limit_s` bounds the wait for its arrival. `loaded_names` sends the names that are in the
+    `start_states` are the states that it may start from; a module that is already at `target` is skipped.
+    `limit_s` bounds sending and the wait for the arrival. `loaded_names` sends the names that are in the
     hardware instead of the selected ones.
+
+    An `insistent` step is for Stop: it is done when the module was seen out of Running, whoever did that,
+    and until then it is sent again whenever it could not be sent. It waits for no rule, and its limit counts
+    from the beginning of the plan.
     """
 
     module: str
@@ -32,15 +26,17 @@ class Step:
     start_states: frozenset[State]
     target: State
     limit_s: float
-    on_failure: OnFailure = OnFailure.STOP_PLAN
     loaded_names: bool = False
+    insistent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Steps that are sent together; the next stage waits until all of them have arrived.
+    """Steps that are sent together.
 
-    With `advance_after_s` the next stage is sent after that time even if a step has not arrived.
+    The next stage is sent when all of them have arrived or, where they are insistent, as soon as none of them
+    can arrive any more; with `advance_after_s` after that time at the latest. A failure ends the plan with
+    its stage, unless they are insistent.
     """
 
     name: str

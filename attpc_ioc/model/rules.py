@@ -47,6 +47,14 @@ def can_be_stopped(module: ModuleView) -> bool:
     return module.live and not module.moving
 
 
+def another_stop_helps(left: Collection[ModuleView]) -> bool:
+    """Tell whether there is a module among those left Running that another Stop may bring out of it.
+
+    A board that does not answer is not one: its ECC server goes on saying Running.
+    """
+    return not left or any(view.board_fault is None for view in left)
+
+
 def off_advice(module: ModuleView) -> str:
     """Return what to do about a module in Off, which no operation leaves (rule 9)."""
     return f"is Off: restart the ECC server on {module.host}, then GoTo"

@@ -110,8 +110,14 @@ class RunView:
     """The open run, or the last one."""
     on: bool = False
     """A run is open: starting, running, stopping, or not yet found again after a restart."""
+    stopping: bool = False
+    """A stop is under way, of this run, of a start that failed, or of modules that run without one."""
     incomplete: bool = False
     """The last stop left modules that were not seen out of Running."""
+    interrupted: bool = False
+    """The last run was interrupted, and nobody has acknowledged that."""
+    fault: str = ""
+    """Why the record of runs is not what it was, which vetoes a start; empty when nothing is wrong."""
     lost: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     running: tuple[str, ...] = ()

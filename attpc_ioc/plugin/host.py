@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+MAPPING = "mapping"
+"""The name under which the built-in mapping of commands to plans is registered."""
+
 NUMBER_MAX = 2**31 - 1
 """The largest run number that `Run:Number_RBV` can show."""
 
@@ -84,7 +87,14 @@ class PluginHost(PluginRegistry):
         runs are refused until it is repaired or switched off.
         """
         reasons: list[Reason] = []
-        if plan.command.scope == RUN and plan.command.name is not CommandName.STOP:
+        command = plan.command
+        arguments = {
+            "plan": plan,
+            "scope_kind": command.scope.kind,
+            "command_name": command.name,
+            "fleet": fleet,
+        }
+        if command.scope == RUN and command.name is not CommandName.STOP:
             reasons += [
                 Reason(
                     f"plugin {p.name} {p.broken}: repair it, or switch it off "
@@ -95,7 +105,7 @@ class PluginHost(PluginRegistry):
             ]
         for name, impl in self._impls("attpc_veto"):
             try:
-                answer = call(impl, {"plan": plan, "fleet": fleet})
+                answer = call(impl, arguments)
                 if answer is not None:
                     items = [answer] if isinstance(answer, str | Reason) else list(answer)
                     reasons += [item if isinstance(item, Reason) else Reason(str(item)) for item in items]
@@ -104,6 +114,13 @@ class PluginHost(PluginRegistry):
             else:
                 self._good(name, "attpc_veto")
         return reasons
+
+    @property
+    def tells_modules_apart(self) -> bool:
+        """Whether a plugin may answer differently for two modules that differ in nothing but their names."""
+        return any(
+            "attpc_plan" in self.hooks_of(plugin.name) and plugin.name != MAPPING for plugin in self.active()
+        ) or any("plan" in impl.argnames for _, impl in self._impls("attpc_veto"))
 
     def may_write(self, who: Who, row: Row) -> bool:
         """Tell whether somebody may write a PV; a plugin that raises says no."""

@@ -25,10 +25,6 @@ How a plugin is can be seen at `Plugin:<name>:Status_RBV` and `Message_RBV`:
 - *Failed*: it could not be loaded, did not start, or a task of its own has crashed. One that did not start
   gets no notifications and no writes, but its decisions are asked. One that could not be loaded at all
   might have had a veto, or own the run numbers: no run is started until it is repaired or switched off.
-
-A plugin that sets `attpc_veto_alike = True` promises that its `attpc_veto` does not tell modules apart by
-their names: what it says of one module's command it says of every module in the same situation. Then what
-would be accepted now is worked out once for all of these, which matters to fleets of hundreds of modules.
 """
 
 from __future__ import annotations
@@ -45,7 +41,15 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter
 
     from attpc_ioc.eventlog import Kept
-    from attpc_ioc.model.command import Command, Outcome, Put, Reason, Who
+    from attpc_ioc.model.command import (
+        Command,
+        CommandName,
+        Outcome,
+        Put,
+        Reason,
+        ScopeKind,
+        Who,
+    )
     from attpc_ioc.model.events import Event, RunConfigs, RunFiles, RunStarting
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.online import OnlineAnswer
@@ -265,10 +269,14 @@ class Specification:
         """
 
     @hookspec
-    def attpc_veto(self, plan: Plan, fleet: Fleet) -> Reason | str | Iterable[Reason | str] | None:
-        """Return why this plan may not run now, or None. All reasons of all plugins are shown together.
+    def attpc_veto(
+        self, plan: Plan, scope_kind: ScopeKind, command_name: CommandName, fleet: Fleet
+    ) -> Reason | str | Iterable[Reason | str] | None:
+        """Return why this command may not run now, or None. All reasons of all plugins are shown together.
 
-        `plan.command` tells what was asked for; a start of a run has the scope `RUN` and the name `Start`.
+        A start of a run has the scope kind `RUN` and the name `START`; `plan` has the whole command and every
+        step. A veto that does without `plan` says the same of every module, so that it is asked once for all
+        modules in the same situation: that matters to fleets of hundreds.
 
         Decision, collected. Never asked for Stop and Abort. The answers are looked at again with every change
         and at least once a second.

@@ -27,7 +27,7 @@ ALARM_SEVERITIES = {1: Severity.MINOR, 2: Severity.MAJOR, 3: Severity.INVALID}
 
 
 def _moving(fleet: Fleet) -> bool:
-    if any(work.scope.kind in (ScopeKind.SYSTEM, ScopeKind.RUN) for work in fleet.work):
+    if any(a.command.scope.kind in (ScopeKind.SYSTEM, ScopeKind.RUN) for a in fleet.active):
         return True
     return any(m.working or m.outstanding is not None for m in fleet.enabled)
 
@@ -65,11 +65,11 @@ def _some(names: list[str], most: int = 12) -> str:
 
 
 def _operation(fleet: Fleet, _scope: Scope) -> str:
-    return fleet.work[-1].text if fleet.work else ""
+    return fleet.active[-1].text if fleet.active else ""
 
 
 def _progress(fleet: Fleet, _scope: Scope) -> float:
-    return finite(fleet.work[-1].progress_percent) if fleet.work else 0.0
+    return finite(fleet.active[-1].progress_percent) if fleet.active else 0.0
 
 
 class _Selected:
@@ -169,7 +169,14 @@ ROWS: tuple[Row, ...] = (
         guidance="Of setpoints, with time and who; what became of commands is in Message_RBV. Empty again "
         "when an entry into the same PV was taken. What access security refuses does not show here.",
     ),
-    Row("Busy_RBV", KIND, Record.BI, "Anything at work", lambda f, _: int(f.busy), labels=("Idle", "Busy")),
+    Row(
+        "Busy_RBV",
+        KIND,
+        Record.BI,
+        "Any command runs",
+        lambda f, _: int(f.busy),
+        labels=("Idle", "Busy"),
+    ),
     Row("Operation_RBV", KIND, Record.STRINGIN, "The command at work", _operation, archive=Archive.MONITOR),
     Row(
         "Progress_RBV",

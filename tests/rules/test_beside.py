@@ -183,7 +183,7 @@ async def test_the_stop_of_a_run_is_at_work(tmp_path, monkeypatch):
             await assert_setpoints_refused(it, "Run:Stop")
             await assert_texts_accepted(it)
             second = asyncio.create_task(it.put("Run:Stop"))
-            await it.until(lambda: len(it.snapshot.work) == 2, what="the second stop")
+            await it.until(lambda: len(it.snapshot.active) == 2, what="the second stop")
             assert not first.done()
             assert not second.done()
         assert ended_well(first)

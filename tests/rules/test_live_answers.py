@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from attpc_ioc.control.admission import Desk
-from attpc_ioc.control.judge import Judge
+from attpc_ioc.control.decide import Decider
 from attpc_ioc.control.module import CONFIGS_AT_ONCE
 from attpc_ioc.model.boards import BoardFault
 from attpc_ioc.model.command import (
@@ -59,41 +58,42 @@ def any_module(chance: random.Random, name: str) -> ModuleView:
     )
 
 
-def accepted(judge: Judge, name: str, command: CommandName, fleet: Fleet) -> bool:
-    """Whether one command of one module would be accepted, judged by itself."""
+def accepted(decider: Decider, name: str, command: CommandName, fleet: Fleet) -> bool:
+    """Whether one command of one module would be accepted, decided by itself."""
     targets = TARGETS if command is CommandName.GOTO else (None,)
-    return any(not judge.judge(Command(ecc_scope(name), command, target), fleet)[1] for target in targets)
+    return any(
+        not decider.decide(fleet, Command(ecc_scope(name), command, target)).reasons for target in targets
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_modules_that_share_an_answer_have_the_same(seed, tmp_path, monkeypatch):
     chance = random.Random(seed)
     async with rig(tmp_path, monkeypatch) as it:
-        judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.log)
-        assert judge.alike
+        decider = Decider(it.app.host)
+        assert not it.app.host.tells_modules_apart
         seen = set()
         for _ in range(FLEETS):
             modules = [any_module(chance, f"m{n}") for n in range(12)]
             # Some are alike but for their names.
             modules += [replace(module, name=f"twin-{module.name}") for module in modules[:4]]
             fleet = Fleet(as_mapping(modules))
-            *_, answers = judge.allowed(lambda fleet=fleet: fleet)
+            *_, answers = decider.allowed(fleet)
             assert answers is not None
             for name in fleet.modules:
-                one_by_one = {c for c in COMMANDS[ScopeKind.ECC] if accepted(judge, name, c, fleet)}
+                one_by_one = {c for c in COMMANDS[ScopeKind.ECC] if accepted(decider, name, c, fleet)}
                 assert answers[ecc_scope(name)] == one_by_one, fleet.modules[name]
                 seen |= one_by_one
         # Abort and Run's commands apart, each was possible somewhere.
         assert seen >= {CommandName.DESCRIBE, CommandName.PREPARE, CommandName.CONFIGURE, CommandName.GOTO}
 
 
-async def test_kept_plans_never_outlive_what_they_were_made_from(tmp_path, monkeypatch):
-    """Plans are kept while nothing happens; after all that happens the answers are those of a new judge."""
+async def test_the_answers_follow_whatever_happens(tmp_path, monkeypatch):
+    """After all that happens the answers in the snapshot are those of a new look at it."""
     async with rig(tmp_path, monkeypatch, cobos=3) as it:
 
         def true_ones() -> object:
-            judge = Judge(it.app.host, Desk(), it.app.controller.run_control, it.app.log)
-            *_, answers = judge.allowed(lambda: it.snapshot)
+            *_, answers = Decider(it.app.host).allowed(it.snapshot)
             return answers
 
         await it.select()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from attpc_ioc.control.executor import Executor
+from attpc_ioc.control.engine import Engine
+from attpc_ioc.control.jobs import future
 from attpc_ioc.model.command import RUN, SYSTEM, Command, CommandName, ResultCode, Scope, Who
 from attpc_ioc.model.states import Operation, State
 from tests.support.rig import Rig, ecc, rig
@@ -39,14 +41,23 @@ async def shut_when_sent(
             await it.until(lambda: it.module("mutant").offered is not None, what="the server seen")
             through: list[Operation] = []
 
-            def shut(_change: object) -> None:
-                operation = it.module("mutant").outstanding
-                if operation is not None and operation not in through:
-                    through.append(operation)
-                    way.shut()
+            class Shut(logging.Handler):
+                """Hears at once what is sent: before the event loop has opened a connection for it."""
 
-            it.app.controller.subscribe(shut)
-            yield it, way, through
+                def emit(self, record: logging.LogRecord) -> None:
+                    operation = it.module("mutant").outstanding
+                    if operation is not None and operation not in through:
+                        through.append(operation)
+                        way.shut()
+
+            shut, log = Shut(), logging.getLogger("attpc_ioc.control.module")
+            monkeypatch.setattr(log, "level", logging.INFO)
+            log.manager._clear_cache()  # type: ignore[attr-defined]
+            log.addHandler(shut)
+            try:
+                yield it, way, through
+            finally:
+                log.removeHandler(shut)
         finally:
             await it.stop_ioc()
 
@@ -110,17 +121,18 @@ async def test_a_stop_without_a_connection_is_taken_back_when_the_stop_of_the_ru
 async def test_what_is_aborted_while_its_answer_comes_is_not_sent(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, cobos=1, mutant=False) as it:
         await it.select()
-        controller, abort = it.app.controller, asyncio.Event()
+        controller, abort = it.app.controller, future()
         answers = controller.modules["cobo0"].answers
         before = answers.before
 
         async def aborted_just_then(operation: Operation, limit_s: float) -> None:
             await before(operation, limit_s)
-            abort.set()
+            abort.set_result(None)
 
         monkeypatch.setattr(answers, "before", aborted_just_then)
         plan = it.app.host.plan(Command(SYSTEM, CommandName.DESCRIBE), it.snapshot)
         assert plan.steps == 1
-        result = await Executor(controller.state, controller.modules).run(plan, Who("tester"), abort)
+        engine = Engine(controller.state, controller.modules, it.settings.limits, it.settings.order)
+        result = await engine.run(plan, Who("tester"), abort)
         assert result.aborted
         assert it.fleet.log.sequence() == []

@@ -68,7 +68,7 @@ async def test_rule_17_cobos_after_the_limit_of_a_hung_mutant(tmp_path, monkeypa
         assert (await it.submit("Stop", RUN)).code is ResultCode.INCOMPLETE
         assert len(log.of("mutant", "Stop")) == 1
         again = under_way(it, "Stop")
-        await it.until(lambda: it.app.controller.run_control.stopping)
+        await it.until(lambda: it.run.stopping)
         it.fleet["mutant"].faults.clear()
         assert (await again).ok
         await it.until_run(RunState.STOPPED)
@@ -195,7 +195,7 @@ async def test_a_second_stop_joins_and_completes_with_the_first(tmp_path, monkey
         first = asyncio.create_task(it.put("Run:Stop"))
         await call_of(it, "mutant", "Stop")
         second = asyncio.create_task(it.put("Run:Stop"))
-        await it.until(lambda: len(it.snapshot.work) == 2, what="two stops at work")
+        await it.until(lambda: len(it.snapshot.active) == 2, what="two stops at work")
         assert await it.get("Run:Stop") == "Busy"
         assert not first.done()
         assert not second.done()

@@ -126,7 +126,7 @@ async def test_abort_ends_a_command_that_waits_to_be_sent_at_once(
         it.fleet.log.clear()
         await wires.slow(STALE_S)
         waiting = asyncio.create_task(it.submit(command, SYSTEM, target))
-        await it.until(lambda: it.snapshot.work)
+        await it.until(lambda: it.snapshot.active)
         began = time.monotonic()
         assert (await it.submit("Abort")).ok
         assert (await waiting).code is ResultCode.ABORTED
@@ -139,7 +139,7 @@ async def test_abort_of_refresh_configs_does_not_wait_for_the_servers(tmp_path, 
     async with slow_rig(tmp_path, monkeypatch) as (it, _):
         it.fleet["cobo0"].faults.hang("GetConfigIDs")
         waiting = asyncio.create_task(it.submit("RefreshConfigs"))
-        await it.until(lambda: it.snapshot.work)
+        await it.until(lambda: it.snapshot.active)
         began = time.monotonic()
         assert (await it.submit("Abort")).ok
         outcome = await waiting

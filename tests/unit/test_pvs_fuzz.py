@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from attpc_ioc.ioc.ca import PV
 from attpc_ioc.ioc.records import fit, make_spec
-from attpc_ioc.model.command import COMMANDS, RUN, SYSTEM, CommandName, ResultCode, ScopeResult, ecc_scope
+from attpc_ioc.model.command import (
+    COMMANDS,
+    RUN,
+    SYSTEM,
+    Command,
+    CommandName,
+    ResultCode,
+    ScopeResult,
+    ecc_scope,
+)
 from attpc_ioc.model.config import ConfigName, Loaded
-from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView, Work
+from attpc_ioc.model.fleet import ActiveCommand, Fleet, ModuleView, SourceView
 from attpc_ioc.model.run import RunClass, RunInfo, RunState, RunTexts, RunView
 from attpc_ioc.model.states import Kind, Operation, Severity, State, Transition
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
@@ -76,13 +85,22 @@ runs = st.builds(
     duration_s=floats,
 )
 commands = st.frozensets(st.sampled_from(CommandName))
+active_commands = st.builds(Command, st.sampled_from([SYSTEM, RUN]), st.sampled_from(CommandName))
 fleets = st.builds(
     Fleet,
     modules=st.lists(modules, max_size=4).map(as_mapping),
     run=runs,
     system_result=results,
     run_result=results,
-    work=st.lists(st.builds(Work, st.sampled_from([SYSTEM, RUN]), texts, floats), max_size=2).map(tuple),
+    active=st.lists(
+        st.builds(
+            ActiveCommand,
+            st.builds(Command, st.sampled_from([SYSTEM, RUN]), st.sampled_from(CommandName)),
+            texts,
+            floats,
+        ),
+        max_size=2,
+    ).map(tuple),
     allowed=st.dictionaries(st.sampled_from([SYSTEM, RUN, *map(ecc_scope, NAMES)]), commands).map(
         MappingProxyType
     ),

@@ -12,6 +12,7 @@ from attpc_ioc.model.command import (
     COMMANDS,
     RUN,
     SYSTEM,
+    Command,
     CommandName,
     ResultCode,
     Scope,
@@ -20,7 +21,7 @@ from attpc_ioc.model.command import (
     ecc_scope,
 )
 from attpc_ioc.model.config import ConfigName, Loaded
-from attpc_ioc.model.fleet import Fleet, Work
+from attpc_ioc.model.fleet import ActiveCommand, Fleet
 from attpc_ioc.model.run import RunClass, RunInfo, RunState, RunTexts, RunView
 from attpc_ioc.model.states import Operation, Severity, State, Status, Transition
 from attpc_ioc.pvs.common import read
@@ -30,6 +31,8 @@ from tests.support.fleets import make_fleet, make_settings, table_of, with_modul
 
 SETTINGS = make_settings(cobos=2)
 TABLE = {entry.name: entry for entry in table_of(SETTINGS)}
+DESCRIBE_ALL = ActiveCommand(Command(SYSTEM, CommandName.DESCRIBE), "CoBos", 10.0)
+UNDO_COBO0 = ActiveCommand(Command(ecc_scope("cobo0"), CommandName.UNDO), "", 50.0)
 COBO0, COBO1 = ecc_scope("cobo0"), ecc_scope("cobo1")
 
 NO, MINOR, MAJOR, INVALID = Severity
@@ -235,8 +238,12 @@ class TestSystem:
             (states(IDL, DES, DES), State.MIXED, (MINOR, Status.STATE)),
             (states(IDL, OFL, IDL), State.MIXED, (MAJOR, Status.STATE)),
             (states(IDL, OFF, IDL), State.MIXED, (MAJOR, Status.STATE)),
-            (states(IDL, DES, DES, work=(Work(SYSTEM, "Describe"),)), State.MIXED, FINE),
-            (states(IDL, DES, OFL, work=(Work(SYSTEM, "Describe"),)), State.MIXED, (MAJOR, Status.STATE)),
+            (states(IDL, DES, DES, active=(DESCRIBE_ALL,)), State.MIXED, FINE),
+            (
+                states(IDL, DES, OFL, active=(DESCRIBE_ALL,)),
+                State.MIXED,
+                (MAJOR, Status.STATE),
+            ),
             (with_module(states(IDL, DES, DES), "cobo0", working="Describe"), State.MIXED, FINE),
             (with_module(states(IDL, DES, DES), "cobo0", outstanding=Operation.DESCRIBE), State.MIXED, FINE),
             (
@@ -264,7 +271,7 @@ class TestSystem:
     def test_work(self):
         idle = make_fleet(SETTINGS)
         assert [shown(idle, f"{p}_RBV").value for p in ("Busy", "Operation", "Progress")] == [0, "", 0.0]
-        busy = replace(idle, work=(Work(SYSTEM, "Prepare", 10.0), Work(COBO0, "cobo0:Undo", 50.0)))
+        busy = replace(idle, active=(DESCRIBE_ALL, UNDO_COBO0))
         assert [shown(busy, f"{p}_RBV").value for p in ("Busy", "Operation", "Progress")] == [
             1,
             "cobo0:Undo",

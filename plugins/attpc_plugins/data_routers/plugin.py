@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attpc_ioc.errors import Refused
-from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.model.command import CommandName, ScopeKind
 from attpc_ioc.model.events import OperationEnded, RunFailed, RunStarted, RunStopped
 from attpc_ioc.plugin import hookimpl
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from attpc_ioc.model.events import Event, RunStarting
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.online import OnlineAnswer
-    from attpc_ioc.model.plan import Plan
     from attpc_ioc.plugin import PluginContext
     from attpc_ioc.pvs.row import Row, Value
 
@@ -33,8 +32,6 @@ NOT_STARTED = "the plugin data_routers did not start; Plugin:data_routers:Messag
 
 class DataRouters:
     """Watches the hosts that record the data, and brings the files of every run to their place."""
-
-    attpc_veto_alike = True
 
     def __init__(self) -> None:
         self.service: Service | None = None
@@ -101,12 +98,13 @@ class DataRouters:
             await self.service.close()
 
     @hookimpl
-    def attpc_veto(self, plan: Plan, fleet: Fleet) -> Iterable[Reason | str]:
+    def attpc_veto(
+        self, scope_kind: ScopeKind, command_name: CommandName, fleet: Fleet
+    ) -> Iterable[Reason | str]:
         """Refuse a start while a router, its folder or its disk is not ready for it."""
-        if self.service is not None:
-            return self.service.veto(plan, fleet)
-        start = plan.command.scope == RUN and plan.command.name is CommandName.START
-        return [NOT_STARTED] if start else []
+        if scope_kind is not ScopeKind.RUN or command_name is not CommandName.START:
+            return []
+        return self.service.against_start(fleet) if self.service is not None else [NOT_STARTED]
 
     @hookimpl
     async def attpc_write(self, pv: str, value: Value) -> None:

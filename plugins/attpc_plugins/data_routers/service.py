@@ -11,7 +11,6 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName, Reason
 from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
 from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo, RunState, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
@@ -286,9 +285,9 @@ class Service:
         see = f"{self._ctx.prefix}{RUN_CLOSING_MESSAGE}"
         return f"the files of an earlier run are not in their place yet, see {see}"
 
-    def veto(self, plan: Plan, fleet: Fleet) -> list[Reason]:
-        """Return the reasons against a start of a run; no other command is refused."""
-        if not self.routers or plan.command.scope != RUN or plan.command.name is not CommandName.START:
+    def against_start(self, fleet: Fleet) -> list[Reason]:
+        """Return why a run may not be started now."""
+        if not self.routers:
             return []
         return [Reason(text) for text in in_short(refusing(self._against(fleet), self._override))]
 

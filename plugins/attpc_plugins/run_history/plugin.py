@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from attpc_ioc.errors import Refused
-from attpc_ioc.model.command import RUN, CommandName
+from attpc_ioc.model.command import NUMBERED, CommandName, ScopeKind
 from attpc_ioc.model.events import RunEvent
 from attpc_ioc.plugin import hookimpl
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from attpc_ioc.model.command import Put, Reason, Who
     from attpc_ioc.model.events import Event
-    from attpc_ioc.model.plan import Plan
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.plugin import PluginContext
     from attpc_ioc.pvs.row import Row, Value
@@ -32,8 +31,6 @@ NOT_STARTED = "the run history did not start"
 
 class RunHistory:
     """Records runs, their conditions and every put in PostgreSQL, and owns the run numbers."""
-
-    attpc_veto_alike = True
 
     def __init__(self) -> None:
         self.service: Service | None = None
@@ -92,11 +89,11 @@ class RunHistory:
     # ------------------------------------------------------------------ decisions and numbers
 
     @hookimpl
-    def attpc_veto(self, plan: Plan) -> Iterable[Reason | str]:
+    def attpc_veto(self, scope_kind: ScopeKind, command_name: CommandName) -> Iterable[Reason | str]:
         """Refuse a start that could not be recorded, and everything while another IOC commands the fleet."""
         if self.service is not None:
-            return self.service.veto(plan)
-        numbered = plan.command.scope == RUN and plan.command.name in (CommandName.START, CommandName.ADOPT)
+            return self.service.veto(scope_kind, command_name)
+        numbered = scope_kind is ScopeKind.RUN and command_name in NUMBERED
         return [NOT_STARTED] if numbered else []
 
     @hookimpl

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import RUN, CommandName, Reason, Who
+from attpc_ioc.model.command import NUMBERED, CommandName, Reason, ScopeKind, Who
 from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped
-from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
@@ -63,8 +62,6 @@ FLUSH_S = 0.1
 
 MANY = 500
 """More waiting events than arrive at once: the database is far behind."""
-
-NUMBERED = frozenset((CommandName.START, CommandName.ADOPT))
 
 
 class Service:
@@ -192,9 +189,9 @@ class Service:
             return ""
         return self.lease.refusal
 
-    def veto(self, plan: Plan) -> list[Reason]:
-        """Return why a plan may not run now."""
-        if not (plan.command.scope == RUN and plan.command.name in NUMBERED):
+    def veto(self, scope_kind: ScopeKind, command_name: CommandName) -> list[Reason]:
+        """Return why a command may not run now."""
+        if not (scope_kind is ScopeKind.RUN and command_name in NUMBERED):
             # Only the IOC that holds the lease moves modules.
             against = self._against_commands()
             return [Reason(against)] if against else []

@@ -1,8 +1,8 @@
-"""The result board: what became of the last command or put of each scope, and what is at work."""
+"""Results: what became of the last command or put of each scope, and which failures still stand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from attpc_ioc.model.command import (
@@ -17,13 +17,13 @@ from attpc_ioc.model.command import (
     Scope,
     ScopeKind,
     ScopeResult,
+    is_stop,
 )
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.states import EDGES, State
 
-from .admission import AtWork, Desk, is_stop
-from .fleet_state import FleetState
+from .state import FleetState
 
 WITH_RESULT = frozenset(COMMANDS)
 """The kinds of scope that have `Result_RBV`, `ResultCount_RBV` and `Message_RBV`."""
@@ -57,19 +57,18 @@ class _Failure:
     left: dict[str, State | None]
 
 
-class ResultBoard:
-    """Writes `Result_RBV`, `ResultCount_RBV`, `Message_RBV` and the list of what is at work.
+class Results:
+    """Writes `Result_RBV`, `ResultCount_RBV` and `Message_RBV`.
 
-    A command that is at work keeps its scope's result Busy: a refusal meanwhile shows in count and message.
+    A command that runs keeps its scope's result Busy: a refusal meanwhile shows in count and message.
 
     A failure stands, with its alarm, until its modules are where they were to go (rule 22): a command of the
     same scope succeeds, or a group command or a run takes all of them along, or single operations of ours
     take each to its goal. A `RefreshConfigs` moves nothing: it ends failures of its own kind only.
     """
 
-    def __init__(self, state: FleetState, desk: Desk) -> None:
+    def __init__(self, state: FleetState) -> None:
         self._state = state
-        self._desk = desk
         self._put_refused: set[Scope] = set()
         self._failures: dict[tuple[Scope, bool], _Failure] = {}
         """By scope and whether it is a RefreshConfigs's."""
@@ -90,23 +89,21 @@ class ResultBoard:
             self.post(command.scope, ResultCode.REFUSED, message)
 
     def command_begun(self, command: Command) -> None:
-        """Show that a command is at work."""
+        """Show that a command runs."""
         self._put_refused.discard(command.scope)
         if command.name is not CommandName.ABORT:
             count, unresolved = self._state.result(command.scope).count, self._unresolved(command.scope)
             busy = ScopeResult(ResultCode.BUSY, count, f"{command} is at work", unresolved=unresolved)
             self._state.set_result(command.scope, busy)
-        self.show_work()
 
     def command_ended(self, command: Command, outcome: Outcome, goals: Goals) -> None:
-        """Show how a command ended, once it is no longer on the desk; `goals` is where it was to go."""
+        """Show how a command ended that runs no longer; `goals` is where it was to go."""
         if outcome.ok:
             self._succeeded(command, goals)
         elif outcome.code in FAILURES:
             self._failed(command, outcome, goals)
         self.post(command.scope, outcome.code, outcome.message)
-        self.show_work()
-        if command.scope == RUN and any(is_stop(entry.command) for entry in self._desk.run):
+        if command.scope == RUN and any(is_stop(active.command) for active in self._state.fleet.active):
             # A Stop that aborted this start, or a joined Stop, has not ended yet.
             result = self._state.result(RUN)
             self._state.set_result(RUN, replace(result, code=ResultCode.BUSY))
@@ -137,7 +134,7 @@ class ResultBoard:
 
     def _shows(self, scope: Scope) -> bool:
         if scope.kind is ScopeKind.ECC:
-            return scope.name in self._state.fleet.modules
+            return scope.name in self._state.modules
         return scope.kind in WITH_RESULT
 
     # ------------------------------------------------------------------ failures that stand (rule 22)
@@ -162,7 +159,7 @@ class ResultBoard:
         self._failures[key] = _Failure(outcome.message, left)
 
     def _is_at(self, module: str, goal: State | None) -> bool:
-        view = self._state.fleet.modules.get(module)
+        view = self._state.modules.get(module)
         return goal is None or (view is not None and view.state is goal and not view.moving)
 
     def _succeeded(self, command: Command, goals: Goals) -> None:
@@ -190,7 +187,7 @@ class ResultBoard:
         left = self._failures[scope, of_asking].left
         if scope.kind is ScopeKind.ECC:
             return left
-        enabled = {module.name for module in self._state.fleet.enabled}
+        enabled = {module.name for module in self._state.modules.values() if module.enabled}
         return {m: goal for m, goal in left.items() if m in enabled}
 
     def _resolve(self, scope: Scope, of_asking: bool, how: str) -> None:
@@ -202,18 +199,3 @@ class ResultBoard:
         if result.message == failure.message:
             result = replace(result, message=f"Resolved ({how}): {failure.message}")
         self._state.set_result(scope, result, attempt=False)
-
-    # ------------------------------------------------------------------ what is at work
-
-    def progress_of(self, entry: AtWork) -> Callable[[str, float], None]:
-        """Return what a command at work calls with the text of its stage and how far it is, in percent."""
-
-        def progress(text: str, percent: float) -> None:
-            entry.text, entry.percent = text, percent
-            self.show_work()
-
-        return progress
-
-    def show_work(self) -> None:
-        """Show what is at work now."""
-        self._state.set_work(self._desk.work())

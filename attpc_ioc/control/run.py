@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import Event, RunEvent, RunMember, RunStarting, RunStopped
-from attpc_ioc.model.run import RunInfo, RunOutcome, RunState, RunView
-from attpc_ioc.model.states import State
+from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.plugin.host import PluginHost
 
 from .emitter import Emitter
-from .fleet_state import FleetState
 from .kept_run import KEPT_RUN, TOPIC, KeptRun
+from .state import FleetState
 
 log = get_logger(__name__)
 
@@ -25,11 +23,10 @@ WHAT_IS_LOST = "whether a run was on, its experiment and texts are lost; set the
 
 
 class RunRecord:
-    """Shared by starting, stopping and watching; `phase` is Stopped, Starting, Running, Stopping or Unknown.
+    """Shared by starting, stopping and watching; every change of it is in the snapshot at once.
 
-    Interrupted and Orphan are derived. `stop_at_work` tells that a stop is under way, `seen_running` that a
-    module was seen Running since the run was opened, or since this program began. `show()` puts the run as it
-    is now into the snapshot.
+    `phase` is Stopped, Starting, Running, Stopping or Unknown; Interrupted and Orphan are derived.
+    `seen_running` tells that a module was seen Running since the run was opened, or since this program began.
     """
 
     def __init__(self, state: FleetState, host: PluginHost, emitter: Emitter, event_log: EventLog) -> None:
@@ -42,13 +39,13 @@ class RunRecord:
         self.phase = RunState.STOPPED
         self.blank = True
         """There was no record in the state database that could be read."""
-        self.stop_at_work = False
+        self._stopping = False
         self.seen_running = False
         self.lost: tuple[str, ...] = ()
         self.running_since_s: float | None = None
         self.saved_at_s = 0.0
-        self.show: Callable[[], None] = lambda: None
         self._load()
+        self.show()
 
     def _load(self) -> None:
         fault = self._row.lost
@@ -86,21 +83,24 @@ class RunRecord:
     @property
     def incomplete(self) -> bool:
         """Whether the last stop ended with modules that were not seen out of Running."""
-        return self.phase is RunState.STOPPING and not self.stop_at_work
+        return self.phase is RunState.STOPPING and not self._stopping
 
     @property
-    def orphans(self) -> tuple[str, ...]:
-        """Enabled modules that are seen in a run though none is on (rule 20)."""
-        if self.on:
-            return ()
-        return tuple(m.name for m in self._state.fleet.enabled if m.live)
+    def stopping(self) -> bool:
+        """Whether a stop is under way, of this run or of what runs without one."""
+        return self._stopping
+
+    @stopping.setter
+    def stopping(self, yes: bool) -> None:
+        self._stopping = yes
+        self.show()
 
     @property
     def members(self) -> tuple[str, ...]:
         """The members of the open run that are still configured and enabled."""
         if not self.on or self.info is None:
             return ()
-        modules = self._state.fleet.modules
+        modules = self._state.modules
         return tuple(name for name in self.info.members if name in modules and modules[name].enabled)
 
     @property
@@ -118,46 +118,35 @@ class RunRecord:
             return self.kept.duration_s
         return max(0.0, time.monotonic() - self.running_since_s)
 
-    def view(self, checklist: tuple[str, ...]) -> RunView:
-        """Return the run as PVs and plugins see it."""
+    def show(self, *, news: bool = True) -> None:
+        """Put the run as it is now into the snapshot; no `news` where nothing but time has passed."""
         kept = self.kept
-        state = self.phase
-        if state is RunState.STOPPED:
-            if self.orphans:
-                state = RunState.ORPHAN
-            elif kept.interrupted:
-                state = RunState.INTERRUPTED
-        modules = self._state.fleet.modules
-        shown = self.members if self.on else tuple(m.name for m in self._state.fleet.enabled)
-        next_number = self._host.next_number(kept.experiment)
-        return RunView(
-            state=state,
-            info=kept.info,
-            on=self.on,
-            incomplete=self.incomplete,
-            lost=self.lost if self.on else (),
-            expected=self.members if self.on else (),
-            running=tuple(name for name in shown if modules[name].state is State.RUNNING),
-            number=self.number,
-            next_number=-1 if next_number is None else next_number,
-            experiment=kept.experiment,
-            texts=kept.texts,
-            max_duration_s=kept.max_duration_s,
-            checklist=checklist,
-            duration_s=self.duration_s,
+        self._state.set_run(
+            replace(
+                self._state.run,
+                state=self.phase,
+                info=kept.info,
+                on=self.on,
+                stopping=self.stopping,
+                incomplete=self.incomplete,
+                interrupted=kept.interrupted,
+                fault=kept.fault,
+                lost=self.lost if self.on else (),
+                number=self.number,
+                experiment=kept.experiment,
+                texts=kept.texts,
+                max_duration_s=kept.max_duration_s,
+                duration_s=self.duration_s,
+            ),
+            news=news,
         )
 
-    def tell(self, kind: type[RunEvent], run: RunInfo, **fields: Any) -> asyncio.Future[bool]:
-        """Emit an event in the life of the run; see `Emitter.emit` for the result.
-
-        The snapshot has it first: who hears of the event looks there for the run that it is of.
-        """
-        self.show()
-        return self._emitter.emit(self._make(kind, run, **fields))
+    def tell(self, kind: type[RunEvent], run: RunInfo, **fields: Any) -> None:
+        """Emit an event in the life of the run."""
+        self._emitter.emit(self._make(kind, run, **fields))
 
     def prepare(self, run: RunInfo) -> list[asyncio.Future[bool]]:
         """Have the plugins prepare for a run, and tell that it has its number; see `PluginHost.notify`."""
-        self.show()
         event = self._make(RunStarting, run)
         prepared = self._host.notify("attpc_prepare_run", event=event)
         self._emitter.emit(event)
@@ -169,7 +158,7 @@ class RunRecord:
 
     def _member(self, name: str, run: RunInfo) -> RunMember:
         url = run.urls.get(name, "")
-        view = self._state.fleet.modules.get(name)
+        view = self._state.modules.get(name)
         if view is None:  # the settings were changed while the run was on
             return RunMember(name, url)
         return RunMember(name, url or view.url, view.kind, view.transition_time_s, view.sources)
@@ -182,6 +171,7 @@ class RunRecord:
         self._row.keep("", self.kept)
         # Its fault has become part of the row.
         self._row.lose("")
+        self.show()
 
     async def save_now(self, limit_s: float) -> None:
         """Write the run's state; raises `StateDirError` where it is not on disk after `limit_s` seconds."""
@@ -192,6 +182,7 @@ class RunRecord:
         """Change fields of the run and return it; the caller saves."""
         assert self.kept.info is not None
         self.kept.info = replace(self.kept.info, **changes)
+        self.show()
         return self.kept.info
 
     def enter(self, phase: RunState) -> None:
@@ -199,7 +190,7 @@ class RunRecord:
         if phase is not self.phase:
             log.info("run", state=phase.label, number=self.number)
         self.phase = phase
-        self._state.poke()
+        self.show()
 
     def open_run(self, info: RunInfo) -> None:
         """Make `info` the run that is on; the caller saves."""
@@ -211,6 +202,7 @@ class RunRecord:
         self.running_since_s = None
         self.seen_running = False
         self.lost = ()
+        self.show()
 
     def forget_run(self, before: KeptRun) -> None:
         """Take back a run that never was: the last one, and what was known of it, is current again."""
@@ -222,8 +214,9 @@ class RunRecord:
 
     def seen_running_now(self) -> None:
         """Take that members are seen Running at this moment; the caller saves."""
+        assert self.kept.info is not None
         self.kept.duration_s = self.duration_s
-        self.set_info(last_seen_running_s=time.time())
+        self.kept.info = replace(self.kept.info, last_seen_running_s=time.time())
 
     def stop_asked(self) -> None:
         """Take that the stop of a run that is known to be on was commanded: it did not end before."""
@@ -241,7 +234,6 @@ class RunRecord:
         kept.interrupted = False
         kept.fault = ""
         self.save()
-        self._state.poke()
         return what
 
     def begin_running(self, since_s: float) -> None:
@@ -249,7 +241,7 @@ class RunRecord:
         self.running_since_s = since_s
         self.enter(RunState.RUNNING)
 
-    def close_stopped(self, reason: str) -> asyncio.Future[bool]:
+    def close_stopped(self, reason: str) -> None:
         """Close the open run after a stop; one that was not seen again after a restart is interrupted.
 
         Why it was stopped comes first where its record has that.
@@ -257,14 +249,13 @@ class RunRecord:
         given = self.info.reason if self.info is not None else ""
         reason = "; ".join(part for part in (given, reason) if part)
         if self.seen_running:
-            return self.close_run(RunOutcome.STOPPED, reason)
+            self.close_run(RunOutcome.STOPPED, reason)
+            return
         reason = reason or "no member was seen Running after a restart of the IOC"
-        return self.close_run(RunOutcome.INTERRUPTED, reason, stopped_s=self.last_moment_s)
+        self.close_run(RunOutcome.INTERRUPTED, reason, stopped_s=self.last_moment_s)
 
-    def close_run(
-        self, outcome: RunOutcome, reason: str, *, stopped_s: float | None = None
-    ) -> asyncio.Future[bool]:
-        """Close the open run; the result is done when it is on record (see `Emitter.emit`)."""
+    def close_run(self, outcome: RunOutcome, reason: str, *, stopped_s: float | None = None) -> None:
+        """Close the open run."""
         if outcome is not RunOutcome.INTERRUPTED:
             self.kept.duration_s = self.duration_s
         info = self.set_info(stopped_s=stopped_s or time.time(), outcome=outcome, reason=reason)
@@ -273,4 +264,4 @@ class RunRecord:
         self.save()
         self.enter(RunState.STOPPED)
         log.info("run ended", number=info.number, outcome=outcome, duration_s=self.duration_s)
-        return self.tell(RunStopped, info)
+        self.tell(RunStopped, info)

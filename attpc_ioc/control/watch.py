@@ -7,17 +7,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import IOC_ITSELF
+from attpc_ioc.model.command import IOC_ITSELF, RUN, Command, CommandName, Outcome
 from attpc_ioc.model.events import RunDegraded, RunStarted
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import State, Transition
 from attpc_ioc.settings import Settings
 
-from .fleet_state import FleetState
-from .run_record import RunRecord
-from .stopping import LIVE, Stopper, is_out
+from .engine import Engine
+from .results import Results
+from .run import RunRecord
+from .state import FleetState
 
 log = get_logger(__name__)
+
+LIVE = (State.RUNNING, State.PAUSED)
 
 SAVE_PERIOD_S = 2.0
 """How often the last moment that a run was seen running is written."""
@@ -25,13 +28,15 @@ SAVE_PERIOD_S = 2.0
 OpenRun = Callable[[float], Awaitable[RunInfo | None]]
 """Asks the plugins for a run that they have on record as open, for at most so many seconds."""
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
+
+Submit = Callable[[Command], Coroutine[Any, Any, Outcome]]
 
 
 class RunWatch:
     """Compares the run with what is seen. It sends nothing but Stop to a module whose start came late.
 
-    `own_stop` is called with the reason where the run is to be stopped by the IOC itself.
+    `submit` takes the command by which the IOC itself stops the run.
     """
 
     def __init__(
@@ -40,33 +45,34 @@ class RunWatch:
         *,
         state: FleetState,
         record: RunRecord,
-        stopper: Stopper,
+        engine: Engine,
+        results: Results,
         spawn: Spawn,
         open_run: OpenRun,
+        submit: Submit,
     ) -> None:
         self._settings = settings
         self._state = state
         self._record = record
-        self._stopper = stopper
+        self._engine = engine
+        self._results = results
         self._spawn = spawn
         self._open_run = open_run
+        self._submit = submit
         self.late: set[str] = set()
         """Modules whose Start was sent for a run that did not start, and is not answered yet."""
-        self.own_stop: Callable[[str], None] = lambda _reason: None
-        self.late_end: Callable[[str], None] = lambda _text: None
-        """Told when what an incomplete stop had left was seen stopped after all."""
 
     def look(self) -> None:
         """Compare the run with what is seen now; called with every change of a module's state."""
         record = self._record
         if record.on and not record.seen_running:
-            record.seen_running = any(m.state in LIVE for m in self._state.fleet.enabled)
+            record.seen_running = any(m.enabled and m.state in LIVE for m in self._state.modules.values())
         self._look_for_late()
-        if record.phase is RunState.RUNNING and not record.stop_at_work:
+        if record.phase is RunState.RUNNING and not record.stopping:
             self._look_for_lost()
-        elif record.incomplete and all(is_out(self._state.module(name)) for name in record.members):
+        elif record.incomplete and all(self._state.module(name).out for name in record.members):
             record.close_stopped("the rest was seen stopped later")
-            self.late_end(f"run {record.number} stopped: the rest was seen stopped later")
+            self._results.rest_stopped(f"run {record.number} stopped: the rest was seen stopped later")
 
     # ------------------------------------------------------------------ late starts (rule 13)
 
@@ -82,8 +88,7 @@ class RunWatch:
                 self._spawn(self._stop_late(name), f"stop late {name}")
 
     async def _stop_late(self, name: str) -> None:
-        limit_s = self._settings.limits.stop_s
-        left = await self._stopper.bring_out(lambda: [name], IOC_ITSELF, limit_s)
+        left = await self._engine.stop(lambda: [name], IOC_ITSELF)
         for module, reason in left.items():
             log.error("late start not stopped", module=module, reason=reason)
 
@@ -92,7 +97,7 @@ class RunWatch:
     def _look_for_lost(self) -> None:
         record = self._record
         views = [self._state.module(name) for name in record.members]
-        if views and all(is_out(view) and view.online for view in views):
+        if views and all(view.out and view.online for view in views):
             record.close_run(RunOutcome.STOPPED_OUTSIDE, "all members left Running by no command of this IOC")
             return
         # A board that is known to be lost runs no more, whatever its ECC server remembers.
@@ -108,20 +113,26 @@ class RunWatch:
         log.warning("members of the run", lost=", ".join(lost) or "none", number=info.number)
         record.tell(RunDegraded, info, lost=lost)
         if new and self._settings.run.stop_on_lost:
-            self.own_stop(f"lost {', '.join(new)}")
+            self._stop(f"lost {', '.join(new)}")
 
     def tick(self) -> None:
         """Do what follows time: called about once a second."""
         record = self._record
-        if record.phase is not RunState.RUNNING or record.stop_at_work:
+        if record.phase is not RunState.RUNNING or record.stopping:
             return
         if any(self._state.module(name).state is State.RUNNING for name in record.members):
             record.seen_running_now()
             if time.monotonic() - record.saved_at_s >= SAVE_PERIOD_S:
                 record.save()
+        record.show(news=False)
         limit_s = record.kept.max_duration_s
         if 0 < limit_s <= record.duration_s:
-            self.own_stop(f"the run has lasted {limit_s:g} s")
+            self._stop(f"the run has lasted {limit_s:g} s")
+
+    def _stop(self, reason: str) -> None:
+        log.warning("the IOC stops the run", reason=reason)
+        stop = Command(RUN, CommandName.STOP, who=IOC_ITSELF, reason=reason)
+        self._spawn(self._submit(stop), "own stop")
 
     # ------------------------------------------------------------------ after a restart (rule 19)
 
@@ -134,7 +145,7 @@ class RunWatch:
             return
         deadline = time.monotonic() + self._settings.limits.recovery_s
         while record.phase is RunState.UNKNOWN and not all(self._settled(name) for name in record.members):
-            if not await self._state.wait_change(deadline - time.monotonic()):
+            if not await self._state.changed.wait(deadline - time.monotonic()):
                 break
         if record.phase is not RunState.UNKNOWN:
             return

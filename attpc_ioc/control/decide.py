@@ -1,0 +1,247 @@
+"""Decisions: may this command run now, how, and every reason why not; asked for puts and for the live PVs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from attpc_ioc.model import rules
+from attpc_ioc.model.command import (
+    COMMANDS,
+    GOTO_TARGETS,
+    RUN,
+    SYSTEM,
+    Command,
+    CommandName,
+    Reason,
+    Scope,
+    ScopeKind,
+    ecc_scope,
+    is_abort,
+    is_start,
+    is_stop,
+    reason_lines,
+)
+from attpc_ioc.model.config import UNKNOWN
+from attpc_ioc.model.fleet import Fleet, ModuleView
+from attpc_ioc.model.plan import Plan
+from attpc_ioc.model.run import RunState
+from attpc_ioc.model.states import State
+from attpc_ioc.plugin.host import PluginHost
+
+START = Command(RUN, CommandName.START)
+
+UNPLANNED = frozenset((CommandName.ABORT, CommandName.REFRESH_CONFIGS, CommandName.ADOPT))
+"""Commands that send no transitions."""
+
+MODULES_A_STEP = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a command would be done, and every reason against it; none: it may run now."""
+
+    plan: Plan
+    reasons: tuple[Reason, ...] = ()
+
+
+# ---------------------------------------------------------------------- what may run beside what
+
+
+def beside(command: Command, fleet: Fleet) -> list[Reason]:
+    """Return why a command may not run beside those that run: the table of the rules of operation."""
+    run = fleet.run
+    running = [active.command for active in fleet.active]
+    whole = [other for other in running if other.scope.kind is not ScopeKind.ECC]
+    if whole or run.stopping:
+        return _beside_whole(command, whole)
+    if run.on:
+        return _beside_run(command, fleet)
+    if is_abort(command):
+        return [Reason(f"{_listed(running)} at work: Abort is for group commands" if running else IDLE)]
+    if running and not (is_stop(command) and fleet.orphans):
+        own = [other for other in running if other.scope == command.scope]
+        if own or command.scope.kind is not ScopeKind.ECC:
+            return [Reason(f"{_listed(own or running)} at work")]
+    return []
+
+
+def _beside_whole(command: Command, running: list[Command]) -> list[Reason]:
+    """Return why a command may not run beside one of the fleet or the run, or a stop that nobody awaits."""
+    ends_it = is_abort(command) or is_stop(command)
+    if any(is_start(other) for other in running):
+        return [] if ends_it else [Reason("a run is being started; Run:Stop or Abort ends that")]
+    if not running or any(is_stop(other) for other in running):
+        return [] if ends_it else [Reason("the run is being stopped")]
+    other = running[0]
+    if other.scope.kind is ScopeKind.SYSTEM:
+        return [] if is_abort(command) else [Reason(f"{other} is at work; Abort ends that")]
+    # An Adopt: orphans can be stopped at any time.
+    return [] if is_stop(command) else [Reason(f"{other} is at work")]
+
+
+IDLE = "nothing is at work"
+
+
+def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
+    run = fleet.run
+    if is_stop(command):
+        return []
+    if run.state is RunState.UNKNOWN:
+        return [Reason(f"whether run {run.number} is still on is not known yet; only Run:Stop is possible")]
+    if command.scope.kind is ScopeKind.ECC:
+        module = fleet.modules.get(command.scope.name)
+        if command.name is CommandName.START:
+            return [Reason(f"run {run.number} is on: a module is never started inside a run")]
+        if module is not None and module.state is State.RUNNING:
+            return [Reason(f"run {run.number} is on and this module is Running: use Run:Stop")]
+        own = fleet.active_on(command.scope)
+        return [Reason(f"{own.command} is at work")] if own is not None else []
+    if run.incomplete:
+        left = [fleet.modules[name] for name in fleet.members if not fleet.modules[name].out]
+        return [Reason(f"the stop of run {run.number} is not complete: {stop_advice(left)}")]
+    return [Reason(f"run {run.number} is on")]
+
+
+def stop_advice(left: list[ModuleView]) -> str:
+    """Return whether another `Run:Stop` may bring modules out that one has left."""
+    if rules.another_stop_helps(left):
+        return "use Run:Stop again"
+    return "another Run:Stop does not help, see what is said of the modules"
+
+
+def setpoint_refusal(fleet: Fleet) -> str:
+    """Return why `Enable`, `Config` and `Experiment` may not change now; empty when they may."""
+    if fleet.busy or fleet.run.stopping:
+        return f"{', '.join(active.text for active in fleet.active) or 'a stop'} is at work"
+    return f"run {fleet.run.number} is on" if fleet.run.on else ""
+
+
+def _listed(commands: list[Command]) -> str:
+    return f"{', '.join(map(str, commands))} {'is' if len(commands) == 1 else 'are'}"
+
+
+# ---------------------------------------------------------------------- the whole decision
+
+
+class Decider:
+    """Answers from a snapshot alone, and at once; see the rules of operation, "Before anything is sent"."""
+
+    def __init__(self, host: PluginHost) -> None:
+        self._host = host
+
+    def decide(self, fleet: Fleet, command: Command, *, admitted: bool = False) -> Decision:
+        """Return the plan of a command and every reason against it.
+
+        With `admitted` it is one that runs itself: what may run beside what was decided then.
+        """
+        reasons = [] if admitted else beside(command, fleet)
+        if is_stop(command) or is_abort(command):
+            return Decision(Plan(command), tuple(reasons))
+        plan = Plan(command)
+        if command.name not in UNPLANNED:
+            plan = self._host.plan(command, fleet)
+            reasons += [*plan.refusals, *rules.plan_reasons(plan, fleet.modules)]
+        elif command.name is CommandName.ADOPT and not fleet.orphans:
+            reasons.append(Reason("no module runs without a run"))
+        elif command.name is CommandName.REFRESH_CONFIGS:
+            reasons += _unreachable(command, fleet)
+        if is_start(command):
+            reasons += _against_start(fleet, {reason.module for reason in reasons})
+        if command.scope == RUN and fleet.log_fault:
+            reasons.append(Reason(fleet.log_fault))
+        if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
+            reasons += self._host.vetoes(plan, fleet)
+        return Decision(plan, tuple(dict.fromkeys(reasons)))
+
+    def checklist(self, fleet: Fleet) -> tuple[str, ...]:
+        """Return every reason why a start would be refused now; equal ones share a line."""
+        return reason_lines(self.decide(fleet, START).reasons)
+
+    def allowed(self, fleet: Fleet) -> Iterator[Mapping[Scope, frozenset[CommandName]] | None]:
+        """Work out which commands of each scope would be accepted now, in small steps.
+
+        Each step yields None, the last one the answers, so that the caller can leave the event loop to others
+        in between: the whole takes as long as there are modules. Modules in the same situation share an
+        answer, unless a plugin tells them apart.
+        """
+        answers: dict[Scope, frozenset[CommandName]] = {}
+        for scope in (SYSTEM, RUN):
+            accepted = set()
+            for name in COMMANDS[scope.kind]:
+                if self._accepts(fleet, scope, name):
+                    accepted.add(name)
+                yield None
+            answers[scope] = frozenset(accepted)
+        alike = not self._host.tells_modules_apart
+        shared: dict[object, frozenset[CommandName]] = {}
+        for number, (name, module) in enumerate(fleet.modules.items()):
+            scope = ecc_scope(name)
+            situation = (fleet.active_on(scope), *_situation(module)) if alike else name
+            if situation not in shared:
+                names = COMMANDS[ScopeKind.ECC]
+                shared[situation] = frozenset(n for n in names if self._accepts(fleet, scope, n))
+                yield None
+            answers[scope] = shared[situation]
+            if number % MODULES_A_STEP == 0:
+                yield None
+        yield answers
+
+    def _accepts(self, fleet: Fleet, scope: Scope, name: CommandName) -> bool:
+        if beside(Command(scope, name), fleet):
+            # The usual answer while a command runs, when this is asked most often.
+            return False
+        targets = GOTO_TARGETS[1:] if name is CommandName.GOTO else (None,)
+        return any(not self.decide(fleet, Command(scope, name, target)).reasons for target in targets)
+
+
+def _against_start(fleet: Fleet, named: set[str]) -> list[Reason]:
+    """Return what vetoes a start beyond the states (rules 3, 5, 6, 7 and 11).
+
+    A module that is `named` already needs no second line about what is loaded.
+    """
+    reasons = [Reason(m.board_fault.text, m.name) for m in fleet.enabled if m.board_fault is not None]
+    named |= {reason.module for reason in reasons}
+    reasons += [Reason(rules.stale_text(), m.name) for m in fleet.enabled if m.clock_stale]
+    reasons += [
+        Reason(rules.mismatch_text(m), m.name)
+        for m in fleet.enabled
+        # Below Described nothing is loaded, and the state says that.
+        if m.online and m.state >= State.DESCRIBED and m.name not in named and m.mismatch
+    ]
+    if fleet.run.fault:
+        reasons.append(Reason(fleet.run.fault))
+    return reasons
+
+
+def _unreachable(command: Command, fleet: Fleet) -> list[Reason]:
+    modules = fleet.enabled if command.scope == SYSTEM else (fleet.modules[command.scope.name],)
+    if not modules:
+        return [Reason("no ECC server is enabled")]
+    if any(m.online for m in modules):
+        return []
+    return [Reason(f"is Offline ({m.offline_reason})", m.name) for m in modules]
+
+
+def _situation(module: ModuleView) -> tuple[object, ...]:
+    """Return what the built-in mapping and the rules look at for one module's commands.
+
+    Of names they ask only whether there is one, and whether it is the selected one. So a thousand modules
+    fall into a few classes.
+    """
+    loaded = module.loaded
+    state = module.last_state or State.OFF
+    return (
+        module.kind,
+        module.enabled,
+        module.state,
+        module.last_state,
+        module.connects,
+        module.transition,
+        module.outstanding,
+        module.selected is None,
+        tuple(part and part == UNKNOWN for part in (loaded.describe, loaded.prepare, loaded.configure)),
+        loaded.mismatches(module.selected, state),
+        module.clock_stale,
+        module.board_fault and module.board_fault.back_to,
+    )
