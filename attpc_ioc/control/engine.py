@@ -307,8 +307,8 @@ class _PlanRun:
         for number, stage in enumerate(self._plan.stages[: len(self._holding)]):
             for step in stage.steps:
                 latest = self._latest.get(step.module)
-                over = latest is None or (latest.done() and step.module not in self._failed)
-                if over and (latest is None or not self._state.module(step.module).out):
+                again = latest not in self._tasks and step.module not in self._failed
+                if latest is None or (again and not self._state.module(step.module).out):
                     self._begin(number, step)
 
     def _involve(self) -> None:

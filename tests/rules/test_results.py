@@ -24,21 +24,20 @@ Step = Callable[[Rig], Awaitable[None]]
 
 def shown(it: Rig, scope: Scope) -> tuple[str, str]:
     """Value and severity of a scope's `Result_RBV`, as published."""
-    it.app.server.publisher.flush()
-    reading = it.app.server.publisher.reading(f"{it.prefix}{HEADS[scope]}Result_RBV")
+    reading = it.posted(f"{HEADS[scope]}Result_RBV")
     assert reading is not None
     assert isinstance(reading.value, int)
     return ResultCode(reading.value).label, reading.severity.name
 
 
 def message(it: Rig, scope: Scope) -> str:
-    reading = it.app.server.publisher.reading(f"{it.prefix}{HEADS[scope]}Message_RBV")
+    reading = it.posted(f"{HEADS[scope]}Message_RBV")
     assert reading is not None
     return str(reading.value)
 
 
 def count(it: Rig, scope: Scope) -> int:
-    reading = it.app.server.publisher.reading(f"{it.prefix}{HEADS[scope]}ResultCount_RBV")
+    reading = it.posted(f"{HEADS[scope]}ResultCount_RBV")
     assert reading is not None
     return int(str(reading.value))
 

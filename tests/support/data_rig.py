@@ -131,11 +131,11 @@ async def stop_run(it: Rig) -> None:
 
 def shown(it: Rig, name: str) -> Any:
     """The value of a PV as it was posted last; None where it never was."""
-    reading = it.app.server.publisher.reading(it.prefix + name)
+    reading = it.posted(name)
     return None if reading is None else reading.value
 
 
 def alarm(it: Rig, name: str) -> str:
     """The severity of a PV as it was posted last."""
-    reading = it.app.server.publisher.reading(it.prefix + name)
+    reading = it.posted(name)
     return "INVALID" if reading is None else reading.severity.name

@@ -17,6 +17,7 @@ from attpc_ioc.model.command import RUN, SYSTEM, Command, CommandName, Outcome, 
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import State
+from attpc_ioc.pvs.row import Reading
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.simulator import xcfg
 from attpc_ioc.simulator.data.options import DataOptions
@@ -100,6 +101,12 @@ class Rig:
     @property
     def run(self) -> RunView:
         return self.snapshot.run
+
+    def posted(self, name: str) -> Reading | None:
+        """What clients get of a PV, with all that has happened up to now; None where nothing was posted."""
+        self.app.controller.state.publish()
+        self.app.server.publisher.flush()
+        return self.app.server.publisher.reading(self.prefix + name)
 
     def module(self, name: str) -> ModuleView:
         return self.snapshot.modules[name]

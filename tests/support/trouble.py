@@ -172,9 +172,7 @@ def assert_nothing_forbidden(it: Rig, clocking: Clocking | None = None) -> None:
 
 def shown(it: Rig, name: str) -> tuple[object, str]:
     """What a PV shows: its value and its severity."""
-    publisher = it.app.server.publisher
-    publisher.flush()
-    reading = publisher.reading(it.prefix + name)
+    reading = it.posted(name)
     assert reading is not None, name
     return reading.value, reading.severity.name
 
