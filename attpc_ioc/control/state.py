@@ -172,7 +172,7 @@ class FleetState:
         next_number: int,
     ) -> None:
         """Put new answers to what would be accepted now, and why a start would not be, in place."""
-        old = self._fleet.allowed
+        old: Mapping[Scope, frozenset[CommandName]] = self._next.get("allowed", self._fleet.allowed)
         if allowed != old:
             self._next["allowed"] = MappingProxyType(dict(allowed))
             names = [
