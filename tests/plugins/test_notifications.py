@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from attpc_ioc.errors import StateDirError
 from attpc_ioc.model.command import RUN, Put
 from attpc_ioc.model.events import (
     OperationEnded,
@@ -240,6 +241,8 @@ async def test_what_is_not_on_disk_is_not_reported_as_on_record(tmp_path, monkey
         await it.start_run()
         assert await probe.ctx.tell(RunFiles, number=0, **about)
         make_unwritable(state)
+        with pytest.raises(StateDirError):
+            await it.app.log.flush()
         assert not await probe.ctx.tell(RunFiles, number=1, **about)
         outcome = await it.submit("Stop", RUN)
         assert outcome.ok
