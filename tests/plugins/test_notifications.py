@@ -241,16 +241,17 @@ async def test_what_is_not_on_disk_is_not_reported_as_on_record(tmp_path, monkey
         await it.start_run()
         assert await probe.ctx.tell(RunFiles, number=0, **about)
         make_unwritable(state)
+        await probe.ctx.tell(RunFiles, number=1, **about)
         with pytest.raises(StateDirError):
             await it.app.log.flush()
-        assert not await probe.ctx.tell(RunFiles, number=1, **about)
+        assert not await probe.ctx.tell(RunFiles, number=2, **about)
         outcome = await it.submit("Stop", RUN)
         assert outcome.ok
         assert "but that is not on disk yet" in outcome.message
         make_writable(state)
         await it.app.log.flush()
         files = [event.number for _, event in await it.app.log.events(0) if isinstance(event, RunFiles)]
-        assert files == [0, 1]
+        assert files == [0, 1, 2]
 
 
 @pytest.mark.timing
