@@ -189,7 +189,6 @@ def queries(count: int) -> Iterator[Query]:
     yield Query("puts of one PV", lambda store: store.puts(PutFilter(pv="ATTPC:PV17")))
     yield Query("puts of one user that failed", lambda store: store.puts(PutFilter(user="u3", failed=True)))
     yield Query("the last 20 warnings", lambda store: store.log_entries())
-    yield Query("how many warnings", lambda store: store.count_alarming())
     yield Query("renew the lease", lambda store: store.acquire_lease("fleet", Holder("A:", "h", "b")))
 
 

@@ -153,7 +153,7 @@ def test_the_number_alone_is_a_run_of_the_current_experiment(shell: Shell) -> No
         assert whole.stdout
     assert shell.fails("history", "show", 77) == f"there is no run 77 of experiment {EXPERIMENT!r}"
     assert shell.fails("history", "show", "3", 3).endswith("there is one of: e20009")
-    assert "'three' is no run number" in shell.fails("history", "show", "three")
+    assert "'three' is not a run number" in shell.fails("history", "show", "three")
     assert "'a 1 2' is not [EXPERIMENT] NUMBER" in shell.fails("history", "show", "a", 1, 2)
     assert "'3' is not [EXPERIMENT] NUMBER OTHER" in shell.fails("history", "diff", 3)
 

@@ -81,7 +81,7 @@ def test_nothing_of_a_broken_file_is_imported(full: Shell, tmp_path: Path) -> No
     file = tmp_path / "broken.csv"
     file.write_text("experiment,number,title\nnew,1,a\nnew,2,b\nnew,three,c\n")
     said = full.fails("history", "import", file)
-    assert f"{file}: line 4, column number: 'three' is no run number" in said
+    assert f"{file}: line 4, column number: 'three' is not a run number" in said
     assert full.run("history", "export") == before
     assert "new" not in full.run("experiments", "list")
     assert "cannot be an experiment's name" in full.fails("history", "import", file, "-e", "a b")

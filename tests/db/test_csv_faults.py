@@ -41,10 +41,13 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
         (HEAD.replace("title", "titel") + GOOD, "line 1, column titel: there is no such column"),
         (HEAD.replace("title", "number") + GOOD, "line 1, column number: is there twice"),
         (HEAD + GOOD + "e1,2,x\n", "line 3: has 3 fields, and the header has 5"),
-        (HEAD + "e1,-1,x,,\n", "line 2, column number: '-1' is no run number"),
-        (HEAD + "e1,99999999999,x,,\n", "line 2, column number: '99999999999' is no run number"),
-        (HEAD + "e1,3000000000,x,,\n", "line 2, column number: 3000000000 is no run number; they are from 0"),
-        (HEAD + "e1,٣,x,,\n", "line 2, column number: '٣' is no run number"),
+        (HEAD + "e1,-1,x,,\n", "line 2, column number: '-1' is not a run number"),
+        (HEAD + "e1,99999999999,x,,\n", "line 2, column number: '99999999999' is not a run number"),
+        (
+            HEAD + "e1,3000000000,x,,\n",
+            "line 2, column number: 3000000000 is not a run number; they are",
+        ),
+        (HEAD + "e1,٣,x,,\n", "line 2, column number: '٣' is not a run number"),
         (HEAD + "e1,2,x,yesterday,\n", "line 2, column started_at: 'yesterday' is no time"),
         (HEAD + "e1,2,x,2026-01-01T10:00:00,\n", "column started_at: '2026-01-01T10:00:00' has no offset"),
         (

@@ -93,7 +93,7 @@ def test_faults_have_their_place(tmp_path: Path) -> None:
     assert faults(tmp_path, f"{DAQ},P\n1,WHAT,,,,,\n2,TEST,,soon,,,\nx,TEST,,,,,\n4,TEST\n") == [
         "line 2, column run_class: 'WHAT' is no class; they are Testing, Production, Beam, Junk, Pulser",
         "line 3, column start_datetime: 'soon' is no time; 2017-03-01 14:03:05 is one",
-        "line 4, column run_number: 'x' is no run number",
+        "line 4, column run_number: 'x' is not a run number",
         "line 5: has 2 fields, and the header has 7",
     ]
     (found,) = faults(tmp_path, f"{DAQ}\n1,TEST,,2017-03-01 14:03:05,2017-03-01 14:03:04,\n")

@@ -163,7 +163,7 @@ async def test_a_pool_does_not_reconnect_to_another_program() -> None:
         async with answering(zeros, port):
             for _ in range(3):
                 with pytest.raises(StoreUnavailable):
-                    await store.ping()
+                    await store.writable()
     finally:
         await store.close(0.0)
 

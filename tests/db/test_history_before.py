@@ -22,7 +22,7 @@ from attpc_plugins.run_history.store.model.records import (
 )
 
 from attpc_ioc.model.command import Who
-from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
+from attpc_ioc.model.run import RunClass, RunOutcome
 from attpc_ioc.model.stamp import Stamp
 from tests.support.history import EXPERIMENT, drained, history_rig, reading, service, sql
 from tests.support.old_journal import BOOT, frame, line, write_journal
@@ -181,5 +181,5 @@ def test_facts_of_a_run_in_the_old_journal() -> None:
     found = old_record(body)
     assert isinstance(found, RunRecord)
     assert (found.phase, found.run.outcome) == (Phase.STOPPED, RunOutcome.INTERRUPTED)
-    assert found.run.texts == RunTexts(run_class=RunClass.BEAM)
-    assert found.run.modules[0].kind == "other"
+    assert (found.run.run_class, found.run.started_by) == (RunClass.BEAM, Who("ann"))
+    assert found.modules[0].kind == "other"

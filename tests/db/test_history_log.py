@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 
 import pytest
 from attpc_plugins.run_history.recording.translate import Translator, own_record, own_value
@@ -54,6 +55,7 @@ MEMBERS = (
 
 # Times and durations are finite; what a value may be is below.
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(fold=0)))
 records: st.SearchStrategy[Record] = st.one_of(*(st.builds(kind) for kind in KINDS.values()))
 
 
@@ -94,8 +96,8 @@ def test_a_run_comes_with_its_members_as_they_were() -> None:
     record = translator().record(event)
     assert isinstance(record, RunRecord)
     assert (record.stamp, record.time_s, record.phase) == (STAMP, 60.0, Phase.STARTED)
-    assert record.run.attempt == "attempt of ('e1', 4, 50.0)"
-    cobo, gone = record.run.modules
+    assert record.attempt == "attempt of ('e1', 4, 50.0)"
+    cobo, gone = record.modules
     assert (cobo.kind, cobo.url, cobo.transition_s) == ("cobo", "http://cobo0", 1.5)
     assert (cobo.describe, cobo.prepare, cobo.configure) == ("a", "b", None)
     assert [(link.source, link.name, link.port) for link in cobo.links] == [("CoBo0", "l", 46005)]

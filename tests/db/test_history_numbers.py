@@ -250,5 +250,6 @@ async def test_the_lease_is_given_back_at_the_end(
     async with history_rig(tmp_path, monkeypatch, dsn) as it:
         fleet = service(it).lease.fleet
         await it.stop_ioc()
-        async with reading(dsn) as store:
-            assert await store.read_lease(fleet) is None
+        async with sql(dsn) as connection:
+            held = "SELECT EXISTS (SELECT FROM attpc.leases WHERE fleet = $1)"
+            assert not await connection.fetchval(held, fleet)

@@ -16,7 +16,7 @@ import pytest
 import typer.main
 from attpc_plugins.run_history.store.applying.files import digest_of
 from attpc_plugins.run_history.store.model.history import ConfigUse, Level, Module, Run, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import PutRecord
+from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
 
 from attpc_ioc import cli
 from attpc_ioc.cli import program
@@ -143,8 +143,12 @@ def place(dsn: str, tmp_path: Path) -> Path:
             ]
             await store.import_runs(runs)
             await store.comment_experiment("e1", TEXT)
-            await store.add_log(Level.WARNING, TEXT, source=TEXT)
-            await store.apply_many([PutRecord(Stamps()(), 1.8e9, "PV", Who("ö", "ß"), "", TEXT, False, TEXT)])
+            stamps = Stamps()
+            records = (
+                LogRecord(stamps(), 1.8e9, Level.WARNING, TEXT, TEXT),
+                PutRecord(stamps(), 1.8e9, "PV", Who("ö", "ß"), "", TEXT, False, TEXT),
+            )
+            await store.apply_many(records)
 
     asyncio.run(fill())
     return file

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.store.applying.files import digest_of
 from attpc_plugins.run_history.store.model.history import ConfigUse, Level, Module, Run, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import PutRecord
+from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
@@ -71,8 +71,12 @@ def place(dsn: str, tmp_path: Path) -> Path:
             ]
             await store.import_runs(runs)
             await store.comment_experiment("e1", ODD)
-            await store.add_log(Level.WARNING, ODD, source=ODD)
-            await store.apply_many([PutRecord(Stamps()(), 1.8e9, "PV", Who(ODD, ODD), ODD, ODD, False, ODD)])
+            stamps = Stamps()
+            records = (
+                LogRecord(stamps(), 1.8e9, Level.WARNING, ODD, ODD),
+                PutRecord(stamps(), 1.8e9, "PV", Who(ODD, ODD), ODD, ODD, False, ODD),
+            )
+            await store.apply_many(records)
 
     asyncio.run(fill())
     return file

@@ -32,6 +32,7 @@ from tests.support.run_records import (
     T0,
     Life,
     Stamps,
+    counts,
     open_store,
     reserve,
 )
@@ -81,11 +82,11 @@ async def test_every_record_counts_once(dsn):
     async with open_store(dsn) as store:
         first = await store.apply_many(records)
         assert (first.new, first.repeated, first.rejected) == (len(records), 0, ())
-        before = (await store.run(EXPERIMENT, 4), await store.counts(), await store.puts())
+        before = (await store.run(EXPERIMENT, 4), await counts(dsn), await store.puts())
         again = await store.apply_many(records + records)
         assert (again.new, again.repeated) == (0, 2 * len(records))
         assert [await store.apply(record) for record in records] == [False] * len(records)
-        assert (await store.run(EXPERIMENT, 4), await store.counts(), await store.puts()) == before
+        assert (await store.run(EXPERIMENT, 4), await counts(dsn), await store.puts()) == before
         detail = before[0]
         current = await store.current_experiment()
     assert current is not None
@@ -331,3 +332,25 @@ async def test_a_fault_of_the_program_spoils_only_its_record(dsn, monkeypatch):
         assert [r.reason for r in done.rejected] == ["fault of the program: ZeroDivisionError('a fault')"]
         assert (await store.run(EXPERIMENT, 1)).run.stage is Stage.ENDED
         assert await store.position("log") == 5
+
+
+async def test_what_an_imported_run_has_is_not_added_again_by_the_log(database):
+    """A database was made anew of an export, and the IOC's log still has all that the runs are made of."""
+    stamps = Stamps()
+    life = Life(4, stamps)
+    edit = EditRecord(stamps(), T0 + 30, life.ref, RunChanges(title="another", quality=Quality.GOOD), SHIFT)
+    state = StateRecord(stamps(), T0 + 2, "cobo0", "Ready", "Running", "Start", run=life.ref)
+    entered = [
+        MeasurementRecord(stamps(), T0 + after_s, life.ref, "Pressure", Moment.ENTERED, after_s, who=SHIFT)
+        for after_s in (10.0, 20.0)
+    ]
+    begin, *rest = life.whole()
+    records = [begin, state, *entered, edit, *rest]
+    async with database() as first, database() as second, open_store(first) as one, open_store(second) as two:
+        await one.follow(records, Step("log", IOC, 0, 9))
+        detail = await one.run(EXPERIMENT, 4)
+        assert len(detail.events) == 5
+        assert len(detail.edits) == 3
+        await two.import_runs([detail])
+        await two.follow(records, Step("log", IOC, 0, 9))
+        assert await two.run(EXPERIMENT, 4) == detail

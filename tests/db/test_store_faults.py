@@ -30,7 +30,7 @@ async def answering(store: Store) -> None:
     """Return when the store has a connection that works; one or the other may be found dead first."""
     for _ in range(5):
         with contextlib.suppress(StoreUnavailable):
-            await store.ping()
+            await store.writable()
             return
     pytest.fail("the store did not come back")
 
@@ -114,7 +114,7 @@ async def test_a_hung_server_is_given_up_in_time(postgres_place):
             deadline = time.monotonic() + 20
             while True:
                 try:
-                    await store.ping()
+                    await store.writable()
                     break
                 except StoreUnavailable:
                     assert time.monotonic() < deadline

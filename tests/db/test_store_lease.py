@@ -33,7 +33,7 @@ async def test_the_second_is_told_who_has_it(dsn):
         assert not theirs.ours
         assert str(theirs.holder) == "FIRST: on here"
         assert (await store.acquire_lease("another fleet", SECOND)).ours
-        assert await store.renew_lease(FLEET, SECOND) is None
+        assert not (await store.acquire_lease(FLEET, SECOND)).ours
         assert not await store.release_lease(FLEET, SECOND)
 
 
@@ -49,12 +49,11 @@ async def test_of_many_at_once_one_gets_it(dsn):
 async def test_renewing_keeps_it_and_releasing_frees_it(dsn):
     async with open_store(dsn) as store:
         first = await store.acquire_lease(FLEET, FIRST)
-        again = await store.renew_lease(FLEET, FIRST)
-        assert again is not None
+        again = await store.acquire_lease(FLEET, FIRST)
+        assert again.ours
         assert again.acquired_at == first.acquired_at
         assert again.renewed_at > first.renewed_at
         assert await store.release_lease(FLEET, FIRST)
-        assert await store.read_lease(FLEET) is None
         assert (await store.acquire_lease(FLEET, SECOND)).ours
 
 
@@ -62,15 +61,12 @@ async def test_an_expired_lease_goes_to_whoever_asks_first(dsn):
     async with open_store(dsn) as store:
         await store.acquire_lease(FLEET, FIRST)
         await expire(dsn)
-        lease = await store.read_lease(FLEET, FIRST)
-        assert lease is not None
-        assert lease.expired
-        renewed = await store.renew_lease(FLEET, FIRST)
-        assert renewed is not None, "nobody took it"
-        assert not renewed.expired
+        renewed = await store.acquire_lease(FLEET, FIRST)
+        assert renewed.ours, "nobody took it"
+        assert renewed.remaining_s > 0
         await expire(dsn)
         assert (await store.acquire_lease(FLEET, SECOND)).ours
-        assert await store.renew_lease(FLEET, FIRST) is None
+        assert not (await store.acquire_lease(FLEET, FIRST)).ours
 
 
 async def test_a_restarted_ioc_takes_its_own_lease_over_at_once(dsn):
@@ -79,7 +75,6 @@ async def test_a_restarted_ioc_takes_its_own_lease_over_at_once(dsn):
     async with open_store(dsn) as store:
         await store.acquire_lease(FLEET, before)
         assert (await store.acquire_lease(FLEET, after)).ours
-        assert await store.renew_lease(FLEET, before) is None
         assert not (await store.acquire_lease(FLEET, SECOND)).ours
         unnamed = replace(SECOND, boot="boot4")
         await store.release_lease(FLEET, after)

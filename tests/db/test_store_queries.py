@@ -22,11 +22,11 @@ from attpc_plugins.run_history.store.model.history import (
     RunFilter,
     Stage,
 )
-from attpc_plugins.run_history.store.model.records import PutRecord
+from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome
-from tests.support.run_records import EXPERIMENT, MODULES, SHIFT, T0, Stamps, open_store, reserve
+from tests.support.run_records import EXPERIMENT, MODULES, SHIFT, T0, Stamps, counts, open_store, reserve
 
 DAY = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -280,17 +280,16 @@ async def test_the_put_log_and_its_retention(dsn):
         assert {int(p.old) for p in some.puts} == set(range(10, 15))
         assert await store.forget(puts_before=since) == 10
         assert await store.forget(puts_before=since) == 0
-        assert (await store.counts()).puts == 20
+        assert (await counts(dsn))["puts"] == 20
         assert await store.forget(stamps_before=datetime.now(UTC) + timedelta(hours=1)) == 30
 
 
 async def test_the_log(dsn):
+    stamps = Stamps()
     async with open_store(dsn) as store:
         for n, level in enumerate((Level.INFO, Level.WARNING, Level.ERROR)):
-            await store.add_log(level, f"text {n}", source="shift")
+            await store.apply(LogRecord(stamps(), T0 + n, level, f"text {n}", "shift"))
         assert [e.text for e in await store.log_entries()] == ["text 2", "text 1"]
         assert [e.text for e in await store.log_entries(alarming=False, limit=1)] == ["text 2"]
         assert len(await store.log_entries(alarming=False)) == 3
-        assert await store.count_alarming() == 2
-        counts = await store.counts()
-        assert (counts.log_entries, counts.alarming, counts.runs) == (3, 2, 0)
+        assert await counts(dsn) == {"experiments": 0, "runs": 0, "events": 0, "puts": 0, "log_entries": 3}

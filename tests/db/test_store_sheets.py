@@ -6,7 +6,14 @@ import math
 
 import pytest
 from attpc_plugins.run_history.store.errors import Conflict, NotFound, StoreRejected
-from attpc_plugins.run_history.store.model.history import Moment, Observable, Value, ValueKind, kind_of
+from attpc_plugins.run_history.store.model.history import (
+    Moment,
+    Observable,
+    RunChanges,
+    Value,
+    ValueKind,
+    kind_of,
+)
 from attpc_plugins.run_history.store.model.records import MeasurementRecord, RunRef
 
 from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps, open_store
@@ -60,7 +67,7 @@ async def test_values_of_a_removed_observable_stay(dsn):
     async with open_store(dsn) as store:
         await store.apply(Life(1, Stamps()).starting())
         await store.put_observable(EXPERIMENT, PRESSURE)
-        await store.enter_value(EXPERIMENT, 1, "pressure", 2.5)
+        await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": 2.5})
         await store.remove_observable(EXPERIMENT, "pressure")
         assert await names(store) == []
         assert await names(store, removed=True) == ["pressure"]
@@ -96,7 +103,7 @@ async def test_what_is_no_number_is_a_value(dsn):
     async with open_store(dsn) as store:
         await store.apply(Life(1, Stamps()).starting())
         await store.put_observable(EXPERIMENT, PRESSURE)
-        await store.enter_value(EXPERIMENT, 1, "pressure", math.nan)
+        await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": math.nan})
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
     assert isinstance(found.value, float)
     assert math.isnan(found.value)
@@ -166,12 +173,12 @@ async def test_entering_a_value_checks_it(dsn):
     async with open_store(dsn) as store:
         await store.apply(Life(1, Stamps()).starting())
         await store.put_observable(EXPERIMENT, PRESSURE)
-        await store.enter_value(EXPERIMENT, 1, "pressure", 3, who=SHIFT)
+        await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": 3}, who=SHIFT)
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
         assert (repr(found.value), found.units, found.entered_by) == ("3.0", "torr", str(SHIFT))
         with pytest.raises(StoreRejected, match="'high' is no float value"):
-            await store.enter_value(EXPERIMENT, 1, "pressure", "high")
+            await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": "high"})
         with pytest.raises(NotFound, match="no run 2"):
-            await store.enter_value(EXPERIMENT, 2, "pressure", 1.0)
+            await store.edit(EXPERIMENT, 2, RunChanges(), values={"pressure": 1.0})
         with pytest.raises(NotFound, match="no observable 'x'"):
-            await store.enter_value(EXPERIMENT, 1, "x", 1.0)
+            await store.edit(EXPERIMENT, 1, RunChanges(), values={"x": 1.0})

@@ -7,9 +7,12 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model.history import Link, Module
-from attpc_plugins.run_history.store.model.records import Phase, RunFacts, RunRecord, RunRef
+from attpc_plugins.run_history.store.connections import utc
+from attpc_plugins.run_history.store.model.config_name import config_name_of
+from attpc_plugins.run_history.store.model.history import Link, Module, Run
+from attpc_plugins.run_history.store.model.records import Phase, RunRecord, RunRef
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import Stamp
@@ -66,20 +69,30 @@ class Life:
         self._stamps = stamps
         self._t0 = t0
         self._facts: dict[str, Any] = {
-            "ref": self.ref,
             "fleet": fleet,
-            "attempt": attempt,
-            "texts": RunTexts(title, "an operator", RunClass.BEAM),
+            "title": title,
+            "operator": "an operator",
+            "run_class": RunClass.BEAM,
             "start_commanded_s": t0,
-            "who": SHIFT,
-            "modules": MODULES,
+            "started_by": SHIFT,
         }
+        self._outside: dict[str, Any] = {"attempt": attempt, "modules": MODULES}
 
     def record(self, phase: Phase, after_s: float, **facts: Any) -> RunRecord:
         """Return a record `after_s` seconds after the run was begun; what `facts` say stays said."""
+        self._outside |= {k: facts.pop(k) for k in ("attempt", "modules") if k in facts}
         outside = {k: facts.pop(k) for k in ("lost", "text", "number_released") if k in facts}
+        if "texts" in facts:
+            texts: RunTexts = facts.pop("texts")
+            facts |= {"title": texts.title, "operator": texts.operator, "run_class": texts.run_class}
         self._facts.update(facts)
-        return RunRecord(self._stamps(), self._t0 + after_s, phase, RunFacts(**self._facts), **outside)
+        told = {f"{k[:-2]}_at" if k.endswith("_s") else k: v for k, v in self._facts.items()}
+        told |= {k: utc(v) for k, v in told.items() if k.endswith("_at")}
+        if phase is Phase.STOPPING:
+            told["stop_commanded_at"] = utc(self._t0 + after_s)
+        told["config_name"] = config_name_of(self._outside["modules"])
+        run = Run(self.ref.experiment, self.ref.number, phase.stage, **told)
+        return RunRecord(self._stamps(), self._t0 + after_s, phase, run, **self._outside, **outside)
 
     def starting(self) -> RunRecord:
         """Nothing was sent yet."""
@@ -142,3 +155,15 @@ async def open_store(dsn: str, **options: Any) -> AsyncIterator[Store]:
 async def reserve(store: Store, attempt: str = "", experiment: str = EXPERIMENT, **options: Any) -> int:
     """Reserve a number for the usual fleet."""
     return await store.reserve_number(experiment, fleet=FLEET, ioc=IOC, who=SHIFT, attempt=attempt, **options)
+
+
+async def counts(dsn: str) -> dict[str, int]:
+    """How many rows the main tables have."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return {
+            table: await connection.fetchval(f"SELECT count(*) FROM attpc.{table}")
+            for table in ("experiments", "runs", "events", "puts", "log_entries")
+        }
+    finally:
+        await connection.close()

@@ -45,7 +45,7 @@ def checked(detail: RunDetail) -> RunDetail:
             "an experiment's name is a text in one line; give --experiment where there is none", "experiment"
         )
     if not 0 <= run.number <= NUMBER_MAX:
-        raise Bad(f"{run.number} is no run number; they are from 0 to {NUMBER_MAX}", "number")
+        raise Bad(f"{run.number} is not a run number; they are from 0 to {NUMBER_MAX}", "number")
     for name, limit in LIMITS.items():
         if len(getattr(run, name)) > limit:
             raise Bad(f"has {len(getattr(run, name))} characters, and {limit} are the most", name)
@@ -80,18 +80,10 @@ def _stages(run: Run) -> None:
 
 
 def _times(run: Run) -> None:
-    times = (
-        "reserved_at",
-        "start_commanded_at",
-        "started_at",
-        "last_running_at",
-        "stop_commanded_at",
-        "stopped_at",
-    )
-    for name in times:
-        when: datetime | None = getattr(run, name)
-        if when is not None and not EARLIEST <= when < LATEST:
-            raise Bad(f"{when.isoformat()} is not from 1970 to 9998", name)
+    for item in fields(run):
+        when = getattr(run, item.name)
+        if isinstance(when, datetime) and not EARLIEST <= when < LATEST:
+            raise Bad(f"{when.isoformat()} is not from 1970 to 9998", item.name)
 
 
 def _details(detail: RunDetail) -> None:

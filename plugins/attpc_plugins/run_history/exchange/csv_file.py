@@ -19,12 +19,15 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, TextIO
+from enum import Enum
+from itertools import chain
+from types import NoneType
+from typing import Any, TextIO, get_args, get_type_hints
 
 from attpc_ioc.model.command import Who
-from attpc_ioc.model.run import RunOutcome
+from attpc_ioc.model.run import RunClass, RunOutcome
 from attpc_ioc.printable import LINES, json_text
 from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
@@ -33,7 +36,6 @@ from attpc_plugins.run_history.store.model.history import (
     Measurement,
     Module,
     Moment,
-    Quality,
     RouterFiles,
     Run,
     RunDetail,
@@ -63,26 +65,8 @@ class Column:
     name: str
     write: Callable[[RunDetail], str]
     read: Callable[[str], Any] | None
-
-
-def _text(name: str) -> Column:
-    return Column(name, lambda detail: getattr(detail.run, name), str)
-
-
-def _time(name: str) -> Column:
-    def write(detail: RunDetail) -> str:
-        when: datetime | None = getattr(detail.run, name)
-        return "" if when is None else time_text(when)
-
-    return Column(name, write, lambda text: time_of(text) if text.strip() else None)
-
-
-def _who(prefix: str, part: str) -> Column:
-    return Column(
-        f"{prefix}_{part}" if part != "user" else prefix,
-        lambda detail: getattr(getattr(detail.run, prefix), part),
-        str,
-    )
+    may_be_empty: bool = False
+    """An empty field stands for the default."""
 
 
 def _listed(name: str, kind: type[Any]) -> Column:
@@ -113,7 +97,7 @@ def number_of(text: str) -> int:
     digits = text.strip()
     if digits.isascii() and digits.isdigit() and len(digits) <= 10:
         return int(digits)
-    raise Bad(f"{shown(text)} is no run number")
+    raise Bad(f"{shown(text)} is not a run number")
 
 
 def yes_no(text: str) -> bool:
@@ -129,54 +113,78 @@ def _duration(detail: RunDetail) -> str:
     return "" if seconds is None else f"{seconds:.3f}"
 
 
-COLUMNS: tuple[Column, ...] = (
-    _text("experiment"),
-    Column("number", lambda detail: str(detail.run.number), number_of),
-    Column("class", lambda detail: detail.run.run_class.label, class_of),
-    _text("title"),
-    _text("operator"),
-    _text("comment"),
-    Column("quality", lambda detail: detail.run.quality.value, lambda text: word_of(Quality, text)),
-    _time("started_at"),
-    _time("stopped_at"),
-    Column("duration_s", _duration, None),
-    Column(
-        "outcome",
-        lambda detail: "" if detail.run.outcome is None else detail.run.outcome.value,
-        lambda text: word_of(RunOutcome, text) if text.strip() else None,
-    ),
-    _text("reason"),
-    Column("members", lambda detail: " ".join(detail.members), None),
-    Column("lost", lambda detail: " ".join(detail.lost), None),
-    _text("config_name"),
-    Column("stage", lambda detail: detail.run.stage.value, lambda text: word_of(Stage, text)),
-    _time("reserved_at"),
-    _time("start_commanded_at"),
-    _time("last_running_at"),
-    _time("stop_commanded_at"),
-    _who("started_by", "user"),
-    _who("started_by", "host"),
-    _who("started_by", "address"),
-    _who("stopped_by", "user"),
-    _who("stopped_by", "host"),
-    _who("stopped_by", "address"),
-    Column("adopted", lambda detail: "yes" if detail.run.adopted else "no", yes_no),
-    _text("fleet"),
-    _text("ioc"),
-    _listed("modules", Module),
-    _listed("measurements", Measurement),
-    _listed("events", Event),
-    _listed("edits", Edit),
-    _listed("files", RouterFiles),
-    _listed("configs", ConfigUse),
-)
-"""The columns in their order; more may be added at the end, none renamed or moved."""
+NAMES = {"run_class": "class"}
+"""Columns that have another name than their field."""
 
-HEADER = tuple(column.name for column in COLUMNS)
+FORMS: dict[type[Any], tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    str: (str, str),
+    int: (str, number_of),
+    bool: (lambda value: "yes" if value else "no", yes_no),
+    datetime: (time_text, time_of),
+    RunClass: (lambda value: value.label, class_of),
+}
+"""How values of a run's fields are written and read, by their type; others are words of an enumeration."""
 
-_BY_NAME = {column.name: column for column in COLUMNS}
-LISTS = ("modules", "measurements", "events", "edits", "files", "configs")
+
+def _columns(name: str, hint: Any) -> Iterator[Column]:
+    """Yield the columns of a field of a run: three of who did something, else one."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
+    (kind,) = kinds
+    if kind is Who:
+        for part in fields(Who):
+            column = name if part.name == "user" else f"{name}_{part.name}"
+            yield Column(column, lambda detail, part=part: getattr(getattr(detail.run, name), part.name), str)
+        return
+    write, read = FORMS.get(kind) or (lambda value: value.value, lambda text: word_of(kind, text))
+    optional = kind is not hint
+
+    def written(detail: RunDetail) -> str:
+        value = getattr(detail.run, name)
+        return "" if value is None else write(value)
+
+    def taken(text: str) -> Any:
+        return None if optional and not text.strip() else read(text)
+
+    yield Column(NAMES.get(name, name), written, taken, may_be_empty=issubclass(kind, Enum))
+
+
+_FIELDS = {name: list(_columns(name, hint)) for name, hint in get_type_hints(Run).items()}
+"""The columns of each field of a run."""
+
+DETAILS = {
+    "modules": Module,
+    "measurements": Measurement,
+    "events": Event,
+    "edits": Edit,
+    "files": RouterFiles,
+    "configs": ConfigUse,
+}
+LISTS = tuple(DETAILS)
 """The columns that only the details of a run have, as JSON."""
+
+_BY_NAME = {
+    column.name: column
+    for column in (
+        *chain.from_iterable(_FIELDS.values()),
+        *(_listed(name, kind) for name, kind in DETAILS.items()),
+        Column("duration_s", _duration, None),
+        Column("members", lambda detail: " ".join(detail.members), None),
+        Column("lost", lambda detail: " ".join(detail.lost), None),
+    )
+}
+
+FIRST = (
+    *("experiment", "number", "class", "title", "operator", "comment", "quality"),
+    *("started_at", "stopped_at", "duration_s", "outcome", "reason", "members", "lost", "config_name"),
+    *("stage", "reserved_at", "start_commanded_at", "last_running_at", "stop_commanded_at"),
+    *("started_by", "started_by_host", "started_by_address"),
+    *("stopped_by", "stopped_by_host", "stopped_by_address"),
+    *("adopted", "fleet", "ioc", *LISTS),
+)
+"""The columns in their order; none is renamed or moved. A field that is added has its column at the end."""
+
+HEADER = tuple(dict.fromkeys((*FIRST, *_BY_NAME)))
+COLUMNS = tuple(_BY_NAME[name] for name in HEADER)
 
 
 def row_text(fields: Iterable[str]) -> str:
@@ -323,7 +331,7 @@ def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment:
         column, text = _BY_NAME[name], field if name in LISTS else plain_text(field)
         if column.read is None:
             continue
-        if not text and name in ("class", "quality", "stage"):
+        if not text and column.may_be_empty:
             continue
         try:
             values[name] = column.read(text)
@@ -339,12 +347,13 @@ def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment:
 def _run(values: dict[str, Any], experiment: str) -> Run:
     if experiment:
         values["experiment"] = experiment
-    if "class" in values:
-        values["run_class"] = values.pop("class")
     if "stage" not in values:
         values["stage"] = Stage.ENDED
         values["outcome"] = values.get("outcome") or RunOutcome.STOPPED
-    for who in ("started_by", "stopped_by"):
-        parts = [values.pop(key, "") for key in (who, f"{who}_host", f"{who}_address")]
-        values[who] = Who(*parts)
-    return Run(**values)
+    made = {}
+    for name, columns in _FIELDS.items():
+        if len(columns) > 1:
+            made[name] = Who(*(values.get(column.name, "") for column in columns))
+        elif columns[0].name in values:
+            made[name] = values[columns[0].name]
+    return Run(**made)

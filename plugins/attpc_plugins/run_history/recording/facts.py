@@ -1,38 +1,44 @@
-"""A run as the database has it, made of what the core tells, and back."""
+"""A run as the database has it, made of what the core reports, and back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime
 
 from attpc_ioc.model.config import NOT_LOADED
 from attpc_ioc.model.events import RunMember
 from attpc_ioc.model.run import RunInfo, RunTexts
 from attpc_ioc.model.states import Kind
-from attpc_plugins.run_history.store.model.history import Link, Module, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import RunFacts
+from attpc_plugins.run_history.store.connections import utc
+from attpc_plugins.run_history.store.model.config_name import config_name_of
+from attpc_plugins.run_history.store.model.history import Link, Module, Run, RunDetail, Stage
+
+FIELDS = frozenset(item.name for item in fields(Run))
 
 
-def facts_of(info: RunInfo, members: tuple[RunMember, ...], *, fleet: str, attempt: str) -> RunFacts:
-    """Return all that the core knows of a run, and of its members where they are given."""
-    known = {member.name: member for member in members}
-    return RunFacts(
-        ref=info.ref,
+def run_of(info: RunInfo, stage: Stage, modules: Iterable[Module], *, fleet: str) -> Run:
+    """Return what the core knows of a run; fields of the same name are the same."""
+    known = {item.name: getattr(info.texts, item.name) for item in fields(RunTexts)}
+    known |= {item.name: getattr(info, item.name) for item in fields(RunInfo) if item.name in FIELDS}
+    return Run(
+        **known,
+        stage=stage,
+        start_commanded_at=utc(info.began_s or None),
+        started_at=utc(info.started_s),
+        last_running_at=utc(info.last_seen_running_s),
+        stopped_at=utc(info.stopped_s),
+        started_by=info.who,
         fleet=fleet,
-        attempt=attempt,
-        texts=info.texts,
-        start_commanded_s=info.began_s or None,
-        started_s=info.started_s,
-        last_running_s=info.last_seen_running_s,
-        stopped_s=info.stopped_s,
-        who=info.who,
-        stopped_by=info.stopped_by,
-        adopted=info.adopted,
-        outcome=info.outcome,
-        reason=info.reason,
-        modules=tuple(
-            _module(known.get(name) or RunMember(name, info.urls.get(name, "")), info)
-            for name in info.members
-        ),
+        config_name=config_name_of(modules),
+    )
+
+
+def modules_of(info: RunInfo, members: tuple[RunMember, ...]) -> tuple[Module, ...]:
+    """Return the members of a run, with what is given of them."""
+    known = {member.name: member for member in members}
+    return tuple(
+        _module(known.get(name) or RunMember(name, info.urls.get(name, "")), info) for name in info.members
     )
 
 
@@ -68,22 +74,17 @@ def info_of(detail: RunDetail) -> RunInfo:
     """Return a run of the database as the core has runs."""
     run = detail.run
     return RunInfo(
-        number=run.number,
-        experiment=run.experiment,
+        **{item.name: getattr(run, item.name) for item in fields(RunInfo) if item.name in FIELDS},
+        texts=RunTexts(**{item.name: getattr(run, item.name) for item in fields(RunTexts)}),
         members=detail.members,
-        texts=RunTexts(run.title, run.operator, run.run_class),
         began_s=_unix(run.start_commanded_at) or _unix(run.reserved_at) or 0.0,
         started_s=_unix(run.started_at),
         stopped_s=_unix(run.stopped_at),
         last_seen_running_s=_unix(run.last_running_at),
         who=run.started_by,
-        stopped_by=run.stopped_by,
         loaded={m.name: _shown(m) for m in detail.modules},
         urls={m.name: m.url for m in detail.modules},
         lost_ever=detail.lost,
-        adopted=run.adopted,
-        outcome=run.outcome if run.stage is Stage.ENDED else None,
-        reason=run.reason,
     )
 
 

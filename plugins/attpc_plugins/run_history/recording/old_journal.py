@@ -14,12 +14,18 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from attpc_ioc.files import make_private
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.stamp import Stamp
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model.records import Record
+from attpc_plugins.run_history.store.connections import moment, utc
+from attpc_plugins.run_history.store.model.config_name import config_name_of
+from attpc_plugins.run_history.store.model.history import Module
+from attpc_plugins.run_history.store.model.records import Phase, Record, RunRecord
 
 from .translate import own_record
 
@@ -140,6 +146,27 @@ def _body(text: bytes) -> bytes | None:
     return body if crc == zlib.crc32(body) else None
 
 
+_TIMES = {
+    "start_commanded_s": "start_commanded_at",
+    "started_s": "started_at",
+    "last_running_s": "last_running_at",
+    "stopped_s": "stopped_at",
+}
+
+
+def _run(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the run, attempt and modules of a run's record, as version 0.1 wrote them in one."""
+    facts, phase = dict(body["run"]), Phase(body["phase"])
+    attempt, modules = facts.pop("attempt", ""), facts.pop("modules", ())
+    run = {**facts.pop("ref"), **facts.pop("texts", {}), "stage": phase.stage}
+    run["started_by"] = facts.pop("who", {})
+    run |= {new: utc(facts.pop(old, None)) for old, new in _TIMES.items()}
+    if phase is Phase.STOPPING:
+        run["stop_commanded_at"] = moment(body["time_s"])
+    run["config_name"] = config_name_of(TypeAdapter(tuple[Module, ...]).validate_python(modules))
+    return {"run": run | facts, "attempt": attempt, "modules": modules}
+
+
 def old_record(line: bytes) -> Record:
     """Return the record of a journal's line; raises `ValueError`."""
     try:
@@ -148,6 +175,8 @@ def old_record(line: bytes) -> Record:
         stamp = Stamp(str(body.pop("ioc")), str(body.pop("boot")), int(body.pop("seq")))
         if version != 1:
             raise ValueError(f"{kind} of version {version} is not a record that this program knows")
+        if kind == RunRecord.KIND:
+            body |= _run(body)
         return own_record(kind, body, stamp)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a record: {error!r}") from error

@@ -22,7 +22,7 @@ from attpc_plugins.run_history.store.model.records import (
     RunRef,
 )
 
-from .facts import facts_of
+from .facts import modules_of, run_of
 from .translate import own_value
 
 DURABLE_S = 0.05
@@ -45,8 +45,9 @@ class Recorder:
 
     def end(self, info: RunInfo, phase: Phase) -> Awaitable[None]:
         """Record how a run ended that the database has as open."""
-        facts = facts_of(info, (), fleet=self._fleet, attempt="")
-        return self.own(RunRecord(UNSTAMPED, time.time(), phase, facts))
+        modules = modules_of(info, ())
+        run = run_of(info, phase.stage, modules, fleet=self._fleet)
+        return self.own(RunRecord(UNSTAMPED, time.time(), phase, run, modules=modules))
 
     def edit(self, run: RunRef, changes: RunChanges, who: Who) -> Awaitable[None]:
         """Record that somebody changed what is said of a run."""

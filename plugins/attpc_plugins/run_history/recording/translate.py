@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,8 @@ from attpc_ioc.model.events import (
 )
 from attpc_ioc.model.stamp import Stamp
 from attpc_plugins.run_history.exchange.plain import value_in, value_out
+from attpc_plugins.run_history.store.connections import moment
+from attpc_plugins.run_history.store.model.history import Run
 from attpc_plugins.run_history.store.model.records import (
     KINDS,
     ConfigOf,
@@ -43,7 +46,7 @@ from attpc_plugins.run_history.store.model.records import (
     StateRecord,
 )
 
-from .facts import facts_of
+from .facts import modules_of, run_of
 
 PHASES: dict[type[RunEvent], Phase] = {
     RunStarting: Phase.STARTING,
@@ -88,13 +91,18 @@ class Translator:
         return None
 
     def _run(self, event: RunEvent) -> RunRecord:
-        run = event.run
-        attempt = self.attempt_of(run.experiment, run.number, run.began_s)
+        info, phase = event.run, PHASES[type(event)]
+        modules = modules_of(info, event.members)
+        run = run_of(info, phase.stage, modules, fleet=self.fleet)
+        if phase is Phase.STOPPING:
+            run = replace(run, stop_commanded_at=moment(event.time_s))
         return RunRecord(
             event.stamp,
             event.time_s,
-            PHASES[type(event)],
-            facts_of(run, event.members, fleet=self.fleet, attempt=attempt),
+            phase,
+            run,
+            attempt=self.attempt_of(info.experiment, info.number, info.began_s),
+            modules=modules,
             lost=event.lost if isinstance(event, RunDegraded) else (),
             text=_stopping_text(event) if isinstance(event, RunStopping) else "",
             number_released=isinstance(event, RunFailed) and event.number_released,
@@ -118,10 +126,19 @@ def own_record(kind: str, value: dict[str, Any], stamp: Stamp) -> Record:
     if known is MeasurementRecord and value.get("value") is not None:
         value = {**value, "value": value_in(value["value"])}
     try:
-        return adapter_of(known).validate_python({**value, "stamp": stamp})
+        record: Record = adapter_of(known).validate_python({**value, "stamp": stamp})
     except ValidationError as error:
         fault = error.errors()[0]
         raise ValueError(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}") from error
+    # pydantic has a time zone of its own.
+    return replace(record, run=_in_utc(record.run)) if isinstance(record, RunRecord) else record
+
+
+def _in_utc(run: Run) -> Run:
+    times = {item.name: getattr(run, item.name) for item in fields(run)}
+    return replace(
+        run, **{name: at.astimezone(UTC) for name, at in times.items() if isinstance(at, datetime)}
+    )
 
 
 @cache

@@ -118,14 +118,6 @@ class Connections:
         async with self._use() as connection:
             return await status(connection)
 
-    async def ping(self) -> float:
-        """Ask the server for its time and return how long that took, in seconds."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        async with self._use() as connection:
-            await connection.fetchval("SELECT clock_timestamp()")
-        return loop.time() - began
-
     async def writable(self, *, warm: bool = False) -> None:
         """Raise where this program cannot write to the database as it is now; one query.
 
@@ -242,7 +234,11 @@ def moment(unix_s: float) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC) if early else datetime(9999, 12, 31, tzinfo=UTC)
 
 
-def clean(text: str, limit: int = 65536) -> str:
+TEXTS_MAX = 65536
+"""Characters of a text that is kept, where nothing else is said."""
+
+
+def clean(text: str, limit: int = TEXTS_MAX) -> str:
     """Return a text as PostgreSQL can keep it: no NUL, no half surrogate pairs, `limit` characters."""
     text = text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -56,21 +56,6 @@ class Leases(Connections):
                 )
         return _lease(row, holder.boot)
 
-    async def renew_lease(
-        self, fleet: str, holder: Holder, *, ttl_s: float = TTL_S, limit_s: float | None = None
-    ) -> Lease | None:
-        """Renew the lease of this boot, even an expired one that nobody took; None where it is not ours."""
-        async with self._use(limit_s) as connection:
-            row = await connection.fetchrow(
-                "UPDATE attpc.leases SET renewed_at = greatest(acquired_at, clock_timestamp()), "
-                "expires_at = greatest(acquired_at, clock_timestamp()) + make_interval(secs => $3) "
-                f"WHERE fleet = $1 AND boot = $2 RETURNING {_COLUMNS}",
-                fleet,
-                holder.boot,
-                ttl_s,
-            )
-        return None if row is None else _lease(row, holder.boot)
-
     async def release_lease(self, fleet: str, holder: Holder) -> bool:
         """Give the lease back; returns whether it was ours."""
         async with self._use() as connection:
@@ -78,12 +63,6 @@ class Leases(Connections):
                 "DELETE FROM attpc.leases WHERE fleet = $1 AND boot = $2", fleet, holder.boot
             )
         return done != "DELETE 0"
-
-    async def read_lease(self, fleet: str, holder: Holder | None = None) -> Lease | None:
-        """Return the lease of a fleet, expired or not; None where nobody has it."""
-        async with self._use() as connection:
-            row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM attpc.leases WHERE fleet = $1", fleet)
-        return None if row is None else _lease(row, holder.boot if holder else "")
 
 
 def _lease(row: Any, boot: str) -> Lease:

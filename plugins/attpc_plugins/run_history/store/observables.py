@@ -165,23 +165,6 @@ class Sheets(Connections):
                 order,
             )
 
-    async def enter_value(
-        self,
-        experiment: str,
-        number: int,
-        observable: str,
-        value: Value,
-        *,
-        who: Who = NOBODY,
-        units: str = "",
-    ) -> None:
-        """Write what a person says of an observable in a run, now.
-
-        Raises `NotFound` for the run or the observable, `StoreRejected` where the value is not of its kind.
-        """
-        async with self._transaction() as connection:
-            await write_entered(connection, experiment, number, observable, value, who=who, units=units)
-
     async def previous_values(self, experiment: str, before: int) -> Mapping[str, Measurement]:
         """Return, by observable, the last value of runs before this number: entered, at stop, at start."""
         # Texts may be long: some at a time, for each answer has a limit.
@@ -214,9 +197,10 @@ async def write_entered(
     who: Who = NOBODY,
     units: str = "",
 ) -> None:
-    """Write what a person says of an observable in a run, now, and that it was edited; see `enter_value`.
+    """Write what a person says of an observable in a run, now, and that it was edited.
 
-    Where that is what was entered before, nothing is written.
+    Raises `NotFound` for the run or the observable, `StoreRejected` where the value is not of its kind. Where
+    that is what was entered before, nothing is written.
     """
     row = await connection.fetchrow(
         "SELECT r.id AS run, o.id AS observable, o.kind, o.units, clock_timestamp() AS now "

@@ -145,7 +145,7 @@ def runs_named(words: list[str], count: int) -> RunsNamed:
     experiment, numbers = (words[0] if len(words) > count else ""), words[-count:]
     for word in numbers:
         if not (word.isascii() and word.isdigit() and len(word) <= 10):
-            raise typer.BadParameter(f"{word!r} is no run number; what is wanted is {wanted}")
+            raise typer.BadParameter(f"{word!r} is not a run number; what is wanted is {wanted}")
     return RunsNamed(experiment, tuple(int(word) for word in numbers))
 
 

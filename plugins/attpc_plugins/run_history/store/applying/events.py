@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from attpc_plugins.run_history.store.connections import Connection, clean, moment
-from attpc_plugins.run_history.store.model.history import Level
 from attpc_plugins.run_history.store.model.records import LogRecord, OperationRecord, RunRecord, StateRecord
 
 _INSERT = """
     INSERT INTO attpc.events
         (boot_id, seq, run_id, happened_at, kind, module, text, ok, external, code, duration_s)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
+    SELECT $1, $2, $3::bigint, $4::timestamptz, $5::text, $6::text, $7::text, $8, $9, $10, $11
+    WHERE NOT EXISTS (
+        SELECT FROM attpc.events WHERE run_id = $3 AND boot_id IS NULL
+        AND (happened_at, kind, module, text) = ($4, $5, $6, $7))
+    ON CONFLICT DO NOTHING
 """
+"""Not where it came with an imported run: the log may still have what the run's export had."""
 
 
 async def write_event(
@@ -64,28 +68,13 @@ async def apply_operation(
 
 async def apply_log(connection: Connection, record: LogRecord, run_id: int | None) -> None:
     """Apply a log entry."""
-    await write_log(
-        connection, record.time_s, record.level, record.text, record.source, record.stamp.ioc, run_id
-    )
-
-
-async def write_log(
-    connection: Connection,
-    at_s: float | None,
-    level: Level,
-    text: str,
-    source: str,
-    ioc: str,
-    run_id: int | None,
-) -> None:
-    """Add a log entry; `at_s` None is now."""
     await connection.execute(
         "INSERT INTO attpc.log_entries (logged_at, level, ioc, source, text, run_id) "
-        "VALUES (coalesce($1, clock_timestamp()), $2, $3, $4, $5, $6)",
-        None if at_s is None else moment(at_s),
-        level.value,
-        clean(ioc),
-        clean(source),
-        clean(text),
+        "VALUES ($1, $2, $3, $4, $5, $6)",
+        moment(record.time_s),
+        record.level.value,
+        clean(record.stamp.ioc),
+        clean(record.source),
+        clean(record.text),
         run_id,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -11,6 +13,7 @@ from attpc_plugins.run_history.store.errors import FAULTS, Conflict
 from attpc_plugins.run_history.store.experiments import experiment_id
 from attpc_plugins.run_history.store.model.history import RunDetail, kind_of
 from attpc_plugins.run_history.store.observables import write_measurement
+from attpc_plugins.run_history.store.reading.rows import VALUE_COLUMNS, values_of
 
 from .files import write_configs, write_files
 from .runs import module_rows, write_links
@@ -64,15 +67,9 @@ async def _each(runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> AsyncIt
         yield detail
 
 
-_INSERT = """
-    INSERT INTO attpc.runs (
-        experiment_id, number, state, run_class, title, operator, comment, quality, fleet, ioc, reserved_at,
-        start_commanded_at, started_at, last_running_at, stop_commanded_at, stopped_at, started_by_user,
-        started_by_host, started_by_address, stopped_by_user, stopped_by_host, stopped_by_address, outcome,
-        reason, adopted, config_name)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, $12, $13, now()), $12, $13, $14, $15, $16,
-            $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
-    RETURNING id
+_INSERT = f"""
+    INSERT INTO attpc.runs (experiment_id, {", ".join(VALUE_COLUMNS)})
+    VALUES ($1, {", ".join(f"${n}" for n, _ in enumerate(VALUE_COLUMNS, 2))}) RETURNING id
 """
 
 
@@ -80,32 +77,10 @@ async def _import(
     connection: Connection, key: int, detail: RunDetail, observables: dict[tuple[int, str], int]
 ) -> None:
     run = detail.run
+    reserved_at = run.reserved_at or run.start_commanded_at or run.started_at or datetime.now(UTC)
+    values = values_of(replace(run, reserved_at=reserved_at))
     try:
-        run_id = await connection.fetchval(
-            _INSERT,
-            key,
-            run.number,
-            run.stage.value,
-            run.run_class.label,
-            clean(run.title, 1000),
-            clean(run.operator, 1000),
-            clean(run.comment),
-            run.quality.value,
-            clean(run.fleet),
-            clean(run.ioc),
-            run.reserved_at,
-            run.start_commanded_at,
-            run.started_at,
-            run.last_running_at,
-            run.stop_commanded_at,
-            run.stopped_at,
-            *(clean(text) for text in (run.started_by.user, run.started_by.host, run.started_by.address)),
-            *(clean(text) for text in (run.stopped_by.user, run.stopped_by.host, run.stopped_by.address)),
-            None if run.outcome is None else run.outcome.value,
-            clean(run.reason),
-            run.adopted,
-            clean(run.config_name),
-        )
+        run_id = await connection.fetchval(_INSERT, key, *(values[name] for name in VALUE_COLUMNS))
     except asyncpg.UniqueViolationError as error:
         raise Conflict(f"experiment {run.experiment!r} has a run {run.number} already") from error
     await _import_modules(connection, run_id, detail)

@@ -6,50 +6,51 @@ from dataclasses import fields
 from typing import Any
 
 from attpc_ioc.model.command import Who
-from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
-from attpc_plugins.run_history.store.connections import Connection, clean, moment
+from attpc_ioc.model.run import RunClass
+from attpc_plugins.run_history.store.connections import TEXTS_MAX, Connection, clean, moment
 from attpc_plugins.run_history.store.errors import NoSuchRun, StoreRejected
 from attpc_plugins.run_history.store.experiments import experiment_id
-from attpc_plugins.run_history.store.model.config_name import config_name_of
-from attpc_plugins.run_history.store.model.history import Module, RunChanges, Stage
+from attpc_plugins.run_history.store.model.history import Module, RunChanges
 from attpc_plugins.run_history.store.model.records import EditRecord, Phase, RunRecord, RunRef
 from attpc_plugins.run_history.store.numbers import give_back
-from attpc_plugins.run_history.store.reading.rows import CLASSES
+from attpc_plugins.run_history.store.reading.rows import (
+    RUN_COLUMNS,
+    RUNS_FROM,
+    TEXT_MAX,
+    VALUE_COLUMNS,
+    run_of,
+    values_of,
+)
 
 from .events import write_event
-from .merge import RunRow, merge
-
-_LIMITS = {"title": 1000, "operator": 1000}
+from .merge import merge
 
 
 async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> None:
     """Apply an event in the life of a run; raises `StoreRejected` where its number is another start's."""
     run = record.run
-    key = await experiment_id(connection, run.ref.experiment)
-    if not 0 <= run.ref.number < 2**31:
-        raise StoreRejected(f"{run.ref.number} is no run number")
+    key = await experiment_id(connection, run.experiment)
+    if not 0 <= run.number < 2**31:
+        raise StoreRejected(f"{run.number} is not a run number")
     if record.phase is Phase.FAILED and record.number_released:
-        await give_back(connection, key, run.ref.number, run.attempt)
-        text = f"run {run.ref.number} of {run.ref.experiment}: {record.text or run.reason}"
+        await give_back(connection, key, run.number, record.attempt)
+        text = f"run {run.number} of {run.experiment}: {record.text or run.reason}"
         await write_event(connection, boot_id, record, kind=record.phase, text=text, ok=False)
         return
     if await _void(connection, record):
         return
-    run_id, row = await _row(connection, key, record)
-    newer = row.facts_at is None or moment(record.time_s) >= row.facts_at
-    await _save(connection, run_id, merge(row, record))
-    await _save_modules(connection, run_id, run.modules, newer)
-    if newer and (config_name := config_name_of(run.modules)):
-        await connection.execute(
-            "UPDATE attpc.runs SET config_name = $2 WHERE id = $1 AND config_name <> $2",
-            run_id,
-            clean(config_name),
-        )
+    row = await _row(connection, key, record)
+    at = moment(record.time_s)
+    newer = row["facts_at"] is None or at >= row["facts_at"]
+    merged = merge(run_of(row), record, newer=newer, edited=row["edited"])
+    values = [values_of(merged)[name] for name in VALUE_COLUMNS]
+    await connection.execute(_SAVE, row["id"], at if newer else row["facts_at"], *values)
+    await _save_modules(connection, row["id"], record.modules, newer)
     if record.phase in (Phase.STARTING, Phase.STARTED):
-        await _close_others(connection, run_id, record)
+        await _close_others(connection, row["id"], record)
     text = record.text or (", ".join(record.lost) if record.phase is Phase.DEGRADED else run.reason)
     ok = record.phase is not Phase.FAILED and not record.lost
-    await write_event(connection, boot_id, record, run_id=run_id, kind=record.phase, text=text, ok=ok)
+    await write_event(connection, boot_id, record, run_id=row["id"], kind=record.phase, text=text, ok=ok)
 
 
 async def run_id_of(connection: Connection, ref: RunRef) -> int | None:
@@ -94,7 +95,16 @@ async def write_edit(
         if value is None:
             continue
         text = value.label if isinstance(value, RunClass) else str(value)
-        text = clean(text, _LIMITS.get(item.name, 65536))
+        text = clean(text, TEXT_MAX.get(item.name, TEXTS_MAX))
+        if at_s is not None and await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM attpc.run_edits "
+            "WHERE run_id = $1 AND field = $2 AND value = $3 AND edited_at = $4)",
+            run_id,
+            item.name,
+            text,
+            moment(at_s),
+        ):
+            continue  # it came with an imported run, whose export had what the log still has
         if at_s is None and text == await connection.fetchval(
             f"SELECT {item.name} FROM attpc.runs WHERE id = $1", run_id
         ):
@@ -145,23 +155,29 @@ async def write_edit(
 async def _void(connection: Connection, record: RunRecord) -> bool:
     """Tell whether the record is of an attempt whose number was given back before it came to run."""
     return bool(
-        record.run.attempt
-        and record.run.started_s is None
+        record.attempt
+        and record.run.started_at is None
         and await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM attpc.released_attempts WHERE attempt = $1)", record.run.attempt
+            "SELECT EXISTS (SELECT FROM attpc.released_attempts WHERE attempt = $1)", record.attempt
         )
     )
 
 
-_ROW = """
-    SELECT r.*, ARRAY(SELECT DISTINCT field FROM attpc.run_edits WHERE run_id = r.id) AS edited
-    FROM attpc.runs r WHERE experiment_id = $1 AND number = $2 FOR UPDATE
+_ROW = f"""
+    SELECT {RUN_COLUMNS}, r.attempt, r.facts_at,
+           ARRAY(SELECT DISTINCT field FROM attpc.run_edits WHERE run_id = r.id) AS edited
+    FROM {RUNS_FROM} WHERE r.experiment_id = $1 AND r.number = $2 FOR UPDATE OF r
+"""
+
+_SAVE = f"""
+    UPDATE attpc.runs SET facts_at = $2, {", ".join(f"{c} = ${n}" for n, c in enumerate(VALUE_COLUMNS, 3))}
+    WHERE id = $1
 """
 
 
-async def _row(connection: Connection, key: int, record: RunRecord) -> tuple[int, RunRow]:
+async def _row(connection: Connection, key: int, record: RunRecord) -> Any:
     """Return the run's row, locked; it is made where there is none (a database that was restored)."""
-    number, attempt = record.run.ref.number, record.run.attempt
+    number, attempt = record.run.number, record.attempt
     row = await connection.fetchrow(_ROW, key, number)
     if row is None:
         await connection.execute(
@@ -177,58 +193,9 @@ async def _row(connection: Connection, key: int, record: RunRecord) -> tuple[int
         raise StoreRejected(f"the start of run {number} is recorded under another number already")
     if attempt and row["attempt"] and row["attempt"] != attempt:
         raise StoreRejected(
-            f"run {number} of experiment {record.run.ref.experiment!r} is another start's in this database"
+            f"run {number} of experiment {record.run.experiment!r} is another start's in this database"
         )
-    return row["id"], RunRow(
-        stage=Stage(row["state"]),
-        texts=RunTexts(row["title"], row["operator"], CLASSES[row["run_class"]]),
-        fleet=row["fleet"],
-        ioc=row["ioc"],
-        start_commanded_at=row["start_commanded_at"],
-        started_at=row["started_at"],
-        last_running_at=row["last_running_at"],
-        stop_commanded_at=row["stop_commanded_at"],
-        stopped_at=row["stopped_at"],
-        started_by=Who(row["started_by_user"], row["started_by_host"], row["started_by_address"]),
-        stopped_by=Who(row["stopped_by_user"], row["stopped_by_host"], row["stopped_by_address"]),
-        outcome=None if row["outcome"] is None else RunOutcome(row["outcome"]),
-        reason=row["reason"],
-        adopted=row["adopted"],
-        facts_at=row["facts_at"],
-        edited=frozenset(row["edited"]),
-    )
-
-
-async def _save(connection: Connection, run_id: int, row: RunRow) -> None:
-    await connection.execute(
-        """
-        UPDATE attpc.runs SET
-            state = $2, title = $3, operator = $4, run_class = $5, fleet = $6, ioc = $7,
-            start_commanded_at = $8, started_at = $9, last_running_at = $10, stop_commanded_at = $11,
-            stopped_at = $12, started_by_user = $13, started_by_host = $14, started_by_address = $15,
-            stopped_by_user = $16, stopped_by_host = $17, stopped_by_address = $18,
-            outcome = $19, reason = $20, adopted = $21, facts_at = $22
-        WHERE id = $1
-        """,
-        run_id,
-        row.stage.value,
-        row.texts.title,
-        row.texts.operator,
-        row.texts.run_class.label,
-        row.fleet,
-        row.ioc,
-        row.start_commanded_at,
-        row.started_at,
-        row.last_running_at,
-        row.stop_commanded_at,
-        row.stopped_at,
-        *(clean(text) for text in (row.started_by.user, row.started_by.host, row.started_by.address)),
-        *(clean(text) for text in (row.stopped_by.user, row.stopped_by.host, row.stopped_by.address)),
-        None if row.outcome is None else row.outcome.value,
-        row.reason,
-        row.adopted,
-        row.facts_at,
-    )
+    return row
 
 
 async def _save_modules(
@@ -310,8 +277,8 @@ async def _close_others(connection: Connection, run_id: int, record: RunRecord) 
         """,
         run_id,
         clean(record.run.fleet),
-        f"it was not seen to end before run {record.run.ref.number} was started",
-        moment(record.run.start_commanded_s or record.time_s),
+        f"it was not seen to end before run {record.run.number} was started",
+        record.run.start_commanded_at or moment(record.time_s),
     )
 
 

@@ -379,15 +379,3 @@ class LogEntry:
     source: str = ""
     experiment: str | None = None
     number: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How much the history holds."""
-
-    experiments: int
-    runs: int
-    puts: int
-    log_entries: int
-    alarming: int
-    """Log entries that are warnings or errors."""

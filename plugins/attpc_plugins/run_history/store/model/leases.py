@@ -34,8 +34,3 @@ class Lease:
     remaining_s: float
     """Seconds until it expires by the server's clock; 0 or less when it has."""
     ours: bool
-
-    @property
-    def expired(self) -> bool:
-        """Whether anyone may take it over."""
-        return self.remaining_s <= 0

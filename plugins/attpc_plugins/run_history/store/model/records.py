@@ -12,9 +12,9 @@ from typing import ClassVar, get_args
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import Stamp
-from attpc_ioc.model.run import RunOutcome, RunRef, RunTexts
+from attpc_ioc.model.run import RunRef
 
-from .history import Level, Link, Module, Moment, RunChanges, Value
+from .history import Level, Link, Module, Moment, Run, RunChanges, Stage, Value
 
 __all__ = [
     "KINDS",
@@ -32,7 +32,6 @@ __all__ = [
     "Phase",
     "PutRecord",
     "Record",
-    "RunFacts",
     "RunRecord",
     "RunRef",
     "StateRecord",
@@ -53,43 +52,38 @@ class Phase(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
 
+    @property
+    def stage(self) -> Stage:
+        """How far the run has come by this event."""
+        return _STAGES[self]
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """All that the core knows of a run at an event: any one such record can rebuild the run's row.
 
-    `attempt` is the token that the number was reserved with, empty where it is not known any more. Modules
-    carry `lost` as true when they were lost at any time.
-    """
-
-    ref: RunRef
-    fleet: str = ""
-    attempt: str = ""
-    texts: RunTexts = RunTexts()
-    start_commanded_s: float | None = None
-    started_s: float | None = None
-    last_running_s: float | None = None
-    stopped_s: float | None = None
-    who: Who = Who()
-    stopped_by: Who = Who()
-    adopted: bool = False
-    outcome: RunOutcome | None = None
-    reason: str = ""
-    modules: tuple[Module, ...] = ()
+_STAGES = {
+    Phase.STARTING: Stage.STARTING,
+    Phase.STARTED: Stage.RUNNING,
+    Phase.DEGRADED: Stage.RUNNING,
+    Phase.STOPPING: Stage.STOPPING,
+    Phase.STOPPED: Stage.ENDED,
+    Phase.FAILED: Stage.ENDED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """An event in the life of a run. `lost` are the members lost now (degraded).
+    """An event in the life of a run, with all that the core knows of it: each can make the run's row anew.
 
-    `number_released` (failed) tells that no module may have run and that the number may be used again.
+    `attempt` is the token that the number was reserved with, empty where it is not known. `modules` are the
+    members, `lost` those that are lost now (degraded). `number_released` (failed): no module can have run,
+    and the number may be used again.
     """
 
     KIND: ClassVar[str] = "run"
     stamp: Stamp
     time_s: float
     phase: Phase
-    run: RunFacts
+    run: Run
+    attempt: str = ""
+    modules: tuple[Module, ...] = ()
     lost: tuple[str, ...] = ()
     text: str = ""
     number_released: bool = False

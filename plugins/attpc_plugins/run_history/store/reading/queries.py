@@ -6,14 +6,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.store.applying.events import write_log
 from attpc_plugins.run_history.store.applying.runs import write_edit
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean
 from attpc_plugins.run_history.store.errors import NotFound
 from attpc_plugins.run_history.store.model.history import (
     ALL_RUNS,
     NOBODY,
-    Counts,
     Cursor,
     Level,
     LogEntry,
@@ -148,11 +146,6 @@ class Queries(Connections):
                 await write_entered(connection, experiment, number, name, value, who=who)
             return run_of(await connection.fetchrow(query, clean(experiment), number))
 
-    async def add_log(self, level: Level, text: str, *, source: str = "", ioc: str = "") -> None:
-        """Add a log entry, now."""
-        async with self._use() as connection:
-            await write_log(connection, None, level, text, source, ioc, None)
-
     async def log_entries(
         self, *, limit: int = 20, alarming: bool = True, run: tuple[str, int] | None = None
     ) -> tuple[LogEntry, ...]:
@@ -175,23 +168,6 @@ class Queries(Connections):
             LogEntry(r["logged_at"], Level(r["level"]), r["text"], r["source"], r["experiment"], r["number"])
             for r in rows
         )
-
-    async def counts(self) -> Counts:
-        """Return how much the history holds."""
-        async with self._use() as connection:
-            row = await connection.fetchrow(
-                "SELECT (SELECT count(*) FROM attpc.experiments) AS experiments, "
-                "(SELECT count(*) FROM attpc.runs WHERE state <> 'reserved') AS runs, "
-                "(SELECT count(*) FROM attpc.puts) AS puts, "
-                "(SELECT count(*) FROM attpc.log_entries) AS log_entries, "
-                "(SELECT count(*) FROM attpc.log_entries WHERE level <> 'info') AS alarming"
-            )
-        return Counts(**dict(row))
-
-    async def count_alarming(self) -> int:
-        """Return how many log entries are warnings or errors."""
-        async with self._use() as connection:
-            return await connection.fetchval("SELECT count(*) FROM attpc.log_entries WHERE level <> 'info'")
 
 
 def _cursor(row: Connection) -> Cursor:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from enum import Enum
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from attpc_ioc.model.command import Who
-from attpc_ioc.model.run import RunClass, RunOutcome
+from attpc_ioc.model.run import RunClass
+from attpc_plugins.run_history.store.connections import TEXTS_MAX, clean
 from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,
@@ -15,7 +20,6 @@ from attpc_plugins.run_history.store.model.history import (
     Module,
     Moment,
     Observable,
-    Quality,
     RouterFiles,
     Run,
     Stage,
@@ -23,45 +27,65 @@ from attpc_plugins.run_history.store.model.history import (
     ValueKind,
 )
 
-RUN_COLUMNS = """
-    r.id, e.name AS experiment, r.number, r.state, r.run_class, r.title, r.operator, r.comment, r.quality,
-    r.fleet, r.ioc, r.reserved_at, r.start_commanded_at, r.started_at, r.last_running_at,
-    r.stop_commanded_at, r.stopped_at, r.started_by_user, r.started_by_host, r.started_by_address,
-    r.stopped_by_user, r.stopped_by_host, r.stopped_by_address, r.outcome, r.reason, r.adopted,
-    r.config_name, r.listed_at
-"""
-RUNS_FROM = "attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id"
-
 CLASSES: dict[str, RunClass] = {run_class.label: run_class for run_class in RunClass}
 """Run classes by the words that the database has."""
+
+TEXT_MAX = {"title": 1000, "operator": 1000}
+"""Characters of the texts of a run that are shorter than others."""
+
+WHO = ("user", "host", "address")
+
+
+def values_of(run: Run) -> dict[str, Any]:
+    """Return what the columns of `attpc.runs` get of a run, but for its experiment, which has a table.
+
+    A column has the name of its field, and `state` that of the stage; who did something has three.
+    """
+    values: dict[str, Any] = {}
+    for item in fields(Run):
+        value, column = getattr(run, item.name), _column(item.name)
+        match value:
+            case Who():
+                values |= {f"{column}_{part}": clean(getattr(value, part)) for part in WHO}
+            case RunClass():
+                values[column] = value.label
+            case Enum():
+                values[column] = value.value
+            case str():
+                values[column] = clean(value, TEXT_MAX.get(item.name, TEXTS_MAX))
+            case _:
+                values[column] = value
+    del values["experiment"]
+    return values
 
 
 def run_of(row: Any) -> Run:
     """Return the run of a row with `RUN_COLUMNS`."""
-    return Run(
-        experiment=row["experiment"],
-        number=row["number"],
-        stage=Stage(row["state"]),
-        run_class=CLASSES[row["run_class"]],
-        title=row["title"],
-        operator=row["operator"],
-        comment=row["comment"],
-        quality=Quality(row["quality"]),
-        fleet=row["fleet"],
-        ioc=row["ioc"],
-        reserved_at=row["reserved_at"],
-        start_commanded_at=row["start_commanded_at"],
-        started_at=row["started_at"],
-        last_running_at=row["last_running_at"],
-        stop_commanded_at=row["stop_commanded_at"],
-        stopped_at=row["stopped_at"],
-        started_by=Who(row["started_by_user"], row["started_by_host"], row["started_by_address"]),
-        stopped_by=Who(row["stopped_by_user"], row["stopped_by_host"], row["stopped_by_address"]),
-        outcome=None if row["outcome"] is None else RunOutcome(row["outcome"]),
-        reason=row["reason"],
-        adopted=row["adopted"],
-        config_name=row["config_name"],
-    )
+    return Run(**{name: read(row) for name, read in _READERS.items()})
+
+
+def _column(name: str) -> str:
+    return "state" if name == "stage" else name
+
+
+def _reader(name: str, hint: Any) -> Callable[[Any], Any]:
+    column = _column(name)
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
+    (kind,) = kinds
+    if kind is Who:
+        return lambda row: Who(*(row[f"{column}_{part}"] for part in WHO))
+    if kind is RunClass:
+        return lambda row: CLASSES[row[column]]
+    if issubclass(kind, Enum):
+        return lambda row: None if row[column] is None else kind(row[column])
+    return lambda row: row[column]
+
+
+_READERS = {name: _reader(name, hint) for name, hint in get_type_hints(Run).items()}
+
+VALUE_COLUMNS = tuple(values_of(Run("", 0, Stage.ENDED)))
+RUN_COLUMNS = f"r.id, e.name AS experiment, {', '.join(f'r.{name}' for name in VALUE_COLUMNS)}, r.listed_at"
+RUNS_FROM = "attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id"
 
 
 def module_of(row: Any, links: tuple[Link, ...]) -> Module:
