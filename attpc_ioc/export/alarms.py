@@ -148,7 +148,7 @@ def _pv(entry: PvEntry, prefix: str, screens: str) -> AlarmPv:
 
 
 def whole_text(tree: Sequence[Component], config: str) -> str:
-    """Return the file of a configuration of its own.
+    """Return the file of a separate configuration.
 
     Raises `AttpcError` for an invalid name.
     """

@@ -23,17 +23,17 @@ IsOurs = Callable[[Path], bool]
 
 
 def is_screen(path: Path) -> bool:
-    """Tell whether a file has the mark of `export screens`."""
+    """Return whether a file has the mark of `export screens`."""
     return MARK.encode() in _head(path)
 
 
 def is_alarms(path: Path) -> bool:
-    """Tell whether a file has the mark of `export alarms`."""
+    """Return whether a file has the mark of `export alarms`."""
     return b"made by attpc-ioc export alarms" in _head(path)
 
 
 def is_archiver(path: Path, prefix: str) -> bool:
-    """Tell whether a file requests only PVs of this prefix, in the form of `export archiver`.
+    """Return whether a file requests only PVs of this prefix, in the form of `export archiver`.
 
     JSON has no comments, so it has no mark.
     """
@@ -49,7 +49,7 @@ def is_archiver(path: Path, prefix: str) -> bool:
 
 
 def is_saveset(path: Path, prefix: str) -> bool:
-    """Tell whether a file has only setpoints of this prefix, in the form of `export saveset`.
+    """Return whether a file has only setpoints of this prefix, in the form of `export saveset`.
 
     Every line of such a file is a PV, so it has no mark.
     """

@@ -1,8 +1,8 @@
 """Finds other servers on the network that answer for this IOC's names, such as an IOC of the same prefix.
 
-Two IOCs of one prefix give clients now the one and now the other. So the IOC searches for a PV of its own, at
-the start and once a minute, as its clients do. Who answers is asked for its host and process: a Channel
-Access gateway in front of this IOC gives this IOC's own, and is not reported.
+With two IOCs of one prefix, clients reach one or the other at random. So the IOC searches for one of its own
+PVs, at the start and once a minute, as its clients do. It asks each server that answers for its host and
+process: a Channel Access gateway in front of this IOC returns this IOC's own, and is not reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from attpc_ioc.pvs.row import Reading, full_name
 log = get_logger(__name__)
 
 PERIOD_S = 60.0
-"""Between two searches."""
+"""Time between two searches."""
 
 _PRODUCT = "attpc-ioc"
 _ASKED = ("HOSTNAME", "PROCESS_ID", "STARTTOD")
@@ -64,7 +64,7 @@ class Elsewhere:
             await asyncio.sleep(self._period_s)
 
     async def poll(self) -> None:
-        """Look once, and show what there is; raises OSError where no search is possible."""
+        """Search once and show the result; raises `OSError` if no search is possible."""
         where = self._server.where
         found = await find_servers(self._names[0], where, secrets.randbits(32))
         own = own_servers(where, self._server.port)

@@ -54,11 +54,10 @@ class _Slot:
 class Publisher:
     """Posts the rows of the PV table.
 
-    Give `on_change` to the controller as its listener. Rows of modules and of the sources that they drive are
-    posted at once, so every state that a module passes is seen, in order; system and run rows of all changes
-    in one pass of the event loop are posted together (at once where a scope's attempt ended). A change costs
-    what the changed modules cost, whatever the size of the fleet. All methods are to be called in the event
-    loop.
+    Give `on_change` to the controller as its listener. Rows of modules and of their sources are posted at
+    once, so that clients see every state of a module, in order. System and run rows of all changes in one
+    pass of the event loop are posted together (at once if a scope's attempt ended). The cost of a change
+    depends on the changed modules, not on the size of the fleet. Call all methods in the event loop.
     """
 
     def __init__(self, entries: Iterable[PvEntry], pvs: Mapping[str, PV], stamps: StampClock) -> None:

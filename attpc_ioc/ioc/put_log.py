@@ -19,7 +19,7 @@ LINES_EACH = 50
 """Lines of one client in this time: more than anybody puts by hand, fewer than a script that runs wild."""
 
 LINES_ALL = 300
-"""Lines of all clients together in this time, for a script that connects anew for every put."""
+"""The most lines of all clients in this time, for a script that makes a connection for every put."""
 
 NAMED = 10
 """Clients that are named at the end of the time, those with most left out; the others share a line."""
@@ -88,7 +88,7 @@ class Refusals:
         return False
 
     def record_counts(self) -> None:
-        """Record what was counted until now, and begin anew."""
+        """Log the counts up to now and reset them."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

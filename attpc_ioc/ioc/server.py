@@ -86,7 +86,7 @@ class IocServer:
         await self.ca.start()
 
     async def show_access(self, status: int, message: str) -> None:
-        """Show what the access security file is like, and ask anew who may do what on every channel."""
+        """Show the state of the access security file, and update the rights of every channel."""
         self._publish_ioc(ACCESS_FILE, status)
         self._publish_ioc(ACCESS_TEXT, message)
         await self.ca.refresh_access_in_turns()

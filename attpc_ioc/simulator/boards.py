@@ -58,7 +58,7 @@ class Clock:
         self.epoch: int | None = None
 
     def start(self) -> None:
-        """Start the clock anew."""
+        """Restart the clock."""
         self._starts += 1
         self.epoch = self._starts
 
@@ -111,7 +111,7 @@ class Board:
         return self.clock_epoch is None or self.clock_epoch != self.clock.epoch
 
     def create(self, owner: str) -> None:
-        """Be made anew by a Describe, by whichever server: what it was given before is gone."""
+        """Create the board again, by a Describe of any server: what it was given before is lost."""
         self.created, self.owner, self.loaded, self.state = True, owner, ConfigIds(), State.IDLE
         self._lose_clock()
         self.close_links()

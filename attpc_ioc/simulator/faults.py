@@ -43,7 +43,7 @@ class Fault:
     message: str = ""
 
     def hits(self, operation: str, transition: bool) -> bool:
-        """Tell whether it is about `operation`."""
+        """Return whether it applies to `operation`."""
         return self.operation == operation or (self.operation is None and transition)
 
 
@@ -112,7 +112,7 @@ class Faults:
         self._add(Fault(FaultName.STALL))
 
     def refuse(self) -> None:
-        """Refuse connections; what is open stays open and what runs goes on."""
+        """Refuse connections; open ones stay open and running operations continue."""
         self._add(Fault(FaultName.REFUSE))
 
     def die(self) -> None:

@@ -1,7 +1,8 @@
 """The HTTP side of an ECC server: sockets, heads, backlog, and the ways in which a connection ends.
 
-Written on bare sockets because every quirk needs it: replies of zero bytes, connections that are reset, a
-process that is stopped while the kernel goes on accepting, and polls at 50 Hz that must cost little.
+It uses sockets directly, not an HTTP library, because the real server does what such libraries reject or
+hide: requests without a head, bodies that end with the envelope whatever their length, replies of zero bytes,
+connections that are reset, and a stopped process whose kernel still accepts.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _ENVELOPE_END = re.compile(rb"</(?:[\w.-]+:)?Envelope\s*>|<(?:[\w.-]+:)?Envelope
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What matters of a request's head; `length` is None and `method` empty where it does not say."""
+    """The relevant parts of a request's head; `length` is None and `method` empty where it has none."""
 
     method: str
     length: int | None
@@ -60,7 +61,7 @@ def _parse_head(head: bytes) -> Head:
 
 
 def _method(line: bytes) -> str:
-    """Return the method of a request line; empty where it is none."""
+    """Return the method of a request line; empty if it is not a request line."""
     return line.split(b" ", 1)[0].decode("latin-1") if b" HTTP/" in line else ""
 
 
@@ -68,7 +69,7 @@ NO_HEAD = Head("POST", None, False, False)
 
 
 def _unchunk(data: bytes) -> tuple[bytes, bool]:
-    """Return what has arrived of a chunked body, and whether that is all of it."""
+    """Return the received part of a chunked body, and whether it is complete."""
     parts: list[bytes] = []
     at = 0
     while (end := data.find(b"\r\n", at)) >= 0:
@@ -86,7 +87,7 @@ def _unchunk(data: bytes) -> tuple[bytes, bool]:
 class Connection:
     """One client: reads one request, gets one reply, and ends.
 
-    `late` marks a connection that came, or whose request came, while the process was stopped.
+    `late`: the connection or its request came while the process was stopped.
     """
 
     __slots__ = (
@@ -105,7 +106,7 @@ class Connection:
     def __init__(self, listener: Listener, sock: socket.socket, now_s: float) -> None:
         self._listener = listener
         self.sock = sock
-        # The number, not the socket: asyncio would print the socket into an exception at each turn.
+        # The number, not the socket: asyncio would format the socket into an exception at each turn.
         self.fd = sock.fileno()
         self._buffer = b""
         self._head: Head | None = None
@@ -130,7 +131,7 @@ class Connection:
         return True
 
     def on_readable(self) -> None:
-        """Take what has arrived and hand a complete request on."""
+        """Receive, and pass on a complete request."""
         try:
             data = self.sock.recv(_CHUNK)
         except BlockingIOError:
@@ -147,14 +148,14 @@ class Connection:
 
     def _advance(self) -> None:
         if self._head is None and self._buffer.lstrip().startswith(b"<"):
-            self._head = NO_HEAD  # XML is answered without a head too
+            self._head = NO_HEAD  # the real server answers XML without a head, too
         if self._head is None:
             found = _HEAD_END.search(self._buffer)
             if found is None:
                 return
             head = _parse_head(self._buffer[: found.start()])
             if not head.method:
-                return  # it waits for a request line, and so does the caller
+                return  # the real server waits for a request line, and so does the caller
             self._head = head
             self._buffer = self._buffer[found.end() :]
         head = self._head
@@ -176,18 +177,18 @@ class Connection:
             self._listener.on_body(self, b"")
         elif complete and not _ENVELOPE.search(body):
             self.close()
-        # else: the parser waits for the end of the envelope, and so does the caller
+        # else: the real server waits for the end of the envelope, and so does the caller
 
     def _body(self, head: Head) -> tuple[bytes, bool]:
         if head.chunked:
             return _unchunk(self._buffer)
         if head.length is not None:
             return self._buffer, len(self._buffer) >= head.length
-        # No length given: a body that is not XML shows at once.
+        # Without a length, a body that is not XML is recognised at once.
         return self._buffer, self._buffer.lstrip()[:1] not in (b"", b"<")
 
     def reply(self, data: bytes) -> None:
-        """Send `data` and close; a caller that is gone does not matter."""
+        """Send `data` and close; does nothing if the caller has disconnected."""
         if not self.open:
             return
         self._out = memoryview(data)
@@ -212,12 +213,12 @@ class Connection:
         """End the connection in the ordinary way; without a reply the caller sees zero bytes."""
         if not self.open:
             return
-        # Closing with unread bytes would send a reset and could destroy the reply on its way.
+        # Closing with unread bytes would send a reset, which could discard the reply.
         _ = self.caller_gone
         self._end()
 
     def reset(self) -> None:
-        """End the connection as a process that dies does: the caller sees a reset."""
+        """Reset the connection, as when a process dies."""
         if not self.open:
             return
         with contextlib.suppress(OSError):
@@ -251,9 +252,9 @@ class Listener:
         self._sock: socket.socket | None = None
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
-        # A second socket keeps the port ours, without listening, while the server is down.
-        self._keeper = bound_socket(host, port)
-        self.host, self.port = self._keeper.getsockname()[:2]
+        # A second socket, which does not listen, reserves the port while the server is down.
+        self._reserved = bound_socket(host, port)
+        self.host, self.port = self._reserved.getsockname()[:2]
 
     @property
     def listening(self) -> bool:
@@ -261,7 +262,7 @@ class Listener:
         return self._sock is not None
 
     def open(self) -> None:
-        """Start to listen; does nothing when it listens."""
+        """Start listening; does nothing while it listens."""
         if self._sock is not None:
             return
         self._sock = bound_socket(self.host, self.port)
@@ -272,7 +273,7 @@ class Listener:
             self._sweep()
 
     def close(self) -> None:
-        """Stop to listen, so that connecting is refused; open connections stay."""
+        """Stop listening, so that connections are refused; open ones stay."""
         if self._sock is None:
             return
         self.loop.remove_reader(self._sock)
@@ -280,22 +281,22 @@ class Listener:
         self._sock = None
 
     def die(self) -> None:
-        """Stop to listen and reset every connection."""
+        """Stop listening and reset every connection."""
         self.close()
         for connection in list(self.connections):
             connection.reset()
         self._paused = False
 
     def end(self) -> None:
-        """Give everything back, the port included."""
+        """Release everything, including the port."""
         self.die()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._keeper.close()
+        self._reserved.close()
 
     def pause(self) -> None:
-        """Do nothing more; the kernel goes on accepting until the backlog is full."""
+        """Stop all work; the kernel still accepts connections until the backlog is full."""
         if self._paused:
             return
         self._paused = True
@@ -305,9 +306,9 @@ class Listener:
             self.loop.remove_reader(connection.fd)
 
     def resume(self, dice: random.Random | None = None) -> None:
-        """Go on with the connections that were open and those that the kernel has accepted.
+        """Continue with the open connections, then with those that the kernel has accepted.
 
-        In this order, or in one that `dice` makes, as threads that wake together have none.
+        `dice` shuffles them, because threads that wake together run in any order.
         """
         if not self._paused:
             return
@@ -324,10 +325,10 @@ class Listener:
             connection.late = True
             connection.on_readable()
             if connection in self._reading:
-                connection.late = False  # its request has yet to come
+                connection.late = False  # its request is still to come
 
     def quiet(self, connection: Connection) -> None:
-        """Read no more from `connection`: its request is complete."""
+        """Stop reading from `connection`: its request is complete."""
         if connection in self._reading:
             del self._reading[connection]
             self.loop.remove_reader(connection.fd)

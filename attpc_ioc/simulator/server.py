@@ -28,14 +28,14 @@ BUSY = "The ECC state machine is busy!"
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Behaviour in which real servers differ, and the pace.
+    """Behaviour in which real servers differ, and the durations.
 
     - `links_per_sender`: the 2021 server takes the first link of a sender, the AT-TPC's own takes two.
     - `old_gsoap`: `<ErrorMessage></ErrorMessage>` in place of `<ErrorMessage/>`.
     - `auto_restart_s`: a server that crashed is started again after this time; None: it stays dead.
     - `resume_crashes`: Resume ends the process, as in the 2021 server.
     - `idle_s`: silent connections are closed after this time.
-    - `shuffled_wake`: what was accepted while the process was stopped runs in random order when it wakes.
+    - `shuffled_wake`: requests accepted while the process was stopped run in random order when it continues.
     """
 
     durations: Durations = Durations()
@@ -74,7 +74,7 @@ class EccServer:
         self.journal: LogFile | None = None
         """Its own log file, where it has one."""
         self.offers_first: tuple[str, ...] = ()
-        """Configure names that it offers before the others, which are sorted."""
+        """Configurations that it offers first; the others follow in order of their names."""
         self.alive = False
         self.polls = 0
         self.crashes = 0
@@ -146,7 +146,7 @@ class EccServer:
         self._note(f"listening on {self.url}")
 
     async def end(self) -> None:
-        """Give back everything."""
+        """Stop the server and release everything."""
         tasks = list(self._tasks)
         self.kill()
         if tasks:
@@ -191,7 +191,7 @@ class EccServer:
         self.revive()
 
     def crash(self, call: Call, reason: str) -> None:
-        """End the process by a fault of its own, which `call` provoked."""
+        """End the process by its own fault, which `call` provoked."""
         log.warning("simulated ECC server crashed", server=self.name, reason=reason)
         self.crashes += 1
         call.reply_lost = True
@@ -201,7 +201,7 @@ class EccServer:
             self._timer = asyncio.get_running_loop().call_later(self.options.auto_restart_s, self.revive)
 
     def _act_on(self, fault: Fault, on: bool) -> None:
-        """Do to the process what a fault means when it is switched on or off."""
+        """Apply a fault to the process when it is switched on or off."""
         match fault.name, on:
             case FaultName.STALL, True:
                 self._socket.pause()

@@ -40,7 +40,7 @@ def _board_fault(transition: Transition, node: Node, missing: str) -> str:
     mutant = node.kind == "Mutant"
     match transition:
         case Transition.DESCRIBE:
-            # It makes the board anew, so one that was power-cycled is as good as any other.
+            # It creates the board again, so that one that was power-cycled is as good as any other.
             return node.unreachable if missing == REFUSED else ""
         case Transition.UNDO:
             return ""

@@ -46,7 +46,7 @@ class XcfgFolder:
             return None
 
     def exists(self, part: str, name: str) -> bool:
-        """Tell whether the file is there now."""
+        """Return whether the file exists now."""
         return "/" not in name and self.file(part, name).is_file()
 
     def config_ids(self, first: Sequence[str] = ()) -> str:
@@ -71,7 +71,7 @@ class XcfgFolder:
         return tuple(found)
 
     def covers(self, name: str, node: Node) -> bool:
-        """Tell whether a configure file has settings for a board."""
+        """Return whether a configure file has settings for a board."""
         file = self.file("configure", name)
         try:
             seen = file.stat()

@@ -86,10 +86,10 @@ def _pages(pvs: Pvs) -> list[tuple[str, str]]:
 
 
 def has_history(pvs: Pvs) -> bool:
-    """Tell whether there is a run history to show."""
+    """Return whether there is a run history to show."""
     return pvs.has(ScopeKind.SYSTEM, "History:Text_RBV")
 
 
 def has_rates(pvs: Pvs) -> bool:
-    """Tell whether there are rates and disks to plot."""
+    """Return whether there are rates and disks to plot."""
     return pvs.has(ScopeKind.SOURCE, "Router:Rate_RBV", "Router:DiskUsed_RBV")

@@ -1,4 +1,4 @@
-"""The screen of the run history: the last runs, what is said of the current one, and the log."""
+"""The screen of the run history: the last runs, the notes on the current one, and the log."""
 
 from __future__ import annotations
 

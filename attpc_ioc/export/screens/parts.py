@@ -1,4 +1,4 @@
-"""Widgets from rows of tables: words say how each looks, the row says what it shows and where.
+"""Widgets from rows of tables: words give the look, the row gives the contents and the place.
 
 A row is `(words, what, x, y, width, height)`, in pixels from where its table is placed, and may end with
 `Extra`. The first word is one of `LOOKS`, the others are of `WORDS` and `CASES`. `what` is the text of a
@@ -27,34 +27,34 @@ HEADS: Mapping[ScopeKind, str] = {
     ScopeKind.IOC: "$(P)IOC:",
     ScopeKind.PLUGIN: "$(P)Plugin:$(PLUGIN):",
 }
-"""What the names of a scope's PVs begin with."""
+"""The beginning of the names of a scope's PVs."""
 
 ASK_OFF = 3
-"""The way in which a bool button asks first only where it would switch off."""
+"""The mode of a bool button that asks for confirmation only before it switches off."""
 
 LEAVE_OUT = "Leave $(ECC) out of group commands and of the next run?"
 
 
 class Extra(TypedDict, total=False):
-    """What few rows need."""
+    """Properties that few rows need."""
 
     text: str
-    """Of a button, where it is not the command's name."""
+    """The text of a button; the command's name by default."""
     confirm: str
-    """The question that is asked before a button or switch acts."""
+    """The question before a button or switch acts."""
     number: int | str
-    """What a button writes; 1 by default."""
+    """The value that a button writes; 1 by default."""
     target: str
-    """Where `open` opens its file: `tab` by default."""
+    """Where `open` opens its file; `tab` by default."""
     tooltip: str
     name: str
-    """Of the widget, where it is not what it shows."""
+    """The name of the widget; by default what it shows."""
     macros: Mapping[str, str]
     rules: tuple[Rule, ...]
     shown: tuple[str, str]
-    """A condition on a PV, which is `pvInt0` and so on in it: the widget is there only while it is true."""
+    """A PV and a condition on it (`pvInt0` and so on): the widget is visible only while it is true."""
     hidden: tuple[str, str]
-    """A condition on a PV: the widget is there unless it is true."""
+    """A PV and a condition on it: the widget is hidden while it is true."""
 
 
 Row = tuple[str, str, int, int, int, int] | tuple[str, str, int, int, int, int, Extra]
@@ -202,7 +202,7 @@ CASES: Mapping[str, tuple[tuple[str, Value], ...]] = {
         (f"pvInt0 == {int(RunState.STARTING)} || pvInt0 == {int(RunState.STOPPING)}", theme.READY),
     ),
 }
-"""Colours of states, where there is no alarm."""
+"""Colours of states without alarm."""
 
 _DATES = {"moment": "pvStr0[0:10]", "clock": 'pvStr0[6:10] + "-" + pvStr0[0:2] + "-" + pvStr0[3:5]'}
 

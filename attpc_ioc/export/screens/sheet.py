@@ -62,7 +62,7 @@ def _run(pvs: Pvs) -> list[Row]:
 def observable_row(look: str) -> Display:
     """Return the row of an observable: name, field and description; macros NAME and TEXT.
 
-    The number of one that has no value yet is grey, and beside it is said so.
+    A run without a value has a grey number, with a note beside it.
     """
     pv = f"$(P){OBSERVABLES}$(NAME)"
     unset = "pvSev0 > 2"

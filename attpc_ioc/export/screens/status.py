@@ -21,7 +21,7 @@ _LINE = 54
 _ALARMS = 120
 """Pixels of height of the alarms, at least."""
 _ACCESS = 166
-"""Pixels of height of what is said of access and of other servers."""
+"""Height, in pixels, of the texts on access and on other servers."""
 
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
@@ -60,7 +60,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 
 
 def status_screen(pvs: Pvs) -> Display:
-    """Return the screen, with a row for each plugin; of the IOC's own PVs what there is."""
+    """Return the screen, with a row for each plugin and with those of the IOC's own PVs that exist."""
     width = (_INNER - 2 * theme.EDGE) // 3
     height = theme.TITLE_HEIGHT + max(len(lines) for _, lines in _SECTIONS) * 28 + 4
     widgets = []

@@ -26,7 +26,7 @@ class Pvs:
         self.prefix = first.name.removesuffix(first.row.part)
 
     def has(self, kind: ScopeKind, *parts: str) -> bool:
-        """Tell whether the table has all these name parts, used in any scope of the kind."""
+        """Return whether the table has all these name parts, used in any scope of the kind."""
         return all((kind, part) in self._parts for part in parts)
 
     def scopes(self, kind: ScopeKind, part: str = "") -> tuple[str, ...]:

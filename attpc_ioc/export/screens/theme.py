@@ -34,7 +34,7 @@ MINOR = Color(250, 205, 92)
 MAJOR = Color(236, 105, 94)
 INVALID = Color(216, 143, 216)
 NOTICE = Color(255, 243, 205)
-"""Of refused entries, which are no alarm."""
+"""For rejected entries, which are not an alarm."""
 QUIET = Color(214, 220, 226)
 """Of a normal state."""
 READY = Color(158, 193, 224)

@@ -1,4 +1,4 @@
-"""What one client asks for: its channels, its subscriptions, gets and puts.
+"""One client's requests: its channels, its subscriptions, gets and puts.
 
 Everything is answered within the call that brought the bytes in, apart from puts, which have tasks of their
 own and are answered when those end.
@@ -76,7 +76,7 @@ class Circuit(Link):
         self.server.join(self, f"{peer[0]}:{peer[1]}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client; its running puts go on."""
+        """Forget the client; its running puts continue."""
         for channel in self.channels.values():
             self._unsubscribe_all(channel)
         self._stats.channels -= len(self.channels)
@@ -231,7 +231,7 @@ class Circuit(Link):
         self.send(wire.message(Command.ACCESS_RIGHTS, p1=channel.cid, p2=channel.rights))
 
     def resume_writing(self) -> None:
-        """Send the rights that changed meanwhile first."""
+        """First send the rights that have changed in the meantime."""
         due, self._rights_due = self._rights_due, {}
         for channel in due.values():
             self._send_rights(channel)

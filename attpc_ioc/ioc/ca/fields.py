@@ -1,6 +1,6 @@
 """Fields of a record (`X.DESC`, `X.EGU`, `X.SEVR` …), made when a client asks for one.
 
-A field is a PV of its own that cannot be written and has the record's alarm and time stamp, as in EPICS base.
+A field is a separate read-only PV with the record's alarm and time stamp, as in EPICS base.
 The record keeps it as long as a channel does. `field_table` says which there are.
 """
 

@@ -30,7 +30,7 @@ TURN_S = 0.003
 _STALL_LOOKS = 8
 """How often during `stall_s` the server checks whether a client takes anything."""
 _AFTER_STALL_S = 5.0
-"""How much later than `stall_s` the operating system gives a connection up by itself."""
+"""The operating system drops a connection this much later than `stall_s`."""
 _RECEIVED = memoryview(bytearray(64 << 10))
 
 
@@ -112,7 +112,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=self._limits.send_buffer_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything."""
+        """Release everything."""
         if isinstance(exc, TimeoutError):
             self._tell_end("its host does not answer")
         for handle in (self._flush_handle, self._continue_handle, self._stall_handle, self._part_handle):
@@ -194,7 +194,7 @@ class Link(asyncio.BufferedProtocol):
             )
 
     def switch_events(self, on: bool) -> None:
-        """Hold updates back, of each subscription the newest, or let go those that were held back."""
+        """Hold back updates, the newest of each subscription, or send those that were held back."""
         self._events_on = on
         if not on:
             self.backlog.squeeze()
@@ -243,7 +243,7 @@ class Link(asyncio.BufferedProtocol):
         self._set_reading(False)
 
     def resume_writing(self) -> None:
-        """Go on where `pause_writing` stopped."""
+        """Continue where `pause_writing` stopped."""
         self._paused = False
         if self._stall_handle is not None:
             self._stall_handle.cancel()
@@ -362,7 +362,7 @@ class Link(asyncio.BufferedProtocol):
     def yield_turn(self) -> None:
         """Let what was just started have its first turn before the client's next message.
 
-        A client that puts and gets at once is to get what it has put, as from any IOC.
+        A client that puts and then gets at once must get what it has put, as from any IOC.
         """
         self._yielding = True
 
@@ -376,7 +376,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def continue_soon(self) -> None:
-        """Go on with the client's messages in the next turn of the event loop."""
+        """Continue with the client's messages in the next turn of the event loop."""
         if self._continue_handle is None and not self.closing:
             self._continue_handle = self._loop.call_soon(self._continue)
 

@@ -1,16 +1,16 @@
-"""Who gives way: places for clients by their address, and one budget of memory for all of them.
+"""Limits on clients: connections by address, and one memory budget for all of them.
 
-The rules are few, and each log line says which one it was:
+There are few rules, and each log line names the one that applied:
 
-- One address has `max_clients_per_address` connections at most.
-- A tenth of `max_clients` is kept for addresses that have no connection yet.
-- Where there are no more places, one without a channel gives way, else the newest of the address that has
+- One address has at most `max_clients_per_address` connections.
+- A tenth of `max_clients` is reserved for addresses that have no connection yet.
+- When no place is free, a connection without a channel is closed, else the newest one of the address with the
   most.
-- Where clients together take `max_memory_bytes`, the largest client of the address that takes most gives way.
+- When clients together use `max_memory_bytes`, the largest client of the address that uses most is closed.
+- When four times `max_puts` puts are running, only addresses without a running put may put.
 
-- Where four times `max_puts` puts are running, only addresses that have none running may put.
-
-Who has as much as the one that would have to give way is refused instead: nobody is disconnected in turns.
+A new client whose address has as many as the one that would be closed is refused instead, so that clients do
+not displace each other in turn.
 """
 
 from __future__ import annotations

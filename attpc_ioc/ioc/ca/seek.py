@@ -1,6 +1,7 @@
-"""Looking for servers as a client does: who answers a search for a name, and what is it that they serve.
+"""Finds servers as a client does: which servers answer a search for a name, and what they serve.
 
-Only what a server needs to find out whether somebody else serves its names: one search, one short connection.
+It has only what a server needs to find out whether another one serves its names: one search, one short
+connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from attpc_ioc.ioc.ca.address import Addresses
 from attpc_ioc.ioc.ca.wire import Command, Eca, Header
 
 SENT_AT_S = (0.0, 0.1, 0.4)
-"""A search is sent so often, because datagrams get lost."""
+"""A search is sent at these times, because datagrams get lost."""
 LISTEN_S = 1.5
 """So long after the first search answers are waited for."""
 MOST = 20
@@ -85,7 +86,7 @@ def _socket(interface: str) -> socket.socket:
 
 
 def _take(sock: socket.socket, found: set[Found], search_id: int) -> None:
-    with contextlib.suppress(OSError):  # nothing there, or the word of a port where nobody listens
+    with contextlib.suppress(OSError):  # no datagram, or an ICMP error from a closed port
         data, peer = sock.recvfrom(_ANSWER_BYTES)
         if len(found) < 10 * MOST:
             found.update(answering(data, peer[0], search_id))

@@ -38,25 +38,25 @@ Access = Callable[[PV, Client], tuple[bool, bool]]
 
 
 class PutRejected(Exception):
-    """A put is refused or has failed; the text says why. The client gets `ECA_PUTFAIL`."""
+    """A put was rejected or has failed, for the reason in the text. The client gets `ECA_PUTFAIL`."""
 
 
 class CAServer:
     """Serves PVs over Channel Access.
 
     - `put(pv, value, client)` is called for every put whose value passed `decode`. It returns None when the
-      put is done, or what is then awaited, in a task of its own that only `stop` cancels, not the end of
-      its client. A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises
-      `PutRejected`. Any other exception is logged, and answered so too. A put without callback that fails is
-      answered by an exception, as from `softIoc`: libca prints it, and does nothing else.
-    - `on_rejected(pv, client, raw, reason)` is called for every put that was refused before `put` was called;
-      `pv` is what was written to, a record or a field of one.
-    - `access(pv, client)` says whether a client may read and write a PV, or a field of one; without it all
-      may. It is asked when a channel is made, when the client names its user and host, and by
-      `refresh_access`. A PV that is not writable never gets write access. When it raises, reading is allowed
-      and writing is not.
-    - `interfaces` and `port` go before the `EPICS_CAS_*` and `EPICS_CA_*` variables.
-    - `clock` gives the time stamps of posts without one, in seconds since 1970.
+      put is done, or an awaitable, which runs as a task that only `stop` cancels, not the end of its client.
+      A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises `PutRejected`. Any
+      other exception is logged and answered in the same way. A put without callback that fails is answered
+      with an exception, as by `softIoc`: libca only prints it.
+    - `on_rejected(pv, client, raw, reason)` is called for every put that was rejected before `put` was
+      called; `pv` is a record or one of its fields.
+    - `access(pv, client)` returns whether a client may read and write a PV or one of its fields; without it
+      every client may. It is called when a channel is made, when the client sends its user and host, and by
+      `refresh_access`. A PV that is not writable never gets write access. If `access` raises, reading is
+      allowed and writing is not.
+    - `interfaces` and `port` take precedence over the `EPICS_CAS_*` and `EPICS_CA_*` variables.
+    - `clock` returns the time stamps of posts without one, in seconds since 1970.
     """
 
     def __init__(
@@ -198,9 +198,9 @@ class CAServer:
         return (self._pvs.get(record), field_name) if dot or field_name == "$" else (None, None)
 
     def answer_search(self, header: Header, *, over_tcp: bool = False) -> bytes:
-        """Return the reply to one search request; empty when there is nothing to say.
+        """Return the reply to one search request; empty if there is none.
 
-        That a name is unknown is said over TCP only, and if asked for: a datagram reaches many servers.
+        An unknown name is answered only over TCP, and only on request: a datagram reaches many servers.
         """
         self.counts.searches += 1
         if not self.has(wire.text_of(header.payload)):

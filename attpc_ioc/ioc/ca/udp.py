@@ -93,7 +93,7 @@ class Searches:
             self._handle = self._loop.call_soon(self._go_on)
 
     def _answer(self, end: float) -> bool:
-        """Go on with the datagram that was begun; return whether it is done."""
+        """Continue the datagram; return whether it is complete."""
         if self._begun is None:
             return True
         replies, peer = self._begun
@@ -108,11 +108,11 @@ class Searches:
 
 
 def answers(data: bytes, search: Search) -> Iterator[bytes]:
-    """Make the datagrams that answer one datagram of requests; what follows garbage is ignored.
+    """Yield the datagrams that answer one datagram of requests; messages after invalid data are ignored.
 
-    Each begins with a VERSION message that carries the request's sequence number: by it libca knows that the
-    answer is to its latest requests, and searches for more names at once. An empty one now and then is not to
-    be sent: it gives whoever iterates the occasion to let others have their turn.
+    Each begins with a VERSION message with the request's sequence number: it shows libca that the answer is
+    to its latest requests, so that it searches for more names at once. An empty one is not for sending: it
+    lets the caller yield to other tasks.
     """
     buffer = bytearray(data)
     version = wire.message(Command.VERSION, 0, wire.MINOR_VERSION)
@@ -144,7 +144,7 @@ def answers(data: bytes, search: Search) -> Iterator[bytes]:
 
 
 class Beacons:
-    """Tells clients that the server is there: often at first, then once a period.
+    """Announces the server to clients: often at first, then once a period.
 
     A new server's quick beacons make clients search at once for what they miss.
     """

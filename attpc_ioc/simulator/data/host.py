@@ -43,7 +43,7 @@ class DataFaults:
     factor: float = 1.0
     """The rate is so many times what it should be."""
     endless: bool = False
-    """Files go on growing after Stop, for ever."""
+    """Files keep growing after Stop."""
     disk_full: bool = False
     """No byte can be written."""
 
@@ -124,7 +124,7 @@ class DataHost:
         return tuple(sorted(self.staging.glob("*.graw")))
 
     def sizes(self) -> tuple[int, ...]:
-        """Return the sizes of those files in bytes; one that is moved away meanwhile is left out."""
+        """Return the sizes of those files in bytes; a file that is moved away in the meantime is left out."""
         found: list[int] = []
         for path in self.files():
             with contextlib.suppress(FileNotFoundError):

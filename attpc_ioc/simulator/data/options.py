@@ -20,12 +20,12 @@ class Access(StrEnum):
 class DataOptions:
     """What the data routers write, and how their hosts are reached.
 
-    - `folder`: where each host gets a folder of its own; None takes a temporary directory.
+    - `folder`: each host gets its own folder there; None takes a temporary directory.
     - `access`: of the hosts in the order of their boards; the last one is of all the rest.
     - `cobo_bytes_s`, `mutant_bytes_s`: what one router writes in a second while its board is Running.
     - `spread`: rates differ from host to host by up to this part of them.
-    - `drain_s`: how long a router goes on writing after Stop, in seconds; real ones take tens of seconds.
-    - `asads`: how many AsAd boards a CoBo has, each with a file of its own.
+    - `drain_s`: how long a router keeps writing after Stop, in seconds; real ones take tens of seconds.
+    - `asads`: how many AsAd boards a CoBo has, each with its own file.
     - `file_limit_bytes`: a file of this size is followed by another one.
     - `real_bytes`: every byte is random and on the disk. Otherwise files are sparse: random blocks at
       the begin and every `block_every_bytes` make their checksums differ, and nearly no disk is used.

@@ -25,7 +25,7 @@ _OF_THE_GATE = (HostFault.DOWN, HostFault.HUNG, HostFault.SLOW)
 
 
 def has(host: DataHost, fault: HostFault) -> bool:
-    """Tell whether a host can have a fault: one that is only a folder of this machine has no port."""
+    """Return whether a host can have a fault: one that is only a folder of this machine has no port."""
     return host.gate is not None or fault not in _OF_THE_GATE
 
 

@@ -2,7 +2,7 @@
 
 Paths, fields and texts are those of the public `attpc_sentry`, which is an axum server. What it does:
 - `GET /status` fails with HTTP 500 where the router's process is not there.
-- `POST /catalog` waits first and looks then; a caller that hangs up meanwhile has stopped it.
+- `POST /catalog` waits first and lists the files then; a client that disconnects in between stops it.
 - It moves the files one by one, whether they still grow or not, and makes the answer of `/status` afterwards:
   with the router's process gone the files are moved and the answer is HTTP 500 all the same.
 """

@@ -16,7 +16,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class _File:
-    """A file that is being written; `fd` stays with it wherever it is moved meanwhile."""
+    """A file that is being written; `fd` stays with it when it is moved."""
 
     path: Path
     fd: int

@@ -1,1 +1,1 @@
-"""The configuration files that each run used: read, told to the history, copied to the backup folder."""
+"""The configuration files of each run: read, reported to the history, copied to the backup folder."""

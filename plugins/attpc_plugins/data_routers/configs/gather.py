@@ -1,4 +1,4 @@
-"""Reading the configuration files that a run used, from the ECC servers' hosts or from their replies."""
+"""Reads the configuration files of a run, from the ECC servers' hosts or from their replies."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ NO_HOST = "no table plugins.data_routers.ecc says where the files of this ECC se
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was found: the texts for the history, and the files byte by byte for the backup folder."""
+    """The texts for the history, and the files' exact bytes for the backup folder."""
 
     configs: tuple[RunConfigText, ...]
     files: dict[str, bytes]
     notes: tuple[str, ...] = ()
-    """Which files are on the hosts as others than those that were loaded."""
+    """Which files have changed on the hosts since they were loaded."""
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Why parts are missing, or are not the files' own text, each once."""
+        """The distinct reasons why parts are missing."""
         return tuple(dict.fromkeys(f"{c.module}: {c.fault}" for c in self.configs if c.fault))
 
 
 async def gather(
     run: RunInfo, hosts: Mapping[str, ConfigHost], loaded: LoadedFiles, replies: Mapping[str, str]
 ) -> Gathered:
-    """Return the files that each member has loaded; one that several share is read once.
+    """Return the files that each member has loaded; a shared file is read once.
 
-    `hosts` and `replies` (to Configure, the whole text) are by member. What was taken when it was loaded
-    counts; what is on the host now does where that is not known. Where a file cannot be had the reply stands
-    in for it, as the configure part; what cannot be had at all has its reason.
+    `hosts` and `replies` (the whole text of the reply to Configure) are by member. A file that was read when
+    it was loaded counts, else the one on the host now. If there is neither, the reply is taken as the
+    configure part; a part without any text has a reason.
     """
     reads: dict[tuple[int, str], asyncio.Task[bytes | str]] = {}
     async with asyncio.TaskGroup() as group:
@@ -80,7 +80,7 @@ async def gather(
 
 
 def text_of(content: bytes) -> str:
-    """Return a file's text: UTF-8, and where it is not, Latin-1, which loses nothing."""
+    """Return a file's text: UTF-8, or else Latin-1, which loses nothing."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
@@ -88,7 +88,7 @@ def text_of(content: bytes) -> str:
 
 
 async def _read(host: ConfigHost, file: str) -> bytes | str:
-    """Return the file, or why it cannot be had: none keeps the others from being read."""
+    """Return the file, or the reason why it cannot be read, so that the others are still read."""
     try:
         return await host.read(file)
     except HostError as error:
@@ -96,14 +96,14 @@ async def _read(host: ConfigHost, file: str) -> bytes | str:
 
 
 def _parts(loaded: str) -> Iterator[tuple[str, str]]:
-    """Yield part and name of what a member has loaded, `describe/prepare/configure` as the core shows it."""
+    """Yield part and name of each loaded configuration, from the core's `describe/prepare/configure`."""
     for part, name in zip(PARTS, loaded.split("/"), strict=False):
         if name not in ("", NOT_LOADED, UNKNOWN):
             yield part, name
 
 
 def _own_name(files: Mapping[str, bytes], file: str, content: bytes, member: str) -> str:
-    """Return the name in the backup folder: another one where hosts have different files of one name."""
+    """Return the name in the backup folder; with the member where hosts have different files of one name."""
     if files.get(file, content) == content:
         return file
     return f"{file.removesuffix('.xcfg')}.{member}.xcfg"

@@ -1,4 +1,4 @@
-"""Follows the runs and has the configuration files of each on record."""
+"""Follows the runs and reports the configuration files of each."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .spool import BackupFault, Spool
 log = get_logger(__name__)
 
 RETRY_S = 15.0
-"""How often a backup folder that cannot be written is tried again."""
+"""Time between two attempts to write to the backup folder."""
 
 NOT_TAKEN = "a plugin did not take all of them: see the Message_RBV of the plugins"
 
 
 class RunConfigFiles:
-    """Reads what each run was loaded with once it is Running, tells it to the history, and copies it.
+    """Reads the loaded files of each run when it is Running, reports them, and copies them.
 
     `hosts` are by ECC server, for those whose files can be read.
     """
@@ -55,20 +55,20 @@ class RunConfigFiles:
         self._faults: tuple[str, ...] = ()
         self._wake = asyncio.Event()
 
-    # ------------------------------------------------------------------ what happens
+    # ------------------------------------------------------------------ events
 
     def operation_ended(self, event: OperationEnded) -> None:
-        """Take the file that was loaded, and what the reply to Configure says, which may have to stand in."""
+        """Read the file that was loaded, and keep the reply to Configure in case it cannot be read."""
         self._loaded.load(event)
         if event.operation is Operation.CONFIGURE and event.ok and event.text:
             self._replies[event.module] = event.text
 
     def run_started(self, run: RunInfo) -> None:
-        """Begin to read the files of a run; the run waits for nothing."""
+        """Begin to read the files of a run, without delaying it."""
         self._ctx.spawn(self._record(run))
 
     async def run(self) -> None:
-        """Copy what waits to the backup folder, for ever; also what an earlier IOC has left."""
+        """Copy waiting files to the backup folder, for ever; also those that an earlier IOC left."""
         last = self._read.values.get(ONLY)
         if last is not None and self._state is ConfigsState.NONE:
             self._faults = last.faults
@@ -92,7 +92,7 @@ class RunConfigFiles:
             self._wake.clear()
 
     async def close(self) -> None:
-        """Let go of what is being read."""
+        """Cancel reads."""
         await self._loaded.close()
 
     # ------------------------------------------------------------------ one run
@@ -109,7 +109,7 @@ class RunConfigFiles:
         for note in found.notes:
             log.warning("configuration file changed", reason=note, number=run.number)
         self._faults = found.faults
-        if not await self._tell(key, found):
+        if not await self._report(key, found):
             self._faults = (*self._faults, NOT_TAKEN)
         if self._spool is not None and found.files:
             try:
@@ -125,10 +125,10 @@ class RunConfigFiles:
         else:
             self._show_kept()
 
-    async def _tell(self, key: RunKey, found: Gathered) -> bool:
-        """Tell what was found, a text at a time: one has 100 kB and more, and the loop is everybody's.
+    async def _report(self, key: RunKey, found: Gathered) -> bool:
+        """Emit an event for each text: one has 100 kB or more, and a longer event would block the event loop.
 
-        Returns False where a plugin that keeps such things on record did not take all of them.
+        Returns False if the core could not write all events.
         """
         taken = True
         by_text: dict[str, list[RunConfigText]] = {}
@@ -143,7 +143,7 @@ class RunConfigFiles:
     # ------------------------------------------------------------------ showing
 
     def _show_kept(self) -> None:
-        """Show what is known of the last run once nothing waits; nothing where there was none."""
+        """Show the result of the last run when no files wait; nothing before the first run."""
         if self._state is ConfigsState.NONE:
             return
         state = ConfigsState.INCOMPLETE if self._faults else ConfigsState.KEPT

@@ -1,8 +1,7 @@
-"""The configuration files as they were when the ECC servers loaded them.
+"""The configuration files as the ECC servers loaded them.
 
-A file may be edited after it was loaded: what the detector runs with is what was read then. So each file is
-taken when its transition has ended, and kept over restarts of the IOC, until another one is loaded in its
-place.
+A file may be edited later, but the detector runs with what was loaded. So each file is read when its
+transition has ended, and kept over restarts of the IOC until another one is loaded.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ PART_OF = {
 """Which file each transition loads."""
 
 SELDOM = "prepare"
-"""Current ECC servers take the configure file for Prepare: there need be no file of this part."""
+"""Current ECC servers use the configure file for Prepare: a file of this part need not exist."""
 
 
 class LoadedFiles:
-    """What each ECC server has loaded, by server and part."""
+    """The file that each ECC server has loaded, by server and part."""
 
     def __init__(self, kept: Kept[LoadedFile], hosts: Mapping[str, ConfigHost]) -> None:
         self._kept = kept
@@ -40,17 +39,17 @@ class LoadedFiles:
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def get(self, module: str, part: str, name: str) -> bytes | None:
-        """Return the file as it was loaded; None where what is known is of another name, or nothing is."""
+        """Return the file as it was loaded; None if it is not known, or is of another name."""
         loaded = self._kept.values.get(f"{module}.{part}")
         return loaded.content if loaded is not None and loaded.name == name else None
 
     def load(self, event: OperationEnded) -> None:
-        """Take the file that a transition has just loaded."""
+        """Read the file that a transition has just loaded."""
         part = PART_OF.get(event.operation)
         if part is None or event.config is None or not event.ok:
             return
         key = event.module, part
-        # Whatever was known is not what is loaded any more, also where the new file cannot be read.
+        # The earlier file is not loaded any more, even if the new one cannot be read.
         self._kept.drop(f"{key[0]}.{key[1]}")
         if (before := self._reading.pop(key, None)) is not None:
             before.cancel()
@@ -72,18 +71,18 @@ class LoadedFiles:
             try:
                 content = await host.read(file_name(key[1], name))
             except HostError as error:
-                # Told with the run, where it matters; a prepare file need not be there.
+                # Reported with the run, where it matters; a prepare file need not exist.
                 log.debug("configuration file not read", module=key[0], part=key[1], reason=error)
         if content is not None:
             self._kept.keep(f"{key[0]}.{key[1]}", LoadedFile(name, content))
 
     async def settled(self) -> None:
-        """Wait until every file under way was read; each read is bounded."""
+        """Wait for all reads; each has a time limit."""
         while tasks := tuple(self._reading.values()):
             await asyncio.wait(tasks)
 
     async def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel all reads."""
         tasks = tuple(self._reading.values())
         for task in tasks:
             task.cancel()
@@ -92,5 +91,5 @@ class LoadedFiles:
 
 
 def file_name(part: str, name: str) -> str:
-    """Return what the file of a part is called on the ECC server's host."""
+    """Return the name of a part's file on the ECC server's host."""
     return f"{part}-{name}.xcfg"

@@ -1,7 +1,7 @@
-"""Copies for the backup folder, kept by the IOC until they are there.
+"""Copies for the backup folder, kept by the IOC until they are written there.
 
-The backup folder may be a share that is not mounted: nothing is lost, and a folder that does not exist is
-never made, because it would be made on the wrong disk. Others may write there: below it no link is followed.
+The backup folder may be a share that is not mounted: nothing is lost, and the folder itself is never made,
+because it would be on the wrong disk. Other users may write there: below it no link is followed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Spool:
         self._backup = backup
 
     async def put(self, run: RunKey, files: dict[str, bytes]) -> None:
-        """Take a run's files; all of them are on the disk when this returns. Raises `StateDirError`."""
+        """Keep a run's files on the IOC's disk until they are copied. Raises `StateDirError`."""
         self._records.waiting.keep(str(run), WaitingFiles(run, files))
         try:
             await self._records.state.flush()
@@ -43,13 +43,13 @@ class Spool:
             raise
 
     def waiting(self) -> list[RunKey]:
-        """Return the runs whose files are still to be copied, in their order."""
+        """Return the runs whose files are still to be copied, in order."""
         return sorted(waiting.run for waiting in self._records.waiting.values.values())
 
     async def flush(self) -> list[str]:
-        """Copy everything that waits; returns which files had to take another name, as texts.
+        """Copy all waiting files; returns a text for each file that got another name.
 
-        Raises `BackupFault` where the backup folder cannot be written; what waits goes on waiting.
+        Raises `BackupFault` if the backup folder cannot be written; the files then stay.
         """
         renamed: list[str] = []
         kept = self._records.waiting
@@ -81,7 +81,7 @@ def copy(waiting: WaitingFiles, backup: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _made(backup: Path, run: RunKey) -> Iterator[Folder]:
-    """Open the folder of a run in the backup folder, made where it is not there."""
+    """Open the folder of a run in the backup folder; make it if it does not exist."""
     experiment, name = bytes_of(run.experiment), bytes_of(run.folder)
     with opened(bytes(backup)) as top:
         make_folder(top, experiment)
@@ -92,15 +92,15 @@ def _made(backup: Path, run: RunKey) -> Iterator[Folder]:
 
 
 def _copy(content: bytes, folder: Folder, wanted: str) -> str:
-    """Write a file that is not there, or is there already, and return its name; never over another."""
+    """Write a file unless it exists already, and return its name; never over a different file."""
     name, count = wanted, 0
     while True:
         place, part = bytes_of(name), bytes_of(f".{name}{PART}")
         if folder.status(place) is None:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(part, dir_fd=folder.number)  # of an attempt that did not come to its end
+                os.unlink(part, dir_fd=folder.number)  # of an interrupted attempt
             write_new(folder, part, content)
-            # No other program writes here under these names; what came between is still never replaced.
+            # No other program writes under these names; still, a file that appeared since is not replaced.
             if folder.status(place) is None:
                 os.rename(part, place, src_dir_fd=folder.number, dst_dir_fd=folder.number)
                 return name
@@ -115,5 +115,5 @@ def _copy(content: bytes, folder: Folder, wanted: str) -> str:
 def _has(folder: Folder, name: bytes, content: bytes) -> bool:
     try:
         return read(folder, name, len(content)) == content
-    except HostFault:  # it is larger, or no file
+    except HostFault:  # it is larger, or not a file
         return False
