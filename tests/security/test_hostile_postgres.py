@@ -20,6 +20,7 @@ from tests.support.pace import busy
 from tests.support.rig import Rig, rig
 
 from .hostile_postgres import GOOD, all_ways
+from .ways import each_once
 
 MOST_ECHO_MS = 50.0
 MOST_MORE_KB = 32 * 1024
@@ -85,7 +86,7 @@ async def test_nobody_notices_a_hostile_database(
         forget_peak(ioc.pid)
         before_kb = peak_kb(ioc.pid)
         slow, large, quiet, titles = {}, {}, {}, []
-        for number, way in enumerate(all_ways()):
+        for number, way in enumerate(each_once(all_ways(), "LOGIN", "QUERY")):
             took_ms = await echo_ms(way, hostile, echo, most_ms)
             if took_ms > most_ms * busy():
                 slow[way] = round(took_ms)
