@@ -150,8 +150,9 @@ def unescaped(text: str) -> str:
 
 
 async def caget(place: CaPlace, *args: str, limit_s: float = PATIENCE_S) -> Ran:
-    """Run `caget`."""
-    return await run(place, "caget", *args, limit_s=limit_s)
+    """Run `caget`, which waits for a busy machine unless it is given `-w`; its own limit is 1 s."""
+    patient = () if "-w" in args else ("-w", "20")
+    return await run(place, "caget", *patient, *args, limit_s=limit_s)
 
 
 async def caput(place: CaPlace, *args: str, limit_s: float = PATIENCE_S) -> Ran:
@@ -171,7 +172,7 @@ async def eventually(
             return
         if loop.time() > end:
             raise TimeoutError(f"{what} did not come true in {limit_s} s")
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
 
 
 class Monitor:
