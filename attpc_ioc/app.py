@@ -16,7 +16,7 @@ from attpc_ioc.access import AccessKeeper
 from attpc_ioc.asking import Answerer
 from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
-from attpc_ioc.control.numbers import StateDirNumbers
+from attpc_ioc.control.runs.numbers import StateDirNumbers
 from attpc_ioc.control.take_over import open_event_log
 from attpc_ioc.errors import AttpcError, PluginError, Refused, SettingsError
 from attpc_ioc.eventlog import EventLog

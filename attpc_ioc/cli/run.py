@@ -30,7 +30,7 @@ def next_number(
     number: Annotated[int, typer.Argument(min=0, help="The number that its next run gets.")],
 ) -> None:
     """Set the next run number in the state directory; the IOC must not be running."""
-    from attpc_ioc.control.numbers import set_next_number
+    from attpc_ioc.control.runs.numbers import set_next_number
     from attpc_ioc.model.names import experiment_fault
     from attpc_ioc.model.run import UNNAMED
     from attpc_ioc.settings import load_settings

@@ -38,11 +38,11 @@ from .emitter import Emitter
 from .engine import Engine
 from .incoming import checked
 from .jobs import Job, Jobs
-from .kept_modules import KeptModules
-from .module import CONFIGS_AT_ONCE, ModuleControl
-from .numbers import StateDirNumbers
+from .modules.kept import KeptModules
+from .modules.module import CONFIGS_AT_ONCE, ModuleControl
 from .results import Results, goals_of
-from .run_control import RunControl
+from .runs.numbers import StateDirNumbers
+from .runs.run_control import RunControl
 from .setpoints import Setpoints
 from .state import FleetState
 

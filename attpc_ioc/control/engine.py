@@ -23,8 +23,8 @@ from attpc_ioc.model.states import EDGES, Operation, State
 from attpc_ioc.settings import LimitSettings, OrderSettings
 
 from .jobs import future
-from .module import ModuleControl
-from .operation import OngoingOperation, Verdict
+from .modules.module import ModuleControl
+from .modules.operation import OngoingOperation, Verdict
 from .state import FleetState
 
 log = get_logger(__name__)

@@ -20,7 +20,7 @@ from attpc_ioc.model.states import State
 from attpc_ioc.settings import EccSettings
 
 from .decide import setpoint_refusal
-from .run import RunRecord
+from .runs.run import RunRecord
 from .state import FleetState
 
 log = get_logger(__name__)

@@ -16,7 +16,8 @@ from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.fleet import Sent
 from attpc_ioc.model.states import Operation, State
 
-from . import kept_modules, kept_run
+from .modules.kept import KEPT_MODULE, KeptModule
+from .runs.kept import KEPT_RUN
 
 log = get_logger(__name__)
 
@@ -77,7 +78,7 @@ def _put_away(folder: Path) -> None:
 
 def _run(document: dict[str, Any], _lost: dict[str, str]) -> Iterator[tuple[str, str]]:
     # The row has the fields that the file had.
-    adapter = kept_run.KEPT_RUN
+    adapter = KEPT_RUN
     yield "", json.dumps(adapter.dump_python(adapter.validate_python(document), mode="json"))
 
 
@@ -88,12 +89,12 @@ def _modules(document: dict[str, Any], _lost: dict[str, str]) -> Iterator[tuple[
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("state of a module is damaged", module=name, reason=error)
         else:
-            yield name, json.dumps(kept_modules.KEPT_MODULE.dump_python(module, mode="json"))
+            yield name, json.dumps(KEPT_MODULE.dump_python(module, mode="json"))
 
 
-def _module(raw: dict[str, Any]) -> kept_modules.KeptModule:
+def _module(raw: dict[str, Any]) -> KeptModule:
     fault, sent = raw.get("board_fault"), raw.get("unseen_end")
-    return kept_modules.KeptModule(
+    return KeptModule(
         url=str(raw["url"]),
         enabled=raw.get("enabled") is not False,
         selected=ConfigName.parse(raw["selected"]) if raw.get("selected") else None,

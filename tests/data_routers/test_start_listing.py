@@ -10,7 +10,7 @@ from attpc_plugins.data_routers.closing import service as closing_service
 from attpc_plugins.data_routers.closing.closings import Closing
 from attpc_plugins.data_routers.model import CloseState
 
-from attpc_ioc.control.run_control import PREPARED_S
+from attpc_ioc.control.runs.run_control import PREPARED_S
 from attpc_ioc.model.command import RUN
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.host import DataHost, Writing

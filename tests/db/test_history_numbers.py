@@ -13,7 +13,7 @@ import pytest
 from attpc_plugins.run_history.numbers.reserved import RECENT, Reserved, ReservedNumbers
 from attpc_plugins.run_history.store.model.leases import Holder
 
-from attpc_ioc.control.numbers import set_next_number
+from attpc_ioc.control.runs.numbers import set_next_number
 from attpc_ioc.model.states import State
 from tests.support.fakecontext import FakeContext
 from tests.support.history import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attpc_ioc.control.run_control import PREPARED_S
+from attpc_ioc.control.runs.run_control import PREPARED_S
 from attpc_ioc.model.command import RUN, SYSTEM, ResultCode
 from attpc_ioc.model.events import RunEvent
 from attpc_ioc.model.run import RunInfo, RunState, RunView

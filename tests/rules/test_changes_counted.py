@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attpc_ioc.control import changes
+from attpc_ioc.control.modules import changes
 from attpc_ioc.model.events import Origin, StateChanged
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import load_settings

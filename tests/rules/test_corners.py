@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attpc_ioc.control.operation import OngoingOperation
+from attpc_ioc.control.modules.operation import OngoingOperation
 from attpc_ioc.errors import EccBusy, EccRefused
 from attpc_ioc.model.command import RUN, ResultCode, Who
 from attpc_ioc.model.config import Loaded

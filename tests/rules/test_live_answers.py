@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from attpc_ioc.control.decide import Decider
-from attpc_ioc.control.module import CONFIGS_AT_ONCE
+from attpc_ioc.control.modules.module import CONFIGS_AT_ONCE
 from attpc_ioc.model.boards import BoardFault
 from attpc_ioc.model.command import (
     COMMANDS,

@@ -50,7 +50,7 @@ async def shut_when_sent(
                         through.append(operation)
                         way.shut()
 
-            shut, log = Shut(), logging.getLogger("attpc_ioc.control.module")
+            shut, log = Shut(), logging.getLogger("attpc_ioc.control.modules.module")
             monkeypatch.setattr(log, "level", logging.INFO)
             log.manager._clear_cache()  # type: ignore[attr-defined]
             log.addHandler(shut)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from attpc_ioc.control.operation import OngoingOperation, Verdict
+from attpc_ioc.control.modules.operation import OngoingOperation, Verdict
 from attpc_ioc.errors import EccBusy
 from attpc_ioc.model.command import SYSTEM, ResultCode, Who
 from attpc_ioc.model.config import Loaded

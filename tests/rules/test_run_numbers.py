@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from attpc_ioc.control.numbers import StateDirNumbers, set_next_number
+from attpc_ioc.control.runs.numbers import StateDirNumbers, set_next_number
 from attpc_ioc.errors import Refused, StateDirError
 from attpc_ioc.eventlog import EventLog
 from tests.support.forked import PIPE, SHELL, STDOUT, forked

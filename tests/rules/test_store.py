@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from attpc_ioc.control.numbers import set_next_number
+from attpc_ioc.control.runs.numbers import set_next_number
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import RUN

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attpc_ioc.control.numbers import set_next_number
+from attpc_ioc.control.runs.numbers import set_next_number
 from attpc_ioc.model.command import RUN, ResultCode
 from attpc_ioc.model.run import UNNAMED, RunState
 from attpc_ioc.model.states import State

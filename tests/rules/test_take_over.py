@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attpc_ioc.control.numbers import set_next_number
+from attpc_ioc.control.runs.numbers import set_next_number
 from attpc_ioc.control.take_over import read_before
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model.command import RUN, ResultCode

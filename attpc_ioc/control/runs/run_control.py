@@ -9,6 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from attpc_ioc.control.decide import Decision
+from attpc_ioc.control.emitter import Emitter
+from attpc_ioc.control.engine import Engine, PlanResult, Progress
+from attpc_ioc.control.jobs import Job, Jobs
+from attpc_ioc.control.modules.operation import OngoingOperation
+from attpc_ioc.control.results import Results
+from attpc_ioc.control.state import FleetState
 from attpc_ioc.errors import PluginError, StateDirError
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
@@ -21,16 +28,9 @@ from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin.host import PluginHost
 from attpc_ioc.settings import Settings
 
-from .decide import Decision
-from .emitter import Emitter
-from .engine import Engine, PlanResult, Progress
-from .jobs import Job, Jobs
-from .kept_run import KeptRun
+from .kept import KeptRun
 from .numbers import StateDirNumbers
-from .operation import OngoingOperation
-from .results import Results
 from .run import RunRecord
-from .state import FleetState
 from .watch import RunWatch, Submit
 
 log = get_logger(__name__)

@@ -6,6 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from attpc_ioc.control.engine import Engine
+from attpc_ioc.control.results import Results
+from attpc_ioc.control.state import FleetState
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, RUN, Command, CommandName, Outcome
 from attpc_ioc.model.events import RunDegraded, RunStarted
@@ -13,10 +16,7 @@ from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.model.states import State, Transition
 from attpc_ioc.settings import Settings
 
-from .engine import Engine
-from .results import Results
 from .run import RunRecord
-from .state import FleetState
 
 log = get_logger(__name__)
 

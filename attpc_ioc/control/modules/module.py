@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from attpc_ioc.control.emitter import Emitter
+from attpc_ioc.control.state import FleetState
 from attpc_ioc.ecc.client import EccClient, Observation
 from attpc_ioc.ecc.messages import PartialConfig
 from attpc_ioc.ecc.poller import Poller
@@ -20,12 +22,10 @@ from attpc_ioc.model.offers import LISTED_MOST
 from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
+from .boards import taken_from_others, wrong_boards
 from .changes import WINDOW_S, ChangeLimit
-from .emitter import Emitter
 from .freshness import Freshness
 from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after, names_of
-from .state import FleetState
-from .whose_boards import taken_from_others, wrong_boards
 
 log = get_logger(__name__)
 

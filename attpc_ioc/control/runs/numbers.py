@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from attpc_ioc.control.take_over import open_event_log
 from attpc_ioc.errors import Refused, StateDirError
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.model.command import NUMBERED, CommandName, ScopeKind
@@ -16,8 +17,6 @@ from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.plugin.spec import RunNumbers
-
-from .take_over import open_event_log
 
 TOPIC = "numbers"
 

@@ -7,15 +7,15 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from attpc_ioc.control.emitter import Emitter
+from attpc_ioc.control.state import FleetState
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import Event, RunEvent, RunMember, RunStarting, RunStopped
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.plugin.host import PluginHost
 
-from .emitter import Emitter
-from .kept_run import KEPT_RUN, TOPIC, KeptRun
-from .state import FleetState
+from .kept import KEPT_RUN, TOPIC, KeptRun
 
 log = get_logger(__name__)
 
