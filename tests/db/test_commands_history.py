@@ -47,8 +47,8 @@ def test_filters(full: Shell, options: list[str], found: list[tuple[str, int]]) 
     ("options", "said"),
     [
         (["--number", "x"], "neither a number nor a range"),
-        (["--since", "soon"], "'soon' is no time"),
-        (["--class", "fun"], "'fun' is no class; they are Testing"),
+        (["--since", "soon"], "'soon' is not a time"),
+        (["--class", "fun"], "'fun' is not a class; they are Testing"),
         (["--quality", "fine"], "'fine' is none of Unknown, Good, Bad, Partial"),
         (["--experiment", "nope"], "there is no experiment 'nope'"),
         (["--number", "20-10"], "'20-10' goes down; a range is such as 10-20"),

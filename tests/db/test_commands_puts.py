@@ -132,7 +132,7 @@ def test_more_than_are_listed_is_told(audited: Shell) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--since", "soon"], "'soon' is no time"),
+        (["--since", "soon"], "'soon' is not a time"),
         (["--since", "2026-03-03", "--until", "2026-03-02"], "2026-03-03 is not before --until 2026-03-02"),
         (["--run", "e1:9"], "no run 9"),
         (["--run", "e1:x"], "'x' is not a run number"),

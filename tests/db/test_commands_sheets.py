@@ -75,7 +75,7 @@ def test_observables(shell: Shell) -> None:
     assert json.loads(shell.run("observables", "list", "--format", "json"))["name"] == "Pressure"
     assert "has no observable 'Nope'" in shell.fails("observables", "remove", "Nope")
     assert "it has: Pressure" in shell.fails("observables", "edit", "Nope", "--units", "x")
-    assert "is no name of a PV" in shell.fails("observables", "add", "X", "--pv", "a b")
+    assert "is not a name of a PV" in shell.fails("observables", "add", "X", "--pv", "a b")
     assert "nothing is to be changed" in shell.fails("observables", "edit", "Pressure")
 
 

@@ -48,11 +48,11 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
             "line 2, column number: 3000000000 is not a run number; they are",
         ),
         (HEAD + "e1,٣,x,,\n", "line 2, column number: '٣' is not a run number"),
-        (HEAD + "e1,2,x,yesterday,\n", "line 2, column started_at: 'yesterday' is no time"),
+        (HEAD + "e1,2,x,yesterday,\n", "line 2, column started_at: 'yesterday' is not a time"),
         (HEAD + "e1,2,x,2026-01-01T10:00:00,\n", "column started_at: '2026-01-01T10:00:00' has no offset"),
         (
             HEAD + "e1,2,x,2026-13-01T10:00:00Z,\n",
-            "line 2, column started_at: '2026-13-01T10:00:00Z' is no time",
+            "line 2, column started_at: '2026-13-01T10:00:00Z' is not a time",
         ),
         (
             HEAD + "e1,2,x,1812-01-01T10:00:00Z,\n",
@@ -65,7 +65,10 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
         (HEAD + 'e1,2,"x,,\n' + GOOD, "line 2: is not CSV: unexpected end of data"),
         (HEAD + 'e1,2,"x"y,,\n', "line 2: is not CSV: ',' expected after '\"'"),
         (HEAD + 'e1,1,"a\nb\nc",,\ne1,2,x\n', "line 5: has 3 fields, and the header has 5"),
-        ("experiment,number,class\ne1,1,Fun\n", "line 2, column class: 'Fun' is no class; they are Testing"),
+        (
+            "experiment,number,class\ne1,1,Fun\n",
+            "line 2, column class: 'Fun' is not a class; they are Testing",
+        ),
         (
             "experiment,number,quality\ne1,1,Ok\n",
             "column quality: 'Ok' is none of Unknown, Good, Bad, Partial",
@@ -73,12 +76,12 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
         ("experiment,number,adopted\ne1,1,true\n", "line 2, column adopted: 'true' is neither yes nor no"),
         (
             "experiment,number,stage\ne1,1,reserved\n",
-            "column stage: a number that is only reserved is no run",
+            "column stage: a number that is only reserved is not a run",
         ),
         ("experiment,number,stage\ne1,1,ended\n", "column outcome: a run has an outcome if, and only if"),
         ("experiment,number,stage,outcome\ne1,1,running,stopped\n", "line 2, column outcome: a run has"),
         ("experiment,number,stage\ne1,1,running\n", "line 2, column started_at: a run that is running has"),
-        ("experiment,number,modules\ne1,1,{}\n", "line 2, column modules: {} is no JSON list"),
+        ("experiment,number,modules\ne1,1,{}\n", "line 2, column modules: {} is not a JSON list"),
         ("experiment,number,modules\ne1,1,[\n", "line 2, column modules: is not JSON: Expecting value"),
         ('experiment,number,modules\ne1,1,"[{}]"\n', "line 2, column modules: entry 1: name: is missing"),
         (
@@ -106,11 +109,11 @@ def test_csv_faults_have_their_place(tmp_path: Path, text: str, fault: str) -> N
     ("text", "fault"),
     [
         ('{"run": }\n', "line 1, column 9: is not JSON: Expecting value"),
-        ("{}\n", "line 1: {} is no run"),
+        ("{}\n", "line 1: {} is not a run"),
         ('{"run": {"number": 1, "stage": "running"}}\n', "line 1, column run.experiment: is missing"),
         (
             '{"run": {"experiment": "e", "number": "1", "stage": "ended"}}\n',
-            "column run.number: '1' is no integer",
+            "column run.number: '1' is not an integer",
         ),
         (
             '{"run": {"experiment": "e", "number": 1, "stage": "ended", "x": 1}}\n',
@@ -118,7 +121,7 @@ def test_csv_faults_have_their_place(tmp_path: Path, text: str, fault: str) -> N
         ),
         (
             '{"run": {"experiment": "e", "number": 1, "stage": "ended", "started_by": {"user": 1}}}\n',
-            "line 1, column run.started_by.user: 1 is no text",
+            "line 1, column run.started_by.user: 1 is not a text",
         ),
         ("{" + "[" * 100_000 + "\n", "line 1"),
     ],

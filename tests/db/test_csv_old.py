@@ -91,8 +91,8 @@ def test_attpc_envoy(tmp_path: Path) -> None:
 
 def test_faults_have_their_place(tmp_path: Path) -> None:
     assert faults(tmp_path, f"{DAQ},P\n1,WHAT,,,,,\n2,TEST,,soon,,,\nx,TEST,,,,,\n4,TEST\n") == [
-        "line 2, column run_class: 'WHAT' is no class; they are Testing, Production, Beam, Junk, Pulser",
-        "line 3, column start_datetime: 'soon' is no time; 2017-03-01 14:03:05 is one",
+        "line 2, column run_class: 'WHAT' is not a class; they are Testing, Production, Beam, Junk, Pulser",
+        "line 3, column start_datetime: 'soon' is not a time; 2017-03-01 14:03:05 is one",
         "line 4, column run_number: 'x' is not a run number",
         "line 5: has 2 fields, and the header has 7",
     ]

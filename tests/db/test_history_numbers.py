@@ -35,7 +35,7 @@ import asyncio, sys
 from pathlib import Path
 from attpc_ioc.log import get_logger
 from attpc_ioc.plugin.faults import Faults
-from attpc_plugins.run_history.supervisor import Keeper
+from attpc_plugins.run_history.supervisor import Supervisor
 from attpc_plugins.run_history.numbers.owner import NumberOwner
 from attpc_plugins.run_history.numbers.reserved import ReservedNumbers
 from attpc_plugins.run_history.settings import RunHistorySettings
@@ -44,11 +44,11 @@ from tests.support.fakecontext import FakeContext, FixedPlace
 async def main(dsn, folder, fleet):
     ctx = FakeContext(Path(folder), f"T{fleet}:")
     faults = Faults("run history", get_logger("test"), lambda text, bad: None)
-    keeper = Keeper(lambda: FixedPlace(dsn), faults, ())
-    task = asyncio.create_task(keeper.run())
-    owner = NumberOwner(ctx, RunHistorySettings(), keeper, faults, ReservedNumbers(ctx),
+    supervisor = Supervisor(lambda: FixedPlace(dsn), faults, ())
+    task = asyncio.create_task(supervisor.run())
+    owner = NumberOwner(ctx, RunHistorySettings(), supervisor, faults, ReservedNumbers(ctx),
                         fleet=fleet, boot=fleet)
-    assert await keeper.there(20)
+    assert await supervisor.there(20)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     # An IOC starts one run after the other.

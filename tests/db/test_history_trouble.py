@@ -394,10 +394,10 @@ async def test_an_empty_database_gets_what_the_event_log_has(
         await it.ok("Run:Stop")
         await drained(it)
         before = await all_of(first)
-        store = service(it).keeper.store
+        store = service(it).supervisor.store
         async with sql(first) as connection:
             await connection.execute("DROP SCHEMA attpc CASCADE")
-        await it.until(lambda: service(it).keeper.store is not store, what="the loss noticed")
+        await it.until(lambda: service(it).supervisor.store is not store, what="the loss noticed")
         await connected(it)
         await it.until(lambda: not it.run.checklist, what="ready again")
         await drained(it)

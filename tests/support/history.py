@@ -62,7 +62,7 @@ async def history_rig(
 async def connected(it: Rig, limit_s: float = PATIENCE_S) -> None:
     """Wait until a start is not refused because of the history."""
     await it.until(
-        lambda: service(it).keeper.store is not None and service(it).lease.ours.is_set(),
+        lambda: service(it).supervisor.store is not None and service(it).lease.ours.is_set(),
         limit_s,
         f"history connected: {it.app.host.plugins[NAME].message}",
     )

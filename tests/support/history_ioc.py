@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from attpc_plugins.run_history import supervisor as keeper
+from attpc_plugins.run_history import supervisor
 
 from attpc_ioc.app import running
 from attpc_ioc.log import set_up_logging
@@ -29,5 +29,5 @@ async def serve(file: Path) -> None:
 if __name__ == "__main__":
     set_up_logging(level="INFO")
     if "--eager" in sys.argv:
-        keeper.BACKOFF_S = keeper.BACKOFF_S[:1]
+        supervisor.BACKOFF_S = supervisor.BACKOFF_S[:1]
     asyncio.run(serve(Path(sys.argv[-1])))

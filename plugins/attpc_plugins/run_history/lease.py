@@ -1,4 +1,4 @@
-"""The lease of the fleet: which of several IOCs on one fleet commands it."""
+"""The lease of the fleet: it decides which of several IOCs commands the fleet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .store import Store
 log = get_logger(__name__)
 
 
-class LeaseKeeper:
-    """Takes the lease, renews it three times in its life, and takes it over when its holder is silent.
+class LeaseHolder:
+    """Acquires the lease, renews it three times in its lifetime, and takes over an expired one.
 
-    `on_change` is called when it becomes ours or another's, or `fenced`. While the database does not answer,
-    what was known last stands until the lease has run out: whoever reaches the database may take it then.
+    `on_change` is called when the holder changes, and when the lease becomes `fenced`. While the database
+    does not answer, the last known holder counts until the lease has expired; then any IOC may take it.
     """
 
     def __init__(self, fleet: str, holder: Holder, ttl_s: float, on_change: Callable[[], None]) -> None:
@@ -27,9 +27,9 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._on_change = on_change
         self.known = False
-        """Whether the database was ever asked."""
+        """Whether the database has ever answered."""
         self.other: Holder | None = None
-        """Who commands the fleet, where it is not this IOC."""
+        """The IOC that commands the fleet, where it is not this one."""
         self.ours = asyncio.Event()
         self._leaving = False
         self._renewed_s = _now_s()
@@ -37,12 +37,12 @@ class LeaseKeeper:
 
     @property
     def period_s(self) -> float:
-        """How often it is renewed."""
+        """The time between renewals, in seconds."""
         return self._ttl_s / 3
 
     @property
     def fenced(self) -> bool:
-        """Whether the lease could not be taken or renewed for its whole life: another IOC may have it."""
+        """Whether the lease was not renewed for its whole lifetime, so that another IOC may hold it."""
         return _now_s() - self._renewed_s > self._ttl_s
 
     @property
@@ -59,24 +59,24 @@ class LeaseKeeper:
         )
 
     def look(self) -> None:
-        """Call `on_change` where the lease has run out since; to be called now and then."""
+        """Call `on_change` once the lease has expired; to be called regularly."""
         if self.fenced and not self._was_fenced:
             self._was_fenced = True
             self._on_change()
 
     async def keep(self, store: Store) -> None:
-        """Take and keep the lease for ever; raises `StoreError` where the database does not answer."""
+        """Acquire and renew the lease until `release`; raises `StoreError` where that fails."""
         while not self._leaving:
             await self.renew(store)
-            # A lease that another holds is looked at often, so that its end is not missed for long.
+            # The lease of another IOC is polled often, to take it over soon after it expires.
             await asyncio.sleep(self.period_s if self.other is None else min(1.0, self.period_s))
 
     async def renew(self, store: Store) -> None:
-        """Take or renew the lease once."""
+        """Acquire or renew the lease once."""
         began_s = _now_s()
         lease = await store.acquire_lease(self.fleet, self.holder, ttl_s=self._ttl_s)
         if _now_s() - began_s < self._ttl_s:
-            # From the question on: the server's own count began later.
+            # Counted from the request on: the server's own count began later.
             self._take(lease, began_s)
 
     def _take(self, lease: Lease, asked_s: float) -> None:
@@ -96,7 +96,7 @@ class LeaseKeeper:
             self._on_change()
 
     async def release(self, store: Store) -> None:
-        """Give the lease back, if it is ours, and take it no more; raises `StoreError`."""
+        """Release the lease, if this IOC holds it, for good; raises `StoreError`."""
         self._leaving = True
         if self.ours.is_set():
             await store.release_lease(self.fleet, self.holder)
@@ -104,5 +104,5 @@ class LeaseKeeper:
 
 
 def _now_s() -> float:
-    """Return a time that nobody sets, and that goes on while the computer sleeps."""
+    """Return a monotonic time that also counts while the computer is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

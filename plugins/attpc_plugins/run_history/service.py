@@ -1,7 +1,7 @@
-"""The run history at work: what the hooks of `plugin.py` are answered with.
+"""The running plugin: it answers the hooks of `plugin.py`.
 
-It knows no SQL. What happened is in the core's event log, and the writer takes it from there to the database;
-run numbers are reserved in the database at once.
+It knows no SQL. The writer takes events from the core's event log to the database; run numbers are reserved
+in the database directly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
 from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
-from attpc_plugins.run_history.connection.hard_limit import within
+from attpc_plugins.run_history.connection.hard_limit import hard_limit
 from attpc_plugins.run_history.numbers.owner import NumberOwner
 from attpc_plugins.run_history.numbers.reserved import ReservedNumbers
 from attpc_plugins.run_history.pvs.edit_limit import EditLimit
@@ -40,32 +40,32 @@ from attpc_plugins.run_history.store.model.leases import Holder
 from attpc_plugins.run_history.store.model.records import EditRecord, ExperimentRecord, Record, RunRecord
 
 from .errors import DatabaseError
-from .lease import LeaseKeeper
+from .lease import LeaseHolder
 from .settings import RunHistorySettings, fleet_key
 from .store import Store
-from .supervisor import AWAY, Keeper
+from .supervisor import AWAY, Supervisor
 
 log = get_logger(__name__)
 
 REFRESH_S = 10.0
-"""How often what screens show is read anew when nothing tells of a change: the shell edits runs too."""
+"""How often the last runs are read again without a reported change: shell commands edit runs, too."""
 
 FORGET_S = 3600.0
 STAMP_DAYS = 180
-"""How long what was applied of a journal of version 0.1 is known at least: it may have been away for long."""
+"""How long stamps of a version 0.1 journal's records are kept: such a journal may come late."""
 
 LOOK_S = 0.5
 FIRST_LOOK_S = 0.01
 
 FLUSH_S = 0.1
-"""What each step of the end may take; the whole has half a second."""
+"""Time limit of each step of the shutdown, which takes at most half a second in all."""
 
 MANY = 500
 """More waiting events than arrive at once: the database is far behind."""
 
 
 class Service:
-    """One for a running IOC; all methods belong to its event loop."""
+    """One instance a running IOC; all methods run in its event loop."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class Service:
         boot = uuid.uuid4().hex
         fleet = fleet_key(settings, (m.url for m in ctx.snapshot().modules.values()))
         host = socket.gethostname()
-        # The state directory is locked, so that one process at a time has its log; a folder may be copied.
+        # The lock on the state directory gives its log to one process at a time; the host tells copies apart.
         holder = Holder(ctx.prefix, host, boot, f"{ctx.log_id}@{host}")
         self._reserved = ReservedNumbers(ctx)
         faults = self._faults = Faults("run history", log, lambda text, bad: ctx.status(text, degraded=bad))
-        self.lease = LeaseKeeper(fleet, holder, settings.lease_s, self._look_at_lease)
+        self.lease = LeaseHolder(fleet, holder, settings.lease_s, self._look_at_lease)
         translator = Translator(
             ctx.name, fleet, self._reserved.attempt_of, lambda: self.lease.other is not None
         )
@@ -91,14 +91,16 @@ class Service:
         self.recorder = Recorder(ctx, fleet=fleet)
         self._edit_limit = EditLimit()
         self.sheet = RunSheet(ctx, settings, self.recorder.own, declared)
-        self.keeper = Keeper(
+        self.supervisor = Supervisor(
             self._locate,
             faults,
             (self.lease.keep, self.writer.drain, self._show, self._reconcile, self.sheet.keep, self._forget),
             query_limit_s=settings.query_limit_s,
         )
-        self.numbers = NumberOwner(ctx, settings, self.keeper, faults, self._reserved, fleet=fleet, boot=boot)
-        self._recovery = Recovery(ctx, self.keeper, self.lease, self.writer, self.recorder, self.numbers)
+        self.numbers = NumberOwner(
+            ctx, settings, self.supervisor, faults, self._reserved, fleet=fleet, boot=boot
+        )
+        self._recovery = Recovery(ctx, self.supervisor, self.lease, self.writer, self.recorder, self.numbers)
         self.shown = Shown(
             ctx,
             drained=lambda: self.writer.drained,
@@ -112,19 +114,19 @@ class Service:
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Begin; the database is brought up meanwhile."""
+        """Start; the database comes up in the background."""
         self.shown.start()
-        # What its pool meets is said on the status, in the words of people; its warnings have tracebacks.
+        # The status reports the pool's faults in plain words; asyncpg's own warnings have tracebacks.
         logging.getLogger("asyncpg").setLevel(logging.ERROR)
         self.sheet.start()
         await self._take_over()
-        # Nothing is pruned before the database has it.
+        # The log keeps every event until the database has it.
         self._ctx.seen(0)
-        self._ctx.spawn(self.keeper.run(), restart=self.keeper.run)
+        self._ctx.spawn(self.supervisor.run(), restart=self.supervisor.run)
         self._ctx.spawn(self._look(), restart=self._look)
 
     async def _take_over(self) -> None:
-        """Take over what version 0.1 kept in files; only when that is on disk they are put away."""
+        """Take over the files of version 0.1; they are moved away once the state database has them."""
         try:
             self._reserved.take_over(self._folder)
             await self._ctx.flush()
@@ -133,18 +135,18 @@ class Service:
             self._faults.set("taking over", f"files of version 0.1 cannot be taken over: {error}")
 
     async def close(self) -> None:
-        """End within half a second: what can be in the database is there, the lease is given back."""
+        """End within half a second: write what can be written, and release the lease."""
         self.shown.close()
         try:
-            if self.keeper.store is not None:
-                await within(FLUSH_S, self._leave(self.keeper.store))
+            if self.supervisor.store is not None:
+                await hard_limit(FLUSH_S, self._leave(self.supervisor.store))
         except (DatabaseError, TimeoutError) as error:
-            log.info("not everything is in the database, or the lease not given back", reason=error)
+            log.info("not every event is in the database, or the lease is not released", reason=error)
         self.writer.seen()
-        await self.keeper.close(FLUSH_S)
+        await self.supervisor.close(FLUSH_S)
 
     async def _leave(self, store: Store) -> None:
-        # Side by side: what is not in the database by then waits in the log, and nobody for the lease.
+        # In parallel: events that are late stay in the log, and the lease does not wait for them.
         await asyncio.gather(self.lease.release(store), self.writer.until_drained())
 
     def _locate(self) -> Database:
@@ -153,12 +155,12 @@ class Service:
         return database
 
     async def _look(self) -> None:
-        """Look now and then at what nobody tells of."""
+        """Poll what no event reports."""
         while True:
             self.lease.look()
             self._show_waiting()
             self._follow_experiment()
-            # The core tells the experiment right after the plugins were started.
+            # The core sets the experiment right after it has started the plugins.
             await asyncio.sleep(LOOK_S if self._experiment else FIRST_LOOK_S)
 
     def _show_waiting(self) -> None:
@@ -167,7 +169,7 @@ class Service:
         self._faults.add(f"{waiting} events are not in the database yet" if shown else "")
 
     def _follow_experiment(self) -> None:
-        """Tell the database which experiment is the current one, and learn its next number."""
+        """Record a change of the current experiment, and have its next number read."""
         experiment = self._ctx.snapshot().run.experiment
         if experiment != self._experiment:
             self._experiment = experiment
@@ -184,8 +186,8 @@ class Service:
         self._faults.set("lease", text, blocks_start=True)
 
     def _against_commands(self) -> str:
-        """Return why this IOC may move no module; empty where it may. Nobody shares a server of its own."""
-        if self.lease.other is None and self.keeper.alone:
+        """Return why this IOC may not command modules, or nothing. No IOC shares an embedded server."""
+        if self.lease.other is None and self.supervisor.alone:
             return ""
         return self.lease.refusal
 
@@ -220,7 +222,7 @@ class Service:
         await self._recovery.reconcile(store)
 
     async def _forget(self, store: Store) -> None:
-        """Delete what is older than the settings want it kept, now and then."""
+        """Delete, every hour, what is older than the retention settings."""
         while True:
             self.writer.seen()
             now = datetime.now(UTC)

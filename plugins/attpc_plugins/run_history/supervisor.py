@@ -1,4 +1,4 @@
-"""Keeps the connection to the database: brings it up, looks after it, and comes back after every trouble."""
+"""Keeps the database connected: starts it, watches it, and reconnects after every fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.plugin.faults import Faults
 from attpc_plugins.run_history.connection.database import Database
 from attpc_plugins.run_history.connection.faults import FAULTS
-from attpc_plugins.run_history.connection.hard_limit import within
+from attpc_plugins.run_history.connection.hard_limit import hard_limit
 from attpc_plugins.run_history.connection.wire import reason_in
 from attpc_plugins.run_history.store.errors import StoreUnavailable
 
@@ -26,24 +26,24 @@ AWAY = "database"
 """The cause of the fault that says why the database cannot be used."""
 
 BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 5.0)
-"""How long to wait before the database is tried again, time after time; from the start when it was well."""
+"""Delays before the next attempts to connect; they start again after a connection that lasted."""
 
 WATCH_PERIOD_S = 1.0
 WATCH_LIMIT_S = 3.0
-"""How often the server is asked whether it lives and takes writes, and how long it may take to answer."""
+"""How often the server is asked whether it takes writes, and how long it may take to answer."""
 
 WELL_S = 10.0
 CLOSE_S = 0.2
 
 Duty = Callable[[Store], Awaitable[None]]
-"""Something to do for as long as the database is there."""
+"""A task that runs while the database is connected."""
 
 
-class Keeper:
-    """One task, `run`, that never ends by itself. `store` is there while the database is.
+class Supervisor:
+    """One task, `run`, that never ends by itself. `store` is None while the database is not connected.
 
-    `duties` are done as long as it is there, all at once. When one fails with a `DatabaseError`, the
-    connection is made anew: the schema is looked at again, and the plugin's own server started if it is gone.
+    All `duties` run while it is connected. When one fails with a `DatabaseError`, the supervisor
+    reconnects: it checks the schema again, and starts the embedded server if it has ended.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Keeper:
 
     @property
     def alone(self) -> bool:
-        """Whether no other IOC can use the database, as far as it is known which one it is."""
+        """Whether no other IOC can use the database; False until it is located."""
         return self._database is not None and self._database.alone
 
     async def run(self) -> None:
@@ -93,7 +93,7 @@ class Keeper:
             self._database = self._locate()
         await self._database.start()
         dsn = self._database.dsn
-        # Asked once by itself: what is wrong is then told in the words that the commands have for it.
+        # A single connection first: its faults are explained as the shell commands explain them.
         connection = await self._database.connect()
         with contextlib.suppress(*FAULTS):
             await connection.close(timeout=CLOSE_S)
@@ -131,29 +131,29 @@ class Keeper:
         try:
             await duty(store)
         except DatabaseError as error:
-            # At once, and the connections are cut: the others may wait for a server that hangs.
+            # Cut the connections at once: other duties may be waiting for a server that hangs.
             self._lose(error)
             await store.close(0.0)
             raise
 
     def _lose(self, error: DatabaseError, *, expected: bool = False) -> None:
-        """Take note that the database is away; only the first fault tells why, the others follow from it."""
+        """Note the loss of the database; only the first fault gives the reason, later ones follow from it."""
         if self.store is not None:
             self._there.clear()
             self.store = None
             self._trouble(error, expected=expected)
 
     async def _watch(self, store: Store) -> None:
-        """Notice a server that hangs, or takes no writes any more, before somebody needs it."""
+        """Detect a server that hangs or no longer takes writes, before a run needs it."""
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
-                await within(WATCH_LIMIT_S, store.writable(warm=True))
+                await hard_limit(WATCH_LIMIT_S, store.writable(warm=True))
             except TimeoutError as error:
                 raise StoreUnavailable("the database does not answer in time") from error
 
     def _trouble(self, error: DatabaseError, *, expected: bool = False) -> None:
-        # What asyncpg says of a connection that breaks in the middle of something is for its developers.
+        # asyncpg's texts on a connection that breaks within a request are for its developers.
         lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
         lost = lost and not reason_in(error)
         text = "the connection to the database was lost" if lost else str(error)
@@ -162,21 +162,21 @@ class Keeper:
         self._faults.set(AWAY, text, blocks_start=True, expected=expected)
 
     async def there(self, limit_s: float) -> Store | None:
-        """Return the store as soon as it is there; None where it is not within `limit_s` seconds."""
+        """Return the store as soon as it is connected; None after `limit_s` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._there.wait()
         return self.store
 
     async def close(self, limit_s: float) -> None:
-        """End the task and the plugin's own server; what takes longer than `limit_s` goes on ending."""
+        """End the task and the embedded server; what takes longer than `limit_s` ends in the background."""
         self._closing = True
         task = self._task
         if task is not None:
             task.cancel()
             await asyncio.wait((task,), timeout=limit_s / 2)
             if self._connected is not None:
-                # Its connections do not end by themselves: they are cut.
+                # Its connections did not close in time: cut them.
                 await self._connected.close(0.0)
                 await asyncio.wait((task,), timeout=limit_s / 2)
         if self._database is not None:

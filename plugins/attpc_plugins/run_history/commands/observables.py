@@ -254,7 +254,7 @@ async def _keep_for_start(store: Store, ioc: _Ioc) -> None:
 
 def _pv(text: str) -> str:
     if any(c.isspace() or not c.isprintable() for c in text):
-        raise typer.BadParameter(f"{text!r} is no name of a PV", param_hint="--pv")
+        raise typer.BadParameter(f"{text!r} is not a name of a PV", param_hint="--pv")
     return text
 
 

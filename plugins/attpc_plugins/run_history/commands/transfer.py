@@ -215,7 +215,7 @@ def _zone(name: str) -> tzinfo | None:
         return ZoneInfo(name) if name else None
     except (ValueError, OSError, KeyError):
         raise typer.BadParameter(
-            f"{name!r} is no time zone; America/Detroit and UTC are", param_hint="--timezone"
+            f"{name!r} is not a time zone; America/Detroit and UTC are", param_hint="--timezone"
         ) from None
 
 

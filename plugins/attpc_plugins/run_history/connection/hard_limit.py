@@ -1,4 +1,4 @@
-"""Waiting that really ends at its limit."""
+"""A time limit that also holds for work that does not end when it is cancelled."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return what the work returns; raises `TimeoutError` after `limit_s` seconds.
+async def hard_limit(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of the work; raises `TimeoutError` after `limit_s` seconds.
 
-    `asyncio.timeout` waits for the work to end, and giving a connection back to a pool is shielded: with a
-    server that hangs that takes seconds. Here the work is cancelled and left to itself.
+    `asyncio.timeout` waits for cancelled work to end, and the return of a connection to its pool is shielded:
+    while the server hangs, that takes seconds. Here the work is cancelled and not waited for.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -28,6 +28,6 @@ async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _leave(task: asyncio.Task[Any]) -> None:
-    # How it ends is of no interest, and asyncio is not to complain that nobody asked.
+    # The result is not needed; reading it keeps asyncio from logging that nobody did.
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     task.cancel()

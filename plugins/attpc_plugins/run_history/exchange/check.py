@@ -68,7 +68,7 @@ def doubts(detail: RunDetail) -> str:
 
 def _stages(run: Run) -> None:
     if run.stage is Stage.RESERVED:
-        raise Bad("a number that is only reserved is no run", "stage")
+        raise Bad("a number that is only reserved is not a run", "stage")
     if (run.stage is Stage.ENDED) != (run.outcome is not None):
         raise Bad("a run has an outcome if, and only if, its stage is ended", "outcome")
     if run.stage is Stage.STARTING and run.started_at is not None:
@@ -100,21 +100,23 @@ def _details(detail: RunDetail) -> None:
         _once("modules", [f"{link.source} {link.name}" for link in module.links], where)
         for link in module.links:
             _demand(bool(link.source), "modules", f"{where}: a link has a source")
-            _demand(0 <= link.port < 65536, "modules", f"{where}: {link.port} is no port")
+            _demand(0 <= link.port < 65536, "modules", f"{where}: {link.port} is not a port")
     _once("measurements", [f"{m.observable} at {m.moment.value}" for m in detail.measurements])
     for at, m in enumerate(detail.measurements, 1):
         where, name = f"entry {at}", m.observable
         good = name == name.strip() and 0 < len(name) <= NAME_MAX and not any(c in name for c in "\n\r\t")
-        _demand(good, "measurements", f"{where}: {shown(name)} is no name of an observable")
-        _demand(0 <= m.severity <= 3, "measurements", f"{where}: {m.severity} is no severity")
+        _demand(good, "measurements", f"{where}: {shown(name)} is not a name of an observable")
+        _demand(0 <= m.severity <= 3, "measurements", f"{where}: {m.severity} is not a severity")
         _demand(m.value is not None or bool(m.fault), "measurements", f"{where}: neither a value nor a fault")
     for at, event in enumerate(detail.events, 1):
-        _demand(event.kind in EVENTS, "events", f"entry {at}: {shown(event.kind)} is no kind of event")
-        _demand(abs(event.code) < 2**31, "events", f"entry {at}: {event.code} is no error code")
+        _demand(event.kind in EVENTS, "events", f"entry {at}: {shown(event.kind)} is not a kind of event")
+        _demand(abs(event.code) < 2**31, "events", f"entry {at}: {event.code} is not an error code")
         took = event.duration_s
         _demand(took is None or took >= 0, "events", f"entry {at}: duration_s is negative or not a number")
     for at, edit in enumerate(detail.edits, 1):
-        _demand(edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is no field that is edited")
+        _demand(
+            edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is not a field that is edited"
+        )
         named = (edit.field == "value") == bool(edit.observable)
         _demand(named, "edits", f"entry {at}: the edit of a value, and no other, names an observable")
     _once("files", [files.router for files in detail.files])
@@ -122,7 +124,7 @@ def _details(detail: RunDetail) -> None:
         named = bool(files.router) and bool(files.state)
         _demand(named, "files", f"entry {at}: a router and a state are needed")
         counted = 0 <= files.files < 2**63 and 0 <= files.data_bytes < 2**63
-        _demand(counted, "files", f"entry {at}: files or data_bytes is no count")
+        _demand(counted, "files", f"entry {at}: files or data_bytes is not a count")
     _once("configs", [f"{use.part} of {use.module}" for use in detail.configs])
     for at, use in enumerate(detail.configs, 1):
         _demand(bool(use.module), "configs", f"entry {at}: a configuration has a module")
@@ -130,7 +132,7 @@ def _details(detail: RunDetail) -> None:
         there = bool(use.sha256)
         _demand(there != bool(use.fault), "configs", f"entry {at}: a sha256 or a fault is needed, not both")
         origin = SOURCES if there else ("",)
-        _demand(use.source in origin, "configs", f"entry {at}: {shown(use.source)} is no source of a text")
+        _demand(use.source in origin, "configs", f"entry {at}: {shown(use.source)} is not a source of a text")
         if there:
             _demand(bool(SHA256.fullmatch(use.sha256)), "configs", f"entry {at}: the sha256 is none")
         if use.text is not None:

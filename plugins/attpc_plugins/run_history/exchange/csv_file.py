@@ -80,7 +80,7 @@ def _listed(name: str, kind: type[Any]) -> Column:
         except (ValueError, RecursionError) as error:
             raise Bad(f"is not JSON: {error}") from None
         if not isinstance(raw, list):
-            raise Bad(f"{shown(raw)} is no JSON list")
+            raise Bad(f"{shown(raw)} is not a JSON list")
         made = []
         for index, item in enumerate(raw):
             try:

@@ -52,7 +52,7 @@ def _read(text: str, line: int, experiment: str) -> RunDetail | Fault:
         return Fault(line, str(getattr(error, "colno", "")), f"is not JSON: {getattr(error, 'msg', error)}")
     try:
         if not isinstance(raw, dict) or not isinstance(raw.get("run"), dict):
-            raise Bad(f"{shown(raw)} is no run")
+            raise Bad(f"{shown(raw)} is not a run")
         if experiment:
             raw["run"]["experiment"] = experiment
         return checked(from_plain(RunDetail, raw))

@@ -201,7 +201,7 @@ class OldTable:
                 # An hour that clocks put forward never showed is counted on from before.
                 return [reading for reading in found if self._wall(reading) == when] or [found[-1]]
         except (ValueError, OverflowError, OSError):
-            raise Bad(f"{shown(text)} is no time; 2017-03-01 14:03:05 is one") from None
+            raise Bad(f"{shown(text)} is not a time; 2017-03-01 14:03:05 is one") from None
         return [time_of(text)]
 
     def _utc(self, when: datetime) -> datetime:
@@ -268,7 +268,7 @@ def _empty(text: str) -> bool:
 def _class(text: str) -> RunClass:
     found = _CODES.get(text.strip().lower()[:4])
     if found is None:
-        raise Bad(f"{shown(text)} is no class; they are {', '.join(c.label for c in RunClass)}")
+        raise Bad(f"{shown(text)} is not a class; they are {', '.join(c.label for c in RunClass)}")
     return found
 
 

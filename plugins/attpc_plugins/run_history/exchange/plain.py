@@ -55,7 +55,7 @@ def time_of(text: str) -> datetime:
     except (ValueError, OverflowError) as error:
         if isinstance(error, Bad):
             raise
-        raise Bad(f"{shown(text)} is no time; 2026-11-22T14:03:05+01:00 is one") from None
+        raise Bad(f"{shown(text)} is not a time; 2026-11-22T14:03:05+01:00 is one") from None
 
 
 _Write = Callable[[Any], Any]
@@ -80,7 +80,7 @@ def _object(kind: type[Any]) -> tuple[_Write, _Read]:
 
     def read(raw: Any) -> Any:
         if not isinstance(raw, dict):
-            raise Bad(f"{shown(raw)} is no object with the fields of {_word(kind)}")
+            raise Bad(f"{shown(raw)} is not an object with the fields of {_word(kind)}")
         if missing := [name for name in needed if name not in raw]:
             raise Bad("is missing", missing[0])
         made = {}
@@ -126,7 +126,7 @@ def _part(hint: Any) -> tuple[_Write, _Read]:
 
 def _tuple(raw: Any, read: _Read) -> tuple[Any, ...]:
     if not isinstance(raw, list):
-        raise Bad(f"{shown(raw)} is no list")
+        raise Bad(f"{shown(raw)} is not a list")
     made = []
     for index, item in enumerate(raw):
         try:
@@ -140,7 +140,7 @@ def class_of(raw: Any) -> RunClass:
     """Return the run class of a label, upper or lower case; raises `Bad`."""
     if isinstance(raw, str) and (found := _CLASSES.get(raw.strip().capitalize())) is not None:
         return found
-    raise Bad(f"{shown(raw)} is no class; they are {', '.join(_CLASSES)}")
+    raise Bad(f"{shown(raw)} is not a class; they are {', '.join(_CLASSES)}")
 
 
 def word_of(kind: type[E], raw: Any) -> E:
@@ -176,7 +176,7 @@ def _float_out(value: float) -> float | str:
 
 def _str(raw: Any) -> str:
     if not isinstance(raw, str):
-        raise Bad(f"{shown(raw)} is no text")
+        raise Bad(f"{shown(raw)} is not a text")
     return raw
 
 
@@ -188,7 +188,7 @@ def _bool(raw: Any) -> bool:
 
 def _int(raw: Any) -> int:
     if type(raw) is not int or abs(raw) > INT_MAX:
-        raise Bad(f"{shown(raw)} is no integer of 64 bits")
+        raise Bad(f"{shown(raw)} is not an integer of 64 bits")
     return raw
 
 
@@ -198,7 +198,7 @@ def _float(raw: Any) -> float:
     if type(raw) is float:
         return raw
     if type(raw) is not int or abs(raw) > INT_MAX:
-        raise Bad(f"{shown(raw)} is no number")
+        raise Bad(f"{shown(raw)} is not a number")
     return float(raw)
 
 

@@ -14,12 +14,12 @@ from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
-from attpc_plugins.run_history.connection.hard_limit import within
+from attpc_plugins.run_history.connection.hard_limit import hard_limit
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.errors import StoreFull, StoreReadOnly, StoreUnavailable
-from attpc_plugins.run_history.supervisor import Keeper
+from attpc_plugins.run_history.supervisor import Supervisor
 
 from .reserved import Reserved, ReservedNumbers
 
@@ -40,7 +40,7 @@ class NumberOwner:
         self,
         ctx: PluginContext,
         settings: RunHistorySettings,
-        keeper: Keeper,
+        supervisor: Supervisor,
         faults: Faults,
         reserved: ReservedNumbers,
         *,
@@ -49,7 +49,7 @@ class NumberOwner:
     ) -> None:
         self._ctx = ctx
         self._settings = settings
-        self._keeper = keeper
+        self._supervisor = supervisor
         self._faults = faults
         faults.set("numbers damaged", reserved.fault)
         self._reserved = reserved
@@ -79,7 +79,7 @@ class NumberOwner:
             raise Refused("; ".join(reasons))
         attempt = uuid.uuid4().hex
         try:
-            number = await within(self._settings.number_limit_s, self._reserve(experiment, attempt))
+            number = await hard_limit(self._settings.number_limit_s, self._reserve(experiment, attempt))
         except TimeoutError as error:
             self._take_back(attempt)
             raise Refused("the database does not answer in time") from error
@@ -95,7 +95,7 @@ class NumberOwner:
     async def _reserve(self, experiment: str, attempt: str) -> int:
         """Reserve a number; a connection that breaks meanwhile costs a second try, and no second number."""
         while True:
-            store = await self._keeper.there(self._settings.number_limit_s)
+            store = await self._supervisor.there(self._settings.number_limit_s)
             if store is None:
                 raise StoreUnavailable("the database is not there")
             try:
@@ -126,7 +126,7 @@ class NumberOwner:
 
         async def take_back() -> None:
             while True:
-                store = await self._keeper.there(TAKE_BACK_S)
+                store = await self._supervisor.there(TAKE_BACK_S)
                 if store is None:
                     continue
                 try:
@@ -145,7 +145,7 @@ class NumberOwner:
         Raises `Refused` or `DatabaseError` where that cannot be; the number is then not used again.
         """
         attempt = self._reserved.attempt_of(experiment, number, time.time())
-        store = self._keeper.store
+        store = self._supervisor.store
         if store is None:
             raise Refused("the database is not there: the number is not used again")
         await store.release_number(experiment, number, attempt=attempt)

@@ -11,7 +11,6 @@ from attpc_ioc.model.run import RunInfo
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Reading, Value
-from attpc_plugins.run_history.recording.recorder import run_on
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import Quality, Run, RunChanges, RunFilter
 from attpc_plugins.run_history.store.model.records import RunRef
@@ -47,7 +46,7 @@ class Shown:
         self._ref: RunRef | None = None
         self._comment, self._quality = "", Quality.UNKNOWN
         self._runs: Sequence[Run] = ()
-        self._log_feed = LogFeed(on_entry, self._on_log_change, lambda: run_on(ctx))
+        self._log_feed = LogFeed(on_entry, self._on_log_change, self._run_on)
         self._log_due: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -127,6 +126,10 @@ class Shown:
         await self._edit(self._ref, changes, who)
 
     # ------------------------------------------------------------------ warnings
+
+    def _run_on(self) -> RunInfo | None:
+        run = self._ctx.snapshot().run
+        return run.info if run.on else None
 
     def _on_log_change(self) -> None:
         if self._log_due is None:

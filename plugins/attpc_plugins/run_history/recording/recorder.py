@@ -64,9 +64,3 @@ class Recorder:
 
     def _append(self, record: Record) -> None:
         self._ctx.record(record.KIND, own_value(record))
-
-
-def run_on(ctx: PluginContext) -> RunInfo | None:
-    """Return the run that is on now."""
-    run = ctx.snapshot().run
-    return run.info if run.on else None

@@ -7,13 +7,13 @@ from dataclasses import replace
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunInfo, RunOutcome
 from attpc_ioc.plugin import PluginContext
-from attpc_plugins.run_history.connection.hard_limit import within
+from attpc_plugins.run_history.connection.hard_limit import hard_limit
 from attpc_plugins.run_history.errors import DatabaseError
-from attpc_plugins.run_history.lease import LeaseKeeper
+from attpc_plugins.run_history.lease import LeaseHolder
 from attpc_plugins.run_history.numbers.owner import NumberOwner
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.records import Phase
-from attpc_plugins.run_history.supervisor import Keeper
+from attpc_plugins.run_history.supervisor import Supervisor
 
 from .facts import info_of
 from .recorder import Recorder
@@ -34,14 +34,14 @@ class Recovery:
     def __init__(
         self,
         ctx: PluginContext,
-        keeper: Keeper,
-        lease: LeaseKeeper,
+        supervisor: Supervisor,
+        lease: LeaseHolder,
         writer: Writer,
         recorder: Recorder,
         numbers: NumberOwner,
     ) -> None:
         self._ctx = ctx
-        self._keeper = keeper
+        self._supervisor = supervisor
         self._lease = lease
         self._writer = writer
         self._recorder = recorder
@@ -50,7 +50,7 @@ class Recovery:
     async def open_run(self) -> RunInfo | None:
         """Return the run that the database has as open, once everything that happened is in it; else None."""
         try:
-            return await within(OPEN_RUN_S, self._ask_open_run())
+            return await hard_limit(OPEN_RUN_S, self._ask_open_run())
         except TimeoutError:
             log.warning("the open run is not known", reason="the database takes too long")
             return None
@@ -59,7 +59,7 @@ class Recovery:
             return None
 
     async def _ask_open_run(self) -> RunInfo | None:
-        store = await self._keeper.there(OPEN_RUN_S)
+        store = await self._supervisor.there(OPEN_RUN_S)
         if store is None:
             return None
         await self._lease.ours.wait()

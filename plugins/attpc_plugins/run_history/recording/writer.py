@@ -24,16 +24,16 @@ from .translate import Translator
 log = get_logger(__name__)
 
 BATCH = 500
-"""Events of one transaction at most; fewer after one took too long."""
+"""The most events in one transaction; fewer after a transaction that failed."""
 
 GATHER_S = 0.1
-"""How long nothing has to come before what there is goes to the database, where nobody waits for it.
+"""Events are written once none has arrived for this time, unless somebody waits for them.
 
-An event of a run comes with others: one transaction for all leaves the time of the start to the start.
+Events of a run arrive together: one transaction for all of them does not slow down the start of the run.
 """
 
 GATHER_MOST_S = 1.0
-"""How long it waits for company at most."""
+"""The longest time that events wait for others."""
 
 BATCH_LIMIT_S = 10.0
 RETRY_S = 1.0
@@ -43,7 +43,7 @@ Found = Sequence[tuple[int, Event | Put | ValueError]]
 
 
 class Writer:
-    """Follows the event log. `on_applied` is told of the records that the database has now."""
+    """Follows the event log. `on_applied` is called with the records that the database has accepted."""
 
     def __init__(
         self,
@@ -66,36 +66,36 @@ class Writer:
         self._begun: int | None = ctx.position
         """The newest event when the program began; None once a step was taken."""
         self._asked = False
-        """Whether the database, as it is now, was asked for its position."""
+        """Whether the present connection has read the database's position."""
         self.position: int | None = None
-        """Everything up to it the database has, as far as it is for the history; None: not known yet."""
+        """The database has every event up to here that belongs to the history; None: not known yet."""
         self.rejected = 0
         """Events that were not recorded since the program began."""
 
     @property
     def drained(self) -> bool:
-        """Whether the database has everything that has happened."""
+        """Whether the database has every event."""
         return self._asked and self.position is not None and self.position >= self._ctx.position
 
     @property
     def waiting(self) -> int:
-        """How many events the database does not have; 0 while that is not known."""
+        """How many events are not in the database; 0 while that is not known."""
         return 0 if self.position is None else max(0, self._ctx.position - self.position)
 
     async def until_drained(self) -> None:
-        """Wait until the database has everything that has happened."""
+        """Wait until the database has every event."""
         while not self.drained:
             self._hurried.set()
             await asyncio.sleep(POLL_S)
 
     def seen(self) -> None:
-        """Have the log prune what the database has."""
+        """Let the log prune the events that the database has."""
         self._ctx.seen(min(self._stored, self.position or 0))
 
     async def drain(self, store: Store) -> None:
-        """Give the store everything there is, for ever; raises `StoreError` where that cannot be now.
+        """Write every event to the store, without end; raises `StoreError` where that fails.
 
-        The database says where it goes on: one that was restored gets again what it has lost.
+        The database's own position says where to go on: a restored database gets again what it has lost.
         """
         while True:
             self._asked = False
@@ -109,7 +109,7 @@ class Writer:
             except PositionMoved as error:
                 log.warning("the event log is applied again", reason=error)
             except (OSError, sqlite3.Error, StateDirError) as error:
-                # StoreError is none: this is the disk of the state directory.
+                # Not a StoreError: the fault is in the state directory.
                 self._faults.set("log reading", f"the event log cannot be read: {error}")
                 await asyncio.sleep(RETRY_S)
 
@@ -138,7 +138,7 @@ class Writer:
         assert self.position is not None
         if self._ctx.recorded <= self.position:
             await self._ctx.events(self.position, 1)
-            # Something came: others come with it.
+            # More events follow the first one.
             await self._gather()
         while True:
             recorded = self._ctx.recorded
@@ -146,11 +146,11 @@ class Writer:
             if found:
                 return found, found[-1][0]
             if recorded > self.position:
-                # What could not be written down has a position, too.
+                # An event that could not be written has a position, too.
                 return (), recorded
 
     async def _gather(self) -> None:
-        """Wait until nothing has come for a while, or somebody waits for the database."""
+        """Wait until no event has arrived for a while, or somebody waits for the database."""
         began_s, before = time.monotonic(), None
         while self._ctx.position != before and time.monotonic() - began_s < GATHER_MOST_S:
             before = self._ctx.position
@@ -181,7 +181,7 @@ class Writer:
         except PositionMoved:
             raise
         except StoreError:
-            # It may have been too much at once: the next batches are smaller, down to one event.
+            # The batch may have been too large: the next ones are smaller, down to one event.
             self._size = max(1, self._size // 2)
             raise
 
@@ -199,7 +199,7 @@ class Writer:
         self._faults.set("rejected", text)
 
     def _say_without_run(self, rejected: Rejected) -> None:
-        """Say once that something is of a run that the database does not have, as an emptied one."""
+        """Log once that a record belongs to a run that the database does not have, such as an emptied one."""
         if rejected.reason not in self._without_run:
             self._without_run.add(rejected.reason)
             log.warning("not recorded: the database does not have this run", reason=rejected.reason)

@@ -68,7 +68,7 @@ async def opened(file: Path) -> AsyncIterator[Store]:
             # Asked once by itself: what is wrong is then told in the words of `db status`.
             await (await database.connect()).close()
         else:
-            # Nobody else looks after the schema of an embedded server; of a facility's, its keeper does.
+            # Nobody else looks after the schema of an embedded server; of a facility's, its supervisor does.
             await prepare_schema(database.dsn)
         store = await Store.connect(
             database.dsn,

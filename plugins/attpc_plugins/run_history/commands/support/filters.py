@@ -69,7 +69,7 @@ def when_of(text: str, option: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(
-            f"{text!r} is no time; 2026-11-22, 2026-11-22T14:03 and 2026-11-22T14:03:05+01:00 are",
+            f"{text!r} is not a time; 2026-11-22, 2026-11-22T14:03 and 2026-11-22T14:03:05+01:00 are",
             param_hint=option,
         ) from None
 
