@@ -8,6 +8,10 @@ STAMP := $(VENV)/.installed
 XDIST ?= -n auto --dist worksteal
 # Exact versions with hashes, made by `make lock`. `make LOCK= test` tries the newest that pyproject.toml allows.
 LOCK ?= deploy/requirements-dev.lock
+LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && \
+  PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+TIMING = $(BIN)/python -m pytest -m timing
+PARALLEL = $(BIN)/python -m pytest -m "not timing" $(XDIST)
 TOOLS := .venv/tools
 SBOM ?= build/attpc-ioc.cdx.json
 
@@ -20,28 +24,23 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
 
-# Both are run, so that one look shows what is wrong with either; pytest's closing line comes last.
+# All is run, so that one look shows what is wrong with either; pytest's closing line comes last. What judges time is
+# run alone, one test after the other, and first; the linters run beside the rest, which waits for much of its time.
 test: $(STAMP)
-	@status=0; \
-	$(MAKE) --no-print-directory lint || status=1; \
-	$(MAKE) --no-print-directory tests || status=1; \
+	@mkdir -p build; status=0; \
+	$(TIMING) || status=1; \
+	{ { $(LINT); } >build/lint.log 2>&1; lint=$$?; cat build/lint.log; exit $$lint; } & \
+	$(PARALLEL) || status=1; \
+	wait $$! || { echo "the linters found faults: build/lint.log"; status=1; }; \
 	exit $$status
 
 check: test
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(LINT)
 
-# What judges time is run alone, one test after the other, and before the rest: its line of what could not be tried
-# here comes last.
 tests: $(STAMP)
-	@status=0; \
-	$(BIN)/python -m pytest -m timing || status=1; \
-	$(BIN)/python -m pytest -m "not timing" $(XDIST) || status=1; \
-	exit $$status
+	@status=0; $(TIMING) || status=1; $(PARALLEL) || status=1; exit $$status
 
 # The quick part of the tests, for between two edits: what needs no database, no SSH and no long wait.
 test-fast: $(STAMP)

@@ -108,7 +108,7 @@ async def test_paused_client_is_told_of_the_latest_rights_only(rig: Rig) -> None
             rig["numbers"].post((float(number),) * 20_000)
         assert circuit._paused
         queued = rig.server.clients()[0].queued_bytes
-        for _ in range(1001):
+        for _ in range(101):
             allowed[0] = not allowed[0]
             await rig.server.refresh_access_in_turns()
         assert rig.server.clients()[0].queued_bytes == queued

@@ -27,11 +27,11 @@ from tests.support.trouble import (
 )
 
 FAST = Durations(0.005, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005, jitter=0.0)
-LIMITS_S = {Trouble.HANG: 1.0, Trouble.STALL: 1.5}
+LIMITS_S = {Trouble.HANG: 2.0, Trouble.STALL: 3.0}
 """Where the trouble makes a command wait for its limit. Elsewhere nothing waits, and a limit that is met only
 by a busy machine would be a false alarm."""
 
-POLL_TIMEOUTS_S = {Trouble.STALL: 0.4}
+POLL_TIMEOUTS_S = {Trouble.STALL: 0.8}
 """A server is Offline after two polls that were not answered; a stall is to be seen before the limit."""
 
 AMPLE_S = 15.0
@@ -74,7 +74,7 @@ async def grid_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Tro
     back = "\n".join(f"{name}_s = {limit_s}" for name in ("breakup", "undo", "stop"))
     limits = f"{each}\n{back}\nstop_mutant_s = {STOP_MUTANT_S}\narrival_grace_s = 0.05"
     timeout_s = POLL_TIMEOUTS_S.get(trouble, 3.0)
-    poll = f"moving_period_s = 0.01\nquiet_period_s = 0.05\ntimeout_s = {timeout_s}"
+    poll = f"moving_period_s = 0.02\nquiet_period_s = 0.05\ntimeout_s = {timeout_s}"
     async with rig(tmp_path, monkeypatch, durations=FAST, limits=limits, poll=poll) as it:
         yield it
         assert_nothing_forbidden(it)
