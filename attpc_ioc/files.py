@@ -20,6 +20,7 @@ from typing import TextIO
 
 _STREAMS = (Path("/dev"), Path("/proc"))
 """Where a name may be that of an open file, such as `/dev/stdout`: replacing that would not reach it."""
+_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has a file system of plain files among the devices
 _NEW = 0o666
 """Mode of a new file, less the umask."""
 _PRIVATE = 0o600
@@ -81,7 +82,8 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_stream(path: Path) -> bool:
-    return any(path.absolute().is_relative_to(folder) for folder in _STREAMS)
+    where = path.absolute()
+    return not where.is_relative_to(_MEMORY) and any(where.is_relative_to(folder) for folder in _STREAMS)
 
 
 def _like(there: os.stat_result, handle: int) -> None:
