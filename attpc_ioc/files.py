@@ -20,7 +20,8 @@ from typing import TextIO
 
 _STREAMS = (Path("/dev"), Path("/proc"))
 """Where a name may be that of an open file, such as `/dev/stdout`: replacing that would not reach it."""
-_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has a file system of plain files among the devices
+_MEMORY = Path("/dev/shm")
+"""Plain files in memory, although they are below `/dev`."""
 _NEW = 0o666
 """Mode of a new file, less the umask."""
 _PRIVATE = 0o600
