@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.command import Put
+from attpc_ioc.ratelimit import Counted, RateLimit
 
 log = get_logger(__name__)
 
@@ -24,7 +26,6 @@ LINES_ALL = 300
 NAMED = 10
 """Clients that are named at the end of the time, those with most left out; the others share a line."""
 
-
 REFUSED_S = 60.0
 """The time in which refused puts of a host are counted."""
 
@@ -35,70 +36,56 @@ REFUSED_ALL = 100
 """The same of all hosts together."""
 
 
-@dataclass(slots=True)
-class _Count:
-    """The puts of one client in the present time, known as `who`."""
+class PutLog:
+    """Logs puts and passes them on to `record`: all accepted ones, and refused ones up to a limit.
 
-    who: Who
-    written: int = 0
-    left_out: int = 0
-    refused: int = 0
-    """Of those that were left out: refused or failed."""
-
-
-@dataclass(slots=True)
-class _Refused:
-    """The refused puts of one host in the present time."""
-
-    last: Put
-    recorded: int = 0
-    counted: int = 0
-
-
-class Refusals:
-    """Decides which refused puts are recorded one by one; the others are counted, and the counts recorded.
-
-    A count is the record of a put as well: that of the last one, with the number in its reason and no values.
-    The hosts with most have one each, the others share one.
+    Lines are limited for each client, known by its address, and records of refused puts for each host. Puts
+    beyond a limit are counted, and their numbers logged or recorded at the end of the time. Used from the
+    event loop's thread only.
     """
 
     def __init__(
-        self, record: Callable[[Put], object], *, refused_s: float, each: int, all_hosts: int
+        self,
+        record: Callable[[Put], asyncio.Future[Any] | None],
+        *,
+        window_s: float = WINDOW_S,
+        refused_s: float = REFUSED_S,
     ) -> None:
         self._record = record
         self._refused_s = refused_s
-        self._each = each
-        self._all = all_hosts
-        self._hosts: dict[str, _Refused] = {}
-        self._recorded = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._lines = RateLimit(self._log_left_out, window_s=window_s, each=LINES_EACH, in_all=LINES_ALL)
+        self._left_out_refused: Counter[str] = Counter()
+        """Of the puts without a line: those that were refused or failed, by address."""
+        self._refused = RateLimit(
+            self._record_counts, window_s=refused_s, each=REFUSED_EACH, in_all=REFUSED_ALL
+        )
 
-    def take(self, put: Put) -> bool:
-        """Return whether this one is to be recorded; else it is counted."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._refused_s, self.record_counts)
+    def tell(self, put: Put) -> asyncio.Future[Any] | None:
+        """Log a put or count it, and pass it on; returns what `record` does, None for one that is counted."""
         address = put.who.address
-        host = self._hosts.setdefault(address.rpartition(":")[0] or address, _Refused(put))
-        if host.recorded < self._each and self._recorded < self._all:
-            host.recorded += 1
-            self._recorded += 1
-            return True
-        host.counted += 1
-        host.last = put
-        return False
+        recorded = put.ok or self._refused.passes(address.rpartition(":")[0] or address, put)
+        if self._lines.passes(address, put, count_only=not recorded):
+            _log(put)
+        elif not put.ok:
+            self._left_out_refused[address] += 1
+        return self._record(put) if recorded else None
 
-    def record_counts(self) -> None:
-        """Log the counts up to now and reset them."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        counted = sorted((h for h in self._hosts.values() if h.counted), key=lambda host: -host.counted)
-        self._hosts, self._recorded = {}, 0
-        for host in counted[:NAMED]:
-            self._record_count(host.last, f"{host.counted} more puts from this host")
-        rest = counted[NAMED:]
+    def record_refused(self) -> None:
+        """Record how many refused puts were counted until now; to be called while plugins still listen."""
+        self._refused.end()
+
+    def close(self) -> None:
+        """Log and record what was left out until now."""
+        self._refused.end()
+        self._lines.end()
+
+    def _record_counts(self, hosts: list[Counted[Put]]) -> None:
+        """Record the number of a host as its last refused put: with that number as reason, without values."""
+        for host in hosts[:NAMED]:
+            self._record_count(host.last, f"{host.number} more puts from this host")
+        rest = hosts[NAMED:]
         if rest:
-            total = sum(host.counted for host in rest)
+            total = sum(host.number for host in rest)
             self._record_count(rest[0].last, f"{total} more puts from {len(rest)} hosts")
 
     def _record_count(self, last: Put, which: str) -> None:
@@ -107,84 +94,24 @@ class Refusals:
         )
         self._record(replace(last, old="", new="", reason=reason))
 
-
-class PutLog:
-    """Logs puts and passes them on to `record`: all that were accepted, of refused ones what `Refusals` lets.
-
-    What is too much of one client, known by its address, or of all together, is counted, and the counts are
-    logged when the time is over. Used from the event loop's thread only.
-    """
-
-    def __init__(
-        self,
-        record: Callable[[Put], asyncio.Future[Any] | None],
-        *,
-        window_s: float = WINDOW_S,
-        lines_each: int = LINES_EACH,
-        lines_all: int = LINES_ALL,
-        refused_s: float = REFUSED_S,
-        refused_each: int = REFUSED_EACH,
-        refused_all: int = REFUSED_ALL,
-    ) -> None:
-        self._record = record
-        self._refusals = Refusals(record, refused_s=refused_s, each=refused_each, all_hosts=refused_all)
-        self._window_s = window_s
-        self._lines_each = lines_each
-        self._lines_all = lines_all
-        self._counts: dict[str, _Count] = {}
-        self._lines = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def tell(self, put: Put) -> asyncio.Future[Any] | None:
-        """Log a put or count it, and pass it on; returns what `record` does, None for one that is counted."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._window_s, self._begin_anew)
-        count = self._counts.get(put.who.address)
-        if count is None:
-            count = self._counts[put.who.address] = _Count(put.who)
-        count.who = put.who
-        recorded = put.ok or self._refusals.take(put)
-        if recorded and count.written < self._lines_each and self._lines < self._lines_all:
-            count.written += 1
-            self._lines += 1
-            _log(put)
-        else:
-            count.left_out += 1
-            count.refused += not put.ok
-        return self._record(put) if recorded else None
-
-    def record_refused(self) -> None:
-        """Record how many refused puts were counted until now; to be called while plugins still listen."""
-        self._refusals.record_counts()
-
-    def close(self) -> None:
-        """Log and record what was left out until now."""
-        self._refusals.record_counts()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._timer = None
-        self._lines = 0
-        counts = sorted(self._counts.values(), key=lambda count: -count.left_out)
-        self._counts = {}
-        for count in counts[:NAMED]:
-            if count.left_out:
-                log.warning(
-                    "puts left out of the log",
-                    who=count.who,
-                    address=count.who.address,
-                    puts=count.left_out,
-                    refused=count.refused,
-                )
-        rest = [count for count in counts[NAMED:] if count.left_out]
+    def _log_left_out(self, clients: list[Counted[Put]]) -> None:
+        refused, self._left_out_refused = self._left_out_refused, Counter()
+        for client in clients[:NAMED]:
+            who = client.last.who
+            log.warning(
+                "puts left out of the log",
+                who=who,
+                address=who.address,
+                puts=client.number,
+                refused=refused[who.address],
+            )
+        rest = clients[NAMED:]
         if rest:
             log.warning(
                 "puts left out of the log",
                 clients=len(rest),
-                puts=sum(count.left_out for count in rest),
-                refused=sum(count.refused for count in rest),
+                puts=sum(client.number for client in rest),
+                refused=sum(refused[client.last.who.address] for client in rest),
             )
 
 

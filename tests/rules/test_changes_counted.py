@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attpc_ioc.control.modules import changes
+from attpc_ioc.control.modules import module
 from attpc_ioc.model.events import Origin, StateChanged
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import load_settings
@@ -27,8 +27,8 @@ def of(probe: Probe, module: str) -> list[StateChanged]:
 async def test_a_restless_server_is_reported_by_its_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(changes, "MOST", 10)
-    monkeypatch.setattr(changes, "WINDOW_S", 2.0)
+    monkeypatch.setattr(module, "CHANGES_MOST", 10)
+    monkeypatch.setattr(module, "CHANGES_S", 2.0)
     states = itertools.cycle((State.IDLE, State.DESCRIBED, State.PREPARED))
     shown = [State.IDLE]
 

@@ -20,10 +20,10 @@ from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, St
 from attpc_ioc.model.fleet import ModuleView, Sent
 from attpc_ioc.model.offers import LISTED_MOST
 from attpc_ioc.model.states import Operation, State, Transition
+from attpc_ioc.ratelimit import Counted, RateLimit
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .boards import taken_from_others, wrong_boards
-from .changes import WINDOW_S, ChangeLimit
 from .freshness import Freshness
 from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after, names_of
 
@@ -31,6 +31,10 @@ log = get_logger(__name__)
 
 DIAGNOSTICS_PERIOD_S = 1.0
 REFRESH_RETRY_S = 5.0
+
+CHANGES_S = 60.0
+CHANGES_MOST = 60
+"""Changes of state that no command of ours explains: a faulty server may show another with each poll."""
 
 CONFIGS_AT_ONCE = 16
 """So many servers are asked for their configs at a time: each answer can be long, and takes long to read."""
@@ -76,7 +80,7 @@ class ModuleControl:
         self._involved = 0
         self._diagnostics_at_s = 0.0
         self._poll_errors = 0
-        self._changes = ChangeLimit(self._report_counted)
+        self._changes = RateLimit(self._report_counted, window_s=CHANGES_S, each=CHANGES_MOST)
         kept = state.module(ecc.name).unseen_end
         self._before_restart = kept is not None
         """That is an operation of an earlier life of the IOC: it may not even have begun."""
@@ -272,7 +276,7 @@ class ModuleControl:
             reason = f"{old.last_state.label} → {new.label} by no command of this IOC"
             result = self.view.result.noted(f"External: {reason}")
             self._state.update_module(self.name, result=result)
-        if not ours and not self._changes.passes(old.state):
+        if not ours and not self._changes.passes(self.name, old.state):
             return False
         if origin is Origin.EXTERNAL:
             assert old.last_state is not None
@@ -298,11 +302,13 @@ class ModuleControl:
             run=self._state.run.of(self.name),
         )
 
-    def _report_counted(self, changes: int, before: State) -> None:
+    def _report_counted(self, counted: list[Counted[State]]) -> None:
         """Report changes that were too many, and ask for what was not asked for because of them."""
-        log.warning("more changes of state", module=self.name, changes=changes, state=self.view.state.label)
-        reason = f"{changes} more changes of state within {WINDOW_S:g} s, which were only counted"
-        self._emit_change(before, Origin.EXTERNAL, reason)
+        (changes,) = counted  # `first` is the state before the first of them
+        number, label = changes.number, self.view.state.label
+        log.warning("more changes of state", module=self.name, changes=number, state=label)
+        reason = f"{number} more changes of state within {CHANGES_S:g} s, which were only counted"
+        self._emit_change(changes.first, Origin.EXTERNAL, reason)
         if self.view.online and not self._closed:
             self.refresh()
 
@@ -319,7 +325,7 @@ class ModuleControl:
             return
         old = self.view
         reason = str(error)
-        reported = old.online and self._changes.passes(old.state)
+        reported = old.online and self._changes.passes(self.name, old.state)
         if reported or not (old.online or old.offline_reason):
             log.warning("ECC server lost", module=self.name, reason=reason)
         self.answers.last = None
