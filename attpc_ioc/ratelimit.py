@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -35,12 +36,12 @@ class RateLimit(Generic[T]):
         *,
         window_s: float,
         each: int,
-        in_all: int | None = None,
+        in_all: float = math.inf,
     ) -> None:
         self._report = report
         self._window_s = window_s
         self._each = each
-        self._in_all = each if in_all is None else in_all
+        self._in_all = in_all
         self._keys: dict[str, Counted[T]] = {}
         self._passed = 0
         self._timer: asyncio.TimerHandle | None = None

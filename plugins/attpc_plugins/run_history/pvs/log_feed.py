@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from attpc_ioc.model.run import RunInfo
+from attpc_ioc.ratelimit import Counted, RateLimit
 from attpc_plugins.run_history.store.model.history import Level
 
 from .rows import LOG_LINES
@@ -48,16 +49,6 @@ class Entry:
         return f"{at} {self.level.value.upper():7} {self.text}"
 
 
-class _Hour:
-    """What one source said in the present hour."""
-
-    __slots__ = ("began_s", "left_out", "recorded")
-
-    def __init__(self) -> None:
-        self.began_s = time.monotonic()
-        self.recorded = self.left_out = 0
-
-
 class LogFeed(logging.Handler):
     """Takes what any thread logs to the event loop: `on_entry` for each, to be recorded, `on_change` for all.
 
@@ -79,7 +70,7 @@ class LogFeed(logging.Handler):
         self._newest: deque[Entry] = deque(maxlen=LOG_LINES)
         self._second = 0
         self._in_second = 0
-        self._hours: dict[str, _Hour] = {}
+        self._recorded = RateLimit(self._record_left_out, window_s=HOUR_S, each=RECORDS_PER_HOUR)
         self.count = 0
 
     def attach(self) -> None:
@@ -89,9 +80,10 @@ class LogFeed(logging.Handler):
             logging.getLogger(root).addHandler(self)
 
     def detach(self) -> None:
-        """Listen no more."""
+        """Listen no more, and record how many lines were left out until now."""
         for root in ROOTS:
             logging.getLogger(root).removeHandler(self)
+        self._recorded.end()
         self._loop = None
 
     @property
@@ -119,23 +111,15 @@ class LogFeed(logging.Handler):
         second = int(time.monotonic())
         self._in_second = self._in_second + 1 if second == self._second else 1
         self._second = second
-        if self._in_second <= RECORDS_PER_S and not entry.source.startswith(OWN_DISK):
-            self._record(entry)
+        few = self._in_second <= RECORDS_PER_S and not entry.source.startswith(OWN_DISK)
+        if few and self._recorded.passes(entry.source, entry):
+            self._on_entry(entry)
         self._on_change()
 
-    def _record(self, entry: Entry) -> None:
-        hour = self._hours.setdefault(entry.source, _Hour())
-        if time.monotonic() - hour.began_s >= HOUR_S:
-            self._hours[entry.source], before = _Hour(), hour
-            hour = self._hours[entry.source]
-            if before.left_out:
-                text = f"{before.left_out} lines are in the log of the IOC only: too many within an hour"
-                self._on_entry(replace(entry, level=Level.WARNING, text=text))
-        if hour.recorded >= RECORDS_PER_HOUR:
-            hour.left_out += 1
-            return
-        hour.recorded += 1
-        self._on_entry(entry)
+    def _record_left_out(self, sources: list[Counted[Entry]]) -> None:
+        for source in sources:
+            text = f"{source.number} lines are in the log of the IOC only: too many within an hour"
+            self._on_entry(replace(source.last, level=Level.WARNING, text=text))
 
 
 def _text(record: logging.LogRecord) -> str:
