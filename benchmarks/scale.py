@@ -58,7 +58,8 @@ async def _ioc(pipe: Connection, file: Path) -> None:
                 await asyncio.sleep(LOOK_S)
                 now = time.monotonic()
                 noted[0].lates_s.append(now - due)
-                last = [module.last.seen_at_s for module in app.controller.modules.values() if module.last]
+                answers = [module.answers for module in app.controller.modules.values()]
+                last = [one.last.seen_at_s for one in answers if one.last]
                 if len(last) == len(app.controller.modules):
                     noted[0].ages_s.append(now - min(last))
 

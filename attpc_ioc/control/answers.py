@@ -30,7 +30,7 @@ REST = 3.0
 class LiveAnswers:
     """Keeps checklist and allowed commands in the snapshot true, without holding up the event loop.
 
-    They follow the news before each is published; `tick` comes about once a second, for vetoes on outside
+    They follow the news as soon as it is published; `tick` comes about once a second, for vetoes on outside
     conditions.
     """
 
@@ -44,7 +44,7 @@ class LiveAnswers:
         self._worked_out = -1
         """The news that the answers know."""
         self._closed = False
-        state.before_publishing.append(self._follow)
+        state.after_publishing.append(self._follow)
 
     def close(self) -> None:
         """Work nothing out any more."""
@@ -61,8 +61,11 @@ class LiveAnswers:
 
         Who was answered that a command has ended is to find the new answers.
         """
-        self._steps = None
-        self._slice(AT_ONCE_S)
+        self._state.publish()  # what has happened first: it may have been waited for
+        if self._steps is not None or self._worked_out != self._state.news:
+            if self._worked_out != self._state.news:
+                self._steps = None
+            self._slice(AT_ONCE_S)
         self._state.publish()
 
     def _follow(self) -> None:

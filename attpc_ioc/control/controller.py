@@ -230,6 +230,9 @@ class Controller:
         outcome = Outcome(command, ResultCode.ABORTED, "the IOC was stopped before it was done")
         try:
             outcome = await self._dispatch(job)
+            # What was seen goes out to the clients before the answers to it are worked out.
+            self.state.publish()
+            await asyncio.sleep(0)
         except asyncio.CancelledError:
             pass  # The IOC is ending: the put is answered as failed, the hardware stays as it is.
         except Exception as error:  # a fault of the program must not leave the screen busy

@@ -129,6 +129,9 @@ class Decider:
 
     def __init__(self, host: PluginHost) -> None:
         self._host = host
+        self._plans: dict[Command, tuple[Plan, tuple[Reason, ...]]] = {}
+        """Plans and what speaks against them, of one snapshot: the live answers ask once a second."""
+        self._news = -1
 
     def decide(self, fleet: Fleet, command: Command, *, admitted: bool = False) -> Decision:
         """Return the plan of a command and every reason against it.
@@ -140,8 +143,8 @@ class Decider:
             return Decision(Plan(command), tuple(reasons))
         plan = Plan(command)
         if command.name not in UNPLANNED:
-            plan = self._host.plan(command, fleet)
-            reasons += [*plan.refusals, *rules.plan_reasons(plan, fleet.modules)]
+            plan, against = self._plan(fleet, command)
+            reasons += against
         elif command.name is CommandName.ADOPT and not fleet.orphans:
             reasons.append(Reason("no module runs without a run"))
         elif command.name is CommandName.REFRESH_CONFIGS:
@@ -153,6 +156,15 @@ class Decider:
         if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
             reasons += self._host.vetoes(plan, fleet)
         return Decision(plan, tuple(dict.fromkeys(reasons)))
+
+    def _plan(self, fleet: Fleet, command: Command) -> tuple[Plan, tuple[Reason, ...]]:
+        if fleet.news != self._news or fleet.news < 0 or self._host.plans_by_plugins:
+            self._plans.clear()
+            self._news = fleet.news
+        if command not in self._plans:
+            plan = self._host.plan(command, fleet)
+            self._plans[command] = plan, (*plan.refusals, *rules.plan_reasons(plan, fleet.modules))
+        return self._plans[command]
 
     def checklist(self, fleet: Fleet) -> tuple[str, ...]:
         """Return every reason why a start would be refused now; equal ones share a line."""

@@ -9,23 +9,28 @@ from types import MappingProxyType
 from typing import Any
 
 from attpc_ioc.model.command import RUN, SYSTEM, CommandName, Scope, ScopeKind, ScopeResult
-from attpc_ioc.model.fleet import DIAGNOSTICS, ActiveCommand, Fleet, FleetChange, ModuleView
+from attpc_ioc.model.fleet import (
+    ActiveCommand,
+    Fleet,
+    FleetChange,
+    ModuleView,
+    decisive,
+    without_diagnostics,
+)
 from attpc_ioc.model.run import RunState, RunView
 from attpc_ioc.model.states import State
 
 Listener = Callable[[FleetChange], None]
 
 PUBLISH_TURNS = 10
-"""What happens within so many turns of the event loop is published together.
+PUBLISH_S = 0.0005
+"""What happens within so many turns of the event loop is published together, if they are over in this time.
 
 A module's arrival and the end of the command that waited for it are one snapshot then.
 """
 
 QUIET_S = 0.1
 """What each poll measures is published that much later: of a large fleet that is something all the time."""
-
-_NO_NEWS = DIAGNOSTICS | {"result", "working", "error_code", "transition_time_s"}
-"""What no decision looks at."""
 
 
 class Signal:
@@ -82,8 +87,8 @@ class FleetState:
         self._module_changed: dict[str, Signal] = {}
         self.news = 0
         """Counts the changes of all that a decision looks at."""
-        self.before_publishing: list[Callable[[], None]] = []
-        """Called before listeners, to bring what follows from the rest up to date."""
+        self.after_publishing: list[Callable[[], None]] = []
+        """Called after the listeners, to bring what follows from the rest up to date."""
 
     @property
     def fleet(self) -> Fleet:
@@ -95,7 +100,7 @@ class FleetState:
                 self._next["modules"] = MappingProxyType(self._modules.copy())
             fields, self._next = self._next, {}
             modules = fields.get("modules", self._fleet.modules)
-            self._fleet = replace(self._fleet, **fields, run=_seen_with(self._run, modules))
+            self._fleet = replace(self._fleet, **fields, run=_seen_with(self._run, modules), news=self.news)
         return self._fleet
 
     @property
@@ -140,8 +145,8 @@ class FleetState:
             self._keep(new)
             if name in self._module_changed:
                 self._module_changed[name].fire()
-            names = changes.keys()
-            self._note((name,), news=not names <= _NO_NEWS, quiet=names <= DIAGNOSTICS)
+            quiet = without_diagnostics(new) == without_diagnostics(old)
+            self._note((name,), news=not quiet and decisive(new) != decisive(old), quiet=quiet)
         return new
 
     def update_modules(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -207,9 +212,6 @@ class FleetState:
     def publish(self) -> None:
         """Give the listeners what has changed, at once."""
         self._cancel()
-        for prepare in self.before_publishing:
-            prepare()
-        self._cancel()
         if not self._pending:
             return
         change = FleetChange(self.fleet, frozenset(self._changed), tuple(self._attempts))
@@ -219,11 +221,13 @@ class FleetState:
         self._attempts.clear()
         for listener in tuple(self._listeners):
             listener(change)
+        for follow in self.after_publishing:
+            follow()
 
     def close(self) -> None:
         """Publish nothing more by itself."""
         self._cancel()
-        self.before_publishing.clear()
+        self.after_publishing.clear()
 
     def _note(
         self, modules: tuple[str, ...] | list[str] = (), *, news: bool = True, quiet: bool = False
@@ -239,11 +243,13 @@ class FleetState:
         if not self._soon:
             self._cancel()
             self._soon = True
-            self._publishing = asyncio.get_running_loop().call_soon(self._turn, PUBLISH_TURNS)
+            loop = asyncio.get_running_loop()
+            self._publishing = loop.call_soon(self._turn, PUBLISH_TURNS, loop.time() + PUBLISH_S)
 
-    def _turn(self, left: int) -> None:
-        if left:
-            self._publishing = asyncio.get_running_loop().call_soon(self._turn, left - 1)
+    def _turn(self, left: int, due_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if left and loop.time() < due_s:
+            self._publishing = loop.call_soon(self._turn, left - 1, due_s)
         else:
             self.publish()
 

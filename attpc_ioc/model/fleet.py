@@ -123,10 +123,15 @@ class ModuleView:
 
 
 DIAGNOSTICS = frozenset(("seen_at_s", "poll_time_ms", "poll_errors"))
-"""What each poll changes: no news for a decision."""
+"""What each poll changes."""
+
+_UNDECISIVE = DIAGNOSTICS | {"result", "working", "error_code", "transition_time_s"}
 
 without_diagnostics = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in DIAGNOSTICS))
 """Returns everything about a module except what each poll changes: if it is equal, nothing has happened."""
+
+decisive = attrgetter(*(f for f in ModuleView.__dataclass_fields__ if f not in _UNDECISIVE))
+"""Returns everything about a module that a decision looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,8 @@ class Fleet:
     run_result: ScopeResult = ScopeResult()
     allowed: Mapping[Scope, frozenset[CommandName]] = field(default_factory=lambda: MappingProxyType({}))
     """The commands of each scope that would be accepted now."""
+    news: int = -1
+    """Snapshots of one IOC with the same number have all in common that a decision looks at; -1: unknown."""
 
     @property
     def enabled(self) -> tuple[ModuleView, ...]:

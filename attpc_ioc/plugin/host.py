@@ -116,11 +116,14 @@ class PluginHost(PluginRegistry):
         return reasons
 
     @property
+    def plans_by_plugins(self) -> bool:
+        """Whether a plugin makes plans, which may look at more than the snapshot."""
+        return any(name != MAPPING for name, _ in self._impls("attpc_plan"))
+
+    @property
     def tells_modules_apart(self) -> bool:
         """Whether a plugin may answer differently for two modules that differ in nothing but their names."""
-        return any(
-            "attpc_plan" in self.hooks_of(plugin.name) and plugin.name != MAPPING for plugin in self.active()
-        ) or any("plan" in impl.argnames for _, impl in self._impls("attpc_veto"))
+        return self.plans_by_plugins or any("plan" in impl.argnames for _, impl in self._impls("attpc_veto"))
 
     def may_write(self, who: Who, row: Row) -> bool:
         """Tell whether somebody may write a PV; a plugin that raises says no."""
