@@ -74,7 +74,7 @@ class ModuleView:
     working: str = ""
     """The command that runs on this module; empty for none."""
     outstanding: Operation | None = None
-    """The operation of ours that the server has not answered yet."""
+    """The operation of ours whose end was not seen yet: its reply, and after that a state that tells it."""
     unseen_end: Sent | None = None
     """Our last operation while its end was not seen, over a restart of the IOC too."""
     result: ScopeResult = ScopeResult()

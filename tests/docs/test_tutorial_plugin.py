@@ -42,7 +42,7 @@ async def test_the_tutorials_plugin(tmp_path, monkeypatch):
         (test,) = commands(PAGE, "test")
         code, shown = await shell(test.replace("python ", f"{sys.executable} "))
         assert code == 0, shown
-        assert "3 passed" in shown
+        assert "4 passed" in shown
 
         door.write_text("open\n")
         async with started(ATTPC_IOC, "run", it.settings_file, env=env, folder=tmp_path) as ioc:
