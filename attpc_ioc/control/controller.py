@@ -160,6 +160,7 @@ class Controller:
         # Each put has a line of its own, written where its PV and its values are known.
         log.debug("put refused", scope=scope, reason=text, who=who)
         self._results.put_refused(scope, text, attempt=attempt)
+        self.state.publish()
 
     # ------------------------------------------------------------------ life
 

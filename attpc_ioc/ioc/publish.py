@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 from attpc_ioc.ioc.ca import PV
 from attpc_ioc.ioc.records import empty, fit
@@ -35,6 +36,10 @@ _SCOPES_A_TURN = 50
 _REST = 4.0
 """The loop is left alone for this many times what the last refresh of the system rows took."""
 _CHEAP_S = 0.001
+
+
+_of_all = attrgetter("run", "active", "run_result", "system_result", "allowed")
+"""Returns what rows of the system and the run show beside the modules."""
 
 
 class _Slot:
@@ -127,9 +132,10 @@ class Publisher:
 
     def on_change(self, change: FleetChange) -> None:
         """Post what a change of the fleet changed."""
-        fleet = self._fleet = change.fleet
+        old, fleet = self._fleet, change.fleet
+        self._fleet = fleet
         stamp = self._stamps()
-        news = not change.modules
+        news = not change.modules or _of_all(fleet) != _of_all(old)
         for name in change.modules:
             module = fleet.modules.get(name)
             if module is None or self._seen.get(name) == (essence := without_diagnostics(module)):

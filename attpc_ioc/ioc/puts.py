@@ -105,10 +105,9 @@ class PutHandler:
         reason = ""
         try:
             self._controller.set(entry.row.setpoint, entry.scope, _scalar(value), who)
-            # The client may read right after its put was answered: it is to find the new values.
-            self._publisher.flush()
         except Exception as error:
             reason = _reason_of(error, entry, who)
+        self._publisher.flush()
         recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
         if recorded is not None:
             return _answer_on_record(recorded, reason)
@@ -120,12 +119,13 @@ class PutHandler:
         reason = ""
         try:
             await self._do(entry, _scalar(value), who)
-            self._publisher.flush()
         except asyncio.CancelledError:
             self._record(self._put_of(entry, who, old, value, ok=False, reason=STOPPED))
             raise
         except Exception as error:
             reason = _reason_of(error, entry, who)
+        # The client may read right after its put was answered: it is to find the new values.
+        self._publisher.flush()
         recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
         await _answer_on_record(recorded, reason)
 

@@ -62,7 +62,8 @@ async def test_a_time_without_data(tmp_path, monkeypatch, caplog):
         nearly = [clock(stopped_s + late_s) for late_s in (-1.0, 0.0, 1.0)]
         assert found[1] in nearly, (found[1], nearly)
         assert "no data" not in done["CoBo1"].message
-        lines = troubles(caplog)
+        # On a busy machine some host may have seemed not to answer for a moment.
+        lines = [line for line in troubles(caplog) if "answer" not in line[1]["reason"]]
         assert [level for level, _ in lines] == ["WARNING", "INFO"], lines
         assert all((keys["router"], keys["run"]) == ("CoBo0", "0") for _, keys in lines)
         assert "not a byte" in lines[0][1]["reason"]

@@ -30,7 +30,7 @@ app()
 """
 
 MANY = examples(5_000, 31_000)
-GROWTH_MB = 6.0
+GROWTH_MB = 8.0
 """What so many runs may take more: 2 kB a run, no more than its comment, would be 10 MB."""
 
 FILL = """

@@ -112,6 +112,16 @@ async def test_system_rows_are_posted_once_for_all_changes_of_one_pass():
     assert desk.seen == [("State_RBV", State.DESCRIBED)]
 
 
+async def test_what_is_new_of_the_run_is_posted_although_the_modules_of_the_change_show_nothing_new():
+    desk = Desk()
+    desk.watch("Run:Checklist_RBV")
+    run = replace(desk.fleet.run, checklist=("the door is open",))
+    allowed = {ecc_scope("cobo0"): frozenset((CommandName.DESCRIBE,))}
+    desk.change(replace(desk.fleet, run=run, allowed=allowed), "cobo0")
+    await passes(desk)
+    assert desk.seen == [("Run:Checklist_RBV", "the door is open")]
+
+
 async def test_what_did_not_change_keeps_its_stamp():
     desk = Desk()
     before = {name: pv.stamp_ns for name, pv in desk.pvs.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -26,6 +27,7 @@ from attpc_ioc.model.events import (
 from attpc_ioc.model.run import RunOutcome, RunState
 from attpc_ioc.model.states import Operation, State
 from attpc_ioc.plugin import hookimpl, mailbox
+from tests.support.ca import eventually
 from tests.support.pace import busy
 from tests.support.probe import Probe, covers
 from tests.support.rig import rig
@@ -249,7 +251,13 @@ async def test_what_is_not_on_disk_is_not_reported_as_on_record(tmp_path, monkey
         assert outcome.ok
         assert "but that is not on disk yet" in outcome.message
         make_writable(state)
-        await it.app.log.flush()
+
+        async def written() -> bool:
+            with contextlib.suppress(StateDirError):
+                await it.app.log.flush()
+            return not it.app.log.fault
+
+        await eventually(written, "the log is written again")
         files = [event.number for _, event in await it.app.log.events(0) if isinstance(event, RunFiles)]
         assert files == [0, 1, 2]
 
