@@ -61,10 +61,9 @@ class LiveAnswers:
 
         Who was answered that a command has ended is to find the new answers.
         """
-        self._state.publish()  # what has happened first: it may have been waited for
-        if self._steps is not None or self._worked_out != self._state.news:
-            if self._worked_out != self._state.news:
-                self._steps = None
+        if news := self._worked_out != self._state.news:
+            self._steps = None
+        if news or self._steps is not None:
             self._slice(AT_ONCE_S)
         self._state.publish()
 
