@@ -9,17 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from attpc_ioc.asking import ask, plugin_key
 from attpc_ioc.control.take_over import open_event_log
 from attpc_ioc.eventlog import EventLog, Kept
 from attpc_ioc.plugin.context import PLUGINS_FOLDER
-from attpc_ioc.settings import Settings
+from attpc_ioc.plugin.sections import checked_section
+from attpc_ioc.settings import Settings, load_settings
 
+M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+
+def plugin_settings(file: Path, plugin: str, model: type[M]) -> tuple[Settings, M]:
+    """Return the settings of a file and the plugin's section of them; raises `SettingsError`.
+
+    The section may name what the fleet does not have: a command may ask an IOC that knows better.
+    """
+    settings = load_settings(file)
+    return settings, checked_section(str(file), plugin, settings.plugins, model)
+
+
+def plugin_folder(settings: Settings, plugin: str) -> Path:
+    """Return the folder of the plugin's own in the state directory, which need not be there."""
+    return settings.state_directory() / PLUGINS_FOLDER / plugin
 
 
 def ask_plugin(settings: Settings, plugin: str, question: Mapping[str, Any]) -> dict[str, Any]:

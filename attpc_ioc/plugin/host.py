@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from attpc_ioc.pvs.row import Row
 from .guard import bounded, call, reason_of
 from .mailbox import Mailbox
 from .registry import Plugin, PluginRegistry
+from .sections import Sections
 from .spec import RunNumbers
 from .status import PluginStatus
 
@@ -59,7 +60,7 @@ class PluginHost(PluginRegistry):
     and leave the others' coroutines un-awaited.
     """
 
-    def __init__(self, sections: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, sections: Sections | None = None) -> None:
         super().__init__(sections)
         self._raised_s: dict[tuple[str, str], float] = {}
         self._number_owner: tuple[str, RunNumbers] | None = None

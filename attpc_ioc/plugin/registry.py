@@ -6,20 +6,21 @@ import functools
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from attpc_ioc.errors import PluginError
+from attpc_ioc.errors import PluginError, SettingsError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.names import FleetNames
 
 from . import checks
 from .guard import call, reason_of
 from .mailbox import Mailbox
+from .sections import Sections, checked_section, section_of, switched_off
 from .spec import PROJECT, Specification
 from .status import Health, PluginStatus
 
@@ -70,7 +71,7 @@ class Plugin:
 class PluginRegistry:
     """The plugins that are registered, in order of registration."""
 
-    def __init__(self, sections: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, sections: Sections | None = None) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Specification)
         self._sections = dict(sections or {})
@@ -106,7 +107,7 @@ class PluginRegistry:
                 f"plugin {name} ({origin}): a plugin of this name is there already "
                 f"({self.plugins[name].origin})"
             )
-        entry = Plugin(name, plugin, origin, enabled=self._sections.get(name, {}).get("enabled") is not False)
+        entry = Plugin(name, plugin, origin, enabled=not switched_off(name, self._sections))
         if not entry.enabled:
             entry.health.off = "switched off in the settings"
         self.plugins[name] = entry
@@ -120,7 +121,7 @@ class PluginRegistry:
         for point, origin in _installed(tuple(sys.path)):
             if point.name in self.plugins:
                 continue
-            if self._sections.get(point.name, {}).get("enabled") is False:
+            if switched_off(point.name, self._sections):
                 self._enter(object(), point.name, origin)
                 continue
             try:
@@ -156,17 +157,15 @@ class PluginRegistry:
             if name not in self.plugins
         ]
         for entry in self.active():
-            section = {k: v for k, v in self._sections.get(entry.name, {}).items() if k != "enabled"}
             model = self._settings_model(entry)
             if model is None:
-                faults += [f"plugins.{entry.name}.{key}: this plugin has no settings" for key in section]
+                own = section_of(entry.name, self._sections)
+                faults += [f"plugins.{entry.name}.{key}: this plugin has no settings" for key in own]
                 continue
             try:
-                entry.settings = model.model_validate(section, context=names)
-            except ValidationError as error:
-                for fault in error.errors():
-                    where = ".".join([entry.name, *(str(part) for part in fault["loc"])])
-                    faults.append(f"plugins.{where}: {fault['msg']}")
+                entry.settings = checked_section("settings", entry.name, self._sections, model, names)
+            except SettingsError as error:
+                faults += error.faults
         return faults
 
     def _settings_model(self, entry: Plugin) -> type[BaseModel] | None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
 
-from attpc_ioc.errors import NotRunning, SettingsError, StateDirBusy
+from attpc_ioc.errors import NotRunning, StateDirBusy
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.names import experiment_fault
-from attpc_ioc.settings import Settings, load_settings
-from attpc_ioc.shell import ask_plugin, open_state
+from attpc_ioc.settings import Settings
+from attpc_ioc.shell import ask_plugin, open_state, plugin_settings
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import RunKey
@@ -58,17 +57,7 @@ class Setup:
 def setup_of(file: Path) -> Setup:
     """Read a settings file; raises `SettingsError`."""
     set_up_logging(level="ERROR")
-    settings = load_settings(file)
-    section = {k: v for k, v in settings.plugins.get(PLUGIN, {}).items() if k != "enabled"}
-    try:
-        own = DataRoutersSettings.model_validate(section)
-    except ValidationError as error:
-        faults = [
-            f"plugins.{'.'.join([PLUGIN, *(str(part) for part in fault['loc'])])}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise SettingsError(str(file), faults) from None
-    return Setup(settings, own)
+    return Setup(*plugin_settings(file, PLUGIN, DataRoutersSettings))
 
 
 @contextlib.asynccontextmanager

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from attpc_ioc.log import set_up_logging
-from attpc_ioc.settings import load_settings
 from attpc_ioc.shell import open_state
 from attpc_plugins.run_history.backups import backup as backups
-from attpc_plugins.run_history.commands.support.common import DEFAULT_FILE, SettingsFile, section_of
-from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, Source, locate
+from attpc_plugins.run_history.commands.support.common import (
+    DEFAULT_FILE,
+    PLUGIN,
+    SettingsFile,
+    setup_of,
+)
+from attpc_plugins.run_history.connection.database import Database, Source
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.numbers.known import raise_floors
 from attpc_plugins.run_history.schema.migrate import MigrationStatus, migrate, status
@@ -30,6 +34,8 @@ FORGOTTEN_S = 86400.0
 """A fleet whose lease expired longer ago is gone, and nobody wants to hear of it."""
 
 MEGABYTE = 1e6
+
+PURPOSE = "attpc-ioc db"
 
 T = TypeVar("T")
 
@@ -73,7 +79,7 @@ def url_command(settings: SettingsFile = DEFAULT_FILE) -> None:
     The embedded server takes connections while the IOC runs; its socket is open to the account that it runs
     as and to root.
     """
-    database = _locate(settings)[0]
+    database = setup_of(settings).database(PURPOSE)
     if database.server is None:
         typer.echo(database.public_url)
         return
@@ -105,13 +111,12 @@ def restore_command(file: BackupFile, settings: SettingsFile = DEFAULT_FILE, for
     known: dict[str, int] = {}
 
     async def work() -> backups.Restored:
-        folder = section_of(settings)[1]
-        loaded = load_settings(settings)
-        async with open_state(loaded, folder.name) as state, _attached(settings) as database:
+        setup = setup_of(settings)
+        async with open_state(setup.all, PLUGIN) as state, setup.database(PURPOSE).attached() as database:
             await _refuse_beside_an_ioc(database)
 
             async def keep(before: dict[str, int]) -> None:
-                known.update(await raise_floors(state, folder, before))
+                known.update(await raise_floors(state, before))
 
             return await backups.restore(database, file, keep, force=force)
 
@@ -131,15 +136,8 @@ def _do(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(work())
 
 
-def _locate(file: Path) -> tuple[Database, Path]:
-    own, folder = section_of(file)
-    return locate(DatabaseKeys.of(own), folder, purpose="attpc-ioc db"), folder
-
-
-@contextlib.asynccontextmanager
-async def _attached(file: Path) -> AsyncIterator[Database]:
-    async with _locate(file)[0].attached() as database:
-        yield database
+def _attached(file: Path) -> contextlib.AbstractAsyncContextManager[Database]:
+    return setup_of(file).database(PURPOSE).attached()
 
 
 async def _status(database: Database) -> list[str]:

@@ -17,7 +17,7 @@ from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
     SettingsFile,
     fail,
-    section_of,
+    setup_of,
     with_store,
 )
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output
@@ -74,9 +74,9 @@ def list_(
 
 def _with_floors(experiments: Iterable[Experiment], settings: Path) -> list[Experiment]:
     """Give each the next number as the IOC gives it: also above what a restored database does not know."""
-    own, folder = section_of(settings)
+    setup = setup_of(settings)
     try:
-        floors = largest_known(folder)
+        floors = largest_known(setup.folder)
     except (OSError, DatabaseError) as error:
         typer.echo(f"the next numbers are those of the database alone: {error}", err=True)
         return list(experiments)
@@ -84,7 +84,7 @@ def _with_floors(experiments: Iterable[Experiment], settings: Path) -> list[Expe
     for experiment in experiments:
         number = max(experiment.next_number, floors.get(experiment.name, -1) + 1)
         # An experiment that has no run yet, here or there, shows none.
-        number = max(number, own.first_number) if number > 0 else experiment.next_number
+        number = max(number, setup.own.first_number) if number > 0 else experiment.next_number
         made.append(replace(experiment, next_number=number))
     return made
 

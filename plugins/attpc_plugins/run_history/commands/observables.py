@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +13,16 @@ import typer
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.printable import json_text
-from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.shell import open_state
 from attpc_plugins.run_history.commands.support import tables
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
+    PLUGIN,
     SettingsFile,
+    Setup,
     experiment_or_current,
     fail,
-    section_of,
+    setup_of,
     with_store,
 )
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output
@@ -45,7 +46,6 @@ PvOption = Annotated[
 ]
 
 AFTERWARDS = "an IOC that runs records it from its next run on"
-PV_AFTERWARDS = "its PV {pv} follows when the IOC is started again"
 
 
 def make() -> typer.Typer:
@@ -106,17 +106,17 @@ def add(
     IOC runs. Observables of the settings file are put on the sheet by the IOC itself.
     """
     new = Observable(name, kind or ValueKind.FLOAT, units or "", comment or "", _pv(pv or ""))
-    ioc = _checked_ioc(settings, name)
+    setup = _setup_for(settings, name)
 
     async def work(store: Store) -> str:
         sheet = await experiment_or_current(store, experiment)
         await _refuse_twin(store, sheet, name)
         await store.put_observable(sheet, new, new=True)
-        await _keep_for_start(store, ioc)
+        await _keep_for_start(store, setup)
         return sheet
 
     sheet = with_store(settings, work)
-    typer.echo(f"{name} is on the sheet of {sheet}; {AFTERWARDS}; {ioc.afterwards(name)}")
+    typer.echo(f"{name} is on the sheet of {sheet}; {AFTERWARDS}; {_afterwards(setup, name)}")
 
 
 def edit(
@@ -143,11 +143,11 @@ def edit(
         if name not in found:
             fail(f"experiment {sheet} has no observable {name}; it has: {', '.join(found) or 'none'}")
         await store.put_observable(sheet, replace(found[name], **changes))
-        await _keep_for_start(store, ioc)
+        await _keep_for_start(store, setup)
 
-    ioc = _ioc_of(settings)
+    setup = setup_of(settings)
     with_store(settings, work)
-    shown = f"; {ioc.afterwards(name)}" if kind or units is not None else ""
+    shown = f"; {_afterwards(setup, name)}" if kind or units is not None else ""
     typer.echo(f"{name} changed; {AFTERWARDS}{shown}")
 
 
@@ -158,17 +158,17 @@ def rename(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Give an observable another name; its values stay with it."""
-    ioc = _checked_ioc(settings, new)
+    setup = _setup_for(settings, new)
 
     async def work(store: Store) -> None:
         sheet = await experiment_or_current(store, experiment)
         if old.lower() != new.lower():
             await _refuse_twin(store, sheet, new)
         await store.rename_observable(sheet, old, new)
-        await _keep_for_start(store, ioc)
+        await _keep_for_start(store, setup)
 
     with_store(settings, work)
-    typer.echo(f"{old} is called {new} now; {ioc.afterwards(new)}")
+    typer.echo(f"{old} is called {new} now; {_afterwards(setup, new)}")
 
 
 def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_FILE) -> None:
@@ -176,9 +176,9 @@ def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_
 
     async def work(store: Store) -> None:
         await store.remove_observable(await experiment_or_current(store, experiment), name)
-        await _keep_for_start(store, ioc)
+        await _keep_for_start(store, setup)
 
-    ioc = _ioc_of(settings)
+    setup = setup_of(settings)
     with_store(settings, work)
     typer.echo(f"{name} is off the sheet")
 
@@ -198,33 +198,17 @@ def order(
     typer.echo(", ".join(o.name for o in with_store(settings, work)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ioc:
-    """Where the IOC of a settings file keeps what it knows, and what its PVs begin with."""
-
-    settings: Settings
-    folder: Path
-
-    @property
-    def prefix(self) -> str:
-        """The IOC's prefix."""
-        return self.settings.ioc.prefix
-
-    def afterwards(self, name: str) -> str:
-        """Return what is to be said of an observable's PV."""
-        return PV_AFTERWARDS.format(pv=f"{self.prefix}{PREFIX}{name}")
+def _afterwards(setup: Setup, name: str) -> str:
+    """Return what is to be said of an observable's PV."""
+    return f"its PV {setup.all.ioc.prefix}{PREFIX}{name} follows when the IOC is started again"
 
 
-def _ioc_of(file: Path) -> _Ioc:
-    return _Ioc(load_settings(file), section_of(file)[1])
-
-
-def _checked_ioc(file: Path, name: str) -> _Ioc:
-    """Return what the file says; ends the command for a name that cannot be a PV's."""
-    ioc = _ioc_of(file)
-    if fault := observable_fault(name, ioc.prefix):
+def _setup_for(file: Path, name: str) -> Setup:
+    """Read a settings file; ends the command for a name that cannot be a PV's."""
+    setup = setup_of(file)
+    if fault := observable_fault(name, setup.all.ioc.prefix):
         fail(fault)
-    return ioc
+    return setup
 
 
 async def _refuse_twin(store: Store, experiment: str, name: str) -> None:
@@ -234,20 +218,20 @@ async def _refuse_twin(store: Store, experiment: str, name: str) -> None:
             fail(f"observables must differ in more than upper and lower case: {name}, {other.name}")
 
 
-async def _keep_for_start(store: Store, ioc: _Ioc) -> None:
+async def _keep_for_start(store: Store, setup: Setup) -> None:
     """Keep the sheet for the PVs of the IOC's next start; one that runs sees to that itself."""
-    kept = load_kept(ioc.folder)
+    kept = load_kept(setup.folder)
     experiment = kept.experiment
     if not experiment:
         current = await store.current_experiment()
         experiment = current.name if current is not None else ""
     # An IOC of another user keeps it by itself, as soon as it runs with the database.
-    if not experiment or not ioc.folder.is_dir() or ioc.folder.stat().st_uid != os.geteuid():
+    if not experiment or not setup.folder.is_dir() or setup.folder.stat().st_uid != os.geteuid():
         return
     new = KeptSheet(experiment, await store.observables(experiment))
     if new != kept:
         with contextlib.suppress(StateDirError):
-            async with open_state(ioc.settings, ioc.folder.name) as state:
+            async with open_state(setup.all, PLUGIN) as state:
                 state.kept(TOPIC, KEPT_SHEET).keep("", new)
                 await state.flush()
 

@@ -42,9 +42,9 @@ def largest_known(folder: Path) -> dict[str, int]:
     return known
 
 
-async def raise_floors(state: PluginState, folder: Path, before: Mapping[str, int]) -> dict[str, int]:
+async def raise_floors(state: PluginState, before: Mapping[str, int]) -> dict[str, int]:
     """Have on disk that no number is given again which was known before; returns the largest of each."""
-    floors = largest_known(folder)
+    floors = largest_known(state.folder)
     for name, number in before.items():
         floors[name] = max(number, floors.get(name, number))
     reserved = ReservedNumbers(state)

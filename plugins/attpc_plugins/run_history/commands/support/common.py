@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
 
-from attpc_ioc.errors import SettingsError
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.command import Who
-from attpc_ioc.settings import load_settings
-from attpc_plugins.run_history.connection.database import DatabaseKeys, locate
+from attpc_ioc.settings import Settings
+from attpc_ioc.shell import plugin_folder, plugin_settings
+from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
 from attpc_plugins.run_history.connection.wire import COMMAND_ANSWER_BYTES
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store import Store, prepare_schema
@@ -39,19 +38,23 @@ SettingsFile = Annotated[
 DEFAULT_FILE = Path("attpc-ioc.toml")
 
 
-def section_of(file: Path) -> tuple[RunHistorySettings, Path]:
-    """Return the plugin's section of a settings file and the plugin's folder; raises `SettingsError`."""
-    settings = load_settings(file)
-    section = {k: v for k, v in settings.plugins.get(PLUGIN, {}).items() if k != "enabled"}
-    try:
-        own = RunHistorySettings.model_validate(section)
-    except ValidationError as error:
-        faults = [
-            f"plugins.{'.'.join([PLUGIN, *(str(part) for part in fault['loc'])])}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise SettingsError(str(file), faults) from None
-    return own, settings.state_directory() / "plugins" / PLUGIN
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The settings of a file: all of them, the plugin's section, and the plugin's folder."""
+
+    all: Settings
+    own: RunHistorySettings
+    folder: Path
+
+    def database(self, purpose: str) -> Database:
+        """Return where the database is; `purpose` is what it is wanted for, in words."""
+        return locate(DatabaseKeys.of(self.own), self.folder, purpose=purpose)
+
+
+def setup_of(file: Path) -> Setup:
+    """Read a settings file; raises `SettingsError`."""
+    settings, own = plugin_settings(file, PLUGIN, RunHistorySettings)
+    return Setup(settings, own, plugin_folder(settings, PLUGIN))
 
 
 @contextlib.asynccontextmanager
@@ -60,10 +63,7 @@ async def opened(file: Path) -> AsyncIterator[Store]:
 
     Raises `SettingsError`, and `DatabaseError`'s kinds with the reason and what to do.
     """
-    own, folder = section_of(file)
-    async with locate(
-        DatabaseKeys.of(own), folder, purpose="a command of the run history"
-    ).attached() as database:
+    async with setup_of(file).database("a command of the run history").attached() as database:
         if database.server is None:
             # Asked once by itself: what is wrong is then told in the words of `db status`.
             await (await database.connect()).close()
