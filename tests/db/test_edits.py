@@ -7,8 +7,9 @@ import itertools
 import pytest
 from attpc_plugins.run_history.store.errors import NotFound, StoreRejected
 from attpc_plugins.run_history.store.model.config_name import config_name_of
-from attpc_plugins.run_history.store.model.history import Module, Observable, Quality, RunChanges, ValueKind
+from attpc_plugins.run_history.store.model.history import Module, Observable, Quality, RunChanges
 from attpc_plugins.run_history.store.model.records import EditRecord, RunRef
+from attpc_plugins.run_history.store.model.values import ValueKind
 
 from attpc_ioc.model.names import experiment_fault
 from tests.support.history import reading

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from attpc_plugins.run_history.recording.translate import Translator, own_record, own_value
-from attpc_plugins.run_history.store.model.history import Moment, Value
+from attpc_plugins.run_history.store.model.history import Moment
 from attpc_plugins.run_history.store.model.records import (
     KINDS,
     LogRecord,
@@ -19,6 +19,7 @@ from attpc_plugins.run_history.store.model.records import (
     RunRef,
     StateRecord,
 )
+from attpc_plugins.run_history.store.model.values import Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

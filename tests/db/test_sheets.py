@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.sheets.settings import ObservableSettings
-from attpc_plugins.run_history.store.model.history import Measurement, Moment, Observable, ValueKind
+from attpc_plugins.run_history.store.model.history import Measurement, Moment, Observable
+from attpc_plugins.run_history.store.model.values import ValueKind
 from pydantic import ValidationError
 
 from attpc_ioc.model.states import State

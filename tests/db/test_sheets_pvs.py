@@ -10,7 +10,8 @@ import pytest
 from attpc_plugins.run_history.sheets.kept import KeptSheet, declared, load_kept
 from attpc_plugins.run_history.sheets.rows import observable_rows
 from attpc_plugins.run_history.sheets.settings import ObservableSettings
-from attpc_plugins.run_history.store.model.history import Observable, RunChanges, ValueKind
+from attpc_plugins.run_history.store.model.history import Observable, RunChanges
+from attpc_plugins.run_history.store.model.values import ValueKind
 
 from attpc_ioc.model.command import SYSTEM
 from attpc_ioc.model.states import State

@@ -17,7 +17,7 @@ import pytest
 from attpc_plugins.run_history.sheets import ca_reader
 from attpc_plugins.run_history.sheets.ca_reader import CHILD, read_pvs
 from attpc_plugins.run_history.sheets.reading import INT_MAX, fit, parse, reading_of
-from attpc_plugins.run_history.store.model.history import ValueKind
+from attpc_plugins.run_history.store.model.values import ValueKind
 from hypothesis import given
 from hypothesis import strategies as st
 

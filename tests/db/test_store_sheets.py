@@ -6,15 +6,9 @@ import math
 
 import pytest
 from attpc_plugins.run_history.store.errors import Conflict, NotFound, StoreRejected
-from attpc_plugins.run_history.store.model.history import (
-    Moment,
-    Observable,
-    RunChanges,
-    Value,
-    ValueKind,
-    kind_of,
-)
+from attpc_plugins.run_history.store.model.history import Moment, Observable, RunChanges
 from attpc_plugins.run_history.store.model.records import MeasurementRecord, RunRef
+from attpc_plugins.run_history.store.model.values import Value, ValueKind, kind_of
 
 from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps, open_store
 

@@ -23,10 +23,11 @@ from attpc_plugins.run_history.commands.support.common import (
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.exchange import csv_file
-from attpc_plugins.run_history.exchange.plain import time_text, to_plain
+from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.numbers.known import largest_known
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import Experiment
+from attpc_plugins.run_history.store.model.values import time_text
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
 

@@ -22,8 +22,7 @@ from attpc_plugins.run_history.commands.support.common import (
 )
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output, print_pages
 from attpc_plugins.run_history.exchange import csv_file, json_file
-from attpc_plugins.run_history.exchange.faults import Bad
-from attpc_plugins.run_history.exchange.plain import class_of, to_plain, word_of
+from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.errors import NotFound
@@ -35,8 +34,8 @@ from attpc_plugins.run_history.store.model.history import (
     RunDetail,
     RunFilter,
     RunPage,
-    Value,
 )
+from attpc_plugins.run_history.store.model.values import Bad, Value, class_of, word_of
 
 from . import configs, puts, transfer
 

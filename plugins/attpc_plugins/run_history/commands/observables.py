@@ -31,7 +31,8 @@ from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.sheets.kept import KEPT_SHEET, TOPIC, KeptSheet, load_kept
 from attpc_plugins.run_history.sheets.names import PREFIX, observable_fault
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model.history import Observable, ValueKind
+from attpc_plugins.run_history.store.model.history import Observable
+from attpc_plugins.run_history.store.model.values import ValueKind
 
 Sheet = Annotated[
     str,

@@ -19,9 +19,10 @@ from attpc_plugins.run_history.commands.support.common import (
 )
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output, print_pages
 from attpc_plugins.run_history.exchange import csv_file
-from attpc_plugins.run_history.exchange.plain import time_text, to_plain
+from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import PutEntry, PutFilter, PutPage
+from attpc_plugins.run_history.store.model.values import time_text
 
 PAGE = 1000
 """Puts that are asked for at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -10,8 +11,7 @@ from attpc_ioc.model.states import Kind
 from attpc_plugins.run_history.store.applying.files import digest_of
 from attpc_plugins.run_history.store.model.history import Run, RunChanges, RunDetail, Stage
 from attpc_plugins.run_history.store.model.records import Phase
-
-from .faults import Bad, shown
+from attpc_plugins.run_history.store.model.values import Bad, shown
 
 NUMBER_MAX = 2**31 - 1
 
@@ -96,7 +96,11 @@ def _details(detail: RunDetail) -> None:
             module.kind in KINDS, "modules", f"{where}: kind {module.kind!r} is none of {', '.join(KINDS)}"
         )
         took = module.transition_s
-        _demand(took is None or took >= 0, "modules", f"{where}: transition_s is negative or not a number")
+        _demand(
+            took is None or 0 <= took < math.inf,
+            "modules",
+            f"{where}: transition_s is negative or not a number",
+        )
         _once("modules", [f"{link.source} {link.name}" for link in module.links], where)
         for link in module.links:
             _demand(bool(link.source), "modules", f"{where}: a link has a source")
@@ -112,7 +116,11 @@ def _details(detail: RunDetail) -> None:
         _demand(event.kind in EVENTS, "events", f"entry {at}: {shown(event.kind)} is not a kind of event")
         _demand(abs(event.code) < 2**31, "events", f"entry {at}: {event.code} is not an error code")
         took = event.duration_s
-        _demand(took is None or took >= 0, "events", f"entry {at}: duration_s is negative or not a number")
+        _demand(
+            took is None or 0 <= took < math.inf,
+            "events",
+            f"entry {at}: duration_s is negative or not a number",
+        )
     for at, edit in enumerate(detail.edits, 1):
         _demand(
             edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is not a field that is edited"
@@ -151,6 +159,10 @@ def _all_times(detail: RunDetail) -> None:
     ):
         for when in times:
             _demand(when is None or EARLIEST <= when < LATEST, name, f"{when} is not from 1970 to 9998")
+
+
+def _duration(took_s: float | None) -> bool:
+    return took_s is None or 0 <= took_s < math.inf
 
 
 def _demand(holds: bool, column: str, text: str) -> None:

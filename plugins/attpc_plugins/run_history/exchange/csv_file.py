@@ -41,10 +41,11 @@ from attpc_plugins.run_history.store.model.history import (
     RunDetail,
     Stage,
 )
+from attpc_plugins.run_history.store.model.values import Bad, class_of, shown, time_of, time_text, word_of
 
 from .check import PARTS, checked
-from .faults import Bad, Fault, not_utf8, shown
-from .plain import class_of, from_plain, time_of, time_text, to_plain, word_of
+from .faults import Fault, not_utf8
+from .plain import from_plain, to_plain
 
 FIELD_MAX = 1 << 28
 """Characters of a field, and of a line: the JSON of a run with very many events is one."""

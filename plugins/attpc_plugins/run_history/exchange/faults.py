@@ -29,14 +29,6 @@ class Fault:
         return f"{file}: line {self.line}{column}: {self.text}"
 
 
-class Bad(ValueError):
-    """A value that cannot be taken; `column` names it. Its text says what would be right."""
-
-    def __init__(self, text: str, column: str = "") -> None:
-        self.column = column
-        super().__init__(text)
-
-
 class BrokenFile(AttpcError):
     """A file cannot be imported; nothing of it was."""
 
@@ -68,9 +60,3 @@ def not_utf8(stream: TextIO) -> Fault:
         # A carriage return alone ends a line too, as it does for who reads text.
         line += text.endswith(b"\n") + text.count(b"\r") - text.endswith(b"\r\n")
     return Fault(line, "", "was not UTF-8 a moment ago; is it being written?")
-
-
-def shown(value: object) -> str:
-    """Return a value of the file for a message, cut to what a line can hold."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,10 +8,11 @@ from typing import TextIO
 
 from attpc_ioc.printable import json_text
 from attpc_plugins.run_history.store.model.history import RunDetail
+from attpc_plugins.run_history.store.model.values import Bad, shown
 
 from .check import checked
 from .csv_file import FIELD_MAX, in_order
-from .faults import Bad, Fault, not_utf8, shown
+from .faults import Fault, not_utf8
 from .plain import from_plain, to_plain
 
 

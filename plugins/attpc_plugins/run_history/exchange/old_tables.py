@@ -18,19 +18,12 @@ from typing import TextIO, TypeVar
 
 from attpc_ioc.model.run import RunClass, RunOutcome
 from attpc_plugins.run_history.sheets.reading import parse
-from attpc_plugins.run_history.store.model.history import (
-    Measurement,
-    Moment,
-    Run,
-    RunDetail,
-    Stage,
-    ValueKind,
-)
+from attpc_plugins.run_history.store.model.history import Measurement, Moment, Run, RunDetail, Stage
+from attpc_plugins.run_history.store.model.values import Bad, ValueKind, shown, time_of
 
 from .check import checked
 from .csv_file import number_of, rows
-from .faults import Bad, Fault, shown
-from .plain import time_of
+from .faults import Fault
 
 T = TypeVar("T")
 

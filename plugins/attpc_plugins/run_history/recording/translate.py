@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -28,15 +27,12 @@ from attpc_ioc.model.events import (
     StateChanged,
 )
 from attpc_ioc.model.stamp import Stamp
-from attpc_plugins.run_history.exchange.plain import value_in, value_out
 from attpc_plugins.run_history.store.connections import moment
-from attpc_plugins.run_history.store.model.history import Run
 from attpc_plugins.run_history.store.model.records import (
     KINDS,
     ConfigOf,
     ConfigsRecord,
     FilesRecord,
-    MeasurementRecord,
     OperationRecord,
     Phase,
     PutRecord,
@@ -113,8 +109,6 @@ def own_value(record: Record) -> dict[str, Any]:
     """Return a record of the history's own as JSON values, without its stamp, which the event has."""
     made = adapter_of(type(record)).dump_python(record, mode="json")
     del made["stamp"]
-    if isinstance(record, MeasurementRecord) and record.value is not None:
-        made["value"] = value_out(record.value)
     return made
 
 
@@ -123,22 +117,11 @@ def own_record(kind: str, value: dict[str, Any], stamp: Stamp) -> Record:
     known = KINDS.get(kind)
     if known is None:
         raise ValueError(f"{kind} is not a kind of record that this version knows")
-    if known is MeasurementRecord and value.get("value") is not None:
-        value = {**value, "value": value_in(value["value"])}
     try:
-        record: Record = adapter_of(known).validate_python({**value, "stamp": stamp})
+        return adapter_of(known).validate_python({**value, "stamp": stamp})
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValueError(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}") from error
-    # pydantic has a time zone of its own.
-    return replace(record, run=_in_utc(record.run)) if isinstance(record, RunRecord) else record
-
-
-def _in_utc(run: Run) -> Run:
-    times = {item.name: getattr(run, item.name) for item in fields(run)}
-    return replace(
-        run, **{name: at.astimezone(UTC) for name, at in times.items() if isinstance(at, datetime)}
-    )
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ValueError("; ".join(faults)) from error
 
 
 @cache

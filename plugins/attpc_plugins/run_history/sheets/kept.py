@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from attpc_ioc.log import get_logger
-from attpc_plugins.run_history.exchange.plain import from_plain
 from attpc_plugins.run_history.state import on_disk
 from attpc_plugins.run_history.store.model.history import Observable
 
@@ -62,7 +61,7 @@ def old_kept(folder: Path) -> KeptSheet:
         raw: Any = json.loads((folder / OLD_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return KeptSheet()
-    return from_plain(KeptSheet, raw)
+    return KEPT_SHEET.validate_python(raw)
 
 
 def declared(

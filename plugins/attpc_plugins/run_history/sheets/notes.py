@@ -12,10 +12,9 @@ from pydantic import TypeAdapter
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.exchange.plain import value_in
 from attpc_plugins.run_history.numbers.reserved import Keeping
-from attpc_plugins.run_history.store.model.history import Value
 from attpc_plugins.run_history.store.model.records import RunRef
+from attpc_plugins.run_history.store.model.values import Value, value_in
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from attpc_ioc.model import outside
 from attpc_ioc.printable import LINES, visible
-from attpc_plugins.run_history.store.model.history import Value, ValueKind
+from attpc_plugins.run_history.store.model.values import Value, ValueKind
 
 INT_MAX = 2**63 - 1
 TEXT_MAX = 1000

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.printable import one_line
 from attpc_ioc.pvs.row import Archive, Record, Row
-from attpc_plugins.run_history.store.model.history import Value, ValueKind
+from attpc_plugins.run_history.store.model.values import Value, ValueKind
 
 from .names import PREFIX
 from .reading import TEXT_MAX

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from attpc_plugins.run_history.store.model.history import Observable, ValueKind
+from attpc_plugins.run_history.store.model.history import Observable
+from attpc_plugins.run_history.store.model.values import ValueKind
 
 from .names import observable_fault
 

@@ -17,8 +17,9 @@ from attpc_ioc.model.states import Severity
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Value as RowValue
 from attpc_plugins.run_history.store.errors import StoreRejected
-from attpc_plugins.run_history.store.model.history import Measurement, Moment, Observable, Value, ValueKind
+from attpc_plugins.run_history.store.model.history import Measurement, Moment, Observable
 from attpc_plugins.run_history.store.model.records import UNSTAMPED, MeasurementRecord, RunRef
+from attpc_plugins.run_history.store.model.values import Value, ValueKind
 
 from .ca_reader import read_pvs
 from .kept import KEPT_SHEET, TOPIC, KeptSheet, load_kept

@@ -6,16 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.store.model.history import (
-    NOBODY,
-    Measurement,
-    Moment,
-    Observable,
-    Value,
-    ValueKind,
-    kind_of,
-)
+from attpc_plugins.run_history.store.model.history import NOBODY, Measurement, Moment, Observable
 from attpc_plugins.run_history.store.model.records import MeasurementRecord
+from attpc_plugins.run_history.store.model.values import Value, ValueKind, kind_of
 from attpc_plugins.run_history.store.reading.rows import measurement_of, observable_of, value_of
 
 from .connections import Connection, Connections, clean, moment, utc

@@ -9,9 +9,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from attpc_plugins.run_history.exchange.faults import Bad
-from attpc_plugins.run_history.exchange.plain import class_of, word_of
 from attpc_plugins.run_history.store.model.history import Quality, RunFilter
+from attpc_plugins.run_history.store.model.values import Bad, class_of, word_of
 
 T = TypeVar("T")
 

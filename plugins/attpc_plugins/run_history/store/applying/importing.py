@@ -11,7 +11,8 @@ import asyncpg
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean
 from attpc_plugins.run_history.store.errors import FAULTS, Conflict
 from attpc_plugins.run_history.store.experiments import experiment_id
-from attpc_plugins.run_history.store.model.history import RunDetail, kind_of
+from attpc_plugins.run_history.store.model.history import RunDetail
+from attpc_plugins.run_history.store.model.values import kind_of
 from attpc_plugins.run_history.store.observables import write_measurement
 from attpc_plugins.run_history.store.reading.rows import VALUE_COLUMNS, values_of
 

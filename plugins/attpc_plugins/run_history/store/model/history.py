@@ -9,11 +9,10 @@ from enum import StrEnum
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome
 
+from .values import ClassLabel, Time, TypedValue, ValueKind
+
 NOBODY = Who()
 """Nobody that is known of."""
-
-Value = int | float | str
-"""A measured value. An integer has 64 bits; a float may be infinite or not a number."""
 
 
 class Stage(StrEnum):
@@ -33,21 +32,6 @@ class Quality(StrEnum):
     GOOD = "Good"
     BAD = "Bad"
     PARTIAL = "Partial"
-
-
-class ValueKind(StrEnum):
-    """The type of an observable or of a measured value."""
-
-    INTEGER = "integer"
-    FLOAT = "float"
-    STRING = "string"
-
-
-def kind_of(value: Value) -> ValueKind:
-    """Return the kind of a value."""
-    if isinstance(value, str):
-        return ValueKind.STRING
-    return ValueKind.FLOAT if isinstance(value, float) else ValueKind.INTEGER
 
 
 class Moment(StrEnum):
@@ -73,7 +57,7 @@ class Experiment:
     name: str
     is_current: bool = False
     comment: str = ""
-    created_at: datetime | None = None
+    created_at: Time | None = None
     runs: int = 0
     """How many runs it has; -1 where they were not counted."""
     next_number: int = -1
@@ -89,19 +73,19 @@ class Run:
     experiment: str
     number: int
     stage: Stage
-    run_class: RunClass = RunClass.TESTING
+    run_class: ClassLabel = RunClass.TESTING
     title: str = ""
     operator: str = ""
     comment: str = ""
     quality: Quality = Quality.UNKNOWN
     fleet: str = ""
     ioc: str = ""
-    reserved_at: datetime | None = None
-    start_commanded_at: datetime | None = None
-    started_at: datetime | None = None
-    last_running_at: datetime | None = None
-    stop_commanded_at: datetime | None = None
-    stopped_at: datetime | None = None
+    reserved_at: Time | None = None
+    start_commanded_at: Time | None = None
+    started_at: Time | None = None
+    last_running_at: Time | None = None
+    stop_commanded_at: Time | None = None
+    stopped_at: Time | None = None
     started_by: Who = Who()
     stopped_by: Who = Who()
     outcome: RunOutcome | None = None
@@ -149,7 +133,7 @@ class Module:
 class Event:
     """Something that happened; `kind` is a phase of the run, `state` or `operation`."""
 
-    happened_at: datetime
+    happened_at: Time
     kind: str
     module: str = ""
     text: str = ""
@@ -169,7 +153,7 @@ class Edit:
 
     field: str
     value: str
-    edited_at: datetime
+    edited_at: Time
     edited_by: str = ""
     old: str | None = None
     observable: str = ""
@@ -197,12 +181,12 @@ class Measurement:
 
     observable: str
     moment: Moment
-    measured_at: datetime
-    value: Value | None = None
+    measured_at: Time
+    value: TypedValue | None = None
     units: str = ""
     severity: int = 0
     pv: str = ""
-    stamped_at: datetime | None = None
+    stamped_at: Time | None = None
     carried: bool = False
     fault: str = ""
     entered_by: str = ""
@@ -214,7 +198,7 @@ class RouterFiles:
 
     router: str
     state: str
-    told_at: datetime
+    told_at: Time
     sources: tuple[str, ...] = ()
     files: int = 0
     data_bytes: int = 0
@@ -234,7 +218,7 @@ class ConfigUse:
     module: str
     part: str
     name: str
-    told_at: datetime
+    told_at: Time
     source: str = ""
     sha256: str = ""
     text: str | None = None
@@ -320,14 +304,14 @@ class Reservation:
     experiment: str
     number: int
     attempt: str
-    reserved_at: datetime
+    reserved_at: Time
 
 
 @dataclass(frozen=True, slots=True)
 class PutEntry:
     """One put of the put log."""
 
-    put_at: datetime
+    put_at: Time
     pv: str
     who: Who
     old: str
@@ -373,7 +357,7 @@ class PutPage:
 class LogEntry:
     """One log entry; `number` is the run that it belongs to, None outside runs."""
 
-    logged_at: datetime
+    logged_at: Time
     level: Level
     text: str
     source: str = ""

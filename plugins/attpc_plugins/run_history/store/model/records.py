@@ -14,7 +14,8 @@ from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import Stamp
 from attpc_ioc.model.run import RunRef
 
-from .history import Level, Link, Module, Moment, Run, RunChanges, Stage, Value
+from .history import Level, Link, Module, Moment, Run, RunChanges, Stage
+from .values import TypedValue
 
 __all__ = [
     "KINDS",
@@ -185,7 +186,7 @@ class MeasurementRecord:
     run: RunRef
     observable: str
     moment: Moment
-    value: Value | None = None
+    value: TypedValue | None = None
     units: str = ""
     severity: int = 0
     pv: str = ""

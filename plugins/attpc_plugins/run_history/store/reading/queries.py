@@ -20,8 +20,8 @@ from attpc_plugins.run_history.store.model.history import (
     RunDetail,
     RunFilter,
     RunPage,
-    Value,
 )
+from attpc_plugins.run_history.store.model.values import Value
 from attpc_plugins.run_history.store.observables import write_entered
 
 from .details import details_of, modules_of

@@ -23,9 +23,8 @@ from attpc_plugins.run_history.store.model.history import (
     RouterFiles,
     Run,
     Stage,
-    Value,
-    ValueKind,
 )
+from attpc_plugins.run_history.store.model.values import Value, ValueKind
 
 CLASSES: dict[str, RunClass] = {run_class.label: run_class for run_class in RunClass}
 """Run classes by the words that the database has."""
