@@ -150,7 +150,7 @@ async def test_what_is_wrong_with_the_place_is_told_as_the_commands_tell_it(
                 "the server running, and are host and port right?"
             )
             await it.until(lambda: message(it).startswith(said), 10.0, f"{said!r}, not {message(it)!r}")
-            assert said in it.run.checklist
+            await it.until(lambda: said in it.run.checklist, 5.0, f"{said!r} in {it.run.checklist}")
 
 
 async def test_read_only_database(

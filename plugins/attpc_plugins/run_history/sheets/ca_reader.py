@@ -72,7 +72,9 @@ async def _talk(
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps({"limit_s": limit_s, "pvs": wanted}).encode() + b"\n")
-    await process.stdin.drain()
+    # One that has ended already: its code says more.
+    with contextlib.suppress(ConnectionError):
+        await process.stdin.drain()
     # Its input stays open until all is read: closing it tells the process that nobody listens any more.
     while line := await process.stdout.readline():
         answer = json.loads(line)
