@@ -15,7 +15,7 @@ from attpc_plugins.run_history.store.model.records import ConfigOf, ConfigsRecor
 
 from tests.support.history_shell import IOC, Shell
 from tests.support.process import ATTPC_IOC
-from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
+from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, follow, open_store
 
 DESCRIBE = "<Setup>\n  <Node id='CoBo' address='127.0.0.1'/>\n</Setup>\n"
 GAIN_1 = "<Setup>\n  <Gain unit='fC'>120</Gain>\n  <Sampling>50</Sampling>\n</Setup>\n"
@@ -27,15 +27,15 @@ async def fill(store: Store) -> None:
     for number, gain in ((1, GAIN_1), (2, GAIN_1), (3, GAIN_2)):
         run = RunRef(EXPERIMENT, number)
         for record in Life(number, stamps, t0=T0 + 1000 * number).whole():
-            await store.apply(record)
+            await follow(store, record)
         uses = [ConfigOf(m, "configure", "e20009", "file", 0) for m in ("MuTAnT", "cobo0")]
         uses.append(ConfigOf("cobo0", "describe", "cobo0", "reply", 1))
         uses.append(ConfigOf("MuTAnT", "describe", "e20009", fault="permission denied"))
-        await store.apply(ConfigsRecord(stamps(), T0, run, tuple(uses), (gain, DESCRIBE)))
+        await follow(store, ConfigsRecord(stamps(), T0, run, tuple(uses), (gain, DESCRIBE)))
         place = f"/data/{EXPERIMENT}/run_{number:04d}"
-        await store.apply(FilesRecord(stamps(), T0, run, "data0", "Done", ("CoBo0",), 4, 2 * 10**9, place))
+        await follow(store, FilesRecord(stamps(), T0, run, "data0", "Done", ("CoBo0",), 4, 2 * 10**9, place))
     for record in Life(4, stamps, t0=T0 + 9000).whole():
-        await store.apply(record)
+        await follow(store, record)
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_what_changed_between_two_runs(shell: Shell) -> None:
 async def used(store: Store, stamps: Stamps, number: int, source: str, text: str) -> None:
     """Have a run on record whose only file has this text, from there."""
     for record in Life(number, stamps, t0=T0 + 1000 * number).whole():
-        await store.apply(record)
+        await follow(store, record)
     uses = (ConfigOf("cobo0", "configure", "e20009", source, 0),)
-    await store.apply(ConfigsRecord(stamps(), T0, RunRef(EXPERIMENT, number), uses, (text,)))
+    await follow(store, ConfigsRecord(stamps(), T0, RunRef(EXPERIMENT, number), uses, (text,)))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from attpc_plugins.run_history.store.model.values import ValueKind
 
 from attpc_ioc.model.names import experiment_fault
 from tests.support.history import reading
-from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps
+from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps, follow
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -28,7 +28,7 @@ async def test_each_edit_keeps_what_it_replaced(dsn: str, order: tuple[int, ...]
     async with reading(dsn) as store:
         await store.apply_many(Life(1, stamps).whole())
         for index in order:
-            await store.apply(edits[index])
+            await follow(store, edits[index])
         detail = await store.run(EXPERIMENT, 1)
     assert detail.run.title == "third"
     assert [edit.value for edit in detail.edits] == list(texts)

@@ -20,7 +20,7 @@ from attpc_plugins.run_history.store.model.records import EditRecord, Phase, Run
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunInfo, RunTexts
 from tests.support.postgres import Databases
-from tests.support.run_records import MODULES, T0, Stamps, open_store
+from tests.support.run_records import MODULES, T0, Stamps, follow, open_store
 
 BEGIN = datetime.fromtimestamp(T0, UTC)
 
@@ -74,7 +74,7 @@ async def test_from_event_to_database(dsn: str) -> None:
             # As the event log keeps what the history makes itself.
             kept = own_record(record.KIND, own_value(record), record.stamp)
             assert kept == record
-            assert await store.apply(kept)
+            assert (await follow(store, kept)).new == 1
         assert (await store.run(RUN.experiment, RUN.number)).run == RUN
 
 

@@ -10,7 +10,7 @@ from attpc_plugins.run_history.store.errors import StoreRejected
 from attpc_plugins.run_history.store.model.history import RunDetail
 from attpc_plugins.run_history.store.model.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
 
-from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, open_store
+from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, follow, open_store
 
 REF = RunRef(EXPERIMENT, 1)
 SETUP = "<Setup>\n\t<Node id='CoBo'/>\n</Setup>\n"
@@ -44,10 +44,10 @@ async def test_what_is_told_last_of_a_routers_files_stays(dsn):
     )
     async with open_store(dsn) as store:
         for record in Life(1, stamps).whole():
-            await store.apply(record)
+            await follow(store, record)
         # The later one came first: the journal's order is that of the disk, not of a second program.
-        assert await store.apply(done)
-        assert await store.apply(moving)
+        assert (await follow(store, done)).new == 1
+        assert (await follow(store, moving)).new == 1
         (files,) = (await store.run(EXPERIMENT, 1)).files
     assert (files.router, files.state, files.sources, files.files, files.data_bytes) == (
         "data0",
@@ -64,8 +64,8 @@ async def test_the_same_text_is_kept_once(dsn):
     async with open_store(dsn) as store:
         for number in (1, 2):
             for record in Life(number, stamps).whole():
-                await store.apply(record)
-            await store.apply(used(stamps, RunRef(EXPERIMENT, number)))
+                await follow(store, record)
+            await follow(store, used(stamps, RunRef(EXPERIMENT, number)))
         first, second = [(await store.run(EXPERIMENT, number)).configs for number in (1, 2)]
         assert await store.config_texts([sha256(SETUP), sha256(OTHER), "0" * 64]) == {
             sha256(SETUP): SETUP,
@@ -89,9 +89,10 @@ async def test_a_record_that_names_no_text_of_its_own_is_refused(dsn):
     stamps = Stamps()
     async with open_store(dsn) as store:
         for record in Life(1, stamps).whole():
-            await store.apply(record)
-        with pytest.raises(StoreRejected, match="no text number 7 for cobo0"):
-            await store.apply(replace(used(stamps), configs=(ConfigOf("cobo0", "describe", "x", "file", 7),)))
+            await follow(store, record)
+        odd = ConfigOf("cobo0", "describe", "x", "file", 7)
+        (rejected,) = (await follow(store, replace(used(stamps), configs=(odd,)))).rejected
+        assert "no text number 7 for cobo0" in rejected.reason
         assert (await store.run(EXPERIMENT, 1)).configs == ()
 
 
@@ -99,8 +100,8 @@ async def test_imported_with_its_text_and_without(dsn):
     stamps = Stamps()
     async with open_store(dsn) as store:
         for record in Life(1, stamps).whole():
-            await store.apply(record)
-        await store.apply(used(stamps))
+            await follow(store, record)
+        await follow(store, used(stamps))
         detail = await store.run(EXPERIMENT, 1)
         run = replace(detail.run, experiment="copy")
         with_text = tuple(replace(c, text=OTHER if c.source == "reply" else c.text) for c in detail.configs)

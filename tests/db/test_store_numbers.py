@@ -9,7 +9,7 @@ from attpc_plugins.run_history.store.errors import LeaseHeld, StoreRejected
 from attpc_plugins.run_history.store.model.history import Stage
 from attpc_plugins.run_history.store.model.leases import Holder
 
-from tests.support.run_records import EXPERIMENT, FLEET, IOC, Life, Stamps, open_store, reserve
+from tests.support.run_records import EXPERIMENT, FLEET, IOC, Life, Stamps, follow, open_store, reserve
 
 
 async def test_numbers_start_where_the_setting_says_and_go_up(dsn):
@@ -56,8 +56,8 @@ async def test_a_number_is_given_back_while_nothing_ran_under_it(dsn):
         assert await reserve(store, "b") == number
         assert not await store.release_number(EXPERIMENT, number, attempt="a"), "it is another attempt's"
         life = Life(number, stamps, attempt="b")
-        await store.apply(life.starting())
-        await store.apply(life.started())
+        await follow(store, life.starting())
+        await follow(store, life.started())
         assert not await store.release_number(EXPERIMENT, number, attempt="b"), "it was seen running"
         assert (await store.run(EXPERIMENT, number)).run.stage is Stage.RUNNING
 
@@ -78,10 +78,10 @@ async def test_what_the_journal_says_of_a_released_attempt_is_void(dsn):
         late = Life(number, stamps, attempt="first", title="of the first")
         await store.release_number(EXPERIMENT, number, attempt="first")
         assert await reserve(store, "second") == number
-        await store.apply(late.starting())
-        await store.apply(late.failed(released=True))
+        await follow(store, late.starting())
+        await follow(store, late.failed(released=True))
         assert [r.attempt for r in await store.reservations(FLEET)] == ["second"]
-        await store.apply(Life(number, stamps, attempt="second", title="of the second").starting())
+        await follow(store, Life(number, stamps, attempt="second", title="of the second").starting())
         detail = await store.run(EXPERIMENT, number)
         assert (detail.run.title, detail.run.stage) == ("of the second", Stage.STARTING)
 

@@ -26,7 +26,17 @@ from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome
-from tests.support.run_records import EXPERIMENT, MODULES, SHIFT, T0, Stamps, counts, open_store, reserve
+from tests.support.run_records import (
+    EXPERIMENT,
+    MODULES,
+    SHIFT,
+    T0,
+    Stamps,
+    counts,
+    follow,
+    open_store,
+    reserve,
+)
 
 DAY = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -288,7 +298,7 @@ async def test_the_log(dsn):
     stamps = Stamps()
     async with open_store(dsn) as store:
         for n, level in enumerate((Level.INFO, Level.WARNING, Level.ERROR)):
-            await store.apply(LogRecord(stamps(), T0 + n, level, f"text {n}", "shift"))
+            await follow(store, LogRecord(stamps(), T0 + n, level, f"text {n}", "shift"))
         assert [e.text for e in await store.log_entries()] == ["text 2", "text 1"]
         assert [e.text for e in await store.log_entries(alarming=False, limit=1)] == ["text 2"]
         assert len(await store.log_entries(alarming=False)) == 3

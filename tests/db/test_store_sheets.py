@@ -10,7 +10,7 @@ from attpc_plugins.run_history.store.model.history import Moment, Observable, Ru
 from attpc_plugins.run_history.store.model.records import MeasurementRecord, RunRef
 from attpc_plugins.run_history.store.model.values import Value, ValueKind, kind_of
 
-from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps, open_store
+from tests.support.run_records import EXPERIMENT, SHIFT, T0, Life, Stamps, follow, open_store
 
 PRESSURE = Observable("pressure", ValueKind.FLOAT, "torr", "of the target", "Gas:P")
 
@@ -59,7 +59,7 @@ async def test_what_a_sheet_refuses(dsn):
 
 async def test_values_of_a_removed_observable_stay(dsn):
     async with open_store(dsn) as store:
-        await store.apply(Life(1, Stamps()).starting())
+        await follow(store, Life(1, Stamps()).starting())
         await store.put_observable(EXPERIMENT, PRESSURE)
         await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": 2.5})
         await store.remove_observable(EXPERIMENT, "pressure")
@@ -78,11 +78,12 @@ async def test_values_keep_their_type(dsn, value):
     stamps = Stamps()
     ref = RunRef(EXPERIMENT, 1)
     async with open_store(dsn) as store:
-        await store.apply(Life(1, stamps).starting())
-        await store.apply(
+        await follow(store, Life(1, stamps).starting())
+        await follow(
+            store,
             MeasurementRecord(
                 stamps(), T0, ref, "o", Moment.START, value, "u", 2, "Some:PV", T0 - 0.5, who=SHIFT
-            )
+            ),
         )
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
         (observable,) = await store.observables(EXPERIMENT, removed=True)
@@ -95,7 +96,7 @@ async def test_values_keep_their_type(dsn, value):
 
 async def test_what_is_no_number_is_a_value(dsn):
     async with open_store(dsn) as store:
-        await store.apply(Life(1, Stamps()).starting())
+        await follow(store, Life(1, Stamps()).starting())
         await store.put_observable(EXPERIMENT, PRESSURE)
         await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": math.nan})
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
@@ -107,8 +108,8 @@ async def test_a_disconnected_pv_is_recorded_as_such(dsn):
     stamps = Stamps()
     ref = RunRef(EXPERIMENT, 1)
     async with open_store(dsn) as store:
-        await store.apply(Life(1, stamps).starting())
-        await store.apply(MeasurementRecord(stamps(), T0, ref, "o", Moment.STOP, fault="disconnected"))
+        await follow(store, Life(1, stamps).starting())
+        await follow(store, MeasurementRecord(stamps(), T0, ref, "o", Moment.STOP, fault="disconnected"))
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
     assert (found.value, found.fault) == (None, "disconnected")
 
@@ -117,9 +118,9 @@ async def test_a_pv_that_changes_its_type_gives_values_of_both(dsn):
     stamps = Stamps()
     ref = RunRef(EXPERIMENT, 1)
     async with open_store(dsn) as store:
-        await store.apply(Life(1, stamps).starting())
-        await store.apply(MeasurementRecord(stamps(), T0, ref, "o", Moment.START, 1.5))
-        await store.apply(MeasurementRecord(stamps(), T0, ref, "o", Moment.STOP, "open"))
+        await follow(store, Life(1, stamps).starting())
+        await follow(store, MeasurementRecord(stamps(), T0, ref, "o", Moment.START, 1.5))
+        await follow(store, MeasurementRecord(stamps(), T0, ref, "o", Moment.STOP, "open"))
         found = (await store.run(EXPERIMENT, 1)).measurements
     assert [m.value for m in found] == [1.5, "open"]
 
@@ -128,9 +129,9 @@ async def test_the_latest_value_of_a_moment_stays(dsn):
     stamps = Stamps()
     ref = RunRef(EXPERIMENT, 1)
     async with open_store(dsn) as store:
-        await store.apply(Life(1, stamps).starting())
+        await follow(store, Life(1, stamps).starting())
         for after, value in ((5.0, 5), (9.0, 9), (1.0, 1)):
-            await store.apply(MeasurementRecord(stamps(), T0 + after, ref, "o", Moment.ENTERED, value))
+            await follow(store, MeasurementRecord(stamps(), T0 + after, ref, "o", Moment.ENTERED, value))
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
     assert found.value == 9
 
@@ -141,7 +142,7 @@ async def test_the_same_as_in_the_run_before(dsn):
         await store.put_observable(EXPERIMENT, PRESSURE)
         await store.put_observable(EXPERIMENT, Observable("gas", ValueKind.STRING))
         for number in (3, 5, 7):
-            await store.apply(Life(number, stamps).starting())
+            await follow(store, Life(number, stamps).starting())
         ref3, ref7 = RunRef(EXPERIMENT, 3), RunRef(EXPERIMENT, 7)
         await store.apply_many(
             [
@@ -155,8 +156,9 @@ async def test_the_same_as_in_the_run_before(dsn):
         assert {name: m.value for name, m in previous.items()} == {"pressure": 2.0}
         ref5 = RunRef(EXPERIMENT, 5)
         for observable in ("pressure", "gas"):
-            await store.apply(
-                MeasurementRecord(stamps(), T0 + 1, ref5, observable, Moment.ENTERED, same_as_previous=True)
+            await follow(
+                store,
+                MeasurementRecord(stamps(), T0 + 1, ref5, observable, Moment.ENTERED, same_as_previous=True),
             )
         pressure, gas = (await store.run(EXPERIMENT, 5)).measurements
         assert (pressure.value, pressure.units, pressure.carried) == (2.0, "torr", True)
@@ -165,7 +167,7 @@ async def test_the_same_as_in_the_run_before(dsn):
 
 async def test_entering_a_value_checks_it(dsn):
     async with open_store(dsn) as store:
-        await store.apply(Life(1, Stamps()).starting())
+        await follow(store, Life(1, Stamps()).starting())
         await store.put_observable(EXPERIMENT, PRESSURE)
         await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": 3}, who=SHIFT)
         (found,) = (await store.run(EXPERIMENT, 1)).measurements

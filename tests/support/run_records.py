@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
-from attpc_plugins.run_history.store import Store
+from attpc_plugins.run_history.store import Applied, Step, Store
 from attpc_plugins.run_history.store.connections import utc
 from attpc_plugins.run_history.store.model.config_name import config_name_of
 from attpc_plugins.run_history.store.model.history import Link, Module, Run
-from attpc_plugins.run_history.store.model.records import Phase, RunRecord, RunRef
+from attpc_plugins.run_history.store.model.records import Phase, Record, RunRecord, RunRef
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import Stamp
@@ -150,6 +150,12 @@ async def open_store(dsn: str, **options: Any) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+async def follow(store: Store, *records: Record) -> Applied:
+    """Apply records as the plugin does: as the next ones of an event log."""
+    after = await store.position("a log of tests")
+    return await store.follow(records, Step("a log of tests", IOC, after, after + len(records)))
 
 
 async def reserve(store: Store, attempt: str = "", experiment: str = EXPERIMENT, **options: Any) -> int:

@@ -104,16 +104,6 @@ class Applying(Connections):
         """
         return await self._apply(batch, step, limit_s)
 
-    async def apply(self, record: Record) -> bool:
-        """Apply one record; returns False where it had been before.
-
-        Raises `StoreRejected` for one that the database refuses whenever it is tried.
-        """
-        done = await self.apply_many((record,))
-        if done.rejected:
-            raise StoreRejected(done.rejected[0].reason)
-        return done.new == 1
-
     async def apply_many(self, batch: Sequence[Record], *, limit_s: float | None = None) -> Applied:
         """Apply a batch in its order in one transaction, `limit_s` seconds at most; each stamp counts once.
 
