@@ -118,7 +118,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
             settings,
             table,
             controller,
-            on_put=put_log.tell,
+            on_put=put_log.add,
             write_plugin_row=lambda entry, value, who: _write_plugin_row(host, settings, entry, value, who),
             access=access,
         )

@@ -180,7 +180,7 @@ class Controller:
             self._answers.work_out()
 
     async def close(self) -> None:
-        """Refuse everything from now on and end what is at work, leaving the hardware as it is."""
+        """Refuse everything from now on and end what is running, leaving the hardware as it is."""
         self._closing = True
         self._answers.close()
         tasks = list(self._tasks)

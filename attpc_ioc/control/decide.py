@@ -1,4 +1,4 @@
-"""Decisions: may this command run now, how, and every reason why not; asked for puts and for the live PVs."""
+"""Decides whether a command may run now, how, and every reason why not: for puts and for the live PVs."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ MODULES_A_STEP = 50
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How a command would be done, and every reason against it; none: it may run now."""
+    """The plan of a command and every reason against it; without reasons it may run now."""
 
     plan: Plan
     reasons: tuple[Reason, ...] = ()
 
 
-# ---------------------------------------------------------------------- what may run beside what
+# ---------------------------------------------------------------------- commands running at the same time
 
 
 def beside(command: Command, fleet: Fleet) -> list[Reason]:
-    """Return why a command may not run beside those that run: the table of the rules of operation."""
+    """Return why a command may not run beside those already running: the table in the rules of operation."""
     run = fleet.run
     running = [active.command for active in fleet.active]
     whole = [other for other in running if other.scope.kind is not ScopeKind.ECC]
@@ -58,16 +58,16 @@ def beside(command: Command, fleet: Fleet) -> list[Reason]:
     if run.on:
         return _beside_run(command, fleet)
     if is_abort(command):
-        return [Reason(f"{_listed(running)} at work: Abort is for group commands" if running else IDLE)]
+        return [Reason(f"{_listed(running)} running: Abort is for group commands" if running else IDLE)]
     if running and not (is_stop(command) and fleet.orphans):
         own = [other for other in running if other.scope == command.scope]
         if own or command.scope.kind is not ScopeKind.ECC:
-            return [Reason(f"{_listed(own or running)} at work")]
+            return [Reason(f"{_listed(own or running)} running")]
     return []
 
 
 def _beside_whole(command: Command, running: list[Command]) -> list[Reason]:
-    """Return why a command may not run beside one of the fleet or the run, or a stop that nobody awaits."""
+    """Return why a command may not run beside a fleet or run command, or beside a stop that nobody awaits."""
     ends_it = is_abort(command) or is_stop(command)
     if any(is_start(other) for other in running):
         return [] if ends_it else [Reason("a run is being started; Run:Stop or Abort ends that")]
@@ -75,12 +75,12 @@ def _beside_whole(command: Command, running: list[Command]) -> list[Reason]:
         return [] if ends_it else [Reason("the run is being stopped")]
     other = running[0]
     if other.scope.kind is ScopeKind.SYSTEM:
-        return [] if is_abort(command) else [Reason(f"{other} is at work; Abort ends that")]
+        return [] if is_abort(command) else [Reason(f"{other} is running; Abort ends that")]
     # An Adopt: orphans can be stopped at any time.
-    return [] if is_stop(command) else [Reason(f"{other} is at work")]
+    return [] if is_stop(command) else [Reason(f"{other} is running")]
 
 
-IDLE = "nothing is at work"
+IDLE = "no command is running"
 
 
 def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
@@ -88,7 +88,9 @@ def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
     if is_stop(command):
         return []
     if run.state is RunState.UNKNOWN:
-        return [Reason(f"whether run {run.number} is still on is not known yet; only Run:Stop is possible")]
+        return [
+            Reason(f"it is not known yet whether run {run.number} is still on; only Run:Stop is possible")
+        ]
     if command.scope.kind is ScopeKind.ECC:
         module = fleet.modules.get(command.scope.name)
         if command.name is CommandName.START:
@@ -96,7 +98,7 @@ def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
         if module is not None and module.state is State.RUNNING:
             return [Reason(f"run {run.number} is on and this module is Running: use Run:Stop")]
         own = fleet.active_on(command.scope)
-        return [Reason(f"{own.command} is at work")] if own is not None else []
+        return [Reason(f"{own.command} is running")] if own is not None else []
     if run.incomplete:
         left = [fleet.modules[name] for name in fleet.members if not fleet.modules[name].out]
         return [Reason(f"the stop of run {run.number} is not complete: {stop_advice(left)}")]
@@ -104,16 +106,16 @@ def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
 
 
 def stop_advice(left: list[ModuleView]) -> str:
-    """Return whether another `Run:Stop` may bring modules out that one has left."""
+    """Return whether another `Run:Stop` may stop the modules that are left."""
     if rules.another_stop_helps(left):
         return "use Run:Stop again"
-    return "another Run:Stop does not help, see what is said of the modules"
+    return "another Run:Stop does not help, see the messages of the modules"
 
 
 def setpoint_refusal(fleet: Fleet) -> str:
     """Return why `Enable`, `Config` and `Experiment` may not change now; empty when they may."""
     if fleet.busy or fleet.run.stopping:
-        return f"{', '.join(active.text for active in fleet.active) or 'a stop'} is at work"
+        return f"{', '.join(active.text for active in fleet.active) or 'a stop'} is running"
     return f"run {fleet.run.number} is on" if fleet.run.on else ""
 
 
@@ -121,22 +123,22 @@ def _listed(commands: list[Command]) -> str:
     return f"{', '.join(map(str, commands))} {'is' if len(commands) == 1 else 'are'}"
 
 
-# ---------------------------------------------------------------------- the whole decision
+# ---------------------------------------------------------------------- the decision
 
 
 class Decider:
-    """Answers from a snapshot alone, and at once; see the rules of operation, "Before anything is sent"."""
+    """Decides at once, from a snapshot alone; see the rules of operation, "Before anything is sent"."""
 
     def __init__(self, host: PluginHost) -> None:
         self._host = host
         self._plans: dict[Command, tuple[Plan, tuple[Reason, ...]]] = {}
-        """Plans and what speaks against them, of one snapshot: the live answers ask once a second."""
+        """Plans of one snapshot with the reasons against them; the live PVs ask once a second."""
         self._news = -1
 
     def decide(self, fleet: Fleet, command: Command, *, admitted: bool = False) -> Decision:
         """Return the plan of a command and every reason against it.
 
-        With `admitted` it is one that runs itself: what may run beside what was decided then.
+        `admitted`: the command itself is running already, so what else is running is no reason against it.
         """
         reasons = [] if admitted else beside(command, fleet)
         if is_stop(command) or is_abort(command):
@@ -173,8 +175,8 @@ class Decider:
     def allowed(self, fleet: Fleet) -> Iterator[Mapping[Scope, frozenset[CommandName]] | None]:
         """Work out which commands of each scope would be accepted now, in small steps.
 
-        Each step yields None, the last one the answers, so that the caller can leave the event loop to others
-        in between: the whole takes as long as there are modules. Modules in the same situation share an
+        Each step yields None and the last one the answers, so that the caller can yield to the event loop
+        in between: the total time grows with the number of modules. Modules in the same situation share an
         answer, unless a plugin tells them apart.
         """
         answers: dict[Scope, frozenset[CommandName]] = {}
@@ -201,16 +203,16 @@ class Decider:
 
     def _accepts(self, fleet: Fleet, scope: Scope, name: CommandName) -> bool:
         if beside(Command(scope, name), fleet):
-            # The usual answer while a command runs, when this is asked most often.
+            # The usual answer while a command runs, which is when this is called most.
             return False
         targets = GOTO_TARGETS[1:] if name is CommandName.GOTO else (None,)
         return any(not self.decide(fleet, Command(scope, name, target)).reasons for target in targets)
 
 
 def _against_start(fleet: Fleet, named: set[str]) -> list[Reason]:
-    """Return what vetoes a start beyond the states (rules 3, 5, 6, 7 and 11).
+    """Return the reasons against a start other than states (rules 3, 5, 6, 7 and 11).
 
-    A module that is `named` already needs no second line about what is loaded.
+    A module in `named` has a reason already and gets no second one about what is loaded.
     """
     reasons = [Reason(m.board_fault.text, m.name) for m in fleet.enabled if m.board_fault is not None]
     named |= {reason.module for reason in reasons}
@@ -218,7 +220,7 @@ def _against_start(fleet: Fleet, named: set[str]) -> list[Reason]:
     reasons += [
         Reason(rules.mismatch_text(m), m.name)
         for m in fleet.enabled
-        # Below Described nothing is loaded, and the state says that.
+        # Below Described nothing is loaded, and the state already says so.
         if m.online and m.state >= State.DESCRIBED and m.name not in named and m.mismatch
     ]
     if fleet.run.fault:
@@ -236,10 +238,10 @@ def _unreachable(command: Command, fleet: Fleet) -> list[Reason]:
 
 
 def _situation(module: ModuleView) -> tuple[object, ...]:
-    """Return what the built-in mapping and the rules look at for one module's commands.
+    """Return everything that the built-in mapping and the rules use for one module's commands.
 
-    Of names they ask only whether there is one, and whether it is the selected one. So a thousand modules
-    fall into a few classes.
+    They use of a name only whether it is set and whether it is the selected one. So a thousand modules
+    fall into a few situations.
     """
     loaded = module.loaded
     state = module.last_state or State.OFF

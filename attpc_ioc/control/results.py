@@ -93,7 +93,7 @@ class Results:
         self._put_refused.discard(command.scope)
         if command.name is not CommandName.ABORT:
             count, unresolved = self._state.result(command.scope).count, self._unresolved(command.scope)
-            busy = ScopeResult(ResultCode.BUSY, count, f"{command} is at work", unresolved=unresolved)
+            busy = ScopeResult(ResultCode.BUSY, count, f"{command} is running", unresolved=unresolved)
             self._state.set_result(command.scope, busy)
 
     def command_ended(self, command: Command, outcome: Outcome, goals: Goals) -> None:

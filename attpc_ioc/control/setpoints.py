@@ -117,7 +117,7 @@ class Setpoints:
                 "over another board"
             )
         if view.offered is None:
-            raise Refused(f"{view.name} has not told its configs yet; RefreshConfigs asks again")
+            raise Refused(f"{view.name} has not reported its configurations yet; RefreshConfigs asks again")
         if name not in view.offered:
             raise Refused(f"{view.name} does not offer {name}; RefreshConfigs asks the server again")
 

@@ -23,24 +23,25 @@ MAX_STATE = 64 * KIB
 MAX_CONFIGS = 1024 * KIB
 MAX_CONFIGURE = 2048 * KIB
 MAX_OTHER = 64 * KIB
-"""Bytes of a whole reply to GetState, GetConfigIDs, Configure and other calls. Real ones have 500,
-270 for each config on offer (12 describe files with 100 experiments are 320 kB), 370 kB, and some hundred."""
+"""Maximum bytes of a whole reply to GetState, GetConfigIDs, Configure and other calls. Real ones have 500,
+270 per configuration offered (12 describe files with 100 experiments are 320 kB), 370 kB, and some
+hundred."""
 
 SMALL = 4 * KIB
-"""Longer replies are read in a thread; to read a hostile one of this length takes under a millisecond."""
+"""Longer replies are parsed in a thread; a hostile one of this length takes under a millisecond to parse."""
 
 _READER = ThreadPoolExecutor(1, thread_name_prefix="ECC replies")
-"""Reads longer replies one at a time, so that their memory does not add up."""
+"""Parses longer replies one at a time, so that their memory does not add up."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an ECC server reported of itself.
+    """The state that an ECC server reported.
 
-    `asked_at_s` and `seen_at_s` are monotonic times: when the request went out and when the reply was read.
-    The state is one that the server had between the two. `message` is information, not an error.
+    `asked_at_s` and `seen_at_s` are monotonic times at which the request went out and the reply was read.
+    The server was in the state at some time between the two. `message` is information, not an error.
     """
 
     state: State
@@ -53,7 +54,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a transition that ended with code 0; only `GetState` says whether it arrived."""
+    """The reply to a transition that ended with code 0; only `GetState` shows whether it arrived."""
 
     code: int
     message: str
@@ -62,7 +63,7 @@ class Reply:
 
 
 def load() -> None:
-    """Import and read what the first call needs: most of a second, in any thread."""
+    """Import and load what the first call needs; takes most of a second, in any thread."""
     zeep_client()
 
 
@@ -94,13 +95,13 @@ class EccClient:
     async def get_state(self) -> Observation:
         """Ask for the state; raises `EccTimeout` after `poll_timeout_s`, connecting included."""
         began = time.monotonic()
-        # The request never changes: it is made once.
+        # The request never changes, so it is made once.
         self._get_state = self._get_state or self._transport.request(request_bytes("GetState"))
         where = self._get_state_where
         reply, asked_at_s = await self._transport.exchange(
             self._get_state, where, limit=MAX_STATE, timeout_s=self._poll_timeout_s
         )
-        # A server at rest repeats its reply: comparing the bytes is cheaper than reading the XML.
+        # An idle server repeats its reply: comparing bytes is cheaper than parsing XML.
         if self._last_state is None or self._last_state[0] != reply:
             self._last_state = reply, await _read(read_state, reply, where)
         answer = self._last_state[1]
@@ -110,7 +111,7 @@ class EccClient:
         )
 
     async def get_config_ids(self, timeout_s: float = 10.0) -> tuple[ConfigName, ...]:
-        """Ask for the configurations that the server offers; raises `EccTimeout` after `timeout_s`."""
+        """Return the configurations that the server offers; raises `EccTimeout` after `timeout_s`."""
         where = f"GetConfigIDs from {self.url}"
         request = self._transport.request(request_bytes("GetConfigIDs"))
         reply, _ = await self._transport.exchange(request, where, limit=MAX_CONFIGS, timeout_s=timeout_s)
@@ -145,5 +146,5 @@ class EccClient:
         return Reply(answer.code, answer.message, answer.text, time.monotonic() - began)
 
     async def close(self) -> None:
-        """Close all connections; a running transition goes on in the server, its caller gets an error."""
+        """Close all connections; the server continues a running transition, its caller gets an error."""
         self._transport.close()

@@ -1,7 +1,7 @@
-"""Reads one HTTP/1 reply with `httptools`, each byte once and none beyond a limit.
+"""Reads one HTTP/1 reply with `httptools`, each byte once and up to a limit.
 
-What an ECC server sends is not trusted. The limit counts every byte of a reply, including chunk headers and
-interim replies, so that no way of sending gets past it.
+Replies of ECC servers are not trusted. The limit counts every byte of a reply, including chunk headers and
+interim replies.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class BrokenHttp(Exception):
 
 
 class ReplyReader:
-    """Takes the bytes of one reply of at most `limit` bytes, head included.
+    """Parses one reply of at most `limit` bytes, including the head.
 
-    Content-Length or the chunks say where the reply ends; without either it ends with the connection.
+    Content-Length or the chunks determine the end of the reply; without either it ends with the connection.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._received = 0
         self._begin = b""
-        """The first bytes, to be shown where they are not HTTP."""
+        """The first bytes, shown in the error if they are not HTTP."""
         self._head_bytes = self._headers = self._status = 0
         self._reason = b""
         self._body = bytearray()
@@ -50,7 +50,7 @@ class ReplyReader:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> bool:
-        """Take received bytes; return whether the reply is complete. Raises `BrokenHttp`."""
+        """Parse received bytes; return whether the reply is complete. Raises `BrokenHttp`."""
         assert self._parser is not None
         if not self._received:
             self._begin = data[:1000]
@@ -58,7 +58,7 @@ class ReplyReader:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            # What follows a complete reply is ignored.
+            # Data after a complete reply is ignored.
             if not self._whole:
                 # The parser wraps what a callback raises.
                 ours = error.__context__
@@ -70,9 +70,9 @@ class ReplyReader:
         return self._whole
 
     def finish(self, error: Exception | None) -> HttpReply:
-        """Return the reply at the end of the connection; `error` ended it, None for an orderly end.
+        """Return the reply at the end of the connection; `error` is what ended it, None for a regular end.
 
-        Raises `BrokenHttp` where the reply is not complete.
+        Raises `BrokenHttp` if the reply is not complete.
         """
         self.close()
         if not self._received:
@@ -84,7 +84,7 @@ class ReplyReader:
         return HttpReply(self._status, self._reason.decode("latin-1")[:200], bytes(self._body))
 
     def close(self) -> None:
-        """Drop the parser, which refers to this object: only the garbage collector frees such a cycle."""
+        """Drop the parser: it refers to this object, and only the garbage collector frees such a cycle."""
         self._parser = None
 
     def _not_http(self, why: str) -> BrokenHttp:
@@ -98,19 +98,19 @@ class ReplyReader:
             f"a reply with a head of more than {MAX_HEAD_BYTES} bytes: {shortened(self._begin)}"
         )
 
-    # ------------------------------------------------------------------ called by the parser
+    # ------------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
-        """Accept the begin of the reply, and of interim replies (1xx) before it, but no second reply."""
+        """Accept the reply and interim replies (1xx) before it, but no second reply."""
         if self._whole:
             raise BrokenHttp("a second reply")
 
     def on_status(self, reason: bytes) -> None:
-        """Take the reason phrase, which may come in pieces."""
+        """Add to the reason phrase, which may come in pieces."""
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Check one header; those after the last chunk count too."""
+        """Check one header; trailers after the last chunk count too."""
         self._headers += 1
         self._head_bytes += len(name) + len(value)
         if self._headers > MAX_HEADERS:
@@ -120,7 +120,7 @@ class ReplyReader:
         name = name.lower()
         if name == b"content-length":
             self._says_length = True
-            # The parser has read it: at most 20 digits.
+            # The parser has checked it: at most 20 digits.
             if int(value) > self._limit:
                 raise self._too_long()
         elif name == b"transfer-encoding":
@@ -129,7 +129,7 @@ class ReplyReader:
             raise BrokenHttp(f"a reply with Content-Encoding {shortened(value)}, which was not asked for")
 
     def on_headers_complete(self) -> None:
-        """Take the status; the body follows unless the reply is an interim one."""
+        """Store the status; the body follows unless this is an interim reply."""
         assert self._parser is not None
         self._status = self._parser.get_status_code()
         self._in_body = self._status >= 200
@@ -137,7 +137,7 @@ class ReplyReader:
             self._reason, self._says_length = b"", False
 
     def on_body(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Add to the body."""
         self._body += data
 
     def on_message_complete(self) -> None:

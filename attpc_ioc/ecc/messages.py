@@ -1,7 +1,7 @@
-"""The XML documents inside the SOAP messages: config ids and data links out, config ids and senders in.
+"""The XML documents inside SOAP messages: config ids and data links out, config ids and senders in.
 
-Only the builders make requests. What they accept cannot crash the 2021 server (a sub-id that is empty, blank
-or of an unknown type does) and cannot silently become another address (a bad `ipAddress` is taken as
+The builders accept only what cannot crash the 2021 server (a sub-id that is empty, blank or of an unknown
+type does) and cannot silently become another address (the server takes a bad `ipAddress` as
 255.255.255.255). The parsers accept what real servers send, and also white space, comments, further
 attributes and an XML declaration.
 """
@@ -25,10 +25,10 @@ from .xml import Bomb, etree, parse, shortened
 log = get_logger(__name__)
 
 PARTS = ("describe", "prepare", "configure")
-"""The types of sub-ids, in the order in which they are sent; the server knows no other."""
+"""The types of sub-ids in the order sent; the server knows no others."""
 
 FILLER = "unused"
-"""Sent for a part that the operation does not read: the server must never receive an empty one."""
+"""Sent for a part that the operation does not use: the server must never receive an empty one."""
 
 _CONFIG_ID_SET = re.compile(r"(?:<\?xml[^>]*\?>\s*)?<ConfigIdSet\b[^<>]*>.*</ConfigIdSet>", re.DOTALL)
 _CONFIG_ID = re.compile(r"<ConfigId\b")
@@ -38,10 +38,10 @@ MAX_NAME = 240
 """Characters of a name or sender id: no file system has a longer `configure-NAME.xcfg`."""
 
 MAX_SENDERS = 256
-"""Data sources of one ECC server, more than twenty times as many as the AT-TPC has in all."""
+"""Maximum data sources of one ECC server: more than twenty times those of the whole AT-TPC."""
 
 LOGGED = 8
-"""So many skipped entries are logged one by one; of the rest only the number."""
+"""Skipped entries that are logged one by one; of the rest only the number is."""
 
 LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 """The types of data links that a data router understands."""
@@ -49,10 +49,10 @@ LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 
 @dataclass(frozen=True, slots=True)
 class PartialConfig:
-    """A configuration of which some parts are unknown; None and `?` both mean unknown.
+    """A configuration with unknown parts; None and `?` both mean unknown.
 
-    Used where there is no complete name: for Undo of a module that was never configured, and for the names
-    that are in the hardware.
+    Used when a name is incomplete: for Undo of a module that was never configured, and for the names that are
+    loaded in the hardware.
     """
 
     describe: str | None = None
@@ -61,15 +61,15 @@ class PartialConfig:
 
     @classmethod
     def of(cls, loaded: Loaded) -> Self:
-        """Return the names that are in the hardware."""
+        """Return the names that are loaded in the hardware."""
         return cls(loaded.describe, loaded.prepare, loaded.configure)
 
 
 def config_id_xml(operation: Operation, config: ConfigName | PartialConfig) -> str:
     """Return the `ConfigId` document for one operation.
 
-    The part that `operation` reads must be a real name; unknown others are sent as a filler. Raises
-    `ValueError` where that part is unknown, and where any part is blank or cannot be written in XML.
+    The part that `operation` uses must be a real name; unknown other parts are sent as a filler. Raises
+    `ValueError` if that part is unknown, or if any part is blank or cannot be written in XML.
     """
     needed = RECORDS.get(operation)
     root = etree.Element("ConfigId")
@@ -86,7 +86,7 @@ def config_id_xml(operation: Operation, config: ConfigName | PartialConfig) -> s
 def data_link_set_xml(sources: Iterable[SourceView]) -> str:
     """Return the `DataLinkSet` document with every link of `sources`, in their order.
 
-    Raises `ValueError` where a sender id or a router's name is blank or cannot be written in XML, an address
+    Raises `ValueError` if a sender id or a router's name is blank or cannot be written in XML, an address
     is not an IPv4 address of one host, a port is not one of 1 to 65535, or a type is unknown.
     """
     root = etree.Element("DataLinkSet")
@@ -105,11 +105,11 @@ def data_link_set_xml(sources: Iterable[SourceView]) -> str:
 
 
 def configs_in(text: str) -> tuple[ConfigName, ...]:
-    """Return the configurations that `GetConfigIDs` lists, in its order, each once.
+    """Return the configurations that `GetConfigIDs` lists, in its order, without duplicates.
 
     An entry without a usable configuration (a part is missing, blank, too long, has a slash or cannot be
-    printed, or the entry is not XML) is skipped with a warning: one bad file name must not hide the others.
-    Raises `EccBrokenReply` where `text` is not a `ConfigIdSet`.
+    printed, or the entry is not XML) is skipped with a warning: one bad file name must not hide the rest.
+    Raises `EccBrokenReply` if `text` is not a `ConfigIdSet`.
     """
     found: dict[ConfigName, None] = {}
     left_out = 0
@@ -127,7 +127,7 @@ def configs_in(text: str) -> tuple[ConfigName, ...]:
 
 
 def _config_ids(text: str) -> Iterable[Any]:
-    """Return the entries as elements, or each as text where one of them makes the whole invalid XML."""
+    """Return the entries as elements, or each as text if one of them makes the whole invalid XML."""
     try:
         return [element for element in _root(text, "ConfigIdSet") if element.tag == "ConfigId"]
     except EccBrokenReply as error:
@@ -144,7 +144,7 @@ def _config_name(entry: Any) -> ConfigName:
     element = _root(entry, "ConfigId") if isinstance(entry, str) else entry
     parts: dict[str, str] = {}
     for sub in element.iterchildren("SubConfigId"):
-        # The first of two equal types counts, as in the server.
+        # Of two equal types the first counts, as in the server.
         parts.setdefault(sub.get("type", ""), "".join(sub.itertext()).strip())
     return ConfigName(*(_received(parts.get(part, ""), f"the {part} part") for part in PARTS))
 
@@ -158,7 +158,7 @@ def _received(text: str, what: str) -> str:
 def senders_in(text: str) -> tuple[str, ...]:
     """Return the sender ids in the `Text` of a reply to Describe, such as `CoBo[0]`, in its order.
 
-    Raises `EccBrokenReply` where `text` is not a `DataSenderSet`, has too many senders, or the id of one is
+    Raises `EccBrokenReply` if `text` is not a `DataSenderSet`, has too many senders, or the id of one is
     missing, too long or cannot be printed.
     """
     senders = [e.get("id", "").strip() for e in _root(text, "DataSenderSet") if e.tag == "DataSender"]
@@ -173,7 +173,7 @@ def senders_in(text: str) -> tuple[str, ...]:
 
 
 def _root(text: str, name: str) -> Any:
-    # The text was decoded already, whatever encoding its XML declaration names.
+    # The text is decoded already, so the encoding in its XML declaration does not matter.
     data = text.strip().encode("utf-8", "surrogatepass")
     try:
         root = parse(data)
@@ -187,7 +187,7 @@ def _root(text: str, name: str) -> Any:
 
 
 def _checked(text: str, what: str) -> str:
-    """Return `text`, or raise `ValueError` unless it is a word that reads back as it was written."""
+    """Return `text`; raise `ValueError` unless it reads back as written: not blank, trimmed, printable."""
     if not text.strip():
         raise ValueError(f"{what} must not be blank, it is {text!r}")
     if text != text.strip():

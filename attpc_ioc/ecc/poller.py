@@ -1,11 +1,11 @@
-"""The poller of one ECC server: the only source of its module's state.
+"""Polls one ECC server: the only source of its module's state.
 
 The next poll follows `moving_period_s` after the last answer while the server is in a transition or an
-arrival is awaited, `quiet_period_s` otherwise. A failed poll is soon repeated, so that one lost packet is
-quickly distinguished from an outage; `offline_after` failures are an outage. An outage too is polled every
-`quiet_period_s` while failing is cheap (a refused connection costs both sides nothing, and a server that
-comes back is seen within one period). Where each poll hangs until its time-out, the pause doubles up to
-`backoff_max_s`: a stalled server keeps every call that it accepted, and answers them all when it wakes.
+arrival is awaited, `quiet_period_s` otherwise. A failed poll is repeated soon, so that one lost packet is
+quickly distinguished from an outage; `offline_after` failures are an outage. Polling goes on every
+`quiet_period_s` during an outage while failing is cheap (a refused connection costs both sides nothing, and a
+server that comes back is seen within one period). If each poll hangs until its time-out, the pause doubles up
+to `backoff_max_s`: a stalled server keeps every accepted call, and answers all of them when it wakes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ log = get_logger(__name__)
 P = ParamSpec("P")
 
 SPREAD = 0.1
-"""A server at rest is polled early by up to this part of its period, at random. The polls of a large fleet
-start together; without this they would stay together, and everything else would wait for hundreds of them."""
+"""An idle server is polled early by up to this part of its period, at random. The polls of a large fleet
+start together; without this they would stay together, and everything else would wait for all of them."""
 
 RETRY_PERIODS = 5
 """A first failed poll is repeated after this many moving periods."""
 
 
 class Pollable(Protocol):
-    """What the poller needs from a client."""
+    """The part of a client that the poller uses."""
 
     name: str
 
     async def get_state(self) -> Observation:
-        """Return what the server reports; limited in time, raises `EccError`."""
+        """Return the reported state; limited in time, raises `EccError`."""
         ...
 
 
 class Poller:
-    """Polls one server for ever, one poll at a time.
+    """Polls one server until cancelled, one poll at a time.
 
     `on_seen` gets every observation. `on_failed` gets the error of every failed poll and the number of
     failures in a row; `on_lost` gets the same from `offline_after` failures on. They are called in the loop
@@ -76,13 +76,13 @@ class Poller:
 
     @property
     def failures(self) -> int:
-        """How many polls have failed in a row."""
+        """Number of failed polls in a row."""
         return self._failures
 
     def set_moving(self, moving: bool) -> None:
-        """Say whether an arrival is awaited: poll at once, then every `moving_period_s`.
+        """Set whether an arrival is awaited: poll at once, then every `moving_period_s`.
 
-        A transition that the server reports is polled at that pace in any case.
+        While the server reports a transition that is the period in any case.
         """
         if moving and not self._awaited:
             self._wake.set()
@@ -104,7 +104,7 @@ class Poller:
         return waiter
 
     async def run(self) -> None:
-        """Poll until cancelled; nothing that a server or a callback does ends the polling."""
+        """Poll until cancelled; no fault of the server or a callback ends the polling."""
         self._ended = False
         taken: list[asyncio.Future[Observation]] = []
         try:

@@ -1,10 +1,10 @@
-"""SOAP envelopes: zeep makes the requests from the project's WSDL, a strict lxml reader reads the replies.
+"""SOAP envelopes: zeep makes requests from the project's WSDL, a strict lxml reader reads replies.
 
 zeep's binding could read the replies too, but it accepts another operation's wrapper, and for an `ErrorCode`
 that is not a number it returns None and logs a traceback.
 
-zeep is imported with the first request: the import takes longer than anything else at start-up, and Channel
-Access need not wait for it.
+zeep is imported with the first request: its import is the slowest step of the start-up, and Channel Access
+need not wait for it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _field(name: str) -> str:
 
 
 def _around(wrapper: str, rest: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns for what is before and after the texts, in the order of the server."""
+    """Return patterns for the parts before and after the texts, in the server's order."""
     begin = rf"<[\w.-]+:{wrapper}\b[^<>]*>\s*{_field('ErrorCode')}\s*<ErrorMessage(?P<empty>\s*/)?>"
     return re.compile(begin), re.compile(rest + _CLOSED.format(wrapper))
 
@@ -57,11 +57,11 @@ _WIRE = frozenset(WIRE_STATES)
 _TRANSITIONS = frozenset(Transition)
 
 HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '""', "Connection": "close"}
-"""Headers of every request; the server ignores the first two, and closes in any case."""
+"""Headers of every request; the server ignores the first two, and always closes the connection."""
 
 
 class _NoNetwork:
-    """zeep's loader of imported documents: the WSDL has none, and nothing may be fetched."""
+    """zeep's loader of imported documents: the WSDL has no imports, and nothing may be fetched."""
 
     def load(self, url: str) -> bytes:
         raise OSError(f"the WSDL of the ECC server must not need {url}")
@@ -69,7 +69,7 @@ class _NoNetwork:
 
 @cache
 def zeep_client() -> zeep.Client:
-    """Return zeep's client of the project's WSDL, one for all servers: it has no connection."""
+    """Return zeep's client of the project's WSDL, shared by all servers: it has no connection."""
     import zeep
     from zeep.wsdl import Document
 
@@ -99,7 +99,7 @@ class StateReply:
 
 @dataclass(frozen=True, slots=True)
 class TextReply:
-    """A reply of any other operation with code 0."""
+    """A reply to any other operation with code 0."""
 
     code: int
     message: str
@@ -161,7 +161,7 @@ def _fields(reply: HttpReply, wrapper: str, where: str) -> dict[str, str]:
 
 
 def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
-    """Return the fields of a complete reply whose texts make it invalid XML; empty where it is not one.
+    """Return the fields of a complete reply whose texts make it invalid XML; empty for anything else.
 
     Code, state and transition are outside the texts, and commands depend on them.
     """
@@ -172,7 +172,7 @@ def _salvaged(body: bytes, wrapper: str) -> dict[str, str]:
     if begin is None or end is None:
         return {}
     fields = begin.groupdict() | end.groupdict()
-    # With the end tag that an empty message lacks, one pattern finds where the texts meet.
+    # Adding the end tag that an empty message lacks lets one pattern find where the texts meet.
     middle = ("</ErrorMessage>" if begin["empty"] else "") + text[begin.end() :][: end.start()]
     bare = wrapper == _RESPONSE_STATE or end["empty"]
     border = _last(_MESSAGE_ENDS if bare else _TEXT_BEGINS, middle)
@@ -212,11 +212,11 @@ def _integer(fields: dict[str, str], name: str, where: str) -> int:
 def _raise_for_code(fields: dict[str, str], where: str) -> str:
     """Return the server's message, or raise unless its code is 0."""
     try:
-        # The WSDL has `xs:int`, and so has the record that shows it; the 2021 server sends 0 to 9.
+        # `xs:int` in the WSDL, 32 bits as in the record; the 2021 server sends 0 to 9.
         code = outside.count(_integer(fields, "ErrorCode", where), outside.MOST_SHOWN)
     except ValueError as error:
         raise EccBrokenReply(f"{where}: ErrorCode is wrong: {error}") from error
-    # It may have lines, and was made printable with the document.
+    # It may have several lines; it was made printable with the document.
     message = outside.cut(fields.get("ErrorMessage", "").strip())
     if code == 0:
         return message

@@ -1,11 +1,11 @@
-"""HTTP under the client: one connection a call, as the ECC server forces, on a socket of the event loop.
+"""HTTP for the client: one connection per call, as the ECC server requires, on a socket of the event loop.
 
-`GetState` goes out up to 50 times a second and server, and one by aiohttp's client costs four times as much
-(see `benchmarks/poll_cpu.py`).
+`GetState` is sent up to 50 times a second to each server, and aiohttp's client takes four times as much CPU
+for it (see `benchmarks/poll_cpu.py`).
 
-The errors say whether a transition may be called again: `EccUnreachable` means that no connection was made,
-so nothing was accepted; after that, whatever goes wrong is `EccTimeout` or `EccBrokenReply`, and the call may
-have run. Nothing is ever sent a second time.
+The errors tell whether a transition may be called again: `EccUnreachable` means that no connection was made,
+so nothing was accepted; every later failure is `EccTimeout` or `EccBrokenReply`, and the call may have run.
+Nothing is ever sent twice.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class _Address(NamedTuple):
 
     family: int
     place: Any
-    """In the form of the family, for `connect`."""
+    """The address for `connect`, in the form of its family."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What `Transport.exchange` is given; `until_s` is the loop's time at which `timeout_s` are over."""
+    """The arguments of `Transport.exchange`; `until_s` is the loop's time at which `timeout_s` is over."""
 
     request: bytes
     where: str
@@ -57,7 +57,7 @@ class _Call:
 
 
 class Transport:
-    """POSTs to one ECC server, a new connection for each call; calls may overlap."""
+    """POSTs to one ECC server, with a new connection for each call; calls may overlap."""
 
     def __init__(self, url: str, connect_timeout_s: float) -> None:
         parts = urlsplit(url)
@@ -92,7 +92,7 @@ class Transport:
         """Return the reply and the monotonic time in seconds at which the request went out.
 
         `on_connected` is called once the connection is made, in the turn of the loop in which the request
-        goes out. `timeout_s` covers connecting and reply together; None waits as long as the peer is there.
+        goes out. `timeout_s` covers connecting and reply together; None waits as long as the peer is alive.
 
         Raises `EccUnreachable` when no connection was made, `EccTimeout` after `timeout_s`, and
         `EccBrokenReply` when the connection ended without a complete HTTP reply of at most `limit` bytes;
@@ -113,7 +113,7 @@ class Transport:
         failed: OSError | None = None
         for number, address in enumerate(addresses):
             passed_s = asyncio.get_running_loop().time() - began_s
-            # The addresses share the time for connecting, so that a dead one leaves time for those after it.
+            # The addresses share the time for connecting, so that a dead one leaves time for the next.
             share_s = max(0.0, connect_s - passed_s) / (len(addresses) - number)
             try:
                 reply = await self._once(address, call, share_s)
@@ -129,7 +129,7 @@ class Transport:
         raise EccUnreachable(f"no connection to {self._url}: {reason}") from failed
 
     async def _once(self, address: _Address, call: _Call, connect_s: float) -> tuple[HttpReply, float]:
-        """Do what `exchange` does at one address; raises `OSError` where no connection was made."""
+        """Do as `exchange` at one address; raises `OSError` if no connection was made."""
         loop = asyncio.get_running_loop()
         timer, reader, sent_at_s = asyncio.timeout(connect_s), ReplyReader(call.limit), 0.0
         sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -171,7 +171,7 @@ class Transport:
         return EccUnreachable(f"no connection to {self._url} within {connect_s:g} s")
 
     async def _addresses(self, limit_s: float) -> list[_Address]:
-        """Return where to connect; a look-up takes a thread, so it is not done 50 times a second."""
+        """Return the addresses to try; a look-up takes a thread, so its result is kept for a while."""
         if self._address is not None and time.monotonic() < self._resolve_at_s:
             return [self._address]
         try:
@@ -183,18 +183,18 @@ class Transport:
             async with asyncio.timeout(limit_s):
                 found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         addresses = [_Address(family, place) for family, _, _, _, place in found]
-        # The one that answered last comes first: a dead one before it would slow down every poll.
+        # The last one that answered comes first: a dead one before it would slow down every poll.
         return sorted(addresses, key=lambda address: address != self._address)
 
     def _keep(self, address: _Address) -> None:
-        """Use this address until the host name has to be looked up again."""
+        """Use this address until the next look-up of the host name."""
         now = time.monotonic()
         if address != self._address or now >= self._resolve_at_s:
             self._address, self._resolve_at_s = address, now + RESOLVE_PERIOD_S
 
 
 async def _converse(sock: socket.socket, request: bytes, reader: ReplyReader) -> OSError | None:
-    """Send and receive until the reply is whole or the connection has ended; return the error that ended it.
+    """Send and receive until the reply is complete or the connection ends; return the error that ended it.
 
     Raises `BrokenHttp`.
     """
@@ -205,24 +205,24 @@ async def _converse(sock: socket.socket, request: bytes, reader: ReplyReader) ->
             data = await loop.sock_recv(sock, _PIECE_BYTES)
             if not data or reader.feed(data):
                 return None
-            # Data that has arrived is received without waiting: let others run between two pieces.
+            # Data that has arrived is received without waiting, so yield between two pieces.
             await asyncio.sleep(0)
     except OSError as error:
         return error
 
 
 def _keep_alive(sock: socket.socket) -> None:
-    """Have `sock` notice within `DEAD_HOST_MS` that its peer's host is gone.
+    """Make `sock` detect within `DEAD_HOST_MS` that its peer's host is gone.
 
-    A transition's reply has no time limit: without this a loss of power at the other end would go unnoticed
-    for ever, and the module could never be commanded again.
+    A transition's reply has no time limit: without this a power loss at the other end would never be noticed,
+    and the module could not be commanded again.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_INTERVAL_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_ALIVE_COUNT)
-    # Keep-alive probes start only when nothing is unacknowledged: this covers the request itself.
+    # Keep-alive probes start only when nothing is unacknowledged: this time-out covers the request itself.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_HOST_MS)
 
 

@@ -1,4 +1,4 @@
-"""Hardened XML parsing of what servers send, and how received text is shown."""
+"""Hardened parsing of XML from servers, and display of received text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ etree: Any = _etree
 """lxml has no type information: elements are `Any` here."""
 
 SHOWN_CHARACTERS = 200
-"""How much of a received text an error shows."""
+"""Characters of a received text that an error shows."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 MAX_TAGS = 40_000
 MAX_QUOTES = 60_000
-"""An element or attribute takes up to fifty times its bytes in memory. A list of 4000 configs has 32 000 tags
-and 24 000 quotes; Configure's reply has less than twenty tags, and in its text some ten thousand quotes."""
+"""An element or attribute takes up to fifty times its bytes in memory. A list of 4000 configurations has 32
+000 tags and 24 000 quotes; Configure's reply has fewer than twenty tags, and some ten thousand quotes in its
+text."""
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 does not allow, and the control characters that it allows, 0x7f to 0x9f."""
+"""Characters that XML 1.0 does not allow, and the control characters 0x7f to 0x9f that it does allow."""
 _REFERENCE = re.compile("&#(?:x[0-9a-fA-F]+|[0-9]+);")
 _NO_UTF8 = re.compile("[\udc80-\udcff]+")
 
@@ -29,14 +30,14 @@ __all__ = ["SHOWN_CHARACTERS", "Bomb", "etree", "hardened_parser", "mended", "pa
 
 
 class Bomb(Exception):
-    """A document that no ECC server sends and that would take too much memory or time to read."""
+    """A document that no ECC server sends and that would take too much memory or time to parse."""
 
 
 def hardened_parser() -> Any:
-    """Return a new parser of UTF-8, whatever the document declares.
+    """Return a new parser that reads UTF-8, whatever the document declares.
 
-    It resolves no entity, fetches nothing and reads at most 256 levels of elements. Each document needs a
-    parser of its own: a parser keeps the errors of its last document.
+    It resolves no entities, fetches nothing and reads at most 256 levels of elements. Each document needs its
+    own parser: a parser keeps the errors of its last document.
     """
     return etree.XMLParser(
         encoding="utf-8",
@@ -50,9 +51,9 @@ def hardened_parser() -> Any:
 
 
 def parse(data: bytes) -> Any:
-    """Return the root element of `data`, read as it is or, where that fails, as `mended` makes it.
+    """Return the root element of `data`, parsed as it is or, if that fails, after `mended`.
 
-    Raises the `etree.XMLSyntaxError` of the first reading, and `Bomb`.
+    Raises the `etree.XMLSyntaxError` of the first attempt, and `Bomb`.
     """
     if data.count(b"<") > MAX_TAGS:
         raise Bomb(f"more than {MAX_TAGS} tags")
@@ -73,11 +74,11 @@ def parse(data: bytes) -> Any:
 def mended(data: bytes) -> str:
     """Return `data` with each byte that is not UTF-8 read as Latin-1 and each control character replaced.
 
-    References such as `&#x1;` are replaced too. Operators' files and their names contain such bytes, and the
-    text around them is still needed.
+    References such as `&#x1;` are replaced too. Operators' files and file names contain such bytes, and the
+    rest of the text is still needed.
     """
     text = _NO_UTF8.sub(_as_latin1, data.decode("utf-8", "surrogateescape"))
-    # By functions, though constants would do: between two calls the event loop can run.
+    # Functions rather than constants, so that the event loop can run between two calls.
     return _REFERENCE.sub(_allowed_reference, _FORBIDDEN.sub(lambda _: REPLACEMENT, text))
 
 
@@ -93,7 +94,7 @@ def _allowed_reference(match: re.Match[str]) -> str:
 
 
 def shortened(received: str | bytes) -> str:
-    """Return `received` in quotes on one line, cut after `SHOWN_CHARACTERS`."""
+    """Return `received` quoted on one line, cut after `SHOWN_CHARACTERS`."""
     if isinstance(received, bytes):
         received = received[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")
     text = " ".join(received[: 4 * SHOWN_CHARACTERS].split())

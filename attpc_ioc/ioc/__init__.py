@@ -1,1 +1,1 @@
-"""The Channel Access face: records, publishing, puts."""
+"""The Channel Access side: records, publishing, puts."""

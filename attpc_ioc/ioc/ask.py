@@ -1,8 +1,8 @@
-"""Questions that the shell asks a running IOC: over a socket in its state directory, answered in JSON.
+"""Answers questions that shell commands ask a running IOC, in JSON over a socket in its state directory.
 
-A Unix socket and not a PV, because the answer is long, is for whoever may read the state directory only, and
-must be had even when no client gets through to Channel Access. The question is one line, a JSON object; the
-answer is one JSON object, then the end. Question and answer are bounded in size and time.
+A Unix socket rather than a PV: answers are long, only those who may read the state directory get them, and
+they must come even when Channel Access accepts no client. A question is one line, a JSON object; the answer
+is one JSON object, then the connection ends. Size and time of both are limited.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = get_logger(__name__)
 
 QUESTION_BYTES = 65_536
 NAMES_MAX = 20_000
-"""PV names in one answer, of all clients together: 1.4 MB at most, made in some 10 ms."""
+"""PV names in one answer for all clients together: at most 1.4 MB, made in about 10 ms."""
 
 AT_ONCE = 4
 
 
 class AskServer:
-    """Answers questions on the socket of a state directory; `answers` are by the question's `ask`."""
+    """Answers questions on the socket of a state directory; `answers` maps each `ask` to its function."""
 
     def __init__(self, folder: Path, answers: Mapping[str, Answerer]) -> None:
         self._folder = folder
@@ -39,19 +39,19 @@ class AskServer:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen; where that cannot be, it is logged, and the IOC runs without: it is for looking only."""
+        """Listen; if that fails, log it and run without: nothing depends on it."""
         try:
             with socket_path(self._folder) as path:
                 sock = _bound(path)
         except OSError as error:
             log.warning(
-                "no questions from the shell", folder=self._folder, reason=error.strerror or str(error)
+                "shell commands cannot ask this IOC", folder=self._folder, reason=error.strerror or str(error)
             )
             return
         self._server = await asyncio.start_unix_server(self._taken, sock=sock, limit=QUESTION_BYTES)
 
     async def stop(self) -> None:
-        """End, and take the socket away."""
+        """Stop, and remove the socket."""
         if self._server is None:
             return
         self._server.close()
@@ -87,13 +87,13 @@ class AskServer:
             return {"error": f"the question is a JSON object with 'ask', one of {', '.join(self._answers)}"}
         try:
             return answer(question)
-        except Exception as error:  # a fault of the program must not end a running IOC
+        except Exception as error:  # a bug here must not end a running IOC
             log.exception("question failed", ask=question["ask"])
             return {"error": f"fault of the program: {error}"}
 
 
 def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
-    """Return who is connected, with the names of their PVs where the question has `pvs`."""
+    """Return the connected clients, with the names of their PVs if the question has `pvs`."""
     answer = []
     for info in server.clients(NAMES_MAX if question.get("pvs") else 0):
         answer.append(
@@ -116,7 +116,7 @@ def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
 
 
 def _bound(path: str) -> socket.socket:
-    """Return a listening socket that only this account can connect to, in the place of a dead one's."""
+    """Return a listening socket that only this account can connect to; it replaces one left by a dead IOC."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     sock = socket.socket(socket.AF_UNIX)

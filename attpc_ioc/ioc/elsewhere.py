@@ -1,8 +1,8 @@
-"""Finds other servers on the network that answer for this IOC's names, such as an IOC of the same prefix.
+"""Finds other servers on the network that serve this IOC's names, such as an IOC with the same prefix.
 
-With two IOCs of one prefix, clients reach one or the other at random. So the IOC searches for one of its own
-PVs, at the start and once a minute, as its clients do. It asks each server that answers for its host and
-process: a Channel Access gateway in front of this IOC returns this IOC's own, and is not reported.
+With two IOCs of one prefix, clients reach either at random. So the IOC searches for one of its own PVs at
+start-up and once a minute, as a client does. It asks each server that answers for its host and process: a
+Channel Access gateway in front of this IOC returns this IOC's own and is not reported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ASKED = ("HOSTNAME", "PROCESS_ID", "STARTTOD")
 
 
 class Elsewhere:
-    """Looks for other servers of this prefix, and shows them; `run` is to be a task of the event loop."""
+    """Searches for other servers of this prefix and shows them; start `run` as a task."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Elsewhere:
         self._fault = ""
 
     async def run(self) -> None:
-        """Look now and once a period, until cancelled."""
+        """Search now and once a period, until cancelled."""
         while True:
             try:
                 await self.poll()
             except OSError as error:
-                self._tell_fault(error.strerror or str(error))
+                self._log_fault(error.strerror or str(error))
             else:
                 self._fault = ""
             await asyncio.sleep(self._period_s)
@@ -73,7 +73,7 @@ class Elsewhere:
         self._show({server: text for server, text in zip(others, texts, strict=True) if text})
 
     async def _who(self, server: Found) -> str:
-        """Return who answers there; empty for a gateway that gives this IOC's own PVs."""
+        """Describe a server that answered; empty for a gateway that serves this IOC's own PVs."""
         try:
             texts = await read_texts(server, self._names, _PRODUCT)
         except OSError as error:
@@ -101,13 +101,13 @@ class Elsewhere:
                 server=found[server],
             )
         for server in self._shown.keys() - found.keys():
-            log.info("the other server does not answer any more", server=self._shown[server])
+            log.info("the other server no longer answers", server=self._shown[server])
         self._shown = found
         severity, status = (Severity.MINOR, Status.STATE) if found else (Severity.NO_ALARM, Status.NO_ALARM)
         text = "; ".join(found[server] for server in sorted(found))
         self._publish(OTHER_SERVERS, Reading(text, severity, status))
 
-    def _tell_fault(self, reason: str) -> None:
+    def _log_fault(self, reason: str) -> None:
         if reason != self._fault:
             log.warning("no search for other servers of the prefix is possible", reason=reason)
         self._fault = reason

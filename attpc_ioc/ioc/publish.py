@@ -1,4 +1,4 @@
-"""Publishing: what changed in the fleet becomes posts of PVs, in order and only where it differs."""
+"""Publishing: posts to PVs what changed in the fleet, in order and only where the value differs."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from attpc_ioc.pvs.table import PvEntry
 log = get_logger(__name__)
 
 LIVE_PERIOD_S = 1.0
-"""How often rows that follow time are read, at most."""
+"""Shortest period between two reads of the rows that depend on time."""
 
 ATTEMPT_PARTS = (MESSAGE, RESULT, RESULT_COUNT)
-"""Posted for each attempt even when equal; the count last, so that who waits for it finds the others new."""
+"""Posted for each attempt, even when equal; the count last: a client waiting for it finds the rest new."""
 
 _SCOPES_A_TURN = 50
-"""Live rows of this many scopes are read in one turn of the event loop."""
+"""Scopes whose live rows are read in one turn of the event loop."""
 
 _REST = 4.0
-"""The loop is left alone for this many times what the last refresh of the system rows took."""
+"""After a refresh of the system rows, the next waits at least this many times what the last one took."""
 _CHEAP_S = 0.001
 
 
 _of_all = attrgetter("run", "active", "run_result", "system_result", "allowed")
-"""Returns what rows of the system and the run show beside the modules."""
+"""Returns what the system and run rows show besides the modules."""
 
 
 class _Slot:
-    """One PV with what was posted last."""
+    """One PV and what was last posted to it."""
 
     __slots__ = ("broken", "entry", "last", "pv", "raw")
 
@@ -52,16 +52,16 @@ class _Slot:
         self.pv = pv
         self.last: Reading | None = None
         self.raw: Value | Reading | None = None
-        """What the row's function returned last; None where it failed, or has not been asked."""
+        """Last result of the row's function; None before the first call or after a failure."""
         self.broken = False
 
 
 class Publisher:
     """Posts the rows of the PV table.
 
-    Give `on_change` to the controller as its listener. Rows of modules and of their sources are posted at
-    once, so that clients see every state of a module, in order. System and run rows of all changes in one
-    pass of the event loop are posted together (at once if a scope's attempt ended). The cost of a change
+    Give `on_change` to the controller as its listener. Rows of modules and of their data sources are posted
+    at once, so that clients see every state of a module, in order. System and run rows of all changes in one
+    pass of the event loop are posted together, or at once if a scope's attempt ended. The cost of a change
     depends on the changed modules, not on the size of the fleet. Call all methods in the event loop.
     """
 
@@ -76,8 +76,8 @@ class Publisher:
         self._commands: dict[tuple[Scope, str], _Slot] = {}
         self._allowed_slots: dict[Scope, _Slot] = {}
         self._alarms: dict[str, Alarm] = {}
-        self._told: dict[str, str] = {}
-        """Names of PVs by that of the text that says why they are in alarm."""
+        self._explained: dict[str, str] = {}
+        """PV names, by the name of the text PV that says why they are in alarm."""
         self._refresh: asyncio.Handle | None = None
         self._not_before = 0.0
         for entry in entries:
@@ -93,8 +93,8 @@ class Publisher:
         row, scope = slot.entry.row, slot.entry.scope
         self._order[slot.entry.name] = len(self._slots)
         self._slots[slot.entry.name] = slot
-        if told_by := slot.entry.told_by:
-            self._told[told_by] = slot.entry.name
+        if reason_row := slot.entry.reason_row:
+            self._explained[reason_row] = slot.entry.name
         if row.command is not None:
             self._commands[scope, str(row.command)] = slot
         if row.value is None:
@@ -112,15 +112,15 @@ class Publisher:
 
     @property
     def fleet(self) -> Fleet:
-        """The snapshot that was published last."""
+        """The last published snapshot."""
         return self._fleet
 
     def reading(self, name: str) -> Reading | None:
-        """Return what was posted last to the PV of this full name, None where nothing was."""
+        """Return what was last posted to the PV of this full name, or None."""
         return self._slots[name].last
 
     def publish_all(self, fleet: Fleet) -> None:
-        """Post every row of a snapshot; before the server starts, so that no client sees a value unset."""
+        """Post every row of a snapshot, before the server starts, so that no client sees an unset value."""
         self._fleet = fleet
         stamp = self._stamps()
         for scope in self._rows.keys() | self._attempt_rows.keys():
@@ -131,7 +131,7 @@ class Publisher:
         self.flush()
 
     def on_change(self, change: FleetChange) -> None:
-        """Post what a change of the fleet changed."""
+        """Post the rows that a change of the fleet affects."""
         old, fleet = self._fleet, change.fleet
         self._fleet = fleet
         stamp = self._stamps()
@@ -158,7 +158,7 @@ class Publisher:
             self._schedule()
 
     def command_busy(self, command: Command, busy: bool) -> None:
-        """Show on a command's own PV whether it is running; of several the oldest is shown."""
+        """Show on a command's own PV whether it is running; if several are, the oldest."""
         slot = self._commands[command.scope, str(command.name)]
         working = self._working.setdefault(slot.entry.name, [])
         if busy:
@@ -172,7 +172,7 @@ class Publisher:
         self._post(slot, Reading(value), self._stamps())
 
     def publish(self, name: str, value: Value | Reading) -> None:
-        """Post a value of a row whose owner publishes it itself, such as a plugin's.
+        """Post a value to a row that its owner publishes, such as a plugin's.
 
         A plain value gets the alarm of the row's severities and limits. Raises `KeyError` if there is no PV
         of this full name.
@@ -181,7 +181,7 @@ class Publisher:
         self._post(slot, with_alarm(slot.entry.row, value), self._stamps())
 
     def flush(self) -> None:
-        """Post the system and run rows now, with whatever is waiting."""
+        """Post the system and run rows now, and everything pending."""
         if self._refresh is not None:
             self._refresh.cancel()
             self._refresh = None
@@ -191,7 +191,7 @@ class Publisher:
             self._post_scope(scope, stamp)
             self._post_attempt(scope, stamp, force=False)
         if fleet.run.state is not self._run_state:
-            # How long the run lasts is shown as soon as it is on, also one that is found again.
+            # The run time shows as soon as a run is on, also for one found again after a restart.
             self._run_state = fleet.run.state
             for slot in self._live.get(RUN, ()):
                 self._post_row(slot, stamp)
@@ -206,24 +206,24 @@ class Publisher:
         self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
         self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
         if self._refresh is not None:
-            # An alarm row among those just posted asked for what has been done here.
+            # An alarm row among those just posted asked for this flush.
             self._refresh.cancel()
             self._refresh = None
         took = time.perf_counter() - began
         self._not_before = 0.0 if took < _CHEAP_S else time.monotonic() + _REST * took
 
     async def run(self) -> None:
-        """Read the rows that follow time once a second, until cancelled."""
+        """Read the rows that depend on time once a second, until cancelled."""
         while True:
             await asyncio.sleep(LIVE_PERIOD_S)
             for number, slots in enumerate(tuple(self._live.values())):
                 for slot in slots:
                     self._post_row(slot, self._stamps())
                 if number % _SCOPES_A_TURN == _SCOPES_A_TURN - 1:
-                    await asyncio.sleep(0)  # clients and polls have their turn
+                    await asyncio.sleep(0)  # yield to clients and polls
 
     def close(self) -> None:
-        """Forget what is waiting to be posted."""
+        """Drop pending posts."""
         if self._refresh is not None:
             self._refresh.cancel()
             self._refresh = None
@@ -250,7 +250,7 @@ class Publisher:
         self._post_rows((slot,), stamp)
 
     def _post_rows(self, slots: Iterable[_Slot], stamp: float) -> None:
-        """Post what has changed; most rows have not, so those cost one call of their function."""
+        """Post rows that changed; an unchanged row, the usual case, costs one call of its function."""
         fleet = self._fleet
         for slot in slots:
             row, scope = slot.entry.row, slot.entry.scope
@@ -261,7 +261,7 @@ class Publisher:
                     continue
                 reading = with_alarm(row, raw)
             except Exception:
-                # A plugin's row; the controller calls this, and no plugin may break a run.
+                # A plugin's row, called from the controller: no plugin may break a run.
                 if not slot.broken:
                     log.exception(
                         "value of a row cannot be read", pv=slot.entry.name, plugin=slot.entry.row.plugin
@@ -291,13 +291,13 @@ class Publisher:
             self._note_alarm(slot.entry, reading)
             if last is not None:
                 self._schedule()
-        elif last is not None and self._told.get(slot.entry.name) in self._alarms:
+        elif last is not None and self._explained.get(slot.entry.name) in self._alarms:
             self._schedule()
 
     def _with_text(self, alarm: Alarm) -> Alarm:
-        teller = self._slots.get(alarm.entry.told_by)
-        said = teller.last.value if teller is not None and teller.last is not None else ""
-        return replace(alarm, told=str(said)) if said else alarm
+        slot = self._slots.get(alarm.entry.reason_row)
+        text = slot.last.value if slot is not None and slot.last is not None else ""
+        return replace(alarm, stated=str(text)) if text else alarm
 
     def _note_alarm(self, entry: PvEntry, reading: Reading) -> None:
         if reading.severity:

@@ -1,4 +1,4 @@
-"""The put log: a line and a record for every put; refused ones only as long as there are not too many."""
+"""The put log: a log line and an event for every put; refused puts up to a limit."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ from attpc_ioc.ratelimit import Counted, RateLimit
 log = get_logger(__name__)
 
 WINDOW_S = 10.0
-"""After this time the log says how many puts of a client were left out, and its count restarts."""
+"""After this time the log says how many puts of a client it left out, and the count restarts."""
 
 LINES_EACH = 50
-"""Lines of one client in this time: more than anybody puts by hand, fewer than a script that runs wild."""
+"""Lines of one client in this time: more than anybody puts by hand, fewer than a runaway script."""
 
 LINES_ALL = 300
-"""The most lines of all clients in this time, for a script that makes a connection for every put."""
+"""Lines of all clients in this time, against a script that makes a connection for every put."""
 
 NAMED = 10
-"""Clients that are named at the end of the time, those with most left out; the others share a line."""
+"""Clients named at the end of the time, those with the most left out; the others share a line."""
 
 REFUSED_S = 60.0
-"""The time in which refused puts of a host are counted."""
+"""Time over which refused puts of a host are counted."""
 
 REFUSED_EACH = 50
-"""Refused puts of one host that are on record one by one in this time: a flood would fill the disk."""
+"""Refused puts of one host recorded singly in this time: a flood would fill the disk."""
 
 REFUSED_ALL = 100
-"""The same of all hosts together."""
+"""The same for all hosts together."""
 
 
 class PutLog:
-    """Logs puts and passes them on to `record`: all accepted ones, and refused ones up to a limit.
+    """Logs puts and passes them to `record`: all accepted ones, and refused ones up to a limit.
 
-    Lines are limited for each client, known by its address, and records of refused puts for each host. Puts
-    beyond a limit are counted, and their numbers logged or recorded at the end of the time. Used from the
-    event loop's thread only.
+    Log lines are limited per client address, recorded refused puts per host. Puts beyond a limit are counted,
+    and the counts are logged or recorded at the end of the time. Used from the event loop's thread only.
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class PutLog:
         self._refused_s = refused_s
         self._lines = RateLimit(self._log_left_out, window_s=window_s, each=LINES_EACH, in_all=LINES_ALL)
         self._left_out_refused: Counter[str] = Counter()
-        """Of the puts without a line: those that were refused or failed, by address."""
+        """Puts without a line that were refused or failed, by address."""
         self._refused = RateLimit(
             self._record_counts, window_s=refused_s, each=REFUSED_EACH, in_all=REFUSED_ALL
         )
 
-    def tell(self, put: Put) -> asyncio.Future[Any] | None:
-        """Log a put or count it, and pass it on; returns what `record` does, None for one that is counted."""
+    def add(self, put: Put) -> asyncio.Future[Any] | None:
+        """Log a put or count it, and pass it on; returns the result of `record`, None if only counted."""
         address = put.who.address
         recorded = put.ok or self._refused.passes(address.rpartition(":")[0] or address, put)
         if self._lines.passes(address, put, count_only=not recorded):
@@ -71,16 +70,16 @@ class PutLog:
         return self._record(put) if recorded else None
 
     def record_refused(self) -> None:
-        """Record how many refused puts were counted until now; to be called while plugins still listen."""
+        """Record how many refused puts were counted; call it while plugins still get events."""
         self._refused.end()
 
     def close(self) -> None:
-        """Log and record what was left out until now."""
+        """Log and record what was left out so far."""
         self._refused.end()
         self._lines.end()
 
     def _record_counts(self, hosts: list[Counted[Put]]) -> None:
-        """Record the number of a host as its last refused put: with that number as reason, without values."""
+        """Record a host's count as its last refused put, with the count as reason and without values."""
         for host in hosts[:NAMED]:
             self._record_count(host.last, f"{host.number} more puts from this host")
         rest = hosts[NAMED:]

@@ -1,4 +1,4 @@
-"""Puts: a write to a PV becomes a command or a setpoint, and its outcome the answer to the client."""
+"""Puts: turns a write to a PV into a command or a setpoint, and its outcome into the client's answer."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from attpc_ioc.pvs.table import PvEntry
 log = get_logger(__name__)
 
 OnPut = Callable[[Put], asyncio.Future[Any] | None]
-"""Records a put; the result, where there is one, is done when the put is on record."""
+"""Records a put; a returned future is done when the put is stored."""
 
 STOPPED = "the IOC stopped before it was done"
 
 SHOWN = 400
-"""Characters of a value that a put's record keeps."""
+"""Characters kept of a value in a put's event."""
 
 
 class Controller(Protocol):
-    """What the IOC needs of the control layer."""
+    """The part of the control layer that the IOC uses."""
 
     @property
     def fleet(self) -> Fleet:
@@ -43,29 +43,29 @@ class Controller(Protocol):
         ...
 
     async def submit(self, command: Command) -> Outcome:
-        """Do a command and return how it ended; refusals are outcomes too."""
+        """Run a command and return how it ended; a refusal is an outcome too."""
         ...
 
     def set(self, setpoint: str, scope: Scope, value: int | float | str, who: Who) -> None:
-        """Set a setpoint, at once.
+        """Set a setpoint, without waiting.
 
-        Raises `Refused`; then nothing changed, and the scope's message has the reason.
+        Raises `Refused` with the reason in the scope's message; then nothing changed.
         """
         ...
 
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
-        """Show in the scope's message, and with `attempt` in its result, a put that never got this far."""
+        """Show a put rejected earlier in the scope's message, and with `attempt` in its result."""
         ...
 
 
 WritePluginRow = Callable[[PvEntry, int | float | str, Who], Awaitable[None]]
-"""Gives a write to one of a plugin's own PVs to its owner; raises `Refused`."""
+"""Passes a write to a plugin's own PV to that plugin; raises `Refused`."""
 
 
 class PutHandler:
     """Answers the writes of Channel Access clients.
 
-    The server calls `put` and `rejected`; `on_put` gets every put, rejected ones too.
+    The server calls `put` and `rejected`; `on_put` gets every put, including rejected ones.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class PutHandler:
             e.name for e in self._entries.values() if e.scope == SYSTEM and e.row.part == REFUSED
         )
         self._refused_pv = ""
-        """The PV whose refused put is shown."""
+        """The PV whose refused put is shown now."""
         self._on_put = on_put
         self._write_plugin_row = write_plugin_row
 
     def put(self, pv: PV, value: object, client: Client) -> Awaitable[None] | None:
         """Execute a client's write; returns None when it is done, otherwise an awaitable.
 
-        Raises `PutRejected` with the reason where it was refused or failed, at once or when awaited.
-        Setpoints are set at once, and are awaited only where a plugin promised to have the put on record.
+        Raises `PutRejected` with the reason if it was refused or failed, at once or when awaited.
+        Setpoints are set at once and awaited only if a plugin promises to store the put.
         """
         who, entry = who_of(client), self._entries.get(pv.name)
         if entry is None or not entry.row.writable:
@@ -124,7 +124,7 @@ class PutHandler:
             raise
         except Exception as error:
             reason = _reason_of(error, entry, who)
-        # The client may read right after its put was answered: it is to find the new values.
+        # The client may read as soon as its put is answered, and must find the new values.
         self._publisher.flush()
         recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
         await _answer_on_record(recorded, reason)
@@ -132,10 +132,10 @@ class PutHandler:
     def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
         """Record a write that the server rejected: no access, wrong type, too long and so on.
 
-        `pv` is what was written to: it is on record by its own name, a field with that of the field.
+        `pv` is what was written to: the event has its own name, for a field that of the field.
         """
         who, entry = who_of(client), self._entries.get(pv.target.name)
-        # Who may not write shall not put an alarm and a message on the operators' screens either.
+        # A client without write access must not cause alarms and messages on operators' screens either.
         if entry is not None and entry.row.writable and not entry.row.plugin and reason != NO_ACCESS:
             self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=True)
         if entry is None or pv is not pv.target:
@@ -174,10 +174,10 @@ class PutHandler:
         return Put(entry.name, who, old, self._shown(entry, value), ok=ok, reason=reason)
 
     def _show_refusal(self, entry: PvEntry, put: Put) -> None:
-        """Show why an entry was refused until one into the same PV is taken.
+        """Show why an entry was refused, until a put to the same PV is accepted.
 
-        Clients that put without completion never see it. Who may not write puts nothing on the screens, and
-        commands have messages of their own.
+        Clients that put without completion get no answer. Nothing is shown for clients without write access;
+        commands have their own messages.
         """
         if entry.row.command is not None or put.pv != entry.name or put.reason == NO_ACCESS:
             return
@@ -195,18 +195,18 @@ class PutHandler:
             self._show_refusal(entry, put)
         try:
             return self._on_put(put)
-        except Exception:  # the put itself is done, and its client must learn that
+        except Exception:  # the put itself succeeded, and its client must be told so
             log.exception("put cannot be recorded", pv=put.pv)
             return None
 
 
 def who_of(client: Client) -> Who:
-    """Return who puts, as the client says of itself; what is not printable in it is escaped from here on."""
+    """Return who puts, as the client names itself, with unprintable characters escaped."""
     return Who(user=visible(client.user), host=visible(client.host), address=client.address)
 
 
 def _of_field(pv: PV) -> str:
-    """Return the value of a field as people read it."""
+    """Return the value of a field as text for people."""
     value, labels = pv.value, pv.spec.labels
     if labels and isinstance(value, int) and 0 <= value < len(labels):
         return labels[value]
@@ -214,7 +214,7 @@ def _of_field(pv: PV) -> str:
 
 
 def _reason_of(error: Exception, entry: PvEntry, who: Who) -> str:
-    """Return why the put at hand failed, for its client; a fault of the program goes into the log too."""
+    """Return why a put failed, for its client; a fault of the program is logged too."""
     if isinstance(error, Refused | PutRejected):
         return str(error)
     log.exception("put failed", pv=entry.name, who=str(who))
@@ -222,9 +222,9 @@ def _reason_of(error: Exception, entry: PvEntry, who: Who) -> str:
 
 
 async def _answer_on_record(recorded: asyncio.Future[Any] | None, reason: str) -> None:
-    """Wait within the limit until the put is on record: a client that saw it completed relies on that.
+    """Wait, up to the limit, until the put is stored: a client relies on that once its put is completed.
 
-    Raises `PutRejected` where there is a reason.
+    Raises `PutRejected` if there is a `reason`.
     """
     if recorded is not None:
         await asyncio.wait((recorded,), timeout=RECORD_LIMIT_S)

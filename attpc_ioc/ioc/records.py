@@ -40,11 +40,11 @@ FORMS: dict[Record, _Form] = {
     Record.STRINGS: _Form(ChannelType.STRING, "waveform", is_array=True),
     Record.NUMBERS: _Form(ChannelType.DOUBLE, "waveform", is_array=True),
 }
-"""The form of each kind of record."""
+"""How each kind of record is carried."""
 
 
 def make_spec(entry: PvEntry) -> PVSpec:
-    """Return what is static about the PV of an entry."""
+    """Return the static properties of an entry's PV."""
     row, form = entry.row, FORMS[entry.row.record]
     limits = row.limits
     return PVSpec(
@@ -84,7 +84,7 @@ def _limit_severities(limits: Limits) -> dict[str, int]:
 
 
 def make_records(entries: Iterable[PvEntry]) -> dict[str, PV]:
-    """Return the PVs of the table by their full names; INVALID/UDF until they are published."""
+    """Return the PVs of the table by full name; INVALID/UDF until published."""
     return {entry.name: PV(make_spec(entry)) for entry in entries}
 
 
@@ -97,16 +97,16 @@ def empty(row: Row) -> Value:
 
 
 def fit(row: Row, value: Value) -> Value:
-    """Return a value as its record can hold it.
+    """Return a value cut to what its record can hold.
 
-    Numbers stop at 32 bits, lists lose their end, and a text that is too long ends in dots, cut between
-    characters. Only readings come here: what clients write is never clamped but refused.
+    Numbers are clamped to 32 bits, lists lose their end, and a text that is too long ends in dots, cut
+    between characters. Only readings come here: what clients write is never clamped but refused.
     """
     if isinstance(value, tuple):
         return value[: row.elements]
     if isinstance(value, str):
         size = row.elements - 1 if row.record is Record.LONG_TEXT else 39
-        # A character has up to four bytes: most texts need not be encoded to know that they fit.
+        # A character has at most four bytes, so most texts are known to fit without encoding them.
         return value if len(value) * 4 <= size else _cut(value, size)
     if isinstance(value, int) and abs(value) > _INT_MAX and FORMS[row.record].dtype is ChannelType.LONG:
         return _INT_MAX if value > 0 else -_INT_MAX

@@ -1,4 +1,4 @@
-"""The IOC's Channel Access face as a whole: records, publishing, puts and statistics."""
+"""The IOC's Channel Access server: records, publishing, puts and statistics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 
 class Access(Protocol):
-    """Who may do what."""
+    """Access rights."""
 
     def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
         """Return whether a client may read and write a PV, or a field of it other than its value."""
@@ -37,8 +37,8 @@ class IocServer:
     """Serves the PV table over Channel Access.
 
     `start` binds the sockets and answers clients from then on, with every PV showing the controller's
-    snapshot; `run` keeps what follows time up to date and is to be a task of the caller's; `stop` closes
-    everything. `publisher` takes the values of plugins' own rows.
+    snapshot; start `run` as a task: it updates what depends on time; `stop` closes everything. `publisher`
+    takes the values of plugins' own rows.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class IocServer:
 
     @property
     def port(self) -> int:
-        """The TCP port that is served, once started."""
+        """The TCP port, once started."""
         return self.ca.port
 
     async def start(self) -> None:
-        """Show the controller's snapshot and serve it; raises `OSError` where no socket can be bound."""
+        """Publish the controller's snapshot and serve it; raises `OSError` if no socket can be bound."""
         self.publisher.publish_all(self._controller.fleet)
         self._stats.publish_constants()
         self._controller.subscribe(self.publisher.on_change)
@@ -97,7 +97,7 @@ class IocServer:
         await self.ca.stop()
 
     async def run(self) -> None:
-        """Keep live rows, heartbeat and statistics up to date, until cancelled."""
+        """Update live rows, heartbeat and statistics, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.publisher.run(), name="live rows")
             tasks.create_task(self._beat(), name="heartbeat")

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 NS_PER_S = 1_000_000_000
 TICK_NS = 1_000
-"""The least distance of two stamps, distinct even for clients that keep a stamp as a double."""
+"""Least difference of two stamps: distinct even for clients that keep a stamp as a double."""
 MAX_LEAD_S = 30.0
 
 
 class StampClock:
     """Returns stamps in Unix time, each later than the one before.
 
-    While the wall clock is behind, because it was set back, stamps advance in steps of a microsecond, up to a
-    lead of `max_lead_s` over the clock. Beyond that the clock wins: one stamp goes back, and `step_s` is the
-    step in seconds (0.0 before the first).
+    While the wall clock is behind because it was set back, stamps advance in steps of a microsecond, up to a
+    lead of `max_lead_s` over the clock. Beyond that one stamp goes back to the clock, and `step_s` is the
+    step in seconds (0.0 if there was none).
     """
 
     def __init__(self, now_ns: Callable[[], int] = time.time_ns, max_lead_s: float = MAX_LEAD_S) -> None:

@@ -1,4 +1,4 @@
-"""True values for the devIocStats names under `IOC:`."""
+"""Values for the devIocStats names under `IOC:`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RATES = {
     "CA_PUT_RATE": "puts",
     "CA_SEARCH_RATE": "searches",
 }
-"""PVs with the rate of something over the last second, by the count that they come from."""
+"""PVs that show a rate over the last second, by the count it is made from."""
 
 COUNTS = {
     "CA_CLNT_CNT": "clients",
@@ -46,7 +46,7 @@ COUNTS = {
     "CA_DISCON_CNT": "disconnected",
     "CA_REFUSED": "rejected",
 }
-"""PVs that show a count of the Channel Access server as it is."""
+"""PVs that show a count of the Channel Access server."""
 
 
 def up_time(seconds: float) -> str:
@@ -58,7 +58,7 @@ def up_time(seconds: float) -> str:
 
 
 class Stats:
-    """Reads the process and the host; `publish` is called with the part behind `IOC:` and the value."""
+    """Reads the process and the host; calls `publish` with the name after `IOC:` and the value."""
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class Stats:
         self._cpus = psutil.cpu_count() or 1
 
     def publish_constants(self) -> None:
-        """Publish what stays as it is; and everything else for the first time."""
+        """Publish the constants, and everything else for the first time."""
         for part, value in self._constants().items():
             self._publish(part, value)
-        # The first reading of a load only begins an interval: its value means nothing.
+        # The first reading of a load only starts an interval; its value means nothing.
         psutil.cpu_percent()
         self._process.cpu_percent()
         self._publish_clients()
@@ -91,7 +91,7 @@ class Stats:
         self._publish_time()
 
     def tick(self) -> None:
-        """Publish what is due; to be called once a second."""
+        """Publish what is due; call it once a second."""
         self._beat = self._beat + 1 if self._beat < _HEARTBEAT_MAX else 1
         self._publish("HEARTBEAT", float(self._beat))
         self._publish_time()
@@ -144,7 +144,7 @@ class Stats:
         most = float(limit) if limit != resource.RLIM_INFINITY else 0.0
         self._publish("FD_CNT", float(count))
         self._publish("FD_MAX", most)
-        # 1000 stands for "no limit", as in devIocStats.
+        # 1000 means "no limit", as in devIocStats.
         self._publish("FD_FREE", most - count if most else 1000.0)
 
     def _publish_memory(self) -> None:

@@ -18,11 +18,11 @@ MAX_LINES = 100
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A PV of the alarm tree that is in alarm; `told` is the text of the PV of its `told_by`."""
+    """A PV of the alarm tree that is in alarm; `stated` is the text of its `reason_row`."""
 
     entry: PvEntry
     reading: Reading
-    told: str = ""
+    stated: str = ""
 
 
 def worst(alarms: Iterable[Alarm]) -> Severity:
@@ -53,13 +53,13 @@ def _line(scope: Scope, severity: Severity, reason: str, parts: Iterable[str]) -
 
 def _reason(alarm: Alarm, fleet: Fleet) -> str:
     row, value = alarm.entry.row, alarm.reading.value
-    if alarm.told:
-        return alarm.told
+    if alarm.stated:
+        return alarm.stated
     try:
-        told = row.reason(fleet, alarm.entry.scope) if row.reason else ""
+        reason = row.reason(fleet, alarm.entry.scope) if row.reason else ""
     except Exception as error:  # a plugin's: the alarm itself is to be shown all the same
-        told = f"its reason is unknown: {error!r}"
-    return told or f"{row.desc}: {as_people_read(alarm.entry, value)}"
+        reason = f"its reason is unknown: {error!r}"
+    return reason or f"{row.desc}: {as_people_read(alarm.entry, value)}"
 
 
 def where(scope: Scope) -> str:

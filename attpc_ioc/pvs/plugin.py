@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
         alarm=AlarmUse("plugin is in trouble", latching=False, delay_s=30),
         guidance="Message_RBV beside it says what is wrong with the plugin. "
         "The run itself is not touched by it.",
-        told_by=MESSAGE,
+        reason_row=MESSAGE,
     ),
     Row(
         MESSAGE,

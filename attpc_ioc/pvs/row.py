@@ -119,7 +119,7 @@ class Row:
     - `saved`: whether a save-and-restore program may store a setpoint and write it back later; not for what
       is derived from another setpoint, belongs to one run, or is an order.
     - `reason(fleet, scope)`: why the row is in alarm, for `AlarmText_RBV`; None: its label or value.
-    - `told_by`: the part of a text row of the same scope that has the reason instead, unless it is empty.
+    - `reason_row`: the part of a text row of the same scope that has the reason instead, unless it is empty.
     - `access`: who the row is for; None: operators if it is writable, else observers.
     - `used_in`: for a row of each ECC server or source, the names of those that use it; None: all. The others
       have the PV too, but no alarm server, archiver or screen has it. For any other row an empty set means
@@ -150,7 +150,7 @@ class Row:
     alarm: AlarmUse = AlarmUse()
     guidance: str = ""
     reason: Callable[[Fleet, Scope], str] | None = None
-    told_by: str = ""
+    reason_row: str = ""
     used_in: frozenset[str] | None = None
     live: bool = False
     saved: bool = True

@@ -43,9 +43,9 @@ class PvEntry:
         return self.row.archive if self.used else Archive.NONE
 
     @property
-    def told_by(self) -> str:
+    def reason_row(self) -> str:
         """The full name of the PV whose text has the reason of its alarm; empty for none."""
-        part = self.row.told_by
+        part = self.row.reason_row
         return self.name.removesuffix(self.row.part) + part if part else ""
 
 

@@ -70,11 +70,11 @@ def test_everything_is_listened_to_by_default() -> None:
         (
             "EPICS_CAS_INTF_ADDR_LIST",
             "203.0.113.77 127.0.0.1",
-            "'203.0.113.77' is left out: it is no address of this host",
+            "'203.0.113.77' is left out: it is not an address of this host",
         ),
         ("EPICS_CAS_INTF_ADDR_LIST", "0.0.0.0 127.0.0.1", "all interfaces"),
         ("EPICS_CAS_BEACON_ADDR_LIST", "10.0.0.1:x", "neither HOST nor HOST:PORT"),
-        ("EPICS_CAS_BEACON_ADDR_LIST", "10.0.0.1:70000", "70000 is no port"),
+        ("EPICS_CAS_BEACON_ADDR_LIST", "10.0.0.1:70000", "70000 is not a port"),
         ("EPICS_CAS_IGNORE_ADDR_LIST", "10.0.0.256", "no IPv4 address"),
         ("EPICS_CA_ADDR_LIST", "fe80::1", "neither HOST nor HOST:PORT"),
         ("EPICS_CA_AUTO_ADDR_LIST", "No", "means YES"),

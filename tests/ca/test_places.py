@@ -154,7 +154,7 @@ async def test_puts_at_work_of_all_are_bounded_and_each_address_has_its_first(ri
             assert await put(raw, 4) == []
         assert await put(operator, 2) == [1]
         assert [reason for _, _, reason in rig.rejected] == [
-            "17 puts of all clients are at work, which is the most, some of them from this host"
+            "17 puts of all clients are running, the most allowed, some of them from this host"
         ]
         rig.hold.set()
         assert (await operator.until(caproto.WriteNotifyResponse)).ioid == 0

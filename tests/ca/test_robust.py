@@ -67,7 +67,7 @@ async def test_stopped_camonitor_stops_nobody(rig: Rig, caplog: pytest.LogCaptur
                 worst = max(info.queued_bytes for info in rig.server.clients())
                 assert worst < SMALL.max_backlog_bytes
                 await eventually(lambda: bool(forced(caplog)), "the stopped client was not disconnected")
-                assert forced(caplog) == ["it takes no data"]
+                assert forced(caplog) == ["it reads no data"]
         finally:
             os.kill(stopped.process.pid, signal.SIGCONT)
 
@@ -218,7 +218,7 @@ async def test_further_puts_are_refused_while_too_many_are_at_work(rig: Rig) -> 
         assert [reply.ioid for reply in refused] == list(range(SMALL.max_puts, 2000))
         assert {reply.status.code_with_severity for reply in refused} == {Eca.PUTFAIL}
         assert {reason for _, _, reason in rig.rejected} == {
-            "4 puts of this client are at work, which is the most"
+            "4 puts of this client are running, the most allowed"
         }
         flood.send(caproto.ReadNotifyRequest(ChannelType.LONG, 1, chan.sid, 1))
         assert list((await flood.until(caproto.ReadNotifyResponse)).data) == [7]

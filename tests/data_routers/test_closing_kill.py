@@ -16,4 +16,4 @@ KILLS = {"local": 50, "ssh": 25}
 async def test_killed_at_any_moment_and_repeated_it_ends_the_same(way, request, tmp_path):
     server = request.getfixturevalue("shared_sshd") if way == "ssh" else None
     seen = await close_and_kill(tmp_path, KILLS[way], random.Random(20009), server)
-    assert len(seen.stages) > 1, f"it was never killed at work: {seen.stages}"
+    assert len(seen.stages) > 1, f"it was never killed while working: {seen.stages}"

@@ -151,7 +151,7 @@ MESSAGES = (
     "was not seen yet",
     "no ECC server is enabled",
     "no config is selected",
-    "is at work; Abort ends that",
+    "is running; Abort ends that",
     "the CoBos need the MuTAnT's clock",
     "prepare the MuTAnT first",
     "the MuTAnT aligns the CoBos when they are all Ready",

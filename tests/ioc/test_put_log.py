@@ -34,8 +34,8 @@ async def test_a_line_has_everything_of_a_put(caplog):
     caplog.set_level(logging.INFO)
     seen: list[Put] = []
     log = PutLog(seen.append)
-    log.tell(put(ANN))
-    log.tell(put(BOB, ok=False))
+    log.add(put(ANN))
+    log.add(put(BOB, ok=False))
     log.close()
     assert [(str(keys.pop("who")), keys) for keys in told(caplog, "put")] == [
         (
@@ -64,8 +64,8 @@ async def test_what_is_too_much_of_one_client_is_counted_and_hurts_no_other(capl
     seen: list[Put] = []
     log = PutLog(seen.append, window_s=0.05)
     for number in range(LINES_EACH + 30):
-        log.tell(put(ANN, ok=number % 2 == 0))
-    log.tell(put(BOB))
+        log.add(put(ANN, ok=number % 2 == 0))
+    log.add(put(BOB))
     assert [str(keys["who"]) for keys in told(caplog, "put")] == ["ann@console1"] * LINES_EACH + [
         "bob@console2"
     ]
@@ -75,7 +75,7 @@ async def test_what_is_too_much_of_one_client_is_counted_and_hurts_no_other(capl
     assert (keys["puts"], keys["refused"]) == (30, 15)
     assert len(seen) == LINES_EACH + 31
     caplog.clear()
-    log.tell(put(ANN))  # a new time has begun
+    log.add(put(ANN))  # a new time has begun
     assert len(told(caplog, "put")) == 1
     log.close()
 
@@ -84,7 +84,7 @@ async def test_a_client_that_connects_anew_for_every_put_is_too_much_as_well(cap
     caplog.set_level(logging.INFO)
     log = PutLog(lambda _put: None)
     for port in range(LINES_ALL + 25):
-        log.tell(put(Who(f"user{port}", "console1", f"10.0.0.1:{port}")))
+        log.add(put(Who(f"user{port}", "console1", f"10.0.0.1:{port}")))
     log.close()
     assert len(told(caplog, "put")) == LINES_ALL
     left_out = told(caplog, "puts left out of the log")
@@ -131,10 +131,10 @@ def test_refused_puts_of_one_host_are_counted_and_the_count_is_recorded(caplog):
         seen: list[Put] = []
         log = PutLog(seen.append)
         for port in range(2000):
-            log.tell(put(Who("ann", "console1", f"10.0.0.1:{port}"), ok=False))
+            log.add(put(Who("ann", "console1", f"10.0.0.1:{port}"), ok=False))
             if port % 100 == 0:
-                log.tell(put(ANN))
-        log.tell(put(BOB, ok=False))
+                log.add(put(ANN))
+        log.add(put(BOB, ok=False))
         log.record_refused()
         log.record_refused()
         log.close()
@@ -157,10 +157,10 @@ async def test_refused_puts_of_all_hosts_are_bounded_and_a_new_minute_begins():
     seen: list[Put] = []
     log = PutLog(seen.append, refused_s=0.05)
     for number in range(300):
-        log.tell(put(Who("u", "h", f"10.0.{number}.1:1"), ok=False))
+        log.add(put(Who("u", "h", f"10.0.{number}.1:1"), ok=False))
     await eventually(lambda: len(seen) == REFUSED_ALL + 11, "the counts were not recorded")
     assert seen[-1].reason.startswith("190 more puts from 190 hosts were refused")
-    log.tell(put(BOB, ok=False))
+    log.add(put(BOB, ok=False))
     assert seen[-1].reason == "not now"
     log.close()
 

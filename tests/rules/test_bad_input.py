@@ -47,7 +47,7 @@ REFUSED = [
     Bad("Ecc:mutant:Breakup", ("1",), "mutant: is in Idle; Breakup starts from Ready or Running or Paused"),
     Bad("Run:Start", ("1",), "cobo0, cobo1, mutant: are in Idle, not Ready"),
     Bad("Run:Adopt", ("1",), "no module runs without a run"),
-    Bad("Abort", ("1",), "nothing is at work"),
+    Bad("Abort", ("1",), "no command is running"),
     # unknown and malformed configs
     text("Config", "nope", "nothing was changed: cobo0 does not offer 'nope'"),
     text("Config", "", "does not offer ''"),

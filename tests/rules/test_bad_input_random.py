@@ -71,7 +71,7 @@ async def play(it: Rig, sequence: list[RawPut]) -> None:
                 if put.wait:
                     await answers(raw, waiting)
         await answers(raw, waiting)
-        await it.until(lambda: not it.snapshot.busy, 15.0, "nothing at work")
+        await it.until(lambda: not it.snapshot.busy, 15.0, "nothing running")
 
 
 async def assert_alive(it: Rig) -> None:

@@ -68,18 +68,18 @@ def ended_well(client: asyncio.Task[Ran]) -> bool:
     return client.result().code == 0
 
 
-async def test_a_single_module_command_is_at_work(tmp_path, monkeypatch):
+async def test_a_single_module_command_is_running(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, limits=LONG_LIMITS) as it:
         await it.select()
         async with hanging(it, "cobo0", Transition.DESCRIBE, "Ecc:cobo0:Describe") as client:
             await it.ok("Ecc:cobo1:Describe")
             await it.ok("Ecc:cobo1:RefreshConfigs")
             same = [("Ecc:cobo0:Describe", "1"), ("Ecc:cobo0:Undo", "1"), ("Ecc:cobo0:GoTo", "Idle")]
-            await assert_refused(it, "cobo0:Describe is at work", *same, ("Ecc:cobo0:RefreshConfigs", "1"))
+            await assert_refused(it, "cobo0:Describe is running", *same, ("Ecc:cobo0:RefreshConfigs", "1"))
             await assert_refused(
-                it, "cobo0:Describe is at work", *GROUP_COMMANDS, *RUN_COMMANDS, ("Run:Stop", "1")
+                it, "cobo0:Describe is running", *GROUP_COMMANDS, *RUN_COMMANDS, ("Run:Stop", "1")
             )
-            await assert_refused(it, "cobo0:Describe is at work", ("Abort", "1"), ("RefreshConfigs", "1"))
+            await assert_refused(it, "cobo0:Describe is running", ("Abort", "1"), ("RefreshConfigs", "1"))
             await assert_setpoints_refused(it, "cobo0:Describe")
             await assert_texts_accepted(it)
             assert await it.get("Busy_RBV") == "Busy"
@@ -90,11 +90,11 @@ async def test_a_single_module_command_is_at_work(tmp_path, monkeypatch):
         assert_nothing_forbidden(it)
 
 
-async def test_a_group_command_is_at_work(tmp_path, monkeypatch):
+async def test_a_group_command_is_running(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, limits=LONG_LIMITS) as it:
         await it.select()
         async with hanging(it, "mutant", Transition.DESCRIBE, "Describe") as client:
-            because = "Describe is at work; Abort ends that"
+            because = "Describe is running; Abort ends that"
             await assert_refused(it, because, *GROUP_COMMANDS, *RUN_COMMANDS, ("Run:Stop", "1"))
             await assert_refused(it, because, ("Ecc:cobo0:Prepare", "1"), ("Ecc:cobo1:GoTo", "Idle"))
             await assert_refused(it, because, ("RefreshConfigs", "1"), ("Ecc:cobo0:RefreshConfigs", "1"))
@@ -107,7 +107,7 @@ async def test_a_group_command_is_at_work(tmp_path, monkeypatch):
         assert_nothing_forbidden(it)
 
 
-async def test_the_start_of_a_run_is_at_work(tmp_path, monkeypatch):
+async def test_the_start_of_a_run_is_running(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, limits=LONG_LIMITS) as it:
         for end in ("Run:Stop", "Abort"):
             await it.take_to(State.READY)
@@ -164,7 +164,7 @@ async def test_a_run_is_on(tmp_path, monkeypatch):
         because = f"{on}: a module is never started inside a run"
         await assert_refused(it, because, ("Ecc:cobo0:Start", "1"))
         async with hanging(it, "cobo0", Transition.BREAKUP, "Ecc:cobo0:Breakup") as client:
-            await assert_refused(it, "cobo0:Breakup is at work", ("Ecc:cobo0:Undo", "1"))
+            await assert_refused(it, "cobo0:Breakup is running", ("Ecc:cobo0:Undo", "1"))
             await it.ok("Run:Stop")
             assert not client.done()
         assert ended_well(client)
@@ -173,7 +173,7 @@ async def test_a_run_is_on(tmp_path, monkeypatch):
         assert_nothing_forbidden(it)
 
 
-async def test_the_stop_of_a_run_is_at_work(tmp_path, monkeypatch):
+async def test_the_stop_of_a_run_is_running(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, limits=f"{LONG_LIMITS}\nstop_mutant_s = 15.0") as it:
         await it.start_run()
         async with hanging(it, "mutant", Transition.STOP, "Run:Stop") as first:
@@ -208,7 +208,7 @@ async def test_abort_ends_only_the_waiting_of_a_stop(tmp_path, monkeypatch):
         assert_nothing_forbidden(it)
 
 
-async def test_nothing_is_at_work(tmp_path, monkeypatch):
+async def test_nothing_is_running(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         assert (await it.put_text("Config", EXPERIMENT)).code == 0
         assert (await it.put_text("Run:Experiment", EXPERIMENT)).code == 0

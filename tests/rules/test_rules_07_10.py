@@ -348,4 +348,4 @@ async def test_rule_10_abort(tmp_path, monkeypatch):
 
 async def test_rule_10_abort_of_nothing(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
-        await it.refused("Abort", because="nothing is at work")
+        await it.refused("Abort", because="no command is running")

@@ -195,7 +195,7 @@ async def test_a_second_stop_joins_and_completes_with_the_first(tmp_path, monkey
         first = asyncio.create_task(it.put("Run:Stop"))
         await call_of(it, "mutant", "Stop")
         second = asyncio.create_task(it.put("Run:Stop"))
-        await it.until(lambda: len(it.snapshot.active) == 2, what="two stops at work")
+        await it.until(lambda: len(it.snapshot.active) == 2, what="two stops running")
         assert await it.get("Run:Stop") == "Busy"
         assert not first.done()
         assert not second.done()

@@ -171,7 +171,7 @@ async def example(commands: list[Command], begin: State) -> Counter[str]:
                 outcome = await task
                 assert outcome.message
                 ended[outcome.code.label] += 1
-            await it.until(lambda: not it.snapshot.busy, 15.0, "nothing at work")
+            await it.until(lambda: not it.snapshot.busy, 15.0, "nothing running")
             await it.app.log.flush()
             outcome = await it.submit("Stop", RUN)
             assert outcome.ok, outcome.message

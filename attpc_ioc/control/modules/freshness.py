@@ -39,7 +39,7 @@ class Freshness:
     async def fresh(self, limit_s: float) -> Observation:
         """Return a `GetState` that is as good as asked now; raises as `before` does.
 
-        While a command is at work the module is polled at the moving pace, and what was seen a moment ago
+        While a command is running the module is polled at the moving pace, and what was seen a moment ago
         will do; otherwise the server is asked. A poll that fails is no answer, but one that is less than
         `freshness_s` old still is. Where the loop was held up the server is asked again.
         """

@@ -106,7 +106,7 @@ class ModuleControl:
         await self._client.close()
 
     def involve(self, yes: bool) -> None:
-        """Poll fast while a command is at work on this module."""
+        """Poll fast while a command is running on this module."""
         self._involved += 1 if yes else -1
         self._set_pace()
 

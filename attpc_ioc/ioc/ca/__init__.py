@@ -1,7 +1,7 @@
-"""A Channel Access server: process variables for many clients, none of which can hurt the others.
+"""A Channel Access server: process variables for many clients, none of which can disturb the others.
 
-It builds on caproto's protocol definitions and knows nothing of what its PVs mean. `PVSpec` says what a PV
-is, `PV.post` gives it a value, `CAServer` serves it and hands every put to one callback. See `server.py`.
+It builds on caproto's protocol definitions and does not know what its PVs mean. `PVSpec` describes a PV,
+`PV.post` gives it a value, `CAServer` serves it and passes every put to one callback. See `server.py`.
 """
 
 from attpc_ioc.ioc.ca.client import Client, ClientInfo

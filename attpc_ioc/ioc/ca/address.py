@@ -1,4 +1,4 @@
-"""Where to listen and where to send beacons, and the sockets for it."""
+"""Where to listen and where to send beacons, and the TCP sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INTERFACES, _BEACONS, _SEARCHES, _IGNORED = (
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What a server binds to, sends to, and does not answer; ports in host order, the period in seconds."""
+    """Addresses a server binds to, sends to, and ignores; ports in host order, the period in seconds."""
 
     interfaces: tuple[str, ...]
     port: int
@@ -31,13 +31,13 @@ class Addresses:
     beacon_period_s: float
     ignored: frozenset[str] = frozenset()
     searches: tuple[tuple[str, int], ...] = ()
-    """Where a client that is set up as this server is searches for names."""
+    """Where a client configured like this server searches for names."""
     faults: tuple[str, ...] = ()
-    """What makes no sense in the variables, and what holds instead: a line each, for people."""
+    """What is wrong in the variables and what is used instead, one line each, for people."""
 
 
 def broadcast_addresses(interfaces: tuple[str, ...]) -> list[str]:
-    """Return where to broadcast to from `interfaces` (`0.0.0.0`: all); loopback is its own."""
+    """Return the broadcast addresses of `interfaces` (`0.0.0.0`: all); loopback is its own."""
     found: list[str] = []
     loopback: list[str] = []
     for addresses in psutil.net_if_addrs().values():
@@ -55,7 +55,7 @@ def broadcast_addresses(interfaces: tuple[str, ...]) -> list[str]:
 
 
 def server_port(environ: Mapping[str, str]) -> int:
-    """Return the port that the variables say for a server."""
+    """Return the port of a server according to the variables."""
     return _server_port(Variables(environ))
 
 
@@ -66,12 +66,12 @@ def _server_port(env: Variables) -> int:
 def from_environment(
     environ: Mapping[str, str] | None = None, *, interfaces: list[str] | None = None, port: int | None = None
 ) -> Addresses:
-    """Return where a server listens and sends its beacons; `interfaces` and `port` go before the variables.
+    """Return where a server listens and sends beacons; `interfaces` and `port` override the variables.
 
-    The variables, their defaults, and what becomes of values that make no sense are those of EPICS base's
-    `rsrv` (Channel Access Reference Manual, "Configuring a Channel Access server"): an entry that is no
-    address is left out, for a number that is none the default holds. Host names are looked up, which blocks
-    for at most `variables.RESOLVE_S`.
+    The variables, their defaults and the treatment of invalid values are those of EPICS base's `rsrv`
+    (Channel Access Reference Manual, "Configuring a Channel Access server"): an invalid address is left out,
+    an invalid number is replaced by the default. Host names are looked up, which blocks for at most
+    `variables.RESOLVE_S`.
     """
     env = Variables(os.environ if environ is None else environ)
     env.look_up(_BEACONS, _SEARCHES, _IGNORED, *(() if interfaces else (_INTERFACES,)))
@@ -83,7 +83,7 @@ def from_environment(
     if env.is_set(_BEACONS):
         beacons = env.addresses(_BEACONS, beacon_port)
     else:
-        # A port there is that of a server, so beacons to it would go to the wrong socket.
+        # A port given there is a server's, so beacons to it would go to the wrong socket.
         beacons = [(address, beacon_port) for address, _ in searches]
     searches_too = env.client_says_yes("EPICS_CA_AUTO_ADDR_LIST")
     if env.server_says_yes("EPICS_CAS_AUTO_BEACON_ADDR_LIST", searches_too):
@@ -103,14 +103,14 @@ def from_environment(
 
 
 def _own_interfaces(env: Variables) -> tuple[str, ...]:
-    """Return the addresses of this host that the variable names; all interfaces where it names none.
+    """Return the addresses of this host that the variable names; all interfaces if it names none.
 
-    Where it names only addresses of other hosts they are returned, for the bind to fail.
+    If it names only addresses of other hosts, those are returned, so that the bind fails.
     """
     found = list(dict.fromkeys(address for address, _ in env.addresses(_INTERFACES, 0)))
     if ANY in found:
         if len(found) > 1:
-            env.fault(f"{_INTERFACES} has {ANY}, which is all interfaces: its other addresses mean nothing")
+            env.fault(f"{_INTERFACES} has {ANY}, which is all interfaces: its other addresses are ignored")
         return (ANY,)
     single: list[str] = []
     own: list[str] = []
@@ -122,7 +122,7 @@ def _own_interfaces(env: Variables) -> tuple[str, ...]:
         if _is_own(address):
             own.append(address)
         else:
-            env.fault(f"{_INTERFACES}: {address!r} is left out: it is no address of this host")
+            env.fault(f"{_INTERFACES}: {address!r} is left out: it is not an address of this host")
     if not single and env.is_set(_INTERFACES):
         env.fault(f"{_INTERFACES} names no interface: Channel Access is served on all")
     return tuple(own or single) or (ANY,)
@@ -138,13 +138,13 @@ def _is_own(address: str) -> bool:
 
 
 def search_addresses(interfaces: tuple[str, ...]) -> list[str]:
-    """Return what to bind for searches: a socket bound to one address hears no broadcasts, so those too."""
+    """Return addresses to bind for searches, with broadcast ones: other sockets get no broadcasts."""
     single = tuple(i for i in interfaces if i != ANY and not i.startswith("127."))
     return [*interfaces, *(broadcast_addresses(single) if single else ())]
 
 
 def tcp_sockets(where: Addresses) -> list[socket.socket]:
-    """Return TCP sockets bound to every interface, on one port: the wanted one, else a free one."""
+    """Return TCP sockets bound to every interface on one port: the requested one, else a free one."""
     try:
         return _bind_all(where.interfaces, where.port)
     except OSError as error:

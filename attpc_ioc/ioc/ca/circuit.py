@@ -1,7 +1,7 @@
-"""One client's requests: its channels, its subscriptions, gets and puts.
+"""One client's requests: channels, subscriptions, gets and puts.
 
-Everything is answered within the call that brought the bytes in, apart from puts, which have tasks of their
-own and are answered when those end.
+Everything is answered within the call that received the bytes, except puts: they run as tasks and are
+answered when those end.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _GET = int(Command.READ_NOTIFY).to_bytes(2, "big")
 _NAME_BYTES = 256
 _NO_CHANNEL = 0xFFFFFFFF
 _LONG_HEADERS_SINCE = 9
-"""The minor protocol version that brought the long header; before it a message has 16 bits for its size."""
+"""The minor protocol version that introduced the long header; before it sizes have 16 bits."""
 _LONG_HEADER = b"\xff\xff"
 
 
 class _Server(Protocol):
-    """What a circuit needs of the server; see `CAServer`."""
+    """The part of `CAServer` that a circuit uses."""
 
     limits: ServerLimits
     counts: ServerStats
@@ -70,7 +70,7 @@ class Circuit(Link):
         self._rights_due: dict[int, Channel] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Join the server's clients."""
+        """Register with the server."""
         super().connection_made(transport)
         peer = transport.get_extra_info("peername") or ("", 0)
         self.server.join(self, f"{peer[0]}:{peer[1]}")
@@ -86,15 +86,15 @@ class Circuit(Link):
         self.server.leave(self)
 
     def knows(self, command: int) -> bool:
-        """Whether there is such a command."""
+        """Whether this command exists."""
         return command in _HANDLERS
 
     def handle(self, header: Header) -> None:
-        """Act on one message."""
+        """Handle one message."""
         _HANDLERS[header.command](self, header)
 
     def too_long(self, header: Header) -> bool:
-        """Refuse a write that is longer than allowed; any other message of that length is invalid."""
+        """Refuse a write that exceeds the limit; any other message of that length is invalid."""
         if header.command not in (Command.WRITE, Command.WRITE_NOTIFY):
             return False
         channel = self.channels.get(header.p1)
@@ -108,16 +108,16 @@ class Circuit(Link):
             self._answer_put(header, channel, Eca.TOLARGE)
         return True
 
-    def too_much_waits(self) -> None:
-        """Let the server end the client whose unfinished messages take the most memory."""
+    def input_limit_exceeded(self) -> None:
+        """Let the server disconnect the client with the most buffered input."""
         self.server.end_the_largest_input()
 
     def has_room(self) -> bool:
-        """Let another client give way where all together take too much memory."""
+        """Whether memory is left; the server may disconnect another client for it."""
         return self.server.make_room(self)
 
     def send_event(self, subscription: Subscription) -> None:
-        """Send a subscription its PV's present value; without read access, zeros and the reason."""
+        """Send a subscription the PV's current value; without read access, zeros and the reason."""
         channel = subscription.channel
         if channel.rights & READ:
             message = channel.pv.message(subscription.dtype, subscription.count)
@@ -136,7 +136,7 @@ class Circuit(Link):
     # --- requests about the circuit ---
 
     def _cannot_read(self, head: bytes) -> bool:
-        """Whether a message that begins so has a header which the client is too old for."""
+        """Whether a message that begins with `head` has a header that this old client cannot read."""
         return not self._long_headers and head[:2] == _LONG_HEADER
 
     def _on_version(self, header: Header) -> None:
@@ -202,14 +202,14 @@ class Circuit(Link):
         self.send(wire.message(Command.CLEAR_CHANNEL, p1=header.p1, p2=header.p2))
 
     def refresh_access(self) -> None:
-        """Ask for the access rights again, and send the client those that changed."""
+        """Work out the access rights again, and send the client those that changed."""
         for _ in self.refresh_steps():
             pass
 
     def refresh_steps(self) -> Iterator[None]:
-        """Do as `refresh_access`, channel by channel; others may have their turns in between.
+        """Do as `refresh_access`, channel by channel; the caller may yield in between.
 
-        A client that takes nothing gets only the latest rights, when it reads again.
+        A client that does not read gets only the latest rights, once it reads again.
         """
         for channel in tuple(self.channels.values()):
             if self.channels.get(channel.sid) is not channel:
@@ -231,14 +231,14 @@ class Circuit(Link):
         self.send(wire.message(Command.ACCESS_RIGHTS, p1=channel.cid, p2=channel.rights))
 
     def resume_writing(self) -> None:
-        """First send the rights that have changed in the meantime."""
+        """Send the rights that changed meanwhile, then continue."""
         due, self._rights_due = self._rights_due, {}
         for channel in due.values():
             self._send_rights(channel)
         super().resume_writing()
 
     def _complain(self, header: Header, cid: int, status: Eca, text: str) -> None:
-        """Send an exception: it makes libca print the text, and changes nothing else."""
+        """Send an exception: libca prints the text and changes nothing else."""
         head = wire.HEADER.pack(
             header.command,
             header.size & 0xFFFF,
@@ -253,7 +253,7 @@ class Circuit(Link):
         self.send(wire.message(Command.ERROR, p1=cid, p2=status, payload=asked + text.encode() + b"\0"))
 
     def _checked(self, header: Header) -> tuple[Channel, Eca] | None:
-        """Return the channel of a request for a value, and whether type and count can be had."""
+        """Return the channel of a request for a value, and whether its type and count are possible."""
         channel = self.channels.get(header.p1)
         if channel is None:
             return None
@@ -328,7 +328,7 @@ class Circuit(Link):
         self.send(_GET + head + header.p2.to_bytes(4, "big") + tail)
 
     def _on_old_get(self, header: Header) -> None:
-        """Answer READ, which clients before EPICS 3.13 send: failures are exceptions, not replies."""
+        """Answer READ, sent by clients before EPICS 3.13: failures are exceptions, not replies."""
         found = self._checked(header)
         status = Eca.BADCHID if found is None else found[1]
         if found is None or status is not Eca.NORMAL:
@@ -362,9 +362,9 @@ class Circuit(Link):
             self._complain(header, _NO_CHANNEL, Eca.BADCHID, "write to a channel that does not exist")
 
     def _answer_put(self, header: Header, channel: Channel, status: Eca) -> None:
-        """Report how a put ended: always if an answer was requested, otherwise only a failure.
+        """Report how a put ended: always if an answer was requested, otherwise only on failure.
 
-        After the channel was cleared no answer is sent: caproto's client takes one for a breach of the
+        No answer is sent after the channel was cleared: caproto's client treats one as a violation of the
         protocol.
         """
         if self.closing or self.channels.get(header.p1) is not channel:
@@ -376,7 +376,7 @@ class Circuit(Link):
             self._complain(header, channel.cid, status, channel.pv.name)
 
     def info(self, names: int) -> ClientInfo:
-        """Return who this is and what it costs, with the names of at most so many PVs."""
+        """Return who the client is and what it costs, with at most `names` PV names."""
         return ClientInfo(
             client=self.client,
             channels=len(self.channels),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One connected client program, as it introduced itself.
+    """One connected client program, as it named itself.
 
-    `user` and `host` are what the program claims (empty before it did); `address` is the peer's `ip:port` as
+    `user` and `host` are what the program claims (empty until then); `address` is the peer's `ip:port` as
     the operating system knows it; `id` counts circuits from 1.
     """
 
@@ -26,10 +26,10 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What one client costs, to find the client that takes too much.
+    """What one client costs, to find one that takes too much.
 
-    `pvs` are the names of what its `channels` lead to, or of as many as were asked for.
-    `queued` updates (of `queued_bytes`) wait for it now; `dropped` counts updates that newer ones replaced.
+    `pvs` are the PV names of its `channels`, up to the number that was asked for.
+    `queued` updates (of `queued_bytes`) are pending; `dropped` counts updates that newer ones replaced.
     """
 
     client: Client

@@ -1,7 +1,7 @@
-"""Values as Channel Access carries them: the DBR types, and conversions between native types.
+"""Values as Channel Access carries them: DBR types, and conversions between native types.
 
-The layouts are those of EPICS base's `db_access.h`; the tests read each with caproto's DBR structures.
-Nothing here raises for a value that a PV can have: what cannot be converted gives `Eca.NOCONVERT` with zeros
+The layouts are those of EPICS base's `db_access.h`; the tests check each with caproto's DBR structures.
+Nothing here raises for a value that a PV can have: a failed conversion gives `Eca.NOCONVERT` with zeros
 (`softIoc` wraps or cuts such numbers instead).
 """
 
@@ -50,7 +50,7 @@ _EPICS_EPOCH_S = 631152000
 
 
 class Unconvertible(Exception):
-    """A value has no form in the type that a client asked for."""
+    """A value cannot be converted to the type that a client asked for."""
 
 
 def format_number(value: float, precision: int) -> str:
@@ -88,7 +88,7 @@ def _strings(texts: list[str]) -> bytes:
 
 
 def _data(spec: PVSpec, value: Value, native: int) -> tuple[int, bytes]:
-    """Return the elements of `value` as `native`: how many, and their bytes."""
+    """Return the number of elements of `value` as `native`, and their bytes."""
     if isinstance(value, str) and spec.is_text:
         if native == STRING:
             return 1, _strings([value])
@@ -114,7 +114,7 @@ def _limits(spec: PVSpec, control: bool) -> tuple[float, ...]:
 
 
 def _graphics(spec: PVSpec, native: int, control: bool) -> bytes:
-    """Return what GR and CTRL types have between alarm and value."""
+    """Return the part of GR and CTRL types between alarm and value."""
     if native == STRING:
         return b""
     if native == ENUM:
@@ -129,7 +129,7 @@ def _graphics(spec: PVSpec, native: int, control: bool) -> bytes:
 
 
 def _clamped(limit: float, native: int) -> float:
-    """Return a limit in the range of `native`; a type of integers has 0 where there is none."""
+    """Return a limit in the range of `native`; integer types have 0 for no limit."""
     if native == DOUBLE:
         return limit
     if native == FLOAT:
@@ -147,7 +147,7 @@ def _static(spec: PVSpec, dtype: int) -> bytes:
 
 
 def metadata(spec: PVSpec, dtype: int, severity: int, status: int, stamp_ns: int) -> bytes:
-    """Return what comes before the value in a DBR of type `dtype`."""
+    """Return the part before the value in a DBR of type `dtype`."""
     form, native = divmod(dtype, 7)
     if form == _PLAIN:
         return b""
@@ -172,12 +172,12 @@ def encode(
 
     `count` 0 asks for as many elements as there are; otherwise exactly `count` are given, zeros following
     the value's own. Long text as a string is always one element. The payload has room for one element even
-    when there is none, because libca takes an event without payload for the end of a subscription.
+    when there is none, because libca takes an event without payload as the end of a subscription.
     """
     if dtype == CLASS_NAME:
         return Eca.NORMAL, 1, _strings([spec.rtyp])
     if isinstance(value, tuple) and (count or dtype == STSACK_STRING):
-        # What would be cut away is not encoded: a client may ask for one of a million.
+        # Encode only what is sent: a client may ask for one element of a million.
         value = value[: count or 1]
     if dtype == STSACK_STRING:
         _, data = _data(spec, value, STRING)
@@ -202,7 +202,7 @@ def encode(
 
 
 def refused(dtype: int, count: int) -> bytes:
-    """Return the zeros that stand for a value which may not be read."""
+    """Return the zeros sent in place of a value that the client may not read."""
     if not known(dtype) or dtype in (CLASS_NAME, STSACK_STRING):
         return bytes(STRING_SIZE + 8)
     head = {_PLAIN: 0, _STS: 8, _TIME: 16}.get(dtype // 7, 432)

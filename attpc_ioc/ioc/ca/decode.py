@@ -1,4 +1,4 @@
-"""What clients write, turned into Python values: strictly, nothing is clamped or wrapped.
+"""Turns what clients write into Python values, strictly: nothing is clamped or wrapped.
 
 The rules: an ENUM takes a label, or a number of one; a text is a number as `number` reads it; a LONG takes
 whole numbers within 32 bits and DRVL to DRVH; a DOUBLE takes finite numbers within DRVL to DRVH; long text
@@ -23,7 +23,7 @@ _SHOWN = 60
 
 
 class Unacceptable(Exception):
-    """A written value breaks a rule; the text says which, for an operator."""
+    """A written value breaks a rule; the text says which, for operators."""
 
 
 def raw_elements(dtype: int, count: int, payload: bytes) -> list[bytes] | tuple[int | float, ...]:
@@ -46,7 +46,7 @@ def raw_elements(dtype: int, count: int, payload: bytes) -> list[bytes] | tuple[
 
 
 def shown(dtype: int, count: int, payload: bytes) -> str:
-    """Return a write's value as text for a log, however broken it is; at most 60 characters of it."""
+    """Return a write's value, however broken, as text for a log; at most 60 characters."""
     try:
         elements = raw_elements(dtype, min(count, _SHOWN), payload)
     except Unacceptable:
@@ -58,7 +58,7 @@ def shown(dtype: int, count: int, payload: bytes) -> str:
 
 
 def decode(spec: PVSpec, dtype: int, count: int, payload: bytes) -> Value:
-    """Return the value that a write of `count` elements of plain type `dtype` gives to a PV.
+    """Return the PV value that a write of `count` elements of plain type `dtype` means.
 
     Raises `Unacceptable` with the reason.
     """

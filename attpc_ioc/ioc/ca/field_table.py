@@ -1,7 +1,7 @@
-"""The fields of each record type: those that a record's own `PVSpec` and value say, and constants.
+"""The fields of each record type: some come from a record's `PVSpec` and value, the others are constants.
 
-The constants are what a Passive record without hardware has in EPICS base, for clients that ask every record
-for them. A field is an entry here and nothing else until a client asks for it.
+The constants are those of a Passive record without hardware in EPICS base, for clients that read them from
+every record. A field costs only its entry here until a client asks for it.
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ _NO_SCAN = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field; `dtype` None: that of a number like the record's value, or of its text."""
+    """One field; with `dtype` None it has the type of the record's value."""
 
     dtype: ChannelType | None
     read: Read
     rtyps: frozenset[str] = _ALL
-    """The record types that have it; empty for all."""
+    """Record types that have it; empty for all."""
     labels: tuple[str, ...] = ()
     constant: bool = False
 
     def type_in(self, record: PV) -> ChannelType:
-        """Return the native type that it has in a record."""
+        """Return its native type in a record."""
         if self.dtype is not None:
             return self.dtype
         if record.spec.dtype in (LONG, ENUM):
@@ -115,13 +115,13 @@ def _value(pv: PV) -> Value:
 
 
 def _raw(pv: PV) -> Value:
-    """Return what the raw value of a soft output would be."""
+    """Return the raw value that a soft output would have."""
     number = pv.value if isinstance(pv.value, int | float) else 0
     return int(number + math.copysign(0.5, number)) if abs(number) < 2**31 - 1 else 0
 
 
 def _of_the_record() -> Iterable[tuple[str, Field]]:
-    """Yield the fields that the record's specification, value or alarm says."""
+    """Yield the fields that come from the record's specification, value or alarm."""
     yield "NAME", Field(STRING, lambda pv: pv.spec.name)
     yield "DESC", Field(STRING, lambda pv: pv.spec.desc)
     yield "RTYP", Field(STRING, lambda pv: pv.spec.rtyp)
@@ -166,7 +166,7 @@ _TEXTS: tuple[tuple[_Types, str], ...] = (
     (_OUT | {"calcout"}, "OUT"),
     (_OUT, "DOL"),
 )
-"""Constants that are an empty text: links that lead nowhere, mostly."""
+"""Constants that are an empty text: mostly links that are not set."""
 
 _NUMBERS: tuple[tuple[_Types, float, ChannelType | None, str], ...] = (
     (_ALL, 0, LONG, "PHAS TSE DISA DISP PROC LCNT PACT PUTF RPRO TPRO UTAG"),
@@ -250,12 +250,12 @@ _FIELDS = _table()
 
 
 def find_field(rtyp: str, name: str) -> Field | None:
-    """Return the field of a record type, VAL apart; None where it has none of that name."""
+    """Return a field of a record type, except VAL; None if the type has no such field."""
     entries = _FIELDS.get(name, ())
     return next((entry for entry in entries if not entry.rtyps or rtyp in entry.rtyps), None)
 
 
 def fields_of(rtyp: str) -> dict[str, Field]:
-    """Return the fields of a record type by name, VAL apart."""
+    """Return the fields of a record type by name, except VAL."""
     found = ((name, find_field(rtyp, name)) for name in sorted(_FIELDS))
     return {name: entry for name, entry in found if entry is not None}

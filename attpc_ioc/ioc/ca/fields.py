@@ -1,7 +1,7 @@
 """Fields of a record (`X.DESC`, `X.EGU`, `X.SEVR` …), made when a client asks for one.
 
 A field is a separate read-only PV with the record's alarm and time stamp, as in EPICS base.
-The record keeps it as long as a channel does. `field_table` says which there are.
+The record keeps it as long as a channel uses it. `field_table` lists the fields.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VAL = Field(STRING, lambda pv: pv.value)
 
 
 class FieldPV(PV):
-    """A field of a record: follows what the record's `spec` and value say."""
+    """A field of a record: follows the record's `spec` and value."""
 
     __slots__ = ("_is_value", "_read", "record")
 
@@ -33,7 +33,7 @@ class FieldPV(PV):
 
     @property
     def writable(self) -> bool:
-        """Whether anybody may write it: only where it is the record's value in another form."""
+        """Whether it can be written: only if it is the record's value in another form."""
         return self.record.spec.writable and self.spec.writable
 
     @property
@@ -42,9 +42,9 @@ class FieldPV(PV):
         return self.record
 
     def follow(self, mask: int) -> None:
-        """Take over what the record has become, of which it posts `mask`.
+        """Update from the record, which posts the events `mask`.
 
-        The value in another form has the record's events; any other field has one when it changed itself.
+        The value in another form posts the record's events; any other field posts when it changes itself.
         """
         value = self._read(self.record)
         changed = value != self.value and not (value != value and self.value != self.value)
@@ -61,9 +61,9 @@ class FieldPV(PV):
 
 
 def field(record: PV, name: str) -> PV | None:
-    """Return the field `name` as a PV of its own, made when first asked for; None if there is none.
+    """Return the field `name` as a PV of its own, made when first asked for; None if it does not exist.
 
-    A name may end in `$`, which gives a string as long text; the empty name is VAL's, as in EPICS base.
+    A name may end in `$`, which gives a string as long text; the empty name means VAL, as in EPICS base.
     """
     if _is_record(record, name):
         return record
@@ -78,7 +78,7 @@ def field(record: PV, name: str) -> PV | None:
 
 
 def has_field(record: PV, name: str) -> bool:
-    """Whether `field` would return one; makes none."""
+    """Whether `field` would return one; does not make it."""
     return _is_record(record, name) or _entry(record, name) is not None
 
 
@@ -114,7 +114,7 @@ def _make(record: PV, name: str) -> FieldPV | None:
 
 
 def _text_size(record: PV, entry: Field) -> int:
-    """Return the bytes that a text needs; of one that can be written those of a STRING."""
+    """Return the bytes that a text needs; for a writable one those of a STRING."""
     if entry is _VAL and record.spec.writable:
         return STRING_SIZE
     text = entry.read(record)

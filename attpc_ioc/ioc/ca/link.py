@@ -1,8 +1,8 @@
-"""The bytes of one client's connection: framing, batching, and what happens when the client does not read.
+"""The bytes of one client's connection: framing, batching, and clients that do not read.
 
-Nothing ever waits for the client. What one turn of the event loop makes goes out in one write; while the
-client does not take it no more of its input is read, updates go to a bounded `Backlog`, and a client that
-takes nothing for long is disconnected. `Circuit` adds what the messages mean.
+Nothing ever waits for the client. The output of one turn of the event loop goes out in one write. While the
+client does not read, none of its input is read, updates go to a bounded `Backlog`, and a client that reads
+nothing for `stall_s` is disconnected. `Circuit` handles the messages.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ log = get_logger(__name__)
 EVENT = int(Command.EVENT_ADD).to_bytes(2, "big")
 _FLUSH_BYTES = 64 << 10
 TURN_S = 0.003
-"""How long one client's messages are worked on before others have their turn."""
+"""Time for which one client's messages are handled before others have their turn."""
 _STALL_LOOKS = 8
-"""How often during `stall_s` the server checks whether a client takes anything."""
+"""Number of times during `stall_s` that the server checks whether a client reads."""
 _AFTER_STALL_S = 5.0
 """The operating system drops a connection this much later than `stall_s`."""
 _RECEIVED = memoryview(bytearray(64 << 10))
 
 
 class Link(asyncio.BufferedProtocol):
-    """One client's connection, without knowledge of channels."""
+    """One client's connection; it does not know channels."""
 
     def __init__(self, limits: ServerLimits, stats: ServerStats, lines: LineLimit) -> None:
         self.client = Client(0, "")
         self.backlog = Backlog(limits.queue_depth, stats)
         self.puts = 0
-        """Puts that are running."""
+        """Running puts."""
         self._limits = limits
         self._stats = stats
         self._lines = lines
@@ -63,37 +63,37 @@ class Link(asyncio.BufferedProtocol):
         self._paused = False
         self._reading = True
         self._working = False
-        """Whether `_process` runs, which flushes at its end."""
+        """Whether `_process`, which flushes at its end, is running."""
         self._yielding = False
         self._events_on = True
         self._warned: set[str] = set()
 
-    # --- what a subclass says ---
+    # --- for the subclass ---
 
     def knows(self, command: int) -> bool:
-        """Whether there is such a command."""
+        """Whether this command exists."""
         raise NotImplementedError
 
     def handle(self, header: Header) -> None:
-        """Act on one message; `header.payload` is all there."""
+        """Handle one message; `header.payload` is complete."""
         raise NotImplementedError
 
     def too_long(self, header: Header) -> bool:
-        """Refuse a message that is longer than allowed; return False when it cannot be skipped."""
+        """Refuse a message that exceeds the limit; return False if it cannot be skipped."""
         raise NotImplementedError
 
-    def too_much_waits(self) -> None:
-        """Act on it that all clients together have more input waiting than is allowed."""
+    def input_limit_exceeded(self) -> None:
+        """React when all clients' buffered input exceeds `max_input_bytes`."""
         raise NotImplementedError
 
     def has_room(self) -> bool:
-        """Whether all clients together take no more memory than is allowed, or others gave way."""
+        """Whether memory is left; another client may be disconnected for it."""
         raise NotImplementedError
 
     # --- the connection ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket up: no delay, a bounded buffer, and a watch on peers that vanish."""
+        """Set up the socket: no delay, a bounded buffer, and detection of vanished peers."""
         self._transport = cast(asyncio.Transport, transport)
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -103,9 +103,9 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        # Keep-alive probes are not sent while something is unacknowledged, as always with a monitor: this
-        # covers it. It counts for a client that is there and does not read too: hence not before that is
-        # noticed, which gives the true reason and informs the client at once.
+        # Keep-alive probes are not sent while data is unacknowledged, which is usual with a monitor: this
+        # time-out covers that. It also affects a live client that does not read, so it is longer than the
+        # stall check, which gives the true reason and informs the client at once.
         noticed_s = self._limits.stall_s * (1 + 2 / _STALL_LOOKS)
         gone_s = max(self._limits.dead_peer_s, noticed_s + _AFTER_STALL_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_s * 1000))
@@ -114,7 +114,7 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything."""
         if isinstance(exc, TimeoutError):
-            self._tell_end("its host does not answer")
+            self._log_end("its host does not answer")
         for handle in (self._flush_handle, self._continue_handle, self._stall_handle, self._part_handle):
             if handle is not None:
                 handle.cancel()
@@ -127,32 +127,32 @@ class Link(asyncio.BufferedProtocol):
         self._transport = None
 
     def close(self) -> None:
-        """End the connection without waiting for the client to take what is left."""
+        """Close the connection without waiting for the client to read what is left."""
         if self._transport is not None:
             self._transport.abort()
 
     @property
     def closing(self) -> bool:
-        """Whether the connection has ended, or is about to."""
+        """Whether the connection is closed or closing."""
         return self._transport is None or self._transport.is_closing()
 
     def drop(self, reason: str, *, event: str = "client disconnected", **keys: object) -> None:
-        """Disconnect a client for what it does or does not do, with one log line.
+        """Disconnect a client because of its behaviour, with one log line.
 
-        Of an address that is disconnected again and again only some lines are written; the next one says how
+        For an address that is disconnected repeatedly only some lines are written; the next one says how
         many were left out.
         """
         if self.closing:
             return
-        self._tell_end(reason, event, **keys)
+        self._log_end(reason, event, **keys)
         self._out.clear()
         self.close()
 
-    def _tell_end(self, reason: str, event: str = "client disconnected", **keys: object) -> None:
+    def _log_end(self, reason: str, event: str = "client disconnected", **keys: object) -> None:
         self._stats.disconnected += 1
-        self._tell(event, reason=reason, **keys)
+        self._log(event, reason=reason, **keys)
 
-    def _tell(self, event: str, **keys: object) -> None:
+    def _log(self, event: str, **keys: object) -> None:
         left_out = self._lines.ask(self.client.host_address, self._loop.time())
         if left_out is None:
             return
@@ -161,15 +161,15 @@ class Link(asyncio.BufferedProtocol):
         log.warning(event, client=self.client.address, user=self.client.user, **keys)
 
     def warn_once(self, event: str, **keys: object) -> None:
-        """Log something about the client, the first time only, and no more about an address than of drops."""
+        """Log something about the client, only the first time and within the limit for its address."""
         if event not in self._warned:
             self._warned.add(event)
-            self._tell(event, **keys)
+            self._log(event, **keys)
 
     # --- output ---
 
     def send(self, data: bytes, *, now: bool = False) -> None:
-        """Queue a message; all that one turn of the event loop queues goes out together, or `now`."""
+        """Queue a message; the messages of one turn of the event loop go out together, with `now` at once."""
         self._out.append(data)
         self._out_bytes += len(data)
         if now and not self._working:
@@ -178,7 +178,7 @@ class Link(asyncio.BufferedProtocol):
             self._flush_later()
 
     def send_update(self, subscription: Subscription, message: Message) -> None:
-        """Send an update now, or queue it while the client takes nothing or has events switched off."""
+        """Send an update now, or queue it while the client does not read or has events switched off."""
         if not self._paused and self._events_on:
             self._emit(subscription, message)
             return
@@ -186,15 +186,15 @@ class Link(asyncio.BufferedProtocol):
         if self.backlog.bytes > self._limits.max_backlog_bytes:
             self.backlog.squeeze()
             if self.backlog.bytes > self._limits.max_backlog_bytes:
-                self.drop("too many updates wait for it", queued_bytes=self.backlog.bytes)
+                self.drop("too many updates are queued for it", queued_bytes=self.backlog.bytes)
         if not self.has_room():
             self.drop(
-                "clients take too much memory (max_memory_bytes), and too many updates wait for it",
+                "clients take too much memory (max_memory_bytes), and too many updates are queued for it",
                 queued_bytes=self.backlog.bytes,
             )
 
     def switch_events(self, on: bool) -> None:
-        """Hold back updates, the newest of each subscription, or send those that were held back."""
+        """Switch events off, keeping the newest update of each subscription, or on, sending those."""
         self._events_on = on
         if not on:
             self.backlog.squeeze()
@@ -208,7 +208,7 @@ class Link(asyncio.BufferedProtocol):
         self._flush_later()
 
     def _flush_later(self) -> None:
-        """See to it that what was queued goes out: after the work or the turn, or now if it is much."""
+        """Flush the queue at the end of the work or the turn, or now if it is long."""
         if self._out_bytes >= _FLUSH_BYTES:
             self.flush()
         elif not self._working and self._flush_handle is None:
@@ -223,7 +223,7 @@ class Link(asyncio.BufferedProtocol):
                 return
 
     def flush(self) -> None:
-        """Hand what was queued to the operating system."""
+        """Pass queued output to the operating system."""
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
@@ -237,7 +237,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     def pause_writing(self) -> None:
-        """Stop making replies and updates: the client does not take them."""
+        """Stop making replies and updates: the client does not read."""
         self._paused = True
         self._watch_stall()
         self._set_reading(False)
@@ -252,14 +252,14 @@ class Link(asyncio.BufferedProtocol):
         self.continue_soon()
 
     def _watch_stall(self) -> None:
-        """Look now and then whether it takes anything: slow ones do, and the system's buffers fill late."""
+        """Check whether the client reads: a slow one does, and the system's buffers hide a stall at first."""
         if self._transport is None:
             return
         taken, now = self._written - self._transport.get_write_buffer_size(), self._loop.time()
         if taken > self._taken or self._stall_handle is None:
             self._taken, self._taken_at = taken, now
         if now - self._taken_at >= self._limits.stall_s:
-            self.drop("it takes no data", queued=len(self.backlog), dropped=self.backlog.dropped)
+            self.drop("it reads no data", queued=len(self.backlog), dropped=self.backlog.dropped)
         else:
             look_s = self._limits.stall_s / _STALL_LOOKS
             self._stall_handle = self._loop.call_later(look_s, self._watch_stall)
@@ -267,16 +267,16 @@ class Link(asyncio.BufferedProtocol):
     # --- input ---
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Return where the event loop puts what came: one place for all clients, emptied at once."""
+        """Return the buffer for received data: one for all clients, emptied at once."""
         return _RECEIVED
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Work on what the client sent."""
+        """Handle what the client sent."""
         self._in += _RECEIVED[:nbytes]
         self._process()
 
     def _process(self) -> None:
-        """Work on messages until there is none, the client has to wait, or others have their turn."""
+        """Handle messages until none is left, the client has to wait, or others have their turn."""
         end = perf_counter() + TURN_S
         buffer, offset = self._in, 0
         self._working = True
@@ -296,7 +296,7 @@ class Link(asyncio.BufferedProtocol):
                 break
             if header.end - offset > self._limits.max_message_bytes:
                 if not self.too_long(header):
-                    self.drop("it sends what is no message", command=header.command, size=header.size)
+                    self.drop("it sends an invalid message", command=header.command, size=header.size)
                 self._skip = header.end - offset
                 continue
             if header.end > len(buffer):
@@ -320,7 +320,7 @@ class Link(asyncio.BufferedProtocol):
             self._watch_input(new=offset > 0)
 
     def do_in_turns(self, chore: Iterator[None]) -> None:
-        """Work on `chore` before the client's next message; others have their turns in between."""
+        """Run `chore` before the client's next message; others have their turns in between."""
         self._chore = chore
         self.yield_turn()
 
@@ -334,9 +334,9 @@ class Link(asyncio.BufferedProtocol):
         return True
 
     def _watch_input(self, *, new: bool) -> None:
-        """Bound what of this client's input waits: all clients' together, and for how long half a message.
+        """Limit buffered input: its size for all clients, and how long an incomplete message may wait.
 
-        `new` says that what waited before was worked on.
+        `new`: the input that was buffered before has been handled.
         """
         waits = len(self._in)
         self._stats.input_bytes += waits - self._in_counted
@@ -348,11 +348,11 @@ class Link(asyncio.BufferedProtocol):
         if self._part_handle is None and its_turn:
             self._part_handle = self._loop.call_later(self._limits.message_s, self._part_is_old)
         if self._stats.input_bytes > self._limits.max_input_bytes:
-            self.too_much_waits()
+            self.input_limit_exceeded()
 
     @property
     def input_bytes(self) -> int:
-        """How much of what the client sent waits for the rest of its message, or for its turn."""
+        """Bytes of the client's input that are buffered: incomplete, or not yet handled."""
         return self._in_counted
 
     def _part_is_old(self) -> None:
@@ -360,9 +360,9 @@ class Link(asyncio.BufferedProtocol):
         self.drop("it does not send the rest of a message", bytes=len(self._in))
 
     def yield_turn(self) -> None:
-        """Let what was just started have its first turn before the client's next message.
+        """Let the task just started have its first turn before the client's next message.
 
-        A client that puts and then gets at once must get what it has put, as from any IOC.
+        A client that puts and then gets must read what it has put, as from any IOC.
         """
         self._yielding = True
 

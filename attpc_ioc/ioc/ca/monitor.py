@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from attpc_ioc.ioc.ca.pv import PV, Message
 
 _OVERHEAD_BYTES = 200
-"""What an update that waits costs beside its value."""
+"""Bytes that a queued update costs beside its value."""
 
 
 class Channel:
@@ -28,13 +28,13 @@ class Channel:
 
 
 class _Circuit(Protocol):
-    """What a subscription needs of its circuit; see `Circuit`."""
+    """The part of `Circuit` that a subscription uses."""
 
     def send_event(self, subscription: Subscription) -> None: ...
 
 
 class Subscription:
-    """One monitor of one client: the changes of a PV that it subscribes to, and in which form."""
+    """One monitor of one client: the event mask, type and count that it subscribed to."""
 
     __slots__ = ("channel", "circuit", "count", "dtype", "ended", "id", "last", "mask", "queued")
 
@@ -52,7 +52,7 @@ class Subscription:
         self.ended = False
 
     def deliver(self) -> None:
-        """Send the PV's present value to the client, or queue it."""
+        """Send the PV's current value to the client, or queue it."""
         self.circuit.send_event(self)
 
 
@@ -65,12 +65,12 @@ class _Update:
 
 
 class Backlog:
-    """Updates that wait for one client, in the order in which they were posted.
+    """Updates queued for one client, in the order in which they were posted.
 
-    A subscription has at most `depth` of them; a further one replaces its newest, so that what the client
-    sees in the end is the latest value. Once squeezed it has one of each, until all are taken. `bytes` is
-    about what they cost, `dropped` counts the updates that were replaced. `counts.queued_bytes` has the bytes
-    of all backlogs.
+    A subscription has at most `depth` of them; a further one replaces its newest, so that the last value a
+    client gets is the current one. Once squeezed, each subscription has one until all are sent. `bytes` is
+    roughly what they cost, `dropped` counts replaced updates. `counts.queued_bytes` is the sum over all
+    backlogs.
     """
 
     __slots__ = ("_counts", "_depth", "_full_depth", "_updates", "bytes", "dropped")
@@ -114,7 +114,7 @@ class Backlog:
         self._updates = kept
 
     def drain(self) -> Iterator[tuple[Subscription, Message]]:
-        """Take the updates out, oldest first; stop iterating to leave the rest."""
+        """Remove and yield the updates, oldest first; stop iterating to keep the rest."""
         while self._updates:
             update = self._updates.popleft()
             subscription = update.subscription
@@ -127,7 +127,7 @@ class Backlog:
         self._depth = self._full_depth
 
     def clear(self) -> None:
-        """Forget everything that waits."""
+        """Drop all updates."""
         self._updates.clear()
         self._count(-self.bytes)
 

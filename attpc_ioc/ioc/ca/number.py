@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 
 SPACE = " \t\n\v\f\r"
-"""What may stand before and after a number."""
+"""Characters allowed before and after a number."""
 
 _DECIMAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[+-]?0x([\da-f]+\.?[\da-f]*|\.[\da-f]+)(p[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def parse_double(text: str) -> float | None:
-    """Return the number that `text` is as a whole, or None; one that is too large is infinite.
+    """Return the number if all of `text` is one, else None; a number that is too large is infinite.
 
-    EPICS base passes over what follows the number (`1.5 mm`); here that is none.
+    EPICS base ignores what follows the number (`1.5 mm`); here such a text is not a number.
     """
     text = text.strip(SPACE)
     if _DECIMAL.fullmatch(text):

@@ -6,11 +6,11 @@ There are few rules, and each log line names the one that applied:
 - A tenth of `max_clients` is reserved for addresses that have no connection yet.
 - When no place is free, a connection without a channel is closed, else the newest one of the address with the
   most.
-- When clients together use `max_memory_bytes`, the largest client of the address that uses most is closed.
+- When all clients use `max_memory_bytes`, the largest client of the address that uses most is closed.
 - When four times `max_puts` puts are running, only addresses without a running put may put.
 
-A new client whose address has as many as the one that would be closed is refused instead, so that clients do
-not displace each other in turn.
+A new client whose address has as many connections as the one that would be closed is refused instead, so
+that clients do not displace each other in turn.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 CHANNEL_BYTES = 2048
-"""What a channel counts for: 250 bytes are measured, 600 for that of a field, 3500 where that is then read
+"""Bytes counted for a channel: 250 are measured, 600 for a field's, 3500 if the field is then read
 in all types."""
 SUBSCRIPTION_BYTES = 512
-"""What a subscription counts for: measured are 250 bytes."""
+"""Bytes counted for a subscription: 250 are measured."""
 NO_CHANNEL_S = 5.0
-"""A client without a channel keeps its place for so long when others of its address want it."""
+"""A client without a channel keeps its place for this time when others of its address want it."""
 _MANY_MORE = 8
-"""An address with so many times the connections of another one is a crowd beside it."""
+"""An address with this many times the connections of another counts as a crowd."""
 _KEPT = 10
-"""One place of so many is kept for addresses that have none."""
+"""One in this many places is reserved for addresses without a connection."""
 _OTHER_FILES = 256
 """Files and sockets that the rest of the program may need."""
 _PUTS = 4
-"""Running puts of all clients: at most this many times those of one."""
+"""Running puts of all clients are limited to this many times `max_puts`."""
 
 
 class Places:
@@ -53,13 +53,13 @@ class Places:
         self._most = limits.max_clients
         self._all: dict[Circuit, None] = {}
         self._by_address: dict[str, dict[Circuit, None]] = {}
-        """Of each address its circuits, oldest first, as in `_all`."""
+        """Circuits by address, oldest first, as in `_all`."""
         self._leaving: set[Circuit] = set()
-        """Those that had to give way, until their connections have ended."""
+        """Circuits being closed to make room, until their connections have ended."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
-        """Begin; see to it that the system lets the program have as many files open as clients may need."""
+        """Raise the system's limit of open files to what clients may need."""
         self._loop = asyncio.get_running_loop()
         self._most = self._limits.max_clients
         wanted = self._most + _OTHER_FILES
@@ -81,7 +81,7 @@ class Places:
     # --- connections ---
 
     def take(self, circuit: Circuit) -> None:
-        """Give a new circuit its place, if need be that of another; or end it."""
+        """Accept a new circuit, if necessary by closing another; or close it."""
         address = circuit.client.host_address
         own = self._by_address.setdefault(address, {})
         own[circuit] = self._all[circuit] = None
@@ -112,10 +112,10 @@ class Places:
         self._remove(circuit)
 
     def _idle(self, circuits: dict[Circuit, None], new: Circuit) -> Circuit | None:
-        """Return the oldest that has no channel and has had the time to make one.
+        """Return the oldest circuit without a channel that has had time to make one.
 
-        It has that time only where others of its address, or an address with many more connections, want its
-        place: an operator's new connection is not to end because a crowd makes new ones.
+        It may go sooner for a client of another address, unless that address has many more connections: a
+        crowd of new connections must not end an operator's.
         """
         assert self._loop is not None
         address, before_s = new.client.host_address, self._loop.time() - NO_CHANNEL_S
@@ -123,8 +123,8 @@ class Places:
 
         def may_go(one: Circuit) -> bool:
             other = one.client.host_address
-            hurried = other != address and _MANY_MORE * len(self._by_address[other]) >= most
-            return hurried or one.connected_at < before_s
+            sooner = other != address and _MANY_MORE * len(self._by_address[other]) >= most
+            return sooner or one.connected_at < before_s
 
         return next((one for one in circuits if not one.channels and one is not new and may_go(one)), None)
 
@@ -145,15 +145,15 @@ class Places:
 
     # --- memory ---
 
-    def may_put(self, circuit: Circuit, at_work: int) -> bool:
-        """Return whether one more put may begin beside those running; of too many only an address's first."""
-        if at_work < _PUTS * self._limits.max_puts:
+    def may_put(self, circuit: Circuit, running: int) -> bool:
+        """Return whether another put may start; beyond the limit only the first one of an address."""
+        if running < _PUTS * self._limits.max_puts:
             return True
         return not any(one.puts for one in self._by_address.get(circuit.client.host_address, ()))
 
     @property
     def has_room(self) -> bool:
-        """Whether channels, subscriptions and updates that wait are within the budget."""
+        """Whether channels, subscriptions and queued updates are within the budget."""
         counts = self._counts
         taken = (
             counts.channels * CHANNEL_BYTES + counts.subscriptions * SUBSCRIPTION_BYTES + counts.queued_bytes
@@ -163,10 +163,10 @@ class Places:
         return taken < self._limits.max_memory_bytes
 
     def make_room(self, circuit: Circuit) -> bool:
-        """Return whether `circuit` may take more; where the budget is used up, another one gives way to it.
+        """Return whether `circuit` may take more memory; beyond the budget another one is closed for it.
 
-        That is the largest of the address that takes most. It does not give way to one that takes half as
-        much itself and whose address takes half as much: that one is refused.
+        That is the largest circuit of the address that takes most. It stays if `circuit` and its address both
+        take at least half as much: then `circuit` is refused.
         """
         while not self.has_room:
             taken = {address: sum(map(memory_bytes, own)) for address, own in self._by_address.items()}
@@ -190,6 +190,6 @@ class Places:
 
 
 def memory_bytes(circuit: Circuit) -> int:
-    """Return about what a client's channels, subscriptions and waiting updates take."""
+    """Return roughly what a client's channels, subscriptions and queued updates take."""
     channels = len(circuit.channels) * CHANNEL_BYTES
     return channels + circuit.subscriptions * SUBSCRIPTION_BYTES + circuit.backlog.bytes

@@ -17,19 +17,19 @@ from attpc_ioc.log import get_logger
 log = get_logger(__name__)
 
 DBE_VALUE, DBE_LOG, DBE_ALARM = 1, 2, 4
-"""Kinds of change that a subscription asks for, as in EPICS base's `caeventmask.h`."""
+"""Event masks of subscriptions, as in EPICS base's `caeventmask.h`."""
 
 _FORMS, _FORM_BYTES = 8, 32 << 10
-"""How many forms of one value are kept, and their bytes if there are several; a client can ask for an array
-in thousands of lengths. While a value goes to its subscribers only their number counts."""
+"""Limits on the encoded forms kept of one value: their number, and their bytes if there are several. A client
+can ask for an array in thousands of lengths. While a value is being sent only the number is limited."""
 
 Message = tuple[bytes, bytes]
-"""Of a message with a value: its header from the size to the status, and what follows the header's last
-parameter. Made once for all clients that want the same type and count."""
+"""Parts of a message with a value: its header from size to status, and what follows the header's last
+parameter. Made once for all clients that ask for the same type and count."""
 
 
 class _Subscription(Protocol):
-    """What a PV needs of a subscription; see `Subscription`."""
+    """The part of `Subscription` that a PV uses."""
 
     mask: int
 
@@ -39,7 +39,7 @@ class _Subscription(Protocol):
 class PV:
     """One process variable; used from the event loop's thread only.
 
-    `value` is what clients read; change it with `post`. Until the first post a PV is INVALID with status UDF,
+    Clients read `value`; change it with `post`. Until the first post a PV is INVALID with status UDF,
     unless it was made with a value.
     """
 
@@ -68,7 +68,7 @@ class PV:
         self.stamp_ns = int(self.clock() * NANOSECONDS)
         self.subscriptions: dict[_Subscription, None] = {}
         self.fields: WeakValueDictionary[str, PV] | None = None
-        """Its fields that are in use, by name; `fields.field` makes them."""
+        """Its fields in use, by name; `fields.field` makes them."""
         self._last_value = self._last_log = self.value
         self._messages: dict[tuple[int, int], Message] = {}
         self._message_bytes = 0
@@ -86,12 +86,12 @@ class PV:
 
     @property
     def writable(self) -> bool:
-        """Whether anybody may write it."""
+        """Whether it can be written."""
         return self.spec.writable
 
     @property
     def target(self) -> PV:
-        """The PV that a write to this one is a write to: the record's, for a field."""
+        """The PV that a write goes to: for a field, the record's."""
         return self
 
     @property
@@ -108,11 +108,11 @@ class PV:
         stamp: float | None = None,
         force: bool = False,
     ) -> None:
-        """Give the PV a value and an alarm, and send subscribers what changed.
+        """Set value and alarm, and send subscribers what changed.
 
-        Nothing happens, and the time stamp stays, when neither value nor alarm differs from the last; `force`
-        posts even then, as does a negative dead band. `stamp` is in seconds since 1970, by default the
-        clock's. Never raises: a value of the wrong type is a fault of the program; it is logged, and the PV
+        Nothing happens, and the time stamp stays, if neither value nor alarm differs from the last; `force`
+        posts even then, as does a negative dead band. `stamp` is in seconds since 1970, by default from
+        the clock. Never raises: a value of the wrong type is a fault of the program: it is logged, and the PV
         turns INVALID/UDF.
         """
         try:
@@ -189,10 +189,10 @@ def to_message(dtype: int, status: int, count: int, payload: bytes) -> Message:
 
 
 def normalised(spec: PVSpec, value: Any) -> Value:
-    """Return `value` in the one form that a PV of this kind keeps.
+    """Return `value` in the form that a PV of this kind keeps.
 
-    Raises TypeError or ValueError when it is not of the PV's type or not within it; an array that is too
-    long loses its end, which is logged.
+    Raises TypeError or ValueError if it does not have the PV's type or range; an array that is too
+    long is cut, which is logged.
     """
     if not spec.is_array:
         return _scalar(spec, value)
@@ -226,7 +226,7 @@ def _same(new: Value, old: Value) -> bool:
 
 
 def _exceeds(new: Value, last: Value, deadband: float) -> bool:
-    """Whether a number moved by more than the dead band since the last event; anything else always has."""
+    """Whether a number moved by more than the dead band since the last event; True for other types."""
     if not isinstance(new, float | int) or not isinstance(last, float | int):
         return True
     if not (math.isfinite(new) and math.isfinite(last)):

@@ -1,6 +1,6 @@
-"""Finds servers as a client does: which servers answer a search for a name, and what they serve.
+"""Finds servers as a client does: which servers answer a search for a name, and values that they serve.
 
-It has only what a server needs to find out whether another one serves its names: one search, one short
+It does only what a server needs to find out whether another one serves its names: one search, one short
 connection.
 """
 
@@ -18,19 +18,19 @@ from attpc_ioc.ioc.ca.address import Addresses
 from attpc_ioc.ioc.ca.wire import Command, Eca, Header
 
 SENT_AT_S = (0.0, 0.1, 0.4)
-"""A search is sent at these times, because datagrams get lost."""
+"""Times in seconds at which the search is sent: datagrams get lost."""
 LISTEN_S = 1.5
-"""So long after the first search answers are waited for."""
+"""Time after the first search during which answers are accepted."""
 MOST = 20
-"""The most servers that are asked."""
+"""Most servers that are asked."""
 
 _NO_REPLY_IF_UNKNOWN = 5
 _ANSWERED_FROM = 0xFFFFFFFF
 _STRING, _STRING_BYTES = 0, 40
 _ANSWER_BYTES = 2048
-"""What is read of a datagram: an answer has 40 bytes."""
+"""Bytes read of a datagram: an answer has 40."""
 _REPLY_BYTES = 1 << 16
-"""What a server may send before it has answered; others are not what they seem."""
+"""Bytes that a server may send before it has answered everything."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,11 +45,11 @@ class Found:
 
 
 async def find_servers(name: str, where: Addresses, search_id: int) -> tuple[Found, ...]:
-    """Return every server that says that it serves `name`, this process's own among them.
+    """Return every server that claims to serve `name`, including this process.
 
-    Searches go out on the interfaces that are served, to `where.searches`. `search_id`, of 32 bits, comes
-    back with each answer: who cannot guess it, because it did not get the search, is not believed. Takes
-    `LISTEN_S`. Raises OSError where there is no socket for it.
+    Searches go out on the served interfaces, to `where.searches`. Each answer must return `search_id`, 32
+    bits, which only a server that got the search knows. Takes `LISTEN_S`. Raises OSError if no socket can be
+    made.
     """
     found: set[Found] = set()
     payload = name.encode() + b"\0"
@@ -67,7 +67,7 @@ async def find_servers(name: str, where: Addresses, search_id: int) -> tuple[Fou
             await asyncio.sleep(began + at_s - loop.time())
             for sock in sockets:
                 for target in where.searches:
-                    with contextlib.suppress(OSError):  # no way from this interface to there
+                    with contextlib.suppress(OSError):  # no route from this interface
                         sock.sendto(request, target)
         await asyncio.sleep(began + LISTEN_S - loop.time())
     return tuple(sorted(found))[:MOST]
@@ -93,7 +93,7 @@ def _take(sock: socket.socket, found: set[Found], search_id: int) -> None:
 
 
 def answering(data: bytes, sender: str, search_id: int) -> set[Found]:
-    """Return the servers that a datagram of answers to the search names; garbage names none."""
+    """Return the servers named in a datagram of answers to the search; none for garbage."""
     found: set[Found] = set()
     buffer, offset = bytearray(data), 0
     while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
@@ -108,10 +108,10 @@ def answering(data: bytes, sender: str, search_id: int) -> set[Found]:
 async def read_texts(
     server: Found, names: Sequence[str], product: str, limit_s: float = 3.0
 ) -> tuple[str, ...]:
-    """Return the values of some PVs as texts of at most 39 bytes, read from this server and no other.
+    """Return the values of some PVs, read from this server only, as texts of at most 39 bytes.
 
-    `product` is what the server is told as the user where the account has no name. Raises OSError when the
-    server cannot be reached, has not all of them, or does not answer in time.
+    `product` is the user name sent if the account has none. Raises OSError if the server cannot be reached,
+    lacks one of the PVs, or does not answer in time.
     """
     try:
         async with asyncio.timeout(limit_s):
@@ -140,14 +140,14 @@ async def _read(
         data = await reader.read(4096)
         taken += len(data)
         if not data or taken > _REPLY_BYTES:
-            raise ConnectionError("the server ended the connection, or says more than it was asked")
+            raise ConnectionError("the server closed the connection, or sent too much")
         buffer += data
         while (header := wire.read_header(buffer, offset)) is not None and header.end <= len(buffer):
             header.payload = bytes(buffer[header.start : header.end])
             offset = header.end
             if header.command == Command.CREATE_CHANNEL:
                 if header.p1 in asked or header.p1 >= len(names):
-                    raise ConnectionError("the server speaks of a PV that it was not asked for")
+                    raise ConnectionError("the server answered for a PV that was not requested")
                 asked.add(header.p1)
                 writer.write(wire.message(Command.READ_NOTIFY, _STRING, 1, header.p2, header.p1))
             else:
@@ -160,9 +160,9 @@ def _take_reply(header: Header, texts: dict[int, str], asked: set[int]) -> None:
         raise ConnectionError("the server has no such PV")
     if header.command == Command.READ_NOTIFY:
         if header.p2 not in asked:
-            raise ConnectionError("the server gives a value that it was not asked for")
+            raise ConnectionError("the server sent a value that was not requested")
         if header.p1 != Eca.NORMAL:
-            raise ConnectionError("the server lets nobody read that")
+            raise ConnectionError("the server grants no read access")
         texts[header.p2] = wire.text_of(header.payload[:_STRING_BYTES])
 
 

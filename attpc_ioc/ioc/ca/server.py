@@ -1,4 +1,4 @@
-"""The server: sockets, PVs, who may do what, and puts."""
+"""The server: sockets, PVs, access rights and puts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DO_REPLY = 10
 _ANY_ADDRESS = 0xFFFFFFFF
 _NAMES = 20_000
 _ACCEPTED, _HELD = 16, 4096
-"""Connections that are accepted in one turn of the event loop, and that wait for it with the system."""
+"""Connections accepted in one turn of the event loop, and queued by the operating system until then."""
 
 Put = Callable[[PV, Value, Client], Awaitable[None] | None]
 OnRejected = Callable[[PV, Client, str, str], None]
@@ -38,14 +38,14 @@ Access = Callable[[PV, Client], tuple[bool, bool]]
 
 
 class PutRejected(Exception):
-    """A put was rejected or has failed, for the reason in the text. The client gets `ECA_PUTFAIL`."""
+    """A put was rejected or failed; the text is the reason. The client gets `ECA_PUTFAIL`."""
 
 
 class CAServer:
     """Serves PVs over Channel Access.
 
     - `put(pv, value, client)` is called for every put whose value passed `decode`. It returns None when the
-      put is done, or an awaitable, which runs as a task that only `stop` cancels, not the end of its client.
+      put is done, or an awaitable, which runs as a task: it outlives its client, and only `stop` cancels it.
       A put with callback is answered at its end, or with `ECA_PUTFAIL` when it raises `PutRejected`. Any
       other exception is logged and answered in the same way. A put without callback that fails is answered
       with an exception, as by `softIoc`: libca only prints it.
@@ -73,15 +73,15 @@ class CAServer:
     ) -> None:
         self.limits = limits or ServerLimits()
         self.counts = ServerStats()
-        """Raw counts, for this package; read `stats`."""
+        """Raw counts, for this package; others read `stats`."""
         self.places = Places(self.limits, self.counts)
-        """Who may connect and take memory, for this package."""
+        """Limits connections and memory, for this package."""
         self.lines = LineLimit()
-        """Bounds the log's lines about clients that are disconnected, for this package."""
+        """Limits log lines about disconnected clients, for this package."""
         self.port = 0
         """The TCP port, once started."""
         self.where = address.Addresses((), 0, (), 0.0)
-        """Where it listens and sends beacons, once started."""
+        """Its addresses, once started."""
         self._put = put
         self._on_rejected = on_rejected
         self._access = access
@@ -101,7 +101,7 @@ class CAServer:
             self.add(pv)
 
     def add(self, pv: PV) -> None:
-        """Serve one more PV; raises ValueError when there is one of that name."""
+        """Serve another PV; raises ValueError if the name is taken."""
         if pv.name in self._pvs:
             raise ValueError(f"there are two PVs named {pv.name}")
         pv.clock = self._clock
@@ -112,7 +112,7 @@ class CAServer:
     async def start(self) -> None:
         """Bind and serve.
 
-        Raises OSError when an interface cannot be bound. What makes no sense in an `EPICS_*` variable is
+        Raises OSError if an interface cannot be bound. An invalid part of an `EPICS_*` variable is
         logged and left out, as by `softIoc`.
         """
         self.where = where = await asyncio.to_thread(
@@ -125,8 +125,8 @@ class CAServer:
         try:
             for sock in address.tcp_sockets(where):
                 self.port = sock.getsockname()[1]
-                # So many are accepted in one turn of the event loop, before any of them can be refused;
-                # the system holds further ones.
+                # This many are accepted in one turn of the event loop, before any can be refused;
+                # the operating system queues further ones.
                 listener = await loop.create_server(lambda: Circuit(self), sock=sock, backlog=_ACCEPTED)
                 sock.listen(_HELD)
                 self._listeners.append(listener)
@@ -146,12 +146,12 @@ class CAServer:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where a client on this machine reaches it over TCP, `host:port`, also to search; once started."""
+        """TCP addresses `host:port` at which clients on this machine reach and search it; once started."""
         bound = (sock.getsockname() for listener in self._listeners for sock in listener.sockets)
         return tuple(f"{'127.0.0.1' if host == address.ANY else host}:{port}" for host, port, *_ in bound)
 
     async def stop(self) -> None:
-        """End everything: connections are closed, puts are cancelled; nothing is left when this returns."""
+        """Close all connections and cancel all puts; nothing is left running afterwards."""
         if self._beacons is not None:
             self._beacons.close()
             self._beacons = None
@@ -188,7 +188,7 @@ class CAServer:
         return pv is not None and (field_name is None or has_field(pv, field_name))
 
     def _split(self, name: str) -> tuple[PV | None, str | None]:
-        """Return the record that `name` is about, and the field if it is about one."""
+        """Return the record that `name` refers to, and the field name if it has one."""
         pv = self._pvs.get(name)
         if pv is not None:
             return pv, None
@@ -198,7 +198,7 @@ class CAServer:
         return (self._pvs.get(record), field_name) if dot or field_name == "$" else (None, None)
 
     def answer_search(self, header: Header, *, over_tcp: bool = False) -> bytes:
-        """Return the reply to one search request; empty if there is none.
+        """Return the reply to one search request; empty for none.
 
         An unknown name is answered only over TCP, and only on request: a datagram reaches many servers.
         """
@@ -213,7 +213,7 @@ class CAServer:
     # --- clients ---
 
     def join(self, circuit: Circuit, peer: str) -> None:
-        """Take a new circuit among the clients, if there is a place for it."""
+        """Accept a new circuit if there is a place for it."""
         self._last_id += 1
         circuit.client = Client(self._last_id, peer)
         self._circuits.add(circuit)
@@ -222,12 +222,12 @@ class CAServer:
         self.places.take(circuit)
 
     def end_the_largest_input(self) -> None:
-        """Disconnect the client of whose messages the most waits here."""
+        """Disconnect the client with the most buffered input."""
         circuit = max(self._circuits, key=lambda circuit: circuit.input_bytes)
-        circuit.drop("too much waits of what clients sent, and most is its", bytes=circuit.input_bytes)
+        circuit.drop("too much input of clients is buffered, and most is its", bytes=circuit.input_bytes)
 
     def make_room(self, circuit: Circuit) -> bool:
-        """Return whether a circuit may take more memory; another one may have to give way to it."""
+        """Return whether a circuit may take more memory; another one may be closed for it."""
         return self.places.make_room(circuit)
 
     def leave(self, circuit: Circuit) -> None:
@@ -241,7 +241,7 @@ class CAServer:
 
     @property
     def stats(self) -> ServerStats:
-        """What clients did until now, and what waits for them."""
+        """What clients did so far, and what is queued for them."""
         backlogs = [circuit.backlog for circuit in self._circuits]
         return replace(
             self.counts,
@@ -251,9 +251,9 @@ class CAServer:
         )
 
     def clients(self, names: int = _NAMES) -> list[ClientInfo]:
-        """Return who is connected to what, in the order in which they came.
+        """Return the connected clients in order of connection.
 
-        At most `names` names of PVs are returned: there can be millions. Each client has an equal share;
+        At most `names` PV names are returned: there can be millions. Each client has an equal share;
         what clients with few channels do not use goes to the others.
         """
         found: list[ClientInfo] = []
@@ -264,12 +264,12 @@ class CAServer:
         return sorted(found, key=lambda info: info.client.id)
 
     def refresh_access(self) -> None:
-        """Ask `access` again for every channel, and send clients what changed."""
+        """Call `access` again for every channel, and send clients the rights that changed."""
         for circuit in tuple(self._circuits):
             circuit.refresh_access()
 
     async def refresh_access_in_turns(self) -> None:
-        """Do as `refresh_access`, with turns for everybody else in between."""
+        """Do as `refresh_access`, yielding to others in between."""
         turn_ends_s = 0.0
         for circuit in tuple(self._circuits):
             for _ in circuit.refresh_steps():
@@ -278,7 +278,7 @@ class CAServer:
                     turn_ends_s = time.monotonic() + TURN_S
 
     def rights(self, pv: PV, client: Client) -> int:
-        """Return what `client` may do with `pv`: the bits of Channel Access's access rights."""
+        """Return the access rights of `client` to `pv` as Channel Access's bits."""
         read = write = True
         if self._access is not None:
             try:
@@ -313,12 +313,10 @@ class CAServer:
             if dtype in (PUT_ACKT, PUT_ACKS):
                 raise decode.Unacceptable("alarms are not acknowledged here")
             if circuit.puts >= self.limits.max_puts:
-                raise decode.Unacceptable(
-                    f"{circuit.puts} puts of this client are at work, which is the most"
-                )
+                raise decode.Unacceptable(f"{circuit.puts} puts of this client are running, the most allowed")
             if not self.places.may_put(circuit, len(self._puts)):
                 raise decode.Unacceptable(
-                    f"{len(self._puts)} puts of all clients are at work, which is the most, "
+                    f"{len(self._puts)} puts of all clients are running, the most allowed, "
                     "some of them from this host"
                 )
             value = decode.decode(channel.pv.spec, dtype, count, payload)
@@ -337,7 +335,7 @@ class CAServer:
             done(status)
             return
         circuit.puts += 1
-        # The task takes itself out of the set: a done callback would cost one more turn of the event loop.
+        # The task removes itself from the set: a done callback would cost one more turn of the event loop.
         self._puts.add(asyncio.create_task(self._work(circuit, pv, value, work, done), name=f"put {pv.name}"))
         circuit.yield_turn()
 
@@ -363,7 +361,7 @@ class CAServer:
             done(status)
 
     def _failed(self, error: Exception, pv: PV, value: Value, client: Client) -> Eca:
-        """Count or log a put that has failed; returns the answer to its client."""
+        """Count or log a failed put; return the status for its client."""
         if isinstance(error, PutRejected):
             self.counts.rejected += 1
         else:
@@ -371,7 +369,7 @@ class CAServer:
         return Eca.PUTFAIL
 
     def reject(self, pv: PV, client: Client, raw: str, reason: str) -> None:
-        """Count a put that was refused here, and call `on_rejected`."""
+        """Count a put refused by the server itself, and call `on_rejected`."""
         self.counts.rejected += 1
         if self._on_rejected is None:
             return

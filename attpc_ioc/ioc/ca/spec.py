@@ -1,4 +1,4 @@
-"""What is static about a process variable."""
+"""The static properties of a process variable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attpc_ioc.ioc.ca.protocol import ChannelType
 
 Scalar = int | float | str
 Value = int | float | str | tuple[Scalar, ...]
-"""The Python value of a PV: int for ENUM and LONG, float for DOUBLE, str for STRING and for long text (CHAR),
+"""Python value of a PV: int for ENUM and LONG, float for DOUBLE, str for STRING and for long text (CHAR),
 a tuple of these for arrays."""
 
 SEVERITY_LABELS = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
@@ -30,18 +30,18 @@ _NATIVE = (ChannelType.ENUM, ChannelType.LONG, ChannelType.DOUBLE, ChannelType.S
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PVSpec:
-    """Everything static about one PV.
+    """The static properties of one PV.
 
-    - `rtyp`: EPICS's record type, shown as `.RTYP`; it decides which fields the PV has.
+    - `rtyp`: EPICS's record type, shown as `.RTYP`; it determines the fields of the PV.
     - `dtype`: ENUM, LONG, DOUBLE, STRING, or CHAR for long text (UTF-8, always a text and never numbers).
-    - `max_elements`: greatest length of an array; of long text in bytes, its NUL included.
+    - `max_elements`: maximum length of an array; for long text in bytes, including its NUL.
     - `labels`: of an ENUM, by number, at most 16; Channel Access carries 25 bytes of each.
     - `label_severities`: severity of a label's number (`.ZRSV` and so on); shown, not applied.
-    - `limit_severities`: `HHSV`, `HSV`, `LSV`, `LLSV`; shown, not applied: the alarm is given with each post.
-    - `hopr` … `drvl`: in `units`; `drvl` and `drvh` bound what a put may write.
-    - `mdel`, `adel`: a change greater than this is a VALUE, a LOG event; negative: every post is, also of
+    - `limit_severities`: `HHSV`, `HSV`, `LSV`, `LLSV`; shown, not applied: each post has its alarm.
+    - `hopr` … `drvl`: in `units`; `drvl` and `drvh` limit what a put may write.
+    - `mdel`, `adel`: a change greater than this is a VALUE or LOG event; negative: every post is, even of
       an equal value.
-    - `max_chars`: of long text that can be written, in characters; 0: as many as fit.
+    - `max_chars`: maximum characters of a writable long text; 0: as many as fit.
 
     Raises ValueError for what Channel Access cannot express.
     """

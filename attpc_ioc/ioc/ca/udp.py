@@ -1,4 +1,4 @@
-"""Channel Access over UDP: answers to searches, and the beacons that say a server is there.
+"""Channel Access over UDP: answers to searches, and the beacons that announce a server.
 
 Raw non-blocking sockets are used because a datagram that cannot be sent at once may be lost (clients search
 again), while asyncio would queue them without bound.
@@ -17,13 +17,13 @@ from attpc_ioc.ioc.ca.address import ANY, Addresses
 from attpc_ioc.ioc.ca.wire import Command, Header
 
 DATAGRAM_BYTES = 1400
-"""Replies are collected up to this size, which fits an Ethernet frame."""
+"""Maximum size of collected replies: fits an Ethernet frame."""
 
 _DATAGRAMS_A_TURN = 64
 _SEARCHES = 20
-"""Requests after which the clock is read: one datagram can have thousands."""
+"""Requests between two reads of the clock: one datagram can have thousands."""
 _TURN_S = 0.002
-"""How long requests are answered before clients have their turn."""
+"""Time for which requests are answered before clients have their turn."""
 _FIRST_PERIOD_S = 0.02
 
 Search = Callable[[Header], bytes]
@@ -51,7 +51,7 @@ class Searches:
     def __init__(
         self, address: str, port: int, search: Search, ignored: frozenset[str] = frozenset()
     ) -> None:
-        """Bind; raises OSError when that is not possible. Hosts that are `ignored` get no answer."""
+        """Bind; raises OSError if that fails. Hosts in `ignored` get no answer."""
         self._search = search
         self._ignored = ignored
         self._socket = _socket(address, port)
@@ -78,7 +78,7 @@ class Searches:
                 continue
             self._begun = answers(data, self._search), peer
             if not self._answer(end):
-                # What is left of the datagram comes first in the next turn; further ones wait or are lost.
+                # The next turn continues this datagram; further ones wait or are lost.
                 self._loop.remove_reader(self._socket.fileno())
                 self._handle = self._loop.call_soon(self._go_on)
                 return
@@ -93,7 +93,7 @@ class Searches:
             self._handle = self._loop.call_soon(self._go_on)
 
     def _answer(self, end: float) -> bool:
-        """Continue the datagram; return whether it is complete."""
+        """Continue answering the datagram; return whether it is finished."""
         if self._begun is None:
             return True
         replies, peer = self._begun
@@ -110,8 +110,8 @@ class Searches:
 def answers(data: bytes, search: Search) -> Iterator[bytes]:
     """Yield the datagrams that answer one datagram of requests; messages after invalid data are ignored.
 
-    Each begins with a VERSION message with the request's sequence number: it shows libca that the answer is
-    to its latest requests, so that it searches for more names at once. An empty one is not for sending: it
+    Each begins with a VERSION message with the request's sequence number: it tells libca that the answer is
+    for its latest requests, so that it searches for more names at once. An empty one is not sent: it
     lets the caller yield to other tasks.
     """
     buffer = bytearray(data)
@@ -144,9 +144,9 @@ def answers(data: bytes, search: Search) -> Iterator[bytes]:
 
 
 class Beacons:
-    """Announces the server to clients: often at first, then once a period.
+    """Announces the server to clients: quickly at first, then once a period.
 
-    A new server's quick beacons make clients search at once for what they miss.
+    A new server's quick beacons make clients search at once for missing PVs.
     """
 
     def __init__(self, addresses: Addresses, tcp_port: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from attpc_ioc.ioc.ca.number import parse_double
 
 RESOLVE_S = 5.0
-"""How long all host names together may take to be looked up."""
+"""Time limit for looking up all host names together."""
 
 _LOWEST_PORT, _HIGHEST_PORT = 5001, 65535
 _WHOLE = re.compile(r"\s*([+-]?\d{1,20})", re.ASCII)
@@ -21,7 +21,7 @@ _ENTRY = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+|\d+)|([^:]+))(?::(\d{1,9}))?", re.A
 
 
 class Variables:
-    """The variables, and the faults that were found in them; an empty one is as good as none."""
+    """The variables and the faults found in them; an empty variable counts as unset."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -30,15 +30,15 @@ class Variables:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong and what holds instead, a line each, for people."""
+        """What is wrong and what is used instead, one line each, for people."""
         return tuple(self._faults)
 
     def fault(self, text: str) -> None:
-        """Note what is wrong; the same once only."""
+        """Note what is wrong; the same text only once."""
         self._faults[text] = None
 
     def is_set(self, name: str) -> bool:
-        """Whether there is more than spaces in a variable."""
+        """Whether a variable has more than spaces."""
         return bool(self._environ.get(name, "").strip())
 
     def _first(self, names: Iterable[str]) -> tuple[str, str]:
@@ -52,8 +52,8 @@ class Variables:
         number = _WHOLE.match(text)
         if number and _LOWEST_PORT <= int(number[1]) <= _HIGHEST_PORT:
             return int(number[1])
-        # Clients of EPICS base take the default as well: at the port that was meant they look for nobody.
-        self.fault(f"{name}={text!r} is no port from {_LOWEST_PORT} to {_HIGHEST_PORT}: {default} is used")
+        # Clients of EPICS base use the default too, and would not search at the intended port.
+        self.fault(f"{name}={text!r} is not a port from {_LOWEST_PORT} to {_HIGHEST_PORT}: {default} is used")
         return default
 
     def period_s(self, default: float, *names: str) -> float:
@@ -65,20 +65,20 @@ class Variables:
         # To EPICS base's server `nan` is 50 beacons a second, and `inf` a period that doubles for ever.
         if period_s is not None and 0 < period_s < math.inf:
             return period_s
-        self.fault(f"{name}={text!r} is no number of seconds above 0: {default:g} is used")
+        self.fault(f"{name}={text!r} is not a number of seconds above 0: {default:g} is used")
         return default
 
     def server_says_yes(self, name: str, default: bool) -> bool:
         """Return whether a variable is YES, as EPICS base's server reads it: anything else is NO."""
         text = self._environ.get(name, "")
-        return self._told(name, text.casefold() == "yes") if text else default
+        return self._checked(name, text.casefold() == "yes") if text else default
 
     def client_says_yes(self, name: str) -> bool:
-        """Return whether a variable is YES, as EPICS base's clients read it: whatever has no "no" in it."""
+        """Return whether a variable is YES, as EPICS base's clients read it: any text without "no"."""
         text = self._environ.get(name, "")
-        return self._told(name, "no" not in text and "NO" not in text)
+        return self._checked(name, "no" not in text and "NO" not in text)
 
-    def _told(self, name: str, yes: bool) -> bool:
+    def _checked(self, name: str, yes: bool) -> bool:
         text, meant = self._environ.get(name, ""), "YES" if yes else "NO"
         if text and text.casefold() != meant.casefold():
             self.fault(f"{name}={text!r} means {meant} to EPICS, and so it does here: write YES or NO")
@@ -93,7 +93,7 @@ class Variables:
             with contextlib.suppress(OSError, ValueError):
                 found[host] = socket.gethostbyname(host)
 
-        # Daemons: a resolver that hangs must not hold up the end of the process either.
+        # Daemon threads: a resolver that hangs must not delay the end of the process.
         threads = [
             threading.Thread(target=resolve, args=(host,), daemon=True)
             for host in {entry[2] for entry in entries if entry and entry[2]}
@@ -106,7 +106,7 @@ class Variables:
         self._resolved = dict(found)
 
     def addresses(self, name: str, port: int) -> list[tuple[str, int]]:
-        """Return the addresses and ports of a list of `HOST` or `HOST:PORT`; `port` is for those without.
+        """Return the addresses and ports of a list of `HOST` or `HOST:PORT`; `port` is the default.
 
         Host names must have been looked up.
         """
@@ -124,7 +124,7 @@ class Variables:
             raise ValueError("it is neither HOST nor HOST:PORT, where HOST is a name or an IPv4 address")
         digits, host, own_port = entry.groups()
         if own_port and int(own_port) > _HIGHEST_PORT:
-            raise ValueError(f"{own_port} is no port")
+            raise ValueError(f"{own_port} is not a port")
         if digits:
             return _dotted(digits), int(own_port or 0) or port
         if host not in self._resolved:
@@ -133,9 +133,9 @@ class Variables:
 
 
 def _dotted(digits: str) -> str:
-    """Return the address that is given as four decimal numbers, or as one."""
+    """Return the address given as four decimal numbers, or as one."""
     try:
         numbers = [int(number) for number in digits.split(".")]
         return socket.inet_ntoa(bytes(numbers) if len(numbers) == 4 else numbers[0].to_bytes(4, "big"))
     except (ValueError, OverflowError):
-        raise ValueError("it is no IPv4 address") from None
+        raise ValueError("it is not an IPv4 address") from None

@@ -4,9 +4,9 @@ A message is a header of 16 bytes (command, payload size, data type, count, two 
 and a payload padded to 8 bytes. Where the size or the count does not fit 16 bits, the size is given as
 0xFFFF, the count as 0, and both follow the header as 32-bit numbers. Source: the Channel Access protocol
 specification of EPICS base. The numbers are taken from caproto's command classes; the tests read every
-message made here with caproto's own client, which is the reference. Headers are packed with `struct` and not
-with caproto's ctypes classes because a get would take five times as long, and because caproto's stream reader
-copies what is left of the buffer for every message in it.
+message made here with caproto's own client as the reference. Headers are packed with `struct` rather than
+caproto's ctypes classes, which take five times as long for a get, and caproto's stream reader copies the
+rest of the buffer for every message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from struct import Struct
 from attpc_ioc.ioc.ca.protocol import CAStatus, caproto
 
 MINOR_VERSION = caproto.DEFAULT_PROTOCOL_VERSION
-"""The minor protocol version that is spoken, 13 as in EPICS base 7."""
+"""The minor protocol version used, 13 as in EPICS base 7."""
 
 HEADER = Struct(">HHHHII")
 _LONG_HEADER = Struct(">HHHHIIII")
@@ -30,7 +30,7 @@ READ, WRITE = 1, 2
 """The bits of Channel Access's access rights."""
 
 NO_ACCESS = "no write access"
-"""The reason of a put that was refused for want of the right."""
+"""The reason of a put refused because the client has no write access."""
 
 
 class Command(IntEnum):
@@ -94,15 +94,15 @@ def message(
 
 
 class Header:
-    """The header of one received message, which lies from `start` to `end` in the buffer behind it.
+    """The header of one received message, whose payload is `start` to `end` of the buffer.
 
-    `payload` is empty until the reader, which knows whether all of it is there, puts it in.
+    `payload` is empty until the reader sets it, once it is complete.
     """
 
     __slots__ = ("command", "count", "data_type", "end", "p1", "p2", "payload", "size", "start")
 
     def __init__(self, buffer: bytearray, offset: int) -> None:
-        """Read the header at `offset`, which must be there as a whole (see `read_header`)."""
+        """Read the header at `offset`, which must be complete (see `read_header`)."""
         self.command, self.size, self.data_type, self.count, self.p1, self.p2 = HEADER.unpack_from(
             buffer, offset
         )
@@ -115,7 +115,7 @@ class Header:
 
 
 def read_header(buffer: bytearray, offset: int) -> Header | None:
-    """Return the header at `offset`, or None while not all of it has arrived."""
+    """Return the header at `offset`, or None while it is incomplete."""
     available = len(buffer) - offset
     if available < HEADER_SIZE:
         return None

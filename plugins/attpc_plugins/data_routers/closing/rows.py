@@ -59,7 +59,7 @@ def closing_rows() -> Iterator[Row]:
         alarm_tree=True,
         alarm=AlarmUse("files of the last run are not closed", latching=False),
         guidance=_GUIDANCE,
-        told_by=CLOSE_MESSAGE,
+        reason_row=CLOSE_MESSAGE,
     )
     yield Row(
         CLOSE_MESSAGE,

@@ -52,7 +52,7 @@ def configs_rows() -> Iterator[Row]:
         guidance="Run:ConfigsMessage_RBV says which file could not be read, or why the backup folder cannot "
         "be written. The run is not affected. What could be had is on record: "
         "`attpc-ioc history show --configs` prints it.",
-        told_by=_MESSAGE,
+        reason_row=_MESSAGE,
     )
     yield Row(
         _MESSAGE,
