@@ -1,12 +1,12 @@
-"""The shell command `attpc-ioc`: nothing else in the program parses arguments or prints for people.
+"""The shell command `attpc-ioc`: the only place that parses arguments or prints for people.
 
-`program` puts the commands together; `streams` is also for the commands of plugins.
+`program` assembles the commands; plugins' commands use `streams` too.
 """
 
 
 def main() -> None:
     """Run the shell command `attpc-ioc` with the arguments of this process."""
-    # Imported here: a plugin's command imports `streams`, and not all the commands with it.
+    # Imported here, so that a plugin's command can import `streams` without all other commands.
     from attpc_ioc.cli.program import run_program
 
     run_program()

@@ -1,4 +1,4 @@
-"""The command `demo`: a complete system on loopback, and the settings of its IOC."""
+"""The command `demo`: a complete system on loopback, with settings for its IOC."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PREFIX = "DEMO:"
 COBOS = 10
 
 HEADING = """\
-# Settings of the demo. The simulated data files are sparse and use next to nothing of this disk, however full
-# that is: the limits of the disks are low. The simulated routers end two seconds after a stop, real ones take
-# longer: `quiet_s` is short.
+# Settings of the demo. The simulated data files are sparse and use almost none of this disk, however full
+# it is: hence the low disk limits. The simulated routers end two seconds after a stop, real ones take
+# longer: hence the short `quiet_s`.
 
 """
 
@@ -52,15 +52,15 @@ The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only.
 Ctrl-C here ends it."""
 
 TRY_DATA = """
-While the run is on, its data are shown by
+While the run is on, its data rate is shown by
 
   caget {prefix}CoBo0:Router:Rate_RBV {prefix}Run:Written_RBV
 
-and some seconds after it has stopped they are in {folder}/cobo0/data/unnamed/ and so on.
+and some seconds after it has stopped its files are in {folder}/cobo0/data/unnamed/ and so on.
 """
 
 TRY_FAULTS = """
-What goes wrong in the simulated fleet is switched by
+Faults of the simulated fleet are switched by
 
   attpc-ioc fault cobo1 die{where}
   attpc-ioc fault all clear{where}
@@ -70,8 +70,8 @@ and shown by `attpc-ioc fault{where}`; docs/simulator.md lists the faults.
 
 
 def demo(
-    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = PREFIX,
-    cobos: Annotated[int, typer.Option(min=1, max=100, help="How many CoBos.")] = COBOS,
+    prefix: Annotated[str, typer.Option(help="Prefix of every PV name.")] = PREFIX,
+    cobos: Annotated[int, typer.Option(min=1, max=100, help="Number of CoBos.")] = COBOS,
     log_level: LogLevel = "WARNING",
     log_json: LogJson = False,
 ) -> None:
@@ -88,7 +88,7 @@ async def _demo(prefix: str, cobos: int) -> None:
     from attpc_ioc.simulator.admin import taking_orders
     from attpc_ioc.simulator.fleet import SimulatedFleet
 
-    # Loopback only, unless the person at the shell says otherwise.
+    # Loopback only, unless the user's environment says otherwise.
     for name, also in (
         ("EPICS_CAS_INTF_ADDR_LIST", ()),
         ("EPICS_CAS_BEACON_ADDR_LIST", ("EPICS_CA_ADDR_LIST", "EPICS_CAS_AUTO_BEACON_ADDR_LIST")),
@@ -98,7 +98,7 @@ async def _demo(prefix: str, cobos: int) -> None:
     state_dir, file = demo_directory(), demo_file()
     if refusal := refusal_for_root(state_dir):
         raise StateDirError(f"state directory {state_dir}: {refusal}: XDG_STATE_HOME")
-    # Kept: shell commands such as `attpc-ioc history` read from it where the database is.
+    # Not deleted: shell commands such as `attpc-ioc history` find the database with it.
     make_private(state_dir)
     data = demo_data(state_dir)
     async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
@@ -117,7 +117,7 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _setting(file: Path) -> str:
-    """Return the shell line that finds the installed programs, this IOC, and its settings."""
+    """Return the shell line that makes the installed programs, this IOC and its settings available."""
     from attpc_ioc.ioc.ca.address import server_port
 
     words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
@@ -129,13 +129,13 @@ def _setting(file: Path) -> str:
 
 
 def demo_data(state_dir: Path) -> DataOptions | None:
-    """Return how the demo's data are written; None where the data routers' plugin is not installed."""
+    """Return how the demo writes data; None if the data routers' plugin is not installed."""
     from attpc_ioc.plugin.spec import PROJECT
     from attpc_ioc.simulator.data.options import Access, DataOptions
 
     if "data_routers" not in entry_points(group=PROJECT).names:
         return None
-    # Every kind of host; each keeps the newest runs of earlier demos.
+    # One of every kind of host; each keeps the newest runs of earlier demos.
     reached = (Access.SSH, Access.SSH, Access.SENTRY, Access.SENTRY, Access.LOCAL)
     return DataOptions(state_dir / "data", reached, spread=0.1, drain_s=2.0, catalog_wait_s=5.0, keep_runs=20)
 
@@ -144,7 +144,7 @@ def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:
     """Return the settings file of the demo's IOC, for a fleet that was started with `demo_data`."""
     import tomlkit
 
-    # Named, because its addresses change each time: in the run history it stays one fleet.
+    # Named, because its addresses change each time: the run history must see the same fleet.
     history = tomlkit.dumps({"fleet": f"demo on {socket.gethostname()}"})
     return HEADING + fleet.settings_toml(
         prefix=prefix,

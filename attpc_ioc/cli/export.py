@@ -1,4 +1,4 @@
-"""The commands `export ...`: files for the other programs of a control room, made from the PV table."""
+"""The commands `export ...`: files for other programs of a control room, made from the PV table."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 
 SETTINGS = "ATTPC_IOC_SETTINGS"
 
-export = typer.Typer(help="Files for screens and other programs of a control room.", no_args_is_help=True)
+export = typer.Typer(
+    help="Write files for screens and other programs of a control room.", no_args_is_help=True
+)
 
 
 def _folder(text: str) -> Path:
-    """Return a folder; an empty text, as of an unset variable, does not mean the working directory."""
+    """Return a folder; an empty text, as from an unset variable, does not mean the working directory."""
     if not text:
         raise typer.BadParameter("is empty; give '.' for the working directory")
     return Path(text)
 
 
 def _file(text: str | Path) -> Path:
-    """Return a file to write."""
+    """Return the path of a file to write."""
     if not str(text):
         raise typer.BadParameter("is empty; give the name of a file")
     return Path(text)
 
 
 FolderArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", parser=_folder, help="Where the files go; made if need be.")
+    Path, typer.Argument(metavar="DIR", parser=_folder, help="Where the files go; made if needed.")
 ]
 SettingsOption = Annotated[
     Path | None, typer.Option("--settings", metavar="FILE", help=f"The IOC's settings; else {SETTINGS}.")
@@ -54,13 +56,13 @@ ScreensOption = Annotated[
     typer.Option(
         "--screens",
         metavar="WHERE",
-        help="Where alarm clients find the screens: an absolute folder, a URL, or a macro of theirs.",
+        help="Where alarm clients find the screens: an absolute folder, a URL, or a client's macro.",
     ),
 ]
 
 
 def table_of(settings: Path | None) -> tuple[PvEntry, ...]:
-    """Return the PV table, with plugins' rows, of a settings file or of the one that the variable names."""
+    """Return the PV table, with plugins' rows, of this settings file or of the one in the variable."""
     from attpc_ioc.settings import load_settings
 
     return whole_table(load_settings(_settings_file(settings)))
@@ -84,7 +86,7 @@ def screens(
     folder: FolderArgument,
     settings: SettingsOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace files that this command did not make, too.")
+        bool, typer.Option("--force", help="Also replace files that this command did not make.")
     ] = False,
 ) -> None:
     """Write the screens for CS-Studio/Phoebus; open main.bob."""
@@ -178,7 +180,7 @@ def facility(
     demo: Annotated[bool, typer.Option("--demo", help="For the demo's configuration.")] = False,
     screens: ScreensOption = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace files that this command did not make, too.")
+        bool, typer.Option("--force", help="Also replace files that this command did not make.")
     ] = False,
 ) -> None:
     """Write all exports: screens, alarms, archiver and saveset.

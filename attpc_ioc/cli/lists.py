@@ -1,4 +1,4 @@
-"""The commands that list what there is: `plugins`, `pvs`, and `clients` of a running IOC."""
+"""The commands that list things: `plugins`, `pvs`, and `clients` of a running IOC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ("id", "user", "host", "address", "up", "channels", "subscriptions", "
 def plugins(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A settings file.")] = None,
 ) -> None:
-    """List the plugins: name, whether it is on, where it comes from, the hooks that it implements."""
+    """List the plugins: name, status, origin, and the hooks that each implements."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -43,7 +43,7 @@ def plugins(
 
 def pvs(
     file: Annotated[Path, typer.Argument(help="The settings file.")],
-    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all details.")] = False,
     csv_: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
 ) -> None:
     """List every PV with type, access, units and description."""
@@ -67,7 +67,7 @@ def pvs(
 def clients(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The settings file of the running IOC.")],
     pvs: Annotated[bool, typer.Option("--pvs", help="With the PVs that each is connected to.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all details.")] = False,
 ) -> None:
     """List the Channel Access clients of the IOC that runs on this host with these settings."""
     from attpc_ioc.asking import ask
@@ -109,5 +109,5 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _shown(name: str) -> str:
-    """Return a name that a client gave, escaped and cut for a terminal."""
+    """Return a name from a client, escaped and cut for a terminal."""
     return one_line(name)[:40] or "-"

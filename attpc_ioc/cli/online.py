@@ -1,4 +1,4 @@
-"""Asks every ECC server of the settings, and what plugins depend on (`attpc-ioc check --online`)."""
+"""Checks every ECC server of the settings, and what plugins depend on (`attpc-ioc check --online`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attpc_ioc.settings import EccSettings, Settings
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """The answer of one ECC server, for people; `ok` is False if something has to be corrected."""
+    """The answer of one ECC server, for people; `ok` is False if something must be corrected."""
 
     name: str
     url: str
@@ -25,14 +25,14 @@ class ServerReport:
 
 
 async def ask_servers(settings: Settings, timeout_s: float) -> list[ServerReport]:
-    """Ask all servers at once, each for at most `timeout_s` seconds; never raises for what a server does."""
+    """Ask all servers at once, each for at most `timeout_s` seconds; never raises for a server's fault."""
     return list(await asyncio.gather(*(_ask(ecc, timeout_s) for ecc in settings.ecc)))
 
 
 async def ask_all(
     settings: Settings, plugins: PluginHost, timeout_s: float
 ) -> tuple[list[ServerReport], list[OnlineAnswer]]:
-    """Ask the servers and run the plugins' online checks, all at once; never raises for what they do."""
+    """Ask the servers and run the plugins' online checks, all at once; never raises for their faults."""
     return await asyncio.gather(ask_servers(settings, timeout_s), plugins.online_check(timeout_s))
 
 

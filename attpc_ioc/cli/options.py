@@ -1,4 +1,4 @@
-"""Arguments, options and behaviour that several commands share."""
+"""Arguments, options and behaviour shared by several commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STDOUT = Path("-")
 
 
 def set_up_log(level: str, as_json: bool) -> None:
-    """Start logging to standard error; an unknown `level` is a wrong use of the command."""
+    """Start logging to standard error; an unknown `level` is a usage error."""
     from attpc_ioc.log import set_up_logging
 
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -34,7 +34,7 @@ def set_up_log(level: str, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def naming_file(file: Path | None) -> Iterator[None]:
-    """Name the file in faults of the settings that only the plugins or the PV table found."""
+    """Add the file's name to faults of the settings that plugins or the PV table find."""
     try:
         yield
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""The commands put together, those of plugins included, and run."""
+"""Assembles and runs the commands, including those of plugins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-# In the order of `attpc-ioc --help`.
+# In the order shown by `attpc-ioc --help`.
 app.command()(run.run)
 app.command()(demo.demo)
 app.command()(lists.plugins)
@@ -38,7 +38,7 @@ app.command()(simulate.fault)
 
 @functools.cache
 def add_plugins_commands() -> None:
-    """Let plugins add their sub-commands, once a process; one that fails is named, and others are added."""
+    """Let plugins add their sub-commands, once per process; failures are reported, the others are added."""
     from attpc_ioc.plugin.host import PluginHost
 
     host = PluginHost()
@@ -51,7 +51,7 @@ def add_plugins_commands() -> None:
 
 
 def run_program() -> None:
-    """Run the shell command; an error that an operator can cause is one clear text and exit code 1."""
+    """Run the shell command; an error that an operator can cause gives one clear text and exit code 1."""
     set_up_streams()
     try:
         add_plugins_commands()
@@ -60,7 +60,7 @@ def run_program() -> None:
         typer.echo(str(error), err=True)
         raise SystemExit(1) from None
     except UnicodeEncodeError as error:
-        # A name on its way to or from the system that is not valid text.
+        # A name from or for the operating system is not valid text.
         text = reprlib.repr(error.object)
         typer.echo(f"{text} cannot be encoded ({error.encoding}); set the locale: LANG=C.UTF-8", err=True)
         raise SystemExit(1) from None

@@ -1,4 +1,4 @@
-"""The commands `run` and `next-number`: the IOC, and the run number it starts from."""
+"""The commands `run` and `next-number`: run the IOC, and set the next run number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run(
     log_level: LogLevel = "INFO",
     log_json: LogJson = False,
 ) -> None:
-    """Run the IOC until SIGINT or SIGTERM. The hardware is moved neither by its start nor by its end."""
+    """Run the IOC until SIGINT or SIGTERM. Neither its start nor its end moves the hardware."""
     from attpc_ioc.app import serve
     from attpc_ioc.settings import load_settings
 
@@ -27,7 +27,7 @@ def run(
 def next_number(
     file: SettingsFile,
     experiment: Annotated[str, typer.Argument(help="The experiment's name; '' for 'unnamed'.")],
-    number: Annotated[int, typer.Argument(min=0, help="The number that its next run gets.")],
+    number: Annotated[int, typer.Argument(min=0, help="The number of its next run.")],
 ) -> None:
     """Set the next run number in the state directory; the IOC must not be running."""
     from attpc_ioc.control.runs.numbers import set_next_number

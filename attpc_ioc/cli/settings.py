@@ -1,4 +1,4 @@
-"""The commands `init`, `check` and `schema`: writing, checking and describing a settings file."""
+"""The commands `init`, `check` and `schema`: write, check and describe a settings file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from attpc_ioc.plugin.host import PluginHost
 
 FAILED = 1
-"""Exit code for wrong settings or a server that is not right; a wrong use of the command gives 2."""
+"""Exit code for wrong settings or a server with a fault; a usage error gives 2."""
 
 _PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@|[?&]password=[^&]|(?:^|\s)password\s*=\s*\S")
-"""A password in a URL, or in the words that PostgreSQL takes in place of one."""
+"""A password in a URL, or in a PostgreSQL connection string."""
 
 
 def init(
-    cobos: Annotated[int, typer.Option(help="How many CoBos there are.")],
+    cobos: Annotated[int, typer.Option(help="Number of CoBos.")],
     first_cobo: Annotated[
         str, typer.Option(metavar="ADDRESS", help="IPv4 address of CoBo 0; the others follow it.")
     ] = "",
@@ -45,12 +45,12 @@ def init(
             help="One ECC server on this host drives all boards; the addresses are then the data routers'.",
         ),
     ] = "",
-    prefix: Annotated[str, typer.Option(help="What every PV name begins with.")] = "ATTPC:",
+    prefix: Annotated[str, typer.Option(help="Prefix of every PV name.")] = "ATTPC:",
     output: Annotated[
         Path, typer.Option(help="The file to write, '-' for standard output; it must not exist.")
     ] = Path("attpc-ioc.toml"),
     all_keys: Annotated[
-        bool, typer.Option("--all", help="Write every key with what it means, not only what a site changes.")
+        bool, typer.Option("--all", help="Write every key with its meaning, not only what a site changes.")
     ] = False,
 ) -> None:
     """Write a settings file with comments for a fleet of CoBos and a MuTAnT.
@@ -81,7 +81,7 @@ def init(
     except (OSError, ValueError) as err:
         typer.echo(f"{output}: cannot be written: {_os_reason(err)}", err=True)
         raise typer.Exit(FAILED) from None
-    typer.echo(f"{output}: written; look through it, then: attpc-ioc check {output} --online")
+    typer.echo(f"{output}: written; review it, then: attpc-ioc check {output} --online")
 
 
 def check(
@@ -91,7 +91,7 @@ def check(
         typer.Option(
             "--online",
             help="Ask every ECC server for its state and configurations, and every host of a plugin; "
-            "look at this shell's EPICS variables.",
+            "check this shell's EPICS variables.",
         ),
     ] = False,
     timeout: Annotated[
@@ -99,12 +99,12 @@ def check(
         typer.Option(
             min=0.1,
             max=600,
-            help="How long each ECC server may take with --online, in seconds; a plugin's hosts have the "
+            help="Time limit of each ECC server with --online, in seconds; a plugin's hosts have the "
             "limits of its settings.",
         ),
     ] = 10.0,
 ) -> None:
-    """Check a settings file; the exit code is 0 when all is right and 1 when something is wrong."""
+    """Check a settings file; the exit code is 0 if everything is right and 1 if something is wrong."""
     try:
         settings = load_settings(file)
         access, plugins = _check_plugins_and_access(file, settings)
@@ -132,7 +132,7 @@ def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, Plug
 
     Returns a summary of the latter, and the plugins; raises `SettingsError`.
     """
-    # The whole program takes a while to import, and every command imports this module.
+    # Imported here, because the whole program takes long to import and every command imports this module.
     from attpc_ioc.access import access_summary
     from attpc_ioc.app import load_plugins, make_table
 
@@ -143,10 +143,10 @@ def _check_plugins_and_access(file: Path, settings: Settings) -> tuple[str, Plug
 
 
 def _open_password(file: Path, settings: Settings) -> str:
-    """Return a warning if the file holds a password that every account can read; otherwise nothing."""
+    """Return a warning if the file has a password that every account can read; otherwise an empty text."""
     if not file.stat().st_mode & stat.S_IROTH:
         return ""
-    # Sections of plugins are as they stand in the file: lists and tables in any depth.
+    # Sections of plugins are as in the file: lists and tables of any depth.
     todo: list[Any] = [settings.plugins]
     while todo:
         value = todo.pop()
@@ -156,8 +156,8 @@ def _open_password(file: Path, settings: Settings) -> str:
             todo.extend(value)
         elif isinstance(value, str) and _PASSWORD.search(value):
             return (
-                f"warning: {file} has a password in a URL, and every account of this computer can read it. "
-                "Put the password into a file that PGPASSFILE names (or ~/.pgpass, mode 600) and leave it "
+                f"warning: {file} has a password in a URL that every account of this computer can read. "
+                "Put the password into the file named by PGPASSFILE (or ~/.pgpass, mode 600) and leave it "
                 f"out here, or close the file: chmod 640 {file}"
             )
     return ""
@@ -183,7 +183,7 @@ def _summary(file: Path, settings: Settings, access: str) -> str:
 
 def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> list[str]:
     """Print the answers of servers and plugins; return the names of those that are wrong."""
-    # The SOAP client and rich take a while to import, and every command imports this module.
+    # Imported here, because the SOAP client and rich take long to import.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -202,10 +202,10 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
         )
     Console(file=exact(sys.stdout)).print(table)
     for answer in answers:
-        # A line each, not a table: an answer may be a command to be copied.
+        # Lines, not a table: an answer may be a command to copy.
         where = f" at {answer.where}" if answer.where else ""
         typer.echo(f"{answer.what}{where}: {answer.text}")
-    # The interfaces and the port of the settings go before the variables, which are this shell's.
+    # Interfaces and port of the settings take precedence over this shell's variables.
     interfaces = list(map(str, settings.ioc.interfaces or ()))
     environment = from_environment(interfaces=interfaces, port=settings.ioc.server_port)
     for fault in environment.faults:

@@ -1,4 +1,4 @@
-"""The commands `simulate` and `fault` of the command line."""
+"""The commands `simulate` and `fault`."""
 
 from __future__ import annotations
 
@@ -18,46 +18,54 @@ ADMIN_URL = f"http://127.0.0.1:{ADMIN_PORT}/"
 
 
 def simulate(
-    cobos: Annotated[int, typer.Option(min=0, help="How many CoBos.")] = 10,
+    cobos: Annotated[int, typer.Option(min=0, help="Number of CoBos.")] = 10,
     mutant: Annotated[bool, typer.Option(help="With a MuTAnT.")] = True,
     one_server: Annotated[bool, typer.Option("--one-server", help="One ECC server for all boards.")] = False,
     first_cobo: Annotated[int, typer.Option(min=0, help="Number of the first CoBo.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    first_port: Annotated[int, typer.Option(help="First ECC port, the others follow; 0: free ones.")] = 8083,
-    first_router_port: Annotated[int, typer.Option(help="First data router port; 0: free ones.")] = 0,
+    first_port: Annotated[
+        int, typer.Option(help="First ECC port, the others follow; 0: any free ones.")
+    ] = 8083,
+    first_router_port: Annotated[int, typer.Option(help="First data router port; 0: any free ones.")] = 0,
     xcfg: Annotated[
         Path | None,
-        typer.Option(help="Folder of xcfg files; default ones are written where it has none."),
+        typer.Option(help="Folder of xcfg files; default ones are written if it has none."),
     ] = None,
     experiment: Annotated[
-        list[str] | None, typer.Option(help="Experiment's name in default xcfg files; may be repeated.")
+        list[str] | None, typer.Option(help="Experiment name of default xcfg files; may be repeated.")
     ] = None,
-    brisk: Annotated[bool, typer.Option("--brisk/--real", help="Short transitions, or real ones.")] = True,
+    brisk: Annotated[bool, typer.Option("--brisk/--real", help="Short or real transition times.")] = True,
     jitter: Annotated[float, typer.Option(min=0, max=1, help="Random part of durations.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of the jitter.")] = 0,
     auto_restart_s: Annotated[
-        float | None, typer.Option(min=0, help="Start crashed servers again after so many seconds.")
+        float | None, typer.Option(min=0, help="Restart crashed servers after this many seconds.")
     ] = None,
-    admin_port: Annotated[int, typer.Option(help="Port for `attpc-ioc fault`; 0: a free one.")] = ADMIN_PORT,
-    settings: Annotated[Path | None, typer.Option(help="Write the settings of an IOC for it here.")] = None,
+    admin_port: Annotated[
+        int, typer.Option(help="Port for `attpc-ioc fault`; 0: any free one.")
+    ] = ADMIN_PORT,
+    settings: Annotated[
+        Path | None, typer.Option(help="Write settings of an IOC for it to this file.")
+    ] = None,
     prefix: Annotated[str, typer.Option(help="PV prefix in those settings.")] = "SIM:",
     data: Annotated[
-        Path | None, typer.Option(help="Let the data routers write, each into a folder of its own in here.")
+        Path | None, typer.Option(help="Let the data routers write, each into its own folder in this one.")
     ] = None,
     access: Annotated[
         list[str] | None,
         typer.Option(
-            help="How data hosts are reached: local, ssh or sentry; repeated, of one after the other, the "
-            "last of all the rest."
+            help="Access to data hosts: local, ssh or sentry; repeated, for one host after the other, the "
+            "last for all others."
         ),
     ] = None,
-    rate_mb_s: Annotated[float, typer.Option(min=0, help="What each CoBo's router writes, in MB/s.")] = 2.0,
-    drain_s: Annotated[float, typer.Option(min=0, help="How long routers go on writing after Stop.")] = 3.0,
+    rate_mb_s: Annotated[float, typer.Option(min=0, help="Data rate of each CoBo's router, in MB/s.")] = 2.0,
+    drain_s: Annotated[
+        float, typer.Option(min=0, help="Seconds that routers go on writing after Stop.")
+    ] = 3.0,
     real_bytes: Annotated[
-        bool, typer.Option("--real-bytes/--sparse", help="Whether files use as much disk as they say.")
+        bool, typer.Option("--real-bytes/--sparse", help="Whether files use as much disk as their size.")
     ] = False,
     catalog_wait_s: Annotated[
-        float, typer.Option(min=0, help="How long a sentry waits before it moves files.")
+        float, typer.Option(min=0, help="Seconds that a sentry waits before it moves files.")
     ] = 30.0,
 ) -> None:
     """Run simulated ECC servers, boards and data routers until Ctrl-C."""
@@ -108,18 +116,20 @@ def simulate(
 
 def fault(
     server: Annotated[str | None, typer.Argument(help="Name of an ECC server, or all.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="FAULT", help="Which fault, or clear.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="FAULT", help="The fault, or clear.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only for this operation.")] = None,
     board: Annotated[str | None, typer.Option(help="Only this board, such as CoBo[0].")] = None,
     off: Annotated[bool, typer.Option("--off", help="Switch it off.")] = False,
-    factor: Annotated[float, typer.Option(help="slow: so many times as long; data-slow: the rate.")] = 1.0,
-    extra_s: Annotated[float, typer.Option(help="slow, host-slow: so many seconds longer.")] = 0.0,
+    factor: Annotated[
+        float, typer.Option(help="slow: factor of durations; data-slow: factor of the rate.")
+    ] = 1.0,
+    extra_s: Annotated[float, typer.Option(help="slow, host-slow: seconds added.")] = 0.0,
     nth: Annotated[int, typer.Option(help="fail: from this call on.")] = 1,
-    times: Annotated[int | None, typer.Option(help="fail: so often; default until --off.")] = None,
+    times: Annotated[int | None, typer.Option(help="fail: number of calls; default until --off.")] = None,
     code: Annotated[int | None, typer.Option(help="fail: error code; default the operation's.")] = None,
     message: Annotated[str | None, typer.Option(help="fail: error message.")] = None,
-    calls: Annotated[int, typer.Option(help="Without arguments: how many of the last calls to show.")] = 0,
-    admin: Annotated[str, typer.Option(help="Where the simulator said that it takes orders.")] = ADMIN_URL,
+    calls: Annotated[int, typer.Option(help="Without arguments: number of last calls to show.")] = 0,
+    admin: Annotated[str, typer.Option(help="The simulator's administration URL.")] = ADMIN_URL,
 ) -> None:
     """Switch a fault of a running simulator, or show its state."""
     if server is None:
@@ -166,7 +176,7 @@ def _ask(url: str, order: dict[str, Any] | None = None) -> bytes:
     import urllib.request
 
     data = None if order is None else json.dumps(order).encode()
-    # No proxy: the simulator is on this machine, whatever the environment says.
+    # No proxy, whatever the environment says: the simulator is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, data), timeout=10) as reply:

@@ -1,4 +1,4 @@
-"""The commands `state show`, `state check` and `state backup`: a look into the state database."""
+"""The commands `state show`, `state check` and `state backup`: inspect the state database."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from attpc_ioc.printable import one_line
 if TYPE_CHECKING:
     from attpc_ioc.eventlog.inspect import Contents
 
-state = typer.Typer(help="Look into the state database: what is kept over restarts, and the event log.")
+state = typer.Typer(help="Inspect the state database: what is kept across restarts, and the event log.")
 
 Database = Annotated[
-    Path | None, typer.Option(help="Another database, such as a backup or one that was set aside.")
+    Path | None, typer.Option(help="Another database, such as a backup or a damaged one set aside.")
 ]
 
 
 @state.command()
 def show(
     file: SettingsFile,
-    events: Annotated[int, typer.Option(min=0, help="How many of the newest events.")] = 20,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
+    events: Annotated[int, typer.Option(min=0, help="Number of newest events.")] = 20,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with all details.")] = False,
     database: Database = None,
 ) -> None:
-    """Print what is kept over restarts, by topic, and the newest events. The IOC may be running."""
+    """Print what is kept across restarts, by topic, and the newest events. The IOC may be running."""
     from attpc_ioc.eventlog.inspect import contents
 
     found = contents(_path(file, database), events)
@@ -43,7 +43,7 @@ def show(
 
 @state.command()
 def check(file: SettingsFile, database: Database = None) -> None:
-    """Check the database's pages and read every event back; what is wrong is printed, and the exit code 1."""
+    """Check the database's pages and read every event; faults are printed, and the exit code is 1."""
     from attpc_ioc.eventlog.inspect import check as faults_of
 
     path = _path(file, database)
@@ -60,11 +60,11 @@ def backup(
     file: SettingsFile,
     to: Annotated[Path, typer.Argument(metavar="TO", help="The new file.")],
 ) -> None:
-    """Copy the database as it is at one moment; the IOC may be running.
+    """Copy a consistent state of the database; the IOC may be running.
 
     To go back to a backup, stop the IOC and put the copy into the state directory as `state.db`; a
-    `state.db-wal` beside it must go. Run numbers that were given since are then given again: set the next
-    with `attpc-ioc next-number`.
+    `state.db-wal` beside it must be removed. Run numbers given since the backup are then given again: set the
+    next with `attpc-ioc next-number`.
     """
     from attpc_ioc.eventlog.inspect import backup as copy
 
@@ -93,7 +93,7 @@ def _as_json(found: Contents) -> dict[str, object]:
 
 
 def _print(found: Contents) -> None:
-    """Print a line for each row and event, so that `grep` and `less -S` serve."""
+    """Print one line for each row and event, for `grep` and `less -S`."""
     lines = [
         f"{topic} {key}: {value}" if key else f"{topic}: {value}"
         for topic, rows in found.kept.items()

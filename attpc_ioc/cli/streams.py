@@ -1,7 +1,7 @@
 """Standard output and standard error: text for people is escaped where needed, exports are UTF-8.
 
-Without this, a title with an `é` would end a command in a traceback on a terminal whose encoding lacks it,
-and a title with an escape sequence would steer the terminal. What is not printable is escaped here: in
+Without this, a title with an `é` would end a command with a traceback on a terminal whose encoding lacks it,
+and a title with an escape sequence would control the terminal. Unprintable characters are escaped here: in
 messages that quote a file's name, usage errors, plugins' commands and tracebacks.
 """
 
@@ -20,7 +20,7 @@ ASCII = "attpc_ioc_ascii"
 
 
 class _ForPeople:
-    """A text stream that escapes what is not printable; everything else is the wrapped stream's."""
+    """A text stream that escapes unprintable characters; all else is passed to the wrapped stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self.exact = stream
@@ -55,7 +55,7 @@ def set_up_streams() -> None:
 def exact(stream: TextIO) -> TextIO:
     """Return the stream that writes every character as it is, for callers that escape texts themselves.
 
-    Tables in colours and progress bars need it: they steer the terminal on purpose.
+    Coloured tables and progress bars need it: they control the terminal on purpose.
     """
     return stream.exact if isinstance(stream, _ForPeople) else stream
 
@@ -68,7 +68,7 @@ def exact_output() -> None:
 
 
 def exact_unless_shown() -> None:
-    """Make standard output UTF-8 if it is a file or a pipe; a terminal gets what it can show."""
+    """Make standard output UTF-8 if it is a file or a pipe; a terminal keeps its encoding."""
     if not sys.stdout.isatty():
         exact_output()
 

@@ -308,7 +308,7 @@ class Controller:
     # ------------------------------------------------------------------ seeing
 
     def _on_observed(self, name: str) -> None:
-        """Follow what a poll changed: stale clocks, the run, and what is kept over restarts."""
+        """Follow what a poll changed: stale clocks, the run, and what is kept across restarts."""
         view = self.state.module(name)
         seen = (view.state, view.last_state, view.transition, view.outstanding, view.enabled)
         if self._last_seen.get(name) == seen:

@@ -187,7 +187,7 @@ class Decider:
                     accepted.add(name)
                 yield None
             answers[scope] = frozenset(accepted)
-        alike = not self._host.tells_modules_apart
+        alike = not self._host.distinguishes_modules
         shared: dict[object, frozenset[CommandName]] = {}
         for number, (name, module) in enumerate(fleet.modules.items()):
             scope = ecc_scope(name)

@@ -1,4 +1,4 @@
-"""Setpoints: what operators choose and type, checked against the rules and kept over restarts."""
+"""Setpoints: what operators choose and type, checked against the rules and kept across restarts."""
 
 from __future__ import annotations
 

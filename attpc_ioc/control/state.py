@@ -61,7 +61,8 @@ class FleetState:
 
     Listeners get the changes of several turns of the event loop together, or when `publish` is called: each
     state of a module and each result of an attempt, in order, however many changes there are. `keep` hears of
-    each new view of a module at once, so that what is kept over restarts is in the transaction of the event.
+    each new view of a module at once, so that what is kept across restarts is in the transaction of the
+    event.
     """
 
     def __init__(self, modules: Mapping[str, ModuleView], keep: Callable[[ModuleView], None]) -> None:

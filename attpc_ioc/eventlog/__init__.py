@@ -1,4 +1,4 @@
-"""The state database: every event once, and what the IOC keeps over restarts."""
+"""The state database: every event once, and what the IOC keeps across restarts."""
 
 from .kept import Kept
 from .log import RECORD_LIMIT_S, EventLog

@@ -1,4 +1,4 @@
-"""The file `state.db`: made, checked and opened; one that is damaged or foreign is set aside and reported."""
+"""Makes, checks and opens the file `state.db`; a damaged or foreign one is set aside and reported."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = get_logger(__name__)
 
 NAME = "state.db"
 APPLICATION_ID = 0x41545043
-"""In the header of the file ("ATPC"): no other program's database is taken for ours."""
+"""In the header of the file ("ATPC"), to recognise other programs' databases."""
 
 BUSY_S = 5.0
-"""How long a writer waits for a reader at the shell to end."""
+"""How long a writer waits for a reader, such as a shell command."""
 
 _PART = "state.db.part"
 _SET_ASIDE = "state.db.damaged-"
@@ -35,22 +35,22 @@ _NETWORK = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|fu
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier version kept in its files, as a new database takes it over."""
+    """What an earlier version kept in files, to be imported into a new database."""
 
     kept: Sequence[tuple[str, str, str]] = ()
-    """Topic, key, and value as JSON."""
+    """Topic, key, and value in JSON."""
     lost: Mapping[str, str] = field(default_factory=dict)
     """Why a topic could not be read."""
 
 
 TakeOver = Callable[[Path], Earlier]
-"""Reads what an earlier version kept in the folder; it changes nothing."""
+"""Reads what an earlier version kept in the folder, without changing it."""
 
 
 def open_database(folder: Path, take_over: TakeOver) -> sqlite3.Connection:
     """Return a connection to the folder's database, in its newest schema.
 
-    A new one has what `take_over` returns. Raises `StateDirError` where it cannot be opened, or was written
+    A new one gets what `take_over` returns. Raises `StateDirError` if it cannot be opened, or was written
     by a newer version.
     """
     path = folder / NAME
@@ -77,7 +77,7 @@ def open_database(folder: Path, take_over: TakeOver) -> sqlite3.Connection:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Return a connection for use from any one thread at a time; transactions are begun by hand."""
+    """Return a connection for use from one thread at a time; transactions are begun explicitly."""
     mode = "ro" if read_only else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -94,16 +94,16 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def fault_of(path: Path) -> str:
-    """Return what is wrong with a database of ours, by SQLite's own check; empty when nothing is."""
+    """Return what is wrong with a state database, by SQLite's own check; empty if nothing is."""
     with closing(connect(path, read_only=True)) as connection:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID:
-                return "it is no state database of attpc-ioc"
+                return "it is not a state database of attpc-ioc"
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
-                # It cannot be read at present: that is another matter than what is in it.
+                # It cannot be read now, which says nothing about its contents.
                 raise
             return str(error)
     return "" if found == "ok" else " ".join(str(found).split())
@@ -111,10 +111,10 @@ def fault_of(path: Path) -> str:
 
 def _fault_of(path: Path) -> str:
     if path.is_symlink() or not path.is_file():
-        raise StateDirError(f"{path} is no regular file; remove it, or set ioc.state_dir")
+        raise StateDirError(f"{path} is not a regular file; remove it, or set ioc.state_dir")
     if not path.stat().st_size:
         return "it is empty"
-    # What an older umask has left open to others is closed.
+    # An older umask may have left it open to others.
     os.close(private(str(path), os.O_RDWR))
     return fault_of(path)
 
@@ -130,7 +130,7 @@ def _set_aside(path: Path, fault: str) -> None:
 
 
 def _make(folder: Path, take_over: TakeOver) -> None:
-    """Make a new database, whole before it has its name: a kill leaves none, or this one."""
+    """Make a new database, complete before it gets its name: a kill leaves none or a complete one."""
     part = folder / _PART
     for end in ("", "-journal"):
         part.with_name(part.name + end).unlink(missing_ok=True)
@@ -181,7 +181,7 @@ def _apply_schema(connection: sqlite3.Connection, version: int) -> None:
 
 
 def _statements(sql: str) -> list[str]:
-    """Return the statements of a file; `executescript` would commit what is open."""
+    """Return the statements of a file; `executescript` would commit the open transaction."""
     statements, so_far = [], ""
     for line in sql.splitlines(keepends=True):
         so_far += line
@@ -192,7 +192,7 @@ def _statements(sql: str) -> list[str]:
 
 
 def _schema_files() -> dict[int, str]:
-    """Return the SQL of `db/state/`, which the package carries, by number."""
+    """Return the SQL files of `db/state/`, which are in the package, by number."""
     folder = resources.files("attpc_ioc.eventlog") / "schema"
     return {
         int(match[1]): file.read_text(encoding="utf-8")
@@ -202,7 +202,7 @@ def _schema_files() -> dict[int, str]:
 
 
 def _network_file_system(folder: Path) -> str | None:
-    """Return the kind of network file system that a folder is on; None for a disk of this machine."""
+    """Return the type of network file system that a folder is on; None for a local disk."""
     try:
         device = folder.stat().st_dev
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""A look into a state database from outside, also while an IOC writes it."""
+"""Reads a state database from outside, even while an IOC writes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .log import read_events
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it is stored: `body` is JSON, in which a long text is a digest."""
+    """A stored event: `body` is JSON, in which a digest stands for a long text."""
 
     position: int
     kind: str
@@ -28,7 +28,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a state database has: kept rows by topic and key (JSON), losses, cursors, newest events."""
+    """Contents of a state database: kept rows by topic and key (JSON), losses, cursors, newest events."""
 
     kept: dict[str, dict[str, str]]
     lost: dict[str, str]
@@ -38,7 +38,7 @@ class Contents:
 
 
 def contents(path: Path, newest: int) -> Contents:
-    """Return what is in a database, with its `newest` events; raises `StateDirError`."""
+    """Return the contents of a database with its `newest` events; raises `StateDirError`."""
     with _reading(path) as connection:
         kept: dict[str, dict[str, str]] = {}
         for topic, key, value in connection.execute("SELECT topic, key, value FROM kept ORDER BY topic, key"):
@@ -56,9 +56,9 @@ def contents(path: Path, newest: int) -> Contents:
 
 
 def check(path: Path) -> list[str]:
-    """Return what is wrong with a database: its pages, and each event that cannot be read back.
+    """Return what is wrong with a database: its pages, and each event that cannot be read.
 
-    Raises `StateDirError` where it cannot be opened.
+    Raises `StateDirError` if it cannot be opened.
     """
     with _reading(path) as connection:
         if fault := fault_of(path):
@@ -73,11 +73,11 @@ def check(path: Path) -> list[str]:
 
 
 def backup(path: Path, to: Path) -> int:
-    """Copy a database as it is at one moment into a new file; returns its size in bytes.
+    """Copy a consistent state of a database into a new file; returns its size in bytes.
 
-    Raises `StateDirError` where it cannot be opened, and `OSError` where the file is there or cannot be made.
+    Raises `StateDirError` if it cannot be opened, and `OSError` if the file exists or cannot be made.
     """
-    # As root, in another account's folder: with its rights, since SQLite opens the file by its name.
+    # As root in another account's folder, with its rights: SQLite opens the file by name.
     with _reading(path) as connection, reaching(to):
         os.close(private(str(to), os.O_RDWR | os.O_CREAT | os.O_EXCL))
         try:

@@ -1,4 +1,4 @@
-"""One topic of what is there after a restart: typed values by key."""
+"""One topic of what is kept across restarts: typed values by key."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 
 class Keeping(Protocol):
-    """What a topic asks of the log: to write a row soon, and to have written what was lost."""
+    """The part of the log that a topic uses."""
 
     def keep(self, topic: str, key: str, value: str | None) -> None:
-        """Write a row, or with None remove it."""
+        """Write a row soon, or with None remove it."""
         ...
 
     def lose(self, topic: str, reason: str) -> None:
-        """Write why the topic may lack something; '' where that was acknowledged."""
+        """Record why the topic may be incomplete; '' acknowledges that."""
         ...
 
 
 class Kept(Generic[T]):
-    """The rows of a topic. What is kept in one turn of the event loop is on disk together, or not at all.
+    """The rows of a topic. Changes in one turn of the event loop are on disk together, or not at all.
 
-    - `values`: what could be read at the start, and was kept since.
+    - `values`: what could be read at start-up or was kept since.
     - `bad`: why a row could not be read, by key; it stays in the database until its key is kept again.
     - `lost`: why rows may be missing; empty when none are.
     """
@@ -51,19 +51,19 @@ class Kept(Generic[T]):
                 self.bad[key] = str(error)
 
     def keep(self, key: str, value: T) -> None:
-        """Have a value written soon."""
+        """Set a value; it is written soon."""
         self.values[key] = value
         self.bad.pop(key, None)
-        # ASCII: text that is not valid Unicode, from a client, can be written too.
+        # ASCII, so that invalid Unicode from a client can be written too.
         self._log.keep(self._topic, key, json.dumps(self._adapter.dump_python(value, mode="json")))
 
     def drop(self, key: str) -> None:
-        """Have a value removed soon."""
+        """Remove a value; the row is deleted soon."""
         if self.values.pop(key, None) is not None:
             self._log.keep(self._topic, key, None)
 
     def lose(self, reason: str) -> None:
-        """Take down why rows may be missing, for later starts too; '' acknowledges it."""
+        """Record why rows may be missing, across restarts too; '' acknowledges it."""
         if reason != self.lost:
             self.lost = reason
             self._log.lose(self._topic, reason)

@@ -1,4 +1,4 @@
-"""The lock on the state directory: one IOC uses it at a time."""
+"""The lock on the state directory: only one IOC uses it at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ NAME = "lock"
 
 
 class StateLock:
-    """Holds the file `lock`, which says who has it: process, host and the IOC's prefix."""
+    """Holds the file `lock`, which names its owner: process, host and the IOC's prefix."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
-        """Take a folder; `prefix` is the IOC's, by which another that wants the folder names it."""
+        """Store the folder and the IOC's `prefix`, which others see in their error message."""
         self._folder = folder
         self._prefix = prefix
         self._handle: int | None = None
 
     def take(self) -> None:
-        """Make the folder and lock it; raises `StateDirError` where that fails."""
+        """Make the folder and lock it; raises `StateDirError` if that fails."""
         try:
             if refusal := refusal_for_root(self._folder):
                 raise StateDirError(f"state directory {self._folder}: {refusal}: ioc.state_dir")
@@ -47,20 +47,20 @@ class StateLock:
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()} {socket.gethostname()} {self._prefix}\n".encode(), 0)
         except OSError:
-            # A full disk: the lock holds without the name of its owner.
+            # A full disk: the lock holds even without its owner's name.
             return
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
 def _owner(text: str) -> str:
-    """Return who has the lock, from what it wrote."""
+    """Return the owner of the lock, from the text in the file."""
     process, host, prefix, *_ = [*text.split(), "", "", ""]
     words = f"process {process or 'unknown'}"
-    # The lock holds over network file systems and between containers, where a number alone says little.
+    # The lock works across network file systems and containers, where a process number alone says little.
     words += f" on {host}" if host else ""
     return words + (f", prefix {prefix}" if prefix else "")

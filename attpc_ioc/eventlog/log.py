@@ -1,4 +1,4 @@
-"""The event log of one IOC: what happened, in order, and what is kept over restarts."""
+"""The event log of one IOC: what happened, in order, and what is kept across restarts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 RECORD_LIMIT_S = 0.05
-"""How long a put, or what a plugin records, waits until it is on disk (one group commit)."""
+"""How long a put, or a plugin's record, waits to be on disk (one group commit)."""
 
 PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
@@ -46,11 +46,11 @@ class EventLog:
         *,
         take_over: TakeOver = lambda _folder: Earlier(),
     ) -> None:
-        """Take a folder; `prefix` is the IOC's, by which another that wants the folder names it."""
+        """Store the folder and the IOC's `prefix`, which others see in their error message."""
         self.folder = folder
         self.path = folder / NAME
         self.identity = ""
-        """A random text, the same for the life of the database: another log has another."""
+        """A random text that identifies the database."""
         self._lock = StateLock(folder, prefix)
         self._take_over = take_over
         self._last = 0
@@ -59,7 +59,7 @@ class EventLog:
         self._lost: dict[str, str] = {}
 
     def open(self) -> None:
-        """Lock the folder and open its database; raises `StateDirError` where that fails."""
+        """Lock the folder and open its database; raises `StateDirError` if that fails."""
         self._lock.take()
         try:
             connection = open_database(self.folder, self._take_over)
@@ -70,11 +70,11 @@ class EventLog:
         self._writer = Writer(self.path, connection, self._last)
 
     async def run(self) -> None:
-        """Write what comes, for ever."""
+        """Write until cancelled."""
         await self.writer.run()
 
     async def close(self) -> None:
-        """Write what is left, and let another have the folder."""
+        """Write what is left, and release the folder."""
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
@@ -82,20 +82,20 @@ class EventLog:
 
     @property
     def writer(self) -> Writer:
-        """The writer of a log that is open."""
+        """The writer; the log must be open."""
         assert self._writer is not None, "the log is not open"
         return self._writer
 
     @property
     def fault(self) -> str:
-        """Why nothing can be written at present; empty when it can."""
+        """Why writing fails now; empty if it works."""
         return self._writer.fault if self._writer is not None else ""
 
     # ------------------------------------------------------------------ events
 
     @property
     def position(self) -> int:
-        """The position of the newest event; 0 where there is none."""
+        """The position of the newest event; 0 if there is none."""
         return self._last
 
     def append(self, event: Loggable) -> int:
@@ -106,17 +106,17 @@ class EventLog:
         return self._last
 
     def committed(self) -> asyncio.Future[bool]:
-        """Return a future for all up to now: True when it is on disk, False when it could not be written."""
+        """Return a future for everything so far: True once it is on disk, False if writing failed."""
         return self.writer.committed()
 
     async def flush(self, limit_s: float = 5.0) -> None:
-        """Wait until everything up to now is on disk; raises `StateDirError` where it cannot be."""
+        """Wait until everything so far is on disk; raises `StateDirError` if that fails."""
         await self.writer.flush(limit_s)
 
     async def events(self, after: int, most: int = 1000) -> list[tuple[int, Loggable | ValueError]]:
-        """Return the next events after a position, with theirs; waits until there is one on disk.
+        """Return the next events after a position, each with its position; waits until one is on disk.
 
-        A row that cannot be read is a `ValueError` in its place. Raises `sqlite3.Error`.
+        An unreadable row is replaced by a `ValueError`. Raises `sqlite3.Error`.
         """
         await self.writer.wait_beyond(after)
         return await asyncio.to_thread(read_events, self.path, after, most)
@@ -127,12 +127,12 @@ class EventLog:
         return self.writer.position
 
     def set_cursor(self, reader: str, position: int) -> None:
-        """Have it written soon how far a reader has come: what is after that is not pruned."""
+        """Record soon how far a reader has read: later events are not pruned."""
         self.writer.next.cursors[reader] = position
         self.writer.wake()
 
     async def prune(self, days: float, readers: Collection[str]) -> int:
-        """Remove events that are older and that all of `readers` have seen; returns how many."""
+        """Remove events older than `days` that all `readers` have seen; returns how many."""
         gone = 0
         while True:
             before_s = time.time() - days * _DAY_S
@@ -142,9 +142,9 @@ class EventLog:
                 return gone
 
     async def prune_for_ever(self, days: float, readers: Collection[str]) -> None:
-        """Prune now and every hour; what goes wrong is logged, and tried again.
+        """Prune now and every hour, until cancelled; a failure is logged and retried.
 
-        A plugin that was switched off does not hold events back: it is not among the `readers`.
+        A plugin that is switched off is not among the `readers`, so it does not hold events back.
         """
         while True:
             try:
@@ -159,7 +159,7 @@ class EventLog:
     # ------------------------------------------------------------------ what is kept
 
     def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
-        """Return a topic as it was read at the start; pydantic makes JSON of its values and back."""
+        """Return a topic as it was read at start-up; pydantic converts its values to JSON and back."""
         rows = self._rows.pop(topic, {})
         return Kept(self, topic, adapter, rows.items(), self._lost.get(topic, self._lost.get("", "")))
 
@@ -169,7 +169,7 @@ class EventLog:
         self.writer.wake()
 
     def lose(self, topic: str, reason: str) -> None:
-        """Write soon why a topic may lack something; '' where that was acknowledged."""
+        """Record soon why a topic may be incomplete; '' acknowledges that."""
         self.writer.next.lost[topic] = reason
         self.writer.wake()
 
@@ -186,9 +186,9 @@ class EventLog:
 
 
 def read_kept(folder: Path, topic: str) -> dict[str, Any]:
-    """Return what a topic has on disk, as JSON values by key; for shell commands, beside an IOC too.
+    """Return what a topic has on disk, as JSON values by key; for shell commands, even while an IOC runs.
 
-    Nothing where there is no database yet. Raises `sqlite3.Error` and `ValueError`.
+    Empty if there is no database yet. Raises `sqlite3.Error` and `ValueError`.
     """
     if not (folder / NAME).exists():
         return {}

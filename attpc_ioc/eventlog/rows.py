@@ -1,4 +1,4 @@
-"""Events as rows of the log, and back: JSON made by pydantic from the events' own classes."""
+"""Converts events to rows of the log and back: JSON made by pydantic from the events' own classes."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ KINDS: dict[str, type[Loggable]] = {
     "plugin": events.PluginRecord,
     "put": Put,
 }
-"""The name of each kind of event in the log: never changed, since older logs have them."""
+"""The name of each kind of event in the log; never change one, since older logs have them."""
 
 KIND_OF = {kind: name for name, kind in KINDS.items()}
 
 LONG_CHARS = 2000
-"""Texts longer than this are kept once, by their digest."""
+"""Texts longer than this are stored once, by their digest."""
 
 _LONG = "$text"
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event as it is written: `body` is JSON, `texts` the long texts of it by digest, compressed."""
+    """One event as written: `body` is JSON, `texts` are its long texts by digest, compressed."""
 
     position: int
     kind: str
@@ -54,7 +54,7 @@ class EventRow:
 
 
 def to_row(position: int, event: Loggable) -> EventRow:
-    """Return the row of an event; a text that is not valid Unicode is kept as it is."""
+    """Return the row of an event; invalid Unicode in a text is preserved."""
     texts: dict[str, bytes] = {}
     plain = _adapter(type(event)).dump_python(event, mode="json")
     body = json.dumps(_shortened(plain, texts))
@@ -62,9 +62,9 @@ def to_row(position: int, event: Loggable) -> EventRow:
 
 
 def from_row(kind: str, body: str, text_of: Callable[[str], str]) -> Loggable:
-    """Return the event of a row; `text_of` gives a long text by its digest.
+    """Return the event of a row; `text_of` returns a long text by its digest.
 
-    Raises `ValueError` that says what is wrong with a row that a newer version, or nobody, has written.
+    Raises `ValueError` with what is wrong in a row that is damaged or from a newer version.
     """
     known = KINDS.get(kind)
     if known is None:
@@ -76,7 +76,7 @@ def from_row(kind: str, body: str, text_of: Callable[[str], str]) -> Loggable:
 
 
 def text_of(stored: bytes) -> str:
-    """Return a long text from its bytes in the database; raises `ValueError` where they are damaged."""
+    """Return a long text from its bytes in the database; raises `ValueError` if they are damaged."""
     try:
         return zlib.decompress(stored).decode("utf-8", "surrogatepass")
     except zlib.error as error:
@@ -84,7 +84,7 @@ def text_of(stored: bytes) -> str:
 
 
 def faults_in(error: ValidationError) -> str:
-    """Return the first faults that pydantic found, in a line."""
+    """Return the first faults that pydantic found, in one line."""
     found = [(".".join(str(part) for part in fault["loc"]), fault["msg"]) for fault in error.errors()[:3]]
     return "; ".join(f"{place}: {what}" if place else what for place, what in found)
 

@@ -1,4 +1,4 @@
-"""The one writer of the state database: a thread, a transaction for all that has come meanwhile."""
+"""The only writer of the state database: a thread that commits everything pending in one transaction."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .rows import EventRow, Loggable, to_row
 log = get_logger(__name__)
 
 RETRY_S = 5.0
-"""After a failure the next attempt is made at the latest after this time."""
+"""Longest time between a failure and the next attempt."""
 
 PENDING_MOST = 20_000
-"""Events that may wait for a disk that cannot be written; beyond that the oldest are dropped, and said."""
+"""Maximum events pending while the disk cannot be written; beyond it the oldest are dropped and reported."""
 
 SLOW_S = 0.25
-"""A transaction that takes longer is said, once until one is quick again."""
+"""A longer transaction is reported, once until one is quick again."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """What is to be written in one transaction; None in `kept` removes the row."""
+    """The contents of one transaction; None in `kept` removes the row."""
 
     events: list[tuple[int, Loggable]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Batch:
         return bool(self.events or self.kept or self.lost or self.cursors)
 
     def before(self, later: Batch) -> Batch:
-        """Return both in one: of what is kept the newer counts."""
+        """Return both merged; for kept rows the newer one counts."""
         return Batch(
             self.events + later.events,
             self.kept | later.kept,
@@ -54,14 +54,14 @@ class Batch:
 
 
 class Writer:
-    """Writes what `next` holds, soon; `flush` waits until all that was there before is on disk.
+    """Writes what is in `next` soon; `flush` waits until all of it is on disk.
 
-    What is put in during one turn of the event loop is on disk together, or not at all. `fault` says why
-    writing does not work at present; empty when it does.
+    What is added in one turn of the event loop is on disk together, or not at all. `fault` says why
+    writing fails now; empty if it works.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, position: int) -> None:
-        """Take the open database and the position of its newest event."""
+        """Use the open database, whose newest event has this position."""
         self.next = Batch()
         self.fault = ""
         self.position = position
@@ -76,20 +76,20 @@ class Writer:
         self._waiters: list[tuple[int, asyncio.Future[bool]]] = []
         self._writing: asyncio.Future[None] | None = None
         self._under_way = Batch()
-        """What `_writing` writes."""
+        """What is being written by `_writing`."""
         self._on_fault: list[Callable[[], None]] = []
-        # Of its own: whatever else hangs in the threads that all share, the state is written.
+        # Its own thread: work that hangs in the shared ones does not delay the state.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._slow = False
         self._dropped = 0
 
     def wake(self) -> None:
-        """Have `next` written soon."""
+        """Write `next` soon."""
         self._asked += 1
         self._wake.set()
 
     def committed(self) -> asyncio.Future[bool]:
-        """Return a future for all up to now: True when it is on disk, False when it could not be written."""
+        """Return a future for everything so far: True once it is on disk, False if writing failed."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self._written >= self._asked and not self.fault:
             waiter.set_result(True)
@@ -99,7 +99,7 @@ class Writer:
         return waiter
 
     async def flush(self, limit_s: float) -> None:
-        """Wait until everything up to now is on disk; raises `StateDirError` where it cannot be."""
+        """Wait until everything so far is on disk; raises `StateDirError` if that fails."""
         waiter = self.committed()
         try:
             async with asyncio.timeout(limit_s):
@@ -117,7 +117,7 @@ class Writer:
             await self._moved.wait()
 
     async def run(self) -> None:
-        """Write for ever; after a failure try again every 5 s and with each `wake`."""
+        """Write until cancelled; after a failure try again every 5 s and at each `wake`."""
         while True:
             await self._wake_or_retry()
             self._wake.clear()
@@ -127,7 +127,7 @@ class Writer:
             try:
                 await asyncio.shield(self._writing)
             except (OSError, sqlite3.Error) as error:
-                self._take_back()
+                self._requeue()
                 self._set_fault(f"state directory {self._path.parent} cannot be written: {_reason(error)}")
                 self._finish(upto, well=False)
             else:
@@ -136,24 +136,24 @@ class Writer:
                     self.position = self._under_way.events[-1][0]
                     self._moved.set()
                     self._moved = asyncio.Event()
-                # What was written, long texts among it, is not held until the next time.
+                # Free what was written: it may have long texts.
                 self._under_way = Batch()
                 self._set_fault("")
                 self._finish(upto, well=True)
 
     async def close(self, limit_s: float = 5.0) -> None:
-        """Write what is left, in `limit_s` seconds at most, and close the database."""
+        """Write what is left, within `limit_s` seconds, and close the database."""
         try:
             async with asyncio.timeout(limit_s):
                 if self._writing is not None:
                     await asyncio.wait((self._writing,))
                     if not self._writing.cancelled() and self._writing.exception() is not None:
-                        # `run` was ended before it could see that.
-                        self._take_back()
+                        # `run` was cancelled before it noticed.
+                        self._requeue()
                 if self.next:
                     await asyncio.shield(self._in_thread(self.next))
         except (OSError, sqlite3.Error) as error:
-            # A time that is over is an `OSError` as well.
+            # `TimeoutError` is an `OSError` too.
             lost = sorted({topic for topic, _ in self.next.kept})
             log.error(
                 "state not written at shutdown",
@@ -163,7 +163,7 @@ class Writer:
                 reason=_reason(error) if str(error) else f"not done within {limit_s:g} s",
             )
             if isinstance(error, TimeoutError):
-                # The thread may hang in it; closing would wait for it.
+                # The thread may hang; closing would wait for it.
                 return
         self._finish(self._asked, well=False)
         self._connection.close()
@@ -173,8 +173,8 @@ class Writer:
         """Call `listener` whenever `fault` changes."""
         self._on_fault.append(listener)
 
-    def _take_back(self) -> None:
-        """Put what could not be written before what has come since."""
+    def _requeue(self) -> None:
+        """Put what could not be written in front of what came since."""
         self.next = self._under_way.before(self.next)
         self._under_way = Batch()
         surplus = len(self.next.events) - PENDING_MOST
@@ -252,16 +252,16 @@ class Writer:
                 list(batch.cursors.items()),
             )
             if not batch:
-                # A flush while writing fails: find out whether it works again.
+                # A flush during a failure: find out whether writing works again.
                 execute("UPDATE identity SET id = id")
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
-        self._judge_time(time.monotonic() - began)
+        self._check_duration(time.monotonic() - began)
 
-    def _judge_time(self, took_s: float) -> None:
+    def _check_duration(self, took_s: float) -> None:
         if (took_s > SLOW_S) is not self._slow:
             self._slow = not self._slow
             report = log.warning if self._slow else log.info
@@ -277,16 +277,16 @@ def _rows(batch: Batch) -> list[EventRow]:
     for position, event in batch.events:
         try:
             rows.append(to_row(position, event))
-        except Exception:  # what a plugin said may have anything in its fields; the rest is recorded
+        except Exception:  # a plugin's event may have anything in its fields; the rest is recorded
             log.exception("event not recorded", kind=type(event).__name__)
     return rows
 
 
 def prune(path: Path, before_s: float, readers: Iterable[str], most: int = 10_000) -> int:
-    """Remove events before a Unix time that all of `readers` have seen, at most so many; returns how many.
+    """Remove up to `most` events before a Unix time that all `readers` have seen; returns how many.
 
-    The newest event stays, so that no position is used again. For a thread: it has a connection of its own
-    and waits for the writer, not the other way round for long.
+    The newest event stays, so that no position is used again. For a thread: it has its own connection and
+    waits for the writer, which hardly waits for it.
     """
     with closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -16,7 +16,7 @@ HOOKS = frozenset(name for name in dir(Specification) if name.startswith("attpc_
 
 
 def faults(name: str, plugin: object, impls: Iterable[tuple[str, pluggy.HookImpl]]) -> Iterator[str]:
-    """Yield what is wrong with a plugin's name and its implementations, given as hook and implementation."""
+    """Yield what is wrong with a plugin's name and its implementations, given with their hooks."""
     if fault := plugin_name_fault(name):
         yield f"its name {fault}"
     marked = set()

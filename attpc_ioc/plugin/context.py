@@ -1,4 +1,4 @@
-"""What a plugin gets of the core."""
+"""What the core gives a plugin."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 PLUGINS_FOLDER = "plugins"
-"""In the state directory: the plugins' own folders."""
+"""Folder in the state directory for the plugins' own folders."""
 
 FIRST_BACKOFF_S = 1.0
 LAST_BACKOFF_S = 60.0
 
 OWN_WORD = "the plugin itself"
-"""The cause of what a plugin says of itself."""
+"""The cause of faults that a plugin reports itself."""
 
 _names = itertools.count(1)
 
@@ -81,43 +81,43 @@ class Context:
 
     @property
     def state_dir(self) -> str:
-        """A folder of the plugin's own; made when first asked for."""
+        """The plugin's own folder, made when first used."""
         make_private(self._state_dir)
         return str(self._state_dir)
 
     def snapshot(self) -> Fleet:
-        """Return what is known of the fleet now."""
+        """Return the latest snapshot of the fleet."""
         return self._snapshot()
 
     def number_floor(self, experiment: str) -> int:
-        """Return the least number that a run of this experiment may get, by the core's own record."""
+        """Return the lowest number that the next run of this experiment may get, by the core's record."""
         return self._number_floor(experiment)
 
     @property
     def ca_addresses(self) -> tuple[str, ...]:
-        """Where the IOC's own PVs are found on this machine."""
+        """Addresses at which the IOC's own PVs are found on this machine."""
         return self._ca_addresses()
 
     def publish(self, pv: str, value: Value | Reading, severity: Severity | None = None) -> None:
-        """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other."""
+        """Set one of the plugin's own PVs, named without the prefix; `KeyError` for any other."""
         self._publish(self.name, pv, value, severity)
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
-        """Give a command as a client would and wait for its end."""
+        """Submit a command as a client would and wait for its end."""
         giver = who or Who(user=f"plugin:{self.name}", host="ioc")
         return await self._submit(dataclasses.replace(command, who=giver))
 
     async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
-        """Make an event of this kind, stamped by the core, record it, and give it to every plugin."""
+        """Make an event of this kind with the core's time stamp, record it and deliver it to all plugins."""
         return await self._tell(kind, **fields)
 
     def record(self, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
-        """Record something of the plugin's own in the event log."""
+        """Record the plugin's own data in the event log."""
         return self._record(kind, value)
 
     @property
     def log_id(self) -> str:
-        """A text that is the event log's own."""
+        """The identity of the event log."""
         return self._log.identity
 
     @property
@@ -135,11 +135,11 @@ class Context:
         return await self._log.events(after, most)
 
     def seen(self, position: int) -> None:
-        """Say that events up to this position are not needed any more."""
+        """Report that events up to this position are no longer needed."""
         self._log.set_cursor(self.name, position)
 
     def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
-        """Return what the plugin keeps over restarts under this topic."""
+        """Return what the plugin keeps across restarts under this topic."""
         return self._log.kept(f"{self.name}/{topic}", adapter)
 
     async def flush(self, limit_s: float = 5.0) -> None:
@@ -147,13 +147,13 @@ class Context:
         await self._log.flush(limit_s)
 
     def answer(self, answerer: Answerer) -> None:
-        """Have questions answered that a command of the plugin asks by `attpc_ioc.shell.ask_plugin`."""
+        """Answer questions that the plugin's shell commands ask with `attpc_ioc.shell.ask_plugin`."""
         self._answers[plugin_key(self.name)] = answerer
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
-        """Say on the plugin's status PVs how it is."""
+        """Show the plugin's condition on its status PVs."""
         if degraded:
-            self._statuses.fault(self.name, OWN_WORD, text or "the plugin does not say what is wrong")
+            self._statuses.fault(self.name, OWN_WORD, text or "the plugin gives no reason")
         else:
             self._statuses.note(self.name, text)
             self._statuses.clear(self.name, OWN_WORD)
@@ -164,7 +164,7 @@ class Context:
         *,
         restart: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """Run a coroutine for the life of the IOC, under supervision."""
+        """Run a coroutine until the IOC ends, under supervision."""
         cause = f"task {next(_names)}"
         task = asyncio.get_running_loop().create_task(
             self._supervise(cause, work, restart), name=f"plugin {self.name}"
@@ -202,11 +202,11 @@ class Context:
                 backoff_s = FIRST_BACKOFF_S
             self._statuses.fault(self.name, cause, f"{reason}; restarted after {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
-            # It counts as well again when it has lasted as long as it was waited for.
+            # The fault is cleared when the task has run for as long as the wait before it.
             healthy = loop.call_later(backoff_s, self._statuses.clear, self.name, cause)
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
 
     async def close(self, limit_s: float) -> None:
         """Cancel the plugin's tasks and wait for them, for at most `limit_s` seconds."""
         if left := await end(list(self._tasks), limit_s):
-            log.warning("plugin's tasks would not end", plugin=self.name, count=left)
+            log.warning("plugin's tasks did not end", plugin=self.name, count=left)

@@ -8,9 +8,9 @@ from attpc_ioc.log import EventLogger
 
 
 class Faults:
-    """A fault stands until its cause is cleared, so that none hides another.
+    """The current faults: each stays until its cause is cleared, so that none hides another.
 
-    `report(text, degraded)` gets every change of the whole, such as `ctx.status`. Log lines begin with
+    `report(text, degraded)`, such as `ctx.status`, is called with every change. Log lines begin with
     `subject`.
     """
 
@@ -35,8 +35,8 @@ class Faults:
     ) -> None:
         """Replace the fault of a cause; an empty text clears it.
 
-        While a fault stands that `blocks_start`, no run may start. An `expected` one, because the program
-        begins or ends, is not logged as a warning; one that is not `logged` is logged by others.
+        While a fault with `blocks_start` stands, no run may start. An `expected` one, because the program
+        starts or stops, is not logged as a warning; one that is not `logged` is logged elsewhere.
         """
         if not text:
             self.clear(cause, logged=logged)

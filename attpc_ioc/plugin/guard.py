@@ -1,4 +1,4 @@
-"""Calls into a plugin: whatever it raises reaches the caller as an ordinary exception."""
+"""Calls into plugins: whatever they raise reaches the caller as an ordinary exception."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attpc_ioc.errors import AttpcError, PluginError
 
 
 def call(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
-    """Call an implementation with the arguments that it names.
+    """Call an implementation with those of the arguments that it names.
 
     Raises what the plugin raises; a `SystemExit`, which would end the IOC, becomes `PluginError`.
     """

@@ -1,4 +1,4 @@
-"""The plugin host: asks decisions and delivers notifications, each plugin by itself."""
+"""The plugin host: calls decisions and delivers notifications, isolating plugins from each other."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 MAPPING = "mapping"
-"""The name under which the built-in mapping of commands to plans is registered."""
+"""The plugin name of the built-in mapping of commands to plans."""
 
 NUMBER_MAX = 2**31 - 1
 """The largest run number that `Run:Number_RBV` can show."""
 
 ONLINE_LIMIT = "online_limit_s"
-"""The attribute of a plugin's settings by which its answers to `check --online` may take longer."""
+"""The attribute of a plugin's settings with a longer limit for its answers to `check --online`."""
 
 ONLINE_GRACE_S = 5.0
-"""How much longer than each of its answers a plugin may take for all of them, with `check --online`."""
+"""Extra time that a plugin has for all its answers to `check --online`, beyond the limit of one."""
 
 SETTLED_S = 1.5
-"""How long a decision must not have raised before it counts as good: all are asked once a second."""
+"""Time without an exception after which a decision counts as good: all are called once a second."""
 
 STOP_EACH_S = 0.5
 STOP_ALL_S = 1.0
-"""What one plugin's shutdown may take, and what all together may: the IOC ends within 2 s."""
+"""Limits of one plugin's shutdown and of all together: the IOC ends within 2 s."""
 
 STOP_LEAST_S = 0.1
-"""What every plugin gets at the end, however long those before it took."""
+"""Time that each plugin has in any case, however long those before it took."""
 
 
 class PluginHost(PluginRegistry):
-    """Holds the plugins. Decisions never raise; notifications never hurt anybody else.
+    """Holds the plugins. Decisions never raise; a failing notification affects no other plugin.
 
-    Dispatch is implementation by implementation, because one that raises would stop a plain pluggy call
+    Implementations are called one by one, because one that raises would stop a plain pluggy call
     and leave the others' coroutines un-awaited.
     """
 
@@ -73,7 +73,7 @@ class PluginHost(PluginRegistry):
             try:
                 plan = call(impl, {"command": command, "fleet": fleet})
                 if plan is not None and not isinstance(plan, Plan):
-                    raise PluginError(f"it gave {plan!r}, no Plan")
+                    raise PluginError(f"it gave {plan!r}, not a Plan")
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 return Plan(command, refusals=(self._no(name, "attpc_plan", error),))
             self._good(name, "attpc_plan")
@@ -84,8 +84,8 @@ class PluginHost(PluginRegistry):
     def vetoes(self, plan: Plan, fleet: Fleet) -> list[Reason]:
         """Collect every reason why the plan may not run now.
 
-        A plugin that is switched on and could not be loaded might have had one, or might own the run numbers:
-        runs are refused until it is repaired or switched off.
+        A plugin that is switched on but could not be loaded might have a veto or own the run numbers:
+        run starts are refused until it is repaired or switched off.
         """
         reasons: list[Reason] = []
         command = plan.command
@@ -118,16 +118,16 @@ class PluginHost(PluginRegistry):
 
     @property
     def plans_by_plugins(self) -> bool:
-        """Whether a plugin makes plans, which may look at more than the snapshot."""
+        """Whether a plugin makes plans: those may depend on more than the snapshot."""
         return any(name != MAPPING for name, _ in self._impls("attpc_plan"))
 
     @property
-    def tells_modules_apart(self) -> bool:
-        """Whether a plugin may answer differently for two modules that differ in nothing but their names."""
+    def distinguishes_modules(self) -> bool:
+        """Whether a plugin may answer differently for modules that differ only in their names."""
         return self.plans_by_plugins or any("plan" in impl.argnames for _, impl in self._impls("attpc_veto"))
 
     def may_write(self, who: Who, row: Row) -> bool:
-        """Tell whether somebody may write a PV; a plugin that raises says no."""
+        """Return whether somebody may write a PV; a plugin that raises denies it."""
         for name, impl in self._impls("attpc_access"):
             try:
                 answer = call(impl, {"who": who, "row": row})
@@ -140,9 +140,9 @@ class PluginHost(PluginRegistry):
         return True
 
     def rows(self, prefix: str, folder: Path) -> list[Row]:
-        """Collect the plugins' rows for the PV table; a plugin that raises is switched off.
+        """Collect the plugins' rows for the PV table; a plugin that raises is taken out.
 
-        `folder` is where the plugins' own folders are, by name.
+        `folder` has the plugins' own folders, by name.
         """
         rows: list[Row] = []
         for entry in self.active():
@@ -167,13 +167,13 @@ class PluginHost(PluginRegistry):
         return rows
 
     def next_number(self, experiment: str) -> int | None:
-        """Return the number that the next run would get; None where nobody knows."""
+        """Return the number that the next run would get; None if it is unknown."""
         name, hook = "", "attpc_run_numbers"
         try:
             name, owner = self.number_owner()
             number = owner.next(experiment)
             if number is not None and not _is_number(number):
-                raise PluginError(f"it gave {number!r}, no run number")
+                raise PluginError(f"it gave {number!r}, not a run number")
         except Exception as error:  # the contract: a decision that raises counts as "no"
             if name:
                 self._no(name, hook, error)
@@ -182,7 +182,7 @@ class PluginHost(PluginRegistry):
         return number
 
     def _no(self, name: str, hook: str, error: Exception) -> Reason:
-        """Note that a decision raised; see `_good` for how long that stands."""
+        """Note that a decision raised; `_good` clears that."""
         text = f"plugin {name} failed in {hook}: {reason_of(error)}"
         if text not in self.plugins[name].message:
             log.error("plugin failed", plugin=name, hook=hook, reason=reason_of(error))
@@ -191,7 +191,7 @@ class PluginHost(PluginRegistry):
         return Reason(text)
 
     def _good(self, name: str, hook: str) -> None:
-        """Note that a decision answered; it may still raise about something else that is asked now."""
+        """Note that a decision answered; the fault stays a while: it may still raise for other questions."""
         raised_s = self._raised_s.get((name, hook))
         if raised_s is not None and time.monotonic() - raised_s > SETTLED_S:
             del self._raised_s[name, hook]
@@ -200,20 +200,20 @@ class PluginHost(PluginRegistry):
     # ------------------------------------------------------------------ the owner of run numbers
 
     def number_owner(self) -> tuple[str, RunNumbers]:
-        """Return the owner of the run numbers and its plugin's name; raises `PluginError` where it failed."""
+        """Return the owner of the run numbers and its plugin's name; raises `PluginError` if it failed."""
         if self._number_owner is None:
             for name, impl in self._impls("attpc_run_numbers"):
                 try:
                     owner = call(impl, {})
                     if owner is not None and not isinstance(owner, RunNumbers):
-                        raise PluginError(f"it gave {owner!r}, no owner of run numbers")
+                        raise PluginError(f"it gave {owner!r}, not an owner of run numbers")
                 except Exception as error:  # never a fallback to another source
                     raise PluginError(self._no(name, "attpc_run_numbers", error).text) from error
                 if owner is not None:
                     self._number_owner = name, owner
                     break
             else:
-                raise PluginError("nobody owns the run numbers")
+                raise PluginError("no plugin owns the run numbers")
         return self._number_owner
 
     async def reserve_number(self, experiment: str, limit_s: float) -> int:
@@ -224,26 +224,26 @@ class PluginHost(PluginRegistry):
         except Exception as error:  # never a fallback to another source
             raise PluginError(f"{name} gave no run number: {reason_of(error)}") from error
         if not _is_number(number):
-            raise PluginError(f"{name} gave no run number but {number!r}")
+            raise PluginError(f"{name} gave {number!r}, not a run number")
         return number
 
     async def release_number(self, experiment: str, number: int, limit_s: float) -> None:
-        """Give a number back to its owner; a failure is logged: the number is then simply not used."""
+        """Release a number to its owner; a failure is logged, and the number stays unused."""
         name, owner = self.number_owner()
         try:
             await bounded(owner.release(experiment, number), limit_s)
-        except Exception as error:  # a number that is not given back does no harm
+        except Exception as error:  # an unused number does no harm
             log.warning("run number not released", plugin=name, number=number, reason=reason_of(error))
 
     async def open_run(self, limit_s: float) -> RunInfo | None:
-        """Return the run that the owner of the numbers has as open; None where it does not say so in time."""
+        """Return the open run on the number owner's record; None if there is none or no answer in time."""
         name = ""
         try:
             name, owner = self.number_owner()
             info = await bounded(owner.open_run(), limit_s)
             if info is not None and not isinstance(info, RunInfo):
-                raise PluginError(f"it gave {info!r}, no RunInfo")
-        except Exception as error:  # without an answer the fleet alone tells
+                raise PluginError(f"it gave {info!r}, not a RunInfo")
+        except Exception as error:  # without an answer only the fleet's states count
             log.warning("open run not known", plugin=name, reason=reason_of(error))
             return None
         return info
@@ -251,9 +251,9 @@ class PluginHost(PluginRegistry):
     # ------------------------------------------------------------------ notifications
 
     def notify(self, hook: str, **arguments: Any) -> list[asyncio.Future[bool]]:
-        """Deliver a notification to every plugin that wants it, and return at once.
+        """Queue a notification for every plugin that implements it, and return at once.
 
-        Each future is done when one of them has handled it, and tells whether that went well.
+        Each future is done when one plugin has handled it, with whether that succeeded.
         """
         kind = type(arguments["event"]).__name__
         return [
@@ -265,9 +265,9 @@ class PluginHost(PluginRegistry):
     # ------------------------------------------------------------------ writes to plugins' PVs
 
     async def write(self, plugin: str, pv: str, value: Any, who: Who, limit_s: float = 10.0) -> bool:
-        """Give a write to the plugin that owns the PV; False when it has no `attpc_write`.
+        """Pass a write to the plugin that owns the PV; False if it has no `attpc_write`.
 
-        Raises `Refused` with the plugin's own text or with what went wrong.
+        Raises `Refused` with the plugin's own text or the failure.
         """
         entry = self.plugins[plugin]
         for impl in self._of("attpc_write", entry):
@@ -291,14 +291,14 @@ class PluginHost(PluginRegistry):
     # ------------------------------------------------------------------ life
 
     async def start(self, make_context: Callable[[Plugin], Context], limit_s: float = 10.0) -> None:
-        """Start every plugin; one that fails or takes longer than `limit_s` is Failed, the rest go on.
+        """Start every plugin; one that fails or takes longer than `limit_s` is Failed, the others go on.
 
-        What is told meanwhile reaches each once it has started. A plugin that did not start gets no
-        notifications and no writes. Its decisions are asked all the same: a veto does not go away because
+        Notifications sent meanwhile reach each plugin once it has started. One that did not start gets no
+        notifications and no writes. Its decisions are still called: a veto does not go away because
         something else failed.
         """
         for entry in self.active():
-            # A place for what the plugins before it tell while it is not started yet.
+            # Queues what earlier plugins send before this one has started.
             entry.mailbox = Mailbox(
                 entry.name,
                 lambda cause, text, name=entry.name: self.fault(name, cause, text),
@@ -332,13 +332,13 @@ class PluginHost(PluginRegistry):
             for impl in self._of("attpc_shutdown", entry) if entry.context else []:
                 try:
                     await bounded(call(impl, {"ctx": entry.context}), left_s)
-                except Exception as error:  # the others are to be stopped as well
+                except Exception as error:  # the others must be stopped too
                     log.error("plugin failed to stop", plugin=entry.name, reason=reason_of(error))
         contexts = [entry.context for entry in self.plugins.values() if entry.context is not None]
         await asyncio.gather(*(context.close(STOP_EACH_S / 2) for context in contexts))
 
     async def online_check(self, timeout_s: float) -> list[OnlineAnswer]:
-        """Have every plugin ask what it depends on, all at once; one that raises has a wrong answer."""
+        """Call every plugin's online check, all at once; one that raises counts as a failed answer."""
 
         async def ask(entry: Plugin) -> list[OnlineAnswer]:
             found: list[OnlineAnswer] = []
@@ -368,7 +368,7 @@ class PluginHost(PluginRegistry):
 
 def _owned(row: Row, plugin: str) -> Row:
     if not isinstance(row, Row):
-        raise TypeError(f"attpc_pvs gave {row!r}, which is no Row")
+        raise TypeError(f"attpc_pvs gave {row!r}, not a Row")
     return dataclasses.replace(row, plugin=plugin)
 
 

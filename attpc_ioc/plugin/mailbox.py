@@ -1,4 +1,4 @@
-"""One plugin's queue of notifications: delivered in order, by a task of its own."""
+"""One plugin's queue of notifications, delivered in order by its own task."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .guard import end, reason_of, tame
 log = get_logger(__name__)
 
 CAPACITY = 10_000
-"""Notifications that may wait; beyond that the oldest is dropped and the plugin is Degraded."""
+"""Maximum queued notifications; beyond that the oldest is dropped and the plugin is Degraded."""
 
 DROPPED = "dropped notifications"
-"""The cause under which drops are reported; it stays until the IOC is started again."""
+"""The cause of the fault that reports drops; it stays until the IOC restarts."""
 
 
 class Mailbox:
-    """Delivers notifications to one plugin, one after the other; a failure is reported and the next follows.
+    """Delivers notifications to one plugin, one after the other; a failure is reported, and the next follows.
 
-    `on_fault(cause, text)` is called for a failure, with hook and kind of event as its cause, and
-    `on_good(cause)` when the same is handled well again.
+    `on_fault(cause, text)` is called for a failure, with hook and kind of event as the cause, and
+    `on_good(cause)` when one of the same cause succeeds again.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Mailbox:
         self._task = asyncio.get_running_loop().create_task(self._deliver(), name=f"mailbox {self._plugin}")
 
     def post(self, hook: str, call: Callable[[], Any]) -> asyncio.Future[bool]:
-        """Queue one notification; the future is done when it was handled, and says whether that succeeded.
+        """Queue one notification; the future is done when it was handled, with whether that succeeded.
 
-        It is False for a notification that was dropped, too.
+        It is False for a dropped notification.
         """
         handled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if len(self._queue) >= CAPACITY:
@@ -67,7 +67,7 @@ class Mailbox:
                 hook, call, handled = self._queue.popleft()
                 try:
                     result = call()
-                except Exception as error:  # the contract: never hurts the others or the run
+                except Exception as error:  # the contract: never affects others or the run
                     self._failed(hook, error)
                     _done(handled, well=False)
                     continue
@@ -106,7 +106,7 @@ class Mailbox:
         except TimeoutError:
             log.warning("plugin's notifications dropped", plugin=self._plugin, count=len(self._queue))
         if await end([self._task], limit_s):
-            log.warning("plugin's notification would not end", plugin=self._plugin)
+            log.warning("plugin's notification did not end", plugin=self._plugin)
         self._task = None
         self.give_up()
 

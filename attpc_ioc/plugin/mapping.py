@@ -1,4 +1,4 @@
-"""The built-in mapping of commands to plans, with the AT-TPC's order. A site's own plugin may replace it."""
+"""The built-in mapping of commands to plans, in the AT-TPC's order. A site's plugin may replace it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UP = (
 
 
 class Mapping:
-    """Plans every command that sends SOAP transitions, but for the stop of a run, which is the core's own."""
+    """Plans every command that sends SOAP transitions, except the stop of a run, which the core does."""
 
     def __init__(self, limits: LimitSettings, order: OrderSettings) -> None:
         self._limits = limits
@@ -95,7 +95,7 @@ class Mapping:
     # ------------------------------------------------------------------ plans
 
     def _forward(self, command: Command, modules: Sequence[ModuleView]) -> Plan:
-        """One step forward for all; those that are there, and stay there, are skipped (rule 8)."""
+        """One step forward for all; modules that are already there, and stay there, are skipped (rule 8)."""
         operation = OPERATION_OF[command.name]
         ((start, target),) = EDGES[operation].items()
         refusals = _nobody(modules)
@@ -115,7 +115,7 @@ class Mapping:
         return Plan(command, tuple(self._staged(moving, operation, start, self._order_up(operation))))
 
     def _go_to(self, command: Command, modules: Sequence[ModuleView]) -> Plan:
-        """Walk each module from wherever it is, down before up, as far down as it needs (rule 9)."""
+        """Take each module from where it is, down before up, as far down as needed (rule 9)."""
         target = command.target
         if target is None:
             return Plan(command)
@@ -124,7 +124,7 @@ class Mapping:
             return Plan(command, refusals=tuple(refusals))
         turn = {m.name: rules.turning_point(m, target) for m in modules}
         if any(m.kind is Kind.MUTANT and turn[m.name] < State.PREPARED for m in modules):
-            # It takes the clock of every CoBo along.
+            # The clock of every CoBo is lost with it.
             turn |= {m.name: min(turn[m.name], State.DESCRIBED) for m in modules if m.kind is Kind.COBO}
         stages: list[Stage] = []
         for start, end, operation in DOWN:
@@ -136,7 +136,7 @@ class Mapping:
         return Plan(command, tuple(stages))
 
     def _reset_all(self, command: Command, modules: Sequence[ModuleView]) -> Plan:
-        """Take the fleet one step back from the highest state in it; modules below that wait."""
+        """Take the fleet one step back from its highest state; modules below that wait."""
         refusals = _nobody(modules) + _not_walkable(modules)
         if refusals:
             return Plan(command, refusals=tuple(refusals))
@@ -204,9 +204,9 @@ def _nobody(modules: Sequence[ModuleView]) -> list[Reason]:
 
 
 def _not_walkable(modules: Iterable[ModuleView]) -> list[Reason]:
-    """Return a reason for each module that GoTo and Reset cannot take along, or cannot skip.
+    """Return a reason for each module that GoTo and Reset can neither move nor skip.
 
-    One that is where it is to go and moves on is not there (rule 3).
+    A module in the target state that is leaving it does not count as there (rule 3).
     """
     reasons = []
     for module in modules:
@@ -218,7 +218,7 @@ def _not_walkable(modules: Iterable[ModuleView]) -> list[Reason]:
 
 
 def _crowd(modules: Sequence[ModuleView], kinds: tuple[Kind, ...]) -> str:
-    """Return a short name for the modules of these kinds: a name where it is one, else the kinds."""
+    """Return a short name for the modules of these kinds: the only module's own name, else the kinds."""
     mine = [m for m in modules if m.kind in kinds]
     if len(mine) == 1:
         return mine[0].name

@@ -32,9 +32,9 @@ log = get_logger(__name__)
 
 @functools.cache
 def _installed(path: tuple[str, ...]) -> tuple[tuple[importlib.metadata.EntryPoint, str], ...]:  # noqa: ARG001
-    """Return the installed plugins on this `sys.path` by name, and where each comes from.
+    """Return the installed plugins on this `sys.path` by name, each with its origin.
 
-    Looked up once: the metadata of every installed package is read for it, the commands and the IOC ask.
+    Cached, because it reads the metadata of every installed package, and several callers need it.
     """
     points = sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda point: point.name)
     return tuple((p, f"{p.dist.name} {p.dist.version}" if p.dist else p.value) for p in points)
@@ -42,7 +42,7 @@ def _installed(path: tuple[str, ...]) -> tuple[tuple[importlib.metadata.EntryPoi
 
 @dataclass(slots=True)
 class Plugin:
-    """One plugin as the host knows it."""
+    """One plugin in the registry."""
 
     name: str
     plugin: object
@@ -50,7 +50,7 @@ class Plugin:
     """Where it comes from: `built in`, or the distribution and version."""
     enabled: bool = True
     broken: str = ""
-    """Why it is unusable although it is switched on; a run cannot start because of it."""
+    """Why it cannot be used although it is switched on; no run can start then."""
     started: bool = False
     health: Health = field(default_factory=Health)
     settings: BaseModel | None = None
@@ -59,17 +59,17 @@ class Plugin:
 
     @property
     def status(self) -> PluginStatus:
-        """How it is, for `Plugin:<name>:Status_RBV`."""
+        """The value of `Plugin:<name>:Status_RBV`."""
         return self.health.status
 
     @property
     def message(self) -> str:
-        """What there is to say, for `Plugin:<name>:Message_RBV`."""
+        """The value of `Plugin:<name>:Message_RBV`."""
         return self.health.message
 
 
 class PluginRegistry:
-    """The plugins that are registered, in order of registration."""
+    """The registered plugins, in order of registration."""
 
     def __init__(self, sections: Sections | None = None) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
@@ -104,7 +104,7 @@ class PluginRegistry:
     def _enter(self, plugin: object, name: str, origin: str) -> Plugin:
         if name in self.plugins:
             raise PluginError(
-                f"plugin {name} ({origin}): a plugin of this name is there already "
+                f"plugin {name} ({origin}): a plugin of this name is already registered "
                 f"({self.plugins[name].origin})"
             )
         entry = Plugin(name, plugin, origin, enabled=not switched_off(name, self._sections))
@@ -116,7 +116,7 @@ class PluginRegistry:
     def load_entry_points(self) -> None:
         """Register every installed plugin; one that cannot be imported is Failed.
 
-        A plugin that was registered under the same name before stays in place.
+        A plugin already registered under the same name stays.
         """
         for point, origin in _installed(tuple(sys.path)):
             if point.name in self.plugins:
@@ -127,7 +127,7 @@ class PluginRegistry:
             try:
                 plugin = point.load()
                 plugin = plugin() if inspect.isclass(plugin) else plugin
-            except (Exception, SystemExit) as error:  # a plugin's fault must not stop the others
+            except (Exception, SystemExit) as error:  # one plugin's fault must not stop the others
                 log.error(
                     "plugin cannot be loaded", plugin=point.name, origin=origin, reason=reason_of(error)
                 )
@@ -138,7 +138,7 @@ class PluginRegistry:
             self.register(plugin, point.name, origin)
 
     def _break(self, entry: Plugin, reason: str) -> None:
-        """Unregister a plugin that cannot work; see `vetoes` for what that means."""
+        """Unregister a plugin that cannot be used; see `vetoes` for the consequences."""
         if self._manager.has_plugin(entry.name):
             self._manager.unregister(name=entry.name)
             self._hooks.pop(entry.name, None)
@@ -146,13 +146,13 @@ class PluginRegistry:
         self.fault(entry.name, "load", reason, PluginStatus.FAILED)
 
     def check_sections(self, names: FleetNames | None = None) -> list[str]:
-        """Return a fault for each section of the settings that has no plugin, or that its model rejects.
+        """Return a fault for each settings section without a plugin, and for each that its model rejects.
 
         `names` is the context of the validation; None without settings of a fleet.
         Raises `PluginError` if a plugin cannot return its settings model.
         """
         faults = [
-            f"plugins.{name}: there is no such plugin; installed are: {', '.join(self.plugins) or 'none'}"
+            f"plugins.{name}: no such plugin; installed are: {', '.join(self.plugins) or 'none'}"
             for name in self._sections
             if name not in self.plugins
         ]
@@ -178,7 +178,7 @@ class PluginRegistry:
                 ) from error
             if not (inspect.isclass(model) and issubclass(model, BaseModel)):
                 raise PluginError(
-                    f"plugin {entry.name} ({entry.origin}): attpc_settings gave {model!r}, no pydantic model"
+                    f"plugin {entry.name} ({entry.origin}): attpc_settings gave {model!r}, not a model"
                 )
             return model
         return None
@@ -203,20 +203,20 @@ class PluginRegistry:
     def fault(self, name: str, cause: str, text: str, status: PluginStatus = PluginStatus.DEGRADED) -> None:
         """Report a fault of a plugin; it stands until `clear` is called for the same cause."""
         if self.plugins[name].health.fault(cause, status, text):
-            self._tell(name)
+            self._notify(name)
 
     def clear(self, name: str, cause: str) -> None:
         """Report that a fault is over."""
         if self.plugins[name].health.clear(cause):
-            self._tell(name)
+            self._notify(name)
 
     def note(self, name: str, text: str) -> None:
         """Set what a plugin shows while it has no fault."""
         if self.plugins[name].health.note != text:
             self.plugins[name].health.note = text
-            self._tell(name)
+            self._notify(name)
 
-    def _tell(self, name: str) -> None:
+    def _notify(self, name: str) -> None:
         for listener in self._on_status:
             listener(self.plugins[name])
 

@@ -8,23 +8,23 @@ Hooks come in two kinds:
 
 - *Decisions* are plain functions. They are asked at any time, often many times a second, because the
   checklist is live: they look at cached state and never wait. One that raises counts as "no", with the
-  exception as the reason, and its plugin is Degraded until it has answered for a while without.
-- *Notifications* may be `async def`; all of them run in the IOC's event loop and must not block it. They
-  tell what happened. Each plugin gets them one after the other, in the order in which they happened, from a
-  queue of its own: a slow plugin delays only itself. One that raises is logged, and its plugin is Degraded
-  until an event of the same kind is handled well again; the run and the other plugins go on. Up to 10000 may
-  wait, then the oldest goes. Every event is in the core's log before that, whatever becomes of the plugin.
+  exception as the reason, and its plugin is Degraded until it has answered for a while without raising.
+- *Notifications* may be `async def`; all run in the IOC's event loop and must not block it. They report
+  what happened. Each plugin gets them one after the other, in the order in which things happened, from its
+  own queue: a slow plugin delays only itself. One that raises is logged, and its plugin is Degraded until an
+  event of the same kind succeeds again; the run and the other plugins go on. Up to 10000 may be queued, then
+  the oldest is dropped. The core logs every event first, whatever happens to the plugin.
 
-Implementations are called in pluggy's order: last registered first, `tryfirst` and `trylast` respected. The
+Implementations are called in pluggy's order: last registered first, with `tryfirst` and `trylast`. The
 built-in ones are registered first, then the installed ones by name.
 
-How a plugin is can be seen at `Plugin:<name>:Status_RBV` and `Message_RBV`:
+`Plugin:<name>:Status_RBV` and `Message_RBV` show the condition of a plugin:
 
 - *Off*: switched off in the settings (`[plugins.<name>]` with `enabled = false`).
-- *Degraded*: something went wrong and it goes on.
-- *Failed*: it could not be loaded, did not start, or a task of its own has crashed. One that did not start
-  gets no notifications and no writes, but its decisions are asked. One that could not be loaded at all
-  might have had a veto, or own the run numbers: no run is started until it is repaired or switched off.
+- *Degraded*: something went wrong, and it goes on.
+- *Failed*: it could not be loaded, did not start, or one of its tasks crashed. One that did not start
+  gets no notifications and no writes, but its decisions are called. One that could not be loaded
+  might have a veto or own the run numbers: no run can start until it is repaired or switched off.
 """
 
 from __future__ import annotations
@@ -69,19 +69,19 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class PluginContext(Protocol):
-    """All that a plugin gets of the core, given to `attpc_startup`, `attpc_write` and `attpc_shutdown`.
+    """What the core gives a plugin: passed to `attpc_startup`, `attpc_write` and `attpc_shutdown`.
 
     - `name`: the plugin's name, as in `Plugin:<name>:Status_RBV`.
-    - `prefix`: what every PV of this IOC begins with.
+    - `prefix`: the prefix of every PV of this IOC.
     - `settings`: its section of the settings file, as the model that `attpc_settings` gave.
-    - `state_dir`: the path of a folder of its own inside the state directory, made when first asked for.
-    - `ca_addresses`: where the IOC's own PVs are found on this machine, `host:port`, as
-      `EPICS_CA_NAME_SERVERS` has them; empty before clients are answered.
-    - `log_id`: a text that is the event log's own; another one has positions of its own.
-    - `position`: the position of the newest event, also while it is not on disk; 0 where there is none.
+    - `state_dir`: the path of the plugin's own folder in the state directory, made when first used.
+    - `ca_addresses`: addresses `host:port` at which this machine reaches the IOC's own PVs, as
+      in `EPICS_CA_NAME_SERVERS`; empty until clients are answered.
+    - `log_id`: identifies the event log; positions of another log mean nothing in this one.
+    - `position`: the position of the newest event, even if it is not on disk yet; 0 if there is none.
     - `recorded`: the position of the newest event that is on disk.
 
-    It is to be used in the IOC's event loop only, not from other threads.
+    Use it only in the IOC's event loop, not from other threads.
     """
 
     name: str
@@ -94,75 +94,75 @@ class PluginContext(Protocol):
     recorded: int
 
     def snapshot(self) -> Fleet:
-        """Return what is known of the fleet now; costs nothing."""
+        """Return the latest snapshot of the fleet; costs nothing."""
         ...
 
     def number_floor(self, experiment: str) -> int:
-        """Return the least number that a run of this experiment may get, by the core's own record.
+        """Return the lowest number that the next run of this experiment may get, from the core's own record.
 
-        An owner of run numbers never gives a lower one: it was used, or an operator has set it.
+        An owner of run numbers never gives a lower one: those were used, or an operator has set this one.
         """
         ...
 
     def publish(self, pv: str, value: Value | Reading, severity: Severity | None = None) -> None:
-        """Set one of the plugin's own PVs, by the name after the prefix; `KeyError` for any other.
+        """Set one of the plugin's own PVs, named without the prefix; `KeyError` for any other.
 
-        A plain value without `severity` gets the alarm that the row's severities and limits tell. A
-        `Reading` brings its own, with the status, such as COMM for what cannot be reached.
+        A plain value without `severity` gets the alarm of the row's severities and limits. A
+        `Reading` has its own severity and status, such as COMM for a device that cannot be reached.
         """
         ...
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
-        """Give a command as a client would and wait for its end; refusals are in the outcome.
+        """Submit a command as a client would and wait for its end; the outcome shows a refusal.
 
-        The `reason` of a command that stops the run goes into the run's record.
+        The `reason` of a command that stops the run is stored with the run.
         """
         ...
 
     async def tell(self, kind: type[RunFiles] | type[RunConfigs], **fields: Any) -> bool:
-        """Make an event of this kind, stamped by the core, record it, and give it to every plugin.
+        """Make an event of this kind with the core's time stamp, record it, and deliver it to every plugin.
 
-        Returns when it is on disk, after 50 ms at the latest; False where it is known not to be.
+        Returns once it is on disk, after 50 ms at the latest; False if writing it is known to have failed.
         """
         ...
 
     def record(self, kind: str, value: dict[str, Any]) -> asyncio.Future[bool]:
-        """Record something of the plugin's own in the event log, as a `PluginRecord` that `events` gives.
+        """Record the plugin's own data in the event log, as a `PluginRecord` that `events` returns.
 
-        It is appended at once. The result tells whether it could be written to the disk.
+        It is appended at once. The result is whether it could be written to disk.
         """
         ...
 
     async def events(self, after: int, most: int = 1000) -> list[tuple[int, Event | Put | ValueError]]:
-        """Return the next events of the log after a position, each with its own; waits until there are some.
+        """Return the next events of the log after a position, each with its position; waits for at least one.
 
-        This is for a plugin that must miss nothing, over restarts too: it keeps the position up to which it
-        has done its work, with that work, and goes on after it. `log_id` tells that the log is still the
-        same. An event that cannot be read is a `ValueError` in its place. Raises `sqlite3.Error`.
+        For a plugin that must not miss an event, even across restarts: it stores its position together with
+        its results, and goes on from there. `log_id` shows whether the log is still the
+        same. An unreadable event is replaced by a `ValueError`. Raises `sqlite3.Error`.
         """
         ...
 
     def seen(self, position: int) -> None:
-        """Say that events up to this position are not needed any more: others are not pruned."""
+        """Report that events up to this position are no longer needed: later ones are not pruned."""
         ...
 
     def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
-        """Return what the plugin keeps over restarts under this topic: values by key.
+        """Return what the plugin keeps across restarts under this topic: values by key.
 
-        What is kept in one turn of the event loop, and the events emitted in it, are on disk together or
-        not at all. To be asked once for a topic; pydantic's adapter makes JSON of a value and back.
+        What is kept and emitted in one turn of the event loop is on disk together or
+        not at all. Call it once per topic; pydantic's adapter converts values to JSON and back.
         """
         ...
 
     async def flush(self, limit_s: float = 5.0) -> None:
-        """Wait until all that was kept and emitted is on disk; raises `StateDirError` if it cannot be."""
+        """Wait until everything kept and emitted is on disk; raises `StateDirError` if that fails."""
         ...
 
     def answer(self, answerer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
-        """Have questions answered that a command of the plugin asks by `attpc_ioc.shell.ask_plugin`.
+        """Answer questions that the plugin's shell commands ask with `attpc_ioc.shell.ask_plugin`.
 
-        Only the IOC's own account can ask. The answer is given on the spot; it and the question are JSON
-        objects, the question of 64 KiB at most. The key `error` is for what is wrong with the question.
+        Only the IOC's own account can ask. The answer is returned without waiting; it and the question are
+        JSON objects, the question of at most 64 KiB. The key `error` says what is wrong with the question.
         """
         ...
 
@@ -172,26 +172,26 @@ class PluginContext(Protocol):
         *,
         restart: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """Run a coroutine for the life of the IOC, under supervision.
+        """Run a coroutine until the IOC ends, under supervision.
 
-        A crash is logged and marks the plugin Failed; with `restart` a new one is made and run, with
-        back-off from 1 s to 60 s, and the plugin is Degraded until that has lasted as long as the wait.
+        A crash is logged and makes the plugin Failed; with `restart` a new coroutine is made and run, with
+        back-off from 1 s to 60 s, and the plugin is Degraded until it has run as long as the wait before it.
         """
         ...
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
-        """Say on the plugin's status PVs how it is: Ok, or Degraded with the reason."""
+        """Show the plugin's condition on its status PVs: Ok, or Degraded with the reason."""
         ...
 
 
 @runtime_checkable
 class RunNumbers(Protocol):
-    """The one owner of run numbers, given by `attpc_run_numbers`."""
+    """The owner of run numbers, returned by `attpc_run_numbers`."""
 
     def next(self, experiment: str) -> int | None:
-        """Return the number that the next run would get, at once, for `Run:NextNumber_RBV`.
+        """Return the number that the next run would get, without waiting, for `Run:NextNumber_RBV`.
 
-        None where it is not known. Raising shows -1.
+        None if it is unknown. An exception shows -1.
         """
         ...
 
@@ -204,18 +204,18 @@ class RunNumbers(Protocol):
         ...
 
     async def release(self, experiment: str, number: int) -> None:
-        """Take a reserved number back: no module was, or may have been, Running under it.
+        """Release a reserved number: no module was, or may have been, Running under it.
 
-        Bounded as above. A failure is logged: the number is then not used.
+        Limited as above. A failure is logged; the number then stays unused.
         """
         ...
 
     async def open_run(self) -> RunInfo | None:
-        """Return the run of this fleet that is open on the owner's record, or None where none is.
+        """Return this fleet's run that is open on the owner's record, or None.
 
-        Asked once at start-up, and only where the state database has no record of runs (it is new, or was
-        damaged); otherwise that record counts. The core then finds out by the rules of recovery what became
-        of the run. Bounded by `limits.recovery_s`; an exception counts as None.
+        Called once at start-up, and only if the state database has no record of runs (it is new, or was
+        damaged); otherwise that record counts. The core then finds out by the rules of recovery what happened
+        to the run. Limited by `limits.recovery_s`; an exception counts as None.
         """
         ...
 
@@ -231,142 +231,142 @@ DECISIONS = frozenset(
         "attpc_run_numbers",
     )
 )
-"""The hooks that must be plain functions, because they are answered on the spot."""
+"""The hooks that must be plain functions, because they are called without waiting."""
 
 
 class Specification:
-    """The hooks. Every argument is optional for an implementation: it names those that it wants."""
+    """The hooks. Arguments are optional: an implementation names only those that it needs."""
 
     @hookspec
     def attpc_settings(self) -> type[BaseModel]:  # type: ignore[empty-body]
         """Return the pydantic model (`extra="forbid"`) of the plugin's section `[plugins.<name>]`.
 
-        Decision, collected, asked once before anything starts. Raising ends the start-up with the reason, and
-        so does a section that the model refuses. The context of its validation (`info.context` of a
+        Decision, collected, called once before anything starts. Raising ends the start-up with the reason, as
+        does a section that the model rejects. The context of its validation (`info.context` of a
         validator) is an `attpc_ioc.model.names.FleetNames` with the names of sources and ECC servers, or None
-        where there is no fleet. `enabled` is the core's and is not in what the model gets.
+        without a fleet. `enabled` belongs to the core and is not passed to the model.
         """
 
     @hookspec
     def attpc_pvs(self, settings: BaseModel | None, prefix: str, state_dir: str) -> Iterable[Row]:  # type: ignore[empty-body]
-        """Return rows for the PV table. They are the plugin's own: it publishes and it takes the writes.
+        """Return rows for the PV table. The plugin owns them: it publishes them and handles the writes.
 
-        A row of kind `plugin` becomes `Plugin:<name>:<part>`, one of kind `ecc` or `source` is made for
-        each of those. A row with a `setpoint`, whatever its text, can be written, see `attpc_write`. `prefix`
-        and `state_dir` are as in the plugin's context; the folder may not be there yet, and may be read only.
+        A row of kind `plugin` becomes `Plugin:<name>:<part>`; one of kind `ecc` or `source` is made for
+        each of those. A row with a `setpoint`, whatever its text, can be written: see `attpc_write`. `prefix`
+        and `state_dir` are as in the plugin's context; the folder may not exist yet, and must only be read.
 
-        Decision, collected, asked once before the server starts. Raising takes the plugin out (Failed).
+        Decision, collected, called once before the server starts. Raising takes the plugin out (Failed).
         """
 
     @hookspec(firstresult=True)
     def attpc_plan(self, command: Command, fleet: Fleet) -> Plan | None:
-        """Map a command to a plan: ordered stages of steps, or refusals. None leaves it to the next.
+        """Map a command to a plan: ordered stages of steps, or refusals. None leaves it to the next plugin.
 
-        Decision, first result. The built-in mapping, which knows the AT-TPC's order, comes last, so that a
-        site's own replaces it for the commands that it answers. Whatever the plan says, the core sends a
-        step only where the rules of operation allow it. Run number, roll-back and stop of a run stay in the
-        core. One that raises refuses the command; the next is not asked.
+        Decision, first result. The built-in mapping in the AT-TPC's order comes last, so that a
+        site's plugin replaces it for the commands that it answers. Whatever the plan says, the core sends a
+        step only if the rules of operation allow it. Run number, roll-back and stop of a run stay in the
+        core. An implementation that raises refuses the command; the next is not called.
         """
 
     @hookspec
     def attpc_veto(
         self, plan: Plan, scope_kind: ScopeKind, command_name: CommandName, fleet: Fleet
     ) -> Reason | str | Iterable[Reason | str] | None:
-        """Return why this command may not run now, or None. All reasons of all plugins are shown together.
+        """Return why this command may not run now, or None. The reasons of all plugins are shown together.
 
         A start of a run has the scope kind `RUN` and the name `START`; `plan` has the whole command and every
-        step. A veto that does without `plan` says the same of every module, so that it is asked once for all
-        modules in the same situation: that matters to fleets of hundreds.
+        step. A veto without the argument `plan` answers the same for every module, so it is called once for
+        all modules in the same situation: that matters for fleets of hundreds.
 
-        Decision, collected. Never asked for Stop and Abort. The answers are looked at again with every change
+        Decision, collected. Never called for Stop and Abort. Called again with every change
         and at least once a second.
         """
 
     @hookspec(firstresult=True)
     def attpc_access(self, who: Who, row: Row) -> bool | None:
-        """Tell whether this user on this host may write this PV; None leaves it to the next.
+        """Return whether this user on this host may write this PV; None leaves it to the next plugin.
 
-        Asked when a client connects to the PV, and only where the access security file lets it write: a
-        plugin can take away, not give. The client names user and host itself, so this keeps out mistakes, not
-        malice.
+        Called when a client connects to the PV, and only if the access security file lets it write: a
+        plugin can deny, not grant. The client names user and host itself, so this prevents mistakes, not
+        attacks.
 
-        Decision, first result. Where nobody answers, it stays with the file; without one writing is allowed.
-        Raising means no.
+        Decision, first result. Without an answer the file decides; without a file writing is allowed.
+        Raising denies it.
         """
 
     @hookspec
     def attpc_cli(self, app: typer.Typer) -> None:
         """Add the plugin's own sub-commands to `attpc-ioc`.
 
-        A command gets what the plugin knows and keeps by `attpc_ioc.shell`: `ask_plugin` while an IOC runs,
-        `open_state` where none does.
+        A command uses `attpc_ioc.shell` to get what the plugin knows and keeps: `ask_plugin` while an IOC
+        runs, `open_state` otherwise.
 
         Decision, collected, at each start of the shell command. Raising is reported on stderr, and the
-        program goes on without them.
+        program goes on without that plugin's commands.
         """
 
     @hookspec
     def attpc_online_check(  # type: ignore[empty-body]
         self, settings: BaseModel | None, timeout_s: float
     ) -> Awaitable[Iterable[OnlineAnswer]] | None:
-        """Ask what the plugin depends on elsewhere, and return an answer for each, for `check --online`.
+        """Check the hosts and services that the plugin depends on, with an answer for each: `check --online`.
 
-        Async, collected, asked of all plugins at once and only by that command: no IOC runs, there is no
+        Async, collected, called for all plugins at once and only by that command: no IOC runs, there is no
         context, and nothing may be changed anywhere. Each answer may take `timeout_s` seconds, or
-        `settings.online_limit_s` where the plugin's settings have that attribute and it is longer: what is
-        asked of a slow host then has the limits of the running plugin. Raising, or taking 5 s longer, counts
-        as an answer that something is wrong.
+        `settings.online_limit_s` if the plugin's settings have that attribute and it is longer: a slow host
+        then has the limits of the running plugin. Raising, or taking 5 s longer, counts
+        as a failed answer.
         """
 
     @hookspec(firstresult=True)
     def attpc_run_numbers(self) -> RunNumbers | None:
-        """Return the owner of the run numbers, see `RunNumbers`; None leaves it to the next.
+        """Return the owner of the run numbers, see `RunNumbers`; None leaves it to the next plugin.
 
-        Decision, first result, asked once before anything starts; the core's own owner, which keeps numbers
+        Decision, first result, called once before anything starts; the core's own owner, which keeps numbers
         in the state database, comes last. An exception, or an answer that is not a `RunNumbers`, refuses
         every start.
         """
 
     @hookspec(firstresult=True)
     def attpc_write(self, ctx: PluginContext, pv: str, value: Value, who: Who) -> Awaitable[None] | None:
-        """Take a write to one of the plugin's own PVs, named without the prefix and checked by its row.
+        """Handle a write to one of the plugin's own PVs, named without the prefix and checked by its row.
 
-        Async; only the plugin that owns the row is asked. The PV keeps its value until the plugin publishes
-        another. Raising `attpc_ioc.errors.Refused` fails the put, and the plugin's `Message_RBV` shows why;
-        any other exception fails it too, and is logged. Bounded to 10 s.
+        Async; only the plugin that owns the row is called. The PV keeps its value until the plugin publishes
+        a new one. Raising `attpc_ioc.errors.Refused` fails the put, and the plugin's `Message_RBV` shows why;
+        any other exception fails it too, and is logged. Limited to 10 s.
         """
 
     @hookspec
     def attpc_event(self, event: Event | Put) -> Awaitable[None] | None:
-        """Take an event, whatever its kind: a plugin matches on the classes that it wants. Notification.
+        """Handle an event of any kind: a plugin matches on the classes that it needs. Notification.
 
-        `attpc_ioc.model.events` has them: changes of state, operations, the steps of a run, its files and
-        configuration files; `attpc_ioc.model.command.Put` is a put to any PV. The snapshot is never older
-        than the event. This is for what follows the moment; what must not miss an event, over restarts
-        too, reads the log by `ctx.events`.
+        `attpc_ioc.model.events` has the classes: changes of state, operations, the steps of a run, its files
+        and configuration files; `attpc_ioc.model.command.Put` is a put to any PV. The snapshot is never older
+        than the event. This is for live reactions; a plugin that must not miss an event, even across
+        restarts, reads the log with `ctx.events`.
         """
 
     @hookspec
     def attpc_prepare_run(self, event: RunStarting) -> Awaitable[None] | None:
-        """Get ready for a run that has its number, before any module is started. Notification.
+        """Prepare for a run that has its number, before any module is started. Notification.
 
-        The start waits until every plugin has done so, for at most 1 s in all; what comes before the first
-        Start, as the re-zero of the MuTAnT, goes on meanwhile. One that is late, or raises, refuses nothing.
-        It comes before the `RunStarting` of `attpc_event`.
+        The start waits for all plugins, at most 1 s in total; the steps before the first
+        Start, such as the re-zero of the MuTAnT, go on meanwhile. A late or raising plugin refuses nothing.
+        It is called before the `RunStarting` of `attpc_event`.
         """
 
     @hookspec
     def attpc_startup(self, ctx: PluginContext) -> Awaitable[None] | None:
         """Start the plugin.
 
-        Async, in order of registration, before Channel Access answers and before any ECC server was asked.
-        Bounded to 10 s. Raising, or taking longer, makes the plugin Failed.
+        Async, in order of registration, before Channel Access answers and before any ECC server is polled.
+        Limited to 10 s. Raising, or taking longer, makes the plugin Failed.
         """
 
     @hookspec
     def attpc_shutdown(self, ctx: PluginContext) -> Awaitable[None] | None:
-        """Stop the plugin; also one that did not start.
+        """Stop the plugin, even one that did not start.
 
-        Async, in reverse order of registration, after its queue was emptied (at most 0.25 s). Bounded to
+        Async, in reverse order of registration, after its queue was emptied (at most 0.25 s). Limited to
         0.5 s, and to 1 s for all plugins; then tasks of `ctx.spawn` are cancelled.
         """

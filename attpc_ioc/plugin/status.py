@@ -18,7 +18,7 @@ class PluginStatus(IntEnum):
 
 @dataclass(slots=True)
 class Health:
-    """The faults of a plugin. Each stands until its cause is cleared, so that none hides another."""
+    """The faults of a plugin. Each stays until its cause is cleared, so that none hides another."""
 
     off: str = ""
     """Why it is switched off; empty when it is not."""
@@ -42,7 +42,7 @@ class Health:
         return "; ".join(dict.fromkeys(text for _, text in worst_first)) or self.note
 
     def fault(self, cause: str, status: PluginStatus, text: str) -> bool:
-        """Note a fault, replacing that of the same cause; returns whether anything changed."""
+        """Add a fault, replacing one of the same cause; returns whether anything changed."""
         if self._faults.get(cause) == (status, text):
             return False
         self._faults[cause] = (status, text)
@@ -54,7 +54,7 @@ class Health:
 
 
 class PluginStatuses(Protocol):
-    """Holds the health of every plugin, by name; the registry is one."""
+    """Holds the health of every plugin, by name; the registry implements it."""
 
     def fault(self, name: str, cause: str, text: str, status: PluginStatus = PluginStatus.DEGRADED) -> None:
         """Report a fault of a plugin; it stands until `clear` is called for the same cause."""

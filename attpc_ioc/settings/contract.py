@@ -1,4 +1,4 @@
-"""What the settings know of the PV table: names that are taken, and the length of PV names."""
+"""The settings' part of the PV contract: reserved names, and the length of PV names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STRING_MAX = 39
 RESERVED_NAMES = frozenset(
     {"Run", "Ecc", "IOC", "Obs", "History", "Log", "Data", "Plugin", "Control"},
 )
-"""Scopes of the contract, used or reserved, that no ECC server and no source may have as its name."""
+"""Scopes of the contract, used or reserved: names that no ECC server and no data source may have."""
 
 SYSTEM_PV_NAMES = frozenset(row.part for row in CORE_ROWS[ScopeKind.SYSTEM])
-"""The PVs directly behind the prefix."""
+"""The PVs directly after the prefix."""
 
 
 def _longest(kind: ScopeKind) -> str:
@@ -28,16 +28,16 @@ def _longest(kind: ScopeKind) -> str:
 
 
 LONGEST_ECC_PART = _longest(ScopeKind.ECC)
-"""The longest part behind `$(P)Ecc:<ecc>:`."""
+"""The longest part after `$(P)Ecc:<ecc>:`."""
 
 LONGEST_SOURCE_PART = "Router:TimeToFull_RBV"
-"""The longest part behind `$(P)<source>:`; the PV is one of the data routers' plugin."""
+"""The longest part after `$(P)<source>:`; the PV belongs to the data routers' plugin."""
 
 LONGEST_PLUGIN_PART = _longest(ScopeKind.PLUGIN)
-"""The longest part behind `$(P)Plugin:<name>:` that every plugin has (its own PVs: see the PV table)."""
+"""The longest part after `$(P)Plugin:<name>:` that every plugin has (its own PVs: see the PV table)."""
 
 LONGEST_FIXED = max((full_name("", scope, _longest(scope.kind)) for scope in (SYSTEM, RUN, IOC)), key=len)
-"""The longest name behind the prefix that no name of the settings is part of."""
+"""The longest name after the prefix that contains no name from the settings."""
 
 _TAKEN = {name.lower(): name for name in RESERVED_NAMES | SYSTEM_PV_NAMES}
 
@@ -45,7 +45,7 @@ _TAKEN = {name.lower(): name for name in RESERVED_NAMES | SYSTEM_PV_NAMES}
 def taken_by(name: str, *, behind_prefix: bool) -> str | None:
     """Return the reserved name or system PV that `name` collides with, or None.
 
-    A name directly behind the prefix (a source's) must differ from them not only in upper and lower case.
+    A name directly after the prefix (a source's) must differ from them in more than upper and lower case.
     """
     taken = _TAKEN.get(name.lower())
     return taken if behind_prefix or taken == name else None
@@ -54,7 +54,7 @@ def taken_by(name: str, *, behind_prefix: bool) -> str | None:
 def longest_pv_name(
     prefix: str, eccs: Iterable[str] = (), sources: Iterable[str] = (), plugins: Iterable[str] = ()
 ) -> str:
-    """Return the longest full PV name that these names of the settings make."""
+    """Return the longest full PV name that results from these names of the settings."""
     names = [f"{prefix}{LONGEST_FIXED}"]
     names += [f"{prefix}Ecc:{name}:{LONGEST_ECC_PART}" for name in eccs]
     names += [f"{prefix}{name}:{LONGEST_SOURCE_PART}" for name in sources]

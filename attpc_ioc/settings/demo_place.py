@@ -1,4 +1,4 @@
-"""Where a demo keeps its settings, and whether one runs: for messages about a missing settings file."""
+"""Finds the settings of a demo, and whether one is running: for messages about a missing settings file."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def demo_directory() -> Path:
 
 
 def demo_file() -> Path:
-    """Return the settings file of this user's demo, whether one runs or not."""
+    """Return the settings file of this user's demo, whether it is running or not."""
     return demo_directory() / "demo.toml"
 
 
 def demo_hint() -> str:
-    """Return where the running demo has its settings and how to use them; empty where no demo runs."""
+    """Return the settings file of the running demo and how to use it; empty if no demo is running."""
     file = demo_file()
     if not _held(demo_directory() / "lock") or not file.is_file():
         return ""
-    return f"a demo is running, whose settings are {file}: give that file, or export {VARIABLE}={file}"
+    return f"a demo is running with the settings {file}: give that file, or export {VARIABLE}={file}"
 
 
 def _held(lock: Path) -> bool:
-    """Tell whether an IOC holds the lock of its state directory."""
+    """Return whether an IOC holds the lock of its state directory."""
     try:
         fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""The sections of the fleet: ECC servers, the data sources that they drive, and the data links of those."""
+"""The sections of the fleet: ECC servers, their data sources, and the data links of those."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from .values import Address, Host, LinkName, Name, OptionalName, Port, SenderId
 class LinkSettings(Section):
     """`[[ecc.source.link]]`: one data link of a source."""
 
-    name: LinkName = Field(
-        description="Name of the data router, as it is sent to the ECC server, such as `data0`."
-    )
+    name: LinkName = Field(description="Name of the data router as sent to the ECC server, such as `data0`.")
     address: Address = Field(
-        description="IPv4 address of the data router, as the boards see it. The ECC server resolves no names."
+        description="IPv4 address of the data router as seen by the boards. ECC servers resolve no names."
     )
     port: Port = Field(default=46005, description="Port of the data router, 1 to 65535.")
     type: Literal["TCP", "FDT", "ICE", "ZBUF"] = Field(
         default="TCP",
-        description="How the data is sent: `TCP` for a CoBo, `FDT` for the MuTAnT, `ICE` or `ZBUF`.",
+        description="Protocol of the data link: `TCP` for a CoBo, `FDT` for the MuTAnT, `ICE` or `ZBUF`.",
     )
 
 
@@ -46,7 +44,7 @@ class SourceSettings(Section):
     )
     link: tuple[LinkSettings, ...] = Field(
         default=(),
-        description="Data links. The first is the one that `Router:` PVs show, and the only one that the "
+        description="Data links. `Router:` PVs show the first one, which is also the only one that the "
         "2021 ECC server uses.",
     )
 
@@ -99,14 +97,14 @@ class EccSettings(Section):
     port: Port = Field(default=8083, description="TCP port of the ECC server, 1 to 65535.")
     kind: Kind = Field(
         default=Kind.COBO,
-        description="What it drives: `cobo` for CoBos, `mutant` for the MuTAnT (one at most), `other` for "
-        "anything else, one server for all boards included.",
+        description="What it drives: `cobo` for CoBos, `mutant` for the MuTAnT (at most one), `other` for "
+        "anything else, including one server for all boards.",
     )
     describe: Annotated[str | tuple[str, ...], BeforeValidator(_describe_names)] = Field(
         default="",
         description="Describe names that this server accepts: a name, `{experiment}` for the same name as "
         "configure, a pattern with `*`, `?` and `[...]`, or a list of those. Default: `cobo<i>` for a server "
-        "of the one source `CoBo[i]`, `{experiment}` for the MuTAnT; else it must be given.",
+        "with the single source `CoBo[i]`, `{experiment}` for the MuTAnT; otherwise it must be given.",
     )
     source: tuple[SourceSettings, ...] = Field(default=(), description="The boards that this server drives.")
 
@@ -145,14 +143,14 @@ class EccSettings(Section):
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The URL of the server."""
         return f"http://{self.host}:{self.port}/"
 
     @property
     def rule(self) -> DescribeRule:
         """The describe names that this server accepts.
 
-        Raises `ValueError` where neither the settings nor the kind give one: never for checked settings.
+        Raises `ValueError` if neither the settings nor the kind give any: never for checked settings.
         """
         describe = self.describe or default_describe(self.kind, [s.id for s in self.source])
         if not describe:

@@ -1,4 +1,4 @@
-"""A fault of the settings, and how pydantic's errors become faults."""
+"""Faults of the settings, and their conversion from pydantic's errors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 Loc = tuple[str | int, ...]
-"""Where a value is: keys of tables and indexes of lists."""
+"""The place of a value: keys of tables and indexes of lists."""
 
 TOGETHER = "settings_together"
-"""The type of pydantic's error for a fault that no single value shows; its context has the `text`."""
+"""The type of pydantic's error for a fault of several values together; its context has the `text`."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: where, and what would be right ("must be ...")."""
+    """One fault: its place, and what would be right ("must be ...")."""
 
     loc: Loc
     text: str
@@ -43,7 +43,7 @@ class Fault:
         return f"{self.key} {self.text}"
 
     def line(self, data: Any) -> str:
-        """Return the fault as a line of a message, with the name of the ECC server where `data` has it."""
+        """Return the fault as a line of a message, with the ECC server's name if `data` has it."""
         server = ""
         if len(self.loc) > 1 and self.loc[0] == "ecc" and isinstance(data, Mapping):
             try:
@@ -56,7 +56,7 @@ class Fault:
 
 
 class Seen:
-    """Values seen so far, by what counts as equal, with the key where each was seen first."""
+    """Finds duplicates: values seen so far, with the key where each was seen first."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -80,7 +80,7 @@ def pydantic_faults(model: type[BaseModel], error: ValidationError) -> list[Faul
     return [
         Fault(tuple(one["loc"]), _TEXTS.get(one["type"], _other)(model, tuple(one["loc"]), one))
         for one in error.errors(include_url=False)
-        # Where the entries of a list are there, each one's own fault is shown.
+        # If a list has entries, the fault of each entry is shown instead.
         if not (one["type"] == "too_short" and one["input"])
     ]
 
@@ -107,24 +107,24 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
 def _unknown(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str:
     section, key = _section_at(model, loc[:-1]), str(loc[-1])
     if section is None:
-        return "is not a key that exists"
+        return "is not a known key"
     known = list(section.model_fields)
     low = key.lower()
     begins = [name for name in known if low.startswith(name) or (len(low) > 1 and name.startswith(low))]
     if near := begins or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
-        return f"is not a key that exists; did you mean {near[0]!r}?"
+        return f"is not a known key; did you mean {near[0]!r}?"
     for name, field in model.model_fields.items():
         other = model_in(field.annotation)
         if other is not None and other is not section and key in other.model_fields:
-            return f"is not a key that exists here; {name}.{key} is one"
-    return f"is not a key that exists; known here: {', '.join(known)}"
+            return f"is not a known key here; {name}.{key} is one"
+    return f"is not a known key; known here: {', '.join(known)}"
 
 
 def _missing(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str:
     section, key = _section_at(model, loc[:-1]), str(loc[-1])
     about = section.model_fields[key].description if section and key in section.model_fields else ""
     if loc == ("ecc",):
-        return "is missing: at least one table [[ecc]] with name and host must be there"
+        return "is missing: at least one table [[ecc]] with name and host is needed"
     return f"is missing: {about}" if about else "is missing"
 
 
@@ -160,7 +160,7 @@ def _whole(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
 
 
 def _number(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
-    return f"must be a number that is not infinite, not {shown(error['input'])}"
+    return f"must be a finite number, not {shown(error['input'])}"
 
 
 def _bool(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
@@ -175,7 +175,7 @@ def _range(model: type[BaseModel], loc: Loc, error: Mapping[str, Any]) -> str:
 
 
 def _bounds(model: type[BaseModel], loc: Loc) -> tuple[str, str]:
-    """Return the smallest and the largest value of the number at `loc` as texts; empty if there is none."""
+    """Return the smallest and the largest value of the number at `loc` as texts; empty without a limit."""
     section = _section_at(model, loc[:-1])
     field = section.model_fields.get(str(loc[-1])) if section else None
     low = high = ""
@@ -190,7 +190,7 @@ def _bounds(model: type[BaseModel], loc: Loc) -> tuple[str, str]:
 
 
 def _metadata(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[Any]:
-    """Yield all constraints of an annotation, those inside `X | None` included."""
+    """Yield all constraints of an annotation, including those inside `X | None`."""
     for item in metadata:
         yield from item.metadata if isinstance(item, FieldInfo) else (item,)
     yield from _metadata_of_args(annotation)
@@ -207,7 +207,7 @@ def _other(_model: type[BaseModel], _loc: Loc, error: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as TOML would have it, cut to one short line."""
+    """Return a value in TOML, cut to one short line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = repr(value)

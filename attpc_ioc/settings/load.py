@@ -17,10 +17,10 @@ from .faults import Fault, Loc, pydantic_faults
 from .whole import Settings
 
 SIZE_MAX_BYTES = 4_000_000
-"""More than any settings file has: a longer one is a wrong path, such as a data file or `/dev/zero`."""
+"""No settings file is larger: a larger file is a wrong path, such as a data file or `/dev/zero`."""
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
-"""The integers of TOML; the parser accepts larger ones, and Python refuses to print the largest."""
+"""Limits of TOML's integers; the parser accepts larger ones, and Python refuses to print the largest."""
 
 DEPTH_MAX = 50
 """Dotted keys can nest tables more deeply than recursive code can follow."""
@@ -31,8 +31,8 @@ _BOMS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 def load_settings(path: Path) -> Settings:
     """Read and check the settings file at `path`.
 
-    Raises `SettingsError` with every fault: the key in TOML's terms, the name of the ECC server where it is
-    known, and what would be right. A relative `ioc.state_dir` or `access.file` becomes absolute from the
+    Raises `SettingsError` with every fault: the key in TOML's terms, the name of the ECC server if it is
+    known, and what would be right. A relative `ioc.state_dir` or `access.file` is made absolute from the
     directory of the settings file.
     """
     settings = parse_settings(_read(path), str(path))
@@ -47,7 +47,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def _from_here(settings_file: Path, key: str, what: str, value: str) -> str:
-    """Return a path of the settings as an absolute one, relative to the directory of the settings file."""
+    """Return a path of the settings as an absolute one; relative paths start at the settings file."""
     try:
         return str(settings_file.absolute().parent / Path(value).expanduser())
     except RuntimeError as err:
@@ -69,7 +69,7 @@ def parse_settings(text: str, file: str) -> Settings:
 
 
 def _once(faults: list[Fault]) -> list[Fault]:
-    """Return the faults in the order of the file's keys, equal ones once."""
+    """Return the faults in the order of the file's keys, without duplicates."""
     return sorted(dict.fromkeys(faults), key=lambda fault: [_sort_key(part) for part in fault.loc])
 
 
@@ -117,25 +117,23 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise SettingsError(
-            file, ["is not TOML that can be read: lists or tables are nested too deeply"]
-        ) from None
+        raise SettingsError(file, ["is not readable TOML: lists or tables are nested too deeply"]) from None
     except ValueError as err:
-        # Not only TOMLDecodeError: a number of thousands of digits is a plain ValueError.
+        # Not only TOMLDecodeError: a number with thousands of digits raises a plain ValueError.
         raise SettingsError(file, [_syntax_fault(str(err), text)]) from None
 
 
 def _beyond_toml(data: dict[str, Any]) -> Iterator[Fault]:
-    """Yield what the parser accepts but no other code can handle, not even to show it."""
+    """Yield values that the parser accepts but that no other code can handle, not even to show them."""
     todo: list[tuple[Loc, Any]] = [((), data)]
     while todo:
         loc, value = todo.pop()
         if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
-            yield Fault(loc, "must be a number of 64 bits at most")
+            yield Fault(loc, "must be a number of at most 64 bits")
         elif not isinstance(value, dict | list):
             continue
         elif len(loc) > DEPTH_MAX:
-            yield Fault(loc[:4], f"must not have more than {DEPTH_MAX} tables or lists inside each other")
+            yield Fault(loc[:4], f"must have at most {DEPTH_MAX} tables or lists inside each other")
         else:
             items = value.items() if isinstance(value, dict) else enumerate(value)
             todo += (((*loc, key), item) for key, item in items)

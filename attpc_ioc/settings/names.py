@@ -12,13 +12,13 @@ _SENDER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\[([A-Za-z0-9_-]+)\]")
 
 
 def sender_parts(sender_id: str) -> tuple[str, str] | None:
-    """Return board and instance of a sender id (`CoBo` and `0` of `CoBo[0]`), or None for any other text."""
+    """Return board and instance of a sender id (`CoBo` and `0` for `CoBo[0]`), or None for any other text."""
     match = _SENDER.fullmatch(sender_id)
     return (match[1], match[2]) if match else None
 
 
 def default_source_name(sender_id: str) -> str:
-    """Return a source's part of the PV name: `CoBo0` of `CoBo[0]`, `MuTAnT` of `Mutant[master]`."""
+    """Return a source's part of the PV name: `CoBo0` for `CoBo[0]`, `MuTAnT` for `Mutant[master]`."""
     parts = sender_parts(sender_id)
     if parts is None:
         return sender_id
@@ -29,7 +29,7 @@ def default_source_name(sender_id: str) -> str:
 
 
 def default_describe(kind: Kind, sender_ids: Sequence[str]) -> str | None:
-    """Return the describe name by the AT-TPC's convention, or None where there is no default.
+    """Return the describe name by the AT-TPC's convention, or None if there is no default.
 
     A CoBo's is `cobo<i>`, the MuTAnT's is the experiment's name; any other server needs the setting.
     """

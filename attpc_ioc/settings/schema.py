@@ -10,7 +10,7 @@ from .whole import Settings
 def settings_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12).
 
-    It checks types, ranges and unknown keys; what concerns several keys together only `attpc-ioc check` does.
+    It covers types, ranges and unknown keys; only `attpc-ioc check` checks several keys together.
     """
     schema = Settings.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

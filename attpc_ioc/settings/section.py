@@ -1,6 +1,6 @@
-"""The base of all sections of the settings file, and the checks that concern several values.
+"""The base of all sections of the settings file, and checks of several values together.
 
-All faults of a file are shown at once: right values are checked together even where others are wrong.
+All faults of a file are shown at once: correct values are checked together even if others are wrong.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """Base of all sections: nothing unknown is accepted, values cannot be changed afterwards."""
+    """Base of all sections: unknown keys are rejected, and values cannot be changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def faults_together(self, loc: Loc) -> Iterator[Fault]:  # noqa: ARG002 - for those that have any
-        """Yield what is wrong with the values of this section, which is at `loc`, taken together.
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:  # noqa: ARG002 - used by subclasses
+        """Yield the faults of this section's values taken together; the section is at `loc`.
 
-        A value that is wrong by itself is None here: see `what_is_right`.
+        A value that is wrong by itself is None here: see `with_right_values`.
         """
         yield from ()
 
@@ -40,8 +40,8 @@ def all_faults_together(section: Section, loc: Loc = ()) -> Iterator[Fault]:
                 yield from all_faults_together(item, (*loc, key, number))
 
 
-def what_is_right(model: type[M], data: Mapping[str, Any], wrong: Set[Loc], loc: Loc = ()) -> M:
-    """Return plain data at `loc` as an unchecked model, with None for each value of the places `wrong`."""
+def with_right_values(model: type[M], data: Mapping[str, Any], wrong: Set[Loc], loc: Loc = ()) -> M:
+    """Return plain data at `loc` as an unchecked model, with None for each value at the places `wrong`."""
     values: dict[str, Any] = {}
     for key, field in model.model_fields.items():
         place, inner = (*loc, key), model_in(field.annotation)
@@ -59,4 +59,4 @@ def what_is_right(model: type[M], data: Mapping[str, Any], wrong: Set[Loc], loc:
 def _right(model: type[BaseModel], value: Any, wrong: Set[Loc], loc: Loc) -> BaseModel | None:
     if isinstance(value, BaseModel):
         return value
-    return what_is_right(model, value, wrong, loc) if isinstance(value, Mapping) else None
+    return with_right_values(model, value, wrong, loc) if isinstance(value, Mapping) else None

@@ -31,7 +31,7 @@ from .values import (
 )
 
 FRESH_MIN_S = 0.01
-"""The shortest time-out of a poll: no answer is guaranteed to be younger."""
+"""The shortest useful freshness: no answer is guaranteed to be younger."""
 
 
 class IocSettings(Section):
@@ -39,20 +39,20 @@ class IocSettings(Section):
 
     prefix: Prefix = Field(
         default="ATTPC:",
-        description="What every PV name begins with: letters, digits, `_`, `-` and `:`, with a separator at "
+        description="Prefix of every PV name: letters, digits, `_`, `-` and `:`, with a separator at "
         "the end. A full PV name has at most 60 characters.",
     )
     state_dir: DirectoryPath | None = Field(
         default=None,
         examples=["/var/lib/attpc-ioc"],
-        description="Directory of everything that is kept over restarts; `~` is the home directory, a "
+        description="Directory of everything that is kept across restarts; `~` is the home directory, a "
         "relative path starts at this file's directory. Default: `$XDG_STATE_HOME/attpc-ioc`, else "
         "`/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for others.",
     )
     event_log_days: Days = Field(
         default=30,
         description="Events older than this are removed from the state database, once every plugin that "
-        "follows them (the run history) has them.",
+        "reads them (the run history) has done so.",
     )
     engineer: ShortText = Field(default="", description="Who looks after this IOC; shown by `IOC:ENGINEER`.")
     location: ShortText = Field(default="", description="Where this IOC runs; shown by `IOC:LOCATION`.")
@@ -74,11 +74,11 @@ class RunSettings(Section):
     """`[run]`: run control."""
 
     first_number: WholeNumber = Field(
-        default=0, description="Number of the first run of an experiment, when no history knows better."
+        default=0, description="Number of an experiment's first run, unless the history has a later one."
     )
     stop_on_lost: YesNo = Field(
         default=False,
-        description="Whether a run is stopped when a member is lost. By default it goes on, with an alarm.",
+        description="Whether losing a member stops the run. By default the run goes on, with an alarm.",
     )
 
 
@@ -95,7 +95,7 @@ class PollSettings(Section):
         default=0.5,
         ge=0.005,
         le=60,
-        description="Time between two polls of a server at rest, in seconds; at least `moving_period_s`.",
+        description="Time between two polls of an idle server, in seconds; at least `moving_period_s`.",
     )
     backoff_max_s: Number = Field(
         default=5.0,
@@ -111,24 +111,24 @@ class PollSettings(Section):
         default=2,
         ge=1,
         le=1000,
-        description="Polls in a row that must fail before a server is shown as Offline.",
+        description="Failed polls in a row after which a server is shown as Offline.",
     )
 
     def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield periods in the wrong order, at the key that is in the file."""
+        """Yield periods in the wrong order, at the key given in the file."""
         for low, high in pairwise(("moving_period_s", "quiet_period_s", "backoff_max_s")):
             a, b = getattr(self, low), getattr(self, high)
             if a is not None and b is not None and b < a:
                 if high in self.model_fields_set:
-                    text = f"must be not less than poll.{low}, which is {a:g}: it is {b:g}"
+                    text = f"must be at least poll.{low}, which is {a:g}: it is {b:g}"
                     yield Fault((*loc, high), text)
                 else:
-                    text = f"must be not more than poll.{high}, which is {b:g}: it is {a:g}"
+                    text = f"must be at most poll.{high}, which is {b:g}: it is {a:g}"
                     yield Fault((*loc, low), text)
 
 
 class LimitSettings(Section):
-    """`[limits]`: how long each thing may take, in seconds."""
+    """`[limits]`: time limits, in seconds."""
 
     describe_s: Seconds = Field(default=60.0, description="Limit of Describe, in seconds.")
     prepare_s: Seconds = Field(default=120.0, description="Limit of Prepare, in seconds.")
@@ -137,8 +137,8 @@ class LimitSettings(Section):
     stop_s: Seconds = Field(default=30.0, description="Limit of Stop, in seconds.")
     stop_mutant_s: Seconds = Field(
         default=10.0,
-        description="How long the CoBos wait at most for the MuTAnT at the stop of a run, in seconds. It has "
-        "to fit into `stop_s`, with 0.2 s more; where `order.stop` has more stages, for each but the last.",
+        description="Longest wait of the CoBos for the MuTAnT at the stop of a run, in seconds. It has "
+        "to fit into `stop_s`, with 0.2 s more; with more stages in `order.stop`, for each but the last.",
     )
     breakup_s: Seconds = Field(default=60.0, description="Limit of Breakup, in seconds.")
     undo_s: Seconds = Field(default=30.0, description="Limit of Undo, in seconds.")
@@ -147,25 +147,25 @@ class LimitSettings(Section):
     )
     recovery_s: Seconds = Field(
         default=60.0,
-        description="How long the members of an open run are waited for after a restart, in seconds.",
+        description="How long the IOC waits for the members of an open run after a restart, in seconds.",
     )
     freshness_s: Seconds = Field(
         default=1.0,
-        description="How old the last seen state may be when an operation is sent, in seconds. A server "
-        "whose answers take longer is sent nothing but Stop; its `PollTime_RBV` is MAJOR then, and MINOR "
-        "from half of it on.",
+        description="Maximum age of the last seen state when an operation is sent, in seconds. A server "
+        "whose answers take longer is sent only Stop; its `PollTime_RBV` is then MAJOR, and MINOR "
+        "from half of that on.",
     )
     arrival_grace_s: Seconds = Field(
         default=1.0,
-        description="How long after a reply of success the target state may take to be seen, in seconds.",
+        description="Longest time from a successful reply until the target state is seen, in seconds.",
     )
 
     def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield a freshness that no answer is guaranteed to have."""
+        """Yield a freshness that no answer is guaranteed to meet."""
         if self.freshness_s is not None and self.freshness_s < FRESH_MIN_S:
             yield Fault(
                 (*loc, "freshness_s"),
-                f"must be at least {FRESH_MIN_S:g}, not {self.freshness_s:g}, or nothing but Stop is ever "
+                f"must be at least {FRESH_MIN_S:g}, not {self.freshness_s:g}, or only Stop is ever "
                 "sent: answers take longer",
             )
 
@@ -175,15 +175,15 @@ class LimitSettings(Section):
 
 
 class ChannelAccessSettings(Section):
-    """`[channel_access]`: what Channel Access clients may cost. A client beyond a limit pays, nobody else."""
+    """`[channel_access]`: limits on Channel Access clients. Only the client beyond a limit is affected."""
 
     max_clients: Whole = Field(
         default=500,
         ge=1,
         le=10_000,
-        description="Clients connected at a time; a tenth of the places is kept for addresses that have "
-        "none. Where they are taken, one that has no channel gives way, else the newest of the address that "
-        "has most; a further one of that address is refused.",
+        description="Clients connected at a time; a tenth of the places is reserved for addresses that have "
+        "none. When no place is free, one without a channel is closed, else the newest of the address that "
+        "has most; another one of that address is refused.",
     )
     max_clients_per_address: Whole = Field(
         default=200,
@@ -195,8 +195,8 @@ class ChannelAccessSettings(Section):
         default=512 << 20,
         ge=1 << 20,
         le=1 << 38,
-        description="What channels (2 KB each), subscriptions (0.5 KB each) and waiting updates of all "
-        "clients together may take, in bytes. Beyond it the largest client of the address that takes most is "
+        description="Memory of channels (2 KB each), subscriptions (0.5 KB each) and queued updates of all "
+        "clients together, in bytes. Beyond it the largest client of the address that takes most is "
         "disconnected; one that itself takes half as much or more is refused instead.",
     )
     max_channels: Whole = Field(
@@ -212,21 +212,21 @@ class ChannelAccessSettings(Section):
         default=4096,
         ge=1,
         le=100_000,
-        description="Puts of one client that run at a time; further ones are refused. Where four times as "
-        "many of all clients run, only addresses that have none running may put.",
+        description="Running puts of one client; further ones are refused. When four times as "
+        "many of all clients are running, only addresses without a running one may put.",
     )
     max_message_bytes: Whole = Field(
         default=1 << 20,
         ge=16_384,
         le=1 << 28,
-        description="Longest message that is taken from a client, in bytes. A longer put is refused.",
+        description="Longest message accepted from a client, in bytes. A longer put is refused.",
     )
     max_input_bytes: Whole = Field(
         default=64 << 20,
         ge=65_536,
         le=1 << 34,
-        description="What waits of all clients' messages because the rest is missing or their turn has not "
-        "come, in bytes; beyond it the client with the most is disconnected.",
+        description="Buffered input of all clients, incomplete or not yet handled, in bytes; beyond it the "
+        "client with the most is disconnected.",
     )
     message_s: Seconds = Field(
         default=30.0,
@@ -237,25 +237,25 @@ class ChannelAccessSettings(Section):
         default=4,
         ge=1,
         le=1000,
-        description="Updates that wait for one subscription while its client does not read; a further one "
+        description="Updates queued for one subscription while its client does not read; a further one "
         "replaces the newest.",
     )
     max_backlog_bytes: Whole = Field(
         default=16 << 20,
         ge=65_536,
         le=1 << 30,
-        description="All updates that wait for one client, in bytes; beyond it only the newest of each "
-        "subscription is kept, and a client for which these are still more is disconnected.",
+        description="Updates queued for one client, in bytes; beyond it only the newest of each "
+        "subscription is kept, and a client whose newest ones still exceed it is disconnected.",
     )
     send_buffer_bytes: Whole = Field(
         default=256 << 10,
         ge=4096,
         le=1 << 26,
-        description="Data on its way to one client, in bytes; while there is more, updates wait.",
+        description="Unsent data of one client, in bytes; beyond it updates are queued.",
     )
     stall_s: Seconds = Field(
         default=30.0,
-        description="A client that takes nothing for this long while data waits is disconnected, in seconds.",
+        description="Seconds after which a client that reads nothing while data is pending is disconnected.",
     )
     dead_peer_s: Seconds = Field(
         default=30.0,
@@ -281,29 +281,28 @@ class AccessSettings(Section):
     )
     check_client_ip: YesNo = Field(
         default=False,
-        description="Whether a client's host is the address that its connection comes from, as with EPICS "
+        description="Whether a client's host is the address of its connection, as with EPICS "
         "base's `asCheckClientIP`, instead of the name that the client sends. The hosts of the file are then "
         "looked up when it is read.",
     )
     observer: GroupName = Field(
         default="OBSERVER",
-        description="Group (ASG) of the PVs that cannot be written. A group that the file does not have "
-        "stands for DEFAULT.",
+        description="Group (ASG) of the PVs that cannot be written. A group that is not in the file "
+        "means DEFAULT.",
     )
     operator: GroupName = Field(
         default="OPERATOR",
-        description="Group (ASG) of what a shift works with: setpoints, and commands to all modules "
-        "and runs.",
+        description="Group (ASG) of what a shift uses: setpoints, and commands to all modules and runs.",
     )
     expert: GroupName = Field(
         default="EXPERT",
-        description="Group (ASG) of what is left to experts, such as commands to a single module.",
+        description="Group (ASG) of what is for experts, such as commands to a single module.",
     )
     rows: dict[str, GroupName] = Field(
         default={},
         examples=[{"Run:Override": "OPERATOR", "Ecc:mutant:*": "TRIGGER"}],
         description="Groups (ASG) of single PVs, by a pattern of their names without the prefix, where `*` "
-        "stands for any characters; of several that fit the first one counts.",
+        "means any characters; the first pattern that matches counts.",
     )
 
 
@@ -323,7 +322,7 @@ def _each_kind_once(stages: tuple[tuple[Kind, ...], ...]) -> tuple[tuple[Kind, .
 
 
 Stages = Annotated[tuple[tuple[Kind, ...], ...], AfterValidator(_each_kind_once)]
-"""Stages of a group operation: each waits for the one before it."""
+"""Stages of a group operation: each waits for the previous one."""
 
 
 class OrderSettings(Section):
@@ -343,11 +342,11 @@ class OrderSettings(Section):
     )
     start: Stages = Field(
         default=((Kind.COBO, Kind.OTHER), (Kind.MUTANT,)),
-        description="Stages of Start at the start of a run: triggers come last.",
+        description="Stages of Start at the start of a run: the triggers start last.",
     )
     stop: Stages = Field(
         default=((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)),
-        description="Stages of Stop at the stop of a run: triggers end first.",
+        description="Stages of Stop at the stop of a run: the triggers stop first.",
     )
     breakup: Stages = Field(
         default=((Kind.MUTANT,), (Kind.COBO, Kind.OTHER)), description="Stages from Ready back to Prepared."
@@ -362,9 +361,9 @@ class OrderSettings(Section):
 
 
 def default_state_directory() -> Path:
-    """Return the state directory where the settings name none; see `Settings.state_directory`."""
+    """Return the state directory if the settings name none; see `Settings.state_directory`."""
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if base.is_absolute():  # The XDG specification: a relative path is invalid and to be ignored.
+    if base.is_absolute():  # The XDG specification says to ignore a relative path.
         return base / "attpc-ioc"
     if os.geteuid() == 0:
         return Path("/var/lib/attpc-ioc")

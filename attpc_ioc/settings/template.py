@@ -20,24 +20,24 @@ ROUTER_PORT = 46005
 MUTANT = "mutant"
 SINGLE = "ecc"
 
-HEADING = """Settings of attpc-ioc. To change a default, take the '#' before its key away.
+HEADING = """Settings of attpc-ioc. To change a default, remove the '#' before its key.
 `attpc-ioc check FILE` checks this file, with --online it also asks every ECC server."""
 
 SITE_KEYS = ("prefix", "state_dir", "engineer", "location", "interfaces")
-"""The keys of `[ioc]` that a site changes: they are in every file."""
+"""The keys of `[ioc]` that a site changes; every file has them."""
 
-REST = "All else has a default: docs/reference/settings.md, `attpc-ioc schema`, or `attpc-ioc init --all`."
+REST = "All others have defaults: docs/reference/settings.md, `attpc-ioc schema`, or `attpc-ioc init --all`."
 """The last line, in place of all other keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetRequest:
-    """What `attpc-ioc init` is asked for.
+    """The options of `attpc-ioc init`.
 
-    `cobos` CoBos have the addresses from `first_cobo` on; `mutant` is the MuTAnT's address, empty without a
-    MuTAnT. With `single` one ECC server on that host drives all boards; then `first_cobo` is the address of
-    the first data router, and may be left out where `single` is an address: all data routers run there, each
-    with a port of its own.
+    `cobos` CoBos have consecutive addresses from `first_cobo` on; `mutant` is the MuTAnT's address, empty
+    without a MuTAnT. With `single` one ECC server on that host drives all boards; then `first_cobo` is the
+    address of the first data router, and may be left out if `single` is an address: then all data routers run
+    there, each with its own port.
     """
 
     cobos: int
@@ -48,7 +48,7 @@ class FleetRequest:
 
 
 def request_faults(request: FleetRequest) -> dict[str, str]:
-    """Return what is wrong with a request: for each option what would be right."""
+    """Return what is wrong with a request: for each wrong option what would be right."""
     faults: dict[str, str] = {}
     if fault := prefix_fault(request.prefix):
         faults["prefix"] = fault
@@ -77,7 +77,7 @@ def request_faults(request: FleetRequest) -> dict[str, str]:
 
 
 def _names(request: FleetRequest) -> tuple[list[str], list[str]]:
-    """Return the longest names of ECC servers and of sources that the request gives."""
+    """Return the longest names of ECC servers and of sources that result from the request."""
     last = min(max(request.cobos, 1), COBOS_MAX) - 1
     mutant = [MUTANT] if request.mutant else []
     return [SINGLE] if request.single else [f"cobo{last}", *mutant], [f"CoBo{last}"] + ["MuTAnT"] * len(
@@ -101,7 +101,7 @@ def _addresses(request: FleetRequest) -> list[str]:
 
 
 def fleet_settings(request: FleetRequest) -> Settings:
-    """Return the settings of the fleet; `ValueError` with all faults where the request is wrong."""
+    """Return the settings of the fleet; `ValueError` with all faults if the request is wrong."""
     if faults := request_faults(request):
         raise ValueError("; ".join(f"{option} {text}" for option, text in faults.items()))
     ioc = IocSettings(prefix=request.prefix)
@@ -143,9 +143,9 @@ def _mutant(address: str, port: int) -> SourceSettings:
 
 
 def fleet_text(request: FleetRequest) -> str:
-    """Return a settings file with every key and what it means, the fleet first.
+    """Return a settings file with every key and its meaning, the fleet first.
 
-    Raises `ValueError` with all faults where the request is wrong, as `site_text` does.
+    Raises `ValueError` with all faults if the request is wrong, as `site_text` does.
     """
     return settings_text(fleet_settings(request), HEADING)
 

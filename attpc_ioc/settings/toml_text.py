@@ -1,4 +1,4 @@
-"""Settings as the text of a TOML file, with a comment for each key."""
+"""Writes settings as a TOML file, with a comment for each key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH = 100
 
 
 def toml_value(value: Any) -> str:
-    """Return a value as TOML, tables inline; `TypeError` for what TOML does not have, such as None."""
+    """Return a value as TOML, with inline tables; `TypeError` for what TOML lacks, such as None."""
     return _item(value).as_string()
 
 
@@ -42,8 +42,8 @@ def _item(value: Any) -> Item:
 def settings_text(settings: Settings, heading: str = "") -> str:
     """Return a commented file that loads as `settings`; defaults are comments.
 
-    A line that begins with `# ` is a comment; one with `#` and a key is a default, or an example where there
-    is no default, that takes effect without the `#`.
+    A line that begins with `# ` is a comment; one with `#` and a key is a default, or an example if there
+    is no default: without the `#` it takes effect.
     """
     blocks = [_comment(heading)] if heading else []
     blocks.append(_comment(Settings.model_fields["ecc"].description or ""))
@@ -61,7 +61,7 @@ def settings_text(settings: Settings, heading: str = "") -> str:
 
 
 def short_text(settings: Settings, heading: str, ioc_keys: Sequence[str], rest: str) -> str:
-    """Return a file with the fleet, then these keys of `[ioc]` with comments; `rest` is its last line.
+    """Return a file with the fleet and these keys of `[ioc]` with comments; `rest` is its last line.
 
     It loads as `settings` if only the fleet and `[ioc]` differ from the defaults.
     """
@@ -92,7 +92,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _keys(section: BaseModel, *, explained: bool = False, leave_out: Iterable[str] = ()) -> list[str]:
-    """Return the lines of a table: what differs from the defaults; `explained`: all keys with comments."""
+    """Return the lines of a table: values that are not defaults, or `explained` all keys with comments."""
     lines: list[str] = []
     for key, field in type(section).model_fields.items():
         if key in leave_out:

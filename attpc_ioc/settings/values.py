@@ -1,4 +1,4 @@
-"""The values of the settings: names, hosts, addresses, ports and times, each with its own check.
+"""Types of settings values: names, hosts, addresses, ports and times, each with its check.
 
 A check raises `ValueError` with a text that follows the key: "must be ...".
 """
@@ -17,7 +17,7 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 PREFIX_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_:-]*[:_-]$"
 SENDER_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*\[[A-Za-z0-9_-]+\]$"
 HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-"""RFC 1123's labels, and `_`, which no RFC allows but name servers, `/etc/hosts` and SSH aliases do."""
+"""Labels of RFC 1123, and `_`, which no RFC allows but name servers, `/etc/hosts` and SSH aliases do."""
 
 BROADCAST = IPv4Address("255.255.255.255")
 
@@ -64,7 +64,7 @@ def plugin_name_fault(name: str) -> str:
 def prefix_fault(value: str) -> str:
     """Return what is wrong with the prefix of all PV names; empty if it is right."""
     if not value:
-        return "must not be empty: it stands in front of every PV name, such as 'ATTPC:'"
+        return "must not be empty: every PV name begins with it, such as 'ATTPC:'"
     if not re.fullmatch(PREFIX_PATTERN[1:-1], value):
         return (
             "must be letters, digits, '_', '-' and ':', begin with a letter or digit and end with a "
@@ -103,7 +103,7 @@ def address_fault(value: str, *, unspecified: bool = False) -> str:
 
 def _address(value: str) -> str:
     if fault := address_fault(value):
-        # The server resolves no names, and reports no error for an address that it cannot read.
+        # The server resolves no names, and reports no error for an invalid address.
         raise ValueError(f"{fault} (an ECC server silently takes anything else as 255.255.255.255)")
     return value
 
@@ -124,7 +124,7 @@ def host_fault(value: str) -> str:
     if value.count(":") > 1 or value.startswith("["):
         return f"must be a host name or IPv4 address, {example}: IPv6 is not supported, not {value!r}"
     if ":" in value:
-        return f"must be the host alone, the port is a setting of its own, {example}, not {value!r}"
+        return f"must be the host alone, the port is a separate setting, {example}, not {value!r}"
     labels = value.removesuffix(".").split(".")
     if labels[-1].isdigit():  # RFC 1123: a host name's last label is never all digits.
         return address_fault(value)

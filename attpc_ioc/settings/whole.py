@@ -1,4 +1,4 @@
-"""The settings file as a whole, and what must be right about its sections taken together."""
+"""The settings file as a whole, and the checks of its sections taken together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .contract import (
 from .ecc_sections import EccSettings
 from .faults import TOGETHER, Fault, Loc, Seen
 from .names import default_source_name, sender_parts
-from .section import Section, all_faults_together, what_is_right
+from .section import Section, all_faults_together, with_right_values
 from .sections import (
     AccessSettings,
     ChannelAccessSettings,
@@ -47,14 +47,12 @@ class Settings(Section):
     ioc: IocSettings = Field(default=IocSettings(), description="The IOC itself.")
     run: RunSettings = Field(default=RunSettings(), description="Run control.")
     poll: PollSettings = Field(
-        default=PollSettings(), description="How often each ECC server is asked for its state."
+        default=PollSettings(), description="How often each ECC server is polled for its state."
     )
-    limits: LimitSettings = Field(
-        default=LimitSettings(), description="How long each thing may take, in seconds."
-    )
+    limits: LimitSettings = Field(default=LimitSettings(), description="Time limits, in seconds.")
     order: OrderSettings = Field(default=OrderSettings(), description="The stages of each group operation.")
     channel_access: ChannelAccessSettings = Field(
-        default=ChannelAccessSettings(), description="What Channel Access clients may cost."
+        default=ChannelAccessSettings(), description="Limits on Channel Access clients."
     )
     access: AccessSettings = Field(
         default=AccessSettings(), description="Who may write what, by an EPICS access security file."
@@ -69,7 +67,7 @@ class Settings(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _all_faults(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Check values together even where others are wrong, and raise for all faults at once."""
+        """Check values together even if others are wrong, and raise all faults at once."""
         errors: list[InitErrorDetails] = []
         try:
             settings = handler(data)
@@ -81,7 +79,7 @@ class Settings(Section):
                 details = InitErrorDetails(type=one["type"], loc=one["loc"], input=one["input"])
                 details["ctx"] = one.get("ctx", {})
                 errors.append(details)
-            settings = what_is_right(cls, data, {one["loc"] for one in found})
+            settings = with_right_values(cls, data, {one["loc"] for one in found})
         for fault in all_faults_together(settings):
             kind = PydanticCustomError(TOGETHER, "{text}", {"text": fault.text})
             errors.append(InitErrorDetails(type=kind, loc=fault.loc, input=None))
@@ -89,7 +87,7 @@ class Settings(Section):
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return settings
 
-    def faults_together(self, loc: Loc) -> Iterator[Fault]:  # noqa: ARG002 - the whole begins at nothing
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:  # noqa: ARG002 - the whole file is at no place
         """Yield what is wrong with the sections taken together."""
         eccs = [(i, ecc) for i, ecc in enumerate(self.ecc or ()) if ecc]
         yield from _servers(eccs)
@@ -102,22 +100,22 @@ class Settings(Section):
 
     @property
     def fleet_names(self) -> FleetNames:
-        """What PV names and plugins call the parts of the fleet."""
+        """The names of the fleet's parts in PV names and for plugins."""
         sources = tuple(board.pv_name for server in self.ecc for board in server.source)
         return FleetNames(sources, tuple(server.name for server in self.ecc))
 
     @property
     def slow_poll_s(self) -> float:
-        """How long an answer may take, in seconds.
+        """Time limit of an answer, in seconds.
 
-        Later than `freshness_s` it allows nothing but Stop; later than the time-out it is no answer.
+        An answer later than `freshness_s` allows only Stop; one later than the time-out is lost.
         """
         return min(self.limits.freshness_s, self.poll.timeout_s)
 
     def state_directory(self) -> Path:
-        """Return the directory of everything that is kept over restarts; it need not exist yet.
+        """Return the directory of everything that is kept across restarts; it need not exist yet.
 
-        `ioc.state_dir` where given (a relative path starts at the settings file, see `load_settings`), else
+        `ioc.state_dir` if given (a relative path starts at the settings file, see `load_settings`), else
         `$XDG_STATE_HOME/attpc-ioc`, else `/var/lib/attpc-ioc` for root and `~/.local/state/attpc-ioc` for
         others.
         """
@@ -139,7 +137,7 @@ def _servers(eccs: Eccs) -> Iterator[Fault]:
             if mutant is not None:
                 yield Fault(
                     ("ecc", i, "kind"),
-                    f"must not be 'mutant' again: ecc[{mutant}] is the MuTAnT, and a fleet has one at most, "
+                    f"must not be 'mutant' again: ecc[{mutant}] is the MuTAnT, and a fleet has at most one, "
                     "because it clocks and triggers all CoBos: "
                     "run control starts it last and stops it first",
                 )
@@ -158,7 +156,7 @@ def _sources(eccs: Eccs) -> Iterator[Fault]:
             twice = list(ids.fault((*loc, "id"), sender.lower(), sender)) if sender else []
             yield from twice
             if twice and not name:
-                continue  # The default name occurs twice only because the id does.
+                continue  # The default name is duplicate only because the id is.
             if name == "" and sender and sender_parts(sender):
                 name = default_source_name(sender)
                 if fault := name_fault(name, behind_prefix=True):
@@ -170,7 +168,7 @@ def _sources(eccs: Eccs) -> Iterator[Fault]:
 
 
 def _stop(limits: LimitSettings, order: OrderSettings) -> Iterator[Fault]:
-    """Yield limits with which the wait for earlier stages would leave no time for the last Stop."""
+    """Yield limits that would leave no time for the last Stop after waiting for earlier stages."""
     whole, wait, stages = limits.stop_s, limits.stop_mutant_s, order.stop
     if whole is None or wait is None or stages is None:
         return
@@ -178,7 +176,7 @@ def _stop(limits: LimitSettings, order: OrderSettings) -> Iterator[Fault]:
     needed = waits * wait + STOP_ASKS_S
     if whole >= needed:
         return
-    why = "or the last modules are never sent Stop where the first ones hang"
+    why = "or the last modules are never sent Stop if the first ones hang"
     stage = "" if waits == 1 else f" for each of {waits} stages"
     if "stop_s" in limits.model_fields_set or whole <= STOP_ASKS_S:
         of = f" (limits.stop_mutant_s{stage} and {STOP_ASKS_S:g} s)" if waits else ""
@@ -204,7 +202,7 @@ def _plugins(plugins: Mapping[str, Any]) -> Iterator[Fault]:
 def _lengths(prefix: str, eccs: Eccs, plugins: Mapping[str, Any]) -> Iterator[Fault]:
     longest = f"{prefix}{LONGEST_FIXED}"
     if len(longest) > PV_NAME_MAX:
-        # Every other name would be too long as well: the prefix is at fault.
+        # Then every other name is too long as well: the prefix is at fault.
         yield _too_long(("ioc", "prefix"), longest)
         return
     pvs: dict[Loc, str] = {}

@@ -61,9 +61,9 @@ def test_everything_is_listened_to_by_default() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("EPICS_CAS_SERVER_PORT", "many", "no port from 5001 to 65535: 5064 is used"),
-        ("EPICS_CAS_SERVER_PORT", "70000", "no port from 5001 to 65535: 5064 is used"),
-        ("EPICS_CA_REPEATER_PORT", "-1", "no port from 5001 to 65535: 5065 is used"),
+        ("EPICS_CAS_SERVER_PORT", "many", "not a port from 5001 to 65535: 5064 is used"),
+        ("EPICS_CAS_SERVER_PORT", "70000", "not a port from 5001 to 65535: 5064 is used"),
+        ("EPICS_CA_REPEATER_PORT", "-1", "not a port from 5001 to 65535: 5065 is used"),
         ("EPICS_CAS_INTF_ADDR_LIST", "no.such.host.invalid", "does not resolve"),
         ("EPICS_CAS_INTF_ADDR_LIST", "no.such.host.invalid", "served on all"),
         ("EPICS_CAS_INTF_ADDR_LIST", "224.0.0.9", "multicast"),
@@ -75,7 +75,7 @@ def test_everything_is_listened_to_by_default() -> None:
         ("EPICS_CAS_INTF_ADDR_LIST", "0.0.0.0 127.0.0.1", "all interfaces"),
         ("EPICS_CAS_BEACON_ADDR_LIST", "10.0.0.1:x", "neither HOST nor HOST:PORT"),
         ("EPICS_CAS_BEACON_ADDR_LIST", "10.0.0.1:70000", "70000 is not a port"),
-        ("EPICS_CAS_IGNORE_ADDR_LIST", "10.0.0.256", "no IPv4 address"),
+        ("EPICS_CAS_IGNORE_ADDR_LIST", "10.0.0.256", "not an IPv4 address"),
         ("EPICS_CA_ADDR_LIST", "fe80::1", "neither HOST nor HOST:PORT"),
         ("EPICS_CA_AUTO_ADDR_LIST", "No", "means YES"),
         ("EPICS_CAS_AUTO_BEACON_ADDR_LIST", "true", "means NO"),

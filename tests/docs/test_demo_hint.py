@@ -70,7 +70,7 @@ async def test_every_command_names_the_settings_of_a_running_demo(
     home = state_home["XDG_STATE_HOME"]
     demo_file = f"{home}/attpc-ioc/demo/demo.toml"
     hint = (
-        f"a demo is running, whose settings are {demo_file}: give that file, or export {VARIABLE}={demo_file}"
+        f"a demo is running with the settings {demo_file}: give that file, or export {VARIABLE}={demo_file}"
     )
     env = environment(place, tmp_path, state_home)
     (tmp_path / "x.csv").write_text("experiment,number\n")

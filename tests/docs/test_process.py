@@ -102,7 +102,7 @@ async def test_what_an_operator_can_do_wrong_is_one_clear_text(tmp_path, monkeyp
         await fails(None, "wrong.toml: does not exist; `attpc-ioc init` writes a settings file")
         await fails("prefix = 3\n", "prefix")
         await fails(good.replace(state_dir, f"{plain_user}/state"), "state directory", "set ioc.state_dir")
-        await fails(good + "\n[plugins.nope]\n", "wrong.toml: plugins.nope: there is no such plugin")
+        await fails(good + "\n[plugins.nope]\n", "wrong.toml: plugins.nope: no such plugin")
         await fails(good.replace('["127.0.0.1"]', '["192.0.2.1"]'), "cannot be served on 192.0.2.1: ")
 
         # Two IOCs on one state directory: the second says who has it. Two on one port live together.

@@ -123,7 +123,7 @@ def test_a_plan_that_raises_or_is_none_of_ours_refuses():
 
     host = host_of(good=Stay(), bad=Bad())
     assert "KeyError: 'cobo7'" in str(host.plan(START.command, Fleet()).refusals[0])
-    assert "no Plan" in str(host.plan(Command(SYSTEM, CommandName.DESCRIBE), Fleet()).refusals[0])
+    assert "not a Plan" in str(host.plan(Command(SYSTEM, CommandName.DESCRIBE), Fleet()).refusals[0])
     assert host.plugins["bad"].status.name == "DEGRADED"
 
 
@@ -213,9 +213,9 @@ async def test_one_owner_of_run_numbers_and_never_a_fallback(tmp_path, monkeypat
         for number, because in (
             (ConnectionError("no database"), "owner gave no run number: ConnectionError: no database"),
             ("slow", "owner gave no run number: it took more than 0.5 s"),
-            (-1, "owner gave no run number but -1"),
-            (2**31, "owner gave no run number but 2147483648"),
-            (True, "owner gave no run number but True"),
+            (-1, "owner gave -1, not a run number"),
+            (2**31, "owner gave 2147483648, not a run number"),
+            (True, "owner gave True, not a run number"),
         ):
             owner.number = number
             await it.refused("Run:Start", because=because)
@@ -267,7 +267,7 @@ async def test_an_owner_may_fail_in_every_way():
     await host.release_number("e1", 3, 1.0)
     assert host.next_number("e1") is None
     assert await host.open_run(1.0) is None
-    with pytest.raises(PluginError, match="nobody owns the run numbers"):
+    with pytest.raises(PluginError, match="no plugin owns the run numbers"):
         await PluginHost().reserve_number("e1", 1.0)
 
 
@@ -285,7 +285,7 @@ async def test_an_owner_that_is_none_refuses_every_start(tmp_path, monkeypatch):
     plugin = NoOwner()
     async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("site", plugin)]) as it:
         await it.take_to(State.READY)
-        await it.refused("Run:Start", because="it gave 7, no owner of run numbers")
+        await it.refused("Run:Start", because="it gave 7, not an owner of run numbers")
         plugin.answer = OSError("gone")
         await it.refused("Run:Start", because="plugin site failed in attpc_run_numbers: OSError: gone")
         assert await it.get("Run:NextNumber_RBV") == "-1"

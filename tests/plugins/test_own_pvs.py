@@ -154,7 +154,7 @@ def test_settings_of_plugins_are_checked_as_a_whole():
     host.register(Valve(), "valve")
     host.register(Plain(), "plain")
     assert sorted(host.check_sections()) == [
-        "plugins.nobody: there is no such plugin; installed are: valve, plain",
+        "plugins.nobody: no such plugin; installed are: valve, plain",
         "plugins.plain.x: this plugin has no settings",
         "plugins.valve.colour: Extra inputs are not permitted",
         "plugins.valve.limit_mbar: Input should be a valid number, unable to parse string as a number",

@@ -71,7 +71,7 @@ async def test_modules_that_share_an_answer_have_the_same(seed, tmp_path, monkey
     chance = random.Random(seed)
     async with rig(tmp_path, monkeypatch) as it:
         decider = Decider(it.app.host)
-        assert not it.app.host.tells_modules_apart
+        assert not it.app.host.distinguishes_modules
         seen = set()
         for _ in range(FLEETS):
             modules = [any_module(chance, f"m{n}") for n in range(12)]

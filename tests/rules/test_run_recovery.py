@@ -85,7 +85,7 @@ async def test_rule_19_killed_in_a_stage_of_the_start(tmp_path, monkeypatch, sta
         # The call goes on in its server: until that is over, nobody knows what the run is.
         assert await it.get("Run:State_RBV") == "Unknown"
         assert await it.severity("Run:State_RBV") == "INVALID"
-        await it.refused("Run:Start", because="whether run 0 is still on is not known yet")
+        await it.refused("Run:Start", because="it is not known yet whether run 0 is still on")
         sent = transitions(it)
         it.fleet[server].faults.clear()
         if operation == "Start":

@@ -285,7 +285,7 @@ def test_check_holds_the_plugins_sections_against_the_plugins(tmp_path):
     file.write_text(f"{text}\n[plugins.valv]\nx = 1\n", encoding="utf-8")
     result = run("check", file)
     assert result.exit_code == 1
-    assert f"{file}: plugins.valv: there is no such plugin" in result.stderr
+    assert f"{file}: plugins.valv: no such plugin" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from attpc_ioc.errors import SettingsError
 from attpc_ioc.settings import parse_settings
 from tests.unit.test_settings_faults import OK, faults_of
 
-WHY = "or the last modules are never sent Stop where the first ones hang"
+WHY = "or the last modules are never sent Stop if the first ones hang"
 THREE_STAGES = '[order]\nstop = [["mutant"], ["cobo"], ["other"]]\n'
 ONE_STAGE = '[order]\nstop = [["mutant", "cobo", "other"]]\n'
 
@@ -30,7 +30,7 @@ ONE_STAGE = '[order]\nstop = [["mutant", "cobo", "other"]]\n'
         (f"{ONE_STAGE}[limits]\nstop_s = 0.1", f"limits.stop_s must be at least 0.2, not 0.1, {WHY}"),
         (
             "[limits]\nfreshness_s = 0.005",
-            "limits.freshness_s must be at least 0.01, not 0.005, or nothing but Stop is ever sent: answers "
+            "limits.freshness_s must be at least 0.01, not 0.005, or only Stop is ever sent: answers "
             "take longer",
         ),
     ],

@@ -1,7 +1,7 @@
 """The configuration files as the ECC servers loaded them.
 
 A file may be edited later, but the detector runs with what was loaded. So each file is read when its
-transition has ended, and kept over restarts of the IOC until another one is loaded.
+transition has ended, and kept across restarts of the IOC until another one is loaded.
 """
 
 from __future__ import annotations

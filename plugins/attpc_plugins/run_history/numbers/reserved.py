@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Keeping(Protocol):
-    """What gives rows that are kept over restarts, such as a plugin's context."""
+    """What gives rows that are kept across restarts, such as a plugin's context."""
 
     def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
         """Return the rows of a topic."""

@@ -1,4 +1,4 @@
-"""The sheet of the IOC's experiment as the database had it last, kept over restarts.
+"""The sheet of the IOC's experiment as the database had it last, kept across restarts.
 
 The IOC's PVs are fixed when it starts, and its database may come up later: observables that were added by
 command are PVs because the next start finds them here.

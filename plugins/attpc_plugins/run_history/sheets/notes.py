@@ -1,4 +1,4 @@
-"""What was entered on the run sheet, kept over restarts: values for the next run outlive a crash."""
+"""What was entered on the run sheet, kept across restarts: values for the next run outlive a crash."""
 
 from __future__ import annotations
 
