@@ -22,10 +22,10 @@ from .screens.frame import ECC, MAIN, SOURCE, STATUS
 
 GUIDANCE_TITLE = "What to do"
 CONFIG_PATTERN = r"[A-Za-z_][A-Za-z0-9_.-]*"
-"""A valid name of a configuration: it becomes a topic of Kafka, and by the schema an XML name."""
+"""A valid configuration name: it becomes a Kafka topic and, by the schema, an XML name."""
 
 _CONFIG_MAX = 200
-"""Kafka's topics have at most 249 characters, and the server appends a word to the name."""
+"""Kafka topics have at most 249 characters, and the alarm server appends a word to the name."""
 
 _FOLDERS: dict[ScopeKind, str] = {
     ScopeKind.RUN: "Run",
@@ -35,7 +35,7 @@ _FOLDERS: dict[ScopeKind, str] = {
     ScopeKind.PLUGIN: "Plugins",
     ScopeKind.IOC: "IOC",
 }
-"""The components at the top, in the order in which the tree shows them."""
+"""The top components, in the order of the tree."""
 
 _SCREENS: dict[ScopeKind, tuple[str, str, str]] = {
     ScopeKind.RUN: (MAIN, "Run control", ""),
@@ -45,19 +45,19 @@ _SCREENS: dict[ScopeKind, tuple[str, str, str]] = {
     ScopeKind.PLUGIN: (STATUS, "IOC status", ""),
     ScopeKind.IOC: (STATUS, "IOC status", ""),
 }
-"""By scope: the file of the screen, its title, and the macro that takes the scope's name."""
+"""By scope: the screen's file, its title, and the macro for the scope's name."""
 
 _SPOKEN: dict[ScopeKind, str] = {
     ScopeKind.SYSTEM: "AT-TPC",
     ScopeKind.RUN: "Run",
     ScopeKind.IOC: "AT-TPC",
 }
-"""The begin of an alarm's text where the scope has no name."""
+"""The start of an alarm's text if the scope has no name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmPv:
-    """A PV of the alarm tree; `display` is empty where the place of the screens is unknown."""
+    """A PV of the alarm tree; `display` is empty if the location of the screens is unknown."""
 
     name: str
     description: str
@@ -85,14 +85,14 @@ def default_config(prefix: str) -> str:
 
 
 def config_fault(name: str) -> str:
-    """Return what is wrong with the name of a configuration; empty if it is right."""
+    """Return what is wrong with a configuration name; empty if nothing is."""
     if not re.fullmatch(CONFIG_PATTERN, name):
         return f"{name!r}: a name begins with a letter or _ and has letters, digits, _, . and - only"
     return f"a name has at most {_CONFIG_MAX} characters" if len(name) > _CONFIG_MAX else ""
 
 
 def screens_fault(where: str) -> str:
-    """Return what is wrong with the place of the screens; empty if it is right."""
+    """Return what is wrong with the location of the screens; empty if nothing is."""
     if not where or where.startswith(("/", "$(")) or re.match(r"[a-z]+:", where):
         return ""
     return f"{where!r}: give an absolute folder, a URL, or a macro such as $(SCREENS)"
@@ -117,7 +117,7 @@ def alarm_tree(table: Sequence[PvEntry], screens: str = "") -> tuple[Component, 
 
 
 def prefix_of(table: Sequence[PvEntry]) -> str:
-    """Return the prefix of all names, from the first row, which is of the system; empty without rows."""
+    """Return the prefix of all names, from the first row, a system row; empty without rows."""
     return table[0].name.removesuffix(table[0].row.part) if table else ""
 
 
@@ -148,20 +148,20 @@ def _pv(entry: PvEntry, prefix: str, screens: str) -> AlarmPv:
 
 
 def whole_text(tree: Sequence[Component], config: str) -> str:
-    """Return the file of a separate configuration.
+    """Return the file of a complete configuration.
 
     Raises `AttpcError` for an invalid name.
     """
     comment = (
         f"The whole alarm configuration {config}, made by attpc-ioc export alarms.\n"
-        f"An import first deletes all that the alarm server has below {config}, what was changed there by\n"
-        "hand too, and takes this in its place."
+        f"An import first deletes everything that the alarm server has below {config}, including manual\n"
+        "changes, and replaces it with this."
     )
     return _document(config, "", comment, [_component(component) for component in tree])
 
 
 def fragment_text(tree: Sequence[Component], config: str) -> str:
-    """Return a file to include in a facility's: one component, whose id the facility's file points to.
+    """Return a file to include in a facility's file: one component, which that file refers to by id.
 
     Raises `AttpcError` for an invalid name.
     """
@@ -169,7 +169,7 @@ def fragment_text(tree: Sequence[Component], config: str) -> str:
         "A fragment to include in another alarm configuration, made by attpc-ioc export alarms:\n"
         f'<xi:include href="/path/to/this/file.xml" xpointer="{config}" '
         'xmlns:xi="http://www.w3.org/2001/XInclude"/>\n'
-        "Import the file that includes it, and never this one: an import first deletes all that the alarm\n"
+        "Import the file that includes it, never this one: an import first deletes all that the alarm\n"
         "server has below the configuration that the imported file names."
     )
     below = ET.Element("component", name=config, id=config)
@@ -184,7 +184,7 @@ def _document(config: str, doctype: str, comment: str, below: Sequence[ET.Elemen
     root = ET.Element("config", name=config)
     root.extend(below)
     ET.indent(root)
-    # Two hyphens may not stand in a comment, and names may have them.
+    # An XML comment must not contain two hyphens, but names may.
     text = comment.replace("--", "- -")
     body = ET.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}<!--\n{text}\n-->\n{body}\n'

@@ -1,7 +1,7 @@
 """The request for the EPICS Archiver Appliance: which PVs to archive, and how.
 
 `archivePV` of its management service takes a JSON list of objects whose values are all texts: its reader
-(`ArchivePVAction`) casts each to a text, and skips a PV where that fails.
+(`ArchivePVAction`) casts each to a text, and skips the PV if that fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attpc_ioc.pvs.table import PvEntry
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRequest:
-    """One PV to archive; `period_s` is the scan period, or for a monitor the period that sizes its buffer."""
+    """One PV to archive; `period_s` is the scan period, for a monitor the period that its buffer covers."""
 
     pv: str
     method: Archive
@@ -33,7 +33,7 @@ def archive_requests(table: Sequence[PvEntry]) -> tuple[ArchiveRequest, ...]:
 
 
 def archiver_text(table: Sequence[PvEntry]) -> str:
-    """Return the JSON that `archivePV` takes, one PV a line."""
+    """Return the JSON for `archivePV`, one PV per line."""
     lines = [
         json.dumps(
             {

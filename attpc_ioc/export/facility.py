@@ -34,9 +34,9 @@ class FacilityFiles:
 
 
 def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
-    """Return every export; `where` is the place of the screens as the alarm clients see it.
+    """Return every export; `where` is the location of the screens for alarm clients.
 
-    Raises `AttpcError` where that is not a place: see `screens_fault`.
+    Raises `AttpcError` if it is not a valid location: see `screens_fault`.
     """
     tree = alarm_tree(table, where)
     prefix = prefix_of(table)
@@ -53,8 +53,9 @@ def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
 def write_facility(folder: Path, files: FacilityFiles, *, force: bool = False) -> tuple[str, ...]:
     """Write the files, and return the names of deleted screens, as `write_screens` does.
 
-    Raises `AttpcError`, with nothing written, where no export made a file of one of these names, unless
-    `force` is given: JSON and CSV are ours if all their PVs have the prefix. Raises `OSError` too.
+    Raises `AttpcError`, with nothing written, if a file of one of these names was not made by an export,
+    unless `force` is given: JSON and CSV count as exports if all their PVs have the prefix. Raises `OSError`
+    too.
     """
     is_ours: dict[str, IsOurs] = {
         ALARMS: is_alarms,

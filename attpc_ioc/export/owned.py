@@ -1,4 +1,4 @@
-"""Who made the files in a folder: an export replaces its own files, and others only on request."""
+"""Recognises files made by an export: those are replaced, others only on request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attpc_ioc.errors import AttpcError
 from .saveset import COLUMNS
 
 MARK = "Made by attpc-ioc export screens"
-"""The begin of the comment at the head of each screen: an export did not make a file without it."""
+"""The start of the comment at the top of each screen: a file without it was not made by an export."""
 
 _HEAD_BYTES = 400
-"""A mark is looked for in these first bytes."""
+"""The first bytes, in which the mark must be."""
 _REQUEST_KEYS = {"pv", "samplingmethod", "samplingperiod"}
 
 IsOurs = Callable[[Path], bool]
-"""Whether an export made a regular file."""
+"""Returns whether an export made a regular file."""
 
 
 def is_screen(path: Path) -> bool:
@@ -65,9 +65,9 @@ def is_saveset(path: Path, prefix: str) -> bool:
 
 
 def refuse_foreign(folder: Path, files: Iterable[tuple[str, IsOurs]], *, force: bool) -> None:
-    """Raise `AttpcError` where a file that no export made has one of the names in a folder.
+    """Raise `AttpcError` if one of these names in a folder is a file that no export made.
 
-    With `force` only where a folder has the name. Raises `OSError` for a file that cannot be read.
+    With `force` only if it is a folder. Raises `OSError` for a file that cannot be read.
     """
     taken, foreign = [], []
     for name, is_ours in files:
@@ -77,12 +77,10 @@ def refuse_foreign(folder: Path, files: Iterable[tuple[str, IsOurs]], *, force: 
         elif path.exists() and not force and not (path.is_file() and is_ours(path)):
             foreign.append(name)
     if taken:
-        raise AttpcError(
-            f"{folder}: {', '.join(taken)}: there is a folder of that name, and nothing is written"
-        )
+        raise AttpcError(f"{folder}: {', '.join(taken)}: a folder has that name; nothing is written")
     if foreign:
         raise AttpcError(
-            f"{folder}: {', '.join(foreign)}: not made by this command, and left as it is; "
+            f"{folder}: {', '.join(foreign)}: not made by this command and left unchanged; "
             "nothing is written; give another directory, or --force to replace"
         )
 

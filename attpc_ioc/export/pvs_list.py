@@ -1,4 +1,4 @@
-"""The list of all PVs: for people, as JSON and as CSV."""
+"""The list of all PVs: as text, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TYPE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class PvLine:
-    """What the list says about one PV.
+    """One PV of the list.
 
-    `access_group` is the group (ASG) of the access security file that it is in; `labels` are in the order of
+    `access_group` is its group (ASG) of the access security file; `labels` are in the order of
     their numbers.
     """
 
@@ -52,7 +52,7 @@ def type_name(record: Record) -> str:
 
 
 def pv_line(entry: PvEntry, access_group: str) -> PvLine:
-    """Return the line of an entry of the table that is in this group."""
+    """Return the line of a table entry in this access group."""
     row = entry.row
     return PvLine(
         name=entry.name,
@@ -72,7 +72,7 @@ def pv_line(entry: PvEntry, access_group: str) -> PvLine:
 
 
 def as_json(lines: Sequence[PvLine]) -> str:
-    """Return the list as a JSON list of objects, one a PV."""
+    """Return the list as a JSON list of objects, one per PV."""
     return json_text([asdict(line) for line in lines], indent=2)
 
 

@@ -1,7 +1,7 @@
 """The configuration for Phoebus's save-and-restore: the setpoints, with their readbacks.
 
-Its CSV reader (`CSVParser`) takes the columns by their headings, splits at every comma and drops empty
-columns at the end of a line: that is why `READ_ONLY` is always written out.
+Its CSV reader (`CSVParser`) finds columns by their headings, splits at every comma and drops empty
+columns at the end of a line: hence `READ_ONLY` is always written out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ READBACK = "_RBV"
 
 
 def saved_setpoints(table: Sequence[PvEntry]) -> tuple[PvEntry, ...]:
-    """Return the setpoints that may be written back: no commands, and none whose row excludes it."""
+    """Return the setpoints that may be restored: no commands, and no rows that exclude it."""
     return tuple(entry for entry in table if entry.row.setpoint and not entry.row.command and entry.row.saved)
 
 

@@ -1,7 +1,7 @@
 """The systemd unit that runs the IOC as a service.
 
 Source of the directives: systemd.service(5), systemd.exec(5), systemd.kill(5). `docs/how-to/service.md` has
-the reasons; comments in the unit are for those who change it.
+the reasons; comments in the unit are for those who edit it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
 """The folders of `PrivateTmp=`."""
 
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
-"""An account name that systemd accepts (its "relaxed" form, without what no distribution makes)."""
+"""An account name that systemd accepts (a subset of its "relaxed" form)."""
 
 _STATE_BASE = Path("/var/lib")
 
@@ -31,7 +31,7 @@ _UNIT = """\
 Description=Run control of the AT-TPC: EPICS IOC {prefix}
 Wants=network-online.target
 After=network-online.target
-# Restarted for ever: a late address or disk must not keep it away.
+# Restarted without limit: a late address or disk must not stop it.
 StartLimitIntervalSec=0
 
 [Service]
@@ -47,19 +47,19 @@ Restart=on-failure
 RestartSec=2
 TimeoutStartSec=60
 TimeoutStopSec=10
-# An event loop that hangs is ended, with what it was doing in the log, and started again.
+# A hanging event loop is killed, with its stack in the log, and the service is restarted.
 WatchdogSec=10
 TimeoutAbortSec=5
-# The IOC ends its own children, in order; systemd kills what is left.
+# The IOC ends its children in order; systemd kills what is left.
 KillMode=mixed
-# A client, a host or a server that makes it grow without limit hurts this service only.
+# If a client, a host or a server makes it grow without limit, only this service suffers.
 MemoryMax=2G
 TasksMax=512
 LimitNOFILE=16384
 LimitCORE=0
 UMask=0027
 
-# It needs the network, its state directory and nothing else.
+# It needs only the network and its state directory.
 ProtectSystem=strict
 ProtectHome={home}
 {writable}PrivateTmp={tmp}
@@ -92,10 +92,10 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the unit is for; paths are absolute, and `..` in them is resolved on this machine.
+    """The parameters of the unit; paths are absolute, and `..` in them is resolved on this machine.
 
     - `program`: the shell command `attpc-ioc`; `settings`: its settings file.
-    - `state_dir`: the state directory of the settings, None where they have none.
+    - `state_dir`: the state directory of the settings, None if they have none.
     """
 
     prefix: str
@@ -116,14 +116,14 @@ def service_unit(service: Service) -> str:
     for path in (service.program, service.settings):
         if not path.is_absolute():
             raise ValueError(f"{path} is not absolute")
-    # The file's own name stays: a relative state directory is beside the link, not beside its target.
+    # The file's own name is not resolved: a relative state directory is beside the link, not its target.
     program, settings = (_straight(path.parent) / path.name for path in (service.program, service.settings))
     needed, writable = [program, settings], ""
     state_dir = _straight(service.state_dir) if service.state_dir is not None else _STATE_BASE / STATE
     if _is_in(state_dir, TEMPORARY):
         raise AttpcError(
-            f"ioc.state_dir {state_dir} is a temporary folder: it is emptied from time to time, run numbers "
-            "and all, and a service does not see it; name another one, or none for /var/lib/attpc-ioc"
+            f"ioc.state_dir {state_dir} is a temporary folder: it is emptied from time to time, with the run "
+            "numbers, and a service does not see it; name another one, or none for /var/lib/attpc-ioc"
         )
     if state_dir != _STATE_BASE / STATE:
         needed.append(state_dir)
@@ -161,5 +161,5 @@ def _quoted(path: Path) -> str:
 
 
 def _word(path: Path) -> str:
-    """Return a path as a word of a command line, where `$` begins a variable."""
+    """Return a path as a word of a command line, in which `$` begins a variable."""
     return _quoted(path).replace("$", "$$")

@@ -1,4 +1,4 @@
-"""The administration of a running simulator: a small HTTP endpoint that speaks JSON.
+"""The administration of a running simulator: a small HTTP endpoint with JSON.
 
 `GET /` returns the state of everything, `GET /calls?last=20` the last calls; `POST /fault` switches a fault.
 """
@@ -32,7 +32,7 @@ class _Model(BaseModel):
 
 
 class FaultOrder(_Model):
-    """Switch a fault of one server (or of `all`) on or off; see `Faults` for what each value means.
+    """An order to switch a fault of one server (or of `all`) on or off; see `Faults` for the values.
 
     Beside the faults there are `router-down` (the data routers of a server), those of `HostFault` (the hosts
     of those routers) and `clear` (all off).
@@ -67,7 +67,7 @@ class FaultOrder(_Model):
     factor: Annotated[float, Field(gt=0)] = 1.0
     extra_s: Annotated[float, Field(ge=0)] = 0.0
     nth: Annotated[int, Field(ge=1)] = 1
-    # None: until it is switched off
+    # None: until switched off
     times: Annotated[int | None, Field(ge=1)] = None
     code: int | None = None
     message: str = "Exception: simulated failure."
@@ -113,7 +113,7 @@ class HostStatus(_Model):
 
 
 class FleetStatus(_Model):
-    """Everything at a glance."""
+    """The state of everything."""
 
     servers: tuple[ServerStatus, ...]
     boards: tuple[BoardStatus, ...]
@@ -134,7 +134,7 @@ class CallStatus(_Model):
 
 
 class Calls(_Model):
-    """The last calls, the newest last."""
+    """The last calls, newest last."""
 
     calls: tuple[CallStatus, ...]
 
@@ -192,7 +192,7 @@ def _host_status(host: DataHost) -> HostStatus:
 
 
 async def obey(fleet: SimulatedFleet, order: FaultOrder) -> str:
-    """Carry out `order` and return what was done; raises `Refused` where it makes no sense."""
+    """Carry out `order` and return what was done; raises `Refused` if it is invalid."""
     if order.server != "all" and order.server not in fleet.servers:
         raise Refused(f"there is no server {order.server!r}; there are {', '.join(fleet.servers)}, and all")
     if order.operation is not None and order.fault not in (*_BY_OPERATION, "clear"):
@@ -221,7 +221,7 @@ async def _obey_one(fleet: SimulatedFleet, server: EccServer, order: FaultOrder)
     elif order.fault in _BY_HOST:
         for board in boards:
             host = fleet.data[board]
-            # `all` means every host that can have this fault.
+            # `all` means every host that supports this fault.
             if order.server != "all" or order.board is not None or has(host, HostFault(order.fault)):
                 await _switch_host(host, order)
     elif order.fault == "clear":
@@ -239,7 +239,7 @@ async def _obey_one(fleet: SimulatedFleet, server: EccServer, order: FaultOrder)
 
 async def _switch_host(host: DataHost, order: FaultOrder) -> None:
     fault = HostFault(order.fault)
-    # What was not given is the fault's own, so that a bare `data-slow` has an effect.
+    # Values that were not given have the fault's defaults, so that a bare `data-slow` has an effect.
     factor = {} if order.factor == 1.0 else {"factor": order.factor}
     delay = {} if order.extra_s == 0.0 else {"delay_s": order.extra_s}
     await switch(host, fault, order.on, **factor, **delay)
@@ -274,7 +274,7 @@ def _switch_on(faults: Faults, order: FaultOrder) -> None:
 
 
 class Admin:
-    """The endpoint of one fleet; `port` 0 takes a free one."""
+    """The endpoint of one fleet; `port` 0 means any free one."""
 
     def __init__(self, fleet: SimulatedFleet, host: str = "127.0.0.1", port: int = 0) -> None:
         self._fleet = fleet
@@ -288,11 +288,11 @@ class Admin:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Its URL."""
         return f"http://{self.host}:{self.port}/"
 
     async def start(self) -> None:
-        """Listen; raises `OSError` where the port is taken."""
+        """Listen; raises `OSError` if the port is taken."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()
@@ -302,7 +302,7 @@ class Admin:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop to listen."""
+        """Stop listening."""
         await self._runner.cleanup()
 
     async def _status(self, _request: web.Request) -> web.Response:
@@ -329,7 +329,7 @@ class Admin:
 
 @asynccontextmanager
 async def taking_orders(fleet: SimulatedFleet, port: int) -> AsyncIterator[Admin]:
-    """Take orders for `fleet` for the length of a block, on `port` or, where that is taken, on a free one."""
+    """Take orders for `fleet` during a block, on `port` or, if that is taken, on any free one."""
     admin = Admin(fleet, port=port)
     try:
         await admin.start()

@@ -1,4 +1,4 @@
-"""The boards: objects of their own, apart from the ECC servers that drive them."""
+"""The boards: objects separate from the ECC servers that drive them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Node:
 
     @property
     def unreachable(self) -> str:
-        """What the ECC server says of a board that Describe cannot connect to."""
+        """The ECC server's error for a board that Describe cannot connect to."""
         reason = self.ice(REFUSED).removeprefix("Ice exception: ")
         return (
             f"Could not connect to '{self.kind}' node '{self.instance}' at {self.address}:{self.port}. "
@@ -38,7 +38,7 @@ class Node:
         )
 
     def ice(self, exception: str) -> str:
-        """Return what the ECC server says when the board does not answer a call later on."""
+        """Return the ECC server's error when the board does not answer a later call."""
         if exception == NOT_THERE:
             return f"Ice exception: ::Ice::{NOT_THERE}:\nobject does not exist:\nidentity: `{self.board}'"
         return (
@@ -98,26 +98,26 @@ class Board:
 
     @property
     def missing(self) -> str:
-        """The exception that a call to it ends with; empty where it answers."""
+        """The exception that a call to it raises; empty if it answers."""
         if not self.alive:
             return REFUSED
         return "" if self.created else NOT_THERE
 
     @property
     def clock_stale(self) -> bool:
-        """Whether it is prepared with a clock that the MuTAnT does not give any more."""
+        """Whether it is prepared with a clock that the MuTAnT no longer provides."""
         if not self.needs_clock or self.state < State.PREPARED:
             return False
         return self.clock_epoch is None or self.clock_epoch != self.clock.epoch
 
     def create(self, owner: str) -> None:
-        """Create the board again, by a Describe of any server: what it was given before is lost."""
+        """Create the board again, by any server's Describe: its earlier configuration is lost."""
         self.created, self.owner, self.loaded, self.state = True, owner, ConfigIds(), State.IDLE
         self._lose_clock()
         self.close_links()
 
     def apply(self, transition: Transition, target: State, loaded: ConfigIds) -> None:
-        """Do in the hardware what an ECC server asks for; `loaded` is what it has been given then."""
+        """Execute a transition of an ECC server in the hardware; `loaded` is what is loaded by it."""
         self.loaded = loaded
         if transition is Transition.PREPARE:
             if self.clock_master:
@@ -133,14 +133,14 @@ class Board:
         self.state = target
 
     def die(self) -> None:
-        """Switch the board off or hang its processor: it accepts no connections."""
+        """Switch the board off, or hang its processor: it accepts no connections."""
         self.alive = self.created = False
         self.loaded = ConfigIds()
         self._lose_clock()
         self.close_links()
 
     def revive(self) -> None:
-        """Switch the board on again: it has forgotten everything, and does not exist until a Describe."""
+        """Switch the board on again: it has lost everything, and does not exist until a Describe."""
         self.alive = True
         self.owner = ""
         self.state = State.IDLE
@@ -152,7 +152,7 @@ class Board:
             self.clock.stop()
 
     def hold_links(self, links: tuple[Link, ...], writers: list[asyncio.StreamWriter]) -> None:
-        """Keep the connections to the data routers until the board is taken back."""
+        """Keep the connections to the data routers until the board goes back."""
         self.close_links()
         self.links, self._writers = links, writers
 

@@ -1,4 +1,4 @@
-"""The record of every call that a simulated fleet got."""
+"""The record of every call that a simulated fleet received."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class Outcome(StrEnum):
     """What the server did with a call."""
 
     PENDING = "pending"
-    """It has not ended yet."""
+    """Not ended yet."""
     EXECUTED = "executed"
-    """Executed; for a transition, on the boards too."""
+    """Executed, a transition also on the boards."""
     IGNORED = "ignored"
-    """A transition in the wrong state: code 0 and nothing done."""
+    """Transition in the wrong state: code 0, nothing done."""
     BUSY = "busy"
     """Another transition was running."""
     FAILED = "failed"
     """A code other than 0."""
     LIED = "lied"
-    """Code 0 and nothing done, by the fault of that name."""
+    """Code 0, nothing done, because of the fault of that name."""
     CRASHED = "crashed"
     """The call ended the server process."""
     CUT = "cut"
@@ -67,7 +67,7 @@ class Call:
 
 
 class CallLog:
-    """All calls but `GetState` (which is only counted), in the order in which the servers took them up."""
+    """All calls except `GetState` (which is only counted), in the order in which servers handled them."""
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
@@ -89,7 +89,7 @@ class CallLog:
         return call
 
     def notify(self) -> None:
-        """Wake those who wait: a call has changed."""
+        """Wake waiters: a call has changed."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -102,7 +102,7 @@ class CallLog:
         return [c for c in self._calls if server in (None, c.server) and operation in (None, c.operation)]
 
     def transitions(self, server: str | None = None) -> list[Call]:
-        """Return the calls that are transitions, whatever came of them."""
+        """Return the calls that are transitions, whatever their outcome."""
         return [c for c in self.of(server) if c.operation not in ("GetConfigIDs", "Special", "ServerExit")]
 
     def sequence(self) -> list[str]:

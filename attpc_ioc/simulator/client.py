@@ -14,7 +14,7 @@ _FIELDS = re.compile(r"<(ErrorCode|ErrorMessage|State|Transition|Text)>(.*?)</\1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; None where the reply has no such element."""
+    """The reply; None for each element that it lacks."""
 
     code: int
     message: str
@@ -55,7 +55,7 @@ async def call_ecc(
 ) -> Answer:
     """Call one operation.
 
-    Raises `OSError` where there is no connection or it is reset, `TimeoutError`, and `ValueError` for a
+    Raises `OSError` if there is no connection or it is reset, `TimeoutError`, and `ValueError` for a
     reply that is empty or no `Response`.
     """
     reply = await exchange(host, port, post(request_body(operation, config_id, table, command)), timeout_s)

@@ -13,7 +13,7 @@ _PARTS = ("describe", "prepare", "configure")
 _LINK_TYPES = ("TCP", "FDT", "ICE", "ZBUF")
 
 NOWHERE = "255.255.255.255"
-"""What the ECC server makes of an address that it cannot read."""
+"""The address that the ECC server uses for one that it cannot read."""
 
 
 class BadSubConfigId(Exception):
@@ -22,7 +22,7 @@ class BadSubConfigId(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConfigIds:
-    """The sub-ids that a call carried; None where there was none."""
+    """The sub-ids that a call carried; None for a missing one."""
 
     describe: str | None = None
     prepare: str | None = None
@@ -32,7 +32,7 @@ class ConfigIds:
         return "/".join(part or "" for part in (self.describe, self.prepare, self.configure))
 
     def to_xml(self) -> str:
-        """Return the `ConfigId` element with the sub-ids that there are."""
+        """Return the `ConfigId` element with its sub-ids."""
         parts = "".join(
             f'<SubConfigId type="{part}">{escape(name)}</SubConfigId>'
             for part in _PARTS
@@ -81,7 +81,7 @@ def link_table(links: tuple[Link, ...]) -> str:
 
 
 def read_xml(text: str) -> etree._Element | None:
-    """Return the root element of `text`, or None where it is empty or not XML."""
+    """Return the root element of `text`, or None if it is empty or not XML."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
     try:
         return etree.fromstring(_DECLARATION.sub("", text).encode(), parser)

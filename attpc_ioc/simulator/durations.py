@@ -1,4 +1,4 @@
-"""How long each transition takes."""
+"""The durations of transitions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Durations:
     jitter: float = 0.1
 
     def of(self, transition: Transition, dice: random.Random) -> float:
-        """Return how long `transition` takes this time, in seconds."""
+        """Return the duration of `transition` this time, in seconds."""
         base = float(getattr(self, f"{transition.name.lower()}_s"))
         return base * dice.uniform(1 - self.jitter, 1 + self.jitter)
 

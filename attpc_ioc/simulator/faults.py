@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class FaultName(StrEnum):
-    """The faults, by the names that the command line uses."""
+    """The faults, by their names on the command line."""
 
     SLOW = "slow"
     HANG = "hang"
@@ -27,7 +27,7 @@ class FaultName(StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """A fault that is on. `operation` None is every transition.
+    """A fault that is on. `operation` None means every transition.
 
     `factor` and `extra_s` are of slow; `nth` counts down to the call that fails, `times` counts how often it
     fails then (None: always); `code` None is the operation's own number.
@@ -71,7 +71,7 @@ class Faults:
         self._add(Fault(FaultName.SLOW, operation, factor=factor, extra_s=extra_s))
 
     def hang(self, operation: str | None = None) -> None:
-        """Do not end the operation until this is switched off; then it ends as it would have."""
+        """Do not end the operation until this is switched off; then it ends normally."""
         self._add(Fault(FaultName.HANG, operation))
 
     def fail(
@@ -100,15 +100,15 @@ class Faults:
         code: int | None = None,
         message: str = "Exception: simulated failure.",
     ) -> None:
-        """Return the operation's error code, yet execute it and change state."""
+        """Return the operation's error code, but execute it and change state."""
         self._add(Fault(FaultName.FAIL_BUT_MOVE, operation, code=code, message=message))
 
     def lose_reply(self, operation: str | None = None) -> None:
-        """Execute the operation, then close the connection without a byte."""
+        """Execute the operation, then close the connection without a reply."""
         self._add(Fault(FaultName.LOSE_REPLY, operation))
 
     def stall(self) -> None:
-        """Stop the process as SIGSTOP does; `clear` wakes it, and it executes all that it had accepted."""
+        """Stop the process as SIGSTOP does; `clear` wakes it, and it executes everything it had accepted."""
         self._add(Fault(FaultName.STALL))
 
     def refuse(self) -> None:
@@ -124,7 +124,7 @@ class Faults:
         self._add(Fault(FaultName.BOARD_DEAD, board))
 
     def off(self) -> None:
-        """Go to State 0; as with the real server only a restart helps, and `clear` is one."""
+        """Go to state 0; as with the real server only a restart helps, which `clear` does."""
         self._add(Fault(FaultName.OFF))
 
     def clear(self, name: str | None = None, operation: str | None = None) -> None:
@@ -152,7 +152,7 @@ class Faults:
         return None
 
     def due_failure(self, operation: str, transition: bool = True) -> Fault | None:
-        """Count this call and return the failure that it meets; one that is used up switches itself off."""
+        """Count this call and return its failure, if any; a used-up failure switches itself off."""
         fault = self.find(FaultName.FAIL, operation, transition)
         if fault is None:
             return None
@@ -166,12 +166,12 @@ class Faults:
         return fault
 
     def length_s(self, operation: str, base_s: float, transition: bool = True) -> float:
-        """Return how long `operation` takes with the slowness that is on now, in seconds."""
+        """Return the duration of `operation` with the slowness that is on now, in seconds."""
         fault = self.find(FaultName.SLOW, operation, transition)
         return base_s if fault is None else base_s * fault.factor + fault.extra_s
 
     async def elapse(self, operation: str, base_s: float, transition: bool = True) -> None:
-        """Let the time of `operation` pass: slower, or for ever, as the faults say from moment to moment."""
+        """Wait for the duration of `operation`: slowed or hanging, as the current faults say."""
         loop = asyncio.get_running_loop()
         begin_s = loop.time()
         while True:
@@ -193,7 +193,7 @@ class Faults:
             await self._changed.wait()
 
     def drop(self, name: FaultName) -> None:
-        """Forget the faults of one name without undoing anything."""
+        """Remove the faults of one name without undoing anything."""
         self._on = [fault for fault in self._on if fault.name is not name]
         self._notify()
 

@@ -108,7 +108,7 @@ class SimulatedFleet:
 
     @property
     def data(self) -> DataHosts:
-        """The data hosts; raises `RuntimeError` where the fleet was made without."""
+        """The data hosts; raises `RuntimeError` if the fleet has none."""
         if self._data is None:
             raise RuntimeError("the simulated fleet was made without data hosts")
         return self._data
@@ -120,12 +120,12 @@ class SimulatedFleet:
 
     @property
     def ecc_logs(self) -> dict[str, Path]:
-        """The log files of the ECC servers, by their names; there are some with data hosts only."""
+        """The log files of the ECC servers, by server name; only with data hosts."""
         return {server.name: server.journal.path for server in self if server.journal is not None}
 
     @property
     def log(self) -> CallLog:
-        """Every call that any server got, `GetState` apart."""
+        """Every call that any server received, except `GetState`."""
         if self._log is None:
             raise RuntimeError("the simulated fleet was not started")
         return self._log
@@ -235,7 +235,7 @@ class SimulatedFleet:
         command: str = "",
         timeout_s: float = 10.0,
     ) -> Answer:
-        """Call an operation from outside, over real HTTP, with sensible documents unless others are given.
+        """Call an operation from outside, over real HTTP, with valid documents unless others are given.
 
         Raises what `call_ecc` raises.
         """

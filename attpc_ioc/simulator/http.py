@@ -1,4 +1,4 @@
-"""The HTTP side of an ECC server: sockets, heads, backlog, and the ways in which a connection ends.
+"""The HTTP side of an ECC server: sockets, heads, backlog, and the end of connections.
 
 It uses sockets directly, not an HTTP library, because the real server does what such libraries reject or
 hide: requests without a head, bodies that end with the envelope whatever their length, replies of zero bytes,
@@ -34,7 +34,7 @@ _ENVELOPE_END = re.compile(rb"</(?:[\w.-]+:)?Envelope\s*>|<(?:[\w.-]+:)?Envelope
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The relevant parts of a request's head; `length` is None and `method` empty where it has none."""
+    """The relevant parts of a request's head; `length` is None and `method` empty if missing."""
 
     method: str
     length: int | None
@@ -106,7 +106,7 @@ class Connection:
     def __init__(self, listener: Listener, sock: socket.socket, now_s: float) -> None:
         self._listener = listener
         self.sock = sock
-        # The number, not the socket: asyncio would format the socket into an exception at each turn.
+        # The descriptor, not the socket: asyncio would format the socket into an exception at each turn.
         self.fd = sock.fileno()
         self._buffer = b""
         self._head: Head | None = None
@@ -131,7 +131,7 @@ class Connection:
         return True
 
     def on_readable(self) -> None:
-        """Receive, and pass on a complete request."""
+        """Receive data, and pass on a complete request."""
         try:
             data = self.sock.recv(_CHUNK)
         except BlockingIOError:
@@ -148,7 +148,7 @@ class Connection:
 
     def _advance(self) -> None:
         if self._head is None and self._buffer.lstrip().startswith(b"<"):
-            self._head = NO_HEAD  # the real server answers XML without a head, too
+            self._head = NO_HEAD  # the real server also answers XML without a head
         if self._head is None:
             found = _HEAD_END.search(self._buffer)
             if found is None:
@@ -168,7 +168,7 @@ class Connection:
             with contextlib.suppress(OSError):
                 self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body, complete = self._body(head)
-        # The end of the envelope is the end, whatever length the head says.
+        # The envelope's end ends the request, whatever length the head says.
         if end := _ENVELOPE_END.search(body):
             self._listener.quiet(self)
             self._listener.on_body(self, body[: end.end()])
@@ -210,7 +210,7 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """End the connection in the ordinary way; without a reply the caller sees zero bytes."""
+        """Close the connection normally; without a reply the caller sees zero bytes."""
         if not self.open:
             return
         # Closing with unread bytes would send a reset, which could discard the reply.
@@ -258,7 +258,7 @@ class Listener:
 
     @property
     def listening(self) -> bool:
-        """Whether connections are accepted, by the kernel at least."""
+        """Whether connections are accepted, at least by the kernel."""
         return self._sock is not None
 
     def open(self) -> None:
@@ -334,7 +334,7 @@ class Listener:
             self.loop.remove_reader(connection.fd)
 
     def forget(self, connection: Connection) -> None:
-        """Drop `connection`, which has ended."""
+        """Remove `connection`, which has ended."""
         self.connections.pop(connection, None)
         self._reading.pop(connection, None)
 

@@ -1,4 +1,4 @@
-"""SOAP requests and replies as bytes, in the ECC server's own hand (gSOAP 2.8, document/literal)."""
+"""SOAP requests and replies as bytes, as the ECC server writes them (gSOAP 2.8, document/literal)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _CLOSE = "</SOAP-ENV:Body></SOAP-ENV:Envelope>"
 
 
 class NotSoap(Exception):
-    """The body is not XML or has no SOAP envelope: the ECC server closes without a byte."""
+    """The body is not XML or has no SOAP envelope: the ECC server closes without a reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call as the ECC server understands it; parameters that did not arrive are empty.
+    """One call as the ECC server understands it; missing parameters are empty.
 
     `fault` is the text of the SOAP fault that answers a body that is not a call, and `fault_code` its kind.
     """
@@ -74,7 +74,7 @@ def parse_request(body: bytes) -> Request:
 
 
 def _read_xml(body: bytes) -> etree._Element:
-    """Return the root element; a prefix that is not bound is part of a name. Raises `NotSoap`."""
+    """Return the root element; an unbound prefix is part of the name. Raises `NotSoap`."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
     try:
         return etree.fromstring(body, parser)
@@ -88,13 +88,13 @@ def _read_xml(body: bytes) -> etree._Element:
 
 
 def _tag(element: etree._Element) -> str:
-    """Return the name of an element as it was written, prefix included."""
+    """Return the name of an element as written, including its prefix."""
     name = str(element.tag).rpartition("}")[2]
     return f"{element.prefix}:{name}" if element.prefix else name
 
 
 def _inside(element: etree._Element) -> str:
-    """Return the text of a parameter; XML that was not escaped is text as well."""
+    """Return the text of a parameter; unescaped XML is text too."""
     children = "".join(etree.tostring(child, encoding="unicode") for child in element)
     return (element.text or "") + children
 
@@ -102,7 +102,8 @@ def _inside(element: etree._Element) -> str:
 def _read_call(call: etree._Element, soap12: bool) -> Request:
     values: dict[str, str] = {}
     for child in call.iterchildren("*"):
-        # A prefixed parameter is not recognised, whatever its prefix is bound to: gSOAP wants the bare name.
+        # A prefixed parameter is not recognised, whatever its prefix is bound to: gSOAP expects the bare
+        # name.
         local = etree.QName(child).localname
         if child.prefix is None and local in _PARAMETERS:
             values.setdefault(local, _inside(child))
@@ -116,7 +117,7 @@ def _read_call(call: etree._Element, soap12: bool) -> Request:
 
 
 class Replies:
-    """Makes the replies, head included. With `old_gsoap` an empty element has an end tag.
+    """Makes the replies, including the head. With `old_gsoap` an empty element has an end tag.
 
     A SOAP 1.2 request gets a SOAP 1.2 reply. Surrogates in texts stand for bytes that are not UTF-8.
     """

@@ -1,4 +1,4 @@
-"""Data routers: what the boards connect to during Configure."""
+"""Data routers, to which the boards connect during Configure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _CONNECT_LIMIT_S = 20.0
 
 
 class DataRouter:
-    """Takes one TCP connection at a time and swallows what comes; it can be stopped and started again.
+    """Accepts one TCP connection at a time and discards the data; it can be stopped and restarted.
 
-    As the real one it refuses a second connection while the first is open. `release_s` is how long it needs
+    Like the real one it refuses a second connection while the first is open. `release_s` is how long it needs
     to listen again after the first was closed.
     """
 
@@ -25,7 +25,7 @@ class DataRouter:
         self.port = port
         self.release_s = 0.0
         self.running = False
-        """Whether its process runs."""
+        """Whether its process is running."""
         self._keeper: socket.socket | None = None
         self._listening: socket.socket | None = None
         self._link: socket.socket | None = None
@@ -33,7 +33,7 @@ class DataRouter:
 
     @property
     def connections(self) -> int:
-        """How many boards are connected: one at most."""
+        """Number of connected boards: at most one."""
         return int(self._link is not None)
 
     @property
@@ -42,18 +42,18 @@ class DataRouter:
         return self._listening is not None
 
     async def start(self) -> None:
-        """Listen, on the same port as before; raises `OSError` where it is taken."""
+        """Listen on the same port as before; raises `OSError` if it is taken."""
         if self.running:
             return
         if self._keeper is None:
-            # A second socket keeps the port ours while this one does not listen.
+            # A second socket reserves the port while this one does not listen.
             self._keeper = bound_socket(self.host, self.port)
             self.port = self._keeper.getsockname()[1]
         self.running = True
         self._listen()
 
     async def stop(self) -> None:
-        """Close the port and the connection, as a process that ends does."""
+        """Close the port and the connection, as when the process ends."""
         self.running = False
         if self._timer is not None:
             self._timer.cancel()
@@ -61,7 +61,7 @@ class DataRouter:
         self._drop()
 
     async def end(self) -> None:
-        """Stop, and give the port back."""
+        """Stop, and release the port."""
         await self.stop()
         if self._keeper is not None:
             self._keeper.close()
@@ -110,7 +110,7 @@ class DataRouter:
 
 
 class LinkFailed(Exception):
-    """A board could not connect to its data router; the text is the ECC server's."""
+    """A board could not connect to its data router; the text is the ECC server's message."""
 
 
 async def open_link(link: Link) -> asyncio.StreamWriter:

@@ -23,7 +23,7 @@ async def run_simulator(
 ) -> None:
     """Serve `fleet` until SIGINT or SIGTERM, and report through `say` what is running and what to try.
 
-    `settings_file`: where to write the settings of an IOC for this fleet. Raises `OSError` where a port is
+    `settings_file`: where to write the settings of an IOC for this fleet. Raises `OSError` if a port is
     taken or the file cannot be written.
     """
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""One simulated ECC server: its state machine, its faults, its life and death."""
+"""One simulated ECC server: its state machine, its faults, its start and end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUSY = "The ECC state machine is busy!"
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Behaviour in which real servers differ, and the durations.
+    """Behaviour that differs between real servers, and the durations.
 
     - `links_per_sender`: the 2021 server takes the first link of a sender, the AT-TPC's own takes two.
     - `old_gsoap`: `<ErrorMessage></ErrorMessage>` in place of `<ErrorMessage/>`.
@@ -72,9 +72,9 @@ class EccServer:
         self.faults = Faults(self._act_on)
         self.log = calls
         self.journal: LogFile | None = None
-        """Its own log file, where it has one."""
+        """Its log file, if it has one."""
         self.offers_first: tuple[str, ...] = ()
-        """Configurations that it offers first; the others follow in order of their names."""
+        """Configurations that it offers first; the others follow by name."""
         self.alive = False
         self.polls = 0
         self.crashes = 0
@@ -93,11 +93,11 @@ class EccServer:
         self._transition = Transition.NONE
         self._life = 0
 
-    # What tests read
+    # For tests
 
     @property
     def host(self) -> str:
-        """The address that it listens on."""
+        """The address it listens on."""
         return self._socket.host
 
     @property
@@ -107,12 +107,12 @@ class EccServer:
 
     @property
     def url(self) -> str:
-        """Where to call it."""
+        """Its URL."""
         return f"http://{self.host}:{self.port}/"
 
     @property
     def state(self) -> State:
-        """The state that it remembers."""
+        """The state in its memory."""
         return self.machine.state
 
     @property
@@ -127,7 +127,7 @@ class EccServer:
 
     @property
     def open_connections(self) -> int:
-        """How many connections it has accepted and not ended."""
+        """Number of open connections."""
         return len(self._socket.connections)
 
     @property
@@ -136,10 +136,10 @@ class EccServer:
             raise RuntimeError(f"the simulated ECC server {self.name} was not started")
         return self._listener
 
-    # Life and death
+    # Start and end
 
     def start(self, host: str, port: int = 0) -> None:
-        """Bind and listen; raises `OSError` where the port is taken."""
+        """Bind and listen; raises `OSError` if the port is taken."""
         self._listener = Listener(host, port, self._on_body, self.options.idle_s)
         self._listener.open()
         self.alive = True
@@ -177,13 +177,13 @@ class EccServer:
         self.machine.forget()
 
     def revive(self) -> None:
-        """Start the process again, in Idle; boards stay as they are. Does nothing when it is alive."""
+        """Restart the process, in Idle; boards stay as they are. Does nothing if it is running."""
         if self.alive:
             return
         self.alive = True
         self._socket.open()
         self._note(f"listening on {self.url}")
-        log.info("simulated ECC server started again", server=self.name)
+        log.info("simulated ECC server restarted", server=self.name)
 
     def restart(self) -> None:
         """End the process and start it again."""
@@ -191,7 +191,7 @@ class EccServer:
         self.revive()
 
     def crash(self, call: Call, reason: str) -> None:
-        """End the process by its own fault, which `call` provoked."""
+        """Crash the process because of `call`."""
         log.warning("simulated ECC server crashed", server=self.name, reason=reason)
         self.crashes += 1
         call.reply_lost = True
@@ -225,7 +225,7 @@ class EccServer:
                 self.revive_boards(fault.operation)
 
     def kill_boards(self, board: str | None = None) -> None:
-        """Switch off one board, or all boards of this server; `KeyError` where there is no such board."""
+        """Switch off one board, or all boards of this server; `KeyError` for an unknown board."""
         for name in self.home if board is None else (board,):
             self.boards[name].die()
 
@@ -345,7 +345,7 @@ class EccServer:
         return replies.text(code, message, "")
 
     async def _transit(self, connection: Connection, call: Call) -> str:
-        """Do one transition and fill in `call`; returns the reply's `Text`."""
+        """Execute one transition and fill in `call`; returns the reply's `Text`."""
         transition = Transition[call.operation.upper()]
         call.state_before = start = self.state
         if self._transition is not Transition.NONE:

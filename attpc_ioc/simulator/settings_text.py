@@ -19,7 +19,7 @@ def settings_text(
     sections: Mapping[str, str],
     data_routers: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return TOML: `ecc` are the tables of the servers, `data_routers` is that of the plugin of that name.
+    """Return TOML: `ecc` are the tables of the servers, `data_routers` is the table of that plugin.
 
     `sections` are further keys by section, as TOML.
     Raises `tomllib.TOMLDecodeError` for a section that is not TOML.

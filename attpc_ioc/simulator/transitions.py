@@ -1,4 +1,4 @@
-"""What a transition does: the ECC server's memory on one side, its boards on the other."""
+"""The effect of a transition on the ECC server's memory and on its boards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EDGES: dict[Transition, dict[State, State]] = {
     Transition.PAUSE: {State.RUNNING: State.PAUSED},
     Transition.RESUME: {State.PAUSED: State.RUNNING},
 }
-"""From where to where each transition leads."""
+"""The start and target state of each transition."""
 
 UNKNOWN_ERROR = "Unknown error!"
 
@@ -33,14 +33,14 @@ _VERBS = {
 
 
 def _board_fault(transition: Transition, node: Node, missing: str) -> str:
-    """Return the message with which a transition fails on a board; empty where it does not need the board.
+    """Return the message with which a transition fails on a board; empty if it does not need the board.
 
-    `missing` is the exception that a call to the board ends with.
+    `missing` is the exception that a call to the board raises.
     """
     mutant = node.kind == "Mutant"
     match transition:
         case Transition.DESCRIBE:
-            # It creates the board again, so that one that was power-cycled is as good as any other.
+            # It creates the board again, so a power-cycled board works like any other.
             return node.unreachable if missing == REFUSED else ""
         case Transition.UNDO:
             return ""
@@ -75,12 +75,12 @@ class Machine:
         self.links: tuple[Link, ...] = ()
 
     def forget(self) -> None:
-        """Be as a process that has just started."""
+        """Return to the state of a process that has just started."""
         self.state = State.IDLE
         self.nodes, self.loaded, self.links = (), ConfigIds(), ()
 
     def refusal(self, transition: Transition, ids: ConfigIds) -> Ended | None:
-        """Return the failure that is clear before any time passes."""
+        """Return the failure that is known at once, before the duration."""
         # `prepare-NAME.xcfg` is not read: Prepare and Configure read the same files.
         sub_id, part = {
             Transition.DESCRIBE: (ids.describe, "describe"),
@@ -102,7 +102,7 @@ class Machine:
         return self._dead(transition, nodes)
 
     async def execute(self, transition: Transition, call: Call) -> Ended:
-        """Do it, after its time has passed."""
+        """Execute it, after its duration."""
         start = self.state
         nodes = self.xcfg.nodes(call.ids.describe or "") if transition is Transition.DESCRIBE else self.nodes
         if dead := self._dead(transition, nodes):
@@ -142,14 +142,14 @@ class Machine:
         return f"{link_table(self.links)}\n<ConfigSet>\n{files}</ConfigSet>"
 
     def _files(self) -> Iterator[tuple[str, str, str]]:
-        """Yield the type of each loaded sub-id, the kind of file that is read for it, and its name."""
+        """Yield the type of each loaded sub-id, the kind of file read for it, and its name."""
         for kind in ("describe", "prepare", "configure"):
             name = getattr(self.loaded, kind)
             if name is not None:
                 yield kind, "describe" if kind == "describe" else "configure", name
 
     def _vanished(self) -> str:
-        """Return what Configure says, yet moves, where a file of its reply is missing."""
+        """Return the error of Configure if a file for its reply is missing; it changes state all the same."""
         for _, part, name in self._files():
             if not self.xcfg.exists(part, name):
                 return _no_config(name)
@@ -174,7 +174,7 @@ class Machine:
         return REFUSED if board is None else board.missing
 
     def _own(self) -> list[Board]:
-        """Return the boards that listen to this server: another one's Describe takes them away unnoticed."""
+        """Return the boards driven by this server: another server's Describe silently takes them over."""
         boards = (self.boards[node.board] for node in self.nodes)
         return [board for board in boards if board.owner == self.name]
 

@@ -18,7 +18,7 @@ from .documents import ConfigIds, read_xml
 
 _ANY = "*"
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML does not allow; the server reads files that have it all the same."""
+"""Characters that XML does not allow; the server reads files with them nevertheless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class XcfgFolder:
         return sorted(file.stem.removeprefix(f"{part}-") for file in self.path.glob(f"{part}-*.xcfg"))
 
     def file(self, part: str, name: str) -> Path:
-        """Return where a file is, or would be."""
+        """Return the path that a file has or would have."""
         return self.path / f"{part}-{name}.xcfg"
 
     def text(self, part: str, name: str) -> str | None:
-        """Return the text of a file, read now; None where there is none.
+        """Return the current text of a file; None if it does not exist.
 
         Surrogates stand for bytes that are not UTF-8, as they do in names: the reply has those bytes.
         """
@@ -57,7 +57,7 @@ class XcfgFolder:
         return f"<ConfigIdSet>\n{lines}</ConfigIdSet>"
 
     def nodes(self, name: str) -> tuple[Node, ...]:
-        """Return the boards that a describe file names; none where it is not readable."""
+        """Return the boards that a describe file names; none if it is not readable."""
         root = read_xml(_FORBIDDEN.sub("?", self.text("describe", name) or ""))
         if root is None:
             return ()
@@ -128,7 +128,7 @@ def configure_text(instances: Sequence[tuple[str, str]], size_bytes: int) -> str
 
 
 CONFIGURE_REPLY_BYTES = 370_000
-"""How long the `Text` of a successful Configure is; nearly all of it is the configure file, which is there
+"""Length of the `Text` of a successful Configure; nearly all of it is the configure file, which is there
 for prepare and again for configure."""
 
 

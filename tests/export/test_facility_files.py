@@ -77,7 +77,7 @@ def test_a_folder_in_the_way_is_named_and_nothing_is_written(
     tmp_path: Path, made: FacilityFiles, force: bool
 ):
     (tmp_path / ALARMS).mkdir()
-    with pytest.raises(AttpcError, match=rf"{ALARMS}: there is a folder of that name"):
+    with pytest.raises(AttpcError, match=rf"{ALARMS}: a folder has that name"):
         write_facility(tmp_path, made, force=force)
     assert names(tmp_path) == [ALARMS]
 

@@ -38,12 +38,12 @@ def _widget(
         (_widget({"text": ""}), "text is empty"),
         (_widget({"text": " \n"}), "text is empty"),
         (_widget({"pv_name": "X"}), "a label has no pv_name"),
-        (_widget(kind="gauge"), "gauge is no known type"),
+        (_widget(kind="gauge"), "gauge is not a known widget type"),
         (_widget(rules=(Rule("enabled", (("pvInt0 == 1", True),), ("X",)),)), "a label has no enabled"),
         (_widget(rules=(Rule("visible", (("pvInt0 == 1", True),), ("",)),)), "pv_name is empty"),
         (_widget(place=(-1, 0, 10, 10)), "place or size is wrong"),
         (_widget(place=(0, 0, 0, 10)), "place or size is wrong"),
-        (_widget(place=(95, 0, 10, 10)), "does not lie within the display"),
+        (_widget(place=(95, 0, 10, 10)), "is not within the display"),
         (_widget({"traces": (Part("trace", {"y_pv": ""}),)}, kind="stripchart"), "y_pv is empty"),
         (_widget({"traces": (Part("trace", {"z_pv": "X"}),)}, kind="stripchart"), "a trace has no z_pv"),
     ],
@@ -103,7 +103,7 @@ def test_own_files_that_are_no_longer_made_are_deleted(tmp_path: Path, files: di
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_of_that_name_is_told_before_anything_is_written(tmp_path: Path, files, force: bool):
     (tmp_path / "status.bob").mkdir()
-    with pytest.raises(AttpcError, match=r"status\.bob: there is a folder of that name"):
+    with pytest.raises(AttpcError, match=r"status\.bob: a folder has that name"):
         write_screens(tmp_path, files, force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["status.bob"]
 

@@ -238,7 +238,7 @@ def test_a_next_number_that_nobody_can_tell():
     assert host_of(owner=Owner(12)).next_number("e1") == 12
     host = host_of(owner=Owner("twelve"))
     assert host.next_number("e1") is None
-    assert "'twelve', no run number" in host.plugins["owner"].message
+    assert "'twelve', not a run number" in host.plugins["owner"].message
     assert PluginHost().next_number("e1") is None
 
 

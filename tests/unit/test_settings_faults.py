@@ -84,9 +84,9 @@ CASES = [
     (section("poll", "backoff_max_s = 601"), "poll.backoff_max_s", "must be 0.005 to 600"),
     (section("poll", "timeout_s = 0"), "poll.timeout_s", "must be 0.01 to 60, not 0"),
     (section("poll", "timeout_s = inf"), "poll.timeout_s", "finite"),
-    (section("poll", "timeout_s = nan"), "poll.timeout_s", "must be a number"),
-    (section("poll", "timeout_s = true"), "poll.timeout_s", "must be a number"),
-    (section("poll", "timeout_s = '1'"), "poll.timeout_s", "must be a number"),
+    (section("poll", "timeout_s = nan"), "poll.timeout_s", "must be a finite number"),
+    (section("poll", "timeout_s = true"), "poll.timeout_s", "must be a finite number"),
+    (section("poll", "timeout_s = '1'"), "poll.timeout_s", "must be a finite number"),
     (section("poll", "offline_after = 0"), "poll.offline_after", "must be 1 to 1000, not 0"),
     # order
     (section("order", 'stop = [["mutant"], ["cobo"]]'), "order.stop", "other missing"),

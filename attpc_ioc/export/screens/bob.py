@@ -16,7 +16,7 @@ _HEAD = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {MARK}; the next export w
 
 
 class ScreenError(ValueError):
-    """A widget that Phoebus would misunderstand: an unknown property, an empty value."""
+    """A widget that Phoebus would misread: an unknown property, an empty value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Font:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An element with elements in it: an axis or a trace of a plot."""
+    """An element with child elements: an axis or a trace of a plot."""
 
     tag: str
     values: Mapping[str, Value]
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What a rule computes for its property, instead of a constant."""
+    """An expression that a rule computes for its property, instead of a constant."""
 
     text: str
 
@@ -58,7 +58,7 @@ Value = str | int | float | bool | Color | Font | tuple[Part, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Sets a property from PVs: the first true expression gives the value, else the property's own stays.
+    """Sets a property from PVs: the first true expression gives the value, else the property keeps its own.
 
     Phoebus turns expressions into Python: names `pvInt0`, `pvSev0` and so on, comparisons, `&`, `&&`, `||`;
     `pvs[0]` is the PV itself. While a PV is disconnected the property's own value stays. The values of all
@@ -113,7 +113,7 @@ class Widget:
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """A file: size in pixels, macros for all that is in it, and its widgets."""
+    """A file: size in pixels, macros for its contents, and its widgets."""
 
     name: str
     width: int
@@ -126,7 +126,7 @@ class Display:
 def xml(display: Display) -> str:
     """Return a display as the text of its file.
 
-    Raises `ScreenError` where a widget is of an unknown type, has a property that its type lacks or an empty
+    Raises `ScreenError` if a widget is of an unknown type, has a property that its type lacks or an empty
     value, or is not within the display.
     """
     root = ET.Element("display", version=DISPLAY_VERSION)
@@ -138,7 +138,7 @@ def xml(display: Display) -> str:
     _text(root, "grid_visible", False)
     for widget in display.widgets:
         if widget.x + widget.width > display.width or widget.y + widget.height > display.height:
-            raise ScreenError(f"{display.name}: {widget.name} does not lie within the display")
+            raise ScreenError(f"{display.name}: {widget.name} is not within the display")
         root.append(_widget(widget))
     ET.indent(root)
     return f"{_HEAD}{ET.tostring(root, encoding='unicode')}\n"
@@ -147,7 +147,7 @@ def xml(display: Display) -> str:
 def _widget(widget: Widget) -> ET.Element:
     kind = KINDS.get(widget.type)
     if kind is None:
-        raise ScreenError(f"{widget.name}: {widget.type} is no known type of widget")
+        raise ScreenError(f"{widget.name}: {widget.type} is not a known widget type")
     given = {*widget.properties, *("rules" for _ in widget.rules), *("actions" for _ in widget.actions)}
     given |= {"macros"} if widget.macros else set()
     if unknown := given - kind.properties:

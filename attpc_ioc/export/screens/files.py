@@ -1,4 +1,4 @@
-"""All files of the screens, and how they are written into a directory."""
+"""Makes all files of the screens and writes them into a directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = (
     frame.STATUS,
     status.PLUGIN_ROW,
 )
-"""Every file that an export can make."""
+"""All files that an export can make."""
 
 
 def screens(table: Sequence[PvEntry]) -> dict[str, str]:
@@ -73,7 +73,7 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
 
 
 def check_screens(folder: Path, files: Mapping[str, str], *, force: bool = False) -> None:
-    """Raise what `write_screens` raises for files that no export made, and write nothing."""
+    """Raise as `write_screens` does for files that no export made; write nothing."""
     refuse_foreign(folder, ((name, is_screen) for name in files), force=force)
 
 
@@ -81,8 +81,8 @@ def write_screens(folder: Path, files: Mapping[str, str], *, force: bool = False
     """Write the files into a directory, which is made if needed; each file completely or not at all.
 
     Files of an earlier export that are no longer made, because a plugin was switched off, are deleted; their
-    names are returned. Raises `AttpcError`, with nothing written, where a file of one of the names does not
-    have the mark of an export, unless `force` is given, and `OSError` where the directory cannot be written.
+    names are returned. Raises `AttpcError`, with nothing written, if a file of one of the names does not
+    have the mark of an export, unless `force` is given, and `OSError` if the directory cannot be written.
     """
     check_screens(folder, files, force=force)
     make_folders(folder)

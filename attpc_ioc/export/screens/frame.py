@@ -1,4 +1,4 @@
-"""What all screens share: the bar with title and navigation, and the file around the widgets."""
+"""The frame of all screens: the bar with title and navigation, and the file around the widgets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .table import Pvs
 
 MAIN, SHEET, HISTORY, STATUS = "main.bob", "run_sheet.bob", "history.bob", "status.bob"
 ECC, SOURCE, PLOTS = "ecc.bob", "source.bob", "plots.bob"
-"""The files that are screens; the others are parts of them."""
+"""The files that are complete screens; the others are parts of them."""
 
 NAVIGATION = (
     (MAIN, "Run control"),
@@ -22,7 +22,7 @@ NAVIGATION = (
 )
 
 LOOK, OPERATE, EXPERT = "You may look only", "You may operate", "You may do everything"
-"""What the bar says of its viewer; Phoebus greys what cannot be written, and says nowhere why."""
+"""The bar shows the viewer's rights; Phoebus only greys what cannot be written, without a reason."""
 
 
 def screen(
@@ -35,16 +35,16 @@ def screen(
     width: int = theme.WIDTH,
     expert: ScopeKind = ScopeKind.RUN,
 ) -> Display:
-    """Return a screen with the bar at its head; `file` is its own, which the bar marks.
+    """Return a screen with the bar at its top, in which its own `file` is marked.
 
-    Who may write the commands of the scope `expert` that are left to experts counts as one.
+    A viewer who may write the expert commands of the scope `expert` counts as an expert.
     """
     bar = place(ScopeKind.SYSTEM, 0, 0, _bar(pvs, file, title, width, expert))
     return Display(title, width, height, theme.PAGE, (*bar, *widgets), {"P": pvs.prefix})
 
 
 def part(name: str, width: int, height: int, kind: ScopeKind, rows: list[Row]) -> Display:
-    """Return a file that is shown inside others; its macros come from there."""
+    """Return a file that is embedded in others; its macros come from there."""
     return Display(name, width, height, theme.CARD, place(kind, 0, 0, rows))
 
 
@@ -68,10 +68,10 @@ def _bar(pvs: Pvs, file: str, title: str, width: int, expert: ScopeKind) -> list
 
 
 def _rights(expert: str, x: int) -> Row:
-    """Return what the viewer may do, from the write access that this Phoebus has."""
+    """Return the row that shows what the viewer may do, from the write access of this Phoebus."""
     operate, beat = "$(P)Run:Start", "$(P)IOC:HEARTBEAT"
     cases = (("pvs[0].isReadonly()", LOOK), ("pvs[1].isReadonly()", OPERATE), ("pvInt2 >= 0", EXPERT))
-    # Phoebus computes a rule when a value comes, not when rights change: the heartbeat comes each second.
+    # Phoebus evaluates a rule when a value arrives, not when rights change: the heartbeat comes each second.
     rule = Rule("text", cases, (operate, expert, beat))
     tooltip = (
         f"By the IOC's access security: who may write {operate} may operate,\n"
@@ -86,10 +86,10 @@ def _pages(pvs: Pvs) -> list[tuple[str, str]]:
 
 
 def has_history(pvs: Pvs) -> bool:
-    """Return whether there is a run history to show."""
+    """Return whether the table has the run history's PVs."""
     return pvs.has(ScopeKind.SYSTEM, "History:Text_RBV")
 
 
 def has_rates(pvs: Pvs) -> bool:
-    """Return whether there are rates and disks to plot."""
+    """Return whether the table has rates and disks to plot."""
     return pvs.has(ScopeKind.SOURCE, "Router:Rate_RBV", "Router:DiskUsed_RBV")

@@ -26,7 +26,7 @@ _CURRENT: list[Row] = [
 
 
 def history_screen(pvs: Pvs) -> Display:
-    """Return the screen; there is none without the run history."""
+    """Return the screen of the run history."""
     system, top = ScopeKind.SYSTEM, theme.BAR_HEIGHT + theme.EDGE
     widgets = []
     if pvs.has(ScopeKind.RUN, "Comment", "Quality"):

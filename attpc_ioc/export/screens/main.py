@@ -13,7 +13,7 @@ from .plots import disk_plot, rate_plot
 from .table import Pvs
 
 ROWS = 11
-"""Of ECC servers and of data routers that are there without scrolling: ten CoBos and a MuTAnT."""
+"""ECC servers and data routers visible without scrolling: ten CoBos and a MuTAnT."""
 TOP, UPPER = theme.BAR_HEIGHT + theme.EDGE, 264
 LIST = TOP + UPPER + theme.EDGE
 LIST_HEIGHT = theme.TITLE_HEIGHT + rows.HEADING + 4 + ROWS * theme.ROW + 4
@@ -26,7 +26,7 @@ _ADOPT: Extra = {"confirm": "Adopt the modules that are Running as the next run,
 
 
 def main_screen(pvs: Pvs) -> Display:
-    """Return the screen; what needs a data router or the run history is there where its PVs are."""
+    """Return the screen; parts for data routers and the run history appear if their PVs exist."""
     run, system = ScopeKind.RUN, ScopeKind.SYSTEM
     widgets = (
         *card("Run", Box(8, TOP, 428, UPPER), run, _run(pvs)),
@@ -44,7 +44,7 @@ def _run(pvs: Pvs) -> list[Row]:
     table: list[Row] = [
         ("tile large run", "State_RBV", 0, 0, 196, 52),
         ("label large muted", "Run", 208, 0, 60, 52),
-        # A dash in the place of the number before the first run.
+        # A dash instead of the number before the first run.
         ("value huge", number, 268, 0, 136, 52, {"hidden": ("pvInt0 < 0", number)}),
         ("label huge muted", "\N{EN DASH}", 268, 0, 136, 52, {"shown": ("pvInt0 < 0", number)}),
         ("value huge center", "DurationText_RBV", 0, 57, 196, 46),
@@ -72,7 +72,7 @@ def _run(pvs: Pvs) -> list[Row]:
 
 
 def _information(pvs: Pvs) -> list[Row]:
-    """Return what is written of the run, and below it what was refused of that."""
+    """Return the entries for the run, and below them the last refused one."""
     fields = [("Title", "entry string"), ("Operator", "entry string"), ("Class", "choice")]
     if pvs.has(ScopeKind.RUN, "Comment", "Quality"):
         fields += [("Comment", "entry string"), ("Quality", "choice")]

@@ -30,7 +30,7 @@ HEADS: Mapping[ScopeKind, str] = {
 """The beginning of the names of a scope's PVs."""
 
 ASK_OFF = 3
-"""The mode of a bool button that asks for confirmation only before it switches off."""
+"""The mode of a bool button that asks for confirmation only before switching off."""
 
 LEAVE_OUT = "Leave $(ECC) out of group commands and of the next run?"
 
@@ -48,7 +48,7 @@ class Extra(TypedDict, total=False):
     """Where `open` opens its file; `tab` by default."""
     tooltip: str
     name: str
-    """The name of the widget; by default what it shows."""
+    """The widget's name; by default what it shows."""
     macros: Mapping[str, str]
     rules: tuple[Rule, ...]
     shown: tuple[str, str]
@@ -71,7 +71,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A kind of widget: Phoebus's type, the property that has what it shows, and its other properties.
+    """A kind of widget: Phoebus's type, the property with its contents, and its other properties.
 
     The properties `colored` have the colour of the PV's severity, and of its state by a word of `CASES`.
     """
@@ -99,17 +99,17 @@ LOOKS: Mapping[str, Look] = {
     ),
     # One line, with a border in the colour of the severity.
     "value": Look("textupdate", "pv_name", {**_NORMAL, "transparent": True, **_LEFT}),
-    # A time as `2026-11-23 04:57:49`, a dash where there is none. `moment` is for a PV that has ISO 8601,
+    # A time as `2026-11-23 04:57:49`, or a dash. `moment` is for a PV with ISO 8601,
     # `clock` for devIocStats's `11/23/2026 04:57:49`.
     "moment": Look("label", "", {"text": "\N{EN DASH}", **_NORMAL, **_LEFT}),
     "clock": Look("label", "", {"text": "\N{EN DASH}", **_NORMAL, **_LEFT}),
-    # Several lines, with a scroll bar where they do not fit.
+    # Several lines, with a scroll bar if they do not fit.
     "text": Look(
         "textupdate",
         "pv_name",
         {**_NORMAL, "background_color": theme.FIELD, **_STRING, "wrap_words": True, "interactive": True},
     ),
-    # A state as a coloured area, seen from across the room.
+    # A state as a coloured area, visible from across the room.
     "tile": Look(
         "textupdate",
         "pv_name",
@@ -155,7 +155,7 @@ LOOKS: Mapping[str, Look] = {
     "command": Look("action_button", "text", {**_BUTTON, "enabled": False}),
     "write": Look("action_button", "text", _BUTTON),
     "open": Look("action_button", "text", _BUTTON),
-    # Another file in this one: of the same size, or with scroll bars where it is larger than its place.
+    # Another file in this one: of the same size, or with scroll bars if it is larger.
     "file": Look("embedded", "file", {"resize": 4, "transparent": True}),
     "list": Look("embedded", "file", {"resize": 0, "transparent": True}),
 }
@@ -208,12 +208,12 @@ _DATES = {"moment": "pvStr0[0:10]", "clock": 'pvStr0[6:10] + "-" + pvStr0[0:2] +
 
 
 def place(kind: ScopeKind, x: int, y: int, rows: Iterable[Row]) -> tuple[Widget, ...]:
-    """Return the widgets of a table of one scope that is placed at `x` and `y`."""
+    """Return the widgets of one scope's table, placed at `x` and `y`."""
     return tuple(_widget(kind, x, y, row) for row in rows)
 
 
 def card(title: str, box: Box, kind: ScopeKind, rows: Iterable[Row] = ()) -> tuple[Widget, ...]:
-    """Return the area that holds what belongs together, with its title unless that is empty, and its rows.
+    """Return an area for things that belong together, with its title unless that is empty, and its rows.
 
     The rows are placed within its margin and below its title.
     """
@@ -227,9 +227,9 @@ def card(title: str, box: Box, kind: ScopeKind, rows: Iterable[Row] = ()) -> tup
 
 
 def refusal(x: int, y: int, width: int, height: int) -> Row:
-    """Return the row of why the last entry was refused, if one was: Phoebus says it in its console alone."""
+    """Return the row that shows why the last entry was refused: Phoebus shows it only in its console."""
     pv = "$(P)Refused_RBV"
-    # Of a long text Phoebus's rules have the first byte.
+    # Phoebus's rules see only the first byte of a long text.
     return ("text small notice", pv, x, y, width, height, {"shown": ("pvInt0 != 0", pv)})
 
 

@@ -14,7 +14,7 @@ from .table import Pvs
 
 _PERIOD = "30 minutes"
 _STEP = 2
-"""Phoebus's trace type of values that last until the next one."""
+"""Phoebus's trace type for values that hold until the next one."""
 MAX_TRACES = len(theme.LINES)
 """More lines cannot be distinguished."""
 
@@ -37,12 +37,12 @@ def plots_screen(pvs: Pvs) -> Display:
 
 
 def rate_plot(box: Box) -> tuple[Widget, ...]:
-    """Return the rate of all data routers together, in a low place."""
+    """Return a low plot of the rate of all data routers together."""
     return plot("Rate", "MB/s", [("Rate", "$(P)Run:Rate_RBV")], box, low=True)
 
 
 def disk_plot(sources: Sequence[str], box: Box, *, legend: bool = False) -> tuple[Widget, ...]:
-    """Return how full the disks of the data routers are, without a legend in a low place."""
+    """Return a plot of the data routers' used disk space; a low one has no legend."""
     lines = [(name, f"$(P){name}:Router:DiskUsed_RBV") for name in sources[:MAX_TRACES]]
     return plot("Disks used", "%", lines, box, top=100.0, legend=legend, low=not legend)
 
@@ -59,7 +59,7 @@ def plot(
 ) -> tuple[Widget, ...]:
     """Return a card with a plot of the last half hour; the axis ends at `top` or follows the values.
 
-    The title is above the plot, or in a `low` place, where it would take a quarter of it, along the axis.
+    The title is above the plot, or in a `low` one, of which it would take a quarter, along the axis.
     """
     axis: dict[str, Value] = {
         "title": f"{title}, {units}" if low else "",

@@ -65,7 +65,7 @@ def ecc_rows(pvs: Pvs) -> Display:
 
 
 def has_routers(pvs: Pvs) -> bool:
-    """Return whether there are data routers to show."""
+    """Return whether the table has data routers to show."""
     parts = ("Online_RBV", "Flow_RBV", "Rate_RBV", "DiskUsed_RBV", "DiskFree_RBV")
     return pvs.has(ScopeKind.SOURCE, *(f"Router:{part}" for part in parts))
 

@@ -1,4 +1,4 @@
-"""The run sheet: what is written of each run, and the observables (`Obs:`)."""
+"""The run sheet: the entries for each run, and the observables (`Obs:`)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LINE = 36
 
 
 def sheet_screen(pvs: Pvs) -> Display:
-    """Return the screen, as high as its observables need."""
+    """Return the screen, with the height that its observables need."""
     run, top = _run(pvs), theme.BAR_HEIGHT + theme.EDGE
-    # The last row is what was refused of the entries.
+    # The last row shows a refused entry.
     height = theme.TITLE_HEIGHT + (len(run) - 1) // 2 * _LINE + 52
     widgets = [*card("Run", Box(theme.EDGE, top, _INNER, height), ScopeKind.RUN, run)]
     top += height + theme.EDGE
@@ -62,7 +62,7 @@ def _run(pvs: Pvs) -> list[Row]:
 def observable_row(look: str) -> Display:
     """Return the row of an observable: name, field and description; macros NAME and TEXT.
 
-    A run without a value has a grey number, with a note beside it.
+    An observable that is not set has a grey number, with a note beside it.
     """
     pv = f"$(P){OBSERVABLES}$(NAME)"
     unset = "pvSev0 > 2"

@@ -53,7 +53,7 @@ _CLOSING: list[Row] = [
 
 
 def source_screen(pvs: Pvs) -> Display:
-    """Return the screen; what needs a data router is there where its PVs are."""
+    """Return the screen; parts for a data router appear if its PVs exist."""
     kind, left, top = ScopeKind.SOURCE, theme.EDGE, theme.BAR_HEIGHT + theme.EDGE
     widgets = [*card("Board", Box(left, top, _INNER, 116), kind, _BOARD)]
     top += 116 + theme.EDGE

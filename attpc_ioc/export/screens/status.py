@@ -19,7 +19,7 @@ _TOP = theme.BAR_HEIGHT + theme.EDGE
 _LINE = 54
 """Pixels of height of a plugin's row."""
 _ALARMS = 120
-"""Pixels of height of the alarms, at least."""
+"""Minimum height of the alarms in pixels."""
 _ACCESS = 166
 """Height, in pixels, of the texts on access and on other servers."""
 
@@ -40,7 +40,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("CPU of the IOC", "value", "IOC_CPU_LOAD"),
             ("CPU of the host", "value", "SYS_CPU_LOAD"),
-            # The PV has bytes; what is computed would keep that unit.
+            # The PV is in bytes; a computed value would keep that unit.
             ("Memory used, MB", "value whole unitless", "MEM_USED"),
             ("Open files", "value", "FD_CNT"),
             ("Records", "value", "RECORD_CNT"),
@@ -93,7 +93,7 @@ def status_screen(pvs: Pvs) -> Display:
 
 
 def _access() -> list[Row]:
-    """Return who may write, and who else answers: the texts are empty while all is well."""
+    """Return the rows on access and on other servers; their texts are empty while all is well."""
     others, some = "$(P)IOC:OtherServers_RBV", "pvSev0 != 0"
     return [
         ("name", "Security file", 0, 2, 150, 24),
@@ -106,7 +106,7 @@ def _access() -> list[Row]:
 
 
 def plugin_row() -> Display:
-    """Return the row of one plugin: how it is and what it says; macro PLUGIN."""
+    """Return the row of one plugin: status and message; macro PLUGIN."""
     rows: list[Row] = [
         ("label strong", "$(PLUGIN)", 0, 4, 200, 30),
         ("tile", "Status_RBV", 206, 4, 120, 30),

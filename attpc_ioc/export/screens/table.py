@@ -1,4 +1,4 @@
-"""The PV table for the screens: which PVs and scopes there are."""
+"""The PV table as the screens use it: which PVs and scopes exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attpc_ioc.pvs.row import Row
 from attpc_ioc.pvs.table import PvEntry
 
 OBSERVABLES = "Obs:"
-"""The begin of the name parts of the run sheet."""
+"""The prefix of the run sheet's name parts."""
 
 
 class Pvs:
@@ -32,7 +32,7 @@ class Pvs:
     def scopes(self, kind: ScopeKind, part: str = "") -> tuple[str, ...]:
         """Return the names of all scopes of a kind, in the order of the settings.
 
-        With `part` only those in which the row of that name part is used.
+        With `part` only those that use the row of that name part.
         """
         found = (e for e in self._table if e.scope.kind is kind and part in ("", e.row.part))
         return tuple(dict.fromkeys(e.scope.name for e in found if e.used or not part))

@@ -1,6 +1,6 @@
-"""How the screens look: colours, fonts and distances.
+"""The look of the screens: colours, fonts and distances.
 
-Calm greys, because a shift looks at them for eight hours: a strong colour always has a meaning. What must be
+Calm greys, because a shift sees them for eight hours: a strong colour always has a meaning. What must be
 readable from across the room (state, number and duration of the run) is large; names of values are small and
 grey.
 """
@@ -22,9 +22,9 @@ STRIPE = Color(232, 236, 239)
 TEXT = Color(27, 37, 47)
 MUTED = Color(86, 98, 110)
 FIELD = Color(250, 251, 252)
-"""Of texts that are read."""
+"""Of displayed texts."""
 ENTRY = Color(255, 255, 255)
-"""Of texts that are written."""
+"""Of entry fields."""
 ENTRY_LINE = Color(150, 163, 176)
 BUTTON = Color(210, 217, 224)
 START = Color(45, 102, 148)
@@ -74,10 +74,10 @@ WIDTH, HEIGHT = 1890, 900
 EDGE = 8
 """Between cards, and from the edge of the screen."""
 PAD = 12
-"""From the edge of a card to what is in it."""
+"""From the edge of a card to its contents."""
 BAR_HEIGHT = 46
 TITLE_HEIGHT = 34
-"""Of a card's title with what is below it."""
+"""Of a card's title and the space below it."""
 ROW = 30
 """Of a row of a list."""
 SCROLL_BAR = 18

@@ -1,8 +1,8 @@
 """The widgets of Phoebus's Display Builder that the screens use: versions and properties.
 
 From the widget classes of Phoebus 5.0.5, file by file in `tests/export/phoebus_widgets.toml`. Phoebus
-silently ignores a property that a widget does not have: a button whose property to ask first is misspelt acts
-at once. With a wrong version Phoebus looks for the properties of older programs.
+silently ignores a property that a widget does not have: a button whose confirmation property is misspelt acts
+at once. With a wrong version Phoebus expects the properties of older programs.
 """
 
 from __future__ import annotations

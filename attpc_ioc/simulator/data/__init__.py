@@ -1,1 +1,1 @@
-"""The hosts on which the data routers write: their files, their ways in, their faults."""
+"""The hosts of the data routers: their files, access and faults."""

@@ -1,4 +1,4 @@
-"""The TCP port of a simulated host: passes everything on to the server behind it, or does not."""
+"""The TCP port of a simulated host: forwards everything to the server behind it, or does not."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import contextlib
 
 
 class Gate:
-    """A port in front of a server, with the faults of a host that is far away.
+    """A port in front of a server, with the faults of a remote host.
 
-    `hung`: connections are accepted, and nothing passes until it is false again; `delay_s`: everything that
-    passes is so many seconds late, each way.
+    `hung`: connections are accepted, but nothing passes until it is false again; `delay_s`: everything that
+    passes is delayed by this time, each way.
     """
 
     def __init__(self, host: str, port: int = 0) -> None:
@@ -31,7 +31,7 @@ class Gate:
 
     @property
     def connections(self) -> int:
-        """How many connections it has accepted that are not ended."""
+        """Number of open connections."""
         return len(self._tasks)
 
     @property
@@ -47,7 +47,7 @@ class Gate:
             self._passes.set()
 
     async def lead_to(self, host: str, port: int) -> None:
-        """Listen, and pass on to the server at `host` and `port`; raises `OSError` where a port is taken."""
+        """Listen, and forward to the server at `host` and `port`; raises `OSError` if the port is taken."""
         self._target = (host, port)
         await self.open()
 
@@ -83,7 +83,7 @@ class Gate:
             self._writers.add(inner)
             await asyncio.gather(self._pass(reader, inner), self._pass(answers, writer))
         except OSError:
-            # Either side went away without a word; so does the other.
+            # One side broke the connection; the other is closed too.
             for side in (writer, inner):
                 if side is not None:
                     side.transport.abort()

@@ -1,4 +1,4 @@
-"""One data host: the folder of a data router, what it writes and when."""
+"""One data host: the folder of a data router, and what it writes when."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Writing(StrEnum):
     TAKING = "taking"
     """Its board is Running."""
     DRAINING = "draining"
-    """Its board was stopped, and what was on the way is still written."""
+    """Its board was stopped, and buffered data is still being written."""
 
 
 @dataclass(slots=True)
 class DataFaults:
-    """The faults of one host's data; the host's ways in have their own."""
+    """The faults of one host's data; its access has its own."""
 
     stopped: bool = False
-    """Nothing is written, though all runs."""
+    """Nothing is written, although everything runs."""
     factor: float = 1.0
-    """The rate is so many times what it should be."""
+    """Factor of the rate."""
     endless: bool = False
     """Files keep growing after Stop."""
     disk_full: bool = False
-    """No byte can be written."""
+    """Nothing can be written."""
 
     def clear(self) -> None:
         """Switch all off."""
@@ -55,7 +55,7 @@ class DataFaults:
 class DataHost:
     """The host of one data router.
 
-    `folder` is the host's own, `staging` where the router writes, `logs` where its programs have theirs.
+    `folder` is the host's own, `staging` is where the router writes, `logs` has the programs' logs.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class DataHost:
         self.logs = folder / "logs"
         self.options = options
         self.gate: Gate | None = None
-        """Its sentry's or SSH server's port; None where it is reached by its folder."""
+        """Port of its sentry or SSH server; None if it is reached by its folder."""
         self.faults = DataFaults()
         self.writing = Writing.IDLE
         self.written_bytes = 0
@@ -124,7 +124,7 @@ class DataHost:
         return tuple(sorted(self.staging.glob("*.graw")))
 
     def sizes(self) -> tuple[int, ...]:
-        """Return the sizes of those files in bytes; a file that is moved away in the meantime is left out."""
+        """Return the sizes of those files in bytes; a file that was moved away meanwhile is left out."""
         found: list[int] = []
         for path in self.files():
             with contextlib.suppress(FileNotFoundError):
@@ -138,13 +138,13 @@ class DataHost:
 
     @property
     def disk_free_bytes(self) -> int:
-        """What is free on the host's disk, less what was written."""
+        """Free space of the host's disk, less what was written."""
         if self.faults.disk_full:
             return 0
         return max(0, int(self.disk_free_gb * 1e9) - self.written_bytes)
 
     def tick(self, passed_s: float) -> None:
-        """Write what has come in `passed_s` seconds."""
+        """Write the data of `passed_s` seconds."""
         self._note_process()
         self._follow(passed_s)
         if self.writing is Writing.IDLE or self.faults.stopped:
@@ -165,9 +165,9 @@ class DataHost:
         self.writing = Writing.IDLE
 
     def _follow(self, passed_s: float) -> None:
-        """Find out whether there is anything to write."""
+        """Update the phase: find out whether there is anything to write."""
         if not self.process_runs or not self.board.alive:
-            # What a dead process had in its buffers is lost; a dead board sends nothing more.
+            # The buffers of a dead process are lost; a dead board sends nothing more.
             self._end("the board is dead" if self.process_runs else "the process is gone")
         elif self.board.running and self.router.connections:
             if self.writing is not Writing.TAKING or self._starts != self.board.starts:

@@ -1,4 +1,4 @@
-"""All data hosts of a fleet, and the one task that lets their routers write."""
+"""All data hosts of a fleet, and the task that makes their routers write."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _LONGEST_TICK_S = 2.0
-"""After a stall of the machine no more than this is written at once."""
+"""Longest time whose data is written at once, after a stall of the machine."""
 
 
 class DataHosts:
@@ -39,9 +39,9 @@ class DataHosts:
         self._exit = contextlib.AsyncExitStack()
         self._hosts: dict[str, DataHost] = {}
         self.ssh_servers: dict[str, SshServer] = {}
-        """By the name of the host."""
+        """By host name."""
         self.ssh_keys: SshKeys | None = None
-        """The files that an SSH client needs, where a host is reached by SSH."""
+        """The files for an SSH client, if a host is reached by SSH."""
         self.folder = Path()
 
     def __getitem__(self, sender: str) -> DataHost:
@@ -54,7 +54,7 @@ class DataHosts:
         return len(self._hosts)
 
     async def start(self) -> None:
-        """Make folders and ways in, and let the routers write; raises `OSError`."""
+        """Make the folders and servers, and start writing; raises `OSError`."""
         try:
             await self._start()
         except BaseException:
@@ -118,7 +118,7 @@ class DataHosts:
         return Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="attpc-data-"))).resolve()
 
     async def stop(self) -> None:
-        """End all: files are closed, ways in shut."""
+        """Stop everything: close the files and servers."""
         await self._exit.aclose()
 
     async def _tick(self) -> None:
@@ -133,14 +133,14 @@ class DataHosts:
             else:
                 self._write(passed_s)
             for server in self.ssh_servers.values():
-                server.tell()
+                server.publish()
 
     def _write(self, passed_s: float) -> None:
         for host in self._hosts.values():
             host.tick(passed_s)
 
     async def _write_aside(self, passed_s: float) -> None:
-        """Write in a thread: a disk can take seconds. It is waited for also when all ends."""
+        """Write in a thread, because a disk can take seconds; `stop` waits for it too."""
         work = asyncio.ensure_future(asyncio.to_thread(self._write, passed_s))
         try:
             await asyncio.shield(work)
@@ -150,7 +150,7 @@ class DataHosts:
 
 
 def source_name(sender: str) -> str:
-    """Return the part of the PV names that a source has by default: `CoBo0`, `MuTAnT`."""
+    """Return a source's default part of PV names: `CoBo0`, `MuTAnT`."""
     kind, _, instance = sender.partition("[")
     return "MuTAnT" if kind == "Mutant" else f"{kind}{instance.rstrip(']')}"
 

@@ -13,9 +13,9 @@ _LIMIT_BYTES = 4_000_000
 
 
 class LogFile:
-    """A log of one program: a time and a text a line.
+    """The log of one program: a time and a text per line.
 
-    A file that has reached 4 MB becomes `NAME.1`. A log that cannot be written ends nothing: that is
+    A file that has reached 4 MB becomes `NAME.1`. A failure to write stops nothing and is
     logged once.
     """
 
@@ -24,7 +24,7 @@ class LogFile:
         self._complained = False
 
     def write(self, text: str) -> None:
-        """Append a line; line ends within `text` are made spaces."""
+        """Append a line; line ends within `text` become spaces."""
         now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         try:
             if self.path.exists() and self.path.stat().st_size > _LIMIT_BYTES:

@@ -1,4 +1,4 @@
-"""What the simulated data hosts are like."""
+"""Options of the simulated data hosts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Access(StrEnum):
-    """How a simulated host is reached, by the words of the IOC's settings."""
+    """How a simulated host is reached, in the words of the IOC's settings."""
 
     LOCAL = "local"
     """Its folder is on this machine."""
@@ -20,20 +20,20 @@ class Access(StrEnum):
 class DataOptions:
     """What the data routers write, and how their hosts are reached.
 
-    - `folder`: each host gets its own folder there; None takes a temporary directory.
-    - `access`: of the hosts in the order of their boards; the last one is of all the rest.
-    - `cobo_bytes_s`, `mutant_bytes_s`: what one router writes in a second while its board is Running.
-    - `spread`: rates differ from host to host by up to this part of them.
+    - `folder`: each host gets its own folder in it; None means a temporary directory.
+    - `access`: for each host in the order of the boards; the last one applies to all others.
+    - `cobo_bytes_s`, `mutant_bytes_s`: bytes per second of one router while its board is Running.
+    - `spread`: rates differ between hosts by up to this fraction.
     - `drain_s`: how long a router keeps writing after Stop, in seconds; real ones take tens of seconds.
-    - `asads`: how many AsAd boards a CoBo has, each with its own file.
+    - `asads`: number of AsAd boards of a CoBo, each with its own file.
     - `file_limit_bytes`: a file of this size is followed by another one.
-    - `real_bytes`: every byte is random and on the disk. Otherwise files are sparse: random blocks at
-      the begin and every `block_every_bytes` make their checksums differ, and nearly no disk is used.
+    - `real_bytes`: every byte is random and on disk. Otherwise files are sparse: random blocks at
+      the start and every `block_every_bytes` make checksums differ, and almost no disk space is used.
     - `tick_s`: time between two writes of a router, in seconds.
     - `catalog_wait_s`: how long a sentry waits before it moves the files, in seconds.
-    - `disk_total_gb`, `disk_free_gb`: the disk of each host (1 GB = 1e9 bytes), as a sentry and `df` over
-      SSH tell; what a router writes comes off. With `local` the IOC sees the real disk.
-    - `keep_runs`: when the fleet starts, older run folders than the newest so many of each experiment are
+    - `disk_total_gb`, `disk_free_gb`: the disk of each host (1 GB = 1e9 bytes) as a sentry and `df` over
+      SSH report it; what a router writes is subtracted. With `local` the IOC sees the real disk.
+    - `keep_runs`: when the fleet starts, all but the newest `keep_runs` run folders of each experiment are
       removed; None keeps all.
     """
 

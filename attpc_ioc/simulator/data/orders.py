@@ -1,4 +1,4 @@
-"""The faults of data hosts by name, as a shell command orders them."""
+"""Switches faults of data hosts by name, for the shell command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .host import DataHost
 
 
 class HostFault(StrEnum):
-    """The faults of one data host, by the names that the command line uses."""
+    """The faults of one data host, by their names on the command line."""
 
     DOWN = "host-down"
     HUNG = "host-hung"
@@ -25,7 +25,7 @@ _OF_THE_GATE = (HostFault.DOWN, HostFault.HUNG, HostFault.SLOW)
 
 
 def has(host: DataHost, fault: HostFault) -> bool:
-    """Return whether a host can have a fault: one that is only a folder of this machine has no port."""
+    """Return whether a host supports a fault: a host that is only a local folder has no port."""
     return host.gate is not None or fault not in _OF_THE_GATE
 
 
@@ -49,8 +49,8 @@ async def switch(
 ) -> None:
     """Switch a fault on or off.
 
-    `factor` is of `data-slow`, `delay_s` (each way, in seconds) of `host-slow`. Raises `Refused` where a host
-    has no such fault, as one that is only a folder of this machine.
+    `factor` is for `data-slow`, `delay_s` (each way, in seconds) for `host-slow`. Raises `Refused` if a host
+    does not support the fault, such as one that is only a local folder.
     """
     if fault in _OF_THE_GATE:
         await _switch_gate(host, fault, on, delay_s)

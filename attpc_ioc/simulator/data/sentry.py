@@ -1,10 +1,10 @@
 """A simulated `attpc_sentry`: the HTTP server on a data host that shows its state and moves a run's files.
 
 Paths, fields and texts are those of the public `attpc_sentry`, which is an axum server. What it does:
-- `GET /status` fails with HTTP 500 where the router's process is not there.
+- `GET /status` fails with HTTP 500 if the router's process does not exist.
 - `POST /catalog` waits first and lists the files then; a client that disconnects in between stops it.
-- It moves the files one by one, whether they still grow or not, and makes the answer of `/status` afterwards:
-  with the router's process gone the files are moved and the answer is HTTP 500 all the same.
+- It moves the files one by one, even if they still grow, and then answers like `/status`:
+  if the router's process is gone, the files are moved and the answer is still HTTP 500.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SentryParameters(BaseModel):
 
 
 class SentryStatus(BaseModel):
-    """What both requests answer; 1 GB is 1e9 bytes, the files are the `*.graw` of `data_path`."""
+    """The answer to both requests; 1 GB is 1e9 bytes, the files are the `*.graw` of `data_path`."""
 
     disk: str
     process: str
@@ -43,11 +43,11 @@ class SentryStatus(BaseModel):
 
 
 class SentryFault(Exception):
-    """The sentry cannot; the text is the body of its HTTP 500."""
+    """The sentry failed; the text is the body of its HTTP 500."""
 
 
 class Sentry:
-    """The sentry of one data host, on a free port of loopback that only the host's gate is to use."""
+    """The sentry of one data host, on a free loopback port for the host's gate only."""
 
     def __init__(self, host: DataHost, catalog_wait_s: float) -> None:
         self._host = host
@@ -67,7 +67,7 @@ class Sentry:
         return host, port
 
     async def stop(self) -> None:
-        """Stop to listen."""
+        """Stop listening."""
         await self._runner.cleanup()
 
     async def _status(self, _request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from .options import Access
 def data_routers_tables(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path]) -> dict[str, Any]:
     """Return the section's keys: how each router's host and each ECC server's files are reached.
 
-    `ecc_logs` are the log files by the name of the ECC server.
+    `ecc_logs` are the log files by ECC server name.
     """
     section: dict[str, Any] = {}
     if (keys := hosts.ssh_keys) is not None:
@@ -24,7 +24,7 @@ def data_routers_tables(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Pat
         if host.gate is not None:
             router |= {"host": host.gate.host, "port": host.gate.port}
         if host.access is Access.LOCAL:
-            # The router is not a process of this machine: there is none to find.
+            # The router is not a process of this machine.
             router["process"] = ""
         if host.access is not Access.SENTRY:
             router |= {"staging": str(host.staging), "log": str(host.log.path)}

@@ -1,8 +1,8 @@
-"""A real SSH server for each simulated host, and the keys and files that lead a client to it.
+"""A real SSH server for each simulated host, and the keys and files for its clients.
 
-One key opens all of them, public-key login only. A session may run the one command `perl -`, as a child
-process in the host's folder; there is no shell, no file transfer, no terminal, no forwarding. `ps` and `df`
-are found first in the host's own folder: they report the simulated processes and disk.
+One key opens all of them; only public-key login works. A session may only run the command `perl -`, as a
+child process in the host's folder; there is no shell, no file transfer, no terminal, no forwarding. `ps` and
+`df` are found first in the host's own folder: they report the simulated processes and disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMAND = "perl -"
 
 _GRACE_S = 2.0
 _CHANGED_BYTES = 10_000_000
-"""How far `df` may be behind."""
+"""How far `df` may lag."""
 
 
 class SshKeys:
@@ -43,7 +43,7 @@ class SshKeys:
         self.config = folder / "ssh_config"
 
     def make(self) -> None:
-        """Make the keys that are not there; raises `OSError`, also where no `ssh_config` can name them."""
+        """Make missing keys; raises `OSError`, also if no `ssh_config` can name them."""
         if any(character in str(self.folder) for character in '"\r\n'):
             text = "the SSH configuration cannot name a folder with a double quote or a line break"
             raise OSError(errno.EINVAL, text, str(self.folder))
@@ -72,7 +72,7 @@ class SshKeys:
 
 
 class SshServer:
-    """The SSH server of one data host, on a free port of loopback that only the host's gate is to use."""
+    """The SSH server of one data host, on a free loopback port for the host's gate only."""
 
     def __init__(self, host: DataHost, keys: SshKeys, bin_folder: Path) -> None:
         self._host = host
@@ -82,7 +82,7 @@ class SshServer:
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._children: set[asyncio.subprocess.Process] = set()
         self._sessions: set[asyncio.Task[object]] = set()
-        self._told: tuple[bool, int] | None = None
+        self._published: tuple[bool, int] | None = None
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address and port."""
@@ -116,22 +116,22 @@ class SshServer:
 
     @property
     def children(self) -> tuple[int, ...]:
-        """The process ids of the commands that run."""
+        """The process ids of running commands."""
         return tuple(child.pid for child in self._children)
 
-    def tell(self) -> None:
-        """Let `ps` and `df` of the host show how it is now."""
+    def publish(self) -> None:
+        """Update what `ps` and `df` of the host show."""
         host = self._host
         free = host.disk_free_bytes
-        if self._told is not None:
-            runs, told_free = self._told
-            if runs == host.process_runs and abs(told_free - free) < _CHANGED_BYTES:
+        if self._published is not None:
+            runs, published_free = self._published
+            if runs == host.process_runs and abs(published_free - free) < _CHANGED_BYTES:
                 return
         try:
             self._write(free)
         except OSError as fault:
             log.warning("simulated ps and df cannot be written", host=host.name, reason=str(fault))
-        self._told = (host.process_runs, free)
+        self._published = (host.process_runs, free)
 
     def _write(self, free: int) -> None:
         host = self._host
@@ -154,8 +154,8 @@ class SshServer:
             path = self._bin / name
             path.write_text(f"#!/bin/sh\nexec cat {shlex.quote(str(self._bin / source))}\n", encoding="utf-8")
             path.chmod(0o755)
-        self._told = None
-        self.tell()
+        self._published = None
+        self.publish()
 
     async def _session(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         task = asyncio.current_task()
@@ -197,7 +197,7 @@ class SshServer:
         try:
             await asyncio.wait({gone, outward}, return_when=asyncio.FIRST_COMPLETED)
             if not outward.done():
-                # The caller is gone; as with sshd the command sees the end of its input, and mostly ends.
+                # The caller is gone; as with sshd the command sees the end of its input, and usually ends.
                 child.stdin.close()
                 await asyncio.wait({outward}, timeout=_GRACE_S)
             else:
@@ -212,7 +212,7 @@ class SshServer:
 
 
 async def _pass_in(reader: asyncssh.SSHReader[bytes], writer: asyncio.StreamWriter) -> None:
-    """Pass on what the caller sends, until its end or until the command has closed its input."""
+    """Forward the caller's data, until its end or until the command has closed its input."""
     with contextlib.suppress(OSError, asyncssh.Error):
         while data := await reader.read(1 << 16):
             writer.write(data)
@@ -221,7 +221,7 @@ async def _pass_in(reader: asyncssh.SSHReader[bytes], writer: asyncio.StreamWrit
 
 
 async def _pass_out(reader: asyncio.StreamReader, writer: asyncssh.SSHWriter[bytes]) -> None:
-    """Pass on what the command writes, until its end or until the caller is gone."""
+    """Forward the command's output, until its end or until the caller is gone."""
     with contextlib.suppress(OSError, asyncssh.Error):
         while data := await reader.read(1 << 16):
             writer.write(data)
@@ -254,7 +254,7 @@ def _kill(child: asyncio.subprocess.Process) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file at once: a program that reads it sees the old or the new one."""
+    """Replace a file atomically: a program that reads it sees the old or the new one."""
     new = path.with_name(f"{path.name}.new")
     new.write_text(text, encoding="utf-8")
     new.replace(path)

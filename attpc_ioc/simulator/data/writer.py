@@ -16,13 +16,13 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class _File:
-    """A file that is being written; `fd` stays with it when it is moved."""
+    """A file being written; `fd` stays valid when it is moved."""
 
     path: Path
     fd: int
     size: int = 0
     solid: int = 0
-    """Up to where its sparseness was last broken by a random block."""
+    """End of the last random block."""
 
 
 class GrawWriter:
