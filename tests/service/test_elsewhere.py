@@ -183,7 +183,7 @@ async def test_a_value_that_nobody_asked_for_is_not_believed(answer: bytes) -> N
     server = await asyncio.start_server(serve, LOOPBACK, 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        with pytest.raises(OSError, match="was not asked for"):
+        with pytest.raises(OSError, match="was not requested"):
             await read_texts(Found(LOOPBACK, port), ["T:IOC:HOSTNAME"], "test", limit_s=5.0)
 
 
