@@ -92,7 +92,7 @@ async def main(runs: int, place: Path) -> None:
             rig(place / "with", monkeypatch, plugins=given_plugins(), alone=False, **section) as recorded_ioc,
         ):
             await connected(recorded_ioc, 30.0)
-            recorded_ioc.app.controller.run_control.record.kept.experiment = EXPERIMENT
+            await recorded_ioc.ok("Run:Experiment", EXPERIMENT)
             for it in (recorded_ioc, bare):
                 await it.take_to(State.READY)
             await recorded_ioc.until(lambda: recorded_ioc.run.experiment == EXPERIMENT)

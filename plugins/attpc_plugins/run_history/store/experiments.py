@@ -7,6 +7,7 @@ from datetime import datetime
 import asyncpg
 
 from attpc_plugins.run_history.store.model.history import Experiment
+from attpc_plugins.run_history.store.rows import made_of
 
 from .connections import Connection, Connections, clean
 from .errors import Conflict, NotFound, StoreRejected
@@ -169,11 +170,4 @@ def _no_experiment(name: str) -> NotFound:
 
 def _experiment(row: Connection, runs: int) -> Experiment:
     last = row["last_number"]
-    return Experiment(
-        name=row["name"],
-        is_current=row["is_current"],
-        comment=row["comment"],
-        created_at=row["created_at"],
-        runs=runs,
-        next_number=-1 if last is None else last + 1,
-    )
+    return made_of(Experiment, row, runs=runs, next_number=-1 if last is None else last + 1)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.store.model.history import NOBODY, Measurement, Moment, Observable
+from attpc_plugins.run_history.store.model.history import NOBODY, Edit, Measurement, Moment, Observable
 from attpc_plugins.run_history.store.model.records import MeasurementRecord
 from attpc_plugins.run_history.store.model.values import Value, ValueKind, kind_of
-from attpc_plugins.run_history.store.reading.rows import measurement_of, observable_of, value_of
+from attpc_plugins.run_history.store.rows import (
+    made_of,
+    value_of,
+    values_of,
+    write_newest,
+    write_rows,
+)
 
 from .connections import Connection, Connections, clean, moment, utc
 from .errors import Conflict, NotFound, StoreRejected
@@ -24,21 +30,6 @@ _PREVIOUS = """
     ORDER BY m.number DESC, array_position(ARRAY['entered', 'stop', 'start'], m.moment) LIMIT 1
 """
 
-_WRITE = """
-    INSERT INTO attpc.measurements AS m
-        (run_id, observable_id, moment, number, kind, integer_value, float_value, string_value, units,
-         severity, pv, stamped_at, measured_at, carried, fault, entered_by)
-    SELECT $1, $2, $3, r.number, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-    FROM attpc.runs r WHERE r.id = $1
-    ON CONFLICT (run_id, observable_id, moment) DO UPDATE SET
-        kind = excluded.kind, integer_value = excluded.integer_value, float_value = excluded.float_value,
-        string_value = excluded.string_value, units = excluded.units, severity = excluded.severity,
-        pv = excluded.pv, stamped_at = excluded.stamped_at, measured_at = excluded.measured_at,
-        carried = excluded.carried, fault = excluded.fault, entered_by = excluded.entered_by
-    WHERE m.measured_at <= excluded.measured_at
-"""
-
-
 TEXTS_AT_ONCE = 10
 """Values of observables that are read with one answer; a text has 64 KiB at most."""
 
@@ -50,12 +41,13 @@ class Sheets(Connections):
         """Return the run sheet of an experiment in its order; with `removed` those taken off it too."""
         async with self._use() as connection:
             rows = await connection.fetch(
-                "SELECT o.* FROM attpc.observables o JOIN attpc.experiments e ON e.id = o.experiment_id "
+                "SELECT o.*, o.removed_at IS NOT NULL AS removed FROM attpc.observables o "
+                "JOIN attpc.experiments e ON e.id = o.experiment_id "
                 "WHERE e.name = $1 AND ($2 OR o.removed_at IS NULL) ORDER BY o.position, o.id",
                 clean(experiment),
                 removed,
             )
-        return tuple(observable_of(row) for row in rows)
+        return tuple(made_of(Observable, row) for row in rows)
 
     async def put_observable(self, experiment: str, observable: Observable, *, new: bool = False) -> None:
         """Add an observable at the end of the sheet, or change the one of that name.
@@ -177,7 +169,7 @@ class Sheets(Connections):
                 before,
                 prefetch=TEXTS_AT_ONCE,
             )
-            return {row["observable"]: measurement_of(row) async for row in found}
+            return {row["observable"]: made_of(Measurement, row) async for row in found}
 
 
 async def write_entered(
@@ -222,7 +214,7 @@ async def write_entered(
         await _note_edit(connection, row["run"], measurement, None if old is None else value_of(old))
     elif not old["carried"]:
         return
-    await write_measurement(connection, row["run"], row["observable"], measurement)
+    await write_measurements(connection, row["run"], number, [(row["observable"], measurement)])
 
 
 async def _entered(connection: Connection, run_id: int, observable_id: int) -> Any:
@@ -244,16 +236,15 @@ async def _note_edit(
     connection: Connection, run_id: int, measurement: Measurement, old: Value | None
 ) -> None:
     """Keep who changed a measured value, and what it replaced."""
-    await connection.execute(
-        "INSERT INTO attpc.run_edits (run_id, field, observable, value, old_value, edited_at, edited_by) "
-        "VALUES ($1, 'value', $2, $3, $4, $5, $6)",
-        run_id,
-        clean(measurement.observable),
-        clean(str(measurement.value)),
-        None if old is None else clean(str(old)),
+    edit = Edit(
+        "value",
+        str(measurement.value),
         measurement.measured_at,
-        clean(measurement.entered_by),
+        measurement.entered_by,
+        None if old is None else str(old),
+        measurement.observable,
     )
+    await write_rows(connection, "run_edits", [{"run_id": run_id, **values_of(edit)}])
 
 
 def fit(value: Value, kind: ValueKind) -> Value:
@@ -301,33 +292,19 @@ async def apply_measurement(connection: Connection, run_id: int, record: Measure
         earlier = before is not None and before["measured_at"] <= measurement.measured_at
         if earlier and not _same(before, measurement):
             await _note_edit(connection, run_id, measurement, value_of(before))
-    await write_measurement(connection, run_id, observable, measurement)
+    await write_measurements(connection, run_id, number, [(observable, measurement)])
 
 
-async def write_measurement(
-    connection: Connection, run_id: int, observable_id: int, measurement: Measurement
+async def write_measurements(
+    connection: Connection, run_id: int, number: int, measured: Iterable[tuple[int, Measurement]]
 ) -> None:
-    """Write a value of an observable in a run, unless a later one of that moment is there."""
-    value: Any = measurement.value
-    kind = None if value is None else kind_of(value)
-    await connection.execute(
-        _WRITE,
-        run_id,
-        observable_id,
-        measurement.moment.value,
-        None if kind is None else kind.value,
-        value if kind is ValueKind.INTEGER else None,
-        value if kind is ValueKind.FLOAT else None,
-        clean(str(value)) if kind is ValueKind.STRING else None,
-        clean(measurement.units),
-        measurement.severity,
-        clean(measurement.pv),
-        measurement.stamped_at,
-        measurement.measured_at,
-        measurement.carried,
-        clean(measurement.fault),
-        clean(measurement.entered_by),
-    )
+    """Write values of observables, by their ids, in a run; each unless a later one of its moment is there."""
+    rows = [
+        {"run_id": run_id, "observable_id": observable_id, "number": number, **values_of(one, "observable")}
+        for observable_id, one in measured
+    ]
+    key = ("run_id", "observable_id", "moment")
+    await write_newest(connection, "measurements", key, rows, "measured_at")
 
 
 async def _observable_id(connection: Connection, experiment_key: int, record: MeasurementRecord) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from attpc_ioc.model.command import Who
 from attpc_plugins.run_history.store.model.history import ALL_PUTS, Cursor, PutEntry, PutFilter, PutPage
 from attpc_plugins.run_history.store.model.records import PutRecord
 from attpc_plugins.run_history.store.reading.where import Where
+from attpc_plugins.run_history.store.rows import made_of
 
 from .connections import Connection, Connections, clean, moment
 
@@ -107,7 +107,9 @@ class Puts(Connections):
         shown = rows[:limit]
         more = len(rows) > limit and shown
         return PutPage(
-            tuple(_put(row) for row in shown),
+            tuple(
+                made_of(PutEntry, row, who=Who(row["by_user"], row["host"], row["address"])) for row in shown
+            ),
             Cursor(shown[-1]["put_at"], shown[-1]["id"]) if more else None,
         )
 
@@ -150,16 +152,3 @@ class Puts(Connections):
             if done < DELETE_BATCH:
                 break
         return gone
-
-
-def _put(row: Any) -> PutEntry:
-    return PutEntry(
-        put_at=row["put_at"],
-        pv=row["pv"],
-        who=Who(row["by_user"], row["host"], row["address"]),
-        old=row["old_value"],
-        new=row["new_value"],
-        ok=row["ok"],
-        reason=row["reason"],
-        ioc=row["ioc"],
-    )

@@ -9,28 +9,7 @@ from attpc_plugins.run_history.store.connections import Connection, Connections,
 from attpc_plugins.run_history.store.errors import StoreRejected
 from attpc_plugins.run_history.store.model.history import ConfigUse, RouterFiles
 from attpc_plugins.run_history.store.model.records import ConfigsRecord, FilesRecord
-
-CONTENT_MAX = 1 << 26
-"""Characters of a text that is kept at most: files have some 100 kB."""
-
-_FILES = """
-    INSERT INTO attpc.run_files
-        (run_id, router, sources, state, files, data_bytes, location, message, manifest, told_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-    ON CONFLICT (run_id, router) DO UPDATE SET
-        sources = EXCLUDED.sources, state = EXCLUDED.state, files = EXCLUDED.files,
-        data_bytes = EXCLUDED.data_bytes, location = EXCLUDED.location, message = EXCLUDED.message,
-        manifest = EXCLUDED.manifest, told_at = EXCLUDED.told_at
-    WHERE attpc.run_files.told_at <= EXCLUDED.told_at
-"""
-_CONFIG = """
-    INSERT INTO attpc.run_configs (run_id, module, part, name, source, sha256, fault, told_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-    ON CONFLICT (run_id, module, part) DO UPDATE SET
-        name = EXCLUDED.name, source = EXCLUDED.source, sha256 = EXCLUDED.sha256,
-        fault = EXCLUDED.fault, told_at = EXCLUDED.told_at
-    WHERE attpc.run_configs.told_at <= EXCLUDED.told_at
-"""
+from attpc_plugins.run_history.store.rows import CONTENT_MAX, values_of, write_newest
 
 
 class Files(Connections):
@@ -96,39 +75,11 @@ async def write_configs(connection: Connection, run_id: int, uses: Sequence[Conf
             "INSERT INTO attpc.config_texts (sha256, content) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             list(texts.items()),
         )
-    rows = [
-        (
-            run_id,
-            clean(u.module),
-            u.part,
-            clean(u.name),
-            u.source,
-            u.sha256 or None,
-            clean(u.fault),
-            u.told_at,
-        )
-        for u in uses
-    ]
-    if rows:
-        await connection.executemany(_CONFIG, rows)
+    rows = [{"run_id": run_id, **values_of(use, "text"), "sha256": use.sha256 or None} for use in uses]
+    await write_newest(connection, "run_configs", ("run_id", "module", "part"), rows, "told_at")
 
 
 async def write_files(connection: Connection, run_id: int, files: Sequence[RouterFiles]) -> None:
     """Add what became of routers' files."""
-    rows = [
-        (
-            run_id,
-            clean(f.router),
-            [clean(source) for source in f.sources],
-            clean(f.state),
-            f.files,
-            f.data_bytes,
-            clean(f.location),
-            clean(f.message),
-            clean(f.manifest, CONTENT_MAX),
-            f.told_at,
-        )
-        for f in files
-    ]
-    if rows:
-        await connection.executemany(_FILES, rows)
+    rows = [{"run_id": run_id, **values_of(told)} for told in files]
+    await write_newest(connection, "run_files", ("run_id", "router"), rows, "told_at")

@@ -13,11 +13,11 @@ from attpc_plugins.run_history.store.errors import FAULTS, Conflict
 from attpc_plugins.run_history.store.experiments import experiment_id
 from attpc_plugins.run_history.store.model.history import RunDetail
 from attpc_plugins.run_history.store.model.values import kind_of
-from attpc_plugins.run_history.store.observables import write_measurement
-from attpc_plugins.run_history.store.reading.rows import VALUE_COLUMNS, values_of
+from attpc_plugins.run_history.store.observables import write_measurements
+from attpc_plugins.run_history.store.rows import insert, values_of, write_rows
 
 from .files import write_configs, write_files
-from .runs import module_rows, write_links
+from .runs import write_modules
 
 
 class _SourceFault(Exception):
@@ -68,81 +68,30 @@ async def _each(runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> AsyncIt
         yield detail
 
 
-_INSERT = f"""
-    INSERT INTO attpc.runs (experiment_id, {", ".join(VALUE_COLUMNS)})
-    VALUES ($1, {", ".join(f"${n}" for n, _ in enumerate(VALUE_COLUMNS, 2))}) RETURNING id
-"""
-
-
 async def _import(
     connection: Connection, key: int, detail: RunDetail, observables: dict[tuple[int, str], int]
 ) -> None:
     run = detail.run
     reserved_at = run.reserved_at or run.start_commanded_at or run.started_at or datetime.now(UTC)
-    values = values_of(replace(run, reserved_at=reserved_at))
+    row = {"experiment_id": key, **values_of(replace(run, reserved_at=reserved_at), "experiment")}
     try:
-        run_id = await connection.fetchval(_INSERT, key, *(values[name] for name in VALUE_COLUMNS))
+        run_id = await connection.fetchval(insert("runs", row, "RETURNING id"), *row.values())
     except asyncpg.UniqueViolationError as error:
         raise Conflict(f"experiment {run.experiment!r} has a run {run.number} already") from error
-    await _import_modules(connection, run_id, detail)
+    await write_modules(connection, run_id, detail.modules)
     await _import_measurements(connection, run_id, key, detail, observables)
-    if detail.events:
-        await connection.executemany(
-            "INSERT INTO attpc.events "
-            "(run_id, happened_at, kind, module, text, ok, external, code, duration_s) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            [
-                (
-                    run_id,
-                    e.happened_at,
-                    e.kind,
-                    clean(e.module),
-                    clean(e.text),
-                    e.ok,
-                    e.external,
-                    e.code,
-                    e.duration_s,
-                )
-                for e in detail.events
-            ],
-        )
+    events = [{"run_id": run_id, **values_of(event)} for event in detail.events]
+    await write_rows(connection, "events", events)
     await write_files(connection, run_id, detail.files)
     await write_configs(connection, run_id, detail.configs)
-    if detail.edits:
-        await connection.executemany(
-            "INSERT INTO attpc.run_edits "
-            "(run_id, field, value, edited_at, edited_by, old_value, observable) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            [
-                (
-                    run_id,
-                    e.field,
-                    clean(e.value),
-                    e.edited_at,
-                    clean(e.edited_by),
-                    None if e.old is None else clean(e.old),
-                    clean(e.observable),
-                )
-                for e in detail.edits
-            ],
-        )
-
-
-async def _import_modules(connection: Connection, run_id: int, detail: RunDetail) -> None:
-    if not detail.modules:
-        return
-    await connection.executemany(
-        "INSERT INTO attpc.run_modules "
-        "(run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        module_rows(run_id, detail.modules),
-    )
-    await write_links(connection, run_id, detail.modules)
+    edits = [{"run_id": run_id, **values_of(edit)} for edit in detail.edits]
+    await write_rows(connection, "run_edits", edits)
 
 
 async def _import_measurements(
     connection: Connection, run_id: int, key: int, detail: RunDetail, observables: dict[tuple[int, str], int]
 ) -> None:
+    measured = []
     for measurement in detail.measurements:
         name = clean(measurement.observable)
         if (key, name) not in observables:
@@ -158,4 +107,5 @@ async def _import_measurements(
                 clean(measurement.units),
                 clean(measurement.pv),
             )
-        await write_measurement(connection, run_id, observables[key, name], measurement)
+        measured.append((observables[key, name], measurement))
+    await write_measurements(connection, run_id, detail.run.number, measured)

@@ -10,16 +10,18 @@ from attpc_ioc.model.run import RunClass
 from attpc_plugins.run_history.store.connections import TEXTS_MAX, Connection, clean, moment
 from attpc_plugins.run_history.store.errors import NoSuchRun, StoreRejected
 from attpc_plugins.run_history.store.experiments import experiment_id
-from attpc_plugins.run_history.store.model.history import Module, RunChanges
+from attpc_plugins.run_history.store.model.history import Module, Run, RunChanges
 from attpc_plugins.run_history.store.model.records import EditRecord, Phase, RunRecord, RunRef
 from attpc_plugins.run_history.store.numbers import give_back
-from attpc_plugins.run_history.store.reading.rows import (
+from attpc_plugins.run_history.store.rows import (
     RUN_COLUMNS,
+    RUN_VALUES,
     RUNS_FROM,
     TEXT_MAX,
-    VALUE_COLUMNS,
-    run_of,
+    excluded,
+    made_of,
     values_of,
+    write_rows,
 )
 
 from .events import write_event
@@ -42,8 +44,8 @@ async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> 
     row = await _row(connection, key, record)
     at = moment(record.time_s)
     newer = row["facts_at"] is None or at >= row["facts_at"]
-    merged = merge(run_of(row), record, newer=newer, edited=row["edited"])
-    values = [values_of(merged)[name] for name in VALUE_COLUMNS]
+    merged = merge(made_of(Run, row), record, newer=newer, edited=row["edited"])
+    values = values_of(merged, "experiment").values()
     await connection.execute(_SAVE, row["id"], at if newer else row["facts_at"], *values)
     await _save_modules(connection, row["id"], record.modules, newer)
     if record.phase in (Phase.STARTING, Phase.STARTED):
@@ -170,7 +172,7 @@ _ROW = f"""
 """
 
 _SAVE = f"""
-    UPDATE attpc.runs SET facts_at = $2, {", ".join(f"{c} = ${n}" for n, c in enumerate(VALUE_COLUMNS, 3))}
+    UPDATE attpc.runs SET facts_at = $2, {", ".join(f"{c} = ${n}" for n, c in enumerate(RUN_VALUES, 3))}
     WHERE id = $1
 """
 
@@ -202,65 +204,32 @@ async def _save_modules(
     connection: Connection, run_id: int, modules: tuple[Module, ...], newer: bool
 ) -> None:
     """Keep what the members were; once lost stays lost, the newest record has the loaded names."""
-    await connection.executemany(
-        """
-        INSERT INTO attpc.run_modules AS m
-            (run_id, name, position, kind, url, describe, prepare, configure, transition_s, lost)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-        ON CONFLICT (run_id, name) DO UPDATE SET
-            lost = m.lost OR excluded.lost,
-            describe = CASE WHEN $11 THEN excluded.describe ELSE m.describe END,
-            prepare = CASE WHEN $11 THEN excluded.prepare ELSE m.prepare END,
-            configure = CASE WHEN $11 THEN excluded.configure ELSE m.configure END,
-            transition_s = CASE WHEN $11 THEN coalesce(excluded.transition_s, m.transition_s)
-                                ELSE m.transition_s END
-        """,
-        [(*row, newer) for row in module_rows(run_id, modules)],
+    newest = excluded(("describe", "prepare", "configure"))
+    took = "transition_s = coalesce(excluded.transition_s, m.transition_s)"
+    await write_modules(
+        connection,
+        run_id,
+        modules,
+        "ON CONFLICT (run_id, name) DO UPDATE SET lost = m.lost OR excluded.lost"
+        + (f", {newest}, {took}" if newer else ""),
     )
-    await write_links(connection, run_id, modules)
 
 
-def module_rows(run_id: int, modules: tuple[Module, ...]) -> list[tuple[Any, ...]]:
-    """Return members as rows: run_id, name, position, kind, url, the loaded names, transition_s, lost."""
-    return [
-        (
-            run_id,
-            clean(module.name),
-            position,
-            module.kind,
-            clean(module.url),
-            *(None if part is None else clean(part) for part in _loaded(module)),
-            module.transition_s,
-            module.lost,
-        )
+async def write_modules(
+    connection: Connection, run_id: int, modules: tuple[Module, ...], known: str = ""
+) -> None:
+    """Add members, and their data links that are not known yet; `known` says what becomes of one that is."""
+    rows = [
+        {"run_id": run_id, **values_of(module, "links"), "position": position}
         for position, module in enumerate(modules)
     ]
-
-
-def _loaded(module: Module) -> tuple[str | None, str | None, str | None]:
-    return module.describe, module.prepare, module.configure
-
-
-async def write_links(connection: Connection, run_id: int, modules: tuple[Module, ...]) -> None:
-    """Keep the members' data links that are not known yet."""
-    await connection.executemany(
-        "INSERT INTO attpc.run_links (run_id, module, source, name, address, port, type, position) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        [
-            (
-                run_id,
-                clean(module.name),
-                clean(link.source),
-                clean(link.name),
-                clean(link.address),
-                link.port,
-                clean(link.type),
-                position,
-            )
-            for module in modules
-            for position, link in enumerate(module.links)
-        ],
-    )
+    await write_rows(connection, "run_modules AS m", rows, known)
+    links = [
+        {"run_id": run_id, "module": clean(module.name), **values_of(link), "position": position}
+        for module in modules
+        for position, link in enumerate(module.links)
+    ]
+    await write_rows(connection, "run_links", links, "ON CONFLICT DO NOTHING")
 
 
 async def _close_others(connection: Connection, run_id: int, record: RunRecord) -> None:
@@ -282,4 +251,4 @@ async def _close_others(connection: Connection, run_id: int, record: RunRecord) 
     )
 
 
-__all__ = ["apply_edit", "apply_run", "run_id_of", "write_edit", "write_links"]
+__all__ = ["apply_edit", "apply_run", "run_id_of", "write_edit", "write_modules"]

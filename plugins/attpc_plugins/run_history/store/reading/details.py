@@ -15,10 +15,10 @@ from attpc_plugins.run_history.store.model.history import (
     Measurement,
     Module,
     RouterFiles,
+    Run,
     RunDetail,
 )
-
-from .rows import config_of, edit_of, event_of, files_of, link_of, measurement_of, module_of, run_of
+from attpc_plugins.run_history.store.rows import made_of
 
 
 async def modules_of(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[Module, ...]]:
@@ -27,12 +27,12 @@ async def modules_of(connection: Connection, ids: Sequence[int]) -> dict[int, tu
     for row in await connection.fetch(
         "SELECT * FROM attpc.run_links WHERE run_id = ANY($1::bigint[]) ORDER BY position, source, name", ids
     ):
-        links[row["run_id"], row["module"]].append(link_of(row))
+        links[row["run_id"], row["module"]].append(made_of(Link, row))
     modules: dict[int, tuple[Module, ...]] = defaultdict(tuple)
     for row in await connection.fetch(
         "SELECT * FROM attpc.run_modules WHERE run_id = ANY($1::bigint[]) ORDER BY position, name", ids
     ):
-        modules[row["run_id"]] += (module_of(row, tuple(links[row["run_id"], row["name"]])),)
+        modules[row["run_id"]] += (made_of(Module, row, links=tuple(links[row["run_id"], row["name"]])),)
     return modules
 
 
@@ -47,12 +47,12 @@ async def details_of(connection: Connection, rows: Sequence[Any], *, events: boo
         "ORDER BY o.position, o.id, array_position(ARRAY['start', 'stop', 'entered'], m.moment)",
         ids,
     ):
-        measured[row["run_id"]].append(measurement_of(row))
+        measured[row["run_id"]].append(made_of(Measurement, row))
     filed: dict[int, list[RouterFiles]] = defaultdict(list)
     for row in await connection.fetch(
         "SELECT * FROM attpc.run_files WHERE run_id = ANY($1::bigint[]) ORDER BY router", ids
     ):
-        filed[row["run_id"]].append(files_of(row))
+        filed[row["run_id"]].append(made_of(RouterFiles, row))
     used: dict[int, list[ConfigUse]] = defaultdict(list)
     for row in await connection.fetch(
         "SELECT c.* FROM attpc.run_configs c LEFT JOIN attpc.run_modules m "
@@ -60,21 +60,21 @@ async def details_of(connection: Connection, rows: Sequence[Any], *, events: boo
         "ORDER BY m.position, c.module, array_position(ARRAY['describe', 'prepare', 'configure'], c.part)",
         ids,
     ):
-        used[row["run_id"]].append(config_of(row))
+        used[row["run_id"]].append(made_of(ConfigUse, row, sha256=row["sha256"] or "", text=None))
     happened: dict[int, list[Event]] = defaultdict(list)
     edited: dict[int, list[Edit]] = defaultdict(list)
     if events:
         for row in await connection.fetch(
             "SELECT * FROM attpc.events WHERE run_id = ANY($1::bigint[]) ORDER BY happened_at, id", ids
         ):
-            happened[row["run_id"]].append(event_of(row))
+            happened[row["run_id"]].append(made_of(Event, row))
         for row in await connection.fetch(
             "SELECT * FROM attpc.run_edits WHERE run_id = ANY($1::bigint[]) ORDER BY edited_at, id", ids
         ):
-            edited[row["run_id"]].append(edit_of(row))
+            edited[row["run_id"]].append(made_of(Edit, row))
     return [
         RunDetail(
-            run=run_of(row),
+            run=made_of(Run, row),
             modules=modules[row["id"]],
             measurements=tuple(measured[row["id"]]),
             events=tuple(happened[row["id"]]),

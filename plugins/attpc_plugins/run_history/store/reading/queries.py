@@ -13,7 +13,6 @@ from attpc_plugins.run_history.store.model.history import (
     ALL_RUNS,
     NOBODY,
     Cursor,
-    Level,
     LogEntry,
     Run,
     RunChanges,
@@ -23,9 +22,9 @@ from attpc_plugins.run_history.store.model.history import (
 )
 from attpc_plugins.run_history.store.model.values import Value
 from attpc_plugins.run_history.store.observables import write_entered
+from attpc_plugins.run_history.store.rows import RUN_COLUMNS, RUNS_FROM, made_of
 
 from .details import details_of, modules_of
-from .rows import RUN_COLUMNS, RUNS_FROM, run_of
 from .where import Where
 
 STREAM_BATCH = 500
@@ -60,7 +59,7 @@ class Queries(Connections):
             )
         shown = rows[:limit]
         more = len(rows) > limit and shown
-        return RunPage(tuple(run_of(row) for row in shown), _cursor(shown[-1]) if more else None)
+        return RunPage(tuple(made_of(Run, row) for row in shown), _cursor(shown[-1]) if more else None)
 
     async def last_runs(self, count: int = 50, *, experiment: str | None = None) -> tuple[Run, ...]:
         """Return the newest runs, the newest first, each with the begin of its comment."""
@@ -93,7 +92,7 @@ class Queries(Connections):
             if row is None:
                 return None
             modules = await modules_of(connection, [row["id"]])
-        return RunDetail(run_of(row), modules.get(row["id"], ()))
+        return RunDetail(made_of(Run, row), modules.get(row["id"], ()))
 
     async def count_runs(self, which: RunFilter = ALL_RUNS) -> int:
         """Return how many runs there are of this kind; takes some 0.1 s for a million."""
@@ -144,7 +143,7 @@ class Queries(Connections):
             await write_edit(connection, row["id"], changes, who, None)
             for name, value in (values or {}).items():
                 await write_entered(connection, experiment, number, name, value, who=who)
-            return run_of(await connection.fetchrow(query, clean(experiment), number))
+            return made_of(Run, await connection.fetchrow(query, clean(experiment), number))
 
     async def log_entries(
         self, *, limit: int = 20, alarming: bool = True, run: tuple[str, int] | None = None
@@ -164,10 +163,7 @@ class Queries(Connections):
                 f"ORDER BY l.logged_at DESC, l.id DESC LIMIT {where.bind(limit)}",
                 *where.values,
             )
-        return tuple(
-            LogEntry(r["logged_at"], Level(r["level"]), r["text"], r["source"], r["experiment"], r["number"])
-            for r in rows
-        )
+        return tuple(made_of(LogEntry, row) for row in rows)
 
 
 def _cursor(row: Connection) -> Cursor:
