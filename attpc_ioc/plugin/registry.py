@@ -166,6 +166,10 @@ class PluginRegistry:
                 entry.settings = checked_section("settings", entry.name, self._sections, model, names)
             except SettingsError as error:
                 faults += error.faults
+                continue
+            for key in entry.settings.model_fields_set:
+                if reason := model.model_fields[key].deprecation_message:
+                    log.warning("settings key is outdated", key=f"plugins.{entry.name}.{key}", reason=reason)
         return faults
 
     def _settings_model(self, entry: Plugin) -> type[BaseModel] | None:

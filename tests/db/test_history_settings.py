@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from attpc_plugins.run_history.plugin import RunHistory
 from attpc_plugins.run_history.settings import RunHistorySettings, fleet_key
 from pydantic import ValidationError
+
+from attpc_ioc.plugin.host import PluginHost
 
 URLS = ["http://192.168.41.60:8083", "http://192.168.41.1:8083"]
 
@@ -39,6 +42,15 @@ def test_a_password_is_never_shown():
 def test_what_cannot_be_is_refused(section):
     with pytest.raises(ValidationError):
         RunHistorySettings.model_validate(section)
+
+
+def test_a_key_without_effect_is_accepted_and_said_once(caplog):
+    host = PluginHost({"run_history": {"journal_limit_mb": 256}})
+    host.register(RunHistory(), "run_history")
+    assert host.check_sections() == []
+    (said,) = [record.keys for record in caplog.records]
+    assert said["key"] == "plugins.run_history.journal_limit_mb"
+    assert said["reason"].startswith("without effect since 0.2")
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,10 @@ class RunHistorySettings(BaseModel):
         le=300,
         description="After how many seconds without a sign of life another IOC may take the fleet over.",
     )
-    journal_limit_mb: int = Field(
-        default=256,
-        ge=1,
-        le=100_000,
-        description="Without effect since 0.2: what waits for the database is in the event log of the IOC.",
+    journal_limit_mb: int | None = Field(
+        default=None,
+        deprecated="without effect since 0.2: what waits for the database is in the event log of the IOC",
+        description="Without effect since 0.2.",
     )
     observable_limit_s: float = Field(
         default=2.0,
