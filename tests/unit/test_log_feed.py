@@ -8,7 +8,8 @@ import time
 
 import pytest
 from attpc_plugins.run_history.pvs import log_feed
-from attpc_plugins.run_history.pvs.log_feed import RECORDS_PER_HOUR, Entry, LogFeed
+from attpc_plugins.run_history.pvs.log_feed import RECORDS_PER_HOUR, LogFeed
+from attpc_plugins.run_history.store.model.records import LogRecord
 
 
 async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(
@@ -16,7 +17,7 @@ async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(
 ) -> None:
     now = [time.monotonic()]
     monkeypatch.setattr(log_feed.time, "monotonic", lambda: now[0])
-    entries: list[Entry] = []
+    entries: list[LogRecord] = []
     feed = LogFeed(entries.append, lambda: None, lambda: None)
     feed.attach()
     try:

@@ -105,7 +105,7 @@ class Service:
             ctx,
             drained=lambda: self.writer.drained,
             edit=self.recorder.edit,
-            on_entry=self.recorder.log,
+            on_entry=self.recorder.append,
         )
         self._show_now = asyncio.Event()
         self._experiment = ""

@@ -8,12 +8,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
-from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.ratelimit import Counted, RateLimit
 from attpc_plugins.run_history.store.model.history import Level
+from attpc_plugins.run_history.store.model.records import UNSTAMPED, LogRecord
 
 from .rows import LOG_LINES
 
@@ -32,23 +33,6 @@ RECORDS_PER_HOUR = 500
 TEXT_CHARS = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One warning or error; `run` is the run that was on when it was said."""
-
-    time_s: float
-    level: Level
-    text: str
-    source: str
-    run: RunInfo | None = None
-
-    @property
-    def line(self) -> str:
-        """The entry as a screen shows it."""
-        at = datetime.fromtimestamp(self.time_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        return f"{at} {self.level.value.upper():7} {self.text}"
-
-
 class LogFeed(logging.Handler):
     """Takes what any thread logs to the event loop: `on_entry` for each, to be recorded, `on_change` for all.
 
@@ -58,16 +42,16 @@ class LogFeed(logging.Handler):
 
     def __init__(
         self,
-        on_entry: Callable[[Entry], None],
+        on_entry: Callable[[LogRecord], None],
         on_change: Callable[[], None],
-        run_now: Callable[[], RunInfo | None],
+        run_now: Callable[[], RunRef | None],
     ) -> None:
         super().__init__(logging.WARNING)
         self._run_now = run_now
         self._on_entry = on_entry
         self._on_change = on_change
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._newest: deque[Entry] = deque(maxlen=LOG_LINES)
+        self._newest: deque[LogRecord] = deque(maxlen=LOG_LINES)
         self._second = 0
         self._in_second = 0
         self._recorded = RateLimit(self._record_left_out, window_s=HOUR_S, each=RECORDS_PER_HOUR)
@@ -89,7 +73,7 @@ class LogFeed(logging.Handler):
     @property
     def lines(self) -> tuple[str, ...]:
         """The newest entries as text, newest first."""
-        return tuple(entry.line for entry in reversed(self._newest))
+        return tuple(_line(entry) for entry in reversed(self._newest))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one log record, in whatever thread it was made."""
@@ -98,12 +82,12 @@ class LogFeed(logging.Handler):
             return
         level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
         # The run of this moment: until the loop comes to it, another may have begun, or this one have ended.
-        entry = Entry(record.created, level, _text(record), record.name, self._run_now())
+        entry = LogRecord(UNSTAMPED, record.created, level, _text(record), record.name, self._run_now())
         # The loop may have ended in another thread at this very moment.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._take, entry)
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: LogRecord) -> None:
         if self._loop is None:
             return
         self.count += 1
@@ -116,10 +100,16 @@ class LogFeed(logging.Handler):
             self._on_entry(entry)
         self._on_change()
 
-    def _record_left_out(self, sources: list[Counted[Entry]]) -> None:
+    def _record_left_out(self, sources: list[Counted[LogRecord]]) -> None:
         for source in sources:
             text = f"{source.number} lines are in the log of the IOC only: too many within an hour"
             self._on_entry(replace(source.last, level=Level.WARNING, text=text))
+
+
+def _line(entry: LogRecord) -> str:
+    """Return an entry as a screen shows it."""
+    at = datetime.fromtimestamp(entry.time_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{at} {entry.level.value.upper():7} {entry.text}"
 
 
 def _text(record: logging.LogRecord) -> str:

@@ -13,10 +13,10 @@ from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Reading, Value
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import Quality, Run, RunChanges, RunFilter
-from attpc_plugins.run_history.store.model.records import RunRef
+from attpc_plugins.run_history.store.model.records import LogRecord, RunRef
 
 from . import screens
-from .log_feed import Entry, LogFeed
+from .log_feed import LogFeed
 from .rows import QUALITIES
 
 LOG_PERIOD_S = 0.2
@@ -38,7 +38,7 @@ class Shown:
         *,
         drained: Callable[[], bool],
         edit: Edit,
-        on_entry: Callable[[Entry], None],
+        on_entry: Callable[[LogRecord], None],
     ) -> None:
         self._ctx = ctx
         self._drained = drained
@@ -100,9 +100,8 @@ class Shown:
 
     def follow_run(self, info: RunInfo) -> None:
         """Comment and quality are of the run that is on, or of the last one."""
-        ref = RunRef(info.experiment, info.number)
-        if ref != self._ref:
-            self._ref = ref
+        if info.ref != self._ref:
+            self._ref = info.ref
             self._comment, self._quality = "", Quality.UNKNOWN
             self._show_texts()
 
@@ -127,9 +126,9 @@ class Shown:
 
     # ------------------------------------------------------------------ warnings
 
-    def _run_on(self) -> RunInfo | None:
+    def _run_on(self) -> RunRef | None:
         run = self._ctx.snapshot().run
-        return run.info if run.on else None
+        return run.info.ref if run.on and run.info is not None else None
 
     def _on_log_change(self) -> None:
         if self._log_due is None:

@@ -9,13 +9,11 @@ from collections.abc import Awaitable
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
-from attpc_plugins.run_history.pvs.log_feed import Entry
 from attpc_plugins.run_history.store.model.history import RunChanges
 from attpc_plugins.run_history.store.model.records import (
     UNSTAMPED,
     EditRecord,
     ExperimentRecord,
-    LogRecord,
     Phase,
     Record,
     RunRecord,
@@ -55,12 +53,8 @@ class Recorder:
 
     def experiment(self, name: str) -> None:
         """Record that an experiment became the current one."""
-        self._append(ExperimentRecord(UNSTAMPED, time.time(), name))
+        self.append(ExperimentRecord(UNSTAMPED, time.time(), name))
 
-    def log(self, entry: Entry) -> None:
-        """Record a warning or an error."""
-        run = entry.run.ref if entry.run is not None else None
-        self._append(LogRecord(UNSTAMPED, entry.time_s, entry.level, entry.text, entry.source, run))
-
-    def _append(self, record: Record) -> None:
+    def append(self, record: Record) -> None:
+        """Append a record now; nobody waits for the disk."""
         self._ctx.record(record.KIND, own_value(record))

@@ -26,7 +26,7 @@ OLD_FILE = "sheet.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entered:
     """A value that somebody entered at `time_s` (Unix time); `pending` until a run has it.
 
     It is for runs of one experiment; of any, where that is empty.
@@ -39,7 +39,7 @@ class Entry:
     experiment: str = ""
 
 
-ENTRY = TypeAdapter(Entry)
+ENTERED = TypeAdapter(Entered)
 RUN_REF = TypeAdapter(RunRef)
 
 
@@ -47,7 +47,7 @@ class Notes:
     """The entries by experiment and name, and the run that was begun last; written soon."""
 
     def __init__(self, keeping: Keeping) -> None:
-        self._entries = keeping.kept(ENTRIES, ENTRY)
+        self._entries = keeping.kept(ENTRIES, ENTERED)
         self._begun = keeping.kept(BEGUN, RUN_REF)
         if self._entries.bad or self._entries.lost:
             reason = self._entries.lost or "; ".join(self._entries.bad.values())
@@ -63,12 +63,12 @@ class Notes:
         """Take a run as begun."""
         self._begun.keep("", run)
 
-    def of(self, experiment: str, name: str) -> Entry | None:
+    def of(self, experiment: str, name: str) -> Entered | None:
         """Return what was entered last for an observable of an experiment, None where nothing was."""
         values = self._entries.values
         return values.get(_key(experiment, name)) or values.get(_key("", name))
 
-    def put(self, name: str, entry: Entry) -> None:
+    def put(self, name: str, entry: Entered) -> None:
         """Take an entry in the place of an earlier one."""
         self._entries.drop(_key("", name))
         self._entries.keep(_key(entry.experiment, name), entry)
@@ -78,7 +78,7 @@ class Notes:
         if (entry := self.of(experiment, name)) is not None:
             self.put(name, replace(entry, pending=False, experiment=experiment))
 
-    def forget(self, experiment: str, name: str, before: Entry | None) -> None:
+    def forget(self, experiment: str, name: str, before: Entered | None) -> None:
         """Have an entry as it was before."""
         self._entries.drop(_key(experiment, name))
         if before is not None:
@@ -107,7 +107,7 @@ def _key(experiment: str, name: str) -> str:
     return f"{experiment}/{name}"
 
 
-def _old_notes(raw: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+def _old_notes(raw: dict[str, Any]) -> Iterator[tuple[str, Entered]]:
     for note in raw.get("notes", ()):
         entry = note["entry"]
-        yield note["name"], ENTRY.validate_python({**entry, "value": value_in(entry["value"])})
+        yield note["name"], ENTERED.validate_python({**entry, "value": value_in(entry["value"])})

@@ -24,7 +24,7 @@ from attpc_plugins.run_history.store.model.values import Value, ValueKind
 from .ca_reader import read_pvs
 from .kept import KEPT_SHEET, TOPIC, KeptSheet, load_kept
 from .names import PREFIX
-from .notes import Entry, Notes
+from .notes import Entered, Notes
 from .reading import Reading, reading_of
 from .rows import INITIAL
 from .settings import ObservableSettings
@@ -138,7 +138,7 @@ class RunSheet:
             experiment = self._experiment if run is None else run.experiment
             if fault := self._fault(item, experiment):
                 raise Refused(fault)
-            entry = Entry(typed, time.time(), who, pending=run is None, experiment=experiment)
+            entry = Entered(typed, time.time(), who, pending=run is None, experiment=experiment)
             before = self._notes.of(experiment, item.name)
             self._notes.put(item.name, entry)
             written = self._enter(run, item.name, entry) if run is not None else None
@@ -153,14 +153,14 @@ class RunSheet:
 
     def on_run_started(self, info: RunInfo) -> None:
         """Begin the sheet of a run; returns at once."""
-        self._run = RunRef(info.experiment, info.number)
+        self._run = info.ref
         self._ctx.spawn(self._begin(self._run))
 
     def on_run_stopped(self, info: RunInfo) -> None:
         """Read the PVs once more, unless nobody saw the run end; returns at once."""
         self._run = None
         if info.outcome is not RunOutcome.INTERRUPTED:
-            self._ctx.spawn(self._read(RunRef(info.experiment, info.number), Moment.STOP))
+            self._ctx.spawn(self._read(info.ref, Moment.STOP))
 
     async def _follow(self) -> None:
         """Show another experiment's sheet when the experiment changes, also without the database."""
@@ -289,7 +289,7 @@ class RunSheet:
         item = self._own.get(name)
         return item is None or item.carry
 
-    def _enter(self, run: RunRef, name: str, entry: Entry) -> Awaitable[None]:
+    def _enter(self, run: RunRef, name: str, entry: Entered) -> Awaitable[None]:
         units = next((o.units for o in self._sheet(run.experiment) if o.name == name), "")
         return self._append(
             MeasurementRecord(
