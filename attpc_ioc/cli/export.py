@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attpc_ioc.cli.options import STDOUT, whole_table
-from attpc_ioc.cli.streams import exact_output
+from attpc_ioc.streams import exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.export.alarms import Component

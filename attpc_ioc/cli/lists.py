@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from attpc_ioc.cli.options import naming_file, whole_table
-from attpc_ioc.cli.streams import exact, exact_output
 from attpc_ioc.printable import one_line
+from attpc_ioc.streams import exact, exact_output
 
 COLUMNS = ("id", "user", "host", "address", "up", "channels", "subscriptions", "queued", "dropped", "puts")
 """The columns of the list of clients."""

@@ -8,8 +8,8 @@ import reprlib
 import typer
 
 from attpc_ioc.cli import demo, export, lists, run, settings, simulate, state
-from attpc_ioc.cli.streams import set_up_streams
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.streams import set_up_streams
 
 app = typer.Typer(
     name="attpc-ioc",

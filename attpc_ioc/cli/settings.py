@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attpc_ioc.cli.options import STDOUT, naming_file
-from attpc_ioc.cli.streams import exact, exact_output
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.printable import one_line
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
 from attpc_ioc.settings.template import FleetRequest, fleet_text, request_faults, site_text
+from attpc_ioc.streams import exact, exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.plugin.host import PluginHost

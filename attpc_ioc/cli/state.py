@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attpc_ioc.cli.options import SettingsFile, naming_file
-from attpc_ioc.cli.streams import exact_output
 from attpc_ioc.printable import one_line
+from attpc_ioc.streams import exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.eventlog.inspect import Contents

@@ -12,9 +12,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.errors import SchemaError, SchemaTooNew
 from attpc_plugins.run_history.schema.migrate import Migration, migrate, migrations, status
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.errors import SchemaError, SchemaTooNew
 from attpc_plugins.run_history.store.model.history import RunFilter
 from attpc_plugins.run_history.store.model.leases import Holder
 

@@ -12,10 +12,10 @@ import asyncpg
 import psutil
 import pytest
 from attpc_plugins.run_history.embedded.server import EmbeddedServer
+from attpc_plugins.run_history.errors import StoreError
 from attpc_plugins.run_history.store import Store, prepare_schema
 from attpc_plugins.run_history.store.errors import (
     StoreDenied,
-    StoreError,
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,

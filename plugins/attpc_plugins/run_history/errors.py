@@ -5,8 +5,11 @@ DatabaseError                the base; its text is for operators and never holds
 ├── DatabaseUnreachable      nothing answers there, or not in time
 ├── DatabaseRefused          a server answered and said no: password, role, database, TLS
 ├── DatabaseTooOld           the server is older than the oldest PostgreSQL that is supported
-└── EmbeddedError            the plugin's own PostgreSQL server cannot be made, started or stopped
-    └── EmbeddedBusy         another process of attpc-ioc is using its folder
+├── EmbeddedError            the plugin's own PostgreSQL server cannot be made, started or stopped
+│   └── EmbeddedBusy         another process of attpc-ioc is using its folder
+└── StoreError               a statement failed, see `store.errors`
+    └── SchemaError          the schema is not what this program needs
+        └── SchemaTooNew     ... because a newer program changed it
 """
 
 from __future__ import annotations
@@ -44,6 +47,18 @@ class EmbeddedError(DatabaseError):
 
 class EmbeddedBusy(EmbeddedError):
     """Another process of attpc-ioc holds the folder of the embedded server."""
+
+
+class StoreError(DatabaseError):
+    """Base of the store's exceptions; its text is for operators."""
+
+
+class SchemaError(StoreError):
+    """The schema of the database is not what this program needs."""
+
+
+class SchemaTooNew(SchemaError):
+    """A newer program has changed the schema."""
 
 
 def first_line(error: BaseException) -> str:

@@ -23,13 +23,14 @@ from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
-from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
+from attpc_plugins.run_history.connection.database import Database, locate
 from attpc_plugins.run_history.connection.hard_limit import hard_limit
 from attpc_plugins.run_history.numbers.owner import NumberOwner
 from attpc_plugins.run_history.numbers.reserved import ReservedNumbers
+from attpc_plugins.run_history.old_files import OLD_FILES, put_away
 from attpc_plugins.run_history.pvs.edit_limit import EditLimit
 from attpc_plugins.run_history.pvs.shown import Shown
-from attpc_plugins.run_history.recording.old_journal import OLD_FILES, OldJournal, put_away
+from attpc_plugins.run_history.recording.old_journal import OldJournal
 from attpc_plugins.run_history.recording.recorder import Recorder
 from attpc_plugins.run_history.recording.recovery import Recovery
 from attpc_plugins.run_history.recording.translate import Translator
@@ -150,7 +151,7 @@ class Service:
         await asyncio.gather(self.lease.release(store), self.writer.until_drained())
 
     def _locate(self) -> Database:
-        database = locate(DatabaseKeys.of(self._settings), self._folder)
+        database = locate(self._settings.database_keys, self._folder)
         self._recorded = f"runs are recorded; {database.note}" if database.note else "runs are recorded"
         return database
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 
 from attpc_plugins.run_history.connection import dsn as urls
 from attpc_plugins.run_history.sheets.settings import Observables
+
+if TYPE_CHECKING:
+    from attpc_plugins.run_history.connection.database import DatabaseKeys
 
 
 class RunHistorySettings(BaseModel):
@@ -91,6 +95,19 @@ class RunHistorySettings(BaseModel):
         if dsn and (found := urls.faults(dsn.get_secret_value())):
             raise PydanticCustomError("dsn", "{said}", {"said": "; ".join(found)})
         return dsn
+
+    @property
+    def database_keys(self) -> DatabaseKeys:
+        """Those that say where the database is."""
+        # Every command imports this module, and few need a database.
+        from attpc_plugins.run_history.connection.database import DatabaseKeys
+
+        return DatabaseKeys(
+            self.dsn.get_secret_value() if self.dsn else None,
+            str(self.data_dir) if self.data_dir else None,
+            str(self.programs_dir) if self.programs_dir else None,
+            self.server_account or None,
+        )
 
     observable: Observables = Field(default=(), description="Observables of the run sheet, in their order.")
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from attpc_ioc.cli.streams import exact_unless_shown
 from attpc_ioc.printable import LINES, visible
+from attpc_ioc.streams import exact_unless_shown
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
     SettingsFile,

@@ -20,9 +20,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from attpc_ioc.cli.streams import exact, exact_output
 from attpc_ioc.files import writing
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.streams import exact, exact_output
 from attpc_plugins.run_history.commands.support import filters
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,

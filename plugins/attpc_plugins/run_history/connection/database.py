@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Self
 from urllib.parse import quote
 
 import asyncpg
@@ -28,7 +27,6 @@ from attpc_plugins.run_history.errors import (
     EmbeddedBusy,
     EmbeddedError,
 )
-from attpc_plugins.run_history.settings import RunHistorySettings
 
 from . import dsn as urls
 from . import peer
@@ -72,16 +70,6 @@ class DatabaseKeys:
     data_dir: str | None = None
     binaries: str | None = None
     account: str | None = None
-
-    @classmethod
-    def of(cls, settings: RunHistorySettings) -> Self:
-        """Return those of a section."""
-        return cls(
-            settings.dsn.get_secret_value() if settings.dsn else None,
-            str(settings.data_dir) if settings.data_dir else None,
-            str(settings.programs_dir) if settings.programs_dir else None,
-            settings.server_account or None,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
-from attpc_ioc.eventlog import Kept
 from attpc_ioc.log import get_logger
-from attpc_plugins.run_history.recording.old_journal import read_framed
+from attpc_plugins.run_history.old_files import read_framed
+from attpc_plugins.run_history.state import Keeping
 
 log = get_logger(__name__)
 
@@ -39,16 +38,6 @@ class Reserved:
 
 
 RESERVED = TypeAdapter(Reserved)
-
-T = TypeVar("T")
-
-
-class Keeping(Protocol):
-    """What gives rows that are kept across restarts, such as a plugin's context."""
-
-    def kept(self, topic: str, adapter: TypeAdapter[T]) -> Kept[T]:
-        """Return the rows of a topic."""
-        ...
 
 
 class ReservedNumbers:

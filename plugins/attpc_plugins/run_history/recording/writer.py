@@ -14,8 +14,9 @@ from attpc_ioc.model.command import Put
 from attpc_ioc.model.events import Event
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
+from attpc_plugins.run_history.errors import StoreError
 from attpc_plugins.run_history.store import Applied, Rejected, Step, Store
-from attpc_plugins.run_history.store.errors import PositionMoved, StoreError
+from attpc_plugins.run_history.store.errors import PositionMoved
 from attpc_plugins.run_history.store.model.records import Record
 
 from .old_journal import OldJournal

@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from attpc_ioc.log import get_logger
-from attpc_plugins.run_history.store.errors import SchemaError, SchemaTooNew
+from attpc_plugins.run_history.errors import SchemaError, SchemaTooNew
 
 log = get_logger(__name__)
 

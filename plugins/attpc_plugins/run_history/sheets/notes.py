@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
-from attpc_plugins.run_history.numbers.reserved import Keeping
+from attpc_plugins.run_history.state import Keeping
 from attpc_plugins.run_history.store.model.records import RunRef
 from attpc_plugins.run_history.store.model.values import Value, value_in
 

@@ -15,9 +15,10 @@ import asyncpg
 from attpc_plugins.run_history.connection.peer import connect
 from attpc_plugins.run_history.connection.poolers import is_shared
 from attpc_plugins.run_history.connection.wire import ANSWER_BYTES
+from attpc_plugins.run_history.errors import SchemaError
 from attpc_plugins.run_history.schema.migrate import MigrationStatus, compare, migrate, status
 
-from .errors import FAULTS, SchemaError, StoreReadOnly, translate
+from .errors import FAULTS, StoreReadOnly, translate
 
 POOL_MAX = 4
 """Connections at most: one for the event log, one for numbers and lease, two for screens and shell."""

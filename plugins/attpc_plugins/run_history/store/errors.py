@@ -23,11 +23,7 @@ import asyncpg
 
 from attpc_plugins.run_history.connection.poolers import SCARCE, advice
 from attpc_plugins.run_history.connection.wire import reason_in
-from attpc_plugins.run_history.errors import DatabaseError, first_line
-
-
-class StoreError(DatabaseError):
-    """Base of the store's exceptions; its text is for operators."""
+from attpc_plugins.run_history.errors import SchemaError, StoreError, first_line
 
 
 class StoreUnavailable(StoreError):
@@ -68,14 +64,6 @@ class LeaseHeld(StoreError):
 
 class PositionMoved(StoreError):
     """The event log was applied to another position, as in a database that was emptied."""
-
-
-class SchemaError(StoreError):
-    """The schema of the database is not what this program needs."""
-
-
-class SchemaTooNew(SchemaError):
-    """A newer program has changed the schema."""
 
 
 _KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[StoreError]], ...] = (

@@ -19,7 +19,7 @@ from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.command import Who
 from attpc_ioc.settings import Settings
 from attpc_ioc.shell import plugin_folder, plugin_settings
-from attpc_plugins.run_history.connection.database import Database, DatabaseKeys, locate
+from attpc_plugins.run_history.connection.database import Database, locate
 from attpc_plugins.run_history.connection.wire import COMMAND_ANSWER_BYTES
 from attpc_plugins.run_history.settings import RunHistorySettings
 from attpc_plugins.run_history.store import Store, prepare_schema
@@ -48,7 +48,7 @@ class Setup:
 
     def database(self, purpose: str) -> Database:
         """Return where the database is; `purpose` is what it is wanted for, in words."""
-        return locate(DatabaseKeys.of(self.own), self.folder, purpose=purpose)
+        return locate(self.own.database_keys, self.folder, purpose=purpose)
 
 
 def setup_of(file: Path) -> Setup:

@@ -9,7 +9,7 @@ from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-from attpc_ioc.cli.streams import exact_output
+from attpc_ioc.streams import exact_output
 from attpc_plugins.run_history.store.model.history import Cursor
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attpc_ioc.cli.streams import exact
 from attpc_ioc.printable import one_line
 from attpc_ioc.pvs.run import hours_text
+from attpc_ioc.streams import exact
 from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,

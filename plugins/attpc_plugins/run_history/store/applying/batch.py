@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from attpc_ioc.log import get_logger
+from attpc_plugins.run_history.errors import StoreError
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
 from attpc_plugins.run_history.store.errors import (
     FAULTS,
     NoSuchRun,
     NotFound,
     PositionMoved,
-    StoreError,
     StoreRejected,
     translate,
 )
