@@ -20,6 +20,11 @@ AttpcError
 from __future__ import annotations
 
 
+def reason_in(error: Exception) -> str:
+    """Return why it failed in the operating system's words, or else in the exception's."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class AttpcError(Exception):
     """Base of all exceptions that this product raises on purpose; its text is for operators."""
 

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import typer
 from pydantic import BaseModel, TypeAdapter
 
 from attpc_ioc.asking import ask, plugin_key
@@ -46,6 +47,12 @@ def ask_plugin(settings: Settings, plugin: str, question: Mapping[str, Any]) -> 
     ask.
     """
     return ask(settings.state_directory(), {**question, "ask": plugin_key(plugin)})
+
+
+def fail(text: str) -> NoReturn:
+    """End the command with a text on standard error and exit code 1."""
+    typer.echo(text, err=True)
+    raise typer.Exit(1)
 
 
 class PluginState:

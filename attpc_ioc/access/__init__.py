@@ -3,7 +3,7 @@
 from .file import read_rules
 from .keeper import AccessKeeper, FileStatus
 from .parse import AccessFileError, parse_rules
-from .rules import Right, Rule, Rules
+from .rules import Right
 from .summary import access_summary
 
 __all__ = [
@@ -11,8 +11,6 @@ __all__ = [
     "AccessKeeper",
     "FileStatus",
     "Right",
-    "Rule",
-    "Rules",
     "access_summary",
     "parse_rules",
     "read_rules",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attpc_ioc.cli.options import STDOUT, naming_file
-from attpc_ioc.errors import SettingsError
+from attpc_ioc.errors import SettingsError, reason_in
 from attpc_ioc.printable import one_line
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
@@ -79,7 +79,7 @@ def init(
         typer.echo(f"{output}: exists already and is left as it is; give another --output", err=True)
         raise typer.Exit(FAILED) from None
     except (OSError, ValueError) as err:
-        typer.echo(f"{output}: cannot be written: {_os_reason(err)}", err=True)
+        typer.echo(f"{output}: cannot be written: {reason_in(err)}", err=True)
         raise typer.Exit(FAILED) from None
     typer.echo(f"{output}: written; review it, then: attpc-ioc check {output} --online")
 
@@ -212,7 +212,3 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
         typer.echo(f"environment: {fault}")
     wrong = [report.name for report in reports if not report.ok] + [a.what for a in answers if not a.ok]
     return [*wrong, "environment"] if environment.faults else wrong
-
-
-def _os_reason(err: Exception) -> str:
-    return (err.strerror if isinstance(err, OSError) else None) or str(err)

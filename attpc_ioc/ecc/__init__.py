@@ -1,6 +1,6 @@
 """The SOAP client of ECC servers, and the poller."""
 
-from .client import EccClient, Observation, Reply, load
+from .client import EccClient, Observation, load
 from .messages import PartialConfig, config_id_xml, configs_in, data_link_set_xml, senders_in
 from .poller import Poller
 
@@ -9,7 +9,6 @@ __all__ = [
     "Observation",
     "PartialConfig",
     "Poller",
-    "Reply",
     "config_id_xml",
     "configs_in",
     "data_link_set_xml",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from .command import Who
+from .names import Labelled
 
 UNNAMED = "unnamed"
 """The experiment of a system without one: every run and its folder belong to an experiment."""
 
 
-class RunState(IntEnum):
+class RunState(Labelled):
     """The values of `Run:State_RBV`."""
 
     STOPPED = 0
@@ -22,13 +23,8 @@ class RunState(IntEnum):
     ORPHAN = 5
     UNKNOWN = 6
 
-    @property
-    def label(self) -> str:
-        """The word shown to people."""
-        return self.name.capitalize()
 
-
-class RunClass(IntEnum):
+class RunClass(Labelled):
     """The values of `Run:Class`."""
 
     TESTING = 0
@@ -36,11 +32,6 @@ class RunClass(IntEnum):
     BEAM = 2
     JUNK = 3
     PULSER = 4
-
-    @property
-    def label(self) -> str:
-        """The word shown to people."""
-        return self.name.capitalize()
 
 
 class RunOutcome(StrEnum):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
+from .names import Labelled
 
-class State(IntEnum):
+
+class State(Labelled):
     """State of an ECC server (0 to 6 as on the wire), of a module (7) or of the system (8)."""
 
     OFF = 0
@@ -22,17 +24,12 @@ class State(IntEnum):
     OFFLINE = 7
     MIXED = 8
 
-    @property
-    def label(self) -> str:
-        """The word shown to people, such as `Ready`."""
-        return self.name.capitalize()
-
 
 WIRE_STATES = tuple(s for s in State if s <= State.PAUSED)
 """The states that an ECC server can report."""
 
 
-class Transition(IntEnum):
+class Transition(Labelled):
     """The transition that an ECC server is in, as it reports it; `NONE` when it is in none."""
 
     NONE = 0
@@ -45,11 +42,6 @@ class Transition(IntEnum):
     RESUME = 7
     BREAKUP = 8
     UNDO = 9
-
-    @property
-    def label(self) -> str:
-        """The word shown to people, such as `Configure`."""
-        return self.name.capitalize()
 
 
 class Operation(StrEnum):
@@ -86,11 +78,6 @@ EDGES: dict[Operation, dict[State, State]] = {
 
 Pause and Resume are not offered: Resume aborts the 2021 server.
 """
-
-
-def target_of(operation: Operation, start: State) -> State | None:
-    """Return the state that `operation` leads to from `start`, or None where it may not start."""
-    return EDGES[operation].get(start)
 
 
 class Kind(StrEnum):

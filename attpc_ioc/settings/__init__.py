@@ -13,7 +13,6 @@ from .sections import (
     PollSettings,
     RunSettings,
     Stages,
-    default_state_directory,
 )
 from .whole import Settings
 
@@ -31,7 +30,6 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "Stages",
-    "default_state_directory",
     "demo_directory",
     "demo_file",
     "demo_hint",

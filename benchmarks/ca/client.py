@@ -13,7 +13,6 @@ from typing import Any
 
 from epicscorelibs.ca import cadef, dbr
 
-NORMAL = cadef.ECA_NORMAL
 LONG = dbr.DBR_LONG
 
 

@@ -19,14 +19,12 @@ import os
 import struct
 import sys
 import time
-from pathlib import Path
 
 import psutil
 
 from benchmarks.ca.bench import SERVERS, served
 from tests.support.ca import LOOPBACK, ca_place
 
-HERE = Path(__file__).parent
 _EPICS_EPOCH_S = 631152000
 _TIME_DOUBLE, _VALUE = 20, 1
 _EVENT = struct.Struct(">HHHHIIhhIIid")

@@ -4,7 +4,7 @@ It builds on caproto's protocol definitions and does not know what its PVs mean.
 `PV.post` gives it a value, `CAServer` serves it and passes every put to one callback. See `server.py`.
 """
 
-from attpc_ioc.ioc.ca.client import Client, ClientInfo
+from attpc_ioc.ioc.ca.client import Client
 from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.server import NO_ACCESS, CAServer, PutRejected, ServerLimits, ServerStats
@@ -16,7 +16,6 @@ __all__ = [
     "CAServer",
     "ChannelType",
     "Client",
-    "ClientInfo",
     "PVSpec",
     "PutRejected",
     "ServerLimits",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from attpc_ioc.model.names import Labelled
+
 GRAW = ".graw"
 """The suffix of a data router's files."""
 
@@ -85,7 +87,7 @@ class Moved:
     text: str = ""
 
 
-class CloseState(IntEnum):
+class CloseState(Labelled):
     """The values of `Router:Close_RBV`: the state of the closing of the last run."""
 
     NONE = 0
@@ -101,8 +103,3 @@ class CloseState(IntEnum):
     """No step, or no further step, was possible, for the reason in the message. It can be repeated."""
     UNREACHABLE = 6
     """The host does not answer; the closing is tried again until it does."""
-
-    @property
-    def label(self) -> str:
-        """The word shown to people."""
-        return self.name.capitalize()

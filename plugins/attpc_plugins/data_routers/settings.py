@@ -7,9 +7,10 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv6Address
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from attpc_ioc.model.names import FleetNames
+from attpc_ioc.settings import Section
 from attpc_ioc.settings.values import host_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
@@ -66,12 +67,6 @@ Sources = Annotated[tuple[str, ...], AfterValidator(_sources)]
 """Data sources of the fleet; any names where it is not known which there are."""
 EccServers = Annotated[tuple[str, ...], AfterValidator(_ecc_servers)]
 """ECC servers of the fleet; any names where it is not known which there are."""
-
-
-class Section(BaseModel):
-    """Base of all parts: nothing unknown is accepted, values cannot be changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 SENTRY_PORT = 8080

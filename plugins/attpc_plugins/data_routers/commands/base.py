@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import typer
 
@@ -15,7 +15,7 @@ from attpc_ioc.errors import NotRunning, StateDirBusy
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.names import experiment_fault
 from attpc_ioc.settings import Settings
-from attpc_ioc.shell import ask_plugin, open_state, plugin_settings
+from attpc_ioc.shell import ask_plugin, fail, open_state, plugin_settings
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import RunKey
@@ -134,9 +134,3 @@ async def with_hosts(
         return await work(hosts)
     finally:
         await asyncio.gather(*(host.disconnect() for host in hosts.values()), return_exceptions=True)
-
-
-def fail(text: str) -> NoReturn:
-    """End the command with a text on standard error and exit code 1."""
-    typer.echo(text, err=True)
-    raise typer.Exit(1)

@@ -9,11 +9,12 @@ from pathlib import Path
 import typer
 
 from attpc_ioc.printable import LINES, visible
+from attpc_ioc.shell import fail
 from attpc_plugins.data_routers.hosts.host import ConfigHost, Host, HostError
 from attpc_plugins.data_routers.hosts.local.folders import TAIL_LIMIT
 from attpc_plugins.data_routers.hosts.make import config_host_for, host_for
 
-from .base import Setup, fail, setup_of
+from .base import Setup, setup_of
 
 
 def logs_command(file: Path, name: str, lines: int) -> None:

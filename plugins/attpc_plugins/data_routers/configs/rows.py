@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import IntEnum
 
 from attpc_ioc.model.command import ScopeKind
+from attpc_ioc.model.names import Labelled
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
 from attpc_ioc.pvs.row import AlarmUse, Archive, Record, Row
@@ -15,7 +15,7 @@ CONFIGS, CONFIGS_MESSAGE = f"Run:{_CONFIGS}", f"Run:{_MESSAGE}"
 """Names after the prefix."""
 
 
-class ConfigsState(IntEnum):
+class ConfigsState(Labelled):
     """The values of `Run:Configs_RBV`: what is on record of the last run's configuration files."""
 
     NONE = 0
@@ -26,11 +26,6 @@ class ConfigsState(IntEnum):
     """Some could not be had; the message names them."""
     WAITING = 4
     """The backup folder cannot be written; the files wait on the IOC's disk, and it is tried again."""
-
-    @property
-    def label(self) -> str:
-        """The word shown to people."""
-        return self.name.capitalize()
 
 
 def configs_rows() -> Iterator[Row]:

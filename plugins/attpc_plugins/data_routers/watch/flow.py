@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from statistics import median
 
 from attpc_ioc.model import outside
+from attpc_ioc.model.names import Labelled
 
 NEVER_FULL_H = 9999.0
 """The largest shown time to full, also for a disk that does not fill."""
 
 
-class Flow(IntEnum):
+class Flow(Labelled):
     """The values of `Router:Flow_RBV`."""
 
     IDLE = 0
@@ -28,11 +28,6 @@ class Flow(IntEnum):
     """Much less than from the other CoBos."""
     DEAD = 3
     """Running without a byte for `limits.dead_after_s`."""
-
-    @property
-    def label(self) -> str:
-        """The word shown to people."""
-        return self.name.capitalize()
 
 
 class Delayed:

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from attpc_ioc.printable import LINES, visible
+from attpc_ioc.shell import fail
 from attpc_ioc.streams import exact_unless_shown
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
     SettingsFile,
-    fail,
     runs_named,
     with_store,
 )

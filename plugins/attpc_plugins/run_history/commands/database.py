@@ -40,11 +40,6 @@ PURPOSE = "attpc-ioc db"
 T = TypeVar("T")
 
 
-def register(parent: typer.Typer) -> None:
-    """Add the commands to a command line as the group `db`."""
-    parent.add_typer(app, name="db", help="The database of the run history.")
-
-
 @app.command("migrate")
 def migrate_command(settings: SettingsFile = DEFAULT_FILE) -> None:
     """Bring the database's schema to this program's version."""

@@ -12,11 +12,11 @@ import typer
 
 from attpc_ioc.model.names import experiment_fault
 from attpc_ioc.printable import json_text
+from attpc_ioc.shell import fail
 from attpc_plugins.run_history.commands.support import tables
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
     SettingsFile,
-    fail,
     setup_of,
     with_store,
 )

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from attpc_ioc.printable import json_text
+from attpc_ioc.shell import fail
 from attpc_ioc.streams import exact_output, exact_unless_shown
 from attpc_plugins.run_history.commands.support import filters, tables
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
     SettingsFile,
     check_experiment,
-    fail,
     me,
     runs_named,
     with_store,

@@ -13,7 +13,7 @@ import typer
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.printable import json_text
-from attpc_ioc.shell import open_state
+from attpc_ioc.shell import fail, open_state
 from attpc_plugins.run_history.commands.support import tables
 from attpc_plugins.run_history.commands.support.common import (
     DEFAULT_FILE,
@@ -21,7 +21,6 @@ from attpc_plugins.run_history.commands.support.common import (
     SettingsFile,
     Setup,
     experiment_or_current,
-    fail,
     setup_of,
     with_store,
 )

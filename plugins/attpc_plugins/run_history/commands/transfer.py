@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attpc_ioc.files import writing
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.shell import fail
 from attpc_ioc.streams import exact, exact_output
 from attpc_plugins.run_history.commands.support import filters
 from attpc_plugins.run_history.commands.support.common import (
@@ -29,7 +30,6 @@ from attpc_plugins.run_history.commands.support.common import (
     SettingsFile,
     check_experiment,
     counted,
-    fail,
     with_store,
 )
 from attpc_plugins.run_history.exchange import csv_file, json_file

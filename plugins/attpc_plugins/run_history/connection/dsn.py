@@ -37,8 +37,6 @@ class Dsn:
     password: str = field(repr=False)
     public: str
     """The URL without its password, for psql and pg_dump."""
-    sslmode: str
-    """One of `SSL_MODES`."""
 
     @property
     def where(self) -> str:
@@ -101,7 +99,6 @@ def read(text: str) -> Dsn:
         database=database or os.environ.get("PGDATABASE", "") or user,
         password=unquote(password) or query.get("password", "") or os.environ.get("PGPASSWORD", ""),
         public=_public(parts, query) if text else _public_of_environment(),
-        sslmode=query.get("sslmode") or os.environ.get("PGSSLMODE", "") or "prefer",
     )
 
 

@@ -95,12 +95,7 @@ def _details(detail: RunDetail) -> None:
         _demand(
             module.kind in KINDS, "modules", f"{where}: kind {module.kind!r} is none of {', '.join(KINDS)}"
         )
-        took = module.transition_s
-        _demand(
-            took is None or 0 <= took < math.inf,
-            "modules",
-            f"{where}: transition_s is negative or not a number",
-        )
+        _demand(_duration(module.transition_s), "modules", f"{where}: transition_s is not a duration")
         _once("modules", [f"{link.source} {link.name}" for link in module.links], where)
         for link in module.links:
             _demand(bool(link.source), "modules", f"{where}: a link has a source")
@@ -115,12 +110,7 @@ def _details(detail: RunDetail) -> None:
     for at, event in enumerate(detail.events, 1):
         _demand(event.kind in EVENTS, "events", f"entry {at}: {shown(event.kind)} is not a kind of event")
         _demand(abs(event.code) < 2**31, "events", f"entry {at}: {event.code} is not an error code")
-        took = event.duration_s
-        _demand(
-            took is None or 0 <= took < math.inf,
-            "events",
-            f"entry {at}: duration_s is negative or not a number",
-        )
+        _demand(_duration(event.duration_s), "events", f"entry {at}: duration_s is not a duration")
     for at, edit in enumerate(detail.edits, 1):
         _demand(
             edit.field in EDITED, "edits", f"entry {at}: {shown(edit.field)} is not a field that is edited"

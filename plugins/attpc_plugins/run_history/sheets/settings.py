@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from attpc_ioc.settings import Section
 from attpc_plugins.run_history.store.model.history import Observable
 from attpc_plugins.run_history.store.model.values import ValueKind
 
@@ -27,10 +28,8 @@ def _pv(text: str) -> str:
     return text
 
 
-class ObservableSettings(BaseModel):
+class ObservableSettings(Section):
     """`[[plugins.run_history.observable]]`: one quantity of the run sheet, in the order of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, AfterValidator(_name)] = Field(
         description="Its name, which is shown and written as the PV `Obs:<name>`: letters, digits, `_` and "

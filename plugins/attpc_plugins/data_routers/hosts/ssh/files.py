@@ -15,6 +15,8 @@ from pathlib import Path
 
 import asyncssh
 
+from attpc_ioc.errors import reason_in
+
 _OPTION = re.compile(r'\s*"?([^\s"=]+)"?(?:\s*=\s*|\s+|$)(.*)', re.DOTALL)
 
 _WHOLE = frozenset(("proxycommand", "remotecommand", "localcommand", "knownhostscommand"))
@@ -186,7 +188,7 @@ def usable_keys(files: Sequence[str], *, skip_public: bool) -> tuple[list[str], 
         except FileNotFoundError:
             continue
         except (OSError, ValueError, asyncssh.KeyImportError) as error:
-            passed.append(f"{file} ({_reason(error)})")
+            passed.append(f"{file} ({reason_in(error)})")
     return good, passed
 
 
@@ -203,12 +205,8 @@ def usable_certificates(files: Sequence[str]) -> tuple[list[str], list[str]]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, asyncssh.KeyImportError) as error:
-            passed.append(f"{file} ({_reason(error)})")
+            passed.append(f"{file} ({reason_in(error)})")
     return good, passed
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def expanded(path: str, tokens: dict[str, str]) -> str:

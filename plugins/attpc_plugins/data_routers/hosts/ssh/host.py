@@ -47,7 +47,24 @@ def target_of(reach: ReachSettings, settings: DataRoutersSettings) -> Target:
     )
 
 
-class SshHost:
+class _User:
+    """One who uses a connection and its agents, with others of the same target."""
+
+    def __init__(self, target: Target, limits: CallLimits, stations: Stations) -> None:
+        self._target = target
+        self._limits = limits
+        self._stations = stations
+
+    @property
+    def _seat(self) -> Seat:
+        return self._stations.seat(self._target, self)
+
+    async def disconnect(self) -> None:
+        """End the agents, and the connection unless another user has it."""
+        await self._stations.leave(self._target, self)
+
+
+class SshHost(_User):
     """A data router of another machine. Implements `FileHost`; the agent on the host does the work."""
 
     def __init__(
@@ -59,13 +76,7 @@ class SshHost:
         self._process = router.process.encode()
         self._log = router.log
         self._label = router.label
-        self._target = target
-        self._limits = limits
-        self._stations = stations
-
-    @property
-    def _seat(self) -> Seat:
-        return self._stations.seat(self._target, self)
+        super().__init__(target, limits, stations)
 
     async def connect(self) -> None:
         """Make the connection and start the agent for polls; takes up to `connect_timeout_s` for each."""
@@ -157,12 +168,8 @@ class SshHost:
         """Return the last `lines` lines of the router's log; at most 1 MiB."""
         return await _tail(self._seat, self._limits, log_path(self._log, self._label), lines)
 
-    async def disconnect(self) -> None:
-        """End the agents, and the connection unless another router uses it."""
-        await self._stations.leave(self._target, self)
 
-
-class SshConfigHost:
+class SshConfigHost(_User):
     """A folder of another machine with configuration files. Implements `ConfigHost`."""
 
     def __init__(
@@ -170,13 +177,7 @@ class SshConfigHost:
     ) -> None:
         self._folder = ecc.xcfg
         self._log = ecc.log
-        self._target = target
-        self._limits = limits
-        self._stations = stations
-
-    @property
-    def _seat(self) -> Seat:
-        return self._stations.seat(self._target, self)
+        super().__init__(target, limits, stations)
 
     async def read(self, name: str) -> bytes:
         """Return one file of the folder, at most 16 MiB; raises `HostFault` where it is not there."""
@@ -187,10 +188,6 @@ class SshConfigHost:
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the ECC server's log; at most 1 MiB."""
         return await _tail(self._seat, self._limits, log_path(self._log, "the ECC server"), lines)
-
-    async def disconnect(self) -> None:
-        """End the agents, and the connection unless another user has it."""
-        await self._stations.leave(self._target, self)
 
 
 def _only(fields: Sequence[bytes], target: Target) -> bytes:

@@ -11,14 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.command import Who
 from attpc_ioc.settings import Settings
-from attpc_ioc.shell import plugin_folder, plugin_settings
+from attpc_ioc.shell import fail, plugin_folder, plugin_settings
 from attpc_plugins.run_history.connection.database import Database, locate
 from attpc_plugins.run_history.connection.wire import COMMAND_ANSWER_BYTES
 from attpc_plugins.run_history.settings import RunHistorySettings
@@ -158,9 +158,3 @@ async def check_experiment(store: Store, name: str | None) -> None:
 def counted(count: int, noun: str) -> str:
     """Return a number of things in words: `1 run`, `2 runs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def fail(text: str) -> NoReturn:
-    """End the command with a text on standard error and exit code 1."""
-    typer.echo(text, err=True)
-    raise typer.Exit(1)
