@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
+from attpc_plugins.run_history.store.model.records import RunRef
 
+from attpc_ioc.model.events import RunConfigText, RunFiles
 from tests.support.history_shell import IOC, Shell
 from tests.support.process import ATTPC_IOC
-from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, follow, open_store
+from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, configs_of, follow, open_store
 
 DESCRIBE = "<Setup>\n  <Node id='CoBo' address='127.0.0.1'/>\n</Setup>\n"
 GAIN_1 = "<Setup>\n  <Gain unit='fC'>120</Gain>\n  <Sampling>50</Sampling>\n</Setup>\n"
@@ -28,12 +29,26 @@ async def fill(store: Store) -> None:
         run = RunRef(EXPERIMENT, number)
         for record in Life(number, stamps, t0=T0 + 1000 * number).whole():
             await follow(store, record)
-        uses = [ConfigOf(m, "configure", "e20009", "file", 0) for m in ("MuTAnT", "cobo0")]
-        uses.append(ConfigOf("cobo0", "describe", "cobo0", "reply", 1))
-        uses.append(ConfigOf("MuTAnT", "describe", "e20009", fault="permission denied"))
-        await follow(store, ConfigsRecord(stamps(), T0, run, tuple(uses), (gain, DESCRIBE)))
+        uses = [RunConfigText(m, "configure", "e20009", gain, "file") for m in ("MuTAnT", "cobo0")]
+        uses.append(RunConfigText("cobo0", "describe", "cobo0", DESCRIBE, "reply"))
+        uses.append(RunConfigText("MuTAnT", "describe", "e20009", fault="permission denied"))
+        await follow(store, configs_of(stamps(), T0, run, *uses))
         place = f"/data/{EXPERIMENT}/run_{number:04d}"
-        await follow(store, FilesRecord(stamps(), T0, run, "data0", "Done", ("CoBo0",), 4, 2 * 10**9, place))
+        await follow(
+            store,
+            RunFiles(
+                stamp=stamps(),
+                time_s=T0,
+                experiment=EXPERIMENT,
+                number=number,
+                router="data0",
+                sources=("CoBo0",),
+                state="Done",
+                files=4,
+                data_bytes=2 * 10**9,
+                location=place,
+            ),
+        )
     for record in Life(4, stamps, t0=T0 + 9000).whole():
         await follow(store, record)
 
@@ -95,8 +110,8 @@ async def used(store: Store, stamps: Stamps, number: int, source: str, text: str
     """Have a run on record whose only file has this text, from there."""
     for record in Life(number, stamps, t0=T0 + 1000 * number).whole():
         await follow(store, record)
-    uses = (ConfigOf("cobo0", "configure", "e20009", source, 0),)
-    await follow(store, ConfigsRecord(stamps(), T0, RunRef(EXPERIMENT, number), uses, (text,)))
+    use = RunConfigText("cobo0", "configure", "e20009", text, source)
+    await follow(store, configs_of(stamps(), T0, RunRef(EXPERIMENT, number), use))
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.store.model.history import Run, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import PutRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from tests.support.history_shell import Shell
-from tests.support.run_records import Stamps, open_store
+from tests.support.run_records import Stamps, open_store, put_of
 
 BEGIN = datetime(2026, 3, 2, 9, 59, tzinfo=UTC)
 """A minute before run 2 of e1, which is on until 11:00 of the next day."""
@@ -40,7 +39,7 @@ def audited(full: Shell, dsn: str) -> Shell:
     async def fill() -> None:
         stamps = Stamps()
         async with open_store(dsn) as store:
-            await store.apply_many([PutRecord(stamps(), BEGIN.timestamp() + s, *rest) for s, *rest in PUTS])
+            await store.apply_many([put_of(stamps(), BEGIN.timestamp() + s, *rest) for s, *rest in PUTS])
 
     asyncio.run(fill())
     return full
@@ -117,7 +116,7 @@ async def test_a_run_that_is_on_has_all_puts_since_its_start(
     await asyncio.to_thread(audited.run, "history", "import", runs)
     later = datetime(2026, 12, 9, tzinfo=UTC).timestamp()
     async with open_store(dsn) as store:
-        await store.apply_many([PutRecord(Stamps("later")(), later, "T:Late", ANN, "", "x", True, "")])
+        await store.apply_many([put_of(Stamps("later")(), later, "T:Late", ANN, "", "x", True, "")])
     for run, found in (("e8:1", ["T:RunXTitle"]), ("e9:1", ["T:Late"]), ("e2:1", [])):
         text = await asyncio.to_thread(audited.run, "history", "puts", "--format", "json", "--run", run)
         assert [json.loads(line)["pv"] for line in text.splitlines()] == found
@@ -176,7 +175,7 @@ async def test_the_puts_of_a_run_are_those_of_its_ioc(audited: Shell, dsn: str) 
         )
         await store.apply_many(
             [
-                PutRecord(stamps[ioc](), begin_s + at_s, f"{ioc}Run:Title", ANN, "", f"{at_s}", True, "")
+                put_of(stamps[ioc](), begin_s + at_s, f"{ioc}Run:Title", ANN, "", f"{at_s}", True, "")
                 for at_s in (50, 250, 450)
                 for ioc in stamps
             ]

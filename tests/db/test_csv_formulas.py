@@ -13,14 +13,13 @@ import pytest
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.source import RunFile
 from attpc_plugins.run_history.store.model.history import Run, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import PutRecord
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from tests.support.history_shell import Shell
-from tests.support.run_records import Stamps, open_store
+from tests.support.run_records import Stamps, open_store, put_of
 
 BEGINNINGS = "=+-@\t\r"
 NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
@@ -80,7 +79,7 @@ def test_runs_go_through_a_file_unchanged(tmp_path: Path, texts: list[tuple[str,
 async def filled(dsn: str) -> None:
     async with open_store(dsn) as store:
         who = Who("=1+1", "@host", "-x")
-        await store.apply_many([PutRecord(Stamps()(), 1.8e9, "T:Run:Title", who, "-5", FORMULA, False, "+x")])
+        await store.apply_many([put_of(Stamps()(), 1.8e9, "T:Run:Title", who, "-5", FORMULA, False, "+x")])
 
 
 def test_every_csv_of_the_shell(full: Shell, dsn: str) -> None:

@@ -14,19 +14,19 @@ from attpc_plugins.run_history.store.model.history import Moment, PutFilter, Qua
 from attpc_plugins.run_history.store.model.records import (
     EditRecord,
     MeasurementRecord,
-    OperationRecord,
     Phase,
-    PutRecord,
     RunRecord,
     RunRef,
 )
 
 from attpc_ioc.model.command import Who
+from attpc_ioc.model.events import OperationEnded, Origin, RunConfigText, RunFiles, StateChanged
 from attpc_ioc.model.run import RunClass, RunOutcome
 from attpc_ioc.model.stamp import Stamp
+from attpc_ioc.model.states import Operation, State, Transition
 from tests.support.history import EXPERIMENT, drained, history_rig, reading, service, sql
 from tests.support.old_journal import BOOT, frame, line, write_journal
-from tests.support.run_records import open_store
+from tests.support.run_records import configs_of, open_store, put_of
 
 T0 = round(time.time()) - 3600.0
 """The retention leaves alone what is of this day."""
@@ -53,7 +53,7 @@ def stamp(seq: int) -> Stamp:
     [
         (
             put(1),
-            PutRecord(stamp(1), T0 + 1, "ATTPC:Run:Title", Who("ann"), "", "x 1", True),
+            put_of(stamp(1), T0 + 1, "ATTPC:Run:Title", Who("ann"), "", "x 1", True),
         ),
         (
             line(2, "edit", 1.0, run=REF, changes={"run_class": 2, "comment": "", "quality": "Good"}),
@@ -66,7 +66,62 @@ def stamp(seq: int) -> Stamp:
         ),
         (
             line(3, "operation", 1.0, module="cobo0", operation="Start", ok=False, code=4, duration_s=0.5),
-            OperationRecord(stamp(3), 1.0, "cobo0", "Start", False, code=4, duration_s=0.5),
+            OperationEnded(
+                stamp=stamp(3),
+                time_s=1.0,
+                module="cobo0",
+                operation=Operation.START,
+                ok=False,
+                code=4,
+                duration_s=0.5,
+            ),
+        ),
+        (
+            line(4, "state", 1.0, module="cobo0", old="Ready", new="Running", external=True, run=REF),
+            StateChanged(
+                stamp=stamp(4),
+                time_s=1.0,
+                module="cobo0",
+                old=State.READY,
+                new=State.RUNNING,
+                transition=Transition.NONE,
+                origin=Origin.EXTERNAL,
+                run=RunRef(EXPERIMENT, 4),
+            ),
+        ),
+        (
+            line(5, "files", 1.0, run=REF, router="data0", state="Waiting"),
+            RunFiles(
+                stamp=stamp(5),
+                time_s=1.0,
+                experiment=EXPERIMENT,
+                number=4,
+                router="data0",
+                sources=(),
+                state="Waiting",
+                files=0,
+                data_bytes=0,
+            ),
+        ),
+        (
+            line(
+                6,
+                "configs",
+                1.0,
+                run=REF,
+                configs=[
+                    {"module": "cobo0", "part": "describe", "name": "cobo0", "source": "file", "text": 0},
+                    {"module": "cobo1", "part": "describe", "name": "cobo1", "fault": "gone"},
+                ],
+                texts=["<Setup/>"],
+            ),
+            configs_of(
+                stamp(6),
+                1.0,
+                RunRef(EXPERIMENT, 4),
+                RunConfigText("cobo0", "describe", "cobo0", "<Setup/>", "file"),
+                RunConfigText("cobo1", "describe", "cobo1", fault="gone"),
+            ),
         ),
     ],
 )
@@ -94,7 +149,12 @@ def test_a_measured_value_keeps_its_type(raw: dict[str, Any], value: object) -> 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{", b'{"v":1}', b"[" * 100_000, line(1, "dream", 1.0), b"\xff", line(1, "put", 1.0)],
+    [
+        *(b"", b"[]", b"{", b'{"v":1}', b"[" * 100_000, line(1, "dream", 1.0), b"\xff", line(1, "put", 1.0)),
+        line(
+            1, "configs", 1.0, run=REF, configs=[{"module": "m", "part": "describe", "name": "n", "text": 7}]
+        ),
+    ],
 )
 def test_what_is_not_a_record_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -16,14 +16,14 @@ import pytest
 import typer.main
 from attpc_plugins.run_history.store.applying.files import digest_of
 from attpc_plugins.run_history.store.model.history import ConfigUse, Level, Module, Run, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
+from attpc_plugins.run_history.store.model.records import LogRecord
 
 from attpc_ioc import cli
 from attpc_ioc.cli import program
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from tests.support.history_shell import IOC
-from tests.support.run_records import Stamps, open_store
+from tests.support.run_records import Stamps, open_store, put_of
 
 TEXT = "Größe µ ☢"
 ENCODINGS = ("ascii", "latin-1")
@@ -146,7 +146,7 @@ def place(dsn: str, tmp_path: Path) -> Path:
             stamps = Stamps()
             records = (
                 LogRecord(stamps(), 1.8e9, Level.WARNING, TEXT, TEXT),
-                PutRecord(stamps(), 1.8e9, "PV", Who("ö", "ß"), "", TEXT, False, TEXT),
+                put_of(stamps(), 1.8e9, "PV", Who("ö", "ß"), "", TEXT, False, TEXT),
             )
             await store.apply_many(records)
 

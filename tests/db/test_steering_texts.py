@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.store.applying.files import digest_of
 from attpc_plugins.run_history.store.model.history import ConfigUse, Level, Module, Run, RunDetail, Stage
-from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
+from attpc_plugins.run_history.store.model.records import LogRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunOutcome
 from tests.db.test_stdout_encodings import EXACT, OTHERS, ROUTER, TABLES, TEXT, called
 from tests.support.history_shell import IOC
-from tests.support.run_records import Stamps, open_store
+from tests.support.run_records import Stamps, open_store, put_of
 
 ODD = "\x1b]0;owned\x07\x9b31m\u202etxt.exe\u2028\x85end"
 """Sets the window's title, makes all red, turns the writing around, ends lines."""
@@ -74,7 +74,7 @@ def place(dsn: str, tmp_path: Path) -> Path:
             stamps = Stamps()
             records = (
                 LogRecord(stamps(), 1.8e9, Level.WARNING, ODD, ODD),
-                PutRecord(stamps(), 1.8e9, "PV", Who(ODD, ODD), ODD, ODD, False, ODD),
+                put_of(stamps(), 1.8e9, "PV", Who(ODD, ODD), ODD, ODD, False, ODD),
             )
             await store.apply_many(records)
 

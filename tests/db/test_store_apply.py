@@ -15,14 +15,13 @@ from attpc_plugins.run_history.store.model.records import (
     ExperimentRecord,
     LogRecord,
     MeasurementRecord,
-    OperationRecord,
     Phase,
-    PutRecord,
     RunRef,
-    StateRecord,
 )
 
+from attpc_ioc.model.events import OperationEnded, Origin, StateChanged
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
+from attpc_ioc.model.states import Operation, State, Transition
 from tests.support.run_records import (
     EXPERIMENT,
     FLEET,
@@ -35,8 +34,28 @@ from tests.support.run_records import (
     counts,
     follow,
     open_store,
+    put_of,
     reserve,
 )
+
+
+def seen_running(stamp, time_s, run):
+    """The first CoBo in its start."""
+    return StateChanged(
+        stamp=stamp,
+        time_s=time_s,
+        module="cobo0",
+        old=State.READY,
+        new=State.RUNNING,
+        transition=Transition.START,
+        origin=Origin.OURS,
+        run=run,
+    )
+
+
+def started(stamp, **facts):
+    """The end of the first CoBo's Start."""
+    return OperationEnded(stamp=stamp, time_s=T0, module="cobo0", operation=Operation.START, **facts)
 
 
 async def test_a_run_from_reservation_to_end(dsn):
@@ -72,9 +91,9 @@ async def test_every_record_counts_once(dsn):
     ref = RunRef(EXPERIMENT, 4)
     records = [
         *Life(4, stamps).whole(),
-        PutRecord(stamps(), T0, "ATTPC:Run:Title", SHIFT, "", "x", True),
-        StateRecord(stamps(), T0, "cobo0", "Ready", "Running", "Start", run=ref),
-        OperationRecord(stamps(), T0, "cobo0", "Start", False, "busy", 4, 0.1, SHIFT, ref),
+        put_of(stamps(), T0, "ATTPC:Run:Title", SHIFT, "", "x", True),
+        seen_running(stamps(), T0, ref),
+        started(stamps(), ok=False, reason="busy", code=4, duration_s=0.1, who=SHIFT, run=ref),
         LogRecord(stamps(), T0, Level.WARNING, "spark", "shift", ref),
         MeasurementRecord(stamps(), T0, ref, "pressure", Moment.START, 1.5, "torr"),
         EditRecord(stamps(), T0 + 5, ref, RunChanges(comment="fine", quality=Quality.GOOD), SHIFT),
@@ -199,7 +218,7 @@ async def test_bad_data_spoils_only_itself(dsn):
         MeasurementRecord(stamps(), T0, ref, "severe", Moment.START, 1, severity=9),
         MeasurementRecord(stamps(), T0, RunRef(EXPERIMENT, 99), "x", Moment.START, 1),
         EditRecord(stamps(), T0, RunRef("nowhere", 1), RunChanges(title="x")),
-        OperationRecord(stamps(), T0, "cobo0", "Start", True, code=2**40),
+        started(stamps(), ok=True, code=2**40),
         Life(2**40, stamps).starting(),
         Life(-1, stamps).starting(),
     ]
@@ -218,9 +237,7 @@ async def test_texts_of_any_kind_are_kept(dsn):
     title = "46Ar(πü,p) \x00 \ud800 ü 東京 🧪 \"quotes'; DROP TABLE runs; -- %s $1"
     life = Life(1, stamps, title=title)
     async with open_store(dsn) as store:
-        await store.apply_many(
-            [life.starting(), PutRecord(stamps(), T0, "a", SHIFT, title, "\x00" * 3, True)]
-        )
+        await store.apply_many([life.starting(), put_of(stamps(), T0, "a", SHIFT, title, "\x00" * 3, True)])
         run = (await store.run(EXPERIMENT, 1)).run
         assert run.title == title.replace("\x00", "␀").replace("\ud800", "?")
         assert (await store.puts()).puts[0].new == "␀␀␀"
@@ -307,7 +324,7 @@ async def test_a_step_along_the_log_is_applied_with_its_position(dsn):
         again = Stamps()
         for step in (Step("log", IOC, 0, 7), Step("log", IOC, 8, 10), Step("another", IOC, 1, 2)):
             with pytest.raises(PositionMoved):
-                await store.follow([PutRecord(again(), T0, "a", SHIFT, "", "x", True)], step)
+                await store.follow([put_of(again(), T0, "a", SHIFT, "", "x", True)], step)
         assert await store.position("log") == 9
         assert await store.position("another") == 0
         assert not (await store.puts()).puts, "nothing of a step that begins elsewhere is there"
@@ -320,7 +337,7 @@ async def test_a_step_along_the_log_is_applied_with_its_position(dsn):
 
 async def test_a_fault_of_the_program_spoils_only_its_record(dsn, monkeypatch):
     stamps = Stamps()
-    broken = OperationRecord(stamps(), T0, "cobo0", "Start", True)
+    broken = started(stamps(), ok=True)
 
     async def fail(*_arguments: object) -> None:
         raise ZeroDivisionError("a fault")
@@ -339,7 +356,7 @@ async def test_what_an_imported_run_has_is_not_added_again_by_the_log(database):
     stamps = Stamps()
     life = Life(4, stamps)
     edit = EditRecord(stamps(), T0 + 30, life.ref, RunChanges(title="another", quality=Quality.GOOD), SHIFT)
-    state = StateRecord(stamps(), T0 + 2, "cobo0", "Ready", "Running", "Start", run=life.ref)
+    state = seen_running(stamps(), T0 + 2, life.ref)
     entered = [
         MeasurementRecord(stamps(), T0 + after_s, life.ref, "Pressure", Moment.ENTERED, after_s, who=SHIFT)
         for after_s in (10.0, 20.0)

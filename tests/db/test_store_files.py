@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from attpc_plugins.run_history.store.errors import StoreRejected
 from attpc_plugins.run_history.store.model.history import RunDetail
-from attpc_plugins.run_history.store.model.records import ConfigOf, ConfigsRecord, FilesRecord, RunRef
+from attpc_plugins.run_history.store.model.records import RunRef
 
-from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, follow, open_store
+from attpc_ioc.model.events import RunConfigs, RunConfigText, RunFiles
+from tests.support.run_records import EXPERIMENT, T0, Life, Stamps, configs_of, follow, open_store
 
 REF = RunRef(EXPERIMENT, 1)
 SETUP = "<Setup>\n\t<Node id='CoBo'/>\n</Setup>\n"
@@ -21,24 +22,32 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def used(stamps: Stamps, run: RunRef = REF, after_s: float = 1.0) -> ConfigsRecord:
-    return ConfigsRecord(
+def used(stamps: Stamps, run: RunRef = REF, after_s: float = 1.0) -> RunConfigs:
+    return configs_of(
         stamps(),
         T0 + after_s,
         run,
-        (
-            ConfigOf("cobo0", "configure", "e20009", "file", 0),
-            ConfigOf("cobo0", "describe", "cobo0", "reply", 1),
-            ConfigOf("MuTAnT", "configure", "e20009", "file", 0),
-            ConfigOf("MuTAnT", "describe", "e20009", fault="no such file: describe-e20009.xcfg"),
-        ),
-        (SETUP, OTHER),
+        RunConfigText("cobo0", "configure", "e20009", SETUP, "file"),
+        RunConfigText("cobo0", "describe", "cobo0", OTHER, "reply"),
+        RunConfigText("MuTAnT", "configure", "e20009", SETUP, "file"),
+        RunConfigText("MuTAnT", "describe", "e20009", fault="no such file: describe-e20009.xcfg"),
     )
 
 
 async def test_what_is_told_last_of_a_routers_files_stays(dsn):
     stamps = Stamps()
-    moving = FilesRecord(stamps(), T0 + 70, REF, "data0", "Moving", ("CoBo0",), 2, 10, "/data")
+    moving = RunFiles(
+        stamp=stamps(),
+        time_s=T0 + 70,
+        experiment=EXPERIMENT,
+        number=1,
+        router="data0",
+        sources=("CoBo0",),
+        state="Moving",
+        files=2,
+        data_bytes=10,
+        location="/data",
+    )
     done = replace(
         moving, stamp=stamps(), time_s=T0 + 80, state="Done", location="/data/e20009/run_0001", manifest="{}"
     )
@@ -83,17 +92,6 @@ async def test_the_same_text_is_kept_once(dsn):
     assert [c.sha256 for c in first] == ["", sha256(SETUP), sha256(OTHER), sha256(SETUP)]
     assert first[0].fault == "no such file: describe-e20009.xcfg"
     assert second == first
-
-
-async def test_a_record_that_names_no_text_of_its_own_is_refused(dsn):
-    stamps = Stamps()
-    async with open_store(dsn) as store:
-        for record in Life(1, stamps).whole():
-            await follow(store, record)
-        odd = ConfigOf("cobo0", "describe", "x", "file", 7)
-        (rejected,) = (await follow(store, replace(used(stamps), configs=(odd,)))).rejected
-        assert "no text number 7 for cobo0" in rejected.reason
-        assert (await store.run(EXPERIMENT, 1)).configs == ()
 
 
 async def test_imported_with_its_text_and_without(dsn):

@@ -22,7 +22,7 @@ from attpc_plugins.run_history.store.model.history import (
     RunFilter,
     Stage,
 )
-from attpc_plugins.run_history.store.model.records import LogRecord, PutRecord
+from attpc_plugins.run_history.store.model.records import LogRecord
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunClass, RunOutcome
@@ -35,6 +35,7 @@ from tests.support.run_records import (
     counts,
     follow,
     open_store,
+    put_of,
     reserve,
 )
 
@@ -272,7 +273,7 @@ async def test_experiments(dsn):
 async def test_the_put_log_and_its_retention(dsn):
     stamps = Stamps()
     puts = [
-        PutRecord(stamps(), T0 + n, f"PV{n % 3}", Who(f"u{n % 2}", "h"), str(n), str(n + 1), n % 4 > 0, "")
+        put_of(stamps(), T0 + n, f"PV{n % 3}", Who(f"u{n % 2}", "h"), str(n), str(n + 1), n % 4 > 0, "")
         for n in range(30)
     ]
     async with open_store(dsn) as store:

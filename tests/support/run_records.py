@@ -14,8 +14,8 @@ from attpc_plugins.run_history.store.model.config_name import config_name_of
 from attpc_plugins.run_history.store.model.history import Link, Module, Run
 from attpc_plugins.run_history.store.model.records import Phase, Record, RunRecord, RunRef
 
-from attpc_ioc.model.command import Who
-from attpc_ioc.model.events import Stamp
+from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.events import RunConfigs, RunConfigText, Stamp
 from attpc_ioc.model.run import RunClass, RunOutcome, RunTexts
 
 EXPERIMENT = "e20009"
@@ -142,6 +142,11 @@ class Life:
         return [self.starting(), self.started(), self.stopping(), self.stopped()]
 
 
+def put_of(stamp: Stamp, time_s: float, *what: Any) -> Put:
+    """A put on its way to the store."""
+    return Put(*what, time_s=time_s, stamp=stamp)
+
+
 @contextlib.asynccontextmanager
 async def open_store(dsn: str, **options: Any) -> AsyncIterator[Store]:
     """Connect a store and close it."""
@@ -150,6 +155,13 @@ async def open_store(dsn: str, **options: Any) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+def configs_of(stamp: Stamp, time_s: float, run: RunRef, *configs: RunConfigText) -> RunConfigs:
+    """Which configuration files a run used."""
+    return RunConfigs(
+        stamp=stamp, time_s=time_s, experiment=run.experiment, number=run.number, configs=configs
+    )
 
 
 async def follow(store: Store, *records: Record) -> Applied:

@@ -17,15 +17,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.events import Origin
 from attpc_ioc.model.stamp import Stamp
+from attpc_ioc.model.states import State, Transition
 from attpc_plugins.run_history.old_files import aside, body_of, put_away, read_framed
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.connections import moment, utc
 from attpc_plugins.run_history.store.model.config_name import config_name_of
 from attpc_plugins.run_history.store.model.history import Module
-from attpc_plugins.run_history.store.model.records import Phase, Record, RunRecord
+from attpc_plugins.run_history.store.model.records import EVENTS, Phase, Record, RunRecord
 
-from .translate import own_record
+from .translate import own_record, record_of
 
 log = get_logger(__name__)
 
@@ -109,6 +111,31 @@ def _run(body: dict[str, Any]) -> dict[str, Any]:
     return {"run": run | facts, "attempt": attempt, "modules": modules}
 
 
+def _state(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a change of state with what version 0.1 wrote in words."""
+    return {
+        "old": State[body["old"].upper()],
+        "new": State[body["new"].upper()],
+        "transition": Transition[(body.get("transition") or "None").upper()],
+        "origin": Origin.EXTERNAL if body.get("external") else Origin.OURS,
+    }
+
+
+def _files(body: dict[str, Any]) -> dict[str, Any]:
+    return {"sources": (), "files": 0, "data_bytes": 0} | body | body["run"]
+
+
+def _configs(body: dict[str, Any]) -> dict[str, Any]:
+    """Return configuration files with their texts, which version 0.1 wrote once each."""
+    texts = body.get("texts", ())
+    used = ({**c, "text": "" if c.get("text") is None else texts[c["text"]]} for c in body.get("configs", ()))
+    return {**body["run"], "configs": tuple(used)}
+
+
+_CHANGED = {RunRecord.KIND: _run, "state": _state, "files": _files, "configs": _configs}
+"""How records of version 0.1 differ from those of today, by their kind."""
+
+
 def old_record(line: bytes) -> Record:
     """Return the record of a journal's line; raises `ValueError`."""
     try:
@@ -117,8 +144,8 @@ def old_record(line: bytes) -> Record:
         stamp = Stamp(str(body.pop("ioc")), str(body.pop("boot")), int(body.pop("seq")))
         if version != 1:
             raise ValueError(f"{kind} of version {version} is not a record that this program knows")
-        if kind == RunRecord.KIND:
-            body |= _run(body)
-        return own_record(kind, body, stamp)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        if kind in _CHANGED:
+            body |= _CHANGED[kind](body)
+        return record_of(EVENTS[kind], body, stamp) if kind in EVENTS else own_record(kind, body, stamp)
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a record: {error!r}") from error

@@ -14,8 +14,8 @@ from attpc_plugins.run_history.store.model.records import (
     UNSTAMPED,
     EditRecord,
     ExperimentRecord,
+    OwnRecord,
     Phase,
-    Record,
     RunRecord,
     RunRef,
 )
@@ -34,7 +34,7 @@ class Recorder:
         self._ctx = ctx
         self._fleet = fleet
 
-    def own(self, record: Record) -> Awaitable[None]:
+    def own(self, record: OwnRecord) -> Awaitable[None]:
         """Append a record now; the result waits for at most 50 ms until it is on disk."""
         return self._wait(self._ctx.record(record.KIND, own_value(record)))
 
@@ -55,6 +55,6 @@ class Recorder:
         """Record that an experiment became the current one."""
         self.append(ExperimentRecord(UNSTAMPED, time.time(), name))
 
-    def append(self, record: Record) -> None:
+    def append(self, record: OwnRecord) -> None:
         """Append a record now; nobody waits for the disk."""
         self._ctx.record(record.KIND, own_value(record))

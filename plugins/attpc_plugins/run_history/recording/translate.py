@@ -13,7 +13,6 @@ from attpc_ioc.model.command import Put
 from attpc_ioc.model.events import (
     Event,
     OperationEnded,
-    Origin,
     PluginRecord,
     RunConfigs,
     RunDegraded,
@@ -28,19 +27,7 @@ from attpc_ioc.model.events import (
 )
 from attpc_ioc.model.stamp import Stamp
 from attpc_plugins.run_history.store.connections import moment
-from attpc_plugins.run_history.store.model.records import (
-    KINDS,
-    ConfigOf,
-    ConfigsRecord,
-    FilesRecord,
-    OperationRecord,
-    Phase,
-    PutRecord,
-    Record,
-    RunRecord,
-    RunRef,
-    StateRecord,
-)
+from attpc_plugins.run_history.store.model.records import KINDS, OwnRecord, Phase, Record, RunRecord
 
 from .facts import modules_of, run_of
 
@@ -73,15 +60,11 @@ class Translator:
             case RunEvent():
                 return self._run(event)
             case Put():
-                return _put(event)
+                return None if event.stamp is None else event
             case StateChanged():
-                return None if event.run is None and self.passive() else _state(event)
-            case OperationEnded():
-                return _operation(event)
-            case RunFiles():
-                return _files(event)
-            case RunConfigs():
-                return _configs(event)
+                return None if event.run is None and self.passive() else event
+            case OperationEnded() | RunFiles() | RunConfigs():
+                return event
             case PluginRecord(plugin=self.plugin):
                 return own_record(event.kind, event.value, event.stamp)
         return None
@@ -105,7 +88,7 @@ class Translator:
         )
 
 
-def own_value(record: Record) -> dict[str, Any]:
+def own_value(record: OwnRecord) -> dict[str, Any]:
     """Return a record of the history's own as JSON values, without its stamp, which the event has."""
     made = adapter_of(type(record)).dump_python(record, mode="json")
     del made["stamp"]
@@ -114,11 +97,15 @@ def own_value(record: Record) -> dict[str, Any]:
 
 def own_record(kind: str, value: dict[str, Any], stamp: Stamp) -> Record:
     """Return the record that `own_value` was given; raises `ValueError`."""
-    known = KINDS.get(kind)
-    if known is None:
+    if kind not in KINDS:
         raise ValueError(f"{kind} is not a kind of record that this version knows")
+    return record_of(KINDS[kind], value, stamp)
+
+
+def record_of(kind: type[Record], value: dict[str, Any], stamp: Stamp) -> Record:
+    """Return the record of JSON values; raises `ValueError`."""
     try:
-        return adapter_of(known).validate_python({**value, "stamp": stamp})
+        return adapter_of(kind).validate_python({**value, "stamp": stamp})
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ValueError("; ".join(faults)) from error
@@ -128,76 +115,6 @@ def own_record(kind: str, value: dict[str, Any], stamp: Stamp) -> Record:
 def adapter_of(kind: type[Record]) -> TypeAdapter[Any]:
     """Return what makes JSON of a kind of record, and back."""
     return TypeAdapter(kind)
-
-
-def _put(put: Put) -> PutRecord | None:
-    if put.stamp is None:
-        return None
-    return PutRecord(put.stamp, put.time_s, put.pv, put.who, put.old, put.new, put.ok, put.reason)
-
-
-def _state(change: StateChanged) -> StateRecord:
-    return StateRecord(
-        change.stamp,
-        change.time_s,
-        change.module,
-        change.old.label,
-        change.new.label,
-        change.transition.label,
-        change.origin is Origin.EXTERNAL,
-        change.reason,
-        change.run,
-    )
-
-
-def _operation(event: OperationEnded) -> OperationRecord:
-    return OperationRecord(
-        event.stamp,
-        event.time_s,
-        event.module,
-        str(event.operation),
-        event.ok,
-        event.reason,
-        event.code,
-        event.duration_s,
-        event.who,
-        event.run,
-    )
-
-
-def _files(event: RunFiles) -> FilesRecord:
-    return FilesRecord(
-        event.stamp,
-        event.time_s,
-        RunRef(event.experiment, event.number),
-        event.router,
-        event.state,
-        event.sources,
-        event.files,
-        event.data_bytes,
-        event.location,
-        event.message,
-        event.manifest,
-    )
-
-
-def _configs(event: RunConfigs) -> ConfigsRecord:
-    """Return the configuration files that a run used, each text once."""
-    texts: dict[str, int] = {}
-    used = tuple(
-        ConfigOf(
-            c.module,
-            c.part,
-            c.name,
-            c.source,
-            None if c.fault else texts.setdefault(c.text, len(texts)),
-            c.fault,
-        )
-        for c in event.configs
-    )
-    return ConfigsRecord(
-        event.stamp, event.time_s, RunRef(event.experiment, event.number), used, tuple(texts)
-    )
 
 
 def _stopping_text(event: RunStopping) -> str:

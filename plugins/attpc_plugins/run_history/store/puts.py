@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from attpc_ioc.model.command import Who
+from attpc_ioc.model.command import Put, Who
 from attpc_plugins.run_history.store.model.history import ALL_PUTS, Cursor, PutEntry, PutFilter, PutPage
-from attpc_plugins.run_history.store.model.records import PutRecord
+from attpc_plugins.run_history.store.model.records import stamp_of
 from attpc_plugins.run_history.store.reading.where import Where
 from attpc_plugins.run_history.store.rows import made_of
 
@@ -36,12 +36,12 @@ _TIME_OF_RUN = """
 known, the start of the next run of the same IOC is one. Which IOC had a run from a table is not known."""
 
 
-async def insert_puts(connection: Connection, records: Sequence[PutRecord]) -> None:
+async def insert_puts(connection: Connection, records: Sequence[Put]) -> None:
     """Add puts in one statement."""
     await connection.execute(
         _INSERT,
         [moment(r.time_s) for r in records],
-        [clean(r.stamp.ioc) for r in records],
+        [clean(stamp_of(r).ioc) for r in records],
         [clean(r.pv) for r in records],
         [clean(r.who.user) for r in records],
         [clean(r.who.host) for r in records],

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import Put
+from attpc_ioc.model.events import OperationEnded, RunConfigs, RunFiles, StateChanged
 from attpc_plugins.run_history.errors import StoreError
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
 from attpc_plugins.run_history.store.errors import (
@@ -19,18 +21,14 @@ from attpc_plugins.run_history.store.errors import (
 )
 from attpc_plugins.run_history.store.experiments import choose, experiment_id
 from attpc_plugins.run_history.store.model.records import (
-    ConfigsRecord,
     EditRecord,
     ExperimentRecord,
-    FilesRecord,
     LogRecord,
     MeasurementRecord,
-    OperationRecord,
-    PutRecord,
     Record,
     RunRecord,
     RunRef,
-    StateRecord,
+    stamp_of,
 )
 from attpc_plugins.run_history.store.observables import apply_measurement
 from attpc_plugins.run_history.store.puts import insert_puts
@@ -181,18 +179,19 @@ async def _apply_all(connection: Connection, records: Sequence[Record], *, once:
     """Apply records and return how many; with `once` not those whose stamps were applied before."""
     boots = await _boot_ids(connection, records)
     fresh: set[tuple[int, int]] = set()
-    keys = [(boots[record.stamp.ioc, record.stamp.boot], record.stamp.seq) for record in records]
+    stamps = [stamp_of(record) for record in records]
+    keys = [(boots[stamp.ioc, stamp.boot], stamp.seq) for stamp in stamps]
     if once and records:
         rows = await connection.fetch(_STAMPS, [key for key, _ in keys], [seq for _, seq in keys])
         fresh = {(row[0], row[1]) for row in rows}
     count = 0
-    puts: list[PutRecord] = []
+    puts: list[Put] = []
     for key, record in zip(keys, records, strict=True):
         if once and key not in fresh:
             continue
         fresh.discard(key)
         count += 1
-        if isinstance(record, PutRecord):
+        if isinstance(record, Put):
             puts.append(record)
         else:
             await _apply_one(connection, key[0], record)
@@ -210,9 +209,9 @@ async def _apply_one(connection: Connection, boot_id: int, record: Record) -> No
         case ExperimentRecord():
             await experiment_id(connection, record.experiment)
             await choose(connection, clean(record.experiment), moment(record.time_s))
-        case StateRecord():
+        case StateChanged():
             await apply_state(connection, boot_id, record, await _maybe_run(connection, record.run))
-        case OperationRecord():
+        case OperationEnded():
             await apply_operation(connection, boot_id, record, await _maybe_run(connection, record.run))
         case LogRecord():
             await apply_log(connection, record, await _maybe_run(connection, record.run))
@@ -220,15 +219,15 @@ async def _apply_one(connection: Connection, boot_id: int, record: Record) -> No
             run_id = await run_id_of(connection, record.run)
             if run_id is not None:
                 await apply_measurement(connection, run_id, record)
-        case FilesRecord() | ConfigsRecord():
-            run_id = await run_id_of(connection, record.run)
+        case RunFiles() | RunConfigs():
+            run_id = await run_id_of(connection, RunRef(record.experiment, record.number))
             if run_id is not None:
                 await (
                     apply_files(connection, run_id, record)
-                    if isinstance(record, FilesRecord)
+                    if isinstance(record, RunFiles)
                     else apply_configs(connection, run_id, record)
                 )
-        case PutRecord():
+        case Put():
             await insert_puts(connection, [record])
 
 
@@ -244,7 +243,7 @@ async def _maybe_run(connection: Connection, ref: RunRef | None) -> int | None:
 
 async def _boot_ids(connection: Connection, records: Sequence[Record]) -> dict[tuple[str, str], int]:
     ids: dict[tuple[str, str], int] = {}
-    for pair in {(record.stamp.ioc, record.stamp.boot) for record in records}:
+    for pair in {(stamp.ioc, stamp.boot) for stamp in map(stamp_of, records)}:
         named = tuple(clean(part) for part in pair)
         found = await connection.fetchval("SELECT id FROM attpc.boots WHERE ioc = $1 AND boot = $2", *named)
         if found is None:

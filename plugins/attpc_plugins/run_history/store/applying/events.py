@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from attpc_ioc.model.events import OperationEnded, Origin, StateChanged
+from attpc_ioc.model.states import Transition
 from attpc_plugins.run_history.store.connections import Connection, clean, moment
-from attpc_plugins.run_history.store.model.records import LogRecord, OperationRecord, RunRecord, StateRecord
+from attpc_plugins.run_history.store.model.records import LogRecord, RunRecord
 
 _INSERT = """
     INSERT INTO attpc.events
@@ -20,7 +22,7 @@ _INSERT = """
 async def write_event(
     connection: Connection,
     boot_id: int,
-    record: RunRecord | StateRecord | OperationRecord,
+    record: RunRecord | StateChanged | OperationEnded,
     *,
     kind: str,
     text: str,
@@ -29,7 +31,7 @@ async def write_event(
     external: bool = False,
 ) -> None:
     """Add an event, once for its stamp."""
-    operation = record if isinstance(record, OperationRecord) else None
+    operation = record if isinstance(record, OperationEnded) else None
     await connection.execute(
         _INSERT,
         boot_id,
@@ -46,20 +48,19 @@ async def write_event(
     )
 
 
-async def apply_state(connection: Connection, boot_id: int, record: StateRecord, run_id: int | None) -> None:
+async def apply_state(connection: Connection, boot_id: int, record: StateChanged, run_id: int | None) -> None:
     """Apply a change of state of an ECC server."""
-    text = f"{record.old} to {record.new}"
-    if record.transition and record.transition != "None":
-        text += f" in {record.transition}"
+    text = f"{record.old.label} to {record.new.label}"
+    if record.transition is not Transition.NONE:
+        text += f" in {record.transition.label}"
     if record.reason:
         text += f": {record.reason}"
-    await write_event(
-        connection, boot_id, record, kind="state", text=text, run_id=run_id, external=record.external
-    )
+    external = record.origin is Origin.EXTERNAL
+    await write_event(connection, boot_id, record, kind="state", text=text, run_id=run_id, external=external)
 
 
 async def apply_operation(
-    connection: Connection, boot_id: int, record: OperationRecord, run_id: int | None
+    connection: Connection, boot_id: int, record: OperationEnded, run_id: int | None
 ) -> None:
     """Apply the end of a SOAP transition."""
     text = f"{record.operation}: {record.reason}" if record.reason else record.operation

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from attpc_ioc.model.events import RunConfigs, RunFiles
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
 from attpc_plugins.run_history.store.errors import StoreRejected
 from attpc_plugins.run_history.store.model.history import ConfigUse, RouterFiles
-from attpc_plugins.run_history.store.model.records import ConfigsRecord, FilesRecord
 from attpc_plugins.run_history.store.rows import CONTENT_MAX, values_of, write_newest
 
 
@@ -30,7 +30,7 @@ def digest_of(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
 
 
-async def apply_files(connection: Connection, run_id: int, record: FilesRecord) -> None:
+async def apply_files(connection: Connection, run_id: int, record: RunFiles) -> None:
     """Apply what became of a router's files; what was told later stays."""
     told = RouterFiles(
         router=record.router,
@@ -46,18 +46,16 @@ async def apply_files(connection: Connection, run_id: int, record: FilesRecord) 
     await write_files(connection, run_id, (told,))
 
 
-async def apply_configs(connection: Connection, run_id: int, record: ConfigsRecord) -> None:
-    """Apply which configuration files a run used; raises `StoreRejected` for a text that is not there."""
-    texts = [clean(text, CONTENT_MAX) for text in record.texts]
-    digests = [digest_of(text) for text in texts]
+async def apply_configs(connection: Connection, run_id: int, record: RunConfigs) -> None:
+    """Apply which configuration files a run used."""
     at = moment(record.time_s)
-    uses = []
-    for c in record.configs:
-        if c.text is not None and not 0 <= c.text < len(digests):
-            raise StoreRejected(f"the record has no text number {c.text} for {c.module}")
-        digest = "" if c.text is None else digests[c.text]
-        text = None if c.text is None else texts[c.text]
-        uses.append(ConfigUse(c.module, c.part, c.name, at, c.source, digest, text, c.fault))
+    # The members have many texts in common.
+    texts = {text: clean(text, CONTENT_MAX) for text in {c.text for c in record.configs if not c.fault}}
+    kept = {text: (digest_of(cleaned), cleaned) for text, cleaned in texts.items()}
+    uses = [
+        ConfigUse(c.module, c.part, c.name, at, c.source, *(("", None) if c.fault else kept[c.text]), c.fault)
+        for c in record.configs
+    ]
     await write_configs(connection, run_id, uses)
 
 

@@ -1,4 +1,4 @@
-"""The records that the store applies: what happened, as the history has it.
+"""The records that the store applies: what happened, as the history has it, and the core's own events.
 
 Every record has a stamp (which IOC, which boot, which number in that boot), unique for ever. Times are Unix
 times in seconds, None where nothing was seen.
@@ -10,32 +10,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, get_args
 
-from attpc_ioc.model.command import Who
-from attpc_ioc.model.events import Stamp
+from attpc_ioc.model.command import Put, Who
+from attpc_ioc.model.events import OperationEnded, RunConfigs, RunFiles, Stamp, StateChanged
 from attpc_ioc.model.run import RunRef
 
 from .history import Level, Link, Module, Moment, Run, RunChanges, Stage
 from .values import TypedValue
 
 __all__ = [
+    "EVENTS",
     "KINDS",
     "UNSTAMPED",
-    "ConfigOf",
-    "ConfigsRecord",
     "EditRecord",
     "ExperimentRecord",
-    "FilesRecord",
     "Link",
     "LogRecord",
     "MeasurementRecord",
     "Module",
-    "OperationRecord",
     "Phase",
-    "PutRecord",
     "Record",
     "RunRecord",
     "RunRef",
-    "StateRecord",
 ]
 
 
@@ -113,54 +108,6 @@ class ExperimentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PutRecord:
-    """A put to any PV."""
-
-    KIND: ClassVar[str] = "put"
-    stamp: Stamp
-    time_s: float
-    pv: str
-    who: Who
-    old: str
-    new: str
-    ok: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StateRecord:
-    """An ECC server changed state or reachability; states and transition by the words shown to people."""
-
-    KIND: ClassVar[str] = "state"
-    stamp: Stamp
-    time_s: float
-    module: str
-    old: str
-    new: str
-    transition: str = ""
-    external: bool = False
-    reason: str = ""
-    run: RunRef | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OperationRecord:
-    """A SOAP transition ended."""
-
-    KIND: ClassVar[str] = "operation"
-    stamp: Stamp
-    time_s: float
-    module: str
-    operation: str
-    ok: bool
-    reason: str = ""
-    code: int = 0
-    duration_s: float = 0.0
-    who: Who = Who()
-    run: RunRef | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class LogRecord:
     """A log entry, by the IOC or a person."""
 
@@ -196,61 +143,29 @@ class MeasurementRecord:
     who: Who = Who()
 
 
-@dataclass(frozen=True, slots=True)
-class FilesRecord:
-    """What became of one data router's files of a run; a later one replaces it."""
-
-    KIND: ClassVar[str] = "files"
-    stamp: Stamp
-    time_s: float
-    run: RunRef
-    router: str
-    state: str
-    sources: tuple[str, ...] = ()
-    files: int = 0
-    data_bytes: int = 0
-    location: str = ""
-    message: str = ""
-    manifest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigOf:
-    """One configuration file of a run: the index of its text in the record, or why there is none."""
-
-    module: str
-    part: str
-    name: str
-    source: str = ""
-    text: int | None = None
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigsRecord:
-    """The configuration files that a run used; each text once."""
-
-    KIND: ClassVar[str] = "configs"
-    stamp: Stamp
-    time_s: float
-    run: RunRef
-    configs: tuple[ConfigOf, ...] = ()
-    texts: tuple[str, ...] = ()
-
-
-Record = (
-    RunRecord
-    | EditRecord
-    | ExperimentRecord
-    | PutRecord
-    | StateRecord
-    | OperationRecord
-    | LogRecord
-    | MeasurementRecord
-    | FilesRecord
-    | ConfigsRecord
-)
+OwnRecord = RunRecord | EditRecord | ExperimentRecord | LogRecord | MeasurementRecord
+Record = OwnRecord | Put | StateChanged | OperationEnded | RunFiles | RunConfigs
 """Everything that the store can apply."""
 
-KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in get_args(Record)}
-"""The records by the name of their kind: never changed, since event logs and old journals have them."""
+KINDS: dict[str, type[OwnRecord]] = {kind.KIND: kind for kind in get_args(OwnRecord)}
+"""The history's own records by the name of their kind: never changed, since event logs have them."""
+
+EVENTS: dict[str, type[Record]] = {
+    "put": Put,
+    "state": StateChanged,
+    "operation": OperationEnded,
+    "files": RunFiles,
+    "configs": RunConfigs,
+}
+"""The core's events that are applied as they are, by the words that old journals have for them."""
+
+
+def word_of(record: Record) -> str:
+    """Return the word for a record's kind."""
+    return next(word for word, kind in {**KINDS, **EVENTS}.items() if type(record) is kind)
+
+
+def stamp_of(record: Record) -> Stamp:
+    """Return a record's stamp; the core stamps a put before any plugin sees it."""
+    assert record.stamp is not None
+    return record.stamp
