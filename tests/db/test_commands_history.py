@@ -70,7 +70,7 @@ def test_one_is_told_as_one(full: Shell, tmp_path: Path) -> None:
     result = full.call("history", "import", file, "-e", "e3")
     assert result.stderr == "1 run imported\n"
     result = full.call("history", "import", file, "--skip-existing")
-    assert result.stderr == "0 runs imported, 1 that was there left out\n"
+    assert result.stderr == "0 runs imported, 1 left out because the number exists\n"
 
 
 def test_list_show_edit(full: Shell) -> None:
@@ -111,11 +111,11 @@ def test_list_show_edit(full: Shell) -> None:
         assert full.fails("history", *command) == said
     assert full.fails("history", "show", "e1", 99) == "there is no run 99 of experiment 'e1'"
     assert full.fails("history", "edit", "e1", 99, "--title", "x") == "there is no run 99 of experiment 'e1'"
-    assert "'much' is no float" in full.fails("history", "edit", "e1", 2, "--set", "Pressure=much")
+    assert "'much' is not of type float" in full.fails("history", "edit", "e1", 2, "--set", "Pressure=much")
     assert "it has: Pressure" in full.fails("history", "edit", "e1", 2, "--set", "Nope=1", "--title", "y")
     assert json.loads(full.run("history", "show", "e1", 2, "--format", "json"))["run"]["title"] == "Neu\tµ"
     assert "201 characters" in full.fails("history", "edit", "e1", 2, "--title", "x" * 201)
-    assert "nothing is to be changed" in full.fails("history", "edit", "e1", 2)
+    assert "nothing to change" in full.fails("history", "edit", "e1", 2)
     assert "NAME=VALUE" in full.fails("history", "edit", "e1", 2, "--set", "x")
 
 
@@ -152,7 +152,7 @@ def test_an_edit_that_changes_nothing_is_none(full: Shell) -> None:
     assert full.run(*words) == "run 2 of e1 changed\n"
     before = full.run("history", "show", "e1", 2, "--format", "json")
     assert len(json.loads(before)["edits"]) == 3
-    assert full.run(*words) == "run 2 of e1 is so already\n"
+    assert full.run(*words) == "run 2 of e1 has these values already\n"
     assert full.run("history", "show", "e1", 2, "--format", "json") == before
     assert full.run(*words[:-1], "Pressure=601") == "run 2 of e1 changed\n"
     edits = json.loads(full.run("history", "show", "e1", 2, "--format", "json"))["edits"]

@@ -75,8 +75,8 @@ def test_observables(shell: Shell) -> None:
     assert json.loads(shell.run("observables", "list", "--format", "json"))["name"] == "Pressure"
     assert "has no observable 'Nope'" in shell.fails("observables", "remove", "Nope")
     assert "it has: Pressure" in shell.fails("observables", "edit", "Nope", "--units", "x")
-    assert "is not a name of a PV" in shell.fails("observables", "add", "X", "--pv", "a b")
-    assert "nothing is to be changed" in shell.fails("observables", "edit", "Pressure")
+    assert "is not a PV name" in shell.fails("observables", "add", "X", "--pv", "a b")
+    assert "nothing to change" in shell.fails("observables", "edit", "Pressure")
 
 
 def test_observables_are_kept_for_the_next_start(shell: Shell, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_observables_are_kept_for_the_next_start(shell: Shell, tmp_path: Path) -
     assert load_kept(folder).observables == ()  # there was no IOC here yet
     folder.mkdir(parents=True)
     said = shell.run("observables", "add", "Gas", "--type", "string")
-    assert "its PV ATTPC:Obs:Gas follows when the IOC is started again" in said
+    assert "its PV ATTPC:Obs:Gas follows when the IOC is restarted" in said
     assert [o.name for o in load_kept(folder).observables] == ["First", "Gas"]
     assert load_kept(folder).experiment == "e1"
     shell.run("experiments", "create", "e2")

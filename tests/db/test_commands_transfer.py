@@ -28,10 +28,10 @@ def test_export_and_import(full: Shell, tmp_path: Path) -> None:
     assert "nothing was imported" in said
     lines.write_text(lines.read_text().replace('"number": 1,', '"number": 7,'))
     result = full.call("history", "import", lines, "--dry-run", "--skip-existing")
-    assert "2 runs would be imported, 2 that were there left out" in result.stderr
+    assert "2 runs would be imported, 2 left out because the number exists" in result.stderr
     assert len(numbers(full.run("history", "export"))) == 4
     result = full.call("history", "import", lines, "--skip-existing")
-    assert "2 runs imported, 2 that were there left out" in result.stderr
+    assert "2 runs imported, 2 left out because the number exists" in result.stderr
     result = full.call("history", "import", "-", "-e", "e3", stdin=full.run("history", "export", "-e", "e1"))
     assert result.exit_code == 0, result.output
     assert numbers(full.run("history", "export", "-e", "e3")) == [("e3", n) for n in (1, 2, 3, 7)]

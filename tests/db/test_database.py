@@ -128,7 +128,7 @@ async def test_a_command_beside_an_ioc_that_just_starts(postgres_place: Callable
     ("text", "told"),
     [
         ("   ", "is empty"),
-        ("db.lab", "is no URL"),
+        ("db.lab", "is not a URL"),
         (f"host=db.lab password={SECRET}", "keys and values of libpq"),
         ("mysql://ioc@db.lab/attpc", "postgresql://"),
         (f"postgresql://ioc:{SECRET}@db.lab/attpc", "%40"),
@@ -142,8 +142,8 @@ async def test_a_command_beside_an_ioc_that_just_starts(postgres_place: Callable
         ("postgresql://ioc@db.lab/attpc/x", "database's name"),
         ("postgresql://ioc@db.lab/attpc?sslmode=on", "verify-full"),
         ("postgresql://ioc@db.lab/attpc?connect_timeout=3", "connect_timeout="),
-        ("postgresql://ioc@db.lab/attpc?sslmode", "is no URL that can be read"),
-        ("postgresql://ioc@[::1/attpc", "is no URL that can be read"),
+        ("postgresql://ioc@db.lab/attpc?sslmode", "is not a readable URL"),
+        ("postgresql://ioc@[::1/attpc", "is not a readable URL"),
         ("postgresql:///attpc", "names no host"),
     ],
 )

@@ -182,7 +182,7 @@ def test_a_server_of_an_ioc_that_does_not_answer_is_named_so(place: Path, embedd
         said = refused("status", "--settings", file)
     finally:
         os.kill(embedded.pid, signal.SIGCONT)
-    assert said.startswith(f"the database of the IOC that runs ({place / 'db'}) does not answer within 5 s")
+    assert said.startswith(f"the database of the running IOC ({place / 'db'}) does not answer within 5 s")
     assert "end that first" not in said
 
 
@@ -212,7 +212,7 @@ def test_backup_and_restore_on_another_machine(place: Path, embedded: EmbeddedSe
     ran("backup", place / "link", "--force", "--settings", file)
     assert (place / "link").is_symlink()
     os.mkfifo(place / "pipe")
-    assert "is no file" in refused("backup", place / "pipe", "--force", "--settings", file)
+    assert "is not a file" in refused("backup", place / "pipe", "--force", "--settings", file)
     assert (place / "pipe").is_fifo()
     copy.mkdir(mode=0o711)
     other = settings_file(copy)

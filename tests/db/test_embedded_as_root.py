@@ -143,7 +143,7 @@ def test_a_base_that_others_can_change_is_not_used(closed: Path, base: Path) -> 
 
 def test_a_base_with_a_relative_path_is_none(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "here")
-    with pytest.raises(EmbeddedError, match=f"{VARIABLE} is here, which is no absolute path"):
+    with pytest.raises(EmbeddedError, match=f"{VARIABLE} is here, which is not an absolute path"):
         locate(DatabaseKeys(), closed)
 
 

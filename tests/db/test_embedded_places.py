@@ -72,7 +72,7 @@ def test_accounts_that_will_not_do(postgres_place: Place) -> None:
     with pytest.raises(EmbeddedError, match=rf"account.*{name}"):
         EmbeddedServer(postgres_place(), account=name).start()
     if os.geteuid() == 0:
-        with pytest.raises(EmbeddedError, match="root, as whom PostgreSQL refuses to run"):
+        with pytest.raises(EmbeddedError, match="root, and PostgreSQL refuses to run as root"):
             EmbeddedServer(postgres_place(), account="root").start()
 
 
@@ -140,7 +140,7 @@ def test_a_data_folder_that_is_none_is_left_alone(postgres_place: Place) -> None
     (folder / "data").mkdir(parents=True, mode=0o711)
     folder.chmod(0o711)
     (folder / "data" / "mine").write_text("x")
-    with pytest.raises(EmbeddedError, match="no PostgreSQL data folder"):
+    with pytest.raises(EmbeddedError, match="not a PostgreSQL data folder"):
         EmbeddedServer(folder).start()
     assert (folder / "data" / "mine").read_text() == "x"
 

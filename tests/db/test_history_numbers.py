@@ -48,7 +48,7 @@ async def main(dsn, folder, fleet):
     task = asyncio.create_task(supervisor.run())
     owner = NumberOwner(ctx, RunHistorySettings(), supervisor, faults, ReservedNumbers(ctx),
                         fleet=fleet, boot=fleet)
-    assert await supervisor.there(20)
+    assert await supervisor.connected(20)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     # An IOC starts one run after the other.

@@ -56,9 +56,9 @@ def test_a_key_without_effect_is_accepted_and_said_once(caplog):
 @pytest.mark.parametrize(
     ("dsn", "said"),
     [
-        ("garbage", "is no URL; it is like postgresql://USER@HOST"),
+        ("garbage", "is not a URL; it is like postgresql://USER@HOST"),
         ("mysql://a:secret@db/x", "begins with neither postgresql:// nor postgres://"),
-        ("postgresql://a:secret@db:port/x", "has a port that is no number"),
+        ("postgresql://a:secret@db:port/x", "has a port that is not a number"),
     ],
 )
 def test_a_dsn_that_is_no_url_of_postgresql(dsn, said):

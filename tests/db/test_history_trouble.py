@@ -236,7 +236,7 @@ async def test_a_schema_that_becomes_newer_while_all_connections_stand(
         (
             "ALTER TABLE attpc.schema_migrations RENAME TO away",
             "ALTER TABLE attpc.away RENAME TO schema_migrations",
-            "attpc.schema_migrations is not there or empty",
+            "attpc.schema_migrations is missing or empty",
         ),
         (
             "UPDATE attpc.schema_migrations SET checksum = 'x' || checksum WHERE version = 1",

@@ -177,7 +177,10 @@ async def test_the_faults_of_a_pooler_are_told_with_what_to_set(
         for url, words in (
             (pooler.url(password="wrong"), "knows no such role or password"),
             (pooler.url("nowhere", password=PASSWORD), "the pooler knows no such database"),
-            (f"{good}?search_path=other", "takes no search_path=: leave it out of the URL, or add it to"),
+            (
+                f"{good}?search_path=other",
+                "does not accept search_path=: leave it out of the URL, or add it to",
+            ),
         ):
             text = await said(at(url).connect(), DatabaseRefused)
             assert words in text

@@ -325,7 +325,7 @@ async def test_a_value_that_cannot_be_kept_is_refused(
     [
         ([{"name": "1st"}], "'1st' cannot be an observable's name, because it is part of a PV's name"),
         ([{"name": "a b"}], "'a b' cannot be an observable's name"),
-        ([{"name": "a" * 41}], "1 to 40 of them"),
+        ([{"name": "a" * 41}], "1 to 40 characters"),
         ([{"name": "Gas"}, {"name": "gas"}], "differ in more than upper and lower case"),
         ([{"name": "Gas", "pv": "a b"}], "without spaces"),
         ([{"name": "Gas", "type": "text"}], "'integer', 'float' or 'string'"),

@@ -85,19 +85,19 @@ async def test_every_kind_of_value(ioc: SoftIoc) -> None:
     assert reading_of(answers["S:valve"], STRING).value == "Open"
     assert reading_of(answers["S:valve"], INTEGER).value == 1
     enum = reading_of(answers["S:valve"], FLOAT)
-    assert (enum.value, enum.fault) == (None, "an enum (Open), no float")
+    assert (enum.value, enum.fault) == (None, "an enum (Open), not a float")
 
     assert reading_of(answers["S:gas"], STRING).value == "D2 600"
     text = reading_of(answers["S:gas"], FLOAT)
-    assert (text.value, text.fault) == (None, "'D2 600' is no float")
+    assert (text.value, text.fault) == (None, "'D2 600' is not of type float")
     assert reading_of(answers["S:digits"], FLOAT).value == 12.5
-    assert reading_of(answers["S:digits"], INTEGER).fault == "12.5 is no integer"
+    assert reading_of(answers["S:digits"], INTEGER).fault == "12.5 is not an integer"
 
     count = reading_of(answers["S:count"], INTEGER)
     assert (count.value, count.units) == (-7, "V")
     assert reading_of(answers["S:count"], FLOAT).value == -7.0
     assert isinstance(reading_of(answers["S:count"], FLOAT).value, float)
-    assert reading_of(answers["S:pressure"], INTEGER).fault == "500.25 is no integer"
+    assert reading_of(answers["S:pressure"], INTEGER).fault == "500.25 is not an integer"
     assert reading_of(answers["S:pressure"], STRING).value == "500.25"
 
     for kind in ValueKind:
@@ -119,7 +119,7 @@ async def test_a_pv_that_changes_its_type(ioc: SoftIoc) -> None:
     assert (await read("S:pressure", FLOAT)).value == 500.25
     await ioc.restart('record(stringin, "S:pressure") { field(VAL,"high") field(PINI,"YES") }')
     changed = await read("S:pressure", FLOAT)
-    assert (changed.value, changed.fault) == (None, "'high' is no float")
+    assert (changed.value, changed.fault) == (None, "'high' is not of type float")
     await ioc.restart('record(waveform, "S:pressure") { field(NELM,"3") field(FTVL,"LONG") }')
     assert (await read("S:pressure", FLOAT)).fault == "an array of 3 elements"
 
@@ -227,7 +227,7 @@ def test_a_number_of_very_many_digits_is_no_integer(digits: int) -> None:
 def test_what_is_not_printable_in_a_text_is_escaped() -> None:
     assert fit("text", "\x1b[2J\u202e\x9b a\n", STRING) == ("\\x1b[2J\\u202e\\x9b a\n", "")
     assert fit("enum", [1, "\x1b[2J"], STRING) == ("\\x1b[2J", "")
-    assert fit("enum", [1, "\x1b[2J"], FLOAT) == (None, "an enum (\\x1b[2J), no float")
+    assert fit("enum", [1, "\x1b[2J"], FLOAT) == (None, "an enum (\\x1b[2J), not a float")
 
 
 async def test_the_reading_process_ends_with_whoever_asked(ioc: SoftIoc) -> None:

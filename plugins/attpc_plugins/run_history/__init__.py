@@ -1,4 +1,4 @@
-"""The run history: every run, its conditions and every put, kept in PostgreSQL and never lost."""
+"""The run history: every run, its conditions and every put, kept in PostgreSQL."""
 
 from .plugin import RunHistory as plugin
 

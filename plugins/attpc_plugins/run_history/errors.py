@@ -1,4 +1,4 @@
-"""What can go wrong between the run history and its database.
+"""The exceptions of the run history's database.
 
 DatabaseError                the base; its text is for operators and never holds a password
 ├── DatabaseSettingsError    the place of the database is given wrongly
@@ -18,19 +18,19 @@ from attpc_ioc.errors import AttpcError
 from attpc_ioc.model import outside
 
 SAID_MOST = 400
-"""Characters of what a server says that are shown, logged and kept."""
+"""Characters of a server's message that are shown, logged and kept."""
 
 
 class DatabaseError(AttpcError):
-    """Base of all that can go wrong with the database; its text is for operators."""
+    """Base of all exceptions of the database; its text is for operators."""
 
 
 class DatabaseSettingsError(DatabaseError):
-    """The place of the database is given wrongly; the text names the key or variable."""
+    """The settings or variables that name the database are wrong; the text names the key or variable."""
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No server answers at the place that is given, or not in time; trying again may help."""
+    """No server answers at the given address, or not in time; trying again may help."""
 
 
 class DatabaseRefused(DatabaseError):
@@ -38,7 +38,7 @@ class DatabaseRefused(DatabaseError):
 
 
 class DatabaseTooOld(DatabaseError):
-    """The server is older than the oldest PostgreSQL that is supported."""
+    """The server is older than the oldest supported PostgreSQL."""
 
 
 class EmbeddedError(DatabaseError):
@@ -62,6 +62,6 @@ class SchemaTooNew(SchemaError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what a server or asyncpg says, cut and printable; else the kind of error."""
+    """Return the first line of a server's or asyncpg's message, cut and printable; else the error's type."""
     line = next(iter(str(error)[: 2 * SAID_MOST].strip().splitlines()), "")
     return outside.text(line, SAID_MOST) or type(error).__name__

@@ -29,7 +29,7 @@ class LeaseHolder:
         self.known = False
         """Whether the database has ever answered."""
         self.other: Holder | None = None
-        """The IOC that commands the fleet, where it is not this one."""
+        """The other IOC that commands the fleet; empty if this one does."""
         self.ours = asyncio.Event()
         self._leaving = False
         self._renewed_s = _now_s()
@@ -47,7 +47,7 @@ class LeaseHolder:
 
     @property
     def refusal(self) -> str:
-        """Why this IOC may not command the fleet; empty where it may."""
+        """Why this IOC may not command the fleet; empty if it may."""
         if self.other is not None:
             return f"{self.other} commands this fleet"
         if not self.fenced:
@@ -58,14 +58,14 @@ class LeaseHolder:
             "be stopped)"
         )
 
-    def look(self) -> None:
-        """Call `on_change` once the lease has expired; to be called regularly."""
+    def check(self) -> None:
+        """Call `on_change` once the lease has expired; call this regularly."""
         if self.fenced and not self._was_fenced:
             self._was_fenced = True
             self._on_change()
 
     async def keep(self, store: Store) -> None:
-        """Acquire and renew the lease until `release`; raises `StoreError` where that fails."""
+        """Acquire and renew the lease until `release`; raises `StoreError` if that fails."""
         while not self._leaving:
             await self.renew(store)
             # The lease of another IOC is polled often, to take it over soon after it expires.
@@ -76,7 +76,7 @@ class LeaseHolder:
         began_s = _now_s()
         lease = await store.acquire_lease(self.fleet, self.holder, ttl_s=self._ttl_s)
         if _now_s() - began_s < self._ttl_s:
-            # Counted from the request on: the server's own count began later.
+            # Counted from the request: the server starts counting later.
             self._take(lease, began_s)
 
     def _take(self, lease: Lease, asked_s: float) -> None:
@@ -96,7 +96,7 @@ class LeaseHolder:
             self._on_change()
 
     async def release(self, store: Store) -> None:
-        """Release the lease, if this IOC holds it, for good; raises `StoreError`."""
+        """Release the lease for good, if this IOC holds it; raises `StoreError`."""
         self._leaving = True
         if self.ours.is_set():
             await store.release_lease(self.fleet, self.holder)

@@ -1,6 +1,6 @@
-"""The plugin: its hooks, which hand over to `service` once the IOC starts.
+"""The plugin: its hooks, which call `service` once the IOC has started.
 
-Every shell command makes an object of this class, so that nothing heavy is imported before it is needed.
+Every shell command makes an object of this class, so imports are delayed until needed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RunHistory:
     def attpc_pvs(self, settings: BaseModel | None, prefix: str, state_dir: str) -> Iterable[Row]:
         """Return the rows of comment, quality, history and log, and one for each observable.
 
-        Observables that were added by command are those that the last IOC found in the database.
+        Observables added by command are those that the last IOC found in the database.
         """
         from pathlib import Path
 
@@ -70,7 +70,7 @@ class RunHistory:
 
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
-        """Start; the database is brought up while the IOC answers clients."""
+        """Start; the database comes up while the IOC answers clients."""
         from .service import Service
         from .settings import RunHistorySettings
 
@@ -82,7 +82,7 @@ class RunHistory:
 
     @hookimpl
     async def attpc_shutdown(self) -> None:
-        """Have in the database what can be there."""
+        """Write what can be written, and disconnect from the database."""
         if self.service is not None:
             await self.service.close()
 
@@ -90,7 +90,7 @@ class RunHistory:
 
     @hookimpl
     def attpc_veto(self, scope_kind: ScopeKind, command_name: CommandName) -> Iterable[Reason | str]:
-        """Refuse a start that could not be recorded, and everything while another IOC commands the fleet."""
+        """Refuse a start that cannot be recorded, and everything while another IOC commands the fleet."""
         if self.service is not None:
             return self.service.veto(scope_kind, command_name)
         numbered = scope_kind is ScopeKind.RUN and command_name in NUMBERED
@@ -102,7 +102,7 @@ class RunHistory:
         return self
 
     def next(self, experiment: str) -> int | None:
-        """Return the number that the next run would get, as known last."""
+        """Return the last known number that the next run would get."""
         return self.service.numbers.known_next(experiment) if self.service is not None else None
 
     async def reserve(self, experiment: str) -> int:
@@ -112,24 +112,24 @@ class RunHistory:
         return await self.service.numbers.reserve(experiment)
 
     async def release(self, experiment: str, number: int) -> None:
-        """Give a number back."""
+        """Release a reserved number."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         await self.service.numbers.release(experiment, number)
 
     async def open_run(self) -> RunInfo | None:
-        """Return the run of this fleet that the database has as open."""
+        """Return this fleet's open run in the database."""
         return None if self.service is None else await self.service.open_run()
 
     @hookimpl
     async def attpc_write(self, pv: str, value: Value, who: Who) -> None:
-        """Take a write to the comment or the quality of the run."""
+        """Handle a write to the comment or quality of the run, or to an observable."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         await self.service.write(pv, value, who)
 
     @hookimpl
     def attpc_event(self, event: Event | Put) -> None:
-        """Follow the run, as it is shown and on its sheet; the record is made from the log."""
+        """Update PVs and run sheet; the database is written from the event log."""
         if self.service is not None and isinstance(event, RunEvent):
             self.service.run_event(event)

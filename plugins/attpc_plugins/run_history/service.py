@@ -1,7 +1,7 @@
-"""The running plugin: it answers the hooks of `plugin.py`.
+"""The running plugin: implements the hooks of `plugin.py`.
 
-It knows no SQL. The writer takes events from the core's event log to the database; run numbers are reserved
-in the database directly.
+It contains no SQL. The writer copies events from the core's event log to the database; run numbers are
+reserved in the database directly.
 """
 
 from __future__ import annotations
@@ -49,24 +49,24 @@ from .supervisor import AWAY, Supervisor
 log = get_logger(__name__)
 
 REFRESH_S = 10.0
-"""How often the last runs are read again without a reported change: shell commands edit runs, too."""
+"""Period of reading the last runs again without a reported change: shell commands edit runs too."""
 
 FORGET_S = 3600.0
 STAMP_DAYS = 180
-"""How long stamps of a version 0.1 journal's records are kept: such a journal may come late."""
+"""How long stamps of a version 0.1 journal's records are kept: such a journal may arrive late."""
 
 LOOK_S = 0.5
 FIRST_LOOK_S = 0.01
 
 FLUSH_S = 0.1
-"""Time limit of each step of the shutdown, which takes at most half a second in all."""
+"""Time limit of each step of the shutdown, which takes at most half a second in total."""
 
 MANY = 500
-"""More waiting events than arrive at once: the database is far behind."""
+"""More pending events than this mean that the database is far behind."""
 
 
 class Service:
-    """One instance a running IOC; all methods run in its event loop."""
+    """The plugin in a running IOC; all methods run in its event loop."""
 
     def __init__(
         self,
@@ -80,11 +80,12 @@ class Service:
         boot = uuid.uuid4().hex
         fleet = fleet_key(settings, (m.url for m in ctx.snapshot().modules.values()))
         host = socket.gethostname()
-        # The lock on the state directory gives its log to one process at a time; the host tells copies apart.
+        # Only one process at a time has a log, by the lock on the state directory; the host distinguishes
+        # copies.
         holder = Holder(ctx.prefix, host, boot, f"{ctx.log_id}@{host}")
         self._reserved = ReservedNumbers(ctx)
         faults = self._faults = Faults("run history", log, lambda text, bad: ctx.status(text, degraded=bad))
-        self.lease = LeaseHolder(fleet, holder, settings.lease_s, self._look_at_lease)
+        self.lease = LeaseHolder(fleet, holder, settings.lease_s, self._show_lease)
         translator = Translator(
             ctx.name, fleet, self._reserved.attempt_of, lambda: self.lease.other is not None
         )
@@ -117,17 +118,17 @@ class Service:
     async def start(self) -> None:
         """Start; the database comes up in the background."""
         self.shown.start()
-        # The status reports the pool's faults in plain words; asyncpg's own warnings have tracebacks.
+        # The status reports the pool's faults in plain words; asyncpg's warnings have tracebacks.
         logging.getLogger("asyncpg").setLevel(logging.ERROR)
         self.sheet.start()
         await self._take_over()
         # The log keeps every event until the database has it.
         self._ctx.seen(0)
         self._ctx.spawn(self.supervisor.run(), restart=self.supervisor.run)
-        self._ctx.spawn(self._look(), restart=self._look)
+        self._ctx.spawn(self._poll(), restart=self._poll)
 
     async def _take_over(self) -> None:
-        """Take over the files of version 0.1; they are moved away once the state database has them."""
+        """Import the files of version 0.1; they are moved away once the state database has them."""
         try:
             self._reserved.take_over(self._folder)
             await self._ctx.flush()
@@ -136,7 +137,7 @@ class Service:
             self._faults.set("taking over", f"files of version 0.1 cannot be taken over: {error}")
 
     async def close(self) -> None:
-        """End within half a second: write what can be written, and release the lease."""
+        """Stop within half a second: write what can be written, and release the lease."""
         self.shown.close()
         try:
             if self.supervisor.store is not None:
@@ -147,7 +148,7 @@ class Service:
         await self.supervisor.close(FLUSH_S)
 
     async def _leave(self, store: Store) -> None:
-        # In parallel: events that are late stay in the log, and the lease does not wait for them.
+        # In parallel: late events stay in the log, and the lease does not wait for them.
         await asyncio.gather(self.lease.release(store), self.writer.until_drained())
 
     def _locate(self) -> Database:
@@ -155,13 +156,13 @@ class Service:
         self._recorded = f"runs are recorded; {database.note}" if database.note else "runs are recorded"
         return database
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Poll what no event reports."""
         while True:
-            self.lease.look()
+            self.lease.check()
             self._show_waiting()
             self._follow_experiment()
-            # The core sets the experiment right after it has started the plugins.
+            # The core sets the experiment right after starting the plugins.
             await asyncio.sleep(LOOK_S if self._experiment else FIRST_LOOK_S)
 
     def _show_waiting(self) -> None:
@@ -170,7 +171,7 @@ class Service:
         self._faults.add(f"{waiting} events are not in the database yet" if shown else "")
 
     def _follow_experiment(self) -> None:
-        """Record a change of the current experiment, and have its next number read."""
+        """Record a change of the current experiment, and read its next number."""
         experiment = self._ctx.snapshot().run.experiment
         if experiment != self._experiment:
             self._experiment = experiment
@@ -180,14 +181,14 @@ class Service:
 
     # ------------------------------------------------------------------ faults
 
-    def _look_at_lease(self) -> None:
+    def _show_lease(self) -> None:
         text = self._against_commands()
         if text and self._ctx.snapshot().run.on:
             text += "; the run that is on here is still recorded"
         self._faults.set("lease", text, blocks_start=True)
 
     def _against_commands(self) -> str:
-        """Return why this IOC may not command modules, or nothing. No IOC shares an embedded server."""
+        """Return why this IOC may not command modules, or an empty text. An embedded server is not shared."""
         if self.lease.other is None and self.supervisor.alone:
             return ""
         return self.lease.refusal
@@ -195,16 +196,16 @@ class Service:
     def veto(self, scope_kind: ScopeKind, command_name: CommandName) -> list[Reason]:
         """Return why a command may not run now."""
         if not (scope_kind is ScopeKind.RUN and command_name in NUMBERED):
-            # Only the IOC that holds the lease moves modules.
+            # Only the IOC that holds the lease may move modules.
             against = self._against_commands()
             return [Reason(against)] if against else []
-        self.lease.look()
+        self.lease.check()
         return [Reason(text) for text in self._faults.blocking]
 
     # ------------------------------------------------------------------ what happened
 
     def run_event(self, event: RunEvent) -> None:
-        """Follow the life of a run: what is shown, and its sheet."""
+        """Update PVs and run sheet with an event of a run."""
         self.shown.follow_run(event.run)
         if isinstance(event, RunStarted):
             self.sheet.on_run_started(event.run)
@@ -242,7 +243,7 @@ class Service:
     # ------------------------------------------------------------------ what screens show
 
     async def _show(self, store: Store) -> None:
-        """Keep the last runs and the next number shown."""
+        """Keep the PVs of the last runs and the next number up to date."""
         try:
             while True:
                 self._show_now.clear()
@@ -257,7 +258,7 @@ class Service:
             self.shown.database_gone()
 
     async def write(self, pv: str, value: Value, who: Who) -> None:
-        """Take a write to `Run:Comment`, `Run:Quality` or an observable; raises `Refused`."""
+        """Handle a write to `Run:Comment`, `Run:Quality` or an observable; raises `Refused`."""
         self._edit_limit.take(pv, who)
         if self.sheet.owns(pv):
             await self.sheet.on_write(pv, value, who)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class RunHistorySettings(BaseModel):
     """`[plugins.run_history]`: where the history is kept, for how long, and the run sheet."""
 
-    # A password may be in what is wrong.
+    # A wrong value may contain a password.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     dsn: SecretStr | None = Field(
         default=None,
         examples=["postgresql://attpc@db.example.org/attpc"],
         description="The PostgreSQL server (14 to 18) as a URL. Without it the usual `PG*` variables are "
-        "looked at, and without those the plugin runs a PostgreSQL server of its own.",
+        "used, and without those the plugin runs its own PostgreSQL server.",
     )
     data_dir: Path | None = Field(
         default=None,
@@ -37,14 +37,14 @@ class RunHistorySettings(BaseModel):
     programs_dir: Path | None = Field(
         default=None,
         examples=["/usr/lib/postgresql/17/bin"],
-        description="Folder of the PostgreSQL programs for the plugin's own server. Default: those that are "
+        description="Folder of the PostgreSQL programs for the plugin's own server. Default: those "
         "installed with the plugin, else the system's.",
     )
     server_account: str = Field(
         default="",
         max_length=32,
-        description="The account that runs the plugin's own server where the IOC runs as root. Default: "
-        "`postgres` where it exists, else `nobody` with a group of the server's own.",
+        description="The account that runs the plugin's own server if the IOC runs as root. Default: "
+        "`postgres` if it exists, else `nobody` with a group for the server only.",
     )
     first_number: int = Field(
         default=0, ge=0, le=2**31 - 1, description="The number of the first run of an experiment."
@@ -52,46 +52,46 @@ class RunHistorySettings(BaseModel):
     fleet: str = Field(
         default="",
         max_length=100,
-        description="What the fleet is called in the database: one IOC at a time commands a fleet of a "
+        description="Name of the fleet in the database: only one IOC at a time commands the fleet of a "
         "name. Default: made from the addresses of the ECC servers.",
     )
     put_log_days: int = Field(
-        default=365, ge=1, le=36500, description="How many days puts, and events outside runs, are kept."
+        default=365, ge=1, le=36500, description="Days for which puts, and events outside runs, are kept."
     )
     log_days: int = Field(
-        default=365, ge=1, le=36500, description="How many days log entries outside runs are kept."
+        default=365, ge=1, le=36500, description="Days for which log entries outside runs are kept."
     )
     number_limit_s: float = Field(
         default=1.8,
         gt=0.05,
         le=1.9,
-        description="How long the database may take to reserve a run number, in seconds; the core waits 2 s.",
+        description="Time limit for reserving a run number in the database, in seconds; the core waits 2 s.",
     )
     query_limit_s: float = Field(
-        default=5.0, gt=0.1, le=60, description="How long the database may take for a query, in seconds."
+        default=5.0, gt=0.1, le=60, description="Time limit of a database query, in seconds."
     )
     lease_s: float = Field(
         default=15.0,
         ge=3,
         le=300,
-        description="After how many seconds without a sign of life another IOC may take the fleet over.",
+        description="Seconds without a renewal after which another IOC may take over the fleet.",
     )
     journal_limit_mb: int | None = Field(
         default=None,
-        deprecated="without effect since 0.2: what waits for the database is in the event log of the IOC",
+        deprecated="without effect since 0.2: the IOC's event log keeps what is not in the database yet",
         description="Without effect since 0.2.",
     )
     observable_limit_s: float = Field(
         default=2.0,
         gt=0.05,
         le=60,
-        description="How long reading the observables' PVs may take at start and at stop, in seconds.",
+        description="Time limit for reading the observables' PVs at start and at stop, in seconds.",
     )
 
     @field_validator("dsn")
     @classmethod
     def _a_url(cls, dsn: SecretStr | None) -> SecretStr | None:
-        """Refuse what cannot be the URL of a PostgreSQL server; it is not quoted: a password may be in it."""
+        """Refuse an invalid URL of a PostgreSQL server, without quoting it: it may contain a password."""
         if dsn and (found := urls.faults(dsn.get_secret_value())):
             raise PydanticCustomError("dsn", "{said}", {"said": "; ".join(found)})
         return dsn
@@ -113,7 +113,7 @@ class RunHistorySettings(BaseModel):
 
 
 def fleet_key(settings: RunHistorySettings, urls: Iterable[str]) -> str:
-    """Return what the fleet is called in the database: the setting, else a hash of its ECC servers' URLs."""
+    """Return the fleet's name in the database: the setting, else a hash of its ECC servers' URLs."""
     if settings.fleet:
         return settings.fleet
     text = "\n".join(sorted(set(urls)))

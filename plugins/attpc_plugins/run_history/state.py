@@ -22,8 +22,8 @@ class Keeping(Protocol):
 
 
 def on_disk(folder: Path, topic: str) -> dict[str, Any]:
-    """Return what a topic of the plugin has on disk, as JSON values by key; beside an IOC too.
+    """Return what a topic of the plugin has on disk, as JSON values by key; even while an IOC runs.
 
-    `folder` is the plugin's own. Raises `OSError`, `sqlite3.Error` and `ValueError`.
+    `folder` is the plugin's folder. Raises `OSError`, `sqlite3.Error` and `ValueError`.
     """
     return read_kept(folder.parents[1], f"{folder.name}/{topic}")

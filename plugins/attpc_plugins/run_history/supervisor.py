@@ -30,7 +30,7 @@ BACKOFF_S = (0.05, 0.5, 1.0, 2.0, 5.0)
 
 WATCH_PERIOD_S = 1.0
 WATCH_LIMIT_S = 3.0
-"""How often the server is asked whether it takes writes, and how long it may take to answer."""
+"""Period of checking whether the server accepts writes, and the time limit of its answer."""
 
 WELL_S = 10.0
 CLOSE_S = 0.2
@@ -80,7 +80,7 @@ class Supervisor:
             try:
                 store = await self._bring_up()
             except DatabaseError as error:
-                self._trouble(error)
+                self._set_fault(error)
             else:
                 await self._use_and_close(store)
                 if time.monotonic() - began_s > WELL_S:
@@ -141,7 +141,7 @@ class Supervisor:
         if self.store is not None:
             self._there.clear()
             self.store = None
-            self._trouble(error, expected=expected)
+            self._set_fault(error, expected=expected)
 
     async def _watch(self, store: Store) -> None:
         """Detect a server that hangs or no longer takes writes, before a run needs it."""
@@ -152,7 +152,7 @@ class Supervisor:
             except TimeoutError as error:
                 raise StoreUnavailable("the database does not answer in time") from error
 
-    def _trouble(self, error: DatabaseError, *, expected: bool = False) -> None:
+    def _set_fault(self, error: DatabaseError, *, expected: bool = False) -> None:
         # asyncpg's texts on a connection that breaks within a request are for its developers.
         lost = isinstance(error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError)
         lost = lost and not reason_in(error)
@@ -161,7 +161,7 @@ class Supervisor:
             text = f"{text} ({self._database.where})"
         self._faults.set(AWAY, text, blocks_start=True, expected=expected)
 
-    async def there(self, limit_s: float) -> Store | None:
+    async def connected(self, limit_s: float) -> Store | None:
         """Return the store as soon as it is connected; None after `limit_s` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):

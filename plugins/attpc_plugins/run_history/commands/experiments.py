@@ -46,7 +46,7 @@ def make() -> typer.Typer:
 
 
 def list_(
-    count: Annotated[bool, typer.Option("--count", help="Count the runs of each too.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Count the runs of each.")] = False,
     output: FormatOption = Output.TABLE,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
@@ -74,7 +74,7 @@ def list_(
 
 
 def _with_floors(experiments: Iterable[Experiment], settings: Path) -> list[Experiment]:
-    """Give each the next number as the IOC gives it: also above what a restored database does not know."""
+    """Set each next number as the IOC does: also above numbers that a restored database does not have."""
     setup = setup_of(settings)
     try:
         floors = largest_known(setup.folder)
@@ -84,7 +84,7 @@ def _with_floors(experiments: Iterable[Experiment], settings: Path) -> list[Expe
     made = []
     for experiment in experiments:
         number = max(experiment.next_number, floors.get(experiment.name, -1) + 1)
-        # An experiment that has no run yet, here or there, shows none.
+        # An experiment that has no run yet, in either place, shows none.
         number = max(number, setup.own.first_number) if number > 0 else experiment.next_number
         made.append(replace(experiment, next_number=number))
     return made
@@ -92,7 +92,7 @@ def _with_floors(experiments: Iterable[Experiment], settings: Path) -> list[Expe
 
 def create(
     name: Name,
-    comment: Annotated[str, typer.Option(help="What it is.")] = "",
+    comment: Annotated[str, typer.Option(help="A description.")] = "",
     select: Annotated[bool, typer.Option("--select", help="Make it the current one.")] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
@@ -103,9 +103,9 @@ def create(
 
 
 def select(name: Name, settings: SettingsFile = DEFAULT_FILE) -> None:
-    """Make an experiment the current one in the database, where commands without --experiment look.
+    """Make an experiment the current one in the database, used by commands without --experiment.
 
-    An IOC that runs goes on with its own: that one is chosen by a put to Run:Experiment.
+    A running IOC keeps its own, which is chosen by a put to Run:Experiment.
     """
     _check(name)
     with_store(settings, lambda store: store.select_experiment(name))
@@ -113,9 +113,9 @@ def select(name: Name, settings: SettingsFile = DEFAULT_FILE) -> None:
 
 
 def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Its name now.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Its present name.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
-    force: Annotated[bool, typer.Option("--force", help="Also where it is the current one.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if it is the current one.")] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Give an experiment another name; its runs stay with it."""
@@ -127,24 +127,24 @@ def rename(
 async def _rename(store: Store, old: str, new: str, force: bool) -> None:
     if not force and (await store.experiment(old)).is_current:
         fail(
-            f"{old} is the current experiment: an IOC that runs would go on under the old name. "
-            "Choose another one in the IOC first, or end it and use --force"
+            f"{old} is the current experiment: a running IOC would go on under the old name. "
+            "Choose another one in the IOC first, or stop it and use --force"
         )
     await store.rename_experiment(old, new)
 
 
 def comment(
     name: Name,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The description.")],
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Say what an experiment is."""
+    """Set the description of an experiment."""
     with_store(settings, lambda store: store.comment_experiment(name, text))
     typer.echo(f"comment of {name} changed")
 
 
 def _check(name: str) -> None:
-    """End the command for a name that the IOC would refuse: its runs would never come."""
+    """End the command for a name that the IOC would refuse."""
     if fault := experiment_fault(name):
         fail(fault)
 

@@ -1,4 +1,4 @@
-"""The group `attpc-ioc history`, and of it `list|show|edit`."""
+"""The group `attpc-ioc history`, and its commands `list|show|edit`."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from attpc_plugins.run_history.store.model.values import Bad, Value, class_of, w
 from . import configs, puts, transfer
 
 PAGE = 500
-"""Runs that are asked for at a time."""
+"""Runs requested at a time."""
 
 LOG = 100
-"""Entries of a run's log that are shown, the newest."""
+"""Newest entries of a run's log that are shown."""
 
 
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name.")]
@@ -58,7 +58,7 @@ RunNumber = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="The run
 LIST_COLUMNS = tuple(
     column for column in csv_file.COLUMNS if column.name not in ("members", "lost", *csv_file.LISTS)
 )
-"""The columns of a list: those of an export without what only a run's details have."""
+"""The columns of a list: those of an export, without those of a run's details."""
 
 
 def make() -> typer.Typer:
@@ -81,7 +81,7 @@ def list_runs(
     run_class: filters.RunClassOption = "",
     quality: filters.QualityOption = "",
     text: filters.Words = "",
-    limit: Annotated[int, typer.Option(min=0, help="How many runs at most; 0 lists all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of runs; 0 lists all.")] = 50,
     output: FormatOption = Output.TABLE,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
@@ -127,11 +127,11 @@ def show(
         ShowOutput.TABLE
     ),
     with_configs: Annotated[
-        bool, typer.Option("--configs", help="Print the configuration files that it ran with instead.")
+        bool, typer.Option("--configs", help="Print its configuration files instead.")
     ] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Show one run: its conditions, members, measurements, files, events, log, edits; or what it ran with."""
+    """Show one run: conditions, members, measurements, files, events, log, edits; or its configurations."""
     named = runs_named(run, 1)
 
     async def find(store: Store) -> tuple[RunDetail, tuple[LogEntry, ...]]:
@@ -148,7 +148,7 @@ def show(
             fail(f"no configuration files are on record for run {known.number} of {known.experiment}")
         texts = {use.sha256: use.text for use in detail.configs if use.text is not None}
         lines = configs.config_lines(detail, texts)
-        # Into a file they go as they are.
+        # A file gets them unchanged.
         exact_unless_shown()
         sys.stdout.writelines(map(configs.harmless, lines) if sys.stdout.isatty() else lines)
     elif output is ShowOutput.JSON:
@@ -170,14 +170,14 @@ def edit(
     quality: Annotated[str | None, typer.Option(help="Unknown, Good, Bad or Partial.")] = None,
     value: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="The value of an observable; may be given often."),
+        typer.Option("--set", metavar="NAME=VALUE", help="The value of an observable; may be repeated."),
     ] = None,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Change what people say of a run; who changed what is kept."""
+    """Change the entries of a run; each change is recorded with its author."""
     for name, text in (("--title", title), ("--operator", operator)):
         if text is not None and len(text) > 200:
-            raise typer.BadParameter(f"has {len(text)} characters, and 200 are the most", param_hint=name)
+            raise typer.BadParameter(f"has {len(text)} characters, at most 200 are allowed", param_hint=name)
     try:
         changes = RunChanges(
             title,
@@ -190,9 +190,9 @@ def edit(
         raise typer.BadParameter(str(bad)) from None
     values = [_assignment(item) for item in value or ()]
     if changes == RunChanges() and not values:
-        raise typer.BadParameter("nothing is to be changed: give an option such as --title")
+        raise typer.BadParameter("nothing to change: give an option such as --title")
     changed = with_store(settings, lambda store: _edit(store, experiment, number, changes, values))
-    typer.echo(f"run {number} of {experiment} {'changed' if changed else 'is so already'}")
+    typer.echo(f"run {number} of {experiment} {'changed' if changed else 'has these values already'}")
 
 
 async def _edit(
@@ -214,7 +214,7 @@ async def _edit(
 
 
 async def _run(store: Store, experiment: str, number: int, *, texts: bool = False) -> RunDetail:
-    """Return a run, with `texts` those of its configurations; where there is none, say where others are."""
+    """Return a run, with `texts` also those of its configurations; if it is missing, name others."""
     try:
         detail = await store.run(experiment, number)
     except NotFound as error:

@@ -1,4 +1,4 @@
-"""The plugin's shell commands, imported when one of them is called: all others start without them."""
+"""The plugin's shell commands, imported only when one of them is called."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUPS = (
     Group("db", "database", "The database of the run history: migrate, status, url, backup, restore."),
     Group("history", "history", "The runs: list, show, edit, export and import; and all puts."),
     Group("experiments", "experiments", "The experiments of the run history."),
-    Group("observables", "observables", "The run sheet: what is recorded of every run."),
+    Group("observables", "observables", "The run sheet: quantities recorded for every run."),
 )
 
 
@@ -45,12 +45,12 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _nothing() -> None:
-    """Do nothing: a group with a callback is a group also while it has no command of its own."""
+    """Do nothing: a group with a callback stays a group even without commands."""
 
 
 def _lazy(group: Group) -> type[TyperGroup]:
     class LazyGroup(TyperGroup):
-        """A group that is what its module has, once that is asked for."""
+        """A group that loads its module's commands when needed."""
 
         _loaded: TyperGroup | None = None
 

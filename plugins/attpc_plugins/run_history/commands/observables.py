@@ -38,20 +38,20 @@ Sheet = Annotated[
     typer.Option("--experiment", "-e", metavar="NAME", help="Of this experiment; default: the current one."),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The observable's name.")]
-TypeOption = Annotated[ValueKind | None, typer.Option("--type", help="What its values are.")]
+TypeOption = Annotated[ValueKind | None, typer.Option("--type", help="The type of its values.")]
 UnitsOption = Annotated[str | None, typer.Option(help="Its units, such as mbar.")]
-CommentOption = Annotated[str | None, typer.Option(help="What it is, for people.")]
+CommentOption = Annotated[str | None, typer.Option(help="A description.")]
 PvOption = Annotated[
     str | None, typer.Option(help="A PV that is read at start and stop; '': people enter the value.")
 ]
 
-AFTERWARDS = "an IOC that runs records it from its next run on"
+AFTERWARDS = "a running IOC records it from its next run on"
 
 
 def make() -> typer.Typer:
     """Return the group of commands."""
     app = typer.Typer(
-        help="The run sheet: what is measured or noted for each run.",
+        help="The run sheet: quantities measured or noted for each run.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -69,7 +69,7 @@ def make() -> typer.Typer:
 
 def list_(
     experiment: Sheet = "",
-    removed: Annotated[bool, typer.Option("--removed", help="Those taken off the sheet too.")] = False,
+    removed: Annotated[bool, typer.Option("--removed", help="Also those removed from the sheet.")] = False,
     output: FormatOption = Output.TABLE,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
@@ -100,10 +100,10 @@ def add(
     experiment: Sheet = "",
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Add an observable at the end of the sheet; its type is float where none is given.
+    """Add an observable at the end of the sheet; its default type is float.
 
-    Runs have it at once. It is a PV too, `Obs:NAME`, when the IOC was started again: PVs are fixed while an
-    IOC runs. Observables of the settings file are put on the sheet by the IOC itself.
+    Runs have it at once. Its PV, `Obs:NAME`, exists after the next start of the IOC: PVs are fixed while an
+    IOC runs. The IOC itself adds the observables of the settings file to the sheet.
     """
     new = Observable(name, kind or ValueKind.FLOAT, units or "", comment or "", _pv(pv or ""))
     setup = _setup_for(settings, name)
@@ -128,14 +128,14 @@ def edit(
     experiment: Sheet = "",
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Change an observable; values that runs have stay as they are.
+    """Change an observable; values of existing runs stay as they are.
 
-    One that is in the settings file too is changed there: the IOC takes it from there.
+    Change one of the settings file there: the IOC reads it from there.
     """
     given = {"kind": kind, "units": units, "comment": comment, "pv": None if pv is None else _pv(pv)}
     changes = {key: value for key, value in given.items() if value is not None}
     if not changes:
-        raise typer.BadParameter("nothing is to be changed: give an option such as --units")
+        raise typer.BadParameter("nothing to change: give an option such as --units")
 
     async def work(store: Store) -> None:
         sheet = await experiment_or_current(store, experiment)
@@ -152,7 +152,7 @@ def edit(
 
 
 def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Its name now.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Its present name.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     experiment: Sheet = "",
     settings: SettingsFile = DEFAULT_FILE,
@@ -168,11 +168,11 @@ def rename(
         await _keep_for_start(store, setup)
 
     with_store(settings, work)
-    typer.echo(f"{old} is called {new} now; {_afterwards(setup, new)}")
+    typer.echo(f"{old} is now called {new}; {_afterwards(setup, new)}")
 
 
 def remove(name: Name, experiment: Sheet = "", settings: SettingsFile = DEFAULT_FILE) -> None:
-    """Take an observable off the sheet; values that runs have of it stay."""
+    """Remove an observable from the sheet; its values in existing runs stay."""
 
     async def work(store: Store) -> None:
         await store.remove_observable(await experiment_or_current(store, experiment), name)
@@ -188,7 +188,7 @@ def order(
     experiment: Sheet = "",
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Put the sheet into an order; those not named follow in the order that they had."""
+    """Reorder the sheet; observables not named follow in their old order."""
 
     async def work(store: Store) -> tuple[Observable, ...]:
         sheet = await experiment_or_current(store, experiment)
@@ -199,8 +199,8 @@ def order(
 
 
 def _afterwards(setup: Setup, name: str) -> str:
-    """Return what is to be said of an observable's PV."""
-    return f"its PV {setup.all.ioc.prefix}{PREFIX}{name} follows when the IOC is started again"
+    """Return the note on an observable's PV."""
+    return f"its PV {setup.all.ioc.prefix}{PREFIX}{name} follows when the IOC is restarted"
 
 
 def _setup_for(file: Path, name: str) -> Setup:
@@ -212,20 +212,20 @@ def _setup_for(file: Path, name: str) -> Setup:
 
 
 async def _refuse_twin(store: Store, experiment: str, name: str) -> None:
-    """End the command for a name that people would take for another's."""
+    """End the command for a name that is too similar to another."""
     for other in await store.observables(experiment):
         if other.name != name and other.name.lower() == name.lower():
             fail(f"observables must differ in more than upper and lower case: {name}, {other.name}")
 
 
 async def _keep_for_start(store: Store, setup: Setup) -> None:
-    """Keep the sheet for the PVs of the IOC's next start; one that runs sees to that itself."""
+    """Keep the sheet for the PVs of the IOC's next start; a running IOC does that itself."""
     kept = load_kept(setup.folder)
     experiment = kept.experiment
     if not experiment:
         current = await store.current_experiment()
         experiment = current.name if current is not None else ""
-    # An IOC of another user keeps it by itself, as soon as it runs with the database.
+    # An IOC of another user keeps it itself, once it runs with the database.
     if not experiment or not setup.folder.is_dir() or setup.folder.stat().st_uid != os.geteuid():
         return
     new = KeptSheet(experiment, await store.observables(experiment))
@@ -238,7 +238,7 @@ async def _keep_for_start(store: Store, setup: Setup) -> None:
 
 def _pv(text: str) -> str:
     if any(c.isspace() or not c.isprintable() for c in text):
-        raise typer.BadParameter(f"{text!r} is not a name of a PV", param_hint="--pv")
+        raise typer.BadParameter(f"{text!r} is not a PV name", param_hint="--pv")
     return text
 
 

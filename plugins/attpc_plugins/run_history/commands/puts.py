@@ -1,4 +1,4 @@
-"""`attpc-ioc history puts`: who put what, and what became of it."""
+"""`attpc-ioc history puts`: who put what, and the result."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from attpc_plugins.run_history.store.model.history import PutEntry, PutFilter, P
 from attpc_plugins.run_history.store.model.values import time_text
 
 PAGE = 1000
-"""Puts that are asked for at a time."""
+"""Puts requested at a time."""
 
 COLUMNS = ("put_at", "pv", "user", "host", "address", "old", "new", "ok", "reason", "ioc")
 """The columns of the CSV."""
 
 PvOption = Annotated[
     str,
-    typer.Option("--pv", metavar="NAME", help="Of this PV; '*' and '?' stand for any characters and one."),
+    typer.Option("--pv", metavar="NAME", help="Of this PV; '*' and '?' mean any characters and one."),
 ]
 WhoOption = Annotated[
     str, typer.Option("--who", metavar="USER|USER@HOST|@HOST", help="By this user, or from this host.")
@@ -56,15 +56,13 @@ def puts(
     who: WhoOption = "",
     since: Since = "",
     until: Until = "",
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Those alone that were refused or failed.")
-    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that were refused or failed.")] = False,
     run: RunOption = "",
-    limit: Annotated[int, typer.Option(min=0, help="How many puts at most; 0 lists all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of puts; 0 lists all.")] = 50,
     output: FormatOption = Output.TABLE,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """List puts, the newest first: who wrote what to which PV, and what became of it."""
+    """List puts, the newest first: who wrote what to which PV, and the result."""
     user, _, host = who.partition("@")
     begin, end = filters.times(since, until)
     which = PutFilter(

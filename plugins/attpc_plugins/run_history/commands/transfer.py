@@ -40,12 +40,12 @@ from attpc_plugins.run_history.store.model.history import Cursor, RunDetail, Run
 
 STDOUT = Path("-")
 LISTED = 20
-"""Numbers that a message lists."""
+"""Maximum numbers that a message lists."""
 
 PAGE = 5000
 
 LINE_EVERY_S = 5.0
-"""How often progress is told where it goes to a file."""
+"""Period of progress lines if they go to a file."""
 
 
 class ExportFormat(StrEnum):
@@ -75,13 +75,13 @@ def export(
     run_class: filters.RunClassOption = "",
     quality: filters.QualityOption = "",
     text: filters.Words = "",
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Write runs with all that is known of them, the oldest first; `history import` reads both formats."""
+    """Write runs with everything recorded of them, the oldest first; `history import` reads both formats."""
     which = filters.run_filter(experiment, number, since, until, run_class, quality, text)
     if output != STDOUT and output.is_file() and not force:
-        fail(f"{output}: exists already and is left as it is; give another --output, or --force")
+        fail(f"{output}: exists already and is not replaced; give another --output, or --force")
     with _written(output) as stream:
         count = with_store(settings, lambda store: _export(store, which, kind, stream))
     typer.echo(f"{counted(count, 'run')} exported", err=True)
@@ -94,27 +94,27 @@ async def _export(store: Store, which: RunFilter, kind: ExportFormat, stream: Te
     if kind is ExportFormat.CSV:
         stream.write(csv_file.header_text())
     write = csv_file.run_text if kind is ExportFormat.CSV else json_file.run_line
-    told: set[str] = set()
-    with progress("exporting", total) as tell:
+    exported: set[str] = set()
+    with progress("exporting", total) as count_up:
         async with aclosing(store.stream(which)) as runs:
             async for detail in runs:
-                stream.write(write(await with_texts(store, detail, told)))
+                stream.write(write(await with_texts(store, detail, exported)))
                 count += 1
-                tell(count)
+                count_up(count)
     stream.flush()
     return count
 
 
-async def with_texts(store: Store, detail: RunDetail, told: set[str]) -> RunDetail:
-    """Return the run with the texts of those configuration files that are not in `told`, each once."""
-    new = {use.sha256 for use in detail.configs if use.sha256} - told
+async def with_texts(store: Store, detail: RunDetail, exported: set[str]) -> RunDetail:
+    """Return the run with the texts of configuration files that are not in `exported`, each once."""
+    new = {use.sha256 for use in detail.configs if use.sha256} - exported
     if not new:
         return detail
     texts = await store.config_texts(new)
     uses = []
     for use in detail.configs:
         uses.append(replace(use, text=texts.pop(use.sha256, None)))
-    told |= new
+    exported |= new
     return replace(detail, configs=tuple(uses))
 
 
@@ -123,31 +123,31 @@ def import_(
     kind: Annotated[
         Format,
         typer.Option(
-            "--format", help="auto looks at the file; daq and envoy are tables of the older systems."
+            "--format", help="auto recognises the file; daq and envoy are tables of the older systems."
         ),
     ] = Format.AUTO,
     experiment: Annotated[
         str, typer.Option("--experiment", "-e", metavar="NAME", help="Import all runs into this experiment.")
     ] = "",
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out runs whose number is there already.")
+        bool, typer.Option("--skip-existing", help="Leave out runs whose number exists already.")
     ] = False,
     timezone: Annotated[
         str,
-        typer.Option(metavar="ZONE", help="Where an old table has local times, such as America/Detroit."),
+        typer.Option(metavar="ZONE", help="Time zone of an old table's times, such as America/Detroit."),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and the numbers.")] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Read runs from a file: all of them, or, where anything is wrong, none."""
+    """Read runs from a file: all of them, or none if anything is wrong."""
     zone = _zone(timezone)
     if experiment and (fault := experiment_fault(experiment)):
         fail(fault)
     with _readable(file) as path:
         name = "standard input" if file == STDOUT else str(file)
         source = RunFile(path, kind, experiment=experiment, zone=zone, name=name)
-        with progress("checking", None) as tell:
-            contents = source.check(tell)
+        with progress("checking", None) as count_up:
+            contents = source.check(count_up)
         for doubt in contents.doubts:
             typer.echo(f"warning: {doubt.at(name)}", err=True)
         if more := contents.doubtful - len(contents.doubts):
@@ -169,26 +169,26 @@ async def _import(
         ]
         fail("\n".join([*lines, "nothing was imported; --skip-existing imports the others"]))
     left = contents.count - count
-    skipped = f", {count} that {'was' if count == 1 else 'were'} there left out" if count else ""
+    skipped = f", {count} left out because the number exists" if count else ""
     if dry_run:
         return f"{counted(left, 'run')} would be imported{skipped}; nothing was changed"
-    with progress("importing", left) as tell:
-        await store.import_runs(_chosen(source, there, tell))
+    with progress("importing", left) as count_up:
+        await store.import_runs(_chosen(source, there, count_up))
     return f"{counted(left, 'run')} imported{skipped}"
 
 
-def _chosen(source: RunFile, there: dict[str, NumberSet], tell: Tell) -> Iterator[RunDetail]:
+def _chosen(source: RunFile, there: dict[str, NumberSet], count_up: ProgressCount) -> Iterator[RunDetail]:
     count = 0
     for detail in source.runs():
         found = there.get(detail.run.experiment)
         if found is None or detail.run.number not in found:
             count += 1
-            tell(count)
+            count_up(count)
             yield detail
 
 
 async def _existing(store: Store, experiment: str, numbers: NumberSet) -> NumberSet:
-    """Return which of these numbers the experiment has already."""
+    """Return those of the numbers that the experiment has already."""
     found = NumberSet()
     ranges = list(numbers.ranges())
     which = RunFilter(experiment=experiment, number_from=ranges[0][0], number_to=ranges[-1][1])
@@ -221,7 +221,7 @@ def _zone(name: str) -> tzinfo | None:
 
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[Path]:
-    """Give a file that can be read twice."""
+    """Yield a file that can be read twice."""
     if file != STDOUT:
         yield file
         return
@@ -233,18 +233,18 @@ def _readable(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _written(output: Path) -> Iterator[TextIO]:
-    """Give the stream to write to; a file is there when all is in it, and not before."""
+    """Yield the stream to write to; a file appears only when complete."""
     if output == STDOUT:
         exact_output()
         yield sys.stdout
         return
-    # It has the names of people and their computers.
+    # Private: it has names of people and their computers.
     with writing(output, newline="", mode=0o600) as stream:
         yield stream
 
 
-class Tell:
-    """Shows on standard error how many are done: a bar on a terminal, else a line every few seconds."""
+class ProgressCount:
+    """Shows progress on standard error: a bar on a terminal, else a line every few seconds."""
 
     def __init__(self, bar: Progress, title: str, total: int | None) -> None:
         self._bar = bar
@@ -254,7 +254,7 @@ class Tell:
         self._next_s = time.monotonic() + LINE_EVERY_S
 
     def __call__(self, count: int) -> None:
-        """Tell how many are done."""
+        """Show how many are done."""
         if not self._bar.disable:
             self._bar.update(self._task, completed=count)
         elif time.monotonic() > self._next_s:
@@ -263,9 +263,9 @@ class Tell:
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int | None) -> Iterator[Tell]:
+def progress(title: str, total: int | None) -> Iterator[ProgressCount]:
     """Show progress on standard error while the block runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(file=exact(sys.stderr))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield Tell(bar, title, total)
+        yield ProgressCount(bar, title, total)

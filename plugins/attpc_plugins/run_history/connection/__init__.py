@@ -1,1 +1,1 @@
-"""Connecting to PostgreSQL: where the database is, how it is reached, and what its faults mean."""
+"""Connecting to PostgreSQL: location of the database, connections, and the meaning of faults."""

@@ -1,4 +1,4 @@
-"""Where the database of the run history is: named in the settings, by the `PG*` variables, or embedded."""
+"""The database of the run history: named in the settings, by the `PG*` variables, or embedded."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ log = get_logger(__name__)
 KEY = "plugins.run_history.dsn"
 
 VARIABLES = ("PGHOST", "PGSERVICE", "PGDATABASE")
-"""Each of these says by itself that there is a server to use; PGUSER and the like go along with one."""
+"""Any of these alone names a server to use; PGUSER and the like only add to one."""
 
 ENVIRONMENT = (*VARIABLES, "PGPORT", "PGUSER", "PGPASSFILE", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICEFILE")
-"""What is named as the place to correct a fault in; the password's variable is not."""
+"""The variables named in faults as the place to correct; without the password's."""
 
 FOLDER = "postgres"
-"""The embedded server's folder in the plugin's own."""
+"""The embedded server's folder in the plugin's folder."""
 
 CONNECT_S = 5.0
 
@@ -51,7 +51,7 @@ _POLL_S = 0.05
 
 
 class Source(Enum):
-    """What said where the database is."""
+    """What named the database."""
 
     SETTINGS = "settings"
     ENVIRONMENT = "environment"
@@ -60,10 +60,10 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseKeys:
-    """The keys of `[plugins.run_history]` that say where the database is.
+    """The keys of `[plugins.run_history]` that name the database.
 
     `dsn` is the URL of a server, `data_dir` the folder of the embedded one, `binaries` the folder of its
-    programs, `wheel` or `system`, and `account` whom it runs as, for root.
+    programs, `wheel` or `system`, and `account` the account that runs it, for root.
     """
 
     dsn: str | None = None
@@ -74,10 +74,10 @@ class DatabaseKeys:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database: how to reach it, and the embedded server where it is that one's.
+    """A database: how to reach it, and its embedded server if it has one.
 
-    `start` and `stop` do nothing for a server that others run. `socket` is the embedded server's that another
-    process runs, see `attached`. `note` tells people why the embedded server is not where they would look.
+    `start` and `stop` do nothing for an external server. `socket` is that of an embedded server run by
+    another process, see `attached`. `note` says why the embedded server is not in the expected folder.
     """
 
     source: Source
@@ -87,39 +87,39 @@ class Database:
     note: str = ""
 
     def __repr__(self) -> str:
-        """Return a text without the password that `text` may hold."""
+        """Return a text without the password that the URL may contain."""
         return f"Database({self.source.value}, {self.where})"
 
     @property
     def dsn(self) -> str:
-        """What asyncpg takes; it may hold a password. Empty: the `PG*` variables.
+        """The URL for asyncpg; it may contain a password. Empty: the `PG*` variables.
 
-        Raises `EmbeddedError` for the embedded server before it was started.
+        Raises `EmbeddedError` for an embedded server that was not started.
         """
         if self.server is None:
             return self.text
         folder = self.socket or self.server.socket
-        # The PG* variables speak of another server: none of them may have a say in how this one is reached.
+        # The PG* variables are about another server: none of them may influence this connection.
         keys = f"host={quote(str(folder), safe='')}&port=5432&sslmode=disable&target_session_attrs=any"
         return f"postgresql://{ROLE}@/{DATABASE}?{keys}"
 
     @property
     def key(self) -> str:
-        """What to correct when the place is wrong: a key of the settings or variables."""
+        """What to correct if the location is wrong: a settings key or variables."""
         if self.source is Source.ENVIRONMENT:
             return ", ".join(name for name in ENVIRONMENT if os.environ.get(name))
         return KEY if self.source is Source.SETTINGS else "the embedded server"
 
     @property
     def where(self) -> str:
-        """The place, for people; it holds no password."""
+        """The location, for people, without a password."""
         if self.server is not None:
             return f"the embedded server in {self.server.folder}"
         return urls.read(self.text).where
 
     @property
     def alone(self) -> bool:
-        """Whether this process alone can use it: the embedded server's folder belongs to one at a time."""
+        """Whether only this process can use it: the embedded server's folder belongs to one at a time."""
         return self.server is not None
 
     @property
@@ -128,7 +128,7 @@ class Database:
         return urls.read(self.dsn).public
 
     def client_environment(self) -> Mapping[str, str]:
-        """Return the environment for psql and pg_dump: the password is in it, and in no command line."""
+        """Return the environment for psql and pg_dump; it has the password, no command line has it."""
         if self.server is not None:
             return {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         password = urls.read(self.text).password
@@ -148,7 +148,7 @@ class Database:
         """Return a connection; `database` names another one of the same server.
 
         Raises `DatabaseUnreachable`, `DatabaseRefused`, `DatabaseSettingsError` or `DatabaseTooOld`, each
-        with the key and what would be right; `EmbeddedError` where the embedded server was not started.
+        with the key and what would be right; `EmbeddedError` if the embedded server was not started.
         """
         target = Target(self.key, urls.read(self.dsn))
         try:
@@ -165,16 +165,16 @@ class Database:
             connection.terminate()
             raise DatabaseTooOld(
                 f"database {target.dsn.where} ({target.key}): the server is PostgreSQL {version.major}, and "
-                f"{OLDEST} is the oldest that works"
+                f"{OLDEST} is the oldest supported"
             )
         return connection
 
     @contextlib.asynccontextmanager
     async def attached(self, wait_s: float = OWNER_WAIT_S) -> AsyncIterator[Database]:
-        """Give this database with its server running: another process's where there is one, else our own.
+        """Yield this database with its server running: another process's if there is one, else its own.
 
-        For commands. A server that this starts is ended with the `async with`. Raises `DatabaseUnreachable`
-        for one that another process runs and that does not answer.
+        For commands. A server started here ends with the `async with`. Raises `DatabaseUnreachable`
+        if another process's server does not answer.
         """
         if self.server is None:
             yield self
@@ -185,7 +185,7 @@ class Database:
             try:
                 running = await self._running()
             except DatabaseUnreachable as error:
-                # Where nobody looks after it any more, the start ends it.
+                # If its IOC is gone, the start ends it.
                 running, silent = None, error
             if running is not None:
                 yield running
@@ -194,7 +194,7 @@ class Database:
                 await self.server.start_soon(wait_s=0)
                 break
             except EmbeddedBusy:
-                # Another process is making, starting or ending it at this moment.
+                # Another process is making, starting or ending it right now.
                 if time.monotonic() > end_at:
                     if silent is not None:
                         raise silent from None
@@ -216,7 +216,7 @@ class Database:
         except DatabaseError as error:
             if isinstance(error.__cause__, TimeoutError):
                 raise DatabaseUnreachable(
-                    f"the database of the IOC that runs ({self.server.folder}) does not answer within "
+                    f"the database of the running IOC ({self.server.folder}) does not answer within "
                     f"{CONNECT_S:g} s; its server hangs, or this computer is overloaded"
                 ) from error
             log.debug("no server answers at a socket", socket=socket, reason=str(error))
@@ -230,11 +230,11 @@ class Database:
 
 
 def locate(settings: DatabaseKeys, state_dir: Path, *, purpose: str = "the IOC") -> Database:
-    """Return where the database is; nothing is started, and no connection made.
+    """Return the database without starting or connecting to anything.
 
-    `state_dir` is the plugin's own folder, `purpose` tells others who runs an embedded server; where that is
-    without a `data_dir`, see `home_for`. Raises `DatabaseSettingsError` for a URL that cannot be used, and
-    `EmbeddedError` where there is no folder to be had.
+    `state_dir` is the plugin's folder; `purpose` tells others who runs an embedded server. For its folder
+    without a `data_dir`, see `home_for`. Raises `DatabaseSettingsError` for an invalid URL, and
+    `EmbeddedError` if there is no usable folder.
     """
     if settings.dsn:
         if found := urls.faults(settings.dsn):
@@ -243,7 +243,7 @@ def locate(settings: DatabaseKeys, state_dir: Path, *, purpose: str = "the IOC")
     if any(os.environ.get(name) for name in VARIABLES):
         port = os.environ.get("PGPORT", "")
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise DatabaseSettingsError("PGPORT is no number from 1 to 65535")
+            raise DatabaseSettingsError("PGPORT is not a number from 1 to 65535")
         return Database(Source.ENVIRONMENT)
     if settings.data_dir:
         home = Home(Path(settings.data_dir).expanduser())
@@ -261,7 +261,7 @@ def _home(wanted: Path, account_name: str | None) -> Home:
     try:
         account = account_for(account_name)
     except EmbeddedError as error:
-        # Told by the server when it is started; where its folder would be can be told without.
+        # The start of the server reports this; its folder is known without an account.
         log.debug("no account for the database server", reason=str(error))
         return Home(wanted)
     return home_for(wanted.absolute(), account)

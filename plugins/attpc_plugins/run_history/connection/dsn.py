@@ -1,7 +1,7 @@
-"""The URL of a PostgreSQL server: what is wrong with one, what it names, and how it is shown.
+"""Checks, parses and displays the URL of a PostgreSQL server.
 
-No password leaves this module but by `Dsn.password`: a URL is quoted in no message, since a password with a
-character that has a meaning in URLs turns up in any part of it.
+No password leaves this module except as `Dsn.password`: no message quotes a URL, since a password with a
+character that has a meaning in URLs can appear in any part of it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NOT_TAKEN = (
     *("channel_binding", "gssencmode", "hostaddr", "load_balance_hosts", "require_auth", "sslsni"),
     *("fallback_application_name", "tcp_user_timeout", "replication", "requirepeer", "client_encoding"),
 )
-"""Keys that libpq takes in a URL and asyncpg would hand to the server as settings, which it refuses."""
+"""Keys that libpq accepts in a URL but asyncpg would pass to the server as settings, which it refuses."""
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """What a URL names; parts that it leaves out are filled from the `PG*` variables, as PostgreSQL does.
+    """The parts of a URL; missing ones come from the `PG*` variables, as in PostgreSQL.
 
     `hosts` are `host:port` or socket folders, for people.
     """
@@ -40,30 +40,30 @@ class Dsn:
 
     @property
     def where(self) -> str:
-        """The place for people: `attpc at db.lab:5432, user ioc`."""
+        """The location for people: `attpc at db.lab:5432, user ioc`."""
         user = f", user {self.user}" if self.user else ""
         return f"{self.database or 'the default database'} at {' or '.join(self.hosts)}{user}"
 
 
 def faults(text: str) -> list[str]:
-    """Return what is wrong with a URL, without quoting it; nothing where it can be used."""
+    """Return what is wrong with a URL, without quoting it; empty if nothing is."""
     if not text.strip():
         return ["is empty; it is like " + EXAMPLE]
     if "://" not in text:
-        kind = "holds keys and values of libpq" if "=" in text else "is no URL"
+        kind = "has keys and values of libpq" if "=" in text else "is not a URL"
         return [f"{kind}; it is like {EXAMPLE}"]
     try:
         parts = urlsplit(text)
         query = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
     except ValueError:
-        return [f"is no URL that can be read; it is like {EXAMPLE}. {_ESCAPES}"]
+        return [f"is not a readable URL; it is like {EXAMPLE}. {_ESCAPES}"]
     if parts.scheme not in SCHEMES:
         return [f"begins with neither postgresql:// nor postgres://; it is like {EXAMPLE}"]
     found = []
     if parts.netloc.count("@") > 1 or parts.fragment or "#" in text:
         found.append(f"has an unexpected @ or #. {_ESCAPES}")
     elif not _ports_ok(_host_part(parts)):
-        found.append(f"has a port that is no number from 1 to 65535. {_ESCAPES}")
+        found.append(f"has a port that is not a number from 1 to 65535. {_ESCAPES}")
     elif "/" in parts.path[1:]:
         found.append(f"has a / in its database's name. {_ESCAPES}")
     values = dict(query)
@@ -71,7 +71,7 @@ def faults(text: str) -> list[str]:
     if (mode := values.get("sslmode")) is not None and mode not in SSL_MODES:
         found.append(f"has an unknown sslmode; it is one of {', '.join(SSL_MODES)}")
     if "port" in values and not _ports_ok("," + ",".join(f"x:{p}" for p in values["port"].split(","))):
-        found.append("has a port= that is no number from 1 to 65535")
+        found.append("has a port= that is not a number from 1 to 65535")
     if not found and not (
         _host_part(parts) or values.get("host") or values.get("service") or _from_environment()
     ):
@@ -80,7 +80,7 @@ def faults(text: str) -> list[str]:
 
 
 def read(text: str) -> Dsn:
-    """Return what a URL names, or the `PG*` variables alone for an empty text; `faults` must be none."""
+    """Return the parts of a URL without `faults`, or only those of the `PG*` variables for an empty text."""
     parts = urlsplit(text or "postgresql://")
     query = dict(parse_qsl(parts.query)) if parts.query else {}
     auth, _, _ = parts.netloc.rpartition("@")
@@ -118,7 +118,7 @@ def _host_part(parts: SplitResult) -> str:
 
 def _ports_ok(hosts: str) -> bool:
     for host in hosts.split(","):
-        # An address of IPv6 is in brackets; a socket's folder has no port.
+        # An IPv6 address is in brackets; a socket folder has no port.
         after = host.rpartition("]")[2] if "]" in host else host
         if host.startswith("/") or ":" not in after:
             continue

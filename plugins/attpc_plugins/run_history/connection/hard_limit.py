@@ -1,4 +1,4 @@
-"""A time limit that also holds for work that does not end when it is cancelled."""
+"""A time limit that also holds for work that does not end when cancelled."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ async def hard_limit(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _leave(task: asyncio.Task[Any]) -> None:
-    # The result is not needed; reading it keeps asyncio from logging that nobody did.
+    # The result is not needed; reading it stops asyncio from logging that it was never retrieved.
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     task.cancel()

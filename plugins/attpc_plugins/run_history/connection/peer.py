@@ -1,4 +1,4 @@
-"""Connecting to a PostgreSQL server, and to nothing else that happens to listen at its address."""
+"""Connects to a PostgreSQL server, and to nothing else that listens at its address."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ async def connect(
     answer_bytes: int = wire.ANSWER_BYTES,
     **options: Any,
 ) -> asyncpg.Connection:
-    """Connect as `asyncpg.connect` does, to a PostgreSQL server only.
+    """Connect as `asyncpg.connect` does, but only to a PostgreSQL server.
 
-    `session` are settings of the server for the whole session. Through a pooler there is none: the connection
-    is a `SharedConnection` then, without them and without prepared statements. An answer that is longer than
-    `answer_bytes` ends the connection. Raises what asyncpg raises, and `NotPostgresError` for what answers in
-    any other way than such a server.
+    `session` are server settings for the whole session. A pooler has no sessions: then the connection
+    is a `SharedConnection`, without them and without prepared statements. An answer longer than
+    `answer_bytes` ends the connection. Raises what asyncpg raises, and `NotPostgresError` for anything that
+    does not answer like PostgreSQL.
     """
     wire.answer_bytes.set(answer_bytes)
     connection = await _connect(text, options)
     if connection.get_server_version().major < OLDEST:
-        return connection  # who asked for it refuses it
+        return connection  # the caller refuses it
     try:
         with _understood():
             alone = await settle(connection, session or {})
@@ -42,7 +42,7 @@ async def connect(
             text, {**options, "statement_cache_size": 0, "connection_class": SharedConnection}
         )
         async with connection.transaction():
-            pass  # not every pooler takes one
+            pass  # not every pooler accepts it
     except BaseException:
         connection.terminate()
         raise
@@ -56,10 +56,10 @@ async def _connect(text: str | None, options: Mapping[str, Any]) -> asyncpg.Conn
 
 @contextlib.contextmanager
 def _understood() -> Iterator[None]:
-    """Raise `NotPostgresError` where asyncpg trips over what a server would never say."""
+    """Raise `NotPostgresError` if asyncpg fails on an answer that no server would send."""
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError):
         raise
     except Exception as error:
-        raise wire.NotPostgresError(f"it answers as no PostgreSQL server does ({error!r:.100})") from error
+        raise wire.NotPostgresError(f"it does not answer like PostgreSQL ({error!r:.100})") from error

@@ -1,7 +1,7 @@
-"""Connections that lead through a pooler such as PgBouncer: how they are known, and what their faults mean.
+"""Connections through a pooler such as PgBouncer: how to recognise them, and the meaning of their faults.
 
 A pooler may give each transaction another of its server connections (`pool_mode = transaction`). So nothing
-is left in a session: no settings, no prepared statements.
+is kept in a session: no settings, no prepared statements.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import asyncpg
 from attpc_plugins.run_history.errors import first_line
 
 LEAST = 4
-"""Server connections that one IOC uses at most."""
+"""Maximum server connections of one IOC."""
 
 SCARCE = (
     f"a pooler is in between: does it have {LEAST} server connections for each IOC ('default_pool_size', "
@@ -27,21 +27,21 @@ SESSION = "set 'pool_mode = session' for this database in pgbouncer.ini, or name
 
 
 class SharedConnection(asyncpg.Connection):
-    """One through a pooler."""
+    """A connection through a pooler."""
 
     shared = True
 
 
 def is_shared(connection: Any) -> bool:
-    """Tell whether a connection, or its proxy from asyncpg's pool, leads through a pooler."""
+    """Return whether a connection, or its proxy from asyncpg's pool, goes through a pooler."""
     return bool(getattr(connection, "shared", False))
 
 
 async def settle(connection: Any, settings: Mapping[str, str]) -> bool:
-    """Have the settings stand for the session, unless a pooler is in between; tell whether there is none.
+    """Apply the settings to the session unless a pooler is in between; return whether there is none.
 
-    A pooler gives its clients another number of the server's process than that one's own. One statement does
-    both, in the simple protocol: it leaves nothing behind with a server connection that is another's next.
+    A pooler reports another server process number to its clients than the server's own. One statement does
+    both, in the simple protocol: it leaves nothing in a server connection that others use next.
     """
     given = "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
     done = await connection.execute(f"SELECT 1{given} WHERE pg_backend_pid() = {connection.get_server_pid()}")
@@ -49,9 +49,9 @@ async def settle(connection: Any, settings: Mapping[str, str]) -> bool:
 
 
 async def shares_sessions(first: Any, second: Any) -> bool:
-    """Tell whether two open connections were seen on one server connection, or one of them on several.
+    """Return whether two open connections were seen on one server connection, or one of them on several.
 
-    That is so with pooling by transactions, and cannot be with pooling by sessions.
+    That happens with pooling by transactions, never with pooling by sessions.
     """
     seen: list[set[int]] = [set(), set()]
     for _ in range(4):
@@ -62,7 +62,7 @@ async def shares_sessions(first: Any, second: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a pooler's words mean and what to set; `passing`: it may be over by itself."""
+    """The meaning of a pooler's message and what to set; `passing`: it may pass by itself."""
 
     text: str
     passing: bool
@@ -71,13 +71,13 @@ class Advice:
 _SETTINGS = (
     (
         r"unsupported startup parameter[^:]*: *(?P<what>\S+)",
-        "the pooler takes no {what}=: leave it out of the URL, or add it to 'ignore_startup_parameters' in "
-        "pgbouncer.ini",
+        "the pooler does not accept {what}=: leave it out of the URL, or add it to "
+        "'ignore_startup_parameters' in pgbouncer.ini",
     ),
     (
         r"transaction blocks not allowed",
-        "the pooler takes no transactions: set 'pool_mode = session' or 'transaction' for this database in "
-        "pgbouncer.ini",
+        "the pooler accepts no transactions: set 'pool_mode = session' or 'transaction' for this database "
+        "in pgbouncer.ini",
     ),
     (
         r"bouncer config error|no such database",
@@ -106,14 +106,13 @@ _PASSING = (
     ),
     (
         r"max_client_conn|no more connections allowed",
-        "the pooler takes no more clients: raise 'max_client_conn' in pgbouncer.ini, or end what is idle",
+        "the pooler accepts no more clients: raise 'max_client_conn' in pgbouncer.ini, or close idle ones",
     ),
     (
         r"server login|server_login_retry|cannot connect to server|connect failed",
-        "the pooler runs, and the PostgreSQL server behind it is not there or does not let it in; it "
-        "is tried again",
+        "the pooler runs, but the PostgreSQL server behind it is down or rejects it; the IOC tries again",
     ),
-    (r"is disabled|is paused|shutting down|admin", "the pooler is switched off for now; it is tried again"),
+    (r"is disabled|is paused|shutting down|admin", "the pooler is switched off for now; the IOC tries again"),
 )
 
 _TELLING = (
@@ -122,11 +121,11 @@ _TELLING = (
     asyncpg.InvalidSQLStatementNameError,
     asyncpg.DuplicatePreparedStatementError,
 )
-"""What asyncpg makes of a pooler's own words."""
+"""asyncpg's exceptions for a pooler's own messages."""
 
 
 def advice(error: BaseException) -> Advice | None:
-    """Return what a pooler's words mean; None for what is none of a pooler."""
+    """Return the meaning of a pooler's message; None if it is not from a pooler."""
     if not isinstance(error, _TELLING):
         return None
     for patterns, passing in ((_SETTINGS, False), (_PASSING, True)):

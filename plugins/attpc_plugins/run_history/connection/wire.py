@@ -1,9 +1,9 @@
-"""What a PostgreSQL server may send: whole messages in their form, and no more than an answer has.
+"""Checks what a PostgreSQL server sends: complete well-formed messages, and no more than an answer has.
 
-asyncpg (0.32) believes its server. It keeps what comes for as long as it comes; a message that is shorter
-than its own fields leads it out of its buffer, a type of zero keeps it in its reader for ever, and it
-computes as many rounds of the password's hash as the server names. So each byte passes here first, and a
-server that sends anything else loses the connection.
+asyncpg (0.32) trusts its server. It buffers data without limit; a message shorter than its own fields makes
+it read beyond its buffer, a type of zero keeps it in its reader for ever, and it computes as many rounds of
+the password's hash as the server demands. So each byte is checked here first, and a server that sends
+anything else is disconnected.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 import asyncpg.protocol
 
 ANSWER_BYTES = 1 << 20
-"""What one answer may have in an IOC. As objects of Python it takes up to ten times of that.
+"""Maximum bytes of one answer in an IOC. As Python objects it takes up to ten times as much.
 
-The longest is that of an open run: 250 kB with 1,000 modules.
+The longest is an open run: 250 kB with 1,000 modules.
 """
 
 COMMAND_ANSWER_BYTES = 1 << 28
-"""The same in a command of the shell: it reads whole runs, and ends when it is done."""
+"""The same for a shell command, which reads whole runs and then ends."""
 
 answer_bytes: ContextVar[int] = ContextVar("answer_bytes", default=ANSWER_BYTES)
-"""The limit of the connections that are made in this context."""
+"""The limit for connections made in this context."""
 
 MESSAGE_COSTS = 64
-"""What each message counts besides its length: an empty one costs time and memory too."""
+"""Bytes counted for each message besides its length: an empty one costs time and memory too."""
 
 READ_BYTES = 1 << 14
-"""What is taken in one turn of the event loop: some 3,000 of the shortest messages, a few milliseconds."""
+"""Bytes handled in one turn of the event loop: some 3,000 of the shortest messages, a few milliseconds."""
 
 _HEAD = struct.Struct(">BI")
 
@@ -49,7 +49,7 @@ _FORMS = {
         b"EN": rb".*\0\0|\0",
         b"C": rb"[^\0]+\0",
         b"123nsIc": rb"",
-        # What they consist of asyncpg reads within their bounds.
+        # asyncpg reads their contents within their bounds.
         b"TtDdGHW": rb".*",
     }.items()
     for kind in kinds
@@ -58,11 +58,11 @@ _READY, _AUTHENTICATION = b"ZR"
 
 
 class NotPostgresError(ConnectionError):
-    """What answers there is no PostgreSQL server, or none that can be used."""
+    """What answers there is not a PostgreSQL server, or not a usable one."""
 
 
 def reason_in(error: BaseException | None) -> str:
-    """Return what a server sent that none sends, where that is why something failed; else nothing."""
+    """Return the invalid data from a server if that caused the error, else an empty text."""
     while error is not None:
         if isinstance(error, NotPostgresError):
             return str(error)
@@ -92,7 +92,7 @@ class _Asking:
 
 
 class CheckedProtocol(asyncpg.protocol.Protocol, asyncio.BufferedProtocol):
-    """asyncpg's protocol, which gets nothing but whole messages in order."""
+    """asyncpg's protocol, fed only with complete valid messages."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -108,16 +108,16 @@ class CheckedProtocol(asyncpg.protocol.Protocol, asyncio.BufferedProtocol):
         super().connection_made(_Asking(transport, self._asked))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, with what was wrong."""
+        """End with the fault."""
         self._held.clear()
         super().connection_lost(self._fault or exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Return where to put what comes."""
+        """Return the buffer for received data."""
         return self._taken
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Check what came, and give asyncpg the messages that are whole."""
+        """Check received data, and pass complete messages to asyncpg."""
         self._held += self._taken[:nbytes]
         try:
             if end := self._checked():
@@ -127,18 +127,18 @@ class CheckedProtocol(asyncpg.protocol.Protocol, asyncio.BufferedProtocol):
         except NotPostgresError as error:
             self._fault = error
             self._transport.abort()
-        except Exception as error:  # asyncpg trips over an answer that nobody waits for
-            self._fault = NotPostgresError(f"the server answers what nobody asked ({error!r:.100})")
+        except Exception as error:  # asyncpg fails on an answer that nobody waits for
+            self._fault = NotPostgresError(f"the server sent an unrequested answer ({error!r:.100})")
             self._transport.abort()
 
     def _checked(self) -> int:
-        """Return where the last whole message ends; raises `NotPostgresError` for one that is none."""
+        """Return the end of the last complete message; raises `NotPostgresError` for an invalid one."""
         held, end = self._held, 0
         while len(held) - end >= _HEAD.size:
             kind, size = _HEAD.unpack_from(held, end)
             form = _FORMS.get(kind)
             if form is None or size < 4:
-                raise NotPostgresError("no PostgreSQL server answers there; are host and port right?")
+                raise NotPostgresError("what answers is not a PostgreSQL server; are host and port right?")
             if size + MESSAGE_COSTS > self._left:
                 raise NotPostgresError(
                     f"the server sends more than {self._most >> 20} MB at once; no answer is that long"
@@ -161,10 +161,10 @@ class CheckedProtocol(asyncpg.protocol.Protocol, asyncio.BufferedProtocol):
 def _malformed(kind: int, begin: bytes) -> str:
     if kind == _AUTHENTICATION and begin == b"\0\0\0\x0b":
         return (
-            "the server asks for a password's hash of 100000 rounds or more (scram_iterations), and an IOC "
-            "cannot wait for that; set it lower there, and the role's password anew"
+            "the server asks for a password hash of 100000 rounds or more (scram_iterations), and an IOC "
+            "cannot wait for that; set it lower there, and set the role's password again"
         )
-    return f"the server sends a message {chr(kind)!r} that is no such message"
+    return f"the server sends a malformed message {chr(kind)!r}"
 
 
 asyncpg.protocol.Protocol = CheckedProtocol  # pyright: ignore[reportPrivateImportUsage]

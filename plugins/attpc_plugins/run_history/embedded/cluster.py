@@ -1,7 +1,7 @@
-"""What the embedded server consists of on disk: its folder, its data folder and its configuration.
+"""The embedded server on disk: its folder, its data folder and its configuration.
 
-As root the folder itself stays root's, so that nothing which root writes can be led elsewhere by the account
-that the server runs as; that account owns `data` and `run` inside it alone.
+If the IOC is root, the folder itself stays root's, so that the server's account cannot redirect what root
+writes; that account owns only `data` and `run` in it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ DATABASE = "attpc_ioc"
 """The database of the embedded server."""
 
 ROLE = "attpc_ioc"
-"""The role that owns it; there is no password: only the account and root can reach the socket."""
+"""The role that owns it, without password: only the account and root can reach the socket."""
 
 MAKING = (
     *("--username", ROLE, "--encoding", "UTF8", "--no-locale", "--data-checksums"),
     *("--auth-local", "peer", "--auth-host", "reject", "--no-sync", "--no-instructions"),
 )
-"""How the data folder is made; it is synced once, when all is in it."""
+"""Options for making the data folder; it is synced once, when complete."""
 
 SINCE_16 = ("--set", "dynamic_shared_memory_type=sysv")
-"""Before 16, `initdb` takes what it finds by itself: not /dev/shm where that is closed."""
+"""Before 16, `initdb` chooses by itself, and not /dev/shm if that is closed."""
 
 MAKE_LIMIT_S = 60.0
 
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-"""What keeps every commit over a power cut; given on the command line, where nothing changes it."""
+"""Settings that keep every commit after a power cut; on the command line, where nothing overrides them."""
 
 CONFIGURATION = """\
-# Written by attpc-ioc at every start. To change a setting use ALTER SYSTEM: it is kept, and it wins.
+# Written by attpc-ioc at every start. To change a setting use ALTER SYSTEM: it is kept and takes precedence.
 max_connections = 40
-# In /dev/shm, PostgreSQL's default, a container or a hardened host may allow nothing, or 64 MB for all.
+# In /dev/shm, PostgreSQL's default, a container or a hardened host may allow nothing, or 64 MB in total.
 dynamic_shared_memory_type = 'sysv'
 shared_buffers = '32MB'
 max_wal_size = '256MB'
@@ -58,7 +58,7 @@ log_timezone = 'UTC'
 lc_messages = 'C'
 datestyle = 'iso, ymd'
 default_text_search_config = 'pg_catalog.simple'
-# A log for each day of the week, in data/log; a week later it is written anew.
+# A log for each day of the week, in data/log, overwritten a week later.
 logging_collector = on
 log_directory = 'log'
 log_filename = 'postgresql-%a.log'
@@ -71,27 +71,27 @@ log_line_prefix = '%m [%p] %q%u@%d '
 """
 
 SINCE_18 = "io_method = 'sync'\n"
-"""Three processes fewer, for a database that is small enough to be in memory."""
+"""Saves three processes; the database is small enough for memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The server's folder; `note` tells people why it is not the one that they would look for."""
+    """The server's folder; `note` says why it is not the expected one."""
 
     folder: Path
     note: str = ""
 
 
 def home_for(wanted: Path, account: Account) -> Home:
-    """Return where the server of a state directory is: `wanted`, or a folder of root's.
+    """Return the server's folder for a state directory: `wanted`, or one of root's.
 
-    For the folder that nobody chose by hand, where the account cannot reach it. One that has data is kept:
-    history must not seem gone because a mode was changed. As root the way to `wanted` is made, since its
-    modes tell. Raises `EmbeddedError` where another folder is needed and cannot be had.
+    The latter only for a default folder that the account cannot reach. A folder with data is kept:
+    history must not seem lost because a mode was changed. For root the path to `wanted` is made, since its
+    modes decide. Raises `EmbeddedError` if another folder is needed and cannot be made.
     """
     if not account.other:
         return Home(wanted)
-    # The folders on the way are those of the state directory; root's own umask may close them.
+    # The parent folders are those of the state directory; root's umask may close them.
     with contextlib.suppress(OSError):
         if not_roots_own(wanted) is None:
             make_private(wanted.parent)
@@ -114,10 +114,10 @@ def home_for(wanted: Path, account: Account) -> Home:
 
 
 def prepare_folder(folder: Path, account: Account) -> None:
-    """Make the server's folder where it is missing, and see that the account can reach it.
+    """Make the server's folder if missing, and check that the account can reach it.
 
-    Raises `EmbeddedError` naming the folder that is in the way; no mode but that of a new folder, or of one
-    for a shared account, is set.
+    Raises `EmbeddedError` that names the obstructing folder; only the modes of a new folder, or of one
+    for a shared account, are set.
     """
     try:
         if account.other and folder.is_dir() and folder.stat().st_uid == account.uid:
@@ -148,28 +148,28 @@ def prepare_folder(folder: Path, account: Account) -> None:
 
 
 def _belongs(folder: Path, account: Account) -> str:
-    """Return why root takes no folder of the server's account, and what to do."""
+    """Return why root does not use a folder of the server's account, and what to do."""
     if account.shared:
         return (
-            f"database folder {folder} belongs to {account.name}, and so every program of {account.name} "
+            f"database folder {folder} belongs to {account.name}, so every program of {account.name} "
             "could read the database; give the folder to root, or make an account for the database and name "
             "it in plugins.run_history.server_account"
         )
     return (
-        f"database folder {folder} belongs to {account.name}, who could lead elsewhere what root writes "
+        f"database folder {folder} belongs to {account.name}, who could redirect what root writes "
         f"there; give the folder to root (chown root {folder} && chmod 711 {folder}; its data folder stays "
         f"{account.name}'s), or run attpc-ioc as {account.name}"
     )
 
 
 def _guard(folder: Path, account: Account) -> None:
-    """Let nobody but root and the group of a shared account pass a folder of root's."""
+    """Let only root and the group of a shared account pass a folder of root."""
     os.chown(folder, -1, account.gid)
     folder.chmod(0o710)
 
 
 def guarded_folder(folder: Path, account: Account) -> Path:
-    """Make a folder of root's that only the group of a shared account may pass, where it is missing."""
+    """Make, if missing, a folder of root that only the group of a shared account may pass."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     info = folder.lstat()
@@ -180,31 +180,31 @@ def guarded_folder(folder: Path, account: Account) -> Path:
 
 
 def own_folder(folder: Path, account: Account) -> None:
-    """Make a new folder that is the account's alone."""
+    """Make a new folder that only the account can use."""
     folder.mkdir(mode=0o700)
     if account.other:
         os.chown(folder, account.uid, account.gid)
 
 
 def data_major(data: Path) -> int | None:
-    """Return the major version of PostgreSQL that made the data folder, None where there is none."""
+    """Return the major version of PostgreSQL that made the data folder; None without data."""
     with contextlib.suppress(OSError, ValueError):
         return int(read_theirs(data / "PG_VERSION", 16).strip())
     return None
 
 
 def make_data(data: Path, binaries: Binaries, account: Account, lock: int) -> bool:
-    """Make the data folder with its database, where there is none; tells whether it did.
+    """Make the data folder with its database if there is none; return whether it did.
 
-    It is made under another name, synced and renamed. `lock` is inherited by the programs that make it, so
-    that the next one to come knows when they are gone. Raises `EmbeddedError` with what they said.
+    It is made under another name, synced and renamed. The programs that make it inherit `lock`, so
+    that the next process knows when they have ended. Raises `EmbeddedError` with their message.
     """
     for left in data.parent.glob("data.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     if data_major(data) is not None:
         return False
     if data.exists() and any(data.iterdir()):
-        raise EmbeddedError(f"{data} is not empty and no PostgreSQL data folder; move it away")
+        raise EmbeddedError(f"{data} is not empty and not a PostgreSQL data folder; move it away")
     new = data.with_name(f"data.new-{os.urandom(4).hex()}")
     initdb, postgres = binaries.program("initdb"), binaries.program("postgres")
     single = (postgres, "--single", "-D", new, "-c", "fsync=off", "-c", "logging_collector=off", "postgres")
@@ -235,7 +235,7 @@ def write_configuration(folder: Path, binaries: Binaries, account: Account) -> d
 
 
 def environment() -> dict[str, str]:
-    """Return what the programs get of the environment: nothing of PG* or the shell's locale reaches them."""
+    """Return the environment of the programs: without PG* and the shell's locale."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC", **kept}
 

@@ -1,8 +1,8 @@
-"""Who uses a folder: locks that the kernel keeps, and the processes of a server that lost its IOC.
+"""Finds who uses a folder: by locks of the kernel, and the processes of a server that lost its IOC.
 
-A process number in a file proves nothing: after a reboot it may belong to another program. So nothing here
-reads one. A lock (`flock`) ends with the processes that hold it, and a server is known by its program, by the
-folder that it works in, and by the lock file that it inherited; all three are read of the living process.
+A process number in a file proves nothing: after a reboot it may belong to another program. So none is read
+here. A lock (`flock`) ends with the processes that hold it, and a server is recognised by its program, its
+working directory, and the lock file that it inherited; all three are read from the live process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 SERVER_PROGRAMS = ("postgres", "postmaster")
 PROGRAMS = (*SERVER_PROGRAMS, "initdb")
-"""A process that inherited the lock is one of these, or was forked a moment ago to become one."""
+"""Programs of processes that inherited the lock; one just forked may not run its program yet."""
 
 _POLL_S = 0.01
 
@@ -32,7 +32,7 @@ class FolderLock:
         self.fd: int | None = None
 
     def take(self) -> bool:
-        """Take the lock; False when another process holds it. `OSError` where the file cannot be opened."""
+        """Take the lock; False if another process holds it. `OSError` if the file cannot be opened."""
         if self.fd is not None:
             return True
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -48,7 +48,7 @@ class FolderLock:
         return True
 
     def wait(self, limit_s: float) -> bool:
-        """Take the lock, waiting for it at most `limit_s`; False when it was not to be had."""
+        """Take the lock, waiting for at most `limit_s`; False if it was not free."""
         end = time.monotonic() + limit_s
         while not self.take():
             if time.monotonic() >= end:
@@ -57,25 +57,25 @@ class FolderLock:
         return True
 
     def write(self, text: str) -> None:
-        """Say in the file who holds the lock, for people."""
+        """Write into the file who holds the lock, for people."""
         if self.fd is not None:
             os.ftruncate(self.fd, 0)
             os.pwrite(self.fd, text.encode(), 0)
 
     def read(self) -> str:
-        """Return what the holder wrote; empty when nothing can be read."""
+        """Return what the holder wrote; empty if nothing can be read."""
         with contextlib.suppress(OSError):
             return self.path.read_text(encoding="utf-8", errors="replace").strip()[:200]
         return ""
 
     def close(self) -> None:
-        """Close this process's part; a process that inherited the lock holds it still."""
+        """Close this process's descriptor; processes that inherited the lock still hold it."""
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
 
     def release(self) -> None:
-        """Give the lock up, also for processes that inherited it."""
+        """Release the lock, also for processes that inherited it."""
         if self.fd is not None:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
             self.close()
@@ -83,7 +83,7 @@ class FolderLock:
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A living process of PostgreSQL; `ours` tells that it inherited the server's lock."""
+    """A live process of PostgreSQL; `ours`: it inherited the server's lock."""
 
     pid: int
     ppid: int
@@ -91,9 +91,9 @@ class ServerProcess:
 
 
 def servers_in(data: Path, lock: Path) -> tuple[ServerProcess, ...]:
-    """Return the processes of PostgreSQL that hold `lock` or work in the folder `data`, the first one first.
+    """Return the processes of PostgreSQL that hold `lock` or work in the folder `data`, the oldest first.
 
-    Only processes of this user are seen, or all for root; a server in another container is not.
+    Only this user's processes are visible, for root all; those in another container are not.
     """
     place, file = _stat(data), _stat(lock)
     found = []
@@ -109,16 +109,16 @@ def servers_in(data: Path, lock: Path) -> tuple[ServerProcess, ...]:
                 continue
             found.append(ServerProcess(int(entry.name), _parent(int(entry.name)), ours))
         except OSError:
-            continue  # it ended meanwhile, or is another user's
+            continue  # it has ended, or is another user's
     pids = {process.pid for process in found}
     return tuple(sorted(found, key=lambda process: (process.ppid in pids, process.pid)))
 
 
 def end(processes: Iterable[ServerProcess], data: Path, lock: Path, *, fast_s: float, quick_s: float) -> bool:
-    """End a server: fast (SIGINT) first, then at once (SIGQUIT), then by SIGKILL; False when it lives on.
+    """End a server: by SIGINT (fast), then SIGQUIT (immediate), then SIGKILL; False if it is still alive.
 
-    Each process is held by a pidfd and looked at once more after that was opened, so that a number that went
-    to another program meanwhile is never signalled.
+    Each process is held by a pidfd and checked again after opening that, so that a number reused by another
+    program is never signalled.
     """
     handles = _open_all(processes, data, lock)
     try:
@@ -154,7 +154,7 @@ def _open_all(processes: Iterable[ServerProcess], data: Path, lock: Path) -> lis
 
 
 def _gone(handles: list[int], limit_s: float) -> bool:
-    """Wait until every process ended; its pidfd is readable then."""
+    """Wait until every process has ended; then its pidfd is readable."""
     end_at = time.monotonic() + limit_s
     poller = select.poll()
     for fd in handles:
@@ -187,6 +187,6 @@ def _open_files(pid: int) -> Iterator[os.stat_result]:
 
 
 def _parent(pid: int) -> int:
-    # The name in parentheses may hold anything; the fields after the last one are plain numbers.
+    # The name in parentheses may contain anything; the fields after the last one are numbers.
     text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     return int(text.rpartition(")")[2].split()[1])

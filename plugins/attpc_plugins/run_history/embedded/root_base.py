@@ -1,6 +1,6 @@
-"""The folder that root keeps for what another account must reach: the server's programs, and its data.
+"""Root's folder for what another account must reach: the server's programs and data.
 
-It is root's default state directory. Nothing in it is used unless it is root's alone to change, since root
+It is root's default state directory. Nothing in it is used unless only root can change it, since root
 runs programs from it.
 """
 
@@ -13,24 +13,24 @@ from pathlib import Path
 from attpc_plugins.run_history.errors import EmbeddedError
 
 BASE = Path("/var/lib/attpc-ioc")
-"""Where it is: below `/var/lib`, which any account can pass."""
+"""Its default: below `/var/lib`, which any account can pass."""
 
 VARIABLE = "ATTPC_IOC_ROOT_BASE"
-"""The environment variable that names another place for it: an absolute path."""
+"""The environment variable for another place: an absolute path."""
 
 
 def root_base() -> Path:
-    """Return where the folder is; it need not exist. Raises `EmbeddedError` for a relative path."""
+    """Return the path of the folder; it need not exist. Raises `EmbeddedError` for a relative path."""
     told = os.environ.get(VARIABLE, "")
     if told and not Path(told).is_absolute():
-        raise EmbeddedError(f"{VARIABLE} is {told}, which is no absolute path")
+        raise EmbeddedError(f"{VARIABLE} is {told}, which is not an absolute path")
     return Path(told) if told else BASE
 
 
 def made_root_base() -> Path:
-    """Return the folder, made with mode 0755 where it is missing; an existing one's mode is left alone.
+    """Return the folder, made with mode 0755 if missing; an existing folder's mode is not changed.
 
-    Raises `EmbeddedError` where it cannot be made, or somebody but root can change what is in it.
+    Raises `EmbeddedError` if it cannot be made, or others than root can change its contents.
     """
     base = root_base()
     try:

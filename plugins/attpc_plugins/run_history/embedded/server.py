@@ -1,15 +1,15 @@
-"""A PostgreSQL server of the plugin's own: made when first needed, a child of the IOC, on a Unix socket only.
+"""The plugin's own PostgreSQL server: made when first needed, a child of the IOC, on a Unix socket only.
 
-Its folder holds
+Its folder has
 
-- `owner.lock`: held by the process that may start and stop the server; the kernel frees it with the process.
-- `server.lock`: inherited by every process of the server; free means that none of them lives.
+- `owner.lock`: held by the process that may start and stop the server; the kernel frees it with that process.
+- `server.lock`: inherited by every process of the server; if free, none of them is alive.
 - `data`: the data folder, with the server's logs in `data/log`.
-- `run`: the socket; elsewhere, in a private folder, when this path is too long for one.
-- the server's configuration, written at every start, and `start.log`, what it said before it had a log.
+- `run`: the socket; it is in another private folder if this path is too long.
+- the server's configuration, written at every start, and `start.log`, its output before it has a log.
 
-An IOC that was killed leaves its server running. The next one to take `owner.lock` ends that server, in good
-order, and starts one that is its own child again. `postmaster.pid` is never believed: see `processes`.
+An IOC that was killed leaves its server running. The next process to take `owner.lock` ends that server in an
+orderly way and starts its own. `postmaster.pid` is never trusted: see `processes`.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ __all__ = ["DATABASE", "PORT", "ROLE", "EmbeddedServer"]
 log = get_logger(__name__)
 
 START_LIMIT_S = 60.0
-"""How long a start may take; after a crash the server first replays at most `max_wal_size` of its log."""
+"""Time limit of a start; after a crash the server first replays up to `max_wal_size` of its log."""
 
 OWNER_WAIT_S = 5.0
-"""How long to wait for another process of attpc-ioc to let go of the folder."""
+"""How long to wait for another process of attpc-ioc to release the folder."""
 
 FAST_S = 5.0
 QUICK_S = 3.0
-"""How long an orderly end may take before the server is told to end at once, and that before it is killed."""
+"""Time limits of an orderly shutdown, and of an immediate one after that, before the server is killed."""
 
 _POLL_S = 0.005
 
 PID_BYTES = 4096
 LOG_BYTES = 1 << 20
-"""What is read of files that the server's account can write, at most."""
+"""Maximum bytes read of files that the server's account can write."""
 
 
 class EmbeddedServer:
-    """The server of one folder; see the module for how it is kept.
+    """The server of one folder; see the module's description.
 
     `start` and `stop` block and may be called from any thread; `start_soon` and `stop_soon` are the same for
     asyncio. `binaries` and `account` are as in `find_binaries` and `account_for`; `options` are PostgreSQL's
-    own settings on top of the usual ones; `purpose` tells others who holds the folder.
+    own settings in addition to the usual ones; `purpose` tells others who holds the folder.
     """
 
     def __init__(
@@ -94,34 +94,34 @@ class EmbeddedServer:
 
     @property
     def running(self) -> bool:
-        """Whether the server that this object started lives."""
+        """Whether the server that this object started is running."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def pid(self) -> int | None:
-        """The number of the server's first process, while it lives."""
+        """The number of the server's first process, while it is running."""
         return self._child.pid if self._child and self.running else None
 
     @property
     def socket(self) -> Path:
-        """The folder of the socket of the server that this object started."""
+        """The socket folder of the server that this object started."""
         if self._socket is None:
             raise EmbeddedError(f"the database server of {self.folder} was not started")
         return self._socket
 
     @property
     def account(self) -> Account:
-        """Whom the server runs as; raises `EmbeddedError` where there is nobody."""
+        """The account that runs the server; raises `EmbeddedError` if there is none."""
         if self._account is None:
             self._account = account_for(self._wanted_account)
         return self._account
 
     def binaries(self) -> Binaries:
-        """Return the programs that fit the data folder; raises `EmbeddedError` where there are none."""
+        """Return the programs that fit the data folder; raises `EmbeddedError` if there are none."""
         return find_binaries(self.account, self._wanted_binaries, data_major(self.data))
 
     async def start_soon(self, limit_s: float = START_LIMIT_S, wait_s: float = OWNER_WAIT_S) -> None:
-        """`start` in a thread; when the wait is cancelled the start goes on, and `stop` waits for its end."""
+        """`start` in a thread; if the wait is cancelled the start goes on, and `stop` waits for its end."""
         await asyncio.to_thread(self.start, limit_s, wait_s)
 
     async def stop_soon(self, fast_s: float = FAST_S) -> None:
@@ -129,10 +129,10 @@ class EmbeddedServer:
         await asyncio.to_thread(self.stop, fast_s)
 
     def start(self, limit_s: float = START_LIMIT_S, wait_s: float = OWNER_WAIT_S) -> None:
-        """Start the server, making it when there is none; returns when it takes connections.
+        """Start the server, making it if there is none; returns when it accepts connections.
 
-        Waits `wait_s` at most for another process of attpc-ioc to let go of the folder. Does nothing when the
-        server runs. Raises `EmbeddedBusy`, or `EmbeddedError` with the reason and what to do.
+        Waits at most `wait_s` for another process of attpc-ioc to release the folder. Does nothing if the
+        server is running. Raises `EmbeddedBusy`, or `EmbeddedError` with the reason and what to do.
         """
         with self._busy:
             if self.running:
@@ -162,7 +162,7 @@ class EmbeddedServer:
             )
 
     def stop(self, fast_s: float = FAST_S) -> None:
-        """End the server, in order and within `fast_s`, else at once, else by SIGKILL; frees the folder."""
+        """End the server, orderly within `fast_s`, else at once, else by SIGKILL; releases the folder."""
         with self._busy:
             if self._child is not None:
                 self._end_child(fast_s)
@@ -170,10 +170,10 @@ class EmbeddedServer:
             self._owner.release()
 
     def found_socket(self) -> Path | None:
-        """Return where a server of this folder that another process runs takes connections, or None.
+        """Return the socket folder of this folder's server if another process runs it, or None.
 
-        The place is read from the server's own file; whether one answers there only connecting tells. Raises
-        `EmbeddedError` where this user may not look.
+        It is read from the server's own file; only connecting shows whether a server answers there. Raises
+        `EmbeddedError` if this user may not read it.
         """
         try:
             lines = self._postmaster()
@@ -201,7 +201,7 @@ class EmbeddedServer:
         self._owner.write(f"{self._purpose} (process {os.getpid()})\n")
 
     def _end_orphan(self) -> None:
-        """End a server that lost its IOC, and clear away what would hinder the next start."""
+        """End a server that lost its IOC, and remove what would prevent the next start."""
         end_at = time.monotonic() + FAST_S + 2 * QUICK_S
         while True:
             processes = servers_in(self.data, self._server.path)
@@ -213,7 +213,7 @@ class EmbeddedServer:
             if processes:
                 log.warning("ending the database server of an IOC that is gone", process=processes[0].pid)
                 end(processes, self.data, self._server.path, fast_s=FAST_S, quick_s=QUICK_S)
-            # What was forked a moment ago is no server yet, and found in the next round.
+            # A process just forked is not a server yet; the next round finds it.
             if self._server.wait(0.1):
                 break
             if time.monotonic() > end_at:
@@ -221,7 +221,7 @@ class EmbeddedServer:
                     f"a process of a former database server still holds {self._server.path}, and it cannot "
                     "be found or ended from here (another container?); end it first"
                 )
-        # No process of a server lives, so that the number in this file is nobody's, or a stranger's.
+        # No server process is alive, so the number in this file is unused or another program's.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _lock_fd(self) -> int:
@@ -258,7 +258,7 @@ class EmbeddedServer:
                 )
         except OSError as error:
             raise EmbeddedError(f"{error.filename or postgres}: {error.strerror}") from error
-        # From here on the server's processes alone hold this lock: it is free when they are gone.
+        # From now on only the server's processes hold this lock: it is free when they have ended.
         self._server.close()
 
     def _await_ready(self, limit_s: float) -> None:
@@ -273,7 +273,7 @@ class EmbeddedServer:
                     return
             time.sleep(_POLL_S)
         raise EmbeddedError(
-            f"the database server of {self.folder} took no connections within {limit_s:g} s: {self._why()}"
+            f"the database server of {self.folder} accepted no connection in {limit_s:g} s: {self._why()}"
         )
 
     def _postmaster(self) -> list[str]:
@@ -283,7 +283,7 @@ class EmbeddedServer:
         return self.folder / "start.log"
 
     def _why(self) -> str:
-        """Return the last failure that the server told, in its log or before it had one."""
+        """Return the last failure that the server reported, in its log or before it had one."""
         try:
             with as_owner(self.data):
                 logs = sorted(self.data.glob("log/*.log"), key=lambda path: path.lstat().st_mtime)
@@ -310,6 +310,6 @@ class EmbeddedServer:
                 break
             except subprocess.TimeoutExpired:
                 log.warning("database server did not end in time", process=child.pid, signal=number.name)
-        # A postmaster that was killed leaves its others for a moment; the lock tells when they are gone.
+        # A killed postmaster leaves other processes for a moment; the lock shows when they have ended.
         if self._server.wait(QUICK_S):
             self._server.release()

@@ -1,4 +1,4 @@
-"""Where the embedded server's socket is: a path that fits, in a folder that nobody else can enter."""
+"""The folder of the embedded server's socket: a short path that nobody else can enter."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .binaries import Account, barrier
 from .cluster import guarded_folder, own_folder
 
 PORT = 5432
-"""The number in the socket's name; no TCP port is opened."""
+"""The port number in the socket's name; no TCP port is opened."""
 
 LONGEST = 107
-"""Bytes that a Unix socket's path may have: `sun_path` of Linux has 108 with its closing zero."""
+"""Maximum bytes of a Unix socket's path: `sun_path` of Linux has 108 with its closing zero."""
 
 
 def fits(folder: Path) -> bool:
-    """Tell whether the server's socket in this folder has a path that is short enough."""
+    """Return whether the path of the server's socket in this folder is short enough."""
     return len(os.fsencode(folder / f".s.PGSQL.{PORT}.lock")) <= LONGEST
 
 
 def socket_folder(folder: Path, account: Account) -> Path:
     """Return the socket's folder for the server of `folder`, made and private to the account.
 
-    It is `folder/run`; when that path is too long, or has a comma, which PostgreSQL takes for the end of a
+    It is `folder/run`; if that path is too long, or has a comma, which PostgreSQL takes as the end of a
     name, a folder in `/run` or the folder for temporary files, named after `folder` and the user. Raises
-    `EmbeddedError` where somebody else's folder has that name.
+    `EmbeddedError` if somebody else's folder has that name.
     """
     inside = folder / "run"
     if fits(inside) and not set(str(inside)) & set(',"\\'):
@@ -46,7 +46,7 @@ def socket_folder(folder: Path, account: Account) -> Path:
 
 
 def _outside(folder: Path, account: Account) -> Path:
-    """Return a private folder that is not in the server's own, which guards what is a shared account's."""
+    """Return a private folder outside the server's own, which guards the files of a shared account."""
     if not account.shared:
         return _private(folder, account)
     try:
@@ -71,7 +71,7 @@ def _private(folder: Path, account: Account) -> Path:
 
 
 def _cleared(folder: Path) -> Path:
-    """Remove what a server that no longer lives left there; its lock file's number is not believed either."""
+    """Remove what a dead server left there; the number in its lock file is not trusted either."""
     for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
         (folder / name).unlink(missing_ok=True)
     return folder

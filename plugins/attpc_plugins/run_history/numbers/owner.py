@@ -1,7 +1,7 @@
 """The owner of run numbers: reserved in the database, and kept in the state database.
 
-What is kept is written with the core's record of the run, and nothing is sent to a module before that is on
-disk: a start waits for the disk once. A number that either database knows is not given again.
+A reservation is written with the core's record of the run, and nothing is sent to a module before that is on
+disk: a start waits for the disk once. A number known to either database is not given again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ AGAIN_S = 0.02
 
 
 class NumberOwner:
-    """Reserves numbers and gives them back. No number is given twice, whatever the database has forgotten.
+    """Reserves and releases numbers. No number is given twice, even if the database has lost some.
 
-    `next` has the number that each experiment's next run would get by the database, as far as that was asked.
+    `next` has each experiment's next number according to the database, as far as it was read.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class NumberOwner:
         self.next: dict[str, int] = {}
 
     def known_next(self, experiment: str) -> int | None:
-        """Return the number that the next run would get; None where it is not known yet."""
+        """Return the number that the next run would get; None if it is not known yet."""
         known = self.next.get(experiment)
         return None if known is None else max(known, self._at_least(experiment))
 
@@ -69,7 +69,7 @@ class NumberOwner:
         return max(self._reserved.at_least(experiment), core, self._ctx.number_floor(experiment))
 
     async def ask_next(self, store: Store, experiment: str) -> None:
-        """Ask the database for the next number; raises `StoreError`."""
+        """Read the next number from the database; raises `StoreError`."""
         first = self._settings.first_number
         self.next[experiment] = await store.next_number(experiment, first_number=first)
 
@@ -93,17 +93,17 @@ class NumberOwner:
         return number
 
     async def _reserve(self, experiment: str, attempt: str) -> int:
-        """Reserve a number; a connection that breaks meanwhile costs a second try, and no second number."""
+        """Reserve a number; if the connection breaks, try again without taking a second number."""
         while True:
-            store = await self._supervisor.there(self._settings.number_limit_s)
+            store = await self._supervisor.connected(self._settings.number_limit_s)
             if store is None:
-                raise StoreUnavailable("the database is not there")
+                raise StoreUnavailable("the database is not connected")
             try:
                 number = await self._ask(store, experiment, attempt)
             except StoreUnavailable as error:
                 if isinstance(error, StoreReadOnly | StoreFull):
                     raise
-                log.info("the reservation of a number is tried again", reason=error)
+                log.info("reservation of a number repeated", reason=error)
                 await asyncio.sleep(AGAIN_S)
                 continue
             self._reserved.use(Reserved(experiment, number, attempt, time.time()))
@@ -122,11 +122,11 @@ class NumberOwner:
         )
 
     def _take_back(self, attempt: str) -> None:
-        """Give back what a reservation without an answer may have taken, once the database answers again."""
+        """Release what a reservation without an answer may have taken, once the database answers again."""
 
         async def take_back() -> None:
             while True:
-                store = await self._supervisor.there(TAKE_BACK_S)
+                store = await self._supervisor.connected(TAKE_BACK_S)
                 if store is None:
                     continue
                 try:
@@ -140,30 +140,30 @@ class NumberOwner:
         self._ctx.spawn(take_back())
 
     async def release(self, experiment: str, number: int) -> None:
-        """Give a number back, in the database first: this disk never knows of less than is used there.
+        """Release a number, in the database first: the local disk must never know of fewer numbers.
 
-        Raises `Refused` or `DatabaseError` where that cannot be; the number is then not used again.
+        Raises `Refused` or `DatabaseError` if that fails; the number is then not used again.
         """
         attempt = self._reserved.attempt_of(experiment, number, time.time())
         store = self._supervisor.store
         if store is None:
-            raise Refused("the database is not there: the number is not used again")
+            raise Refused("the database is not connected: the number is not used again")
         await store.release_number(experiment, number, attempt=attempt)
         self._reserved.give_back(experiment, number)
         self.next[experiment] = number
 
     async def release_unused(self, store: Store) -> None:
-        """Give back numbers that were reserved before this program began, for starts that sent nothing.
+        """Release numbers reserved before this program began, for starts that sent nothing.
 
-        The core has a run on its disk before it sends anything: a number that it does not know was not used.
+        The core stores a run before it sends anything: a number that it does not know was not used.
         Raises `StoreError`.
         """
         for reservation in await store.reservations(self._fleet):
             mine = self._before.get(reservation.attempt)
             run = self._ctx.snapshot().run
-            # A core that knows of no run at all may have lost its record of them.
+            # A core without any run may have lost its record.
             if mine is None or run.on or run.info is None:
                 continue
             if (run.info.experiment, run.info.number) != (mine.experiment, mine.number):
                 await self.release(mine.experiment, mine.number)
-                log.info("unused number given back", experiment=mine.experiment, number=mine.number)
+                log.info("unused number released", experiment=mine.experiment, number=mine.number)

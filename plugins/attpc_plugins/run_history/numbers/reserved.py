@@ -1,6 +1,6 @@
-"""The largest run number of each experiment that was ever handed out here, and of which start it is.
+"""The largest run number of each experiment that was ever given here, and the start that got it.
 
-A database that was emptied, restored from an older backup or exchanged never gives a number twice.
+So a database that was emptied, replaced or restored from an older backup never gives a number twice.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ TOPIC = "numbers"
 ATTEMPTS = "attempts"
 
 RECENT = 64
-"""Reservations that are remembered, so that events find the start that they are of."""
+"""Reservations that are remembered, so that events can be matched to their start."""
 
 OLD_FILE = "numbers"
-"""What version 0.1 kept: a line for each change, the last one of an experiment counts."""
+"""The file of version 0.1: a line for each change, the last one of an experiment counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """A number that was handed out; `attempt` is the token of its start, `at_s` the Unix time."""
+    """A number that was given; `attempt` is the token of its start, `at_s` the Unix time."""
 
     experiment: str
     number: int
@@ -47,31 +47,31 @@ class ReservedNumbers:
         self._last = keeping.kept(TOPIC, RESERVED)
         self._recent = keeping.kept(ATTEMPTS, RESERVED)
         self.fault = self._last.lost
-        """Why numbers may be missing; empty when none are. It is said once: the database has them too."""
+        """Why numbers may be missing; empty if none are. It is shown once: the database has them too."""
         if self._last.bad:
             self.fault = f"the record of run numbers is damaged: {'; '.join(self._last.bad.values())}"
         self._last.lose("")
 
     def at_least(self, experiment: str) -> int:
-        """Return the smallest number that may be given next."""
+        """Return the lowest number that may be given next."""
         last = self._last.values.get(experiment)
         return 0 if last is None else last.number + 1
 
     def last(self) -> tuple[Reserved, ...]:
-        """Return the last reservation of each experiment; its attempt is empty where that is not known."""
+        """Return the last reservation of each experiment; its attempt is empty if unknown."""
         return tuple(self._last.values.values())
 
     def attempt_of(self, experiment: str, number: int, at_s: float) -> str:
-        """Return the token of the start that had this number at this time; empty where it is not known."""
+        """Return the token of the start that had this number at this time; empty if unknown."""
         found = [r for r in self._recent.values.values() if (r.experiment, r.number) == (experiment, number)]
-        # The same number may have been given, given back and given again within a moment.
+        # The same number may have been given, released and given again within a moment.
         found.sort(key=lambda r: r.at_s)
         before = [r for r in found if r.at_s <= at_s]
         chosen = before or found[:1]
         return chosen[-1].attempt if chosen else ""
 
     def use(self, reserved: Reserved) -> None:
-        """Take a number as used from now on."""
+        """Mark a number as used."""
         before = self._last.values.get(reserved.experiment)
         last = reserved
         if before is not None and before.number > reserved.number:
@@ -83,13 +83,13 @@ class ReservedNumbers:
                 self._recent.drop(attempt)
 
     def give_back(self, experiment: str, number: int) -> None:
-        """Take a number as not used, if it is the last."""
+        """Mark a number as not used, if it is the last."""
         before = self._last.values.get(experiment)
         if before is not None and before.number == number:
             self._last.keep(experiment, Reserved(experiment, number - 1, "", before.at_s))
 
     def take_over(self, folder: Path) -> None:
-        """Take over what version 0.1 kept in the plugin's folder; the largest numbers count.
+        """Import the file of version 0.1 in the plugin's folder; the largest numbers count.
 
         Raises `OSError`.
         """
@@ -99,7 +99,7 @@ class ReservedNumbers:
 
 
 def old_numbers(folder: Path) -> dict[str, Reserved]:
-    """Return the last reservation of each experiment by the file of version 0.1; raises `OSError`."""
+    """Return the last reservation of each experiment in the file of version 0.1; raises `OSError`."""
     last: dict[str, Reserved] = {}
     for body in read_framed(folder / OLD_FILE):
         try:

@@ -1,1 +1,1 @@
-"""The PVs of the run history: their rows, and what screens show."""
+"""The PVs of the run history: their rows and values."""

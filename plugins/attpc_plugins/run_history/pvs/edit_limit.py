@@ -1,4 +1,4 @@
-"""How often clients may change what is kept of a run for ever."""
+"""Limits how often clients may change the permanent entries of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHANGES_EACH = 120
 """Changes of one PV from one host in this time: a script may have two a second."""
 
 CHANGES_ALL = 240
-"""The same from all hosts together; beyond it each host has its first."""
+"""The same for all hosts together; beyond it each host has its first."""
 
 
 class EditLimit:
@@ -25,7 +25,7 @@ class EditLimit:
         self._changes: dict[str, Counter[str]] = {}
 
     def take(self, pv: str, who: Who) -> None:
-        """Count a change; raises `Refused` where there were too many."""
+        """Count a change; raises `Refused` if there were too many."""
         now_s = time.monotonic()
         if now_s - self._began_s >= WINDOW_S:
             self._began_s, self._changes = now_s, {}

@@ -21,22 +21,22 @@ from .rows import LOG_LINES
 ROOTS = ("attpc_ioc", "attpc_plugins")
 
 OWN_DISK = "attpc_ioc.eventlog"
-"""What the event log says of its own disk is shown, and not written to that disk."""
+"""Messages of the event log about its own disk are shown, but not written to that disk."""
 
 RECORDS_PER_S = 50
-"""More than these are counted and shown, and not recorded: a storm would fill the disk."""
+"""Beyond this number entries are counted and shown, but not recorded: a storm would fill the disk."""
 
 HOUR_S = 3600.0
 RECORDS_PER_HOUR = 500
-"""More than these of one source are counted, and the count recorded: what clients cause goes on for days."""
+"""Beyond this number entries of one source are only counted, and the count is recorded."""
 
 TEXT_CHARS = 2000
 
 
 class LogFeed(logging.Handler):
-    """Takes what any thread logs to the event loop: `on_entry` for each, to be recorded, `on_change` for all.
+    """Passes log entries of all threads to the event loop: `on_entry` to record one, `on_change` for all.
 
-    `run_now()` tells which run is on; it is asked in whatever thread something is logged. `count` counts
+    `run_now()` returns the current run; it is called in the logging thread. `count` counts
     since `attach`; `lines` are the newest, newest first.
     """
 
@@ -58,13 +58,13 @@ class LogFeed(logging.Handler):
         self.count = 0
 
     def attach(self) -> None:
-        """Begin to listen, in this event loop."""
+        """Start listening, in this event loop."""
         self._loop = asyncio.get_running_loop()
         for root in ROOTS:
             logging.getLogger(root).addHandler(self)
 
     def detach(self) -> None:
-        """Listen no more, and record how many lines were left out until now."""
+        """Stop listening, and record how many lines were left out so far."""
         for root in ROOTS:
             logging.getLogger(root).removeHandler(self)
         self._recorded.end()
@@ -76,14 +76,14 @@ class LogFeed(logging.Handler):
         return tuple(_line(entry) for entry in reversed(self._newest))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one log record, in whatever thread it was made."""
+        """Handle one log record, in the logging thread."""
         loop = self._loop
         if loop is None:
             return
         level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
-        # The run of this moment: until the loop comes to it, another may have begun, or this one have ended.
+        # Read now: until the loop handles the entry, the run may have ended or another may have begun.
         entry = LogRecord(UNSTAMPED, record.created, level, _text(record), record.name, self._run_now())
-        # The loop may have ended in another thread at this very moment.
+        # The loop may just have ended in another thread.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._take, entry)
 

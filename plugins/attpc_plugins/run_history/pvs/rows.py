@@ -7,14 +7,14 @@ from attpc_ioc.pvs.row import Archive, Record, Row
 from attpc_plugins.run_history.store.model.history import Quality
 
 RUNS = 50
-"""How many runs the `History:` rows show."""
+"""Number of runs that the `History:` rows show."""
 
 LOG_LINES = 20
-"""How many warnings and errors `Log:Text_RBV` shows."""
+"""Number of warnings and errors that `Log:Text_RBV` shows."""
 
 COMMENT_CHARS = 4000
 COMMENT_BYTES = 4 * COMMENT_CHARS + 1
-"""A character has up to four bytes in UTF-8, and Channel Access ends a text with a zero."""
+"""A character has at most four bytes in UTF-8, and Channel Access ends a text with a zero."""
 
 QUALITIES = tuple(Quality)
 """The values of `Run:Quality` by their enum number."""

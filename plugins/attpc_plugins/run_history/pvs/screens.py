@@ -17,11 +17,11 @@ HEAD = ("Experiment", "Run", "Class", "Start", "Duration", "Quality", "End", "Ti
 
 TITLE_COLUMNS = 60
 STRING_BYTES = 39
-"""What an EPICS string holds."""
+"""Maximum bytes of an EPICS string."""
 
 
 def history(runs: Sequence[Run]) -> Iterator[tuple[str, Value]]:
-    """Yield what each `History:` row shows of these runs, which are newest first."""
+    """Yield the value of each `History:` row for these runs, newest first."""
     shown = runs[:RUNS]
     yield "History:Number_RBV", tuple(float(run.number) for run in shown)
     yield "History:Title_RBV", tuple(_short(run.title) for run in shown)
@@ -33,7 +33,7 @@ def history(runs: Sequence[Run]) -> Iterator[tuple[str, Value]]:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """Return the runs as lines of text in columns, as a screen with a fixed font shows them."""
+    """Return the runs as lines of text in columns, for a screen with a fixed-width font."""
     if not runs:
         return "no runs yet"
     cells = [HEAD, *(_cells(run) for run in runs)]
@@ -51,7 +51,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns a text takes: wide characters two, combining ones none."""
+    """Return the number of columns of a text: wide characters count two, combining ones none."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )

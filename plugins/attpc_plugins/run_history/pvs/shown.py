@@ -1,4 +1,4 @@
-"""What the history's PVs show: the last runs, comment and quality of the run, the last warnings."""
+"""The values of the history's PVs: the last runs, comment and quality of the run, the last warnings."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .rows import QUALITIES
 LOG_PERIOD_S = 0.2
 
 Edit = Callable[[RunRef, RunChanges, Who], Awaitable[None]]
-"""Records that somebody changed what is said of a run."""
+"""Records a change of a run's entries."""
 
 
 class Shown:
-    """One for a running IOC; all methods belong to its event loop.
+    """The PVs of a running IOC; call all methods in its event loop.
 
-    The runs are those of the database: they are INVALID, with their last values, from the start and from the
-    loss of the database until it has told them (again). The log is the program's own and needs no database.
+    The runs are read from the database: they are INVALID, with their last values, from the start and from the
+    loss of the database until they are read (again). The log needs no database.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Shown:
         self._log_due: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to show warnings; the runs are not known yet."""
+        """Start showing warnings; the runs are not known yet."""
         self._log_feed.attach()
         self.database_gone()
 
     def close(self) -> None:
-        """Show no more warnings."""
+        """Stop showing warnings."""
         self._log_feed.detach()
         if self._log_due is not None:
             self._log_due.cancel()
@@ -63,14 +63,14 @@ class Shown:
     # ------------------------------------------------------------------ runs
 
     async def refresh(self, store: Store, experiment: str) -> None:
-        """Show the last runs of an experiment as the database has them now; raises `StoreError`."""
+        """Read and show the last runs of an experiment; raises `StoreError`."""
         runs = await store.last_runs(experiment=experiment)
         self._runs = runs
         self._show_runs(Severity.NO_ALARM, Status.NO_ALARM)
         await self._show_edits(store)
 
     def database_gone(self) -> None:
-        """Tell with their severity that the runs shown may not be the last ones."""
+        """Mark the shown runs as INVALID: they may not be the last ones."""
         self._show_runs(Severity.INVALID, Status.COMM)
 
     def _show_runs(self, severity: Severity, status: Status) -> None:
@@ -78,7 +78,7 @@ class Shown:
             self._ctx.publish(pv, Reading(value, severity, status))
 
     async def _show_edits(self, store: Store) -> None:
-        """Show what the database has of the run's comment and quality, when nothing of ours is on its way."""
+        """Show the run's comment and quality from the database, unless changes of ours are pending."""
         info = self._ctx.snapshot().run.info
         if self._ref is None and info is not None:
             self.follow_run(info)
@@ -91,7 +91,7 @@ class Shown:
             found = list((await store.runs(which, limit=1)).runs)
         for run in found:
             changed = (run.comment, run.quality) != (self._comment, self._quality)
-            # While the database was asked, another run may have begun, or somebody have written.
+            # Meanwhile another run may have begun, or somebody may have written.
             if changed and ref == self._ref and self._drained():
                 self._comment, self._quality = run.comment, run.quality
                 self._show_texts()
@@ -99,7 +99,7 @@ class Shown:
     # ------------------------------------------------------------------ comment and quality
 
     def follow_run(self, info: RunInfo) -> None:
-        """Comment and quality are of the run that is on, or of the last one."""
+        """Set the run that comment and quality belong to: the current or the last one."""
         if info.ref != self._ref:
             self._ref = info.ref
             self._comment, self._quality = "", Quality.UNKNOWN
@@ -110,7 +110,7 @@ class Shown:
         self._ctx.publish("Run:Quality", QUALITIES.index(self._quality))
 
     async def write(self, pv: str, value: Value, who: Who) -> None:
-        """Take a write to `Run:Comment` or `Run:Quality`; raises `Refused`."""
+        """Handle a write to `Run:Comment` or `Run:Quality`; raises `Refused`."""
         if self._ref is None:
             raise Refused("there was no run yet")
         if pv == "Run:Comment":
@@ -120,7 +120,7 @@ class Shown:
             self._quality = QUALITIES[value]
             changes = RunChanges(quality=self._quality)
         else:
-            raise Refused(f"{pv} takes no such write")
+            raise Refused(f"{pv} does not accept this value")
         self._show_texts()
         await self._edit(self._ref, changes, who)
 

@@ -1,4 +1,4 @@
-"""A run as the database has it, made of what the core reports, and back."""
+"""Converts runs between the core's events and the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS = frozenset(item.name for item in fields(Run))
 
 
 def run_of(info: RunInfo, stage: Stage, modules: Iterable[Module], *, fleet: str) -> Run:
-    """Return what the core knows of a run; fields of the same name are the same."""
+    """Return the core's facts of a run; fields of the same name are the same."""
     known = {item.name: getattr(info.texts, item.name) for item in fields(RunTexts)}
     known |= {item.name: getattr(info, item.name) for item in fields(RunInfo) if item.name in FIELDS}
     return Run(
@@ -35,7 +35,7 @@ def run_of(info: RunInfo, stage: Stage, modules: Iterable[Module], *, fleet: str
 
 
 def modules_of(info: RunInfo, members: tuple[RunMember, ...]) -> tuple[Module, ...]:
-    """Return the members of a run, with what is given of them."""
+    """Return the members of a run, with the given details."""
     known = {member.name: member for member in members}
     return tuple(
         _module(known.get(name) or RunMember(name, info.urls.get(name, "")), info) for name in info.members
@@ -62,7 +62,7 @@ def _module(member: RunMember, info: RunInfo) -> Module:
 
 
 def _parts(loaded: str) -> tuple[str | None, str | None, str | None]:
-    """Return the parts of a loaded name as it is shown, `describe/prepare/configure`."""
+    """Return the parts of a loaded name, shown as `describe/prepare/configure`."""
     texts = loaded.split("/")
     if len(texts) != 3:
         return None, None, None
@@ -71,7 +71,7 @@ def _parts(loaded: str) -> tuple[str | None, str | None, str | None]:
 
 
 def info_of(detail: RunDetail) -> RunInfo:
-    """Return a run of the database as the core has runs."""
+    """Return a run of the database as the core's `RunInfo`."""
     run = detail.run
     return RunInfo(
         **{item.name: getattr(run, item.name) for item in fields(RunInfo) if item.name in FIELDS},

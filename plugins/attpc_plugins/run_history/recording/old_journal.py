@@ -45,7 +45,7 @@ class OldJournal:
         self.drained = not self._journal.exists()
 
     async def drain(self, store: Store, limit_s: float) -> None:
-        """Apply what is left in the journal, and put it away; raises `StoreError` and `OSError`."""
+        """Apply the rest of the journal, and move it away; raises `StoreError` and `OSError`."""
         if self.drained:
             return
         count = damaged = 0
@@ -70,7 +70,7 @@ class OldJournal:
 
 
 def read_journal(folder: Path) -> Iterator[bytes]:
-    """Yield what stands in the journal's lines from where reading had come to; raises `OSError`."""
+    """Yield the contents of the journal's unread lines; raises `OSError`."""
     segments = sorted(n for n in os.listdir(folder) if n.endswith(".jsonl") and n[:12].isdigit())
     segment, offset = _cursor(folder)
     if f"{segment:012d}.jsonl" not in segments:
@@ -82,7 +82,7 @@ def read_journal(folder: Path) -> Iterator[bytes]:
 
 
 def _cursor(folder: Path) -> tuple[int, int]:
-    """Return segment and offset that reading had come to; the beginning, which is harmless, if not known."""
+    """Return segment and offset of the first unread line; the beginning, which is harmless, if unknown."""
     try:
         segment, offset = json.loads(body_of((folder / "cursor").read_bytes().strip()) or b"")
         return int(segment), int(offset)

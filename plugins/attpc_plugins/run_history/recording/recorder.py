@@ -1,4 +1,4 @@
-"""The records that the history makes itself: in the core's event log first, as everything else."""
+"""The history's own records; they too go through the core's event log."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .facts import modules_of, run_of
 from .translate import own_value
 
 DURABLE_S = 0.05
-"""How long what promises to be on disk may be waited for."""
+"""Longest wait for a record to be on disk."""
 
 
 class Recorder:
-    """Appends records. What it returns is to be awaited by those whom the disk was promised."""
+    """Appends records. Await the result if the record must be on disk."""
 
     def __init__(self, ctx: PluginContext, *, fleet: str) -> None:
         self._ctx = ctx
@@ -42,13 +42,13 @@ class Recorder:
         await asyncio.wait((written,), timeout=DURABLE_S)
 
     def end(self, info: RunInfo, phase: Phase) -> Awaitable[None]:
-        """Record how a run ended that the database has as open."""
+        """Record the end of a run that is open in the database."""
         modules = modules_of(info, ())
         run = run_of(info, phase.stage, modules, fleet=self._fleet)
         return self.own(RunRecord(UNSTAMPED, time.time(), phase, run, modules=modules))
 
     def edit(self, run: RunRef, changes: RunChanges, who: Who) -> Awaitable[None]:
-        """Record that somebody changed what is said of a run."""
+        """Record a change of a run's entries."""
         return self.own(EditRecord(UNSTAMPED, time.time(), run, changes, who))
 
     def experiment(self, name: str) -> None:

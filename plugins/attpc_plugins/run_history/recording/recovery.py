@@ -1,4 +1,4 @@
-"""After a restart: what the database has as open, and what the core knows of it."""
+"""After a restart: reconciles the database's open run with the core."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .writer import Writer
 log = get_logger(__name__)
 
 OPEN_RUN_S = 60.0
-"""How long the answer to the core may take: a server that was killed first replays its log."""
+"""Time limit of the answer to the core: a server that was killed first replays its log."""
 
 ROUNDS = 20
-"""Open runs that are closed in one go: there is one, unless state directories were exchanged."""
+"""Open runs closed in one go: there is only one, unless state directories were exchanged."""
 
 
 class Recovery:
@@ -48,7 +48,7 @@ class Recovery:
         self._numbers = numbers
 
     async def open_run(self) -> RunInfo | None:
-        """Return the run that the database has as open, once everything that happened is in it; else None."""
+        """Return the open run in the database, once it has all events; else None."""
         try:
             return await hard_limit(OPEN_RUN_S, self._ask_open_run())
         except TimeoutError:
@@ -59,7 +59,7 @@ class Recovery:
             return None
 
     async def _ask_open_run(self) -> RunInfo | None:
-        store = await self._supervisor.there(OPEN_RUN_S)
+        store = await self._supervisor.connected(OPEN_RUN_S)
         if store is None:
             return None
         await self._lease.ours.wait()
@@ -68,7 +68,7 @@ class Recovery:
         return None if detail is None else info_of(detail)
 
     async def reconcile(self, store: Store) -> None:
-        """Close in the database what the core knows the end of, and give back numbers that were not used.
+        """Close runs in the database whose end the core knows, and release unused numbers.
 
         Raises `StoreError`.
         """
@@ -86,7 +86,7 @@ class Recovery:
             await self._writer.until_drained()
 
     def _ended(self, run: RunInfo) -> RunInfo | None:
-        """Return how a run ended that the database has as open; None where it may be on."""
+        """Return the end of a run that is open in the database; None if it may be on."""
         now = self._ctx.snapshot().run
         known = now.info
         if known is None:

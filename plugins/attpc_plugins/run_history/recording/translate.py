@@ -1,4 +1,4 @@
-"""Events of the core's log as records of the history."""
+"""Translates events of the core's log into records of the history."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ PHASES: dict[type[RunEvent], Phase] = {
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """Makes records of events; None of those that the history does not have.
+    """Makes records from events; None for events that are not recorded.
 
-    `attempt_of` gives the token of the start that had this number of an experiment at this Unix time.
-    `passive` tells that another IOC commands the fleet: changes of state outside our runs are left to it.
+    `attempt_of` returns the token of the start that had a number of an experiment at a Unix time.
+    `passive`: another IOC commands the fleet and records changes of state outside our runs.
     """
 
     plugin: str
@@ -55,7 +55,7 @@ class Translator:
     passive: Callable[[], bool]
 
     def record(self, event: Event | Put) -> Record | None:
-        """Return the record of an event; raises `ValueError` for one of ours that cannot be understood."""
+        """Return the record of an event; raises `ValueError` for one of the history's own that is invalid."""
         match event:
             case RunEvent():
                 return self._run(event)
@@ -113,7 +113,7 @@ def record_of(kind: type[Record], value: dict[str, Any], stamp: Stamp) -> Record
 
 @cache
 def adapter_of(kind: type[Record]) -> TypeAdapter[Any]:
-    """Return what makes JSON of a kind of record, and back."""
+    """Return the adapter that converts a kind of record to JSON and back."""
     return TypeAdapter(kind)
 
 

@@ -1,1 +1,1 @@
-"""The database's schema: its migrations, and what the `db` commands ask of it."""
+"""The database's schema: its migrations, and the queries of the `db` commands."""

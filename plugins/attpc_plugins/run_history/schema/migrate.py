@@ -1,6 +1,6 @@
 """Migrations of the database: numbered SQL files, forward only, checksummed, one transaction each.
 
-The files are `db/migrations/NNNN_what.sql` of the source tree; the package carries them as
+The files are `db/migrations/NNNN_what.sql` of the source tree; in the package they are
 `attpc_plugins/run_history/schema/migrations/`.
 """
 
@@ -26,7 +26,7 @@ LOCK_KEY = 0x61747470
 """The advisory lock that lets one program migrate at a time ("attp")."""
 LOCK_LIMIT_S = 30
 OLDEST_SERVER = 140000
-"""PostgreSQL 14, as `server_version_num` tells it."""
+"""PostgreSQL 14 as `server_version_num`."""
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
@@ -57,10 +57,10 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """How a database stands to this program's migrations.
+    """The state of a database compared with this program's migrations.
 
-    `version` is the newest applied (0: none), `known` the newest of this program. `pending` are names
-    still to apply; `changed` those whose file is not what was applied; `unknown` those that a newer program
+    `version` is the newest applied (0: none), `known` the newest of this program. `pending` are names still
+    to apply; `changed` those whose file differs from what was applied; `unknown` those that a newer program
     applied.
     """
 
@@ -78,11 +78,11 @@ class MigrationStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether this program can use the database as it is."""
+        """Whether this program can use the database without migrating it."""
         return not (self.pending or self.changed or self.unknown)
 
     def check(self) -> None:
-        """Raise `SchemaTooNew` or `SchemaError` where this program cannot use or migrate the database."""
+        """Raise `SchemaTooNew` or `SchemaError` if this program cannot use or migrate the database."""
         if self.unknown:
             raise SchemaTooNew(
                 f"the database has schema version {self.version} ({', '.join(self.unknown)}), this program "
@@ -99,7 +99,7 @@ class MigrationStatus:
 def migrations() -> tuple[Migration, ...]:
     """Return the program's migrations in their order.
 
-    Raises `SchemaError` where the files are not named `NNNN_what.sql`, numbered from 1 without a gap.
+    Raises `SchemaError` if the files are not named `NNNN_what.sql`, numbered from 1 without a gap.
     """
     found: list[Migration] = []
     for file in resources.files(__package__ or "").joinpath(FOLDER).iterdir():
@@ -120,7 +120,7 @@ def migrations() -> tuple[Migration, ...]:
 async def status(
     connection: asyncpg.Connection, known: tuple[Migration, ...] | None = None
 ) -> MigrationStatus:
-    """Return how the database stands to the migrations; changes nothing."""
+    """Compare the database with the migrations; changes nothing."""
     exists = await connection.fetchval("SELECT to_regclass('attpc.schema_migrations') IS NOT NULL")
     rows = (
         await connection.fetch("SELECT version, name, checksum FROM attpc.schema_migrations ORDER BY version")
@@ -131,7 +131,7 @@ async def status(
 
 
 def compare(rows: Sequence[Any], known: tuple[Migration, ...] | None = None) -> MigrationStatus:
-    """Return how the rows of `attpc.schema_migrations`, in the order of versions, stand to the migrations."""
+    """Compare the rows of `attpc.schema_migrations`, in the order of versions, with the migrations."""
     known = migrations() if known is None else known
     applied = {int(row["version"]): row for row in rows}
     files = {migration.version: migration for migration in known}
@@ -148,12 +148,12 @@ def compare(rows: Sequence[Any], known: tuple[Migration, ...] | None = None) -> 
 
 
 async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...] | None = None) -> list[str]:
-    """Bring the database to this program's schema and return the names of what was applied.
+    """Bring the database to this program's schema and return the names of applied migrations.
 
-    Each migration is one transaction under an advisory lock, so that two programs at once do it once and one
-    that dies leaves nothing half done. Raises `SchemaTooNew`, or `SchemaError` for a changed file, an old or
-    non-UTF-8 server, a migration that fails, runs in a schema of which nobody knows the version, or another
-    program migrating for over 30 s.
+    Each migration is one transaction under an advisory lock, so that two programs at a time apply it once and
+    one that dies leaves nothing half done. Raises `SchemaTooNew`, or `SchemaError` for a changed file, an old
+    or non-UTF-8 server, a migration that fails, runs in a schema of unknown version, or another program
+    migrating for over 30 s.
     """
     known = migrations() if known is None else known
     await _check_server(connection)
@@ -183,13 +183,13 @@ async def _check_server(connection: asyncpg.Connection) -> None:
 
 
 async def _needs(connection: asyncpg.Connection, migration: Migration, known: tuple[Migration, ...]) -> bool:
-    """Look again, now that nobody else migrates."""
+    """Compare again, now that nobody else migrates."""
     now = await status(connection, known)
     now.check()
     if not now.version and await connection.fetchval("SELECT to_regclass('attpc.runs') IS NOT NULL"):
         raise SchemaError(
-            "there are runs in the database, but attpc.schema_migrations is not there or empty, so that "
-            "nobody knows which schema they are in: restore that table, or the database from a backup"
+            "there are runs in the database, but attpc.schema_migrations is missing or empty, so the version "
+            "of their schema is unknown: restore that table, or the database from a backup"
         )
     return migration.name in now.pending
 

@@ -1,4 +1,4 @@
-"""What the `db` commands ask of a database and do to it: facts, largest numbers, putting a schema aside."""
+"""Queries and changes of the `db` commands: facts, largest numbers, setting a schema aside."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 SCHEMA = "attpc"
-"""The schema in which everything of the run history lives."""
+"""The schema of the run history."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
-    """Which IOC commands a fleet; `remaining_s` is negative for one that has expired."""
+    """Which IOC commands a fleet; `remaining_s` is negative for an expired lease."""
 
     fleet: str
     ioc: str
@@ -22,7 +22,7 @@ class HeldLease:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a database holds; `size` in bytes, of the whole database."""
+    """Contents of a database; `size` is that of the whole database in bytes."""
 
     server: str
     size: int
@@ -33,7 +33,7 @@ class Facts:
 
 
 async def facts(connection: Any, *, has_schema: bool) -> Facts:
-    """Return what the database holds; without the schema only what the server tells."""
+    """Return the contents of the database; without the schema only the server's facts."""
     server = await connection.fetchval("SHOW server_version")
     size = await connection.fetchval("SELECT pg_database_size(current_database())")
     if not has_schema:

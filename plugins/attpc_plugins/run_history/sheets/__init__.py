@@ -1,1 +1,1 @@
-"""Run sheets: observables as PVs, values read from other PVs, and what each run gets of them."""
+"""Run sheets: observables as PVs, values read from other PVs, and the values of each run."""

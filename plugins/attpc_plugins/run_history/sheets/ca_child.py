@@ -1,10 +1,10 @@
-"""A short-lived program that reads PVs by Channel Access and prints what it finds, one JSON object a line.
+"""A short-lived program that reads PVs by Channel Access and prints one JSON object per line.
 
-It runs in a process of its own, because libca ends the process that it is in when a server sends what it does
-not expect, keeps threads, and reads its environment once. It imports nothing of this product, so that it is
-quick to start. Order on standard input: `{"limit_s": 2.0, "pvs": ["A", "B"]}`. Each answer has `pv` and
+It runs in its own process, because libca ends its process when a server sends something unexpected,
+keeps threads, and reads its environment once. It imports nothing of this product, so that it starts
+quickly. Order on standard input: `{"limit_s": 2.0, "pvs": ["A", "B"]}`. Each answer has `pv` and
 either `fault`, or `type` (as in `TYPES`, or `array`), `value`, `units`, `severity` and `stamp` (seconds and
-nanoseconds since 1970). It ends when all are answered, at the limit, or when whoever asked is gone.
+nanoseconds since 1970). It ends when all are answered, at the limit, or when the caller is gone.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import threading
 from typing import Any
 
 TYPES = ("string", "integer", "float", "enum", "char", "integer", "float")
-"""By libca's number of a native type."""
+"""Types by libca's number of a native type."""
 
 TEXT_MAX = 65536
-"""Elements of a CHAR array that is read as a text."""
+"""Maximum elements of a CHAR array that is read as a text."""
 
 EPICS_EPOCH_S = 631152000
 """The time stamp, in Unix time, of a record that was never processed."""
 
 
 def without_repeater() -> socket.socket | None:
-    """See to it that libca starts no `caRepeater`, which would outlive this process.
+    """Make libca start no `caRepeater`, which would outlive this process.
 
-    libca starts one where it can bind to the repeater's port. Where nobody holds it, libca is sent to a port
+    libca starts one if it can bind to the repeater's port. If that is free, libca is directed to a port
     that this process holds: the real one stays free for other programs on this machine.
     """
     port = os.environ.get("EPICS_CA_REPEATER_PORT", "5065")
@@ -55,7 +55,7 @@ def say(answer: dict[str, Any]) -> None:
 
 
 async def read(pv: str, limit_s: float) -> dict[str, Any]:
-    """Return what is found of one PV."""
+    """Return the answer for one PV."""
     import aioca
 
     info = await aioca.cainfo(pv, timeout=limit_s, throw=False)
@@ -96,7 +96,7 @@ async def read(pv: str, limit_s: float) -> dict[str, Any]:
 
 
 def plain(value: Any, kind: str) -> int | float | str:
-    """Return a value as JSON has it; a float that is no finite number as a text."""
+    """Return a value for JSON; a float that is not finite becomes a text."""
     if kind in ("string", "text"):
         return str(value)
     if kind == "integer":
@@ -106,7 +106,7 @@ def plain(value: Any, kind: str) -> int | float | str:
 
 
 async def answer_each(pvs: list[str], limit_s: float) -> None:
-    """Read all at once, each within the limit, and print each as it comes."""
+    """Read all PVs at once, each within the limit, and print each answer as it comes."""
 
     async def one(pv: str) -> None:
         try:
@@ -114,7 +114,7 @@ async def answer_each(pvs: list[str], limit_s: float) -> None:
                 answer = await read(pv, limit_s)
         except TimeoutError:
             answer = {"pv": pv, "fault": "disconnected"}
-        except Exception as error:  # whatever one PV is like, the others are to be read
+        except Exception as error:  # a fault of one PV must not stop the others
             answer = {"pv": pv, "fault": f"cannot be read: {type(error).__name__}: {error}"[:300]}
         say(answer)
 
@@ -122,24 +122,24 @@ async def answer_each(pvs: list[str], limit_s: float) -> None:
 
 
 def end_with_asker() -> None:
-    """End this process when its standard input is closed: whoever asked is gone."""
+    """End this process when its standard input is closed: the caller is gone."""
     sys.stdin.read()
     os._exit(1)
 
 
 def main() -> None:
-    """Read the order, answer it, end."""
+    """Read the order, answer it, and end."""
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_asker, daemon=True).start()
     held = without_repeater()
     with contextlib.ExitStack() as stack:
         if held is not None:
             stack.enter_context(held)
-        # The environment is as it must be, and what takes time is over when the limit begins.
+        # Imported here: the environment is set, and the import is done when the limit begins.
         importlib.import_module("aioca")
         asyncio.run(answer_each(list(order["pvs"]), float(order["limit_s"])))
         sys.stdout.flush()
-        # libca's orderly end waits for servers that do not answer; nothing is left to be done.
+        # libca's orderly end would wait for servers that do not answer.
         os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Reading PVs anywhere on the network, within a time limit and without hurting the IOC; see `ca_child`."""
+"""Reads PVs anywhere on the network, within a time limit and without risk for the IOC; see `ca_child`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 CHILD = Path(__file__).with_name("ca_child.py")
 
 START_S = 5.0
-"""What the start of the reading process may take on top of the limit of the reading itself."""
+"""Time limit of the start of the reading process, in addition to that of the reading."""
 
 NAME_SERVERS = "EPICS_CA_NAME_SERVERS"
 
@@ -26,11 +26,11 @@ LINE_MAX = 1 << 20
 async def read_pvs(
     pvs: Iterable[str], limit_s: float, also_at: Iterable[str] = ()
 ) -> Mapping[str, dict[str, Any]]:
-    """Return an answer for each PV, as `ca_child` describes them; never raises for what a PV is like.
+    """Return an answer for each PV, as described in `ca_child`; never raises for a PV's fault.
 
-    `EPICS_CA_*` of this process's environment say where PVs are looked for, and `also_at` (`host:port`, over
-    TCP) where besides. What is not answered within `limit_s` has the fault `disconnected`. The process is
-    gone on return, also when the wait is cancelled.
+    PVs are searched according to `EPICS_CA_*` of this process's environment, and at `also_at` (`host:port`,
+    over TCP). A PV without an answer within `limit_s` has the fault `disconnected`. The process has ended on
+    return, also if the wait is cancelled.
     """
     wanted = list(dict.fromkeys(pvs))
     answers: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
-"""The sheet of the IOC's experiment as the database had it last, kept across restarts.
+"""The last sheet of the IOC's experiment from the database, kept across restarts.
 
-The IOC's PVs are fixed when it starts, and its database may come up later: observables that were added by
-command are PVs because the next start finds them here.
+The IOC's PVs are fixed when it starts, and its database may come up later: observables added by command
+become PVs because the next start finds them here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = get_logger(__name__)
 TOPIC = "observables"
 
 OLD_FILE = "observables.json"
-"""What version 0.1 kept."""
+"""The file of version 0.1."""
 
 UNITS_MAX = 15
-"""What an EGU field holds."""
+"""Maximum bytes of an EGU field."""
 
 COMMENT_MAX = 1000
 
@@ -46,7 +46,7 @@ KEPT_SHEET = TypeAdapter(KeptSheet)
 
 
 def load_kept(folder: Path) -> KeptSheet:
-    """Return what was kept on disk; nothing where nothing is that can be read (which is logged)."""
+    """Return the sheet on disk; an empty one if none can be read (which is logged)."""
     try:
         found = on_disk(folder, TOPIC)
         return KEPT_SHEET.validate_python(found[""]) if "" in found else old_kept(folder)
@@ -56,7 +56,7 @@ def load_kept(folder: Path) -> KeptSheet:
 
 
 def old_kept(folder: Path) -> KeptSheet:
-    """Return what version 0.1 kept in its file; raises `OSError`, `ValueError` and `RecursionError`."""
+    """Return the contents of version 0.1's file; raises `OSError`, `ValueError` and `RecursionError`."""
     try:
         raw: Any = json.loads((folder / OLD_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -67,9 +67,9 @@ def old_kept(folder: Path) -> KeptSheet:
 def declared(
     own: tuple[ObservableSettings, ...], kept: KeptSheet, prefix: str
 ) -> tuple[ObservableSettings, ...]:
-    """Return the observables that are PVs of an IOC that starts now: the settings' own, and those kept.
+    """Return the observables that are PVs of a starting IOC: those of the settings, and those kept.
 
-    What cannot be a PV, such as an observable of an imported table with spaces in its name, is left out.
+    One that cannot be a PV, such as one with spaces in its name from an imported table, is left out.
     """
     names = {item.name for item in own}
     found = list(own)

@@ -1,4 +1,4 @@
-"""What was entered on the run sheet, kept across restarts: values for the next run outlive a crash."""
+"""Entries of the run sheet, kept across restarts: values for the next run survive a crash."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ENTRIES = "sheet"
 BEGUN = "sheet begun"
 
 OLD_FILE = "sheet.json"
-"""What version 0.1 kept."""
+"""The file of version 0.1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entered:
     """A value that somebody entered at `time_s` (Unix time); `pending` until a run has it.
 
-    It is for runs of one experiment; of any, where that is empty.
+    It is for runs of one experiment, or of any if that is empty.
     """
 
     value: Value
@@ -44,23 +44,23 @@ RUN_REF = TypeAdapter(RunRef)
 
 
 class Notes:
-    """The entries by experiment and name, and the run that was begun last; written soon."""
+    """The entries by experiment and name, and the run that began last; written soon."""
 
     def __init__(self, keeping: Keeping) -> None:
         self._entries = keeping.kept(ENTRIES, ENTERED)
         self._begun = keeping.kept(BEGUN, RUN_REF)
         if self._entries.bad or self._entries.lost:
             reason = self._entries.lost or "; ".join(self._entries.bad.values())
-            log.warning("run sheet begins anew", reason=reason)
+            log.warning("run sheet starts empty", reason=reason)
             self._entries.lose("")
 
     @property
     def begun(self) -> RunRef | None:
-        """The run that was begun last."""
+        """The run that began last."""
         return self._begun.values.get("")
 
     def begin(self, run: RunRef) -> None:
-        """Take a run as begun."""
+        """Note that a run has begun."""
         self._begun.keep("", run)
 
     def of(self, experiment: str, name: str) -> Entered | None:
@@ -85,7 +85,7 @@ class Notes:
             self.put(name, before)
 
     def take_over(self, folder: Path) -> None:
-        """Take over what version 0.1 kept in the plugin's folder, where nothing is kept yet."""
+        """Import the file of version 0.1 in the plugin's folder, if nothing is kept yet."""
         path = folder / OLD_FILE
         try:
             raw: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ class Notes:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            log.warning("run sheet begins anew", reason=f"{path} cannot be read: {error}")
+            log.warning("run sheet starts empty", reason=f"{path} cannot be read: {error}")
             return
         for name, entry in notes:
             if _key(entry.experiment, name) not in self._entries.values:

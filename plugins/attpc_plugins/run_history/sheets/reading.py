@@ -1,4 +1,4 @@
-"""What was read of a PV, made to fit the type of its observable."""
+"""Converts the value of a PV to the type of its observable."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from attpc_plugins.run_history.store.model.values import Value, ValueKind
 
 INT_MAX = 2**63 - 1
 TEXT_MAX = 1000
-"""Characters of a text that a run sheet keeps."""
+"""Maximum characters of a text on a run sheet."""
 UNITS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One PV as it was read; `stamped_s` is its own time stamp, None where it has none.
+    """The reading of one PV; `stamped_s` is its time stamp, or None.
 
-    `value` is None where there is none of the observable's type; `fault` says what is odd, also of a value.
+    `value` is None if it cannot be converted; `fault` says what is odd, even if there is a value.
     """
 
     pv: str
@@ -49,10 +49,10 @@ def reading_of(answer: dict[str, Any], kind: ValueKind) -> Reading:
 
 
 def fit(native: str, raw: Any, kind: ValueKind) -> tuple[Value | None, str]:
-    """Return a PV's value as one of `kind`, and what is odd about it.
+    """Return a PV's value converted to `kind`, and what is odd about it.
 
-    `native` is as `ca_child` tells it. An enum is its label, as an integer its number; a text that is a
-    number is taken as one; a number that is not whole is no integer.
+    `native` is the type from `ca_child`. An enum gives its label, or as an integer its number; a text that is
+    a number is converted; a number that is not whole does not convert to an integer.
     """
     if native == "array":
         return None, f"an array of {raw} elements"
@@ -64,7 +64,7 @@ def fit(native: str, raw: Any, kind: ValueKind) -> tuple[Value | None, str]:
             ), "" if label else f"state {number} has no label"
         if kind is ValueKind.INTEGER:
             return number, ""
-        return None, f"an enum ({outside.text(label, 100)}), no float"
+        return None, f"an enum ({outside.text(label, 100)}), not a float"
     if kind is ValueKind.STRING:
         text = visible(str(raw), LINES)
         return (text, "") if len(text) <= TEXT_MAX else (text[:TEXT_MAX], f"cut to {TEXT_MAX} characters")
@@ -75,7 +75,7 @@ def fit(native: str, raw: Any, kind: ValueKind) -> tuple[Value | None, str]:
 
 
 def parse(text: str, kind: ValueKind) -> tuple[Value | None, str]:
-    """Return a text as a value of `kind`, or None and why it is none."""
+    """Return a text converted to `kind`, or None and why it cannot be."""
     if kind is ValueKind.STRING:
         return text, ""
     shown = repr(text[:100])
@@ -89,7 +89,7 @@ def parse(text: str, kind: ValueKind) -> tuple[Value | None, str]:
             raise ValueError
         number = float(text)
     except ValueError:
-        return None, f"{shown} is no {kind}"
+        return None, f"{shown} is not of type {kind}"
     return _number(number, kind)
 
 
@@ -97,9 +97,9 @@ def _number(number: int | float, kind: ValueKind) -> tuple[Value | None, str]:
     if kind is ValueKind.FLOAT:
         number = float(number)
         return number, "" if math.isfinite(number) else f"not a finite number ({number})"
-    # Before it is taken for a float, which does not hold every whole number.
+    # Before converting to float, which cannot represent every integer.
     if abs(number) <= INT_MAX:
-        return (int(number), "") if number == int(number) else (None, f"{number!r} is no integer")
+        return (int(number), "") if number == int(number) else (None, f"{number!r} is not an integer")
     if isinstance(number, float) and not math.isfinite(number):
         return None, f"not a finite number ({number})"
     return None, f"{outside.shown(number)} has more than 64 bits"

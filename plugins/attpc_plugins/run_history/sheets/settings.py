@@ -32,33 +32,33 @@ class ObservableSettings(Section):
     """`[[plugins.run_history.observable]]`: one quantity of the run sheet, in the order of the file."""
 
     name: Annotated[str, AfterValidator(_name)] = Field(
-        description="Its name, which is shown and written as the PV `Obs:<name>`: letters, digits, `_` and "
-        "`-`, 1 to 40 of them, a letter first."
+        description="Its name, also of its PV `Obs:<name>`: letters, digits, `_` and "
+        "`-`, 1 to 40 characters, a letter first."
     )
     type: ValueKind = Field(default=ValueKind.FLOAT, description="`integer`, `float` or `string`.")
     units: str = Field(default="", max_length=15, description="Its units, such as `mbar`.")
-    comment: str = Field(default="", max_length=1000, description="What it is, for people.")
+    comment: str = Field(default="", max_length=1000, description="A description for people.")
     pv: Annotated[str, AfterValidator(_pv)] = Field(
         default="",
         max_length=100,
-        description="Full name of a PV anywhere on the network that is read at start and stop of a run. "
+        description="Full name of a PV anywhere on the network, read at start and stop of a run. "
         "Empty: people enter the value.",
     )
     experiment: str = Field(
-        default="", max_length=200, description="The only experiment that has it; empty: all have it."
+        default="", max_length=200, description="The only experiment that has it; empty: all."
     )
     carry: bool = Field(
         default=True,
-        description="Whether a run in which nothing was entered has the value of the run before.",
+        description="Whether a run without an entry gets the value of the previous run.",
     )
 
     @property
     def observable(self) -> Observable:
-        """The observable as the store knows it."""
+        """The observable in the store's form."""
         return Observable(self.name, self.type, self.units, self.comment, self.pv)
 
     def of(self, experiment: str) -> bool:
-        """Tell whether an experiment has it."""
+        """Return whether an experiment has it."""
         return self.experiment in ("", experiment)
 
 

@@ -1,4 +1,4 @@
-"""The run sheet at work: its PVs, its entries, and what each run gets of it."""
+"""The run sheet of a running IOC: its PVs, its entries, and the values of each run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = get_logger(__name__)
 FIRST_LOOK_S = 0.005
 LOOK_S = 0.5
 REFRESH_S = 2.0
-"""How often the experiment is looked at, and the sheet in the database: the shell changes it too."""
+"""Period of checking the experiment and the sheet in the database: shell commands change it too."""
 
 NUMBER_MAX = 2**31 - 1
 
@@ -43,7 +43,7 @@ Append = Callable[[MeasurementRecord], Awaitable[None]]
 
 
 class SheetSettings(Protocol):
-    """What the sheet needs of the plugin's settings."""
+    """The plugin's settings that the sheet uses."""
 
     @property
     def observable(self) -> tuple[ObservableSettings, ...]:
@@ -52,12 +52,12 @@ class SheetSettings(Protocol):
 
     @property
     def observable_limit_s(self) -> float:
-        """How long PVs may take to answer."""
+        """Time limit of PVs' answers."""
         ...
 
 
 class SheetStore(Protocol):
-    """What the sheet needs of the store."""
+    """The part of the store that the sheet uses."""
 
     async def observables(self, experiment: str, *, removed: bool = False) -> tuple[Observable, ...]:
         """Return the sheet of an experiment."""
@@ -73,15 +73,15 @@ class SheetStore(Protocol):
 
 
 class RunSheet:
-    """One for a running IOC; all methods belong to its event loop.
+    """The run sheet of a running IOC; call all methods in its event loop.
 
-    A value that is written is of the run that is on, else of the next one of the same experiment. A run in
-    which nothing was entered for an observable has the value of the run before. PVs are read in a task when a
-    run was started and when it was stopped: neither waits for that, and whatever goes wrong is recorded as a
+    A written value belongs to the current run, else to the next one of the same experiment. A run
+    without an entry for an observable gets the value of the previous run. PVs are read in a task when a
+    run was started and when it was stopped: neither waits for that, and a failure is recorded as a
     fault of the value.
 
-    The PVs are fixed when the IOC starts (`declared`). One whose observable the present experiment does not
-    have, or has with another type, is INVALID and takes no writes; one that has no value yet is INVALID too.
+    The PVs are fixed when the IOC starts (`declared`). A PV whose observable the current experiment does not
+    have, or has with another type, is INVALID and refuses writes; one without a value is INVALID too.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class RunSheet:
         self._busy = asyncio.Lock()
 
     def start(self) -> None:
-        """Take up what was entered before, and show it."""
+        """Load and show earlier entries."""
         kept = load_kept(self._folder)
         self._keep(kept)
         self._known[kept.experiment] = kept.observables
@@ -120,14 +120,14 @@ class RunSheet:
 
     @staticmethod
     def owns(pv: str) -> bool:
-        """Tell whether a PV, named without the IOC's prefix, is one of the sheet."""
+        """Return whether a PV, named without the IOC's prefix, belongs to the sheet."""
         return pv.startswith(PREFIX)
 
     async def on_write(self, pv: str, value: RowValue, who: Who) -> None:
-        """Take a write to `Obs:<name>`; it is on disk when this returns. Raises `Refused`."""
+        """Handle a write to `Obs:<name>`; it is on disk when this returns. Raises `Refused`."""
         item = self._pvs.get(pv.removeprefix(PREFIX))
         if item is None or isinstance(value, tuple):
-            raise Refused(f"{pv} takes no such write")
+            raise Refused(f"{pv} does not accept this value")
         typed: Value = str(value) if item.type is ValueKind.STRING else value
         if item.type is ValueKind.FLOAT:
             typed = float(value)
@@ -157,24 +157,24 @@ class RunSheet:
         self._ctx.spawn(self._begin(self._run))
 
     def on_run_stopped(self, info: RunInfo) -> None:
-        """Read the PVs once more, unless nobody saw the run end; returns at once."""
+        """Read the PVs again, unless the run's end was not seen; returns at once."""
         self._run = None
         if info.outcome is not RunOutcome.INTERRUPTED:
             self._ctx.spawn(self._read(info.ref, Moment.STOP))
 
     async def _follow(self) -> None:
-        """Show another experiment's sheet when the experiment changes, also without the database."""
+        """Show another experiment's sheet when the experiment changes, even without the database."""
         shown, wait_s = "", FIRST_LOOK_S
         while True:
             if self._experiment != shown:
                 shown = self._experiment
                 self._show_all()
-            # The core tells the experiment right after the plugins were started, and then clients come.
+            # The core sets the experiment right after starting the plugins, before clients come.
             wait_s = LOOK_S if shown else min(LOOK_S, 1.5 * wait_s)
             await asyncio.sleep(wait_s)
 
     async def keep(self, store: SheetStore) -> None:
-        """Keep the sheet of the current experiment as the settings say, and know what else is on it.
+        """Keep the current experiment's sheet in line with the settings, and read what else is on it.
 
         Never returns; raises `StoreError` when the database is gone.
         """
@@ -186,7 +186,7 @@ class RunSheet:
                 try:
                     await self._synchronise(store, experiment)
                 except StoreRejected as error:
-                    # Another try cannot help, and the rest of the history goes on without.
+                    # Trying again cannot help, and the rest of the history goes on.
                     log.warning("run sheet is not in the database", experiment=experiment, reason=error)
             await asyncio.sleep(LOOK_S)
 
@@ -207,7 +207,7 @@ class RunSheet:
         self._keep(KeptSheet(experiment, known))
 
     def _recall(self, experiment: str, values: Mapping[str, Measurement]) -> None:
-        """Take the values of the last runs, where nothing newer was entered."""
+        """Use the values of the last runs, unless newer ones were entered."""
         for name, measurement in values.items():
             entry = self._notes.of(experiment, name)
             older = entry is None or (
@@ -217,14 +217,14 @@ class RunSheet:
                 self._last.setdefault((experiment, name), (measurement.value, Severity(measurement.severity)))
 
     def _keep(self, kept: KeptSheet) -> None:
-        """Keep a sheet that changed, for the rows of the next start."""
+        """Keep a changed sheet for the rows of the next start."""
         if kept != self._kept.values.get("", KeptSheet()):
             self._kept.keep("", kept)
 
     # ------------------------------------------------------------------ the observables' own PVs
 
     def _fault(self, item: ObservableSettings, experiment: str) -> str:
-        """Return why a PV is none of an experiment's observables, empty where it is one."""
+        """Return why a PV is not an observable of an experiment; empty if it is."""
         own = self._own.get(item.name)
         if own is not None and own.of(experiment):
             return ""
@@ -238,7 +238,7 @@ class RunSheet:
         return f"experiment {experiment} has no observable {item.name}"
 
     def _show_all(self) -> None:
-        """Show each PV with the value that it has in the present experiment."""
+        """Show each PV with its value in the current experiment."""
         experiment = self._experiment
         for item in self._pvs.values():
             last = self._last.get((experiment, item.name))
@@ -249,7 +249,7 @@ class RunSheet:
             self._ctx.publish(f"{PREFIX}{item.name}", *last)
 
     def _set(self, experiment: str, name: str, value: Value, severity: Severity = Severity.NO_ALARM) -> None:
-        """Note and show a value of an experiment."""
+        """Store and show a value of an experiment."""
         self._last[experiment, name] = (value, severity)
         if experiment == self._experiment:
             self._ctx.publish(f"{PREFIX}{name}", value, severity)
@@ -260,22 +260,22 @@ class RunSheet:
         return [item for item in self._settings.observable if item.of(experiment)]
 
     def _sheet(self, experiment: str) -> list[Observable]:
-        """Return the observables of an experiment: those of the settings, and what else the database has."""
+        """Return the observables of an experiment: those of the settings and of the database."""
         own = [item.observable for item in self._of(experiment)]
         names = {item.name for item in own}
         return own + [o for o in self._known.get(experiment, ()) if o.name not in names]
 
     async def _begin(self, run: RunRef) -> None:
-        """Give a run what was entered for it, carry the rest over, and read the PVs.
+        """Record a run's entries, carry over the rest, and read the PVs.
 
-        A run that is found again after a restart of the IOC has all that: it gets what was entered since.
+        A run found again after a restart of the IOC has these already: it gets only newer entries.
         """
         async with self._busy:
             again = self._notes.begun == run
             for observable in self._sheet(run.experiment):
                 entry = self._notes.of(run.experiment, observable.name)
                 if entry is not None and entry.pending:
-                    # In one turn of the loop: both are on disk, or none.
+                    # In one turn of the loop: both are on disk, or neither.
                     written = self._enter(run, observable.name, entry)
                     self._notes.take(run.experiment, observable.name)
                     await written
@@ -314,7 +314,7 @@ class RunSheet:
 
     async def _read(self, run: RunRef, moment: Moment) -> None:
         wanted = [observable for observable in self._sheet(run.experiment) if observable.pv]
-        # The IOC's own PVs are found whatever the environment says.
+        # The IOC's own PVs are found, whatever the environment says.
         answers = await read_pvs(
             (o.pv for o in wanted), self._settings.observable_limit_s, self._ctx.ca_addresses
         )
@@ -345,7 +345,7 @@ class RunSheet:
         )
 
     def _show(self, experiment: str, observable: Observable, reading: Reading) -> None:
-        """Show what was read; where that is nothing, what was shown before, as invalid."""
+        """Show the reading; without a value, the last one as INVALID."""
         item = self._pvs.get(observable.name)
         if item is None or self._fault(item, experiment):
             return
@@ -362,7 +362,7 @@ class RunSheet:
 
 
 def _fits(value: Value, kind: ValueKind) -> bool:
-    """Tell whether a PV of this kind can show a value."""
+    """Return whether a PV of this kind can show a value."""
     if kind is ValueKind.STRING:
         return isinstance(value, str)
     if isinstance(value, str) or not math.isfinite(value):

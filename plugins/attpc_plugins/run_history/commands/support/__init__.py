@@ -1,1 +1,1 @@
-"""What the commands share: settings, filters, tables and output."""
+"""Shared parts of the commands: settings, filters, tables and output."""

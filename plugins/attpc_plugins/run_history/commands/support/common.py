@@ -1,4 +1,4 @@
-"""What the commands share: the settings file, the database, and who is at the shell."""
+"""Shared by the commands: the settings file, the database, and the user at the shell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 PLUGIN = "run_history"
 VARIABLE = "ATTPC_IOC_SETTINGS"
 QUERY_LIMIT_S = 60.0
-"""How long one statement may take: people at a shell can wait, and a search may go through all runs."""
+"""Time limit of a statement: people at a shell can wait, and a search may read all runs."""
 
 SettingsFile = Annotated[
     Path,
@@ -59,16 +59,16 @@ def setup_of(file: Path) -> Setup:
 
 @contextlib.asynccontextmanager
 async def opened(file: Path) -> AsyncIterator[Store]:
-    """Give the store of the settings' database; an embedded server that does not run is run meanwhile.
+    """Yield the store of the settings' database; an embedded server is started for it if necessary.
 
     Raises `SettingsError`, and `DatabaseError`'s kinds with the reason and what to do.
     """
     async with setup_of(file).database("a command of the run history").attached() as database:
         if database.server is None:
-            # Asked once by itself: what is wrong is then told in the words of `db status`.
+            # A single connection first: its faults are explained in the words of `db status`.
             await (await database.connect()).close()
         else:
-            # Nobody else looks after the schema of an embedded server; of a facility's, its supervisor does.
+            # Nobody else migrates the schema of an embedded server; for a facility's server an IOC does.
             await prepare_schema(database.dsn)
         store = await Store.connect(
             database.dsn,
@@ -84,7 +84,7 @@ async def opened(file: Path) -> AsyncIterator[Store]:
 
 
 def with_store(file: Path, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Do some work with the store; a reader of standard output that has gone ends it quietly."""
+    """Do some work with the store; if the reader of standard output is gone, end quietly."""
     set_up_logging(level="WARNING")
 
     async def run() -> T:
@@ -94,13 +94,13 @@ def with_store(file: Path, work: Callable[[Store], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except BrokenPipeError:
-        # Python would complain once more when it empties its buffers at the end.
+        # Python would report it again when it flushes its buffers at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
 
 
 def me() -> Who:
-    """Return who is at the shell."""
+    """Return the user at the shell."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -109,9 +109,9 @@ def me() -> Who:
 
 
 async def experiment_or_current(store: Store, name: str, how: str = "with --experiment") -> str:
-    """Return the experiment that was named, or the current one; ends the command where there is none.
+    """Return the named experiment, or the current one; ends the command if there is none.
 
-    `how` says how one is named.
+    `how` says how to name one.
     """
     if name:
         return (await store.experiment(name)).name
@@ -127,13 +127,13 @@ async def _current(store: Store, how: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunsNamed:
-    """Runs as they were named at the shell; without an experiment they are the current one's."""
+    """Runs as named at the shell; without an experiment they belong to the current one."""
 
     experiment: str
     numbers: tuple[int, ...]
 
     async def experiment_in(self, store: Store) -> str:
-        """Return their experiment; ends the command where none was named and none is current."""
+        """Return their experiment; ends the command if none was named and none is current."""
         return self.experiment or await _current(store, "before the number")
 
 
@@ -145,12 +145,12 @@ def runs_named(words: list[str], count: int) -> RunsNamed:
     experiment, numbers = (words[0] if len(words) > count else ""), words[-count:]
     for word in numbers:
         if not (word.isascii() and word.isdigit() and len(word) <= 10):
-            raise typer.BadParameter(f"{word!r} is not a run number; what is wanted is {wanted}")
+            raise typer.BadParameter(f"{word!r} is not a run number; expected is {wanted}")
     return RunsNamed(experiment, tuple(int(word) for word in numbers))
 
 
 async def check_experiment(store: Store, name: str | None) -> None:
-    """Raise `NotFound` for an experiment that was named and is not there; None names none."""
+    """Raise `NotFound` if the named experiment does not exist; None names none."""
     if name is not None:
         await store.experiment(name)
 

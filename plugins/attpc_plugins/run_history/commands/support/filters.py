@@ -1,4 +1,4 @@
-"""The options that say which runs: by experiment, number, time, class, quality and text."""
+"""Options that select runs by experiment, number, time, class, quality and text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RANGE = re.compile(r"(\d{0,10})(-?)(\d{0,10})")
 def run_filter(
     experiment: str, number: str, since: str, until: str, run_class: str, quality: str, text: str
 ) -> RunFilter:
-    """Return the filter of these options, each empty where it was not given; raises `BadParameter`."""
+    """Return the filter of these options, each empty if not given; raises `BadParameter`."""
     low, high = _numbers(number)
     begin, end = times(since, until)
     return RunFilter(

@@ -1,4 +1,4 @@
-"""The option that says how a list is printed, and the printing of its pages."""
+"""The option for the format of a list, and the printing of its pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attpc_plugins.run_history.store.model.history import Cursor
 
 
 class Output(StrEnum):
-    """How a list is printed."""
+    """The format of a list."""
 
     TABLE = "table"
     CSV = "csv"
@@ -38,7 +38,7 @@ FormatOption = Annotated[
 
 
 class Page(Protocol):
-    """One page of a list, and where the next one begins."""
+    """One page of a list, and the start of the next."""
 
     @property
     def next(self) -> Cursor | None:
@@ -52,10 +52,10 @@ P = TypeVar("P", bound=Page)
 async def print_pages(
     ask: Callable[[int, Cursor | None], Awaitable[P]], write: Callable[[P], int], limit: int, output: Output
 ) -> None:
-    """Ask for page after page and print them until there are `limit` entries (0: all).
+    """Request and print pages until there are `limit` entries (0: all).
 
-    `ask` takes how many are left and where to go on; `write` prints a page and returns how many entries it
-    has. A table says at its end that there are more.
+    `ask` is called with the number left and where to continue; `write` prints a page and returns how many
+    entries it has. A table says at its end that there are more.
     """
     after: Cursor | None = None
     left = limit or sys.maxsize

@@ -31,24 +31,24 @@ from attpc_plugins.run_history.store.model.history import (
 )
 
 UNLIMITED = 1_000_000
-"""Columns where the output is no terminal: a file or another program gets one line a row."""
+"""Columns if the output is not a terminal: a file or another program gets one line per row."""
 
 GIVE_MIN = 12
-"""Columns that are left at least to a text that gives way to the others."""
+"""Minimum columns of a text that makes room for others."""
 
 GAP = 2
 """Columns between two columns of a table."""
 
 FIELDS = {"run_class": "class"}
-"""Fields that people know under another name."""
+"""Fields that are shown under another name."""
 
 SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 
 
 def console(least: int = 0) -> Console:
-    """Return the console for standard output; `least` is what is needed also where the window has less.
+    """Return the console for standard output, at least `least` columns wide even if the window is narrower.
 
-    It steers the terminal for its titles: every text goes through `line`.
+    It controls the terminal for titles: every text must go through `line`.
     """
     out = Console(file=exact(sys.stdout), highlight=False, soft_wrap=False)
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
@@ -57,7 +57,7 @@ def console(least: int = 0) -> Console:
 
 
 def _print(out: Console, table: Table) -> None:
-    """Print a table without the blanks that fill its last column: one long cell would wrap every line."""
+    """Print a table without trailing blanks: one long cell would wrap every line."""
     with out.capture() as capture:
         out.print(table)
     lines = capture.get().splitlines()
@@ -66,7 +66,7 @@ def _print(out: Console, table: Table) -> None:
 
 
 def line(text: object) -> Text:
-    """Return a text in one line, with nothing in it that a terminal would obey."""
+    """Return a text in one line, without control characters."""
     return Text(one_line(str(text)))
 
 
@@ -76,7 +76,7 @@ def local(when: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration as the PVs show it: `HH:MM:SS` in whole seconds that are over, also beyond a day."""
+    """Return a duration as the PVs show it: `HH:MM:SS` in complete seconds, even beyond a day."""
     return "" if seconds is None else hours_text(seconds)
 
 
@@ -88,10 +88,10 @@ def show(
     give: Sequence[str] = (),
     cut: bool = False,
 ) -> None:
-    """Print a table; columns named in `right` are numbers, those in `give` make room where it is narrow.
+    """Print a table; columns in `right` are numbers, those in `give` make room if the window is narrow.
 
-    All others are whole in any window. What gives way goes on in the next line; with `cut` a terminal shows
-    its beginning only, so that a row stays one line.
+    All others are complete in any window. Texts in `give` are wrapped; with `cut` a terminal shows
+    only their beginning, so that a row stays one line.
     """
     cells = [[line(cell) for cell in row] for row in rows]
     cut = cut and sys.stdout.isatty()
@@ -135,7 +135,7 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
 
 
 def show_puts(puts: Iterable[PutEntry]) -> None:
-    """Print a list of puts; what became of one is `ok`, or the reason why not."""
+    """Print a list of puts; the result is `ok` or the reason of a failure."""
     titles = ("time", "PV", "old", "new", "by", "from", "outcome")
     rows = (
         (
@@ -153,7 +153,7 @@ def show_puts(puts: Iterable[PutEntry]) -> None:
 
 
 def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
-    """Print one run with all that is known of it, and what the log has of it, oldest first."""
+    """Print one run with all details, and its log, oldest first."""
     run = detail.run
     out = console()
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -171,7 +171,8 @@ def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
     _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
     _part("Log", ("time", "level", "from", "text"), map(_entry, log), give=("from", "text"))
-    # What was written once more as it was is on record, because others may come in between, and no news.
+    # An entry written again with the same value is recorded, because others may come in between, but is not
+    # shown.
     changes = (e for e in detail.edits if e.old != e.value)
     edits = ((local(e.edited_at), *_edit(e), e.edited_by) for e in changes)
     _part("Edits", ("time", "what", "old", "new", "by"), edits, give=("old", "new", "by"))
@@ -290,8 +291,8 @@ def _files(files: RouterFiles) -> Sequence[object]:
 
 
 def _config(use: ConfigUse) -> Sequence[object]:
-    told = use.fault or use.sha256[:16]
-    return use.module, f"{use.part}-{use.name}.xcfg", use.source, told
+    state = use.fault or use.sha256[:16]
+    return use.module, f"{use.part}-{use.name}.xcfg", use.source, state
 
 
 def _entry(entry: LogEntry) -> Sequence[object]:
@@ -299,7 +300,7 @@ def _entry(entry: LogEntry) -> Sequence[object]:
 
 
 def _edit(edit: Edit) -> tuple[str, str, str]:
-    """Return what was edited, its old and its new value."""
+    """Return the edited field, its old and its new value."""
     return edit.observable or FIELDS.get(edit.field, edit.field), edit.old or "", edit.value
 
 
