@@ -40,7 +40,7 @@ def mixed_two() -> tuple[Closing, ...]:
 def test_a_third_run_that_is_listed_late_is_mixed_as_well():
     entries = settle([*mixed_two(), entry_of(18)], listed("a", "b", "c"), early=False)
     for entry in entries:
-        assert "files of runs 16, 17, 18 may lie together" in entry.mixed
+        assert "files of runs 16, 17, 18 may be mixed" in entry.mixed
         assert f"files close {entry.run.number} --only" in entry.mixed
 
 
@@ -127,7 +127,7 @@ async def test_where_the_files_are_when_the_closing_folder_cannot_be_made(tmp_pa
         with denied(folder):
             it.end(42)
             entry = await it.reach(42, S.FAILED)
-            assert "the folder that they are to be moved to cannot be made: " in entry.message
+            assert "the folder to move them to cannot be made: " in entry.message
             assert f"2 of 2 files are in {staging}" in entry.message
             assert sums(staging) == written
             await it.until(lambda: it.ctx.published["CoBo0:Router:CloseProgress_RBV"] == 0.0)
@@ -143,7 +143,7 @@ def test_a_file_that_was_there_and_is_gone_was_written(tmp_path):
     assert "gone from the staging folder: a.graw" in ran.output
     ran = shell("files", "close", 42, "--router", "CoBo0", "--without-missing")
     assert ran.exit_code == 0, ran.output
-    assert "none of its files was left" in ran.output
+    assert "none of its files is left" in ran.output
     assert "without a.graw" in ran.output
     assert "no file was written" not in ran.output
 

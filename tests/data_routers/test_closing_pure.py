@@ -113,12 +113,12 @@ def test_what_is_wrong_with_a_manifest_is_said_with_file_and_key(document, said)
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"", "is no JSON"),
+        (b"", "is not JSON"),
         (b"\xff", "byte 1: is not UTF-8"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"version": 1', "is no JSON"),
-        (manifest.dump(manifest.load(json.dumps(GOOD).encode(), ""))[:-5], "is no JSON"),
+        (b'{"version": 1', "is not JSON"),
+        (manifest.dump(manifest.load(json.dumps(GOOD).encode(), ""))[:-5], "is not JSON"),
         (json.dumps(GOOD | {"closed_s": math.nan}).encode(), "closed_s"),
     ],
 )
@@ -133,10 +133,10 @@ def test_differences_are_told_by_name():
     assert list(differences(record, files, RunKey("e", 1), "CoBo0")) == []
     there = (FileEntry("a", 1, 9.0, "1" * 64), FileEntry("b", 20, 9.0), FileEntry("d", 1, 0.0))
     assert list(differences(record, there, RunKey("e", 2), "CoBo1")) == [
-        "the manifest is of e/run_0001 of CoBo0",
+        "the manifest belongs to e/run_0001 of CoBo0",
         "missing: c",
         "not in the manifest: d",
-        "a: another SHA-256 than in the manifest, its contents have changed",
+        "a: its SHA-256 differs from the manifest, its contents have changed",
         "b: 20 bytes, 2 in the manifest",
     ]
 
@@ -300,7 +300,7 @@ def test_late_and_alone_all_is_the_runs():
 def test_late_and_with_an_earlier_one_nobody_can_tell():
     one, two = settle([entry_of(1, settled=True), entry_of(2)], listed("a"), early=False)
     for entry in (one, two):
-        assert "files of runs 1, 2 may lie together" in entry.mixed
+        assert "files of runs 1, 2 may be mixed" in entry.mixed
         assert "--only" in entry.mixed
 
 

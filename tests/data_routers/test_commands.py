@@ -129,7 +129,7 @@ def test_what_is_wrong_is_found(shell):
     ran = shell("files", "verify", 42)
     assert ran.exit_code == 1
     for text in (
-        "CoBo0: a.graw: another SHA-256",
+        "CoBo0: a.graw: its SHA-256 differs",
         "CoBo0: b.graw: ",
         "CoBo0: missing: c.graw",
         "CoBo0: not in the manifest: d.graw",
@@ -359,7 +359,7 @@ def test_a_sentry_is_told_and_shows_nothing(tmp_path):
     ran = shell("files", "close", 42, "--experiment", EXPERIMENT)
     assert ran.exit_code == 1
     assert "CoBo0: Unreachable: " in ran.output
-    assert "no choice can be made" in shell("files", "close", 42, "--all").output
+    assert "none can be chosen" in shell("files", "close", 42, "--all").output
     assert "a sentry shows no files" in shell("files", "verify", 42).output
     assert shell("logs", "CoBo0").exit_code == 1
 

@@ -149,7 +149,7 @@ async def test_only_regular_files_are_data(at: Place) -> None:
     kinds = {"link.graw": "a symbolic link", "folder.graw": "a folder", "pipe.graw": "a pipe"}
     for one in await host.move(RUN, asked):
         assert one.outcome is MoveOutcome.FAILED
-        assert one.text == f"{str(at.staging / one.name)!r} is no regular file but {kinds[one.name]}"
+        assert one.text == f"{str(at.staging / one.name)!r} is not a regular file but {kinds[one.name]}"
     assert sums_of(at.staging / "..") == {}
     assert list(at.closing.iterdir()) == []
     assert outside.read_bytes() == b"not ours"
@@ -195,7 +195,7 @@ async def test_what_is_not_as_it_was_listed_stays_where_it_is(at: Place) -> None
     assert moved["grown.graw"].text == "it has 104 bytes now, and was listed with 100"
     assert moved["shrunk.graw"].text == "it has 50 bytes now, and was listed with 100"
     assert moved["there.graw"].text == f"{str(at.closing / 'there.graw')!r} exists already"
-    assert moved["gone.graw"].text == f"{str(at.staging / 'gone.graw')!r} is not there any more"
+    assert moved["gone.graw"].text == f"{str(at.staging / 'gone.graw')!r} no longer exists"
     assert sorted(path.name for path in at.staging.glob("*.graw")) == [
         "grown.graw",
         "shrunk.graw",
@@ -247,7 +247,7 @@ async def test_a_file_where_a_folder_is_needed(at: Place, part: str) -> None:
     path = at.closing if part == "closing" else at.closing.parent
     path.parent.mkdir(exist_ok=True)
     path.write_text("a file")
-    with pytest.raises(HostFault, match="no folder"):
+    with pytest.raises(HostFault, match="not a folder"):
         await host.begin(RUN)
     assert path.read_text() == "a file"
 
@@ -328,7 +328,7 @@ async def test_a_full_disk_leaves_all_as_it_was_and_can_be_repeated(at: Place) -
 async def test_a_manifest_that_is_no_file(at: Place) -> None:
     host = at.host()
     (at.closed / "manifest.json").mkdir(parents=True)
-    with pytest.raises(HostFault, match="no regular file"):
+    with pytest.raises(HostFault, match="not a regular file"):
         await host.manifest(RUN)
 
 

@@ -144,7 +144,7 @@ async def test_the_hop_that_is_silent_is_named(tmp_path: Path) -> None:
 
 async def test_a_jump_host_that_lets_nobody_through_is_named(tmp_path: Path) -> None:
     async with way(tmp_path, "AllowTcpForwarding no\n") as to, to.host() as host:
-        with pytest.raises(HostRefused, match=r"^the jump host gate lets nobody through to mm3: see 'Allow"):
+        with pytest.raises(HostRefused, match=r"^the jump host gate does not forward to mm3: see 'Allow"):
             await host.poll(None)
 
 

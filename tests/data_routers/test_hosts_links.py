@@ -53,7 +53,7 @@ def is_untouched(elsewhere: Path) -> bool:
 async def test_no_step_goes_through_a_link_of_the_experiment(at: Place, elsewhere: Path, step: str) -> None:
     sums = write_files(at.staging, ["a.graw"])
     at.closing.parent.symlink_to(elsewhere)
-    with pytest.raises(HostFault, match=r"/e20009' is no folder but a symbolic link"):
+    with pytest.raises(HostFault, match=r"/e20009' is not a folder but a symbolic link"):
         await STEPS[step](at.host())
     assert is_untouched(elsewhere)
     assert sums_of(at.staging) == sums
@@ -66,7 +66,7 @@ async def test_no_step_goes_through_a_link_of_the_closing_folder(
     sums = write_files(at.staging, ["a.graw"])
     at.closing.parent.mkdir()
     at.closing.symlink_to(elsewhere)
-    with pytest.raises(HostFault, match=r"/\.run_0042\.closing' is no folder but a symbolic link"):
+    with pytest.raises(HostFault, match=r"/\.run_0042\.closing' is not a folder but a symbolic link"):
         await STEPS[step](at.host())
     assert is_untouched(elsewhere)
     assert sums_of(at.staging) == sums
@@ -77,7 +77,7 @@ async def test_a_closed_run_is_not_read_through_a_link(at: Place, elsewhere: Pat
     (elsewhere / "manifest.json").write_text("{}")
     at.closed.parent.mkdir()
     at.closed.symlink_to(elsewhere)
-    with pytest.raises(HostFault, match=r"/run_0042' is no folder but a symbolic link"):
+    with pytest.raises(HostFault, match=r"/run_0042' is not a folder but a symbolic link"):
         await STEPS[step](at.host())
     # That it has what the manifest would have does not make it this closing's work.
     with pytest.raises(RunFolderExists):
@@ -104,7 +104,7 @@ async def test_no_manifest_is_written_through_what_is_no_file(
         case _:
             place.mkdir()
     words = {"pipe": "a pipe", "folder": "a folder"}.get(kind, "a symbolic link")
-    with pytest.raises(HostFault, match=f"/{name}' is no regular file but {words}"):
+    with pytest.raises(HostFault, match=f"/{name}' is not a regular file but {words}"):
         await host.finish(RUN, b"{}")
     assert is_untouched(elsewhere)
     assert name in os.listdir(at.closing)
@@ -126,11 +126,11 @@ async def test_no_manifest_is_written_into_another_name_of_a_file(at: Place, els
 async def test_no_file_is_read_through_a_link(at: Place, elsewhere: Path) -> None:
     host = at.host(log=str(at.staging / "router.log"))
     (at.staging / "router.log").symlink_to(elsewhere / "precious")
-    with pytest.raises(HostFault, match=r"/router\.log' is no regular file but a symbolic link"):
+    with pytest.raises(HostFault, match=r"/router\.log' is not a regular file but a symbolic link"):
         await host.tail(10)
     at.closed.mkdir(parents=True)
     (at.closed / "manifest.json").symlink_to(elsewhere / "precious")
-    with pytest.raises(HostFault, match=r"/manifest\.json' is no regular file but a symbolic link"):
+    with pytest.raises(HostFault, match=r"/manifest\.json' is not a regular file but a symbolic link"):
         await host.manifest(RUN)
     (at.closed / "a.graw").symlink_to(elsewhere / "precious")
     assert await host.gathered(RUN, closed=True, checksums=True) == ()
@@ -264,7 +264,7 @@ async def test_copies_of_configuration_files_are_led_nowhere(
             folder.mkdir(parents=True)
             (folder / ".describe-a.xcfg.part").symlink_to(elsewhere / "precious")
     if part in ("experiment", "run"):
-        with pytest.raises(BackupFault, match="is no folder but a symbolic link"):
+        with pytest.raises(BackupFault, match="is not a folder but a symbolic link"):
             await spool.flush()
         assert spool.waiting() == [RUN]
     else:

@@ -63,9 +63,9 @@ async def test_a_log_of_many_gigabytes_is_read_from_its_end(at: Place) -> None:
 
 async def test_what_is_no_log(at: Place) -> None:
     os.mkfifo(at.staging / "pipe")
-    with pytest.raises(HostFault, match="no regular file"):
+    with pytest.raises(HostFault, match="not a regular file"):
         await at.host(log=str(at.staging / "pipe")).tail(1)
-    with pytest.raises(HostFault, match="no regular file"):
+    with pytest.raises(HostFault, match="not a regular file"):
         await at.host(log=str(at.staging)).tail(1)
     with pytest.raises(HostFault, match="name no log of CoBo0"):
         await at.host().tail(1)
@@ -89,7 +89,7 @@ async def test_configuration_files(at: Place) -> None:
     host = at.config_host(folder, log=str(folder / "ecc.log"))
     assert await host.read("configure-a b'c.xcfg") == b"\x00<Setup/>\xff\n"
     assert await host.read("large") == b"x" * (16 * MIB)
-    with pytest.raises(HostFault, match="link' is no regular file but a symbolic link"):
+    with pytest.raises(HostFault, match="link' is not a regular file but a symbolic link"):
         await host.read("link")
     assert await host.tail(1) == b"two\n"
     with (folder / "large").open("ab") as file:

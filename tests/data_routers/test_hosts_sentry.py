@@ -140,7 +140,7 @@ async def test_a_router_that_does_not_run_is_said_so() -> None:
         server.status = 200
         server.says(process="Inactive")
         polled = await host.poll(None)
-        assert (polled.process, polled.note) == (False, "the sentry says of the router: Inactive")
+        assert (polled.process, polled.note) == (False, "the sentry reports for the router: Inactive")
         server.says(process="")
         assert (await host.poll(None)).process is False
 
@@ -188,22 +188,22 @@ async def test_an_answer_of_the_wrong_kind_is_refused_by_its_name(key: str, text
     async with sentry() as server, client(server.port) as host:
         parts = [f'"{name}": {text if name == key else json.dumps(value)}' for name, value in GOOD.items()]
         server.body = ("{" + ", ".join(parts) + "}").encode()
-        with pytest.raises(HostFault, match=f"makes no sense: '{key}'"):
+        with pytest.raises(HostFault, match=f"impossible status: '{key}'"):
             await host.poll(None)
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "no JSON"),
-        (b"<html>proxy</html>", "no JSON: <html>proxy</html>"),
-        (b'{"disk": ', "no JSON"),
-        (b"\xff\xfe", "no JSON"),
-        (b"[]", "no status"),
-        (b"null", "no status"),
-        (b'"text"', "no status"),
-        (b"[" * 60_000, "no JSON"),
-        (b"9" * 60_000, "no "),
+        (b"", "not JSON"),
+        (b"<html>proxy</html>", "not JSON: <html>proxy</html>"),
+        (b'{"disk": ', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[]", "not a status"),
+        (b"null", "not a status"),
+        (b'"text"', "not a status"),
+        (b"[" * 60_000, "not JSON"),
+        (b"9" * 60_000, "not "),
         (b" " * 200_000, "far too long"),
     ],
 )

@@ -128,7 +128,7 @@ async def test_a_shell_that_never_starts_the_agent_is_named(tmp_path: Path) -> N
         with_slow_shells(tmp_path / "ssh") as server,
         reached(tmp_path / "staging", server, connect_s=1.5) as host,
     ):
-        with pytest.raises(HostTimeout, match=r"logged in, and its login shell .* within 1\.5 s$"):
+        with pytest.raises(HostTimeout, match=r"logged in, but its login shell .* within 1\.5 s$"):
             await host.list_staging()
         assert logins(server) == 1
 

@@ -27,11 +27,11 @@ def told(probe: Probe, state: str) -> dict[str, RunFiles]:
 
 
 def troubles(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
-    """The log entries of routers in trouble and out of it: level, and what they say."""
+    """The log entries of faulty routers and cleared faults: level, and what they say."""
     return [
         (record.levelname, {key: str(value) for key, value in getattr(record, "keys", {}).items()})
         for record in caplog.records
-        if record.getMessage().startswith(("data router in trouble", "data router out of trouble"))
+        if record.getMessage().startswith(("data router faulty", "data router faults cleared"))
     ]
 
 
@@ -66,7 +66,7 @@ async def test_a_time_without_data(tmp_path, monkeypatch, caplog):
         lines = [line for line in troubles(caplog) if "answer" not in line[1]["reason"]]
         assert [level for level, _ in lines] == ["WARNING", "INFO"], lines
         assert all((keys["router"], keys["run"]) == ("CoBo0", "0") for _, keys in lines)
-        assert "not a byte" in lines[0][1]["reason"]
+        assert "without any data" in lines[0][1]["reason"]
 
 
 @pytest.mark.parametrize("access", [Access.LOCAL, Access.SENTRY])

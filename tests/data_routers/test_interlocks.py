@@ -55,7 +55,7 @@ CASES = [
     ("router_down", facts(poll(process=False, note="Inactive")), "no process dataRouter (Inactive)"),
     ("dirty", facts(poll(files=1, data_bytes=2_000_000)), f"{NAME}: 1 stray file in /data, 0.002 GB"),
     ("dirty", facts(poll(files=7)), "7 stray files in /data"),
-    ("dirty", facts(closing="the files of an earlier run are not in their place yet"), "not in their place"),
+    ("dirty", facts(closing="the files of an earlier run are not closed yet"), "not closed yet"),
     ("disk", facts(poll(disk_free_bytes=19_900_000_000)), f"{NAME}: 19.9 GB free, less than 20 GB"),
     ("run_exists", facts(poll(next_exists=True)), f"{NAME}: e20009/run_0042 exists already"),
     ("run_exists", facts(asked=RunKey("e20009", 41)), "not asked yet about e20009/run_0042"),
@@ -79,7 +79,7 @@ def test_each_reason_has_the_firmness_that_the_settings_give_it(interlock, route
 
 
 def test_what_is_the_same_of_several_routers_is_said_once():
-    late = "the files of an earlier run are not in their place yet"
+    late = "the files of an earlier run are not closed yet"
     routers = [replace(facts(closing=late), label=f"CoBo{number}") for number in range(3)]
     other = replace(facts(poll(files=1, data_bytes=5_000_000)), label="CoBo3")
     gone = replace(facts(None, unreachable="CoBo4: 192.168.41.64: no route"), label="CoBo4")
@@ -245,7 +245,7 @@ async def test_the_next_start_waits_until_the_files_are_in_their_place(tmp_path,
             assert it.run.number == number
             await it.until(lambda: shown(it, "Run:Written_RBV") > 0.001, what="data")
             await stop_run(it)
-            await until_checklist(it, "in their place yet")
+            await until_checklist(it, "not closed yet")
             await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
             run = it.fleet.data["CoBo[0]"].staging / it.run.experiment / f"run_{number:04d}"
             assert list(run.glob("*.graw"))

@@ -199,7 +199,7 @@ async def test_a_bad_line_is_named_where_the_host_is_not_known(shared_sshd: Sshd
     await link.connection()
     await link.close()
     known.write_text(good.split()[0] + " ssh-ed25519 AAAAtorn\n")
-    with pytest.raises(HostRefused, match=rf"is not known \(passed over: {known} line 1 \(.*then run: ssh-k"):
+    with pytest.raises(HostRefused, match=rf"is not known \(ignored: {known} line 1 \(.*then run: ssh-k"):
         await Link(target).connection()
 
 

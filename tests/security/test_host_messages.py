@@ -217,7 +217,7 @@ async def test_a_file_of_no_plausible_time_is_told_by_its_name(tmp_path: Path) -
     host = LocalHost(router, PATIENT)
     (tmp_path / "a.graw").write_bytes(b"x")
     os.utime(tmp_path / "a.graw", (-2_082_844_800, -2_082_844_800))
-    with pytest.raises(HostError, match=r"of the file 'a\.graw' make no sense: -2082844800\.0 is not a time"):
+    with pytest.raises(HostError, match=r"of the file 'a\.graw' is impossible: -2082844800\.0 is not a time"):
         await host.list_staging()
 
 

@@ -1,4 +1,4 @@
-"""Data routers: watches the hosts that record the data, and brings every run's files to their place."""
+"""Data routers: watches the hosts that record the data, and moves every run's files to the run's folder."""
 
 from .plugin import DataRouters as plugin
 

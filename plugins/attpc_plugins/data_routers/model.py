@@ -1,4 +1,4 @@
-"""What the rooms of this plugin exchange: runs, files, results of polls, states of closings."""
+"""Data types shared in this plugin: runs, files, results of polls, states of closings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Polled:
     """A host's answer to one poll of a data router.
 
     `files` and `data_bytes` are of the `*.graw` in its staging folder. `next_exists`: whether the folder of
-    the run that was asked for exists; None where the host cannot tell (a sentry).
+    the requested run exists; None if the host cannot tell (a sentry).
     """
 
     process: bool
@@ -60,7 +60,7 @@ class Polled:
     note: str = ""
     """The host's own text, such as a sentry's `Inactive`, for messages."""
     odd: str = ""
-    """What has the name of a data file but is none, such as a link: left alone, and reported."""
+    """An entry that has the name of a data file but is not one, such as a link: left alone, and reported."""
 
 
 class MoveOutcome(IntEnum):

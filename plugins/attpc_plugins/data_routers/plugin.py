@@ -1,6 +1,6 @@
-"""The plugin: its hooks, which hand over to `service` once the IOC starts.
+"""The plugin: its hooks, which call `service` once the IOC has started.
 
-Every shell command makes an object of this class, so that nothing heavy is imported before it is needed.
+Every shell command makes an object of this class, so imports are delayed until needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NOT_STARTED = "the plugin data_routers did not start; Plugin:data_routers:Messag
 
 
 class DataRouters:
-    """Watches the hosts that record the data, and brings the files of every run to their place."""
+    """Watches the hosts that record the data, and moves the files of every run to the run's folder."""
 
     def __init__(self) -> None:
         self.service: Service | None = None
@@ -108,14 +108,14 @@ class DataRouters:
 
     @hookimpl
     async def attpc_write(self, pv: str, value: Value) -> None:
-        """Take a write to `Run:Override` or `Run:CloseAgain`."""
+        """Handle a write to `Run:Override` or `Run:CloseAgain`."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         self.service.write(pv, value)
 
     @hookimpl
     def attpc_prepare_run(self, event: RunStarting) -> Awaitable[None] | None:
-        """List the staging folders before the first board writes, begin to count, reset the override."""
+        """List the staging folders before the first board writes, start counting, reset the override."""
         return self.service.run_event(event) if self.service is not None else None
 
     @hookimpl

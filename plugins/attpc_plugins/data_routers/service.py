@@ -47,7 +47,7 @@ QUIET = "no data routers in the settings"
 
 
 class Service:
-    """One for a running IOC; all methods belong to its event loop."""
+    """The plugin in a running IOC; call all methods in its event loop."""
 
     def __init__(self, ctx: PluginContext, settings: DataRoutersSettings, records: Records) -> None:
         self._ctx = ctx
@@ -84,7 +84,7 @@ class Service:
 
     @property
     def watches_configs(self) -> bool:
-        """Whether configuration files are read: only where the settings have a router or an ECC table."""
+        """Whether configuration files are read: only if the settings have a router or an ECC table."""
         return bool(self._settings.router or self._settings.ecc)
 
     def operation_ended(self, event: OperationEnded) -> None:
@@ -108,7 +108,7 @@ class Service:
         return router
 
     def _wanted(self, label: str) -> RunKey | None:
-        """Return the run whose folder the poll that begins now asks for."""
+        """Return the run whose folder the next poll looks for."""
         self._fresh[label].begins()
         return self._next_run.of(self._ctx.snapshot().run)
 
@@ -147,7 +147,7 @@ class Service:
                 log.warning("data router's host not disconnected cleanly", reason=error)
 
     async def _follow(self) -> None:
-        """Follow what no event reports: the next run, the members, and which ECC servers are Running."""
+        """Poll what no event reports: the next run, the members, and which ECC servers are Running."""
         while True:
             fleet = self._ctx.snapshot()
             facts = self._facts = FleetFacts.of(fleet)
@@ -283,7 +283,7 @@ class Service:
         if not ended and not self.closing.unfinished(router.label):
             return ""
         see = f"{self._ctx.prefix}{RUN_CLOSING_MESSAGE}"
-        return f"the files of an earlier run are not in their place yet, see {see}"
+        return f"the files of an earlier run are not closed yet, see {see}"
 
     def against_start(self, fleet: Fleet) -> list[Reason]:
         """Return why a run may not be started now."""
@@ -292,14 +292,14 @@ class Service:
         return [Reason(text) for text in in_short(refusing(self._against(fleet), self._override))]
 
     def write(self, pv: str, value: Value) -> None:
-        """Take a write to `Run:Override` or `Run:CloseAgain`; raises `Refused` for anything else."""
+        """Handle a write to `Run:Override` or `Run:CloseAgain`; raises `Refused` for anything else."""
         if pv == OVERRIDE:
             self._set_override(bool(value))
         elif pv == RUN_CLOSE_AGAIN:
             if value:
                 self.closing.again()
         else:
-            raise Refused(f"{pv} takes no such write")
+            raise Refused(f"{pv} does not accept this value")
 
     def _set_override(self, on: bool) -> None:
         self._override = on
@@ -342,7 +342,7 @@ class Service:
             router.meter.stop(now_s)
 
     def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
-        """Begin to count a run; returns the reasons that its start passed, by router."""
+        """Start counting a run; returns the reasons that its start overrode, by router."""
         fleet = self._ctx.snapshot()
         if passed := "; ".join(in_short(self._against(fleet))):
             log.warning("run starts in spite of", number=run.number, reason=passed)
@@ -363,7 +363,7 @@ class Service:
         return in_spite_of
 
     def _resume(self, run: RunInfo) -> None:
-        """Count a run that began before this IOC: all files count that are not in the kept baseline.
+        """Count a run that began before this IOC: all files that are not in the stored baseline.
 
         A sentry reports not the files' sizes but what its router has written since its own start: without a
         baseline only new data counts.
@@ -389,7 +389,7 @@ def _warns(reason: Against) -> bool:
 
 
 def config_hosts(settings: DataRoutersSettings, fleet: Fleet) -> dict[str, ConfigHost]:
-    """Return the hosts of the ECC servers' files; a table without names is for all that no other names."""
+    """Return the hosts of the ECC servers' files; a table without names is for all others."""
     named = {name for ecc in settings.ecc for name in ecc.names}
     found: dict[str, ConfigHost] = {}
     for ecc in settings.ecc:

@@ -30,7 +30,7 @@ HostPath = Annotated[str, Field(max_length=1000), AfterValidator(_path)]
 
 
 def _host(value: str) -> str:
-    """Take what an ECC server's host may be, and addresses of IPv6 as well."""
+    """Accept hosts as for ECC servers, and IPv6 addresses too."""
     if value and not _is_ipv6(value) and (fault := host_fault(value)):
         raise ValueError(fault)
     return value
@@ -64,13 +64,13 @@ def _ecc_servers(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...
 
 
 Sources = Annotated[tuple[str, ...], AfterValidator(_sources)]
-"""Data sources of the fleet; any names where it is not known which there are."""
+"""Data sources of the fleet; any names if the fleet is not known."""
 EccServers = Annotated[tuple[str, ...], AfterValidator(_ecc_servers)]
-"""ECC servers of the fleet; any names where it is not known which there are."""
+"""ECC servers of the fleet; any names if the fleet is not known."""
 
 
 SENTRY_PORT = 8080
-"""Where a sentry answers unless the settings say otherwise."""
+"""Default port of a sentry."""
 
 
 class Access(StrEnum):
@@ -82,20 +82,20 @@ class Access(StrEnum):
 
 
 class Firmness(StrEnum):
-    """What an interlock does with the start of a run."""
+    """The effect of an interlock on the start of a run."""
 
     REFUSE = "refuse"
     PASSABLE = "passable"
     """Refuses it, unless `Run:Override` is set."""
     WARN = "warn"
-    """Lets it through; the log and the plugin's message say it."""
+    """Allows it, and reports the reason in the log and the plugin's message."""
 
 
 class ReachSettings(Section):
-    """How a host is reached; of routers and of ECC servers."""
+    """How the host of a router or an ECC server is reached."""
 
     access: Access = Field(
-        description="`sentry`: HTTP to the attpc_sentry on it; `ssh`; `local`: a folder of this machine."
+        description="`sentry`: HTTP to its attpc_sentry; `ssh`; `local`: a folder of this machine."
     )
     host: HostName = Field(default="", description="Host name or address; not for `local`.")
     port: int | None = Field(
@@ -117,26 +117,26 @@ class RouterSettings(ReachSettings):
         default="",
         max_length=39,
         pattern=r"^([A-Za-z0-9_][A-Za-z0-9_-]*)?$",
-        description="What commands and messages call it. Default: the first of `sources`.",
+        description="Its name in commands and messages. Default: the first of `sources`.",
     )
     sources: Sources = Field(
         min_length=1,
         examples=[["CoBo0"]],
-        description="The data sources whose data it writes, by their part of the PV names.",
+        description="The data sources whose data it writes, as named in PVs.",
     )
     staging: HostPath | None = Field(
         default=None,
-        description="The folder into which it writes `*.graw`; needed for `ssh` and `local`.",
+        description="The folder in which it writes `*.graw`; needed for `ssh` and `local`.",
     )
     process: str = Field(
         default="dataRouter",
         max_length=255,
-        description="Name of its program, looked for among the host's processes; empty: not looked for.",
+        description="Name of its program among the host's processes; empty: not checked.",
     )
 
     @property
     def label(self) -> str:
-        """What commands and messages call it."""
+        """Its name in commands and messages."""
         return self.name or self.sources[0]
 
     @model_validator(mode="after")
@@ -151,10 +151,10 @@ class RouterSettings(ReachSettings):
 
 
 class EccHostSettings(ReachSettings):
-    """`[[plugins.data_routers.ecc]]`: where the configuration files and the log of an ECC server are."""
+    """`[[plugins.data_routers.ecc]]`: the configuration files and the log of an ECC server."""
 
     names: EccServers = Field(
-        default=(), description="The ECC servers that this is for; empty: all that no other table names."
+        default=(), description="The ECC servers of this table; empty: all that no other table names."
     )
     xcfg: HostPath = Field(description="The folder of the `describe-…`, `configure-….xcfg` files.")
 
@@ -177,19 +177,19 @@ class LimitsSettings(Section):
         default=0.3,
         ge=0,
         lt=1,
-        description="A CoBo's rate below this part of the median of the others is `Low` (MINOR). 0: never.",
+        description="A CoBo's rate below this part of the others' median is `Low` (MINOR). 0: never.",
     )
-    low_after_s: Seconds = Field(default=20.0, description="How long its rate must be that low.")
+    low_after_s: Seconds = Field(default=20.0, description="Time that the rate must be that low, in seconds.")
     gone_after_s: Seconds = Field(
-        default=4.0, description="How long the router's process must be gone before it is in alarm."
+        default=4.0, description="Seconds that the router's process must be missing before an alarm."
     )
-    disk_minor_gb: GigaBytes = Field(default=100.0, description="Less free disk is MINOR.")
-    disk_major_gb: GigaBytes = Field(default=20.0, description="Less free disk is MAJOR.")
+    disk_minor_gb: GigaBytes = Field(default=100.0, description="Less free disk space is MINOR.")
+    disk_major_gb: GigaBytes = Field(default=20.0, description="Less free disk space is MAJOR.")
     disk_after_s: Seconds = Field(
-        default=4.0, description="How long a limit of the disk must be passed before it is an alarm."
+        default=4.0, description="Seconds that a disk limit must be exceeded before an alarm."
     )
     start_min_gb: GigaBytes = Field(
-        default=20.0, description="With less free disk a start is refused, see `interlocks.disk`."
+        default=20.0, description="A start with less free disk space is refused, see `interlocks.disk`."
     )
     full_minor_h: float = Field(
         default=2.0,
@@ -199,21 +199,21 @@ class LimitsSettings(Section):
         "is MAJOR.",
     )
     stop_below_gb: GigaBytes = Field(
-        default=0.0, description="A run is stopped, in order, when a disk has less free. 0: never."
+        default=0.0, description="A disk with less free space stops the run, in the normal way. 0: never."
     )
 
 
 class InterlockSettings(Section):
-    """`[plugins.data_routers.interlocks]`: what refuses the start of a run."""
+    """`[plugins.data_routers.interlocks]`: conditions that refuse the start of a run."""
 
     router_down: Firmness = Field(
-        default=Firmness.REFUSE, description="A host does not answer, or its router does not run."
+        default=Firmness.REFUSE, description="A host does not answer, or its router is not running."
     )
     dirty: Firmness = Field(
-        default=Firmness.PASSABLE, description="Stray files in a staging folder, closing ones included."
+        default=Firmness.PASSABLE, description="Stray files in a staging folder, also those being closed."
     )
     disk: Firmness = Field(
-        default=Firmness.PASSABLE, description="Less free disk than `limits.start_min_gb`."
+        default=Firmness.PASSABLE, description="Less free disk space than `limits.start_min_gb`."
     )
     run_exists: Firmness = Field(
         default=Firmness.REFUSE, description="The folder of the next run exists on a host."
@@ -221,15 +221,15 @@ class InterlockSettings(Section):
 
 
 class ClosingSettings(Section):
-    """`[plugins.data_routers.closing]`: how the files of a run are brought to their place."""
+    """`[plugins.data_routers.closing]`: how the files of a run are moved to its folder."""
 
-    enabled: bool = Field(default=True, description="Whether it is done by itself after each run.")
+    enabled: bool = Field(default=True, description="Whether this is done automatically after each run.")
     quiet_s: Seconds = Field(
         default=30.0,
-        description="Files are moved when none has grown for this long; routers keep data after Stop.",
+        description="Files are moved when none has grown for this long; routers still write after Stop.",
     )
     limit_s: Seconds = Field(
-        default=1800.0, description="How long files may go on growing before that is a failure."
+        default=1800.0, description="Seconds that files may go on growing before that is a failure."
     )
     checksums: bool = Field(default=False, description="Whether the manifest has a SHA-256 of each file.")
 
@@ -245,9 +245,9 @@ class BackupSettings(Section):
 
 
 def _place(router: RouterSettings) -> tuple[object, ...]:
-    """Return what tells the place into which a router writes from those of others, as far as settings do."""
+    """Return a key that identifies the folder in which a router writes, as far as the settings tell."""
     if router.access is Access.SENTRY:
-        # A sentry watches one folder, which only it knows.
+        # Only the sentry knows the folder that it watches.
         return router.access, router.host.lower(), router.port or SENTRY_PORT
     folder = posixpath.normpath("/" + (router.staging or "").lstrip("/"))
     return router.access, router.host.lower(), router.port, router.user, folder
@@ -256,39 +256,39 @@ def _place(router: RouterSettings) -> tuple[object, ...]:
 class DataRoutersSettings(Section):
     """`[plugins.data_routers]`: the hosts that record the data."""
 
-    period_s: Seconds = Field(default=2.0, description="Time between two looks at a host, in seconds.")
-    timeout_s: Seconds = Field(default=3.0, description="How long an answer to a look may take, in seconds.")
+    period_s: Seconds = Field(default=2.0, description="Time between two polls of a host, in seconds.")
+    timeout_s: Seconds = Field(default=3.0, description="Time limit of an answer to a poll, in seconds.")
     connect_timeout_s: float = Field(
         default=30.0,
         gt=0,
         le=300,
-        description="How long connecting over SSH may take, and then starting the agent there, in seconds.",
+        description="Time limit of connecting over SSH, and again of starting the agent there, in seconds.",
     )
-    rate_window_s: Seconds = Field(default=10.0, description="Over how long rates are taken, in seconds.")
+    rate_window_s: Seconds = Field(default=10.0, description="Averaging time of rates, in seconds.")
     ssh_config: HostPath | None = Field(
-        default=None, description="SSH configuration file. Default: `~/.ssh/config` where it exists."
+        default=None, description="SSH configuration file. Default: `~/.ssh/config` if it exists."
     )
     known_hosts: HostPath | None = Field(
         default=None, description="File of known host keys. Default: `~/.ssh/known_hosts`."
     )
     limits: LimitsSettings = Field(default=LimitsSettings(), description="When PVs are in alarm.")
     interlocks: InterlockSettings = Field(
-        default=InterlockSettings(), description="What refuses the start of a run."
+        default=InterlockSettings(), description="Conditions that refuse the start of a run."
     )
     closing: ClosingSettings = Field(
-        default=ClosingSettings(), description="How the files of a run are brought to their place."
+        default=ClosingSettings(), description="How the files of a run are moved to its folder."
     )
     backup: BackupSettings = Field(
         default=BackupSettings(), description="Copies of the configuration files that each run used."
     )
-    router: tuple[RouterSettings, ...] = Field(default=(), description="The data routers, a table each.")
+    router: tuple[RouterSettings, ...] = Field(default=(), description="The data routers, one table each.")
     ecc: tuple[EccHostSettings, ...] = Field(
-        default=(), description="Where configuration files and logs of ECC servers are."
+        default=(), description="The configuration files and logs of ECC servers."
     )
 
     @property
     def online_limit_s(self) -> float:
-        """How long `check --online` may take for one host: what the running plugin may take."""
+        """Time limit of `check --online` for one host: that of the running plugin."""
         return 2 * self.connect_timeout_s + self.timeout_s
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ SIZE_MAX_BYTES = 16 * 2**20
 """More than the manifest of 50,000 files has."""
 
 VALUES_MOST = 10 * MOST_FILES
-"""More values than a manifest has. A JSON text of 16 MiB can have 5 million, of 100 bytes each in memory."""
+"""Maximum values. A JSON text of 16 MiB can have 5 million values, of 100 bytes each in memory."""
 
 
 class ManifestError(AttpcError):
@@ -159,19 +159,19 @@ def dump(manifest: Manifest) -> bytes:
 def load(raw: bytes, where: str) -> Manifest:
     """Read the text of a manifest; raises `ManifestError` with `where` and the key of every fault."""
     if len(raw) > SIZE_MAX_BYTES:
-        raise ManifestError(where, [f"has more than {SIZE_MAX_BYTES} bytes and is no manifest"])
+        raise ManifestError(where, [f"has more than {SIZE_MAX_BYTES} bytes and is not a manifest"])
     if sum(map(raw.count, (b",", b"[", b"{"))) > VALUES_MOST:
-        raise ManifestError(where, [f"has more than {VALUES_MOST} values and is no manifest"])
+        raise ManifestError(where, [f"has more than {VALUES_MOST} values and is not a manifest"])
     try:
         plain = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ManifestError(where, [f"byte {error.start + 1}: is not UTF-8"]) from None
     except RecursionError:
-        raise ManifestError(where, ["is no manifest: lists are nested too deeply"]) from None
+        raise ManifestError(where, ["is not a manifest: lists are nested too deeply"]) from None
     except ValueError as error:
-        raise ManifestError(where, [f"is no JSON: {error}"]) from None
+        raise ManifestError(where, [f"is not JSON: {error}"]) from None
     if not isinstance(plain, dict):
-        raise ManifestError(where, ["holds no JSON object"])
+        raise ManifestError(where, ["is not a JSON object"])
     try:
         document = _Document.model_validate(plain)
     except ValidationError as error:

@@ -38,8 +38,8 @@ WORST_FIRST = (
 
 _LABELS = tuple(state.label for state in CloseState)
 _GUIDANCE = (
-    "The message PV beside it names the files and says where they are; none is lost. Put right what it "
-    "names, then put 1 to Run:CloseAgain, or wait: it is tried again by itself. "
+    "The message PV beside it names the files and says where they are; none is lost. Correct what it "
+    "names, then put 1 to Run:CloseAgain, or wait: it is retried automatically. "
     "`attpc-ioc files close RUN` does it from a shell."
 )
 
@@ -65,7 +65,7 @@ def closing_rows() -> Iterator[Row]:
         CLOSE_MESSAGE,
         source,
         Record.LONG_TEXT,
-        "What is to be said of closing its files",
+        "Message about closing its files",
         elements=MESSAGE_ELEMENTS,
         initial="",
     )
@@ -93,7 +93,7 @@ def closing_rows() -> Iterator[Row]:
         RUN_CLOSING_MESSAGE.removeprefix("Run:"),
         run,
         Record.LONG_TEXT,
-        "What is to be said of closing the run",
+        "Message about closing the run",
         elements=4 * MESSAGE_ELEMENTS,
         initial="",
     )

@@ -61,7 +61,7 @@ async def poll_sentry(host: SentryHost) -> Polled | None:
 async def close_by_sentry(
     host: SentryHost, closing: Closing, polled: Polled | None, *, keep: Keep
 ) -> Closing:
-    """Have a sentry move a run's files; return the new closing. `look` is the sentry's last report.
+    """Have a sentry move a run's files; return the new closing. `polled` is the sentry's last report.
 
     Takes half a minute or more. Raises `HostError`; the call can be repeated.
     """

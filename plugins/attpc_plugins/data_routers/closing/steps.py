@@ -156,7 +156,7 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
 def _mixed_text(closing: Closing, together: Sequence[Closing]) -> str:
     numbers = ", ".join(str(other.run.number) for other in together)
     return (
-        f"files of runs {numbers} may lie together in the staging folder, because the host did not answer "
+        f"files of runs {numbers} may be mixed in the staging folder, because the host did not answer "
         "when the later run began; they are not moved automatically: close each by hand with "
         f"`attpc-ioc files close {closing.run.number} --only 'PATTERN'`"
     )
@@ -199,7 +199,7 @@ async def close_files(
         raise
     except HostFault as error:
         left = f"{len(present)} of {len(closing.chosen)} files are in {staging}"
-        raise HostFault(f"the folder that they are to be moved to cannot be made: {error}; {left}") from error
+        raise HostFault(f"the folder to move them to cannot be made: {error}; {left}") from error
     moved = await host.move(closing.run, present) if present else ()
     exists = {file.name for file in moved if file.outcome is MoveOutcome.EXISTS}
     gathered_now = await host.gathered(closing.run, closed=False, checksums=checksums)
@@ -238,7 +238,7 @@ def done(closing: Closing, written: Manifest, staging: str) -> Closing:
     if written.files:
         text = f"{amount(len(written.files), written.data_bytes)} in {folder}"
     else:
-        what = "none of its files was left" if written.missing else NO_FILE
+        what = "none of its files is left" if written.missing else NO_FILE
         text = f"{what}; {folder} has only the manifest"
     if written.missing:
         text += f"; without {names_text(written.missing)}"

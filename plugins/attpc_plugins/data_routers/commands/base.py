@@ -1,4 +1,4 @@
-"""What the shell commands share: the settings, the plugin's state, the hosts, and the exit."""
+"""Shared by the shell commands: the settings, the plugin's state, the hosts, and the exit."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -
         return known[0]
     if known:
         names = ", ".join(run.experiment for run in known)
-        return fail(f"run {number} is of several experiments, name one with --experiment: {names}")
+        return fail(f"several experiments have a run {number}, name one with --experiment: {names}")
     if guess and runs:
         last = runs[-1]
         typer.echo(f"experiment {last.experiment}, as of run {last.number}", err=True)

@@ -140,7 +140,7 @@ async def _refuse_more(
     if wanted:
         raise CannotClose(
             f"{run} is closed and takes no more files; still in {router.staging}: {names_text(wanted)}. "
-            "Move them by hand to where they belong, or close the run that they are of: "
+            "Move them by hand to where they belong, or close the run that they belong to: "
             "`attpc-ioc files close RUN --experiment NAME --only 'PATTERN'`"
         )
 
@@ -174,7 +174,7 @@ async def _prepared(
     closing = replace(closing, phase=Phase.CLOSING).in_state(CloseState.WAITING, "begun at the shell")
     if not isinstance(host, FileHost):
         if wishes.only or wishes.take_all or wishes.without_missing:
-            raise CannotClose("a sentry moves all that is there: no choice can be made")
+            raise CannotClose("a sentry moves all files: none can be chosen")
         if on:
             raise CannotClose(f"{on[0].run} is on, and a sentry cannot tell the files of two runs apart")
         return closing

@@ -50,24 +50,22 @@ def close(
         typer.Option(
             "--only",
             metavar="PATTERN",
-            help="Only files of these names, such as 'CoBo0_42*', where those of several runs lie together.",
+            help="Only files of these names, such as 'CoBo0_42*', if files of several runs are mixed.",
         ),
     ] = None,
-    take_all: Annotated[
-        bool, typer.Option("--all", help="Also files that lay there before the run began.")
-    ] = False,
+    take_all: Annotated[bool, typer.Option("--all", help="Also files from before the run.")] = False,
     without_missing: Annotated[
-        bool, typer.Option("--without-missing", help="Be content without files that are gone.")
+        bool, typer.Option("--without-missing", help="Accept that missing files are lost.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="The run is over, although the record says that it is on.")
+        bool, typer.Option("--force", help="The run has ended, although the record says that it is on.")
     ] = False,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Bring a run's files to their place: wait until none grows, move them, write the manifest.
+    """Move a run's files to its folder: wait until none grows, move them, write the manifest.
 
-    The IOC does this by itself after each run. Whatever was interrupted, in the IOC or here, is taken up
-    where it was; nothing is ever written over. Exit code 1 where not every host is done.
+    The IOC does this automatically after each run. Interrupted work, in the IOC or here, is continued
+    from where it stopped; nothing is ever overwritten. Exit code 1 if not every host is done.
     """
     from .close import close_command
 
@@ -89,9 +87,9 @@ def verify(
     router: Routers = None,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Compare a run's files with the manifest on every host: names, sizes, and checksums that it has.
+    """Compare a run's files with the manifest on every host: names, sizes, and checksums if it has any.
 
-    Exit code 1 where anything is wrong. A host with a sentry shows no files and is not looked at.
+    Exit code 1 if anything is wrong. A host with a sentry shows no files and is not checked.
     """
     from .verify import verify_command
 
@@ -104,7 +102,7 @@ def drop(
     router: Routers = None,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
-    """Give up closing a run: all files stay where they are, and the IOC tries no more."""
+    """Give up closing a run: all files stay where they are, and the IOC stops trying."""
     from .close import close_command
 
     close_command(settings, run, experiment, tuple(router or ()), drop=True)
@@ -112,7 +110,7 @@ def drop(
 
 def logs(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data router or an ECC server.")],
-    lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=100_000, help="How many lines.")] = 100,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=100_000, help="Number of lines.")] = 100,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Show the end of the log of a data router or an ECC server; at most 1 MiB of it."""

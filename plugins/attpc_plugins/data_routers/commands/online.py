@@ -38,7 +38,7 @@ async def _ask(
         await host.connect()
         polled = await host.poll(None)
     except RouterGone:
-        return OnlineAnswer(what, where, "the sentry answers, and its router does not run", True)
+        return OnlineAnswer(what, where, "the sentry answers, but its router is not running", True)
     except HostError as error:
         return OnlineAnswer(what, where, str(error), False)
     finally:
@@ -61,10 +61,10 @@ def _is_there(router: RouterSettings, _: Polled) -> str:
 
 
 def _words(router: RouterSettings, polled: Polled) -> str:
-    """Return the result as text. A router that does not run is reported but is not a fault."""
+    """Return the result as text. A router that is not running is reported but is not a fault."""
     folder = f"{router.staging} is there, with" if router.staging is not None else "the sentry answers:"
     files = f"{polled.files} file{'' if polled.files == 1 else 's'} in it"
     text = f"{folder} {files}, {polled.disk_free_bytes / GIGABYTE:.1f} GB free"
     if polled.process:
         return text
-    return f"{text}; {f'no process {router.process}' if router.process else 'its router does not run'}"
+    return f"{text}; {f'no process {router.process}' if router.process else 'its router is not running'}"

@@ -25,7 +25,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
 
     async def poll(router: RouterSettings, host: FileHost | SentryHost) -> tuple[str, list[str]]:
         if not isinstance(host, FileHost):
-            return "not looked at: a sentry shows no files", []
+            return "not checked: a sentry shows no files", []
         try:
             return await _compare(router, host, run)
         except (HostError, ManifestError) as error:
@@ -62,7 +62,7 @@ async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple
 def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label: str) -> Iterator[str]:
     """Yield a line for each difference from the manifest."""
     if record.run != run or record.router != label:
-        yield f"the manifest is of {record.run} of {record.router}"
+        yield f"the manifest belongs to {record.run} of {record.router}"
     expected = {file.name: file for file in record.files}
     found = {file.name: file for file in there}
     if gone := expected.keys() - found.keys():
@@ -74,4 +74,4 @@ def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label
         if one.size != other.size:
             yield f"{names_text([name])}: {other.size} bytes, {one.size} in the manifest"
         elif one.sha256 and one.sha256 != other.sha256:
-            yield f"{names_text([name])}: another SHA-256 than in the manifest, its contents have changed"
+            yield f"{names_text([name])}: its SHA-256 differs from the manifest, its contents have changed"

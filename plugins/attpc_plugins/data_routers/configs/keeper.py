@@ -27,7 +27,7 @@ log = get_logger(__name__)
 RETRY_S = 15.0
 """Time between two attempts to write to the backup folder."""
 
-NOT_TAKEN = "a plugin did not take all of them: see the Message_RBV of the plugins"
+NOT_TAKEN = "a plugin did not accept all of them: see the Message_RBV of the plugins"
 
 
 class RunConfigFiles:
@@ -64,11 +64,11 @@ class RunConfigFiles:
             self._replies[event.module] = event.text
 
     def run_started(self, run: RunInfo) -> None:
-        """Begin to read the files of a run, without delaying it."""
+        """Start reading the files of a run, without delaying it."""
         self._ctx.spawn(self._record(run))
 
     async def run(self) -> None:
-        """Copy waiting files to the backup folder, for ever; also those that an earlier IOC left."""
+        """Copy pending files to the backup folder until cancelled, including those of an earlier IOC."""
         last = self._read.values.get(ONLY)
         if last is not None and self._state is ConfigsState.NONE:
             self._faults = last.faults
@@ -143,7 +143,7 @@ class RunConfigFiles:
     # ------------------------------------------------------------------ showing
 
     def _show_kept(self) -> None:
-        """Show the result of the last run when no files wait; nothing before the first run."""
+        """Show the result of the last run if no files are pending; nothing before the first run."""
         if self._state is ConfigsState.NONE:
             return
         state = ConfigsState.INCOMPLETE if self._faults else ConfigsState.KEPT

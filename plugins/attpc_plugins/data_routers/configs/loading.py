@@ -39,7 +39,7 @@ class LoadedFiles:
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def get(self, module: str, part: str, name: str) -> bytes | None:
-        """Return the file as it was loaded; None if it is not known, or is of another name."""
+        """Return the file as it was loaded; None if it is unknown or has another name."""
         loaded = self._kept.values.get(f"{module}.{part}")
         return loaded.content if loaded is not None and loaded.name == name else None
 
@@ -49,7 +49,7 @@ class LoadedFiles:
         if part is None or event.config is None or not event.ok:
             return
         key = event.module, part
-        # The earlier file is not loaded any more, even if the new one cannot be read.
+        # The earlier file is no longer loaded, even if the new one cannot be read.
         self._kept.drop(f"{key[0]}.{key[1]}")
         if (before := self._reading.pop(key, None)) is not None:
             before.cancel()

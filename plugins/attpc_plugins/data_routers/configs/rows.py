@@ -21,11 +21,11 @@ class ConfigsState(Labelled):
     NONE = 0
     READING = 1
     KEPT = 2
-    """All are on record, and in the backup folder where there is one."""
+    """All are on record, and in the backup folder if there is one."""
     INCOMPLETE = 3
-    """Some could not be had; the message names them."""
+    """Some could not be read; the message names them."""
     WAITING = 4
-    """The backup folder cannot be written; the files wait on the IOC's disk, and it is tried again."""
+    """The backup folder cannot be written; the files stay on the IOC's disk, and copying is retried."""
 
 
 def configs_rows() -> Iterator[Row]:
@@ -45,7 +45,7 @@ def configs_rows() -> Iterator[Row]:
         alarm_tree=True,
         alarm=AlarmUse("config files of the run are not all on record", latching=False, annunciating=False),
         guidance="Run:ConfigsMessage_RBV says which file could not be read, or why the backup folder cannot "
-        "be written. The run is not affected. What could be had is on record: "
+        "be written. The run is not affected. What could be read is on record: "
         "`attpc-ioc history show --configs` prints it.",
         reason_row=_MESSAGE,
     )
@@ -53,7 +53,7 @@ def configs_rows() -> Iterator[Row]:
         _MESSAGE,
         ScopeKind.RUN,
         Record.LONG_TEXT,
-        "What is to be said of the config files",
+        "Message about the config files",
         elements=MESSAGE_ELEMENTS,
         initial="",
     )

@@ -25,10 +25,10 @@ def entry(name: bytes, size: object, changed: object, checksum: str) -> FileEntr
         raise HostFault(reason)
     try:
         if not _SHA256.fullmatch(checksum):
-            raise ValueError(f"{outside.shown(checksum)} is no SHA-256")
+            raise ValueError(f"{outside.shown(checksum)} is not a SHA-256")
         return FileEntry(shown, outside.count(size), outside.time_s(changed), checksum)
     except ValueError as error:
-        raise HostFault(f"size or time of the file {shown!r} make no sense: {error}") from error
+        raise HostFault(f"size or time of the file {shown!r} is impossible: {error}") from error
 
 
 def folder_of(entries: Iterable[FileEntry], where: str) -> tuple[FileEntry, ...]:

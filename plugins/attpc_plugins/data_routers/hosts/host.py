@@ -23,7 +23,7 @@ class HostError(AttpcError):
     ├── HostRefused        the login failed: unknown or changed host key, or none of the IOC's keys accepted
     └── HostFault          the host reports an error: no such folder, permission denied, disk full
         ├── RunFolderExists
-        └── RouterGone     a sentry whose router does not run, and which reports nothing else
+        └── RouterGone     a sentry whose router is not running, so that it reports nothing else
 
     The text may quote the host: it is shortened where it is too long, and has no control characters.
     """
@@ -75,7 +75,7 @@ class Host(Protocol):
         ...
 
     async def disconnect(self) -> None:
-        """Let go of every connection and process, within a second."""
+        """Close every connection and process, within a second."""
         ...
 
 
@@ -144,5 +144,5 @@ class ConfigHost(Protocol):
         ...
 
     async def disconnect(self) -> None:
-        """Let go of every connection and process, within a second."""
+        """Close every connection and process, within a second."""
         ...

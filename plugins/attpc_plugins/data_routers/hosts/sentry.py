@@ -122,7 +122,7 @@ class HttpSentryHost:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
             raise HostUnreachable(f"{self._where} broke the connection: {error}") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise HostFault(f"{self._where} gave an answer that is no HTTP: {error}") from error
+            raise HostFault(f"{self._where} gave an answer that is not HTTP: {error}") from error
         if status != 200:
             raise self._refusal(status, data)
         if len(data) >= ANSWER_LIMIT:
@@ -141,16 +141,16 @@ class HttpSentryHost:
         try:
             answer = json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise HostFault(f"{self._where} gave an answer that is no JSON: {_shown(data)}") from error
+            raise HostFault(f"{self._where} gave an answer that is not JSON: {_shown(data)}") from error
         if not isinstance(answer, dict):
-            raise HostFault(f"{self._where} gave an answer that is no status: {_shown(data)}")
+            raise HostFault(f"{self._where} gave an answer that is not a status: {_shown(data)}")
         process, disk = self._text(answer, "process"), self._text(answer, "disk")
         self._text(answer, "data_path")
         total = self._bytes(answer, "disk_total_gb")
         notes: list[str] = []
         runs = process.strip().lower() not in DOWN_WORDS and process.strip() != ""
         if not runs:
-            notes.append(f"the sentry says of the router: {process or 'nothing'}")
+            notes.append(f"the sentry reports for the router: {process or 'nothing'}")
         elif self._process and process != self._process:
             notes.append(f"the sentry watches {process!r}")
         if total == 0:
@@ -173,7 +173,7 @@ class HttpSentryHost:
     def _text(self, answer: Mapping[str, object], key: str) -> str:
         value = self._value(answer, key)
         if not isinstance(value, str):
-            raise self._wrong(key, ValueError(f"{outside.shown(value)} is no text"))
+            raise self._wrong(key, ValueError(f"{outside.shown(value)} is not a text"))
         return outside.text(value, SHOWN)
 
     def _bytes(self, answer: Mapping[str, object], key: str) -> int:
@@ -189,7 +189,7 @@ class HttpSentryHost:
             raise self._wrong(key, error) from error
 
     def _wrong(self, key: str, error: ValueError) -> HostFault:
-        return HostFault(f"{self._where} gave a status that makes no sense: {key!r}: {error}")
+        return HostFault(f"{self._where} gave an impossible status: {key!r}: {error}")
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:

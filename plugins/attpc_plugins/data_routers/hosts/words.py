@@ -12,7 +12,7 @@ from attpc_plugins.data_routers.model import GRAW, RunKey
 from .host import HostFault, RunFolderExists
 
 
-class Trouble(StrEnum):
+class FaultKind(StrEnum):
     """The kind of an error, by the word that the agent on a host sends; errno differs between systems."""
 
     NO_ENTRY = "noent"
@@ -29,31 +29,31 @@ class Trouble(StrEnum):
 
 
 _OF_NUMBER = {
-    errno.ENOENT: Trouble.NO_ENTRY,
-    errno.ENOTDIR: Trouble.NOT_FOLDER,
-    errno.EACCES: Trouble.DENIED,
-    errno.EPERM: Trouble.DENIED,
-    errno.ENOSPC: Trouble.FULL,
-    errno.EDQUOT: Trouble.FULL,
-    errno.EROFS: Trouble.READ_ONLY,
-    errno.EFBIG: Trouble.TOO_LARGE,
-    errno.EXDEV: Trouble.OTHER_DISK,
-    errno.EIO: Trouble.BROKEN,
-    errno.EEXIST: Trouble.EXISTS,
+    errno.ENOENT: FaultKind.NO_ENTRY,
+    errno.ENOTDIR: FaultKind.NOT_FOLDER,
+    errno.EACCES: FaultKind.DENIED,
+    errno.EPERM: FaultKind.DENIED,
+    errno.ENOSPC: FaultKind.FULL,
+    errno.EDQUOT: FaultKind.FULL,
+    errno.EROFS: FaultKind.READ_ONLY,
+    errno.EFBIG: FaultKind.TOO_LARGE,
+    errno.EXDEV: FaultKind.OTHER_DISK,
+    errno.EIO: FaultKind.BROKEN,
+    errno.EEXIST: FaultKind.EXISTS,
 }
 
 _WORDS = {
-    Trouble.NO_ENTRY: "there is no {path}",
-    Trouble.NOT_FOLDER: "{path} is no folder",
-    Trouble.NOT_REGULAR: "{path} is no regular file",
-    Trouble.DENIED: "permission denied: {path}",
-    Trouble.FULL: "the disk is full: {path} cannot be written",
-    Trouble.READ_ONLY: "the disk is read-only: {path} cannot be written",
-    Trouble.TOO_LARGE: "{path} is larger than is allowed",
-    Trouble.OTHER_DISK: "{path} is on another file system than the staging folder",
-    Trouble.BROKEN: "the disk fails (input/output error): {path}",
-    Trouble.EXISTS: "{path} exists already",
-    Trouble.OTHER: "{path}: {detail}",
+    FaultKind.NO_ENTRY: "there is no {path}",
+    FaultKind.NOT_FOLDER: "{path} is not a folder",
+    FaultKind.NOT_REGULAR: "{path} is not a regular file",
+    FaultKind.DENIED: "permission denied: {path}",
+    FaultKind.FULL: "the disk is full: {path} cannot be written",
+    FaultKind.READ_ONLY: "the disk is read-only: {path} cannot be written",
+    FaultKind.TOO_LARGE: "{path} is larger than is allowed",
+    FaultKind.OTHER_DISK: "{path} is on another file system than the staging folder",
+    FaultKind.BROKEN: "the disk fails (input/output error): {path}",
+    FaultKind.EXISTS: "{path} exists already",
+    FaultKind.OTHER: "{path}: {detail}",
 }
 
 
@@ -68,9 +68,9 @@ KINDS = {
 """Kinds of directory entries, by the word that the agent sends."""
 
 
-def trouble_of(error: OSError) -> Trouble:
+def fault_kind_of(error: OSError) -> FaultKind:
     """Return the kind of a system error on this machine."""
-    return _OF_NUMBER.get(error.errno or 0, Trouble.OTHER)
+    return _OF_NUMBER.get(error.errno or 0, FaultKind.OTHER)
 
 
 def text_of(path: bytes) -> str:
@@ -83,19 +83,17 @@ def bytes_of(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def words(trouble: Trouble, path: bytes, detail: str = "") -> str:
+def words(kind: FaultKind, path: bytes, detail: str = "") -> str:
     """Return an error as text for operators, with special characters of the path escaped."""
-    if trouble in (Trouble.NOT_FOLDER, Trouble.NOT_REGULAR) and detail in KINDS:
-        detail = f"{_WORDS[trouble].format(path=repr(text_of(path)))} but {KINDS[detail]}"
+    if kind in (FaultKind.NOT_FOLDER, FaultKind.NOT_REGULAR) and detail in KINDS:
+        detail = f"{_WORDS[kind].format(path=repr(text_of(path)))} but {KINDS[detail]}"
         return outside.text(detail)
-    return outside.text(
-        _WORDS[trouble].format(path=repr(text_of(path)), detail=detail or "it cannot be done")
-    )
+    return outside.text(_WORDS[kind].format(path=repr(text_of(path)), detail=detail or "it cannot be done"))
 
 
-def fault(trouble: Trouble, path: bytes, detail: str = "") -> HostFault:
+def fault(kind: FaultKind, path: bytes, detail: str = "") -> HostFault:
     """Return the exception for an error of a host."""
-    return HostFault(words(trouble, path, detail))
+    return HostFault(words(kind, path, detail))
 
 
 def folder_exists(path: bytes) -> RunFolderExists:
@@ -119,14 +117,14 @@ def name_fault(name: str) -> str:
 
 
 def odd_text(path: bytes, kind: str, count: int) -> str:
-    """Return the message on an entry with the name of a data file that is none; `count` of them in all."""
+    """Return the message on an entry that has a data file's name but is not one; `count` in total."""
     more = f", and {count - 1} more like it" if count > 1 else ""
     return outside.text(f"{text_of(path)!r} is {KINDS.get(kind, 'no file')} and is left alone{more}")
 
 
 def vanished(path: bytes) -> str:
     """Return the message on a file that was listed and has vanished."""
-    return outside.text(f"{text_of(path)!r} is not there any more")
+    return outside.text(f"{text_of(path)!r} no longer exists")
 
 
 def grown(now: int, listed: int) -> str:

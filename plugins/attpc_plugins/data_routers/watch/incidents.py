@@ -62,11 +62,11 @@ class Incidents:
             if found.logged and found.kind not in incident.said:
                 incident.said.add(found.kind)
                 reason = why(cause) or found.what
-                log.warning("data router in trouble", router=label, run=shown, reason=reason)
+                log.warning("data router faulty", router=label, run=shown, reason=reason)
         for key in [key for key in self._on if key[0] == label and key[1] not in wrong]:
             incident = self._on.pop(key)
             text = f"{incident.what} {_span(incident.began_s, now_s)}"
-            log.info("data router out of trouble", router=label, run=shown, reason=text)
+            log.info("data router faults cleared", router=label, run=shown, reason=text)
             if run is not None and not incident.remarked:
                 self._remark(run, label, text)
 

@@ -31,7 +31,7 @@ _LIMIT_STATUS = (Status.NO_ALARM, Status.LOW, Status.LOLO)
 
 
 def show_router(ctx: PluginContext, router: Router, enabled: frozenset[str]) -> None:
-    """Publish a router's values at each of its sources; `enabled` are the sources that take part.
+    """Publish a router's values at each of its sources; `enabled` are the sources in use.
 
     Nothing is published before the first result of a poll. A source whose ECC server is disabled shows no
     alarm.

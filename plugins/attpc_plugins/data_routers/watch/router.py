@@ -1,4 +1,4 @@
-"""One data router: the last poll of its host, judged."""
+"""One data router: evaluates the last poll of its host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .rows import DISK_FREE, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the judgement of one router needs from the fleet and the other routers.
+    """What the evaluation of one router needs from the fleet and the other routers.
 
     `running`: a run is on and one of its ECC servers is Running. `other_rates`: of the other running CoBos,
     in bytes a second for each CoBo. `disk_rate`: what all routers together write to its disk.
@@ -146,14 +146,14 @@ class Router:
         if self.watch.answering:
             return ""
         if self.watch.answering is None:
-            return f"{self.label}: {self.where} was not asked yet"
+            return f"{self.label}: {self.where} was not polled yet"
         fault = self.watch.fault
         # Most messages of a host name it already.
         return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
 
     @property
     def odd(self) -> str:
-        """What has the name of a data file but is none, such as a link; empty where nothing is."""
+        """An entry with the name of a data file that is not one, such as a link; empty if there is none."""
         polled = self.polled if self.watch.answering else None
         return f"{self.label}: {self.where}: {polled.odd}" if polled is not None and polled.odd else ""
 
@@ -213,7 +213,7 @@ class Router:
         return text
 
     def why(self, part: str, now_s: float) -> str:
-        """Return why one of its PVs is in alarm; empty where it is not.
+        """Return why one of its PVs is in alarm; empty if it is not.
 
         The text has no changing figures: it is the value of a PV, and archivers store every change.
         """
@@ -230,7 +230,7 @@ class Router:
         if part == FLOW and self.flow is Flow.DEAD:
             since_s = self._flow_judge.silent_since_s
             silent = f" since {clock(self._unix('silent', since_s, now_s))}" if since_s is not None else ""
-            return f"{name}: running, and not a byte{silent}"
+            return f"{name}: running without any data{silent}"
         if part == FLOW:
             return f"{name}: its rate is far below that of the other CoBos"
         if part == DISK_FREE and self.disk_level:

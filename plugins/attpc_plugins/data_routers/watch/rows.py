@@ -33,7 +33,7 @@ GIGABYTE = 1e9
 MEGABYTE = 1e6
 
 Why = Callable[[str, str], str]
-"""Returns the reason of an alarm for a row's part and a source's name; empty where there is none."""
+"""Returns the reason of an alarm for a row's part and a source's name; empty if there is none."""
 
 _NO_YES = ("No", "Yes")
 

@@ -75,7 +75,7 @@ async def _talk(
     # One that has ended already: its code says more.
     with contextlib.suppress(ConnectionError):
         await process.stdin.drain()
-    # Its input stays open until all is read: closing it tells the process that nobody listens any more.
+    # Its input stays open until all is read: closing it tells the process to end.
     while line := await process.stdout.readline():
         answer = json.loads(line)
         answers[str(answer["pv"])] = answer

@@ -27,7 +27,7 @@ OLD_FILE = "sheet.json"
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A value that somebody entered at `time_s` (Unix time); `pending` until a run has it.
+    """A value entered at `time_s` (Unix time); `pending` until a run has it.
 
     It is for runs of one experiment, or of any if that is empty.
     """
@@ -64,12 +64,12 @@ class Notes:
         self._begun.keep("", run)
 
     def of(self, experiment: str, name: str) -> Entered | None:
-        """Return what was entered last for an observable of an experiment, None where nothing was."""
+        """Return the last entry for an observable of an experiment, or None."""
         values = self._entries.values
         return values.get(_key(experiment, name)) or values.get(_key("", name))
 
     def put(self, name: str, entry: Entered) -> None:
-        """Take an entry in the place of an earlier one."""
+        """Store an entry, replacing an earlier one."""
         self._entries.drop(_key("", name))
         self._entries.keep(_key(entry.experiment, name), entry)
 
@@ -79,7 +79,7 @@ class Notes:
             self.put(name, replace(entry, pending=False, experiment=experiment))
 
     def forget(self, experiment: str, name: str, before: Entered | None) -> None:
-        """Have an entry as it was before."""
+        """Restore an earlier entry."""
         self._entries.drop(_key(experiment, name))
         if before is not None:
             self.put(name, before)

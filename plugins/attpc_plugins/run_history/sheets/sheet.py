@@ -152,7 +152,7 @@ class RunSheet:
         self._set(experiment, item.name, typed)
 
     def on_run_started(self, info: RunInfo) -> None:
-        """Begin the sheet of a run; returns at once."""
+        """Start the sheet of a run; returns at once."""
         self._run = info.ref
         self._ctx.spawn(self._begin(self._run))
 

@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.words import (
-    Trouble,
+    FaultKind,
     bytes_of,
     check_run,
     fault,
+    fault_kind_of,
     folder_exists,
     grown,
     moved,
     name_fault,
     text_of,
-    trouble_of,
     vanished,
     words,
 )
@@ -69,7 +69,7 @@ def _in_staging(path: bytes) -> Iterator[Folder]:
         try:
             yield folder
         except OSError as error:
-            raise fault(trouble_of(error), path, error.strerror or "") from error
+            raise fault(fault_kind_of(error), path, error.strerror or "") from error
 
 
 def data_files(folder: Folder, odd: Callable[[bytes, int], None]) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -88,7 +88,7 @@ def data_files(folder: Folder, odd: Callable[[bytes, int], None]) -> Iterator[tu
                     else:
                         odd(name, status.st_mode)
     except OSError as error:
-        raise fault(trouble_of(error), folder.path, error.strerror or "") from error
+        raise fault(fault_kind_of(error), folder.path, error.strerror or "") from error
 
 
 def listing(
@@ -172,7 +172,7 @@ def move(folders: RunFolders, files: Sequence[FileEntry], check: Callable[[], No
                 outcome, text = _move_one(staging, closing, name, file.size)
             except OSError as error:
                 outcome = MoveOutcome.FAILED
-                text = words(trouble_of(error), staging.at(name), error.strerror or "")
+                text = words(fault_kind_of(error), staging.at(name), error.strerror or "")
             done.append(Moved(file.name, outcome, text))
     return tuple(done)
 
@@ -185,8 +185,8 @@ def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple
             return MoveOutcome.VANISHED, vanished(staging.at(name))
         return MoveOutcome.MOVED, moved(gathered.st_size, size)
     if not stat.S_ISREG(found.st_mode):
-        return MoveOutcome.FAILED, words(Trouble.NOT_REGULAR, staging.at(name), kind_of(found.st_mode))
-    exists = MoveOutcome.EXISTS, words(Trouble.EXISTS, closing.at(name))
+        return MoveOutcome.FAILED, words(FaultKind.NOT_REGULAR, staging.at(name), kind_of(found.st_mode))
+    exists = MoveOutcome.EXISTS, words(FaultKind.EXISTS, closing.at(name))
     if gathered is not None:
         if (gathered.st_dev, gathered.st_ino) != (found.st_dev, found.st_ino):
             return exists
@@ -247,7 +247,7 @@ def finish(folders: RunFolders, manifest: bytes) -> None:
             except OSError as error:
                 if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
                     raise folder_exists(path) from error
-                raise fault(trouble_of(error), path, error.strerror or "") from error
+                raise fault(fault_kind_of(error), path, error.strerror or "") from error
 
 
 def _is_closed_with(folders: RunFolders, manifest: bytes) -> bool:
@@ -263,7 +263,7 @@ def _write_manifest(closing: Folder, manifest: bytes) -> None:
         for name in (UNFINISHED, MANIFEST):
             status = closing.status(name)
             if status is not None and not stat.S_ISREG(status.st_mode):
-                raise fault(Trouble.NOT_REGULAR, closing.at(name), kind_of(status.st_mode))
+                raise fault(FaultKind.NOT_REGULAR, closing.at(name), kind_of(status.st_mode))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(UNFINISHED, dir_fd=closing.number)
         try:
@@ -274,7 +274,7 @@ def _write_manifest(closing: Folder, manifest: bytes) -> None:
                 os.unlink(UNFINISHED, dir_fd=closing.number)
             raise
     except OSError as error:
-        raise fault(trouble_of(error), closing.at(MANIFEST), error.strerror or "") from error
+        raise fault(fault_kind_of(error), closing.at(MANIFEST), error.strerror or "") from error
 
 
 def read_manifest(folders: RunFolders) -> bytes | None:

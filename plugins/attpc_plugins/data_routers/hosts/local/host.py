@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from attpc_ioc.model import outside
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.words import bytes_of, check_run, fault, odd_text, text_of, trouble_of
+from attpc_plugins.data_routers.hosts.words import (
+    bytes_of,
+    check_run,
+    fault,
+    fault_kind_of,
+    odd_text,
+    text_of,
+)
 from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
 from attpc_plugins.data_routers.model import FileEntry, Moved, Polled, RunKey
 from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
@@ -48,7 +55,7 @@ class LocalHost:
         try:
             disk = os.statvfs(self._staging)
         except OSError as error:
-            raise fault(trouble_of(error), self._staging, error.strerror or "") from error
+            raise fault(fault_kind_of(error), self._staging, error.strerror or "") from error
         try:
             return Polled(
                 process=not self._process or PROCESSES.runs(self._process),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from attpc_plugins.data_routers.hosts.host import HostFault
-from attpc_plugins.data_routers.hosts.words import Trouble, fault, trouble_of
+from attpc_plugins.data_routers.hosts.words import FaultKind, fault, fault_kind_of
 
 CHUNK = 1 << 20
 
@@ -53,13 +53,13 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def not_as_expected(self, name: bytes, trouble: Trouble, error: OSError) -> HostFault:
+    def not_as_expected(self, name: bytes, kind: FaultKind, error: OSError) -> HostFault:
         """Return the fault for an entry that could not be opened, with its kind if that is the reason."""
         if error.errno in NO_LINK_FOLLOWED:
             with contextlib.suppress(OSError):
                 if (status := self.status(name)) is not None:
-                    return fault(trouble, self.at(name), kind_of(status.st_mode))
-        return fault(trouble_of(error), self.at(name), error.strerror or "")
+                    return fault(kind, self.at(name), kind_of(status.st_mode))
+        return fault(fault_kind_of(error), self.at(name), error.strerror or "")
 
     @contextlib.contextmanager
     def folder(self, name: bytes) -> Iterator[Folder]:
@@ -67,7 +67,7 @@ class Folder:
         try:
             number = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.number)
         except OSError as error:
-            raise self.not_as_expected(name, Trouble.NOT_FOLDER, error) from error
+            raise self.not_as_expected(name, FaultKind.NOT_FOLDER, error) from error
         try:
             yield Folder(number, self.at(name))
         finally:
@@ -79,14 +79,14 @@ class Folder:
         try:
             number = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=self.number)
         except OSError as error:
-            raise self.not_as_expected(name, Trouble.NOT_REGULAR, error) from error
+            raise self.not_as_expected(name, FaultKind.NOT_REGULAR, error) from error
         try:
             mode = os.fstat(number).st_mode
             if not stat.S_ISREG(mode):
-                raise fault(Trouble.NOT_REGULAR, self.at(name), kind_of(mode))
+                raise fault(FaultKind.NOT_REGULAR, self.at(name), kind_of(mode))
             yield number
         except OSError as error:
-            raise fault(trouble_of(error), self.at(name), error.strerror or "") from error
+            raise fault(fault_kind_of(error), self.at(name), error.strerror or "") from error
         finally:
             os.close(number)
 
@@ -108,7 +108,7 @@ def opened(path: bytes, *names: bytes) -> Iterator[Folder]:
     try:
         number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise fault(trouble_of(error), path, error.strerror or "") from error
+        raise fault(fault_kind_of(error), path, error.strerror or "") from error
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, number)
         folder = Folder(number, path)
@@ -125,9 +125,9 @@ def make_folder(parent: Folder, name: bytes) -> None:
         status = parent.status(name)
         if status is None or not stat.S_ISDIR(status.st_mode):
             kind = kind_of(status.st_mode) if status is not None else ""
-            raise fault(Trouble.NOT_FOLDER, parent.at(name), kind) from error
+            raise fault(FaultKind.NOT_FOLDER, parent.at(name), kind) from error
     except OSError as error:
-        raise fault(trouble_of(error), parent.at(name), error.strerror or "") from error
+        raise fault(fault_kind_of(error), parent.at(name), error.strerror or "") from error
 
 
 def read(folder: Folder, name: bytes, limit: int) -> bytes:
@@ -138,7 +138,7 @@ def read(folder: Folder, name: bytes, limit: int) -> bytes:
         while len(data) <= limit and (more := os.read(number, min(CHUNK, limit + 1 - len(data)))):
             data += more
     if len(data) > limit:
-        raise fault(Trouble.TOO_LARGE, folder.at(name))
+        raise fault(FaultKind.TOO_LARGE, folder.at(name))
     return bytes(data)
 
 

@@ -93,7 +93,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
 
     def _must_be_silent(self) -> None:
         if self._received:
-            raise self._misbehaves(f"sends what nobody asked for: {bytes(self._received[:80])!r}")
+            raise self._misbehaves(f"sends unrequested data: {bytes(self._received[:80])!r}")
 
     def _misbehaves(self, what: str) -> HostFault:
         if self.fault is None:
@@ -162,7 +162,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
             del self._last_words[:-LAST_WORDS]
             self._said += len(data)
             if self._said > SAID_LIMIT:
-                self._misbehaves(f"says too much, and no answer: {bytes(self._last_words[:80])!r}")
+                self._misbehaves(f"sends too much without an answer: {bytes(self._last_words[:80])!r}")
             return
         self._received += data
         if len(self._received) <= self._limit:
@@ -173,7 +173,7 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         elif self.number:
             self._misbehaves(f"answers with more than {self._limit} bytes: {bytes(self._received[:80])!r}")
         else:
-            self._misbehaves(f"says too much before the agent greets: {bytes(self._received[:80])!r}")
+            self._misbehaves(f"sends too much before the agent's greeting: {bytes(self._received[:80])!r}")
 
     def exit_status_received(self, status: int) -> None:
         """Keep how it ended; asyncssh calls it."""

@@ -20,7 +20,7 @@ from .files import ConfigCopies, expanded, read_known_hosts, usable_certificates
 from .link_errors import SSH_PORT, ShownKey, connect_error, key_refusal
 from .meter import METER, Meter
 
-asyncssh.set_log_level("WARNING")  # it tells of each connection and channel; what matters is said here
+asyncssh.set_log_level("WARNING")  # it logs each connection and channel; what matters is logged here
 
 KEEPALIVE_S = 5.0
 KEEPALIVE_COUNT = 2
@@ -141,7 +141,7 @@ class Dial:
         if via is None and prepared.jumps:
             if any((one.host, one.port) == (target.host, target.port) for one in before):
                 raise HostRefused(
-                    f"{where} is reached by itself: give it 'ProxyJump none' in the SSH configuration"
+                    f"{where} is its own jump host: give it 'ProxyJump none' in the SSH configuration"
                 )
             via = await self._jump(target, prepared.jumps, before)
         try:
@@ -192,7 +192,7 @@ class Dial:
             jump = via.name if via is not None else ""
             if error.code == PROHIBITED:
                 raise HostRefused(
-                    f"the jump host {jump} lets nobody through to {where}: see 'AllowTcpForwarding' and "
+                    f"the jump host {jump} does not forward to {where}: see 'AllowTcpForwarding' and "
                     "'PermitOpen' of its sshd_config"
                 ) from error
             raise HostUnreachable(f"{where}: the jump host {jump} cannot reach it: {error.reason}") from error
@@ -231,7 +231,7 @@ def _hop(target: Target, jump: str) -> Target:
     if not colon or (":" in host and not host.endswith("]")):
         host, port = place, ""
     if port and not (port.isascii() and port.isdigit()):
-        raise HostRefused(f"'ProxyJump' for {target} names the jump host {jump!r}: its port is no number")
+        raise HostRefused(f"'ProxyJump' for {target} names the jump host {jump!r}: its port is not a number")
     return replace(target, host=host.strip("[]"), port=int(port) if port else None, user=user)
 
 
@@ -276,10 +276,10 @@ def _read(target: Target, copies: ConfigCopies) -> _Prepared:
         passed += bad
     command = found.get("ProxyCommand")
     if isinstance(command, str):
-        # `ssh` gives it to a shell, which asyncssh does not; and asyncssh would take what it says on stderr
-        # for the host's, and a closed stderr for the connection's end.
+        # `ssh` passes it to a shell, asyncssh does not; and asyncssh would take its standard error
+        # as the host's, and a closed one as the connection's end.
         arguments["proxy_command"] = ["/bin/sh", "-c", f"exec 3>&2 2>/dev/null; exec {command}"]
-    # Made once more for its faults, which are told as such.
+    # Made again for its faults, which are reported separately.
     asyncssh.SSHClientConnectionOptions(host=target.host, **arguments)
     known_files = _known_hosts_files(target, options)
     known, bad_hosts = read_known_hosts(known_files)

@@ -1,7 +1,7 @@
 """The user's SSH files, read as tolerantly as OpenSSH reads them.
 
-asyncssh refuses a whole file for one line that `ssh` passes over or understands. So its configuration is
-rewritten before asyncssh reads it, line by line, and known hosts are given to it one line at a time.
+asyncssh refuses a whole file for one line that `ssh` ignores or understands. So its configuration is
+rewritten line by line before asyncssh reads it, and known hosts are passed to it one line at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attpc_ioc.errors import reason_in
 _OPTION = re.compile(r'\s*"?([^\s"=]+)"?(?:\s*=\s*|\s+|$)(.*)', re.DOTALL)
 
 _WHOLE = frozenset(("proxycommand", "remotecommand", "localcommand", "knownhostscommand"))
-"""Options whose value is the rest of the line as it is, `#` and quotes included."""
+"""Options whose value is the rest of the line unchanged, including `#` and quotes."""
 
 _TIMES = frozenset(("connecttimeout", "serveraliveinterval"))
 _TIME = re.compile(r"(?:\d+[sSmMhHdDwW]?)+")
@@ -30,13 +30,13 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _WORDS = {("pubkeyauthentication", "unbound"): "yes", ("pubkeyauthentication", "host-bound"): "yes"}
 
 DEEPEST = 16
-"""So many files may include one another, as with `ssh`."""
+"""Maximum depth of includes, as in `ssh`."""
 
 
 class ConfigCopies:
-    """Copies of configuration files, in a folder of their own, as asyncssh takes them; all of it blocks.
+    """Copies of configuration files that asyncssh accepts, in a folder of their own; all of it blocks.
 
-    A file with nothing to change is used as it is. Line numbers stay.
+    A file without changes is used itself. Line numbers stay.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -109,7 +109,7 @@ def _word(option: str, word: str) -> str:
 def split_words(text: str) -> list[str]:
     """Return the words of a value, up to a comment.
 
-    Quotes hold words together; a backslash means itself but before a quote, a backslash or, outside quotes,
+    Quotes join words; a backslash is literal except before a quote, a backslash or, outside quotes,
     a space. Raises `ValueError` for a quote that does not end.
     """
     words: list[str] = []
@@ -139,9 +139,9 @@ def split_words(text: str) -> list[str]:
 
 
 def read_known_hosts(files: Sequence[str]) -> tuple[asyncssh.SSHKnownHosts, tuple[str, ...]]:
-    """Return the known hosts of files, and what was passed over, each with its file and line; blocks.
+    """Return the known hosts of files, and what was ignored, with file and line; blocks.
 
-    A file that is not there has none.
+    A missing file has none.
     """
     known = asyncssh.SSHKnownHosts()
     passed: list[str] = []
@@ -160,7 +160,7 @@ def read_known_hosts(files: Sequence[str]) -> tuple[asyncssh.SSHKnownHosts, tupl
 
 
 def _known_line(known: asyncssh.SSHKnownHosts, line: str) -> str:
-    """Take in one line; return why it is passed over."""
+    """Add one line; return why it is ignored."""
     if not line or line.startswith("#"):
         return ""
     words = line.split(None, 3 if line.startswith("@") else 2)
@@ -175,9 +175,9 @@ def _known_line(known: asyncssh.SSHKnownHosts, line: str) -> str:
 
 
 def usable_keys(files: Sequence[str], *, skip_public: bool) -> tuple[list[str], list[str]]:
-    """Return those of the key files that can be used, and what is passed over, with its reason; blocks.
+    """Return the usable key files, and what is ignored, with the reason; blocks.
 
-    As for `ssh`: a file that is not there is passed over without a word, and a locked one is the agent's.
+    As in `ssh`, a missing file is silently ignored, and a locked key is left to the SSH agent.
     """
     good: list[str] = []
     passed: list[str] = []
@@ -193,7 +193,7 @@ def usable_keys(files: Sequence[str], *, skip_public: bool) -> tuple[list[str], 
 
 
 def usable_certificates(files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return those of the certificate files that can be used, and what is passed over; blocks."""
+    """Return the usable certificate files, and what is ignored; blocks."""
     good: list[str] = []
     passed: list[str] = []
     for file in files:

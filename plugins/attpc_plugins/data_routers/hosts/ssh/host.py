@@ -12,7 +12,7 @@ from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.local.folders import MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
 from attpc_plugins.data_routers.hosts.local.host import CONFIG_LIMIT, config_name, log_path
 from attpc_plugins.data_routers.hosts.words import (
-    Trouble,
+    FaultKind,
     bytes_of,
     grown,
     moved,
@@ -32,7 +32,7 @@ from attpc_plugins.data_routers.settings import (
 
 from .dial import Target
 from .station import STATIONS, Seat, Stations
-from .wire import trouble_named
+from .wire import fault_kind_named
 
 
 def target_of(reach: ReachSettings, settings: DataRoutersSettings) -> Target:
@@ -71,7 +71,7 @@ class SshHost(_User):
         self, router: RouterSettings, target: Target, limits: CallLimits, stations: Stations = STATIONS
     ) -> None:
         if router.staging is None:
-            raise ValueError("a router that is reached over SSH has a staging folder")
+            raise ValueError("a router reached over SSH needs a staging folder")
         self._staging = bytes_of(router.staging)
         self._process = router.process.encode()
         self._log = router.log
@@ -99,7 +99,7 @@ class SshHost(_User):
         return Polled(bool(process), files, size, free, total, bool(exists), odd=text)
 
     def _nonsense(self, error: ValueError) -> HostFault:
-        return HostFault(f"the agent on {self._target} gave an answer that makes no sense: {error}")
+        return HostFault(f"the agent on {self._target} gave an invalid answer: {error}")
 
     async def _files(self, name: str, *fields: bytes) -> list[bytes]:
         # Another user of the agent may be computing checksums: wait for that.
@@ -192,7 +192,7 @@ class SshConfigHost(_User):
 
 def _only(fields: Sequence[bytes], target: Target) -> bytes:
     if len(fields) != 1:
-        raise HostFault(f"the agent on {target} gave an answer that makes no sense")
+        raise HostFault(f"the agent on {target} gave an invalid answer")
     return fields[0]
 
 
@@ -217,6 +217,6 @@ def _moved(file: FileEntry, word: bytes, path: bytes, detail: bytes) -> Moved:
         case b"grown":
             return Moved(file.name, MoveOutcome.GROWN, grown(outside.count(detail), file.size))
         case b"exists":
-            return Moved(file.name, MoveOutcome.EXISTS, words(Trouble.EXISTS, path))
+            return Moved(file.name, MoveOutcome.EXISTS, words(FaultKind.EXISTS, path))
         case _:
-            return Moved(file.name, MoveOutcome.FAILED, words(trouble_named(word), path, text_of(detail)))
+            return Moved(file.name, MoveOutcome.FAILED, words(fault_kind_named(word), path, text_of(detail)))

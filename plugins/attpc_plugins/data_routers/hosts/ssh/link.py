@@ -47,7 +47,7 @@ class Link:
         making = self._making
         await asyncio.wait({making})
         if making.cancelled():
-            raise HostUnreachable(f"{self.target}: the connection was given up")
+            raise HostUnreachable(f"{self.target}: the connection was closed")
         return making.result()
 
     async def _make(self) -> asyncssh.SSHClientConnection:
@@ -63,7 +63,7 @@ class Link:
         if passed != self._passed:
             self._passed = passed
             for place in passed:
-                log.warning("SSH files: passed over", host=str(self.target), place=place)
+                log.warning("SSH files: ignored", host=str(self.target), place=place)
 
     def drop(self, connection: asyncssh.SSHClientConnection, silent_s: float | None = None) -> None:
         """End a connection at once, without waiting, if it is still the present one.

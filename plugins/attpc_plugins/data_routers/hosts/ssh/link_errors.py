@@ -1,4 +1,4 @@
-"""Texts for errors while connecting over SSH, which say what to do."""
+"""Messages for errors while connecting over SSH, with what to do."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def key_refusal(
 ) -> HostRefused:
     """Return the error for an unknown or changed host key, with the command that adds it.
 
-    `scan`: whether `ssh-keyscan` reaches the host and finds it by the name it is looked up by; `passed` are
-    the lines of known hosts that were passed over.
+    `scan`: whether `ssh-keyscan` reaches the host and finds it by its known-hosts name; `passed` are
+    ignored lines of known hosts.
     """
     algorithm = shown.key.get_algorithm()
     fingerprint = shown.key.get_fingerprint()
@@ -53,9 +53,9 @@ def key_refusal(
         remove = f"ssh-keygen -R {shlex.quote(name)} -f {shlex.quote(file)}"
         return HostRefused(
             f"the {algorithm} host key of {where} has CHANGED from {known}: another machine answers there, "
-            f"or the host was set up anew. If that is so, {compare}, and then run: {remove} && {add}"
+            f"or the host was reinstalled. If so, {compare}, and then run: {remove} && {add}"
         )
-    but = f" (passed over: {'; '.join(passed)})" if passed else ""
+    but = f" (ignored: {'; '.join(passed)})" if passed else ""
     return HostRefused(
         f"the {algorithm} host key of {where} is not known{but}: {compare}, and then run: {add}"
     )
@@ -67,14 +67,14 @@ def connect_error(where: str, error: Exception) -> HostError:
         return HostRefused(
             f"{where} accepts none of our SSH keys: add the IOC's public key to ~/.ssh/authorized_keys of "
             "that account, or name the key by 'IdentityFile' in the SSH configuration; a key with a "
-            f"passphrase must be in the SSH agent, because nobody is asked for it ({error.reason})"
+            f"passphrase must be in the SSH agent, because the IOC cannot ask for it ({error.reason})"
         )
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return HostRefused(f"the host key of {where} cannot be trusted: {error.reason}")
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return HostRefused(
-            f"{where} and the IOC have no way to talk in common, or its known host key is of a kind that it "
-            f"has no more: {error.reason}"
+            f"{where} and the IOC support no common algorithms, or its known host key is of a type that it "
+            f"no longer has: {error.reason}"
         )
     if isinstance(error, asyncssh.Error):
         return HostUnreachable(f"{where}: {error.reason}")

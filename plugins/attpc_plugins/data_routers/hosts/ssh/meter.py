@@ -1,7 +1,7 @@
-"""Limits what a host may send on an SSH connection besides answers, and how much may wait to be sent to it.
+"""Limits what a host may send on an SSH connection besides answers, and the data pending for it.
 
-Agents limit their own answers. Besides those, SSH has packets that cost time, that are stored, or that need
-an answer: a host that sends these without end, or does not read, loses the connection.
+Agents limit their own answers. SSH also has packets that cost time, are stored, or need
+an answer: a host that sends these without end, or does not read, is disconnected.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ METER = "attpc_meter"
 """The name of a connection's meter in its extra information."""
 
 RECEIVED_AT_ONCE = 1 << 12
-"""Bytes that are decrypted and handled in one turn of the event loop, at most: some 100 short packets."""
+"""Maximum bytes decrypted and handled in one turn of the event loop: some 100 short packets."""
 
 BESIDE_BYTES = 1 << 18
 BESIDE_S = 60.0
-"""The most bytes in this time without an answer of an agent: a login takes less than 10 kB."""
+"""Maximum bytes in this time without an agent's answer: a login takes less than 10 kB."""
 
 UNSENT_BYTES = 1 << 24
-"""The most bytes that may wait to be sent: of each request at most the 2 MiB of `sshd`'s window."""
+"""Maximum bytes pending to be sent: of each request at most the 2 MiB of `sshd`'s window."""
 
 
 class Flooded(asyncssh.Error):
@@ -46,7 +46,7 @@ class Meter:
         self._handle = made.data_received
         made.data_received = self._received
         connection.set_extra_info(**{METER: self})
-        # Not by a small receive buffer: where that shrinks, the peer's TCP waits 0.2 s before each piece.
+        # Not by a small receive buffer: if that shrinks, the peer's TCP waits 0.2 s before each piece.
         if hasattr(self._transport, "max_size"):
             self._transport.max_size = RECEIVED_AT_ONCE
 
@@ -63,9 +63,9 @@ class Meter:
         self._beside += len(data)
         self._handle(data, datatype)
         if self._beside > BESIDE_BYTES:
-            self._connection.connection_lost(Flooded("it sends what nobody asked for"))
+            self._connection.connection_lost(Flooded("it sends unrequested data"))
         elif self._transport.get_write_buffer_size() > UNSENT_BYTES:
-            self._connection.connection_lost(Flooded("it does not read what is sent to it"))
+            self._connection.connection_lost(Flooded("it does not read its data"))
 
 
 def note_answer(channel: asyncssh.SSHClientChannel[bytes]) -> None:

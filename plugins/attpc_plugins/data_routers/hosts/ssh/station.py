@@ -1,4 +1,4 @@
-"""One host over SSH: one connection, and on it a few agents that do not delay each other."""
+"""One host over SSH: one connection with a few agents that do not delay each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE_SLOTS = 3
 """By default `sshd` allows 10 sessions on a connection. If a host has more routers than slots, they share."""
 
 IDLE_S = 30.0
-"""An agent that is not for polls is ended after this time without a request."""
+"""An agent not used for polls is ended after this time without a request."""
 
 SILENT_S = 10.0
 """A connection on which opening a session takes longer than this is dead."""
@@ -47,7 +47,7 @@ LARGE = 1 << 16
 
 
 class Slot:
-    """One agent: started when needed, with one request at a time, killed when it hangs."""
+    """One agent: started when needed, one request at a time, killed when it hangs."""
 
     def __init__(self, link: Link, *, idle_s: float | None) -> None:
         self._link = link
@@ -65,7 +65,7 @@ class Slot:
         self._hung = 0
         self._not_before = 0.0
         self._barred: HostFault | None = None
-        """Why there are no requests before `_not_before`; None where the reason is agents that hang."""
+        """Why there are no requests before `_not_before`; None if the reason is hanging agents."""
 
     async def call(
         self, name: str, fields: Sequence[bytes], limit_s: float, wait_s: float | None = None
@@ -129,7 +129,7 @@ class Slot:
         self._starting = starting
         await asyncio.wait({starting}, timeout=None if end is None else max(0.0, end - loop.time()))
         if not starting.done():
-            # The last attempt may have failed after the poll ended: its error stands until the next result.
+            # The last attempt may have failed after the poll ended: its error holds until the next result.
             if self._fault is not None:
                 raise type(self._fault)(str(self._fault))
             raise HostTimeout(
@@ -137,7 +137,7 @@ class Slot:
             )
         self._starting = None
         if starting.cancelled():
-            raise HostUnreachable(f"{self._link.target}: the connection was given up")
+            raise HostUnreachable(f"{self._link.target}: the connection was closed")
         starting.result()
         assert self._agent is not None
         return self._agent
@@ -187,7 +187,7 @@ class Slot:
         except TimeoutError:
             agent.kill()
             raise HostTimeout(
-                f"{where}: logged in, and its login shell did not start perl within {in_seconds(connect_s)}"
+                f"{where}: logged in, but its login shell did not start perl within {in_seconds(connect_s)}"
             ) from None
         except HostError as error:
             agent.kill()
@@ -290,7 +290,7 @@ class Station:
         return self._seats[user]
 
     def leave(self, user: Hashable) -> bool:
-        """Give a seat back; tell whether nobody is left."""
+        """Release a seat; return whether nobody is left."""
         self._seats.pop(user, None)
         return not self._seats
 
@@ -317,7 +317,7 @@ class Stations:
         return stations[target].seat(user)
 
     async def leave(self, target: Target, user: Hashable) -> None:
-        """Give a user's slots back. The last one of a host ends what is kept of it."""
+        """Release a user's slots. The last user of a host closes its connection."""
         stations = self._stations.get(asyncio.get_running_loop(), {})
         station = stations.get(target)
         if station is not None and station.leave(user):
@@ -326,4 +326,4 @@ class Stations:
 
 
 STATIONS = Stations()
-"""The ones that `host_for` and `config_host_for` share."""
+"""Shared by `host_for` and `config_host_for`."""
