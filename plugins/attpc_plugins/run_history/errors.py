@@ -1,10 +1,10 @@
 """The exceptions of the run history's database.
 
-DatabaseError                the base; its text is for operators and never holds a password
-├── DatabaseSettingsError    the place of the database is given wrongly
-├── DatabaseUnreachable      nothing answers there, or not in time
-├── DatabaseRefused          a server answered and said no: password, role, database, TLS
-├── DatabaseTooOld           the server is older than the oldest PostgreSQL that is supported
+DatabaseError                the base; its text is for operators and never contains a password
+├── DatabaseSettingsError    the settings or variables that name the database are wrong
+├── DatabaseUnreachable      no server answers, or not in time
+├── DatabaseRefused          a server answered and refused: password, role, database, TLS
+├── DatabaseTooOld           the server is older than the oldest supported PostgreSQL
 ├── EmbeddedError            the plugin's own PostgreSQL server cannot be made, started or stopped
 │   └── EmbeddedBusy         another process of attpc-ioc is using its folder
 └── StoreError               a statement failed, see `store.errors`

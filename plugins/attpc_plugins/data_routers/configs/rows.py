@@ -16,7 +16,7 @@ CONFIGS, CONFIGS_MESSAGE = f"Run:{_CONFIGS}", f"Run:{_MESSAGE}"
 
 
 class ConfigsState(Labelled):
-    """The values of `Run:Configs_RBV`: what is on record of the last run's configuration files."""
+    """The values of `Run:Configs_RBV`: whether the last run's configuration files are on record."""
 
     NONE = 0
     READING = 1

@@ -1,7 +1,7 @@
 """The journal that version 0.1 left in the plugin's folder.
 
 It goes into the database before the first event of the core's log: its records count once each by their
-stamps, so that a kill in the middle of it does no harm.
+stamps, so that a kill in between does no harm.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Recorder:
         self._fleet = fleet
 
     def own(self, record: OwnRecord) -> Awaitable[None]:
-        """Append a record now; the result waits for at most 50 ms until it is on disk."""
+        """Append a record now; the result waits at most 50 ms until it is on disk."""
         return self._wait(self._ctx.record(record.KIND, own_value(record)))
 
     async def _wait(self, written: asyncio.Future[bool]) -> None:

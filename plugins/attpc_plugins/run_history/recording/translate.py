@@ -89,14 +89,14 @@ class Translator:
 
 
 def own_value(record: OwnRecord) -> dict[str, Any]:
-    """Return a record of the history's own as JSON values, without its stamp, which the event has."""
+    """Return one of the history's own records as JSON values, without its stamp, which the event has."""
     made = adapter_of(type(record)).dump_python(record, mode="json")
     del made["stamp"]
     return made
 
 
 def own_record(kind: str, value: dict[str, Any], stamp: Stamp) -> Record:
-    """Return the record that `own_value` was given; raises `ValueError`."""
+    """Return the record passed to `own_value`; raises `ValueError`."""
     if kind not in KINDS:
         raise ValueError(f"{kind} is not a kind of record that this version knows")
     return record_of(KINDS[kind], value, stamp)

@@ -47,7 +47,7 @@ class Setup:
     folder: Path
 
     def database(self, purpose: str) -> Database:
-        """Return where the database is; `purpose` is what it is wanted for, in words."""
+        """Return the database; `purpose` says in words what it is used for."""
         return locate(self.own.database_keys, self.folder, purpose=purpose)
 
 
