@@ -32,7 +32,7 @@ from typing import Any
 import aioca
 import psutil
 
-from benchmarks.soak import Screen, flood, reconnect, run_ioc, stall
+from benchmarks.soak import Screen, connect, flood, reconnect, run_ioc, settle, stall
 from benchmarks.support.page import command, processor, write_between_marks
 from benchmarks.support.system import COBOS, EXPERIMENT, PREFIX, System, system
 from tests.ca.test_fuzz import mutated, session
@@ -181,8 +181,7 @@ async def soak(
         await _put("Config", EXPERIMENT)
         usual_ms = high(json.loads(await echo.ask("200")))
         screens = [Screen(NAMES) for _ in range(2)]
-        for screen in screens:
-            await loop.create_connection(lambda screen=screen: screen, LOOPBACK, it.place.port)
+        await connect(screens, it.place.port)
         end = time.monotonic() + seconds
         context = multiprocessing.get_context("spawn")
         rude = context.Process(target=run_rude, args=(it.place.port, seconds))
@@ -195,7 +194,7 @@ async def soak(
             if number == LINES - 1:
                 await asyncio.gather(*works)
                 await loop.run_in_executor(None, rude.join)
-                await _same(screens)
+                await settle(screens)
             told = await loop.run_in_executor(None, _ask, pipe)
             result.memory_mb.append(process.memory_info().rss / 1e6)
             result.files.append(process.num_fds())
@@ -214,15 +213,6 @@ async def soak(
         assert screen.transport is not None
         screen.transport.abort()
     return result
-
-
-async def _same(screens: list[Screen]) -> None:
-    """Wait until both have had as much, and nothing more comes."""
-    for _ in range(30):
-        before = [sum(screen.counts) for screen in screens]
-        await asyncio.sleep(1.0)
-        if before == [sum(screen.counts) for screen in screens] and len(set(before)) == 1:
-            return
 
 
 def _judge(result: Result, screens: list[Screen], usual_ms: float, most_ms: float) -> None:

@@ -145,6 +145,30 @@ class Screen(asyncio.Protocol):
         self._rest = data[offset:]
 
 
+async def _quiet(screens: list[Screen], enough: Callable[[], bool]) -> None:
+    """Wait until nothing more comes and it is enough, half a minute at most."""
+    for _ in range(30):
+        before = [list(screen.counts) for screen in screens]
+        await asyncio.sleep(1.0)
+        if enough() and before == [screen.counts for screen in screens]:
+            return
+
+
+async def connect(screens: list[Screen], port: int) -> None:
+    """Connect healthy clients; they count from when all of them have subscribed and nothing more comes."""
+    loop = asyncio.get_running_loop()
+    for screen in screens:
+        await loop.create_connection(lambda screen=screen: screen, LOOPBACK, port)
+    await _quiet(screens, lambda: all(all(screen.counts) for screen in screens))
+    for screen in screens:
+        screen.counts = [0] * len(screen.counts)
+
+
+async def settle(screens: list[Screen]) -> None:
+    """Wait until nothing more comes, and all have had as much where they ever will."""
+    await _quiet(screens, lambda: len({tuple(screen.counts) for screen in screens}) == 1)
+
+
 async def move(end: float, port: int, name: str) -> None:
     """Move all modules up and down, whatever becomes of it."""
     async with raw_client(port, user=name) as raw:
@@ -222,8 +246,7 @@ async def soak(
     names += [f"{PREFIX}{part}" for part in ("State_RBV", "Alarm_RBV", "AlarmText_RBV", "Run:Checklist_RBV")]
     loop = asyncio.get_running_loop()
     screens = [Screen(names) for _ in range(args.clients)]
-    for screen in screens:
-        await loop.create_connection(lambda screen=screen: screen, LOOPBACK, port)
+    await connect(screens, port)
     end = time.monotonic() + args.seconds
     works: list[Awaitable[None]] = [
         move(end, port, "move"),
@@ -238,7 +261,7 @@ async def soak(
         await asyncio.sleep(args.seconds / LINES)
         if number == LINES - 1:
             await asyncio.gather(*running)
-            await asyncio.sleep(3.0)
+            await settle(screens)
         told = await loop.run_in_executor(None, _ask, pipe)
         memory_mb, files = process.memory_info().rss / 1e6, process.num_fds()
         lines.append((memory_mb, files, told["tasks"]))

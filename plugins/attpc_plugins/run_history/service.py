@@ -247,12 +247,14 @@ class Service:
         try:
             while True:
                 self._show_now.clear()
+                wait_s = REFRESH_S
                 if self._experiment:
-                    await self.shown.refresh(store, self._experiment)
+                    if not await self.shown.refresh(store, self._experiment):
+                        wait_s = LOOK_S
                     await self.numbers.ask_next(store, self._experiment)
                 self._faults.note(self._recorded)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(REFRESH_S):
+                    async with asyncio.timeout(wait_s):
                         await self._show_now.wait()
         finally:
             self.shown.database_gone()

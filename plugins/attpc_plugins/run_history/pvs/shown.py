@@ -62,12 +62,18 @@ class Shown:
 
     # ------------------------------------------------------------------ runs
 
-    async def refresh(self, store: Store, experiment: str) -> None:
-        """Read and show the last runs of an experiment; raises `StoreError`."""
+    async def refresh(self, store: Store, experiment: str) -> bool:
+        """Show the last runs of an experiment as the database has them now; raises `StoreError`.
+
+        Returns whether the database had every event then: only then it knows the run's comment and quality.
+        """
+        drained = self._drained()
         runs = await store.last_runs(experiment=experiment)
         self._runs = runs
         self._show_runs(Severity.NO_ALARM, Status.NO_ALARM)
-        await self._show_edits(store)
+        if drained:
+            await self._show_edits(store)
+        return drained
 
     def database_gone(self) -> None:
         """Mark the shown runs as INVALID: they may not be the last ones."""
