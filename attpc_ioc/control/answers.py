@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.fleet import FleetChange
 from attpc_ioc.plugin.host import PluginHost
 
 from .decide import Decider
@@ -44,11 +45,12 @@ class LiveAnswers:
         self._worked_out = -1
         """The news that the answers know."""
         self._closed = False
-        state.after_publishing.append(self._follow)
+        state.subscribe(self._follow)
 
     def close(self) -> None:
         """Work nothing out any more."""
         self._closed = True
+        self._state.unsubscribe(self._follow)
         self._cancel()
 
     def tick(self) -> None:
@@ -68,15 +70,10 @@ class LiveAnswers:
             self._slice(AT_ONCE_S)
         self._state.publish()
 
-    def _follow(self) -> None:
-        """Work them out where there is news; soon, where they rest."""
-        if self._worked_out == self._state.news or self._timer is not None or self._steps is not None:
-            return
-        wait_s = self._not_before_s - time.monotonic()
-        if wait_s > 0:
-            self._again_in(wait_s)
-        else:
-            self._slice(SLICE_S)
+    def _follow(self, change: FleetChange) -> None:
+        """Work them out soon where there is news: after the other listeners, and after a rest."""
+        if self._worked_out != change.fleet.news and self._timer is None and self._steps is None:
+            self._again_in(max(0.0, self._not_before_s - time.monotonic()))
 
     def _slice(self, limit_s: float) -> None:
         """Begin to work them out, or go on, for some time of the processor; then rest and go on."""

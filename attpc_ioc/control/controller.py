@@ -37,7 +37,7 @@ from .decide import Decider, Decision
 from .emitter import Emitter
 from .engine import Engine
 from .incoming import checked
-from .jobs import Job, Jobs
+from .jobs import Job, Jobs, wait_all
 from .modules.kept import KeptModules
 from .modules.module import CONFIGS_AT_ONCE, ModuleControl
 from .results import Results, goals_of
@@ -287,12 +287,7 @@ class Controller:
         reasons = [
             Reason(f"is Offline ({view.offline_reason})", view.name) for view in views if not view.online
         ]
-        deadline = time.monotonic() + REFRESH_LIMIT_S
-        while (left := [task for task in tasks.values() if not task.done()]) and not abort.done():
-            left_s = max(0.0, deadline - time.monotonic())
-            done, _ = await asyncio.wait((*left, abort), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                break
+        await wait_all(tasks.values(), abort, REFRESH_LIMIT_S)
         late = [name for name, task in tasks.items() if not task.done()]
         reasons += [
             Reason(fault, name) for name, task in tasks.items() if task.done() and (fault := task.result())

@@ -100,7 +100,7 @@ def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
         own = fleet.active_on(command.scope)
         return [Reason(f"{own.command} is running")] if own is not None else []
     if run.incomplete:
-        left = [fleet.modules[name] for name in fleet.members if not fleet.modules[name].out]
+        left = [fleet.modules[name] for name in run.expected if not fleet.modules[name].out]
         return [Reason(f"the stop of run {run.number} is not complete: {stop_advice(left)}")]
     return [Reason(f"run {run.number} is on")]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from attpc_ioc.model.command import Command, Outcome
 from attpc_ioc.model.fleet import ActiveCommand
@@ -13,9 +15,22 @@ from attpc_ioc.model.plan import Plan
 from .state import FleetState
 
 
-def future() -> asyncio.Future[None]:
+def future() -> asyncio.Future[Any]:
     """Return a future of this event loop."""
     return asyncio.get_running_loop().create_future()
+
+
+async def wait_all(
+    waits: Iterable[asyncio.Future[Any]], abort: asyncio.Future[None], limit_s: float
+) -> list[asyncio.Future[Any]]:
+    """Wait until all of `waits` are done or `abort` is, `limit_s` at most; return what is not done."""
+    left, deadline_s = list(waits), time.monotonic() + limit_s
+    while (left := [wait for wait in left if not wait.done()]) and not abort.done():
+        left_s = max(0.0, deadline_s - time.monotonic())
+        done, _ = await asyncio.wait((*left, abort), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            break
+    return left
 
 
 @dataclass(slots=True, eq=False)
@@ -26,10 +41,8 @@ class Job:
     plan: Plan
     active: ActiveCommand
     abort: asyncio.Future[None] = field(default_factory=future)
-    ended: asyncio.Future[Outcome | None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    """Done when the command has ended; None where the IOC ends before."""
+    ended: asyncio.Future[Outcome] = field(default_factory=future)
+    """Done when the command has ended."""
 
     def cancel(self) -> None:
         """Have nothing further of it sent."""

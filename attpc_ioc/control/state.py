@@ -15,6 +15,7 @@ from attpc_ioc.model.fleet import (
     FleetChange,
     ModuleView,
     decisive,
+    members_of,
     without_diagnostics,
 )
 from attpc_ioc.model.run import RunState, RunView
@@ -88,8 +89,6 @@ class FleetState:
         self._module_changed: dict[str, Signal] = {}
         self.news = 0
         """Counts the changes of all that a decision looks at."""
-        self.after_publishing: list[Callable[[], None]] = []
-        """Called after the listeners, to bring what follows from the rest up to date."""
 
     @property
     def fleet(self) -> Fleet:
@@ -222,13 +221,10 @@ class FleetState:
         self._attempts.clear()
         for listener in tuple(self._listeners):
             listener(change)
-        for follow in self.after_publishing:
-            follow()
 
     def close(self) -> None:
         """Publish nothing more by itself."""
         self._cancel()
-        self.after_publishing.clear()
 
     def _note(
         self, modules: tuple[str, ...] | list[str] = (), *, news: bool = True, quiet: bool = False
@@ -264,8 +260,7 @@ class FleetState:
 def _seen_with(run: RunView, modules: Mapping[str, ModuleView]) -> RunView:
     """Return the run with what the modules add to it."""
     if run.on:
-        members = run.info.members if run.info is not None else ()
-        expected = tuple(name for name in members if name in modules and modules[name].enabled)
+        expected = members_of(run, modules)
         running = tuple(name for name in expected if modules[name].state is State.RUNNING)
         return replace(run, expected=expected, running=running)
     enabled = [module for module in modules.values() if module.enabled]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .states import Operation, State
+from .states import LIVE, Operation, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def after_no_answer(operation: Operation, seen: State, host: str) -> tuple[str, 
     restart = f"restart the ECC server on {host}"
     if seen is State.OFF:
         return f"{restart}, then GoTo Ready", None
-    if seen in (State.RUNNING, State.PAUSED):
+    if seen in LIVE:
         text = f"a board does not answer, and another {operation} does not help: {restart}, then GoTo Ready"
         return text, State.PREPARED
     text = "a board does not answer, or was switched off and on: see that it is on, then GoTo Ready"

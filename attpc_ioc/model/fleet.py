@@ -11,7 +11,7 @@ from .boards import BoardFault
 from .command import Command, CommandName, Scope, ScopeResult
 from .config import ConfigName, Loaded
 from .run import RunView
-from .states import Kind, Operation, State, Transition
+from .states import LIVE, Kind, Operation, State, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ModuleView:
     @property
     def live(self) -> bool:
         """Whether it is in a run by its last answer, and can be reached."""
-        return self.last_state in (State.RUNNING, State.PAUSED) and (self.online or self.connects)
+        return self.last_state in LIVE and (self.online or self.connects)
 
     @property
     def mismatch(self) -> bool:
@@ -111,7 +111,7 @@ class ModuleView:
         """Whether it was seen out of Running and nothing is on its way that would start it (rule 17)."""
         return (
             self.last_state is not None
-            and self.last_state not in (State.RUNNING, State.PAUSED)
+            and self.last_state not in LIVE
             and self.outstanding is not Operation.START
             and self.transition not in (Transition.START, Transition.RESUME)
         )
@@ -183,14 +183,6 @@ class Fleet:
         return next((active for active in self.active if active.command.scope == scope), None)
 
     @property
-    def members(self) -> tuple[str, ...]:
-        """The members of the open run that are still configured and enabled."""
-        if not self.run.on or self.run.info is None:
-            return ()
-        modules = self.modules
-        return tuple(name for name in self.run.info.members if name in modules and modules[name].enabled)
-
-    @property
     def orphans(self) -> tuple[str, ...]:
         """Enabled modules that are seen in a run though none is on (rule 20)."""
         return () if self.run.on else tuple(module.name for module in self.enabled if module.live)
@@ -208,6 +200,13 @@ class Fleet:
         for module in self.modules.values():
             for source in module.sources:
                 yield source, module
+
+
+def members_of(run: RunView, modules: Mapping[str, ModuleView]) -> tuple[str, ...]:
+    """Return the members of an open run that are still configured and enabled."""
+    if not run.on or run.info is None:
+        return ()
+    return tuple(name for name in run.info.members if name in modules and modules[name].enabled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ class State(Labelled):
     MIXED = 8
 
 
+LIVE = frozenset((State.RUNNING, State.PAUSED))
+"""The states in which a module takes part in a run."""
+
 WIRE_STATES = tuple(s for s in State if s <= State.PAUSED)
 """The states that an ECC server can report."""
 

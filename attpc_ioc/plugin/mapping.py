@@ -8,7 +8,7 @@ from attpc_ioc.model import rules
 from attpc_ioc.model.command import OPERATION_OF, Command, CommandName, Reason, ScopeKind
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.plan import Plan, Stage, Step
-from attpc_ioc.model.states import EDGES, Kind, Operation, State
+from attpc_ioc.model.states import EDGES, LIVE, Kind, Operation, State
 from attpc_ioc.settings import LimitSettings, OrderSettings, Stages
 
 from .spec import hookimpl
@@ -212,7 +212,7 @@ def _not_walkable(modules: Iterable[ModuleView]) -> list[Reason]:
     for module in modules:
         if (hindrance := rules.cannot_move(module)) is not None:
             reasons.append(Reason(hindrance, module.name))
-        elif module.state in (State.RUNNING, State.PAUSED):
+        elif module.state in LIVE:
             reasons.append(Reason(f"is {module.state.label}: stop it first", module.name))
     return reasons
 

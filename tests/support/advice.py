@@ -37,7 +37,7 @@ async def follow_all(it: Rig, message: str, most: int = 4) -> list[str]:
     while len(messages) <= most:
         outcome = await follow(it, messages[-1])
         if outcome.ok:
-            assert it.run.checklist == ()
+            assert it.run.checklist == (), it.run.checklist
             return messages
         messages.append(outcome.message)
     raise AssertionError("the advice does not help:\n" + "\n".join(messages))

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import re
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import pytest
 from tests.support.patience import PATIENCE_S
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(12000, 32000)
 
 
 def _root() -> Path:
@@ -43,14 +45,20 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port that is free for TCP and for UDP on loopback."""
+    """A port that is free for TCP and for UDP on loopback.
+
+    It is none of those that the system gives to clients: one of these would have it before its server does.
+    """
     for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((LOOPBACK, 0))
-            port: int = udp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                tcp.bind((LOOPBACK, port))
-                return port
+        port = secrets.choice(PORTS)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket() as tcp,
+            contextlib.suppress(OSError),
+        ):
+            udp.bind((LOOPBACK, port))
+            tcp.bind((LOOPBACK, port))
+            return port
     raise AssertionError("no free port")
 
 

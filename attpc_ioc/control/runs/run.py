@@ -12,6 +12,7 @@ from attpc_ioc.control.state import FleetState
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import Event, RunEvent, RunMember, RunStarting, RunStopped
+from attpc_ioc.model.fleet import members_of
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
 from attpc_ioc.plugin.host import PluginHost
 
@@ -98,10 +99,7 @@ class RunRecord:
     @property
     def members(self) -> tuple[str, ...]:
         """The members of the open run that are still configured and enabled."""
-        if not self.on or self.info is None:
-            return ()
-        modules = self._state.modules
-        return tuple(name for name in self.info.members if name in modules and modules[name].enabled)
+        return members_of(self._state.run, self._state.modules)
 
     @property
     def last_moment_s(self) -> float:

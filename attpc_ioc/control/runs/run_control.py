@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from attpc_ioc.control.decide import Decision
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.engine import Engine, PlanResult, Progress
-from attpc_ioc.control.jobs import Job, Jobs
+from attpc_ioc.control.jobs import Job, Jobs, wait_all
 from attpc_ioc.control.modules.operation import OngoingOperation
 from attpc_ioc.control.results import Results
 from attpc_ioc.control.state import FleetState
@@ -131,9 +131,17 @@ class RunControl:
         if refused := await self._keep_or_forget(command, before):
             return refused
         assert record.info is not None
-        prepared = _Prepared(record.prepare(record.info), job.abort)
+        prepared, deadline_s = record.prepare(record.info), time.monotonic() + PREPARED_S
+
+        async def hold_start(stage: Stage) -> None:
+            """Hold the first Start back; a plugin that is late or fails never refuses a run."""
+            if any(step.operation is Operation.START for step in stage.steps):
+                left_s = max(0.0, deadline_s - time.monotonic())
+                if await wait_all(prepared, job.abort, left_s) and not job.abort.done():
+                    log.info("start goes on before every plugin is prepared", limit_s=PREPARED_S)
+
         progress = partial(self._jobs.progress, job)
-        result = await self._engine.run(decision.plan, command.who, job.abort, progress, before=prepared.wait)
+        result = await self._engine.run(decision.plan, command.who, job.abort, progress, before=hold_start)
         if job.abort.done():
             result.aborted = True
         if not result.ok:
@@ -252,7 +260,7 @@ class RunControl:
         start = self.abort_start()
         if start is not None:
             outcome = await asyncio.shield(start.ended)
-            if outcome is None or not outcome.ok:
+            if not outcome.ok:
                 return self._after_aborted_start(command)
             # The last member was seen Running before the start could be aborted: it is stopped as a run.
         if self._stop is None:
@@ -384,29 +392,3 @@ class RunControl:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Prepared:
-    """Holds back the first Start of a run until the plugins are prepared, for a second, or until `abort`.
-
-    What comes before it, such as the re-zero of the MuTAnT, goes on meanwhile; a plugin that is late or fails
-    never refuses a run.
-    """
-
-    def __init__(self, prepared: Iterable[asyncio.Future[bool]], abort: asyncio.Future[None]) -> None:
-        self._prepared = {future for future in prepared if not future.done()}
-        self._abort = abort
-        self._deadline_s = time.monotonic() + PREPARED_S
-
-    async def wait(self, stage: Stage) -> None:
-        """Return when this stage may go out."""
-        if all(step.operation is not Operation.START for step in stage.steps):
-            return
-        while (left := {future for future in self._prepared if not future.done()}) and not self._abort.done():
-            left_s = max(0.0, self._deadline_s - time.monotonic())
-            done, _ = await asyncio.wait(
-                (*left, self._abort), timeout=left_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:
-                log.info("start goes on before every plugin is prepared", limit_s=PREPARED_S)
-                return

@@ -13,14 +13,13 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, RUN, Command, CommandName, Outcome
 from attpc_ioc.model.events import RunDegraded, RunStarted
 from attpc_ioc.model.run import RunInfo, RunOutcome, RunState
-from attpc_ioc.model.states import State, Transition
+from attpc_ioc.model.states import LIVE, State, Transition
 from attpc_ioc.settings import Settings
 
 from .run import RunRecord
 
 log = get_logger(__name__)
 
-LIVE = (State.RUNNING, State.PAUSED)
 
 SAVE_PERIOD_S = 2.0
 """How often the last moment that a run was seen running is written."""

@@ -16,7 +16,7 @@ from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunInfo, RunState
-from attpc_ioc.model.states import Operation, State, Transition
+from attpc_ioc.model.states import LIVE, Operation, Transition
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import CloseState, RunKey
@@ -236,9 +236,8 @@ class ClosingService:
         if info is None or _key(info) != run or info.started_s is not None:
             return False
         own = [module for source, module in fleet.sources() if source.name in router.sources]
-        live = (State.RUNNING, State.PAUSED)
         return not any(
-            m.state in live or m.transition is Transition.START or m.outstanding is Operation.START
+            m.state in LIVE or m.transition is Transition.START or m.outstanding is Operation.START
             for m in own or fleet.modules.values()
         )
 
