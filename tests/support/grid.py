@@ -74,7 +74,7 @@ async def grid_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Tro
     back = "\n".join(f"{name}_s = {limit_s}" for name in ("breakup", "undo", "stop"))
     limits = f"{each}\n{back}\nstop_mutant_s = {STOP_MUTANT_S}\narrival_grace_s = 0.05"
     timeout_s = POLL_TIMEOUTS_S.get(trouble, 3.0)
-    poll = f"moving_period_s = 0.02\nquiet_period_s = 0.05\ntimeout_s = {timeout_s}"
+    poll = f"moving_period_s = 0.04\nquiet_period_s = 0.1\ntimeout_s = {timeout_s}"
     async with rig(tmp_path, monkeypatch, durations=FAST, limits=limits, poll=poll) as it:
         yield it
         assert_nothing_forbidden(it)

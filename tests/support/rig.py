@@ -59,7 +59,7 @@ arrival_grace_s = 0.1"""
 """Limits for tests in which something never arrives."""
 
 BRISK_POLL = """\
-moving_period_s = 0.01
+moving_period_s = 0.03
 quiet_period_s = 0.1
 timeout_s = 0.4"""
 
