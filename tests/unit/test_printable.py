@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 
-from attpc_plugins.data_routers.hosts.words import Trouble, fault
+from attpc_plugins.data_routers.hosts.words import FaultKind, fault
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -69,5 +69,5 @@ def test_control_characters_are_named():
 
 @given(st.binary(), TEXTS)
 def test_what_a_host_says_is_shown(path, detail):
-    for trouble in Trouble:
+    for trouble in FaultKind:
         assert all(c in LINES or c.isprintable() for c in str(fault(trouble, path, detail)))
