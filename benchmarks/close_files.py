@@ -27,9 +27,10 @@ from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.simulator.data.gate import Gate
 from tests.support.closings import closings_in
 from tests.support.sshd import Sshd, sshd_server
@@ -60,7 +61,7 @@ def made(server: Sshd, staging: Path, folder: Path, gate: Gate) -> SshHost:
 
 async def closed(host: FileHost, staging: Path, closings: ClosingStore, number: int) -> None:
     """Close a run as the IOC does once its files are quiet."""
-    entry = Closing(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True)
+    entry = Closing(RunRef("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True)
 
     present = await host.list_staging()
     entry = await close_files(

@@ -31,14 +31,15 @@ from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
 from attpc_plugins.data_routers.hosts.ssh.station import Stations
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import Access, RouterSettings
+
+from attpc_ioc.model.run import RunRef
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.support.sshd import Sshd, sshd
 
 GOAL = 0.02
-RUN = RunKey("bench", 1)
+RUN = RunRef("bench", 1)
 LIMITS = CallLimits(poll_s=30, read_s=30, files_s=60, checksums_s=60)
 PROCESS = psutil.Process().name()
 

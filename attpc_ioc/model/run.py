@@ -53,12 +53,20 @@ class RunTexts:
     run_class: RunClass = RunClass.TESTING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class RunRef:
-    """Names a run."""
+    """The experiment and number of a run; each experiment has a folder of its name."""
 
     experiment: str
     number: int
+
+    @property
+    def folder(self) -> str:
+        """The run's folder below its experiment's, such as `run_0042`."""
+        return f"run_{self.number:04d}"
+
+    def __str__(self) -> str:
+        return f"{self.experiment}/{self.folder}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from attpc_plugins.data_routers.closing.steps import close_files
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.simulator.data.gate import Gate
 from tests.support.closings import EXPERIMENT, Side, everywhere, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
@@ -205,7 +206,7 @@ async def test_a_file_that_grew_between_listing_and_moving_stays(at: Place):
         kept.append(entry)
 
     entry = Closing(
-        RunKey(EXPERIMENT, 42), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before=frozenset()
+        RunRef(EXPERIMENT, 42), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before=frozenset()
     )
 
     async def attempt(entry: Closing, listing) -> Closing:

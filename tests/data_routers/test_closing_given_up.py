@@ -12,8 +12,9 @@ from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import own_files, settle
 from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
 from attpc_plugins.data_routers.hosts.make import host_for
-from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
+from attpc_plugins.data_routers.model import CloseState, FileEntry
 
+from attpc_ioc.model.run import RunRef
 from tests.data_routers.test_commands import Shell
 from tests.support.closings import EXPERIMENT, closings_in, fill, local_settings, side, sums
 from tests.support.denied import denied
@@ -22,7 +23,7 @@ S = CloseState
 
 
 def entry_of(number: int, **fields) -> Closing:
-    return Closing(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=number, **fields)
+    return Closing(RunRef(EXPERIMENT, number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=number, **fields)
 
 
 def listed(*names: str) -> tuple[FileEntry, ...]:
@@ -160,13 +161,13 @@ async def test_the_command_judges_by_its_own_rounds(tmp_path):
         await closings.save(entry_of(42, settled=True, before=frozenset()))
         hosts = {router.label: host_for(router, settings) for router in settings.router}
         lines: list[str] = []
-        wishes = Wishes(RunKey(EXPERIMENT, 42), ("CoBo0",))
+        wishes = Wishes(RunRef(EXPERIMENT, 42), ("CoBo0",))
         work = carry_out(wishes, settings, hosts, closings, lambda text, _wrong: lines.append(text))
         closing = asyncio.create_task(work)
         said = False
         while not closing.done():
             async with closings.locked("CoBo0", 5.0):
-                entry = closings.find(RunKey(EXPERIMENT, 42), "CoBo0")
+                entry = closings.find(RunRef(EXPERIMENT, 42), "CoBo0")
                 assert entry is not None
                 if entry.state is S.WAITING and not said:
                     text = "still growing or changing after 600 s: a.graw"

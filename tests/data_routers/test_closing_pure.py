@@ -13,12 +13,13 @@ from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.rows import WORST_FIRST, closing_rows
 from attpc_plugins.data_routers.closing.steps import Quiet, amount, names_text, own_files, settle
 from attpc_plugins.data_routers.commands.verify import differences
-from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
+from attpc_plugins.data_routers.model import CloseState, FileEntry
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model import outside
+from attpc_ioc.model.run import RunRef
 from tests.support.closings import closings_in, entries_of
 from tests.support.state_dir import make_unwritable, make_writable, put_row
 
@@ -30,7 +31,7 @@ NAMES = (
 TIMES = st.floats(min_value=0, max_value=outside.LATEST_S)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 RUNS = st.builds(
-    RunKey, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True), st.integers(0, 2**31 - 1)
+    RunRef, st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True), st.integers(0, 2**31 - 1)
 )
 FILES = st.lists(
     st.builds(
@@ -69,7 +70,7 @@ def test_a_manifest_is_read_as_it_was_written(made):
 
 GOOD = json.loads(
     manifest.dump(
-        Manifest(RunKey("e20009", 42), "CoBo0", ("CoBo0",), (FileEntry("a.graw", 3, 4.0, "0" * 64),), 5.0)
+        Manifest(RunRef("e20009", 42), "CoBo0", ("CoBo0",), (FileEntry("a.graw", 3, 4.0, "0" * 64),), 5.0)
     )
 )
 
@@ -129,10 +130,10 @@ def test_what_is_no_manifest_is_said(raw, said):
 
 def test_differences_are_told_by_name():
     files = (FileEntry("a", 1, 0.0, "0" * 64), FileEntry("b", 2, 0.0), FileEntry("c", 3, 0.0))
-    record = Manifest(RunKey("e", 1), "CoBo0", (), files, 0.0)
-    assert list(differences(record, files, RunKey("e", 1), "CoBo0")) == []
+    record = Manifest(RunRef("e", 1), "CoBo0", (), files, 0.0)
+    assert list(differences(record, files, RunRef("e", 1), "CoBo0")) == []
     there = (FileEntry("a", 1, 9.0, "1" * 64), FileEntry("b", 20, 9.0), FileEntry("d", 1, 0.0))
-    assert list(differences(record, there, RunKey("e", 2), "CoBo1")) == [
+    assert list(differences(record, there, RunRef("e", 2), "CoBo1")) == [
         "the manifest belongs to e/run_0001 of CoBo0",
         "missing: c",
         "not in the manifest: d",
@@ -173,7 +174,7 @@ def test_an_entry_is_read_as_it_was_written(entry):
 
 
 def entry_of(number: int, **fields) -> Closing:
-    made = Closing(RunKey("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=float(number))
+    made = Closing(RunRef("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, began_s=float(number))
     return replace(made, **fields)
 
 

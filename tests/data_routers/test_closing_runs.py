@@ -8,8 +8,9 @@ import time
 
 import pytest
 from attpc_plugins.data_routers.closing import manifest
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 
+from attpc_ioc.model.run import RunRef
 from tests.support.closings import EXPERIMENT, everywhere, fill, grow, local_settings, side, sums
 
 D = CloseState.DONE
@@ -41,7 +42,7 @@ async def test_a_run_of_two_hosts(tmp_path, state):
             assert sums(place) == written[name]
             assert os.listdir(folder) == [EXPERIMENT]
             record = manifest.load((place / "manifest.json").read_bytes(), "here")
-            assert record.run == RunKey(EXPERIMENT, 42)
+            assert record.run == RunRef(EXPERIMENT, 42)
             assert record.router == name
             assert record.sources == (name,)
             assert {f.name: f.size for f in record.files} == {

@@ -11,19 +11,20 @@ import pytest
 import typer
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.commands.logs import harmless
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.plugin import DataRouters
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from attpc_ioc.model.events import RunFiles
+from attpc_ioc.model.run import RunRef
 from tests.support.closings import EXPERIMENT, QUIET_S, closings_in, entries_of, fill, grow, sums
 from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
 from tests.support.forked import PIPE, SHELL, STDOUT, forked
 from tests.support.probe import Probe
 
-RUN = RunKey(EXPERIMENT, 42)
+RUN = RunRef(EXPERIMENT, 42)
 
 
 class Shell:
@@ -69,7 +70,7 @@ class Shell:
         return self.staging[name] / EXPERIMENT / f"run_{number:04d}"
 
     def put(self, number: int, phase: Phase, **fields) -> Closing:
-        entry = Closing(RunKey(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
+        entry = Closing(RunRef(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
         entry = replace(entry, settled=True, before=frozenset(), **fields)
         self.save(entry)
         return entry

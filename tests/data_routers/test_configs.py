@@ -10,7 +10,6 @@ from attpc_plugins.data_routers.configs.gather import NO_HOST, gather
 from attpc_plugins.data_routers.configs.loading import LoadedFiles
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts.host import HostFault
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.state import (
     ONLY,
     Baseline,
@@ -24,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attpc_ioc.model.events import RunConfigs
-from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.run import RunInfo, RunRef
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
 from tests.support.closings import records_in
@@ -220,7 +219,7 @@ async def test_without_a_host_there_is_the_reply(records):
 
 # ---------------------------------------------------------------------- copying
 
-RUN = RunKey("e1", 7)
+RUN = RunRef("e1", 7)
 
 
 def spool(records: Records, tmp_path: Path) -> tuple[Spool, Path]:

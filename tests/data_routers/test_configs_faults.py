@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts import limits
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.state import Records
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.model.events import RunConfigs
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.model.states import State
 from tests.support.closings import records_in
 from tests.support.data_rig import SECTION, shown
@@ -30,7 +30,7 @@ from tests.support.pages import ROOT
 from tests.support.probe import Probe
 from tests.support.rig import rig
 
-RUN = RunKey("e1", 7)
+RUN = RunRef("e1", 7)
 FILES = {f"{part}-{name}.xcfg": os.urandom(3000) for part in ("describe", "configure") for name in ("a", "b")}
 
 
@@ -125,7 +125,7 @@ async def test_the_disk_takes_no_more(records, tmp_path):
     await spool.flush()
     assert copies(backup) == FILES
     with files_of_at_most(1000), pytest.raises(StateDirError):
-        await spool.put(RunKey("e1", 8), FILES)
+        await spool.put(RunRef("e1", 8), FILES)
     assert spool.waiting() == [], "half a run is none"
 
 
@@ -133,7 +133,7 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from attpc_plugins.data_routers.configs.spool import Spool
-from attpc_plugins.data_routers.model import RunKey
+from attpc_ioc.model.run import RunRef
 from tests.support.closings import records_in
 
 async def main():
@@ -144,7 +144,7 @@ async def main():
         number = 0
         while True:
             files = {f"f{n}.xcfg": bytes([number % 256, n]) * 2000 for n in range(4)}
-            await spool.put(RunKey("e1", number), files)
+            await spool.put(RunRef("e1", number), files)
             await spool.flush()
             print(number, flush=True)
             number += 1

@@ -15,7 +15,7 @@ from attpc_plugins.data_routers.hosts.host import (
 )
 from attpc_plugins.data_routers.hosts.local import folders
 from attpc_plugins.data_routers.hosts.ssh.wire import GREETING, answer, request, script
-from attpc_plugins.data_routers.model import FileEntry
+from attpc_plugins.data_routers.model import FileEntry, closing_folder
 
 from tests.support.datahosts import RUN, sums_of, write_files
 
@@ -127,7 +127,7 @@ def told_by_agent(staging: Path) -> list[str]:
 
 
 def in_place(staging: Path) -> Path:
-    return staging / RUN.experiment / RUN.closing_folder
+    return staging / RUN.experiment / closing_folder(RUN)
 
 
 @pytest.mark.parametrize("tell", [told_locally, told_by_agent])

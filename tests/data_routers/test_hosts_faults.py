@@ -289,8 +289,8 @@ import sys
 from attpc_plugins.data_routers.closing.steps import state_of
 from attpc_plugins.data_routers.hosts.local import folders
 from attpc_plugins.data_routers.hosts.local.folders import RunFolders
-from attpc_plugins.data_routers.model import RunKey
-where = RunFolders(sys.argv[1].encode(), RunKey("e20009", 42))
+from attpc_ioc.model.run import RunRef
+where = RunFolders(sys.argv[1].encode(), RunRef("e20009", 42))
 folders.begin(where)
 files = folders.listing(where.staging)
 folders.move(where, files, lambda: None)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.hosts.host import FileHost, HostFault, RunFolderExists
-from attpc_plugins.data_routers.model import FileEntry, MoveOutcome, RunKey
+from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attpc_ioc.model.run import RunRef
 from tests.support.datahosts import RUN, Place, closed_run, place, sums_of, write_files
 from tests.support.smalldisk import make_larger, small_disk
 from tests.support.sshd import Sshd
@@ -115,7 +116,7 @@ async def test_a_staging_folder_of_any_name(at: Place, part: str) -> None:
 )
 async def test_an_experiment_that_names_no_folder_is_refused(at: Place, experiment: str) -> None:
     host = at.host()
-    run = RunKey(experiment, 1)
+    run = RunRef(experiment, 1)
     for call in (
         lambda: host.poll(run),
         lambda: host.begin(run),
@@ -128,7 +129,7 @@ async def test_an_experiment_that_names_no_folder_is_refused(at: Place, experime
             await call()
     assert list(at.staging.iterdir()) == []
     with pytest.raises(HostFault, match="number cannot be -1"):
-        await host.begin(RunKey("e1", -1))
+        await host.begin(RunRef("e1", -1))
 
 
 async def test_only_regular_files_are_data(at: Place) -> None:
@@ -221,7 +222,7 @@ async def test_a_run_folder_that_exists_is_never_touched(at: Place) -> None:
         assert [path.name for path in at.closed.iterdir()] == (["old.graw"] if full else [])
         assert (at.staging / "a.graw").exists()
     assert (await host.poll(RUN)).next_exists is True
-    assert (await host.poll(RunKey("e20009", 43))).next_exists is False
+    assert (await host.poll(RunRef("e20009", 43))).next_exists is False
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

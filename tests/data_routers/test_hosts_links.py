@@ -17,7 +17,7 @@ from attpc_plugins.data_routers.configs.spool import BackupFault, Spool
 from attpc_plugins.data_routers.hosts.host import FileHost, HostFault, RunFolderExists
 from attpc_plugins.data_routers.hosts.local.folders import RunFolders
 from attpc_plugins.data_routers.hosts.ssh import wire
-from attpc_plugins.data_routers.model import FileEntry, MoveOutcome
+from attpc_plugins.data_routers.model import FileEntry, MoveOutcome, closing_folder
 from attpc_plugins.data_routers.state import Records
 
 from tests.data_routers.test_hosts_agent import ask_agent
@@ -207,7 +207,7 @@ def test_the_agent_goes_back_to_the_same_staging_folder_without_proc(
     script = plain.replace(b"/proc/self/fd/", b"/none/")
     staging, other = tmp_path / "staging", tmp_path / "other" / "x"
     run = RunFolders(bytes(staging), RUN)
-    closing = staging / RUN.experiment / RUN.closing_folder
+    closing = staging / RUN.experiment / closing_folder(RUN)
     closing.mkdir(parents=True)
     sums = write_files(staging, ["a.graw"])
     if moved_away:

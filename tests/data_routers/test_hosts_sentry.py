@@ -25,7 +25,7 @@ from attpc_plugins.data_routers.hosts.host import (
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.make import config_host_for, host_for
 from attpc_plugins.data_routers.hosts.sentry import HttpSentryHost
-from attpc_plugins.data_routers.model import Polled, RunKey
+from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import (
     Access,
     DataRoutersSettings,
@@ -33,6 +33,7 @@ from attpc_plugins.data_routers.settings import (
     RouterSettings,
 )
 
+from attpc_ioc.model.run import RunRef
 from tests.support.sshd import free_port
 
 GOOD: dict[str, object] = {
@@ -45,7 +46,7 @@ GOOD: dict[str, object] = {
     "disk_total_gb": 1000,
 }
 LIMITS = CallLimits(poll_s=20, read_s=20, files_s=20, checksums_s=20)
-RUN = RunKey("e20009", 42)
+RUN = RunRef("e20009", 42)
 
 
 class Sentry:
@@ -126,7 +127,7 @@ async def test_a_run_is_catalogued() -> None:
             await host.catalog(RUN)
         for name in ("../up", "", "a b", "$(x)"):
             with pytest.raises(HostFault, match="cannot be an experiment's name"):
-                await host.catalog(RunKey(name, 1))
+                await host.catalog(RunRef(name, 1))
         assert len(server.asked) == 2
 
 

@@ -6,18 +6,18 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.model import Polled, RunKey
+from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 from attpc_plugins.data_routers.watch.interlocks import Facts, NextRun, against_start, in_short, refusing
 
 from attpc_ioc.model.command import RUN, Put
-from attpc_ioc.model.run import RunState, RunView
+from attpc_ioc.model.run import RunRef, RunState, RunView
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access
 from tests.support.data_rig import ALL_ACCESS, QUICK_DATA, data_rig, section, shown, start_run, stop_run
 from tests.support.probe import Probe
 
-NEXT = RunKey("e20009", 42)
+NEXT = RunRef("e20009", 42)
 LIMITS = LimitsSettings(start_min_gb=20.0)
 GOOD = Polled(True, 0, 0, 500_000_000_000, 1_000_000_000_000, next_exists=False)
 
@@ -58,7 +58,7 @@ CASES = [
     ("dirty", facts(closing="the files of an earlier run are not closed yet"), "not closed yet"),
     ("disk", facts(poll(disk_free_bytes=19_900_000_000)), f"{NAME}: 19.9 GB free, less than 20 GB"),
     ("run_exists", facts(poll(next_exists=True)), f"{NAME}: e20009/run_0042 exists already"),
-    ("run_exists", facts(asked=RunKey("e20009", 41)), "not asked yet about e20009/run_0042"),
+    ("run_exists", facts(asked=RunRef("e20009", 41)), "not asked yet about e20009/run_0042"),
     ("run_exists", facts(asked=None), "not asked yet about e20009/run_0042"),
 ]
 
@@ -118,10 +118,10 @@ def test_the_run_that_is_being_started_is_asked_for_until_it_is_on():
     key = NextRun()
     assert key.of(RunView(RunState.UNKNOWN, experiment="e1", next_number=-1)) is None
     assert key.of(RunView(RunState.STOPPED, experiment="", next_number=3)) is None
-    assert key.of(RunView(RunState.STOPPED, experiment="e1", next_number=3)) == RunKey("e1", 3)
+    assert key.of(RunView(RunState.STOPPED, experiment="e1", next_number=3)) == RunRef("e1", 3)
     # The number was taken: the next one is that of the run after this.
-    assert key.of(RunView(RunState.STARTING, experiment="e1", next_number=4)) == RunKey("e1", 3)
-    assert key.of(RunView(RunState.RUNNING, experiment="e1", next_number=4)) == RunKey("e1", 4)
+    assert key.of(RunView(RunState.STARTING, experiment="e1", next_number=4)) == RunRef("e1", 3)
+    assert key.of(RunView(RunState.RUNNING, experiment="e1", next_number=4)) == RunRef("e1", 4)
 
 
 # ---------------------------------------------------------------------- the whole

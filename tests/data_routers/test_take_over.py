@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.closing.closings import Phase
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.state import ONLY, Baseline, ConfigsRead, Records
 from attpc_plugins.data_routers.take_over import take_over
 from attpc_plugins.data_routers.watch.flow import Count
 
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.simulator.data.options import Access
 from tests.data_routers.test_commands import Shell
 from tests.support.closings import entries_of, fill, records_in, sums
@@ -22,7 +23,7 @@ from tests.support.state_dir import kept, make_unwritable, make_writable
 LEFT = Path(__file__).with_name("state_of_0_1")
 """Run 0 is closed on the MuTAnT's host and pending on CoBo0's; run 1 is on; copies of both runs wait."""
 
-FIRST, SECOND = RunKey("unnamed", 0), RunKey("unnamed", 1)
+FIRST, SECOND = RunRef("unnamed", 0), RunRef("unnamed", 1)
 FILES = [f"CoBo0_AsAd{asad}_2026-11-29T09:35:55.468_0000.graw" for asad in range(2)]
 
 

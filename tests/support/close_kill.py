@@ -17,8 +17,9 @@ from typing import Any
 
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
-from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.model import closing_folder
 
+from attpc_ioc.model.run import RunRef
 from tests.support.closings import EXPERIMENT, closings_in, entries_of, fill, sums
 from tests.support.pages import ROOT
 from tests.support.sshd import Sshd
@@ -51,8 +52,8 @@ async def close_and_kill(folder: Path, kills: int, rng: random.Random, server: S
     async with _zygote() as process:
         while seen.kills < kills:
             seen.runs += 1
-            run = RunKey(EXPERIMENT, seen.runs)
-            place, gathering = (staging / EXPERIMENT / name for name in (run.folder, run.closing_folder))
+            run = RunRef(EXPERIMENT, seen.runs)
+            place, gathering = (staging / EXPERIMENT / name for name in (run.folder, closing_folder(run)))
             expected = fill(staging, FILES, seed=seen.runs, size=300)
             entry = Closing(run, "CoBo0", ("CoBo0",), Phase.RUNNING, began_s=float(seen.runs), settled=True)
             async with closings_in(state) as closings:
@@ -128,5 +129,5 @@ async def _once(
     return int(code)
 
 
-def _chosen(state: Path, run: RunKey) -> bool:
+def _chosen(state: Path, run: RunRef) -> bool:
     return any(entry.chosen for entry in entries_of(state) if entry.run == run)

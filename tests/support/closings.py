@@ -19,14 +19,14 @@ from attpc_plugins.data_routers.closing.closings import CLOSING, Closing, Closin
 from attpc_plugins.data_routers.closing.service import ClosingService
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 from attpc_plugins.data_routers.state import Records
 from pydantic import TypeAdapter
 
 from attpc_ioc.eventlog import EventLog, Kept
 from attpc_ioc.model.fleet import Fleet, ModuleView, SourceView
-from attpc_ioc.model.run import RunInfo, RunState, RunView
+from attpc_ioc.model.run import RunInfo, RunRef, RunState, RunView
 from attpc_ioc.model.states import Kind, State
 from tests.support.fakecontext import FakeContext
 from tests.support.patience import PATIENCE_S
@@ -187,7 +187,7 @@ class Side:
         return [entry for entry in self.closings.of() if entry.run.number == number]
 
     def entry(self, number: int, router: str = "CoBo0") -> Closing:
-        found = self.closings.find(RunKey(EXPERIMENT, number), router)
+        found = self.closings.find(RunRef(EXPERIMENT, number), router)
         assert found is not None
         return found
 

@@ -15,16 +15,17 @@ from attpc_plugins.data_routers.hosts.local.host import LocalConfigHost, LocalHo
 from attpc_plugins.data_routers.hosts.ssh.host import SshConfigHost, SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
 from attpc_plugins.data_routers.hosts.ssh.station import Stations
-from attpc_plugins.data_routers.model import RunKey
+from attpc_plugins.data_routers.model import closing_folder
 from attpc_plugins.data_routers.settings import Access, EccHostSettings, RouterSettings
 
+from attpc_ioc.model.run import RunRef
 from tests.support.patience import PATIENCE_S
 from tests.support.sshd import Sshd
 
 LIMITS = CallLimits(poll_s=20, read_s=20, files_s=60, checksums_s=60)
 """For tests in which nothing is to be late, on a busy machine."""
 
-RUN = RunKey("e20009", 42)
+RUN = RunRef("e20009", 42)
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Place:
     @property
     def closing(self) -> Path:
         """The closing folder of `RUN`."""
-        return self.staging / RUN.experiment / RUN.closing_folder
+        return self.staging / RUN.experiment / closing_folder(RUN)
 
     @property
     def closed(self) -> Path:
@@ -125,7 +126,7 @@ def sums_of(folder: Path) -> dict[bytes, str]:
     }
 
 
-async def closed_run(host: FileHost, run: RunKey, manifest: bytes = b"{}") -> None:
+async def closed_run(host: FileHost, run: RunRef, manifest: bytes = b"{}") -> None:
     """Close a run in the plain way."""
     files = await host.list_staging()
     await host.begin(run)

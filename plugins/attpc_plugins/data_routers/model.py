@@ -1,4 +1,4 @@
-"""Data types shared in this plugin: runs, files, results of polls, states of closings."""
+"""Data types shared in this plugin: files, results of polls, states of closings."""
 
 from __future__ import annotations
 
@@ -6,30 +6,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from attpc_ioc.model.names import Labelled
+from attpc_ioc.model.run import RunRef
 
 GRAW = ".graw"
 """The suffix of a data router's files."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RunKey:
-    """The experiment and number of a run; each experiment has a folder of its name."""
-
-    experiment: str
-    number: int
-
-    @property
-    def folder(self) -> str:
-        """The run's folder below its experiment's, such as `run_0042`."""
-        return f"run_{self.number:04d}"
-
-    @property
-    def closing_folder(self) -> str:
-        """The folder in which the files are gathered; at the end it is renamed to `folder`."""
-        return f".{self.folder}.closing"
-
-    def __str__(self) -> str:
-        return f"{self.experiment}/{self.folder}"
+def closing_folder(run: RunRef) -> str:
+    """Return the folder in which a run's files are gathered; at the end it is renamed to the run's own."""
+    return f".{run.folder}.closing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName, Reason
 from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
 from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.run import RunInfo, RunState, RunView
+from attpc_ioc.model.run import RunInfo, RunRef, RunState, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
@@ -22,7 +22,6 @@ from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
 from .hosts.host import ConfigHost, FileHost, SentryHost
 from .hosts.make import config_host_for, host_for
-from .model import RunKey
 from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .state import ONLY, Baseline, Records
 from .watch.around import FleetFacts, around
@@ -54,7 +53,7 @@ class Service:
         self._settings = settings
         self._records = records
         self._next_run = NextRun()
-        self._run: RunKey | None = None
+        self._run: RunRef | None = None
         self._open = False
         """A run began, and its end was not reported yet."""
         self._override = False
@@ -107,7 +106,7 @@ class Service:
         )
         return router
 
-    def _wanted(self, label: str) -> RunKey | None:
+    def _wanted(self, label: str) -> RunRef | None:
         """Return the run whose folder the next poll looks for."""
         self._fresh[label].begins()
         return self._next_run.of(self._ctx.snapshot().run)
@@ -163,7 +162,7 @@ class Service:
                 self._say()
             await asyncio.sleep(FOLLOW_S)
 
-    def _on_closed(self, label: str, run: RunKey, written: Count) -> None:
+    def _on_closed(self, label: str, run: RunRef, written: Count) -> None:
         """Show the final counts of a closed run, if it is still the last one."""
         for router in self.routers:
             if router.label == label and run == self._run:
@@ -192,7 +191,7 @@ class Service:
         router.judge(now_s, around(router, self.routers, self._facts))
         wrong = router.wrong if self._facts.takes_part(router) else {}
         run = self._ctx.snapshot().run
-        on = key_of(run.info) if run.on and run.info is not None else None
+        on = run.info.ref if run.on and run.info is not None else None
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         show_router(self._ctx, router, self._facts.enabled)
         self._news = True
@@ -320,15 +319,15 @@ class Service:
                 answering = {router.label for router in self.routers if router.watch.answering}
                 await self.closing.run_starting(event.run, answering)
                 for router, text in in_spite_of:
-                    self.closing.remark(key_of(event.run), router.label, f"started in spite of: {text}")
+                    self.closing.remark(event.run.ref, router.label, f"started in spite of: {text}")
             case RunStarted():
                 self._open = True
-                if self._run != key_of(event.run):
+                if self._run != event.run.ref:
                     self._resume(event.run)
                 self.closing.run_started(event.run)
             case RunStopped():
                 self._end(now_s)
-                self.incidents.run_ends(key_of(event.run))
+                self.incidents.run_ends(event.run.ref)
                 self.closing.run_stopped(event.run)
                 self._open = False
             case RunFailed():
@@ -355,7 +354,7 @@ class Service:
         self._stopper = None
         self.faults.set("stopped", "")
         self.incidents.run_begins()
-        self._run = key_of(run)
+        self._run = run.ref
         before = {router.label: router.meter.start(now_s) for router in self.routers}
         counts = {label: count for label, count in before.items() if count is not None}
         if counts:
@@ -368,7 +367,7 @@ class Service:
         A sentry reports not the files' sizes but what its router has written since its own start: without a
         baseline only new data counts.
         """
-        self._run = key_of(run)
+        self._run = run.ref
         baseline = self._records.baseline.values.get(ONLY)
         counts = baseline.counts if baseline is not None and baseline.run == self._run else {}
         for router in self.routers:
@@ -377,11 +376,6 @@ class Service:
                 router.meter.start(time.monotonic())
             else:
                 router.meter.resume(time.monotonic(), before or Count())
-
-
-def key_of(run: RunInfo) -> RunKey:
-    """Return the key of a run."""
-    return RunKey(run.experiment, run.number)
 
 
 def _warns(reason: Against) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pydantic import Base64Bytes, TypeAdapter
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 
 from .closing.closings import ClosingStore, State
-from .model import RunKey
 from .watch.flow import Count
 
 log = get_logger(__name__)
@@ -22,7 +22,7 @@ ONLY = ""
 class Baseline:
     """The contents of each staging folder at the start of a run, for the counts of a restarted IOC."""
 
-    run: RunKey
+    run: RunRef
     counts: dict[str, Count]
 
 
@@ -33,7 +33,7 @@ class ConfigsRead:
     The files may have changed since, so a restarted IOC does not read them again.
     """
 
-    run: RunKey
+    run: RunRef
     faults: tuple[str, ...] = ()
 
 
@@ -49,7 +49,7 @@ class LoadedFile:
 class WaitingFiles:
     """The configuration files of a run that are still to be copied to the backup folder."""
 
-    run: RunKey
+    run: RunRef
     files: dict[str, Base64Bytes] = field(default_factory=dict)
 
 

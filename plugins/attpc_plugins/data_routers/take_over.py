@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.files import make_private
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 
 from .closing.closings import CLOSING, Closing
-from .model import RunKey
 from .state import ONLY, Baseline, ConfigsRead, LoadedFile, Records, WaitingFiles
 from .watch.flow import Count
 
@@ -132,8 +132,8 @@ def _configs_read(path: Path) -> ConfigsRead:
     return ConfigsRead(_run(document), tuple(map(str, document["faults"])))
 
 
-def _run(document: dict[str, Any]) -> RunKey:
-    return RunKey(str(document["experiment"]), int(document["number"]))
+def _run(document: dict[str, Any]) -> RunRef:
+    return RunRef(str(document["experiment"]), int(document["number"]))
 
 
 def _loaded(path: Path) -> LoadedFile:
@@ -142,7 +142,7 @@ def _loaded(path: Path) -> LoadedFile:
 
 
 def _waiting(path: Path) -> WaitingFiles:
-    run = RunKey(path.parent.name, int(path.name.removeprefix("run_")))
+    run = RunRef(path.parent.name, int(path.name.removeprefix("run_")))
     return WaitingFiles(run, {file.name: file.read_bytes() for file in sorted(path.iterdir())})
 
 

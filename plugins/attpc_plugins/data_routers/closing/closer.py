@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
-from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled, RunKey
+from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 
 from .closings import Closing, ClosingStore, Phase
@@ -52,7 +53,7 @@ class RouterCloser:
         store: ClosingStore,
         settings: DataRoutersSettings,
         *,
-        early: Callable[[RunKey], bool] = lambda _run: False,
+        early: Callable[[RunRef], bool] = lambda _run: False,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:

@@ -16,9 +16,10 @@ from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, Type
 from attpc_ioc.errors import AttpcError, StateDirError
 from attpc_ioc.eventlog import Kept
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.printable import visible
 from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 
 log = get_logger(__name__)
 
@@ -75,7 +76,7 @@ class Closing:
       event. The next IOC reports what was closed at the shell while none ran.
     """
 
-    run: RunKey
+    run: RunRef
     router: str
     sources: tuple[str, ...]
     phase: Phase
@@ -183,7 +184,7 @@ class ClosingStore:
         found = [closing for closing in self._kept.values.values() if router in (None, closing.router)]
         return tuple(sorted(found, key=lambda closing: (closing.began_s, closing.run, closing.router)))
 
-    def find(self, run: RunKey, router: str) -> Closing | None:
+    def find(self, run: RunRef, router: str) -> Closing | None:
         """Return the closing of a run on a router; None where there is none."""
         return self._kept.values.get(_key(run, router))
 
@@ -224,5 +225,5 @@ class ClosingStore:
             lock.release()
 
 
-def _key(run: RunKey, router: str) -> str:
+def _key(run: RunRef, router: str) -> str:
     return f"{run} {router}"

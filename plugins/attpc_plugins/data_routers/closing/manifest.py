@@ -17,10 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model import outside
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.printable import json_text
 from attpc_plugins.data_routers.hosts.entries import MOST_FILES
 from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
-from attpc_plugins.data_routers.model import FileEntry, RunKey
+from attpc_plugins.data_routers.model import FileEntry
 
 FILE_NAME = "manifest.json"
 VERSION = 1
@@ -48,7 +49,7 @@ class Manifest:
     ended and that an operator accepted as lost; `note` is for readers.
     """
 
-    run: RunKey
+    run: RunRef
     router: str
     sources: tuple[str, ...]
     files: tuple[FileEntry, ...]
@@ -177,7 +178,7 @@ def load(raw: bytes, where: str) -> Manifest:
     except ValidationError as error:
         raise ManifestError(where, [_fault(fault["loc"], fault["msg"]) for fault in error.errors()]) from None
     return Manifest(
-        run=RunKey(document.experiment, document.run),
+        run=RunRef(document.experiment, document.run),
         router=document.router,
         sources=tuple(document.sources),
         files=tuple(

@@ -15,11 +15,11 @@ from dataclasses import replace
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import RunFiles
-from attpc_ioc.model.run import RunInfo, RunState
+from attpc_ioc.model.run import RunInfo, RunRef, RunState
 from attpc_ioc.model.states import LIVE, Operation, Transition
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
-from attpc_plugins.data_routers.model import CloseState, RunKey
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.flow import Count
 
@@ -62,7 +62,7 @@ class ClosingService:
         hosts: Mapping[str, FileHost | SentryHost],
         store: ClosingStore,
         *,
-        on_done: Callable[[str, RunKey, Count], None] = lambda _label, _run, _count: None,
+        on_done: Callable[[str, RunRef, Count], None] = lambda _label, _run, _count: None,
         poll_again: Callable[[str], Awaitable[None]] = no_poll,
     ) -> None:
         self._ctx = ctx
@@ -70,7 +70,7 @@ class ClosingService:
         self._poll_again = poll_again
         self._settings = settings
         self._store = store
-        self._acts: dict[str, list[tuple[RunKey, Act]]] = {}
+        self._acts: dict[str, list[tuple[RunRef, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         """Each is set at the end of the first round that began after it was added."""
@@ -147,7 +147,7 @@ class ClosingService:
 
     async def _begin(self, router: RouterSettings, info: RunInfo, *, takes: bool, listed: bool) -> None:
         known = self._store.of(router.label)
-        if takes and not any(closing.run == _key(info) for closing in known):
+        if takes and not any(closing.run == info.ref for closing in known):
             try:
                 await self._store.save(_new(router, info, Phase.RUNNING))
             except StateDirError as error:
@@ -155,7 +155,7 @@ class ClosingService:
         self._acts[router.label] += [
             (closing.run, _over)
             for closing in known
-            if closing.phase is Phase.RUNNING and closing.run != _key(info)
+            if closing.phase is Phase.RUNNING and closing.run != info.ref
         ]
         self._wakes[router.label].set()
         if listed:
@@ -202,7 +202,7 @@ class ClosingService:
             info, lambda _router, closing: None if closing and closing.phase is Phase.RUNNING else closing
         )
 
-    def remark(self, run: RunKey, label: str, text: str) -> None:
+    def remark(self, run: RunRef, label: str, text: str) -> None:
         """Add a remark on a run's data to its closing on that router, where it has one."""
 
         def act(closing: Closing | None) -> Closing | None:
@@ -216,7 +216,7 @@ class ClosingService:
         if not self._settings.closing.enabled:
             return
         for router in self._routers_of(info):
-            self._acts[router.label].append((_key(info), lambda closing, router=router: act(router, closing)))
+            self._acts[router.label].append((info.ref, lambda closing, router=router: act(router, closing)))
             self._wakes[router.label].set()
 
     def _routers_of(self, info: RunInfo) -> list[RouterSettings]:
@@ -229,11 +229,11 @@ class ClosingService:
             if any(known.get(source) is None or known[source] in info.members for source in router.sources)
         ]
 
-    def _early(self, router: RouterSettings, run: RunKey) -> bool:
+    def _early(self, router: RouterSettings, run: RunRef) -> bool:
         """Return whether a router cannot have written data of this run yet."""
         fleet = self._ctx.snapshot()
         info = fleet.run.info
-        if info is None or _key(info) != run or info.started_s is not None:
+        if info is None or info.ref != run or info.started_s is not None:
             return False
         own = [module for source, module in fleet.sources() if source.name in router.sources]
         return not any(
@@ -290,7 +290,7 @@ class ClosingService:
         now_s = time.monotonic()
         for closing in closings:
             on = run.state is RunState.UNKNOWN or (
-                run.on and run.info is not None and _key(run.info) == closing.run
+                run.on and run.info is not None and run.info.ref == closing.run
             )
             if closing.phase is not Phase.RUNNING or on:
                 self._over_since_s.pop(closing.token, None)
@@ -360,13 +360,9 @@ class ClosingService:
         self.fault = text
 
 
-def _key(info: RunInfo) -> RunKey:
-    return RunKey(info.experiment, info.number)
-
-
 def _new(router: RouterSettings, info: RunInfo, phase: Phase) -> Closing:
     return Closing(
-        run=_key(info),
+        run=info.ref,
         router=router.label,
         sources=router.sources,
         phase=phase,

@@ -19,7 +19,7 @@ from attpc_plugins.data_routers.hosts.host import (
     HostUnreachable,
     RunFolderExists,
 )
-from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveOutcome
+from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveOutcome, closing_folder
 
 from . import manifest
 from .closings import Closing, Phase
@@ -300,7 +300,7 @@ def _fault(
         parts.append(f"not moved: {names_text(file.name for file in failed)} ({failed[0].text})")
     if not parts:
         return None
-    folder = f"{staging}/{closing.run.experiment}/{closing.run.closing_folder}"
+    folder = f"{staging}/{closing.run.experiment}/{closing_folder(closing.run)}"
     parts.append(f"{len(there)} of {len(closing.chosen)} files are in {folder}")
     state = CloseState.FAILED if failed and not there else CloseState.INCOMPLETE
     return replace(closing, files=len(there), data_bytes=sum(sizes.values()), location=folder).in_state(

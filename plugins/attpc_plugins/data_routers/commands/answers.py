@@ -10,17 +10,17 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.closing.closings import ClosingStore
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
 from .by_hand import WISHES, Wishes, carry_out
 
 log = get_logger(__name__)
 
-RUNS = TypeAdapter(list[RunKey])
+RUNS = TypeAdapter(list[RunRef])
 
 JOBS_KEPT = 32
 """The number of ended commands whose result can still be asked for."""

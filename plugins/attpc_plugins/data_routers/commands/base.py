@@ -14,11 +14,11 @@ import typer
 from attpc_ioc.errors import NotRunning, StateDirBusy
 from attpc_ioc.log import set_up_logging
 from attpc_ioc.model.names import experiment_fault
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.settings import Settings
 from attpc_ioc.shell import ask_plugin, fail, open_state, plugin_settings
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import host_for
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.state import Records
 from attpc_plugins.data_routers.take_over import take_over
@@ -87,20 +87,20 @@ async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[],
             await asyncio.sleep(BUSY_S)
 
 
-async def runs_on_record(setup: Setup) -> list[RunKey]:
+async def runs_on_record(setup: Setup) -> list[RunRef]:
     """Return the runs that have a closing, the oldest first."""
 
-    async def ask() -> list[RunKey]:
+    async def ask() -> list[RunRef]:
         return RUNS.validate_python(ask_plugin(setup.all, PLUGIN, {"do": "runs"})["runs"])
 
-    async def here() -> list[RunKey]:
+    async def here() -> list[RunRef]:
         async with open_records(setup) as records:
             return list(dict.fromkeys(closing.run for closing in records.closings.of()))
 
     return await by_the_ioc_or_here(ask, here)
 
 
-def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -> RunKey:
+def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -> RunRef:
     """Return the run of this number; ends the command if its experiment is not known.
 
     With `guess`, a run without a closing gets the experiment of the newest run that has one.
@@ -108,7 +108,7 @@ def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -
     if experiment:
         if fault := experiment_fault(experiment):
             fail(fault)
-        return RunKey(experiment, number)
+        return RunRef(experiment, number)
     runs = asyncio.run(runs_on_record(setup))
     known = sorted(run for run in runs if run.number == number)
     if len(known) == 1:
@@ -119,7 +119,7 @@ def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -
     if guess and runs:
         last = runs[-1]
         typer.echo(f"experiment {last.experiment}, as of run {last.number}", err=True)
-        return RunKey(last.experiment, number)
+        return RunRef(last.experiment, number)
     return fail(f"no closing of a run {number} is on record: name its experiment with --experiment")
 
 

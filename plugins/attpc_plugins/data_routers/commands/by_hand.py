@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 from pydantic import TypeAdapter
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, RouterCloser
 from attpc_plugins.data_routers.closing.closings import Closing, ClosingBusy, ClosingStore, Phase
 from attpc_plugins.data_routers.closing.steps import names_text, own_files
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
-from attpc_plugins.data_routers.model import CloseState, FileEntry, RunKey
+from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 
 BUSY_S = 0.5
@@ -29,7 +30,7 @@ Say = Callable[[str, bool], None]
 class Wishes:
     """What the command asks for: the run, the routers' labels, and the options; `drop`: to give up."""
 
-    run: RunKey
+    run: RunRef
     routers: tuple[str, ...]
     drop: bool = False
     only: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ async def carry_out(
     return all(await asyncio.gather(*(work(router) for router in routers)))
 
 
-async def _drop(store: ClosingStore, router: RouterSettings, run: RunKey, say: Say) -> bool:
+async def _drop(store: ClosingStore, router: RouterSettings, run: RunRef, say: Say) -> bool:
     async with store.locked(router.label, LOCK_LIMIT_S):
         closing = store.find(run, router.label)
         if closing is None or closing.phase is not Phase.CLOSING:
@@ -130,7 +131,7 @@ async def _close(
 
 
 async def _refuse_more(
-    router: RouterSettings, host: FileHost | SentryHost, run: RunKey, wishes: Wishes
+    router: RouterSettings, host: FileHost | SentryHost, run: RunRef, wishes: Wishes
 ) -> None:
     """Raise `CannotClose` if the command asks for more files of a run that is closed already."""
     if not isinstance(host, FileHost) or not (wishes.only or wishes.take_all):
@@ -153,7 +154,7 @@ async def _prepared(
     store: ClosingStore,
     router: RouterSettings,
     host: FileHost | SentryHost,
-    run: RunKey,
+    run: RunRef,
     found: Closing | None,
     wishes: Wishes,
 ) -> Closing:

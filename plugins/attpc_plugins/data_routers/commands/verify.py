@@ -8,11 +8,12 @@ from pathlib import Path
 
 import typer
 
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
-from attpc_plugins.data_routers.model import FileEntry, RunKey
+from attpc_plugins.data_routers.model import FileEntry
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .base import run_of, setup_of, with_hosts
@@ -45,7 +46,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
         raise typer.Exit(1)
 
 
-async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple[str, list[str]]:
+async def _compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[str, list[str]]:
     raw = await host.manifest(run)
     where = f"{router.staging}/{run}"
     if raw is None:
@@ -59,7 +60,7 @@ async def _compare(router: RouterSettings, host: FileHost, run: RunKey) -> tuple
     return text, list(differences(record, there, run, router.label))
 
 
-def differences(record: Manifest, there: Sequence[FileEntry], run: RunKey, label: str) -> Iterator[str]:
+def differences(record: Manifest, there: Sequence[FileEntry], run: RunRef, label: str) -> Iterator[str]:
     """Yield a line for each difference from the manifest."""
     if record.run != run or record.router != label:
         yield f"the manifest belongs to {record.run} of {record.router}"

@@ -9,11 +9,10 @@ from pathlib import Path
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import OperationEnded, RunConfigs, RunConfigText
-from attpc_ioc.model.run import RunInfo
+from attpc_ioc.model.run import RunInfo, RunRef
 from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import ConfigHost
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 from attpc_plugins.data_routers.state import ONLY, ConfigsRead, Records
 
@@ -98,7 +97,7 @@ class RunConfigFiles:
     # ------------------------------------------------------------------ one run
 
     async def _record(self, run: RunInfo) -> None:
-        key = RunKey(run.experiment, run.number)
+        key = run.ref
         last = self._read.values.get(ONLY)
         if last is not None and last.run == key:
             return
@@ -125,7 +124,7 @@ class RunConfigFiles:
         else:
             self._show_kept()
 
-    async def _report(self, key: RunKey, found: Gathered) -> bool:
+    async def _report(self, key: RunRef, found: Gathered) -> bool:
         """Emit an event for each text: one has 100 kB or more, and a longer event would block the event loop.
 
         Returns False if the core could not write all events.

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attpc_ioc.errors import StateDirError
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.local.opened import Folder, make_folder, opened, read, write_new
 from attpc_plugins.data_routers.hosts.words import bytes_of
-from attpc_plugins.data_routers.model import RunKey
 from attpc_plugins.data_routers.state import Records, WaitingFiles
 
 PART = ".part"
@@ -33,7 +33,7 @@ class Spool:
         self._records = records
         self._backup = backup
 
-    async def put(self, run: RunKey, files: dict[str, bytes]) -> None:
+    async def put(self, run: RunRef, files: dict[str, bytes]) -> None:
         """Keep a run's files on the IOC's disk until they are copied. Raises `StateDirError`."""
         self._records.waiting.keep(str(run), WaitingFiles(run, files))
         try:
@@ -42,7 +42,7 @@ class Spool:
             self._records.waiting.drop(str(run))
             raise
 
-    def waiting(self) -> list[RunKey]:
+    def waiting(self) -> list[RunRef]:
         """Return the runs whose files are still to be copied, in order."""
         return sorted(waiting.run for waiting in self._records.waiting.values.values())
 
@@ -80,7 +80,7 @@ def copy(waiting: WaitingFiles, backup: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _made(backup: Path, run: RunKey) -> Iterator[Folder]:
+def _made(backup: Path, run: RunRef) -> Iterator[Folder]:
     """Open the folder of a run in the backup folder; make it if it does not exist."""
     experiment, name = bytes_of(run.experiment), bytes_of(run.folder)
     with opened(bytes(backup)) as top:

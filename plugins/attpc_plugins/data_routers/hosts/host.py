@@ -11,7 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.outside import text
-from attpc_plugins.data_routers.model import FileEntry, Moved, Polled, RunKey
+from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 
 
 class HostError(AttpcError):
@@ -66,7 +67,7 @@ class Host(Protocol):
         """Make the connection, if one is kept. It may take longer than a poll, which also makes it."""
         ...
 
-    async def poll(self, next_run: RunKey | None) -> Polled:
+    async def poll(self, next_run: RunRef | None) -> Polled:
         """Return the state of the router, its staging folder and its disk; one round trip."""
         ...
 
@@ -90,32 +91,32 @@ class FileHost(Host, Protocol):
         """Return the `*.graw` of the staging folder, by name; regular files only, no links."""
         ...
 
-    async def begin(self, run: RunKey) -> None:
+    async def begin(self, run: RunRef) -> None:
         """Make the run's closing folder, or find the one of an earlier attempt.
 
         Raises `RunFolderExists` if the run's folder exists.
         """
         ...
 
-    async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+    async def move(self, run: RunRef, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
         """Move files from the staging to the closing folder; never over another file, never partly.
 
         One round trip for all files. A file is moved only if it still has the given size.
         """
         ...
 
-    async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+    async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         ...
 
-    async def finish(self, run: RunKey, manifest: bytes) -> None:
+    async def finish(self, run: RunRef, manifest: bytes) -> None:
         """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder.
 
         Raises `RunFolderExists` if the run's folder exists by then.
         """
         ...
 
-    async def manifest(self, run: RunKey) -> bytes | None:
+    async def manifest(self, run: RunRef) -> bytes | None:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         ...
 
@@ -124,7 +125,7 @@ class FileHost(Host, Protocol):
 class SentryHost(Host, Protocol):
     """A host on which an `attpc_sentry` moves the files on request."""
 
-    async def catalog(self, run: RunKey) -> Polled:
+    async def catalog(self, run: RunRef) -> Polled:
         """Have the sentry move the run's files, and return its answer; takes half a minute or more.
 
         Raises `RunFolderExists` if the sentry reports that.

@@ -23,7 +23,8 @@ from collections.abc import Mapping
 import aiohttp
 
 from attpc_ioc.model import outside
-from attpc_plugins.data_routers.model import Polled, RunKey
+from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import SENTRY_PORT, RouterSettings
 
 from .host import HostFault, HostTimeout, HostUnreachable, RouterGone, RunFolderExists
@@ -61,14 +62,14 @@ class HttpSentryHost:
     async def connect(self) -> None:
         """Do nothing: each call connects for itself."""
 
-    async def poll(self, next_run: RunKey | None) -> Polled:  # noqa: ARG002 - a sentry cannot tell
+    async def poll(self, next_run: RunRef | None) -> Polled:  # noqa: ARG002 - a sentry cannot tell
         """Return the sentry's report; `next_exists` is None, because a sentry does not report it.
 
         Raises `RouterGone` if the router does not run.
         """
         return self._polled(await self._ask("GET", "/status", None, self._limits.poll_s))
 
-    async def catalog(self, run: RunKey) -> Polled:
+    async def catalog(self, run: RunRef) -> Polled:
         """Have the sentry move the run's files, and return its answer; takes half a minute or more.
 
         Raises `RunFolderExists` if the sentry reports that, and `RouterGone` if the files were moved but the

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from attpc_ioc.model import outside
 from attpc_ioc.model.names import experiment_fault
-from attpc_plugins.data_routers.model import GRAW, RunKey
+from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.model import GRAW
 
 from .host import HostFault, RunFolderExists
 
@@ -101,7 +102,7 @@ def folder_exists(path: bytes) -> RunFolderExists:
     return RunFolderExists(f"the run's folder {text_of(path)!r} exists already")
 
 
-def check_run(run: RunKey) -> None:
+def check_run(run: RunRef) -> None:
     """Raise `HostFault` if a run cannot name a folder, so that no path leads out of the staging folder."""
     if reason := experiment_fault(run.experiment):
         raise HostFault(reason)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from attpc_ioc.log import get_logger
-from attpc_plugins.data_routers.model import RunKey
+from attpc_ioc.model.run import RunRef
 
 log = get_logger(__name__)
 
-Remark = Callable[[RunKey, str, str], None]
+Remark = Callable[[RunRef, str, str], None]
 """Adds a remark on a run's data of one router: the run, the router's label, the text."""
 
 
@@ -49,7 +49,7 @@ class Incidents:
         self._on: dict[tuple[str, str], _Incident] = {}
 
     def see(
-        self, label: str, wrong: Mapping[str, Wrong], why: Callable[[str], str], run: RunKey | None
+        self, label: str, wrong: Mapping[str, Wrong], why: Callable[[str], str], run: RunRef | None
     ) -> None:
         """Take the present faults of a router, by cause.
 
@@ -75,7 +75,7 @@ class Incidents:
         for incident in self._on.values():
             incident.remarked = False
 
-    def run_ends(self, run: RunKey) -> None:
+    def run_ends(self, run: RunRef) -> None:
         """Remark on the faults that last at the end of a run."""
         for (label, _), incident in self._on.items():
             if not incident.remarked:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from attpc_ioc.model.run import RunState, RunView
-from attpc_plugins.data_routers.model import Polled, RunKey
+from attpc_ioc.model.run import RunRef, RunState, RunView
+from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
 from .rows import GIGABYTE
@@ -27,7 +27,7 @@ class Facts:
     where: str
     unreachable: str = ""
     polled: Polled | None = None
-    asked: RunKey | None = None
+    asked: RunRef | None = None
     partial: bool = False
     taking: bool = False
     closing: str = ""
@@ -69,18 +69,18 @@ class NextRun:
     """
 
     def __init__(self) -> None:
-        self._key: RunKey | None = None
+        self._key: RunRef | None = None
 
-    def of(self, run: RunView) -> RunKey | None:
+    def of(self, run: RunView) -> RunRef | None:
         """Return the next run; None where its number or its experiment is not known."""
         if run.state is not RunState.STARTING:
             known = bool(run.experiment) and run.next_number >= 0
-            self._key = RunKey(run.experiment, run.next_number) if known else None
+            self._key = RunRef(run.experiment, run.next_number) if known else None
         return self._key
 
 
 def against_start(
-    routers: Iterable[Facts], next_run: RunKey | None, interlocks: InterlockSettings, limits: LimitsSettings
+    routers: Iterable[Facts], next_run: RunRef | None, interlocks: InterlockSettings, limits: LimitsSettings
 ) -> list[Against]:
     """Return every reason against a start, router by router in the order of the settings."""
     return [reason for router in routers for reason in _of_router(router, next_run, interlocks, limits)]
@@ -96,7 +96,7 @@ def refusing(reasons: Iterable[Against], override: bool) -> list[Against]:
 
 
 def _of_router(
-    router: Facts, next_run: RunKey | None, interlocks: InterlockSettings, limits: LimitsSettings
+    router: Facts, next_run: RunRef | None, interlocks: InterlockSettings, limits: LimitsSettings
 ) -> Iterator[Against]:
     def against(what: str, firmness: Firmness) -> Against:
         return Against(what, firmness, router.label, router.where)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import Host, HostError, HostTimeout, RouterGone
-from attpc_plugins.data_routers.model import Polled, RunKey
+from attpc_plugins.data_routers.model import Polled
 
 log = get_logger(__name__)
 
@@ -32,7 +33,7 @@ class Seen:
 
     polled: Polled
     at_s: float
-    next_run: RunKey | None
+    next_run: RunRef | None
     partial: bool = False
 
 
@@ -53,7 +54,7 @@ class Watch:
         *,
         period_s: float,
         timeout_s: float,
-        wanted: Callable[[], RunKey | None],
+        wanted: Callable[[], RunRef | None],
         busy: Callable[[], bool],
         on_poll: Callable[[], None],
     ) -> None:
@@ -158,7 +159,7 @@ class Watch:
         self.answering, self.fault = True, ""
         self._on_poll()
 
-    async def _bounded(self, wanted: RunKey | None) -> Polled:
+    async def _bounded(self, wanted: RunRef | None) -> Polled:
         limit_s = self._timeout_s + GUARD_S
         try:
             async with asyncio.timeout(limit_s):

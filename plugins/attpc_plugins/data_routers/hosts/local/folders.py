@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.words import (
@@ -30,7 +31,7 @@ from attpc_plugins.data_routers.hosts.words import (
     vanished,
     words,
 )
-from attpc_plugins.data_routers.model import GRAW, FileEntry, Moved, MoveOutcome, RunKey
+from attpc_plugins.data_routers.model import GRAW, FileEntry, Moved, MoveOutcome, closing_folder
 
 from .opened import CHUNK, Folder, kind_of, make_folder, opened, read, write_new
 
@@ -50,12 +51,12 @@ class RunFolders:
     `experiment` is in the staging folder, `closing` and `closed` are in the experiment's.
     """
 
-    def __init__(self, staging: bytes, run: RunKey) -> None:
+    def __init__(self, staging: bytes, run: RunRef) -> None:
         check_run(run)
         self.staging = staging
         self.experiment = bytes_of(run.experiment)
         self.closed = bytes_of(run.folder)
-        self.closing = bytes_of(run.closing_folder)
+        self.closing = bytes_of(closing_folder(run))
 
     def names(self, *, closed: bool) -> tuple[bytes, bytes]:
         """Return the names that lead from the staging folder to the run's folder or its closing folder."""
@@ -107,7 +108,7 @@ def listing(
 
 
 def poll(
-    staging: bytes, next_run: RunKey | None, check: Callable[[], None]
+    staging: bytes, next_run: RunRef | None, check: Callable[[], None]
 ) -> tuple[int, int, bool, list[tuple[bytes, str]]]:
     """Return the number of data files, their bytes, whether the folder of `next_run` exists, and odd entries.
 

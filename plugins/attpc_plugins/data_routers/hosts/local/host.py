@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from attpc_ioc.model import outside
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.words import (
@@ -17,7 +18,7 @@ from attpc_plugins.data_routers.hosts.words import (
     text_of,
 )
 from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
-from attpc_plugins.data_routers.model import FileEntry, Moved, Polled, RunKey
+from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
 
 from . import folders
@@ -44,13 +45,13 @@ class LocalHost:
     async def connect(self) -> None:
         """Do nothing: each call connects for itself."""
 
-    async def poll(self, next_run: RunKey | None) -> Polled:
+    async def poll(self, next_run: RunRef | None) -> Polled:
         """Return the state of the router, its staging folder and its disk."""
         if next_run is not None:
             check_run(next_run)
         return await self._worker.run(self._limits.poll_s, lambda deadline: self._poll(next_run, deadline))
 
-    def _poll(self, next_run: RunKey | None, deadline: Deadline) -> Polled:
+    def _poll(self, next_run: RunRef | None, deadline: Deadline) -> Polled:
         count, size, exists, odd = folders.poll(self._staging, next_run, deadline.check)
         try:
             disk = os.statvfs(self._staging)
@@ -73,19 +74,19 @@ class LocalHost:
         """Return the `*.graw` of the staging folder, by name; regular files only, no links."""
         return await self._worker.run(self._limits.files_s, lambda _: folders.listing(self._staging))
 
-    async def begin(self, run: RunKey) -> None:
+    async def begin(self, run: RunRef) -> None:
         """Make the run's closing folder, or find the one of an earlier attempt."""
         where = RunFolders(self._staging, run)
         await self._worker.run(self._limits.files_s, lambda _: folders.begin(where))
 
-    async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+    async def move(self, run: RunRef, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
         """Move files from the staging to the closing folder; never over another file, never partly."""
         where = RunFolders(self._staging, run)
         return await self._worker.run(
             self._limits.files_s, lambda deadline: folders.move(where, files, deadline.check)
         )
 
-    async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+    async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
         names = where.names(closed=closed)
@@ -101,12 +102,12 @@ class LocalHost:
 
         return await self._worker.run(self._limits.checksums_s if checksums else self._limits.files_s, work)
 
-    async def finish(self, run: RunKey, manifest: bytes) -> None:
+    async def finish(self, run: RunRef, manifest: bytes) -> None:
         """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
         where = RunFolders(self._staging, run)
         await self._worker.run(self._limits.files_s, lambda _: folders.finish(where, manifest))
 
-    async def manifest(self, run: RunKey) -> bytes | None:
+    async def manifest(self, run: RunRef) -> bytes | None:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         where = RunFolders(self._staging, run)
         return await self._worker.run(self._limits.files_s, lambda _: folders.read_manifest(where))

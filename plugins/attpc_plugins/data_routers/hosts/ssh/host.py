@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from attpc_ioc.model import outside
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
@@ -22,7 +23,7 @@ from attpc_plugins.data_routers.hosts.words import (
     vanished,
     words,
 )
-from attpc_plugins.data_routers.model import FileEntry, Moved, MoveOutcome, Polled, RunKey
+from attpc_plugins.data_routers.model import FileEntry, Moved, MoveOutcome, Polled
 from attpc_plugins.data_routers.settings import (
     DataRoutersSettings,
     EccHostSettings,
@@ -82,7 +83,7 @@ class SshHost(_User):
         """Make the connection and start the agent for polls; takes up to `connect_timeout_s` for each."""
         await self._seat.poll.connect()
 
-    async def poll(self, next_run: RunKey | None) -> Polled:
+    async def poll(self, next_run: RunRef | None) -> Polled:
         """Return the state of the router, its staging folder and its disk; one round trip."""
         names = (b"", b"") if next_run is None else RunFolders(self._staging, next_run).names(closed=True)
         fields = await self._seat.poll.call(
@@ -121,12 +122,12 @@ class SshHost(_User):
         except ValueError as error:
             raise self._nonsense(error) from error
 
-    async def begin(self, run: RunKey) -> None:
+    async def begin(self, run: RunRef) -> None:
         """Make the run's closing folder, or find the one of an earlier attempt."""
         where = RunFolders(self._staging, run)
         await self._files("begin", where.staging, where.experiment, where.closing, where.closed)
 
-    async def move(self, run: RunKey, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+    async def move(self, run: RunRef, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
         """Move files from the staging to the closing folder; never over another file, never partly."""
         where = RunFolders(self._staging, run)
         refused = [name_fault(file.name) for file in files]
@@ -143,7 +144,7 @@ class SshHost(_User):
             for file, reason in zip(files, refused, strict=True)
         )
 
-    async def gathered(self, run: RunKey, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+    async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
         folder = where.staging, *where.names(closed=closed)
@@ -152,12 +153,12 @@ class SshHost(_User):
         limit_s = self._limits.checksums_s
         return self._entries(await self._seat.files.call("listing", (b"1", *folder), limit_s, limit_s))
 
-    async def finish(self, run: RunKey, manifest: bytes) -> None:
+    async def finish(self, run: RunRef, manifest: bytes) -> None:
         """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
         where = RunFolders(self._staging, run)
         await self._files("finish", where.staging, where.experiment, where.closing, where.closed, manifest)
 
-    async def manifest(self, run: RunKey) -> bytes | None:
+    async def manifest(self, run: RunRef) -> bytes | None:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         where = RunFolders(self._staging, run)
         limit = b"%d" % MANIFEST_LIMIT
