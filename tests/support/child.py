@@ -74,7 +74,7 @@ def high(times_ms: list[float]) -> float:
     return statistics.quantiles(times_ms, n=10)[-1]
 
 
-ROUNDS = 20
+ROUNDS = 10
 """Round trips that are measured at a time."""
 
 TRIES = 3
