@@ -1,4 +1,4 @@
-"""The composition root: builds everything from the settings, runs it, and ends it in order."""
+"""The composition root: builds everything from the settings, runs it, and stops it in order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ NUMBERS = "run_numbers"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FREEZE_AGAIN_S = (5.0, 60.0)
-"""When what was loaded since the serving began, by plugins and by the first calls, counts as built."""
+"""Time after which everything loaded since the start of serving, by plugins and first calls, counts as
+built."""
 
 
 def load_plugins(settings: Settings | None, extra: Iterable[tuple[str, object]] = ()) -> PluginHost:
@@ -89,14 +90,14 @@ class App:
     emitter: Emitter
     access: AccessKeeper
     answers: dict[str, Answerer]
-    """What the shell may ask."""
+    """The answers to questions of shell commands."""
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()) -> AsyncIterator[App]:
-    """Run an IOC for the time of the `async with`; it answers clients when the body begins.
+    """Run an IOC during the `async with`; it answers clients when the body begins.
 
-    Raises an `AttpcError` where it cannot start. An unexpected
+    Raises an `AttpcError` if it cannot start. An unexpected
     end of one of its tasks cancels the body.
     """
     lookups.keep_apart()
@@ -143,7 +144,7 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=event_log.folder)
                 yield app
             finally:
-                # The order of the house: refuse puts, fail what is pending, plugins, Channel Access.
+                # In this order: refuse puts, fail pending commands, stop plugins, close Channel Access.
                 await controller.close()
                 put_log.record_refused()
                 await host.stop()
@@ -169,10 +170,10 @@ async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
 
 
 def spare_collections() -> None:
-    """Keep garbage collections short: they need not look at what lives as long as the process, nor the end.
+    """Keep garbage collections short by excluding objects that live as long as the process.
 
-    That is what was built so far, and once more what is loaded beside the serving. A collection of all of it
-    holds everybody up for 20 ms and more.
+    Those are all objects built so far, and later those loaded while serving. A collection of all of them
+    blocks everything for 20 ms and more.
     """
     gc.freeze()
     for later_s in FREEZE_AGAIN_S:
@@ -182,8 +183,8 @@ def spare_collections() -> None:
 async def serve(settings: Settings, announce: str = "") -> None:
     """Run an IOC until SIGINT or SIGTERM; the hardware stays as it is. Raises what `running` raises.
 
-    A service manager, where there is one, is told: see `attpc_ioc.systemd`. SIGHUP has the access security
-    file read again; where `announce` is for a person at a shell it ends the IOC, because that shell is gone.
+    A service manager, if there is one, is notified: see `attpc_ioc.systemd`. SIGHUP makes the access security
+    file be read again; if `announce` is for a person at a shell it ends the IOC, because that shell is gone.
     """
     this = asyncio.current_task()
     assert this is not None
@@ -191,12 +192,12 @@ async def serve(settings: Settings, announce: str = "") -> None:
     stopped_by: list[str] = []
     manager = ServiceManager()
     if manager.watchdog_s:
-        # The watchdog ends a loop that hangs with SIGABRT: the log then shows where it hung.
+        # The watchdog ends a hanging loop with SIGABRT: the log then shows where it hung.
         faulthandler.enable()
     manager.status("starting")
 
     def stop(number: signal.Signals) -> None:
-        # Cancelled rather than waited for: a start-up that takes its time ends at once as well.
+        # Cancelled rather than waited for, so that a slow start-up ends at once too.
         if not stopped_by:
             log.info("ending", reason=number.name)
             stopped_by.append(number.name)
@@ -221,7 +222,7 @@ async def serve(settings: Settings, announce: str = "") -> None:
             if announce:
                 await _plugins_at_rest(app.host)
                 print(announce, flush=True)  # noqa: T201 - for the person at the shell
-            # For ever, also where there is no manager.
+            # Until cancelled, even without a manager.
             await manager.run(lambda: _in_a_line(app.controller.fleet))
             await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -231,7 +232,7 @@ async def serve(settings: Settings, announce: str = "") -> None:
         manager.status(str(error))
         raise
     except BaseExceptionGroup as group:
-        # A port that is in use, say: what an operator can cause is told without a traceback.
+        # For example a port in use: errors that an operator can cause are reported without a traceback.
         known, rest = group.split((AttpcError, OSError))
         if rest is not None or known is None:
             raise
@@ -250,7 +251,7 @@ def _read_again(manager: ServiceManager, app: App) -> None:
 
 
 def _in_a_line(fleet: Fleet) -> str:
-    """Return how it goes for people who look at the service."""
+    """Return the state of the IOC for people who look at the service."""
     enabled = fleet.enabled
     run = fleet.run
     number = f" {run.number}" if run.on else ""
@@ -260,7 +261,7 @@ def _in_a_line(fleet: Fleet) -> str:
 
 
 async def _plugins_at_rest(host: PluginHost, limit_s: float = 20.0) -> None:
-    """Wait until no plugin is Degraded, as one is while it brings its database up, or the time is over."""
+    """Wait until no plugin is Degraded, as one is while its database comes up, or until the time limit."""
     changed = asyncio.Event()
     host.on_status(lambda _plugin: changed.set())
     with contextlib.suppress(TimeoutError):
@@ -318,7 +319,7 @@ def _context(plugin: Plugin, app: App) -> Context:
     def publish(owner: str, pv: str, value: Value | Reading, severity: Severity | None) -> None:
         name = prefix + pv
         if name not in own:
-            raise KeyError(f"{pv} is no PV of the plugin {owner}")
+            raise KeyError(f"{pv} is not a PV of the plugin {owner}")
         if severity is None or isinstance(value, Reading):
             app.server.publisher.publish(name, value)
         else:

@@ -1,4 +1,4 @@
-"""A question to the IOC that runs with a state directory: see `attpc_ioc.ioc.ask`, which answers."""
+"""Asks the IOC that runs with a state directory; `attpc_ioc.ioc.ask` answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from attpc_ioc.errors import NotRunning, StateDirError
 SOCKET = "ask.socket"
 LIMIT_S = 5.0
 ANSWER_BYTES = 1 << 24
-"""Of a program in the IOC's place that sends without end no more is read."""
+"""Maximum bytes read of an answer: another program at the socket may send without end."""
 
 Question = Mapping[str, Any]
 Answerer = Callable[[Question], Mapping[str, Any]]
-"""Answers on the spot, in the IOC's event loop; what is returned can be written as JSON."""
+"""Answers without waiting, in the IOC's event loop; the result can be written as JSON."""
 
 
 def plugin_key(plugin: str) -> str:
@@ -31,7 +31,7 @@ def plugin_key(plugin: str) -> str:
 def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[str, Any]:
     """Ask the IOC that runs with this state directory.
 
-    Raises `NotRunning` where none runs, and `StateDirError` where it runs and does not answer, or where this
+    Raises `NotRunning` if none is running, and `StateDirError` if it does not answer, or if this
     user may not ask.
     """
     try:
@@ -50,7 +50,7 @@ def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[
         ValueError,
         RecursionError,
     ) as error:
-        # The system took the connection, or has a queue of them, for a process that is there.
+        # The system accepted or queued the connection, so the process exists.
         raise StateDirError(
             f"state directory {folder}: the IOC runs, but did not answer within {limit_s:g} s; "
             "is it stopped, or too busy?"
@@ -63,7 +63,7 @@ def ask(folder: Path, question: Question, limit_s: float = 2 * LIMIT_S) -> dict[
 
 
 def _received(sock: socket.socket, limit_s: float) -> bytes:
-    """Return what comes until the end; raises `ValueError` where that is too much, `TimeoutError`."""
+    """Return everything until the end; raises `ValueError` if that is too much, and `TimeoutError`."""
     data, end_s = bytearray(), time.monotonic() + limit_s
     while piece := sock.recv(1 << 16):
         data += piece
@@ -76,7 +76,7 @@ def _received(sock: socket.socket, limit_s: float) -> bytes:
 
 @contextlib.contextmanager
 def socket_path(folder: Path) -> Iterator[str]:
-    """Give a path of the socket that is short: the address of a Unix socket has room for 107 bytes."""
+    """Yield a short path of the socket: the address of a Unix socket has room for 107 bytes."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{number}/{SOCKET}"

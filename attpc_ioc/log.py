@@ -1,4 +1,4 @@
-"""Logs: one line an event, key=value on stderr, or JSON by option.
+"""Logs: one line per event, key=value on stderr, or JSON by option.
 
 Use `log = get_logger(__name__)` and `log.info("operation ended", module="cobo0", duration_s=0.03)`.
 """
@@ -14,11 +14,11 @@ from typing import Any
 from attpc_ioc.printable import json_text
 
 OWN = ("attpc_ioc", "attpc_plugins")
-"""The loggers of this program: whoever logs in it sees to it that a peer cannot fill the disk."""
+"""The loggers of this program: its code itself limits lines that a peer can cause."""
 
 OTHERS_LINES = 30
 OTHERS_S = 60.0
-"""Of each other library's logger so many lines are written in this time, and then how many there were."""
+"""Lines written of each other library's logger in this time; further ones are counted."""
 
 
 class EventLogger:
@@ -34,7 +34,7 @@ class EventLogger:
         self._log(logging.DEBUG, event, keys)
 
     def info(self, event: str, **keys: Any) -> None:
-        """Log what happened in the normal course."""
+        """Log a normal event."""
         self._log(logging.INFO, event, keys)
 
     def warning(self, event: str, **keys: Any) -> None:
@@ -75,7 +75,7 @@ class KeyValueFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of `record`."""
@@ -98,7 +98,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class OthersLimit(logging.Filter):
-    """Bounds the lines of other libraries: asyncio logs each write to a connection that has broken."""
+    """Limits the lines of other libraries: asyncio logs each write to a broken connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class OthersLimit(logging.Filter):
         self._since_s = time.monotonic()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is to be written; the first of a time says how many were left out before."""
+        """Return whether to write a line; the first of a period says how many were left out before."""
         if record.name.partition(".")[0] in OWN:
             return True
         now = time.monotonic()
@@ -120,7 +120,7 @@ class OthersLimit(logging.Filter):
 
 
 def set_up_logging(*, level: str = "INFO", as_json: bool = False) -> None:
-    """Send all logs to stderr, one line an event; other libraries' only from WARNING on."""
+    """Send all logs to stderr, one line per event; those of other libraries only from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else KeyValueFormatter())
     handler.addFilter(OthersLimit())

@@ -1,4 +1,4 @@
-"""Looking up host names without harm to the rest of the program.
+"""Looks up host names without blocking the rest of the program.
 
 asyncio and the libraries on it look names up in the threads of `asyncio.to_thread`, of which there are few:
 a name server that does not answer holds one for half a minute, and a name that is asked for each second soon

@@ -9,13 +9,13 @@ from .parse import AccessFileError, parse_rules
 from .rules import Rules
 
 SIZE_MAX_BYTES = 1_000_000
-"""More than any facility's file has: a longer one is the wrong file."""
+"""No facility's file is larger: a larger one is the wrong file."""
 
 
 def read_rules(file: Path) -> Rules:
     """Return the rules of a file; a slow disk takes long, so call it in a thread.
 
-    Raises `AccessFileError` where it cannot be read or is wrong.
+    Raises `AccessFileError` if it cannot be read or is faulty.
     """
     return parse_rules(_text(file), str(file))
 

@@ -1,4 +1,4 @@
-"""Compares the groups of an access security file with those of the PVs: what is wrong, and what may be."""
+"""Compares the groups of an access security file with those of the PVs: faults, and probable mistakes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .rules import DEFAULT, Right, Rules
 
 
 def faults_of_fit(rules: Rules, groups: Mapping[str, str]) -> list[str]:
-    """Return why these rules cannot be meant for PVs in these groups (`groups_of`), a line each.
+    """Return why these rules cannot be meant for PVs in these groups (`groups_of`), one per line.
 
     Without a `DEFAULT`, PVs in a group that the file does not have are closed to everybody, for reading too:
     the file is for another IOC, or a name is misspelt. To close them on purpose, write the group without

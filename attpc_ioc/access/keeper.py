@@ -1,4 +1,4 @@
-"""The access rules in force: asked for every channel, read again on request, kept when the file is broken."""
+"""The access rules in force: used for every channel, read again on request, kept if the file is faulty."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from .rules import FIELD_LEVEL, VALUE_LEVEL, Right, Rules
 log = get_logger(__name__)
 
 _ALWAYS_READ = frozenset(full_name("", IOC, part) for part in (ACCESS_FILE, ACCESS_TEXT))
-"""They say why nothing else can be read: no rule hides them."""
+"""They explain why nothing else can be read: no rule hides them."""
 
 _ANSWERS_MAX = 100_000
 """Cached answers; a client can send any name, so there must be a limit."""
 
 
 class FileStatus(IntEnum):
-    """What `IOC:AccessFile_RBV` shows; its labels are in `attpc_ioc.pvs.ioc`."""
+    """The values of `IOC:AccessFile_RBV`; its labels are in `attpc_ioc.pvs.ioc`."""
 
     NONE = 0
     """No file: everybody may write."""
     IN_FORCE = 1
     BROKEN = 2
-    """The file is wrong; the rules read before are in force."""
+    """The file is faulty; the earlier rules are in force."""
 
 
 class AccessKeeper:
-    """Says who may read and write which PV.
+    """Decides who may read and write which PV.
 
     A client may write where the file's rules allow it and no plugin refuses. Without a file only plugins are
     asked. `ask_again` makes `run` read the file again; then `on_change` is awaited if there is a file, and
@@ -67,7 +67,7 @@ class AccessKeeper:
         self._by_address = settings.access.check_client_ip
 
     async def open(self) -> None:
-        """Read the file for the first time; raises `AccessFileError` where that fails."""
+        """Read the file for the first time; raises `AccessFileError` if that fails."""
         if self.file is not None:
             self._take(*await asyncio.to_thread(self._read, self.file))
 

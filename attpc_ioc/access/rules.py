@@ -1,8 +1,8 @@
-"""The rules of an access security file, and the rights that they give; pure data.
+"""The rules of an access security file, and the rights that they grant; pure data.
 
-The meaning is that of EPICS base's `asLib`: a client has the highest right that any rule of the group gives
-it. A rule counts for fields of its own level and below, and for those users and hosts that it names; one
-that names none counts for all of them.
+The meaning is that of EPICS base's `asLib`: a client has the highest right that any rule of the group grants
+it. A rule applies to fields of its own level and below, and to the users and hosts that it names; one
+that names none applies to all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIELD_LEVEL = 1
 
 
 class Right(IntEnum):
-    """What a rule gives; the right to write includes reading."""
+    """The right that a rule grants; writing includes reading."""
 
     NONE = 0
     READ = 1
@@ -41,7 +41,7 @@ class Rule:
     hosts: frozenset[str] | None = None
 
     def matches(self, level: int, user: str, host: str) -> bool:
-        """Whether it counts for a field of this level and a client of this name; `host` in lower case."""
+        """Whether it applies to a field of this level and this client; `host` in lower case."""
         if level > self.level:
             return False
         if self.users is not None and user not in self.users:

@@ -19,7 +19,7 @@ OPEN = "no file: everybody may write"
 def access_summary(settings: Settings, entries: Sequence[PvEntry]) -> str:
     """Return a few lines about the access security file.
 
-    Raises `AccessFileError` where the IOC would not start with it.
+    Raises `AccessFileError` if the IOC would not start with it.
     """
     if settings.access.file is None:
         return OPEN

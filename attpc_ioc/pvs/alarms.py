@@ -13,7 +13,7 @@ from .row import Reading
 from .table import PvEntry
 
 MAX_LINES = 100
-"""Alarms that are listed; more are counted. Nobody reads further, and a thousand servers may be offline."""
+"""Maximum alarms listed; further ones are counted: a thousand servers may be offline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def worst(alarms: Iterable[Alarm]) -> Severity:
 
 
 def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
-    """Return every alarm with its reason, the worst first, one a line; empty without alarms.
+    """Return every alarm with its reason, the worst first, one per line; empty without alarms.
 
     PVs of one scope that are in alarm for the same reason share a line.
     """
@@ -57,7 +57,7 @@ def _reason(alarm: Alarm, fleet: Fleet) -> str:
         return alarm.stated
     try:
         reason = row.reason(fleet, alarm.entry.scope) if row.reason else ""
-    except Exception as error:  # a plugin's: the alarm itself is to be shown all the same
+    except Exception as error:  # a plugin's fault; the alarm itself must still be shown
         reason = f"its reason is unknown: {error!r}"
     return reason or f"{row.desc}: {as_people_read(alarm.entry, value)}"
 

@@ -1,4 +1,4 @@
-"""What rows of several scopes share: labels, result rows, readings of a row."""
+"""Shared by rows of several scopes: labels, result rows, readings of a row."""
 
 from __future__ import annotations
 
@@ -143,14 +143,14 @@ def _unless_disabled(get: Callable[[Fleet, Scope], Value]) -> Callable[[Fleet, S
 
 
 def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
-    """Return the rows for how the last command of a scope ended, and for what is accepted now."""
+    """Return the rows for the result of a scope's last command, and for the commands accepted now."""
     bits = ", ".join(f"{bit} {name}" for bit, name in enumerate(COMMANDS[kind]))
     return (
         Row(
             RESULT,
             kind,
             Record.MBBI,
-            "How the last command here ended",
+            "Result of the last command here",
             _result_code,
             labels=RESULTS,
             severities=RESULT_SEVERITIES,
@@ -159,14 +159,14 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             alarm=AlarmUse("last command did not succeed", latching=False),
             guidance="Read Message_RBV beside it: it names the command and the reason for each module. "
             "The alarm of a failure stays, whatever is refused meanwhile, until the next command here "
-            "succeeds or other commands have taken its modules where they were to go.",
+            "succeeds or other commands have taken its modules to their targets.",
             reason=lambda fleet, scope: result_of(fleet, scope).text,
         ),
         Row(
             RESULT_COUNT,
             kind,
             Record.LONGIN,
-            "Attempts here, refused ones too",
+            "Attempts here, including refused ones",
             _unless_disabled(lambda fleet, scope: result_of(fleet, scope).count),
         ),
         Row(

@@ -149,8 +149,8 @@ ROWS: tuple[Row, ...] = (
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("ECC server does not answer", delay_s=5),
-        guidance="The ECC server does not answer. Is its host up, does getEccSoapServer run there, is the "
-        "network in order? Url_RBV says where it is looked for. The alarm goes by itself when "
+        guidance="The ECC server does not answer. Is its host up, is getEccSoapServer running there, does "
+        "the network work? Url_RBV has its address. The alarm clears when "
         "the server answers.",
         reason=_offline_reason,
     ),
@@ -190,7 +190,7 @@ ROWS: tuple[Row, ...] = (
         "Configs_RBV",
         KIND,
         Record.STRINGS,
-        "Configs on offer, cut at 39 bytes",
+        "Configs offered, cut at 39 bytes",
         _server(offered_names),
         elements=LISTED_MOST,
     ),
@@ -198,7 +198,7 @@ ROWS: tuple[Row, ...] = (
         "ConfigList_RBV",
         KIND,
         Record.LONG_TEXT,
-        "Configs on offer, one a line",
+        "Configs offered, one per line",
         _server(lambda m: "\n".join(offered_names(m))),
         elements=65536,
     ),
@@ -206,14 +206,14 @@ ROWS: tuple[Row, ...] = (
         "ConfigCount_RBV",
         KIND,
         Record.LONGIN,
-        "How many configs are on offer",
+        "Number of configs offered",
         _server(lambda m: len(m.offered or ())),
     ),
     Row(
         "ConfigIndex",
         KIND,
         Record.LONGOUT,
-        "Choose of Configs_RBV by index",
+        "Choose from Configs_RBV by index",
         _ours(_config_index),
         setpoint="config_index",
         saved=False,
@@ -222,13 +222,13 @@ ROWS: tuple[Row, ...] = (
         "Loaded_RBV",
         KIND,
         Record.LONG_TEXT,
-        "Config that the hardware was given",
+        "Config loaded in the hardware",
         _loaded,
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("loaded config is not the selected one", latching=False, delay_s=60),
-        guidance="What is in the hardware is not what is selected, or not known (?). GoTo Ready takes the "
-        "module back as far as needed and up again; or select what is loaded.",
+        guidance="What is loaded in the hardware is not what is selected, or unknown (?). GoTo Ready takes "
+        "the module back as far as needed and up again; or select what is loaded.",
         reason=_loaded_reason,
     ),
     Row(
@@ -259,7 +259,7 @@ ROWS: tuple[Row, ...] = (
         "TransitionTime_RBV",
         KIND,
         Record.AI,
-        "How long the last transition took",
+        "Duration of the last transition",
         _server(lambda m: finite(m.transition_time_s)),
         units="s",
         precision=3,
@@ -275,8 +275,8 @@ ROWS: tuple[Row, ...] = (
         precision=2,
         alarm_tree=True,
         alarm=AlarmUse("ECC server answers slowly", latching=False, delay_s=5),
-        guidance="The ECC server answers slowly. At the MAJOR limit (limits.freshness_s) nothing but Stop is "
-        "sent to it. Is its host or the network overloaded? The alarm goes by itself.",
+        guidance="The ECC server answers slowly. At the MAJOR limit (limits.freshness_s) only Stop is "
+        "sent to it. Is its host or the network overloaded? The alarm clears automatically.",
         reason=_slow_reason,
         live=True,
     ),

@@ -19,7 +19,7 @@ OTHER_SERVERS, CLOCK_STEP = "OtherServers_RBV", "ClockStep_RBV"
 """Parts of the names of rows that others publish."""
 
 ACCESS_FILE_LABELS = ("None", "InForce", "Broken")
-"""Of the access security file, by the numbers of `attpc_ioc.access.FileStatus`."""
+"""Labels for the access security file, by the numbers of `attpc_ioc.access.FileStatus`."""
 
 ACCESS_LABELS = ("Running", "Maintenance", "Test", "OFFLINE")
 
@@ -82,16 +82,16 @@ ROWS: tuple[Row, ...] = (
         alarm_tree=True,
         alarm=AlarmUse("run control is not reachable", delay_s=10),
         guidance="It has no alarm of its own: it is in alarm when it cannot be reached, and then so is every "
-        "PV of this IOC. Is the IOC's host up, does its service run, is the network in order? The hardware "
-        "and a run go on as they are without the IOC.",
+        "PV of this IOC. Is the IOC's host up, is its service running, does the network work? The hardware "
+        "and a run continue without the IOC.",
     ),
     _text("UPTIME", "Elapsed time since start"),
     _number("CA_CLNT_CNT", "Number of CA clients", limits=Limits(hopr=200.0, hihi=175.0, high=100.0)),
     _number("CA_CONN_CNT", "Number of CA connections"),
     _number("CA_SUB_CNT", "Number of CA subscriptions"),
-    _number("CA_QUEUED", "CA updates waiting for all clients"),
-    _number("CA_QUEUED_BYTES", "Memory of waiting CA updates", "byte"),
-    _number("CA_QUEUE_MAX", "CA updates waiting for one client, most"),
+    _number("CA_QUEUED", "CA updates queued for all clients"),
+    _number("CA_QUEUED_BYTES", "Memory of queued CA updates", "byte"),
+    _number("CA_QUEUE_MAX", "Most CA updates queued for one client"),
     _number("CA_DROPPED", "CA updates replaced by newer ones"),
     _number("CA_DISCON_CNT", "CA clients disconnected by the IOC"),
     _number("CA_REFUSED", "CA puts refused or failed"),
@@ -131,15 +131,15 @@ ROWS: tuple[Row, ...] = (
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("access security file is broken", latching=False),
-        guidance="Broken: the access security file was changed and cannot be read; who may write what is as "
-        "before. AccessText_RBV has file, line and column; mend it and send the IOC SIGHUP "
+        guidance="Broken: the access security file was changed and cannot be read; the earlier rules stay in "
+        "force. AccessText_RBV has file, line and column; correct it and send the IOC SIGHUP "
         "(systemctl reload attpc-ioc).",
     ),
     Row(
         ACCESS_TEXT,
         KIND,
         Record.LONG_TEXT,
-        "What the access security file is like",
+        "Message on the access security file",
         elements=4096,
         initial="",
     ),
@@ -152,9 +152,9 @@ ROWS: tuple[Row, ...] = (
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("another server answers for run control's names"),
-        guidance="Another IOC serves the same prefix, or a gateway leads to one: clients are connected now "
-        "to the one and now to the other. The PV has its address, host and process: stop it, or give it a "
-        "prefix of its own. A gateway in front of this IOC is not shown. The PV is clear within two minutes.",
+        guidance="Another IOC serves the same prefix, or a gateway leads to one: clients connect to either "
+        "of them. The PV has its address, host and process: stop it, or give it a "
+        "prefix of its own. A gateway in front of this IOC is not shown. The PV clears within two minutes.",
     ),
     Row(
         CLOCK_STEP,
@@ -166,6 +166,6 @@ ROWS: tuple[Row, ...] = (
         initial=0.0,
         archive=Archive.MONITOR,
         guidance="The host's clock was set back by more than the time stamps may run ahead: stamps went "
-        "back by this much. Look after the host's time service.",
+        "back by this much. Check the host's time service.",
     ),
 )

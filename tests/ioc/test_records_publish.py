@@ -260,7 +260,7 @@ class TestAlarms:
         desk.publisher.publish("T:Plugin:history:Status_RBV", 3)
         await passes(desk)
         assert desk.alarm("Plugin:history:Status_RBV") == (Severity.MAJOR, Status.STATE)
-        assert desk.value("AlarmText_RBV") == "Major: Plugin:history:Status_RBV: How the plugin is: Failed"
+        assert desk.value("AlarmText_RBV") == "Major: Plugin:history:Status_RBV: Status of the plugin: Failed"
         desk.publisher.publish("T:Plugin:history:Status_RBV", 1)
         await passes(desk)
         assert desk.value("Alarm_RBV") == 0

@@ -98,7 +98,7 @@ async def test_own_pvs_are_served_written_and_published(tmp_path, monkeypatch):
         await it.ok(name, "31")
         assert await it.get("Plugin:valve:Status_RBV") == "Ok"
 
-        with pytest.raises(KeyError, match="no PV of the plugin valve"):
+        with pytest.raises(KeyError, match="not a PV of the plugin valve"):
             valve.ctx.publish("State_RBV", 4)
         assert valve.ctx.settings.limit_mbar == 95.0
         assert valve.ctx.state_dir == str(tmp_path / "state" / "plugins" / "valve")
