@@ -1,1 +1,1 @@
-"""Measurements; `make bench` runs those that are files here, one after the other."""
+"""Measurements; `make bench` runs the files of this folder one after the other."""

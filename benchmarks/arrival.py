@@ -2,11 +2,11 @@
 
     python -m benchmarks.arrival [--cycles 6]
 
-Fleet (10 CoBos and a MuTAnT), IOC and client are processes of their own on one machine. All modules are taken
+Fleet (10 CoBos and a MuTAnT), IOC and client are separate processes on one machine. All modules are taken
 down and up again; for every transition the time is from the moment at which the server's state changed (its
 own log) to the moment at which the client's callback has the new state, both monotonic. The IOC learns of it
-by polling, 20 ms after the last answer: half of that is what is to be expected. Printed beside it, as a
-floor, is the time from a `caput` of `Run:MaxDuration` to its monitor at the same client: Channel Access
+by polling, 20 ms after the last answer: half of that is expected on average. Printed with it, as the
+minimum, is the time from a `caput` of `Run:MaxDuration` to its monitor at the same client: Channel Access
 alone. Goal: a median under 30 ms.
 """
 

@@ -1,11 +1,11 @@
-"""Closing 1,000 files of one host over a real SSH server on loopback, beside a plain `mv` of the same files.
+"""Closing 1,000 files of one host over a real SSH server on loopback, compared with a plain `mv`.
 
     python -m benchmarks.close_files [files] [rounds]
 
-What is measured is the whole closing besides the quiet time: listing, moving, listing what was gathered,
-manifest, fsync, and the folder's name. Rounds of both are made in turns, so that they see the same machine.
-Then once more behind a way that is 50 ms late in each direction, where a round trip for each file would take
-100 s. Goal: under 2 s, and under 3 s behind the slow way.
+Measures the whole closing without the quiet time: listing, moving, listing the moved files,
+manifest, fsync, and renaming the folder. Rounds of both alternate, so that they see the same machine.
+Then again with a delay of 50 ms in each direction, where a round trip for each file would take
+100 s. Goal: under 2 s, and under 3 s with the delay.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 def fill(folder: Path, files: int) -> None:
-    """Write so many small files: what they hold costs nothing when they are renamed."""
+    """Write this many small files: their size does not matter for renaming."""
     folder.mkdir(parents=True)
     for number in range(files):
         (folder / f"CoBo0_AsAd{number % 4}_{number:04d}.graw").write_bytes(bytes(SIZE))
@@ -79,13 +79,13 @@ async def timed(work: Awaitable[T]) -> float:
 
 
 def plain(staging: Path, target: Path) -> None:
-    """Move all files as a person would."""
+    """Move all files with `mv`."""
     target.mkdir(parents=True)
     subprocess.run(["sh", "-c", 'mv -- "$1"/*.graw "$2"/', "sh", str(staging), str(target)], check=True)
 
 
 async def main(files: int, rounds: int, folder: Path) -> bool:
-    """Measure, print, and tell whether the goals are met."""
+    """Measure, print, and return whether the goals are met."""
     with sshd_server(folder / "sshd") as server:
         async with closings_in(folder / "state") as closings:
             gate = Gate("127.0.0.1")

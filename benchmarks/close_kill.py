@@ -1,9 +1,9 @@
-"""SIGKILL of who closes runs at 200 random moments, half of them over a real SSH server on loopback.
+"""Kills the program that closes runs at 200 random moments, half of them over a real SSH server on loopback.
 
     python -m benchmarks.close_kill [kills] [seed]
 
-After each kill every file must be there, unchanged, and in the end in the folder of its run and nowhere else;
-it ends with an exit code other than 0 where one is not.
+After each kill every file must exist unchanged, and in the end only in the folder of its run;
+otherwise the exit code is not 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.sshd import sshd_server
 
 
 async def main(kills: int, seed: int, folder: Path) -> None:
-    """Kill so often, check, and say what there was."""
+    """Kill this many times, check, and print the result."""
     rng = random.Random(seed)
     with sshd_server(folder / "sshd") as server:
         for way, ssh in (("local", None), ("ssh", server)):

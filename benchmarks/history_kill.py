@@ -1,9 +1,9 @@
-"""SIGKILL of IOC, database or both at 200 random moments over runs under way, and what is true afterwards.
+"""Kills IOC, database or both at 200 random moments during runs, and checks the state afterwards.
 
     python -m benchmarks.history_kill [kills] [seed]
 
 Runs a simulated fleet, the IOC with the run history and its embedded database, and clients that put titles
-and start and stop runs all the time; ends with an exit code other than 0 when anything was lost or invented.
+and start and stop runs continuously; the exit code is not 0 if anything was lost or invented.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.rig import rig
 
 
 async def main(kills: int, seed: int, folder: Path) -> None:
-    """Kill so often, check, and say what there is."""
+    """Kill this many times, check, and print the result."""
     monkeypatch = pytest.MonkeyPatch()
     began_s = time.monotonic()
     try:

@@ -3,10 +3,10 @@
     python -m benchmarks.history_overhead [runs]
 
 Two IOCs on two simulated fleets, one with the history on an embedded database with all its durability and one
-without, start and stop runs in turns, so that both see the same machine. What is compared are neighbours: a
-start with it and the one without that followed. Between two commands both IOCs come to rest, as between those
-of an operator: else what one left for later would be in the time of the next. Then what a start waits for is
-timed alone: a number, and an event or a put on record.
+without, start and stop runs in turns, so that both see the same machine. Neighbours are compared: a
+start with it and the following one without. Between two commands both IOCs become idle, as between those
+of an operator; otherwise deferred work of one would count for the next. Then the waits of a start are
+timed separately: a number, and an event or a put on record.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REST_S = 0.1
 
 
 async def timed(it: Rig, name: str) -> float:
-    """Give a command and return how long it took, in ms."""
+    """Give a command and return its duration in ms."""
     began_s = time.perf_counter()
     outcome = await it.submit(name, RUN)
     took_ms = 1e3 * (time.perf_counter() - began_s)
@@ -55,7 +55,7 @@ async def at_rest(it: Rig) -> None:
 
 
 async def parts(it: Rig, count: int) -> None:
-    """Time what a start or a put waits for, with nothing else going on in this IOC."""
+    """Time what a start or a put waits for, in an otherwise idle IOC."""
     times: dict[str, list[float]] = {}
     for number in range(count):
         began_s = time.perf_counter()
@@ -73,7 +73,7 @@ async def parts(it: Rig, count: int) -> None:
 
 
 async def recorded(it: Rig, number: int) -> None:
-    """Tell the plugins of a put, and wait until it is on record."""
+    """Emit a put, and wait until it is on record."""
     handled = it.app.emitter.put(Put("a PV", Who("benchmark"), "", str(number), ok=True))
     assert handled is not None
     await handled

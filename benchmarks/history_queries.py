@@ -1,4 +1,4 @@
-"""How long the queries of screens and shell take with a million runs, and by which plans.
+"""Times of the queries of screens and shell with a million runs, and their plans.
 
 Run it as `python -m benchmarks.history_queries` (about a minute, 2 GB of disk in a temporary folder); the
 goal is 20 ms for each. `--plans` prints the plans, `--runs` changes the number of runs, `--dsn` uses an EMPTY
@@ -123,7 +123,7 @@ INDEXES = """
 
 
 class Recording(Store):
-    """A store that remembers its statements, so that they can be explained."""
+    """A store that records its statements, so that they can be explained."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -145,7 +145,7 @@ class Query:
 
 
 def queries(count: int) -> Iterator[Query]:
-    """Yield what screens and shell ask."""
+    """Yield the queries of screens and shell."""
     middle = FIRST + count // 2 * timedelta(minutes=5)
     deep = count // 4
     first_page = RunFilter(experiment="e0")
@@ -194,7 +194,7 @@ def queries(count: int) -> Iterator[Query]:
 
 @contextlib.contextmanager
 def own_server() -> Iterator[str]:
-    """Run a server in a temporary folder and give its URL."""
+    """Run a server in a temporary folder and yield its URL."""
     folder = Path(tempfile.mkdtemp(prefix="attpc-bench-"))
     folder.chmod(0o711)
     quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
@@ -233,7 +233,7 @@ async def generate(dsn: str, count: int) -> None:
 
 
 async def measure(dsn: str, count: int, plans: bool) -> bool:
-    """Time every query and print a table; returns whether all were within the goal."""
+    """Time every query and print a table; return whether all met the goal."""
     store = await Recording.connect(dsn)
     good = True
     try:
@@ -257,7 +257,7 @@ async def measure(dsn: str, count: int, plans: bool) -> bool:
 
 
 async def explain(dsn: str, seen: list[Any]) -> None:
-    """Print the plans of the statements that a query gave."""
+    """Print the plans of a query's statements."""
     connection = await asyncpg.connect(dsn, server_settings={"plan_cache_mode": "force_custom_plan"})
     try:
         for logged in seen:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.history_two_iocs [starts of each]
 
-Both are processes of their own, commanded by Channel Access; the database is durable. Ends with an exit code
-other than 0 when a number was given twice, or a run is not in the database as it was.
+Both are separate processes, commanded by Channel Access; the database is durable. The exit code is not
+0 if a number was given twice, or a run differs in the database.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Everything hostile at once, and everybody else as ever.
+"""All hostile peers at once, while everybody else works normally.
 
     python -m benchmarks.hostile_soak [--seconds 600]
 
 One ECC server of eleven, one data host reached by SSH, one reached by a sentry and one host of Channel Access
-clients misbehave, each in all the ways that the tests have for it, one after the other. All the while runs
-start and stop on the other ten ECC servers, two healthy clients monitor all of them, and a third says how
-long its round trips take. Every line is a tenth of the time. Ends with exit code 1 when a command failed,
-when a healthy client missed an update or was disconnected, when round trips took longer than 50 ms and than
-three times of before (the ninth decile), or when memory or descriptors grew after the first third. Where
-other programs have the processor, too, 50 ms become as many times longer as work takes meanwhile.
+clients misbehave, each in all the ways that the tests have for it, one after the other. Meanwhile runs
+start and stop on the other ten ECC servers, two healthy clients monitor all of them, and a third measures
+its round trips. Every line is a tenth of the time. Ends with exit code 1 if a command failed,
+a healthy client missed an update or was disconnected, round trips took longer than 50 ms and
+three times the value before (the ninth decile), or memory or descriptors grew after the first third. If
+other programs use the CPU too, the 50 ms are scaled by how much longer work takes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from tests.support.pace import busy
 
 LINES = 10
 LEAST_GROWTH_MB = 8.0
-"""Memory that the allocator may take in any case; beyond, growth is growth."""
+"""Memory growth allowed for the allocator, in MB."""
 MORE_FILES = 8
-"""Descriptors that peers which come and go may have open at the moment."""
+"""Descriptors that transient peers may have open."""
 PUT_S = 30.0
 VICTIM = f"cobo{COBOS - 1}"
 MODULES = [*(f"cobo{number}" for number in range(COBOS)), "mutant"]
@@ -82,7 +82,7 @@ port = {sentry}
 
 
 async def _rude(port: int, seconds: float) -> None:
-    """Be a host of bad clients: half messages, nonsense, floods, and readers that read nothing."""
+    """Run bad clients: incomplete messages, invalid data, floods, and clients that do not read."""
     end = time.monotonic() + seconds
     chance = random.Random(1)
 
@@ -97,7 +97,7 @@ async def _rude(port: int, seconds: float) -> None:
                 writer.transport.abort()
 
     async def again(work: Callable[[], Awaitable[None]]) -> None:
-        # Whoever is rude enough is disconnected in the middle.
+        # A bad client may be disconnected at any time.
         while time.monotonic() < end:
             with contextlib.suppress(OSError, TimeoutError):
                 await work()
@@ -111,13 +111,13 @@ async def _rude(port: int, seconds: float) -> None:
 
 
 def run_rude(port: int, seconds: float) -> None:
-    """Be rude for so long."""
+    """Run the bad clients for this many seconds."""
     asyncio.run(_rude(port, seconds))
 
 
 @dataclass
 class Result:
-    """What is seen; `said` is what is printed."""
+    """The measurements; `said` has the printed lines."""
 
     said: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Result:
     ways: int = 0
     echoes_ms: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
-    """How many times longer work took than on a machine that does nothing else."""
+    """Factor by which work took longer than on an idle machine."""
     memory_mb: list[float] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
 
@@ -154,8 +154,8 @@ async def _runs(end: float, result: Result) -> None:
 
 
 async def _in_turn(end: float, ecc: Child, echo: Child, result: Result) -> None:
-    """Have the ECC server answer in one way after the other, and see how long everybody else waits."""
-    # Nobody gives a command to the module that is disabled: while one is under way, those of all are refused.
+    """Make the ECC server misbehave in one way after the other, and measure how long everybody else waits."""
+    # No command goes to the disabled module: while one runs, group commands are refused.
     for way in itertools.cycle(way for way in all_ways() if way.startswith("ALL:")):
         if time.monotonic() > end:
             break
@@ -170,11 +170,11 @@ async def _in_turn(end: float, ecc: Child, echo: Child, result: Result) -> None:
 async def soak(
     it: System, pipe: Connection, process: psutil.Process, ecc: Child, seconds: float, most_ms: float
 ) -> Result:
-    """Run it all; what is wrong is in the result's `faults`."""
+    """Run everything; faults are in the result's `faults`."""
     result = Result()
     loop = asyncio.get_running_loop()
     async with child("tests.security.echo", f"{PREFIX}Ecc:cobo0:State_RBV", env=it.place.env) as echo:
-        # Before the crowd comes: a connection that is there stays.
+        # Before the crowd connects: an existing connection stays.
         used = ("GoTo", "Run:Start", "Run:Stop", "Message_RBV")
         await aioca.connect([f"{PREFIX}{name}" for name in used], timeout=PUT_S)
         await _put(f"Ecc:{VICTIM}:Enable", 0)

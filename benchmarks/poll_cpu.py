@@ -1,12 +1,12 @@
-"""CPU of one `GetState`, connection included: the product's client against zeep's own reading over aiohttp.
+"""CPU of one `GetState` including the connection: this client compared with zeep's reading over aiohttp.
 
     python benchmarks/poll_cpu.py [--polls 300] [--paced-polls 40] [--rounds 5]
 
-Runs a server in a process of its own, so that only the client's CPU is counted, and prints for each way
-the median over the rounds in ms a poll and the ratio to the product's client: back to back, and 20 ms
-apart as the poller does it in a transition (caches are cold then, the more so the busier the machine is).
-The ways take turns in each round, because a machine's clock and neighbours change over minutes. The goal,
-0.4 ms, is for polls back to back, as the figures were taken that it was set by; take it on a machine that
+Runs a server in a separate process, so that only the client's CPU is counted, and prints for each way
+the median over the rounds in ms per poll and the ratio to this client: back to back, and 20 ms
+apart as the poller does it in a transition (then caches are cold, especially on a busy machine).
+The ways alternate in each round, because a machine's clock and load change over minutes. The goal,
+0.4 ms, is for polls back to back; measure it on a machine that
 is otherwise idle.
 """
 
@@ -51,7 +51,7 @@ REPLY = (
 
 
 def serve(pipe: Connection) -> None:
-    """Answer one request a connection, as the ECC server does."""
+    """Answer one request per connection, as the ECC server does."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         pipe.send(server.getsockname()[1])
         while True:
@@ -68,7 +68,7 @@ def serve(pipe: Connection) -> None:
 
 
 class AiohttpReply:
-    """What zeep's binding reads of a reply."""
+    """The part of a reply that zeep's binding reads."""
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status_code = status
@@ -84,7 +84,7 @@ async def fetch(session: aiohttp.ClientSession, url: str, envelope: bytes) -> tu
 
 
 async def run_poller(client: EccClient, polls: int) -> None:
-    """Run the poller at its pace in a transition until it has seen so many answers."""
+    """Run the poller at its pace in a transition until it has this many answers."""
     seen = 0
     enough = asyncio.Event()
 
@@ -103,7 +103,7 @@ async def run_poller(client: EccClient, polls: int) -> None:
 
 
 async def repeat(way: Way, polls: int, pause_s: float) -> None:
-    """Poll so many times, with a pause before each."""
+    """Poll this many times, with a pause before each."""
     for _ in range(polls):
         if pause_s:
             await asyncio.sleep(pause_s)
@@ -111,7 +111,7 @@ async def repeat(way: Way, polls: int, pause_s: float) -> None:
 
 
 async def measure(url: str, polls: int, paced_polls: int, rounds: int) -> dict[tuple[str, str], float]:
-    """Return the median CPU in ms a poll of each way and pace."""
+    """Return the median CPU in ms per poll of each way and pace."""
     zeep: Any = zeep_client()
     binding = zeep.service._binding
     operation = binding.get("GetState")

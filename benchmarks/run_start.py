@@ -1,10 +1,10 @@
-"""What `Run:Start` takes beyond the modules themselves.
+"""Time of `Run:Start` beyond that of the modules.
 
     python -m benchmarks.run_start [--runs 15]
 
-Fleet (10 CoBos and a MuTAnT), IOC and client are processes of their own on one machine. The time of each
+Fleet (10 CoBos and a MuTAnT), IOC and client are separate processes on one machine. The time of each
 run's start is that of `caput` with completion by libca; from it the time of the slowest module of each stage
-(MuTAnT Breakup, MuTAnT Configure, CoBos Start, MuTAnT Start; the simulator's own log) is taken off. What is
+(MuTAnT Breakup, MuTAnT Configure, CoBos Start, MuTAnT Start; the simulator's own log) is subtracted. What is
 left is the run number on disk, four SOAP calls and their replies, and seeing each stage's end. Goal: a median
 under 100 ms. The same is printed for `Run:Stop`.
 """
@@ -31,7 +31,7 @@ def stages_s(calls: list[Ended]) -> float:
 
 
 async def measure(it: System, runs: int) -> dict[str, list[float]]:
-    """Return for each command what is left of each of its times, in seconds."""
+    """Return for each command the rest of each of its times, in seconds."""
     from benchmarks.support import client
 
     await client.ready()

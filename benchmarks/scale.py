@@ -1,13 +1,13 @@
-"""One IOC for many ECC servers: what each more costs, and whether anybody has to wait.
+"""One IOC for many ECC servers: the cost of each, and delays.
 
     python -m benchmarks.scale [--servers 12,100,1000] [--seconds 10]
         [--page docs/explanation/channel-access-server.md]
 
-Fleet, IOC and client are processes of their own; every server is polled once a second when it is at rest.
-Measured for each number of servers: CPU and memory of the IOC at rest; the age of the oldest poll, looked at
+Fleet, IOC and client are separate processes; every idle server is polled once a second.
+Measured for each number of servers: CPU and memory of the idle IOC; the age of the oldest poll, checked
 every 50 ms; how late the event loop is; the time from a server's arrival in a state to the monitor of its
 `State_RBV` at a libca client while one module at a time is moved; and the time of `GoTo` for all servers at
-once. Beside it stands how late a process is at worst that does nothing but sleep: that much is the machine's.
+once. For comparison, the worst delay of a process that only sleeps: that is due to the machine.
 Goals: linear; 1000 servers in under half a core; a state change seen within 50 ms.
 """
 
@@ -39,7 +39,7 @@ LIMIT_S = 300.0
 
 @dataclass(slots=True)
 class Seen:
-    """What the IOC's process noted since it was last asked; seconds."""
+    """What the IOC's process noted since the last request; seconds."""
 
     ages_s: list[float] = field(default_factory=list)
     lates_s: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ def _run_ioc(pipe: Connection, file: Path) -> None:
 
 
 def _sleep(pipe: Connection) -> None:
-    """Sleep `LOOK_S` again and again; tells, when asked, how late it woke at worst since then."""
+    """Sleep `LOOK_S` repeatedly; report on request the worst delay of waking since the last one."""
     worst_s = 0.0
     while True:
         due = time.monotonic() + LOOK_S
@@ -95,7 +95,7 @@ def _sleep(pipe: Connection) -> None:
 
 @contextlib.contextmanager
 def sleeper() -> Iterator[Connection]:
-    """Run a process that only sleeps; yields where to ask it how late it was."""
+    """Run a process that only sleeps; yields the pipe to ask for its delay."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_sleep, args=(there,))
@@ -110,7 +110,7 @@ def sleeper() -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def ioc(it: System) -> Iterator[tuple[Connection, psutil.Process]]:
-    """Run the IOC; yields where to ask it what it noted, and its process."""
+    """Run the IOC; yields the pipe to ask for its notes, and its process."""
     it.file.write_text(it.file.read_text(encoding="utf-8") + POLL, encoding="utf-8")
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -133,7 +133,7 @@ def ask(pipe: Connection) -> Seen:
 
 
 def machine_late_ms(peer: Connection) -> float:
-    """Return how late a process that only sleeps was at worst since this was last asked."""
+    """Return the worst delay of a process that only sleeps since the last call."""
     peer.send(True)
     return 1e3 * peer.recv()
 
@@ -187,7 +187,7 @@ async def _until(pv: str, value: int) -> None:
 
 
 async def _select() -> None:
-    """Select the configs, once every server has told which it has; raises TimeoutError with the reason."""
+    """Select the configs, once every server has reported its own; raises TimeoutError with the reason."""
     import aioca
 
     end = time.monotonic() + 60

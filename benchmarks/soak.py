@@ -1,10 +1,10 @@
-"""The whole IOC on a bad day: screens that hear everything, bad clients, and a fleet whose servers fail.
+"""The whole IOC under stress: screens that monitor everything, bad clients, and a fleet whose servers fail.
 
     python -m benchmarks.soak [--seconds 600] [--clients 20]
 
-Fleet, IOC and clients are processes of their own. All the while modules are moved up and down, and the
-simulator's faults come and go. Healthy clients monitor the fleet; beside them one stalls, one floods with
-puts and one reconnects. Every line is a tenth of the time: memory, descriptors and tasks have to stay
+Fleet, IOC and clients are separate processes. Modules are moved up and down continuously, and the
+simulator's faults come and go. Healthy clients monitor the fleet; others stall, flood with
+puts and reconnect. Every line is a tenth of the time: memory, descriptors and tasks must stay
 flat, every healthy client must have had the same updates, and none of these was replaced by a newer one. Ends
 with exit code 1 when that is not so.
 """
@@ -34,7 +34,7 @@ from tests.support.ca import LOOPBACK
 
 LINES = 10
 LEAST_GROWTH_MB = 8.0
-"""Memory that the allocator may take in any case; beyond, growth is growth."""
+"""Memory growth allowed for the allocator, in MB."""
 
 
 async def _fleet_with_faults(pipe: Connection, cobos: int, folder: str, port: int) -> None:
@@ -146,7 +146,7 @@ class Screen(asyncio.Protocol):
 
 
 async def _quiet(screens: list[Screen], enough: Callable[[], bool]) -> None:
-    """Wait until nothing more comes and it is enough, half a minute at most."""
+    """Wait until nothing more comes and it is enough, at most half a minute."""
     for _ in range(30):
         before = [list(screen.counts) for screen in screens]
         await asyncio.sleep(1.0)
@@ -170,7 +170,7 @@ async def settle(screens: list[Screen]) -> None:
 
 
 async def move(end: float, port: int, name: str) -> None:
-    """Move all modules up and down, whatever becomes of it."""
+    """Move all modules up and down, whatever the result."""
     async with raw_client(port, user=name) as raw:
         goto = await raw.channel(f"{PREFIX}GoTo")
         config = await raw.channel(f"{PREFIX}Config")
@@ -187,7 +187,7 @@ async def move(end: float, port: int, name: str) -> None:
 
 
 async def stall(end: float, port: int, names: list[str]) -> None:
-    """Subscribe to everything, with long values, and read nothing; come back when thrown out."""
+    """Subscribe to everything, with long values, and read nothing; reconnect when disconnected."""
     while time.monotonic() < end:
         async with raw_client(port, user="stall", receive_bytes=4096) as raw:
             for number, name in enumerate(names):
@@ -197,7 +197,7 @@ async def stall(end: float, port: int, names: list[str]) -> None:
             reading = raw.writer.transport
             assert isinstance(reading, asyncio.Transport)
             reading.pause_reading()
-            # Requests whose replies nobody takes fill what the operating system holds.
+            # Requests whose replies are not read fill the operating system's buffers.
             for _ in range(200):
                 if reading.is_closing() or time.monotonic() > end:
                     break
@@ -206,7 +206,7 @@ async def stall(end: float, port: int, names: list[str]) -> None:
 
 
 async def flood(end: float, port: int) -> None:
-    """Put as much as can be."""
+    """Put as fast as possible."""
     number = 0
     while time.monotonic() < end:
         async with raw_client(port, user="flood") as raw:
@@ -225,7 +225,7 @@ async def flood(end: float, port: int) -> None:
 
 
 async def reconnect(end: float, port: int, names: list[str]) -> None:
-    """Come, ask for much, and go without a word."""
+    """Connect, request much, and disconnect abruptly."""
     while time.monotonic() < end:
         async with raw_client(port, user="reconnect") as raw:
             raw.send(*(caproto.CreateChanRequest(name, n, 13) for n, name in enumerate(names)))
@@ -236,7 +236,7 @@ async def reconnect(end: float, port: int, names: list[str]) -> None:
 async def soak(
     port: int, pipe: Connection, process: psutil.Process, args: argparse.Namespace, said: list[str]
 ) -> bool:
-    """Run it all, and keep what is printed in `said`.
+    """Run everything, and keep the printed lines in `said`.
 
     Returns whether memory, descriptors and tasks stayed flat, and nothing was lost.
     """
@@ -274,7 +274,7 @@ async def soak(
             f"  updates replaced {told['dropped']}",
         )
         good = good and told["replaced"] == 0 and ended == 0
-    # The last line is with nobody moving anything: by now all have had the same.
+    # The last line is without moves: by now all clients have had the same updates.
     unlike = sum(screen.counts != screens[0].counts for screen in screens)
     for screen in screens:
         assert screen.transport is not None
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="write the lines into this page, between its marks")
     args = parser.parse_args()
     said: list[str] = []
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the client that stalls is told that it was ended
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the stalled client is disconnected
     context = multiprocessing.get_context("spawn")
     with system(fleet=run_fleet) as it:
         here, there = context.Pipe()

@@ -2,10 +2,10 @@
 
     python -m benchmarks.start_up [--rounds 7]
 
-`attpc-ioc run FILE` for a fleet of 10 CoBos and a MuTAnT, which runs in a process of its own, takes turns
+`attpc-ioc run FILE` for a fleet of 10 CoBos and a MuTAnT in a separate process alternates
 with EPICS base's `softIoc` with as many records. A search is sent every few milliseconds until it is
-answered, then `caget` of EPICS base reads a PV; the time ends when `caget` has ended with success, so its own
-start is in it. Memory is the resident set of the IOC, taken when every module was seen and again after
+answered, then `caget` of EPICS base reads a PV; the time ends when `caget` succeeds, so its own
+start is included. Memory is the resident set of the IOC when every module was seen and again after
 `--settle` seconds of polling. Goal: a median under 1.5 s.
 """
 
@@ -29,7 +29,7 @@ GOAL_S = 1.5
 
 
 def caget(place: CaPlace, pv: str) -> str:
-    """Read a PV with EPICS base's program; raises where that fails."""
+    """Read a PV with EPICS base's program; raises if that fails."""
     done = subprocess.run(
         [program("caget"), "-t", "-w", "5", pv], env=place.env, capture_output=True, check=True, text=True
     )
@@ -59,7 +59,7 @@ def ours(it: System, settle_s: float) -> tuple[float, float, float, float]:
 
 
 def soft_ioc(it: System, count: int) -> tuple[float, float]:
-    """Return the seconds to the first caget and the MB resident of a softIoc with so many records."""
+    """Return the seconds to the first caget and the resident MB of a softIoc with this many records."""
     from benchmarks.ca.bench import wait_for_search
 
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def soft_ioc(it: System, count: int) -> tuple[float, float]:
 
 
 def pv_count(it: System) -> int:
-    """Return how many PVs the IOC serves."""
+    """Return the number of PVs of the IOC."""
     program_ = str(Path(sys.executable).parent / "attpc-ioc")
     done = subprocess.run(
         [program_, "pvs", str(it.file), "--json"], capture_output=True, check=True, text=True

@@ -1,12 +1,12 @@
-"""CPU of watching the data routers: what looks at 12 hosts every 2 s cost the IOC.
+"""CPU of watching the data routers: the cost of polling 12 hosts every 2 s.
 
     python benchmarks/watch_cost.py [--hosts 12] [--period 2] [--seconds 20] [--files 50]
 
-Each host is a folder of this machine with some files, reached in each way: `local`, `ssh` (a real `sshd` in
-a process of its own; each host has a connection of its own) and `sentry` (HTTP, in a process of its own).
-Only this process's CPU is counted, as a part of one core, and that of an idle event loop is subtracted and
-told. The looks are spread over the period, as the plugin's are. The goal is less than 2 % of a core. The
-machine should be otherwise idle. Also told: what it costs to move 1,000 files over SSH.
+Each host is a folder of this machine with some files, reached in each way: `local`, `ssh` (a real `sshd` in a
+process of its own; each host has a connection of its own) and `sentry` (HTTP, in a process of its own). Only
+this process's CPU is counted, as a fraction of one core, and that of an idle event loop is subtracted and
+printed. The polls are spread over the period, as the plugin's are. The goal is less than 2 % of a core. The
+machine should be otherwise idle. Also printed: the cost of moving 1,000 files over SSH.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PROCESS = psutil.Process().name()
 
 
 def serve(pipe: Connection) -> None:
-    """Answer every request of any connection as a sentry does."""
+    """Answer every request like a sentry."""
     status = {
         "disk": "Macintosh HD",
         "process": PROCESS,
@@ -74,7 +74,7 @@ def serve(pipe: Connection) -> None:
 
 @contextlib.asynccontextmanager
 async def sentry_port() -> AsyncIterator[int]:
-    """Run a sentry in a process of its own."""
+    """Run a sentry in a separate process."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     process.start()
@@ -110,7 +110,7 @@ def hosts_of(access: Access, folders: list[Path], server: Sshd, port: int) -> li
 
 
 async def watch(host: Host, first_s: float, period_s: float, count: int) -> None:
-    """Look at a host so many times."""
+    """Poll a host this many times."""
     await asyncio.sleep(first_s)
     for _ in range(count):
         await host.poll(RUN)
@@ -118,7 +118,7 @@ async def watch(host: Host, first_s: float, period_s: float, count: int) -> None
 
 
 async def share_of_a_core(hosts: list[Host], period_s: float, seconds: float) -> float:
-    """Return the CPU that looks at hosts take."""
+    """Return the CPU of polling hosts."""
     for host in hosts:
         await host.poll(RUN)
     count = max(1, round(seconds / period_s))
@@ -131,14 +131,14 @@ async def share_of_a_core(hosts: list[Host], period_s: float, seconds: float) ->
 
 
 def fill(folder: Path, count: int) -> None:
-    """Make a folder with so many files."""
+    """Make a folder with this many files."""
     folder.mkdir()
     for number in range(count):
         (folder / f"CoBo{number:04d}.graw").write_bytes(b"x" * 1000)
 
 
 async def move_thousand(folder: Path, server: Sshd) -> float:
-    """Return the seconds that the move of 1,000 files over SSH takes, besides connecting."""
+    """Return the seconds of moving 1,000 files over SSH, without connecting."""
     fill(folder, 1000)
     (host,) = hosts_of(Access.SSH, [folder], server, 0)
     assert isinstance(host, SshHost)
@@ -180,7 +180,7 @@ async def main() -> None:
                 every = f"{options.hosts} hosts every {options.period:g} s"
                 print(
                     f"{access.value:7} {every}: {share:.2%} of a core"
-                    f" ({look_ms:.2f} ms a look), {verdict} the goal of {GOAL:.0%}"
+                    f" ({look_ms:.2f} ms a poll), {verdict} the goal of {GOAL:.0%}"
                 )
                 for host in hosts:
                     await host.disconnect()

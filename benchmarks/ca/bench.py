@@ -70,7 +70,7 @@ def served(
 
 
 def wait_for_search(port: int, name: str) -> None:
-    """Search until somebody answers."""
+    """Search until a server answers."""
     payload = name.encode() + b"\0"
     payload += bytes(-len(payload) % 8)
     request = struct.pack(">HHHHII", 0, 0, 1, 13, 1, 0)
@@ -155,14 +155,14 @@ PUT = "put with callback, us"
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted of this server: at most or at least so much, or so much of what `softIoc` takes."""
+    """The goal of this server: an upper or lower limit, or a multiple of `softIoc`'s value."""
 
     most: float = math.inf
     least: float = -math.inf
     times_soft_ioc: float = math.inf
 
     def text(self) -> str:
-        """Return it as the table shows it."""
+        """Return its text for the table."""
         if self.times_soft_ioc < math.inf:
             return f"≤ {self.times_soft_ioc:g} x softIoc"
         return f"≥ {self.least:g}" if self.least > -math.inf else f"≤ {self.most:g}"
@@ -187,11 +187,11 @@ GOALS = {
     "resident, MB (4000 PVs)": Goal(most=90),
     "restart storm, s": Goal(times_soft_ioc=3),
 }
-"""By the name of a row, or by what it ends with after a colon."""
+"""By the name of a row, or by its part after a colon."""
 
 
 def table(medians: dict[str, dict[str, float]]) -> str:
-    """Return the table in Markdown, with what is wanted of this server and whether it is so."""
+    """Return the table in Markdown, with the goals of this server and whether they are met."""
     titles = (*SERVERS, "here / softIoc", "goal", "")
     lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for name in medians["here"]:
