@@ -1,8 +1,7 @@
-"""Writing a file that somebody has named: at once or not at all, and into the thing that is there.
+"""Write a file that a person named: whole or not at all.
 
-A regular file is replaced as a whole, so that whoever reads it never sees half of it; it keeps its mode,
-and its owner as far as this account may give it. What has the name may be something else, though: a pipe, a
-device and the like are written into, and behind a symbolic link it is the file that the link leads to.
+A regular file is replaced as a whole, so that nobody reads half of it. It keeps its mode, and its owner as
+far as this account may set it. A pipe or device is written into. A symbolic link is followed to its file.
 """
 
 from __future__ import annotations
@@ -19,23 +18,22 @@ from pathlib import Path
 from typing import TextIO
 
 _STREAMS = (Path("/dev"), Path("/proc"))
-"""Where a name may be that of an open file, such as `/dev/stdout`: replacing that would not reach it."""
+"""Where names may stand for open files, such as `/dev/stdout`, which must not be replaced."""
 _MEMORY = Path("/dev/shm")
-"""Plain files in memory, although they are below `/dev`."""
+"""Regular files in memory, although below `/dev`."""
 _NEW = 0o666
 """Mode of a new file, less the umask."""
 _PRIVATE = 0o600
 _STEM = 100
-"""Characters of the name that the passing name has too: with its own it must not become too long."""
+"""Characters of the name that its temporary name begins with; more might make that too long."""
 
 
 @contextlib.contextmanager
 def writing(path: Path, *, newline: str | None = None, mode: int = _NEW) -> Iterator[TextIO]:
-    """Give a stream of UTF-8 to write what is to be at `path`; `mode` is a new file's, less the umask.
+    """Open a UTF-8 stream for the new contents of `path`; `mode` is for a new file, less the umask.
 
-    Root writes with the rights of who can change the folder, see `reaching`. Raises `OSError` with the name
-    `path` where it cannot be written. Whatever is raised before the end, a regular file that is there is as
-    it was, and one that is not there is not made.
+    Root writes with the rights of the folder's owner, see `reaching`. Raises `OSError` with the name `path`
+    if it cannot be written. After any exception a regular file is unchanged, and a new one does not exist.
     """
     with _named(path), reaching(path):
         there = _status(path)
@@ -69,13 +67,13 @@ def writing(path: Path, *, newline: str | None = None, mode: int = _NEW) -> Iter
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text, in UTF-8; raises as `writing` does."""
+    """Write a whole text in UTF-8; raises as `writing` does."""
     with writing(path) as stream:
         stream.write(text)
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return what is there, at the end of links; None where nothing is."""
+    """Return the status of the file behind any links; None if there is none."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -88,10 +86,10 @@ def _is_stream(path: Path) -> bool:
 
 
 def _like(there: os.stat_result, handle: int) -> None:
-    """Give a new file owner and mode of the one that it replaces."""
+    """Give a new file the owner and mode of the file that it replaces."""
     made = os.fstat(handle)
     if (made.st_uid, made.st_gid) != (there.st_uid, there.st_gid):
-        # Only root may give files away: else it becomes this account's, as any file that is replaced.
+        # Only root may change owners; otherwise the file becomes this account's.
         with contextlib.suppress(PermissionError):
             os.fchown(handle, there.st_uid, there.st_gid)
     os.fchmod(handle, stat.S_IMODE(there.st_mode))
@@ -99,7 +97,7 @@ def _like(there: os.stat_result, handle: int) -> None:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Have an error name the file that was asked for, and not one under a passing name."""
+    """Make errors name the requested file instead of a temporary one."""
     try:
         yield
     except OSError as error:
@@ -107,9 +105,9 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file of the IOC's own that its account alone may read, whatever the umask; for `open`.
+    """Open a file of the IOC that only its account may read, whatever the umask; for `open`.
 
-    A link in its place is not followed. One that an older version has made for all to read is closed to them.
+    A link is not followed. A file that an older version made readable for all becomes private.
     """
     handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE)
     there = os.fstat(handle)
@@ -119,10 +117,10 @@ def private(path: str, flags: int) -> int:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that its account alone may look into, whatever the umask; one that is there stays.
+    """Make a folder that only its account may read, whatever the umask; an existing one stays.
 
-    So are the folders on the way that are missing. Others may pass one of root's: its database server runs as
-    another account. They see no names, and its files are private. Raises `OSError`.
+    Missing parent folders are made the same way. Others may pass through root's, because its database server
+    runs as another account; they see no names, and its files are private. Raises `OSError`.
     """
     if not folder.is_dir():
         if folder.parent != folder:
@@ -132,18 +130,18 @@ def make_private(folder: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those on the way, as `mkdir -p` does; root with the rights that `as_owner` tells."""
+    """Make a folder and its parents, as `mkdir -p` does; root does it by the rights of `as_owner`."""
     if not folder.is_dir():
         with as_owner(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
 
 def not_roots_own(path: Path) -> Path | None:
-    """Return the first folder on the way to `path` that somebody but root can change; for root, else None.
+    """For root, return the first folder of `path` that others can change; None for other accounts.
 
-    Root must not write there: whoever can change a folder can put a link in the place of what root writes
-    into. A folder for all, such as `/tmp`, lets nobody change what is another's. What is not there yet does
-    not count. Raises `OSError`.
+    Root must not write there: who can change a folder can replace what root writes to with a link. A sticky
+    folder, such as `/tmp`, lets nobody change files of others. Missing folders do not count. Raises
+    `OSError`.
     """
     if os.geteuid():
         return None
@@ -163,7 +161,7 @@ def not_roots_own(path: Path) -> Path | None:
 
 
 def refusal_for_root(path: Path) -> str:
-    """Return why root may not write below `path`, and what to do; empty where it may. Raises `OSError`."""
+    """Return why root may not write below `path`, and what to do; empty if it may. Raises `OSError`."""
     folder = not_roots_own(path)
     if folder is None:
         return ""
@@ -175,34 +173,33 @@ def refusal_for_root(path: Path) -> str:
         f"run this as {owner} (sudo -u {owner} ...)" if owner not in ("", "root") else "close it to others"
     )
     return (
-        f"{folder} can be changed by others than root, who could lead elsewhere what root writes there; "
-        f"{advice}, or take a folder of root's"
+        f"{folder} can be changed by others than root, who could redirect what root writes there; "
+        f"{advice}, or use a folder of root's"
     )
 
 
 def read_theirs(path: Path, most: int) -> str:
     """Return the last `most` bytes of a regular file in a folder that another account can change, as text.
 
-    A link, pipe or device in its place is neither followed nor waited for. What root shows of it has to be
-    read with `as_owner`: a folder on the way may be a link. Bytes that are no UTF-8 become U+FFFD. Raises
-    `OSError`.
+    A link is not followed, and a pipe or device is not waited for. Root must call this inside `as_owner`,
+    because a parent folder may be a link. Bytes that are not UTF-8 become U+FFFD. Raises `OSError`.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(handle, "rb", buffering=0) as file:
         there = os.fstat(handle)
         if not stat.S_ISREG(there.st_mode):
-            raise OSError(errno.EINVAL, "no regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         file.seek(max(0, there.st_size - most))
         return (file.read(most) or b"").decode("utf-8", "replace")
 
 
 @contextlib.contextmanager
 def as_owner(path: Path) -> Iterator[None]:
-    """Have root reach and make files below `path` with no more rights than the owner of the way there has.
+    """Let root use files below `path` with no more rights than the owner of its folders has.
 
-    What is made is the owner's. It holds for this thread, so nothing may be awaited meanwhile. Where all of
-    the way is root's own, and for others than root, nothing changes. Raises `PermissionError` where a folder
-    of the way is root's and others may write into it.
+    New files belong to that owner. It applies to the thread, so await nothing inside. Nothing changes for
+    other accounts, and where all folders are root's own. Raises `PermissionError` if a folder is root's and
+    others may write into it.
     """
     folder = not_roots_own(path)
     if folder is None:
@@ -223,9 +220,9 @@ def as_owner(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reaching(path: Path) -> Iterator[None]:
-    """Have root make or replace `path` with the rights of who can change its folder, as `as_owner` does.
+    """Let root make or replace `path` with the rights of its folder's owner, as `as_owner` does.
 
-    In a folder for all, such as `/tmp`, a link of another account is refused. Raises `PermissionError`.
+    In a sticky folder, such as `/tmp`, a link of another account is refused. Raises `PermissionError`.
     """
     with as_owner(path.parent):
         if (
@@ -239,6 +236,6 @@ def reaching(path: Path) -> Iterator[None]:
 
 
 def make_ours(handle: int) -> None:
-    """Give this account a file that it made with the rights of another."""
+    """Make this account the owner of a file that it made with the rights of another."""
     if os.fstat(handle).st_uid != os.geteuid():
         os.fchown(handle, os.geteuid(), os.getegid())

@@ -1,4 +1,4 @@
-"""What a service manager is told: ready, alive, reloading, stopping, and the state in a line.
+"""Reports to the service manager: ready, alive, reloading, stopping, and the state in a line.
 
 The protocol is that of sd_notify(3): datagrams of `NAME=value` lines to the Unix socket that `NOTIFY_SOCKET`
 names, a path or, with `@` before it, a name in Linux's abstract space. Without the variable nothing is sent.
@@ -18,17 +18,17 @@ from attpc_ioc.printable import one_line
 log = get_logger(__name__)
 
 STATUS_PERIOD_S = 1.0
-"""How often the status is looked at; it is sent when it differs."""
+"""How often the status is checked; it is sent when it changed."""
 
 _WATCHDOG_SHARE = 3.0
-"""So many signs of life are sent in the time that the manager waits for one: one may be late."""
+"""Signs of life sent in the time that the manager waits for one: one may be late."""
 
 
 class ServiceManager:
-    """Tells the service manager, if there is one, how it goes.
+    """Reports the state of the program to the service manager, if there is one.
 
-    The variables are taken out of the environment, so that children (the database that comes along, say) do
-    not talk to the manager in this program's name. Nothing here blocks: what cannot be sent at once is sent
+    The variables are removed from the environment, so that child processes (such as the embedded database)
+    do not report in this program's name. Nothing here blocks: what cannot be sent at once is sent
     with the next message. `run` is for the event loop that serves clients: when that loop hangs, no sign of
     life is sent, and the manager restarts the service.
     """
@@ -37,7 +37,7 @@ class ServiceManager:
         env = os.environ if environ is None else environ
         address = env.pop("NOTIFY_SOCKET", "")
         self.watchdog_s = _watchdog_s(env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", ""))
-        """After so long without a sign of life the service is restarted; 0: never."""
+        """The service is restarted after this time without a sign of life; 0: never."""
         self._status = ""
         self._unsent: dict[str, str] = {}
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
@@ -46,36 +46,36 @@ class ServiceManager:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
         elif address:
-            log.warning("the service manager cannot be told anything: no Unix socket", notify_socket=address)
+            log.warning("cannot notify the service manager: not a Unix socket", notify_socket=address)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Report nothing more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def ready(self) -> None:
-        """Say that clients are answered, and with all that was to be read again."""
+        """Report that clients are answered, and that reloading is done."""
         self._unsent.pop("RELOADING", None)
         self._send(READY="1")
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Report that the program is ending."""
         self._send(STOPPING="1", STATUS="ending")
 
     def reloading(self) -> None:
-        """Say that something is read again; `ready` says that this is done."""
+        """Report that files are reloaded; `ready` reports the end of it."""
         self._send(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
     def status(self, text: str) -> None:
-        """Give the line that `systemctl status` shows; the same again is not sent."""
+        """Set the line that `systemctl status` shows; it is sent only if it changed."""
         line = " ".join(one_line(text).split())
         if line != self._status:
             self._status = line
             self._send(STATUS=line)
 
     async def run(self, status: Callable[[], str]) -> None:
-        """Send signs of life and the status of the moment, until cancelled; without a manager return."""
+        """Send signs of life and the present status until cancelled; return if there is no manager."""
         if self._socket is None:
             return
         watchdog_s = self.watchdog_s / _WATCHDOG_SHARE
@@ -99,23 +99,23 @@ class ServiceManager:
         try:
             self._socket.sendto(text.encode(), self._address)
         except BlockingIOError:
-            # A sign of life that is late is none; all else is told when the manager reads again.
+            # A late sign of life is useless; all else is sent when the manager reads again.
             self._unsent = {name: value for name, value in message.items() if name != "WATCHDOG"}
         except OSError as error:
             if not self._unsent:
-                log.warning("the service manager cannot be told", reason=error.strerror or str(error))
+                log.warning("cannot notify the service manager", reason=error.strerror or str(error))
             self._unsent = {name: value for name, value in message.items() if name != "WATCHDOG"}
         else:
             self._unsent = {}
 
 
 def _watchdog_s(period_us: str, process: str) -> float:
-    """Return the watchdog's time in seconds; 0 where there is none, or it is another process's."""
+    """Return the watchdog's time in seconds; 0 if there is none, or it is for another process."""
     if process and process != str(os.getpid()):
         return 0.0
     if not period_us:
         return 0.0
     if not period_us.isdecimal():
-        log.warning("the service manager's watchdog makes no sense", watchdog_usec=period_us)
+        log.warning("WATCHDOG_USEC of the service manager is not a number", watchdog_usec=period_us)
         return 0.0
     return int(period_us) / 1e6

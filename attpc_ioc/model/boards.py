@@ -27,7 +27,7 @@ _ICE = re.compile(r"\bIce\b|Unknown error!")
 
 
 def no_answer(message: str) -> bool:
-    """Tell whether the message of a failed transition says that a board did not answer."""
+    """Return whether the message of a failed transition says that a board did not answer."""
     return _ICE.search(message) is not None
 
 

@@ -129,17 +129,17 @@ class Command:
 
 
 def is_start(command: Command) -> bool:
-    """Tell whether this is `Run:Start`."""
+    """Return whether this is `Run:Start`."""
     return command.scope.kind is ScopeKind.RUN and command.name is CommandName.START
 
 
 def is_stop(command: Command) -> bool:
-    """Tell whether this is `Run:Stop`."""
+    """Return whether this is `Run:Stop`."""
     return command.scope.kind is ScopeKind.RUN and command.name is CommandName.STOP
 
 
 def is_abort(command: Command) -> bool:
-    """Tell whether this is `Abort`."""
+    """Return whether this is `Abort`."""
     return command.name is CommandName.ABORT
 
 

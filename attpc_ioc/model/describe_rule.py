@@ -50,7 +50,7 @@ class DescribeRule:
                 raise ValueError(f"the describe name {pattern!r} {fault}")
 
     def accepts(self, name: ConfigName) -> bool:
-        """Tell whether this server accepts the describe part of `name`."""
+        """Return whether this server accepts the describe part of `name`."""
         # A `*` in the experiment's name must match only itself.
         experiment = glob.escape(name.configure)
         return any(fnmatchcase(name.describe, p.replace(EXPERIMENT, experiment)) for p in self.patterns)

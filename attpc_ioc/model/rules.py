@@ -43,12 +43,12 @@ def cannot_move(module: ModuleView) -> str | None:
 
 
 def can_be_stopped(module: ModuleView) -> bool:
-    """Tell whether Stop may be sent on the last answer, however old (rule 1)."""
+    """Return whether Stop may be sent on the last answer, however old (rule 1)."""
     return module.live and not module.moving
 
 
 def another_stop_helps(left: Collection[ModuleView]) -> bool:
-    """Tell whether there is a module among those left Running that another Stop may bring out of it.
+    """Return whether there is a module among those left Running that another Stop may bring out of it.
 
     A board that does not answer is not one: its ECC server goes on saying Running.
     """

@@ -135,7 +135,7 @@ async def test_a_client_is_who_it_says_it_is(tmp_path, monkeypatch):
 
 
 @as_root()
-async def test_libca_tells_the_account_that_it_runs_under(tmp_path, monkeypatch):
+async def test_libca_sends_the_account_that_it_runs_under(tmp_path, monkeypatch):
     write(tmp_path, rules(operators="nobody"))
     async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
 

@@ -77,7 +77,7 @@ def test_check_says_that_there_is_no_file(settings_file: Path):
     assert line.strip() in PAGE
 
 
-def test_check_tells_of_the_file(settings_file: Path, tmp_path: Path):
+def test_check_reports_the_file(settings_file: Path, tmp_path: Path):
     text = settings_file.read_text(encoding="utf-8")
     lines = 'file = "access.acf"\nexpert = "XPERT"\nrows = { "Run:Titel" = "OPERATOR" }'
     settings_file.write_text(text.replace("[access]\n", f"[access]\n{lines}\n"))

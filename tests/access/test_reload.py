@@ -59,7 +59,7 @@ async def test_a_file_that_would_shut_out_everybody_is_not_taken(tmp_path, monke
             await it.start_ioc()
 
 
-async def test_what_tells_of_the_file_can_be_read_by_everybody(tmp_path, monkeypatch):
+async def test_the_pvs_about_the_file_can_be_read_by_everybody(tmp_path, monkeypatch):
     write(tmp_path, "ASG(DEFAULT) { RULE(1, WRITE) { UAG(nobody) } } ".replace("ASG", "UAG(nobody) ASG"))
     async with rig(tmp_path, monkeypatch, access=ACCESS) as it:
         names = [

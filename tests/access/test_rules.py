@@ -156,7 +156,7 @@ def test_a_fault_has_its_place_and_what_would_be_right(text: str, fault: str) ->
     assert fault in "\n".join(faults(text))
 
 
-def test_all_faults_are_told_at_once_up_to_a_number() -> None:
+def test_all_faults_are_reported_at_once_up_to_a_number() -> None:
     assert len(faults("ASG(A) { RULE(3, RITE, X) { UAG(x) HAG(y) } INPA(z) }")) == 6
     many = faults("ASG(A) {\n" + "INPA(x)\n" * 70 + "}")
     assert (len(many), many[-1]) == (51, "and 20 more faults")

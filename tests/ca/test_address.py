@@ -85,7 +85,7 @@ def test_everything_is_listened_to_by_default() -> None:
         ),
     ],
 )
-def test_what_makes_no_sense_is_left_out_and_told(name: str, value: str, told: str) -> None:
+def test_invalid_addresses_are_left_out_and_reported(name: str, value: str, told: str) -> None:
     found = from_environment({"EPICS_CAS_INTF_ADDR_LIST": LOOPBACK, name: value})
     assert any(fault.startswith(name) and told in fault for fault in found.faults), found.faults
     assert found.port == 5064

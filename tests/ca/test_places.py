@@ -141,7 +141,7 @@ async def test_limit_of_open_files_follows_the_number_of_clients(place: CaPlace,
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-async def test_puts_at_work_of_all_are_bounded_and_each_address_has_its_first(rig: Rig) -> None:
+async def test_all_running_puts_are_bounded_and_each_address_has_its_first(rig: Rig) -> None:
     rig.hold = asyncio.Event()
 
     async def put(raw: Raw, count: int) -> list[int]:

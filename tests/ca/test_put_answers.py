@@ -52,7 +52,7 @@ async def test_put_ends_after_its_channel_was_cleared(rig: Rig) -> None:
         assert (await raw.until(caproto.WriteNotifyResponse)).ioid == 79
 
 
-async def test_refused_put_without_completion_is_told(rig: Rig) -> None:
+async def test_refused_put_without_completion_is_reported(rig: Rig) -> None:
     """At once, and of one that fails later; of one that is done nothing is said."""
     async with raw_client(rig.server.port) as raw:
         chan = await raw.channel("T:longout")

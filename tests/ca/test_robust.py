@@ -96,7 +96,7 @@ async def test_slow_client_sees_the_newest_value(rig: Rig) -> None:
         assert rig.server.stats.disconnected == 0
 
 
-async def test_paused_client_is_told_of_the_latest_rights_only(rig: Rig) -> None:
+async def test_paused_client_gets_the_latest_rights_only(rig: Rig) -> None:
     allowed = [True]
     rig.server._access = lambda _pv, _client: (True, allowed[0])
     async with raw_client(rig.server.port, receive_bytes=4096) as raw:
@@ -206,7 +206,7 @@ async def test_too_many_clients(rig: Rig, caplog: pytest.LogCaptureFixture) -> N
     assert (await caget(rig.place, "-t", "T:long")).code == 0
 
 
-async def test_further_puts_are_refused_while_too_many_are_at_work(rig: Rig) -> None:
+async def test_further_puts_are_refused_while_too_many_are_running(rig: Rig) -> None:
     """Whatever else the client asks is answered meanwhile: libca gives a server up that answers no echo."""
     rig.hold = asyncio.Event()
     async with raw_client(rig.server.port) as flood, raw_client(rig.server.port) as other:

@@ -23,7 +23,7 @@ from tests.support.probe import Probe
 from tests.support.state_dir import make_unwritable, make_writable
 
 
-async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_told(tmp_path, monkeypatch):
+async def test_what_is_closed_by_hand_while_the_ioc_is_down_is_reported(tmp_path, monkeypatch):
     probe = Probe()
     async with data_rig(tmp_path, monkeypatch, cobos=1, plugins=[("probe", probe)]) as it:
         host = it.fleet.data["CoBo[0]"]
@@ -47,7 +47,7 @@ def told_of(probe: Probe, router: str) -> list[str]:
     return [event.state for event in probe.of(RunFiles) if event.router == router]
 
 
-async def test_the_ioc_shows_what_is_wrong_and_goes_on_when_it_is_told(tmp_path, monkeypatch):
+async def test_the_ioc_shows_what_is_wrong_and_continues_on_request(tmp_path, monkeypatch):
     async with data_rig(tmp_path, monkeypatch, cobos=1, text=section(closing={"quiet_s": 0.3})) as it:
         host = it.fleet.data["CoBo[0]"]
         await start_run(it)

@@ -128,7 +128,7 @@ def test_what_is_no_manifest_is_said(raw, said):
         manifest.load(raw, "here")
 
 
-def test_differences_are_told_by_name():
+def test_differences_are_reported_by_name():
     files = (FileEntry("a", 1, 0.0, "0" * 64), FileEntry("b", 2, 0.0), FileEntry("c", 3, 0.0))
     record = Manifest(RunRef("e", 1), "CoBo0", (), files, 0.0)
     assert list(differences(record, files, RunRef("e", 1), "CoBo0")) == []
@@ -287,7 +287,7 @@ def test_three_runs_each_have_their_own():
         assert own(entries[number - 1], entries, *there) == {f"file {number}"}
 
 
-def test_a_host_that_answers_late_and_has_nothing_is_no_trouble():
+def test_a_host_that_answers_late_and_has_nothing_is_no_fault():
     one, two = settle([entry_of(1, settled=True), entry_of(2)], (), early=False)
     assert (one.frozen, one.chosen, two.before, two.mixed) == (True, {}, frozenset(), "")
 

@@ -193,7 +193,7 @@ async def test_the_router_has_ended(case):
     assert "does not run" in entry.message
 
 
-async def test_the_next_run_begins_before_the_sentry_was_told(tmp_path):
+async def test_the_next_run_begins_before_the_sentry_was_notified(tmp_path):
     async with sentry(tmp_path) as case:
         gate = case.host.gate
         assert gate is not None

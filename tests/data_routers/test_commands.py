@@ -177,7 +177,7 @@ def test_an_older_run_is_closed_by_hand_while_the_next_is_on(shell):
     assert sums(shell.staging["CoBo0"]) == new
 
 
-def test_files_of_two_runs_are_told_apart_by_hand(shell):
+def test_files_of_two_runs_are_separated_by_hand(shell):
     shell.put(42, Phase.CLOSING, mixed="they lie together")
     one = fill(shell.staging["CoBo0"], ["x_42_0.graw", "x_42_1.graw"])
     other = fill(shell.staging["CoBo0"], ["x_43.graw"], seed=3)
@@ -214,7 +214,7 @@ def test_without_what_is_gone(shell):
     assert json.loads((shell.place() / "manifest.json").read_text())["missing"] == [{"name": "gone.graw"}]
 
 
-def test_what_was_missing_is_told_when_a_run_is_verified(shell):
+def test_missing_files_are_reported_when_a_run_is_verified(shell):
     fill(shell.staging["CoBo0"], ["a.graw"])
     shell.put(42, Phase.CLOSING, chosen={"a.graw": 1, "gone.graw": 5})
     assert shell("files", "close", 42, "--router", "CoBo0", "--without-missing").exit_code == 0
@@ -354,7 +354,7 @@ async def test_a_command_waits_for_another_that_uses_the_state_directory(tmp_pat
     assert sums(shell.place()) == written
 
 
-def test_a_sentry_is_told_and_shows_nothing(tmp_path):
+def test_a_sentry_is_reported_and_shows_nothing(tmp_path):
     router = {"access": "sentry", "sources": ["CoBo0"], "host": "127.0.0.1", "port": 1}
     shell = Shell(tmp_path, [router])
     ran = shell("files", "close", 42, "--experiment", EXPERIMENT)

@@ -55,7 +55,7 @@ async def start_again(it: Rig) -> None:
     await it.ok("Run:Start")
 
 
-async def test_what_a_run_used_is_told_and_copied(tmp_path, monkeypatch):
+async def test_what_a_run_used_is_recorded_and_copied(tmp_path, monkeypatch):
     backup = tmp_path / "backup folder"
     backup.mkdir()
     probe = Probe()

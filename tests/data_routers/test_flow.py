@@ -92,7 +92,7 @@ def test_late_data_count_until_the_files_are_moved():
     assert meter.written == Count(1, 1500)
 
 
-def test_a_sentry_tells_the_last_bytes_after_it_has_moved_the_files():
+def test_a_sentry_reports_the_last_bytes_after_it_has_moved_the_files():
     meter = Meter(10.0, quiet_s=30.0)
     meter.take(0.0, Count(0, 5 * GB))
     meter.start(0.0)
@@ -172,7 +172,7 @@ def test_a_blink_is_nothing():
 
 
 @given(st.floats(0.1, 60.0), st.lists(st.tuples(steps, st.booleans()), min_size=1))
-def test_it_is_told_only_of_what_has_held_all_the_time(after_s, course):
+def test_only_what_has_held_all_the_time_is_reported(after_s, course):
     delayed, now_s, since_s = Delayed(after_s), 0.0, None
     for step, holds in course:
         now_s += step
@@ -198,7 +198,7 @@ def test_the_worse_level_takes_its_own_time():
 # ---------------------------------------------------------------------- the flow
 
 
-def test_dead_is_told_after_its_time_and_over_with_the_first_byte():
+def test_dead_begins_after_its_time_and_ends_with_the_first_byte():
     judge = FlowJudge(dead_after_s=10.0, low_after_s=20.0)
     assert judge.judge(0.0, running=False, grew_s=None, low=False) is Flow.IDLE
     assert judge.judge(1.0, running=True, grew_s=None, low=False) is Flow.IDLE
@@ -217,7 +217,7 @@ def test_what_never_gave_a_byte_is_dead_too():
     assert judge.judge(15.0, running=True, grew_s=None, low=True) is Flow.DEAD
 
 
-def test_low_is_told_after_its_time():
+def test_low_begins_after_its_time():
     judge = FlowJudge(10.0, 20.0)
     seen = [judge.judge(float(t), running=True, grew_s=float(t), low=t >= 5) for t in range(30)]
     assert seen == [Flow.FLOWING] * 25 + [Flow.LOW] * 5

@@ -176,7 +176,7 @@ def test_where_no_hard_link_can_be_made_files_are_renamed(folder: Path, tell: Te
     assert sums_of(folder) == {}
 
 
-def test_the_agent_tells_of_a_limit_on_sizes_and_leaves_all_as_it_was(tmp_path: Path) -> None:
+def test_the_agent_reports_a_limit_on_sizes_and_changes_nothing(tmp_path: Path) -> None:
     run = folders.RunFolders(bytes(tmp_path), RUN)
     folders.begin(run)
     fields = (run.staging, run.experiment, run.closing, run.closed, b"x" * 10_000)
@@ -234,7 +234,7 @@ def test_nonsense_that_the_agent_is_asked_does_not_end_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "line", [b"", b"ok 31", b"ok x3", b"ok xzz", b"fine", b"trouble", b"trouble x61", b"ok  x31"]
 )
-def test_nonsense_of_an_agent_is_told_apart(line: bytes) -> None:
+def test_nonsense_of_an_agent_is_recognized(line: bytes) -> None:
     with pytest.raises(ValueError, match="agent's answer"):
         answer(line)
 

@@ -221,7 +221,7 @@ async def test_one_that_hangs_disturbs_no_other_of_the_same_host(tmp_path: Path)
         agent.kill()  # nobody looks again, which would end it
 
 
-async def test_looks_go_on_while_files_are_checked(tmp_path: Path) -> None:
+async def test_polls_go_on_while_files_are_checked(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server, place(tmp_path / "staging", server) as at:
         with (at.staging / "large.graw").open("wb") as file:
             file.truncate(256 << 20)

@@ -277,7 +277,7 @@ async def test_an_earlier_attempt_is_found_and_ended_the_same(at: Place) -> None
     assert await host.manifest(RUN) == b"{}"
 
 
-async def test_a_file_that_grew_in_the_closing_folder_is_told(at: Place) -> None:
+async def test_a_file_that_grew_in_the_closing_folder_is_reported(at: Place) -> None:
     write_files(at.staging, ["a.graw"])
     host = at.host()
     files = await host.list_staging()
@@ -333,7 +333,7 @@ async def test_a_manifest_that_is_no_file(at: Place) -> None:
         await host.manifest(RUN)
 
 
-async def test_times_and_large_sizes_are_told_exactly(at: Place) -> None:
+async def test_times_and_large_sizes_are_reported_exactly(at: Place) -> None:
     path = at.staging / "huge.graw"
     with path.open("wb") as file:
         file.truncate(6 << 40)

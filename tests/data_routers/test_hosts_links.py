@@ -149,7 +149,7 @@ async def test_the_folders_that_the_settings_name_may_be_reached_through_links(a
     assert await host.tail(1) == b"one\n"
 
 
-async def test_what_is_in_the_place_of_a_data_file_is_told(at: Place, elsewhere: Path) -> None:
+async def test_what_is_in_the_place_of_a_data_file_is_reported(at: Place, elsewhere: Path) -> None:
     host = at.host()
     assert (await host.poll(RUN)).odd == ""
     (at.staging / "b.graw").symlink_to(elsewhere / "precious")
@@ -229,7 +229,7 @@ def test_the_agent_goes_back_to_the_same_staging_folder_without_proc(
         assert sums_of(closing) == sums
 
 
-async def test_operators_are_told_of_a_link_in_the_place_of_a_data_file(
+async def test_a_link_in_the_place_of_a_data_file_is_shown_to_operators(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with data_rig(tmp_path, monkeypatch) as it:

@@ -232,7 +232,7 @@ async def test_nonsense_in_place_of_an_answer_is_refused(body: bytes, words: str
         (500, b"\xff" * 100_000, "HTTP 500"),
     ],
 )
-async def test_a_refusal_is_told_in_the_sentrys_words(status: int, body: bytes, words: str) -> None:
+async def test_a_refusal_is_reported_in_the_sentrys_words(status: int, body: bytes, words: str) -> None:
     async with sentry() as server, client(server.port) as host:
         server.status, server.body, server.headers = status, body, {"Location": "http://192.0.2.1/"}
         for call in (host.poll(None), host.catalog(RUN)):

@@ -71,7 +71,7 @@ async def looks_until_answered(host: SshHost) -> list[str]:
                 said.append(str(error))
 
 
-async def test_a_login_goes_on_between_looks_and_is_made_once(tmp_path: Path) -> None:
+async def test_a_login_goes_on_between_polls_and_is_made_once(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server, relayed(server) as (slow, relay):
         relay.open.clear()
         async with reached(tmp_path / "staging", slow) as host:
@@ -94,7 +94,7 @@ async def with_slow_shells(folder: Path) -> AsyncIterator[Sshd]:
         yield server
 
 
-async def test_an_agent_that_starts_slowly_comes_up_between_looks(tmp_path: Path) -> None:
+async def test_an_agent_that_starts_slowly_comes_up_between_polls(tmp_path: Path) -> None:
     async with with_slow_shells(tmp_path / "ssh") as server:
         write_files(tmp_path, ["a.graw"])
         async with reached(tmp_path, server) as host:
@@ -105,7 +105,7 @@ async def test_an_agent_that_starts_slowly_comes_up_between_looks(tmp_path: Path
             assert logins(server) == 1
 
 
-async def test_what_is_no_look_waits_until_the_agent_is_there(tmp_path: Path) -> None:
+async def test_requests_other_than_polls_wait_until_the_agent_is_there(tmp_path: Path) -> None:
     async with (
         with_slow_shells(tmp_path / "ssh") as server,
         reached(tmp_path / "staging", server, limits=replace(QUICK, files_s=2.0, read_s=2.0)) as host,
@@ -159,7 +159,7 @@ async def test_why_a_slow_login_failed_stands_until_there_is_news(tmp_path: Path
                         break
 
 
-async def test_a_slow_host_delays_the_looks_at_no_other(tmp_path: Path, shared_sshd: Sshd) -> None:
+async def test_a_slow_host_delays_no_polls_of_others(tmp_path: Path, shared_sshd: Sshd) -> None:
     async with (
         relayed(shared_sshd) as (slow, relay),
         reached(tmp_path / "slow", slow) as stuck,

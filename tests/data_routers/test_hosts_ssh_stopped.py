@@ -28,7 +28,7 @@ def host(staging: Path, name: str, target: Target, stations: Stations) -> SshHos
     return SshHost(router, target, LIMITS, stations)
 
 
-async def test_each_is_told_how_long_the_host_was_silent(tmp_path: Path) -> None:
+async def test_each_message_says_how_long_the_host_was_silent(tmp_path: Path) -> None:
     async with sshd(tmp_path / "ssh") as server:
         target = Target(
             "127.0.0.1", server.port, server.user, str(server.config), str(server.known_hosts), 3.0

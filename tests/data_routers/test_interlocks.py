@@ -101,7 +101,7 @@ def test_nothing_is_against_a_router_that_is_ready():
     assert against_start([facts(asked=None)], None, InterlockSettings(), LIMITS) == []
 
 
-def test_every_reason_is_told_at_once():
+def test_every_reason_is_reported_at_once():
     bad = poll(process=False, files=2, disk_free_bytes=0, next_exists=True)
     reasons = against_start([facts(bad), facts(None), facts()], NEXT, InterlockSettings(), LIMITS)
     assert len(reasons) == 5

@@ -283,7 +283,7 @@ def test_what_is_not_of_the_history_is_refused_by_name(
     assert {name: after[name] for name in before} == before
 
 
-def test_a_backup_that_will_be_refused_is_told_when_it_is_made(filled: str, place: Path) -> None:
+def test_a_backup_that_will_be_refused_is_reported_when_it_is_made(filled: str, place: Path) -> None:
     file = settings_file(place, filled)
     asyncio.run(tell(filled, "CREATE VIEW attpc.mine AS SELECT 1 AS one", "SELECT 1"))
     said = ran("backup", place / "b", "--settings", file).output

@@ -61,7 +61,7 @@ def test_bad_filters(full: Shell, options: list[str], said: str) -> None:
     assert said in full.fails("history", "export", *options)
 
 
-def test_one_is_told_as_one(full: Shell, tmp_path: Path) -> None:
+def test_one_is_reported_in_the_singular(full: Shell, tmp_path: Path) -> None:
     result = full.call("history", "list", "-e", "e1", "--limit", 1)
     assert "this is the newest; there are more" in result.stderr
     file = tmp_path / "one.csv"

@@ -79,7 +79,7 @@ def test_filters(audited: Shell, options: list[str], found: list[int]) -> None:
     assert len(audited.run("history", "puts", *options).splitlines()) == len(found) + 1
 
 
-def test_what_is_told_of_a_put(audited: Shell) -> None:
+def test_what_is_shown_of_a_put(audited: Shell) -> None:
     (row,) = csv.DictReader(io.StringIO(audited.run("history", "puts", "--format", "csv", "--pv", "*.DESC")))
     assert {name: row[name] for name in ("user", "host", "address", "old", "new", "ok", "reason")} == {
         "user": "bob",
@@ -122,7 +122,7 @@ async def test_a_run_that_is_on_has_all_puts_since_its_start(
         assert [json.loads(line)["pv"] for line in text.splitlines()] == found
 
 
-def test_more_than_are_listed_is_told(audited: Shell) -> None:
+def test_more_than_are_listed_is_reported(audited: Shell) -> None:
     result = audited.call("history", "puts", "--limit", 3)
     assert result.stderr == "these are the newest 3; there are more (--limit)\n"
     assert audited.call("history", "puts", "--limit", 0).stderr == ""

@@ -131,7 +131,7 @@ def test_json_faults_have_their_place(tmp_path: Path, text: str, fault: str) -> 
     assert fault in found
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     rows = [GOOD, *(f"e1,{n},x,never,\n" for n in range(2, 40)), "e1\n"]
     found = faults_of(tmp_path, HEAD + "".join(rows))
     assert len(found) == 21
@@ -176,7 +176,7 @@ def test_the_line_of_a_byte_that_is_no_utf8(tmp_path: Path, end: str, before: in
     assert found[-1].startswith(f"line {before + 2}: is not UTF-8: byte 0xe4"), found
 
 
-def test_a_stop_before_the_start_is_told_and_taken(tmp_path: Path) -> None:
+def test_a_stop_before_the_start_is_reported_and_accepted(tmp_path: Path) -> None:
     file = tmp_path / "runs.csv"
     rows = [f"e1,{n},x,2026-01-01T01:00:00Z,2026-01-01T00:00:00Z\n" for n in range(2, 27)]
     file.write_text(HEAD + GOOD + "".join(rows))

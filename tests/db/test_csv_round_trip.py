@@ -33,7 +33,7 @@ def exported(details: list[RunDetail], kind: Format) -> str:
 
 
 def same(one: RunDetail, other: RunDetail) -> bool:
-    """Tell whether runs are equal; `repr` because a value may be no number, which equals nothing."""
+    """Return whether runs are equal; `repr` because a value may be no number, which equals nothing."""
     return repr(one) == repr(other)
 
 

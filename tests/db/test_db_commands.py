@@ -191,7 +191,7 @@ def test_the_url_holds_no_password(place: Path, facility: FacilityServer) -> Non
     assert ran("url", "--settings", file).output.strip() == facility.url("ioc")
 
 
-def test_what_is_wrong_is_told(place: Path) -> None:
+def test_every_fault_is_reported(place: Path) -> None:
     file = settings_file(place, "postgresql://ioc:s3cr3t@x@db.lab/attpc")
     said = refused("status", "--settings", file)
     assert "plugins.run_history.dsn" in said

@@ -137,7 +137,7 @@ async def test_a_database_that_does_not_have_the_run_any_more(
         await ended(it, dsn, 1)
 
 
-async def test_what_is_wrong_with_the_place_is_told_as_the_commands_tell_it(
+async def test_what_is_wrong_with_the_place_is_reported_as_by_the_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as bound:
@@ -250,7 +250,7 @@ async def test_a_schema_that_becomes_newer_while_all_connections_stand(
         ),
     ],
 )
-async def test_a_schema_of_which_the_version_cannot_be_told(
+async def test_a_schema_of_unknown_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, spoil: str, mend: str, because: str
 ) -> None:
     async with history_rig(tmp_path, monkeypatch, dsn) as it:

@@ -92,7 +92,7 @@ async def test_a_newer_schema_is_left_alone(connection):
         await migrate(connection, (ONE,))
 
 
-async def test_a_store_tells_a_newer_schema_from_none(empty_dsn, connection):
+async def test_a_store_distinguishes_a_newer_schema_from_none(empty_dsn, connection):
     with pytest.raises(SchemaError, match="attpc-ioc db migrate"):
         await Store.connect(empty_dsn)
     await migrate(connection)

@@ -168,7 +168,7 @@ async def said(call: Awaitable[object], kind: type[Exception]) -> str:
     return str(caught.value)
 
 
-async def test_the_faults_of_a_pooler_are_told_with_what_to_set(
+async def test_the_faults_of_a_pooler_are_reported_with_what_to_set(
     postgres_server: EmbeddedServer, dsn: str
 ) -> None:
     async with bouncer(postgres_server, dsn, auth_type="scram-sha-256", pool_mode="session") as pooler:
@@ -191,7 +191,7 @@ async def test_the_faults_of_a_pooler_are_told_with_what_to_set(
         await (await at(good).connect()).close()
 
 
-async def test_a_pool_that_is_used_up_is_told_as_that(postgres_server: EmbeddedServer, dsn: str) -> None:
+async def test_a_pool_that_is_used_up_is_reported_as_that(postgres_server: EmbeddedServer, dsn: str) -> None:
     options = {"pool_mode": "session", "default_pool_size": "1", "query_wait_timeout": "1"}
     async with bouncer(postgres_server, dsn, **options) as pooler, connections(pooler.dsn) as (first,):
         await first.fetchval("SELECT 1")

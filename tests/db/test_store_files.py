@@ -34,7 +34,7 @@ def used(stamps: Stamps, run: RunRef = REF, after_s: float = 1.0) -> RunConfigs:
     )
 
 
-async def test_what_is_told_last_of_a_routers_files_stays(dsn):
+async def test_the_last_report_of_a_routers_files_stays(dsn):
     stamps = Stamps()
     moving = RunFiles(
         stamp=stamps(),

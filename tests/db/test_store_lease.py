@@ -24,7 +24,7 @@ async def expire(dsn: str) -> None:
     await connection.close()
 
 
-async def test_the_second_is_told_who_has_it(dsn):
+async def test_the_second_learns_who_has_it(dsn):
     async with open_store(dsn) as store:
         mine = await store.acquire_lease(FLEET, FIRST)
         assert mine.ours

@@ -51,7 +51,7 @@ BROKEN = {
 
 @ways
 @pytest.mark.parametrize("what", BROKEN)
-async def test_a_broken_reply_is_told_and_shown(call: Call, what: str):
+async def test_a_broken_reply_is_reported_and_shown(call: Call, what: str):
     reply, text = BROKEN[what]
     async with raw_server(reply) as server, client_of(server.url) as client:
         with pytest.raises(EccBrokenReply, match=text) as caught:
@@ -132,7 +132,7 @@ async def test_a_code_other_than_0_is_refused(call: Call):
     assert caught.value.message == "Could not start run\n(Ice::ConnectionRefusedException) <node>"
 
 
-async def test_busy_is_told_apart():
+async def test_busy_is_an_error_of_its_own():
     reply = http(envelope(text_xml(code=2, message="The ECC state machine is busy!")))
     async with raw_server(reply) as server, client_of(server.url) as client:
         with pytest.raises(EccBusy) as caught:

@@ -89,7 +89,7 @@ def test_no_bytes_in_the_texts_lose_code_and_state(first: bytes, second: bytes) 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
-def test_random_bytes_for_a_reply_are_told_as_broken(body: bytes) -> None:
+def test_random_bytes_for_a_reply_are_reported_as_broken(body: bytes) -> None:
     for read in (read_state, read_text):
         with pytest.raises(EccBrokenReply):
             read(HttpReply(200, "OK", body), "here")
@@ -153,6 +153,6 @@ def test_an_odd_sender_does_not_hide_the_others() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "<ConfigIdSet>", "<a><ConfigId/></a>", "\x01"])
-def test_what_is_no_list_is_told_as_that(text: str) -> None:
+def test_a_reply_that_is_not_a_list_is_reported_as_that(text: str) -> None:
     with pytest.raises(EccBrokenReply, match="no ConfigIdSet but"):
         configs_in(text)

@@ -81,7 +81,7 @@ async def test_it_is_quick_while_the_server_moves():
 
 
 @pytest.mark.timing
-async def test_it_is_quick_at_once_when_told_and_until_told_otherwise():
+async def test_it_is_quick_at_once_on_request_and_until_the_opposite_request():
     settings = PollSettings(moving_period_s=0.01, quiet_period_s=60)
     async with raw_server(state(2)) as server, watching(server.url, settings) as watch:
         await until(lambda: len(watch.seen) == 1)
@@ -204,7 +204,7 @@ async def test_a_stalled_server_is_polled_ever_more_seldom_and_seen_again():
         assert time.monotonic() - begun < 1 * busy()
 
 
-async def test_poll_now_cuts_a_long_pause_short_and_tells_why_it_failed():
+async def test_poll_now_cuts_a_long_pause_short_and_returns_why_it_failed():
     async with raw_server(state(1, 0, 3)) as server, watching(server.url, SLOW) as watch:
         await until(lambda: len(watch.lost) == 1)
         with pytest.raises(EccRefused):

@@ -44,7 +44,7 @@ class Watch:
         self._read = len(lines)
 
     def is_in(self, names: Iterable[str], alarm: str) -> bool:
-        """Tell whether all of these PVs are in an alarm now."""
+        """Return whether all of these PVs are in an alarm now."""
         self.look()
         return all(self.now.get(name) == alarm for name in names)
 

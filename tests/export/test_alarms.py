@@ -181,7 +181,7 @@ HEADS = {
 }
 
 
-def test_the_how_to_tells_of_every_alarm(table):
+def test_the_how_to_describes_every_alarm(table):
     page = (ROOT / "docs" / "how-to" / "alarms.md").read_text(encoding="utf-8")
     told = {line for line in page.splitlines() if line.startswith("| `")}
     yes_no = ("no", "yes")

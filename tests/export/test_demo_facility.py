@@ -102,7 +102,7 @@ def test_it_is_written_again_and_what_is_somebody_elses_stays(out):
         (("--demo", "--screens", "here"), "absolute"),
     ],
 )
-def test_a_wrong_use_is_told(tmp_path, more, says):
+def test_wrong_use_is_reported(tmp_path, more, says):
     ran = export(tmp_path / "out", *more)
     assert ran.returncode != 0
     assert says in ran.stderr

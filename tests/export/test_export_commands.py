@@ -73,7 +73,7 @@ def test_each_is_what_its_program_reads(settings, tmp_path):
         (("alarms", "--settings", "{file}", "--screens", "here"), "absolute", 2),
     ],
 )
-def test_what_is_wrong_is_told_in_one_text(settings, tmp_path, words, says, code):
+def test_all_that_is_wrong_is_reported_in_one_text(settings, tmp_path, words, says, code):
     ran = export(*(word.format(file=settings, folder=tmp_path) for word in words))
     assert ran.returncode == code
     assert says in ran.stderr
@@ -112,6 +112,6 @@ def test_an_empty_folder_is_not_the_working_directory(settings, tmp_path, monkey
     assert list(work.iterdir())
 
 
-def test_an_empty_file_name_is_told(settings):
+def test_an_empty_file_name_is_reported(settings):
     ran = export("alarms", "--settings", settings, "--output", "")
     assert (ran.returncode, "is empty" in ran.stderr) == (2, True)

@@ -166,7 +166,7 @@ def test_what_ends_a_run_or_takes_back_asks_first_and_the_rest_does_not(
 
 
 def _asks(widget: Shown) -> bool:
-    """Tell whether a button asks before it acts, as Phoebus reads it; what it asks has to be a question."""
+    """Return whether a button asks before it acts, as Phoebus reads it; what it asks has to be a question."""
     if widget.text("show_confirm_dialog", "false") == "false":
         return False
     assert "?" in widget.text("confirm_message"), widget.where
@@ -210,7 +210,7 @@ def test_nothing_covers_anything_else(files: dict[str, str]):
 
 
 def _never_both(one: ET.Element, other: ET.Element) -> bool:
-    """Tell whether of two widgets one is there while a condition is true, and the other while it is not."""
+    """Return whether of two widgets one is there while a condition is true, and the other while it is not."""
 
     def shown_while(widget: ET.Element) -> tuple[str, str, str, str] | None:
         rule = widget.find("rules/rule[@prop_id='visible']")

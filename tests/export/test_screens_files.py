@@ -101,7 +101,7 @@ def test_own_files_that_are_no_longer_made_are_deleted(tmp_path: Path, files: di
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_of_that_name_is_told_before_anything_is_written(tmp_path: Path, files, force: bool):
+def test_a_folder_of_that_name_is_reported_before_anything_is_written(tmp_path: Path, files, force: bool):
     (tmp_path / "status.bob").mkdir()
     with pytest.raises(AttpcError, match=r"status\.bob: a folder has that name"):
         write_screens(tmp_path, files, force=force)

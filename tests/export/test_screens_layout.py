@@ -236,9 +236,7 @@ class _Pv:
         self.isReadonly = lambda: not writable
 
 
-def test_the_head_of_every_screen_says_what_who_looks_at_it_may_do(
-    widgets: list[Shown], rows: dict[str, Row]
-):
+def test_the_head_of_every_screen_says_what_its_user_may_do(widgets: list[Shown], rows: dict[str, Row]):
     seen = {}
     for widget in widgets:
         if widget.text("text") != "Rights not known":
@@ -270,7 +268,7 @@ def test_why_an_entry_was_refused_is_on_the_screens_with_entries_of_the_run(widg
         assert [compute(case.get("bool_exp", ""), pvInt0=first) for first in (0, ord("2"))] == [False, True]
 
 
-def test_an_observable_without_a_value_is_told_from_one_that_is_0(files: dict[str, str]):
+def test_an_observable_without_a_value_differs_from_one_that_is_0(files: dict[str, str]):
     for file in ("observable_number.bob", "observable_text.bob"):
         root = ET.fromstring(files[file].encode())
         (said,) = (e for e in root.iter("widget") if e.findtext("text") == "not set")

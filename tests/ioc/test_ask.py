@@ -123,7 +123,7 @@ async def test_only_the_account_of_the_ioc_may_ask(ioc: App) -> None:
 
 
 @pytest.mark.parametrize("line", [b"\n", b"[]\n", b'{"ask": "x"}\n', b'{"ask": []}\n', b"[" * 4000 + b"\n"])
-async def test_bad_questions_are_told_so(ioc: App, line: bytes) -> None:
+async def test_bad_questions_get_that_answer(ioc: App, line: bytes) -> None:
     reader, writer = await _connect(ioc.log.folder)
     writer.write(line)
     assert "'ask', one of clients" in json.loads(await reader.read())["error"]
@@ -144,7 +144,7 @@ async def test_nobody_answers_where_no_ioc_runs(file: Path, place: CaPlace, tmp_
     place.close()
 
 
-async def test_an_ioc_that_hangs_is_told_from_one_that_does_not_run(tmp_path: Path) -> None:
+async def test_an_ioc_that_hangs_differs_from_one_that_does_not_run(tmp_path: Path) -> None:
     """Its socket takes connections, as that of a stopped process does, and nobody answers."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / SOCKET))

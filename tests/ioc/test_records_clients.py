@@ -219,7 +219,7 @@ async def test_a_refused_setpoint_fails_the_put_and_changes_nothing(ioc):
         ("Describe", "Perhaps"),
     ],
 )
-async def test_what_a_record_cannot_take_is_told_to_the_scope_and_to_the_put_log(ioc, name, value):
+async def test_what_a_record_cannot_take_reaches_the_scope_and_the_put_log(ioc, name, value):
     assert await ioc.put(name, value) != 0
     assert ioc.control.sets == []
     assert ioc.control.commands == []
@@ -308,7 +308,7 @@ async def test_a_put_log_that_fails_does_not_fail_the_put(ioc):
     assert [name for name, *_ in ioc.control.sets] == ["run_class"]
 
 
-async def test_a_put_that_is_at_work_when_the_ioc_stops_is_recorded(ioc):
+async def test_a_put_that_is_running_when_the_ioc_stops_is_recorded(ioc):
     ioc.control.go.clear()
     async with camonitor(ioc.place, "T:Describe") as monitor:
         putting = asyncio.create_task(ioc.put("Describe", "1"))

@@ -51,7 +51,7 @@ def test_every_record_has_a_form_that_can_be_served_and_emptied(record):
     assert pv.spec.rtyp == FORMS[record].rtyp
 
 
-def test_limits_and_severities_are_told_to_clients():
+def test_limits_and_severities_are_sent_to_clients():
     limits = Limits(hopr=9.0, lopr=1.0, hihi=8.0, high=7.0, low=3.0, lolo=2.0, drvh=6.0, drvl=4.0)
     one = row(Record.AO, limits=limits, units="mm", precision=2, mdel=0.5, adel=1.0, setpoint="x")
     spec = make_spec(PvEntry(one, SYSTEM, "T:X"))

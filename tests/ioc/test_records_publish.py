@@ -276,7 +276,7 @@ async def test_an_owner_publishes_its_own_row_with_an_alarm_of_its_own():
         desk.publisher.publish("T:NoSuch_RBV", 1)
 
 
-async def test_a_command_is_busy_while_at_work():
+async def test_a_command_is_busy_while_it_runs():
     desk = Desk()
     desk.watch("Describe", "GoTo")
     describe = Command(SYSTEM, CommandName.DESCRIBE)

@@ -60,7 +60,7 @@ def unreadable():
         (plugin(attpc_veto=marked(wrong_argument)), "weather"),
     ],
 )
-def test_a_slip_is_told_at_start_up(made, reason):
+def test_a_slip_is_reported_at_start_up(made, reason):
     with pytest.raises(PluginError, match=r"plugin slip \(given\)") as raised:
         PluginHost().register(made, "slip", "given")
     assert reason in str(raised.value)
@@ -79,7 +79,7 @@ def test_names_of_plugins_are_parts_of_pv_names():
     ("answer", "reason"),
     [(unreadable, "OSError: no file of limits"), (lambda: 5, "attpc_settings gave 5, not a model")],
 )
-def test_settings_that_cannot_be_told_end_the_start_up(answer, reason):
+def test_settings_that_cannot_be_described_end_the_start_up(answer, reason):
     host = PluginHost()
     host.register(plugin(attpc_settings=marked(lambda self: answer())), "odd")
     with pytest.raises(PluginError, match="plugin odd") as raised:

@@ -101,7 +101,7 @@ async def test_a_run_as_a_plugin_sees_it(tmp_path, monkeypatch):
 
 
 @covers("attpc_event")
-async def test_what_one_plugin_tells_the_others(tmp_path, monkeypatch):
+async def test_what_one_plugin_sends_to_the_others(tmp_path, monkeypatch):
     teller, listener = Probe(), Probe()
     plugins = [("teller", teller), ("listener", listener)]
     async with rig(tmp_path, monkeypatch, cobos=1, plugins=plugins) as it:
@@ -119,7 +119,7 @@ async def test_what_one_plugin_tells_the_others(tmp_path, monkeypatch):
         assert files.stamp.ioc == it.prefix
 
 
-async def test_what_is_told_before_all_plugins_have_started(tmp_path, monkeypatch):
+async def test_what_is_sent_before_all_plugins_have_started(tmp_path, monkeypatch):
     class Early:
         @hookimpl
         async def attpc_startup(self, ctx):

@@ -57,7 +57,7 @@ def starts(it: Rig) -> list[str]:
 
 
 @covers("attpc_event")
-async def test_the_snapshot_is_never_older_than_what_is_told(tmp_path, monkeypatch):
+async def test_the_snapshot_is_never_older_than_the_notification(tmp_path, monkeypatch):
     reader = Reader()
     async with rig(tmp_path, monkeypatch, plugins=[("reader", reader)]) as it:
         await ready(it)

@@ -81,7 +81,7 @@ async def test_rule_04_an_operation_whose_end_nobody_saw_explains_the_change(tmp
         assert recorder.changes[-1].origin is Origin.EXTERNAL
 
 
-async def test_rule_02_the_text_of_a_late_stop_is_told(tmp_path, monkeypatch):
+async def test_rule_02_the_text_of_a_late_stop_is_reported(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, limits=QUICK) as it:
         await running(it)
         faults = it.fleet["cobo1"].faults

@@ -47,7 +47,7 @@ async def test_a_put_is_one_line(name, value, old, new, reason, tmp_path, monkey
         assert str(keys["who"]) != "?"
 
 
-async def test_a_command_of_the_iocs_own_has_no_put_and_is_told_all_the_same(tmp_path, monkeypatch, caplog):
+async def test_a_command_of_the_iocs_own_has_no_put_and_is_logged_all_the_same(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     async with rig(tmp_path, monkeypatch) as it:
         caplog.clear()

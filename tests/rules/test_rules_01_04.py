@@ -133,7 +133,7 @@ async def test_rule_01_a_foreign_client_is_quicker_by_a_millisecond(tmp_path, mo
 # ---------------------------------------------------------------------- rule 2
 
 
-async def test_rule_02_a_late_success_is_recorded_and_told(tmp_path, monkeypatch):
+async def test_rule_02_a_late_success_is_recorded_and_reported(tmp_path, monkeypatch):
     listener = Listener()
     plugins = [("listener", listener)]
     async with rig(tmp_path, monkeypatch, limits="describe_s = 0.3", plugins=plugins) as it:

@@ -73,7 +73,7 @@ def is_believable(found: object) -> bool:
 
 
 async def is_in_order(call: Callable[[], Awaitable[object]]) -> bool:
-    """Tell whether a call gives what can be believed, or a reason that can be shown."""
+    """Return whether a call gives what can be believed, or a reason that can be shown."""
     try:
         return is_believable(await call())
     except HostError as error:
@@ -203,7 +203,7 @@ def test_a_manifest_of_too_many_values_is_not_taken_apart(files: int) -> None:
         manifest.load(raw, "here")
 
 
-def test_a_host_that_tells_of_much_and_little_by_turns_counts_no_further_than_a_pv() -> None:
+def test_a_host_that_reports_much_and_little_in_turn_counts_no_further_than_a_pv() -> None:
     meter = Meter(10.0, 10.0)
     meter.start(0.0)
     for second in range(20):
@@ -212,7 +212,7 @@ def test_a_host_that_tells_of_much_and_little_by_turns_counts_no_further_than_a_
     assert math.isfinite(meter.rate)
 
 
-async def test_a_file_of_no_plausible_time_is_told_by_its_name(tmp_path: Path) -> None:
+async def test_a_file_of_no_plausible_time_is_reported_by_its_name(tmp_path: Path) -> None:
     router = RouterSettings(access=Access.LOCAL, sources=("CoBo0",), staging=str(tmp_path))
     host = LocalHost(router, PATIENT)
     (tmp_path / "a.graw").write_bytes(b"x")

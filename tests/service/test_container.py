@@ -175,7 +175,7 @@ def test_the_compose_file_fits_the_program(compose: dict[str, Any], tmp_path: Pa
     assert 14 <= int(supported[1]) <= 18
 
 
-def test_how_the_processes_of_the_host_are_seen_is_told() -> None:
+def test_the_page_says_how_to_show_the_processes_of_the_host() -> None:
     """In a namespace of its own the IOC would look for a data router's process among its own alone."""
     for words in ("`pid: host`", "`--pid host`", '`process = ""`'):
         assert words in PAGE

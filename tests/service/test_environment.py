@@ -91,7 +91,7 @@ async def test_interfaces_that_are_all_of_other_hosts_end_the_start_with_one_lin
         assert "EPICS_CAS_INTF_ADDR_LIST" in ioc.text
 
 
-async def test_the_online_check_tells_what_is_wrong_in_the_variables(
+async def test_the_online_check_reports_what_is_wrong_in_the_variables(
     tmp_path: Path, place: CaPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with SimulatedFleet(cobos=1) as fleet:

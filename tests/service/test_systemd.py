@@ -48,7 +48,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-async def test_a_service_tells_how_it_goes(short: Path, abstract: bool) -> None:
+async def test_a_service_reports_its_state(short: Path, abstract: bool) -> None:
     async with manager(None if abstract else short) as it:
         environ = {"NOTIFY_SOCKET": it.name, "WATCHDOG_USEC": "300000", "WATCHDOG_PID": str(os.getpid())}
         service = ServiceManager(environ)

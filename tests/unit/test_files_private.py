@@ -159,7 +159,7 @@ def test_root_does_as_the_owner_what_it_does_in_anothers_folder(open_place: Path
 
 
 @pytest.mark.parametrize("what", ["link", "pipe", "folder", "nothing"])
-def test_what_is_no_file_in_a_folder_of_anothers_is_not_read(tmp_path: Path, what: str) -> None:
+def test_only_regular_files_in_a_folder_of_another_account_are_read(tmp_path: Path, what: str) -> None:
     (tmp_path / "secret").write_text("17\n")
     file = tmp_path / "PG_VERSION"
     if what == "link":

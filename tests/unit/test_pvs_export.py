@@ -116,7 +116,7 @@ def test_rows_of_plugins_are_listed(file, monkeypatch):
     ("text", "code", "says"),
     [("[nonsense]\n", 1, "nonsense"), (SETTINGS.replace("T:", "x" * 70 + ":"), 1, "60")],
 )
-def test_wrong_settings_are_told(tmp_path, text, code, says):
+def test_wrong_settings_are_reported(tmp_path, text, code, says):
     path = tmp_path / "s.toml"
     path.write_text(text)
     result = call(str(path))

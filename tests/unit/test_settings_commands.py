@@ -165,7 +165,7 @@ def test_init_refuses(tmp_path, monkeypatch, args, wanted):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_init_tells_all_mistakes_at_once(tmp_path):
+def test_init_reports_all_mistakes_at_once(tmp_path):
     result = run(
         "init", "--cobos", 0, "--first-cobo", "x", "--mutant", "y", "--prefix", "", "--output", tmp_path / "f"
     )

@@ -297,7 +297,7 @@ def test_reserved_names_are_refused(name):
         assert fault.startswith("ecc[0].source[0].name (ECC server 'cobo0') must be another name")
 
 
-def test_all_faults_are_told_at_once_in_the_order_of_the_file():
+def test_all_faults_are_reported_at_once_in_the_order_of_the_file():
     text = (
         '[ioc]\nprefix = "A"\nfoo = 1\n[poll]\nmoving_period_s = 1\n[run]\nfirst_number = -1\n'
         + server(ecc="port = 0", link="port = 0")

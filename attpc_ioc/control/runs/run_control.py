@@ -218,7 +218,7 @@ class RunControl:
         return outcome
 
     def _may_come(self, start: OngoingOperation) -> bool:
-        """Tell whether a Start may still lead to Running, or has done so behind a lost connection."""
+        """Return whether a Start may still lead to Running, or has done so behind a lost connection."""
         return start.verdict is None or (start.may_have_run and not self._state.module(start.module).online)
 
     async def _forget(self, before: KeptRun, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Files that version 0.1 left in the plugin's folder: their lines, and where they are put in the end."""
+"""Files of version 0.1 in the plugin's folder: reads their lines and moves them away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_MAX = 4 * 2**20
 
 OLD_NAMES = ("numbers", "sheet.json", "observables.json", "instance")
 OLD_FILES = tuple(f"{name}{end}" for name in OLD_NAMES for end in ("", ".new"))
-"""Files besides the journal; what they kept is in the state database."""
+"""Files besides the journal; their contents are now in the state database."""
 
 
 def aside(folder: Path) -> Path:
@@ -24,7 +24,7 @@ def aside(folder: Path) -> Path:
 
 
 def put_away(folder: Path, names: tuple[str, ...]) -> None:
-    """Move files that were taken over; raises `OSError`."""
+    """Move files away whose contents were taken over; raises `OSError`."""
     there = [folder / name for name in names if (folder / name).exists()]
     there += [path for name in names for path in folder.glob(f"{name}.*.damaged")]
     if there:
@@ -32,16 +32,16 @@ def put_away(folder: Path, names: tuple[str, ...]) -> None:
         make_private(place.parent)
         make_private(place)
         for path in there:
-            # One that has the name of an earlier one is put beside it.
+            # A file of the same name may be there from before.
             ends = ("", *(f".{n}" for n in range(1, 1000)))
             path.rename(next(p for end in ends if not (p := place / f"{path.name}{end}").exists()))
         log.info("files of version 0.1 taken over", folder=folder, files=", ".join(p.name for p in there))
 
 
 def read_framed(path: Path, offset: int = 0) -> Iterator[bytes]:
-    """Yield the texts of a file of framed lines that have a right checksum; none where there is no file.
+    """Yield the texts of framed lines whose checksum is right; nothing if there is no file.
 
-    A last line without its end was promised to nobody.
+    A last line without its end was never acknowledged.
     """
     try:
         stream = path.open("rb")
@@ -59,7 +59,7 @@ def read_framed(path: Path, offset: int = 0) -> Iterator[bytes]:
 
 
 def body_of(text: bytes) -> bytes | None:
-    """Return what stands in a line `CRC-32 in hexadecimal, space, text`; None where the checksum is wrong."""
+    """Return the text of a line `CRC-32 in hexadecimal, space, text`; None if the checksum is wrong."""
     try:
         crc = int(text[:8], 16)
     except ValueError:

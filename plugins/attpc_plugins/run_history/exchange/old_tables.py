@@ -229,12 +229,12 @@ class OldTable:
 
 
 def is_daq(header: Sequence[str]) -> bool:
-    """Tell whether a table with this header is of the old web application."""
+    """Return whether a table with this header is of the old web application."""
     return tuple(key_of(name) for name in header[: len(DAQ_COLUMNS)]) == DAQ_COLUMNS
 
 
 def is_envoy(header: Sequence[str]) -> bool:
-    """Tell whether a table with this header is of attpc_envoy."""
+    """Return whether a table with this header is of attpc_envoy."""
     return tuple(key_of(name) for name in header[: len(ENVOY_COLUMNS)]) == ENVOY_COLUMNS
 
 

@@ -62,7 +62,7 @@ async def largest_numbers(connection: Any) -> dict[str, int]:
 
 
 async def has_schema(connection: Any) -> bool:
-    """Tell whether there is a run history in the database, of whatever version."""
+    """Return whether there is a run history in the database, of whatever version."""
     return bool(await connection.fetchval("SELECT to_regclass('attpc.schema_migrations') IS NOT NULL"))
 
 

@@ -227,7 +227,7 @@ async def _entered(connection: Connection, run_id: int, observable_id: int) -> A
 
 
 def _same(row: Any, measurement: Measurement) -> bool:
-    """Tell whether a row of measurements has the value, as people read it, and the units."""
+    """Return whether a row of measurements has the value, as people read it, and the units."""
     value, units = clean(str(measurement.value)), clean(measurement.units)
     return clean(str(value_of(row))) == value and row["units"] == units
 

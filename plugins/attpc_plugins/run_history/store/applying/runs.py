@@ -155,7 +155,7 @@ async def write_edit(
 
 
 async def _void(connection: Connection, record: RunRecord) -> bool:
-    """Tell whether the record is of an attempt whose number was given back before it came to run."""
+    """Return whether the record is of an attempt whose number was given back before it came to run."""
     return bool(
         record.attempt
         and record.run.started_at is None
