@@ -1,1 +1,1 @@
-"""Runs as CSV and JSON: what export writes and import reads, older systems' tables included."""
+"""Export and import of runs as CSV and JSON, and import of tables of older systems."""

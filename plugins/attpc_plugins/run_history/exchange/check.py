@@ -1,4 +1,4 @@
-"""What must hold of a run that comes from a file, whatever the file's format."""
+"""Checks a run from a file of any format."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def checked(detail: RunDetail) -> RunDetail:
-    """Return the run as it can be kept; raises `Bad` naming the column that does not fit.
+    """Return the run as the database can store it; raises `Bad` naming the wrong column.
 
-    It is what the database itself demands, so that all that was exported can be imported. A stop before the
-    start is none of it: the clock may have been set back. `doubts` tells of it.
+    It checks what the database demands, so that every export can be imported. A stop before the start is
+    accepted, because the clock may have been set back; `doubts` reports it.
     """
     run = detail.run
     if not run.experiment.strip() or any(c in run.experiment for c in "\n\r\t"):
@@ -56,7 +56,7 @@ def checked(detail: RunDetail) -> RunDetail:
 
 
 def doubts(detail: RunDetail) -> str:
-    """Return what can be true of a run, and is more often a slip of the pen; empty where nothing is."""
+    """Return what is possible in a run but probably a mistake; empty if nothing is."""
     run = detail.run
     if run.started_at is not None and run.stopped_at is not None and run.stopped_at < run.started_at:
         return (
@@ -87,7 +87,7 @@ def _times(run: Run) -> None:
 
 
 def _details(detail: RunDetail) -> None:
-    """Hold modules, measurements, events and edits against what the database takes."""
+    """Check modules, measurements, events and edits against the limits of the database."""
     _once("modules", [module.name for module in detail.modules])
     for at, module in enumerate(detail.modules, 1):
         where = f"entry {at}"

@@ -1,15 +1,15 @@
-r"""Runs as CSV: one row a run, always the same header, so that programs can rely on it.
+r"""Runs as CSV: one row for each run, always the same header, so that programs can rely on it.
 
-Text is UTF-8, rows end with a line feed, fields are quoted where they have to be (RFC 4180), also over
-several lines. Times are ISO 8601 with offset, booleans `yes` and `no`, an empty field is "nothing". The last
-columns hold what a table has no room for, as JSON (see `plain`): with them export and import lose nothing.
+Text is UTF-8, rows end with a line feed, fields are quoted if needed (RFC 4180), also over
+several lines. Times are ISO 8601 with offset, booleans `yes` and `no`; an empty field means nothing. The last
+columns hold lists as JSON (see `plain`), so that export and import lose nothing.
 
-A spreadsheet runs a cell that begins with =, +, -, @, a tab or a carriage return as a formula, whoever wrote
-it. Such a cell gets an apostrophe in front, unless it is a number; the import takes it away again.
+A spreadsheet runs a cell that begins with =, +, -, @, a tab or a carriage return as a formula. Such a cell
+gets an apostrophe in front, unless it is a number; the import removes it.
 
 A character that is not printable, such as the beginning of an escape sequence, is written as `\u001b` or
-`\U000e0001`, and a backslash that would be read as the beginning of such a one as `\u005c`; the import reads
-what was there. Line ends and tabs stay as they are.
+`\U000e0001`, and a backslash that would be read as the beginning of an escape as `\u005c`; the import reads
+the original back. Line ends and tabs stay unchanged.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from .faults import Fault, not_utf8
 from .plain import from_plain, to_plain
 
 FIELD_MAX = 1 << 28
-"""Characters of a field, and of a line: the JSON of a run with very many events is one."""
+"""The most characters of a field or line: one may be the JSON of a run with very many events."""
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""With apostrophes before it as well: what had one of its own keeps it."""
+"""Also after apostrophes: a field that had its own keeps it."""
 
 _ESCAPED = re.compile(r"\\(?:u[0-9a-f]{4}|U[0-9a-f]{8})")
 
@@ -61,7 +61,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the table: how a run's value is written, and how it is read (None: it is not needed)."""
+    """A column of the table: how a run's value is written, and how it is read (None: ignored)."""
 
     name: str
     write: Callable[[RunDetail], str]
@@ -115,7 +115,7 @@ def _duration(detail: RunDetail) -> str:
 
 
 NAMES = {"run_class": "class"}
-"""Columns that have another name than their field."""
+"""Columns whose name differs from their field's."""
 
 FORMS: dict[type[Any], tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     str: (str, str),
@@ -124,11 +124,11 @@ FORMS: dict[type[Any], tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     datetime: (time_text, time_of),
     RunClass: (lambda value: value.label, class_of),
 }
-"""How values of a run's fields are written and read, by their type; others are words of an enumeration."""
+"""How a run's fields are written and read, by type; others are words of an enumeration."""
 
 
 def _columns(name: str, hint: Any) -> Iterator[Column]:
-    """Yield the columns of a field of a run: three of who did something, else one."""
+    """Yield the columns of a field of a run: three for a `Who`, otherwise one."""
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
     (kind,) = kinds
     if kind is Who:
@@ -161,7 +161,7 @@ DETAILS = {
     "configs": ConfigUse,
 }
 LISTS = tuple(DETAILS)
-"""The columns that only the details of a run have, as JSON."""
+"""The columns of a run's details, as JSON."""
 
 _BY_NAME = {
     column.name: column
@@ -182,7 +182,7 @@ FIRST = (
     *("stopped_by", "stopped_by_host", "stopped_by_address"),
     *("adopted", "fleet", "ioc", *LISTS),
 )
-"""The columns in their order; none is renamed or moved. A field that is added has its column at the end."""
+"""The columns in order; never rename or move one. A new field gets its column at the end."""
 
 HEADER = tuple(dict.fromkeys((*FIRST, *_BY_NAME)))
 COLUMNS = tuple(_BY_NAME[name] for name in HEADER)
@@ -198,7 +198,7 @@ def _row(fields: Iterable[str]) -> str:
 
 
 def _escaped(field: str) -> str:
-    """Return a field with what is not printable escaped, so that `_unescaped` gives back the same."""
+    """Return a field with unprintable characters escaped; `_unescaped` reverses it."""
     if "\\" in field:
         field = _ESCAPED.sub(lambda found: f"\\u005c{found.group()[1:]}", field)
     if field.isprintable():
@@ -219,7 +219,7 @@ def _unescaped(field: str) -> str:
 
 
 def _meant(found: re.Match[str]) -> str:
-    """Return the character of an escape; one that no export writes stays as it is."""
+    """Return the character of an escape; an escape that no export writes stays."""
     code = int(found.group()[2:], 16)
     if code > sys.maxunicode or (chr(code).isprintable() and chr(code) != "\\"):
         return found.group()
@@ -227,12 +227,12 @@ def _meant(found: re.Match[str]) -> str:
 
 
 def _no_formula(field: str) -> str:
-    """Return a field as a spreadsheet takes it for text, or for the number that it is."""
+    """Return a field that a spreadsheet reads as text or as a number."""
     return f"'{field}" if _FORMULA.match(field) and not _NUMBER.fullmatch(field) else field
 
 
 def plain_text(field: str) -> str:
-    """Return a field as it was before it was written by `row_text`."""
+    """Return the field that `row_text` was given."""
     return _unescaped(field[1:] if field.startswith("'") and _FORMULA.match(field) else field)
 
 
@@ -243,9 +243,9 @@ def _quoted(field: str) -> str:
 
 
 def in_order(detail: RunDetail) -> RunDetail:
-    """Return the run with its measurements, files and configurations in the order that files have.
+    """Return the run with its measurements, files and configurations in the order of files.
 
-    In the database they are in the order of the sheet, which another database need not have.
+    The database has them in the order of the sheet, which may differ in another database.
     """
     found = sorted(detail.measurements, key=lambda m: (m.observable, tuple(Moment).index(m.moment)))
     members = {module.name: index for index, module in enumerate(detail.modules)}
@@ -273,7 +273,7 @@ def run_text(detail: RunDetail) -> str:
 
 
 def lines(stream: TextIO) -> Iterator[str]:
-    """Yield the lines of a stream; raises `csv.Error` at one that is longer than any of an export."""
+    """Yield the lines of a stream; raises `csv.Error` at one that is longer than exports have."""
     while text := stream.readline(FIELD_MAX + 1):
         if len(text) > FIELD_MAX:
             raise csv.Error(f"a line has more than {FIELD_MAX} characters")
@@ -281,12 +281,12 @@ def lines(stream: TextIO) -> Iterator[str]:
 
 
 def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
-    """Yield each row that is not empty with the line where it begins, and a fault where it is no CSV.
+    """Yield each non-empty row with the line where it begins, and a fault if the file is not CSV.
 
-    The stream must have been opened with `newline=""`. After a fault nothing follows: where the next row
-    begins is not known.
+    Open the stream with `newline=""`. A fault is the last item, because the beginning of the next row is not
+    known.
     """
-    # The limit is the process's; a larger one hurts nobody.
+    # The limit applies to the process; a larger one does no harm.
     csv.field_size_limit(max(FIELD_MAX, csv.field_size_limit()))
     reader = csv.reader(lines(stream), strict=True)
     line = 1
@@ -308,7 +308,7 @@ def rows(stream: TextIO) -> Iterator[tuple[int, list[str] | Fault]]:
 
 
 def read_header(names: Sequence[str], line: int, *, experiment: str) -> list[Fault]:
-    """Return what is wrong with a header; `experiment` is the one that was named for all runs, or empty."""
+    """Return the faults of a header; `experiment` is the one given for all runs, or empty."""
     faults = [
         Fault(line, name or f"{index + 1}", "there is no such column")
         for index, name in enumerate(names)
@@ -321,9 +321,9 @@ def read_header(names: Sequence[str], line: int, *, experiment: str) -> list[Fau
 
 
 def read_run(names: Sequence[str], row: Sequence[str], line: int, *, experiment: str) -> RunDetail | Fault:
-    """Return the run of a row, or what is wrong with it.
+    """Return the run of a row, or its fault.
 
-    A column that the file does not have has its default; without `stage` the run has ended.
+    Missing columns have their default; without `stage` the run has ended.
     """
     if len(row) != len(names):
         return Fault(line, "", f"has {len(row)} fields, and the header has {len(names)}")

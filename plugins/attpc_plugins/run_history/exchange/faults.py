@@ -1,4 +1,4 @@
-"""What can be wrong with a file that is to be imported, each named with its place."""
+"""Faults of a file that is imported, with their places."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TextIO
 from attpc_ioc.errors import AttpcError
 
 SHOWN = 20
-"""Faults that are listed; of the rest only the number is told."""
+"""Faults that are listed; the rest are only counted."""
 
 LINE_BYTES = 1 << 28
-"""What is in memory at a time of a line that is looked at for its faults."""
+"""Bytes of a line in memory at a time while it is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Fault:
 
 
 class BrokenFile(AttpcError):
-    """A file cannot be imported; nothing of it was."""
+    """A file cannot be imported; nothing of it was imported."""
 
     def __init__(self, file: str, faults: Sequence[Fault], count: int | None = None) -> None:
         self.faults = tuple(faults)
@@ -42,9 +42,9 @@ class BrokenFile(AttpcError):
 
 
 def not_utf8(stream: TextIO) -> Fault:
-    """Return the fault of a file that is no UTF-8, with the line of the first byte that is none.
+    """Return the fault of a file that is not UTF-8, with the line of the first wrong byte.
 
-    Who reads text is told of it many lines before: a file is decoded in pieces. The stream is of no use
+    Reading the text fails many lines earlier, because files are decoded in blocks. The stream is useless
     afterwards.
     """
     raw = stream.buffer
@@ -57,6 +57,6 @@ def not_utf8(stream: TextIO) -> Fault:
             line += text[: error.start].count(b"\r")
             found = text[error.start]
             return Fault(line, "", f"is not UTF-8: byte 0x{found:02x}, {error.reason}; save it as UTF-8")
-        # A carriage return alone ends a line too, as it does for who reads text.
+        # A carriage return alone also ends a line, as in text mode.
         line += text.endswith(b"\n") + text.count(b"\r") - text.endswith(b"\r\n")
     return Fault(line, "", "was not UTF-8 a moment ago; is it being written?")

@@ -1,4 +1,4 @@
-"""Runs as JSON, one object a line: what programs read line by line, however many there are (see `plain`)."""
+"""Runs as JSON, one object in each line, for programs that read line by line (see `plain`)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def run_line(detail: RunDetail) -> str:
 
 
 def read_lines(stream: TextIO, *, experiment: str) -> Iterator[tuple[int, RunDetail | Fault]]:
-    """Yield the run of each line that is not empty, or what is wrong with it.
+    """Yield the run of each non-empty line, or its fault.
 
-    `experiment` is the one that was named for all runs, or empty.
+    `experiment` is the one given for all runs, or empty.
     """
     line = 0
     while True:

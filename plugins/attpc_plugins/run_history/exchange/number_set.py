@@ -1,4 +1,4 @@
-"""A set of run numbers that takes little memory: a million that follow each other are 128 kB."""
+"""A set of run numbers that takes little memory: 128 kB for a million consecutive ones."""
 
 from __future__ import annotations
 

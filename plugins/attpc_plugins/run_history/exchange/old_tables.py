@@ -1,10 +1,10 @@
 """Tables of older systems as runs.
 
-- The web application before this product: `run number, run class, title, start date/time, stop date/time,
-  config name` (or the same as `run_number` ...), then a column for each observable. Classes are codes of four
+- The earlier web application: `run number, run class, title, start date/time, stop date/time,
+  config name` (or `run_number` and so on), then a column for each observable. Classes are codes of four
   letters, times have an offset or are local, a title may be `None`.
 - `attpc_envoy`: `Run,Note,Duration`, then a column for each field of its window, such as `Pressure (Torr)`.
-  It quotes nothing, so that a comma in a note makes more columns; it knows the duration in seconds and no
+  It quotes nothing, so a comma in a note makes more columns; it has the duration in seconds and no
   times.
 """
 
@@ -41,17 +41,17 @@ _KINDS = (ValueKind.INTEGER, ValueKind.FLOAT, ValueKind.STRING)
 
 
 def key_of(name: str) -> str:
-    """Return a column's name as it is compared: `Start date/time` is `start_datetime`."""
+    """Return a column's name for comparisons: `Start date/time` becomes `start_datetime`."""
     key = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
     return key.replace("date_time", "datetime")
 
 
 @dataclass(slots=True)
 class OldTable:
-    """One old table: its header, and what its columns were found to hold.
+    """One old table: its header, and the kinds of its columns.
 
-    `zone` is that of times without an offset (None: this computer's). `learn` is to see all rows before
-    `read` is called: it finds whether an observable is an integer, a float or a text.
+    `zone` is for times without an offset (None: this computer's). Call `learn` with all rows before
+    `read`: it finds whether an observable is an integer, a float or a text.
     """
 
     header: Sequence[str]
@@ -59,16 +59,16 @@ class OldTable:
     zone: tzinfo | None = None
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     doubt: str = ""
-    """What is doubtful in the times of the row that was read last; empty where nothing is."""
+    """What is doubtful in the times of the last row; empty if nothing is."""
     _kinds: dict[int, ValueKind] = field(default_factory=dict)
 
     @property
     def envoy(self) -> bool:
-        """Whether it is one of attpc_envoy."""
+        """Whether the table is of attpc_envoy."""
         return is_envoy(self.header)
 
     def faults(self, line: int) -> list[Fault]:
-        """Return what is wrong with the header."""
+        """Return the faults of the header."""
         names = [self._name(index)[0] for index in range(len(self.header))]
         faults = [Fault(line, f"{i + 1}", "has no name") for i, name in enumerate(names) if not name]
         faults += [
@@ -81,7 +81,7 @@ class OldTable:
         return faults
 
     def learn(self, row: Sequence[str]) -> None:
-        """Note what kind of values the observables of a row have."""
+        """Note the kinds of the values in a row."""
         if isinstance(cells := self._cells(row, 0), Fault):
             return
         for index in self._observables():
@@ -92,7 +92,7 @@ class OldTable:
             self._kinds[index] = max(self._kinds.get(index, ValueKind.INTEGER), fitting, key=_KINDS.index)
 
     def read(self, row: Sequence[str], line: int) -> RunDetail | Fault:
-        """Return the run of a row, or what is wrong with it."""
+        """Return the run of a row, or its fault."""
         self.doubt = ""
         cells = self._cells(row, line)
         if isinstance(cells, Fault):
@@ -105,7 +105,7 @@ class OldTable:
             return Fault(line, bad.column, str(bad))
 
     def _cells(self, row: Sequence[str], line: int) -> Sequence[str] | Fault:
-        """Return the row with as many cells as the header has; what a note's commas cut is joined again."""
+        """Return the row with as many cells as the header; joins a note that its commas cut."""
         extra = len(row) - len(self.header)
         if extra > 0 and self.envoy and row[2 + extra].strip().isdigit():
             return [row[0], ",".join(row[1 : 2 + extra]), *row[2 + extra :]]
@@ -184,14 +184,14 @@ class OldTable:
         )
 
     def _readings(self, text: str) -> list[datetime | None]:
-        """Return what a time can mean: two times at the end of summer time, the earlier first."""
+        """Return the possible meanings of a time: two at the end of summer time, the earlier first."""
         if _empty(text.strip()):
             return [None]
         try:
             when = datetime.fromisoformat(text.strip())
             if when.tzinfo is None:
                 found = sorted({self._utc(when.replace(fold=fold)) for fold in (0, 1)})
-                # An hour that clocks put forward never showed is counted on from before.
+                # An hour that the clock skipped is counted from before the change.
                 return [reading for reading in found if self._wall(reading) == when] or [found[-1]]
         except (ValueError, OverflowError, OSError):
             raise Bad(f"{shown(text)} is not a time; 2017-03-01 14:03:05 is one") from None
@@ -202,13 +202,13 @@ class OldTable:
         return local.astimezone(UTC)
 
     def _wall(self, when: datetime) -> datetime:
-        """Return what the clock there showed."""
+        """Return the local time."""
         return when.astimezone(self.zone).replace(tzinfo=None, fold=0)
 
     def _doubt(
         self, what: str, text: str, readings: list[datetime | None], fitting: set[datetime | None]
     ) -> str:
-        """Return what people should look at in a time: `readings` it has, of which some are `fitting`."""
+        """Return what people should check in a time with these `readings`, some of them `fitting`."""
         taken = next(when for when in readings if when in fitting)
         if taken is None:
             return ""

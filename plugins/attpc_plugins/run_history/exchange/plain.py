@@ -1,6 +1,6 @@
-"""The store's dataclasses as JSON and back, without loss.
+"""Converts the store's dataclasses to JSON and back, without loss.
 
-An object has the field names of its dataclass; what has its default is left out. For the form of times,
+An object has the field names of its dataclass; fields with their default are left out. For the form of times,
 classes and measured values see `store.model.values`.
 """
 
@@ -25,7 +25,7 @@ _SAID = {
     "int_type": "{} is not an integer",
     "float_type": "{} is not a number",
 }
-"""What is wrong, by pydantic's word for it."""
+"""The texts of faults, by pydantic's name."""
 
 
 def to_plain(value: Any) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def to_plain(value: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: type[T], raw: Any) -> T:
-    """Return the dataclass that `to_plain` made an object of; raises `Bad` naming the key."""
-    # Half surrogate pairs become what the database makes of them.
+    """Return the dataclass of an object of `to_plain`; raises `Bad` naming the key."""
+    # Lone surrogates are replaced as for the database.
     text = json.dumps(raw, ensure_ascii=False).encode("utf-8", "replace")
     try:
         return _adapter(kind).validate_json(text, strict=True, extra="forbid")

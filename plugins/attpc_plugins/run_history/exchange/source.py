@@ -1,4 +1,4 @@
-"""A file of runs to import: which format it has, what is wrong with it, and its runs one by one."""
+"""A file of runs to import: its format, its faults, and its runs one by one."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ Progress = Callable[[int], None]
 
 
 class Format(StrEnum):
-    """How a file has its runs."""
+    """The format of a file of runs."""
 
     AUTO = "auto"
     CSV = "csv"
     JSON = "json"
     DAQ = "daq"
-    """The CSV of the web application before this product."""
+    """The CSV of the earlier web application."""
     ENVOY = "envoy"
     """The table of attpc_envoy."""
 
 
 @dataclass(slots=True)
 class Contents:
-    """What a file was found to hold: the numbers of its runs by experiment.
+    """The contents of a file: the numbers of its runs by experiment.
 
-    `doubts` are what is taken as it is and people should look at, the first of them; `doubtful` counts all.
+    `doubts` are the first doubts that people should check; `doubtful` counts all.
     """
 
     numbers: dict[str, NumberSet] = field(default_factory=dict)
@@ -49,11 +49,11 @@ class Contents:
 
     @property
     def count(self) -> int:
-        """How many runs there are."""
+        """The number of runs."""
         return sum(len(numbers) for numbers in self.numbers.values())
 
     def doubt(self, line: int, column: str, text: str) -> None:
-        """Take note of what should be looked at in a line; of an empty text, of nothing."""
+        """Note what people should check in a line; ignores an empty text."""
         if text:
             self.doubtful += 1
             if len(self.doubts) < SHOWN:
@@ -63,8 +63,8 @@ class Contents:
 class RunFile:
     """A file of runs that can be read more than once.
 
-    `experiment` takes the place of what the file says; `zone` is that of times without an offset in old
-    tables (None: this computer's). `name` is what messages call the file.
+    `experiment` replaces the file's; `zone` is for times without an offset in old
+    tables (None: this computer's). `name` is the file's name in messages.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RunFile:
         self.format = self._detect() if kind is Format.AUTO else kind
 
     def check(self, progress: Progress = lambda _: None) -> Contents:
-        """Read all of it and return what it holds; raises `BrokenFile` with the faults and their places."""
+        """Read the whole file and return its contents; raises `BrokenFile` with all faults."""
         contents = Contents()
         faults: list[Fault] = []
         count = 0
@@ -177,6 +177,6 @@ class RunFile:
 
     @contextmanager
     def _open(self) -> Iterator[TextIO]:
-        # A byte order mark is what spreadsheets put in front of UTF-8.
+        # Spreadsheets put a byte order mark in front of UTF-8.
         with self._path.open(encoding="utf-8-sig", newline="") as stream:
             yield stream

@@ -1,4 +1,4 @@
-"""The store: the one place that knows SQL. Typed dataclasses go in and come out."""
+"""The store: the only module with SQL. It takes and returns typed dataclasses."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ __all__ = ["Applied", "Rejected", "Step", "Store", "prepare_schema"]
 class Store(Applying, Numbers, Leases, Experiments, Sheets, Puts, Queries, Files, Importing):
     """The run history in PostgreSQL; made by `await Store.connect(dsn)`.
 
-    Its methods are in one base class for each topic. All raise `StoreError`'s kinds (`store/errors.py`) and
-    nothing of asyncpg's.
+    Its methods are in one base class for each topic. All raise kinds of `StoreError` (`store/errors.py`),
+    never exceptions of asyncpg.
     """

@@ -24,10 +24,10 @@ POOL_MAX = 4
 """Connections at most: one for the event log, one for numbers and lease, two for screens and shell."""
 
 IDLE_S = 300.0
-"""After this time a connection that nobody uses is closed: a firewall may forget it without a word."""
+"""An idle connection is closed after this time: a firewall may drop it silently."""
 
 IDLE_IN_TRANSACTION_MS = "60000"
-"""A program that hangs in the middle of a transaction keeps its locks for so long at most."""
+"""The longest time that a program that hangs in a transaction keeps its locks."""
 
 Connection = Any
 """An asyncpg connection or its proxy from the pool."""
@@ -41,17 +41,17 @@ _STATE = """
 
 
 class Connections:
-    """The pool and the rules of its use; the topics of the store are built on it.
+    """The connection pool and the rules of its use; the base of the store's topics.
 
-    Every call has `limit_s` seconds in all, connecting included, then `StoreUnavailable` is raised; streams
-    and imports are bounded for each step instead.
+    Every call takes at most `limit_s` seconds, including connecting, or raises `StoreUnavailable`; streams
+    and imports have a limit for each step instead.
     """
 
     def __init__(self, pool: asyncpg.Pool, limit_s: float) -> None:
         self._pool = pool
         self._limit_s = limit_s
         self._shared = False
-        """Whether a pooler is in between, as known from the last connection."""
+        """Whether the last connection went through a pooler."""
 
     @classmethod
     async def connect(
@@ -81,7 +81,7 @@ class Connections:
                             "statement_timeout": limit_ms,
                             "lock_timeout": limit_ms,
                             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
-                            # Filters differ from call to call: a plan made for all of them fits none.
+                            # Filters differ from call to call: a generic plan fits none of them.
                             "plan_cache_mode": "force_custom_plan",
                         },
                     ),
@@ -90,10 +90,10 @@ class Connections:
                     timeout=limit_s,
                     command_timeout=limit_s,
                     max_inactive_connection_lifetime=IDLE_S,
-                    # Runs are hours apart: the start of the next finds its statements parsed.
+                    # Runs are hours apart; the next start should find its statements parsed.
                     max_cached_statement_lifetime=0,
                     reset=_nothing_to_reset,
-                    # No others here: poolers refuse them.
+                    # No other settings: poolers refuse them.
                     server_settings={"application_name": application, "timezone": "UTC"},
                 )
         except (*FAULTS, ValueError) as error:
@@ -107,7 +107,7 @@ class Connections:
         return store
 
     async def close(self, limit_s: float = 2.0) -> None:
-        """Close all connections; those that do not end in time are cut."""
+        """Close all connections; those that do not end in time are aborted."""
         try:
             async with asyncio.timeout(limit_s):
                 await self._pool.close()
@@ -115,16 +115,16 @@ class Connections:
             self._pool.terminate()
 
     async def schema(self) -> MigrationStatus:
-        """Return how the database stands to this program's migrations."""
+        """Return which of this program's migrations the database has."""
         async with self._use() as connection:
             return await status(connection)
 
     async def writable(self, *, warm: bool = False) -> None:
-        """Raise where this program cannot write to the database as it is now; one query.
+        """Raise if this program cannot write to the database now; one query.
 
-        `StoreReadOnly` where the server takes no writes (a standby, or set so), `SchemaTooNew` or
-        `SchemaError` where the schema was changed since it was looked at last. With `warm` a second
-        connection is kept in use as well: the start of a run finds one while the event log has the other.
+        `StoreReadOnly` if the server takes no writes (a standby, or set read-only), `SchemaTooNew` or
+        `SchemaError` if the schema changed since the last check. With `warm` a second connection stays in
+        use, so that the start of a run finds one while the event log uses the other.
         """
         async with self._use() as connection:
             rows = await connection.fetch(_STATE)
@@ -139,12 +139,12 @@ class Connections:
             raise StoreReadOnly(f"the database takes no writes: {state}")
 
     async def _warm_up(self, connection: Connection) -> None:
-        """Have a connection ready for what has to be quick; topics that have such statements do more."""
+        """Prepare a connection for calls that must be quick; topics with such calls do more."""
         await connection.fetchval("SELECT 1")
 
     @asynccontextmanager
     async def _use(self, limit_s: float | None = None) -> AsyncIterator[Connection]:
-        """Give a connection for one bounded call; faults come out as the store's exceptions."""
+        """Give a connection for one bounded call; faults become the store's exceptions."""
         limit_s = self._limit_s if limit_s is None else limit_s
         try:
             async with asyncio.timeout(limit_s), self._pool.acquire(timeout=limit_s) as connection:
@@ -153,7 +153,7 @@ class Connections:
         except FAULTS as error:
             fault = translate(error, pooler=self._shared)
             if isinstance(fault, StoreReadOnly):
-                # After a fail-over these lead to what is a standby now; new ones find the primary.
+                # After a fail-over these lead to a standby; new connections find the primary.
                 await self._pool.expire_connections()
             raise fault from error
 
@@ -161,7 +161,7 @@ class Connections:
     async def _transaction(
         self, limit_s: float | None = None, *, read_only: bool = False
     ) -> AsyncIterator[Connection]:
-        """Give a connection inside a transaction; with `read_only` one that sees a single moment."""
+        """Give a connection in a transaction; with `read_only` it sees a single moment."""
         isolation = "repeatable_read" if read_only else "read_committed"
         async with (
             self._use(limit_s) as connection,
@@ -175,9 +175,9 @@ class Connections:
 
     @asynccontextmanager
     async def _streaming(self, *, read_only: bool = True) -> AsyncIterator[Connection]:
-        """Give a connection in a transaction of any length, in which each statement is bounded.
+        """Give a connection in a transaction of any length; each statement has a time limit.
 
-        It may rest for as long as its user takes: a person reads what is exported page by page.
+        It may be idle for any time: a person may read an export page by page.
         """
         isolation = "repeatable_read" if read_only else "read_committed"
         try:
@@ -205,9 +205,9 @@ async def prepare_schema(dsn: str, *, limit_s: float = 30.0) -> list[str]:
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:
-    """Leave a connection as it is: nothing here lasts longer than its transaction, which asyncpg ends.
+    """Reset nothing: no setting here outlives its transaction, which asyncpg ends.
 
-    asyncpg's own reset would be one more way to the server and back for each call.
+    asyncpg's own reset would cost one more round trip for each call.
     """
 
 
@@ -227,7 +227,7 @@ def utc(unix_s: float | None) -> datetime | None:
 
 
 def moment(unix_s: float) -> datetime:
-    """Return a Unix time in seconds as an aware datetime; one that no calendar has becomes its nearest."""
+    """Return a Unix time in seconds as an aware datetime; clamped to the calendar."""
     try:
         return datetime.fromtimestamp(unix_s, UTC)
     except (OverflowError, ValueError, OSError):
@@ -236,11 +236,11 @@ def moment(unix_s: float) -> datetime:
 
 
 TEXTS_MAX = 65536
-"""Characters of a text that is kept, where nothing else is said."""
+"""The most characters of a stored text, if not stated otherwise."""
 
 
 def clean(text: str, limit: int = TEXTS_MAX) -> str:
-    """Return a text as PostgreSQL can keep it: no NUL, no half surrogate pairs, `limit` characters."""
+    """Return a text that PostgreSQL can store: no NUL, no lone surrogates, at most `limit` characters."""
     text = text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -6,12 +6,12 @@ StoreError
 │   └── StoreFull        the server's disk is full
 ├── StoreDenied          wrong password, unknown user or database, no permission
 ├── StoreRejected        the database refuses the data: trying again cannot help
-│   └── NoSuchRun        it is of a run that this database never had, as after a restore of an older one
+│   └── NoSuchRun        the database never had this run, for example after a restore of an older backup
 ├── NotFound             there is no such experiment, run or observable
 ├── Conflict             it exists already, or is in use
 ├── LeaseHeld            another IOC commands this fleet
-├── PositionMoved        the event log was applied to another position than this program thinks
-└── SchemaError          the schema is not what this program needs
+├── PositionMoved        the event log was applied up to another position than this program expects
+└── SchemaError          this program needs another schema
     └── SchemaTooNew     ... because a newer program changed it
 """
 
@@ -39,7 +39,7 @@ class StoreFull(StoreUnavailable):
 
 
 class StoreDenied(StoreError):
-    """The server does not let us in, or not do this."""
+    """The server refuses the login or the statement."""
 
 
 class StoreRejected(StoreError):
@@ -47,7 +47,7 @@ class StoreRejected(StoreError):
 
 
 class NoSuchRun(StoreRejected):
-    """The data are of a run that this database never had: it was restored from an older backup."""
+    """The database never had this run: it was restored from an older backup."""
 
 
 class NotFound(StoreError):
@@ -63,7 +63,7 @@ class LeaseHeld(StoreError):
 
 
 class PositionMoved(StoreError):
-    """The event log was applied to another position, as in a database that was emptied."""
+    """The event log was applied up to another position, as in an emptied database."""
 
 
 _KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[StoreError]], ...] = (
@@ -103,28 +103,28 @@ FAULTS = (
     TimeoutError,
     OverflowError,
 )
-"""What asyncpg raises when the database or the way to it fails; `OverflowError` at impossible times."""
+"""What asyncpg raises when the database or the network fails; `OverflowError` at impossible times."""
 
 
 def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
-    """Return the store's own exception for one of asyncpg's or of the network.
+    """Return the store's exception for one of asyncpg or the network.
 
-    `pooler`: whether one is in between, which may be what does not answer.
+    `pooler`: whether the connection goes through a pooler, which may be what does not answer.
     """
     if reason := reason_in(error):
         return StoreUnavailable(f"database: {reason}")
     if isinstance(error, OverflowError):
         return StoreRejected("the database holds a time that no calendar has")
-    if told := advice(error):
-        return StoreUnavailable(f"database: {told.text}")
+    if known := advice(error):
+        return StoreUnavailable(f"database: {known.text}")
     if pooler and isinstance(error, TimeoutError):
         return StoreUnavailable(f"the database does not answer in time; {SCARCE}")
     for kinds, made in _KINDS:
         if isinstance(error, kinds):
-            # asyncpg tells of a value that its type cannot hold with an InterfaceError that is a ValueError.
+            # asyncpg reports a value out of its type's range as an InterfaceError that is a ValueError.
             if made is StoreUnavailable and isinstance(error, ValueError):
                 made = StoreRejected
-            # A server that starts or stops says so with "cannot connect now"; it is no standby.
+            # "cannot connect now" means that the server starts or stops; it is not a standby.
             if isinstance(error, asyncpg.exceptions.CannotConnectNowError):
                 made = StoreUnavailable
             if made is SchemaError:

@@ -22,7 +22,7 @@ _SELECT = """
 
 
 class Experiments(Connections):
-    """What the store knows of experiments."""
+    """Reading and changing experiments."""
 
     async def experiments(self, *, counted: bool = False) -> tuple[Experiment, ...]:
         """Return all, by name; with `counted` also how many runs each has (slow with a million runs)."""
@@ -47,7 +47,7 @@ class Experiments(Connections):
         return _experiment(row, -1)
 
     async def current_experiment(self) -> Experiment | None:
-        """Return the current experiment, or None where none was ever selected."""
+        """Return the current experiment; None if none was ever selected."""
         async with self._use() as connection:
             row = await connection.fetchrow(f"{_SELECT} WHERE e.is_current")
         return None if row is None else _experiment(row, -1)
@@ -64,7 +64,7 @@ class Experiments(Connections):
         return tuple(row["name"] for row in rows)
 
     async def create_experiment(self, name: str, comment: str = "", *, select: bool = False) -> None:
-        """Make an experiment, and the current one with `select`; raises `Conflict` where it exists."""
+        """Create an experiment; with `select` it becomes current. Raises `Conflict` if it exists."""
         name = checked_name(name)
         async with self._transaction() as connection:
             done = await connection.execute(
@@ -78,7 +78,7 @@ class Experiments(Connections):
                 await choose(connection, name, None)
 
     async def select_experiment(self, name: str, *, create: bool = False) -> None:
-        """Make an experiment the current one; raises `NotFound` unless `create` makes it."""
+        """Make an experiment current; raises `NotFound` unless `create` creates it."""
         name = checked_name(name)
         async with self._transaction() as connection:
             if create:
@@ -87,7 +87,7 @@ class Experiments(Connections):
                 raise _no_experiment(name)
 
     async def rename_experiment(self, old: str, new: str) -> None:
-        """Give an experiment another name; raises `NotFound`, or `Conflict` where the new one exists."""
+        """Rename an experiment; raises `NotFound`, or `Conflict` if the new name exists."""
         new = checked_name(new)
         async with self._transaction() as connection:
             try:
@@ -110,7 +110,7 @@ class Experiments(Connections):
 
 
 def checked_name(name: str) -> str:
-    """Return a name that an experiment may have; raises `StoreRejected` for any other."""
+    """Return the name if an experiment may have it; otherwise raise `StoreRejected`."""
     name = clean(name)
     if not name.strip() or len(name) > NAME_MAX or any(c in name for c in "\n\r\t"):
         raise StoreRejected(
@@ -120,7 +120,7 @@ def checked_name(name: str) -> str:
 
 
 async def experiment_id(connection: Connection, name: str) -> int:
-    """Return the id of an experiment, which is made where it does not exist."""
+    """Return the id of an experiment; create it if needed."""
     name = checked_name(name)
     found = await connection.fetchval("SELECT id FROM attpc.experiments WHERE name = $1", name)
     if found is None:
@@ -142,9 +142,9 @@ async def known_experiment_id(connection: Connection, name: str) -> int:
 async def choose(connection: Connection, name: str, at: datetime | None) -> bool:
     """Make an experiment current unless another one became so after `at` (None: now).
 
-    Returns False where it does not exist.
+    Returns False if it does not exist.
     """
-    # One choice at a time: two at once would meet at the index of the one current experiment.
+    # One at a time: two at once would conflict in the unique index of the current experiment.
     await connection.execute("LOCK TABLE attpc.experiments IN SHARE ROW EXCLUSIVE MODE")
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM attpc.experiments WHERE name = $1)", name):
         return False

@@ -9,7 +9,7 @@ from attpc_plugins.run_history.store.model.leases import Holder, Lease
 from .connections import Connections
 
 TTL_S = 15.0
-"""How long a lease lasts that is not renewed."""
+"""How long a lease lasts unless it is renewed."""
 
 _COLUMNS = """
     fleet, ioc, host, boot, instance, acquired_at, renewed_at,
@@ -40,7 +40,7 @@ class Leases(Connections):
     ) -> Lease:
         """Take the lease if it is free, expired, of this boot or of an earlier boot of this instance.
 
-        Returns it as it stands then: `ours` is false where another IOC has it, and `holder` names that one.
+        Returns the lease after that: `ours` is false if another IOC has it, which `holder` names.
         """
         async with self._use(limit_s) as connection:
             row = await connection.fetchrow(

@@ -12,11 +12,11 @@ from .errors import LeaseHeld, StoreRejected, StoreUnavailable
 from .experiments import checked_name, experiment_id
 
 TRIES = 1000
-"""How often a number is tried that another IOC was quicker to take."""
+"""Attempts at a number while other IOCs take it first."""
 NUMBER_MAX = 2**31 - 1
 
 NO_EXPERIMENT = ""
-"""No experiment has this name: the constraint of the table sees to that."""
+"""No experiment has this name: a constraint of the table forbids it."""
 
 _RESERVE = """
     WITH experiment AS (
@@ -40,7 +40,7 @@ _RESERVE = """
            (SELECT number FROM earlier) AS earlier, (SELECT experiment_id FROM earlier) AS earlier_of,
            (SELECT ioc || ' on ' || host FROM holder) AS holder
 """
-"""Everything at once: one way to the server and back stands between an operator and the start of a run."""
+"""One statement, because each round trip delays the start of a run."""
 
 
 class Numbers(Connections):
@@ -59,12 +59,12 @@ class Numbers(Connections):
         boot: str = "",
         limit_s: float | None = None,
     ) -> int:
-        """Reserve the next number of an experiment, which is made where it does not exist.
+        """Reserve the next number of an experiment; create the experiment if needed.
 
-        It is the largest of `first_number`, `at_least` (what the state directory knows) and one more
-        than any number that the experiment has. `attempt` is a token unique to this start: asking again with
-        it gives the same number, so that a lost answer costs none. With `boot` the lease of the fleet is
-        looked at in the same moment: `LeaseHeld` where another boot holds it.
+        The number is the largest of `first_number`, `at_least` (from the state directory) and one more
+        than the experiment's last. `attempt` is a token unique to this start: repeating the call with
+        it returns the same number, so a lost answer wastes none. With `boot` the lease of the fleet is
+        checked in the same statement: `LeaseHeld` if another boot holds it.
         """
         name = checked_name(experiment)
         values = (max(first_number, at_least, 0), fleet, clean(ioc), attempt, boot, *_words_of(who))
@@ -89,21 +89,21 @@ class Numbers(Connections):
         raise StoreUnavailable(f"no number of experiment {experiment!r} could be had in {TRIES} tries")
 
     async def _warm_up(self, connection: Connection) -> None:
-        """Have the server parse what a start waits for, and look at the tables; nothing is changed."""
+        """Let the server parse the statements of a start and load their tables; changes nothing."""
         await connection.fetchrow(_RESERVE, NO_EXPERIMENT, 0, "", "", "", "", *_words_of(NOBODY))
 
     async def release_number(self, experiment: str, number: int, *, attempt: str = "") -> bool:
-        """Give a number back under which no module may have run; returns whether it was there to give back.
+        """Give back a number under which no module can have run; returns whether it existed.
 
-        Only a run that was not seen running goes, and with `attempt` only that attempt's: what the event
-        log still says of it is void from then on.
+        Deletes only a run that was not seen running, with `attempt` only of that attempt. Later records of
+        the event log about it have no effect.
         """
         async with self._transaction() as connection:
             key = await experiment_id(connection, experiment)
             return await give_back(connection, key, number, attempt)
 
     async def release_attempt(self, attempt: str) -> bool:
-        """Give back what an attempt may have reserved whose answer was lost; returns whether it had."""
+        """Give back the number of an attempt whose answer was lost; returns whether it had one."""
         async with self._transaction() as connection:
             row = await connection.fetchrow(
                 "SELECT experiment_id, number FROM attpc.runs WHERE attempt = $1", attempt
@@ -121,7 +121,7 @@ class Numbers(Connections):
         return max(first_number, at_least, -1 if last is None else last + 1, 0)
 
     async def reservations(self, fleet: str) -> tuple[Reservation, ...]:
-        """Return numbers of a fleet that were reserved and for which no start was recorded."""
+        """Return the reserved numbers of a fleet without a recorded start."""
         async with self._use() as connection:
             rows = await connection.fetch(
                 "SELECT e.name, r.number, coalesce(r.attempt, ''), r.reserved_at FROM attpc.runs r "
@@ -133,7 +133,7 @@ class Numbers(Connections):
 
 
 async def give_back(connection: Connection, experiment_key: int, number: int, attempt: str) -> bool:
-    """Delete a run that never ran, inside the caller's transaction."""
+    """Delete a run that never ran, in the caller's transaction."""
     done = await connection.fetchrow(
         "DELETE FROM attpc.runs WHERE experiment_id = $1 AND number = $2 "
         "AND state IN ('reserved', 'starting') "

@@ -31,14 +31,14 @@ _PREVIOUS = """
 """
 
 TEXTS_AT_ONCE = 10
-"""Values of observables that are read with one answer; a text has 64 KiB at most."""
+"""Observables whose values one answer has; a text has at most 64 KiB."""
 
 
 class Sheets(Connections):
     """Observables and measured values."""
 
     async def observables(self, experiment: str, *, removed: bool = False) -> tuple[Observable, ...]:
-        """Return the run sheet of an experiment in its order; with `removed` those taken off it too."""
+        """Return the run sheet of an experiment in its order; with `removed` removed observables too."""
         async with self._use() as connection:
             rows = await connection.fetch(
                 "SELECT o.*, o.removed_at IS NOT NULL AS removed FROM attpc.observables o "
@@ -50,10 +50,10 @@ class Sheets(Connections):
         return tuple(made_of(Observable, row) for row in rows)
 
     async def put_observable(self, experiment: str, observable: Observable, *, new: bool = False) -> None:
-        """Add an observable at the end of the sheet, or change the one of that name.
+        """Add an observable at the end of the sheet, or change the one with that name.
 
-        One that was removed comes back with its values. Raises `Conflict` with `new` where the sheet has it,
-        `StoreRejected` for a name that is empty, long or has white space around it.
+        A removed one returns with its values. Raises `Conflict` if `new` and the sheet has it already,
+        `StoreRejected` for a name that is empty, too long or has white space around it.
         """
         name = _checked(observable.name)
         async with self._transaction() as connection:
@@ -87,7 +87,7 @@ class Sheets(Connections):
             )
 
     async def rename_observable(self, experiment: str, old: str, new: str) -> None:
-        """Rename an observable, its values stay; raises `NotFound`, `Conflict`, `StoreRejected`."""
+        """Rename an observable and keep its values; raises `NotFound`, `Conflict`, `StoreRejected`."""
         new = _checked(new)
         async with self._transaction() as connection:
             key = await known_experiment_id(connection, experiment)
@@ -108,7 +108,7 @@ class Sheets(Connections):
                 raise _no_observable(experiment, old)
 
     async def remove_observable(self, experiment: str, name: str) -> None:
-        """Take an observable off the sheet; values that runs have of it stay. Raises `NotFound`."""
+        """Remove an observable from the sheet and keep its values in runs. Raises `NotFound`."""
         async with self._transaction() as connection:
             key = await known_experiment_id(connection, experiment)
             done = await connection.execute(
@@ -127,7 +127,7 @@ class Sheets(Connections):
             )
 
     async def order_observables(self, experiment: str, names: Sequence[str]) -> None:
-        """Put the sheet into this order; those not named follow in the order they had. Raises `NotFound`."""
+        """Put the sheet into this order; those not named follow in their old order. Raises `NotFound`."""
         async with self._transaction() as connection:
             key = await known_experiment_id(connection, experiment)
             have = [
@@ -152,7 +152,7 @@ class Sheets(Connections):
 
     async def previous_values(self, experiment: str, before: int) -> Mapping[str, Measurement]:
         """Return, by observable, the last value of runs before this number: entered, at stop, at start."""
-        # Texts may be long: some at a time, for each answer has a limit.
+        # Texts may be long, and each answer has a limit: read some at a time.
         async with self._transaction(read_only=True) as connection:
             found = connection.cursor(
                 """
@@ -182,10 +182,10 @@ async def write_entered(
     who: Who = NOBODY,
     units: str = "",
 ) -> None:
-    """Write what a person says of an observable in a run, now, and that it was edited.
+    """Write a value that a person entered for an observable in a run, now, and record the edit.
 
-    Raises `NotFound` for the run or the observable, `StoreRejected` where the value is not of its kind. Where
-    that is what was entered before, nothing is written.
+    Raises `NotFound` for the run or the observable, `StoreRejected` if the value is not of its kind. Writes
+    nothing if the value was entered before.
     """
     row = await connection.fetchrow(
         "SELECT r.id AS run, o.id AS observable, o.kind, o.units, clock_timestamp() AS now "
@@ -218,7 +218,7 @@ async def write_entered(
 
 
 async def _entered(connection: Connection, run_id: int, observable_id: int) -> Any:
-    """Return the row of what was entered for an observable in a run, None where nothing was."""
+    """Return the row of an observable's entered value in a run; None if there is none."""
     return await connection.fetchrow(
         "SELECT * FROM attpc.measurements WHERE run_id = $1 AND observable_id = $2 AND moment = 'entered'",
         run_id,
@@ -227,7 +227,7 @@ async def _entered(connection: Connection, run_id: int, observable_id: int) -> A
 
 
 def _same(row: Any, measurement: Measurement) -> bool:
-    """Return whether a row of measurements has the value, as people read it, and the units."""
+    """Return whether a row of measurements has the same value, as people read it, and units."""
     value, units = clean(str(measurement.value)), clean(measurement.units)
     return clean(str(value_of(row))) == value and row["units"] == units
 
@@ -235,7 +235,7 @@ def _same(row: Any, measurement: Measurement) -> bool:
 async def _note_edit(
     connection: Connection, run_id: int, measurement: Measurement, old: Value | None
 ) -> None:
-    """Keep who changed a measured value, and what it replaced."""
+    """Record who changed a measured value, and the old value."""
     edit = Edit(
         "value",
         str(measurement.value),
@@ -248,7 +248,7 @@ async def _note_edit(
 
 
 def fit(value: Value, kind: ValueKind) -> Value:
-    """Return the value as one of this kind; raises `StoreRejected` where it cannot be without loss."""
+    """Convert a value to this kind; raises `StoreRejected` if that loses something."""
     have = kind_of(value)
     if have is kind:
         return value
@@ -258,7 +258,7 @@ def fit(value: Value, kind: ValueKind) -> Value:
 
 
 async def apply_measurement(connection: Connection, run_id: int, record: MeasurementRecord) -> None:
-    """Apply a measured value; an observable that is not on the sheet any more is kept as a removed one."""
+    """Apply a measured value; an observable that is missing from the sheet is added as a removed one."""
     key, number = await connection.fetchrow(
         "SELECT experiment_id, number FROM attpc.runs WHERE id = $1", run_id
     )
@@ -287,7 +287,7 @@ async def apply_measurement(connection: Connection, run_id: int, record: Measure
         entered_by=str(record.who) if record.who != Who() else "",
     )
     if measurement.entered_by and value is not None:
-        # What was entered first is no edit; what is entered over it is.
+        # The first entered value is not an edit; one that replaces it is.
         before = await _entered(connection, run_id, observable)
         earlier = before is not None and before["measured_at"] <= measurement.measured_at
         if earlier and not _same(before, measurement):
@@ -298,7 +298,7 @@ async def apply_measurement(connection: Connection, run_id: int, record: Measure
 async def write_measurements(
     connection: Connection, run_id: int, number: int, measured: Iterable[tuple[int, Measurement]]
 ) -> None:
-    """Write values of observables, by their ids, in a run; each unless a later one of its moment is there."""
+    """Write values of a run by observable id, each unless a later one of its moment exists."""
     rows = [
         {"run_id": run_id, "observable_id": observable_id, "number": number, **values_of(one, "observable")}
         for observable_id, one in measured

@@ -1,4 +1,4 @@
-"""The put log: every put, kept for a time."""
+"""The put log: every put, kept for a limited time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attpc_plugins.run_history.store.rows import made_of
 from .connections import Connection, Connections, clean, moment
 
 DELETE_BATCH = 5000
-"""Rows that one statement of the retention deletes: some 50 ms, so that nothing waits for it."""
+"""Rows that one statement of the retention deletes: some 50 ms, so that it delays nothing."""
 
 _INSERT = """
     INSERT INTO attpc.puts (put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason)
@@ -32,8 +32,8 @@ _TIME_OF_RUN = """
           FROM attpc.runs r JOIN attpc.experiments e ON e.id = r.experiment_id
           WHERE e.name = $1 AND r.number = $2) AS run
 """
-"""The order that stops a run is on record when it is done, a moment after the end. Where the end is not
-known, the start of the next run of the same IOC is one. Which IOC had a run from a table is not known."""
+"""The put that stops a run is recorded when it is done, a moment after the end. If the end is not
+known, the next run's start of the same IOC counts. The IOC of a run from a table is not known."""
 
 
 async def insert_puts(connection: Connection, records: Sequence[Put]) -> None:
@@ -73,11 +73,11 @@ DELETE_EXPERIMENTS = _delete(
        AND NOT EXISTS (SELECT FROM attpc.observables o WHERE o.experiment_id = experiments.id)
        AND NOT EXISTS (SELECT FROM attpc.released_attempts a WHERE a.experiment_id = experiments.id)""",
 )
-"""A client can choose two new ones a second. One that a command made and nobody chose stays."""
+"""A client can select two new ones a second. One that a command created and nobody selected stays."""
 
 
 class Puts(Connections):
-    """Reading the put log, and the retention of what is kept for a time only."""
+    """Reading the put log, and the retention of what is kept for a limited time."""
 
     async def puts(
         self, which: PutFilter = ALL_PUTS, *, limit: int = 100, after: Cursor | None = None

@@ -1,7 +1,7 @@
-"""Rows of the database as dataclasses, and dataclasses as rows.
+"""Converts rows of the database to dataclasses and back.
 
-A column has the name of its field, but for a few; who did something has three, and a measured value has one
-for each type. So a new field of a class needs its column, and nothing here.
+Except for a few, a column has the name of its field. `Who` has three columns, a measured value one for each
+type. So a new field of a class needs only its column.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
 
 CONTENT_MAX = 1 << 26
-"""Characters of a file's text, or of a list of files, that is kept at most: files have some 100 kB."""
+"""The most characters of a stored file or list of files; files have some 100 kB."""
 
 TEXT_MAX = {"title": 1000, "operator": 1000, "manifest": CONTENT_MAX}
-"""Characters of the texts that are not cut where others are."""
+"""The most characters of the texts that have limits of their own."""
 
 COLUMNS = {"stage": "state", "old": "old_value", "new": "new_value"}
-"""Columns that have another name than their field."""
+"""Columns whose name differs from their field's."""
 
 WHO = ("user", "host", "address")
 VALUE = ("kind", "integer_value", "float_value", "string_value")
@@ -38,27 +38,27 @@ VALUE = ("kind", "integer_value", "float_value", "string_value")
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a dataclass: its columns, its value of a row, and what the columns get of its value.
+    """A field of a dataclass: its columns, how to read its value from a row, and how to write it.
 
-    What is None in the dataclass is so in its one column.
+    None in the dataclass is NULL in a single column.
     """
 
     name: str
     columns: tuple[str, ...]
     read: Callable[[Any], Any]
     write: Callable[[Any], Any] | None = None
-    """None: the column gets the value as it is. Of several columns: a tuple."""
+    """None: the column gets the value itself. For several columns it returns a tuple."""
 
 
 def made_of(kind: type[T], row: Any, **given: Any) -> T:
-    """Return the dataclass of a row that has its columns; fields that are `given` need none."""
+    """Return the dataclass of a row; `given` fields need no column."""
     if not given:
         return kind(*[f.read(row) for f in _fields(kind)])
     return kind(**{f.name: f.read(row) for f in _fields(kind) if f.name not in given}, **given)
 
 
 def values_of(value: Any, *but: str) -> dict[str, Any]:
-    """Return what the columns get of a dataclass, by their names; of all fields `but` these."""
+    """Return the values of a dataclass by column, without the fields `but`."""
     made: dict[str, Any] = {}
     for f in _fields(type(value)):
         if f.name in but:
@@ -73,25 +73,25 @@ def values_of(value: Any, *but: str) -> dict[str, Any]:
 
 
 def value_of(row: Any) -> Value | None:
-    """Return the value of a row with `kind` and the three value columns; None where there is none."""
+    """Return the value of a row with `kind` and the three value columns; None if it has none."""
     kind = row["kind"]
     return None if kind is None else row[f"{kind}_value"]
 
 
 def insert(table: str, columns: Iterable[str], tail: str = "") -> str:
-    """Return the statement that adds a row of these columns; its values have their order."""
+    """Return the statement that adds a row of these columns, with values in this order."""
     names = tuple(columns)
     places = ", ".join(f"${n}" for n, _ in enumerate(names, 1))
     return f"INSERT INTO attpc.{table} ({', '.join(names)}) VALUES ({places}) {tail}"
 
 
 def excluded(columns: Iterable[str]) -> str:
-    """Return the assignments of an upsert that take these columns of the row that was not added."""
+    """Return the assignments of an upsert that overwrite these columns."""
     return ", ".join(f"{name} = excluded.{name}" for name in columns)
 
 
 async def write_rows(connection: Any, table: str, rows: list[dict[str, Any]], tail: str = "") -> None:
-    """Add rows, which all have the same columns."""
+    """Add rows with the same columns."""
     if rows:
         await connection.executemany(insert(table, rows[0], tail), [tuple(row.values()) for row in rows])
 
@@ -99,10 +99,10 @@ async def write_rows(connection: Any, table: str, rows: list[dict[str, Any]], ta
 async def write_newest(
     connection: Any, table: str, key: tuple[str, ...], rows: list[dict[str, Any]], at: str
 ) -> None:
-    """Add rows, each in the place of the one with the same key, unless that has a later `at`."""
+    """Add rows; each replaces the one with the same key unless that has a later `at`."""
     if rows:
-        told = excluded(name for name in rows[0] if name not in key)
-        tail = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {told} WHERE t.{at} <= excluded.{at}"
+        assigned = excluded(name for name in rows[0] if name not in key)
+        tail = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {assigned} WHERE t.{at} <= excluded.{at}"
         await write_rows(connection, f"{table} AS t", rows, tail)
 
 

@@ -1,4 +1,4 @@
-"""Applying records: in order, a batch in one transaction, together with how far the event log was applied."""
+"""Applies records in order: a batch in one transaction, together with the position in the event log."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that the database refuses whenever it is tried, and why.
+    """A record that the database always refuses, and why.
 
-    `no_run`: because it is of a run that the database never had.
+    `no_run`: because the database never had its run.
     """
 
     record: Record
@@ -64,9 +64,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a batch: all of it is committed, but for what is named here.
+    """The result of a batch: all of it is committed except the rejected records.
 
-    `new` were applied now, `repeated` had been before.
+    `new` counts those applied now, `repeated` those applied before.
     """
 
     new: int
@@ -90,23 +90,23 @@ class Applying(Connections):
     """Applying records."""
 
     async def position(self, log_id: str) -> int:
-        """Return how far an event log was applied; 0 for one that this database does not know."""
+        """Return the position up to which an event log was applied; 0 for an unknown one."""
         async with self._use() as connection:
             return await _position(connection, log_id)
 
     async def follow(self, batch: Sequence[Record], step: Step, *, limit_s: float | None = None) -> Applied:
         """Apply the records of a step along an event log, and its position, in one transaction.
 
-        Raises `PositionMoved` where the database does not have the position that the step begins at; for the
-        rest as `apply_many`.
+        Raises `PositionMoved` if the database is not at the position where the step begins; otherwise raises
+        as `apply_many`.
         """
         return await self._apply(batch, step, limit_s)
 
     async def apply_many(self, batch: Sequence[Record], *, limit_s: float | None = None) -> Applied:
-        """Apply a batch in its order in one transaction, `limit_s` seconds at most; each stamp counts once.
+        """Apply a batch in order in one transaction of at most `limit_s` seconds; each stamp counts once.
 
-        A record that the database refuses is left out and named in the result; the rest is applied. Raises
-        `StoreUnavailable` and its kin where nothing of the batch is there.
+        A record that the database refuses is left out and named in the result. Raises `StoreUnavailable` and
+        the like if nothing of the batch was applied.
         """
         return await self._apply(batch, None, limit_s)
 
@@ -119,12 +119,12 @@ class Applying(Connections):
             pass
         except StoreError:
             raise
-        except Exception:  # a record that this program cannot handle must not hold up the rest
+        except Exception:  # a record that fails here must not block the rest
             log.exception("records cannot be applied", count=len(batch))
         return await self._one_by_one(batch, step, limit_s)
 
     async def _one_by_one(self, batch: Sequence[Record], step: Step | None, limit_s: float | None) -> Applied:
-        """Find what the database refuses, with a savepoint before each record."""
+        """Apply records one by one, each after a savepoint, to find those that the database refuses."""
         new = 0
         rejected: list[Rejected] = []
         async with self._stepping(step, limit_s) as connection:
@@ -142,7 +142,7 @@ class Applying(Connections):
 
     @asynccontextmanager
     async def _stepping(self, step: Step | None, limit_s: float | None) -> AsyncIterator[Connection]:
-        """Give a connection inside a transaction that moves the position of the log, too."""
+        """Give a connection in a transaction that also moves the position of the log."""
         async with self._transaction(limit_s) as connection:
             if step is not None:
                 await _move(connection, step)
@@ -167,7 +167,7 @@ async def _position(connection: Connection, log_id: str) -> int:
 
 @asynccontextmanager
 async def _savepoint(connection: Connection) -> AsyncIterator[None]:
-    """Undo what is done inside, and nothing else, where the database refuses it."""
+    """Undo only what is done inside if the database refuses it."""
     try:
         async with connection.transaction():
             yield
@@ -176,7 +176,7 @@ async def _savepoint(connection: Connection) -> AsyncIterator[None]:
 
 
 async def _apply_all(connection: Connection, records: Sequence[Record], *, once: bool) -> int:
-    """Apply records and return how many; with `once` not those whose stamps were applied before."""
+    """Apply records and return how many; `once` skips those whose stamps were applied before."""
     boots = await _boot_ids(connection, records)
     fresh: set[tuple[int, int]] = set()
     stamps = [stamp_of(record) for record in records]
@@ -232,7 +232,7 @@ async def _apply_one(connection: Connection, boot_id: int, record: Record) -> No
 
 
 async def _maybe_run(connection: Connection, ref: RunRef | None) -> int | None:
-    """Return the id of the run that something happened in; it is kept without, where there is no such run."""
+    """Return the id of the record's run; None if there is no such run: the record is kept without it."""
     if ref is None:
         return None
     try:

@@ -16,7 +16,7 @@ _INSERT = """
         AND (happened_at, kind, module, text) = ($4, $5, $6, $7))
     ON CONFLICT DO NOTHING
 """
-"""Not where it came with an imported run: the log may still have what the run's export had."""
+"""Skips an event that came with an imported run: the log may still have it, too."""
 
 
 async def write_event(

@@ -1,4 +1,4 @@
-"""Data files and configuration files of runs: writing what is told of them, and reading texts."""
+"""Data files and configuration files of runs: writes reports of them, and reads texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Files(Connections):
     """Reading the texts of configuration files."""
 
     async def config_texts(self, digests: Iterable[str]) -> dict[str, str]:
-        """Return the texts that are there of these SHA-256, by them."""
+        """Return the stored texts among these SHA-256, by SHA-256."""
         wanted = sorted(set(digests))
         async with self._use() as connection:
             rows = await connection.fetch(
@@ -26,12 +26,12 @@ class Files(Connections):
 
 
 def digest_of(content: str) -> str:
-    """Return the SHA-256 of a text in UTF-8, in hexadecimal; of a file, what `sha256sum` says of it."""
+    """Return the SHA-256 of a text in UTF-8, in hexadecimal, as `sha256sum` computes it for a file."""
     return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
 
 
 async def apply_files(connection: Connection, run_id: int, record: RunFiles) -> None:
-    """Apply what became of a router's files; what was told later stays."""
+    """Apply a report of a router's files, unless there is a later one."""
     told = RouterFiles(
         router=record.router,
         state=record.state,
@@ -49,7 +49,7 @@ async def apply_files(connection: Connection, run_id: int, record: RunFiles) -> 
 async def apply_configs(connection: Connection, run_id: int, record: RunConfigs) -> None:
     """Apply which configuration files a run used."""
     at = moment(record.time_s)
-    # The members have many texts in common.
+    # Members share many texts.
     texts = {text: clean(text, CONTENT_MAX) for text in {c.text for c in record.configs if not c.fault}}
     kept = {text: (digest_of(cleaned), cleaned) for text, cleaned in texts.items()}
     uses = [
@@ -60,9 +60,9 @@ async def apply_configs(connection: Connection, run_id: int, record: RunConfigs)
 
 
 async def write_configs(connection: Connection, run_id: int, uses: Sequence[ConfigUse]) -> None:
-    """Add which configuration files a run used; raises `StoreRejected` for a text that is another.
+    """Add which configuration files a run used; raises `StoreRejected` if a text differs from its SHA-256.
 
-    Texts that come along are kept; one that does not may be there already, or is not known here.
+    Stores the texts that are given; a missing one may be stored already, or is unknown.
     """
     texts = {use.sha256: clean(use.text, CONTENT_MAX) for use in uses if use.text is not None}
     for digest, text in texts.items():
@@ -78,6 +78,6 @@ async def write_configs(connection: Connection, run_id: int, uses: Sequence[Conf
 
 
 async def write_files(connection: Connection, run_id: int, files: Sequence[RouterFiles]) -> None:
-    """Add what became of routers' files."""
+    """Add the reports of routers' files."""
     rows = [{"run_id": run_id, **values_of(told)} for told in files]
     await write_newest(connection, "run_files", ("run_id", "router"), rows, "told_at")

@@ -1,4 +1,4 @@
-"""Importing runs: all of them, or nothing."""
+"""Imports runs: all or none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .runs import write_modules
 
 
 class _SourceFault(Exception):
-    """Carries a fault of where the runs come from past those of the database, which look the same."""
+    """Carries an exception of the source of the runs, so that it is not taken for one of the database."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -29,15 +29,15 @@ class _SourceFault(Exception):
 
 
 class Importing(Connections):
-    """Writing whole runs that come from elsewhere."""
+    """Writing whole runs from elsewhere."""
 
     async def import_runs(self, runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> int:
         """Add runs with all their details in one transaction and return how many.
 
-        Experiments and observables that do not exist are made; an observable that exists stays as it is.
-        Raises `Conflict` where the experiment has a run of that number already, or the import has it twice,
-        and `StoreRejected` for data that the database refuses: then nothing of the import is there. An
-        exception out of `runs` itself undoes everything too, and comes out as it is.
+        Creates missing experiments and observables; an existing observable stays as it is.
+        Raises `Conflict` if the experiment has a run of that number already, or the import has it twice,
+        and `StoreRejected` for data that the database refuses: then nothing is imported. An exception of
+        `runs` itself also undoes everything, and is raised unchanged.
         """
         count = 0
         experiments: dict[str, int] = {}
@@ -56,7 +56,7 @@ class Importing(Connections):
 
 
 async def _each(runs: Iterable[RunDetail] | AsyncIterable[RunDetail]) -> AsyncIterator[RunDetail]:
-    """Yield the runs; a broken file is told from a broken connection."""
+    """Yield the runs; their exceptions become `_SourceFault`."""
     iterator = aiter(runs) if isinstance(runs, AsyncIterable) else iter(runs)
     while True:
         try:

@@ -1,10 +1,10 @@
-"""How a record of a run's life changes what the database has of the run: pure, whatever the order of arrival.
+"""How a record changes a run in the database: pure, whatever the order of arrival.
 
 - The stage only goes forward: started after stopped does not reopen a run.
-- An end that was seen beats an assumed one (interrupted), whichever comes first; among seen ends the first
+- An observed end beats an assumed one (interrupted), whichever comes first; among observed ends the first
   to arrive stays.
 - The title, operator and class are those of the latest record, unless someone edited them by name.
-- Of everything else the first that is known stays.
+- Of everything else the first known value stays.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ END = ("stopped_at", "outcome", "reason")
 
 
 def merge(row: Run, record: RunRecord, *, newer: bool, edited: Collection[str] = ()) -> Run:
-    """Return the run once `record` was applied.
+    """Return the run after `record`.
 
-    `newer`: no record of a later time was applied before. `edited` are the fields that someone edited.
+    `newer`: no later record was applied before. `edited` are the fields that someone edited.
     """
     run = replace(record.run, ioc=record.stamp.ioc)
     merged: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def _stage(old: Stage, new: Stage, started_at: datetime | None) -> Stage:
 
 
 def _ended(made: Run, row: Run, record: RunRecord) -> Run:
-    """Take the end of the record, if it has one that beats the known one."""
+    """Take the end of the record if it has one that beats the known one."""
     if record.phase not in (Phase.STOPPED, Phase.FAILED):
         return made
     run = record.run

@@ -1,4 +1,4 @@
-"""Writing a run: its life as records tell it, its modules, its edits."""
+"""Writes a run: its records, modules and edits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .merge import merge
 
 
 async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> None:
-    """Apply an event in the life of a run; raises `StoreRejected` where its number is another start's."""
+    """Apply an event of a run; raises `StoreRejected` if its number belongs to another start."""
     run = record.run
     key = await experiment_id(connection, run.experiment)
     if not 0 <= run.number < 2**31:
@@ -56,9 +56,9 @@ async def apply_run(connection: Connection, boot_id: int, record: RunRecord) -> 
 
 
 async def run_id_of(connection: Connection, ref: RunRef) -> int | None:
-    """Return the id of a run, None for one whose number was given back.
+    """Return the id of a run; None if its number was given back.
 
-    Raises `NoSuchRun` for one that the database never had.
+    Raises `NoSuchRun` if the database never had it.
     """
     name = clean(ref.experiment)
     found = await connection.fetchval(
@@ -78,7 +78,7 @@ async def run_id_of(connection: Connection, ref: RunRef) -> int | None:
 
 
 async def apply_edit(connection: Connection, record: EditRecord) -> None:
-    """Apply an edit; a later edit of the same field stays."""
+    """Apply an edit, unless there is a later one of the same field."""
     run_id = await run_id_of(connection, record.run)
     if run_id is not None:
         await write_edit(connection, run_id, record.changes, record.who, record.time_s)
@@ -87,10 +87,10 @@ async def apply_edit(connection: Connection, record: EditRecord) -> None:
 async def write_edit(
     connection: Connection, run_id: int, changes: RunChanges, who: Who, at_s: float | None
 ) -> None:
-    """Change fields of a run and keep who did it; `at_s` None is now.
+    """Change fields of a run and record who did it; `at_s` None is now.
 
-    An edit of now that changes nothing is none. One with a time is kept all the same: an earlier one of the
-    same field, from another log, may come after it.
+    A present edit that changes nothing is not recorded. One with a time always is, because an earlier one of
+    the same field may still come from another log.
     """
     for item in fields(changes):
         value = getattr(changes, item.name)
@@ -106,13 +106,13 @@ async def write_edit(
             text,
             moment(at_s),
         ):
-            continue  # it came with an imported run, whose export had what the log still has
+            continue  # it came with an imported run, and the log still has it
         if at_s is None and text == await connection.fetchval(
             f"SELECT {item.name} FROM attpc.runs WHERE id = $1", run_id
         ):
             continue
-        # An edit may arrive after a later one of the same field: what it replaced is then told by its
-        # neighbours, for the run has the value of the latest; and the later one replaced this one.
+        # An edit may arrive after a later one of the same field. The run then has the value of the latest,
+        # so the old value comes from the neighbouring edits, and the later one replaced this one.
         row = await connection.fetchrow(
             f"""
             WITH new AS (SELECT coalesce($4, clock_timestamp()) AS at)
@@ -155,7 +155,7 @@ async def write_edit(
 
 
 async def _void(connection: Connection, record: RunRecord) -> bool:
-    """Return whether the record is of an attempt whose number was given back before it came to run."""
+    """Return whether the record is of an attempt that gave its number back before it ran."""
     return bool(
         record.attempt
         and record.run.started_at is None
@@ -178,7 +178,7 @@ _SAVE = f"""
 
 
 async def _row(connection: Connection, key: int, record: RunRecord) -> Any:
-    """Return the run's row, locked; it is made where there is none (a database that was restored)."""
+    """Return the run's locked row; create it if there is none (after a restore)."""
     number, attempt = record.run.number, record.attempt
     row = await connection.fetchrow(_ROW, key, number)
     if row is None:
@@ -203,7 +203,7 @@ async def _row(connection: Connection, key: int, record: RunRecord) -> Any:
 async def _save_modules(
     connection: Connection, run_id: int, modules: tuple[Module, ...], newer: bool
 ) -> None:
-    """Keep what the members were; once lost stays lost, the newest record has the loaded names."""
+    """Save the members: one that was lost stays lost, and the newest record sets the loaded names."""
     newest = excluded(("describe", "prepare", "configure"))
     took = "transition_s = coalesce(excluded.transition_s, m.transition_s)"
     await write_modules(
@@ -218,7 +218,7 @@ async def _save_modules(
 async def write_modules(
     connection: Connection, run_id: int, modules: tuple[Module, ...], known: str = ""
 ) -> None:
-    """Add members, and their data links that are not known yet; `known` says what becomes of one that is."""
+    """Add members and their new data links; `known` is the SQL for members that exist."""
     rows = [
         {"run_id": run_id, **values_of(module, "links"), "position": position}
         for position, module in enumerate(modules)
@@ -233,9 +233,9 @@ async def write_modules(
 
 
 async def _close_others(connection: Connection, run_id: int, record: RunRecord) -> None:
-    """Close older runs of the fleet that nobody saw end: a fleet has one run at a time.
+    """Close older open runs of the fleet: a fleet has one run at a time.
 
-    It is an assumption, so a seen end that comes later still beats it.
+    This is an assumption, so an observed end that arrives later beats it.
     """
     await connection.execute(
         """

@@ -1,4 +1,4 @@
-"""One text for what a whole run was configured with, of what each member had loaded."""
+"""The config name of a run, from what each member had loaded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ UNKNOWN = "?"
 
 
 def config_name_of(modules: Iterable[Module]) -> str:
-    """Return the config name of a run: `e20009` where all members agree.
+    """Return the config name of a run: `e20009` if all members agree.
 
-    A member's is the name of its prepare and configure files, `prepare/configure` where they differ; its
-    describe name tells the board and not the experiment. Where members differ, each name has its members:
-    `e20009: cobo0 cobo1; e15250: mutant`. Empty where nothing is known of any.
+    A member's is the name of its prepare and configure files, `prepare/configure` if they differ; its
+    describe name stands for the board, not the experiment. If members differ, each name lists its members:
+    `e20009: cobo0 cobo1; e15250: mutant`. Empty if no name is known.
     """
     members: dict[str, list[str]] = {}
     for module in modules:

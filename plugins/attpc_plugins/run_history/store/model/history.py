@@ -12,7 +12,7 @@ from attpc_ioc.model.run import RunClass, RunOutcome
 from .values import ClassLabel, Time, TypedValue, ValueKind
 
 NOBODY = Who()
-"""Nobody that is known of."""
+"""An unknown person."""
 
 
 class Stage(StrEnum):
@@ -43,7 +43,7 @@ class Moment(StrEnum):
 
 
 class Level(StrEnum):
-    """How bad a log entry is."""
+    """The level of a log entry."""
 
     INFO = "info"
     WARNING = "warning"
@@ -52,22 +52,22 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One experiment; `next_number` is -1 where it has no run yet (the setting says the first)."""
+    """One experiment; `next_number` is -1 if it has no run yet (a setting has the first)."""
 
     name: str
     is_current: bool = False
     comment: str = ""
     created_at: Time | None = None
     runs: int = 0
-    """How many runs it has; -1 where they were not counted."""
+    """The number of its runs; -1 if not counted."""
     next_number: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, without its modules, events and measurements. Times are None where nothing was seen.
+    """One run, without its modules, events and measurements. Times are None if unknown.
 
-    `config_name` is for the whole run what its members have each (see `store.config_name`).
+    `config_name` combines the names of its members (see `config_name_of`).
     """
 
     experiment: str
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def duration_s(self) -> float | None:
-        """How long it ran, in seconds; None where it is not over or never ran."""
+        """How long it ran, in seconds; None if it is not over or never ran."""
         if self.started_at is None or self.stopped_at is None:
             return None
         return max(0.0, (self.stopped_at - self.started_at).total_seconds())
@@ -103,7 +103,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A data link of a member's data source in a run: the data router that its data went to."""
+    """A data link of a member's data source in a run: the data router that got its data."""
 
     source: str
     name: str
@@ -114,7 +114,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A member of a run: its ECC server and what the hardware was given (None: not loaded, `?`: unknown)."""
+    """A member of a run: its ECC server and what it had loaded (None: not loaded, `?`: unknown)."""
 
     name: str
     kind: str = "other"
@@ -131,7 +131,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened; `kind` is a phase of the run, `state` or `operation`."""
+    """An event; `kind` is a phase of the run, `state` or `operation`."""
 
     happened_at: Time
     kind: str
@@ -147,8 +147,8 @@ class Event:
 class Edit:
     """A change of one of a run's texts, its class or its quality, or of a measured value.
 
-    `field` is then `value`, of this `observable`. `old` is what it replaced, None where that is not known or
-    there was nothing.
+    For a measured value `field` is `value`, of this `observable`. `old` is the replaced value, None if that
+    is unknown or there was none.
     """
 
     field: str
@@ -161,7 +161,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Observable:
-    """A quantity of the run sheet; `pv` is a full PV name, or empty where people enter the value."""
+    """A quantity of the run sheet; `pv` is a full PV name, or empty if people enter the value."""
 
     name: str
     kind: ValueKind
@@ -176,7 +176,7 @@ class Observable:
 class Measurement:
     """A value of an observable in a run. No value: `fault` says why, such as `disconnected`.
 
-    `stamped_at` is the PV's own time stamp, `carried` tells that it was taken over from the run before.
+    `stamped_at` is the PV's own time stamp; `carried` values were taken over from the previous run.
     """
 
     observable: str
@@ -194,7 +194,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class RouterFiles:
-    """What became of one data router's files of a run, as told last; `manifest` is JSON text."""
+    """The last report of one data router's files of a run; `manifest` is JSON text."""
 
     router: str
     state: str
@@ -209,10 +209,10 @@ class RouterFiles:
 
 @dataclass(frozen=True, slots=True)
 class ConfigUse:
-    """A configuration file that a member of a run was given.
+    """A configuration file that a member of a run used.
 
-    `sha256` names its text in UTF-8, in hexadecimal; `text` is there where it was asked for, and in an export
-    where it appears first. `source` is `file` or `reply` (of Configure). No text: `fault` says why.
+    `sha256` is that of its text in UTF-8, in hexadecimal; `text` is there on request, and in an export where
+    it appears first. `source` is `file` or `reply` (of Configure). Without a text `fault` says why.
     """
 
     module: str
@@ -227,7 +227,7 @@ class ConfigUse:
 
 @dataclass(frozen=True, slots=True)
 class RunDetail:
-    """A run with all that is known of it."""
+    """A run with all its details."""
 
     run: Run
     modules: tuple[Module, ...] = ()
@@ -250,10 +250,10 @@ class RunDetail:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs. Everything given must hold; `since` is included, `until` is not; numbers are.
+    """Which runs: all given conditions must hold. `since` and both numbers are included, `until` is not.
 
-    `text` is words that title, operator and comment have between them, the last one may be the beginning of a
-    word; upper and lower case are the same. Numbers reserved for a start that was not begun are never listed.
+    `text` has words that must all occur in title, operator or comment, in upper or lower case; the last may
+    be the beginning of a word. Numbers that are only reserved are never listed.
     """
 
     experiment: str | None = None
@@ -271,7 +271,7 @@ ALL_RUNS = RunFilter()
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page of a list ended; opaque to callers."""
+    """The end of a page of a list; opaque to callers."""
 
     at: datetime
     id: int
@@ -280,7 +280,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """One page of runs; `next` asks for the one after it and is None on the last."""
+    """One page of runs; `next` requests the next page and is None on the last."""
 
     runs: tuple[Run, ...]
     next: Cursor | None = None
@@ -299,7 +299,7 @@ class RunChanges:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A number that was reserved and for which no start was recorded yet."""
+    """A reserved number without a recorded start."""
 
     experiment: str
     number: int
@@ -323,14 +323,14 @@ class PutEntry:
 
 @dataclass(frozen=True, slots=True)
 class PutFilter:
-    """Which puts: all that is given must hold.
+    """Which puts: all given conditions must hold.
 
     - `pv`: the PV's full name, in which `*` stands for any characters and `?` for one.
-    - `user` and `host`: who put, as the client said of itself.
-    - `since` (included) and `until` (not): the time of the put, which for a command is that of its end.
-    - `failed`: those alone that were refused or failed.
-    - `run`: experiment and number of a run; the puts from its start's order to its end, with the one that
-      stopped it; none of a run that is not there.
+    - `user` and `host`: who put, as the client reports it.
+    - `since` (included) and `until` (not): the time of the put; for a command, the time of its end.
+    - `failed`: only those that were refused or failed.
+    - `run`: experiment and number of a run: the puts from the one that started it to the one that stopped it;
+      none if there is no such run.
     """
 
     pv: str | None = None
@@ -355,7 +355,7 @@ class PutPage:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One log entry; `number` is the run that it belongs to, None outside runs."""
+    """One log entry; `number` is its run, None outside runs."""
 
     logged_at: Time
     level: Level

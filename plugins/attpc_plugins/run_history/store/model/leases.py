@@ -10,8 +10,8 @@ from datetime import datetime
 class Holder:
     """Who wants or holds a lease.
 
-    `instance` is the same over restarts of one IOC and belongs to one process at a time (its locked state
-    directory): a new boot of the same instance takes the lease over at once. Empty: no such promise.
+    `instance` stays the same over restarts of an IOC and belongs to one process at a time (its locked state
+    directory): a new boot of the same instance takes the lease over at once. Empty: unknown.
     """
 
     ioc: str
@@ -25,12 +25,12 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The lease of a fleet as the server sees it; `ours` tells whether the asker holds it."""
+    """The lease of a fleet as the server has it; `ours`: whether the caller holds it."""
 
     fleet: str
     holder: Holder
     acquired_at: datetime
     renewed_at: datetime
     remaining_s: float
-    """Seconds until it expires by the server's clock; 0 or less when it has."""
+    """Seconds until it expires by the server's clock; 0 or less if it has expired."""
     ours: bool

@@ -1,7 +1,7 @@
-"""The records that the store applies: what happened, as the history has it, and the core's own events.
+"""The records that the store applies: the history's own, and the core's events.
 
-Every record has a stamp (which IOC, which boot, which number in that boot), unique for ever. Times are Unix
-times in seconds, None where nothing was seen.
+Every record has a unique stamp (the IOC, the boot, the number in that boot). Times are Unix
+times in seconds, None if unknown.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = [
 
 
 UNSTAMPED = Stamp("", "", 0)
-"""In the place of the stamp that a record of the history's own gets with its event."""
+"""A placeholder for the stamp that a record of the history gets with its event."""
 
 
 class Phase(StrEnum):
-    """Which event in the life of a run."""
+    """An event in the life of a run."""
 
     STARTING = "starting"
     STARTED = "started"
@@ -50,7 +50,7 @@ class Phase(StrEnum):
 
     @property
     def stage(self) -> Stage:
-        """How far the run has come by this event."""
+        """The stage of the run after this event."""
         return _STAGES[self]
 
 
@@ -66,10 +66,10 @@ _STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """An event in the life of a run, with all that the core knows of it: each can make the run's row anew.
+    """An event in the life of a run, with all its facts: each record alone can recreate the run's row.
 
-    `attempt` is the token that the number was reserved with, empty where it is not known. `modules` are the
-    members, `lost` those that are lost now (degraded). `number_released` (failed): no module can have run,
+    `attempt` is the token with which the number was reserved, empty if unknown. `modules` are the
+    members, `lost` the currently lost ones (degraded). `number_released` (failed): no module can have run,
     and the number may be used again.
     """
 
@@ -87,7 +87,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class EditRecord:
-    """A run's title, operator, class, comment or quality was changed by someone."""
+    """Someone changed a run's title, operator, class, comment or quality."""
 
     KIND: ClassVar[str] = "edit"
     stamp: Stamp
@@ -124,7 +124,7 @@ class LogRecord:
 class MeasurementRecord:
     """A value of an observable in a run, at `time_s`. No value: `fault` says why.
 
-    `same_as_previous` takes the value of the last run before this one that has any, if there is one.
+    `same_as_previous` takes the value of the last earlier run that has one.
     """
 
     KIND: ClassVar[str] = "measurement"
@@ -148,7 +148,7 @@ Record = OwnRecord | Put | StateChanged | OperationEnded | RunFiles | RunConfigs
 """Everything that the store can apply."""
 
 KINDS: dict[str, type[OwnRecord]] = {kind.KIND: kind for kind in get_args(OwnRecord)}
-"""The history's own records by the name of their kind: never changed, since event logs have them."""
+"""The history's own records by the name of their kind; names never change, because event logs have them."""
 
 EVENTS: dict[str, type[Record]] = {
     "put": Put,
@@ -157,7 +157,7 @@ EVENTS: dict[str, type[Record]] = {
     "files": RunFiles,
     "configs": RunConfigs,
 }
-"""The core's events that are applied as they are, by the words that old journals have for them."""
+"""The core's events that are applied unchanged, by their words in old journals."""
 
 
 def word_of(record: Record) -> str:

@@ -1,8 +1,8 @@
-"""How values are written as texts and as JSON, in files and in the event log, and read again without loss.
+"""Writes values as text and as JSON, for files and the event log, and reads them without loss.
 
 A time is ISO 8601 with offset. A measured value carries its type, `{"float": 1.0}`, so that 1, 1.0 and "1"
-stay apart; a float that is no finite number is a text in it, because JSON has none. Fields of the store's
-classes that are annotated with `Time`, `ClassLabel` or `TypedValue` are JSON in this form for pydantic.
+differ; an infinite float or NaN is a text in it, because JSON has neither. Fields of the store's
+classes annotated with `Time`, `ClassLabel` or `TypedValue` have this form of JSON in pydantic.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ValueKind(StrEnum):
 
 
 class Bad(ValueError):
-    """A value that cannot be taken; `column` names it. Its text says what would be right."""
+    """An invalid value; `column` names it. The text says what is valid."""
 
     def __init__(self, text: str, column: str = "") -> None:
         self.column = column

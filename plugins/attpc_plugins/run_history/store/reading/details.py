@@ -1,4 +1,4 @@
-"""The details of runs: modules, measurements, files and more of many runs, a statement for each kind."""
+"""Reads the details of many runs, such as modules, measurements and files: one statement for each kind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def modules_of(connection: Connection, ids: Sequence[int]) -> dict[int, tu
 
 
 async def details_of(connection: Connection, rows: Sequence[Any], *, events: bool = True) -> list[RunDetail]:
-    """Return the runs of these rows with their details; without `events` those and the edits are left out."""
+    """Return the runs of these rows with their details; without `events`, events and edits are left out."""
     ids = [row["id"] for row in rows]
     modules = await modules_of(connection, ids)
     measured: dict[int, list[Measurement]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Reading the history: lists of runs, one run with all its details, the open run, log entries."""
+"""Reads the history: lists of runs, one run with its details, the open run, log entries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .details import details_of, modules_of
 from .where import Where
 
 STREAM_BATCH = 500
-"""Runs that a stream holds at a time."""
+"""Runs that a stream has in memory at a time."""
 
 LISTED_COLUMNS = RUN_COLUMNS.replace("r.comment", "left(r.comment, 1000) AS comment")
 
@@ -36,7 +36,7 @@ _NO_RUN = "there is no run {} of experiment {!r}"
 
 
 class Queries(Connections):
-    """Reading runs, and editing what people say of them."""
+    """Reading and editing runs."""
 
     async def runs(
         self,
@@ -48,8 +48,7 @@ class Queries(Connections):
     ) -> RunPage:
         """Return a page of runs, newest first: `after` is `next` of the page before, with the same filter.
 
-        Within one experiment and without a time range they are in the order of their numbers, else of their
-        start.
+        In one experiment and without a time range they are ordered by number, otherwise by start.
         """
         async with self._use() as connection:
             where, order = await _where(connection, which, after)
@@ -62,7 +61,7 @@ class Queries(Connections):
         return RunPage(tuple(made_of(Run, row) for row in shown), _cursor(shown[-1]) if more else None)
 
     async def last_runs(self, count: int = 50, *, experiment: str | None = None) -> tuple[Run, ...]:
-        """Return the newest runs, the newest first, each with the begin of its comment."""
+        """Return the newest runs, newest first, each with the beginning of its comment."""
         return (await self.runs(RunFilter(experiment=experiment), limit=count, columns=LISTED_COLUMNS)).runs
 
     async def run(self, experiment: str, number: int) -> RunDetail:
@@ -79,9 +78,9 @@ class Queries(Connections):
         return detail
 
     async def open_run(self, fleet: str) -> RunDetail | None:
-        """Return the newest run of a fleet that is starting, running or stopping, or None.
+        """Return the newest run of a fleet that is starting, running or stopping; None if there is none.
 
-        It comes with its modules alone: of the rest there may be more than an answer can have.
+        It has only its modules: the other details may be too large for an answer.
         """
         async with self._transaction(read_only=True) as connection:
             row = await connection.fetchrow(
@@ -95,7 +94,7 @@ class Queries(Connections):
         return RunDetail(made_of(Run, row), modules.get(row["id"], ()))
 
     async def count_runs(self, which: RunFilter = ALL_RUNS) -> int:
-        """Return how many runs there are of this kind; takes some 0.1 s for a million."""
+        """Return how many runs match; takes about 0.1 s for a million."""
         async with self._use() as connection:
             where, _ = await _where(connection, which, None)
             return await connection.fetchval(f"SELECT count(*) FROM {RUNS_FROM} {where}", *where.values)
@@ -103,10 +102,10 @@ class Queries(Connections):
     async def stream(
         self, which: RunFilter = ALL_RUNS, *, events: bool = True
     ) -> AsyncGenerator[RunDetail, None]:
-        """Yield all runs of this kind with their details, oldest first, as of one moment.
+        """Yield all matching runs with their details, oldest first, as of one moment.
 
-        A cursor of the server, so that memory stays flat; each step is bounded, the whole is not. Close it
-        (`contextlib.aclosing`) when leaving early.
+        It uses a cursor of the server, so memory stays flat; each step has a time limit, the whole has none.
+        Close it (`contextlib.aclosing`) when leaving early.
         """
         async with aclosing(self._batches(which, events)) as batches:
             async for batch in batches:
@@ -130,7 +129,7 @@ class Queries(Connections):
         values: Mapping[str, Value] | None = None,
         who: Who = NOBODY,
     ) -> Run:
-        """Change what people say of a run, and values of observables, now, and return the run.
+        """Change the texts of a run and values of observables, now, and return the run.
 
         All or nothing: raises `NotFound` for the run or an observable, `StoreRejected` for a value that is
         not of its observable's kind.
@@ -171,10 +170,10 @@ def _cursor(row: Connection) -> Cursor:
 
 
 async def _where(connection: Connection, which: RunFilter, after: Cursor | None) -> tuple[Where, str]:
-    """Return the conditions of a filter and the order that an index gives them in."""
+    """Return the conditions of a filter, and the order that an index supports."""
     where = Where()
     if which.experiment is not None:
-        # Looked up first, so that the planner sees the number itself and knows how common it is.
+        # Looked up first, so that the planner knows the id and how common it is.
         key = await connection.fetchval(
             "SELECT id FROM attpc.experiments WHERE name = $1", clean(which.experiment)
         )

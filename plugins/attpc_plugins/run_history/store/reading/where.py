@@ -1,4 +1,4 @@
-"""Conditions of a query, with their values kept apart from the SQL."""
+"""Conditions of a query, with their values separate from the SQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Where:
-    """Collects conditions; only those given are in the SQL, so that each query gets the plan that fits it."""
+    """Collects conditions; the SQL has only those, so that each query gets a fitting plan."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -19,7 +19,7 @@ class Where:
         return f"${len(self.values)}"
 
     def add(self, condition: str) -> None:
-        """Add a condition, whose values are bound already."""
+        """Add a condition whose values are already bound."""
         self._conditions.append(condition)
 
     def equal(self, column: str, value: Any) -> None:
@@ -28,7 +28,7 @@ class Where:
             self.add(f"{column} = {self.bind(value)}")
 
     def like(self, column: str, pattern: str | None) -> None:
-        """Add that a column fits a pattern with `*` and `?`, unless it is None; without these, equals it."""
+        """Add that a column matches a pattern with `*` and `?`, unless that is None."""
         if pattern is None or not ("*" in pattern or "?" in pattern):
             self.equal(column, pattern)
             return
