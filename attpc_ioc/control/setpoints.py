@@ -187,7 +187,7 @@ class Setpoints:
         try:
             run_class = RunClass(int(value))
         except ValueError as error:
-            raise Refused(f"{value!r} is no class of runs") from error
+            raise Refused(f"{value!r} is not a class of runs") from error
         self._set_texts(run_class=run_class)
 
     def _set_texts(self, **changes: object) -> None:
@@ -201,7 +201,7 @@ class Setpoints:
     def _max_duration(self, _scope: Scope, value: Value) -> None:
         seconds = float(value)
         if not math.isfinite(seconds) or seconds < 0:
-            raise Refused(f"{value!r} is no duration: 0 for no limit, else seconds")
+            raise Refused(f"{value!r} is not a duration: seconds, or 0 for no limit")
         self._record.kept.max_duration_s = seconds
         self._record.save()
 
@@ -209,7 +209,7 @@ class Setpoints:
 def _text(value: Value, what: str) -> str:
     text = str(value)
     if len(text) > MAX_TEXT:
-        raise Refused(f"the {what} has {len(text)} characters, {MAX_TEXT} are the most")
+        raise Refused(f"the {what} has {len(text)} characters; the limit is {MAX_TEXT}")
     return text
 
 

@@ -49,7 +49,7 @@ def test_filters(full: Shell, options: list[str], found: list[tuple[str, int]]) 
         (["--number", "x"], "neither a number nor a range"),
         (["--since", "soon"], "'soon' is not a time"),
         (["--class", "fun"], "'fun' is not a class; they are Testing"),
-        (["--quality", "fine"], "'fine' is none of Unknown, Good, Bad, Partial"),
+        (["--quality", "fine"], "'fine' is not one of Unknown, Good, Bad, Partial"),
         (["--experiment", "nope"], "there is no experiment 'nope'"),
         (["--number", "20-10"], "'20-10' goes down; a range is such as 10-20"),
         (["--since", "2026-03-03", "--until", "2026-03-02"], "2026-03-03 is not before --until 2026-03-02"),

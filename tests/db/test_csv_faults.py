@@ -39,7 +39,7 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
         ("\n\n", "line 1: is empty: not even a header is there"),
         ("number,title\n1,a\n", "line 1, column experiment: is missing"),
         (HEAD.replace("title", "titel") + GOOD, "line 1, column titel: there is no such column"),
-        (HEAD.replace("title", "number") + GOOD, "line 1, column number: is there twice"),
+        (HEAD.replace("title", "number") + GOOD, "line 1, column number: occurs twice"),
         (HEAD + GOOD + "e1,2,x\n", "line 3: has 3 fields, and the header has 5"),
         (HEAD + "e1,-1,x,,\n", "line 2, column number: '-1' is not a run number"),
         (HEAD + "e1,99999999999,x,,\n", "line 2, column number: '99999999999' is not a run number"),
@@ -58,10 +58,10 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
             HEAD + "e1,2,x,1812-01-01T10:00:00Z,\n",
             "column started_at: 1812-01-01T10:00:00+00:00 is not from 1970",
         ),
-        (HEAD + f"e1,2,{'x' * 1001},,\n", "line 2, column title: has 1001 characters, and 1000 are the most"),
+        (HEAD + f"e1,2,{'x' * 1001},,\n", "line 2, column title: has 1001 characters; the limit is 1000"),
         (HEAD + " ,2,x,,\n", "line 2, column experiment: an experiment's name is a text in one line"),
         (HEAD + '"e\n1",2,x,,\n', "line 2, column experiment: an experiment's name is a text in one line"),
-        (HEAD + GOOD + GOOD, "line 3, column number: run 1 of experiment 'e1' is in an earlier line already"),
+        (HEAD + GOOD + GOOD, "line 3, column number: run 1 of experiment 'e1' is already in an earlier line"),
         (HEAD + 'e1,2,"x,,\n' + GOOD, "line 2: is not CSV: unexpected end of data"),
         (HEAD + 'e1,2,"x"y,,\n', "line 2: is not CSV: ',' expected after '\"'"),
         (HEAD + 'e1,1,"a\nb\nc",,\ne1,2,x\n', "line 5: has 3 fields, and the header has 5"),
@@ -71,7 +71,7 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
         ),
         (
             "experiment,number,quality\ne1,1,Ok\n",
-            "column quality: 'Ok' is none of Unknown, Good, Bad, Partial",
+            "column quality: 'Ok' is not one of Unknown, Good, Bad, Partial",
         ),
         ("experiment,number,adopted\ne1,1,true\n", "line 2, column adopted: 'true' is neither yes nor no"),
         (
@@ -86,12 +86,12 @@ def faults_of(tmp_path: Path, text: str | bytes, kind: Format = Format.AUTO, **o
         ('experiment,number,modules\ne1,1,"[{}]"\n', "line 2, column modules: entry 1: name: is missing"),
         (
             'experiment,number,modules\ne1,1,"[{""name"": ""a""}, {""name"": ""a""}]"\n',
-            "line 2, column modules: 'a' is there twice",
+            "line 2, column modules: 'a' occurs twice",
         ),
         (
             'experiment,number,measurements\ne1,1,"[{""observable"": ""p"", ""moment"": ""start"", '
             '""measured_at"": ""2026-01-01T10:00:00Z"", ""value"": 1}]"\n',
-            'column measurements: entry 1: value: 1 is no value with its type, such as {"float": 1.5}',
+            'column measurements: entry 1: value: 1 is not a value with its type, such as {"float": 1.5}',
         ),
         (
             'experiment,number,measurements\ne1,1,"[{""observable"": ""p"", ""moment"": ""start"", '

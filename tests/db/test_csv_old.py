@@ -99,13 +99,13 @@ def test_faults_have_their_place(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, f"{DAQ}\n1,TEST,,2017-03-01 14:03:05,2017-03-01 14:03:04,\n")
     assert "column stop_datetime: '2017-03-01 14:03:04' is before the start" in found
     (found,) = faults(tmp_path, f"{DAQ}\n1,TEST,,,,\n1,TEST,,,,\n")
-    assert found == "line 3, column number: run 1 of experiment 'e15250' is in an earlier line already"
-    assert faults(tmp_path, f"{DAQ},P,P\n1,TEST,,,,,1,2\n") == ["line 1, column P: is there twice"]
+    assert found == "line 3, column number: run 1 of experiment 'e15250' is already in an earlier line"
+    assert faults(tmp_path, f"{DAQ},P,P\n1,TEST,,,,,1,2\n") == ["line 1, column P: occurs twice"]
     assert faults(tmp_path, f"{DAQ}\n1,TEST,,,,\n", experiment="") == [
         "line 1, column experiment: is missing: name the experiment with --experiment"
     ]
     assert faults(tmp_path, "Run,Note,Duration,P\n1,a,long,2\n2,a,1\n3,a,b,c,d\n") == [
-        "line 2, column Duration: 'long' is no duration in whole seconds",
+        "line 2, column Duration: 'long' is not a duration in whole seconds",
         "line 3: has 3 fields, and the header has 4",
         "line 4: has 5 fields, and the header has 4",
     ]

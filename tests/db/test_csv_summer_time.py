@@ -46,8 +46,8 @@ def test_a_run_over_the_change_is_not_over_before_it_began(tmp_path: Path) -> No
     begun, ended, (doubt,) = read(tmp_path, f"{BACK} 01:50:00", f"{BACK} 01:10:00")
     assert (begun, ended) == ("05:50", "06:10")
     for time_, taken in (("01:50:00", "05:50"), ("01:10:00", "06:10")):
-        assert f"'{BACK} {time_}' was twice on that clock, which was put back then: {BACK}T{taken}" in doubt
-    assert doubt.count("with the other the run would be over before it began") == 2
+        assert f"'{BACK} {time_}' was twice on that clock, which was set back then: {BACK}T{taken}" in doubt
+    assert doubt.count("the other would end the run before its start") == 2
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_one_with_an_offset_settles_the_other(tmp_path: Path) -> None:
 def test_an_hour_that_never_was_is_named(tmp_path: Path) -> None:
     begun, ended, (doubt,) = read(tmp_path, "2017-03-12 01:50:00", "2017-03-12 02:30:00")
     assert (begun, ended) == ("06:50", "07:30")
-    assert "the stop '2017-03-12 02:30:00' was never on that clock, which was put forward" in doubt
+    assert "the stop '2017-03-12 02:30:00' was never on that clock, which was set forward" in doubt
 
 
 def test_no_reading_makes_a_run_that_ends_before_its_start_right(tmp_path: Path) -> None:

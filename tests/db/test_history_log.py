@@ -143,7 +143,7 @@ def test_what_is_not_for_the_history_is_left_out() -> None:
         ("dream", {}, "dream is not a kind of record"),
         (LogRecord.KIND, {"time_s": 1.0, "level": "bad", "text": ""}, "level"),
         ("edit", {"time_s": 1.0}, "run"),
-        ("measurement", {"value": 3}, "is no value with its type"),
+        ("measurement", {"value": 3}, "is not a value with its type"),
     ],
 )
 def test_a_record_of_our_own_that_cannot_be_understood_says_why(

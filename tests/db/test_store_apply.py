@@ -203,7 +203,7 @@ async def test_a_record_of_another_start_is_refused_and_named(dsn):
         done = await store.apply_many([good[0], foreign, *good[1:]])
         assert done.new == 4
         assert [r.record for r in done.rejected] == [foreign]
-        assert "another start's" in done.rejected[0].reason
+        assert "belongs to another start" in done.rejected[0].reason
         assert (await store.run(EXPERIMENT, number + 5)).run.outcome is RunOutcome.STOPPED
         again = await store.apply_many([foreign])
         assert len(again.rejected) == 1, "a refused record is not taken for applied"

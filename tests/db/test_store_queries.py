@@ -194,7 +194,7 @@ async def test_a_stream_may_rest_for_as_long_as_its_reader_does(dsn):
 async def test_an_import_is_whole_or_not_at_all(dsn):
     async with open_store(dsn) as store:
         await store.import_runs([made(5)])
-        with pytest.raises(Conflict, match=f"'{EXPERIMENT}' has a run 5 already"):
+        with pytest.raises(Conflict, match=f"'{EXPERIMENT}' already has a run 5"):
             await store.import_runs([made(1), made(5)])
         with pytest.raises(Conflict, match="run 2 already"):
             await store.import_runs([made(2), made(2)])

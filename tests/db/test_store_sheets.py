@@ -172,7 +172,7 @@ async def test_entering_a_value_checks_it(dsn):
         await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": 3}, who=SHIFT)
         (found,) = (await store.run(EXPERIMENT, 1)).measurements
         assert (repr(found.value), found.units, found.entered_by) == ("3.0", "torr", str(SHIFT))
-        with pytest.raises(StoreRejected, match="'high' is no float value"):
+        with pytest.raises(StoreRejected, match="'high' is not of kind float"):
             await store.edit(EXPERIMENT, 1, RunChanges(), values={"pressure": "high"})
         with pytest.raises(NotFound, match="no run 2"):
             await store.edit(EXPERIMENT, 2, RunChanges(), values={"pressure": 1.0})

@@ -152,7 +152,7 @@ async def test_a_string_to_an_enum(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             reply = await raw.until(caproto.WriteNotifyResponse)
             assert reply.status.code_with_severity == ECA_PUTFAIL
         assert "nonsense" in await it.message(name)
-        assert "is none of" in await it.message(name)
+        assert "is not one of" in await it.message(name)
         assert await it.get(name) == before
         assert it.fleet.log.transitions() == []
 

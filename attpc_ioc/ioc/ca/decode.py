@@ -113,7 +113,7 @@ def _label(spec: PVSpec, element: bytes | float) -> int:
             return spec.labels.index(text)
         number = text.strip(SPACE)
         if not _WHOLE.fullmatch(number):
-            raise Unacceptable(f"{text!r} is none of {', '.join(spec.labels)}")
+            raise Unacceptable(f"{text!r} is not one of {', '.join(spec.labels)}")
         element = int(number)
     if not math.isfinite(element) or element != int(element) or not 0 <= element < len(spec.labels):
         raise Unacceptable(f"{element:g} is not the number of a label (0 to {len(spec.labels) - 1})")

@@ -48,7 +48,7 @@ def checked(detail: RunDetail) -> RunDetail:
         raise Bad(f"{run.number} is not a run number; they are from 0 to {NUMBER_MAX}", "number")
     for name, limit in LIMITS.items():
         if len(getattr(run, name)) > limit:
-            raise Bad(f"has {len(getattr(run, name))} characters, and {limit} are the most", name)
+            raise Bad(f"has {len(getattr(run, name))} characters; the limit is {limit}", name)
     _stages(run)
     _times(run)
     _details(detail)
@@ -93,7 +93,7 @@ def _details(detail: RunDetail) -> None:
         where = f"entry {at}"
         _demand(bool(module.name), "modules", f"{where}: a module has a name")
         _demand(
-            module.kind in KINDS, "modules", f"{where}: kind {module.kind!r} is none of {', '.join(KINDS)}"
+            module.kind in KINDS, "modules", f"{where}: kind {module.kind!r} is not one of {', '.join(KINDS)}"
         )
         _demand(_duration(module.transition_s), "modules", f"{where}: transition_s is not a duration")
         _once("modules", [f"{link.source} {link.name}" for link in module.links], where)
@@ -126,13 +126,15 @@ def _details(detail: RunDetail) -> None:
     _once("configs", [f"{use.part} of {use.module}" for use in detail.configs])
     for at, use in enumerate(detail.configs, 1):
         _demand(bool(use.module), "configs", f"entry {at}: a configuration has a module")
-        _demand(use.part in PARTS, "configs", f"entry {at}: {shown(use.part)} is none of {', '.join(PARTS)}")
+        _demand(
+            use.part in PARTS, "configs", f"entry {at}: {shown(use.part)} is not one of {', '.join(PARTS)}"
+        )
         there = bool(use.sha256)
         _demand(there != bool(use.fault), "configs", f"entry {at}: a sha256 or a fault is needed, not both")
         origin = SOURCES if there else ("",)
         _demand(use.source in origin, "configs", f"entry {at}: {shown(use.source)} is not a source of a text")
         if there:
-            _demand(bool(SHA256.fullmatch(use.sha256)), "configs", f"entry {at}: the sha256 is none")
+            _demand(bool(SHA256.fullmatch(use.sha256)), "configs", f"entry {at}: it is not a SHA-256")
         if use.text is not None:
             right = digest_of(use.text) == use.sha256
             _demand(right, "configs", f"entry {at}: the text is not the one of its sha256")
@@ -162,4 +164,4 @@ def _demand(holds: bool, column: str, text: str) -> None:
 
 def _once(column: str, names: list[str], where: str = "") -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise Bad(f"{f'{where}: ' if where else ''}{shown(twice[0])} is there twice", column)
+        raise Bad(f"{f'{where}: ' if where else ''}{shown(twice[0])} occurs twice", column)

@@ -314,7 +314,7 @@ def read_header(names: Sequence[str], line: int, *, experiment: str) -> list[Fau
         for index, name in enumerate(names)
         if name not in _BY_NAME
     ]
-    faults += [Fault(line, name, "is there twice") for name in sorted(set(names)) if names.count(name) > 1]
+    faults += [Fault(line, name, "occurs twice") for name in sorted(set(names)) if names.count(name) > 1]
     needed = ("number",) if experiment else ("experiment", "number")
     faults += [Fault(line, name, "is missing") for name in needed if name not in names]
     return faults

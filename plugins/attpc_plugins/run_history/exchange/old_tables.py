@@ -72,9 +72,7 @@ class OldTable:
         names = [self._name(index)[0] for index in range(len(self.header))]
         faults = [Fault(line, f"{i + 1}", "has no name") for i, name in enumerate(names) if not name]
         faults += [
-            Fault(line, name, "is there twice")
-            for name in sorted(set(names))
-            if name and names.count(name) > 1
+            Fault(line, name, "occurs twice") for name in sorted(set(names)) if name and names.count(name) > 1
         ]
         if not self.experiment:
             faults.append(Fault(line, "experiment", "is missing: name the experiment with --experiment"))
@@ -212,20 +210,20 @@ class OldTable:
         taken = next(when for when in readings if when in fitting)
         if taken is None:
             return ""
-        told = f"the {what} {text.strip()!r}"
+        time = f"the {what} {text.strip()!r}"
         if len(readings) == 1:
             when = datetime.fromisoformat(text.strip())
             if when.tzinfo is not None or self._wall(taken) == when:
                 return ""
-            return f"{told} was never on that clock, which was put forward then: {taken.isoformat()} is taken"
+            return f"{time} was never on that clock, which was set forward then: {taken.isoformat()} is taken"
         (other,) = (when for when in readings if when != taken)
         assert other is not None
         why = (
             f"it may be {other.isoformat()} as well"
             if other in fitting
-            else "with the other the run would be over before it began"
+            else "the other would end the run before its start"
         )
-        return f"{told} was twice on that clock, which was put back then: {taken.isoformat()} is taken, {why}"
+        return f"{time} was twice on that clock, which was set back then: {taken.isoformat()} is taken, {why}"
 
 
 def is_daq(header: Sequence[str]) -> bool:
@@ -269,4 +267,4 @@ def _checked(read: Callable[[str], T], text: str, column: str, what: str = "") -
     try:
         return read(text)
     except Bad as bad:
-        raise Bad(f"{shown(text)} is no {what}" if what else str(bad), column) from None
+        raise Bad(f"{shown(text)} is not a {what}" if what else str(bad), column) from None

@@ -98,7 +98,7 @@ class RunFile:
                     if self._table is not None:
                         contents.doubt(line, "", self._table.doubt)
                     continue
-                text = f"run {run.number} of experiment {run.experiment!r} is in an earlier line already"
+                text = f"run {run.number} of experiment {run.experiment!r} is already in an earlier line"
                 item = Fault(line, "number", text)
             count += 1
             if len(faults) < SHOWN:

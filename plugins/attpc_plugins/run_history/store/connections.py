@@ -216,7 +216,7 @@ def _check_ready(known: MigrationStatus) -> None:
     known.check()
     if not known.ready:
         raise SchemaError(
-            f"the database's schema is not there or old (version {known.version} of {known.known}): "
+            f"the database's schema is missing or old (version {known.version} of {known.known}): "
             "run `attpc-ioc db migrate`"
         )
 

@@ -114,7 +114,7 @@ def translate(error: BaseException, *, pooler: bool = False) -> StoreError:
     if reason := reason_in(error):
         return StoreUnavailable(f"database: {reason}")
     if isinstance(error, OverflowError):
-        return StoreRejected("the database holds a time that no calendar has")
+        return StoreRejected("the database has a time outside the calendar")
     if known := advice(error):
         return StoreUnavailable(f"database: {known.text}")
     if pooler and isinstance(error, TimeoutError):

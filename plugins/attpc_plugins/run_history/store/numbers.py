@@ -86,7 +86,7 @@ class Numbers(Connections):
                     return row["earlier"]
                 if row["experiment_id"] is None:
                     await experiment_id(connection, name)
-        raise StoreUnavailable(f"no number of experiment {experiment!r} could be had in {TRIES} tries")
+        raise StoreUnavailable(f"could not reserve a number of experiment {experiment!r} in {TRIES} attempts")
 
     async def _warm_up(self, connection: Connection) -> None:
         """Let the server parse the statements of a start and load their tables; changes nothing."""

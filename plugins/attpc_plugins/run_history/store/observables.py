@@ -254,7 +254,7 @@ def fit(value: Value, kind: ValueKind) -> Value:
         return value
     if kind is ValueKind.FLOAT and have is ValueKind.INTEGER and float(value) == value:
         return float(value)
-    raise StoreRejected(f"{value!r:.60} is no {kind} value")
+    raise StoreRejected(f"{value!r:.60} is not of kind {kind}")
 
 
 async def apply_measurement(connection: Connection, run_id: int, record: MeasurementRecord) -> None:

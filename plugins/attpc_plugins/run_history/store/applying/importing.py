@@ -77,7 +77,7 @@ async def _import(
     try:
         run_id = await connection.fetchval(insert("runs", row, "RETURNING id"), *row.values())
     except asyncpg.UniqueViolationError as error:
-        raise Conflict(f"experiment {run.experiment!r} has a run {run.number} already") from error
+        raise Conflict(f"experiment {run.experiment!r} already has a run {run.number}") from error
     await write_modules(connection, run_id, detail.modules)
     await _import_measurements(connection, run_id, key, detail, observables)
     events = [{"run_id": run_id, **values_of(event)} for event in detail.events]

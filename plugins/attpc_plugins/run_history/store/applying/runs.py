@@ -192,10 +192,10 @@ async def _row(connection: Connection, key: int, record: RunRecord) -> Any:
         )
         row = await connection.fetchrow(_ROW, key, number)
     if row is None:
-        raise StoreRejected(f"the start of run {number} is recorded under another number already")
+        raise StoreRejected(f"the start of run {number} is already recorded under another number")
     if attempt and row["attempt"] and row["attempt"] != attempt:
         raise StoreRejected(
-            f"run {number} of experiment {record.run.experiment!r} is another start's in this database"
+            f"run {number} of experiment {record.run.experiment!r} belongs to another start in this database"
         )
     return row
 

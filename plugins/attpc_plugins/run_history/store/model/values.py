@@ -85,7 +85,7 @@ def word_of(kind: type[E], text: str) -> E:
     for member in kind:
         if text.strip().lower() == str(member.value).lower():
             return member
-    raise Bad(f"{shown(text)} is none of {', '.join(str(member.value) for member in kind)}")
+    raise Bad(f"{shown(text)} is not one of {', '.join(str(member.value) for member in kind)}")
 
 
 def value_out(value: Value) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def value_in(raw: Any) -> Value:
             return value
         if kind == "float" and (whole or type(value) is float or value in ("nan", "inf", "-inf")):
             return float(value)
-    raise Bad(f'{shown(raw)} is no value with its type, such as {{"float": 1.5}}')
+    raise Bad(f'{shown(raw)} is not a value with its type, such as {{"float": 1.5}}')
 
 
 Time = Annotated[
