@@ -1,11 +1,11 @@
-"""Many clients that monitor everything: what is delivered, how late, and what an event costs the server.
+"""Many clients that monitor everything: updates delivered, latency, and the server's cost of an event.
 
     python -m benchmarks.ca.fanout [--clients 20] [--pvs 400] [--hz 5] [--seconds 5]
 
-The clients are bare sockets in a process of their own, so that they cost less than the servers. Every change
-of a PV makes it greater by one, so what was delivered is counted exactly: of the changes that are due in
-`--seconds` from a mark on, how many came to each client for each PV, until `GRACE_S` after the end. A server
-that falls behind in changing its PVs falls short as well. Latency is from the time stamp of an update to its
+The clients are raw sockets in a separate process, so that they cost less than the servers. Every change
+increments a PV, so delivered updates are counted exactly: of the changes that are due in
+`--seconds` after a mark, how many reached each client for each PV, until `GRACE_S` after the end. A server
+that changes its PVs too slowly also falls short. Latency is from the time stamp of an update to its
 arrival.
 """
 
@@ -30,11 +30,11 @@ _TIME_DOUBLE, _VALUE = 20, 1
 _EVENT = struct.Struct(">HHHHIIhhIIid")
 
 GRACE_S = 1.0
-"""What was due in time may come so late: more than two periods, and the same for every server."""
+"""The longest delay of an update that counts: more than two periods, the same for every server."""
 
 
 class Tally:
-    """What came to all clients together: updates, how late one in `every` was, and those that are `due`."""
+    """What all clients received: updates, the latency of one in `every`, and how many are `due`."""
 
     def __init__(self, every: int = 1) -> None:
         self.late_s: list[float] = []
@@ -45,7 +45,7 @@ class Tally:
         self.complete = asyncio.Event()
 
     def expect(self, due: int) -> None:
-        """Count from now on, to `due`."""
+        """Count from now up to `due`."""
         self.late_s.clear()
         self.events = 0
         self.delivered, self.due = 0, due
@@ -58,7 +58,7 @@ class Tally:
             self.late_s.append(late_s)
 
     def count(self) -> None:
-        """Take one of those that are due."""
+        """Take a due update."""
         self.delivered += 1
         if self.delivered == self.due:
             self.complete.set()
@@ -77,11 +77,11 @@ class Listener(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def begin(self, changes: int) -> None:
-        """Count from now on what each PV's next `changes` bring."""
+        """Count each PV's next `changes` from now on."""
         self._end = [last + changes for last in self._last]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for every channel."""
+        """Request every channel."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(struct.pack(">HHHHII", 0, 0, 0, 13, 0, 0))
@@ -115,7 +115,7 @@ class Listener(asyncio.Protocol):
 
 
 async def listen(port: int, clients: int, count: int, hz: float, seconds: float) -> None:
-    """Run the clients; prints what came to them and how late it was."""
+    """Run the clients; prints what they received and the latencies."""
     tally = Tally()
     loop = asyncio.get_running_loop()
     listeners = [Listener(count, tally) for _ in range(clients)]
@@ -131,7 +131,7 @@ async def listen(port: int, clients: int, count: int, hz: float, seconds: float)
     for listener in listeners:
         listener.begin(changes)
     print("ready", flush=True)
-    with contextlib.suppress(TimeoutError):  # then something is missing, which is what is measured
+    with contextlib.suppress(TimeoutError):  # then updates are missing, which is the result
         await asyncio.wait_for(tally.complete.wait(), changes / hz + GRACE_S)
     found = sorted(tally.late_s)
     if not found:

@@ -1,9 +1,9 @@
-"""Memory over ten million events: what a server keeps of what it has sent.
+"""Memory of a server over ten million events.
 
     python -m benchmarks.ca.flat [--events 1e7] [--kinds here,caproto,softioc,softIoc] [--page PAGE]
 
-Twenty clients monitor 400 PVs, and take everything as fast as it comes. Every PV changes 25 times a second.
-Printed is the server's resident memory at each tenth of the events. A server that gets nowhere near is
+Twenty clients monitor 400 PVs and read as fast as they can. Every PV changes 25 times a second.
+It prints the server's resident memory at each tenth of the events. A server that is much too slow is
 stopped after `--limit` seconds.
 """
 

@@ -1,6 +1,6 @@
 """The Python servers under test: `servers.py here|coroutine|caproto|softioc COUNT HZ`.
 
-With HZ every PV changes that often. `coroutine` is `here` with a handler of puts that is a coroutine.
+With HZ every PV changes that often. `coroutine` is `here` with a coroutine as its put handler.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ BORN = time.monotonic()
 
 
 async def tick(number: int, hz: float) -> None:
-    """Wait until it is time for the next change, however long the last one took."""
+    """Wait for the time of the next change, however long the last one took."""
     await asyncio.sleep(BORN + (number + 1) / hz - time.monotonic() if hz else 3600)
 
 

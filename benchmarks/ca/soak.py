@@ -1,9 +1,9 @@
-"""A control room on a bad day: healthy clients beside some that stall, flood, and talk nonsense.
+"""A control room on a bad day: healthy clients beside some that stall, flood, or send garbage.
 
     python -m benchmarks.ca.soak [--seconds 600] [--clients 20] [--pvs 200] [--hz 20]
 
-Server and clients share one process. Every line is a tenth of the time: memory and descriptors have to stay
-flat. Ends with exit code 1 when they grew, when a healthy client missed an update, or when a task was left.
+Server and clients share one process. Every line is a tenth of the time: memory and descriptors must stay
+flat. Ends with exit code 1 if they grew, a healthy client missed an update, or a task was left.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tests.support.ca import LOOPBACK, eventually, free_port
 
 LINES = 10
 SAMPLE = 50
-"""Of so many updates one is asked how late it is: the notes would be most of the memory otherwise."""
+"""One in this many updates is timed: otherwise the notes would use most of the memory."""
 LEAST_GROWTH_MB = 8.0
-"""Memory that the allocator may take in any case; beyond, growth is growth."""
+"""Memory that the allocator may take in any case."""
 MORE_FILES = 4
-"""Descriptors that clients which come and go may have open at the moment."""
+"""Descriptors that connecting and leaving clients may have open at the moment."""
 
 
 class Soak:
-    """One server, and everything that is done to it until `end`."""
+    """One server and its clients until `end`."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -71,12 +71,12 @@ class Soak:
         return any(info.client.user == "stall" for info in self.server.clients())
 
     async def put(self, pv: PV, value: Any, _: Client) -> None:
-        """Take a little while for a put."""
+        """Take a little time for a put."""
         await asyncio.sleep(0.001)
         pv.post(value)
 
     async def change(self) -> None:
-        """Change every PV, again and again."""
+        """Change every PV repeatedly."""
         while self.on:
             await asyncio.sleep(1 / self.args.hz)
             self.posts += 1
@@ -84,7 +84,7 @@ class Soak:
                 pv.post(float(self.posts))
 
     async def stall(self) -> None:
-        """Subscribe to everything and read nothing; come back when thrown out."""
+        """Subscribe to everything and read nothing; reconnect when disconnected."""
         while self.on:
             async with raw_client(self.server.port, user="stall", receive_bytes=4096) as raw:
                 for number, pv in enumerate(self.pvs):
@@ -96,7 +96,7 @@ class Soak:
                 await eventually(lambda: not self.on or not self.stalling, "its end", self.args.seconds)
 
     async def flood(self) -> None:
-        """Put as much as can be."""
+        """Put as fast as possible."""
         while self.on:
             async with raw_client(self.server.port, user="flood") as raw:
                 chan = await raw.channel("T:longout")
@@ -107,7 +107,7 @@ class Soak:
                     await raw.until(caproto.WriteNotifyResponse, 60)
 
     async def babble(self) -> None:
-        """Talk nonsense, and reconnect."""
+        """Send garbage, and reconnect."""
         chance = random.Random(1)
         while self.on:
             _, writer = await asyncio.open_connection(LOOPBACK, self.server.port)
@@ -117,7 +117,7 @@ class Soak:
 
     @property
     def missing(self) -> int:
-        """How many updates the healthy clients have not got; the first of each PV comes with connecting."""
+        """The number of updates that the healthy clients missed; the first of each PV comes on connection."""
         return (self.posts + 1) * len(self.pvs) * self.args.clients - self.tally.events
 
     async def report(self) -> None:
@@ -139,7 +139,7 @@ class Soak:
             print(line, flush=True)
 
     def verdict(self, tasks: int) -> bool:
-        """Print and return whether all was as it should be."""
+        """Print and return whether the server passed."""
         first, last = self.seen[LINES // 3], self.seen[-1]
         grown_mb, files = last[0] - first[0], last[1] - first[1]
         good = self.missing == 0 and tasks == 0 and grown_mb < LEAST_GROWTH_MB and files <= MORE_FILES
@@ -152,7 +152,7 @@ class Soak:
         return good
 
     async def run(self) -> bool:
-        """Do it all; returns whether all was as it should be."""
+        """Run everything; returns whether the server passed."""
         await self.server.start()
         loop = asyncio.get_running_loop()
         listeners = []
@@ -166,7 +166,7 @@ class Soak:
         async with asyncio.TaskGroup() as group:
             for work in (self.change, self.stall, self.flood, self.babble, self.report):
                 group.create_task(work())
-        with contextlib.suppress(TimeoutError):  # what is missing then is told
+        with contextlib.suppress(TimeoutError):  # the missing ones are reported
             await eventually(lambda: self.missing == 0, "the last updates", 10)
         for transport in listeners:
             transport.abort()

@@ -1,9 +1,9 @@
-"""The restart storm: an IOC comes back, and every screen wants every PV at once.
+"""The restart storm: an IOC restarts, and every screen reconnects every PV at once.
 
     python -m benchmarks.ca.storm [--storm-clients 50] [--storm-pvs 500]
 
-The clients are EPICS base's `camonitor` with its `caRepeater`. The time is from the start of the server's
-process until every client has a value of every PV again. Before, it was away for `AWAY_S`.
+The clients are `camonitor` of EPICS base with `caRepeater`. The time is from the start of the server's
+process until every client has a value of every PV again. Before that the server was down for `AWAY_S`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMIT_S = 60.0
 
 
 class Screens:
-    """Many `camonitor`s that write into one pipe; counts values and losses of connections."""
+    """Many `camonitor` processes that write into one pipe; counts values and lost connections."""
 
     def __init__(self, env: dict[str, str], clients: int, names: list[str]) -> None:
         self._out, into = os.pipe()
@@ -46,7 +46,7 @@ class Screens:
         os.close(into)
 
     def read(self) -> None:
-        """Count what has come."""
+        """Count what has arrived."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._out, 1 << 20):
                 whole, _, self._rest = (self._rest + data).rpartition(b"\n")
@@ -55,7 +55,7 @@ class Screens:
                 self.values += whole.count(b"\n") + bool(whole) - lost
 
     async def until(self, values: int, losses: int, limit_s: float) -> None:
-        """Wait until so many values and losses came; raises TimeoutError, with what came instead."""
+        """Wait for this many values and losses; raises TimeoutError with the actual counts."""
         end = time.monotonic() + limit_s
         while self.values < values or self.losses < losses:
             if time.monotonic() > end:
@@ -74,7 +74,7 @@ class Screens:
 
 @contextlib.contextmanager
 def repeater(env: dict[str, str]) -> Iterator[None]:
-    """Run `caRepeater`, which gives every client the servers' beacons."""
+    """Run `caRepeater`, which forwards the servers' beacons to every client."""
     process = subprocess.Popen(
         [program("caRepeater")], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -86,7 +86,7 @@ def repeater(env: dict[str, str]) -> Iterator[None]:
 
 
 async def measure(kind: str, args: argparse.Namespace) -> float:
-    """Return how long it took, in seconds; infinity where some were not back after `LIMIT_S`."""
+    """Return the time in seconds; infinity if some clients were not back after `LIMIT_S`."""
     names = [f"B:{i}" for i in range(args.storm_pvs)]
     wanted = args.storm_clients * len(names)
     place = ca_place()

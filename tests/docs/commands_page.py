@@ -1,4 +1,4 @@
-"""The reference page of the shell command, made from what it says of itself."""
+"""The reference page of the shell command, generated from its help."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 HEAD = """# Command line
 
-Made from the program. A wrong use of a command gives exit code 2; anything else that goes wrong gives 1 and
-one clear text on stderr. Logs go to stderr, one line an event: `key=value`, or JSON with `--log-json`.
+Generated from the program. Wrong use of a command gives exit code 2; any other failure gives 1 and
+a message on stderr. Logs go to stderr, one line for each event: `key=value`, or JSON with `--log-json`.
 """
 
-PLUGINS = """The rest are commands of plugins that come along; other plugins may bring more.
+PLUGINS = """The rest are commands of the included plugins; other plugins may add more.
 """
 
 WIDTH = 100
@@ -35,7 +35,7 @@ def _blocks(app: typer.Typer) -> Iterator[str]:
 
 
 def _names(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the words of each command, in the order of help; of a group those of its commands."""
+    """Yield the words of each command in the order of the help; for a group, those of its commands."""
     if not hasattr(command, "list_commands"):
         yield words
         return

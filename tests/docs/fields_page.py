@@ -1,4 +1,4 @@
-"""The reference page of the records' fields, made from the table of the Channel Access server."""
+"""The reference page of the records' fields, generated from the table of the Channel Access server."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from attpc_ioc.ioc.records import FORMS
 
 HEAD = """# Fields
 
-Made from `attpc_ioc/ioc/ca/field_table.py`. Every PV answers these fields of its record type (`X.RTYP` says
-which that is) over Channel Access: `caget ATTPC:State_RBV.DESC`. All can be read and none can be written,
-`X.VAL` apart, which is the PV itself. Limits, units and severities come from the settings and the [table of
+Generated from `attpc_ioc/ioc/ca/field_table.py`. Every PV serves these fields of its record type (`X.RTYP`)
+over Channel Access: `caget ATTPC:State_RBV.DESC`. All can be read; none can be written except
+`X.VAL`, which is the PV itself. Limits, units and severities come from the settings and the [table of
 PVs](pvs.md).
 
-What stands under *constants* has, for clients that ask every record for it, the value of a Passive record
-without hardware in EPICS base: `SCAN` is `Passive`, `DTYP` is `Soft Channel`, links are empty texts. A
+*Constants* have the value that a Passive record without hardware has in EPICS base, for clients that read
+them from every record: `SCAN` is `Passive`, `DTYP` is `Soft Channel`, links are empty texts. A
 limit that is not set (`HIHI`, `HIGH`, `LOW`, `LOLO`) is NaN, and 0 in a record of whole numbers. Fields of
-a calculation (`CALC`, `INPA`, `A` … of a `calc` or `calcout`) are not served: the value is worked out in
-the IOC and not in the record.
+a calculation (`CALC`, `INPA`, `A` … of a `calc` or `calcout`) are not served: the IOC computes the value,
+not the record.
 
 A text has a long form with `$` after its name, `X.DESC$`, as an array of characters (`caget -S`). Channel
-filters and slices of arrays (`X.{"dbnd":{"d":1}}`, `X.[0:9]`) are not served: such a name is not found. The
-dead bands of a PV are its `MDEL` and `ADEL`; a client that wants a part of an array asks for fewer
+filters and array slices (`X.{"dbnd":{"d":1}}`, `X.[0:9]`) are not served: such a name is not found. The
+dead bands of a PV are its `MDEL` and `ADEL`; for a part of an array, a client requests fewer
 elements.
 """
 

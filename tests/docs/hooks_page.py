@@ -1,4 +1,4 @@
-"""The reference page of the hooks, made from the hook specifications."""
+"""The reference page of the hooks, generated from the hook specifications."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from attpc_ioc.plugin.checks import HOOKS
 
 HEAD = """# Hooks
 
-Made from `attpc_ioc/plugin/spec.py`. How a plugin is written is told, step by step, in
+Generated from `attpc_ioc/plugin/spec.py`. For a step-by-step guide see
 [Write a plugin](../tutorial/write-a-plugin.md).
 """
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Life", ("attpc_startup", "attpc_shutdown")),
     (
-        "What a plugin brings along",
+        "What a plugin contributes",
         ("attpc_settings", "attpc_pvs", "attpc_write", "attpc_cli", "attpc_online_check"),
     ),
-    ("What may be done, and how", ("attpc_plan", "attpc_veto", "attpc_access")),
+    ("Planning and permission", ("attpc_plan", "attpc_veto", "attpc_access")),
     (
         "Run numbers and open runs",
         ("attpc_run_numbers",),
     ),
-    ("What has happened", ("attpc_event", "attpc_prepare_run")),
+    ("Events", ("attpc_event", "attpc_prepare_run")),
 )
 """The hooks in the order in which a reader meets them."""
 

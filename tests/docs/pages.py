@@ -1,4 +1,4 @@
-"""The reference pages made from the program; `python -m tests.docs.pages docs/reference` writes them."""
+"""The generated reference pages; `python -m tests.docs.pages docs/reference` writes them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def plugins_app() -> typer.Typer:
-    """Return the commands of the plugins that come with the program, and of no others that are installed."""
+    """Return the commands of the included plugins, without those of other installed plugins."""
     found = typer.Typer(name="attpc-ioc", rich_markup_mode=None, add_completion=False)
     for point in sorted(entry_points(group="attpc_ioc"), key=lambda point: point.name):
         if point.dist is None or point.dist.name != DISTRIBUTION:

@@ -1,4 +1,4 @@
-"""The reference page of the PVs, made from the rows of the PV table."""
+"""The reference page of the PVs, generated from the rows of the PV table."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from attpc_ioc.settings import LimitSettings, PollSettings
 
 HEAD = """# Process variables
 
-Made from the PV table of the program. `$(P)` is the prefix, a setting. `attpc-ioc pvs FILE` lists the PVs of
-your own settings with those of your plugins, `--json` and `--csv` for other programs.
+Generated from the PV table of the program. `$(P)` is the prefix, a setting. `attpc-ioc pvs FILE` lists the
+PVs of your own settings and plugins; `--json` and `--csv` are for other programs.
 
 - A PV that ends in `_RBV` cannot be written; **w** marks those that can; those for experts are in a
   group of their own for [access security](../how-to/access.md). A *command* is a `bo`: write 1, it
   reads `Busy` while it runs and `Done` after. Put with completion (`caput -c -w 300`): it returns when the
-  command is done, and fails where it was refused or failed; `Message_RBV` says why.
+  command is done, and fails if the command was refused or failed; `Message_RBV` says why.
 - *Long text* is a CHAR waveform of UTF-8 (`caget -S`, `caput -S`).
-- Time stamps are of the last change. A value that an ECC server reported stays as it was, INVALID with
-  COMM, while the server is not reachable; everything of a disabled ECC server is without alarm but `Enable`.
-- In *alarms*, a label stands with the severity that it has; **A** marks what is in the alarm tree. Limits
-  that are settings are shown as they are by default.
+- Time stamps are of the last change. A value that an ECC server reported keeps its last value, INVALID with
+  COMM, while the server is not reachable; the PVs of a disabled ECC server, except `Enable`, have no alarms.
+- In *alarms*, a label is followed by its severity; **A** marks the PVs of the alarm tree. Limits
+  that are settings are shown with their defaults.
 """
 
 SECTIONS: dict[ScopeKind, tuple[str, str]] = {
@@ -35,8 +35,8 @@ SECTIONS: dict[ScopeKind, tuple[str, str]] = {
     ScopeKind.RUN: ("Run, `$(P)Run:`", "Run control."),
     ScopeKind.IOC: (
         "IOC, `$(P)IOC:`",
-        "The names of devIocStats, with its types. `TOD` and `UPTIME` change every second by their nature; "
-        "`HEARTBEAT` is the one to watch.",
+        "The names of devIocStats, with its types. `TOD` and `UPTIME` change every second; "
+        "watch `HEARTBEAT`.",
     ),
     ScopeKind.PLUGIN: ("Plugin, `$(P)Plugin:<name>:`", "Two for each plugin, and the plugin's own."),
 }

@@ -1,4 +1,4 @@
-"""The reference page of the settings, made from their JSON schema."""
+"""The reference page of the settings, generated from their JSON schema."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from attpc_ioc.settings.toml_text import toml_value
 HEAD = """# Settings
 
 One TOML file, given to `attpc-ioc run FILE`. `attpc-ioc init` writes one with comments, `attpc-ioc check
-FILE` checks it, and `attpc-ioc schema` prints the JSON schema that this page is made from. Nothing unknown is
-accepted, and all faults are reported at once, each with its key and what would be right.
+FILE` checks it, and `attpc-ioc schema` prints the JSON schema from which this page is generated. Unknown keys
+are errors. All faults are reported at once, each with its key and the valid values.
 
 Numbers carry their unit in the name: `_s` is seconds. Indexes in messages count from 0: `ecc[2]` is the third
 `[[ecc]]` table.

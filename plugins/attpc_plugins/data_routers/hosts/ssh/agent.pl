@@ -1,22 +1,22 @@
-# The agent: what attpc-ioc runs on a data router's host for as long as it is connected, by `perl -`.
+# The agent: attpc-ioc runs it on a data router's host with `perl -` while it is connected.
 #
-# It comes on standard input, followed by __END__ and then by requests, a line each, which it reads as <DATA>.
-# A line has words with a space between: the name of a request, then its fields as 'x' and hexadecimal digits,
-# so that no name is ever read by a shell or can end a line. It answers each with one line: 'ok' and fields, or
-# 'trouble', a word of the list in `trouble`, a path and the system's own words.
+# It arrives on standard input, followed by __END__ and the requests, one line each, which it reads as <DATA>.
+# A line has words separated by spaces: the name of a request, then its fields as 'x' and hexadecimal digits,
+# so that a shell never reads a name, and no name can end a line. The answer is one line: 'ok' and fields, or
+# 'trouble', a word of the list in `trouble`, a path and the system's message.
 #
-# Perl 5.8 and its core modules, of Linux and macOS; no options of one system's programs only. What it does to
-# folders is what folders.py does, step by step; whatever is interrupted here and repeated ends the same.
-# It is sent after agent_folders.pl, as one program: what that uses and declares holds here too.
+# It needs Perl 5.8 with its core modules on Linux or macOS, and uses only options that both systems have. It
+# handles folders as folders.py does, step by step; a repeated request ends the same after an interruption.
+# It is sent after agent_folders.pl, as one program, and shares its modules and declarations.
 
 $| = 1;
 binmode STDOUT;
 binmode DATA;
-$SIG{XFSZ} = 'IGNORE';    # a file that grows too large is an error to be told, not an end
+$SIG{XFSZ} = 'IGNORE';    # a file that is too large is an error, which must not end the agent
 $ENV{LC_ALL} = 'C';
 $ENV{PATH} = join ':', grep { defined && length } $ENV{PATH}, '/usr/bin:/bin:/usr/sbin:/sbin';
 
-my $KERNEL_LETTERS = 15;    # Linux keeps so many letters of a program's name
+my $KERNEL_LETTERS = 15;    # Linux keeps this many letters of a program's name
 
 # The lines of a program's output; it is run without a shell.
 sub lines_of {
@@ -27,7 +27,7 @@ sub lines_of {
     return @lines;
 }
 
-# Whether a program runs; one that has ended and is not yet buried does not count. macOS gives its whole path.
+# Whether a program runs; zombies do not count. macOS lists the whole path.
 sub runs {
     my ($wanted) = @_;
     my @lines = lines_of('ps', '-A', '-ww', '-o', 'stat=', '-o', 'comm=');
@@ -40,7 +40,7 @@ sub runs {
         my ($state, $name) = ($1, $2);
         next if $state =~ /^Z/;
         $name =~ s{.*/}{};
-        # A name that is cut short may end with a blank that belongs to it; other blanks would be `ps`'s own.
+        # A truncated name may end with a blank of its own; other blanks are from `ps`.
         return 1 if length($name) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $name;
         $name =~ s/\s+$//;
         return 1 if $name eq $wanted;
@@ -49,12 +49,12 @@ sub runs {
     return 0;
 }
 
-# Free bytes and all bytes of the disk that the working folder is on.
+# Free and total bytes of the disk of the working folder.
 sub disk {
     my ($path) = @_;
     for my $line (reverse lines_of('df', '-Pk', '.')) {
         next if $line !~ /\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+(?:-|-?\d+%)\s/;
-        # A disk may be so full that what root alone may use has been taken.
+        # A disk may be so full that even root's reserve is used.
         return (($3 > 0 ? $3 : 0) * 1024, $1 * 1024);
     }
     die ['other', $path, 'df does not tell the free disk space'];
@@ -84,13 +84,13 @@ sub poll {
     return defined $first ? (@answer, "$staging/$first->[0]", $first->[1]) : @answer;
 }
 
-# A whole number as digits, also where this Perl's numbers have 32 bits.
+# A whole number as digits, also if this Perl has 32-bit numbers.
 sub number {
     return sprintf '%.0f', $_[0];
 }
 
-# Ends agents that were given up and cannot be told so. A number may be another program's by now: only what is
-# called as an agent is, is ended.
+# Ends abandoned agents, which nothing else can reach. A process number may belong to another program by now, so
+# only a process with the command of an agent is ended.
 sub end {
     my (@numbers) = @_;
     for my $number (grep { /^[1-9][0-9]*\z/ && $_ != $$ } @numbers) {
@@ -117,14 +117,14 @@ sub answer {
     print join(' ', $word, map { 'x' . unpack 'H*', $_ } @fields), "\n";
 }
 
-# What a login shell prints comes before this line.
+# The output of a login shell comes before this line.
 print "attpc-agent 1 $$\n";
 while (defined(my $line = <DATA>)) {
     chomp $line;
     my ($name, @words) = split / /, $line;
     my ($limit, @fields) = map { pack 'H*', substr $_, 1 } @words;
     my $does = $DOES{$name};
-    # Whoever asked has given up after so many seconds: work that still goes on then must not pile up.
+    # The caller has given up by then; unfinished work must not pile up.
     alarm $limit;
     my @found = eval {
         die ['other', $name, 'the agent knows no such request'] if !$does;
@@ -132,7 +132,7 @@ while (defined(my $line = <DATA>)) {
     };
     my $error = $@;
     alarm 0;
-    chdir '/';    # no disk is held while nothing is asked
+    chdir '/';    # an idle agent must not keep a disk busy
     if (!$error) {
         answer('ok', @found);
     }

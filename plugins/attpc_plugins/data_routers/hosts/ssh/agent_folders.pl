@@ -1,8 +1,8 @@
-# What the agent (agent.pl) does to folders and files: it is sent together with that, before it.
+# Folders and files for the agent (agent.pl), which is sent right after this.
 #
-# Who can write into a staging folder may put a link there under any name, at any moment. So the agent goes into
-# the folder that the settings name, and from there into one below it at a time, and looks whether it has come
-# to where it looked before; files are only ever opened by a name in the working folder, and links never.
+# Whoever can write into a staging folder may put a link there under any name at any time. So the agent enters
+# the folder of the settings, and from there one subfolder at a time, and checks each time that it is in the
+# folder that it saw before. It opens files only by a name in the working folder, and never opens links.
 
 use strict;
 use warnings;
@@ -13,13 +13,13 @@ use IO::Handle ();
 my $SUFFIX = qr/\.graw\z/;
 my $CHUNK = 1 << 20;
 
-# Times of files with their fractions, where this Perl has that.
+# Times of files with fractions, if this Perl has them.
 my $lstat = sub { lstat $_[0] };
 if (eval { require Time::HiRes; Time::HiRes::lstat('/'); 1 }) {
     $lstat = sub { Time::HiRes::lstat($_[0]) };
 }
 
-# Ends the request with the reason why the system refused ($!), or with the given word and what there is to say.
+# Ends the request with the reason of the system ($!), or with the given word and text.
 sub trouble {
     my ($path, $word, $detail) = @_;
     $detail = "$!" if !defined $detail;
@@ -38,12 +38,12 @@ sub trouble {
     die [$word, $path, $detail];
 }
 
-# Whether anything has this name, a link that leads nowhere included.
+# Whether this name exists, even as a broken link.
 sub there {
     return defined((lstat $_[0])[0]);
 }
 
-# The word for what a file is, by its mode.
+# The word for the type of a file, by its mode.
 sub kind {
     my ($mode) = @_;
     return S_ISLNK($mode) ? 'link'
@@ -60,8 +60,8 @@ sub same {
     return @$one && @$other && $one->[0] == $other->[0] && $one->[1] == $other->[1];
 }
 
-# Goes into the folder of a path, which may lead through links, and then into the one below it by names, of
-# which none may be a link. Answers the path, and what tells the last folder from others.
+# Enters the folder of a path, which may lead through links, and then its subfolders by names, none of
+# which may be a link. Returns the path, and the identity of the last folder.
 sub go {
     my ($path, @names) = @_;
     chdir $path or trouble($path);
@@ -90,7 +90,7 @@ sub open_file {
     return $file;
 }
 
-# The regular files *.graw of the working folder: [name, size, time of change] each; $odd has the others then:
+# The regular files *.graw of the working folder: [name, size, time of change] each; $odd gets the others:
 # [name, what it is] each.
 sub data_files {
     my ($path, $odd) = @_;
@@ -142,7 +142,7 @@ sub sha256 {
     die ['other', $path, 'this host has no SHA-256: neither Perl\'s Digest::SHA nor shasum nor sha256sum'];
 }
 
-# The lines of a program's output that has an open file as its standard input.
+# The lines of a program's output, with an open file as its standard input.
 sub lines_about {
     my ($file, @command) = @_;
     sysseek $file, 0, SEEK_SET;
@@ -176,14 +176,14 @@ sub make_folder {
     trouble($path, 'notdir', kind($status[2])) if !S_ISDIR($status[2]);
 }
 
-# Answers a word and a text for each file: moved, vanished, grown, exists, or the word of a trouble.
+# Returns a word and a text for each file: moved, vanished, grown, exists, or the word of a trouble.
 sub move {
     my ($staging, $experiment, $closing, @files) = @_;
     my (undef, @root) = go($staging);
     sysopen(my $root, '.', O_RDONLY) or trouble($staging);
     my ($path) = go($staging, $experiment, $closing);
-    # The way back is by the open folder where the system has such names. Where it has not, it is looked before
-    # each step whether the staging folder still is above this one.
+    # The way back is by the open folder if the system has such names. Otherwise it checks before
+    # each step that the staging folder is still above this one.
     my $back = '/proc/self/fd/' . fileno $root;
     $back = '../..' if !same([stat $back], \@root);
     my @answer;
@@ -213,14 +213,14 @@ sub move_one {
     trouble($from, 'notreg', kind($found[2])) if !S_ISREG($found[2]);
     if (@gathered) {
         return ('exists', $to, '') if !same(\@gathered, \@found);
-        # An earlier attempt ended between its two steps, or is still at it.
+        # An earlier attempt ended between its two steps, or still runs.
         unlink $here or $!{ENOENT} or trouble($from);
         return ('moved', '', $size);
     }
     return ('grown', '', $found[7]) if $found[7] != $size;
     if (!link $here, $there) {
         return ('exists', $to, '') if $!{EEXIST};
-        # Where a file system, or its rules for other people's files, has no hard links.
+        # The file system has no hard links, or forbids them for files of others.
         if (!($!{EPERM} || $!{ENOTSUP} || $!{EOPNOTSUPP} || $!{ENOSYS} || $!{EMLINK} || $!{EINVAL})) {
             trouble($from);
         }
@@ -251,7 +251,7 @@ sub finish {
     my ($path, @experiment) = go($staging, $experiment);
     my ($new, $old) = ("$path/$closed", "$path/$closing");
     if (there($closed)) {
-        # An earlier attempt may have come to its end with nobody left to be told.
+        # An earlier attempt may have finished without being able to answer.
         if (!there($closing)) {
             my ($kept) = eval { manifest(length($manifest) + 1, $staging, $experiment, $closed) };
             return if defined $kept && $kept eq $manifest;
@@ -264,7 +264,7 @@ sub finish {
     chdir '..' or trouble($path);
     same([stat '.'], \@experiment) && same([lstat $closing], \@gathered)
         or trouble($old, 'other', 'another folder took its place meanwhile');
-    # Nothing is ever written over: `rename` replaces a folder only when it is empty.
+    # Nothing is overwritten: `rename` replaces a folder only if it is empty.
     trouble($new, 'exists') if there($closed);
     if (!rename $closing, $closed) {
         trouble($new, 'exists') if $!{EEXIST} || $!{ENOTEMPTY} || $!{ENOTDIR};
@@ -275,7 +275,7 @@ sub finish {
     return;
 }
 
-# Writes the manifest into the working folder; an earlier attempt's, whole or half, gives way to it.
+# Writes the manifest into the working folder; replaces a whole or partial one of an earlier attempt.
 sub write_manifest {
     my ($data, $path) = @_;
     my ($name, $unfinished) = ('manifest.json', '.manifest.json.new');
@@ -305,7 +305,7 @@ sub write_new {
     return $file->sync && close $file;
 }
 
-# Brings a folder's names to the disk; a file system that knows no such thing does it in its own time.
+# Syncs a folder's names to the disk, if the file system supports it.
 sub sync_folder {
     my ($name, $path) = @_;
     sysopen(my $handle, $name, O_RDONLY) or trouble($path);
@@ -314,7 +314,7 @@ sub sync_folder {
     }
 }
 
-# The bytes of a regular file of a folder, at most so many.
+# The bytes of a regular file of a folder, up to a limit.
 sub read_file {
     my ($limit, $folder, $name) = @_;
     my ($path) = go($folder);
@@ -335,7 +335,7 @@ sub bytes_of {
     return $data;
 }
 
-# The manifest of a closed run; nothing where there is none.
+# The manifest of a closed run; nothing if there is none.
 sub manifest {
     my ($limit, $staging, $experiment, $closed) = @_;
     go($staging);
@@ -347,7 +347,7 @@ sub manifest {
     return bytes_of($limit, 'manifest.json', "$path/manifest.json");
 }
 
-# The last bytes of a file, at most so many; lines are counted by who asked.
+# The last bytes of a file, up to a limit; the caller counts lines.
 sub tail {
     my ($limit, $folder, $name) = @_;
     my ($where) = go($folder);
