@@ -85,10 +85,10 @@ def test_accepted(name: str, dtype: int, values: list[object], expected: Value) 
 @pytest.mark.parametrize(
     ("name", "dtype", "values", "reason"),
     [
-        ("choice", STRING, ["Nonsense"], "none of"),
+        ("choice", STRING, ["Nonsense"], "not one of"),
         ("choice", STRING, ["99"], "number of a label"),
         ("choice", STRING, ["-1"], "number of a label"),
-        ("choice", STRING, ["²"], "none of"),
+        ("choice", STRING, ["²"], "not one of"),
         ("choice", ENUM, [3], "number of a label"),
         ("choice", DOUBLE, [0.5], "number of a label"),
         ("choice", DOUBLE, [float("nan")], "number of a label"),

@@ -196,7 +196,7 @@ async def test_an_import_is_whole_or_not_at_all(dsn):
         await store.import_runs([made(5)])
         with pytest.raises(Conflict, match=f"'{EXPERIMENT}' already has a run 5"):
             await store.import_runs([made(1), made(5)])
-        with pytest.raises(Conflict, match="run 2 already"):
+        with pytest.raises(Conflict, match="already has a run 2"):
             await store.import_runs([made(2), made(2)])
         with pytest.raises(StoreRejected):
             await store.import_runs([made(3), made(4, stopped_at=None, outcome=None)])
