@@ -146,7 +146,7 @@ async def test_a_host_that_does_not_answer_is_named_once(tmp_path, monkeypatch, 
         where = f"CoBo0: {host.gate.host} port {host.gate.port} did not answer within 1 s"
         message = "Plugin:data_routers:Message_RBV"
         await it.until(lambda: shown(it, message).startswith(where), 15.0, f"said: {shown(it, message)}")
-        assert [level for level, _ in troubles(caplog)] == ["WARNING"]
+        assert [level for level, _ in troubles(caplog)] == ["WARNING"], troubles(caplog)
         host.gate.hung = False
         await it.until(lambda: len(troubles(caplog)) == 2, 15.0, "it is over")
         assert re.search(rf"its host did not answer from {AT} to {AT}", troubles(caplog)[1][1]["reason"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,15 @@ def test_what_people_write_is_not_escaped() -> None:
 
 @pytest.mark.parametrize("kind", [Format.CSV, Format.JSON])
 @given(texts=st.lists(ANY | TRICKY, min_size=5, max_size=5), when=times)
+@example(texts=["", "\ud800", "", "", "\udfff"], when=datetime(2000, 1, 1, tzinfo=UTC))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_is_harmless_and_reads_back_the_same(
     tmp_path: Path, kind: Format, texts: list[str], when
 ) -> None:
-    title, operator, comment, old, new = texts
+    # JSON, which a table has in its cells, has no half surrogate pairs; the database has none either.
+    whole = [text.encode("utf-8", "replace").decode() for text in texts]
+    title, operator, comment = texts[:3] if kind is Format.CSV else whole[:3]
+    old, new = whole[3:]
     run = Run(
         "e1", 1, Stage.ENDED, title=title, operator=operator, comment=comment, outcome=RunOutcome.STOPPED
     )

@@ -16,10 +16,20 @@ from attpc_plugins.run_history.store.errors import StoreUnavailable
 from attpc_plugins.run_history.store.model.history import Stage
 from attpc_plugins.run_history.store.model.leases import Holder
 
+from attpc_ioc.model.command import RUN
 from tests.db.test_history_trouble import own_server
 from tests.support.databases import at
 from tests.support.forked import PIPE, SHELL, STDOUT, forked
-from tests.support.history import EXPERIMENT, connected, drained, history_rig, message, reading, sql, until
+from tests.support.history import (
+    EXPERIMENT,
+    connected,
+    drained,
+    history_rig,
+    message,
+    reading,
+    sql,
+    until,
+)
 from tests.support.pgbouncer import PASSWORD, Bouncer, bouncer, needs_pgbouncer
 from tests.support.postgres import order
 from tests.support.rig import Rig
@@ -112,8 +122,15 @@ async def test_runs_are_recorded_and_a_pooler_that_goes_and_comes_back_costs_not
             postgres_server,
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
         )
-        await connected(it, 20.0)
-        await it.start_run()
+
+        async def started() -> bool:
+            # Where the loss is noticed just now, it is said, and the next start finds new connections.
+            await connected(it, 20.0)
+            outcome = await it.submit("Start", RUN)
+            assert outcome.ok or "connection to the database was lost" in outcome.message
+            return outcome.ok
+
+        await until(started, what="the start of a run")
         await it.ok("Run:Stop")
         await drained(it)
         assert "Traceback" not in caplog.text

@@ -56,10 +56,10 @@ class Owner:
     ("answer", "because"),
     [
         (RuntimeError("database gone"), "RuntimeError: database gone"),
-        ("12", "gave no run number"),
-        (-1, "gave no run number"),
-        (True, "gave no run number"),
-        (None, "gave no run number"),
+        ("12", "gave '12', not a run number"),
+        (-1, "gave -1, not a run number"),
+        (True, "gave True, not a run number"),
+        (None, "gave None, not a run number"),
     ],
 )
 async def test_rule_11_an_owner_that_fails_refuses_the_start(tmp_path, monkeypatch, answer, because):

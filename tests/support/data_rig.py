@@ -118,7 +118,11 @@ def _through_sshd(lines: str, sshd: Sshd, folder: Path, cobos: int) -> str:
 async def start_run(it: Rig) -> None:
     """Take all modules to Ready, wait until nothing is against a start, and start a run."""
     await it.take_to(State.READY)
-    await it.until(lambda: not it.run.checklist, 10.0, f"a start is possible: {it.run.checklist}")
+    # The hosts are asked about the folder of the next run, once its number is known.
+    await it.until(
+        lambda: it.run.next_number >= 0 and not it.run.checklist,
+        what=f"a start is possible: {it.run.checklist}",
+    )
     outcome = await it.submit("Start", RUN)
     assert outcome.ok, outcome.message
 
