@@ -12,11 +12,14 @@ import pytest
 from attpc_plugins.data_routers.hosts.host import HostTimeout
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
-from attpc_plugins.data_routers.hosts.ssh.link import Target
+from attpc_plugins.data_routers.hosts.ssh.link import Link, Target
 from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
-from tests.support.sshd import sshd
+from tests.support.patience import PATIENCE_S
+from tests.support.rig import open_files
+from tests.support.simfleet import wait_until
+from tests.support.sshd import Sshd, sshd
 
 LIMITS = CallLimits(poll_s=1.5, read_s=5.0, files_s=5.0)
 
@@ -66,3 +69,28 @@ async def listed(host: SshHost) -> str:
     with pytest.raises(HostTimeout) as silent:
         await host.list_staging()
     return str(silent.value)
+
+
+async def test_a_connection_that_is_closed_while_it_is_made_leaves_no_socket(
+    tmp_path: Path, shared_sshd: Sshd
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        shared_sshd.config.read_text(encoding="utf-8") + "\nHost *\n  Compression no # copied\n",
+        encoding="utf-8",
+    )
+    target = Target(
+        "127.0.0.1", shared_sshd.port, shared_sshd.user, str(config), str(shared_sshd.known_hosts)
+    )
+    before, wait_s, made = open_files(), 0.0, False
+    while not made:
+        link = Link(target)
+        making = asyncio.ensure_future(link.connection())
+        done, _ = await asyncio.wait({making}, timeout=wait_s)
+        made = bool(done)
+        await link.close()
+        await asyncio.gather(making, return_exceptions=True)
+        wait_s += 0.0005
+    await wait_until(
+        lambda: not {file for file in open_files() - before if file.startswith("socket:")}, PATIENCE_S
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from attpc_ioc.model.command import RUN
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access, DataOptions
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig, rig
 from tests.support.sshd import Sshd
 
@@ -118,13 +120,19 @@ def _through_sshd(lines: str, sshd: Sshd, folder: Path, cobos: int) -> str:
 async def start_run(it: Rig) -> None:
     """Take all modules to Ready, wait until nothing is against a start, and start a run."""
     await it.take_to(State.READY)
-    # The hosts are asked about the folder of the next run, once its number is known.
-    await it.until(
-        lambda: it.run.next_number >= 0 and not it.run.checklist,
-        what=f"a start is possible: {it.run.checklist}",
-    )
-    outcome = await it.submit("Start", RUN)
-    assert outcome.ok, outcome.message
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        # The hosts are asked about the folder of the next run, once its number is known.
+        await it.until(
+            lambda: it.run.next_number >= 0 and not it.run.checklist,
+            what=f"a start is possible: {it.run.checklist}",
+        )
+        outcome = await it.submit("Start", RUN)
+        if outcome.ok:
+            return
+        # On a busy machine a host may miss two of these short periods.
+        slow = "no answer in" in outcome.message and time.monotonic() < end_s
+        assert slow, outcome.message
 
 
 async def stop_run(it: Rig) -> None:

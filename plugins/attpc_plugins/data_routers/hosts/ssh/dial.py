@@ -118,16 +118,23 @@ class Dial:
     async def make(self) -> asyncssh.SSHClientConnection:
         """Return the connection. Raises `HostUnreachable`, `HostTimeout` and `HostRefused`."""
         limit_s = self._target.connect_s
+        connection: asyncssh.SSHClientConnection | None = None
         try:
             async with asyncio.timeout(limit_s):
-                return await self._reach(self._target, None, ())
+                connection = await self._reach(self._target, None, ())
+            return connection
         except TimeoutError as error:
             if self._client is not None and self._client.connected:
                 raise HostTimeout(f"{self._where} did not answer within {in_seconds(limit_s)}") from error
             raise HostUnreachable(f"{self._where}: no connection within {in_seconds(limit_s)}") from error
         finally:
-            if self._folder is not None:
-                await asyncio.to_thread(self._folder.cleanup)
+            try:
+                if self._folder is not None:
+                    await asyncio.to_thread(self._folder.cleanup)
+            except asyncio.CancelledError:
+                if connection is not None:
+                    connection.abort()
+                raise
 
     async def _reach(
         self, target: Target, via: _Via | None, before: tuple[Target, ...]

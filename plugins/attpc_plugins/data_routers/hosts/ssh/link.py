@@ -85,13 +85,13 @@ class Link:
 
     async def close(self) -> None:
         """End the connection, within a second."""
-        making, connection = self._making, self._connection
-        if making is not None and not making.done():
-            making.cancel()
-            await asyncio.wait({making}, timeout=CLOSING_S)
+        if self._making is not None and not self._making.done():
+            self._making.cancel()
+            await asyncio.wait({self._making}, timeout=CLOSING_S)
+        # It may have been made just before it could be cancelled.
+        connection, self._connection = self._connection, None
         if connection is None:
             return
-        self._connection = None
         connection.close()
         try:
             async with asyncio.timeout(CLOSING_S):
