@@ -234,7 +234,8 @@ def test_a_run_that_is_closed_takes_no_more_files(shell):
         assert ran.exit_code == 1, ran.output
         assert "is closed and takes no more files" in ran.output
         assert "stray.graw" in ran.output
-        assert "Move them by hand" in ran.output
+        assert "Close the run that they belong to: " in ran.output
+        assert "`mv -n`" in ran.output
     assert shell("files", "close", 42, "--router", "CoBo0", "--only", "other*").exit_code == 0
     assert sums(shell.staging["CoBo0"]) == strays
     assert sums(shell.place()) == written
