@@ -206,7 +206,10 @@ class Context:
             healthy = loop.call_later(backoff_s, self._statuses.clear, self.name, cause)
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
 
-    async def close(self, limit_s: float) -> None:
-        """Cancel the plugin's tasks and wait for them, for at most `limit_s` seconds."""
+    async def end_tasks(self, limit_s: float) -> None:
+        """Cancel the tasks of `spawn` and wait for them, for at most `limit_s` seconds.
+
+        This is done after `attpc_shutdown`; a plugin does it there for what its tasks must not use any more.
+        """
         if left := await end(list(self._tasks), limit_s):
             log.warning("plugin's tasks did not end", plugin=self.name, count=left)

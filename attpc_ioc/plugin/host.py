@@ -335,7 +335,7 @@ class PluginHost(PluginRegistry):
                 except Exception as error:  # the others must be stopped too
                     log.error("plugin failed to stop", plugin=entry.name, reason=reason_of(error))
         contexts = [entry.context for entry in self.plugins.values() if entry.context is not None]
-        await asyncio.gather(*(context.close(STOP_EACH_S / 2) for context in contexts))
+        await asyncio.gather(*(context.end_tasks(STOP_EACH_S / 2) for context in contexts))
 
     async def online_check(self, timeout_s: float) -> list[OnlineAnswer]:
         """Call every plugin's online check, all at once; one that raises counts as a failed answer."""

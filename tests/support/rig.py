@@ -293,7 +293,20 @@ async def nothing_left(tasks_before: Iterable[object], files_before: set[str]) -
     try:
         await wait_until(lambda: not tasks() and not sockets(), PATIENCE_S)
     except TimeoutError:
-        raise AssertionError(f"left behind: tasks {tasks()}, sockets {sockets()}") from None
+        left = [_socket_text(name) for name in sockets()]
+        raise AssertionError(f"left behind: tasks {tasks()}, sockets {left}") from None
+
+
+def _socket_text(name: str) -> str:
+    """What the kernel knows of a socket: local and remote address, and state, all in hexadecimal."""
+    inode = name.removeprefix("socket:[").removesuffix("]")
+    lines = [
+        line
+        for kind in ("tcp", "udp", "unix")
+        for line in Path(f"/proc/net/{kind}").read_text(encoding="utf-8").splitlines()
+        if f" {inode} " in f"{line} "
+    ]
+    return f"{name} {lines}"
 
 
 def open_files() -> set[str]:

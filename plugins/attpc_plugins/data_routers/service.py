@@ -39,8 +39,9 @@ log = get_logger(__name__)
 FOLLOW_S = 0.2
 """Period of checks for a new next run, and for changed states and members of the fleet."""
 
+TASKS_S = 0.1
 DISCONNECT_S = 0.3
-"""Time limit for disconnecting from the hosts: the whole shutdown has half a second."""
+"""Time limits for ending what uses the hosts, and for disconnecting: the whole shutdown has half a second."""
 
 QUIET = "no data routers in the settings"
 
@@ -133,6 +134,8 @@ class Service:
         """Disconnect from every host within the time limit of a plugin's shutdown."""
         for router in self.routers:
             router.watch.close()
+        # Nothing connects again.
+        await self._ctx.end_tasks(TASKS_S)
         hosts = [*self.hosts.values(), *dict.fromkeys(self.config_hosts.values())]
         await self.configs.close()
         tasks = [asyncio.create_task(host.disconnect()) for host in hosts]

@@ -141,7 +141,8 @@ async def _refuse_more(
     if wanted:
         raise CannotClose(
             f"{run} is closed and takes no more files; still in {router.staging}: {names_text(wanted)}. "
-            "Close the run that they belong to: `attpc-ioc files close RUN --experiment NAME --only 'PATTERN'`. "
+            "Close the run that they belong to: "
+            "`attpc-ioc files close RUN --experiment NAME --only 'PATTERN'`. "
             "Never move a file onto another of its name, which would replace it: `mv -n` does not"
         )
 
