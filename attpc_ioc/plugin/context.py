@@ -207,9 +207,6 @@ class Context:
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
 
     async def end_tasks(self, limit_s: float) -> None:
-        """Cancel the tasks of `spawn` and wait for them, for at most `limit_s` seconds.
-
-        This is done after `attpc_shutdown`; a plugin does it there for what its tasks must not use any more.
-        """
+        """Cancel the plugin's tasks and wait for them, for at most `limit_s` seconds."""
         if left := await end(list(self._tasks), limit_s):
             log.warning("plugin's tasks did not end", plugin=self.name, count=left)

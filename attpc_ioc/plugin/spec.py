@@ -179,6 +179,13 @@ class PluginContext(Protocol):
         """
         ...
 
+    async def end_tasks(self, limit_s: float) -> None:
+        """Cancel the tasks of `spawn` and wait for them, for at most `limit_s` seconds.
+
+        This is done after `attpc_shutdown`; a plugin does it there, before it ends what its tasks use.
+        """
+        ...
+
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         """Show the plugin's condition on its status PVs: Ok, or Degraded with the reason."""
         ...

@@ -17,6 +17,7 @@ from attpc_ioc.model.command import Command, Outcome, Who
 from attpc_ioc.model.events import PluginRecord
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.stamp import Stamp
+from attpc_ioc.plugin.guard import end
 
 
 class FakeContext:
@@ -91,6 +92,9 @@ class FakeContext:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def end_tasks(self, limit_s: float) -> None:
+        await end(list(self._tasks), limit_s)
 
     def status(self, text: str = "", *, degraded: bool = False) -> None:
         self.said = (text, degraded)
