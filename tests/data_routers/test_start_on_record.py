@@ -41,7 +41,15 @@ async def test_what_an_override_passed_is_with_its_run(
         host = it.fleet.data["CoBo[0]"]
         (host.staging / "stray.graw").write_bytes(b"of nobody")
         await it.take_to(State.READY)
-        await it.until(lambda: any("stray" in reason for reason in it.run.checklist), 20.0, "it is seen")
+        # The hosts are asked about the folder of the next run, once its number is known.
+        await it.until(
+            lambda: (
+                it.run.next_number >= 0
+                and any("stray" in reason for reason in it.run.checklist)
+                and not any("not asked yet" in reason for reason in it.run.checklist)
+            ),
+            what="it is seen",
+        )
         numbers = []
         for _ in range(5):
             numbers.append(await start_over(it))
