@@ -26,7 +26,7 @@ QUICK_DATA = DataOptions(
 )
 """Rates as the simulator's own, with routers that write often and are soon done after a stop."""
 
-QUICK_WATCH = {"period_s": 0.2, "timeout_s": 1.0, "rate_window_s": 1.0}
+QUICK_WATCH = {"period_s": 0.3, "timeout_s": 1.0, "rate_window_s": 1.0}
 
 NO_LIMITS = {
     "dead_after_s": 600.0,
