@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 from attpc_plugins.run_history.pvs.rows import COMMENT_CHARS, HISTORY_CHARS, RUNS
 from attpc_plugins.run_history.pvs.screens import history
+from attpc_plugins.run_history.pvs.shown import Shown
 from attpc_plugins.run_history.store.model.history import Quality, Run, RunChanges, RunFilter, Stage
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import SYSTEM, Who
-from attpc_ioc.model.run import RunClass, RunOutcome
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.run import RunClass, RunInfo, RunOutcome, RunRef, RunView
 from attpc_ioc.model.states import State
 from tests.db.test_history_trouble import own_server
 from tests.support.ca import eventually
+from tests.support.fakecontext import FakeContext
 from tests.support.history import EXPERIMENT, connected, drained, history_rig, reading
 from tests.support.rig import Rig
 
@@ -149,6 +152,25 @@ async def test_comment_and_quality_are_of_the_current_or_last_run(
         assert await it.get("Run:Quality") == "Unknown"
         assert await it.get_text("Run:Comment") == ""
         await it.ok("Run:Stop")
+
+
+async def test_a_comment_is_taken_while_events_are_not_in_the_database_yet(tmp_path: Path, dsn: str) -> None:
+    ctx, edits, drained_now = FakeContext(tmp_path), [], False
+
+    async def edit(ref: RunRef, changes: RunChanges, _who: Who) -> None:
+        edits.append((ref, changes.comment))
+
+    info = RunInfo(3, EXPERIMENT, ("cobo0",), began_s=1000.0)
+    ctx.fleet = Fleet(run=RunView(info=info))
+    shown = Shown(ctx, drained=lambda: drained_now, edit=edit, on_entry=lambda _entry: None)
+    async with reading(dsn) as store:
+        assert not await shown.refresh(store, EXPERIMENT)
+        await shown.write("Run:Comment", "written meanwhile", Who("somebody", "here"))
+        assert edits == [(info.ref, "written meanwhile")]
+        assert not await shown.refresh(store, EXPERIMENT)
+        assert ctx.published["Run:Comment"] == "written meanwhile"
+        drained_now = True
+        assert await shown.refresh(store, EXPERIMENT)
 
 
 async def test_warnings_are_shown_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:

@@ -71,8 +71,11 @@ class Shown:
         runs = await store.last_runs(experiment=experiment)
         self._runs = runs
         self._show_runs(Severity.NO_ALARM, Status.NO_ALARM)
-        if drained:
-            await self._show_edits(store)
+        info = self._ctx.snapshot().run.info
+        if self._ref is None and info is not None:
+            self.follow_run(info)
+        if drained and self._ref is not None:
+            await self._show_edits(store, self._ref)
         return drained
 
     def database_gone(self) -> None:
@@ -83,14 +86,8 @@ class Shown:
         for pv, value in screens.history(self._runs):
             self._ctx.publish(pv, Reading(value, severity, status))
 
-    async def _show_edits(self, store: Store) -> None:
+    async def _show_edits(self, store: Store, ref: RunRef) -> None:
         """Show the run's comment and quality from the database, unless changes of ours are pending."""
-        info = self._ctx.snapshot().run.info
-        if self._ref is None and info is not None:
-            self.follow_run(info)
-        ref = self._ref
-        if ref is None or not self._drained():
-            return
         found = [run for run in self._runs if RunRef(run.experiment, run.number) == ref]
         if not found:  # of another experiment, or older than those shown
             which = RunFilter(experiment=ref.experiment, number_from=ref.number, number_to=ref.number)
