@@ -132,8 +132,6 @@ class Service:
 
     async def close(self) -> None:
         """Disconnect from every host within the time limit of a plugin's shutdown."""
-        for router in self.routers:
-            router.watch.close()
         # Nothing connects again.
         await self._ctx.end_tasks(TASKS_S)
         hosts = [*self.hosts.values(), *dict.fromkeys(self.config_hosts.values())]

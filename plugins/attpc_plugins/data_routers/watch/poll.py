@@ -69,7 +69,6 @@ class Watch:
         self._wake_s: float | None = None
         self.failures = 0
         """The number of consecutive polls without an answer."""
-        self._closed = False
         self._stale: asyncio.TimerHandle | None = None
         self.seen: Seen | None = None
         """The last answer, of any age."""
@@ -90,16 +89,10 @@ class Watch:
         """Poll at this time (monotonic) at the latest; None: at the end of the period."""
         self._wake_s = at_s
 
-    def close(self) -> None:
-        """Stop polling."""
-        self._closed = True
-        self._sooner.set()
-        self._hold()
-
     async def run(self) -> None:
-        """Watch until it is closed or cancelled."""
+        """Watch until cancelled."""
         try:
-            while not self._closed:
+            while True:
                 self._sooner.clear()
                 if self._busy():
                     self._hold()
@@ -143,10 +136,7 @@ class Watch:
             partial = True
             polled = replace(self.seen.polled if self.seen is not None else _NOTHING, process=False)
         except HostError as error:
-            if not self._closed:
-                self._failed(str(error), silent=isinstance(error, HostTimeout))
-            return
-        if self._closed:
+            self._failed(str(error), silent=isinstance(error, HostTimeout))
             return
         now_s = time.monotonic()
         self._hold()
