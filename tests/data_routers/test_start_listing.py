@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 
@@ -18,9 +17,8 @@ from attpc_ioc.simulator.data.host import DataHost, Writing
 from attpc_ioc.simulator.data.options import Access
 from attpc_ioc.simulator.durations import Durations
 from tests.support.closings import entries_of as on_disk
-from tests.support.data_rig import ALL_ACCESS, QUICK_DATA, data_rig, section, shown, stop_run
+from tests.support.data_rig import ALL_ACCESS, QUICK_DATA, data_rig, section, shown, stop_run, submit_start
 from tests.support.pace import busy
-from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 DONE = int(CloseState.DONE)
@@ -53,13 +51,7 @@ async def ready(it: Rig) -> None:
 async def start_over(it: Rig) -> int:
     """Start a run in spite of what is there; returns its number."""
     await it.ok("Run:Override")
-    outcome = await it.submit("Start", RUN)
-    end_s = time.monotonic() + PATIENCE_S
-    # On a busy machine a host may miss two of these short periods.
-    while "no answer in" in outcome.message and time.monotonic() < end_s:
-        await asyncio.sleep(0.1)
-        outcome = await it.submit("Start", RUN)
-    assert outcome.ok, outcome.message
+    await submit_start(it)
     return it.run.number
 
 

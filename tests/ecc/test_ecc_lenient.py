@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from attpc_ioc.ecc.http1 import HttpReply
 from attpc_ioc.ecc.messages import configs_in, senders_in
 from attpc_ioc.ecc.soap import read_state, read_text
+from attpc_ioc.ecc.xml import MAX_QUOTES, MAX_REFERENCES, MAX_TAGS, Bomb, parse
 from attpc_ioc.errors import EccBrokenReply, EccBusy, EccRefused
 from attpc_ioc.model.config import ConfigName
 from attpc_ioc.model.states import Operation, State, Transition
@@ -156,3 +157,17 @@ def test_an_odd_sender_does_not_hide_the_others() -> None:
 def test_a_reply_that_is_not_a_list_is_reported_as_that(text: str) -> None:
     with pytest.raises(EccBrokenReply, match="no ConfigIdSet but"):
         configs_in(text)
+
+
+@pytest.mark.parametrize(
+    ("piece", "most", "what"),
+    [
+        (b"<b/>", MAX_TAGS, "tags"),
+        (b'"', MAX_QUOTES, "quotes"),
+        (b"&#1;", MAX_REFERENCES, "character references"),
+    ],
+)
+def test_what_no_server_sends_is_refused_before_it_costs(piece: bytes, most: int, what: str) -> None:
+    with pytest.raises(Bomb, match=f"more than {most} {what}"):
+        parse(b"<a>" + piece * (most + 1) + b"</a>")
+    assert parse(b"<a>" + piece * (most - 2) + b"</a>").tag == "a"
