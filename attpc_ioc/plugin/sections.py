@@ -37,5 +37,8 @@ def checked_section(
     try:
         return model.model_validate(section_of(name, sections), context=names)
     except ValidationError as error:
-        faults = [(".".join(map(str, (name, *fault["loc"]))), fault["msg"]) for fault in error.errors()]
-    raise SettingsError(file, [f"plugins.{key}: {text}" for key, text in faults])
+        faults = [
+            f"{'.'.join(map(str, ('plugins', name, *fault['loc'])))}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+    raise SettingsError(file, faults)

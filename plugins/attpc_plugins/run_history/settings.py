@@ -88,6 +88,8 @@ class RunHistorySettings(BaseModel):
         description="Time limit for reading the observables' PVs at start and at stop, in seconds.",
     )
 
+    observable: Observables = Field(default=(), description="Observables of the run sheet, in their order.")
+
     @field_validator("dsn")
     @classmethod
     def _a_url(cls, dsn: SecretStr | None) -> SecretStr | None:
@@ -108,8 +110,6 @@ class RunHistorySettings(BaseModel):
             str(self.programs_dir) if self.programs_dir else None,
             self.server_account or None,
         )
-
-    observable: Observables = Field(default=(), description="Observables of the run sheet, in their order.")
 
 
 def fleet_key(settings: RunHistorySettings, urls: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from attpc_ioc.plugin.faults import Faults
 from attpc_plugins.run_history.errors import StoreError
 from attpc_plugins.run_history.store import Applied, Rejected, Step, Store
 from attpc_plugins.run_history.store.errors import PositionMoved
-from attpc_plugins.run_history.store.model.records import Record, word_of
+from attpc_plugins.run_history.store.model.records import Record, kind_word
 
 from .old_journal import OldJournal
 from .translate import Translator
@@ -191,7 +191,7 @@ class Writer:
             if rejected.no_run:
                 self._say_without_run(rejected)
             else:
-                self._refuse(f"{word_of(rejected.record)}: {rejected.reason}")
+                self._refuse(f"{kind_word(rejected.record)}: {rejected.reason}")
 
     def _refuse(self, reason: str) -> None:
         self.rejected += 1

@@ -160,7 +160,7 @@ EVENTS: dict[str, type[Record]] = {
 """The core's events that are applied unchanged, by their words in old journals."""
 
 
-def word_of(record: Record) -> str:
+def kind_word(record: Record) -> str:
     """Return the word for a record's kind."""
     return next(word for word, kind in {**KINDS, **EVENTS}.items() if type(record) is kind)
 
