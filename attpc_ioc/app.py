@@ -18,7 +18,7 @@ from attpc_ioc.control.controller import Controller
 from attpc_ioc.control.emitter import Emitter
 from attpc_ioc.control.runs.numbers import StateDirNumbers
 from attpc_ioc.control.take_over import open_event_log
-from attpc_ioc.errors import AttpcError, PluginError, Refused, SettingsError
+from attpc_ioc.errors import AttpcError, PluginError, Refused, SettingsError, system_reason
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.ioc.ask import AskServer, clients_answer
 from attpc_ioc.ioc.put_log import PutLog
@@ -165,7 +165,7 @@ async def _serve_channel_access(server: IocServer, settings: Settings) -> None:
         said_by = "ioc.interfaces" if settings.ioc.interfaces else "EPICS_CAS_INTF_ADDR_LIST"
         raise AttpcError(
             f"Channel Access cannot be served on {', '.join(server.ca.where.interfaces)}: "
-            f"{error.strerror or error}; look at {said_by} and ioc.server_port"
+            f"{system_reason(error)}; look at {said_by} and ioc.server_port"
         ) from error
 
 

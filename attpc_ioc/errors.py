@@ -20,7 +20,7 @@ AttpcError
 from __future__ import annotations
 
 
-def reason_in(error: Exception) -> str:
+def system_reason(error: Exception) -> str:
     """Return why it failed in the operating system's words, or else in the exception's."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping
 
+from attpc_ioc.errors import system_reason
 from attpc_ioc.log import get_logger
 from attpc_ioc.printable import one_line
 
@@ -103,7 +104,7 @@ class ServiceManager:
             self._unsent = {name: value for name, value in message.items() if name != "WATCHDOG"}
         except OSError as error:
             if not self._unsent:
-                log.warning("cannot notify the service manager", reason=error.strerror or str(error))
+                log.warning("cannot notify the service manager", reason=system_reason(error))
             self._unsent = {name: value for name, value in message.items() if name != "WATCHDOG"}
         else:
             self._unsent = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attpc_ioc.cli.options import STDOUT, whole_table
+from attpc_ioc.errors import system_reason
 from attpc_ioc.streams import exact_output
 
 if TYPE_CHECKING:
@@ -233,5 +234,5 @@ def _write(output: Path, text: str, what: str) -> None:
     try:
         write_text(output, text)
     except OSError as error:
-        raise AttpcError(f"{output}: cannot be written: {error.strerror or error}") from None
+        raise AttpcError(f"{output}: cannot be written: {system_reason(error)}") from None
     typer.echo(f"{output}: {what} written")

@@ -8,7 +8,7 @@ import reprlib
 import typer
 
 from attpc_ioc.cli import demo, export, lists, run, settings, simulate, state
-from attpc_ioc.errors import AttpcError
+from attpc_ioc.errors import AttpcError, system_reason
 from attpc_ioc.streams import set_up_streams
 
 app = typer.Typer(
@@ -65,5 +65,5 @@ def run_program() -> None:
         typer.echo(f"{text} cannot be encoded ({error.encoding}); set the locale: LANG=C.UTF-8", err=True)
         raise SystemExit(1) from None
     except OSError as error:
-        typer.echo(f"{error.filename or 'attpc-ioc'}: {error.strerror or error}", err=True)
+        typer.echo(f"{error.filename or 'attpc-ioc'}: {system_reason(error)}", err=True)
         raise SystemExit(1) from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attpc_ioc.cli.options import STDOUT, naming_file
-from attpc_ioc.errors import SettingsError, reason_in
+from attpc_ioc.errors import SettingsError, system_reason
 from attpc_ioc.printable import one_line
 from attpc_ioc.settings import Settings, load_settings
 from attpc_ioc.settings.schema import settings_schema
@@ -79,7 +79,7 @@ def init(
         typer.echo(f"{output}: exists already and is left as it is; give another --output", err=True)
         raise typer.Exit(FAILED) from None
     except (OSError, ValueError) as err:
-        typer.echo(f"{output}: cannot be written: {reason_in(err)}", err=True)
+        typer.echo(f"{output}: cannot be written: {system_reason(err)}", err=True)
         raise typer.Exit(FAILED) from None
     typer.echo(f"{output}: written; review it, then: attpc-ioc check {output} --online")
 

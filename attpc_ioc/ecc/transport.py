@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable
+from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable, system_reason
 
 from .http1 import BrokenHttp, HttpReply, ReplyReader
 from .soap import HEADERS
@@ -229,7 +229,7 @@ def _keep_alive(sock: socket.socket) -> None:
 def _reason_of(error: Exception) -> str:
     """Return the operating system's reason, in words for operators."""
     if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)
+        return system_reason(error)
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attpc_ioc.errors import StateDirError, reason_in
+from attpc_ioc.errors import StateDirError, system_reason
 from attpc_ioc.log import get_logger
 
 from .database import connect
@@ -128,7 +128,8 @@ class Writer:
                 await asyncio.shield(self._writing)
             except (OSError, sqlite3.Error) as error:
                 self._requeue()
-                self._set_fault(f"state directory {self._path.parent} cannot be written: {reason_in(error)}")
+                reason = system_reason(error)
+                self._set_fault(f"state directory {self._path.parent} cannot be written: {reason}")
                 self._finish(upto, well=False)
             else:
                 self._written = upto
@@ -160,7 +161,7 @@ class Writer:
                 folder=self._path.parent,
                 kept=", ".join(lost),
                 events=len(self.next.events),
-                reason=reason_in(error) if str(error) else f"not done within {limit_s:g} s",
+                reason=system_reason(error) if str(error) else f"not done within {limit_s:g} s",
             )
             if isinstance(error, TimeoutError):
                 # The thread may hang; closing would wait for it.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attpc_ioc.asking import LIMIT_S, SOCKET, Answerer, Question, socket_path
+from attpc_ioc.errors import system_reason
 from attpc_ioc.ioc.ca import CAServer
 from attpc_ioc.log import get_logger
 
@@ -45,7 +46,7 @@ class AskServer:
                 sock = _bound(path)
         except OSError as error:
             log.warning(
-                "shell commands cannot ask this IOC", folder=self._folder, reason=error.strerror or str(error)
+                "shell commands cannot ask this IOC", folder=self._folder, reason=system_reason(error)
             )
             return
         self._server = await asyncio.start_unix_server(self._taken, sock=sock, limit=QUESTION_BYTES)

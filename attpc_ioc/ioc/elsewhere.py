@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
+from attpc_ioc.errors import system_reason
 from attpc_ioc.ioc.ca import PV, CAServer
 from attpc_ioc.ioc.ca.address import ANY, Addresses
 from attpc_ioc.ioc.ca.seek import Found, find_servers, read_texts
@@ -58,7 +59,7 @@ class Elsewhere:
             try:
                 await self.poll()
             except OSError as error:
-                self._log_fault(error.strerror or str(error))
+                self._log_fault(system_reason(error))
             else:
                 self._fault = ""
             await asyncio.sleep(self._period_s)
@@ -77,7 +78,7 @@ class Elsewhere:
         try:
             texts = await read_texts(server, self._names, _PRODUCT)
         except OSError as error:
-            return f"{server} (it does not say who it is: {error.strerror or error})"
+            return f"{server} (it does not say who it is: {system_reason(error)})"
         if self._is_this_ioc(*texts):
             if server not in self._shown:
                 log.debug("a gateway answers for this IOC", address=server)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from attpc_ioc.errors import SettingsError, reason_in
+from attpc_ioc.errors import SettingsError, system_reason
 
 from .demo_place import demo_hint
 from .faults import Fault, Loc, pydantic_faults
@@ -93,7 +93,7 @@ def _read(path: Path) -> str:
     except IsADirectoryError:
         raise SettingsError(file, ["is a directory; the path of a settings file is needed"]) from None
     except (OSError, ValueError) as err:
-        raise SettingsError(file, [f"cannot be read: {reason_in(err)}"]) from None
+        raise SettingsError(file, [f"cannot be read: {system_reason(err)}"]) from None
     if len(raw) > SIZE_MAX_BYTES:
         raise SettingsError(file, [f"has more than {SIZE_MAX_BYTES} bytes: this is not a settings file"])
     for bom, name in _BOMS.items():

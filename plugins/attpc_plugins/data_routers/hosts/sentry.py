@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
+from attpc_ioc.errors import system_reason
 from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.model import Polled
@@ -204,7 +205,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _words(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "its name is not known"
-    return error.strerror or str(error)
+    return system_reason(error)
 
 
 def _shown(data: bytes) -> str:

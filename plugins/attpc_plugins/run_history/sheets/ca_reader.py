@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from attpc_ioc.errors import system_reason
+
 CHILD = Path(__file__).with_name("ca_child.py")
 
 START_S = 5.0
@@ -50,7 +52,7 @@ async def read_pvs(
             limit=LINE_MAX,
         )
     except OSError as error:
-        trouble = f"cannot be read: {error.strerror or error}"
+        trouble = f"cannot be read: {system_reason(error)}"
     else:
         try:
             async with asyncio.timeout(START_S + limit_s):

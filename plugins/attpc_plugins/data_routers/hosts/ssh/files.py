@@ -15,7 +15,7 @@ from pathlib import Path
 
 import asyncssh
 
-from attpc_ioc.errors import reason_in
+from attpc_ioc.errors import system_reason
 
 _OPTION = re.compile(r'\s*"?([^\s"=]+)"?(?:\s*=\s*|\s+|$)(.*)', re.DOTALL)
 
@@ -188,7 +188,7 @@ def usable_keys(files: Sequence[str], *, skip_public: bool) -> tuple[list[str], 
         except FileNotFoundError:
             continue
         except (OSError, ValueError, asyncssh.KeyImportError) as error:
-            passed.append(f"{file} ({reason_in(error)})")
+            passed.append(f"{file} ({system_reason(error)})")
     return good, passed
 
 
@@ -205,7 +205,7 @@ def usable_certificates(files: Sequence[str]) -> tuple[list[str], list[str]]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, asyncssh.KeyImportError) as error:
-            passed.append(f"{file} ({reason_in(error)})")
+            passed.append(f"{file} ({system_reason(error)})")
     return good, passed
 
 

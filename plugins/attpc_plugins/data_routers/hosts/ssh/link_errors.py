@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
+from attpc_ioc.errors import system_reason
 from attpc_plugins.data_routers.hosts.host import HostError, HostRefused, HostTimeout, HostUnreachable
 
 SSH_PORT = 22
@@ -89,4 +90,4 @@ def _system_words(error: OSError) -> str:
     # After attempts at several addresses asyncio joins all their texts into one, without an errno.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
-    return error.strerror or str(error)
+    return system_reason(error)
