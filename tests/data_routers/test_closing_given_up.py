@@ -102,7 +102,7 @@ async def test_runs_that_are_given_up_leave_their_files_where_they_are(tmp_path)
 # ---------------------------------------------------------------------------- what messages say
 
 
-async def test_another_file_of_a_name_is_not_counted(tmp_path):
+async def test_another_file_of_a_name_is_late_data_and_counted(tmp_path):
     staging = tmp_path / "staging"
     gathering = staging / EXPERIMENT / ".run_0042.closing"
     gathering.mkdir(parents=True)
@@ -110,12 +110,13 @@ async def test_another_file_of_a_name_is_not_counted(tmp_path):
     settings = local_settings({"CoBo0": staging})
     async with side(tmp_path / "state", settings) as it:
         await it.begin(42)
-        fill(staging, [f"{letter}.graw" for letter in "abcd"])
+        written = fill(staging, [f"{letter}.graw" for letter in "abcd"])
         it.end(42)
-        entry = await it.reach(42, S.INCOMPLETE)
-        assert f"3 of 4 files are in {gathering}" in entry.message
-        assert entry.files == 3
-        assert entry.chosen["a.graw"] == (staging / "a.graw").stat().st_size
+        entry = await it.reach(42, S.DONE)
+        assert entry.files == 5
+        place = staging / EXPERIMENT / "run_0042"
+        assert (place / "a.graw").read_bytes() == b"of somebody else"
+        assert sums(place)["a.late1.graw"] == written["a.graw"]
 
 
 async def test_where_the_files_are_when_the_closing_folder_cannot_be_made(tmp_path):

@@ -190,20 +190,19 @@ async def test_what_is_not_as_it_was_listed_stays_where_it_is(at: Place) -> None
         "good.graw": "MOVED",
         "grown.graw": "GROWN",
         "shrunk.graw": "GROWN",
-        "there.graw": "EXISTS",
+        "there.graw": "MOVED",
         "gone.graw": "VANISHED",
     }
     assert moved["grown.graw"].text == "it has 104 bytes now, and was listed with 100"
     assert moved["shrunk.graw"].text == "it has 50 bytes now, and was listed with 100"
-    assert moved["there.graw"].text == f"{str(at.closing / 'there.graw')!r} exists already"
+    assert (moved["there.graw"].text, moved["there.graw"].kept_as) == ("", "there.late1.graw")
     assert moved["gone.graw"].text == f"{str(at.staging / 'gone.graw')!r} no longer exists"
     assert sorted(path.name for path in at.staging.glob("*.graw")) == [
         "grown.graw",
         "shrunk.graw",
-        "there.graw",
     ]
     assert (at.closing / "there.graw").read_bytes() == b"somebody's"
-    assert sums_of(at.staging)[b"there.graw"] == sums[b"there.graw"]
+    assert sums_of(at.closing)[b"there.late1.graw"] == sums[b"there.graw"]
     assert sums_of(at.closing)[b"good.graw"] == sums[b"good.graw"]
 
 

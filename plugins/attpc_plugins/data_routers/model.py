@@ -58,7 +58,7 @@ class MoveOutcome(IntEnum):
     GROWN = 2
     """Its size has changed since it was listed; it stays where it is."""
     EXISTS = 3
-    """Another file has this name in the run's folder; both stay where they are."""
+    """Another file has this name in the run's folder, and no name beside it is free or wanted."""
     FAILED = 4
     """The host refused, for the reason in the text. The file stays where it is."""
 
@@ -70,6 +70,8 @@ class Moved:
     name: str
     outcome: MoveOutcome
     text: str = ""
+    kept_as: str = ""
+    """Its name in the run's folder where another file has its own name there: it is late data."""
 
 
 class CloseState(Labelled):

@@ -167,7 +167,7 @@ class RouterCloser:
         sizes = {file.name: file.size for file in own}
         if sizes.keys() - closing.chosen.keys():
             # Kept, so that a file that vanishes before it is moved is reported as missing.
-            closing = replace(closing, chosen=closing.chosen | sizes)
+            closing = replace(closing, chosen=sizes | closing.chosen)
             await self._keep(closing)
         now_s = time.monotonic()
         quiet = self._quiet.setdefault(closing.token, Quiet())

@@ -7,6 +7,7 @@ repeated: the host finds the closing folder again, and a finished one by the tok
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from attpc_plugins.data_routers.hosts.host import (
     HostUnreachable,
     RunFolderExists,
 )
+from attpc_plugins.data_routers.hosts.names import is_late, stream_of
 from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveOutcome, closing_folder
 
 from . import manifest
@@ -132,7 +134,7 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
     if not names or (early and told_apart):
         done[last.token] = replace(last, settled=True, before=names)
         for closing in waiting:
-            chosen = closing.chosen | {file.name: file.size for file in own_files(closing, closings, listing)}
+            chosen = {file.name: file.size for file in own_files(closing, closings, listing)} | closing.chosen
             done[closing.token] = replace(closing, settled=True, chosen=chosen, frozen=True)
     elif not waiting and not mixed:
         done[last.token] = replace(last, settled=True, before=None)
@@ -146,7 +148,7 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
             # The files there may be of any of them; they are kept for when one is given up.
             there = {file.name: file.size for file in own_files(closing, closings, listing)}
             done[closing.token] = replace(
-                closing, settled=True, chosen=closing.chosen | there, mixed=_mixed_text(closing, together)
+                closing, settled=True, chosen=there | closing.chosen, mixed=_mixed_text(closing, together)
             )
         if early:
             done[last.token] = replace(last, settled=True, before=names)
@@ -186,10 +188,7 @@ async def close_files(
     `now_s` is the Unix time. The new state is Done, or Incomplete or Failed with the reason. Raises
     `HostError`; repeat the call to continue from there.
     """
-    chosen = {name: closing.chosen[name] for name in closing.chosen} | {
-        file.name: file.size for file in present
-    }
-    closing = replace(closing, chosen=chosen)
+    closing = replace(closing, chosen=await _sizes(host, closing, present))
     await keep(closing)
     try:
         await host.begin(closing.run)
@@ -200,11 +199,16 @@ async def close_files(
     except HostFault as error:
         left = f"{len(present)} of {len(closing.chosen)} files are in {staging}"
         raise HostFault(f"the folder to move them to cannot be made: {error}; {left}") from error
-    moved = await host.move(closing.run, present) if present else ()
+    # Where names have no time, a file of the same name may be of a later run.
+    late = not closing.frozen or all(stream_of(file.name) for file in present)
+    moved = await host.move(closing.run, present, late=late) if present else ()
     exists = {file.name for file in moved if file.outcome is MoveOutcome.EXISTS}
     gathered_now = await host.gathered(closing.run, closed=False, checksums=checksums)
     # A file with the name of one that is still in the staging folder is another file.
     there = [file for file in gathered_now if file.name not in exists]
+    size_of = {file.name: file.size for file in present}
+    late_sizes = {file.kept_as: size_of[file.name] for file in moved if file.kept_as}
+    closing = replace(closing, chosen=closing.chosen | late_sizes)
     if fault := _fault(closing, moved, there, staging):
         # With the sizes as they are now, a file that has stopped growing passes when this is repeated.
         sizes = {file.name: file.size for file in there}
@@ -232,6 +236,19 @@ async def close_files(
     return done(closing, written, staging)
 
 
+async def _sizes(host: FileHost, closing: Closing, present: Sequence[FileEntry]) -> dict[str, int]:
+    """Return the sizes that the run's files should have once they are gathered.
+
+    A file that is gathered has its size there: another of its name in the staging folder is late data.
+    """
+    gathered: dict[str, int] = {}
+    if present:
+        with contextlib.suppress(HostFault):  # there is no closing folder yet
+            found = await host.gathered(closing.run, closed=False, checksums=False)
+            gathered = {file.name: file.size for file in found}
+    return closing.chosen | {file.name: gathered.get(file.name, file.size) for file in present}
+
+
 def done(closing: Closing, written: Manifest, staging: str) -> Closing:
     """Return a closing as done, with what its manifest says."""
     folder = f"{staging}/{closing.run}"
@@ -240,6 +257,8 @@ def done(closing: Closing, written: Manifest, staging: str) -> Closing:
     else:
         what = "none of its files is left" if written.missing else NO_FILE
         text = f"{what}; {folder} has only the manifest"
+    if late := [file.name for file in written.files if is_late(file.name)]:
+        text += f"; late data are beside their files: {names_text(late)}"
     if written.missing:
         text += f"; without {names_text(written.missing)}"
     if written.note:
@@ -292,8 +311,8 @@ def _fault(
         )
     if exists := {file.name for file in bad if file.outcome is MoveOutcome.EXISTS}:
         parts.append(
-            "another file of this name is in the closing folder, both are where they were: "
-            f"{names_text(exists)}"
+            "another file of this name is in the closing folder, both are where they were, and neither may "
+            f"replace the other: {names_text(exists)}"
         )
     failed = [file for file in bad if file.outcome is MoveOutcome.FAILED]
     if failed:

@@ -98,10 +98,14 @@ class FileHost(Host, Protocol):
         """
         ...
 
-    async def move(self, run: RunRef, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
-        """Move files from the staging to the closing folder; never over another file, never partly.
+    async def move(
+        self, run: RunRef, files: Sequence[FileEntry], *, closed: bool = False, late: bool = True
+    ) -> tuple[Moved, ...]:
+        """Move files from the staging to the closing folder, or to the run's own (`closed`).
 
-        One round trip for all files. A file is moved only if it still has the given size.
+        Never over another file, never partly. One round trip for all files. A file is moved only if it still
+        has the given size. With `late`, a file whose name is taken there is kept beside the one that has it,
+        as `a_0000.late1.graw`.
         """
         ...
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.host import HostFault
+from attpc_plugins.data_routers.hosts.names import LATE_MOST, late_name
 from attpc_plugins.data_routers.hosts.words import (
     FaultKind,
     bytes_of,
@@ -155,13 +156,24 @@ def begin(folders: RunFolders) -> None:
             make_folder(experiment, folders.closing)
 
 
-def move(folders: RunFolders, files: Sequence[FileEntry], check: Callable[[], None]) -> tuple[Moved, ...]:
-    """Move each file that still has its listed size; `check` is called between two and may raise."""
+def move(
+    folders: RunFolders,
+    files: Sequence[FileEntry],
+    check: Callable[[], None],
+    *,
+    closed: bool = False,
+    late: bool = True,
+) -> tuple[Moved, ...]:
+    """Move each file that still has its listed size; `check` is called between two and may raise.
+
+    They go to the closing folder, or to the run's own (`closed`). With `late`, a file whose name is taken
+    there by another is kept beside it, see `names.late_name`.
+    """
     done: list[Moved] = []
     with (
         _in_staging(folders.staging) as staging,
         staging.folder(folders.experiment) as experiment,
-        experiment.folder(folders.closing) as closing,
+        experiment.folder(folders.names(closed=closed)[1]) as closing,
     ):
         for file in files:
             check()
@@ -170,16 +182,37 @@ def move(folders: RunFolders, files: Sequence[FileEntry], check: Callable[[], No
                 continue
             name = bytes_of(file.name)
             try:
-                outcome, text = _move_one(staging, closing, name, file.size)
+                to = _target(staging, closing, name) if late else name
+                outcome, text = _move_one(staging, closing, name, to, file.size)
             except OSError as error:
-                outcome = MoveOutcome.FAILED
+                to, outcome = name, MoveOutcome.FAILED
                 text = words(fault_kind_of(error), staging.at(name), error.strerror or "")
-            done.append(Moved(file.name, outcome, text))
+            kept_as = text_of(to) if to != name and outcome is MoveOutcome.MOVED else ""
+            done.append(Moved(file.name, outcome, text, kept_as))
     return tuple(done)
 
 
-def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple[MoveOutcome, str]:
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _target(staging: Folder, closing: Folder, name: bytes) -> bytes:
+    """Return the name under which a file is to be kept: a late name where another file has its own."""
     found, gathered = staging.status(name), closing.status(name)
+    if found is None or gathered is None or _same(gathered, found):
+        return name
+    free = 1
+    for count in range(1, LATE_MOST + 1):
+        taken = closing.status(late_name(name, count))
+        if taken is not None and _same(taken, found):
+            return late_name(name, count)  # an earlier attempt ended between its two steps
+        if taken is not None:
+            free = count + 1  # behind the last, so that the order is right also if one was removed
+    return late_name(name, free) if free <= LATE_MOST else name
+
+
+def _move_one(staging: Folder, closing: Folder, name: bytes, to: bytes, size: int) -> tuple[MoveOutcome, str]:
+    found, gathered = staging.status(name), closing.status(to)
     here, there = staging.number, closing.number
     if found is None:
         if gathered is None:
@@ -187,9 +220,9 @@ def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple
         return MoveOutcome.MOVED, moved(gathered.st_size, size)
     if not stat.S_ISREG(found.st_mode):
         return MoveOutcome.FAILED, words(FaultKind.NOT_REGULAR, staging.at(name), kind_of(found.st_mode))
-    exists = MoveOutcome.EXISTS, words(FaultKind.EXISTS, closing.at(name))
+    exists = MoveOutcome.EXISTS, words(FaultKind.EXISTS, closing.at(to))
     if gathered is not None:
-        if (gathered.st_dev, gathered.st_ino) != (found.st_dev, found.st_ino):
+        if not _same(gathered, found):
             return exists
         with contextlib.suppress(FileNotFoundError):  # the earlier attempt may still be running
             os.unlink(name, dir_fd=here)  # an earlier attempt ended between its two steps
@@ -197,26 +230,26 @@ def _move_one(staging: Folder, closing: Folder, name: bytes, size: int) -> tuple
     if found.st_size != size:
         return MoveOutcome.GROWN, grown(found.st_size, size)
     try:
-        os.link(name, name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+        os.link(name, to, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
     except FileExistsError:
         return exists
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        if closing.status(name) is not None:
+        if closing.status(to) is not None:
             return exists
-        os.rename(name, name, src_dir_fd=here, dst_dir_fd=there)
+        os.rename(name, to, src_dir_fd=here, dst_dir_fd=there)
         return MoveOutcome.MOVED, ""
-    now = os.lstat(name, dir_fd=there).st_size
+    now = os.lstat(to, dir_fd=there).st_size
     if now != size:
-        os.unlink(name, dir_fd=there)
+        os.unlink(to, dir_fd=there)
         return MoveOutcome.GROWN, grown(now, size)
     try:
         os.unlink(name, dir_fd=here)
     except FileNotFoundError:
         return MoveOutcome.MOVED, ""  # another process removed the name; the data is in the closing folder
     except OSError:
-        os.unlink(name, dir_fd=there)
+        os.unlink(to, dir_fd=there)
         raise
     return MoveOutcome.MOVED, ""
 

@@ -79,11 +79,14 @@ class LocalHost:
         where = RunFolders(self._staging, run)
         await self._worker.run(self._limits.files_s, lambda _: folders.begin(where))
 
-    async def move(self, run: RunRef, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+    async def move(
+        self, run: RunRef, files: Sequence[FileEntry], *, closed: bool = False, late: bool = True
+    ) -> tuple[Moved, ...]:
         """Move files from the staging to the closing folder; never over another file, never partly."""
         where = RunFolders(self._staging, run)
         return await self._worker.run(
-            self._limits.files_s, lambda deadline: folders.move(where, files, deadline.check)
+            self._limits.files_s,
+            lambda deadline: folders.move(where, files, deadline.check, closed=closed, late=late),
         )
 
     async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:

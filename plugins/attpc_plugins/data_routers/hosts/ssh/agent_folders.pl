@@ -176,9 +176,10 @@ sub make_folder {
     trouble($path, 'notdir', kind($status[2])) if !S_ISDIR($status[2]);
 }
 
-# Returns a word and a text for each file: moved, vanished, grown, exists, or the word of a trouble.
+# Returns a word and a text for each file: moved, vanished, grown, exists, or the word of a trouble. The text of
+# a moved file is the name it is kept under, where that is not its own. $late is the most late tails of a file.
 sub move {
-    my ($staging, $experiment, $closing, @files) = @_;
+    my ($staging, $experiment, $closing, $late, @files) = @_;
     my (undef, @root) = go($staging);
     sysopen(my $root, '.', O_RDONLY) or trouble($staging);
     my ($path) = go($staging, $experiment, $closing);
@@ -190,7 +191,10 @@ sub move {
     while (my ($name, $size) = splice @files, 0, 2) {
         my @done = eval {
             same([stat $back], \@root) or trouble($staging, 'other', 'another folder took its place meanwhile');
-            move_one("$back/$name", $name, $size, "$staging/$name", "$path/$name");
+            my $to = $late ? target("$back/$name", $name, $late) : $name;
+            my @one = move_one("$back/$name", $to, $size, "$staging/$name", "$path/$to");
+            $one[1] = $to if $one[0] eq 'moved' && $to ne $name;
+            @one;
         };
         if (my $error = $@) {
             @done = ref $error ? ($error->[0], $error->[1], $error->[2]) : ('other', "$staging/$name", $error);
@@ -198,6 +202,30 @@ sub move {
         push @answer, @done;
     }
     return @answer;
+}
+
+# The name under which a file is to be kept: a late name where another file has its own.
+sub target {
+    my ($here, $name, $most) = @_;
+    my @found = lstat $here or return $name;
+    my @gathered = lstat $name or return $name;
+    return $name if same(\@gathered, \@found);
+    my $free = 1;
+    for my $count (1 .. $most) {
+        my @taken = lstat late_name($name, $count) or next;
+        # An earlier attempt ended between its two steps.
+        return late_name($name, $count) if same(\@taken, \@found);
+        $free = $count + 1;    # behind the last, so that the order is right also if one was removed
+    }
+    return $free <= $most ? late_name($name, $free) : $name;
+}
+
+# The name of a late tail, as in names.py.
+sub late_name {
+    my ($name, $count) = @_;
+    my $nines = '9' x int(($count - 1) / 9);
+    $name =~ s/\.graw\z//;
+    return "$name.late$nines" . (($count - 1) % 9 + 1) . '.graw';
 }
 
 # The last two fields are paths for messages.

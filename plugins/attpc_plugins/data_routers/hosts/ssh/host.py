@@ -12,6 +12,7 @@ from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.local.folders import MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
 from attpc_plugins.data_routers.hosts.local.host import CONFIG_LIMIT, config_name, log_path
+from attpc_plugins.data_routers.hosts.names import LATE_MOST
 from attpc_plugins.data_routers.hosts.words import (
     FaultKind,
     bytes_of,
@@ -127,13 +128,16 @@ class SshHost(_User):
         where = RunFolders(self._staging, run)
         await self._files("begin", where.staging, where.experiment, where.closing, where.closed)
 
-    async def move(self, run: RunRef, files: Sequence[FileEntry]) -> tuple[Moved, ...]:
+    async def move(
+        self, run: RunRef, files: Sequence[FileEntry], *, closed: bool = False, late: bool = True
+    ) -> tuple[Moved, ...]:
         """Move files from the staging to the closing folder; never over another file, never partly."""
         where = RunFolders(self._staging, run)
         refused = [name_fault(file.name) for file in files]
         asked = [file for file, reason in zip(files, refused, strict=True) if not reason]
         sent = [field for file in asked for field in (bytes_of(file.name), b"%d" % file.size)]
-        fields = await self._files("move", where.staging, *where.names(closed=False), *sent)
+        most = b"%d" % (LATE_MOST if late else 0)
+        fields = await self._files("move", where.staging, *where.names(closed=closed), most, *sent)
         try:
             outcomes = [_moved(file, *group) for file, group in zip(asked, _groups(fields, 3), strict=True)]
         except ValueError as error:
@@ -212,7 +216,8 @@ def _groups(fields: Sequence[bytes], size: int) -> list[tuple[bytes, ...]]:
 def _moved(file: FileEntry, word: bytes, path: bytes, detail: bytes) -> Moved:
     match word:
         case b"moved":
-            return Moved(file.name, MoveOutcome.MOVED, moved(outside.count(detail), file.size))
+            text = moved(outside.count(detail), file.size)
+            return Moved(file.name, MoveOutcome.MOVED, text, text_of(path))
         case b"vanished":
             return Moved(file.name, MoveOutcome.VANISHED, vanished(path))
         case b"grown":
