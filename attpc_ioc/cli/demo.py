@@ -137,7 +137,16 @@ def demo_data(state_dir: Path) -> DataOptions | None:
         return None
     # One of every kind of host; each keeps the newest runs of earlier demos.
     reached = (Access.SSH, Access.SSH, Access.SENTRY, Access.SENTRY, Access.LOCAL)
-    return DataOptions(state_dir / "data", reached, spread=0.1, drain_s=2.0, catalog_wait_s=5.0, keep_runs=20)
+    # Few events, that are long: an event uses a block of the disk for each AsAd board.
+    return DataOptions(
+        state_dir / "data",
+        reached,
+        trigger_hz=5.0,
+        spread=0.1,
+        drain_s=2.0,
+        catalog_wait_s=5.0,
+        keep_runs=20,
+    )
 
 
 def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:

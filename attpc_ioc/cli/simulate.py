@@ -58,15 +58,20 @@ def simulate(
         ),
     ] = None,
     rate_mb_s: Annotated[float, typer.Option(min=0, help="Data rate of each CoBo's router, in MB/s.")] = 2.0,
+    trigger_hz: Annotated[float, typer.Option(min=0.001, help="Events per second.")] = 50.0,
     drain_s: Annotated[
-        float, typer.Option(min=0, help="Seconds that routers go on writing after Stop.")
+        float, typer.Option(min=0, help="Seconds that data stay in buffers before they are written.")
     ] = 3.0,
     real_bytes: Annotated[
-        bool, typer.Option("--real-bytes/--sparse", help="Whether files use as much disk as their size.")
+        bool,
+        typer.Option("--real-bytes/--sparse", help="Whether files have samples, or holes that use no disk."),
     ] = False,
     catalog_wait_s: Annotated[
         float, typer.Option(min=0, help="Seconds that a sentry waits before it moves files.")
     ] = 30.0,
+    router_process: Annotated[
+        str, typer.Option(help="Name of the routers' program; at the AT-TPC today DataExporter.")
+    ] = "dataRouter",
 ) -> None:
     """Run simulated ECC servers, boards and data routers until Ctrl-C."""
     import asyncio
@@ -99,10 +104,11 @@ def simulate(
             folder=data,
             access=_accesses(access or [Access.LOCAL]),
             cobo_bytes_s=rate_mb_s * 1e6,
-            mutant_bytes_s=rate_mb_s * 1e4,
+            trigger_hz=trigger_hz,
             drain_s=drain_s,
             real_bytes=real_bytes,
             catalog_wait_s=catalog_wait_s,
+            process=router_process,
         ),
     )
     try:

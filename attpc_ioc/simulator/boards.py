@@ -87,6 +87,7 @@ class Board:
     loaded: ConfigIds = ConfigIds()
     clock_epoch: int | None = None
     starts: int = 0
+    configures: int = 0
     stale_starts: int = 0
     links: tuple[Link, ...] = ()
     _writers: list[asyncio.StreamWriter] = field(default_factory=list, repr=False)
@@ -123,6 +124,8 @@ class Board:
             if self.clock_master:
                 self.clock.start()
             self.clock_epoch = self.clock.epoch
+        elif transition is Transition.CONFIGURE:
+            self.configures += 1
         elif transition is Transition.START:
             self.starts += 1
             self.stale_starts += self.clock_stale

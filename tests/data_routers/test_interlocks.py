@@ -243,6 +243,7 @@ async def test_the_next_start_waits_until_the_files_are_in_their_place(tmp_path,
         for number in range(2):
             await start_run(it)
             assert it.run.number == number
+            await it.until(lambda: it.fleet.data["CoBo[0]"].files(), what="data of this run")
             await it.until(lambda: shown(it, "Run:Written_RBV") > 0.001, what="data")
             await stop_run(it)
             await until_checklist(it, "not closed yet")

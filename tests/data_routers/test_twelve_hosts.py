@@ -10,9 +10,7 @@ from tests.support.closed_runs import DONE, all_in_place
 from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
 
 COBO_BYTES_S = 30e6
-DATA = DataOptions(
-    cobo_bytes_s=COBO_BYTES_S, mutant_bytes_s=1e6, drain_s=0.5, asads=4, tick_s=0.05, catalog_wait_s=0.5
-)
+DATA = DataOptions(cobo_bytes_s=COBO_BYTES_S, drain_s=0.5, asads=4, tick_s=0.05, catalog_wait_s=0.5)
 SOURCES = (*(f"CoBo{i}" for i in range(11)), "MuTAnT")
 
 

@@ -11,6 +11,7 @@ import pytest
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
+from attpc_ioc.simulator.data.host import Writing
 from attpc_ioc.simulator.data.options import Access
 from tests.support.ca import camonitor
 from tests.support.data_rig import (
@@ -59,7 +60,7 @@ async def test_a_run_is_counted(tmp_path, monkeypatch, way):
         assert shown(it, "CoBo0:Router:Files_RBV") == 2
         await stop_run(it)
         hosts = it.fleet.data
-        await it.until(lambda: all(not h.writer.is_open for h in hosts), what="all is written")
+        await it.until(lambda: all(h.writing is Writing.IDLE for h in hosts), what="all is written")
         there = {h.source: sum(f.stat().st_size for f in h.files()) / 1e9 for h in hosts}
         for source, written in there.items():
             await it.until(
@@ -130,7 +131,7 @@ async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(
         # What came meanwhile is counted.
         host = it.fleet.data["CoBo[0]"]
         await stop_run(it)
-        await it.until(lambda: not host.writer.is_open, what="all is written")
+        await it.until(lambda: host.writing is Writing.IDLE, what="all is written")
         there = sum(file.stat().st_size for file in host.files()) / 1e9
         await it.until(
             lambda: shown(it, "CoBo0:Router:Written_RBV") == pytest.approx(there, rel=1e-6),
@@ -302,7 +303,7 @@ async def test_a_restarted_ioc_counts_the_run_on(tmp_path, monkeypatch):
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="flowing")
         assert shown(it, "CoBo0:Router:Rate_RBV") < 3.0
         await stop_run(it)
-        await it.until(lambda: not host.writer.is_open, what="all is written")
+        await it.until(lambda: host.writing is Writing.IDLE, what="all is written")
         there = sum(file.stat().st_size for file in host.files() if file.name != "stray.graw") / 1e9
         await it.until(
             lambda: shown(it, "CoBo0:Router:Written_RBV") == pytest.approx(there, rel=1e-6),

@@ -22,9 +22,7 @@ from tests.support.sshd import Sshd
 NAME = "data_routers"
 SECTION = f"plugins.{NAME}"
 
-QUICK_DATA = DataOptions(
-    cobo_bytes_s=2e6, mutant_bytes_s=2e4, drain_s=0.3, asads=2, tick_s=0.02, catalog_wait_s=0.2
-)
+QUICK_DATA = DataOptions(cobo_bytes_s=2e6, drain_s=0.3, asads=2, tick_s=0.02, catalog_wait_s=0.2)
 """Rates as the simulator's own, with routers that write often and are soon done after a stop."""
 
 QUICK_WATCH = {"period_s": 0.3, "timeout_s": 1.0, "rate_window_s": 1.0}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,12 +17,11 @@ from attpc_ioc.simulator.routers import DataRouter
 from .gate import Gate
 from .logfile import LogFile
 from .options import Access, DataOptions
+from .readout import DataFaults, Readout
+from .trigger import Burst, Due
 from .writer import GrawWriter
 
 log = get_logger(__name__)
-
-PROCESS = "dataRouter"
-"""The name of the router's program among the host's processes."""
 
 
 class Writing(StrEnum):
@@ -31,25 +31,7 @@ class Writing(StrEnum):
     TAKING = "taking"
     """Its board is Running."""
     DRAINING = "draining"
-    """Its board was stopped, and buffered data is still being written."""
-
-
-@dataclass(slots=True)
-class DataFaults:
-    """The faults of one host's data; its access has its own."""
-
-    stopped: bool = False
-    """Nothing is written, although everything runs."""
-    factor: float = 1.0
-    """Factor of the rate."""
-    endless: bool = False
-    """Files keep growing after Stop."""
-    disk_full: bool = False
-    """Nothing can be written."""
-
-    def clear(self) -> None:
-        """Switch all off."""
-        self.stopped, self.factor, self.endless, self.disk_full = False, 1.0, False, False
+    """Its board was stopped, and what is in the buffers is still being written."""
 
 
 class DataHost:
@@ -82,24 +64,19 @@ class DataHost:
         """Port of its sentry or SSH server; None if it is reached by its folder."""
         self.faults = DataFaults()
         self.writing = Writing.IDLE
-        self.written_bytes = 0
         self.disk_free_gb = options.disk_free_gb
         self.log = LogFile(self.logs / "dataRouter.log")
-        master = board.clock_master
-        self.bytes_s = (options.mutant_bytes_s if master else options.cobo_bytes_s) * dice.uniform(
-            1 - options.spread, 1 + options.spread
-        )
-        streams = (source,) if master else tuple(f"{source}_AsAd{i}" for i in range(options.asads))
+        self._readout = Readout(board, options, dice)
         self.writer = GrawWriter(
             self.staging,
-            streams,
-            file_limit_bytes=options.file_limit_bytes,
-            block_every_bytes=options.block_every_bytes,
-            real_bytes=options.real_bytes,
-            dice=dice,
+            self._readout.streams,
+            options.file_limit_bytes,
+            lambda path: self.log.write(f"opened {path}"),
         )
-        self._drain_left_s = 0.0
-        self._starts = 0
+        self._buffer: deque[Burst] = deque()
+        self._behind_s = 0.0
+        self._next = 0
+        self._more = Due(options.trigger_hz)
         self._troubled = False
         self._alive: bool | None = None
 
@@ -112,7 +89,7 @@ class DataHost:
                 runs = sorted(experiment.glob("run_*"), key=_number) if experiment.is_dir() else []
                 for run in runs[: max(0, len(runs) - self.options.keep_runs)]:
                     shutil.rmtree(run)
-        self.log.write(f"dataRouter {self.router.name} on {self.router.host}:{self.router.port}")
+        self.log.write(f"{self.options.process} {self.router.name} on {self.router.host}:{self.router.port}")
 
     @property
     def process_runs(self) -> bool:
@@ -143,61 +120,84 @@ class DataHost:
             return 0
         return max(0, int(self.disk_free_gb * 1e9) - self.written_bytes)
 
-    def tick(self, passed_s: float) -> None:
-        """Write the data of `passed_s` seconds."""
+    @property
+    def written_bytes(self) -> int:
+        """What the router has written since the fleet was started."""
+        return self.writer.written_bytes
+
+    @property
+    def behind(self) -> int:
+        """Number of events that came and are not written yet."""
+        return sum(burst.count for burst in self._buffer)
+
+    @property
+    def bytes_s(self) -> float:
+        """The mean rate in bytes per second while there are triggers and no faults."""
+        return self._readout.bytes_s
+
+    def tick(self, passed_s: float, burst: Burst) -> None:
+        """Take the events of the last `passed_s` seconds, and write what is due."""
         self._note_process()
-        self._follow(passed_s)
-        if self.writing is Writing.IDLE or self.faults.stopped:
-            return
-        try:
-            if self.faults.disk_full:
-                raise OSError(28, "No space left on device")
-            if not self.writer.is_open:
-                self._begin_files()
-            self.written_bytes += self.writer.write(self.bytes_s * self.faults.factor * passed_s)
-            self._troubled = False
-        except OSError as fault:
-            self._complain(fault)
+        self._follow(passed_s, burst)
+        self._behind_s = 0.0 if self.faults.pace >= 1 else self._behind_s + (1 - self.faults.pace) * passed_s
+        due_s = burst.sent_s + passed_s - self._behind_s - self.faults.late_s - self.options.drain_s
+        while self._buffer and self._buffer[0].sent_s <= due_s:
+            self._write(self._buffer.popleft())
+        if self.writing is Writing.DRAINING and not self._buffer and not self.faults.endless:
+            self._end("all is written")
 
     def close(self) -> None:
-        """Close all files."""
-        self.writer.close()
+        """Write nothing more."""
+        self._buffer.clear()
         self.writing = Writing.IDLE
 
-    def _follow(self, passed_s: float) -> None:
-        """Update the phase: find out whether there is anything to write."""
+    def _write(self, burst: Burst) -> None:
+        if self.faults.stopped:
+            return
+        self.writer.disk_full = self.faults.disk_full
+        trouble = None
+        for number, frames in enumerate(self._readout.frames(burst, self.faults)):
+            try:
+                self.writer.write(number, frames)
+            except OSError as fault:
+                trouble = fault
+        if trouble is not None:
+            self._complain(trouble)
+        elif burst.count:
+            self._troubled = False
+
+    def _follow(self, passed_s: float, burst: Burst) -> None:
+        """Find out whether the board sends anything, and keep it."""
         if not self.process_runs or not self.board.alive:
             # The buffers of a dead process are lost; a dead board sends nothing more.
             self._end("the board is dead" if self.process_runs else "the process is gone")
         elif self.board.running and self.router.connections:
-            if self.writing is not Writing.TAKING or self._starts != self.board.starts:
-                self._starts = self.board.starts
-                self.writer.close()
+            if self.writing is not Writing.TAKING:
                 self.writing = Writing.TAKING
                 self.log.write("data arrive")
-        elif self.writing is Writing.TAKING:
-            self.writing = Writing.DRAINING
-            self._drain_left_s = self.options.drain_s
-            self.log.write("no more data arrive; writing what is in the buffers")
-        elif self.writing is Writing.DRAINING and not self.faults.endless:
-            self._drain_left_s -= passed_s
-            if self._drain_left_s <= 0:
-                self._end("all is written")
+            self._keep(burst)
+        elif self.writing is not Writing.IDLE:
+            if self.writing is Writing.TAKING:
+                self.writing = Writing.DRAINING
+                self.log.write("no more data arrive; writing what is in the buffers")
+            if self.faults.endless:
+                self._keep(replace(burst, first=self._next, count=self._more.take(passed_s)))
 
-    def _begin_files(self) -> None:
-        self.writer.begin()
-        for path in self.writer.paths:
-            self.log.write(f"opened {path}")
+    def _keep(self, burst: Burst) -> None:
+        if burst.count:
+            self._buffer.append(burst)
+            self._next = burst.first + burst.count
 
     def _end(self, why: str) -> None:
         if self.writing is Writing.IDLE:
             return
         self.close()
-        self.log.write(f"closed all files: {why}")
+        self.log.write(f"nothing more to write: {why}")
 
     def _note_process(self) -> None:
         if self._alive is not None and self._alive != self.process_runs:
             self.log.write("started" if self.process_runs else "terminated")
+            self.writer.forget()
         self._alive = self.process_runs
 
     def _complain(self, fault: OSError) -> None:

@@ -18,6 +18,7 @@ from .gate import Gate
 from .host import DataHost
 from .options import Access, DataOptions
 from .sentry import Sentry
+from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .ssh import SshKeys, SshServer
@@ -35,6 +36,7 @@ class DataHosts:
         self, boards: Mapping[str, Board], routers: Mapping[str, DataRouter], options: DataOptions, seed: int
     ) -> None:
         self.options = options
+        self._trigger = Trigger(boards.values(), options.trigger_hz)
         self._boards, self._routers, self._seed = boards, routers, seed
         self._exit = contextlib.AsyncExitStack()
         self._hosts: dict[str, DataHost] = {}
@@ -136,8 +138,9 @@ class DataHosts:
                 server.publish()
 
     def _write(self, passed_s: float) -> None:
+        burst = self._trigger.advance(passed_s)
         for host in self._hosts.values():
-            host.tick(passed_s)
+            host.tick(passed_s, burst)
 
     async def _write_aside(self, passed_s: float) -> None:
         """Write in a thread, because a disk can take seconds; `stop` waits for it too."""

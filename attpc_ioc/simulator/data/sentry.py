@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .host import PROCESS, DataHost
+from .host import DataHost
 
 DISK = "Macintosh HD"
 
@@ -102,7 +102,7 @@ class Sentry:
     def _look(self) -> SentryStatus:
         host = self._host
         if not host.process_runs:
-            raise SentryFault(f"Sentry could not find a process with name {PROCESS}")
+            raise SentryFault(f"Sentry could not find a process with name {host.options.process}")
         if not host.staging.is_dir():
             raise SentryFault(
                 f'Sentry was given a non-directory path ("{host.staging}") to check the status of'
@@ -110,7 +110,7 @@ class Sentry:
         sizes = [path.stat().st_size for path in host.files()]
         return SentryStatus(
             disk=DISK,
-            process=PROCESS,
+            process=host.options.process,
             data_path=str(host.staging),
             data_path_files=len(sizes),
             data_written_gb=sum(sizes) * 1e-9,

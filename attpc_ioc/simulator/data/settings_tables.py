@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .hosts import DataHosts
-from .options import Access
+from .options import PROCESS, Access
 
 
 def data_routers_tables(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Path]) -> dict[str, Any]:
@@ -26,6 +26,8 @@ def data_routers_tables(hosts: DataHosts, xcfg: Path, ecc_logs: Mapping[str, Pat
         if host.access is Access.LOCAL:
             # The router is not a process of this machine.
             router["process"] = ""
+        elif host.options.process != PROCESS:
+            router["process"] = host.options.process
         if host.access is not Access.SENTRY:
             router |= {"staging": str(host.staging), "log": str(host.log.path)}
         routers.append(router)

@@ -20,7 +20,7 @@ import asyncssh
 
 from attpc_ioc.log import get_logger
 
-from .host import PROCESS, DataHost
+from .host import DataHost
 
 log = get_logger(__name__)
 
@@ -135,7 +135,12 @@ class SshServer:
 
     def _write(self, free: int) -> None:
         host = self._host
-        programs = ["init", "sshd", "getEccSoapServer", *([PROCESS] if host.process_runs else [])]
+        programs = [
+            "init",
+            "sshd",
+            "getEccSoapServer",
+            *([host.options.process] if host.process_runs else []),
+        ]
         _write(self._bin / "processes", "".join(f"S    {name}\n" for name in programs))
         total = host.disk_total_bytes
         used = total - free

@@ -2,137 +2,140 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-_HEADER_BYTES = 512
-_BLOCK_BYTES = 4096
-_CHUNK_BYTES = 1 << 20
+from .frames import Frame
+
+_SPARSE_BYTES = 4096
+"""Frames of at most this length have no holes: a hole would save no block of the disk."""
 
 
 @dataclass(slots=True)
-class _File:
-    """A file being written; `fd` stays valid when it is moved."""
+class _Stream:
+    """What a router knows of one sender of frames, such as an AsAd board."""
 
-    path: Path
-    fd: int
-    size: int = 0
-    solid: int = 0
-    """End of the last random block."""
+    name: str
+    began: str = ""
+    part: int = 0
+    last: int = -1
+    torn: bool = False
+    """Whether the disk is full, and a torn frame was left."""
+    path: str = ""
+
+    def begin(self, folder: Path) -> None:
+        """Begin anew, now."""
+        self.began = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        self.go_on(folder, 0)
+
+    def go_on(self, folder: Path, part: int) -> None:
+        """Continue with a part."""
+        self.part = part
+        self.path = str(folder / f"{self.name}_{self.began}_{part:04d}.graw")
 
 
 class GrawWriter:
-    """Writes the files of one data router, one stream for each AsAd board (or the MuTAnT).
+    """Writes the frames of one data router, a file for each AsAd board (or the MuTAnT) at a time.
 
-    A stream's file is named as GET names it, `CoBo0_AsAd1_2026-11-22T04:00:00.000_0000.graw`: the board, when
-    the run started (local time), and a number that counts up when a file has reached its limit. As with the
-    real router a file that is moved while it is written goes on growing in its new place.
+    - Files are `CoBo0_AsAd1_2026-11-22T04:00:00.000_0000.graw`: the sender, when the stream began (local
+      time), and the part. A stream begins anew when an event number is not larger than the one before.
+    - A file is opened by its name, appended to and closed again for each frame, so a file that was moved
+      away is followed by a new one of the same name. Frames that come at once (in one tick) share an
+      opening.
+    - A part ends with the frame that takes it above `file_limit_bytes`; the next is made at once, empty.
+    - A frame whose writing fails stays in part, and later frames are appended behind it.
+
+    `on_made` is called with each file that is made.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        streams: tuple[str, ...],
-        *,
-        file_limit_bytes: int,
-        block_every_bytes: int,
-        real_bytes: bool,
-        dice: random.Random,
+        self, folder: Path, streams: Sequence[str], file_limit_bytes: int, on_made: Callable[[str], None]
     ) -> None:
         self.folder = folder
-        self.streams = streams
-        self._limit = max(file_limit_bytes, _HEADER_BYTES + 1)
-        self._block_every = block_every_bytes
-        self._real = real_bytes
-        self._dice = dice
-        self._began = ""
-        self._numbers: list[int] = []
-        self._files: list[_File | None] = []
-        self._owed = 0.0
+        self.disk_full = False
+        """Whether to write as if no space was left."""
+        self.written_bytes = 0
+        """Over all files, since it was made."""
+        self._limit = file_limit_bytes
+        self._on_made = on_made
+        self._names = tuple(streams)
+        self._streams: list[_Stream] = []
+        self.forget()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether files are being written."""
-        return bool(self._files)
+    def forget(self) -> None:
+        """Begin as a new process: with new streams."""
+        self._streams = [_Stream(name) for name in self._names]
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Return where the files that are open were made."""
-        return tuple(file.path for file in self._files if file is not None)
+    def write(self, number: int, frames: Sequence[Frame]) -> None:
+        """Append frames of the stream `number`; raises `OSError`, and those that follow are lost."""
+        stream = self._streams[number]
+        batch: list[Frame] = []
+        for frame in frames:
+            if frame.event <= stream.last or not stream.began:
+                self._append(stream, batch)
+                batch = []
+                stream.begin(self.folder)
+            stream.last = frame.event
+            batch.append(frame)
+        self._append(stream, batch)
 
-    def begin(self) -> None:
-        """Begin the files of a run, closing those of the run before; raises `OSError`."""
-        self.close()
-        self._began = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        self._numbers = [0] * len(self.streams)
-        self._files = [None] * len(self.streams)
-        self._owed = 0.0
-        for stream in range(len(self.streams)):
-            self._open(stream)
-
-    def close(self) -> None:
-        """Close all files."""
-        for file in self._files:
-            if file is not None:
-                os.close(file.fd)
-        self._files = []
-
-    def write(self, amount: float) -> int:
-        """Write so many bytes over all streams; returns how many there were.
-
-        Parts of bytes are kept for the next time. Raises `OSError`.
-        """
-        if not self._files:
-            return 0
-        self._owed += amount / len(self._files)
-        each = int(self._owed)
-        self._owed -= each
-        for stream in range(len(self._files)):
-            self._grow(stream, each)
-        return each * len(self._files)
-
-    def _grow(self, stream: int, amount: int) -> None:
-        while amount > 0:
-            file = self._files[stream]
-            if file is None or file.size >= self._limit:
-                file = self._open(stream)
-            part = min(amount, self._limit - file.size)
-            if self._real:
-                self._fill(file, part)
-            else:
-                self._stretch(file, part)
-            file.size += part
-            amount -= part
-
-    def _stretch(self, file: _File, part: int) -> None:
-        end = file.size + part
-        os.ftruncate(file.fd, end)
-        if file.solid == 0 or end - file.solid >= self._block_every:
-            size = min(_BLOCK_BYTES if file.solid else _HEADER_BYTES, part)
-            os.pwrite(file.fd, self._dice.randbytes(size), file.size)
-            file.solid = file.size + size
-
-    def _fill(self, file: _File, part: int) -> None:
+    def _append(self, stream: _Stream, frames: Sequence[Frame]) -> None:
         done = 0
-        while done < part:
-            data = os.urandom(min(part - done, _CHUNK_BYTES))
-            done += os.pwrite(file.fd, data, file.size + done)
+        while done < len(frames):
+            fd = self._open(stream.path)
+            size = begin = os.lseek(fd, 0, os.SEEK_END)
+            try:
+                fitting = []
+                while done < len(frames) and size <= self._limit:
+                    fitting.append(frames[done])
+                    size += frames[done].length
+                    done += 1
+                if self.disk_full:
+                    _put(fd, begin, [] if stream.torn else [fitting[0].torn()])
+                    stream.torn = True
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                stream.torn = False
+                _put(fd, begin, fitting)
+            finally:
+                self.written_bytes += os.fstat(fd).st_size - begin
+                os.close(fd)
+            if size > self._limit:
+                stream.go_on(self.folder, stream.part + 1)
+                os.close(self._open(stream.path))
 
-    def _open(self, stream: int) -> _File:
-        """Begin the next file of a stream, under a name that nothing else has."""
-        old = self._files[stream]
-        if old is not None:
-            self._files[stream] = None
-            os.close(old.fd)
-        while True:
-            name = f"{self.streams[stream]}_{self._began}_{self._numbers[stream]:04d}.graw"
-            self._numbers[stream] += 1
-            with contextlib.suppress(FileExistsError):
-                path = self.folder / name
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-                file = self._files[stream] = _File(path, fd)
-                return file
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass  # it was moved away, or is the first
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._on_made(path)
+        return fd
+
+
+def _put(fd: int, end: int, frames: Sequence[Frame]) -> None:
+    """Write frames from the offset `end` on, with holes where they are zero and long."""
+    run: list[bytes] = []
+    begin = end
+    for frame in frames:
+        end += frame.length
+        if frame.length - len(frame.head) < _SPARSE_BYTES:
+            run.append(frame.head.ljust(frame.length, b"\0"))
+        else:
+            run.append(frame.head)
+            _put_bytes(fd, begin, b"".join(run))
+            run, begin = [], end
+    if run:
+        _put_bytes(fd, begin, b"".join(run))
+    elif frames:
+        os.ftruncate(fd, end)
+
+
+def _put_bytes(fd: int, begin: int, data: bytes) -> None:
+    done = os.pwrite(fd, data, begin)
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], begin + done)
