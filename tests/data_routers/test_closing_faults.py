@@ -200,9 +200,7 @@ async def test_a_file_that_grew_between_listing_and_moving_stays(at: Place):
     async def keep(entry: Closing) -> None:
         kept.append(entry)
 
-    entry = Closing(
-        RunRef(EXPERIMENT, 42), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before=frozenset()
-    )
+    entry = Closing(RunRef(EXPERIMENT, 42), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before={})
 
     async def attempt(entry: Closing, listing) -> Closing:
         return await close_files(host, entry, listing, str(at.staging), keep=keep, checksums=False, now_s=1.0)

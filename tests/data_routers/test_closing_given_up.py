@@ -62,7 +62,7 @@ def test_files_of_runs_that_were_given_up_are_no_later_runs(known):
     if known == "mixed":
         earlier = mixed_two()
     else:
-        earlier = (entry_of(16, settled=True, before=frozenset(), chosen={"a": 1, "b": 1}),)
+        earlier = (entry_of(16, settled=True, before={}, chosen={"a": 1, "b": 1}),)
     given_up = [replace(entry, phase=Phase.DROPPED) for entry in earlier]
     *_, last = entries = settle([*given_up, entry_of(18)], listed("a", "b", "c"), early=False)
     assert (last.before, last.mixed) == (None, "")
@@ -159,7 +159,7 @@ async def test_the_command_judges_by_its_own_rounds(tmp_path):
     written = fill(staging, ["a.graw"])
     settings = local_settings({"CoBo0": staging})
     async with closings_in(tmp_path / "state") as closings:
-        await closings.save(entry_of(42, settled=True, before=frozenset()))
+        await closings.save(entry_of(42, settled=True, before={}))
         hosts = {router.label: host_for(router, settings) for router in settings.router}
         lines: list[str] = []
         wishes = Wishes(RunRef(EXPERIMENT, 42), ("CoBo0",))

@@ -93,3 +93,31 @@ async def test_a_state_directory_that_cannot_be_written_moves_nothing_and_holds_
         finally:
             make_writable(tmp_path / "state")
         assert (await all_in_place(it, number))["CoBo0"]
+
+
+async def test_a_late_tail_is_no_stray_and_refuses_no_start(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch, cobos=1, text=section(closing={"quiet_s": 1.0})) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        number = it.run.number
+        await it.until(lambda: written(host), 20.0, "the data was written")
+        await stop_run(it)
+        await all_in_place(it, number)
+        name = sorted(path.name for path in folder_of(it, host, number).glob("*.graw"))[0]
+        tail = host.staging / name
+        tail.write_bytes(b"late")
+        await it.until(lambda: shown(it, "CoBo0:Router:Clean_RBV") == 0 or not tail.exists(), 20.0, "seen")
+        await it.until(lambda: shown(it, "CoBo0:Router:Clean_RBV") == 1, 20.0, "no stray")
+        await start_run(it)
+        late = folder_of(it, host, number) / name.replace(".graw", ".late1.graw")
+        await it.until(late.exists, 20.0, "it is beside its file")
+        assert late.read_bytes() == b"late"
+        await stop_run(it)
+        files = await all_in_place(it, number + 1)
+        assert name not in files["CoBo0"]
+        await it.until(lambda: late.name in manifest_of(it, host, number), 20.0, "it is in the manifest")
+
+
+def manifest_of(it, host, number: int) -> str:
+    """Return the text of a run's manifest."""
+    return (folder_of(it, host, number) / "manifest.json").read_text()

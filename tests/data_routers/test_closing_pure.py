@@ -155,11 +155,13 @@ ENTRIES = st.builds(
     started_s=st.none() | TIMES,
     stopped_s=st.none() | TIMES,
     settled=st.booleans(),
-    before=st.none() | st.frozensets(NAMES, max_size=4),
+    before=st.none() | st.dictionaries(NAMES, st.none() | st.integers(0, 2**60), max_size=4),
     chosen=st.dictionaries(NAMES, st.integers(0, 2**60), max_size=4),
     frozen=st.booleans(),
     mixed=TEXTS,
     accepted=st.frozensets(NAMES, max_size=3),
+    streams=st.frozensets(NAMES, max_size=3),
+    late=st.dictionaries(NAMES, st.integers(0, 2**60), max_size=3),
     asked=st.booleans(),
     base_bytes=st.integers(0, 2**60),
     state=st.sampled_from(CloseState),
@@ -179,7 +181,7 @@ def entry_of(number: int, **fields) -> Closing:
 
 
 async def test_entries_are_there_after_a_restart(tmp_path):
-    odd = entry_of(2, chosen={"\udcff%41.graw": 7}, before=frozenset({"caf\xe9", "a%"}))
+    odd = entry_of(2, chosen={"\udcff%41.graw": 7}, before={"caf\xe9": 3, "a%": None})
     async with closings_in(tmp_path) as closings:
         await closings.save(odd)
         await closings.save(entry_of(1))
@@ -266,8 +268,29 @@ def test_strays_are_nobodys():
     assert own(one, [one], "stray", "mine") == {"mine"}
 
 
+def test_a_stray_that_grows_in_a_run_belongs_to_it():
+    before = {"stray": 1, "still": 1, "of an earlier version": None}
+    one = entry_of(1, settled=True, before=before)
+    files = tuple(
+        FileEntry(name, size, 0.0)
+        for name, size in (("stray", 2), ("still", 1), ("of an earlier version", 9))
+    )
+    assert [file.name for file in own_files(one, [one], files)] == ["stray"]
+    earlier = entry_of(0, phase=Phase.DROPPED, chosen={"stray": 1})
+    assert own_files(one, [earlier, one], files) == (), "it is known to be an earlier run's"
+
+
+def test_a_closing_of_an_earlier_version_is_read():
+    """It has the names of the files from before the run without their sizes."""
+    kept = CLOSING.dump_python(entry_of(1, before={"a%.graw": None}), mode="json")
+    del kept["streams"], kept["late"]
+    (name,) = kept["before"]
+    read = CLOSING.validate_python(kept | {"before": [name]})
+    assert read == entry_of(1, before={"a%.graw": None}, token=read.token)
+
+
 def test_what_is_there_when_the_next_run_begins_is_the_earlier_runs():
-    one = entry_of(1, settled=True, before=frozenset({"stray"}))
+    one = entry_of(1, settled=True, before={"stray": 1})
     one, two = settle([one, entry_of(2)], listed("stray", "first"), early=True)
     both = [one, two]
     assert own(one, both, "stray", "first", "second") == {"first"}
@@ -289,7 +312,7 @@ def test_three_runs_each_have_their_own():
 
 def test_a_host_that_answers_late_and_has_nothing_is_no_fault():
     one, two = settle([entry_of(1, settled=True), entry_of(2)], (), early=False)
-    assert (one.frozen, one.chosen, two.before, two.mixed) == (True, {}, frozenset(), "")
+    assert (one.frozen, one.chosen, two.before, two.mixed) == (True, {}, {}, "")
 
 
 def test_late_and_alone_all_is_the_runs():

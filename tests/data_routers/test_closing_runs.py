@@ -221,3 +221,41 @@ async def test_a_router_without_a_member_of_the_run_is_left_alone(tmp_path, stat
         assert sums(folders["CoBo1"]) == other
         assert list(everywhere(folders["CoBo1"]).values()) == [["b.graw"]]
         assert [entry.router for entry in it.entries(4)] == ["CoBo0"]
+
+
+async def test_a_router_that_took_no_part_keeps_no_message_of_an_earlier_run(tmp_path, state):
+    folders = {name: tmp_path / name for name in ("CoBo0", "CoBo1")}
+    for folder in folders.values():
+        folder.mkdir()
+    async with side(state, local_settings(folders)) as it:
+        await it.begin(4)
+        it.end(4)
+        for label in folders:
+            await it.reach(4, D, label)
+        await it.until(lambda: it.ctx.published["Run:ClosingMessage_RBV"].startswith("2 of 2"))
+        info = type(it.info(5))(5, EXPERIMENT, ("eccCoBo0",), began_s=1005.0)
+        it.show_run(info, it.ctx.fleet.run.state.STARTING, it.ctx.fleet.modules["eccCoBo0"].state)
+        await it.closing.run_starting(info)
+        assert it.ctx.published["Run:ClosingMessage_RBV"].startswith("2 of 2"), "until the run has ended"
+        fill(folders["CoBo0"], ["a.graw"])
+        it.closing.run_stopped(info)
+        await it.until(lambda: it.ctx.published["Run:ClosingMessage_RBV"] == "1 of 1 data routers done")
+        assert it.ctx.published["CoBo1:Router:Close_RBV"] == int(CloseState.NONE)
+        assert it.ctx.published["CoBo1:Router:CloseMessage_RBV"] == ""
+        assert it.ctx.published["CoBo0:Router:CloseMessage_RBV"].startswith("run 5: ")
+
+
+async def test_a_stray_that_grows_in_a_run_belongs_to_it(staging, state):
+    strays = fill(staging, ["still.graw", "grows.graw"], seed=9)
+    async with side(state, local_settings({"CoBo0": staging})) as it:
+        await it.begin(5)
+        grow(staging / "grows.graw")
+        grown = sums(staging, ["grows.graw"])
+        it.end(5)
+        entry = await it.reach(5, D)
+        assert sums(staging / EXPERIMENT / "run_0005") == grown
+        assert sums(staging) == {"still.graw": strays["still.graw"]}
+        assert (entry.files, entry.data_bytes) == (
+            1,
+            (staging / EXPERIMENT / "run_0005" / "grows.graw").stat().st_size,
+        )

@@ -71,7 +71,7 @@ class Shell:
 
     def put(self, number: int, phase: Phase, **fields) -> Closing:
         entry = Closing(RunRef(EXPERIMENT, number), "CoBo0", ("CoBo0",), phase, began_s=float(number))
-        entry = replace(entry, settled=True, before=frozenset(), **fields)
+        entry = replace(entry, settled=True, before={}, **fields)
         self.save(entry)
         return entry
 
@@ -169,7 +169,7 @@ def test_the_run_that_is_on_is_not_closed(shell):
 
 def test_an_older_run_is_closed_by_hand_while_the_next_is_on(shell):
     old = fill(shell.staging["CoBo0"], ["old.graw"])
-    shell.save(replace(shell.put(43, Phase.RUNNING), before=frozenset(old)))
+    shell.save(replace(shell.put(43, Phase.RUNNING), before=dict.fromkeys(old)))
     new = fill(shell.staging["CoBo0"], ["new.graw"], seed=2)
     ran = shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0")
     assert ran.exit_code == 0, ran.output
@@ -195,7 +195,7 @@ def test_files_of_two_runs_are_separated_by_hand(shell):
 def test_strays_are_taken_where_that_is_said(shell):
     strays = fill(shell.staging["CoBo0"], ["stray.graw"])
     entry = shell.put(42, Phase.CLOSING)
-    shell.save(replace(entry, before=frozenset(strays)))
+    shell.save(replace(entry, before=dict.fromkeys(strays)))
     ran = shell("files", "close", 42, "--router", "CoBo0", "--all")
     assert ran.exit_code == 0, ran.output
     assert sums(shell.place()) == strays

@@ -113,7 +113,7 @@ def told_by_agent(staging: Path) -> list[str]:
     run = folders.RunFolders(bytes(staging), RUN)
     asked = [
         request("begin", 30, (run.staging, run.experiment, run.closing, run.closed)),
-        request("move", 30, (run.staging, *run.names(closed=False), b"a.graw", b"100")),
+        request("move", 30, (run.staging, *run.names(closed=False), b"0", b"a.graw", b"100")),
         request("finish", 30, (run.staging, run.experiment, run.closing, run.closed, b"{}")),
         request("listing", 30, (b"", run.staging, *run.names(closed=False))),
     ]
@@ -208,7 +208,7 @@ def test_checksums_without_perls_own(tmp_path: Path, program: str) -> None:
     data.mkdir()
     sums = write_files(data, [b"a.graw", b"-b\n$(x).graw", b"c\\d\xff.graw"])
     env = {"PERL5LIB": str(tmp_path / "lib"), "PATH": f"{tools}:{os.environ['PATH']}"}
-    (line,) = ask_agent([request("listing", 30, (b"1", bytes(data)))], env=env)
+    (line,) = ask_agent([request("listing", 30, (b"all", bytes(data)))], env=env)
     fields = answer(line)
     assert dict(zip(fields[0::4], (one.decode() for one in fields[3::4]), strict=True)) == sums
 

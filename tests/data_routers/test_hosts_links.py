@@ -218,7 +218,7 @@ def test_the_agent_goes_back_to_the_same_staging_folder_without_proc(
         script = script.replace(b"    my @answer;\n    while (my ($name", away + b"\n    while (my ($name")
         assert away in script
     monkeypatch.setattr("tests.data_routers.test_hosts_agent.script", lambda: script)
-    asked = run.staging, *run.names(closed=False), b"a.graw", b"100"
+    asked = run.staging, *run.names(closed=False), b"0", b"a.graw", b"100"
     (line,) = ask_agent([wire.request("move", 30, asked)])
     word = wire.answer(line)[0]
     if moved_away:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
+from attpc_plugins.data_routers.watch.flow import Count
 from attpc_plugins.data_routers.watch.interlocks import Facts, NextRun, against_start, in_short, refusing
 
 from attpc_ioc.model.command import RUN, Put
@@ -55,6 +56,11 @@ CASES = [
     ("router_down", facts(poll(process=False, note="Inactive")), "no process dataRouter (Inactive)"),
     ("dirty", facts(poll(files=1, data_bytes=2_000_000)), f"{NAME}: 1 stray file in /data, 0.002 GB"),
     ("dirty", facts(poll(files=7)), "7 stray files in /data"),
+    (
+        "dirty",
+        facts(poll(files=3, data_bytes=3_000_000), expected=Count(2, 1_000_000)),
+        "1 stray file in /data, 0.002 GB",
+    ),
     ("dirty", facts(closing="the files of an earlier run are not closed yet"), "not closed yet"),
     ("disk", facts(poll(disk_free_bytes=19_900_000_000)), f"{NAME}: 19.9 GB free, less than 20 GB"),
     ("run_exists", facts(poll(next_exists=True)), f"{NAME}: e20009/run_0042 exists already"),

@@ -149,7 +149,7 @@ async def close(at: Place, entry: Closing, kept: list[Closing]) -> Closing:
 async def test_a_late_tail_within_a_closing_is_in_the_manifest(at: Place, lost: str):
     """Whatever step was the last one of an earlier attempt."""
     host = at.host()
-    entry = Closing(RUN, "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before=frozenset())
+    entry = Closing(RUN, "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before={})
     first = fill(at.staging, [FIRST], seed=1)[FIRST]
     await host.begin(RUN)
     listing = await host.list_staging()
@@ -160,7 +160,7 @@ async def test_a_late_tail_within_a_closing_is_in_the_manifest(at: Place, lost: 
         ("CoBo0",),
         Phase.CLOSING,
         settled=True,
-        before=frozenset(),
+        before={},
         chosen={FIRST: listing[0].size},
     )
     late = tail(at.staging, FIRST, seed=2)
@@ -191,7 +191,7 @@ async def test_a_later_runs_file_of_the_same_name_is_not_late_data(at: Place):
         ("CoBo0",),
         Phase.CLOSING,
         settled=True,
-        before=frozenset(),
+        before={},
         chosen={"a.graw": (at.closing / "a.graw").stat().st_size},
         frozen=True,
     )

@@ -193,6 +193,17 @@ async def test_the_built_in_owner_follows(tmp_path: Path, monkeypatch: pytest.Mo
         assert built_in.next(EXPERIMENT) == 8  # type: ignore[attr-defined]
 
 
+async def test_the_first_number_of_the_runs_section_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    async with history_rig(tmp_path, monkeypatch, dsn, run="first_number = 7") as it:
+        await it.until(lambda: it.run.next_number == 7, what="the first number")
+        await it.start_run()
+        assert it.run.number == 7
+        await it.ok("Run:Stop")
+        assert it.run.next_number == 8
+
+
 @contextlib.asynccontextmanager
 async def other_ioc(dsn: str, it: Rig, ttl_s: float) -> AsyncIterator[Holder]:
     """Hold the lease of a rig's fleet, as another IOC on another host."""

@@ -57,7 +57,7 @@ async def close_and_kill(folder: Path, kills: int, rng: random.Random, server: S
             expected = fill(staging, FILES, seed=seen.runs, size=300)
             entry = Closing(run, "CoBo0", ("CoBo0",), Phase.RUNNING, began_s=float(seen.runs), settled=True)
             async with closings_in(state) as closings:
-                await closings.save(replace(entry, before=frozenset()))
+                await closings.save(replace(entry, before={}))
             order = {"state": str(state), "settings": settings, "run": seen.runs}
             # At any time of its life, when it begins to move, and while it moves.
             moments = (lambda: True, partial(_chosen, state, run), gathering.exists)

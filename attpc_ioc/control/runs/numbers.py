@@ -130,8 +130,8 @@ class StateDirNumbers:
             self.numbers.set(experiment, number)
 
     def floor(self, experiment: str) -> int:
-        """Return the least number that a run of this experiment may get from any owner; 0: any."""
-        return self.numbers.known.get(experiment, 0)
+        """Return the least number that a run of this experiment may get from any owner."""
+        return self.numbers.known.get(experiment, self._first)
 
     def recall(self, experiment: str, number: int) -> None:
         """Take note of the run on record, where the list of numbers can be trusted at all."""

@@ -20,8 +20,8 @@ from .closing.rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
 from .closing.service import ClosingService
 from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
-from .hosts.host import ConfigHost, FileHost, SentryHost
-from .hosts.make import config_host_for, host_for
+from .hosts.host import FileHost, SentryHost
+from .hosts.make import config_hosts, host_for
 from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .state import ONLY, Baseline, Records
 from .watch.around import FleetFacts, around
@@ -73,6 +73,7 @@ class Service:
             records.closings,
             on_done=self._on_closed,
             poll_again=self._poll_again,
+            has_files=self._has_files,
         )
         answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.wake)
         ctx.answer(answers.answer)
@@ -94,6 +95,7 @@ class Service:
 
     def _router(self, settings: RouterSettings) -> Router:
         router = Router(settings, self._settings)
+        router.expected = lambda: self.closing.expected(router.label)
         router.cobos = len(self._facts.cobos.intersection(settings.sources))
         host = self.hosts[router.label] = host_for(settings, self._settings)
         router.watch = Watch(
@@ -181,6 +183,10 @@ class Service:
                 router.watch.poll_soon()
                 await self._fresh[label].wait()
 
+    def _has_files(self, label: str) -> bool:
+        """Return whether there may be files in a router's staging folder."""
+        return any(r.polled is None or r.polled.files > 0 for r in self.routers if r.label == label)
+
     def _poll_all(self) -> None:
         for router in self.routers:
             router.watch.poll_soon()
@@ -189,7 +195,10 @@ class Service:
 
     def _on_poll(self, router: Router) -> None:
         now_s = time.monotonic()
+        before = router.meter.last
         router.judge(now_s, around(router, self.routers, self._facts))
+        if not self._open and router.meter.last != before:
+            self.closing.look(router.label)
         wrong = router.wrong if self._facts.takes_part(router) else {}
         run = self._ctx.snapshot().run
         on = run.info.ref if run.on and run.info is not None else None
@@ -273,6 +282,7 @@ class Service:
             partial=router.partial,
             taking=run.state in (RunState.RUNNING, RunState.STOPPING),
             closing=self._unfinished(router, run),
+            expected=router.expected(),
             process=router.settings.process,
             staging=router.settings.staging or "",
         )
@@ -381,14 +391,3 @@ class Service:
 
 def _warns(reason: Against) -> bool:
     return reason.firmness is Firmness.WARN
-
-
-def config_hosts(settings: DataRoutersSettings, fleet: Fleet) -> dict[str, ConfigHost]:
-    """Return the hosts of the ECC servers' files; a table without names is for all others."""
-    named = {name for ecc in settings.ecc for name in ecc.names}
-    found: dict[str, ConfigHost] = {}
-    for ecc in settings.ecc:
-        host = config_host_for(ecc, settings)
-        for name in ecc.names or [module for module in fleet.modules if module not in named]:
-            found[name] = host
-    return found

@@ -7,16 +7,18 @@ round, so either can finish the work.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
-from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, HostFault, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
+from attpc_plugins.data_routers.watch.flow import Count
 
 from .closings import Closing, ClosingStore, Phase
+from .late import close_late, late_of, left_text, settled_text, without_late
 from .sentry_steps import SENTRY_WAITS_S, close_by_sentry, poll_sentry, settle_sentry
 from .steps import Quiet, close_files, names_text, own_files, settle, state_of
 
@@ -40,7 +42,8 @@ class Round:
 class RouterCloser:
     """Closes the runs of one data router.
 
-    `early()` returns whether no member of the current run can have written data yet. `on_change(closings)` is
+    `early()` returns whether no member of the current run can have written data yet, `has_files()` whether
+    there may be files in the staging folder. `on_change(closings)` is
     called when the state of a closing has changed; `progress` has the percentage of each open closing by its
     token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
     true while the host is moving files.
@@ -54,6 +57,7 @@ class RouterCloser:
         settings: DataRoutersSettings,
         *,
         early: Callable[[RunRef], bool] = lambda _run: False,
+        has_files: Callable[[], bool] = lambda: True,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:
@@ -65,6 +69,7 @@ class RouterCloser:
         self._settings = settings.closing
         self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
         self._early = early
+        self._has_files = has_files
         self._before_done = before_done
         self._on_change = on_change
         self._quiet: dict[str, Quiet] = {}
@@ -73,6 +78,10 @@ class RouterCloser:
         self.waiting: set[str] = set()
         """Tokens of the closings that wait for files to stop changing, whatever their state is."""
         self._retry_s = RETRY_FIRST_S
+        self.late = Count()
+        """Late data of closed runs that were in the staging folder when it was last listed."""
+        self._late_next_s: float | None = None
+        self._late_retry_s = RETRY_FIRST_S
 
     @property
     def label(self) -> str:
@@ -90,7 +99,8 @@ class RouterCloser:
             if not any(
                 closing.phase is Phase.CLOSING or (closing.open and not closing.settled)
                 for closing in closings
-            ):
+            ) and not self._may_have_late(closings):
+                self.late = Count()
                 return Round(closings, None)
             try:
                 if isinstance(self.host, FileHost):
@@ -105,7 +115,7 @@ class RouterCloser:
         left = [closing for closing in closings if closing.phase is Phase.CLOSING and not closing.mixed]
         unsettled = any(closing.unsettled for closing in closings)
         if not left and not unsettled:
-            return None
+            return self._late_next_s
         if any(closing.state is CloseState.WAITING or closing.token in self.waiting for closing in left):
             self._retry_s = RETRY_FIRST_S
             return self._period_s
@@ -128,6 +138,8 @@ class RouterCloser:
             listing = await host.list_staging()
         except HostError as error:
             return await self._host_failed(closings, error)
+        tails = late_of(closings, listing)
+        listing = without_late(closings, listing)
         early = began and self._can_settle(closings)
         settled = settle(closings, listing, early=early)
         for closing, before in zip(settled, closings, strict=True):
@@ -138,7 +150,64 @@ class RouterCloser:
             if closing.phase is Phase.CLOSING:
                 now = await self._advance(host, closing, closings, listing)
                 closings = tuple(now if other.token == now.token else other for other in closings)
-        return closings
+        return await self._late_round(host, closings, tails)
+
+    def _may_have_late(self, closings: Sequence[Closing]) -> bool:
+        return any(closing.late_pending for closing in closings) or (
+            any(closing.streams for closing in closings) and self._has_files()
+        )
+
+    async def _late_round(
+        self, host: FileHost, closings: tuple[Closing, ...], tails: Mapping[str, Sequence[FileEntry]]
+    ) -> tuple[Closing, ...]:
+        """Move late data of closed runs that have stopped growing."""
+        there = [file for files in tails.values() for file in files]
+        late = Count(len(there), sum(file.size for file in there))
+        self._late_next_s = None
+        left = []
+        for closing in closings:
+            if closing.late_pending or (closing.phase is Phase.DONE and closing.token in tails):
+                closing = await self._advance_late(host, closing, tails.get(closing.token, ()))
+            left.append(closing)
+        if late.files and self._late_next_s is None and self._before_done is not None:
+            await self._before_done()  # the next start must not be refused for files that are gone
+        self.late = late if self._late_next_s is not None else Count()
+        return tuple(left)
+
+    async def _advance_late(self, host: FileHost, closing: Closing, tails: Sequence[FileEntry]) -> Closing:
+        quiet = self._quiet.setdefault(closing.token, Quiet())
+        sizes = {file.name: file.size for file in tails}
+        if quiet.see(sizes, time.monotonic()) < self._settings.quiet_s:
+            self._late_next_s = self._period_s
+            return closing
+        staging = self.router.staging or ""
+        try:
+            after = await close_late(
+                host, closing, tails, staging, keep=self._keep, checksums=self._settings.checksums
+            )
+        except HostFault as error:
+            if not tails:  # somebody has taken them away, and the run's folder too
+                self._quiet.pop(closing.token, None)
+                return await self._say(replace(closing, late={}), CloseState.DONE, settled_text(closing))
+            self._late_next_s = self._late_backoff_s()
+            text = f"{left_text(names_text(sizes), staging)}: {error}"
+            return await self._say(closing, CloseState.INCOMPLETE, f"{settled_text(closing)}; {text}")
+        except HostError:
+            self._late_next_s = self._late_backoff_s()
+            return self._store.find(closing.run, self.label) or closing
+        await self._keep(after)
+        if after.late:
+            self._late_next_s = self._late_backoff_s()
+        else:
+            self._late_retry_s = RETRY_FIRST_S
+            self._quiet.pop(closing.token, None)
+        if (after.state, after.message) != (closing.state, closing.message):
+            self._say_changed(after)
+        return after
+
+    def _late_backoff_s(self) -> float:
+        wait_s, self._late_retry_s = self._late_retry_s, min(RETRY_LAST_S, 2 * self._late_retry_s)
+        return wait_s
 
     async def _still_there(
         self, closings: tuple[Closing, ...], listing: Sequence[FileEntry]

@@ -38,6 +38,11 @@ def _plain(text: Any) -> Any:
     return text_of(unquote_to_bytes(text)) if isinstance(text, str) else text
 
 
+def _sizes(value: Any) -> Any:
+    """Take the names without sizes of a closing that an earlier version has kept."""
+    return dict.fromkeys(value) if isinstance(value, list | set | frozenset | tuple) else value
+
+
 FileName = Annotated[str, BeforeValidator(_plain), PlainSerializer(_ascii)]
 """The name of a file on a host, which need not be valid Unicode; kept in ASCII, see `PLAIN`."""
 
@@ -63,11 +68,14 @@ class Closing:
     """The closing of one run's files on one data router's host.
 
     - `token`: unique; the manifest has it too, so that a repeated closing recognises its own work.
-    - `settled`: whether `before` is final: the files that were in the staging folder before the run, None
-      where this cannot be known.
+    - `settled`: whether `before` is final: the files that were in the staging folder before the run, with
+      their sizes, None where these are not known; None in all where this cannot be known.
     - `chosen`: the run's files with the sizes last seen. `frozen`: no further file belongs to the run,
       because a later run has begun.
     - `mixed`: why the files cannot be told from those of another run; empty where they can.
+    - `streams`: what the names of a closed run's files have in common, see `hosts.names`: what comes later of
+      these streams is late data of this run. `late`: late data that are moved, with their sizes, until they
+      are in the manifest.
     - `accepted`: missing files that an operator accepts as lost.
     - `asked`: a sentry was asked to move the files, and may have done so; `base_bytes`: what its router had
       written before the run.
@@ -85,11 +93,13 @@ class Closing:
     started_s: float | None = None
     stopped_s: float | None = None
     settled: bool = False
-    before: frozenset[FileName] | None = None
+    before: Annotated[dict[FileName, int | None] | None, BeforeValidator(_sizes)] = None
     chosen: dict[FileName, int] = field(default_factory=dict)
     frozen: bool = False
     mixed: str = ""
     accepted: frozenset[FileName] = frozenset()
+    streams: frozenset[FileName] = frozenset()
+    late: dict[FileName, int] = field(default_factory=dict)
     asked: bool = False
     base_bytes: int = 0
     state: CloseState = CloseState.NONE
@@ -105,6 +115,11 @@ class Closing:
     def open(self) -> bool:
         """Whether the closing is not finished."""
         return self.phase in (Phase.RUNNING, Phase.CLOSING)
+
+    @property
+    def late_pending(self) -> bool:
+        """Whether late data of a closed run were seen and are not in its manifest yet."""
+        return self.phase is Phase.DONE and (bool(self.late) or self.state is not CloseState.DONE)
 
     @property
     def unsettled(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import RouterSettings
 
@@ -26,6 +27,7 @@ class ClosingShown:
 
     def __init__(self, publish: Callable[[str, int | float | str], None]) -> None:
         self._publish_pv = publish
+        self._of: dict[str, tuple[RouterSettings, Sequence[Closing], Mapping[str, float]]] = {}
         self._shown: dict[str, tuple[CloseState, str]] = {}
         self._empty: set[str] = set()
         """Labels of the routers whose closed run has no file."""
@@ -36,12 +38,29 @@ class ClosingShown:
         self, router: RouterSettings, closings: Sequence[Closing], progress: Mapping[str, float]
     ) -> None:
         """Publish one router's closings; `progress` has percentages by their tokens."""
-        shown = [closing for closing in closings if closing.phase is Phase.CLOSING]
-        if shown:
+        if any(closing.phase is Phase.CLOSING for closing in closings):
             self.unfinished.add(router.label)
         else:
             self.unfinished.discard(router.label)
-        shown = shown or [closing for closing in closings if not closing.open][-1:]
+        self._of[router.label] = router, closings, progress
+        newest = max((key for _, known, _ in self._of.values() if (key := _newest(known))), default=())
+        for router, known, percents in self._of.values():
+            self._show_router(router, known, percents, newest)
+        self._show_run()
+
+    def _show_router(
+        self,
+        router: RouterSettings,
+        closings: Sequence[Closing],
+        progress: Mapping[str, float],
+        newest: tuple[float, RunRef] | tuple[()],
+    ) -> None:
+        """Publish one router's closings; nothing of an earlier run than the `newest` that has ended."""
+        shown = [closing for closing in closings if closing.phase is Phase.CLOSING]
+        if not shown and (_newest(closings) == newest or any(closing.open for closing in closings)):
+            shown = [closing for closing in closings if not closing.open][-1:]
+        troubled = [c for c in closings if c.late_pending and c.state is not CloseState.DONE]
+        shown = [*(closing for closing in troubled if closing not in shown), *shown]
         state = _worst(closing.state for closing in shown)
         text = "; ".join(f"run {closing.run.number}: {closing.message}" for closing in shown)
         self._shown[router.label] = (state, text)
@@ -52,7 +71,6 @@ class ClosingShown:
             self._publish(f"{source}:{CLOSE}", int(state))
             self._publish(f"{source}:{CLOSE_MESSAGE}", text)
             self._publish(f"{source}:{CLOSE_PROGRESS}", round(percent, 1))
-        self._show_run()
 
     def _show_run(self) -> None:
         overall = _worst(state for state, _ in self._shown.values())
@@ -75,6 +93,12 @@ class ClosingShown:
         except KeyError:  # no ECC server in the settings has this source
             log.debug("no such PV", pv=pv)
         self._published[pv] = value
+
+
+def _newest(closings: Sequence[Closing]) -> tuple[float, RunRef] | tuple[()]:
+    """Return a key of the newest run whose end is known; empty where there is none."""
+    ended = [closing for closing in closings if closing.phase is not Phase.RUNNING]
+    return (ended[-1].began_s, ended[-1].run) if ended else ()
 
 
 def _worst(states: Iterable[CloseState]) -> CloseState:

@@ -35,6 +35,9 @@ LOOK_S = 10.0
 RETRY_S = 5.0
 """Time until the next attempt when the state directory cannot be written or the router is locked."""
 
+LATE_RUNS = 10
+"""Late data are recognised as those of one of this many closed runs of a router."""
+
 LISTED_S = 0.9
 """A start waits at most this long until the hosts are listed; the core waits for 1 s."""
 
@@ -51,6 +54,7 @@ class ClosingService:
 
     `on_done` is called with the final files and bytes of each finished closing. `poll_again(label)` is
     awaited before a router is shown as done, so that the next start sees its folder as it is then.
+    `has_files(label)` returns whether there may be files in a router's staging folder.
 
     Call `run_starting`, `run_started`, `run_stopped` and `run_failed` in order, in the event loop.
     """
@@ -64,6 +68,7 @@ class ClosingService:
         *,
         on_done: Callable[[str, RunRef, Count], None] = lambda _label, _run, _count: None,
         poll_again: Callable[[str], Awaitable[None]] = no_poll,
+        has_files: Callable[[str], bool] = lambda _label: True,
     ) -> None:
         self._ctx = ctx
         self._on_done = on_done
@@ -92,6 +97,7 @@ class ClosingService:
                 store,
                 settings,
                 early=lambda run, router=router: self._early(router, run),
+                has_files=lambda label=label: has_files(label),
                 before_done=lambda label=label: poll_again(label),
                 on_change=lambda closings, router=router: self._show(router, closings),
             )
@@ -109,6 +115,14 @@ class ClosingService:
     def unfinished(self, label: str) -> bool:
         """Return whether files of an ended run are still to be moved on a router's host."""
         return label in self._shown.unfinished or label in self._ending
+
+    def expected(self, label: str) -> Count:
+        """Return what is in a router's staging folder and belongs to closed runs, so that it is no stray."""
+        return self._closers[label].late
+
+    def look(self, label: str) -> None:
+        """List a router's staging folder soon, because it has changed."""
+        self._wakes[label].set()
 
     def again(self) -> None:
         """Try all unfinished closings again now."""
@@ -340,14 +354,18 @@ class ClosingService:
         """Keep only the last finished closing: a restarted IOC shows it.
 
         A closing that was given up stays while its files may be in the staging folder, so that no later run
-        gets them.
+        gets them, and the last few whose routers may still write late data.
         """
         over = [closing for closing in closings if not closing.open and closing.reported == closing.to_report]
         for closing in over[:-1]:
             if closing.phase is Phase.DROPPED and closing.chosen:
                 continue
-            if self._store.find(closing.run, label) == closing:
+            if self._store.find(closing.run, label) != closing:
+                continue
+            if not closing.late_pending and not (closing.streams and closing in over[-LATE_RUNS:]):
                 self._store.remove(closing)
+            elif closing.manifest:  # it is reported, and it can be large
+                self._store.keep(replace(closing, manifest=""))
 
     # ------------------------------------------------------------------ PVs and status
 

@@ -98,16 +98,22 @@ def own_files(
 ) -> tuple[FileEntry, ...]:
     """Return the files of a listing that belong to a closing's run.
 
-    Files from before the run do not belong to it, nor do those of an earlier run that is not closed yet or
-    was given up. Once a later run has begun, only the files that were there at that time do.
+    Files from before the run do not belong to it unless they have grown since, nor do those of an earlier run
+    that is not closed yet or was given up. Once a later run has begun, only the files that were there at that
+    time do. Late data of closed runs are not in the listing, see `late`.
     """
     if closing.frozen:
         return tuple(file for file in listing if file.name in closing.chosen)
-    foreign = set(closing.before or ())
+    before = closing.before or {}
+    foreign = {file.name for file in listing if file.name in before and not _grown(file, before[file.name])}
     for other in closings:
         if other.token != closing.token and ((other.open and other.frozen) or other.phase is Phase.DROPPED):
             foreign |= other.chosen.keys()
     return tuple(file for file in listing if file.name in closing.chosen or file.name not in foreign)
+
+
+def _grown(file: FileEntry, before: int | None) -> bool:
+    return before is not None and file.size > before
 
 
 def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: bool) -> tuple[Closing, ...]:
@@ -128,7 +134,7 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
         if closing.open and closing.token != last.token and not (closing.frozen or closing.mixed)
     ]
     mixed = [closing for closing in closings if closing.open and closing.mixed]
-    names = frozenset(file.name for file in listing)
+    names: dict[str, int | None] = {file.name: file.size for file in listing}
     done: dict[str, Closing] = {}
     told_apart = len(waiting) <= 1 and not (mixed and any(closing.unsettled for closing in waiting))
     if not names or (early and told_apart):
@@ -252,6 +258,7 @@ async def _sizes(host: FileHost, closing: Closing, present: Sequence[FileEntry])
 def done(closing: Closing, written: Manifest, staging: str) -> Closing:
     """Return a closing as done, with what its manifest says."""
     folder = f"{staging}/{closing.run}"
+    names = (*(file.name for file in written.files), *written.missing)
     if written.files:
         text = f"{amount(len(written.files), written.data_bytes)} in {folder}"
     else:
@@ -267,7 +274,9 @@ def done(closing: Closing, written: Manifest, staging: str) -> Closing:
         closing,
         phase=Phase.DONE,
         chosen={},
-        before=frozenset(),
+        before={},
+        streams=frozenset(filter(None, map(stream_of, names))),
+        late={},
         files=len(written.files),
         data_bytes=written.data_bytes,
         location=folder,

@@ -14,6 +14,7 @@ from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, RouterCloser
 from attpc_plugins.data_routers.closing.closings import Closing, ClosingBusy, ClosingStore, Phase
+from attpc_plugins.data_routers.closing.late import without_late
 from attpc_plugins.data_routers.closing.steps import names_text, own_files
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry
@@ -95,7 +96,7 @@ async def _close(
         found = store.find(run, router.label)
         if found is not None and found.phase is Phase.DONE:
             say(f"{router.label}: Done: {found.message}", False)
-            await _refuse_more(router, host, run, wishes)
+            await _refuse_more(store, router, host, run, wishes)
             return True
         closing = await _prepared(store, router, host, run, found, wishes)
         await store.save(closing)
@@ -131,12 +132,12 @@ async def _close(
 
 
 async def _refuse_more(
-    router: RouterSettings, host: FileHost | SentryHost, run: RunRef, wishes: Wishes
+    store: ClosingStore, router: RouterSettings, host: FileHost | SentryHost, run: RunRef, wishes: Wishes
 ) -> None:
     """Raise `CannotClose` if the command asks for more files of a run that is closed already."""
     if not isinstance(host, FileHost) or not (wishes.only or wishes.take_all):
         return
-    listing = await host.list_staging()
+    listing = without_late(store.of(router.label), await host.list_staging())
     wanted = [file.name for file in listing if wishes.take_all or _matches(file.name, wishes.only)]
     if wanted:
         raise CannotClose(
@@ -171,7 +172,7 @@ async def _prepared(
         phase=Phase.CLOSING,
         began_s=time.time(),
         settled=True,
-        before=frozenset(),
+        before={},
     )
     closing = replace(closing, phase=Phase.CLOSING).in_state(CloseState.WAITING, "begun at the shell")
     if not isinstance(host, FileHost):
@@ -182,7 +183,7 @@ async def _prepared(
         return closing
     if not (wishes.only or wishes.take_all or wishes.without_missing or (found is None and on)):
         return closing
-    listing = await host.list_staging()
+    listing = without_late(others, await host.list_staging())
     if on and not wishes.only and (found is None or wishes.take_all):
         if on[0].before is None:
             raise CannotClose(f"{on[0].run} is on: name the files with --only")
@@ -205,7 +206,7 @@ def _all_of(closing: Closing, others: Sequence[Closing], listing: Sequence[FileE
     """Return the closing with all files but those known to belong to another unfinished run."""
     # The chosen files of mixed runs may be of either: only the files in the staging folder count now.
     known = {} if closing.mixed else closing.chosen
-    closing = replace(closing, before=frozenset(), mixed="", frozen=False, settled=True, chosen=known)
+    closing = replace(closing, before={}, mixed="", frozen=False, settled=True, chosen=known)
     unfinished = [other for other in others if other.open]
     present = {file.name: file.size for file in own_files(closing, unfinished, listing)}
     return replace(closing, chosen=known | present)

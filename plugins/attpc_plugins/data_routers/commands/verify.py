@@ -13,6 +13,7 @@ from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.hosts.names import stream_of
 from attpc_plugins.data_routers.model import FileEntry
 from attpc_plugins.data_routers.settings import RouterSettings
 
@@ -28,7 +29,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
         if not isinstance(host, FileHost):
             return "not checked: a sentry shows no files", []
         try:
-            return await _compare(router, host, run)
+            return await compare(router, host, run)
         except (HostError, ManifestError) as error:
             return "", [str(error)]
 
@@ -46,7 +47,8 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
         raise typer.Exit(1)
 
 
-async def _compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[str, list[str]]:
+async def compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[str, list[str]]:
+    """Return what was compared, and the faults."""
     raw = await host.manifest(run)
     where = f"{router.staging}/{run}"
     if raw is None:
@@ -57,7 +59,14 @@ async def _compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple
     text = f"{amount(len(there), record.data_bytes)}: all as in the manifest"
     if record.missing:
         text += f", which lists as missing since the run was closed: {names_text(record.missing)}"
-    return text, list(differences(record, there, run, router.label))
+    faults = list(differences(record, there, run, router.label))
+    streams = {stream_of(file.name) for file in record.files} - {""}
+    if late := [file.name for file in await host.list_staging() if stream_of(file.name) in streams]:
+        faults.append(
+            f"late data of this run are still in {router.staging}: {names_text(late)}; the IOC moves them "
+            "beside their files"
+        )
+    return text, faults
 
 
 def differences(record: Manifest, there: Sequence[FileEntry], run: RunRef, label: str) -> Iterator[str]:

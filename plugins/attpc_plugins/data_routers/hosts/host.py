@@ -109,8 +109,13 @@ class FileHost(Host, Protocol):
         """
         ...
 
-    async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
-        """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
+    async def gathered(
+        self, run: RunRef, *, closed: bool, checksums: bool, only_late: bool = False
+    ) -> tuple[FileEntry, ...]:
+        """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name.
+
+        With `only_late`, only late tails get checksums: the others of a closed run have theirs already.
+        """
         ...
 
     async def finish(self, run: RunRef, manifest: bytes) -> None:
@@ -118,6 +123,10 @@ class FileHost(Host, Protocol):
 
         Raises `RunFolderExists` if the run's folder exists by then.
         """
+        ...
+
+    async def amend(self, run: RunRef, manifest: bytes) -> None:
+        """Replace the manifest of a closed run, in one step, and sync the run's folder."""
         ...
 
     async def manifest(self, run: RunRef) -> bytes | None:

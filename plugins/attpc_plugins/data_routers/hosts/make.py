@@ -5,6 +5,7 @@ The SSH and HTTP libraries are imported only if a host needs them: they take a f
 
 from __future__ import annotations
 
+from attpc_ioc.model.fleet import Fleet
 from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, EccHostSettings, RouterSettings
 
 from .host import ConfigHost, FileHost, SentryHost
@@ -34,3 +35,14 @@ def config_host_for(ecc: EccHostSettings, settings: DataRoutersSettings) -> Conf
     from .ssh.host import SshConfigHost, target_of
 
     return SshConfigHost(ecc, target_of(ecc, settings), limits)
+
+
+def config_hosts(settings: DataRoutersSettings, fleet: Fleet) -> dict[str, ConfigHost]:
+    """Return the hosts of the ECC servers' files; a table without names is for all others."""
+    named = {name for ecc in settings.ecc for name in ecc.names}
+    found: dict[str, ConfigHost] = {}
+    for ecc in settings.ecc:
+        host = config_host_for(ecc, settings)
+        for name in ecc.names or [module for module in fleet.modules if module not in named]:
+            found[name] = host
+    return found

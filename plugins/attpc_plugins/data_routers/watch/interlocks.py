@@ -9,6 +9,7 @@ from attpc_ioc.model.run import RunRef, RunState, RunView
 from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
+from .flow import Count
 from .rows import GIGABYTE
 
 PASSABLE_HINT = "(Run:Override passes this)"
@@ -20,7 +21,8 @@ class Facts:
 
     `asked` is the run whose folder the last poll asked for. `partial`: the host reported only that the router
     does not run. `taking`: a run is on, so its files are not stray files. `closing` says what is unfinished
-    with the files of an earlier run; empty where nothing is.
+    with the files of an earlier run; empty where nothing is. `expected`: what is in the staging folder and is
+    known not to be strays.
     """
 
     label: str
@@ -31,6 +33,7 @@ class Facts:
     partial: bool = False
     taking: bool = False
     closing: str = ""
+    expected: Count = Count()
     process: str = ""
     staging: str = ""
 
@@ -116,10 +119,12 @@ def _of_router(
         yield against(f"{missing}{note}", interlocks.router_down)
     if router.partial:
         return
-    if polled.files and not (router.closing or router.taking):
-        files = "1 stray file" if polled.files == 1 else f"{polled.files} stray files"
+    strays = polled.files - router.expected.files
+    if strays > 0 and not (router.closing or router.taking):
+        files = "1 stray file" if strays == 1 else f"{strays} stray files"
         staging = f" in {router.staging}" if router.staging else ""
-        yield against(f"{files}{staging}, {polled.data_bytes / GIGABYTE:.3f} GB", interlocks.dirty)
+        size = max(0, polled.data_bytes - router.expected.data_bytes)
+        yield against(f"{files}{staging}, {size / GIGABYTE:.3f} GB", interlocks.dirty)
     if polled.disk_free_bytes < limits.start_min_gb * GIGABYTE:
         yield against(
             f"{polled.disk_free_bytes / GIGABYTE:.1f} GB free, less than {limits.start_min_gb:g} GB",

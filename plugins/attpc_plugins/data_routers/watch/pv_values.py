@@ -69,7 +69,7 @@ def _values(router: Router) -> Iterator[tuple[str, Reading]]:
     process = polled is not None and polled.process
     yield ONLINE, _alarmed(int(process), Severity.MAJOR if router.gone else Severity.NO_ALARM)
     yield FLOW, _alarmed(int(router.flow), _FLOW_SEVERITY.get(router.flow, Severity.NO_ALARM))
-    yield CLEAN, Reading(int(polled is not None and not polled.files))
+    yield CLEAN, Reading(int(polled is not None and not router.strays))
     yield FILES, Reading(written.files)
     yield WRITTEN, Reading(written.data_bytes / GIGABYTE)
     yield RATE, Reading(router.rate / MEGABYTE)

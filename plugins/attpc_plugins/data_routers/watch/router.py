@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from attpc_plugins.data_routers.model import Polled
@@ -56,6 +56,8 @@ class Router:
         self.sources = router.sources
         self.meter = Meter(settings.rate_window_s, settings.closing.quiet_s)
         self.flow = Flow.IDLE
+        self.expected: Callable[[], Count] = Count
+        """Returns what is in its staging folder and is known not to be strays."""
         self.cobos = 0
         """The number of its sources that are CoBos."""
         self.gone = False
@@ -91,6 +93,11 @@ class Router:
     def polled(self) -> Polled | None:
         """The last answer of its host; None before the first."""
         return self.watch.seen.polled if self.watch.seen is not None else None
+
+    @property
+    def strays(self) -> int:
+        """The number of files in its staging folder that are not expected there."""
+        return max(0, self.polled.files - self.expected().files) if self.polled is not None else 0
 
     @property
     def partial(self) -> bool:

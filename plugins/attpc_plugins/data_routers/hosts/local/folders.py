@@ -284,6 +284,19 @@ def finish(folders: RunFolders, manifest: bytes) -> None:
                 raise fault(fault_kind_of(error), path, error.strerror or "") from error
 
 
+def amend(folders: RunFolders, manifest: bytes) -> None:
+    """Replace the manifest of a closed run. Raises `HostFault`, also where there is none."""
+    with (
+        _in_staging(folders.staging) as staging,
+        staging.folder(folders.experiment) as experiment,
+        experiment.folder(folders.closed) as closed,
+    ):
+        if closed.status(MANIFEST) is None:
+            raise fault(FaultKind.NO_ENTRY, closed.at(MANIFEST))
+        _write_manifest(closed, manifest)
+        closed.sync()
+
+
 def _is_closed_with(folders: RunFolders, manifest: bytes) -> bool:
     try:
         return read_manifest(folders) == manifest
@@ -292,7 +305,7 @@ def _is_closed_with(folders: RunFolders, manifest: bytes) -> bool:
 
 
 def _write_manifest(closing: Folder, manifest: bytes) -> None:
-    """Write the manifest into the closing folder; it replaces that of an earlier attempt."""
+    """Write the manifest into a folder; it replaces an earlier one in one step."""
     try:
         for name in (UNFINISHED, MANIFEST):
             status = closing.status(name)

@@ -9,6 +9,7 @@ from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
+from attpc_plugins.data_routers.hosts.names import is_late
 from attpc_plugins.data_routers.hosts.words import (
     bytes_of,
     check_run,
@@ -89,7 +90,9 @@ class LocalHost:
             lambda deadline: folders.move(where, files, deadline.check, closed=closed, late=late),
         )
 
-    async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+    async def gathered(
+        self, run: RunRef, *, closed: bool, checksums: bool, only_late: bool = False
+    ) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
         names = where.names(closed=closed)
@@ -100,7 +103,11 @@ class LocalHost:
             return folders.listing(
                 self._staging,
                 *names,
-                digest=lambda folder, name: folders.sha256(folder, name, deadline.check),
+                digest=lambda folder, name: (
+                    ""
+                    if only_late and not is_late(text_of(name))
+                    else folders.sha256(folder, name, deadline.check)
+                ),
             )
 
         return await self._worker.run(self._limits.checksums_s if checksums else self._limits.files_s, work)
@@ -109,6 +116,11 @@ class LocalHost:
         """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
         where = RunFolders(self._staging, run)
         await self._worker.run(self._limits.files_s, lambda _: folders.finish(where, manifest))
+
+    async def amend(self, run: RunRef, manifest: bytes) -> None:
+        """Replace the manifest of a closed run, in one step, and sync the run's folder."""
+        where = RunFolders(self._staging, run)
+        await self._worker.run(self._limits.files_s, lambda _: folders.amend(where, manifest))
 
     async def manifest(self, run: RunRef) -> bytes | None:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""

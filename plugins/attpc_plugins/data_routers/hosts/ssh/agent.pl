@@ -100,6 +100,57 @@ sub end {
     return;
 }
 
+# The bytes of a regular file of a folder, up to a limit.
+sub read_file {
+    my ($limit, $folder, $name) = @_;
+    my ($path) = go($folder);
+    return bytes_of($limit, $name, "$path/$name");
+}
+
+sub bytes_of {
+    my ($limit, $name, $path) = @_;
+    my $file = open_file($name, $path);
+    my $data = '';
+    while (length($data) <= $limit) {
+        my $want = $limit + 1 - length $data;
+        my $got = sysread $file, $data, ($want < $CHUNK ? $want : $CHUNK), length $data;
+        trouble($path) if !defined $got;
+        last if $got == 0;
+    }
+    trouble($path, 'toolarge') if length($data) > $limit;
+    return $data;
+}
+
+# The manifest of a closed run; nothing if there is none.
+sub manifest {
+    my ($limit, $staging, $experiment, $closed) = @_;
+    go($staging);
+    return if !there($experiment);
+    go($staging, $experiment);
+    return if !there($closed);
+    my ($path) = go($staging, $experiment, $closed);
+    return if !there('manifest.json');
+    return bytes_of($limit, 'manifest.json', "$path/manifest.json");
+}
+
+# The last bytes of a file, up to a limit; the caller counts lines.
+sub tail {
+    my ($limit, $folder, $name) = @_;
+    my ($where) = go($folder);
+    my $path = "$where/$name";
+    my $file = open_file($name, $path);
+    my $end = sysseek $file, 0, SEEK_END;
+    trouble($path) if !defined $end;
+    defined sysseek $file, ($end > $limit ? $end - $limit : 0), SEEK_SET or trouble($path);
+    my $data = '';
+    while (length($data) < $limit) {
+        my $got = sysread $file, $data, $limit - length $data, length $data;
+        trouble($path) if !defined $got;
+        last if $got == 0;
+    }
+    return $data;
+}
+
 my %DOES = (
     end => \&end,
     poll => \&poll,
@@ -107,6 +158,7 @@ my %DOES = (
     begin => \&begin,
     move => \&move,
     finish => \&finish,
+    amend => \&amend,
     manifest => \&manifest,
     read => \&read_file,
     tail => \&tail,

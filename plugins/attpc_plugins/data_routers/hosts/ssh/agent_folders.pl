@@ -111,12 +111,14 @@ sub data_files {
     return @found;
 }
 
+# $checksums: of which files, '' (none), 'late' or 'all'.
 sub listing {
     my ($checksums, @folder) = @_;
     my ($path) = go(@folder);
     my @answer;
     for my $file (sort { $a->[0] cmp $b->[0] } data_files($path, [])) {
-        my $sum = $checksums ? sha256($file->[0], "$path/$file->[0]") : '';
+        my $wanted = $checksums eq 'all' || $checksums eq 'late' && $file->[0] =~ /\.late9*[1-9]\.graw\z/;
+        my $sum = $wanted ? sha256($file->[0], "$path/$file->[0]") : '';
         push @answer, $file->[0], number($file->[1]), sprintf('%.6f', $file->[2]), $sum;
     }
     return @answer;
@@ -303,6 +305,16 @@ sub finish {
     return;
 }
 
+# Replaces the manifest of a closed run.
+sub amend {
+    my ($staging, $experiment, $closed, $manifest) = @_;
+    my ($path) = go($staging, $experiment, $closed);
+    trouble("$path/manifest.json") if !there('manifest.json');
+    write_manifest($manifest, $path);
+    sync_folder('.', $path);
+    return;
+}
+
 # Writes the manifest into the working folder; replaces a whole or partial one of an earlier attempt.
 sub write_manifest {
     my ($data, $path) = @_;
@@ -341,55 +353,3 @@ sub sync_folder {
         trouble($path);
     }
 }
-
-# The bytes of a regular file of a folder, up to a limit.
-sub read_file {
-    my ($limit, $folder, $name) = @_;
-    my ($path) = go($folder);
-    return bytes_of($limit, $name, "$path/$name");
-}
-
-sub bytes_of {
-    my ($limit, $name, $path) = @_;
-    my $file = open_file($name, $path);
-    my $data = '';
-    while (length($data) <= $limit) {
-        my $want = $limit + 1 - length $data;
-        my $got = sysread $file, $data, ($want < $CHUNK ? $want : $CHUNK), length $data;
-        trouble($path) if !defined $got;
-        last if $got == 0;
-    }
-    trouble($path, 'toolarge') if length($data) > $limit;
-    return $data;
-}
-
-# The manifest of a closed run; nothing if there is none.
-sub manifest {
-    my ($limit, $staging, $experiment, $closed) = @_;
-    go($staging);
-    return if !there($experiment);
-    go($staging, $experiment);
-    return if !there($closed);
-    my ($path) = go($staging, $experiment, $closed);
-    return if !there('manifest.json');
-    return bytes_of($limit, 'manifest.json', "$path/manifest.json");
-}
-
-# The last bytes of a file, up to a limit; the caller counts lines.
-sub tail {
-    my ($limit, $folder, $name) = @_;
-    my ($where) = go($folder);
-    my $path = "$where/$name";
-    my $file = open_file($name, $path);
-    my $end = sysseek $file, 0, SEEK_END;
-    trouble($path) if !defined $end;
-    defined sysseek $file, ($end > $limit ? $end - $limit : 0), SEEK_SET or trouble($path);
-    my $data = '';
-    while (length($data) < $limit) {
-        my $got = sysread $file, $data, $limit - length $data, length $data;
-        trouble($path) if !defined $got;
-        last if $got == 0;
-    }
-    return $data;
-}
-

@@ -148,19 +148,27 @@ class SshHost(_User):
             for file, reason in zip(files, refused, strict=True)
         )
 
-    async def gathered(self, run: RunRef, *, closed: bool, checksums: bool) -> tuple[FileEntry, ...]:
+    async def gathered(
+        self, run: RunRef, *, closed: bool, checksums: bool, only_late: bool = False
+    ) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
         folder = where.staging, *where.names(closed=closed)
         if not checksums:
             return self._entries(await self._files("listing", b"", *folder))
         limit_s = self._limits.checksums_s
-        return self._entries(await self._seat.files.call("listing", (b"1", *folder), limit_s, limit_s))
+        which = b"late" if only_late else b"all"
+        return self._entries(await self._seat.files.call("listing", (which, *folder), limit_s, limit_s))
 
     async def finish(self, run: RunRef, manifest: bytes) -> None:
         """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
         where = RunFolders(self._staging, run)
         await self._files("finish", where.staging, where.experiment, where.closing, where.closed, manifest)
+
+    async def amend(self, run: RunRef, manifest: bytes) -> None:
+        """Replace the manifest of a closed run, in one step, and sync the run's folder."""
+        where = RunFolders(self._staging, run)
+        await self._files("amend", where.staging, where.experiment, where.closed, manifest)
 
     async def manifest(self, run: RunRef) -> bytes | None:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
