@@ -143,6 +143,7 @@ def demo_data(state_dir: Path) -> DataOptions | None:
         reached,
         trigger_hz=5.0,
         spread=0.1,
+        tick_s=0.5,
         drain_s=2.0,
         catalog_wait_s=5.0,
         keep_runs=20,

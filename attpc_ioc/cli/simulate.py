@@ -127,9 +127,18 @@ def fault(
     board: Annotated[str | None, typer.Option(help="Only this board, such as CoBo[0].")] = None,
     off: Annotated[bool, typer.Option("--off", help="Switch it off.")] = False,
     factor: Annotated[
-        float, typer.Option(help="slow: factor of durations; data-slow: factor of the rate.")
+        float,
+        typer.Option(
+            help="slow: factor of durations; data-slow: of the rate; data-behind: part of the data that "
+            "comes in time; data-lose: part of the events that is lost."
+        ),
     ] = 1.0,
-    extra_s: Annotated[float, typer.Option(help="slow, host-slow: seconds added.")] = 0.0,
+    extra_s: Annotated[
+        float, typer.Option(help="slow, host-slow, data-late: seconds of delay; data-clock: seconds ahead.")
+    ] = 0.0,
+    events: Annotated[
+        int | None, typer.Option(help="data-shift: what is added to event numbers; may be negative.")
+    ] = None,
     nth: Annotated[int, typer.Option(help="fail: from this call on.")] = 1,
     times: Annotated[int | None, typer.Option(help="fail: number of calls; default until --off.")] = None,
     code: Annotated[int | None, typer.Option(help="fail: error code; default the operation's.")] = None,
@@ -137,7 +146,19 @@ def fault(
     calls: Annotated[int, typer.Option(help="Without arguments: number of last calls to show.")] = 0,
     admin: Annotated[str, typer.Option(help="The simulator's administration URL.")] = ADMIN_URL,
 ) -> None:
-    """Switch a fault of a running simulator, or show its state."""
+    """Switch a fault of a running simulator, or show its state.
+
+    Of servers: slow, hang, stall, refuse, fail, lie, fail-but-move, lose-reply, die, board-dead, off.
+
+    Of data hosts: router-down, host-down, host-hung, host-slow, disk-full.
+
+    Of data: data-stop, data-slow, data-endless, data-late, data-behind, data-lose, data-reset, data-shift,
+    data-clock, data-torn, data-full.
+
+    Of sentries: sentry-old, sentry-disk, sentry-deaf, sentry-kill, sentry-term.
+
+    The documentation of the simulated fleet says what each one does.
+    """
     if server is None:
         _show(json.loads(_ask(admin)))
         if calls:
@@ -154,6 +175,7 @@ def fault(
         "board": board,
         "factor": factor,
         "extra_s": extra_s,
+        "events": events,
         "nth": nth,
         "times": times,
         "code": code,

@@ -16,7 +16,7 @@ from attpc_ioc.errors import Refused
 
 from .calls import Call
 from .data.host import DataHost
-from .data.orders import HostFault, clear, faults_on, has, switch
+from .data.orders import Amounts, HostFault, clear, faults_on, has, switch
 from .faults import Faults
 from .fleet import SimulatedFleet
 from .messages import OPERATIONS
@@ -59,6 +59,19 @@ class FaultOrder(_Model):
         "data-stop",
         "data-slow",
         "data-endless",
+        "data-late",
+        "data-behind",
+        "data-lose",
+        "data-reset",
+        "data-shift",
+        "data-clock",
+        "data-torn",
+        "data-full",
+        "sentry-old",
+        "sentry-disk",
+        "sentry-deaf",
+        "sentry-kill",
+        "sentry-term",
         "clear",
     ]
     on: bool = True
@@ -66,6 +79,7 @@ class FaultOrder(_Model):
     board: str | None = None
     factor: Annotated[float, Field(gt=0)] = 1.0
     extra_s: Annotated[float, Field(ge=0)] = 0.0
+    events: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     nth: Annotated[int, Field(ge=1)] = 1
     # None: until switched off
     times: Annotated[int | None, Field(ge=1)] = None
@@ -238,11 +252,13 @@ async def _obey_one(fleet: SimulatedFleet, server: EccServer, order: FaultOrder)
 
 
 async def _switch_host(host: DataHost, order: FaultOrder) -> None:
-    fault = HostFault(order.fault)
     # Values that were not given have the fault's defaults, so that a bare `data-slow` has an effect.
-    factor = {} if order.factor == 1.0 else {"factor": order.factor}
-    delay = {} if order.extra_s == 0.0 else {"delay_s": order.extra_s}
-    await switch(host, fault, order.on, **factor, **delay)
+    amounts = Amounts(
+        factor=None if order.factor == 1.0 else order.factor,
+        extra_s=None if order.extra_s == 0.0 else order.extra_s,
+        events=order.events,
+    )
+    await switch(host, HostFault(order.fault), order.on, amounts)
 
 
 def _switch_on(faults: Faults, order: FaultOrder) -> None:

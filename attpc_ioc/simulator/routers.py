@@ -26,6 +26,8 @@ class DataRouter:
         self.release_s = 0.0
         self.running = False
         """Whether its process is running."""
+        self.starts = 0
+        """How often its process was started."""
         self._keeper: socket.socket | None = None
         self._listening: socket.socket | None = None
         self._link: socket.socket | None = None
@@ -50,6 +52,7 @@ class DataRouter:
             self._keeper = bound_socket(self.host, self.port)
             self.port = self._keeper.getsockname()[1]
         self.running = True
+        self.starts += 1
         self._listen()
 
     async def stop(self) -> None:

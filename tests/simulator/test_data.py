@@ -148,6 +148,21 @@ async def test_a_router_that_ended_gets_data_again_when_it_is_connected_again(fl
     for operation in ("Stop", "Breakup", "Configure", "Start"):
         await fleet.call("cobo0", operation)
     await wait_until(lambda: len(host.files()) == seen + 4)
+    text = host.log.path.read_text()
+    assert text.index("data arrive") < text.index("terminated") < text.rindex("started")
+
+
+async def test_a_restart_is_noticed_however_short_it_is(fleet: SimulatedFleet) -> None:
+    host = fleet.data["CoBo[0]"]
+    await take_up(fleet, State.RUNNING)
+    await wait_until(lambda: size(host) > 0)
+    await fleet.routers["CoBo[0]"].stop()
+    await fleet.routers["CoBo[0]"].start()
+    await wait_until(lambda: host.writing is Writing.IDLE)
+    assert not host.behind
+    for operation in ("Stop", "Breakup", "Configure", "Start"):
+        await fleet.call("cobo0", operation)
+    await wait_until(lambda: len(host.files()) == 8, what="new streams")
 
 
 async def test_a_full_file_is_followed_by_the_next(tmp_path: Path) -> None:

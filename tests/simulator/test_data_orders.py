@@ -74,6 +74,32 @@ async def test_a_folder_has_no_port_that_can_be_shut(fleet: SimulatedFleet, admi
     assert [faults_on(each) for each in fleet.data] == [("host-down",), (), ()]
 
 
+async def test_what_a_host_has_not_is_refused(fleet: SimulatedFleet, admin: Admin) -> None:
+    code, message = await order(admin, "cobo1", "sentry-old")
+    assert (code, message) == (400, "sentry-old is not about cobo1: it has no sentry, it is reached by local")
+    code, message = await order(admin, "mutant", "data-full")
+    assert (code, message) == (400, "data-full is not about mutant: the MuTAnT's frames have one length")
+    code, message = await order(admin, "cobo0", "data-behind", factor=2)
+    assert (code, "needs a factor below 1" in message) == (400, True)
+    assert (await order(admin, "all", "data-full"))[0] == 200
+    assert [faults_on(each) for each in fleet.data] == [("data-full",), ("data-full",), ()]
+
+
+async def test_amounts(fleet: SimulatedFleet, admin: Admin) -> None:
+    faults = fleet.data["CoBo[0]"].faults
+    await order(admin, "cobo0", "data-late", extra_s=0.5)
+    await order(admin, "cobo0", "data-behind", factor=0.25)
+    await order(admin, "cobo0", "data-lose", factor=0.5)
+    await order(admin, "cobo0", "data-shift", events=-3)
+    await order(admin, "cobo0", "data-clock", extra_s=1e-8)
+    given = (faults.late_s, faults.pace, faults.lost, faults.shift, faults.clock_s)
+    assert given == (0.5, 0.25, 0.5, -3, 1e-8)
+    for fault in ("data-late", "data-behind", "data-lose", "data-shift", "data-clock"):
+        await order(admin, "cobo0", fault)
+    given = (faults.late_s, faults.pace, faults.lost, faults.shift, faults.clock_s)
+    assert given == (5.0, 0.5, 0.1, 1, 1.0)
+
+
 async def test_a_fleet_without_hosts_refuses() -> None:
     async with SimulatedFleet(1, durations=INSTANT) as fleet:
         admin = Admin(fleet)
@@ -135,6 +161,9 @@ async def test_data_at_the_shell(tmp_path: Path) -> None:
         assert re.search(r"^cobo1 +sentry: 127\.0\.0\.1:\d+, ", running.greeting, re.MULTILINE)
         code, output = await command("fault", "cobo1", "host-hung", "--admin", running.admin)
         assert (code, output) == (0, "cobo1: host-hung is on\n")
+        shift = ("fault", "cobo2", "data-shift", "--events", "-2")
+        code, output = await command(*shift, "--admin", running.admin)
+        assert (code, output) == (0, "cobo2: data-shift is on\n")
         code, output = await command("fault", "--admin", running.admin)
         assert code == 0
         assert re.search(r"^cobo1 +sentry +idle +0 files, 0\.0 MB .*host-hung$", output, re.MULTILINE)

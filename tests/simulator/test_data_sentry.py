@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.host import DataHost, Writing
 from attpc_ioc.simulator.data.options import Access, DataOptions
+from attpc_ioc.simulator.data.orders import HostFault, clear, faults_on, switch
 from attpc_ioc.simulator.durations import INSTANT
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from tests.support.patience import PATIENCE_S
@@ -116,9 +120,121 @@ async def test_bad_requests(host: DataHost) -> None:
     assert (await ask(host, "/catalog", data=b"{", headers=head))[0] == 400
     assert (await ask(host, "/catalog", json={"experiment": "e"}))[0] == 422
     assert (await ask(host, "/catalog"))[0] == 405
-    code, text = await ask(host, "/catalog", json={"experiment": "../../x", "run_number": 1})
-    assert (code, "moves nothing out of its folder" in text) == (500, True)
-    assert not (host.folder.parent / "x").exists()
+    assert (await ask(host, "/catalog", json={"experiment": "e", "run_number": 2**31}))[0] == 422
+    code, text = await ask(host, "/catalog", json={"experiment": "a\0b", "run_number": 1})
+    assert (code, "not able to communicate with the disk" in text) == (500, True)
+
+
+@pytest.mark.parametrize("way", ["../../x", "absolute"])
+async def test_it_catalogues_any_path_that_it_is_given(
+    fleet: SimulatedFleet, host: DataHost, tmp_path: Path, way: str
+) -> None:
+    names = await with_files(fleet, host)
+    experiment = str(tmp_path) if way == "absolute" else way
+    (host.staging / "dir.graw").mkdir()
+    (host.staging / ".graw").touch()
+    code, _ = await ask(host, "/catalog", json={"experiment": experiment, "run_number": -1})
+    assert code == 200
+    folder = tmp_path if way == "absolute" else host.folder.parent / "x"
+    assert sorted(path.name for path in (folder / "run_-001").iterdir()) == names
+
+
+async def test_it_moves_what_is_there_after_the_wait_whatever_run_it_is_of(
+    fleet: SimulatedFleet, host: DataHost
+) -> None:
+    names = await with_files(fleet, host)
+    order = asyncio.create_task(ask(host, "/catalog", json={"experiment": "e20009", "run_number": 5}))
+    await wait_until(lambda: host.sentry is not None and host.sentry.busy)
+    assert (await ask(host, "/status"))[0] == 200
+    (host.staging / "late.graw").touch()
+    assert (await order)[0] == 200
+    found = sorted(path.name for path in (host.staging / "e20009" / "run_0005").iterdir())
+    assert found == [*names, "late.graw"]
+
+
+async def test_an_older_one_counts_any_file_and_what_the_router_wrote(
+    fleet: SimulatedFleet, host: DataHost
+) -> None:
+    names = await with_files(fleet, host)
+    (host.staging / ".DS_Store").write_bytes(bytes(1000))
+    (host.staging / "e20009").mkdir()
+    assert (await status(host))["data_path_files"] == len(names)
+    await switch(host, HostFault.SENTRY_OLD)
+    seen = await status(host)
+    assert seen["data_path_files"] == len(names) + 1
+    assert seen["data_written_gb"] == pytest.approx(host.written_bytes * 1e-9)
+    for path in host.files():
+        path.unlink()
+    assert (await status(host))["data_written_gb"] == seen["data_written_gb"]
+    await fleet.routers["CoBo[0]"].stop()
+    await fleet.routers["CoBo[0]"].start()
+    await wait_until(lambda: host.process_bytes == 0)
+    assert (await status(host))["data_written_gb"] == 0
+
+
+async def test_a_wrong_disk_name(host: DataHost) -> None:
+    await switch(host, HostFault.SENTRY_DISK)
+    seen = await status(host)
+    assert (seen["disk_avail_gb"], seen["disk_total_gb"]) == (0, 0)
+    assert seen["disk"] != "Macintosh HD"
+
+
+async def test_a_deaf_one_shows_nothing_while_it_catalogues(fleet: SimulatedFleet, host: DataHost) -> None:
+    await switch(host, HostFault.SENTRY_DEAF)
+    assert (await ask(host, "/status"))[0] == 200
+    order = asyncio.create_task(ask(host, "/catalog", json={"experiment": "e20009", "run_number": 6}))
+    await wait_until(lambda: host.sentry is not None and host.sentry.busy)
+    with pytest.raises(TimeoutError):
+        await ask(host, "/status", WAIT_S / 2)
+    assert (await ask(host, "/status"))[0] == 200
+    assert (await order)[0] == 200
+
+
+async def test_killed_in_the_middle_it_leaves_the_files_half_moved(
+    fleet: SimulatedFleet, host: DataHost
+) -> None:
+    names = await with_files(fleet, host)
+    await switch(host, HostFault.SENTRY_KILL)
+    with pytest.raises(aiohttp.ClientError):
+        await ask(host, "/catalog", json={"experiment": "e20009", "run_number": 7})
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await ask(host, "/status")
+    assert faults_on(host) == (HostFault.SENTRY_KILL,)
+    moved = [path.name for path in (host.staging / "e20009" / "run_0007").iterdir()]
+    left = [path.name for path in host.files()]
+    assert len(moved) == len(left) == 2
+    assert sorted(moved + left) == names
+    await switch(host, HostFault.SENTRY_KILL, on=False)
+    assert (await ask(host, "/status"))[0] == 200
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_sigterm_finishes_the_catalogue(fleet: SimulatedFleet, host: DataHost, busy: bool) -> None:
+    assert host.gate is not None
+    gate = host.gate
+    names = await with_files(fleet, host)
+    if busy:
+        order = asyncio.create_task(ask(host, "/catalog", json={"experiment": "e20009", "run_number": 8}))
+        await wait_until(lambda: host.sentry is not None and host.sentry.busy)
+    await switch(host, HostFault.SENTRY_TERM)
+    await wait_until(lambda: not gate.is_open)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await ask(host, "/status")
+    if busy:
+        assert (await order)[0] == 200
+        assert len(list((host.staging / "e20009" / "run_0008").iterdir())) == len(names)
+    await wait_until(lambda: not gate.connections)
+    await clear(host)
+    assert (await ask(host, "/status"))[0] == 200
+
+
+async def test_the_process_has_the_name_that_it_was_given() -> None:
+    data = replace(DATA, process="DataExporter", access=(Access.SENTRY, Access.LOCAL))
+    async with SimulatedFleet(1, durations=INSTANT, data=data) as fleet:
+        assert (await status(fleet.data["CoBo[0]"]))["process"] == "DataExporter"
+        read = tomllib.loads(fleet.settings_toml(data_routers=True))
+        routers = read["plugins"]["data_routers"]["router"]
+        assert [router["process"] for router in routers] == ["DataExporter", ""]
 
 
 async def test_a_folder_that_is_gone(host: DataHost) -> None:

@@ -57,19 +57,26 @@ class Gate:
             self._server = await asyncio.start_server(self._serve, self.host, self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
+    def refuse(self) -> None:
+        """Refuse connections; those that are open stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def until_left(self, limit_s: float) -> None:
+        """Wait until no connection is open, for at most so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+
     async def close(self) -> None:
         """Refuse connections, and reset those that are open."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        server.close()
+        self.refuse()
         for writer in list(self._writers):
             writer.transport.abort()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

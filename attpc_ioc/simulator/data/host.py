@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.simulator.boards import Board
@@ -20,6 +21,9 @@ from .options import Access, DataOptions
 from .readout import DataFaults, Readout
 from .trigger import Burst, Due
 from .writer import GrawWriter
+
+if TYPE_CHECKING:
+    from .sentry import Sentry
 
 log = get_logger(__name__)
 
@@ -62,6 +66,8 @@ class DataHost:
         self.options = options
         self.gate: Gate | None = None
         """Port of its sentry or SSH server; None if it is reached by its folder."""
+        self.sentry: Sentry | None = None
+        """Its sentry, if it has one."""
         self.faults = DataFaults()
         self.writing = Writing.IDLE
         self.disk_free_gb = options.disk_free_gb
@@ -78,7 +84,9 @@ class DataHost:
         self._next = 0
         self._more = Due(options.trigger_hz)
         self._troubled = False
-        self._alive: bool | None = None
+        self._alive = False
+        self._starts = 0
+        self._before_bytes = 0
 
     def prepare(self) -> None:
         """Make the folders, and remove runs that are older than those to keep; raises `OSError`."""
@@ -124,6 +132,16 @@ class DataHost:
     def written_bytes(self) -> int:
         """What the router has written since the fleet was started."""
         return self.writer.written_bytes
+
+    @property
+    def process_bytes(self) -> int:
+        """What the router has written since its process was started."""
+        return self.written_bytes - self._before_bytes
+
+    @property
+    def sentry_gone(self) -> bool:
+        """Whether it has a sentry that has ended."""
+        return self.sentry is not None and self.sentry.gone
 
     @property
     def behind(self) -> int:
@@ -195,9 +213,15 @@ class DataHost:
         self.log.write(f"nothing more to write: {why}")
 
     def _note_process(self) -> None:
-        if self._alive is not None and self._alive != self.process_runs:
-            self.log.write("started" if self.process_runs else "terminated")
+        if self.router.starts != self._starts:
+            # The buffers of a process are lost with it.
+            self._end("the process was restarted")
             self.writer.forget()
+            self._before_bytes = self.written_bytes
+            self._starts = self.router.starts
+            self.log.write("started")
+        if self._alive and not self.process_runs:
+            self.log.write("terminated")
         self._alive = self.process_runs
 
     def _complain(self, fault: OSError) -> None:

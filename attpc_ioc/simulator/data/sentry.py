@@ -3,22 +3,29 @@
 Paths, fields and texts are those of the public `attpc_sentry`, which is an axum server. What it does:
 - `GET /status` fails with HTTP 500 if the router's process does not exist.
 - `POST /catalog` waits first and lists the files then; a client that disconnects in between stops it.
-- It moves the files one by one, even if they still grow, and then answers like `/status`:
-  if the router's process is gone, the files are moved and the answer is still HTTP 500.
+- It moves the files one by one in no order, even if they still grow, to any path that it is given, and then
+  answers like `/status`: without the router's process the files are moved, and it is HTTP 500.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .host import DataHost
+from .sentry_faults import SentryFaults
 
 DISK = "Macintosh HD"
+WRONG_DISK = "Macintosh SSD"
+
+_REPLY_S = 2.0
+"""How long a last reply may take to its caller."""
 
 
 class SentryParameters(BaseModel):
@@ -27,7 +34,7 @@ class SentryParameters(BaseModel):
     model_config = ConfigDict(strict=True)
 
     experiment: str
-    run_number: int
+    run_number: Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 
 class SentryStatus(BaseModel):
@@ -46,18 +53,34 @@ class SentryFault(Exception):
     """The sentry failed; the text is the body of its HTTP 500."""
 
 
+class SentryKilled(Exception):
+    """The sentry was killed while it moved files."""
+
+
 class Sentry:
     """The sentry of one data host, on a free loopback port for the host's gate only."""
 
     def __init__(self, host: DataHost, catalog_wait_s: float) -> None:
+        self.faults = SentryFaults()
+        self.gone = False
+        """Whether its process has ended, or is about to."""
         self._host = host
         self._wait_s = catalog_wait_s
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._catalogs = 0
+        self._ending: asyncio.Task[None] | None = None
         app = web.Application()
         app.router.add_get("/status", self._status)
         app.router.add_post("/catalog", self._catalog)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=0.1, handler_cancellation=True
         )
+
+    @property
+    def busy(self) -> bool:
+        """Whether a catalogue is under way, the wait included."""
+        return not self._idle.is_set()
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address and port."""
@@ -68,9 +91,44 @@ class Sentry:
 
     async def stop(self) -> None:
         """Stop listening."""
+        await self._end_ending()
         await self._runner.cleanup()
 
+    async def switch(self, field: str, on: bool) -> None:
+        """Switch the fault with this name in `SentryFaults`; a sentry that has ended starts again."""
+        setattr(self.faults, field, on)
+        if self._host.gate is None:
+            return
+        if self.faults.term and not self.gone:
+            self.gone = True
+            self._ending = asyncio.get_running_loop().create_task(self._terminate())
+        elif self.gone and not (self.faults.term or self.faults.kill):
+            await self._end_ending()
+            self.gone = False
+            await self._host.gate.open()
+
+    async def _end_ending(self) -> None:
+        task, self._ending = self._ending, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _terminate(self) -> None:
+        gate = self._host.gate
+        assert gate is not None
+        if self.busy:
+            gate.refuse()
+            await self._idle.wait()
+            await gate.until_left(_REPLY_S)
+        await gate.close()
+
+    async def _die(self) -> None:
+        assert self._host.gate is not None
+        await self._host.gate.close()
+
     async def _status(self, _request: web.Request) -> web.Response:
+        if self.faults.deaf:
+            await self._idle.wait()
         return await self._answer()
 
     async def _catalog(self, request: web.Request) -> web.Response:
@@ -81,11 +139,28 @@ class Sentry:
         except ValidationError as fault:
             code = 400 if fault.errors()[0]["type"] == "json_invalid" else 422
             return web.Response(status=code, text=f"Failed to deserialize the JSON body: {fault}")
+        self._catalogs += 1
+        self._idle.clear()
+        try:
+            answer = await self._catalogued(order)
+        finally:
+            self._catalogs -= 1
+            if not self._catalogs:
+                self._idle.set()
+        if self.gone:
+            answer.force_close()
+        return answer
+
+    async def _catalogued(self, order: SentryParameters) -> web.Response:
         await asyncio.sleep(self._wait_s)
         try:
             await asyncio.to_thread(self._move, order)
         except SentryFault as fault:
             return web.Response(status=500, text=str(fault))
+        except SentryKilled:
+            self.gone = True
+            self._ending = asyncio.get_running_loop().create_task(self._die())
+            return web.Response(status=500)  # reaches nobody
         except OSError as fault:
             return web.Response(status=500, text=_io(fault))
         return await self._answer()
@@ -107,31 +182,41 @@ class Sentry:
             raise SentryFault(
                 f'Sentry was given a non-directory path ("{host.staging}") to check the status of'
             )
-        sizes = [path.stat().st_size for path in host.files()]
+        entries = [Path(entry.path) for entry in os.scandir(host.staging) if not entry.is_dir()]
+        files = entries if self.faults.old else [path for path in entries if path.suffix == ".graw"]
+        written = host.process_bytes if self.faults.old else sum(path.stat().st_size for path in files)
+        known = not self.faults.wrong_disk
         return SentryStatus(
-            disk=DISK,
+            disk=DISK if known else WRONG_DISK,
             process=host.options.process,
             data_path=str(host.staging),
-            data_path_files=len(sizes),
-            data_written_gb=sum(sizes) * 1e-9,
-            disk_avail_gb=host.disk_free_bytes * 1e-9,
-            disk_total_gb=host.disk_total_bytes * 1e-9,
+            data_path_files=len(files),
+            data_written_gb=written * 1e-9,
+            disk_avail_gb=known * host.disk_free_bytes * 1e-9,
+            disk_total_gb=known * host.disk_total_bytes * 1e-9,
         )
 
     def _move(self, order: SentryParameters) -> None:
         staging = self._host.staging
-        folder = Path(os.path.normpath(staging / order.experiment / f"run_{order.run_number:04d}"))
-        if not folder.is_relative_to(staging):
-            raise SentryFault(f'this simulated sentry moves nothing out of its folder, not to "{folder}"')
+        folder = staging / f"{order.experiment}/run_{order.run_number:04d}"
         if folder.exists():
             raise SentryFault(
                 f'Sentry tried to catalog run {order.run_number} but directory "{folder}" already exists'
             )
         if self._host.faults.disk_full:
-            raise OSError(28, "No space left on device")
-        folder.mkdir(parents=True)
-        for path in self._host.files():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            folder.mkdir(parents=True)
+        except ValueError as fault:
+            raise OSError(errno.EINVAL, str(fault)) from fault
+        paths = [Path(entry.path) for entry in os.scandir(staging) if entry.is_file()]
+        paths = [path for path in paths if path.suffix == ".graw"]
+        for number, path in enumerate(paths):
+            if self.faults.kill and 2 * number >= len(paths):
+                break
             path.rename(folder / path.name)
+        if self.faults.kill:
+            raise SentryKilled
 
 
 def _io(fault: OSError) -> str:
