@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -71,6 +72,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for worker in range(workers):
         part = slice(len(quick) * worker // workers, len(quick) * (worker + 1) // workers)
         items += slow[worker::workers] + quick[part]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the collection has made out of garbage collections: they took a tenth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
