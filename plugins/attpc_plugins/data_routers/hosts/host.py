@@ -14,6 +14,8 @@ from attpc_ioc.model.outside import text
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 
+from .frames import Cursor, Piece
+
 
 class HostError(AttpcError):
     """A host could not carry out a request.
@@ -131,6 +133,24 @@ class FileHost(Host, Protocol):
 
     async def manifest(self, run: RunRef) -> bytes | None:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
+        ...
+
+
+@runtime_checkable
+class FrameHost(Protocol):
+    """A host on which the frames of growing files can be looked at: `local` and `ssh`."""
+
+    async def look(self, cursors: Sequence[Cursor], step: int) -> tuple[Piece, ...]:
+        """Hop over the new frames of the staging folder's files, each sender's from its cursor on.
+
+        One round trip, in the time limit of a poll. `step`: samples are of events whose number is a multiple
+        of it. A look at a sender without a cursor begins at its first file, or near the end of its last
+        file where that is too much.
+        """
+        ...
+
+    async def disconnect(self) -> None:
+        """Close every connection and process, within a second."""
         ...
 
 

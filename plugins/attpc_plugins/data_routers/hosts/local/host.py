@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.hosts.frames import Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.names import is_late
@@ -22,7 +23,7 @@ from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
 from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
 
-from . import folders
+from . import folders, frames
 from .folders import RunFolders
 from .opened import opened, read
 from .processes import PROCESSES
@@ -42,6 +43,7 @@ class LocalHost:
         self._label = router.label
         self._limits = limits
         self._worker = Worker(f"the folder {router.staging!r}")
+        self._looker = Worker(f"a look at the frames in {router.staging!r}")
 
     async def connect(self) -> None:
         """Do nothing: each call connects for itself."""
@@ -126,6 +128,12 @@ class LocalHost:
         """Return the manifest of a closed run; None if the run's folder or its manifest does not exist."""
         where = RunFolders(self._staging, run)
         return await self._worker.run(self._limits.files_s, lambda _: folders.read_manifest(where))
+
+    async def look(self, cursors: Sequence[Cursor], step: int) -> tuple[Piece, ...]:
+        """Hop over the new frames of the staging folder's files, each sender's from its cursor on."""
+        return await self._looker.run(
+            self._limits.poll_s, lambda deadline: frames.look(self._staging, cursors, step, deadline.check)
+        )
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the router's log; at most 1 MiB."""

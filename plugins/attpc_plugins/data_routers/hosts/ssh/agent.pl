@@ -7,7 +7,7 @@
 #
 # It needs Perl 5.8 with its core modules on Linux or macOS, and uses only options that both systems have. It
 # handles folders as folders.py does, step by step; a repeated request ends the same after an interruption.
-# It is sent after agent_folders.pl, as one program, and shares its modules and declarations.
+# It is sent after agent_folders.pl and agent_frames.pl, as one program, and shares their declarations.
 
 $| = 1;
 binmode STDOUT;
@@ -153,6 +153,7 @@ sub tail {
 
 my %DOES = (
     end => \&end,
+    look => \&look,
     poll => \&poll,
     listing => \&listing,
     begin => \&begin,

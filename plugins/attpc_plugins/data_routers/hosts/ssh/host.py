@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
+from attpc_plugins.data_routers.hosts.frames import (
+    FRAMES_MOST,
+    JUMP_BYTES,
+    PIECES_MOST,
+    SAMPLES_MOST,
+    Cursor,
+    Piece,
+    piece_of,
+)
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.local.folders import MANIFEST_LIMIT, TAIL_LIMIT, RunFolders, last_lines
@@ -176,6 +185,21 @@ class SshHost(_User):
         limit = b"%d" % MANIFEST_LIMIT
         found = await self._files("manifest", limit, where.staging, *where.names(closed=True))
         return found[0] if found else None
+
+    async def look(self, cursors: Sequence[Cursor], step: int) -> tuple[Piece, ...]:
+        """Hop over the new frames of the staging folder's files, each sender's from its cursor on."""
+        limits = (step, FRAMES_MOST, JUMP_BYTES, SAMPLES_MOST, PIECES_MOST)
+        places = [
+            field
+            for cursor in cursors
+            for field in (cursor.sender, cursor.name, str(cursor.offset), str(cursor.size))
+        ]
+        asked = (self._staging, *(b"%d" % limit for limit in limits), *(place.encode() for place in places))
+        fields = await self._seat.look.call("look", asked, self._limits.poll_s, self._limits.poll_s)
+        try:
+            return tuple(piece_of(*group) for group in _groups(fields, 4))
+        except ValueError as error:
+            raise self._nonsense(error) from error
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the router's log; at most 1 MiB."""

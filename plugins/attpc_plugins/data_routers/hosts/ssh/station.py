@@ -267,6 +267,7 @@ class Seat:
     poll: Slot
     files: Slot
     read: Slot
+    look: Slot
 
 
 class Station:
@@ -277,6 +278,8 @@ class Station:
         self._polls = tuple(Slot(self._link, idle_s=None) for _ in range(POLL_SLOTS))
         self._files = tuple(Slot(self._link, idle_s=IDLE_S) for _ in range(FILE_SLOTS))
         self._read = Slot(self._link, idle_s=IDLE_S)
+        self._look = Slot(self._link, idle_s=IDLE_S)
+        """For looks at frames: this agent runs behind all other programs of its host."""
         self._seats: dict[Hashable, Seat] = {}
         self._numbers = itertools.count()
 
@@ -285,7 +288,7 @@ class Station:
         if user not in self._seats:
             number = next(self._numbers)
             self._seats[user] = Seat(
-                self._polls[number % POLL_SLOTS], self._files[number % FILE_SLOTS], self._read
+                self._polls[number % POLL_SLOTS], self._files[number % FILE_SLOTS], self._read, self._look
             )
         return self._seats[user]
 
@@ -296,7 +299,7 @@ class Station:
 
     async def close(self) -> None:
         """End every agent and the connection, within a second."""
-        for slot in (*self._polls, *self._files, self._read):
+        for slot in (*self._polls, *self._files, self._read, self._look):
             slot.close()
         await self._link.close()
 

@@ -20,6 +20,8 @@ GREETING = re.compile(rb"attpc-agent 1 ([1-9][0-9]{0,9})$")
 
 SHORT = 1 << 14
 """Maximum bytes of an answer of a few numbers or a reason; a path has at most 1,400, sent in hexadecimal."""
+FRAMES = 1 << 19
+"""Maximum bytes of an answer about frames."""
 LISTING = 16 << 20
 """Maximum bytes of a listing: some 50,000 files."""
 FIELDS_MOST = 4 * MOST_FILES + 10
@@ -29,7 +31,7 @@ FIELDS_MOST = 4 * MOST_FILES + 10
 def script() -> bytes:
     """Return the agent's program for `perl -`. The first call reads a file: do that in a thread."""
     folder = files("attpc_plugins.data_routers.hosts.ssh")
-    parts = [(folder / name).read_bytes() for name in ("agent_folders.pl", "agent.pl")]
+    parts = [(folder / name).read_bytes() for name in ("agent_folders.pl", "agent_frames.pl", "agent.pl")]
     return b"".join(parts) + b"\n__END__\n"
 
 
@@ -46,6 +48,8 @@ def most_bytes(name: str, fields: Sequence[bytes]) -> int:
     match name:
         case "listing":
             return LISTING
+        case "look":
+            return FRAMES
         case "move":
             folder = sum(map(len, fields[:3]))
             return SHORT + sum(2 * (folder + len(file)) + 512 for file in fields[3::2])

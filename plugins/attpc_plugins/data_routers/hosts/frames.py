@@ -1,0 +1,123 @@
+"""What a look at the frames of growing data files asks and finds; `local/frames.py` and the agent do it.
+
+A look hops from header to header, from where the last one ended. It reads headers only, takes no lock and
+writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attpc_ioc.model import outside
+
+FRAMES_MOST = 60_000
+"""The most frames of all streams of a host that one look hops over."""
+
+JUMP_BYTES = 256 << 20
+"""A stream that has grown by more since the last look is looked at near its end only."""
+
+SAMPLES_MOST = 8
+"""The most samples of one file that a look returns."""
+
+PIECES_MOST = 256
+"""The most files that one look tells of."""
+
+NUMBERS = 11
+"""The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`."""
+
+AFTER = -1
+"""The offset of a cursor that stands behind the whole file."""
+
+NAME = re.compile(
+    r"(CoBo(\d+)_AsAd(\d+)|Mu[Tt][Aa][Nn][Tt])_(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*)_(\d+)\.graw"
+)
+"""The name of a data router's file: the sender, board and AsAd, the stream's time, and the part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a look goes on in the files of one sender, such as `CoBo0_AsAd1`.
+
+    `offset` is in the file `name`; `AFTER`: only later files are the run's. `size` is what the file had then.
+    """
+
+    sender: str
+    name: str
+    offset: int = AFTER
+    size: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a look has found in one file: from the cursor, or the file's beginning, to `offset`.
+
+    - `frames`: hopped over; `first` and `last`: their event numbers; `ticks`: `eventTime` of the last one, in
+      10 ns. They are -1 where there was no frame.
+    - `missing`: event numbers left out between two of these frames; `back`: frames whose number is not
+      larger than the one before.
+    - `torn`: frames of which only a part is in the file, and which others follow; `torn_at`: the offset of
+      the last one, or of one at the end of the file that has not grown since the last look; -1 for none.
+    - `jumped`: the look began near the end of the file, so what was before it is not known.
+    - `samples`: event number and `eventTime` at multiples of the number that was asked for.
+    - `triggers`: the MuTAnT's counters L0, L1A, L1B and L2 in the last frame.
+    """
+
+    name: str
+    size: int
+    offset: int
+    frames: int = 0
+    first: int = -1
+    last: int = -1
+    ticks: int = -1
+    missing: int = 0
+    back: int = 0
+    torn: int = 0
+    torn_at: int = -1
+    jumped: bool = False
+    samples: tuple[tuple[int, int], ...] = ()
+    triggers: tuple[int, ...] = ()
+
+
+def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Piece:
+    """Return a piece from the fields of an agent's answer; raises `ValueError` if they are not possible."""
+    text = name.decode("ascii", "replace")
+    if NAME.fullmatch(text) is None:
+        raise ValueError(f"{outside.shown(text)} is not the name of a data file")
+    values = [_number(word) for word in numbers.split()]
+    if len(values) != NUMBERS:
+        raise ValueError(f"a file has {len(values)} numbers")
+    *counts, jumped = values
+    pairs = [_pair(word) for word in samples.split()]
+    if len(pairs) > SAMPLES_MOST:
+        raise ValueError(f"a file has {len(pairs)} samples")
+    counters = tuple(outside.count(word) for word in triggers.split())
+    if len(counters) not in (0, 4):
+        raise ValueError(f"a file has {len(counters)} trigger counters")
+    return Piece(text, *counts, jumped=bool(jumped), samples=tuple(pairs), triggers=counters)
+
+
+def _number(word: bytes) -> int:
+    return -1 if word == b"-1" else outside.count(word)
+
+
+def _pair(word: bytes) -> tuple[int, int]:
+    event, _, ticks = word.partition(b":")
+    return outside.count(event), outside.count(ticks)
+
+
+def order_of(name: str) -> tuple[str, int]:
+    """Return the key by which the files of one sender are in order: the stream's time, and the part."""
+    match = NAME.fullmatch(name)
+    assert match is not None
+    return match[4], int(match[5])
+
+
+def by_sender(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of data files by sender, each list in order; names of another form are left out."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if (match := NAME.fullmatch(name)) is not None:
+            found.setdefault(match[1], []).append(name)
+    return {sender: sorted(found[sender], key=order_of) for sender in sorted(found)}

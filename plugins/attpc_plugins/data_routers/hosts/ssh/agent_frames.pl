@@ -1,0 +1,217 @@
+# Looks at frames for the agent (agent.pl): hops from header to header, as local/frames.py does, step by step.
+# It reads headers only, or small blocks where frames are small, and runs behind all other programs.
+
+my $HEAD = 64;
+my $BLOCK = 1 << 16;
+my $SMALL = 2048;
+my $LONGEST = 1 << 23;
+my $SEARCHED_FIRST = 1 << 15;
+my $SEARCHED = 1 << 20;
+my $CHAIN = 3;
+my $NAME = qr/\A(CoBo\d+_AsAd\d+|Mu[Tt][Aa][Nn][Tt])_(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*)_(\d+)\.graw\z/;
+my $START = qr/(?=.{5}(?:(?:\x00[\x01\x02]|[\x01\x02]\x00).(?:\x00\x01|\x01\x00)|\x00\x08|\x08\x00))/s;
+
+# Length, type, event number and time of the frame that begins at an offset of a text; nothing if none does.
+sub head_of {
+    my ($data, $at) = @_;
+    my $there = length($data) - $at;
+    return if $there < 12;
+    my ($first, $high, $low, $kind) = unpack 'CCnxn', substr $data, $at, 7;
+    my $little = $first & 0x80;
+    if ($little) {
+        ($low, $high, $kind) = unpack 'vCxv', substr $data, $at + 1, 6;
+    }
+    my $length = ($high * 65536 + $low) * 2 ** ($first & 15);
+    return ($length, 7, -1, -1) if $kind == 7 && $length == 12;
+    my $u32 = $little ? 'V' : 'N';
+    my ($event_at, $time_at);
+    if ($kind == 8) {
+        return if $length < $HEAD || $length > $SMALL || $there < 40;
+        ($time_at, $event_at) = (8, 14);
+    }
+    elsif ($kind == 1 || $kind == 2) {
+        return if $length < 256 || $length > $LONGEST || $there < 28;
+        my ($blocks, $item) = unpack $little ? 'vv' : 'nn', substr $data, $at + 8, 4;
+        return if $blocks != 1 || ($item != 2 && $item != 4);
+        ($time_at, $event_at) = (16, 22);
+    }
+    else {
+        return;
+    }
+    my ($event) = unpack $u32, substr $data, $at + $event_at, 4;
+    my ($time_high, $time_low) = unpack 'nN', substr $data, $at + $time_at, 6;
+    ($time_low, $time_high) = unpack 'Vv', substr $data, $at + $time_at, 6 if $little;
+    return ($length, $kind, $event, $time_high * 4294967296 + $time_low);
+}
+
+# At most so many bytes of a file from an offset on.
+sub bytes_at {
+    my ($file, $path, $offset, $most) = @_;
+    defined sysseek $file, $offset, SEEK_SET or trouble($path);
+    my $data = q();
+    my $got = sysread $file, $data, $most;
+    trouble($path) if !defined $got;
+    return $data;
+}
+
+# The header at an offset of a file ({handle, path, size}); of small frames a block is kept.
+sub head_at {
+    my ($file, $offset, $small) = @_;
+    my $at = $offset - $file->{begin};
+    if ($at < 0 || $at > length($file->{block}) - $HEAD) {
+        $file->{block} = bytes_at($file->{handle}, $file->{path}, $offset, $small ? $BLOCK : $HEAD);
+        $file->{begin} = $offset;
+        $at = 0;
+    }
+    return head_of($file->{block}, $at);
+}
+
+# Whether frames follow one another from here on, or to the end of the file.
+sub is_chain {
+    my ($file, $offset) = @_;
+    for (1 .. $CHAIN) {
+        my ($length) = head_at($file, $offset, 0);
+        return 0 if !defined $length;
+        $offset += $length;
+        return $offset == $file->{size} if $offset >= $file->{size};
+    }
+    return 1;
+}
+
+# The offset of the first frame between two offsets; -1 if there is none.
+sub find_frame {
+    my ($file, $begin, $end) = @_;
+    my $data = bytes_at($file->{handle}, $file->{path}, $begin, $end - $begin + $HEAD);
+    while ($data =~ /$START/g) {
+        my $at = pos $data;
+        last if $begin + $at >= $end;
+        return $begin + $at if is_chain($file, $begin + $at);
+        pos($data) = $at + 1;
+    }
+    return -1;
+}
+
+sub near_end {
+    my ($file) = @_;
+    for my $span ($SEARCHED_FIRST, $SEARCHED) {
+        my $begin = $file->{size} > $span ? $file->{size} - $span : 0;
+        my $found = find_frame($file, $begin, $file->{size});
+        return $found if $found >= 0;
+    }
+    return $file->{size};
+}
+
+# Hops over the frames of one file; returns the number of frames, and the fields of the answer.
+sub hop {
+    my ($file, $offset, $still, $step, $most, $samples_most, $jump) = @_;
+    $offset = near_end($file) if $jump;
+    my ($frames, $first, $event, $ticks, $missing, $back, $torn, $torn_at) = (0, -1, -1, -1, 0, 0, 0, -1);
+    my ($begin, $kind, $small) = ($offset, 0, 0);
+    my @samples;
+    while ($offset < $file->{size} && $frames < $most) {
+        my ($length, $type, $number, $time) = head_at($file, $offset, $small);
+        if (defined $length && $offset + $length > $file->{size}) {
+            $torn_at = $offset if $still;
+            last;
+        }
+        if (!defined $length) {
+            my $end = $offset + $SEARCHED < $file->{size} ? $offset + $SEARCHED : $file->{size};
+            my $found = find_frame($file, $frames ? $begin + 1 : $offset, $end);
+            if ($found < 0 && $end == $file->{size}) {
+                $torn_at = $offset if $still;
+                last;
+            }
+            ($torn, $torn_at) = ($torn + 1, $begin);
+            if ($found < 0) {
+                $offset = $end;
+                last;
+            }
+            $begin = $offset = $found;
+            next;
+        }
+        ($begin, $kind, $small) = ($offset, $type, $length < $SMALL);
+        $offset += $length;
+        next if $number < 0;
+        if ($event >= 0) {
+            $back++ if $number <= $event;
+            $missing += $number - $event - 1 if $number > $event;
+        }
+        ($event, $ticks) = ($number, $time);
+        $first = $event if $first < 0;
+        $frames++;
+        push @samples, "$event:" . number($ticks) if $event % $step == 0;
+    }
+    splice @samples, 0, @samples - $samples_most if @samples > $samples_most;
+    my $triggers = '';
+    if ($kind == 8) {
+        my $data = bytes_at($file->{handle}, $file->{path}, $begin, $HEAD);
+        $triggers = join ' ', unpack ord($data) & 0x80 ? 'x24V4' : 'x24N4', $data;
+    }
+    my @numbers = (
+        $file->{size}, $offset, $frames, $first, $frames ? $event : -1,
+        $ticks, $missing, $back, $torn, $torn_at, $jump
+    );
+    return ($frames, join(' ', map { number($_) } @numbers), "@samples", $triggers);
+}
+
+# Whether a file comes after another of the same sender, by the time of its stream and its part.
+sub in_order {
+    my ($one, $other) = @_;
+    return $one->[1] cmp $other->[1] || $one->[2] <=> $other->[2];
+}
+
+# The files of one sender to look at: [file, most frames, whether to begin near its end] each.
+sub to_look_at {
+    my ($files, $cursor, $most, $jump_bytes) = @_;
+    my ($inside, $there, @files) = ('', 0, @$files);
+    if ($cursor) {
+        my ($name, $offset) = @$cursor;
+        my @place = $name =~ $NAME;
+        @files = grep { in_order($_, \@place) > 0 || ($_->[3] eq $name && $offset >= 0) } @files;
+        ($inside, $there) = ($name, $offset) if grep { $_->[3] eq $name } @files;
+    }
+    my $new = -$there;
+    $new += $_->[4] for @files;
+    return map { [$_, $most, 0] } @files if $new <= $jump_bytes;
+    my @begun = grep { $_->[2] == 0 && $_->[3] ne $inside } @files;
+    my ($last) = grep { $_->[4] } reverse @files;
+    return ((map { [$_, 1, 0] } @begun), [$last, $most, 1]);
+}
+
+# The frames of a staging folder's files; the numbers are limits, then come sender, file, offset and size of
+# each cursor.
+sub look {
+    my ($staging, $step, $frames_most, $jump_bytes, $samples_most, $pieces_most, @cursors) = @_;
+    setpriority 0, 0, 19;
+    my ($path) = go($staging);
+    my (%cursors, %senders, @answer);
+    while (my ($sender, @cursor) = splice @cursors, 0, 4) {
+        $cursors{$sender} = \@cursor;
+    }
+    for my $file (data_files($path, [])) {
+        my @parts = $file->[0] =~ $NAME or next;
+        push @{$senders{$parts[0]}}, [@parts, $file->[0], $file->[1]];
+    }
+    for my $sender (sort keys %senders) {
+        my $left = int($frames_most / keys %senders);
+        my @files = sort { in_order($a, $b) } @{$senders{$sender}};
+        my $cursor = $cursors{$sender};
+        for my $task (to_look_at(\@files, $cursor, $frames_most, $jump_bytes)) {
+            my ($of, $most, $jump) = @$task;
+            last if $left <= 0 || @answer >= 4 * $pieces_most;
+            my $name = $of->[3];
+            next if !there($name);
+            my $handle = open_file($name, "$path/$name");
+            my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
+            my $here = $cursor && $cursor->[0] eq $name ? $cursor : undef;
+            my $still = $name ne $files[-1][3] || ($here && $here->[2] == $file{size});
+            my ($frames, @fields) = hop(
+                \%file, $here ? $here->[1] : 0, $still, $step, $most < $left ? $most : $left,
+                $samples_most, $jump
+            );
+            $left -= $frames;
+            push @answer, $name, @fields;
+        }
+    }
+    return @answer;
+}
