@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from attpc_plugins.data_routers.watch.flow import Count
 
 from tests.support.closings import EXPERIMENT, Side, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
+from tests.support.smalldisk import small_disk
 from tests.support.state_dir import kept
 
 S = CloseState
@@ -270,3 +272,25 @@ async def test_only_the_last_runs_are_kept_and_without_their_manifests(tmp_path,
         await it.until(lambda: [entry.run.number for entry in it.closings.of()] == [2, 3])
         await it.until(lambda: [bool(entry.manifest) for entry in it.closings.of()] == [False, True])
     assert len(kept(state, "data_routers/closings")) == 2
+
+
+async def test_a_full_disk_keeps_late_data_and_says_that_the_manifest_lacks_them(at: Place, tmp_path):
+    settings = local_settings({"CoBo0": at.staging}, checksums=True)
+    with small_disk(at.staging, "1m"):
+        async with side(tmp_path / "state", settings, {"CoBo0": at.host()}) as it:
+            expected = await closed(it, at.staging, 41)
+            late = fill(at.staging, [part(41)], seed=7)[part(41)]
+            with contextlib.suppress(OSError), (at.staging / "filler").open("wb", 0) as filler:
+                while filler.write(b"x" * 512):
+                    pass
+            it.closing.look("CoBo0")
+            entry = await it.reach(41, S.INCOMPLETE)
+            assert "full" in entry.message
+            assert entry.late
+            expected[part(41, 1)] = late
+            assert sums(folder(at.staging, 41)) == expected
+            # It is tried again, and not taken for done because nothing is left in the staging folder.
+            it.closing.look("CoBo0")
+            await it.until(lambda: "not in its manifest yet" in it.entry(41).message)
+            (at.staging / "filler").unlink()
+            await taken(it, at.staging, 41, expected)

@@ -12,21 +12,18 @@ from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
-from attpc_plugins.data_routers.hosts.host import FileHost, HostError, HostFault, SentryHost
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
-from attpc_plugins.data_routers.watch.flow import Count
 
 from .closings import Closing, ClosingStore, Phase
-from .late import close_late, late_of, left_text, settled_text, without_late
+from .late import LateMover, late_of, without_late
 from .sentry_steps import SENTRY_WAITS_S, close_by_sentry, poll_sentry, settle_sentry
-from .steps import Quiet, close_files, names_text, own_files, settle, state_of
+from .steps import RETRY_FIRST_S, RETRY_LAST_S, Quiet, close_files, names_text, own_files, settle, state_of
 
 log = get_logger(__name__)
 
 LOCK_LIMIT_S = 5.0
-RETRY_FIRST_S = 1.0
-RETRY_LAST_S = 30.0
 UNFINISHED = (CloseState.INCOMPLETE, CloseState.FAILED, CloseState.UNREACHABLE)
 WAITING_TEXT = "its files are moved once none has grown for {quiet_s:g} s"
 
@@ -78,10 +75,7 @@ class RouterCloser:
         self.waiting: set[str] = set()
         """Tokens of the closings that wait for files to stop changing, whatever their state is."""
         self._retry_s = RETRY_FIRST_S
-        self.late = Count()
-        """Late data of closed runs that were in the staging folder when it was last listed."""
-        self._late_next_s: float | None = None
-        self._late_retry_s = RETRY_FIRST_S
+        self.late = LateMover(router, settings.closing, self._period_s, self._keep)
 
     @property
     def label(self) -> str:
@@ -99,8 +93,7 @@ class RouterCloser:
             if not any(
                 closing.phase is Phase.CLOSING or (closing.open and not closing.settled)
                 for closing in closings
-            ) and not self._may_have_late(closings):
-                self.late = Count()
+            ) and not self.late.due(closings, self._has_files):
                 return Round(closings, None)
             try:
                 if isinstance(self.host, FileHost):
@@ -115,7 +108,7 @@ class RouterCloser:
         left = [closing for closing in closings if closing.phase is Phase.CLOSING and not closing.mixed]
         unsettled = any(closing.unsettled for closing in closings)
         if not left and not unsettled:
-            return self._late_next_s
+            return self.late.next_s
         if any(closing.state is CloseState.WAITING or closing.token in self.waiting for closing in left):
             self._retry_s = RETRY_FIRST_S
             return self._period_s
@@ -152,62 +145,17 @@ class RouterCloser:
                 closings = tuple(now if other.token == now.token else other for other in closings)
         return await self._late_round(host, closings, tails)
 
-    def _may_have_late(self, closings: Sequence[Closing]) -> bool:
-        return any(closing.late_pending for closing in closings) or (
-            any(closing.streams for closing in closings) and self._has_files()
-        )
-
     async def _late_round(
-        self, host: FileHost, closings: tuple[Closing, ...], tails: Mapping[str, Sequence[FileEntry]]
+        self, host: FileHost, closings: Sequence[Closing], tails: Mapping[str, Sequence[FileEntry]]
     ) -> tuple[Closing, ...]:
-        """Move late data of closed runs that have stopped growing."""
-        there = [file for files in tails.values() for file in files]
-        late = Count(len(there), sum(file.size for file in there))
-        self._late_next_s = None
-        left = []
-        for closing in closings:
-            if closing.late_pending or (closing.phase is Phase.DONE and closing.token in tails):
-                closing = await self._advance_late(host, closing, tails.get(closing.token, ()))
-            left.append(closing)
-        if late.files and self._late_next_s is None and self._before_done is not None:
+        after = await self.late.round(host, closings, tails)
+        if tails and self.late.next_s is None and self._before_done is not None:
             await self._before_done()  # the next start must not be refused for files that are gone
-        self.late = late if self._late_next_s is not None else Count()
-        return tuple(left)
-
-    async def _advance_late(self, host: FileHost, closing: Closing, tails: Sequence[FileEntry]) -> Closing:
-        quiet = self._quiet.setdefault(closing.token, Quiet())
-        sizes = {file.name: file.size for file in tails}
-        if quiet.see(sizes, time.monotonic()) < self._settings.quiet_s:
-            self._late_next_s = self._period_s
-            return closing
-        staging = self.router.staging or ""
-        try:
-            after = await close_late(
-                host, closing, tails, staging, keep=self._keep, checksums=self._settings.checksums
-            )
-        except HostFault as error:
-            if not tails:  # somebody has taken them away, and the run's folder too
-                self._quiet.pop(closing.token, None)
-                return await self._say(replace(closing, late={}), CloseState.DONE, settled_text(closing))
-            self._late_next_s = self._late_backoff_s()
-            text = f"{left_text(names_text(sizes), staging)}: {error}"
-            return await self._say(closing, CloseState.INCOMPLETE, f"{settled_text(closing)}; {text}")
-        except HostError:
-            self._late_next_s = self._late_backoff_s()
-            return self._store.find(closing.run, self.label) or closing
-        await self._keep(after)
-        if after.late:
-            self._late_next_s = self._late_backoff_s()
-        else:
-            self._late_retry_s = RETRY_FIRST_S
-            self._quiet.pop(closing.token, None)
-        if (after.state, after.message) != (closing.state, closing.message):
-            self._say_changed(after)
+        self.late.take(tails)
+        for closing, before in zip(after, closings, strict=True):
+            if (closing.state, closing.message) != (before.state, before.message):
+                self._say_changed(closing)
         return after
-
-    def _late_backoff_s(self) -> float:
-        wait_s, self._late_retry_s = self._late_retry_s, min(RETRY_LAST_S, 2 * self._late_retry_s)
-        return wait_s
 
     async def _still_there(
         self, closings: tuple[Closing, ...], listing: Sequence[FileEntry]

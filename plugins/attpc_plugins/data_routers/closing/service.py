@@ -118,7 +118,7 @@ class ClosingService:
 
     def expected(self, label: str) -> Count:
         """Return what is in a router's staging folder and belongs to closed runs, so that it is no stray."""
-        return self._closers[label].late
+        return self._closers[label].late.there
 
     def look(self, label: str) -> None:
         """List a router's staging folder soon, because it has changed."""

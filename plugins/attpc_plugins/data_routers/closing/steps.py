@@ -27,6 +27,10 @@ from . import manifest
 from .closings import Closing, Phase
 from .manifest import Manifest, ManifestError
 
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 30.0
+"""Times between two attempts."""
+
 NAMES_SHOWN = 5
 """A message has at most this many file names; it counts the others."""
 
