@@ -188,9 +188,12 @@ async def test_the_router_has_ended(case):
     await case.write()
     await case.host.router.stop()
     case.it.end(42)
-    entry = await case.it.reach(42, S.DONE)
+    entry = await case.it.reach(42, S.UNREACHABLE)
     assert sums(case.folder(42)) == case.expected
     assert "does not run" in entry.message
+    await case.host.router.start()
+    case.it.closing.again()
+    await case.it.reach(42, S.DONE)
 
 
 async def test_the_next_run_begins_before_the_sentry_was_notified(tmp_path):

@@ -107,6 +107,22 @@ def test_nothing_is_against_a_router_that_is_ready():
     assert against_start([facts(asked=None)], None, InterlockSettings(), LIMITS) == []
 
 
+@pytest.mark.parametrize("firmness", list(Firmness))
+def test_a_sentry_at_work_refuses_every_start(firmness):
+    """Whatever the settings say: the next run's files would go into the last run's folder."""
+    interlocks = InterlockSettings.model_validate(dict.fromkeys(InterlockSettings.model_fields, firmness))
+    at_work = facts(poll(files=3), moving="its sentry is closing run 41", closing="not closed yet")
+    (reason,) = refusing(against_start([at_work], NEXT, interlocks, LIMITS), override=True)
+    assert reason.text == f"{NAME}: its sentry is closing run 41"
+
+
+def test_a_disk_of_no_size_is_unknown_and_refuses_nothing():
+    unknown = poll(disk_free_bytes=0, disk_total_bytes=0, note="the sentry finds no disk 'x'")
+    (reason,) = against_start([facts(unknown)], NEXT, InterlockSettings(), LIMITS)
+    assert reason.text == f"{NAME}: its free disk space is not known (the sentry finds no disk 'x')"
+    assert reason.firmness is Firmness.WARN
+
+
 def test_every_reason_is_reported_at_once():
     bad = poll(process=False, files=2, disk_free_bytes=0, next_exists=True)
     reasons = against_start([facts(bad), facts(None), facts()], NEXT, InterlockSettings(), LIMITS)

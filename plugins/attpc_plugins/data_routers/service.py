@@ -22,6 +22,7 @@ from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import config_hosts, host_for
+from .model import Polled
 from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .state import ONLY, Baseline, Records
 from .watch.around import FleetFacts, around
@@ -65,6 +66,7 @@ class Service:
         self.faults = Faults("data routers", log, lambda text, bad: ctx.status(text, degraded=bad))
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self._fresh = {router.label: NextPoll() for router in settings.router}
+        self._seen: dict[str, object] = {}
         self.routers = tuple(self._router(router) for router in settings.router)
         self.closing = ClosingService(
             ctx,
@@ -73,7 +75,7 @@ class Service:
             records.closings,
             on_done=self._on_closed,
             poll_again=self._poll_again,
-            has_files=self._has_files,
+            last_polled=self._last_polled,
         )
         answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.wake)
         ctx.answer(answers.answer)
@@ -106,6 +108,7 @@ class Service:
             wanted=lambda: self._wanted(router.label),
             busy=lambda: self.closing.busy(router.label),
             on_poll=lambda: self._on_poll(router),
+            on_hold=lambda: self._show(router),
         )
         return router
 
@@ -170,8 +173,7 @@ class Service:
         for router in self.routers:
             if router.label == label and run == self._run:
                 router.meter.settle(written)
-                show_router(self._ctx, router, self._facts.enabled)
-                self._news = True
+                self._show(router)
 
     async def _poll_again(self, label: str) -> None:
         """Poll a router before its closing is shown as done.
@@ -183,9 +185,9 @@ class Service:
                 router.watch.poll_soon()
                 await self._fresh[label].wait()
 
-    def _has_files(self, label: str) -> bool:
-        """Return whether there may be files in a router's staging folder."""
-        return any(r.polled is None or r.polled.files > 0 for r in self.routers if r.label == label)
+    def _last_polled(self, label: str) -> Polled | None:
+        """Return the last report of a router's host that has the files."""
+        return next((r.polled for r in self.routers if r.label == label and r.meter.last is not None), None)
 
     def _poll_all(self) -> None:
         for router in self.routers:
@@ -195,22 +197,26 @@ class Service:
 
     def _on_poll(self, router: Router) -> None:
         now_s = time.monotonic()
-        before = router.meter.last
         router.judge(now_s, around(router, self.routers, self._facts))
-        if not self._open and router.meter.last != before:
+        seen = router.partial, router.meter.last
+        if self._seen.get(router.label) != seen and not self._open:
             self.closing.look(router.label)
+        self._seen[router.label] = seen
         wrong = router.wrong if self._facts.takes_part(router) else {}
         run = self._ctx.snapshot().run
         on = run.info.ref if run.on and run.info is not None else None
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
-        show_router(self._ctx, router, self._facts.enabled)
-        self._news = True
+        self._show(router)
         self._fresh[router.label].ends()
         if router.too_full:
             self._stop_run(router)
-        elif router is self._stopper and self._has_room(router):
+        elif router is self._stopper and router.has_room:
             self._stopper = None
             self.faults.set("stopped", "")
+
+    def _show(self, router: Router) -> None:
+        show_router(self._ctx, router, self._facts.enabled)
+        self._news = True
 
     def _say(self) -> None:
         """Update the plugin's status: the hosts of enabled routers that do not answer, and the counts."""
@@ -229,10 +235,6 @@ class Service:
         """Return why a PV of a source is in alarm."""
         router = self._by_source.get(source)
         return router.why(part, time.monotonic()) if router is not None else ""
-
-    def _has_room(self, router: Router) -> bool:
-        polled = router.polled if router.watch.answering else None
-        return polled is not None and polled.disk_free_bytes >= self._settings.limits.stop_below_gb * GIGABYTE
 
     def _stop_run(self, router: Router) -> None:
         """Stop the run before a disk is full; once for each run."""
@@ -282,6 +284,7 @@ class Service:
             partial=router.partial,
             taking=run.state in (RunState.RUNNING, RunState.STOPPING),
             closing=self._unfinished(router, run),
+            moving=self.closing.moving(router.label),
             expected=router.expected(),
             process=router.settings.process,
             staging=router.settings.staging or "",

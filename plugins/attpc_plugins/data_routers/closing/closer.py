@@ -18,7 +18,15 @@ from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSetti
 
 from .closings import Closing, ClosingStore, Phase
 from .late import LateMover, late_of, without_late
-from .sentry_steps import SENTRY_WAITS_S, close_by_sentry, poll_sentry, settle_sentry
+from .sentry_steps import (
+    SENTRY_WAITS_S,
+    baseline,
+    close_by_sentry,
+    count,
+    look,
+    poll_sentry,
+    settle_sentry,
+)
 from .steps import RETRY_FIRST_S, RETRY_LAST_S, Quiet, close_files, names_text, own_files, settle, state_of
 
 log = get_logger(__name__)
@@ -40,7 +48,8 @@ class RouterCloser:
     """Closes the runs of one data router.
 
     `early()` returns whether no member of the current run can have written data yet, `has_files()` whether
-    there may be files in the staging folder. `on_change(closings)` is
+    there may be files in the staging folder, `other_run(run)` whether another run is starting or on,
+    `last_polled()` what the host reported last. `on_change(closings)` is
     called when the state of a closing has changed; `progress` has the percentage of each open closing by its
     token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
     true while the host is moving files.
@@ -55,6 +64,8 @@ class RouterCloser:
         *,
         early: Callable[[RunRef], bool] = lambda _run: False,
         has_files: Callable[[], bool] = lambda: True,
+        other_run: Callable[[RunRef], bool] = lambda _run: False,
+        last_polled: Callable[[], Polled | None] = lambda: None,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:
@@ -67,6 +78,8 @@ class RouterCloser:
         self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
         self._early = early
         self._has_files = has_files
+        self._other_run = other_run
+        self._last_polled = last_polled
         self._before_done = before_done
         self._on_change = on_change
         self._quiet: dict[str, Quiet] = {}
@@ -231,11 +244,15 @@ class RouterCloser:
     # ------------------------------------------------------------------ a sentry
 
     async def _sentry_round(self, host: SentryHost, closings: tuple[Closing, ...]) -> tuple[Closing, ...]:
+        began = self._can_settle(closings)
         try:
             polled = await poll_sentry(host)
         except HostError as error:
             return await self._host_failed(closings, error)
-        settled = settle_sentry(closings, polled.data_bytes if polled else 0)
+        # It answers, so it is not moving files, which it does before it answers anything else.
+        early = began and self._can_settle(closings)
+        free = tuple(replace(closing, asked_s=0.0) if closing.asked_s else closing for closing in closings)
+        settled = settle_sentry(free, polled, early=early)
         for closing, before in zip(settled, closings, strict=True):
             if closing != before:
                 await self._keep(closing)
@@ -245,21 +262,40 @@ class RouterCloser:
         if not found:
             return settled
         try:
-            closing = await self._advance_sentry(host, found[-1], polled)
+            closing = await self._advance_sentry(host, found[-1], polled, baseline(closings))
         except HostError as error:
             return await self._host_failed(self._known(), error)
         return tuple(closing if other.token == closing.token else other for other in settled)
 
-    async def _advance_sentry(self, host: SentryHost, closing: Closing, polled: Polled | None) -> Closing:
+    async def _advance_sentry(
+        self, host: SentryHost, closing: Closing, polled: Polled | None, left_files: int
+    ) -> Closing:
+        if closing.moved:
+            after = look(closing, polled, left_files)
+            return await (
+                self._say(closing, after.state, after.message) if after.open else self._ended(after)
+            )
+        if not closing.counted and polled is None:
+            closing = count(closing, self._last_polled())
+        if self._other_run(closing.run):
+            return closing
         sizes = {} if polled is None else {"files": polled.files, "bytes": polled.data_bytes}
         quiet = self._quiet.setdefault(closing.token, Quiet())
         rest_s = quiet.see(sizes, time.monotonic())
         # The sentry itself waits 30 s, without looking at the files; only the rest is waited for here.
         if rest_s < max(self._settings.quiet_s - SENTRY_WAITS_S, min(self._settings.quiet_s, self._period_s)):
             return await self._wait(closing, quiet, rest_s)
-        return await self._ended(
-            await close_by_sentry(host, await self._moving(closing), polled, keep=self._keep)
+        after = await close_by_sentry(
+            host,
+            closing,
+            polled,
+            left_files,
+            keep=self._keep,
+            may_ask=lambda: not self._other_run(closing.run),
+            moving=self._moving,
+            now_s=time.time(),
         )
+        return await self._ended(after)
 
     # ------------------------------------------------------------------ results
 

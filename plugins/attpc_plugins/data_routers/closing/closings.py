@@ -16,10 +16,11 @@ from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, Type
 from attpc_ioc.errors import AttpcError, StateDirError
 from attpc_ioc.eventlog import Kept
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.run import RunRef
+from attpc_ioc.model.run import RunInfo, RunRef
 from attpc_ioc.printable import visible
 from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
 from attpc_plugins.data_routers.model import CloseState
+from attpc_plugins.data_routers.settings import RouterSettings
 
 log = get_logger(__name__)
 
@@ -77,8 +78,11 @@ class Closing:
       these streams is late data of this run. `late`: late data that are moved, with their sizes, until they
       are in the manifest.
     - `accepted`: missing files that an operator accepts as lost.
-    - `asked`: a sentry was asked to move the files, and may have done so; `base_bytes`: what its router had
-      written before the run.
+    - `asked`: a sentry was asked to move the files, and may have done so; `asked_s`: when (Unix time), while
+      it may still be at it. `moved`: it has moved them, and what it left is still to be seen.
+    - `base_bytes`, `base_files`: what a sentry reported before the run. `counted`: whether `files` and
+      `data_bytes` are known at all. `left_files`: files that a sentry leaves where they are, because they are
+      not `*.graw`: those that it reported after it had moved all.
     - `remarks`: what the run history should say of the run's data besides the state of the closing.
     - `reported`: state and message of the last `RunFiles` event. It is kept in the same transaction as the
       event. The next IOC reports what was closed at the shell while none ran.
@@ -101,7 +105,12 @@ class Closing:
     streams: frozenset[FileName] = frozenset()
     late: dict[FileName, int] = field(default_factory=dict)
     asked: bool = False
+    asked_s: float = 0.0
+    moved: bool = False
     base_bytes: int = 0
+    base_files: int = 0
+    counted: bool = False
+    left_files: int = 0
     state: CloseState = CloseState.NONE
     message: str = ""
     files: int = 0
@@ -150,6 +159,26 @@ class Closing:
 
 
 CLOSING = TypeAdapter(Closing)
+
+
+def new_closing(router: RouterSettings, info: RunInfo, phase: Phase) -> Closing:
+    """Return a new closing of a run on a router."""
+    return Closing(
+        run=info.ref,
+        router=router.label,
+        sources=router.sources,
+        phase=phase,
+        began_s=info.began_s,
+        started_s=info.started_s,
+        stopped_s=info.stopped_s,
+    )
+
+
+def end(closing: Closing | None) -> Closing | None:
+    """Close a run whose end was not reported."""
+    if closing is None or closing.phase is not Phase.RUNNING:
+        return closing
+    return replace(closing, phase=Phase.CLOSING).in_state(CloseState.WAITING, "the run is over")
 
 
 class State(Protocol):

@@ -1,17 +1,22 @@
 """The steps that close a run where an `attpc_sentry` moves the files.
 
-A sentry gets the run, waits 30 s, moves all `*.graw` in the staging folder, and answers. It writes no
-manifest, lists no names, and cannot tell the files of two runs apart. After a lost reply, a second request
-shows that the files were moved: the run's folder exists, and no file is left in the staging folder.
+A sentry gets the run, waits 30 s, moves all `*.graw` in the staging folder, whatever run they belong to, and
+answers. It writes no manifest, lists no names, and cannot tell the files of two runs apart. After a lost
+reply, a second request shows that the files were moved: the run's folder exists, and no file is left in the
+staging folder. If it says that its router is gone it has moved the files, and reports nothing until the
+router runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from attpc_plugins.data_routers.hosts.host import RouterGone, RunFolderExists, SentryHost
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.run import RunRef, RunState
+from attpc_plugins.data_routers.hosts.host import HostFault, RouterGone, RunFolderExists, SentryHost
 from attpc_plugins.data_routers.model import CloseState, Polled
+from attpc_plugins.data_routers.watch.incidents import clock
 
 from .closings import Closing, Phase
 from .steps import NO_FILE, Keep, amount
@@ -19,23 +24,60 @@ from .steps import NO_FILE, Keep, amount
 SENTRY_WAITS_S = 30.0
 """How long a sentry waits before it moves the files (observed)."""
 
+LOOKED_AT_LATER = (
+    "the sentry has moved the files to {run}; its router does not run, so it does not report what is left: "
+    "that is looked at once the router runs"
+)
 
-def settle_sentry(closings: Sequence[Closing], base_bytes: int) -> tuple[Closing, ...]:
+
+def other_run(fleet: Fleet, run: RunRef) -> bool:
+    """Return whether another run is starting or on, so that a sentry must not be asked to move files."""
+    view = fleet.run
+    if view.state is RunState.STARTING:
+        return True
+    return view.on and view.info is not None and view.info.ref != run
+
+
+def at_work(closings: Sequence[Closing]) -> str:
+    """Return what a sentry is moving, and for how long; empty while it moves nothing, as far as is known.
+
+    A run that is started meanwhile would have its files moved to the earlier run's folder.
+    """
+    for closing in closings:
+        if closing.phase is Phase.CLOSING and closing.asked_s:
+            return (
+                f"its sentry is closing run {closing.run.number} and takes every file that comes meanwhile: "
+                f"it waits until {clock(closing.asked_s + SENTRY_WAITS_S)}, then moves them"
+            )
+    return ""
+
+
+def baseline(closings: Sequence[Closing]) -> int:
+    """Return the number of files that a sentry leaves where they are, as after the last run that it moved."""
+    return next((closing.left_files for closing in reversed(closings) if closing.phase is Phase.DONE), 0)
+
+
+def settle_sentry(closings: Sequence[Closing], polled: Polled | None, *, early: bool) -> tuple[Closing, ...]:
     """Give up earlier closings once a later run has begun; return all closings, the oldest first.
 
-    `base_bytes` is what the router had written before.
+    `polled` is what the sentry reports; `early`: no member of the newest run can have written yet.
     """
     open_ = [closing for closing in closings if closing.open]
     if not open_:
         return tuple(closings)
     last = open_[-1]
-    done = {last.token: replace(last, settled=True, base_bytes=base_bytes)} if not last.settled else {}
+    done: dict[str, Closing] = {}
+    if not last.settled:
+        files = polled.files if polled is not None and early else baseline(closings)
+        data_bytes = polled.data_bytes if polled is not None else 0
+        done[last.token] = replace(last, settled=True, base_bytes=data_bytes, base_files=files)
     for closing in open_[:-1]:
         done[closing.token] = _given_up(closing, last)
     return tuple(done.get(closing.token, closing) for closing in closings)
 
 
 def _given_up(closing: Closing, later: Closing) -> Closing:
+    closing = replace(closing, asked_s=0.0)
     if closing.asked:
         text = (
             "the sentry was asked to move the files, and whether it did is not known: "
@@ -59,57 +101,85 @@ async def poll_sentry(host: SentryHost) -> Polled | None:
 
 
 async def close_by_sentry(
-    host: SentryHost, closing: Closing, polled: Polled | None, *, keep: Keep
+    host: SentryHost,
+    closing: Closing,
+    polled: Polled | None,
+    left_files: int,
+    *,
+    keep: Keep,
+    may_ask: Callable[[], bool],
+    moving: Callable[[Closing], Awaitable[Closing]],
+    now_s: float,
 ) -> Closing:
-    """Have a sentry move a run's files; return the new closing. `polled` is the sentry's last report.
+    """Have a sentry move a run's files; return the new closing. `now_s` is the Unix time.
 
-    Takes half a minute or more. Raises `HostError`; the call can be repeated.
+    `polled` is the sentry's last report, None where its router does not run; `left_files`: see `baseline`.
+    Takes half a minute or more. Raises `HostError`; the call can be repeated. Nothing is asked unless
+    `may_ask()`; `moving()` shows that it is.
     """
     asked_before = closing.asked
-    files = polled.files if polled else 0
-    data_bytes = _grown_bytes(closing, polled)
-    # After an earlier request the files may be moved by now: the earlier counts hold.
-    closing = replace(
-        closing,
-        asked=True,
-        files=max(closing.files, files) if asked_before else files,
-        data_bytes=max(closing.data_bytes, data_bytes) if asked_before else data_bytes,
-    )
+    closing = replace(count(closing, polled), asked=True, asked_s=now_s)
     await keep(closing)
+    if not may_ask():
+        # A start that is admitted from here on has seen `asked_s`.
+        return replace(closing, asked=asked_before, asked_s=0.0)
+    closing = await moving(closing)
     try:
         after = await host.catalog(closing.run)
     except RunFolderExists:
+        closing = replace(closing, asked_s=0.0)
         if not asked_before:
             # This closing did not make the folder, and the next attempt must not take it for its own.
             await keep(replace(closing, asked=False))
             raise
-        after = await poll_sentry(host)
-        if after is not None and after.files:
-            return closing.in_state(CloseState.INCOMPLETE, _left_text(after.files, closing))
+        closing = replace(closing, moved=True)
+        await keep(closing)
+        return look(closing, await poll_sentry(host), left_files)
     except RouterGone:
-        after = None
-    if after is not None and after.files and after.files >= closing.files:
-        return closing.in_state(CloseState.INCOMPLETE, _left_text(after.files, closing))
-    if after is not None:
-        # The sentry also moves files that came in the meantime.
-        closing = replace(closing, data_bytes=max(closing.data_bytes, _grown_bytes(closing, after)))
-    written = (
-        f"{amount(closing.files, closing.data_bytes)} in {closing.run} on the host"
-        if closing.files
-        else NO_FILE
+        return look(replace(closing, asked_s=0.0, moved=True), None, left_files)
+    except HostFault:
+        await keep(replace(closing, asked_s=0.0))
+        raise
+    # The sentry also moves files that came in the meantime. What it leaves is not `*.graw`.
+    grown = max(closing.data_bytes, _grown_bytes(closing, after))
+    closing = replace(closing, asked_s=0.0, data_bytes=grown, left_files=after.files)
+    return _done(
+        closing, f"; {after.files} of other names are left in the staging folder" if after.files else ""
     )
-    text = f"{written}, as the sentry reports"
-    if after is None:
-        text += "; its router does not run, so it does not report what is left"
-    elif after.files:
-        text += f"; {after.files} of other names are left in the staging folder"
+
+
+def count(closing: Closing, polled: Polled | None) -> Closing:
+    """Return a closing with what a sentry reports of its run; the last known counts hold if it does not."""
+    if polled is None:
+        return closing
+    files, data_bytes = max(0, polled.files - closing.base_files), _grown_bytes(closing, polled)
+    if closing.asked:  # the files may be moved by now
+        files, data_bytes = max(closing.files, files), max(closing.data_bytes, data_bytes)
+    return replace(closing, counted=True, files=files, data_bytes=data_bytes)
+
+
+def look(closing: Closing, polled: Polled | None, left_files: int) -> Closing:
+    """Return the closing of files that a sentry has moved, by what it reports of those that it left."""
+    if polled is None:
+        return closing.in_state(CloseState.UNREACHABLE, LOOKED_AT_LATER.format(run=closing.run))
+    if polled.files > left_files:
+        return closing.in_state(CloseState.INCOMPLETE, _left_text(polled.files - left_files, closing))
+    return _done(replace(closing, left_files=polled.files), "")
+
+
+def _done(closing: Closing, more: str) -> Closing:
+    if not closing.counted:
+        written = f"all files, how many is not known, in {closing.run} on the host"
+    elif closing.files:
+        written = f"{amount(closing.files, closing.data_bytes)} in {closing.run} on the host"
+    else:
+        written = NO_FILE
+    text = f"{written}, as the sentry reports{more}"
     return replace(closing, phase=Phase.DONE, location=str(closing.run)).in_state(CloseState.DONE, text)
 
 
-def _grown_bytes(closing: Closing, polled: Polled | None) -> int:
+def _grown_bytes(closing: Closing, polled: Polled) -> int:
     """Return what the router has written in the run: a sentry counts from the start of the router."""
-    if polled is None:
-        return 0
     return (
         polled.data_bytes - closing.base_bytes
         if polled.data_bytes >= closing.base_bytes
@@ -120,6 +190,7 @@ def _grown_bytes(closing: Closing, polled: Polled | None) -> int:
 def _left_text(files: int, closing: Closing) -> str:
     return (
         f"{files} file{'' if files == 1 else 's'} left in the staging folder although {closing.run} is "
-        "there: the sentry was interrupted, and does not continue with a folder that exists. Move them by "
-        "hand, then put 1 to Run:CloseAgain"
+        "there: the sentry was interrupted, and does not continue with a folder that exists. Move them into "
+        "that folder with `mv -n`, which replaces nothing; a name that is there already is other data, give "
+        "it another name. Then put 1 to Run:CloseAgain"
     )

@@ -19,13 +19,14 @@ from attpc_ioc.model.run import RunInfo, RunRef, RunState
 from attpc_ioc.model.states import LIVE, Operation, Transition
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
-from attpc_plugins.data_routers.model import CloseState
+from attpc_plugins.data_routers.model import CloseState, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.flow import Count
 
 from .closer import RouterCloser
-from .closings import Closing, ClosingBusy, ClosingStore, Phase
+from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closing
 from .pv_values import ClosingShown
+from .sentry_steps import at_work, baseline, other_run
 
 log = get_logger(__name__)
 
@@ -54,7 +55,7 @@ class ClosingService:
 
     `on_done` is called with the final files and bytes of each finished closing. `poll_again(label)` is
     awaited before a router is shown as done, so that the next start sees its folder as it is then.
-    `has_files(label)` returns whether there may be files in a router's staging folder.
+    `last_polled(label)` returns the last report of a router's host that has the files.
 
     Call `run_starting`, `run_started`, `run_stopped` and `run_failed` in order, in the event loop.
     """
@@ -68,7 +69,7 @@ class ClosingService:
         *,
         on_done: Callable[[str, RunRef, Count], None] = lambda _label, _run, _count: None,
         poll_again: Callable[[str], Awaitable[None]] = no_poll,
-        has_files: Callable[[str], bool] = lambda _label: True,
+        last_polled: Callable[[str], Polled | None] = lambda _label: None,
     ) -> None:
         self._ctx = ctx
         self._on_done = on_done
@@ -97,7 +98,9 @@ class ClosingService:
                 store,
                 settings,
                 early=lambda run, router=router: self._early(router, run),
-                has_files=lambda label=label: has_files(label),
+                has_files=lambda label=label: (last := last_polled(label)) is None or last.files > 0,
+                other_run=lambda run: other_run(ctx.snapshot(), run),
+                last_polled=lambda label=label: last_polled(label),
                 before_done=lambda label=label: poll_again(label),
                 on_change=lambda closings, router=router: self._show(router, closings),
             )
@@ -117,8 +120,16 @@ class ClosingService:
         return label in self._shown.unfinished or label in self._ending
 
     def expected(self, label: str) -> Count:
-        """Return what is in a router's staging folder and belongs to closed runs, so that it is no stray."""
-        return self._closers[label].late.there
+        """Return what is in a router's staging folder and is no stray.
+
+        That is late data of closed runs, and what a sentry leaves there when it moves a run's files.
+        """
+        late = self._closers[label].late.there
+        return Count(late.files + baseline(self._store.of(label)), late.data_bytes)
+
+    def moving(self, label: str) -> str:
+        """Return which run's files a router's sentry moves, and for how long; empty while it moves none."""
+        return at_work(self._store.of(label))
 
     def look(self, label: str) -> None:
         """List a router's staging folder soon, because it has changed."""
@@ -163,11 +174,11 @@ class ClosingService:
         known = self._store.of(router.label)
         if takes and not any(closing.run == info.ref for closing in known):
             try:
-                await self._store.save(_new(router, info, Phase.RUNNING))
+                await self._store.save(new_closing(router, info, Phase.RUNNING))
             except StateDirError as error:
                 self._fault(str(error))
         self._acts[router.label] += [
-            (closing.run, _over)
+            (closing.run, end)
             for closing in known
             if closing.phase is Phase.RUNNING and closing.run != info.ref
         ]
@@ -186,7 +197,7 @@ class ClosingService:
 
         def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
             if closing is None:
-                return _new(router, info, Phase.RUNNING)
+                return new_closing(router, info, Phase.RUNNING)
             return replace(closing, started_s=info.started_s) if closing.phase is Phase.RUNNING else closing
 
         self._act(info, act)
@@ -196,7 +207,7 @@ class ClosingService:
 
         def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
             if closing is None:
-                return _new(router, info, Phase.CLOSING)
+                return new_closing(router, info, Phase.CLOSING)
             if closing.phase is not Phase.RUNNING:
                 return closing
             return replace(
@@ -309,7 +320,7 @@ class ClosingService:
             if closing.phase is not Phase.RUNNING or on:
                 self._over_since_s.pop(closing.token, None)
             elif now_s - self._over_since_s.setdefault(closing.token, now_s) >= LOOK_S / 2:
-                self._acts[label].append((closing.run, _over))
+                self._acts[label].append((closing.run, end))
 
     async def _do_acts(self, label: str) -> None:
         acts = self._acts[label]
@@ -376,22 +387,3 @@ class ClosingService:
         if text != self.fault and text:
             log.error("closings", reason=text)
         self.fault = text
-
-
-def _new(router: RouterSettings, info: RunInfo, phase: Phase) -> Closing:
-    return Closing(
-        run=info.ref,
-        router=router.label,
-        sources=router.sources,
-        phase=phase,
-        began_s=info.began_s,
-        started_s=info.started_s,
-        stopped_s=info.stopped_s,
-    )
-
-
-def _over(closing: Closing | None) -> Closing | None:
-    """Close a run whose end was not reported."""
-    if closing is None or closing.phase is not Phase.RUNNING:
-        return closing
-    return replace(closing, phase=Phase.CLOSING).in_state(CloseState.WAITING, "the run is over")

@@ -13,6 +13,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.closing.closings import ClosingStore
+from attpc_plugins.data_routers.closing.sentry_steps import other_run
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
@@ -96,6 +97,7 @@ class ClosingAnswers:
                 self._hosts,
                 self._store,
                 lambda text, wrong: job.lines.append((text, wrong)),
+                lambda run: other_run(self._ctx.snapshot(), run),
             )
         except Exception:
             log.exception("command failed", run=wishes.run)

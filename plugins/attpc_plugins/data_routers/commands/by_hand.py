@@ -53,14 +53,18 @@ async def carry_out(
     hosts: Mapping[str, FileHost | SentryHost],
     store: ClosingStore,
     say: Say,
+    other_run: Callable[[RunRef], bool] = lambda _run: False,
 ) -> bool:
-    """Carry out the command on all routers concurrently; returns whether all succeeded."""
+    """Carry out the command on all routers concurrently; returns whether all succeeded.
+
+    `other_run(run)` returns whether another run is starting or on.
+    """
 
     async def work(router: RouterSettings) -> bool:
         try:
             if wishes.drop:
                 return await _drop(store, router, wishes.run, say)
-            return await _close(settings, store, router, hosts[router.label], wishes, say)
+            return await _close(settings, store, router, hosts[router.label], wishes, say, other_run)
         except AttpcError as error:
             say(f"{router.label}: {error}", True)
             return False
@@ -90,6 +94,7 @@ async def _close(
     host: FileHost | SentryHost,
     wishes: Wishes,
     say: Say,
+    other_run: Callable[[RunRef], bool],
 ) -> bool:
     run = wishes.run
     async with store.locked(router.label, LOCK_LIMIT_S):
@@ -109,7 +114,7 @@ async def _close(
             say(f"{router.label}: {text}", False)
             shown = text
 
-    worker = RouterCloser(router, host, store, settings, on_change=show)
+    worker = RouterCloser(router, host, store, settings, on_change=show, other_run=other_run)
     said_busy = False
     while True:
         try:

@@ -10,7 +10,7 @@ from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
 from .flow import Count
-from .rows import GIGABYTE
+from .rows import DISK_UNKNOWN, GIGABYTE
 
 PASSABLE_HINT = "(Run:Override passes this)"
 
@@ -22,7 +22,7 @@ class Facts:
     `asked` is the run whose folder the last poll asked for. `partial`: the host reported only that the router
     does not run. `taking`: a run is on, so its files are not stray files. `closing` says what is unfinished
     with the files of an earlier run; empty where nothing is. `expected`: what is in the staging folder and is
-    known not to be strays.
+    known not to be strays. `moving`: which run's files its sentry is moving; that refuses every start.
     """
 
     label: str
@@ -33,6 +33,7 @@ class Facts:
     partial: bool = False
     taking: bool = False
     closing: str = ""
+    moving: str = ""
     expected: Count = Count()
     process: str = ""
     staging: str = ""
@@ -104,7 +105,9 @@ def _of_router(
     def against(what: str, firmness: Firmness) -> Against:
         return Against(what, firmness, router.label, router.where)
 
-    if router.closing:
+    if router.moving:
+        yield against(router.moving, Firmness.REFUSE)
+    elif router.closing:
         yield against(router.closing, interlocks.dirty)
     if router.unreachable:
         yield Against(f"data router {router.unreachable}", interlocks.router_down)
@@ -120,12 +123,14 @@ def _of_router(
     if router.partial:
         return
     strays = polled.files - router.expected.files
-    if strays > 0 and not (router.closing or router.taking):
+    if strays > 0 and not (router.moving or router.closing or router.taking):
         files = "1 stray file" if strays == 1 else f"{strays} stray files"
         staging = f" in {router.staging}" if router.staging else ""
         size = max(0, polled.data_bytes - router.expected.data_bytes)
         yield against(f"{files}{staging}, {size / GIGABYTE:.3f} GB", interlocks.dirty)
-    if polled.disk_free_bytes < limits.start_min_gb * GIGABYTE:
+    if polled.disk_total_bytes == 0:
+        yield against(DISK_UNKNOWN + (f" ({polled.note})" if polled.note else ""), Firmness.WARN)
+    elif polled.disk_free_bytes < limits.start_min_gb * GIGABYTE:
         yield against(
             f"{polled.disk_free_bytes / GIGABYTE:.1f} GB free, less than {limits.start_min_gb:g} GB",
             interlocks.disk,

@@ -44,7 +44,8 @@ class Watch:
     """Polls one router every `period_s`, and sooner on request.
 
     `on_poll` is called after each answer, and when the host counts as not answering: two periods after the
-    last answer. While `busy()` the router is not polled and the last answer stays valid.
+    last answer. While `busy()` the router is not polled and the last answer stays valid; `on_hold` is called
+    when that begins.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Watch:
         wanted: Callable[[], RunRef | None],
         busy: Callable[[], bool],
         on_poll: Callable[[], None],
+        on_hold: Callable[[], None] = lambda: None,
     ) -> None:
         self.label = label
         self.host = host
@@ -65,6 +67,9 @@ class Watch:
         self._wanted = wanted
         self._busy = busy
         self._on_poll = on_poll
+        self._on_hold = on_hold
+        self.held = False
+        """Whether it is not polled, because its host is moving files."""
         self._sooner = asyncio.Event()
         self._wake_s: float | None = None
         self.failures = 0
@@ -94,8 +99,11 @@ class Watch:
         try:
             while True:
                 self._sooner.clear()
-                if self._busy():
+                held, self.held = self.held, self._busy()
+                if self.held:
                     self._hold()
+                    if not held:
+                        self._on_hold()
                     await self._wait(BUSY_S)
                     continue
                 began_s = time.monotonic()

@@ -51,14 +51,20 @@ def show_run(ctx: PluginContext, routers: Sequence[Router]) -> None:
         return
     answering = [router for router in routers if router.watch.answering]
     written = sum(router.meter.written.data_bytes for router in routers) / GIGABYTE
-    rate = sum(router.rate for router in answering if not router.partial) / MEGABYTE
-    for pv, value in ((RUN_WRITTEN, written), (RUN_RATE, rate)):
-        ctx.publish(pv, Reading(value) if answering else Reading(value, Severity.INVALID, Status.COMM))
+    measured = [router for router in answering if router.has_rate]
+    rate = sum(router.rate for router in measured) / MEGABYTE
+    for pv, value, known in ((RUN_WRITTEN, written, answering), (RUN_RATE, rate, measured)):
+        ctx.publish(pv, Reading(value) if known else Reading(value, Severity.INVALID, Status.COMM))
 
 
 def _readings(router: Router) -> Iterator[tuple[str, Reading]]:
     for part, reading in _values(router):
-        if router.watch.answering and (part == ONLINE or not router.partial):
+        known = part == ONLINE or not router.partial
+        if part == RATE:
+            known = router.has_rate
+        elif part in (DISK_FREE, DISK_USED, TIME_TO_FULL):
+            known = known and router.knows_disk
+        if router.watch.answering and known:
             yield part, reading
         else:
             yield part, Reading(reading.value, Severity.INVALID, Status.COMM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from .flow import (
 )
 from .incidents import Wrong, clock
 from .poll import Watch
-from .rows import DISK_FREE, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
+from .rows import DISK_FREE, DISK_UNKNOWN, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Router:
     def disk(self) -> tuple[str, str, int | None, int] | None:
         """An identity of its disk; None before the first answer."""
         polled = self.polled
-        if polled is None:
+        if polled is None or not self.knows_disk:
             return None
         return self.settings.access, self.settings.host, self.settings.port, polled.disk_total_bytes
 
@@ -103,6 +104,23 @@ class Router:
     def partial(self) -> bool:
         """Whether its host reports only that it does not run."""
         return self.watch.seen is not None and self.watch.seen.partial
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether its rate is known: a sentry answers nothing while it moves files, or its router is gone."""
+        held = self.watch.held and self.settings.access is Access.SENTRY
+        return bool(self.watch.answering) and not self.partial and not held
+
+    @property
+    def knows_disk(self) -> bool:
+        """Whether its host knows its disk: a sentry that does not find it reports a size of 0."""
+        return self.polled is not None and self.polled.disk_total_bytes > 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its disk is known to have more free space than `limits.stop_below_gb`."""
+        polled = self.polled if self.watch.answering and self.knows_disk else None
+        return polled is not None and polled.disk_free_bytes >= self._limits.stop_below_gb * GIGABYTE
 
     @property
     def rate(self) -> float:
@@ -130,11 +148,13 @@ class Router:
         limits, rate = self._limits, self.cobo_rate
         low = rate is not None and far_below(rate, around.other_rates, limits.low_ratio)
         self.flow = self._flow_judge.judge(now_s, running=around.running, grew_s=self.meter.grew_s, low=low)
-        free_gb = polled.disk_free_bytes / GIGABYTE
+        free_gb = polled.disk_free_bytes / GIGABYTE if self.knows_disk else math.inf
         self.disk_level = self._disk.judge(
             now_s, below_level(free_gb, limits.disk_minor_gb, limits.disk_major_gb)
         )
-        self.hours_to_full = hours_to_full(polled.disk_free_bytes, around.disk_rate)
+        self.hours_to_full = (
+            hours_to_full(polled.disk_free_bytes, around.disk_rate) if self.knows_disk else NEVER_FULL_H
+        )
         self.full_level = self._full.judge(
             now_s, full_level(self.hours_to_full, limits.full_minor_h, around.remaining_s)
         )
@@ -230,6 +250,8 @@ class Router:
         if polled is None:
             return ""
         name = f"data router {self.label} on {self.where}"
+        if part in (DISK_FREE, TIME_TO_FULL) and not self.partial and not self.knows_disk:
+            return f"{name}: {DISK_UNKNOWN}" + (f" ({polled.note})" if polled.note else "")
         if part == ONLINE or self.partial:
             process = self.settings.process
             words = f"no process {process}" if process else "does not run"

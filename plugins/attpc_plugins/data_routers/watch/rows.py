@@ -29,6 +29,8 @@ RUN_WRITTEN, RUN_RATE = f"Run:{_RUN_WRITTEN}", f"Run:{_RUN_RATE}"
 OVERRIDE = "Run:Override"
 """Names after the prefix."""
 
+DISK_UNKNOWN = "its free disk space is not known"
+
 GIGABYTE = 1e9
 MEGABYTE = 1e6
 
@@ -135,7 +137,8 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         archive_period_s=60.0,
         alarm_tree=True,
         alarm=AlarmUse("disk is nearly full", delay_s=10),
-        guidance="Make room on the disk of the data router's host.",
+        guidance="Make room on the disk of the data router's host. INVALID although the host answers: it "
+        "does not find the disk, such as a sentry that was started with a wrong name of it.",
         reason=reason(DISK_FREE),
     )
     yield Row(
