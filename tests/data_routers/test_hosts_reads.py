@@ -15,6 +15,7 @@ import pytest
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.local.folders import last_lines
 from attpc_plugins.data_routers.hosts.local.processes import is_named
+from attpc_plugins.data_routers.settings import Access, RouterSettings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +143,28 @@ async def test_whether_the_router_runs(at: Place, tmp_path: Path, name: str) -> 
             while (await host.poll(None)).process:
                 pass
     assert (await at.host(process="").poll(None)).process is True
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_the_default_is_whichever_of_the_two_programs_runs(
+    at: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    assert RouterSettings(access=Access.LOCAL, sources=("CoBo0",), staging="/data").processes == (
+        "DataExporter",
+        "dataRouter",
+    )
+    # Other workers, or other people, may run those.
+    names = tuple(f"{os.getpid() % 1000:03}{which}{name}" for name in ("Exporter", "Router"))
+    monkeypatch.setattr("attpc_plugins.data_routers.settings.PROCESSES", names)
+    host = at.host(process=None)
+    assert (await host.poll(None)).process is False
+    async with program(tmp_path, names[which]):
+        async with asyncio.timeout(20):
+            while not (await host.poll(None)).process:
+                pass
+    async with asyncio.timeout(20):
+        while (await host.poll(None)).process:
+            pass
 
 
 async def test_a_router_that_has_ended_but_is_not_buried_does_not_run(at: Place, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ async def sentry() -> AsyncIterator[Sentry]:
 
 @contextlib.asynccontextmanager
 async def client(
-    port: int, limits: CallLimits = LIMITS, process: str = "dataRouter"
+    port: int, limits: CallLimits = LIMITS, process: str | None = "dataRouter"
 ) -> AsyncIterator[HttpSentryHost]:
     router = RouterSettings(
         access=Access.SENTRY, host="127.0.0.1", port=port, sources=("CoBo0",), process=process
@@ -154,6 +154,10 @@ async def test_what_the_sentry_was_set_up_with_is_noted() -> None:
         assert polled.note == "the sentry watches 'DataExporter'; the sentry finds no disk 'Data HD'"
         assert (polled.disk_free_bytes, polled.disk_total_bytes) == (0, 0)
         assert (await other.poll(None)).note == "the sentry finds no disk 'Data HD'"
+        for name in ("DataExporter", "dataRouter"):
+            server.says(process=name)
+            async with client(server.port, process=None) as default:
+                assert (await default.poll(None)).note == ""
 
 
 @pytest.mark.parametrize("key", GOOD)

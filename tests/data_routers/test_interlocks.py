@@ -233,9 +233,9 @@ async def test_a_router_or_a_host_that_is_down_refuses_a_start(tmp_path, monkeyp
         await it.until(lambda: not it.run.checklist, what="nothing against a start")
         await it.fleet.routers["CoBo[0]"].stop()
         await it.fleet.data["CoBo[1]"].gate.close()
-        await until_checklist(it, "data router CoBo0 on 127.0.0.1: no process dataRouter")
+        await until_checklist(it, "data router CoBo0 on 127.0.0.1: no process DataExporter or dataRouter")
         await until_checklist(it, "data router CoBo1: ")
-        message = await it.refused("Run:Start", because="no process dataRouter")
+        message = await it.refused("Run:Start", because="no process DataExporter or dataRouter")
         assert "data router CoBo1: " in message
         # Those of modules that take no part do not count.
         await it.ok("Ecc:cobo0:Enable", "No")

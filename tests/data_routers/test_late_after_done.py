@@ -17,6 +17,7 @@ from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.watch.flow import Count
 
+from tests.data_routers.test_commands import Shell
 from tests.support.closings import EXPERIMENT, Side, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
 from tests.support.smalldisk import small_disk
@@ -294,3 +295,42 @@ async def test_a_full_disk_keeps_late_data_and_says_that_the_manifest_lacks_them
             await it.until(lambda: "not in its manifest yet" in it.entry(41).message)
             (at.staging / "filler").unlink()
             await taken(it, at.staging, 41, expected)
+
+
+def test_late_data_are_moved_by_hand_where_no_ioc_runs(tmp_path):
+    shell = Shell(tmp_path)
+    staging = shell.staging["CoBo0"]
+    expected = fill(staging, [part(42)])
+    closing = ("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0")
+    assert shell(*closing).exit_code == 0
+    late = fill(staging, [part(42)], seed=7)[part(42)]
+    verified = shell("files", "verify", 42)
+    assert verified.exit_code == 1
+    assert f"late data of this run are still in {staging}: {part(42)}" in verified.output
+    assert "`attpc-ioc files close 42`" in verified.output
+    ran = shell(*closing)
+    assert ran.exit_code == 0, ran.output
+    assert f"late data are beside their files: {part(42, 1)}" in ran.output
+    expected[part(42, 1)] = late
+    assert sums(shell.place()) == names_in(staging, 42) == expected
+    assert sums(staging) == {}
+    assert shell("files", "verify", 42, "--router", "CoBo0").exit_code == 0
+    # What cannot be moved is a fault of the command.
+    fill(staging, [part(42)], seed=8)
+    shell.place().rename(shell.place().with_name("archived"))
+    ran = shell(*closing)
+    assert ran.exit_code == 1
+    assert "manifest.json, beside which they belong" in ran.output
+
+
+async def test_nothing_is_moved_where_closing_is_switched_off(tmp_path):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    async with side(tmp_path / "state", local_settings({"CoBo0": staging})) as it:
+        await closed(it, staging, 41)
+    late = fill(staging, [part(41)], seed=7)
+    async with side(tmp_path / "state", local_settings({"CoBo0": staging}, enabled=False)) as it:
+        for _ in range(3):
+            await it.closing._next_round("CoBo0")
+        assert it.closing.expected("CoBo0") == Count()
+    assert sums(staging) == late

@@ -55,7 +55,7 @@ class Place:
         self,
         *,
         limits: CallLimits = LIMITS,
-        process: str = "",
+        process: str | None = "",
         log: str | None = None,
         staging: str | None = None,
     ) -> LocalHost | SshHost:

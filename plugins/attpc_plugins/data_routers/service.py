@@ -286,7 +286,7 @@ class Service:
             closing=self._unfinished(router, run),
             moving=self.closing.moving(router.label),
             expected=router.expected(),
-            process=router.settings.process,
+            process=router.settings.program,
             staging=router.settings.staging or "",
         )
 

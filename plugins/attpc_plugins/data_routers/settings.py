@@ -69,6 +69,9 @@ EccServers = Annotated[tuple[str, ...], AfterValidator(_ecc_servers)]
 """ECC servers of the fleet; any names if the fleet is not known."""
 
 
+PROCESSES = ("DataExporter", "dataRouter")
+"""What the program of a data router is called, at the AT-TPC and elsewhere."""
+
 SENTRY_PORT = 8080
 """Default port of a sentry."""
 
@@ -128,16 +131,29 @@ class RouterSettings(ReachSettings):
         default=None,
         description="The folder in which it writes `*.graw`; needed for `ssh` and `local`.",
     )
-    process: str = Field(
-        default="dataRouter",
+    process: str | None = Field(
+        default=None,
         max_length=255,
-        description="Name of its program among the host's processes; empty: not checked.",
+        description="Name of its program among the host's processes; empty: not checked. "
+        "Default: whichever of `DataExporter` and `dataRouter` runs.",
     )
 
     @property
     def label(self) -> str:
         """Its name in commands and messages."""
         return self.name or self.sources[0]
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The names of which its program has one; empty: not checked."""
+        if self.process is None:
+            return PROCESSES
+        return (self.process,) if self.process else ()
+
+    @property
+    def program(self) -> str:
+        """Its program's name for messages; empty where it is not checked."""
+        return " or ".join(self.processes)
 
     @model_validator(mode="after")
     def _reach(self) -> Self:

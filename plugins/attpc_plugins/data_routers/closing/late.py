@@ -138,9 +138,10 @@ class LateMover:
 
     def due(self, closings: Sequence[Closing], has_files: Callable[[], bool]) -> bool:
         """Return whether the staging folder is to be listed for late data alone."""
-        if any(closing.late_pending for closing in closings):
-            return True
-        if any(closing.streams for closing in closings) and has_files():
+        pending = any(closing.late_pending for closing in closings)
+        if self._settings.enabled and (
+            pending or (any(closing.streams for closing in closings) and has_files())
+        ):
             return True
         self.there, self.next_s = Count(), None
         return False
@@ -155,6 +156,8 @@ class LateMover:
     ) -> tuple[Closing, ...]:
         """Do the steps that are possible now for `tails`, see `late_of`; return the closings."""
         self.next_s = None
+        if not self._settings.enabled:
+            return tuple(closings)
         after = []
         for closing in closings:
             if closing.late_pending or (closing.phase is Phase.DONE and closing.token in tails):

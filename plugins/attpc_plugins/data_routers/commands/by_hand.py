@@ -14,7 +14,7 @@ from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, RouterCloser
 from attpc_plugins.data_routers.closing.closings import Closing, ClosingBusy, ClosingStore, Phase
-from attpc_plugins.data_routers.closing.late import without_late
+from attpc_plugins.data_routers.closing.late import close_late, late_of, without_late
 from attpc_plugins.data_routers.closing.steps import names_text, own_files
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry
@@ -100,9 +100,10 @@ async def _close(
     async with store.locked(router.label, LOCK_LIMIT_S):
         found = store.find(run, router.label)
         if found is not None and found.phase is Phase.DONE:
-            say(f"{router.label}: Done: {found.message}", False)
+            found = await _with_late(settings, store, router, host, found)
+            say(f"{router.label}: {found.state.label}: {found.message}", found.late_pending)
             await _refuse_more(store, router, host, run, wishes)
-            return True
+            return not found.late_pending
         closing = await _prepared(store, router, host, run, found, wishes)
         await store.save(closing)
     shown = ""
@@ -134,6 +135,24 @@ async def _close(
             say(f"{router.label}: not closed{GOES_ON if settings.closing.enabled else ''}", True)
             return False
         await asyncio.sleep(result.next_s or BUSY_S)
+
+
+async def _with_late(
+    settings: DataRoutersSettings,
+    store: ClosingStore,
+    router: RouterSettings,
+    host: FileHost | SentryHost,
+    closing: Closing,
+) -> Closing:
+    """Move late data of a closed run beside its files, without waiting; return the closing."""
+    if not isinstance(host, FileHost) or not closing.streams:
+        return closing
+    tails = late_of(store.of(router.label), await host.list_staging()).get(closing.token, ())
+    if tails or closing.late_pending:
+        checksums, staging = settings.closing.checksums, router.staging or ""
+        closing = await close_late(host, closing, tails, staging, keep=store.save, checksums=checksums)
+        await store.save(closing)
+    return closing
 
 
 async def _refuse_more(

@@ -67,4 +67,4 @@ def _words(router: RouterSettings, polled: Polled) -> str:
     text = f"{folder} {files}, {polled.disk_free_bytes / GIGABYTE:.1f} GB free"
     if polled.process:
         return text
-    return f"{text}; {f'no process {router.process}' if router.process else 'its router is not running'}"
+    return f"{text}; {f'no process {router.program}' if router.program else 'its router is not running'}"

@@ -63,8 +63,8 @@ async def compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[
     streams = {stream_of(file.name) for file in record.files} - {""}
     if late := [file.name for file in await host.list_staging() if stream_of(file.name) in streams]:
         faults.append(
-            f"late data of this run are still in {router.staging}: {names_text(late)}; the IOC moves them "
-            "beside their files"
+            f"late data of this run are still in {router.staging}: {names_text(late)}; the IOC moves them, "
+            f"or `attpc-ioc files close {run.number}`"
         )
     return text, faults
 

@@ -55,7 +55,7 @@ class HttpSentryHost:
         host = f"[{router.host}]" if ":" in router.host else router.host
         self._url = f"http://{host}:{port}"
         self._where = f"the sentry at {router.host}:{port}"
-        self._process = router.process
+        self._processes = router.processes
         self._label = router.label
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
@@ -153,7 +153,7 @@ class HttpSentryHost:
         runs = process.strip().lower() not in DOWN_WORDS and process.strip() != ""
         if not runs:
             notes.append(f"the sentry reports for the router: {process or 'nothing'}")
-        elif self._process and process != self._process:
+        elif self._processes and process not in self._processes:
             notes.append(f"the sentry watches {process!r}")
         if total == 0:
             notes.append(f"the sentry finds no disk {disk!r}")

@@ -253,7 +253,7 @@ class Router:
         if part in (DISK_FREE, TIME_TO_FULL) and not self.partial and not self.knows_disk:
             return f"{name}: {DISK_UNKNOWN}" + (f" ({polled.note})" if polled.note else "")
         if part == ONLINE or self.partial:
-            process = self.settings.process
+            process = self.settings.program
             words = f"no process {process}" if process else "does not run"
             return f"{name}: {words}" + (f" ({polled.note})" if polled.note else "")
         if part == FLOW and self.flow is Flow.DEAD:

@@ -94,7 +94,8 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         "No stray files where it writes",
         labels=("Dirty", "Clean"),
         archive=Archive.MONITOR,
-        guidance="Dirty before a run: close the last run (`attpc-ioc files close`), or move the files away.",
+        guidance="Dirty before a run: close the last run (`attpc-ioc files close`), or move the files away "
+        "with `mv -n`, which replaces nothing. Late data of closed runs are no stray files.",
     )
     yield Row(
         FILES,

@@ -38,7 +38,7 @@ class LocalHost:
         if router.staging is None:
             raise ValueError("a local router has a staging folder")
         self._staging = bytes_of(router.staging)
-        self._process = router.process
+        self._processes = router.processes
         self._log = router.log
         self._label = router.label
         self._limits = limits
@@ -62,7 +62,7 @@ class LocalHost:
             raise fault(fault_kind_of(error), self._staging, error.strerror or "") from error
         try:
             return Polled(
-                process=not self._process or PROCESSES.runs(self._process),
+                process=not self._processes or PROCESSES.runs(*self._processes),
                 files=outside.count(count, outside.MOST_SHOWN),
                 data_bytes=outside.count(size),
                 disk_free_bytes=outside.count(disk.f_bavail * disk.f_frsize),

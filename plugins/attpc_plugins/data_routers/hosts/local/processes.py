@@ -34,22 +34,24 @@ class Processes:
         self._names: tuple[str, ...] = ()
         self._scanned = 0.0
 
-    def runs(self, name: str) -> bool:
-        """Return whether a process of this name runs; a zombie does not count.
+    def runs(self, *names: str) -> bool:
+        """Return whether a process of one of these names runs; a zombie does not count.
 
         The process found last is checked first: that costs a hundredth of a scan.
         """
         with self._lock:
-            known = self._found.get(name)
-            if known is not None and _lives(known, name):
-                return True
-            self._found.pop(name, None)
+            for name in names:
+                known = self._found.get(name)
+                if known is not None and _lives(known, name):
+                    return True
+                self._found.pop(name, None)
             if time.monotonic() - self._scanned > SCAN_LASTS_S:
                 self._scan_all()
             for process, found in zip(self._scan, self._names, strict=True):
-                if is_named(found, name) and _lives(process, name):
-                    self._found[name] = process
-                    return True
+                for name in names:
+                    if is_named(found, name) and _lives(process, name):
+                        self._found[name] = process
+                        return True
             return False
 
     def _scan_all(self) -> None:

@@ -27,9 +27,9 @@ sub lines_of {
     return @lines;
 }
 
-# Whether a program runs; zombies do not count. macOS lists the whole path.
+# Whether one of some programs runs; zombies do not count. macOS lists the whole path.
 sub runs {
-    my ($wanted) = @_;
+    my (@wanted) = @_;
     my @lines = lines_of('ps', '-A', '-ww', '-o', 'stat=', '-o', 'comm=');
     if (!@lines) {
         $! = 0;
@@ -40,11 +40,14 @@ sub runs {
         my ($state, $name) = ($1, $2);
         next if $state =~ /^Z/;
         $name =~ s{.*/}{};
-        # A truncated name may end with a blank of its own; other blanks are from `ps`.
-        return 1 if length($name) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $name;
-        $name =~ s/\s+$//;
-        return 1 if $name eq $wanted;
-        return 1 if length($name) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $name;
+        (my $trimmed = $name) =~ s/\s+$//;
+        for my $wanted (@wanted) {
+            return 1 if $trimmed eq $wanted;
+            # A truncated name may end with a blank of its own; other blanks are from `ps`.
+            for my $found ($name, $trimmed) {
+                return 1 if length($found) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $found;
+            }
+        }
     }
     return 0;
 }
@@ -69,7 +72,7 @@ sub poll {
         $bytes += $file->[1];
     }
     my ($free, $total) = disk($staging);
-    my $alive = $process eq '' || runs($process) ? 1 : 0;
+    my $alive = $process eq '' || runs(split /\0/, $process) ? 1 : 0;
     my $exists = 0;
     my @status = $experiment ne '' ? lstat $experiment : ();
     if (@status && !S_ISDIR($status[2])) {

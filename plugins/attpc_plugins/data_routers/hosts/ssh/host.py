@@ -84,7 +84,7 @@ class SshHost(_User):
         if router.staging is None:
             raise ValueError("a router reached over SSH needs a staging folder")
         self._staging = bytes_of(router.staging)
-        self._process = router.process.encode()
+        self._process = b"\0".join(name.encode() for name in router.processes)
         self._log = router.log
         self._label = router.label
         super().__init__(target, limits, stations)
