@@ -98,6 +98,14 @@ async def test_boards_are_in_step_and_each_run_begins_at_0(fleet: SimulatedFleet
             path.unlink()
 
 
+async def test_the_newest_events_of_hosts_differ_because_of_their_buffers(tmp_path: Path) -> None:
+    more = options(tmp_path, trigger_hz=500.0, drain_s=0.5)
+    async with SimulatedFleet(3, durations=INSTANT, data=more) as fleet:
+        await take_up(fleet, State.RUNNING)
+        await wait_until(lambda: all(size(host) > 0 for host in fleet.data))
+        assert len({host.behind for host in fleet.data}) > 1
+
+
 async def test_cobo_10_has_another_clock(tmp_path: Path) -> None:
     async with SimulatedFleet(2, durations=INSTANT, first_cobo=9, data=options(tmp_path, asads=1)) as fleet:
         await take_up(fleet, State.RUNNING)

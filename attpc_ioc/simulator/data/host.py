@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
+_SHORTEST_DRAIN = 0.7
+"""Data stay in the buffers of one host at least this fraction of `drain_s`, so hosts differ."""
+
+
 class Writing(StrEnum):
     """What a router is doing with its files."""
 
@@ -73,6 +77,7 @@ class DataHost:
         self.disk_free_gb = options.disk_free_gb
         self.log = LogFile(self.logs / "dataRouter.log")
         self._readout = Readout(board, options, dice)
+        self._drain_s = options.drain_s * dice.uniform(_SHORTEST_DRAIN, 1.0)
         self.writer = GrawWriter(
             self.staging,
             self._readout.streams,
@@ -158,7 +163,7 @@ class DataHost:
         self._note_process()
         self._follow(passed_s, burst)
         self._behind_s = 0.0 if self.faults.pace >= 1 else self._behind_s + (1 - self.faults.pace) * passed_s
-        due_s = burst.sent_s + passed_s - self._behind_s - self.faults.late_s - self.options.drain_s
+        due_s = burst.sent_s + passed_s - self._behind_s - self.faults.late_s - self._drain_s
         while self._buffer and self._buffer[0].sent_s <= due_s:
             self._write(self._buffer.popleft())
         if self.writing is Writing.DRAINING and not self._buffer and not self.faults.endless:

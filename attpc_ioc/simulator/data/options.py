@@ -29,7 +29,8 @@ class DataOptions:
     - `cobo_bytes_s`: bytes per second of one CoBo, which the length of its frames gives.
     - `spread`: rates differ between CoBos by up to this fraction.
     - `drain_s`: how long data stay in buffers before they are written, in seconds: how much later than the
-      events files begin, and how long after Stop they grow; with real ones it is tens of seconds.
+      events files begin, and how long after Stop they grow; with real ones it is tens of seconds. Hosts
+      differ: with some it is up to 30 % less.
     - `asads`: number of AsAd boards of a CoBo, each with its own file.
     - `file_limit_bytes`: a part ends with the frame that takes it above this.
     - `real_bytes`: all samples are on disk, and can be decoded. Otherwise files are sparse: the samples are

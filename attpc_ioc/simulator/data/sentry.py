@@ -2,7 +2,7 @@
 
 Paths, fields and texts are those of the public `attpc_sentry`, which is an axum server. What it does:
 - `GET /status` fails with HTTP 500 if the router's process does not exist.
-- `POST /catalog` waits first and lists the files then; a client that disconnects in between stops it.
+- `POST /catalog` waits first and lists the files then; a client that disconnects stops it where it is.
 - It moves the files one by one in no order, even if they still grow, to any path that it is given, and then
   answers like `/status`: without the router's process the files are moved, and it is HTTP 500.
 """
@@ -154,7 +154,13 @@ class Sentry:
     async def _catalogued(self, order: SentryParameters) -> web.Response:
         await asyncio.sleep(self._wait_s)
         try:
-            await asyncio.to_thread(self._move, order)
+            folder, paths = await asyncio.to_thread(self._prepare, order)
+            for number, path in enumerate(paths):
+                if self.faults.kill and 2 * number >= len(paths):
+                    break
+                await asyncio.to_thread(path.rename, folder / path.name)
+            if self.faults.kill:
+                raise SentryKilled
         except SentryFault as fault:
             return web.Response(status=500, text=str(fault))
         except SentryKilled:
@@ -196,7 +202,8 @@ class Sentry:
             disk_total_gb=known * host.disk_total_bytes * 1e-9,
         )
 
-    def _move(self, order: SentryParameters) -> None:
+    def _prepare(self, order: SentryParameters) -> tuple[Path, list[Path]]:
+        """Make the run's folder; returns it, and the files that are to be moved to it."""
         staging = self._host.staging
         folder = staging / f"{order.experiment}/run_{order.run_number:04d}"
         if folder.exists():
@@ -210,13 +217,7 @@ class Sentry:
         except ValueError as fault:
             raise OSError(errno.EINVAL, str(fault)) from fault
         paths = [Path(entry.path) for entry in os.scandir(staging) if entry.is_file()]
-        paths = [path for path in paths if path.suffix == ".graw"]
-        for number, path in enumerate(paths):
-            if self.faults.kill and 2 * number >= len(paths):
-                break
-            path.rename(folder / path.name)
-        if self.faults.kill:
-            raise SentryKilled
+        return folder, [path for path in paths if path.suffix == ".graw"]
 
 
 def _io(fault: OSError) -> str:
