@@ -144,7 +144,7 @@ async def test_it_moves_what_is_there_after_the_wait_whatever_run_it_is_of(
 ) -> None:
     names = await with_files(fleet, host)
     order = asyncio.create_task(ask(host, "/catalog", json={"experiment": "e20009", "run_number": 5}))
-    await wait_until(lambda: host.sentry is not None and host.sentry.busy)
+    await wait_until(lambda: host.sentry.catalogs)
     assert (await ask(host, "/status"))[0] == 200
     (host.staging / "late.graw").touch()
     assert (await order)[0] == 200
@@ -183,7 +183,7 @@ async def test_a_deaf_one_shows_nothing_while_it_catalogues(fleet: SimulatedFlee
     await switch(host, HostFault.SENTRY_DEAF)
     assert (await ask(host, "/status"))[0] == 200
     order = asyncio.create_task(ask(host, "/catalog", json={"experiment": "e20009", "run_number": 6}))
-    await wait_until(lambda: host.sentry is not None and host.sentry.busy)
+    await wait_until(lambda: host.sentry.catalogs)
     with pytest.raises(TimeoutError):
         await ask(host, "/status", WAIT_S / 2)
     assert (await ask(host, "/status"))[0] == 200
@@ -215,7 +215,7 @@ async def test_sigterm_finishes_the_catalogue(fleet: SimulatedFleet, host: DataH
     names = await with_files(fleet, host)
     if busy:
         order = asyncio.create_task(ask(host, "/catalog", json={"experiment": "e20009", "run_number": 8}))
-        await wait_until(lambda: host.sentry is not None and host.sentry.busy)
+        await wait_until(lambda: host.sentry.catalogs)
     await switch(host, HostFault.SENTRY_TERM)
     await wait_until(lambda: not gate.is_open)
     with pytest.raises(aiohttp.ClientConnectorError):

@@ -40,14 +40,17 @@ async def call_and_leave(fleet: SimulatedFleet, name: str, operation: str) -> No
 
 
 async def take_up(fleet: SimulatedFleet, target: State, *names: str, experiment: str | None = None) -> None:
-    """Take servers that are in Idle up to `target` as a foreign client would, the MuTAnT's clock first.
+    """Take servers that are in Idle up to `target` as a foreign client would.
+
+    The MuTAnT is first, for its clock; at Start it is last, so that every board has the first event.
 
     Without `names`, all of the fleet's servers.
     """
     chosen = names or tuple(fleet.servers)
     first = [name for name in chosen if name in ("mutant", "ecc")]
     for operation in UP[: target - State.IDLE]:
-        for group in (first, [name for name in chosen if name not in first]):
+        groups = [first, [name for name in chosen if name not in first]]
+        for group in reversed(groups) if operation == "Start" else groups:
             answers = await asyncio.gather(
                 *(fleet.call(name, operation, config=fleet.config(name, experiment)) for name in group)
             )

@@ -9,7 +9,6 @@ from collections import deque
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.simulator.boards import Board
@@ -19,11 +18,9 @@ from .gate import Gate
 from .logfile import LogFile
 from .options import Access, DataOptions
 from .readout import DataFaults, Readout
+from .sentry_state import SentryState
 from .trigger import Burst, Due
 from .writer import GrawWriter
-
-if TYPE_CHECKING:
-    from .sentry import Sentry
 
 log = get_logger(__name__)
 
@@ -70,8 +67,8 @@ class DataHost:
         self.options = options
         self.gate: Gate | None = None
         """Port of its sentry or SSH server; None if it is reached by its folder."""
-        self.sentry: Sentry | None = None
-        """Its sentry, if it has one."""
+        self.sentry = SentryState()
+        """Its sentry's, if it has one."""
         self.faults = DataFaults()
         self.writing = Writing.IDLE
         self.disk_free_gb = options.disk_free_gb
@@ -142,11 +139,6 @@ class DataHost:
     def process_bytes(self) -> int:
         """What the router has written since its process was started."""
         return self.written_bytes - self._before_bytes
-
-    @property
-    def sentry_gone(self) -> bool:
-        """Whether it has a sentry that has ended."""
-        return self.sentry is not None and self.sentry.gone
 
     @property
     def behind(self) -> int:

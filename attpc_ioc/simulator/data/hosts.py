@@ -92,7 +92,7 @@ class DataHosts:
         self._exit.push_async_callback(_end, ticker)
 
     async def _give_sentry(self, host: DataHost) -> None:
-        sentry = host.sentry = Sentry(host, self.options.catalog_wait_s)
+        sentry = Sentry(host, self.options.catalog_wait_s)
         inner = await sentry.start()
         self._exit.push_async_callback(sentry.stop)
         await self._give_gate(host, inner)

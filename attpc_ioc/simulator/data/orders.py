@@ -10,7 +10,7 @@ from attpc_ioc.errors import Refused
 from .host import DataHost
 from .options import Access
 from .readout import DataFaults
-from .sentry_faults import SentryFaults
+from .sentry_state import SentryFaults
 
 
 class HostFault(StrEnum):
@@ -86,14 +86,14 @@ def faults_on(host: DataHost) -> tuple[HostFault, ...]:
     """Return the faults that are on."""
     gate = host.gate
     states = {
-        HostFault.DOWN: gate is not None and not gate.is_open and not host.sentry_gone,
+        HostFault.DOWN: gate is not None and not gate.is_open and not host.sentry.gone,
         HostFault.HUNG: gate is not None and gate.hung,
         HostFault.SLOW: gate is not None and gate.delay_s > 0,
     }
     for fault, (field, _, _) in _DATA.items():
         states[fault] = getattr(host.faults, field) != getattr(_OFF, field)
     for fault, field in _SENTRY.items():
-        states[fault] = host.sentry is not None and getattr(host.sentry.faults, field)
+        states[fault] = getattr(host.sentry.faults, field)
     return tuple(fault for fault, on in states.items() if on)
 
 
@@ -105,7 +105,7 @@ async def switch(host: DataHost, fault: HostFault, on: bool = True, amounts: Amo
     if fault in _GATE:
         await _switch_gate(host, fault, on, 1.0 if amounts.extra_s is None else amounts.extra_s)
     elif fault in _SENTRY:
-        assert host.sentry is not None
+        assert host.sentry.switch is not None
         await host.sentry.switch(_SENTRY[fault], on)
     else:
         field, amount, value = _DATA[fault]
@@ -119,7 +119,7 @@ async def switch(host: DataHost, fault: HostFault, on: bool = True, amounts: Amo
 async def clear(host: DataHost) -> None:
     """Switch off all faults of a host."""
     host.faults.clear()
-    if host.sentry is not None:
+    if host.sentry.switch is not None:
         for field in SentryFaults.__slots__:
             await host.sentry.switch(field, False)
     if host.gate is not None:
@@ -148,5 +148,5 @@ async def _switch_gate(host: DataHost, fault: HostFault, on: bool, delay_s: floa
         gate.delay_s = delay_s if on else 0.0
     elif on:
         await gate.close()
-    elif not host.sentry_gone:
+    elif not host.sentry.gone:
         await gate.open()

@@ -89,7 +89,7 @@ class Readout:
     def frames(self, burst: Burst, faults: DataFaults) -> list[list[Frame]]:
         """Return the frames of a burst for each stream."""
         less = self._subtracted(burst, faults) - faults.shift
-        later = self._offset + int(faults.clock_s * TICKS_S)
+        later = self._offset + round(faults.clock_s * TICKS_S)
         events = [(event - less, ticks + later) for event, ticks in burst.events() if event >= less]
         found = [self._of(asad, events, faults) for asad in range(len(self.streams))]
         if faults.torn and found[0]:

@@ -19,7 +19,6 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .host import DataHost
-from .sentry_faults import SentryFaults
 
 DISK = "Macintosh HD"
 WRONG_DISK = "Macintosh SSD"
@@ -61,14 +60,12 @@ class Sentry:
     """The sentry of one data host, on a free loopback port for the host's gate only."""
 
     def __init__(self, host: DataHost, catalog_wait_s: float) -> None:
-        self.faults = SentryFaults()
-        self.gone = False
-        """Whether its process has ended, or is about to."""
         self._host = host
+        self._state = host.sentry
+        self._state.switch = self.switch
         self._wait_s = catalog_wait_s
         self._idle = asyncio.Event()
         self._idle.set()
-        self._catalogs = 0
         self._ending: asyncio.Task[None] | None = None
         app = web.Application()
         app.router.add_get("/status", self._status)
@@ -76,11 +73,6 @@ class Sentry:
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=0.1, handler_cancellation=True
         )
-
-    @property
-    def busy(self) -> bool:
-        """Whether a catalogue is under way, the wait included."""
-        return not self._idle.is_set()
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address and port."""
@@ -96,15 +88,15 @@ class Sentry:
 
     async def switch(self, field: str, on: bool) -> None:
         """Switch the fault with this name in `SentryFaults`; a sentry that has ended starts again."""
-        setattr(self.faults, field, on)
+        setattr(self._state.faults, field, on)
         if self._host.gate is None:
             return
-        if self.faults.term and not self.gone:
-            self.gone = True
+        if self._state.faults.term and not self._state.gone:
+            self._state.gone = True
             self._ending = asyncio.get_running_loop().create_task(self._terminate())
-        elif self.gone and not (self.faults.term or self.faults.kill):
+        elif self._state.gone and not (self._state.faults.term or self._state.faults.kill):
             await self._end_ending()
-            self.gone = False
+            self._state.gone = False
             await self._host.gate.open()
 
     async def _end_ending(self) -> None:
@@ -116,7 +108,7 @@ class Sentry:
     async def _terminate(self) -> None:
         gate = self._host.gate
         assert gate is not None
-        if self.busy:
+        if self._state.catalogs:
             gate.refuse()
             await self._idle.wait()
             await gate.until_left(_REPLY_S)
@@ -127,7 +119,7 @@ class Sentry:
         await self._host.gate.close()
 
     async def _status(self, _request: web.Request) -> web.Response:
-        if self.faults.deaf:
+        if self._state.faults.deaf:
             await self._idle.wait()
         return await self._answer()
 
@@ -139,15 +131,15 @@ class Sentry:
         except ValidationError as fault:
             code = 400 if fault.errors()[0]["type"] == "json_invalid" else 422
             return web.Response(status=code, text=f"Failed to deserialize the JSON body: {fault}")
-        self._catalogs += 1
+        self._state.catalogs += 1
         self._idle.clear()
         try:
             answer = await self._catalogued(order)
         finally:
-            self._catalogs -= 1
-            if not self._catalogs:
+            self._state.catalogs -= 1
+            if not self._state.catalogs:
                 self._idle.set()
-        if self.gone:
+        if self._state.gone:
             answer.force_close()
         return answer
 
@@ -156,15 +148,15 @@ class Sentry:
         try:
             folder, paths = await asyncio.to_thread(self._prepare, order)
             for number, path in enumerate(paths):
-                if self.faults.kill and 2 * number >= len(paths):
+                if self._state.faults.kill and 2 * number >= len(paths):
                     break
                 await asyncio.to_thread(path.rename, folder / path.name)
-            if self.faults.kill:
+            if self._state.faults.kill:
                 raise SentryKilled
         except SentryFault as fault:
             return web.Response(status=500, text=str(fault))
         except SentryKilled:
-            self.gone = True
+            self._state.gone = True
             self._ending = asyncio.get_running_loop().create_task(self._die())
             return web.Response(status=500)  # reaches nobody
         except OSError as fault:
@@ -189,9 +181,9 @@ class Sentry:
                 f'Sentry was given a non-directory path ("{host.staging}") to check the status of'
             )
         entries = [Path(entry.path) for entry in os.scandir(host.staging) if not entry.is_dir()]
-        files = entries if self.faults.old else [path for path in entries if path.suffix == ".graw"]
-        written = host.process_bytes if self.faults.old else sum(path.stat().st_size for path in files)
-        known = not self.faults.wrong_disk
+        files = entries if self._state.faults.old else [path for path in entries if path.suffix == ".graw"]
+        written = host.process_bytes if self._state.faults.old else sum(path.stat().st_size for path in files)
+        known = not self._state.faults.wrong_disk
         return SentryStatus(
             disk=DISK if known else WRONG_DISK,
             process=host.options.process,

@@ -1,8 +1,9 @@
-"""The faults of a simulated sentry."""
+"""The state and the faults of a simulated sentry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -19,3 +20,16 @@ class SentryFaults:
     """Its next catalogue ends halfway, and the sentry with it."""
     term: bool = False
     """It got SIGTERM: it refuses connections, finishes a catalogue that is under way, and ends."""
+
+
+@dataclass(slots=True)
+class SentryState:
+    """What others need to know of a sentry, and do to it."""
+
+    faults: SentryFaults = field(default_factory=SentryFaults)
+    catalogs: int = 0
+    """Number of catalogues that are under way, the wait included."""
+    gone: bool = False
+    """Whether its process has ended, or is about to."""
+    switch: Callable[[str, bool], Awaitable[None]] | None = None
+    """Switches a field of `faults`, with its effects; None: there is no sentry."""
