@@ -19,7 +19,7 @@ from .logfile import LogFile
 from .options import Access, DataOptions
 from .readout import DataFaults, Readout
 from .sentry_state import SentryState
-from .trigger import Burst, Due
+from .trigger import Burst, Due, apart_ticks
 from .writer import GrawWriter
 
 log = get_logger(__name__)
@@ -157,7 +157,12 @@ class DataHost:
         self._behind_s = 0.0 if self.faults.pace >= 1 else self._behind_s + (1 - self.faults.pace) * passed_s
         due_s = burst.sent_s + passed_s - self._behind_s - self.faults.late_s - self._drain_s
         while self._buffer and self._buffer[0].sent_s <= due_s:
-            self._write(self._buffer.popleft())
+            due, rest = self._buffer.popleft().until(due_s)
+            if due.count:
+                self._write(due)
+            if rest.count:
+                self._buffer.appendleft(rest)
+                break
         if self.writing is Writing.DRAINING and not self._buffer and not self.faults.endless:
             self._end("all is written")
 
@@ -178,7 +183,7 @@ class DataHost:
                 trouble = fault
         if trouble is not None:
             self._complain(trouble)
-        elif burst.count:
+        else:
             self._troubled = False
 
     def _follow(self, passed_s: float, burst: Burst) -> None:
@@ -196,7 +201,9 @@ class DataHost:
                 self.writing = Writing.DRAINING
                 self.log.write("no more data arrive; writing what is in the buffers")
             if self.faults.endless:
-                self._keep(replace(burst, first=self._next, count=self._more.take(passed_s)))
+                count = self._more.take(passed_s)
+                step_ticks = apart_ticks(count, passed_s)
+                self._keep(replace(burst, first=self._next, count=count, step_ticks=step_ticks))
 
     def _keep(self, burst: Burst) -> None:
         if burst.count:

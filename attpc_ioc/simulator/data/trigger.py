@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attpc_ioc.simulator.boards import Board
 
@@ -12,25 +12,43 @@ from .frames import TICKS_S
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """The events of one tick: `count` of them, the first with the number `first`.
+    """Events of one tick: `count` of them, the first with the number `first`.
 
-    They are evenly distributed over `length_s`, from `began_s` of the common clock on. `zeroed` counts how
-    often numbers and clock were set to zero; `sent_s` is the time at which the boards send them, in seconds
-    of a clock that is never set back.
+    They are `step_ticks` (of 10 ns) apart, from `began_ticks` of the common clock on. `zeroed` counts how
+    often numbers and clock were set to zero; `sent_s` is the time at which the boards begin to send them, in
+    seconds of a clock that is never set back.
     """
 
     zeroed: int
     first: int
     count: int
-    began_s: float
-    length_s: float
+    began_ticks: int
+    step_ticks: int
     sent_s: float
 
+    def until(self, time_s: float) -> tuple[Burst, Burst]:
+        """Return what was sent until a time of that clock, and the rest; either can have no event."""
+        step_s = self.step_ticks / TICKS_S
+        count = int((time_s - self.sent_s) / step_s + 1e-6) if step_s else self.count
+        count = min(max(count, 0), self.count)
+        rest = replace(
+            self,
+            first=self.first + count,
+            count=self.count - count,
+            began_ticks=self.began_ticks + count * self.step_ticks,
+            sent_s=self.sent_s + count * step_s,
+        )
+        return replace(self, count=count), rest
+
     def events(self) -> Iterable[tuple[int, int]]:
-        """Return the event numbers, and their times in ticks of 10 ns."""
-        step_s = self.length_s / max(self.count, 1)
+        """Return the event numbers, and their times in ticks."""
         for i in range(self.count):
-            yield self.first + i, int((self.began_s + i * step_s) * TICKS_S)
+            yield self.first + i, self.began_ticks + i * self.step_ticks
+
+
+def apart_ticks(count: int, length_s: float) -> int:
+    """Return how far apart so many events are that come in so many seconds."""
+    return int(length_s * TICKS_S / count) if count else 0
 
 
 class Due:
@@ -75,14 +93,9 @@ class Trigger:
             self._clock_s = 0.0
             self._next = 0
         self._ran = runs
-        burst = Burst(
-            self._zeroed,
-            self._next,
-            self._due.take(passed_s if runs else 0.0),
-            self._clock_s,
-            passed_s,
-            self.now_s,
-        )
+        count = self._due.take(passed_s if runs else 0.0)
+        began_ticks = int(self._clock_s * TICKS_S)
+        burst = Burst(self._zeroed, self._next, count, began_ticks, apart_ticks(count, passed_s), self.now_s)
         self._next += burst.count
         self._clock_s += passed_s
         self.now_s += passed_s
