@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -334,3 +335,14 @@ async def test_nothing_is_moved_where_closing_is_switched_off(tmp_path):
             await it.closing._next_round("CoBo0")
         assert it.closing.expected("CoBo0") == Count()
     assert sums(staging) == late
+
+
+async def test_a_run_that_an_earlier_version_has_closed_gets_its_late_data(at: Place, tmp_path):
+    """What that version has kept does not have the streams."""
+    settings = local_settings({"CoBo0": at.staging}, checksums=True)
+    async with side(tmp_path / "state", settings, {"CoBo0": at.host()}) as it:
+        expected = await closed(it, at.staging, 41)
+        await it.closings.save(replace(it.entry(41), streams=frozenset()))
+    expected[part(41, 1)] = fill(at.staging, [part(41)], seed=7)[part(41)]
+    async with side(tmp_path / "state", settings, {"CoBo0": at.host()}) as it:
+        await taken(it, at.staging, 41, expected)

@@ -51,6 +51,18 @@ def late_of(closings: Sequence[Closing], listing: Sequence[FileEntry]) -> Mappin
     return found
 
 
+def with_streams(closing: Closing) -> Closing:
+    """Return a closed run with its streams, where an earlier version has kept it without them."""
+    if closing.phase is not Phase.DONE or closing.streams or not closing.manifest:
+        return closing
+    try:
+        record = manifest.load(closing.manifest.encode("utf-8"), closing.location)
+    except ManifestError:
+        return closing
+    streams = {stream_of(name) for name in (*(file.name for file in record.files), *record.missing)}
+    return replace(closing, streams=frozenset(streams - {""}))
+
+
 def without_late(closings: Sequence[Closing], listing: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
     """Return a listing without the late data of closed runs."""
     late = {file.name for files in late_of(closings, listing).values() for file in files}

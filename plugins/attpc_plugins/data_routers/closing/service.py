@@ -25,6 +25,7 @@ from attpc_plugins.data_routers.watch.flow import Count
 
 from .closer import RouterCloser
 from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closing
+from .late import with_streams
 from .pv_values import ClosingShown
 from .sentry_steps import at_work, baseline, other_run
 
@@ -108,6 +109,9 @@ class ClosingService:
     def startup(self) -> None:
         """Continue the closings that an earlier IOC left."""
         for router in self._settings.router:
+            for closing in self._store.of(router.label):
+                if (known := with_streams(closing)) is not closing:
+                    self._store.keep(known)
             self._show(router, self._store.of(router.label))
             self._ctx.spawn(self._work(router.label), restart=lambda label=router.label: self._work(label))
 
