@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from attpc_plugins.data_routers.closing.closings import Phase
 from attpc_plugins.data_routers.model import CloseState
 
@@ -12,6 +13,7 @@ from attpc_ioc.model.events import RunFiles
 from tests.support.closed_runs import all_in_place, folder_of, written
 from tests.support.closings import closings_in
 from tests.support.data_rig import (
+    ALL_ACCESS,
     alarm,
     data_rig,
     section,
@@ -121,3 +123,35 @@ async def test_a_late_tail_is_no_stray_and_refuses_no_start(tmp_path, monkeypatc
 def manifest_of(it, host, number: int) -> str:
     """Return the text of a run's manifest."""
     return (folder_of(it, host, number) / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("access", ALL_ACCESS[:2])
+async def test_data_that_a_router_writes_after_done_are_beside_their_files(tmp_path, monkeypatch, access):
+    """The simulated router opens its file by name for each frame, as the real one does."""
+    text = section(closing={"quiet_s": 0.5})
+    async with data_rig(tmp_path, monkeypatch, access=access, cobos=1, text=text) as it:
+        host = it.fleet.data["CoBo[0]"]
+        await start_run(it)
+        number = it.run.number
+        await it.until(lambda: written(host), 20.0, "the data was written")
+        host.faults.late_s = 4.0
+        await it.until(lambda: host.behind > 20, 20.0, "events that come late")
+        await stop_run(it)
+        await all_in_place(it, number)
+        folder, before = folder_of(it, host, number), host.written_bytes
+        await it.until(lambda: host.written_bytes > before and not host.behind, 20.0, "they have come")
+        host.faults.late_s = 0.0
+
+        def closed() -> list[int]:
+            return [path.stat().st_size for path in folder.glob("*.graw")]
+
+        await it.until(lambda: sum(closed()) == host.written_bytes, 20.0, "they are in the run's folder")
+        names = sorted(path.name for path in folder.glob("*.graw"))
+        late = [name for name in names if ".late1." in name]
+        assert late
+        assert [name.replace(".late1", "") for name in late] == [name for name in names if name not in late]
+        await it.until(lambda: all(name in manifest_of(it, host, number) for name in names), 20.0, "manifest")
+        assert not host.files()
+        assert shown(it, "CoBo0:Router:Close_RBV") == int(CloseState.DONE)
+        message = "CoBo0:Router:CloseMessage_RBV"
+        await it.until(lambda: late[0] in shown(it, message), 20.0, "it is said")
