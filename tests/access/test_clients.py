@@ -97,6 +97,11 @@ async def test_a_refused_put_is_on_record_and_on_no_screen(tmp_path, monkeypatch
 
     write(tmp_path, rules())
     async with rig(tmp_path, monkeypatch, access=ACCESS, plugins=[("listener", Listener())]) as it:
+
+        async def idle() -> bool:
+            return await it.get("State_RBV") == REFUSED["State_RBV"]
+
+        await eventually(idle)
         async with raw_client(it.place.port, "mallory") as raw:
             for name, old in REFUSED.items():
                 channel = await raw.channel(it.prefix + name)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.hosts.host import HostRefused, HostUnreachable
+from attpc_plugins.data_routers.hosts.ssh.agent import Agent
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
 from attpc_plugins.data_routers.hosts.ssh.station import Stations
@@ -269,6 +270,12 @@ async def test_what_a_login_shell_prints_does_no_harm(staging: Path, tmp_path: P
         async with place(staging, server) as at:
             write_files(staging, ["a.graw"])
             assert (await at.host().poll(None)).files == 1
+
+
+def test_a_login_shell_may_print_before_anybody_waits_for_the_agent() -> None:
+    agent = Agent("a host")
+    agent.data_received(b"Welcome!\n", None)
+    assert (agent.ended, agent.fault) == (False, None)
 
 
 async def test_a_host_without_perl(staging: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
-from attpc_ioc.simulator.data.host import Writing
+from attpc_ioc.simulator.data.host import DataHost, Writing
 from attpc_ioc.simulator.data.options import Access
 from tests.support.ca import camonitor
 from tests.support.data_rig import (
@@ -38,6 +38,15 @@ PARTS = {
     "TimeToFull_RBV": "ai",
     "Flow_RBV": "mbbi",
 }
+
+LESS_THAN_STRAY = 50.0
+"""MB/s. A CoBo sends 2, and more for a moment after a busy one; a stray file that counts is hundreds."""
+
+
+def leave_stray(host: DataHost) -> None:
+    """Make a large file that belongs to no run; nothing of it takes space."""
+    with (host.staging / "stray.graw").open("wb") as file:
+        file.truncate(500_000_000)
 
 
 async def test_a_run_is_counted(tmp_path, monkeypatch, way):
@@ -269,13 +278,13 @@ async def test_time_to_full_and_an_orderly_stop_before_the_disk_is_full(tmp_path
 async def test_files_that_shrink_and_go_away_in_a_run(tmp_path, monkeypatch):
     async with data_rig(tmp_path, monkeypatch, text=section(closing={"enabled": False}), cobos=1) as it:
         host = it.fleet.data["CoBo[0]"]
-        (host.staging / "stray.graw").write_bytes(bytes(10_000_000))
+        leave_stray(host)
         await it.until(lambda: shown(it, "CoBo0:Router:Clean_RBV") == 0, what="dirty")
         await it.ok("Run:Override", "Yes")
         await it.take_to(State.READY)
         await it.ok("Run:Start")
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="flowing")
-        assert shown(it, "CoBo0:Router:Written_RBV") < 0.009, "what was there does not count"
+        assert shown(it, "CoBo0:Router:Written_RBV") < 0.1, "what was there does not count"
         seen = [0.0]
 
         def rates_are_right() -> bool:
@@ -285,13 +294,13 @@ async def test_files_that_shrink_and_go_away_in_a_run(tmp_path, monkeypatch):
         (host.staging / "stray.graw").unlink()
         await it.until(rates_are_right, what="more data")
         assert min(seen) >= 0.0
-        assert max(seen) < 3.0
+        assert max(seen) < LESS_THAN_STRAY
 
 
 async def test_a_restarted_ioc_counts_the_run_on(tmp_path, monkeypatch):
     async with data_rig(tmp_path, monkeypatch, text=section(closing={"enabled": False}), cobos=1) as it:
         host = it.fleet.data["CoBo[0]"]
-        (host.staging / "stray.graw").write_bytes(bytes(500_000_000))
+        leave_stray(host)
         await it.until(lambda: shown(it, "CoBo0:Router:Clean_RBV") == 0, what="dirty")
         await it.ok("Run:Override", "Yes")
         await it.take_to(State.READY)
@@ -301,7 +310,7 @@ async def test_a_restarted_ioc_counts_the_run_on(tmp_path, monkeypatch):
         await it.start_ioc()
         await it.until_run(RunState.RUNNING)
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="flowing")
-        assert shown(it, "CoBo0:Router:Rate_RBV") < 3.0
+        assert shown(it, "CoBo0:Router:Rate_RBV") < LESS_THAN_STRAY
         await stop_run(it)
         await it.until(lambda: host.writing is Writing.IDLE, what="all is written")
         there = sum(file.stat().st_size for file in host.files() if file.name != "stray.graw") / 1e9

@@ -31,7 +31,8 @@ NOBODY = 65534
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
-def umask(request: pytest.FixtureRequest):
+def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    assert tmp_path.is_dir(), "made before, so that the test can enter it"
     before = os.umask(request.param)
     yield
     os.umask(before)

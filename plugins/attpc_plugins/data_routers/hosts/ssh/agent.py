@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import asyncssh
 
@@ -31,8 +32,8 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._received = bytearray()
         self._searched = 0
-        self._limit = 0
-        """How many bytes may be received now: none without a request."""
+        self._limit = NOISE_LIMIT
+        """How many bytes may be received now: none without a request, but a login shell prints before any."""
         self._said = 0
         self._news: asyncio.Future[None] | None = None
         self._last_words = bytearray()
@@ -52,13 +53,13 @@ class Agent(asyncssh.SSHClientSession[bytes]):
             connection.create_session(lambda: cls(where), COMMAND, encoding=None, request_pty=False)
         )
         try:
-            channel, session = await asyncio.shield(opening)
+            _channel, session = await asyncio.shield(opening)
         except asyncio.CancelledError:
             # The host may still open the session; it must then be ended.
             opening.add_done_callback(_end_late)
             raise
         assert isinstance(session, cls)
-        channel.write(text)
+        session._send(text)
         return session
 
     async def greet(self) -> None:
@@ -83,13 +84,19 @@ class Agent(asyncssh.SSHClientSession[bytes]):
         A caller that stops waiting must `kill` the agent. An agent that sends more, or without a request, is
         ended with a `HostFault`, which `fault` keeps.
         """
-        if self._channel is None or self.ended:
+        if self.ended:
             raise self._end()
         self._said = 0
-        self._channel.write(request)
+        self._send(request)
         line = await self._line(limit)
         self._must_be_silent()
         return line
+
+    def _send(self, data: bytes) -> None:
+        """Write; if the channel has just closed, the wait for the answer ends with the reason."""
+        if self._channel is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._channel.write(data)
 
     def _must_be_silent(self) -> None:
         if self._received:
