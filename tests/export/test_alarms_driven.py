@@ -51,6 +51,7 @@ DATA: dict[tuple[ScopeKind, str], set[str]] = {
     (ScopeKind.SOURCE, "Router:DiskFree_RBV"): {"LOW MINOR", "LOLO MAJOR", COMM},
     (ScopeKind.SOURCE, "Router:TimeToFull_RBV"): {"LOW MINOR", "LOLO MAJOR", COMM},
     (ScopeKind.SOURCE, "Router:Close_RBV"): {MINOR, MAJOR},
+    (ScopeKind.SOURCE, "Router:Sync_RBV"): {MINOR, MAJOR, COMM},
     (ScopeKind.RUN, "Configs_RBV"): {MINOR},
 }
 """The rows of the data routers."""
@@ -315,7 +316,7 @@ class Data:
         await self.watch.until(self.of("Online_RBV"), OK)
 
     async def hosts_gone(self) -> None:
-        parts = ("Online_RBV", "Flow_RBV", "DiskFree_RBV", "TimeToFull_RBV")
+        parts = ("Online_RBV", "Flow_RBV", "DiskFree_RBV", "TimeToFull_RBV", "Sync_RBV")
         pvs = [pv for part in parts for pv in self.of(part)]
         await self._gates(is_open=False)
         await self.watch.until(pvs, COMM)
@@ -340,6 +341,17 @@ class Data:
                 await self.watch.until(self.of("Flow_RBV", host.source), MINOR)
                 host.faults.factor = 1.0
                 await self.watch.until(self.of("Flow_RBV"), OK)
+
+    async def sync(self) -> None:
+        for host in self.hosts:
+            host.faults.pace = 0.05
+            await self.watch.until(self.of("Sync_RBV", host.source), MINOR)
+            host.faults.pace = 1.0
+            await self.watch.until(self.of("Sync_RBV"), OK)
+            host.faults.clock_s = 0.1
+            await self.watch.until(self.of("Sync_RBV", host.source), MAJOR)
+            host.faults.clock_s = 0.0
+            await self.watch.until(self.of("Sync_RBV"), OK)
 
     async def time_to_full(self) -> None:
         for host in self.hosts:
@@ -398,6 +410,7 @@ async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
             await data.routers()
             await start_run(it)
             await data.flow()
+            await data.sync()
             await data.time_to_full()
             await data.hosts_gone()
             await data.closing()

@@ -48,6 +48,7 @@ def section(
     limits: Mapping[str, Any] | None = None,
     interlocks: Mapping[str, str] | None = None,
     closing: Mapping[str, Any] | None = None,
+    events: Mapping[str, Any] | None = None,
 ) -> str:
     """The lines of `[plugins.data_routers]` besides its routers, on top of what all tests have."""
     tables = {
@@ -55,6 +56,7 @@ def section(
         "limits": {**NO_LIMITS, **(limits or {})},
         "interlocks": dict(interlocks or {}),
         "closing": {"quiet_s": 0.5, **(closing or {})},
+        "events": {"behind_s": 2.0, "out_of_step_after_s": 0.2, "torn_after_s": 0.5, **(events or {})},
     }
     lines = []
     for table, values in tables.items():

@@ -348,7 +348,8 @@ class RunControl:
         if not was_on:
             return Outcome(command, ResultCode.DONE, f"{', '.join(names)} stopped")
         record.close_stopped("")
-        return Outcome(command, ResultCode.DONE, self._with_record(f"run {record.number} stopped"))
+        said = f"run {record.number} stopped" + (f": {command.reason}" if command.reason else "")
+        return Outcome(command, ResultCode.DONE, self._with_record(said))
 
     # ------------------------------------------------------------------ adoption (rule 20)
 

@@ -48,13 +48,18 @@ class DataRouters:
         """Return the rows of the data routers."""
         from .closing.rows import closing_rows
         from .configs.rows import configs_rows
+        from .events.rows import event_rows, where_frames_are
         from .settings import DataRoutersSettings
         from .watch.rows import router_rows, where_routers_are
 
         assert isinstance(settings, DataRoutersSettings)
         routed = frozenset(source for router in settings.router for source in router.sources)
         rows = (*router_rows(settings.limits, self._why), *closing_rows())
-        return [*(where_routers_are(row, routed) for row in rows), *configs_rows()]
+        return [
+            *(where_routers_are(row, routed) for row in rows),
+            *(where_frames_are(row, settings) for row in event_rows(self._why)),
+            *configs_rows(),
+        ]
 
     def _why(self, part: str, source: str) -> str:
         return self.service.why(part, source) if self.service is not None else ""
@@ -108,7 +113,7 @@ class DataRouters:
 
     @hookimpl
     async def attpc_write(self, pv: str, value: Value) -> None:
-        """Handle a write to `Run:Override` or `Run:CloseAgain`."""
+        """Handle a write to one of the plugin's setpoints."""
         if self.service is None:
             raise Refused(NOT_STARTED)
         self.service.write(pv, value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import RUN, Command, CommandName, Reason
+from attpc_ioc.model.command import Reason
 from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.run import RunInfo, RunRef, RunState, RunView
@@ -20,11 +20,14 @@ from .closing.rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
 from .closing.service import ClosingService
 from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
+from .events.rows import SYNC
+from .events.service import EventsService
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import config_hosts, host_for
 from .model import Polled
 from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
 from .state import ONLY, Baseline, Records
+from .stopper import RunStopper
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
 from .watch.incidents import Incidents
@@ -33,7 +36,7 @@ from .watch.next_poll import NextPoll
 from .watch.poll import Watch
 from .watch.pv_values import show_router, show_run
 from .watch.router import Router
-from .watch.rows import GIGABYTE, OVERRIDE
+from .watch.rows import OVERRIDE
 
 log = get_logger(__name__)
 
@@ -59,7 +62,6 @@ class Service:
         self._open = False
         """A run began, and its end was not reported yet."""
         self._override = False
-        self._stop_asked = False
         self._followed: object = None
         self._news = False
         self._facts = FleetFacts.of(ctx.snapshot())
@@ -81,7 +83,10 @@ class Service:
         ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.incidents = Incidents(self.closing.remark)
-        self._stopper: Router | None = None
+        self.stopper = RunStopper(ctx, self.faults, settings.limits, records)
+        self.events = EventsService(
+            ctx, settings, self.hosts, records.frames, before=self._before, busy=self.closing.busy
+        )
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
         self._by_source = {source: router for router in self.routers for source in router.sources}
 
@@ -133,13 +138,15 @@ class Service:
         self._say()
         for router in self.routers:
             self._ctx.spawn(router.watch.run(), restart=router.watch.run)
+        self.stopper.show()
+        self.events.start()
         self._ctx.spawn(self._follow(), restart=self._follow)
 
     async def close(self) -> None:
         """Disconnect from every host within the time limit of a plugin's shutdown."""
         # Nothing connects again.
         await self._ctx.end_tasks(TASKS_S)
-        hosts = [*self.hosts.values(), *dict.fromkeys(self.config_hosts.values())]
+        hosts = [*self.hosts.values(), *self.events.own_hosts, *dict.fromkeys(self.config_hosts.values())]
         await self.configs.close()
         tasks = [asyncio.create_task(host.disconnect()) for host in hosts]
         if not tasks:
@@ -166,10 +173,29 @@ class Service:
                 self._news = False
                 show_run(self._ctx, self.routers)
                 self._say()
+            self._see_events(fleet)
             await asyncio.sleep(FOLLOW_S)
+
+    def _see_events(self, fleet: Fleet) -> None:
+        """Publish what the frames say, and stop the run where it has as much as it should."""
+        self.events.show(fleet, self._facts, self._unreachable)
+        self.stopper.see_run(self.events.run.events, sum(r.meter.written.data_bytes for r in self.routers))
+
+    def _unreachable(self, label: str) -> str:
+        return next((router.unreachable for router in self.routers if router.label == label), "")
+
+    def _before(self, label: str, run: RunRef) -> Collection[str] | None:
+        """Return the data files in a router's staging folder that are not a run's; None if not known yet."""
+        if not self._settings.closing.enabled:
+            return ()
+        closing = self._records.closings.find(run, label)
+        if closing is None or closing.unsettled:
+            return None
+        return closing.before or ()
 
     def _on_closed(self, label: str, run: RunRef, written: Count) -> None:
         """Show the final counts of a closed run, if it is still the last one."""
+        self.events.closed(label, run)
         for router in self.routers:
             if router.label == label and run == self._run:
                 router.meter.settle(written)
@@ -208,11 +234,7 @@ class Service:
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         self._show(router)
         self._fresh[router.label].ends()
-        if router.too_full:
-            self._stop_run(router)
-        elif router is self._stopper and router.has_room:
-            self._stopper = None
-            self.faults.set("stopped", "")
+        self.stopper.see_disk(router)
 
     def _show(self, router: Router) -> None:
         show_router(self._ctx, router, self._facts.enabled)
@@ -234,29 +256,9 @@ class Service:
     def why(self, part: str, source: str) -> str:
         """Return why a PV of a source is in alarm."""
         router = self._by_source.get(source)
+        if part == SYNC and (router is None or not router.unreachable):
+            return self.events.why(source)
         return router.why(part, time.monotonic()) if router is not None else ""
-
-    def _stop_run(self, router: Router) -> None:
-        """Stop the run before a disk is full; once for each run."""
-        polled, run = router.polled, self._ctx.snapshot().run
-        if self._stop_asked or polled is None or run.state is not RunState.RUNNING:
-            return
-        self._stop_asked = True
-        self._stopper = router
-        self._ctx.spawn(
-            self._stop(
-                f"data router {router.label} on {router.where} has "
-                f"{polled.disk_free_bytes / GIGABYTE:.1f} GB free, less than limits.stop_below_gb "
-                f"({self._settings.limits.stop_below_gb:g} GB)"
-            )
-        )
-
-    async def _stop(self, reason: str) -> None:
-        said = f"run {self._ctx.snapshot().run.number} is stopped: {reason}"
-        self.faults.set("stopped", said)
-        outcome = await self._ctx.submit(Command(RUN, CommandName.STOP, reason=reason))
-        if not outcome.ok:
-            self.faults.set("stopped", f"{said}; {outcome.message}")
 
     # ------------------------------------------------------------------ interlocks
 
@@ -305,13 +307,13 @@ class Service:
         return [Reason(text) for text in in_short(refusing(self._against(fleet), self._override))]
 
     def write(self, pv: str, value: Value) -> None:
-        """Handle a write to `Run:Override` or `Run:CloseAgain`; raises `Refused` for anything else."""
+        """Handle a write to one of the plugin's setpoints; raises `Refused` for anything else."""
         if pv == OVERRIDE:
             self._set_override(bool(value))
         elif pv == RUN_CLOSE_AGAIN:
             if value:
                 self.closing.again()
-        else:
+        elif not self.stopper.set(pv, value):
             raise Refused(f"{pv} does not accept this value")
 
     def _set_override(self, on: bool) -> None:
@@ -346,6 +348,7 @@ class Service:
                 self._open = False
             case RunFailed():
                 self._end(now_s)
+                self.events.run_failed()
                 self.closing.run_failed(event.run, released=event.number_released)
                 self._open = False
         self._poll_all()
@@ -364,9 +367,8 @@ class Service:
         ]
         if self._override:
             self._set_override(False)
-        self._stop_asked = False
-        self._stopper = None
-        self.faults.set("stopped", "")
+        self.stopper.run_begins()
+        self.events.run_begins(run.ref)
         self.incidents.run_begins()
         self._run = run.ref
         before = {router.label: router.meter.start(now_s) for router in self.routers}
@@ -382,6 +384,7 @@ class Service:
         baseline only new data counts.
         """
         self._run = run.ref
+        self.events.run_begins(run.ref)
         baseline = self._records.baseline.values.get(ONLY)
         counts = baseline.counts if baseline is not None and baseline.run == self._run else {}
         for router in self.routers:

@@ -131,6 +131,14 @@ class RouterSettings(ReachSettings):
         default=None,
         description="The folder in which it writes `*.graw`; needed for `ssh` and `local`.",
     )
+    frames: Access | None = Field(
+        default=None,
+        description="For a `sentry`: how the frames are read beside it, `ssh` (with `user`, `frames_port`) "
+        "or `local`; needs `staging`. Nothing is written there.",
+    )
+    frames_port: int | None = Field(
+        default=None, ge=1, le=65535, description="SSH port for `frames`. Default: the SSH configuration's."
+    )
     process: str | None = Field(
         default=None,
         max_length=255,
@@ -163,7 +171,16 @@ class RouterSettings(ReachSettings):
             raise ValueError(f"'host' must be given for access = \"{self.access}\"")
         if self.access is Access.LOCAL and self.host:
             raise ValueError("'host' must not be given for access = \"local\": that is this machine")
+        if self.frames is not None and (self.access is not Access.SENTRY or self.frames is Access.SENTRY):
+            raise ValueError('\'frames\' is for access = "sentry" only, and is "ssh" or "local"')
+        if self.frames is not None and self.staging is None:
+            raise ValueError("'staging' must be given for 'frames'")
         return self
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether the frames of its files can be looked at."""
+        return self.access is not Access.SENTRY or self.frames is not None
 
 
 class EccHostSettings(ReachSettings):
@@ -250,6 +267,33 @@ class ClosingSettings(Section):
     checksums: bool = Field(default=False, description="Whether the manifest has a SHA-256 of each file.")
 
 
+class EventsSettings(Section):
+    """`[plugins.data_routers.events]`: the look at the frames of the run in progress."""
+
+    enabled: bool = Field(
+        default=True, description="Whether the headers of frames are read in the growing files."
+    )
+    behind_s: Seconds = Field(
+        default=10.0,
+        description="A board that has not reached an event this long after most of the others is `Behind` "
+        "(MINOR).",
+    )
+    out_of_step_after_s: Seconds = Field(
+        default=2.0, description="Seconds that a board must be out of step before it is `OutOfStep` (MAJOR)."
+    )
+    torn_after_s: Seconds = Field(
+        default=4.0,
+        description="Seconds that a part of a frame must be the end of a file before it is `Torn` (MAJOR).",
+    )
+    clock_us: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="A board is out of step when its time at an event has changed against the others' by "
+        "more than so many microseconds.",
+    )
+
+
 class BackupSettings(Section):
     """`[plugins.data_routers.backup]`: copies of the configuration files that each run used."""
 
@@ -293,6 +337,9 @@ class DataRoutersSettings(Section):
     )
     closing: ClosingSettings = Field(
         default=ClosingSettings(), description="How the files of a run are moved to its folder."
+    )
+    events: EventsSettings = Field(
+        default=EventsSettings(), description="The look at the frames of the run in progress."
     )
     backup: BackupSettings = Field(
         default=BackupSettings(), description="Copies of the configuration files that each run used."

@@ -10,6 +10,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 
 from .closing.closings import ClosingStore, State
+from .events.watcher import RouterFrames
 from .watch.flow import Count
 
 log = get_logger(__name__)
@@ -53,10 +54,20 @@ class WaitingFiles:
     files: dict[str, Base64Bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Until:
+    """The limits of runs: the number of events, and what is written in GB; 0: no limit."""
+
+    events: float = 0.0
+    written_gb: float = 0.0
+
+
 BASELINE = TypeAdapter(Baseline)
 CONFIGS_READ = TypeAdapter(ConfigsRead)
 LOADED_FILE = TypeAdapter(LoadedFile)
 WAITING_FILES = TypeAdapter(WaitingFiles)
+ROUTER_FRAMES = TypeAdapter(RouterFrames)
+UNTIL = TypeAdapter(Until)
 
 
 class Records:
@@ -71,6 +82,16 @@ class Records:
         """By ECC server and part, `cobo0.configure`."""
         self.waiting = state.kept("waiting", WAITING_FILES)
         """By run."""
-        for kept in (self.baseline, self.configs_read, self.loaded, self.waiting):
+        self.frames = state.kept("frames", ROUTER_FRAMES)
+        """By router."""
+        self.until = state.kept("until", UNTIL)
+        for kept in (
+            self.baseline,
+            self.configs_read,
+            self.loaded,
+            self.waiting,
+            self.frames,
+            self.until,
+        ):
             for key, reason in kept.bad.items():
                 log.warning("stored value cannot be read and is ignored", key=key, reason=reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from attpc_ioc.model.fleet import Fleet
 from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, EccHostSettings, RouterSettings
 
-from .host import ConfigHost, FileHost, SentryHost
+from .host import ConfigHost, FileHost, FrameHost, SentryHost
 from .limits import CallLimits
 from .local.host import LocalConfigHost, LocalHost
 
@@ -25,6 +25,23 @@ def host_for(router: RouterSettings, settings: DataRoutersSettings) -> FileHost 
     from .sentry import HttpSentryHost
 
     return HttpSentryHost(router, limits)
+
+
+def frame_host_for(
+    router: RouterSettings, settings: DataRoutersSettings, host: FileHost | SentryHost
+) -> FrameHost | None:
+    """Return the host on which a router's frames are looked at: `host`, or another way to it, or None."""
+    if isinstance(host, FrameHost) or router.frames is None:
+        return host if isinstance(host, FrameHost) else None
+    beside = router.model_copy(
+        update={
+            "access": router.frames,
+            "host": "" if router.frames is Access.LOCAL else router.host,
+            "port": router.frames_port,
+        }
+    )
+    found = host_for(beside, settings)
+    return found if isinstance(found, FrameHost) else None
 
 
 def config_host_for(ecc: EccHostSettings, settings: DataRoutersSettings) -> ConfigHost:

@@ -1,0 +1,1 @@
+"""What the frames of the run in progress say: events, gaps, and whether the boards are in step."""

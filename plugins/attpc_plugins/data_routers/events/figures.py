@@ -1,0 +1,76 @@
+"""The figures of a data source and of the run, from the frames of their senders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .streams import Stream
+from .sync import Sync, Verdict, worst
+
+
+def senders_of(sender_id: str) -> Callable[[Stream], bool]:
+    """Return a test for the senders of a data source, whose sender id is `CoBo[0]` or the MuTAnT's."""
+    kind, _, instance = sender_id.partition("[")
+    if kind == "CoBo":
+        prefix = f"{kind}{instance.rstrip(']')}_"
+        return lambda stream: stream.sender.startswith(prefix)
+    return lambda stream: not stream.is_cobo
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """The figures of one data source, of all its senders together.
+
+    `first` and `last` are event numbers, -1 without a frame: the first of any sender, the last of any; `all`
+    is the last that every sender has. `rate` is in events a second.
+    """
+
+    first: int
+    last: int
+    all: int
+    rate: float
+    streams: int
+    missing: int
+    missing_percent: float
+    resets: int
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream], rate: float, verdict: Verdict) -> SourceFigures:
+        """Return the figures of these senders."""
+        begun = [stream for stream in streams if stream.last >= 0]
+        return cls(
+            first=min((stream.first for stream in begun), default=-1),
+            last=max((stream.last for stream in begun), default=-1),
+            all=min((stream.last for stream in streams), default=-1),
+            rate=rate if begun else 0.0,
+            streams=len(streams),
+            missing=sum(stream.missing for stream in streams),
+            missing_percent=max((stream.missing_percent for stream in streams), default=0.0),
+            resets=sum(stream.resets for stream in streams),
+            verdict=verdict,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """The figures of the run: `events` is the number of those that every member has."""
+
+    events: int = 0
+    rate: float = 0.0
+    missing_percent: float = 0.0
+    verdict: Verdict = Verdict(Sync.UNKNOWN)
+
+    @classmethod
+    def of(cls, members: Sequence[SourceFigures], rate: float) -> RunFigures:
+        """Return the figures of all members of the run together; `rate` is that of most senders."""
+        if not members:
+            return cls()
+        first = min((member.first for member in members if member.first >= 0), default=0)
+        return cls(
+            events=max(0, min(member.all for member in members) - first + 1),
+            rate=rate,
+            missing_percent=max(member.missing_percent for member in members),
+            verdict=worst(member.verdict for member in members),
+        )

@@ -1,0 +1,66 @@
+"""The values of the PVs of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.row import Reading
+
+from .figures import RunFigures, SourceFigures
+from .rows import (
+    EVENT_RATE,
+    EVENTS,
+    MISSING,
+    RESETS,
+    RUN_EVENT_RATE,
+    RUN_EVENTS,
+    RUN_MISSING,
+    RUN_SYNC,
+    RUN_SYNC_TEXT,
+    STREAMS,
+    SYNC,
+    SYNC_SEVERITIES,
+    SYNC_TEXT,
+)
+from .sync import Verdict
+
+
+def show_source(
+    ctx: PluginContext, source: str, figures: SourceFigures, text: str, *, fault: bool, enabled: bool
+) -> None:
+    """Publish the figures of a source and a text; they are INVALID if its frames cannot be looked at.
+
+    A source whose ECC server is not enabled has no alarm.
+    """
+    for part, reading in _values(figures):
+        if not enabled:
+            shown = Reading(reading.value)
+        else:
+            shown = Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading
+        ctx.publish(f"{source}:{part}", shown)
+    ctx.publish(f"{source}:{SYNC_TEXT}", text)
+
+
+def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
+    yield EVENTS, Reading(float(max(0, figures.last)))
+    yield EVENT_RATE, Reading(figures.rate)
+    yield STREAMS, Reading(figures.streams)
+    yield MISSING, Reading(min(figures.missing, 2**31 - 1))
+    yield RESETS, Reading(figures.resets)
+    yield SYNC, _sync(figures.verdict)
+
+
+def show_run(ctx: PluginContext, run: RunFigures) -> None:
+    """Publish the figures of the run."""
+    ctx.publish(RUN_EVENTS, float(run.events))
+    ctx.publish(RUN_EVENT_RATE, run.rate)
+    ctx.publish(RUN_MISSING, run.missing_percent)
+    ctx.publish(RUN_SYNC, _sync(run.verdict))
+    ctx.publish(RUN_SYNC_TEXT, run.verdict.text)
+
+
+def _sync(verdict: Verdict) -> Reading:
+    severity = SYNC_SEVERITIES.get(int(verdict.state), Severity.NO_ALARM)
+    return Reading(int(verdict.state), severity, Status.STATE if severity else Status.NO_ALARM)

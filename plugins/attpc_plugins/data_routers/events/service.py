@@ -1,0 +1,168 @@
+"""Events of the run in progress: looks at all routers' frames, judges them, publishes PVs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from attpc_ioc.eventlog import Kept
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.run import RunRef
+from attpc_ioc.plugin import PluginContext
+from attpc_plugins.data_routers.hosts.host import FileHost, FrameHost, SentryHost
+from attpc_plugins.data_routers.hosts.make import frame_host_for
+from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
+from attpc_plugins.data_routers.watch.around import FleetFacts
+
+from .figures import RunFigures, SourceFigures, senders_of
+from .pv_values import show_run, show_source
+from .sync import SyncJudge, worst
+from .watcher import FrameWatch, RouterFrames
+
+KEEP_S = 20.0
+"""Time between two writes of what is known of a router's frames."""
+
+SAMPLES_A_LOOK = 4
+"""About so many events are compared in each look."""
+
+
+class EventsService:
+    """The frames of all data routers, for one event loop.
+
+    `before(label, run)` and `busy(label)` are for `FrameWatch`.
+    """
+
+    def __init__(
+        self,
+        ctx: PluginContext,
+        settings: DataRoutersSettings,
+        hosts: Mapping[str, FileHost | SentryHost],
+        kept: Kept[RouterFrames],
+        *,
+        before: Callable[[str, RunRef], Collection[str] | None],
+        busy: Callable[[str], bool],
+    ) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._kept = kept
+        self._kept_s: dict[str, float] = {}
+        self._faults: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        """By source."""
+        self._judge = SyncJudge(settings.events)
+        self._news = True
+        self._watches: dict[str, tuple[RouterSettings, FrameWatch]] = {}
+        self.run = RunFigures()
+        for router in settings.router:
+            host = frame_host_for(router, settings, hosts[router.label]) if settings.events.enabled else None
+            if host is not None:
+                self._watches[router.label] = router, self._watch(router.label, host, before, busy)
+
+    def _watch(
+        self,
+        label: str,
+        host: FrameHost,
+        before: Callable[[str, RunRef], Collection[str] | None],
+        busy: Callable[[str], bool],
+    ) -> FrameWatch:
+        return FrameWatch(
+            label,
+            host,
+            period_s=self._settings.period_s,
+            timeout_s=self._settings.timeout_s,
+            window_s=self._settings.rate_window_s,
+            before=lambda run: before(label, run),
+            busy=lambda: busy(label),
+            step=self._step,
+            on_look=lambda: self._looked(label),
+        )
+
+    @property
+    def own_hosts(self) -> list[FrameHost]:
+        """The hosts that only this service uses: those beside a sentry."""
+        return [watch.host for router, watch in self._watches.values() if router.frames is not None]
+
+    def start(self) -> None:
+        """Begin to look, without waiting for a host."""
+        for _, watch in self._watches.values():
+            self._ctx.spawn(watch.run(), restart=watch.run)
+
+    # ------------------------------------------------------------------ runs
+
+    def run_begins(self, run: RunRef) -> None:
+        """Look at the frames of a run from now on; after a restart what was known is gone on with."""
+        self._judge = SyncJudge(self._settings.events)
+        for label, (_, watch) in self._watches.items():
+            known = self._kept.values.get(label)
+            watch.begin(known if known is not None and known.run == run else RouterFrames(run))
+        self._news = True
+
+    def run_failed(self) -> None:
+        """Look no more: the start of the run has failed."""
+        for _, watch in self._watches.values():
+            watch.end()
+        self._news = True
+
+    def closed(self, label: str, run: RunRef) -> None:
+        """Look no more at a router's files: those of the run were moved."""
+        found = self._watches.get(label)
+        if found is not None and found[1].frames is not None and found[1].frames.run == run:
+            found[1].end()
+            self._news = True
+
+    # ------------------------------------------------------------------ figures
+
+    def _step(self) -> int:
+        """Return the number whose multiples are compared: a power of two, so that it goes on to fit."""
+        wanted = self._judge.lead.rate * self._settings.period_s / SAMPLES_A_LOOK
+        return 1 << max(0, int(wanted)).bit_length()
+
+    def _looked(self, label: str) -> None:
+        self._news = True
+        watch, now_s = self._watches[label][1], time.monotonic()
+        if watch.frames is not None and now_s - self._kept_s.get(label, -KEEP_S) >= KEEP_S:
+            self._kept_s[label] = now_s
+            self._kept.keep(label, watch.frames)
+
+    def why(self, source: str) -> str:
+        """Return why `Router:Sync_RBV` of a source is in alarm."""
+        return self._reasons.get(source, "")
+
+    def show(self, fleet: Fleet, facts: FleetFacts, unreachable: Callable[[str], str]) -> None:
+        """Judge and publish, if there is news.
+
+        `unreachable(label)` is why a router's host does not answer, with its label; empty while it does.
+        """
+        faults = {label: unreachable(label) for label in self._watches}
+        if not self._news and faults == self._faults:
+            return
+        self._news, self._faults = False, faults
+        now_s = time.monotonic()
+        streams = [
+            stream
+            for _, watch in self._watches.values()
+            if watch.frames is not None
+            for stream in watch.frames.streams.values()
+        ]
+        verdicts = self._judge.judge(now_s, {stream.sender: stream for stream in streams})
+        sender_ids = {source.name: source.sender_id for source, _ in fleet.sources()}
+        members: list[SourceFigures] = []
+        for router, watch in self._watches.values():
+            fault = faults[router.label]
+            if not fault and watch.fault:
+                fault = f"{router.label}: its frames cannot be looked at: {watch.fault}"
+            for name in router.sources:
+                is_own = senders_of(sender_ids.get(name, ""))
+                own = [stream for stream in streams if is_own(stream)]
+                if name in facts.running and not own and watch.looking:
+                    verdict = self._judge.silent(now_s, name)
+                else:
+                    verdict = worst(verdicts[stream.sender] for stream in own)
+                figures = SourceFigures.of(own, watch.rate, verdict)
+                if name in facts.running or own:
+                    members.append(figures)
+                text = f"data router {fault}" if fault else figures.verdict.text
+                self._reasons[name] = text
+                show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
+        self.run = RunFigures.of(members, self._judge.lead.rate)
+        show_run(self._ctx, self.run)

@@ -1,0 +1,119 @@
+"""The frames of one sender in a run, put together from the looks at its files.
+
+Nothing here reads a clock or a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from attpc_plugins.data_routers.hosts.frames import NAME, Cursor, Piece
+
+SAMPLES_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is known of the frames of one sender, such as `CoBo0_AsAd1`, in the run in progress.
+
+    - `began`: the time in the names of its present files; another one in the run is a reset, of which there
+      were `resets`.
+    - `name`, `offset`, `size`: the file and place up to which it was looked at.
+    - `first`, `last`: event numbers since its counter was last zeroed, -1 without a frame; `ticks`:
+      `eventTime` of the last one, in 10 ns.
+    - `frames`: those looked at; `missing`: event numbers between two of them that are not there; `back`:
+      frames whose number is not larger than the one before in the same file.
+    - `torn`: frames that are there in part with others behind; `torn_at` says where the last one is.
+      `torn_end`: where the end of a file is a part of a frame and nothing follows.
+    - `samples`: event number and `eventTime`, the newest last; `triggers`: the MuTAnT's L0, L1A, L1B and L2.
+    """
+
+    sender: str
+    began: str = ""
+    name: str = ""
+    offset: int = 0
+    size: int = -1
+    first: int = -1
+    last: int = -1
+    ticks: int = -1
+    frames: int = 0
+    missing: int = 0
+    back: int = 0
+    resets: int = 0
+    torn: int = 0
+    torn_at: str = ""
+    torn_end: str = ""
+    samples: tuple[tuple[int, int], ...] = ()
+    triggers: tuple[int, ...] = ()
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the next look goes on."""
+        return Cursor(self.sender, self.name, self.offset, self.size)
+
+    @property
+    def board(self) -> str:
+        """The board, and its AsAd, as messages name them: `CoBo0 AsAd1`, `MuTAnT`."""
+        return self.sender.replace("_", " ") if self.is_cobo else "MuTAnT"
+
+    @property
+    def is_cobo(self) -> bool:
+        """Whether it is an AsAd board of a CoBo, not the MuTAnT."""
+        return self.sender.startswith("CoBo")
+
+    @property
+    def span(self) -> int:
+        """The number of events from the first to the last."""
+        return self.last - self.first + 1 if self.first >= 0 else 0
+
+    @property
+    def missing_percent(self) -> float:
+        """The part of the events that is missing, in percent."""
+        return 100.0 * self.missing / self.span if self.span else 0.0
+
+    def take(self, piece: Piece) -> Stream:
+        """Return it with the result of another look."""
+        match = NAME.fullmatch(piece.name)
+        assert match is not None
+        began = match[4]
+        new = self
+        if began != self.began:
+            new = replace(
+                self, began=began, first=-1, last=-1, samples=(), resets=self.resets + bool(self.began)
+            )
+        # A jump leaves out an unknown number of frames, so nothing is known to be missing.
+        follows = piece.frames > 0 and new.last >= 0 and not piece.jumped
+        place = f"{piece.name} at byte {piece.torn_at}"
+        return replace(
+            new,
+            name=piece.name,
+            offset=piece.offset,
+            size=piece.size,
+            first=new.first if new.first >= 0 else piece.first,
+            last=piece.last if piece.frames else new.last,
+            ticks=piece.ticks if piece.frames else new.ticks,
+            frames=new.frames + piece.frames,
+            missing=new.missing + piece.missing + (max(0, piece.first - new.last - 1) if follows else 0),
+            back=new.back + piece.back + (follows and piece.first <= new.last),
+            torn=new.torn + piece.torn,
+            torn_at=place if piece.torn else new.torn_at,
+            torn_end=place if piece.torn_at >= piece.offset else "",
+            samples=(*new.samples, *piece.samples)[-SAMPLES_KEPT:],
+            triggers=piece.triggers or new.triggers,
+        )
+
+
+def sender_of(piece: Piece) -> str:
+    """Return the sender whose file a look was into."""
+    match = NAME.fullmatch(piece.name)
+    assert match is not None
+    return match[1]
+
+
+def take_all(streams: dict[str, Stream], pieces: tuple[Piece, ...]) -> dict[str, Stream]:
+    """Return the streams by sender with the results of a look."""
+    found = dict(streams)
+    for piece in pieces:
+        sender = sender_of(piece)
+        found[sender] = found.get(sender, Stream(sender)).take(piece)
+    return found

@@ -1,0 +1,155 @@
+"""Looks at the frames of one data router's files during a run, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.hosts.frames import Cursor, by_sender
+from attpc_plugins.data_routers.hosts.host import FrameHost, HostError, HostTimeout
+
+from .streams import Stream, take_all
+
+log = get_logger(__name__)
+
+LAST_BACKOFF_S = 10.0
+"""The longest time between two looks at a host that does not answer."""
+
+GUARD_S = 1.0
+"""A look is given up when it takes this much longer than its own limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterFrames:
+    """What is known of the frames of one router's files in a run, by sender; kept over restarts."""
+
+    run: RunRef
+    streams: dict[str, Stream] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """The last event number seen; -1 before the first."""
+        return max((stream.last for stream in self.streams.values()), default=-1)
+
+
+class FrameWatch:
+    """Looks at the frames of one router every `period_s` while there is a run whose files are there.
+
+    - `before(run)`: the data files in the staging folder from before the run, by name; None while these are
+      not known yet, and nothing is looked at.
+    - `step()`: samples are of events whose number is a multiple of it.
+    - `on_look()`: called after each look, and when a host begins or ceases to answer.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        host: FrameHost,
+        *,
+        period_s: float,
+        timeout_s: float,
+        window_s: float,
+        before: Callable[[RunRef], Collection[str] | None],
+        busy: Callable[[], bool],
+        step: Callable[[], int],
+        on_look: Callable[[], None],
+    ) -> None:
+        self.label = label
+        self.host = host
+        self._period_s = period_s
+        self._timeout_s = timeout_s
+        self._window_s = window_s
+        self._before = before
+        self._busy = busy
+        self._step = step
+        self._on_look = on_look
+        self._wake = asyncio.Event()
+        self._looking = False
+        self._failures = 0
+        self._rates: deque[tuple[float, int]] = deque()
+        self.frames: RouterFrames | None = None
+        """What is known of the run; None before the first."""
+        self.fault = ""
+        """Why the last look failed; empty while looks succeed."""
+
+    def begin(self, frames: RouterFrames) -> None:
+        """Look at a run's frames from now on; those that are known already are kept."""
+        self.frames = frames
+        self._rates.clear()
+        self._looking = True
+        self._failures, self.fault = 0, ""
+        self._wake.set()
+
+    def end(self) -> None:
+        """Look at nothing until the next run; what is known stays."""
+        self._looking = False
+        self._rates.clear()
+        self.fault = ""
+
+    @property
+    def looking(self) -> bool:
+        """Whether the files of a run are looked at."""
+        return self._looking
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        if len(self._rates) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
+        return max(0, last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            if not self._looking:
+                self._wake.clear()
+                await self._wake.wait()
+            began_s = time.monotonic()
+            if not self._busy():
+                await self._look()
+            pause_s = self._period_s * 2 ** min(self._failures, 10)
+            next_s = began_s + min(pause_s, max(LAST_BACKOFF_S, self._period_s))
+            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
+
+    async def _look(self) -> None:
+        frames = self.frames
+        if frames is None or (cursors := self._cursors(frames)) is None:
+            return
+        limit_s = self._timeout_s + GUARD_S
+        try:
+            try:
+                async with asyncio.timeout(limit_s):
+                    pieces = await self.host.look(cursors, self._step())
+            except TimeoutError as error:
+                raise HostTimeout(f"no answer in {limit_s:g} s") from error
+        except HostError as error:
+            self._failures += 1
+            changed, self.fault = str(error) != self.fault, str(error)
+            if changed:
+                log.debug("frames cannot be looked at", router=self.label, reason=self.fault)
+                self._on_look()
+            return
+        self._failures, self.fault = 0, ""
+        if self.frames is not frames:
+            return  # another run began meanwhile
+        self.frames = RouterFrames(frames.run, take_all(frames.streams, pieces))
+        now_s = time.monotonic()
+        self._rates.append((now_s, self.frames.last))
+        while len(self._rates) > 2 and self._rates[1][0] <= now_s - self._window_s:
+            self._rates.popleft()
+        self._on_look()
+
+    def _cursors(self, frames: RouterFrames) -> list[Cursor] | None:
+        """Return where the next look goes on; None while the files from before the run are not known."""
+        before = self._before(frames.run)
+        if before is None:
+            return None
+        earlier = {sender: Cursor(sender, names[-1]) for sender, names in by_sender(list(before)).items()}
+        known = {stream.sender: stream.cursor for stream in frames.streams.values()}
+        return list((earlier | known).values())

@@ -1,0 +1,237 @@
+"""Events: what the frames of a run show at a client, with faults of the boards switched while it runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import tomlkit
+
+from attpc_ioc.model.run import RunState
+from attpc_ioc.settings import load_settings
+from attpc_ioc.simulator.data.frames import cobo_frame
+from attpc_ioc.simulator.data.options import Access
+from attpc_ioc.simulator.data.orders import Amounts, HostFault, switch
+from tests.support.ca import camonitor
+from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
+from tests.support.rig import Rig
+
+LOOKED_AT = [pytest.param(Access.LOCAL, id="local"), pytest.param(Access.SSH, id="ssh")]
+
+BOARDS = ("CoBo0", "CoBo1", "CoBo2", "MuTAnT")
+
+PARTS = {
+    "Router:Events_RBV": "ai",
+    "Router:EventRate_RBV": "ai",
+    "Router:Streams_RBV": "longin",
+    "Router:Missing_RBV": "longin",
+    "Router:Resets_RBV": "longin",
+    "Router:Sync_RBV": "mbbi",
+    "Router:SyncText_RBV": "waveform",
+}
+RUN_PARTS = {
+    "Run:Events_RBV": "ai",
+    "Run:EventRate_RBV": "ai",
+    "Run:Missing_RBV": "ai",
+    "Run:Sync_RBV": "mbbi",
+    "Run:SyncText_RBV": "waveform",
+    "Run:MaxEvents": "ao",
+    "Run:MaxWritten": "ao",
+}
+
+
+async def in_step(it: Rig, boards: tuple[str, ...] = BOARDS) -> None:
+    """Wait until all boards have events and are in step."""
+    for board in boards:
+        await it.until(
+            lambda b=board: shown(it, f"{b}:Router:Sync_RBV") == 1,
+            what=f"{board} in step: {shown(it, f'{board}:Router:SyncText_RBV')}",
+        )
+
+
+@pytest.mark.parametrize("access", LOOKED_AT)
+async def test_a_run_whose_boards_are_in_step(tmp_path, monkeypatch, access):
+    async with data_rig(tmp_path, monkeypatch, access=access) as it:
+        for part, rtyp in PARTS.items():
+            assert await it.get(f"CoBo0:{part}.RTYP") == rtyp, part
+        for name, rtyp in RUN_PARTS.items():
+            assert await it.get(f"{name}.RTYP") == rtyp, name
+            assert alarm(it, name) == "NO_ALARM"
+        assert shown(it, "Run:Sync_RBV") == 0
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await it.until(lambda: shown(it, "Run:Events_RBV") > 60, what="events of the run")
+        await it.until(lambda: 40 < shown(it, "Run:EventRate_RBV") < 60, what="rate of the run")
+        for board in ("CoBo0", "CoBo1", "MuTAnT"):
+            await it.until(
+                lambda b=board: 40 < shown(it, f"{b}:Router:EventRate_RBV") < 60, what=f"rate of {board}"
+            )
+            assert shown(it, f"{board}:Router:Streams_RBV") == (1 if board == "MuTAnT" else 2)
+            assert shown(it, f"{board}:Router:Missing_RBV") == shown(it, f"{board}:Router:Resets_RBV") == 0
+        assert shown(it, "Run:Missing_RBV") == 0
+        assert shown(it, "Run:Sync_RBV") == 1
+        await stop_run(it)
+        await it.until(
+            lambda: all(shown(it, f"{b}:Router:Close_RBV") == 3 for b in ("CoBo0", "CoBo1", "MuTAnT")),
+            what="files closed",
+        )
+        counts = {board: shown(it, f"{board}:Router:Events_RBV") for board in ("CoBo0", "CoBo1", "MuTAnT")}
+        assert len(set(counts.values())) == 1, counts
+        assert shown(it, "Run:Events_RBV") == counts["CoBo0"] + 1
+        assert shown(it, "Run:Sync_RBV") == 1
+        # The next run begins anew.
+        await start_run(it)
+        await it.until(lambda: shown(it, "Run:Events_RBV") < counts["CoBo0"], what="the next run's events")
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        assert shown(it, "CoBo0:Router:Resets_RBV") == 0
+
+
+FAULTS = [
+    pytest.param(HostFault.DATA_BEHIND, Amounts(factor=0.1), 2, "behind the others", id="behind"),
+    pytest.param(HostFault.DATA_STOP, Amounts(), 2, "behind the others", id="stop"),
+    pytest.param(HostFault.DATA_LATE, Amounts(extra_s=60.0), 2, "behind the others", id="late"),
+    pytest.param(HostFault.DATA_SHIFT, Amounts(events=1), 3, "earlier than at the other boards", id="shift"),
+    pytest.param(HostFault.DATA_SHIFT, Amounts(events=100_000), 3, "events ahead of the others", id="jump"),
+    pytest.param(HostFault.DATA_CLOCK, Amounts(extra_s=1e-5), 3, "10 µs later", id="clock"),
+    pytest.param(HostFault.DATA_RESET, Amounts(), 4, "its event counter was reset", id="reset"),
+    pytest.param(HostFault.DATA_TORN, Amounts(), 5, "torn frame in CoBo1_AsAd0_", id="torn"),
+    pytest.param(HostFault.DISK_FULL, Amounts(), 5, "torn frame at the end of CoBo1_AsAd", id="full"),
+]
+LABELS = ("Unknown", "InStep", "Behind", "OutOfStep", "Reset", "Torn")
+
+
+@pytest.mark.parametrize("access", LOOKED_AT)
+@pytest.mark.parametrize(("fault", "amounts", "state", "text"), FAULTS)
+async def test_a_fault_of_one_board_is_seen_at_a_client(
+    tmp_path, monkeypatch, access, fault, amounts, state, text
+):
+    async with data_rig(tmp_path, monkeypatch, access=access, cobos=3) as it:
+        await start_run(it)
+        await in_step(it)
+        await it.until(lambda: shown(it, "Run:Events_RBV") > 50, what="some events compared")
+        name = f"{it.prefix}CoBo1:Router:Sync_RBV"
+        async with camonitor(it.place, name) as monitor:
+            await monitor.until(1)
+            await switch(it.fleet.data["CoBo[1]"], fault, amounts=amounts)
+            line = await monitor.until_text(LABELS[state])
+        assert name in line
+        assert text in shown(it, "CoBo1:Router:SyncText_RBV")
+        assert alarm(it, "CoBo1:Router:Sync_RBV") == ("MINOR" if state == 2 else "MAJOR")
+        await it.until(lambda: shown(it, "Run:Sync_RBV") == state, what="the run shows it")
+        assert "CoBo1 AsAd" in shown(it, "Run:SyncText_RBV")
+        for board in ("CoBo0", "CoBo2", "MuTAnT"):
+            assert shown(it, f"{board}:Router:Sync_RBV") == 1, shown(it, f"{board}:Router:SyncText_RBV")
+
+
+@pytest.mark.parametrize("access", LOOKED_AT)
+async def test_missing_events_are_counted(tmp_path, monkeypatch, access):
+    async with data_rig(tmp_path, monkeypatch, access=access) as it:
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_LOSE, amounts=Amounts(factor=0.5))
+        await it.until(lambda: shown(it, "CoBo1:Router:Missing_RBV") > 40, what="missing events")
+        await it.until(lambda: shown(it, "Run:Missing_RBV") > 5, what="in percent")
+        assert shown(it, "CoBo0:Router:Missing_RBV") == 0
+        assert shown(it, "CoBo1:Router:Sync_RBV") == 1
+
+
+UNTIL = [
+    pytest.param("MaxEvents", "40", r"stopped: it has \d+ events, Run:MaxEvents is 40", id="events"),
+    pytest.param(
+        "MaxWritten", "0.001", r"stopped: it has 0\.\d+ GB, Run:MaxWritten is 0.001 GB", id="written"
+    ),
+]
+
+
+@pytest.mark.parametrize(("pv", "value", "reason"), UNTIL)
+async def test_a_run_is_stopped_where_it_has_as_much_as_it_should(tmp_path, monkeypatch, pv, value, reason):
+    async with data_rig(tmp_path, monkeypatch) as it:
+        assert (await it.put(f"Run:{pv}", value)).code == 0
+        assert (await it.put(f"Run:{pv}", "-1")).code != 0
+        assert await it.get(f"Run:{pv}") == value
+        await start_run(it)
+        await it.until_run(RunState.STOPPED)
+        await it.until(lambda: re.search(reason, shown(it, "Run:Message_RBV")), what="the message says why")
+        assert shown(it, "Plugin:data_routers:Status_RBV") == 1
+        assert await it.get(f"Run:{pv}") == value  # of the next run too
+        await it.stop_ioc()
+        await it.start_ioc()
+        await it.until(lambda: shown(it, f"Run:{pv}") == float(value), what="kept over a restart")
+
+
+@pytest.mark.parametrize("access", LOOKED_AT)
+async def test_a_restarted_ioc_goes_on_with_what_it_knew(tmp_path, monkeypatch, access):
+    async with data_rig(tmp_path, monkeypatch, access=access) as it:
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_RESET)
+        await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == 4, what="the reset")
+        before = shown(it, "CoBo0:Router:Events_RBV")
+        await it.stop_ioc()
+        await it.start_ioc()
+        await it.until(lambda: shown(it, "CoBo0:Router:Events_RBV") > before, what="events go on")
+        await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == 4, what="the reset, once more")
+        assert shown(it, "CoBo1:Router:Resets_RBV") == 2  # of each AsAd
+        assert shown(it, "CoBo0:Router:Missing_RBV") == 0
+        assert shown(it, "CoBo0:Router:Sync_RBV") == 1
+
+
+async def test_a_host_that_does_not_answer_makes_its_figures_invalid(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch, access=Access.SSH) as it:
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        host = it.fleet.data["CoBo[1]"]
+        await switch(host, HostFault.DOWN)
+        await it.until(lambda: alarm(it, "CoBo1:Router:Sync_RBV") == "INVALID", what="INVALID")
+        assert alarm(it, "CoBo1:Router:Events_RBV") == "INVALID"
+        assert "cannot be looked at" in shown(it, "CoBo1:Router:SyncText_RBV")
+        assert alarm(it, "CoBo0:Router:Sync_RBV") == "NO_ALARM"
+        await switch(host, HostFault.DOWN, on=False)
+        await it.until(lambda: alarm(it, "CoBo1:Router:Sync_RBV") == "NO_ALARM", what="it answers again")
+        assert shown(it, "CoBo1:Router:Missing_RBV") == 0
+
+
+async def test_strays_of_an_earlier_run_are_not_looked_at(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch) as it:
+        host = it.fleet.data["CoBo[1]"]
+        old = host.staging / "CoBo1_AsAd0_2020-01-01T00:00:00.000_0000.graw"
+        old.write_bytes(
+            b"".join(cobo_frame(event, event, 1, 0, 10).head.ljust(512, b"\0") for event in range(9))
+        )
+        await it.until(lambda: shown(it, "CoBo1:Router:Clean_RBV") == 0, what="the stray file")
+        assert (await it.put("Run:Override", "Yes")).code == 0
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        assert shown(it, "CoBo1:Router:Resets_RBV") == 0
+        assert shown(it, "CoBo1:Router:Streams_RBV") == 2
+
+
+async def test_nothing_is_looked_at_where_the_settings_say_so(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch, text=section(events={"enabled": False})) as it:
+        await start_run(it)
+        await it.until(lambda: shown(it, "CoBo1:Router:Files_RBV") == 2, what="files of the run")
+        await it.until(lambda: shown(it, "CoBo1:Router:Flow_RBV") == 1, what="data")
+        assert shown(it, "CoBo1:Router:Sync_RBV") in (None, 0)
+        assert shown(it, "Run:Events_RBV") in (None, 0)
+
+
+@pytest.mark.parametrize("frames", ["local", "ssh"])
+async def test_frames_beside_a_sentry_are_looked_at(tmp_path, monkeypatch, shared_sshd, frames):
+    """The sentries are simulated; their hosts' folders are reached through a real server too."""
+    async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, start=False) as it:
+        document = tomlkit.parse(it.settings_file.read_text(encoding="utf-8"))
+        routers: Any = document["plugins"]["data_routers"]  # type: ignore[index]
+        routers |= {"ssh_config": str(shared_sshd.config), "known_hosts": str(shared_sshd.known_hosts)}
+        for router, host in zip(routers["router"], it.fleet.data, strict=True):
+            router |= {"staging": str(host.staging), "frames": frames}
+            if frames == "ssh":
+                router |= {"frames_port": shared_sshd.port, "user": shared_sshd.user}
+        it.settings_file.write_text(tomlkit.dumps(document), encoding="utf-8")
+        it.settings = load_settings(it.settings_file)
+        await it.start_ioc()
+        await it.until(lambda: all(m.offered is not None for m in it.snapshot.modules.values()), what="fleet")
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await it.until(lambda: shown(it, "Run:Events_RBV") > 20, what="events")
+        await stop_run(it)
