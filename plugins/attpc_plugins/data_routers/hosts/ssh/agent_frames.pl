@@ -11,6 +11,10 @@ my $CHAIN = 3;
 my $NAME = qr/\A(CoBo\d+_AsAd\d+|Mu[Tt][Aa][Nn][Tt])_(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*)_(\d+)\.graw\z/;
 my $START = qr/(?=.{5}(?:(?:\x00[\x01\x02]|[\x01\x02]\x00).(?:\x00\x01|\x01\x00)|\x00\x08|\x08\x00))/s;
 
+# The usual header, of a CoBo in the usual byte order: first byte, length, type, sizes of header and item, time,
+# event number.
+my $USUAL = 'CCnxnxnnx4nNN';
+
 # Length, type, event number and time of the frame that begins at an offset of a text; nothing if none does.
 sub head_of {
     my ($data, $at) = @_;
@@ -107,17 +111,28 @@ sub hop {
     $offset = near_end($file) if $jump;
     my ($frames, $first, $event, $ticks, $missing, $back, $torn, $torn_at) = (0, -1, -1, -1, 0, 0, 0, -1);
     my ($begin, $kind, $small) = ($offset, 0, 0);
-    my @samples;
-    while ($offset < $file->{size} && $frames < $most) {
-        my ($length, $type, $number, $time) = head_at($file, $offset, $small);
-        if (defined $length && $offset + $length > $file->{size}) {
+    my ($handle, $size) = @$file{'handle', 'size'};
+    my ($data, @samples) = ('');
+    while ($offset < $size && $frames < $most) {
+        my ($length, $type, $number, $time);
+        if (!$small && sysseek($handle, $offset, SEEK_SET) && (sysread $handle, $data, $HEAD) == $HEAD) {
+            # Nearly all frames are of this kind; the rest of this loop and `head_of` do for all.
+            my ($first, $high, $low, $of, $blocks, $item, $later, $sooner, $event_of) = unpack $USUAL, $data;
+            if (!($first & 0x80) && $blocks == 1 && ($of == 1 || $of == 2) && ($item == 2 || $item == 4)) {
+                my $bytes = ($high * 65536 + $low) * 2 ** ($first & 15);
+                ($length, $type, $number, $time) = ($bytes, $of, $event_of, $later * 4294967296 + $sooner)
+                    if $bytes >= 256 && $bytes <= $LONGEST;
+            }
+        }
+        ($length, $type, $number, $time) = head_at($file, $offset, $small) if !defined $length;
+        if (defined $length && $offset + $length > $size) {
             $torn_at = $offset if $still;
             last;
         }
         if (!defined $length) {
-            my $end = $offset + $SEARCHED < $file->{size} ? $offset + $SEARCHED : $file->{size};
+            my $end = $offset + $SEARCHED < $size ? $offset + $SEARCHED : $size;
             my $found = find_frame($file, $frames ? $begin + 1 : $offset, $end);
-            if ($found < 0 && $end == $file->{size}) {
+            if ($found < 0 && $end == $size) {
                 $torn_at = $offset if $still;
                 last;
             }
