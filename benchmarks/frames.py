@@ -2,14 +2,14 @@
 
     python -m benchmarks.frames [--hosts 12] [--mb-s 20] [--seconds 20]
 
-The hosts are folders reached over a real SSH server on loopback, each by its own connection and agent. Each
-has the files of four AsAd boards, to which another process appends frames of 6 kB. Every host is looked at each
-2 s, and all boards are judged after each look, as the plugin does. Printed are the processor time of an agent
-and of this process as parts of a core, and the age of the figures.
+The hosts are folders reached over a real SSH server on loopback, each by its own connection and agent.
+Each has the files of four AsAd boards, to which another process appends frames of 6 kB. Every host is looked
+at each 2 s, and all boards are judged after each look, as the plugin does. Printed are the processor time of
+an agent and of this process as parts of a core, and the age of the figures.
 
 Then a file of 256 MiB is hopped over by the agent and by this process, in the page cache. The peer is reading
-all of it, which takes no time there but needs a hundred times the bytes from a disk. Last, a first look at 1000
-parts of 1 GB each.
+all of it, which takes no time there but needs a hundred times the bytes from a disk. Last, a first look at
+1000 parts of 1 GB each.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
     yield ecc.CONFIG_ROW, ecc.config_row()
     yield ecc.CONFIG_ROWS, ecc.config_rows()
     if rows.has_routers(pvs):
-        yield rows.ROUTER_ROW, rows.router_row()
+        yield rows.ROUTER_ROW, rows.router_row(pvs)
         yield rows.ROUTER_ROWS, rows.router_rows(pvs)
     yield frame.SOURCE, source_screen(pvs)
     if frame.has_rates(pvs):

@@ -42,30 +42,37 @@ def main_screen(pvs: Pvs) -> Display:
 def _run(pvs: Pvs) -> list[Row]:
     number = "$(P)Run:Number_RBV"
     table: list[Row] = [
-        ("tile large run", "State_RBV", 0, 0, 196, 52),
-        ("label large muted", "Run", 208, 0, 60, 52),
+        ("tile large run", "State_RBV", 0, 0, 196, 50),
+        ("label large muted", "Run", 208, 0, 60, 50),
         # A dash instead of the number before the first run.
-        ("value huge", number, 268, 0, 136, 52, {"hidden": ("pvInt0 < 0", number)}),
-        ("label huge muted", "\N{EN DASH}", 268, 0, 136, 52, {"shown": ("pvInt0 < 0", number)}),
-        ("value huge center", "DurationText_RBV", 0, 57, 196, 46),
-        ("name", "Started", 208, 55, 80, 24),
-        ("moment", "StartTime_RBV", 208, 79, 196, 24),
+        ("value huge", number, 268, 0, 136, 50, {"hidden": ("pvInt0 < 0", number)}),
+        ("label huge muted", "\N{EN DASH}", 268, 0, 136, 50, {"shown": ("pvInt0 < 0", number)}),
+        ("value huge center", "DurationText_RBV", 0, 50, 196, 46),
+        ("name", "Started", 208, 50, 80, 22),
+        ("moment", "StartTime_RBV", 208, 72, 196, 24),
     ]
     if pvs.has(ScopeKind.RUN, "Rate_RBV", "Written_RBV"):
         table += [
-            ("name", "Rate", 0, 110, 60, 24),
-            ("value strong", "Rate_RBV", 66, 109, 130, 26),
-            ("name", "Written", 208, 110, 60, 24),
-            ("value strong", "Written_RBV", 268, 109, 136, 26),
+            ("name", "Rate", 0, 96, 60, 24),
+            ("value strong", "Rate_RBV", 66, 96, 130, 24),
+            ("name", "Written", 208, 96, 60, 24),
+            ("value strong", "Written_RBV", 268, 96, 136, 24),
+        ]
+    if pvs.has(ScopeKind.RUN, "Events_RBV", "Sync_RBV"):
+        table += [
+            ("name", "Events", 0, 120, 60, 24),
+            ("value strong", "Events_RBV", 66, 120, 130, 24),
+            ("name", "Boards", 208, 120, 60, 24),
+            ("tile normal", "Sync_RBV", 268, 120, 136, 24),
         ]
     return [
         *table,
-        ("name", "Running", 0, 138, 62, 24),
-        ("value strong", "Modules_RBV", 66, 137, 52, 26),
-        ("name", "of", 120, 138, 16, 24),
-        ("value strong", "Expected_RBV", 138, 137, 54, 26),
-        ("name", "Lost", 208, 138, 60, 24),
-        ("value string", "Lost_RBV", 268, 137, 136, 26),
+        ("name", "Running", 0, 146, 62, 24),
+        ("value strong", "Modules_RBV", 66, 145, 52, 26),
+        ("name", "of", 120, 146, 16, 24),
+        ("value strong", "Expected_RBV", 138, 145, 54, 26),
+        ("name", "Lost", 208, 146, 60, 24),
+        ("value string", "Lost_RBV", 268, 145, 136, 26),
         ("command start", CommandName.START, 0, 172, 196, 48, _START),
         ("command stop", CommandName.STOP, 208, 172, 196, 48, _STOP),
     ]
@@ -74,23 +81,25 @@ def _run(pvs: Pvs) -> list[Row]:
 def _information(pvs: Pvs) -> list[Row]:
     """Return the entries for the run, and below them the last refused one."""
     fields = [("Title", "entry string"), ("Operator", "entry string"), ("Class", "choice")]
+    class_y = 27 * len(fields) - 27
     if pvs.has(ScopeKind.RUN, "Comment", "Quality"):
         fields += [("Comment", "entry string"), ("Quality", "choice")]
     table: list[Row] = []
     for number, (name, look) in enumerate(fields):
         table += [
             ("name", name, 0, number * 27, 88, 24),
-            (look, name, 92, number * 27, 324, 25),
+            (look, name, 92, number * 27, 140 if name == "Class" else 324, 25),
         ]
     y = len(fields) * 27
+    limits = [name for name in ("MaxDuration", "MaxEvents", "MaxWritten") if pvs.has(ScopeKind.RUN, name)]
+    table += [("entry", name, 92 + 109 * number, y, 106, 25) for number, name in enumerate(limits)]
     return [
         *table,
         ("name", "Stop after", 0, y, 88, 24),
-        ("entry", "MaxDuration", 92, y, 130, 25),
         ("name", "Experiment", 0, y + 27, 88, 24),
         ("entry string", "Experiment", 92, y + 27, 324, 25),
-        ("name", "Next run", 242, y, 70, 24),
-        ("value strong", "NextNumber_RBV", 314, y - 1, 80, 26),
+        ("name", "Next run", 244, class_y, 70, 24),
+        ("value strong", "NextNumber_RBV", 316, class_y - 1, 100, 26),
         refusal(0, y + 56, 416, 37),
     ]
 
@@ -159,7 +168,7 @@ def _lists(pvs: Pvs) -> tuple[Widget, ...]:
         return widgets
     left = box.x + box.width + theme.EDGE
     box = Box(left, LIST, theme.WIDTH - theme.EDGE - left, LIST_HEIGHT)
-    widgets += _list("Data routers", box, rows.ROUTER_WIDTH, rows.ROUTER_HEADINGS, rows.ROUTER_ROWS)
+    widgets += _list("Data routers", box, rows.ROUTER_WIDTH, rows.router_headings(pvs), rows.ROUTER_ROWS)
     if pvs.has(ScopeKind.RUN, "Closing_RBV", "CloseAgain"):
         right = box.x + box.width - theme.PAD
         closing: list[Row] = [

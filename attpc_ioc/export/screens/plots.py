@@ -20,8 +20,10 @@ MAX_TRACES = len(theme.LINES)
 
 
 def plots_screen(pvs: Pvs) -> Display:
-    """Return the screen: rates on the left, disks on the right, `MAX_TRACES` sources in each plot."""
-    width = (theme.WIDTH - 3 * theme.EDGE) // 2
+    """Return the screen: rates, events and disks beside each other, `MAX_TRACES` sources in each plot."""
+    counted = frozenset(pvs.scopes(ScopeKind.SOURCE, "Router:EventRate_RBV"))
+    columns = 3 if counted else 2
+    width = (theme.WIDTH - (columns + 1) * theme.EDGE) // columns
     sources = pvs.scopes(ScopeKind.SOURCE, "Router:Rate_RBV")
     half = (theme.HEIGHT - theme.BAR_HEIGHT - 3 * theme.EDGE) // 2
     height = half if len(sources) > MAX_TRACES else 2 * half + theme.EDGE
@@ -31,7 +33,12 @@ def plots_screen(pvs: Pvs) -> Display:
         some = sources[first : first + MAX_TRACES]
         rates = [(name, f"$(P){name}:Router:Rate_RBV") for name in some]
         widgets += plot("Rate of each data router", "MB/s", rates, left, legend=True)
-        widgets += disk_plot(some, left._replace(x=left.x + width + theme.EDGE), legend=True)
+        if counted:
+            events = [(name, f"$(P){name}:Router:EventRate_RBV") for name in some if name in counted]
+            box = left._replace(x=left.x + width + theme.EDGE)
+            widgets += plot("Events of each data router", "1/s", events, box, legend=True)
+        right = left._replace(x=left.x + (columns - 1) * (width + theme.EDGE))
+        widgets += disk_plot(some, right, legend=True)
         left = left._replace(y=left.y + height + theme.EDGE)
     return screen(pvs, PLOTS, "Rates and disks", tuple(widgets), left.y)
 

@@ -31,15 +31,20 @@ ECC_HEADINGS: list[Row] = [
     ("name", "Loaded config", 664, 0, 222, HEADING),
 ]
 
-ROUTER_HEADINGS: list[Row] = [
-    ("stripe", "Stripe", 0, 0, ROUTER_WIDTH, HEADING),
-    ("name", "Data router", 8, 0, 106, HEADING),
-    ("name center", "Process", 116, 0, 84, HEADING),
-    ("name center", "Flow", 206, 0, 92, HEADING),
-    ("name right", "Rate", 302, 0, 108, HEADING),
-    ("name", "Disk used", 422, 0, 80, HEADING),
-    ("name center", "Free", 508, 0, 108, HEADING),
-]
+
+def router_headings(pvs: Pvs) -> list[Row]:
+    """Return the headings of the data routers' columns."""
+    sync: list[Row] = [("name center", "Events", 276, 0, 84, HEADING)] if has_events(pvs) else []
+    return [
+        ("stripe", "Stripe", 0, 0, ROUTER_WIDTH, HEADING),
+        ("name", "Data router", 8, 0, 98, HEADING),
+        ("name center", "Process", 108, 0, 80, HEADING),
+        ("name center", "Flow", 192, 0, 80, HEADING),
+        *sync,
+        ("name right", "Rate", 362, 0, 106, HEADING),
+        ("name", "Disk", 476, 0, 54, HEADING),
+        ("name center", "Free", 536, 0, 98, HEADING),
+    ]
 
 
 def ecc_row() -> Display:
@@ -70,16 +75,23 @@ def has_routers(pvs: Pvs) -> bool:
     return pvs.has(ScopeKind.SOURCE, *(f"Router:{part}" for part in parts))
 
 
-def router_row() -> Display:
-    """Return the row of one data router: process, flow, rate and disk; macro SOURCE."""
+def has_events(pvs: Pvs) -> bool:
+    """Return whether the frames of any source are looked at."""
+    return pvs.has(ScopeKind.SOURCE, "Router:Sync_RBV")
+
+
+def router_row(pvs: Pvs) -> Display:
+    """Return the row of one data router: process, flow, events, rate and disk; macro SOURCE."""
+    sync: list[Row] = [("tile normal", "Router:Sync_RBV", 276, 2, 84, 26)] if has_events(pvs) else []
     rows: list[Row] = [
-        ("label strong", "$(SOURCE)", 8, 2, 106, 26),
-        ("tile normal", "Router:Online_RBV", 116, 2, 84, 26),
-        ("tile flow", "Router:Flow_RBV", 206, 2, 92, 26),
-        ("value right strong", "Router:Rate_RBV", 302, 2, 108, 26),
-        ("bar", "Router:DiskUsed_RBV", 422, 8, 80, 14),
-        ("tile normal plain", "Router:DiskFree_RBV", 508, 2, 108, 26),
-        ("open", SOURCE, 624, 2, 72, 26, {"text": "Details"}),
+        ("label strong", "$(SOURCE)", 8, 2, 98, 26),
+        ("tile normal", "Router:Online_RBV", 108, 2, 80, 26),
+        ("tile flow", "Router:Flow_RBV", 192, 2, 80, 26),
+        *sync,
+        ("value right strong", "Router:Rate_RBV", 362, 2, 106, 26),
+        ("bar", "Router:DiskUsed_RBV", 476, 8, 54, 14),
+        ("tile normal plain", "Router:DiskFree_RBV", 536, 2, 98, 26),
+        ("open", SOURCE, 640, 2, 56, 26, {"text": "More"}),
     ]
     return part("Data router $(SOURCE)", ROUTER_WIDTH, theme.ROW, ScopeKind.SOURCE, rows)
 

@@ -45,6 +45,22 @@ _STATES: list[Row] = [
     ("bar", "Router:DiskUsed_RBV", 0, 142, 1260, 22),
 ]
 
+_EVENTS: list[Row] = [
+    ("name", "Boards", 0, 6, 90, 24),
+    ("tile", "Router:Sync_RBV", 100, 0, 180, 36),
+    ("text small", "Router:SyncText_RBV", 300, 0, 960, 58),
+    ("name", "Last event", 0, 69, 90, 24),
+    ("value strong", "Router:Events_RBV", 100, 68, 140, 26),
+    ("name", "Rate", 250, 69, 50, 24),
+    ("value strong", "Router:EventRate_RBV", 310, 68, 140, 26),
+    ("name", "AsAd boards", 470, 69, 100, 24),
+    ("value strong", "Router:Streams_RBV", 580, 68, 80, 26),
+    ("name", "Missing events", 680, 69, 120, 24),
+    ("value strong", "Router:Missing_RBV", 810, 68, 130, 26),
+    ("name", "Resets", 960, 69, 60, 24),
+    ("value strong", "Router:Resets_RBV", 1030, 68, 100, 26),
+]
+
 _CLOSING: list[Row] = [
     ("tile", "Router:Close_RBV", 0, 0, 180, 36),
     ("bar", "Router:CloseProgress_RBV", 200, 7, 910, 22),
@@ -60,16 +76,23 @@ def source_screen(pvs: Pvs) -> Display:
     if pvs.has(kind, "Router:Online_RBV", "Router:Flow_RBV"):
         widgets += card("Data router", Box(left, top, _INNER, 218), kind, _STATES)
         top += 218 + theme.EDGE
+    events = pvs.has(kind, "Router:Sync_RBV", "Router:Events_RBV")
+    if events:
+        widgets += card("Events", Box(left, top, _INNER, 140), kind, _EVENTS)
+        top += 140 + theme.EDGE
     if pvs.has(kind, "Router:Close_RBV", "Router:CloseMessage_RBV", "Router:CloseProgress_RBV"):
         again: Row = ("write", "$(P)Run:CloseAgain", 1130, 0, 130, 36, {"text": "Close again"})
         rows = [*_CLOSING, again] if pvs.has(ScopeKind.RUN, "CloseAgain") else _CLOSING
         widgets += card("Files of the last run", Box(left, top, _INNER, 168), kind, rows)
         top += 168 + theme.EDGE
     if pvs.has(kind, "Router:Rate_RBV", "Router:DiskUsed_RBV"):
-        width = (_INNER - theme.EDGE) // 2
-        box = Box(left, top, width, 260)
-        widgets += plot("Rate", "MB/s", [("Rate", f"{_ROUTER}Rate_RBV")], box)
-        box = Box(left + width + theme.EDGE, top, width, 260)
-        widgets += plot("Disk used", "%", [("Disk used", f"{_ROUTER}DiskUsed_RBV")], box, top=100.0)
-        top += 260 + theme.EDGE
+        plots = [("Rate", "MB/s", "Rate_RBV", None), ("Disk used", "%", "DiskUsed_RBV", 100.0)]
+        if events:
+            plots.insert(1, ("Events", "1/s", "EventRate_RBV", None))
+        height = 160 if events else 260
+        width = (_INNER - theme.EDGE * (len(plots) - 1)) // len(plots)
+        for number, (title, units, pv, most) in enumerate(plots):
+            box = Box(left + number * (width + theme.EDGE), top, width, height)
+            widgets += plot(title, units, [(title, f"{_ROUTER}{pv}")], box, top=most)
+        top += height + theme.EDGE
     return screen(pvs, SOURCE, "Data source $(SOURCE)", tuple(widgets), top, width=WIDTH)

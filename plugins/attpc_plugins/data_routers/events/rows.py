@@ -142,6 +142,7 @@ def _run_rows() -> Iterator[Row]:
         run,
         Record.AO,
         "Stop the run after so many, 0: no limit",
+        units="events",
         limits=Limits(lopr=0.0, drvl=0.0, drvh=EVENTS_MOST),
         setpoint="max_events",
         initial=0.0,
