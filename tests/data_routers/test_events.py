@@ -94,7 +94,7 @@ FAULTS = [
     pytest.param(HostFault.DATA_SHIFT, Amounts(events=1), 3, "earlier than at the other boards", id="shift"),
     pytest.param(HostFault.DATA_SHIFT, Amounts(events=100_000), 3, "events ahead of the others", id="jump"),
     pytest.param(HostFault.DATA_CLOCK, Amounts(extra_s=1e-5), 3, "10 µs later", id="clock"),
-    pytest.param(HostFault.DATA_RESET, Amounts(), 4, "its event counter was reset", id="reset"),
+    pytest.param(HostFault.DATA_RESET, Amounts(), 4, "its event counter was reset after event", id="reset"),
     pytest.param(HostFault.DATA_TORN, Amounts(), 5, "torn frame in CoBo1_AsAd0_", id="torn"),
     pytest.param(HostFault.DISK_FULL, Amounts(), 5, "torn frame at the end of CoBo1_AsAd", id="full"),
 ]

@@ -17,7 +17,7 @@ class Stream:
     """What is known of the frames of one sender, such as `CoBo0_AsAd1`, in the run in progress.
 
     - `began`: the time in the names of its present files; another one in the run is a reset, of which there
-      were `resets`.
+      were `resets`, the last one after the event `reset_at`.
     - `name`, `offset`, `size`: the file and place up to which it was looked at.
     - `first`, `last`: event numbers since its counter was last zeroed, -1 without a frame; `ticks`:
       `eventTime` of the last one, in 10 ns.
@@ -40,6 +40,7 @@ class Stream:
     missing: int = 0
     back: int = 0
     resets: int = 0
+    reset_at: int = -1
     torn: int = 0
     torn_at: str = ""
     torn_end: str = ""
@@ -78,9 +79,9 @@ class Stream:
         began = match[4]
         new = self
         if began != self.began:
-            new = replace(
-                self, began=began, first=-1, last=-1, samples=(), resets=self.resets + bool(self.began)
-            )
+            new = replace(self, began=began, first=-1, last=-1, samples=())
+            if self.began:
+                new = replace(new, resets=self.resets + 1, reset_at=self.last)
         # A jump leaves out an unknown number of frames, so nothing is known to be missing.
         follows = piece.frames > 0 and new.last >= 0 and not piece.jumped
         place = f"{piece.name} at byte {piece.torn_at}"

@@ -184,10 +184,9 @@ class SyncJudge:
         if torn_end:
             return Verdict(Sync.TORN, f"{board}: torn frame at the end of {stream.torn_end}")
         if stream.resets:
-            again = f", {stream.resets} times" if stream.resets > 1 else ""
+            again = f" ({stream.resets} times in all)" if stream.resets > 1 else ""
             return Verdict(
-                Sync.RESET,
-                f"{board}: its event counter was reset in the run{again}; it is at event {stream.last}",
+                Sync.RESET, f"{board}: its event counter was reset after event {stream.reset_at}{again}"
             )
         if out := self._out_of_step(now_s, stream, shift):
             return Verdict(Sync.OUT_OF_STEP, f"{board}: {out}")

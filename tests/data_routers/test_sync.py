@@ -1,0 +1,223 @@
+"""Whether boards are in step, from streams that a test makes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from attpc_plugins.data_routers.events.figures import RunFigures, SourceFigures, senders_of
+from attpc_plugins.data_routers.events.streams import Stream, take_all
+from attpc_plugins.data_routers.events.sync import Sync, SyncJudge, Verdict, worst
+from attpc_plugins.data_routers.hosts.frames import Piece
+from attpc_plugins.data_routers.settings import EventsSettings
+
+SETTINGS = EventsSettings(behind_s=10, out_of_step_after_s=2, torn_after_s=4, clock_us=1)
+TIME = "2026-03-01T12:00:00.123"
+LATER = "2026-03-01T12:10:00.000"
+RATE = 100
+
+
+def name_of(sender: str, part: int = 0, time: str = TIME) -> str:
+    return f"{sender}_{time}_{part:04d}.graw"
+
+
+SENDERS = ("CoBo0_AsAd0", "CoBo0_AsAd1", "CoBo1_AsAd0", "CoBo10_AsAd0", "MuTanT")
+
+
+class Boards:
+    """Boards in step, with a constant difference of clocks, of which a test changes what it will."""
+
+    def __init__(self, senders=SENDERS):
+        self.judge = SyncJudge(SETTINGS)
+        self.streams = {sender: Stream(sender) for sender in senders}
+        self.clock = {sender: 1_000_000 * number for number, sender in enumerate(senders)}
+        self.shift = dict.fromkeys(senders, 0)
+        self.lag = dict.fromkeys(senders, 0)
+        self.stopped: set[str] = set()
+        self.time = dict.fromkeys(senders, TIME)
+        self.now_s = 0.0
+
+    def look(self, seconds: float = 1.0) -> dict[str, Verdict]:
+        """Let time pass, and look at all."""
+        self.now_s += seconds
+        for sender, stream in self.streams.items():
+            last = int(self.now_s * RATE) - self.lag[sender] + self.shift[sender]
+            goes_on = stream.began in ("", self.time[sender])
+            first = stream.last + 1 if goes_on else 0
+            if sender in self.stopped or last < first:
+                continue
+            piece = Piece(
+                name_of(sender, 0, self.time[sender]),
+                1,
+                1,
+                last - first + 1,
+                first,
+                last,
+                self.ticks(sender, last),
+                samples=tuple(
+                    (event, self.ticks(sender, event)) for event in range(first, last + 1) if not event % 64
+                )[-8:],
+            )
+            self.streams[sender] = stream.take(piece)
+        return self.judge.judge(self.now_s, self.streams)
+
+    def ticks(self, sender: str, event: int) -> int:
+        """The time of an event, whose number is off by `shift`."""
+        return ((event - self.shift[sender]) * 1_000_000 + self.clock[sender]) % (1 << 48)
+
+    def states(self, looks: int = 1) -> dict[str, Sync]:
+        for _ in range(looks):
+            verdicts = self.look()
+        return {sender: verdict.state for sender, verdict in verdicts.items()}
+
+
+def only(states: dict[str, Sync], sender: str, state: Sync) -> bool:
+    return states == {other: state if other == sender else Sync.IN_STEP for other in states}
+
+
+def test_boards_whose_clocks_differ_by_a_constant_are_in_step():
+    boards = Boards()
+    assert set(boards.states(30).values()) == {Sync.IN_STEP}
+    # A time has 48 bits, and begins anew.
+    boards = Boards()
+    boards.clock = {sender: (1 << 48) - 500_000_000 + at for sender, at in boards.clock.items()}
+    assert set(boards.states(30).values()) == {Sync.IN_STEP}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("ticks", [-101, 101, 10**9])
+def test_a_clock_that_jumps_is_out_of_step_also_that_of_the_reference(sender, ticks):
+    boards = Boards()
+    boards.states(5)
+    boards.clock[sender] += ticks
+    assert set(boards.states(1).values()) == {Sync.IN_STEP}, "not before its delay"
+    assert only(boards.states(3), sender, Sync.OUT_OF_STEP)
+    text = boards.look()[sender].text
+    assert ("later" if ticks > 0 else "earlier") in text
+    boards.clock[sender] -= ticks
+    assert set(boards.states(2).values()) == {Sync.IN_STEP}
+
+
+@pytest.mark.parametrize("ticks", [-99, 99])
+def test_a_small_change_of_a_clock_is_none(ticks):
+    boards = Boards()
+    boards.states(5)
+    boards.clock["CoBo1_AsAd0"] += ticks
+    assert set(boards.states(5).values()) == {Sync.IN_STEP}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("shift", [1, 300])
+def test_event_numbers_that_slip_are_out_of_step(sender, shift):
+    boards = Boards()
+    boards.states(5)
+    boards.shift[sender] = shift
+    assert only(boards.states(5), sender, Sync.OUT_OF_STEP)
+
+
+def test_a_board_far_ahead_is_out_of_step_and_the_others_are_not_behind():
+    boards = Boards()
+    boards.states(5)
+    boards.shift["CoBo0_AsAd1"] = 5000
+    states = boards.states(20)
+    assert only(states, "CoBo0_AsAd1", Sync.OUT_OF_STEP), states
+    assert "ahead of the others" in boards.look()["CoBo0_AsAd1"].text
+
+
+def test_buffers_that_hold_back_events_are_not_behind_but_a_board_that_stopped_is():
+    boards = Boards()
+    boards.lag = dict(zip(SENDERS, (0, 200, 400, 600, 0), strict=True))
+    assert set(boards.states(20).values()) <= {Sync.IN_STEP}
+    boards.stopped.add("CoBo1_AsAd0")
+    states = [boards.states()["CoBo1_AsAd0"] for _ in range(12)]
+    assert states.index(Sync.BEHIND) in range(6, 10)  # it was 2 s behind most already
+    assert boards.look()["CoBo1_AsAd0"].text.startswith("CoBo1 AsAd0: at event ")
+    boards.stopped.clear()
+    assert set(boards.states(2).values()) == {Sync.IN_STEP}
+
+
+def test_triggers_that_stop_leave_all_in_step():
+    boards = Boards()
+    boards.states(5)
+    boards.stopped.update(SENDERS)
+    assert set(boards.states(60).values()) == {Sync.IN_STEP}
+
+
+def test_a_board_without_any_frame_is_behind_once_the_others_have_had_some_for_long():
+    boards = Boards()
+    boards.stopped.add("MuTanT")
+    assert boards.states(9)["MuTanT"] is Sync.UNKNOWN
+    assert boards.states(3)["MuTanT"] is Sync.BEHIND
+    assert boards.judge.silent(boards.now_s, "CoBo7").state is Sync.BEHIND
+
+
+def test_a_reset_and_a_torn_frame_stay():
+    boards = Boards()
+    boards.states(5)
+    sender = "CoBo0_AsAd0"
+    boards.time[sender], boards.shift[sender] = LATER, -500
+    assert only(boards.states(), sender, Sync.RESET)
+    assert boards.streams[sender].resets == 1
+    assert boards.look()[sender].text == "CoBo0 AsAd0: its event counter was reset after event 500"
+    torn = "CoBo1_AsAd0"
+    boards.streams[torn] = replace(boards.streams[torn], torn=1, torn_at="x.graw at byte 77")
+    verdicts = boards.look()
+    assert verdicts[torn] == Verdict(Sync.TORN, "CoBo1 AsAd0: torn frame in x.graw at byte 77")
+    assert worst(verdicts.values()).state is Sync.TORN
+    assert worst(verdicts.values()).text.count(";") == 1
+
+
+def test_a_part_of_a_frame_at_the_end_is_torn_once_it_has_stood_for_long():
+    boards = Boards()
+    boards.states(5)
+    sender = "CoBo0_AsAd0"
+    boards.stopped.add(sender)
+    stream = boards.streams[sender]
+    boards.streams[sender] = stream.take(Piece(name_of(sender), 500, 300, torn_at=300))
+    assert boards.states(3)[sender] is Sync.IN_STEP
+    assert boards.states(3)[sender] is Sync.TORN
+    # It was completed after all.
+    boards.streams[sender] = boards.streams[sender].take(Piece(name_of(sender), 600, 600, 1, 501, 501, 1))
+    assert boards.states()[sender] is not Sync.TORN
+
+
+def test_pieces_are_put_together_over_parts_and_jumps():
+    sender = "CoBo3_AsAd0"
+    pieces = (
+        Piece(name_of(sender), 10, 10, 5, 1, 5, 50),
+        Piece(name_of(sender, 1), 10, 10, 3, 8, 10, 100, missing=0),  # 6 and 7 are missing
+        Piece(name_of(sender, 2), 0, 0),
+    )
+    (stream,) = take_all({}, pieces).values()
+    assert (stream.first, stream.last, stream.frames, stream.missing) == (1, 10, 8, 2)
+    assert stream.cursor.name == name_of(sender, 2)
+    assert stream.missing_percent == pytest.approx(20.0)
+    jumped = stream.take(Piece(name_of(sender, 9), 10, 10, 2, 1000, 1001, 9, jumped=True))
+    assert (jumped.first, jumped.last, jumped.missing) == (1, 1001, 2)
+    back = stream.take(Piece(name_of(sender, 2), 10, 10, 1, 4, 4, 9))
+    assert back.back == 1
+
+
+def test_figures_of_a_run_are_of_what_every_member_has():
+    streams = take_all(
+        {},
+        (
+            Piece(name_of("CoBo1_AsAd0"), 1, 1, 90, 1, 100, 5, missing=10),
+            Piece(name_of("CoBo1_AsAd1"), 1, 1, 80, 1, 80, 5),
+            Piece(name_of("CoBo10_AsAd0"), 1, 1, 120, 1, 120, 5),
+            Piece(name_of("MuTanT"), 1, 1, 130, 1, 130, 5),
+        ),
+    )
+    sources = {"CoBo[1]": 2, "CoBo[10]": 1, "Mutant[master]": 1}
+    members = []
+    for sender_id, count in sources.items():
+        own = [stream for stream in streams.values() if senders_of(sender_id)(stream)]
+        assert len(own) == count, sender_id
+        members.append(SourceFigures.of(own, 10.0, Verdict(Sync.IN_STEP)))
+    assert members[0].last == 100
+    run = RunFigures.of(members, 10.0)
+    assert (run.events, run.missing_percent) == (80, 10.0)
+    assert run.verdict.state is Sync.IN_STEP
+    silent = SourceFigures.of([], 0.0, Verdict(Sync.UNKNOWN))
+    assert RunFigures.of([*members, silent], 10.0).events == 0
+    assert RunFigures.of([], 0.0) == RunFigures()
