@@ -36,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
     )
     files.command("close")(close)
     files.command("verify")(verify)
+    files.command("gather")(gather)
     files.command("drop")(drop)
     app.add_typer(files, name="files")
     app.command("logs")(logs)
@@ -94,6 +95,28 @@ def verify(
     from .verify import verify_command
 
     verify_command(settings, run, experiment, tuple(router or ()))
+
+
+def gather(
+    runs: Annotated[list[int], typer.Argument(metavar="RUN...", min=0, help="The runs' numbers.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder for `run_0042` and so on.")],
+    experiment: Experiment = "",
+    router: Routers = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="NAME", help="Leave out this data router's files."),
+    ] = None,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Bring closed runs together as the merger reads them: `run_0042/mm0` to `mm10`, one folder a CoBo.
+
+    Files are copied from all hosts at the same time, or linked where the file system is the same, and
+    compared with the manifests. The run's folder appears when it is complete; nothing is ever overwritten.
+    An interrupted command goes on when it is repeated. Exit code 1 if a run is not there completely.
+    """
+    from .gather import gather_command
+
+    gather_command(settings, runs, experiment, to, tuple(router or ()), tuple(without or ()))
 
 
 def drop(

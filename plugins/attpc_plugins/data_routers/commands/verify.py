@@ -60,13 +60,18 @@ async def compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[
     if record.missing:
         text += f", which lists as missing since the run was closed: {names_text(record.missing)}"
     faults = list(differences(record, there, run, router.label))
-    streams = {stream_of(file.name) for file in record.files} - {""}
-    if late := [file.name for file in await host.list_staging() if stream_of(file.name) in streams]:
+    if late := await late_files(host, record):
         faults.append(
             f"late data of this run are still in {router.staging}: {names_text(late)}; the IOC moves them, "
             f"or `attpc-ioc files close {run.number}`"
         )
     return text, faults
+
+
+async def late_files(host: FileHost, record: Manifest) -> list[str]:
+    """Return the files of a closed run's streams that are in the staging folder."""
+    streams = {stream_of(file.name) for file in record.files} - {""}
+    return [file.name for file in await host.list_staging() if stream_of(file.name) in streams]
 
 
 def differences(record: Manifest, there: Sequence[FileEntry], run: RunRef, label: str) -> Iterator[str]:

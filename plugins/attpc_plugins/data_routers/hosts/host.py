@@ -6,7 +6,8 @@ for operators.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from attpc_ioc.errors import AttpcError
@@ -151,6 +152,23 @@ class FrameHost(Protocol):
 
     async def disconnect(self) -> None:
         """Close every connection and process, within a second."""
+        ...
+
+
+@runtime_checkable
+class SourceHost(Protocol):
+    """A host from which the files of a closed run can be read: `local` and `ssh`."""
+
+    async def send(self, run: RunRef, file: FileEntry, sink: Callable[[bytes], None]) -> None:
+        """Read a file of a closed run; `sink` is called with each piece, in a thread.
+
+        Its time limit is one without bytes, or one for the file's size. Raises what `sink` raises, which must
+        be no `OSError`.
+        """
+        ...
+
+    async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:
+        """Make a hard link `to` a file of a closed run; return False where that is not possible."""
         ...
 
 

@@ -11,6 +11,9 @@ FILES_S = 60.0
 
 READ_S = 10.0
 
+SLOWEST_BYTES_S = 1e6
+"""A disk from which a file is read slower than this is given up."""
+
 CONNECT_S = 30.0
 """Time for connecting to a host over SSH, jump hosts and a slow login included."""
 
@@ -27,6 +30,10 @@ class CallLimits:
     """For operations on a run's files, without checksums."""
     checksums_s: float = 1800.0
     """For the checksums of all files of a run, and for a sentry's whole work after a run."""
+
+    def copy_s(self, size: int) -> float:
+        """Return the limit for reading a file of `size` bytes."""
+        return self.files_s + size / SLOWEST_BYTES_S
 
     @classmethod
     def of(cls, settings: DataRoutersSettings) -> CallLimits:

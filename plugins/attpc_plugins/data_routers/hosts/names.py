@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+PART_DIGITS = 4
+
 LATE_MOST = 27
 """The most late tails of one file."""
 
@@ -16,6 +18,10 @@ _TIMED = re.compile(
     r"(.*_\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?)_\d+(?:\.late9*[1-9])?\.graw",
     re.DOTALL,
 )
+_BOARD = re.compile(r"CoBo(\d{1,4})_AsAd\d+_.+\.graw", re.DOTALL)
+_MUTANT = re.compile(r"Mu[Tt][Aa][Nn][Tt]_.+\.graw", re.DOTALL)
+_SPOILS = re.compile(r"CoBo\d+_AsAd\d+|\.graw")
+_PART = re.compile(r"_(\d+)(?:\.late\d+)?\.graw\Z")
 _LATE = re.compile(r".*\.late9*[1-9]\.graw", re.DOTALL)
 
 
@@ -42,3 +48,33 @@ def stream_of(name: str) -> str:
     """
     match = _TIMED.fullmatch(name)
     return match[1] if match else ""
+
+
+def board_of(name: str) -> int | None:
+    """Return the number of the CoBo whose data a file has; None if the name does not say so."""
+    match = _BOARD.fullmatch(name)
+    return int(match[1]) if match is not None and is_text(name) else None
+
+
+def is_of_mutant(name: str) -> bool:
+    """Return whether a file has the MuTAnT's frames."""
+    return _MUTANT.fullmatch(name) is not None
+
+
+def is_text(name: str) -> bool:
+    """Return whether the bytes of a name are UTF-8."""
+    return not any("\udc80" <= char <= "\udcff" for char in name)
+
+
+def spoils_the_search(folder: str) -> bool:
+    """Return whether a folder's path looks like a data file's: the merger searches the whole path."""
+    return _SPOILS.search(folder) is not None
+
+
+def merger_fault(name: str) -> str:
+    """Return why the merger cannot read a run with a data file of this name; empty if it can."""
+    if not is_text(name):
+        return "its name is not UTF-8"
+    if (match := _PART.search(name)) and len(match[1]) > PART_DIGITS:
+        return f"its part {match[1]} comes before part 9999 in the order of bytes"
+    return ""

@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
@@ -334,6 +335,32 @@ def read_manifest(folders: RunFolders) -> bytes | None:
                 return None
             with experiment.folder(folders.closed) as closed:
                 return read(closed, MANIFEST, MANIFEST_LIMIT) if closed.status(MANIFEST) else None
+
+
+def send(
+    folders: RunFolders, file: FileEntry, sink: Callable[[bytes], None], check: Callable[[], None]
+) -> None:
+    """Read a file of a closed run; raises `HostFault`, also where it has another size."""
+    name = bytes_of(file.name)
+    with opened(folders.staging, *folders.names(closed=True)) as folder, folder.file(name) as number:
+        if (size := os.fstat(number).st_size) != file.size:
+            raise HostFault(f"{text_of(folder.at(name))!r} has {size} bytes, not {file.size}")
+        while data := os.read(number, CHUNK):
+            sink(data)
+            check()
+
+
+def link(folders: RunFolders, file: FileEntry, to: Path) -> bool:
+    """Make a hard link to a file of a closed run; False where the file systems do not allow it."""
+    name = bytes_of(file.name)
+    with opened(folders.staging, *folders.names(closed=True)) as folder:
+        try:
+            os.link(name, to, src_dir_fd=folder.number, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in NO_LINKS or error.errno == errno.EXDEV:
+                return False
+            raise fault(fault_kind_of(error), folder.at(name), error.strerror or "") from error
+    return True
 
 
 def tail(path: bytes, lines: int) -> bytes:

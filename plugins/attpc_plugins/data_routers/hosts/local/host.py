@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
@@ -134,6 +135,18 @@ class LocalHost:
         return await self._looker.run(
             self._limits.poll_s, lambda deadline: frames.look(self._staging, cursors, step, deadline.check)
         )
+
+    async def send(self, run: RunRef, file: FileEntry, sink: Callable[[bytes], None]) -> None:
+        """Read a file of a closed run; `sink` is called with each piece, in a thread."""
+        where = RunFolders(self._staging, run)
+        await self._worker.run(
+            self._limits.copy_s(file.size), lambda deadline: folders.send(where, file, sink, deadline.check)
+        )
+
+    async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:
+        """Make a hard link to a file of a closed run, and return whether that is possible."""
+        where = RunFolders(self._staging, run)
+        return await self._worker.run(self._limits.files_s, lambda _: folders.link(where, file, to))
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the router's log; at most 1 MiB."""

@@ -154,6 +154,27 @@ sub tail {
     return $data;
 }
 
+# Sends a data file of a run's folder: the answer has its size, then its bytes come as they are, then another
+# answer. Each piece has the time of a request.
+sub send_file {
+    my ($limit, @place) = @_;
+    my $name = pop @place;
+    my ($path) = go(@place);
+    $path .= "/$name";
+    my $file = open_file($name, $path);
+    my $left = -s $file;
+    answer('ok', number($left));
+    while ($left > 0) {
+        alarm $limit;
+        my $got = sysread $file, my $data, ($left < $CHUNK ? $left : $CHUNK);
+        # Nothing but the end can tell the reader of a fault among these bytes.
+        exit 1 if !$got;
+        $left -= $got;
+        print $data or exit 1;
+    }
+    return;
+}
+
 my %DOES = (
     end => \&end,
     look => \&look,
@@ -166,6 +187,7 @@ my %DOES = (
     manifest => \&manifest,
     read => \&read_file,
     tail => \&tail,
+    send => \&send_file,
 );
 
 sub answer {

@@ -18,7 +18,7 @@ from attpc_plugins.data_routers.hosts.worker import Worker
 
 from .files import ConfigCopies, expanded, read_known_hosts, usable_certificates, usable_keys
 from .link_errors import SSH_PORT, ShownKey, connect_error, key_refusal
-from .meter import METER, Meter
+from .meter import METER, RECEIVED_AT_ONCE, Meter
 
 asyncssh.set_log_level("WARNING")  # it logs each connection and channel; what matters is logged here
 
@@ -31,6 +31,11 @@ PROHIBITED = 1
 
 USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+
+BULK_AT_ONCE = 1 << 18
+"""Maximum bytes handled in one turn of the event loop on a connection for whole files."""
+BULK_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+"""Ciphers for whole files where the SSH configuration names none: twice as fast here as the default one."""
 
 BARRED_EXCHANGES = (b"group-exchange", b"gss-gex", b"rsa2048")
 """Key exchanges in which the host chooses the numbers: one chosen for it keeps the program busy for minutes,
@@ -85,15 +90,16 @@ class _Via:
 class _Client(asyncssh.SSHClient):
     """Notes how far a connection got, and which unknown key was shown. It never prompts."""
 
-    def __init__(self, known: asyncssh.SSHKnownHosts, outer: Meter | None) -> None:
+    def __init__(self, known: asyncssh.SSHKnownHosts, outer: Meter | None, at_once: int) -> None:
         self._known = known
         self._outer = outer
+        self._at_once = at_once
         self.connected = False
         self.shown: ShownKey | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self.connected = True
-        Meter(conn, self._outer)
+        Meter(conn, self._outer, self._at_once)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Refuse the key: asyncssh calls this only for unknown keys."""
@@ -103,10 +109,14 @@ class _Client(asyncssh.SSHClient):
 
 
 class Dial:
-    """One attempt to connect, `make`, within the target's `connect_s` from its beginning."""
+    """One attempt to connect, `make`, within the target's `connect_s` from its beginning.
 
-    def __init__(self, target: Target, worker: Worker) -> None:
+    `at_once`: the most bytes that are handled in one turn of the event loop.
+    """
+
+    def __init__(self, target: Target, worker: Worker, at_once: int = RECEIVED_AT_ONCE) -> None:
         self._target = target
+        self._at_once = at_once
         self._worker = worker
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._where = str(target)
@@ -172,7 +182,7 @@ class Dial:
     ) -> asyncssh.SSHClientConnection:
         self._where = where
         outer = None if via is None else via.connection.get_extra_info(METER)
-        client = self._client = _Client(prepared.known, outer)
+        client = self._client = _Client(prepared.known, outer, self._at_once)
 
         async def connect(**more: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
@@ -225,7 +235,7 @@ class Dial:
         """Read the SSH files; blocks. Raises `HostRefused` if they cannot be used."""
         copies = ConfigCopies(self._copies)
         try:
-            return _read(target, copies)
+            return _read(target, copies, bulk=self._at_once > RECEIVED_AT_ONCE)
         except (OSError, ValueError, asyncssh.Error) as error:
             said = copies.with_names(str(error))
             raise HostRefused(f"the SSH configuration for {where} cannot be used: {said}") from error
@@ -242,7 +252,7 @@ def _hop(target: Target, jump: str) -> Target:
     return replace(target, host=host.strip("[]"), port=int(port) if port else None, user=user)
 
 
-def _read(target: Target, copies: ConfigCopies) -> _Prepared:
+def _read(target: Target, copies: ConfigCopies, *, bulk: bool) -> _Prepared:
     arguments: dict[str, Any] = {
         "username": target.user or (),
         "port": target.port or (),
@@ -264,6 +274,8 @@ def _read(target: Target, copies: ConfigCopies) -> _Prepared:
     }
     options = asyncssh.SSHClientConnectionOptions(host=target.host, client_keys=None, **arguments)
     found = options.config
+    if bulk and not found.get("Ciphers"):
+        arguments["encryption_algs"] = BULK_CIPHERS
     arguments["kex_algs"] = tuple(
         name.decode() for name in options.kex_algs if not any(part in name for part in BARRED_EXCHANGES)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
@@ -41,6 +43,7 @@ from attpc_plugins.data_routers.settings import (
     RouterSettings,
 )
 
+from .bulk import Bulk
 from .dial import Target
 from .station import STATIONS, Seat, Stations
 from .wire import fault_kind_named
@@ -87,6 +90,7 @@ class SshHost(_User):
         self._process = b"\0".join(name.encode() for name in router.processes)
         self._log = router.log
         self._label = router.label
+        self._bulk = Bulk(target)
         super().__init__(target, limits, stations)
 
     async def connect(self) -> None:
@@ -200,6 +204,20 @@ class SshHost(_User):
             return tuple(piece_of(*group) for group in _groups(fields, 4))
         except ValueError as error:
             raise self._nonsense(error) from error
+
+    async def send(self, run: RunRef, file: FileEntry, sink: Callable[[bytes], None]) -> None:
+        """Read a file of a closed run; `sink` is called with each piece, in a thread."""
+        where = RunFolders(self._staging, run)
+        fields = where.staging, *where.names(closed=True), bytes_of(file.name)
+        await self._bulk.send(fields, file.size, sink)
+
+    async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:  # noqa: ARG002
+        """Return that no link to a file of another machine is possible."""
+        return False
+
+    async def disconnect(self) -> None:
+        """End the agents, and the connections that no other user has."""
+        await asyncio.gather(self._bulk.close(), super().disconnect())
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the router's log; at most 1 MiB."""

@@ -14,6 +14,7 @@ from attpc_plugins.data_routers.hosts.limits import in_seconds
 from attpc_plugins.data_routers.hosts.worker import Worker
 
 from .dial import Dial, Target
+from .meter import RECEIVED_AT_ONCE
 
 log = get_logger(__name__)
 
@@ -21,10 +22,14 @@ CLOSING_S = 0.5
 
 
 class Link:
-    """One connection. `connection` returns it or makes it; after `drop` the next call makes a new one."""
+    """One connection. `connection` returns it or makes it; after `drop` the next call makes a new one.
 
-    def __init__(self, target: Target) -> None:
+    `at_once`: the most received bytes that are handled in one turn of the event loop.
+    """
+
+    def __init__(self, target: Target, at_once: int = RECEIVED_AT_ONCE) -> None:
         self.target = target
+        self._at_once = at_once
         self._connection: asyncssh.SSHClientConnection | None = None
         self._making: asyncio.Task[asyncssh.SSHClientConnection] | None = None
         self._silent: weakref.WeakKeyDictionary[asyncssh.SSHClientConnection, float] = (
@@ -51,7 +56,7 @@ class Link:
         return making.result()
 
     async def _make(self) -> asyncssh.SSHClientConnection:
-        dial = Dial(self.target, self._worker)
+        dial = Dial(self.target, self._worker, self._at_once)
         try:
             self._connection = await dial.make()
         finally:

@@ -22,6 +22,9 @@ BESIDE_BYTES = 1 << 18
 BESIDE_S = 60.0
 """Maximum bytes in this time without an agent's answer: a login takes less than 10 kB."""
 
+BULK_BESIDE_BYTES = 1 << 24
+"""The same on a connection for whole files."""
+
 UNSENT_BYTES = 1 << 24
 """Maximum bytes pending to be sent: of each request at most the 2 MiB of `sshd`'s window."""
 
@@ -36,9 +39,16 @@ class Flooded(asyncssh.Error):
 class Meter:
     """Counts what one connection receives. `outer` is the meter of its jump host's connection."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, outer: Meter | None = None) -> None:
+    def __init__(
+        self,
+        connection: asyncssh.SSHClientConnection,
+        outer: Meter | None = None,
+        at_once: int = RECEIVED_AT_ONCE,
+    ) -> None:
         self._connection = connection
         self._outer = outer
+        # What is received without an answer waits for its reader, at most a window of 2 MiB.
+        self._beside_most = BESIDE_BYTES if at_once == RECEIVED_AT_ONCE else BULK_BESIDE_BYTES
         self._beside = 0
         self._since = asyncio.get_running_loop().time()
         made: Any = connection  # asyncssh has no public access to received and waiting data
@@ -48,7 +58,7 @@ class Meter:
         connection.set_extra_info(**{METER: self})
         # Not by a small receive buffer: if that shrinks, the peer's TCP waits 0.2 s before each piece.
         if hasattr(self._transport, "max_size"):
-            self._transport.max_size = RECEIVED_AT_ONCE
+            self._transport.max_size = at_once
 
     def useful(self) -> None:
         """Restart the count: an answer came."""
@@ -62,7 +72,7 @@ class Meter:
             self._since, self._beside = now, 0
         self._beside += len(data)
         self._handle(data, datatype)
-        if self._beside > BESIDE_BYTES:
+        if self._beside > self._beside_most:
             self._connection.connection_lost(Flooded("it sends unrequested data"))
         elif self._transport.get_write_buffer_size() > UNSENT_BYTES:
             self._connection.connection_lost(Flooded("it does not read its data"))

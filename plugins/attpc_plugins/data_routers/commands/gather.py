@@ -1,0 +1,189 @@
+"""`attpc-ioc files gather`: brings closed runs together as the merger reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import typer
+
+from attpc_ioc.model.run import RunRef
+from attpc_ioc.shell import fail
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.manifest import ManifestError
+from attpc_plugins.data_routers.closing.steps import amount, names_text
+from attpc_plugins.data_routers.gathering.copying import Gathering, Progress
+from attpc_plugins.data_routers.gathering.layout import (
+    GatherError,
+    Part,
+    Plan,
+    destination_fault,
+    plan_of,
+)
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost, SourceHost
+from attpc_plugins.data_routers.hosts.make import frame_host_for
+from attpc_plugins.data_routers.settings import RouterSettings
+
+from .base import Setup, run_of, setup_of, with_hosts
+from .verify import differences, late_files
+
+TERMINAL_S = 1.0
+LINES_S = 30.0
+"""Time between two reports, on a terminal and elsewhere."""
+
+
+def gather_command(
+    file: Path,
+    numbers: list[int],
+    experiment: str,
+    to: Path,
+    labels: tuple[str, ...],
+    without: tuple[str, ...],
+) -> None:
+    """Gather runs one after the other; exit code 1 unless all are there completely."""
+    setup = setup_of(file)
+    to = to.absolute()
+    if fault := destination_fault(to) or destination_fault(to.resolve()):
+        fail(fault)
+    left_out = {router.label for router in setup.routers(without)} if without else set[str]()
+    routers = tuple(router for router in setup.routers(labels) if router.label not in left_out)
+    runs = [run_of(setup, number, experiment, guess=True) for number in dict.fromkeys(numbers)]
+    to.mkdir(parents=True, exist_ok=True)
+
+    async def work(hosts: dict[str, FileHost | SentryHost]) -> bool:
+        sources = _sources(setup, routers, hosts)
+        try:
+            return all([await _gather(run, to, routers, sources) for run in runs])
+        finally:
+            others = [host for label, host in sources.items() if host is not hosts[label]]
+            await asyncio.gather(*(host.disconnect() for host in others), return_exceptions=True)
+
+    if not asyncio.run(with_hosts(setup, routers, work)):
+        raise typer.Exit(1)
+
+
+@runtime_checkable
+class _Source(FileHost, SourceHost, Protocol):
+    """A host whose files can be read."""
+
+
+def _sources(
+    setup: Setup, routers: tuple[RouterSettings, ...], hosts: Mapping[str, FileHost | SentryHost]
+) -> dict[str, _Source]:
+    """Return the hosts from which files can be read, by label."""
+    found: dict[str, _Source] = {}
+    for router in routers:
+        host = frame_host_for(router, setup.settings, hosts[router.label])
+        if isinstance(host, _Source):
+            found[router.label] = host
+    return found
+
+
+async def _gather(
+    run: RunRef, to: Path, routers: tuple[RouterSettings, ...], sources: Mapping[str, _Source]
+) -> bool:
+    """Gather one run; print what was done or what is wrong, and return whether it is there."""
+    found = await asyncio.gather(*(_part(router, sources.get(router.label), run) for router in routers))
+    faults = [
+        f"{router.label}: {fault}"
+        for router, (_part_, several) in zip(routers, found, strict=True)
+        for fault in several
+    ]
+    if faults:
+        return _say_faults(run, faults)
+    try:
+        plan = plan_of(run, [part for part, _several in found])
+    except GatherError as error:
+        return _say_faults(run, [str(error)])
+    for warning in plan.warnings:
+        typer.echo(f"{run.folder}: {warning}", err=True)
+    gathering = Gathering(plan, to, sources)
+    if await asyncio.to_thread(lambda: gathering.is_there):
+        typer.echo(f"{run.folder}: there already, {_amount(plan)}")
+        return True
+    report = asyncio.create_task(_report(run, gathering.progress))
+    began_s = time.monotonic()
+    try:
+        await gathering.carry_out()
+    except GatherError as error:
+        return _say_faults(run, str(error).splitlines(), again=True)
+    finally:
+        report.cancel()
+        await asyncio.wait({report})
+    passed_s = time.monotonic() - began_s
+    typer.echo(f"{run.folder}: {_amount(plan)} in {to / run.folder}: {_how(gathering.progress, passed_s)}")
+    return True
+
+
+async def _part(router: RouterSettings, host: _Source | None, run: RunRef) -> tuple[Part, list[str]]:
+    """Return a data router's share of a run, and what is wrong with it."""
+    nothing = Part(router.label, (), None)
+    if host is None:
+        return nothing, [
+            "a sentry shows no files: give its table 'staging' and 'frames = \"ssh\"' or \"local\", or leave "
+            f"it out with --without {router.label}"
+        ]
+    try:
+        raw = await host.manifest(run)
+        where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
+        if raw is None and router.frames is None:
+            return nothing, [f"no {where}: the run is not closed on this host"]
+        there = await host.gathered(run, closed=True, checksums=False)
+        if raw is None:
+            return Part(router.label, there, None), []  # a sentry writes none
+        record = manifest.load(raw, where)
+        sizes = replace(record, files=tuple(replace(file, sha256="") for file in record.files))
+        faults = list(differences(sizes, there, run, router.label))
+        if late := await late_files(host, record):
+            faults.append(f"late data of this run are still in {router.staging}: {names_text(late)}")
+    except (HostError, ManifestError) as error:
+        return nothing, str(error).splitlines()
+    return Part(router.label, record.files, raw), faults
+
+
+def _say_faults(run: RunRef, faults: list[str], *, again: bool = False) -> bool:
+    for fault in faults:
+        typer.echo(f"{run.folder}: {fault}", err=True)
+    more = "; what is complete is kept: repeat the command to go on" if again else ""
+    typer.echo(f"{run.folder}: not gathered{more}", err=True)
+    return False
+
+
+def _amount(plan: Plan) -> str:
+    return amount(sum(map(len, plan.items.values())), plan.data_bytes)
+
+
+def _how(progress: Progress, passed_s: float) -> str:
+    texts = []
+    if progress.there:
+        texts.append(f"{_size(progress.there)} was there")
+    if progress.linked:
+        texts.append(f"{_size(progress.linked)} linked")
+    if progress.copied:
+        rate = progress.copied / max(passed_s, 1e-3)
+        texts.append(f"{_size(progress.copied)} copied at {rate / 1e6:.0f} MB/s")
+    return ", ".join(texts) or "no data"
+
+
+def _size(data_bytes: int) -> str:
+    return amount(0, data_bytes).partition(", ")[2]
+
+
+async def _report(run: RunRef, progress: Progress) -> None:
+    """Print how far it is until cancelled: one line that changes on a terminal, else a line at times."""
+    shown = sys.stderr.isatty()
+    began_s = time.monotonic()
+    while True:
+        await asyncio.sleep(TERMINAL_S if shown else LINES_S)
+        here = progress.there + progress.copied + progress.linked
+        rate = progress.copied / (time.monotonic() - began_s) / 1e6
+        text = (
+            f"{run.folder}: {_size(here)} of {_size(progress.total)}, {rate:.0f} MB/s, "
+            f"{progress.working} hosts at work"
+        )
+        typer.echo(f"\r{text:<78}" if shown else text, err=True, nl=not shown)

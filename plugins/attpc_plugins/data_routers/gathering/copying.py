@@ -1,0 +1,251 @@
+"""Copies a run to `run_0042`, built under a hidden name; a repeated attempt goes on where the last one ended.
+
+A file has its own name only once it is complete, verified and synced; before, it is `.<name>.part`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from attpc_ioc.errors import system_reason
+from attpc_plugins.data_routers.hosts.host import HostError, SourceHost
+from attpc_plugins.data_routers.hosts.words import bytes_of
+
+from .layout import MANIFESTS, GatherError, Item, Plan
+
+CHUNK = 1 << 20
+
+T = TypeVar("T")
+
+
+@dataclass
+class Progress:
+    """How far a run is: bytes that are there, bytes that were copied now, and data routers at work."""
+
+    total: int
+    there: int = 0
+    copied: int = 0
+    linked: int = 0
+    working: int = 0
+
+
+class Gathering:
+    """Brings one run to a folder. `carry_out` raises `GatherError` with every fault, a line each."""
+
+    def __init__(self, plan: Plan, to: Path, hosts: Mapping[str, SourceHost]) -> None:
+        self._plan = plan
+        self._hosts = hosts
+        self._final = to / plan.run.folder
+        self._hidden = to / f".{plan.run.folder}.gathering"
+        self.progress = Progress(plan.data_bytes)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the run is in its folder already: all files and manifests of the plan, no others."""
+        if not self._final.is_dir():
+            return False
+        sizes = {item.place: item.file.size for item in self._items()}
+        sizes |= {f"{MANIFESTS}/{label}.json": len(text) for label, text in self._plan.manifests.items()}
+        found = {_name_in(self._final, path): path.stat().st_size for path in _files_of(self._final)}
+        return found == sizes and all((self._final / name).is_dir() for name in self._plan.folders)
+
+    def _items(self) -> Iterator[Item]:
+        for items in self._plan.items.values():
+            yield from items
+
+    async def carry_out(self) -> None:
+        """Copy or link all that is not there yet, and give the folder its name at the end."""
+        async with _locked(self._hidden, self._final):
+            await _in_thread(self._prepare)
+            faults = await asyncio.gather(*(self._of_router(label) for label in self._plan.items))
+            if found := [fault for several in faults for fault in several]:
+                raise GatherError("\n".join(found))
+            await _in_thread(self._finish)
+
+    def _prepare(self) -> None:
+        for name in self._plan.folders:
+            (self._hidden / name).mkdir(exist_ok=True)
+        known = {item.place: item.file.size for item in self._items()}
+        for path in _files_of(self._hidden):
+            name = _name_in(self._hidden, path)
+            if path.name.endswith(".part") or name.startswith(f"{MANIFESTS}/"):
+                path.unlink()  # of an attempt that was interrupted
+            elif name not in known or path.stat().st_size != known[name]:
+                raise GatherError(f"{str(path)!r} is not of {self._plan.run}: move {self._hidden} aside")
+            else:
+                self.progress.there += known[name]
+
+    async def _of_router(self, label: str) -> list[str]:
+        """Bring the files of one data router; return its faults."""
+        host, last = self._hosts[label], asyncio.create_task(asyncio.sleep(0))
+        self.progress.working += 1
+        try:
+            for item in self._plan.items[label]:
+                if await asyncio.to_thread(_path_of(self._hidden, item).exists):
+                    continue
+                if await self._linked(host, item):
+                    continue
+                after = await self._copied(host, item)
+                await last
+                # The disk takes this one while the next one comes.
+                last = asyncio.create_task(_in_thread(after))
+            await last
+        except (HostError, GatherError) as error:
+            return [f"{label}: {line}" for line in str(error).splitlines()]
+        finally:
+            self.progress.working -= 1
+            with contextlib.suppress(GatherError):
+                await last
+        return []
+
+    async def _linked(self, host: SourceHost, item: Item) -> bool:
+        part = _part_of(self._hidden, item)
+        if not await host.link(self._plan.run, item.file, part):
+            return False
+        await _in_thread(lambda: self._check_link(part, item))
+        self.progress.linked += item.file.size
+        return True
+
+    def _check_link(self, part: Path, item: Item) -> None:
+        sum_ = hashlib.sha256()
+        if item.file.sha256:
+            with part.open("rb") as file:
+                while data := file.read(CHUNK):
+                    sum_.update(data)
+        self._verify(item, part.stat().st_size, sum_.hexdigest())
+        part.rename(_path_of(self._hidden, item))
+
+    async def _copied(self, host: SourceHost, item: Item) -> Callable[[], None]:
+        """Copy a file to its hidden name; return what verifies, syncs and renames it, which blocks."""
+        part, sum_ = _part_of(self._hidden, item), hashlib.sha256()
+        number = await _in_thread(lambda: os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+        def sink(data: bytes) -> None:
+            if item.file.sha256:
+                sum_.update(data)
+            left = memoryview(data)
+            while left:
+                with _words(part):
+                    left = left[os.write(number, left) :]
+            self.progress.copied += len(data)
+
+        def finish() -> None:
+            try:
+                self._verify(item, os.fstat(number).st_size, sum_.hexdigest())
+                os.fsync(number)
+                os.utime(part, (item.file.modified_s, item.file.modified_s))
+                part.rename(_path_of(self._hidden, item))
+            finally:
+                os.close(number)
+
+        try:
+            await host.send(self._plan.run, item.file, sink)
+        except BaseException:
+            os.close(number)
+            raise
+        return finish
+
+    def _verify(self, item: Item, size: int, sha256: str) -> None:
+        if size != item.file.size:
+            raise GatherError(f"{item.file.name!r} came with {size} bytes, and should have {item.file.size}")
+        if item.file.sha256 and sha256 != item.file.sha256:
+            raise GatherError(
+                f"{item.file.name!r}: its SHA-256 differs from the manifest: its contents have changed, see "
+                "`attpc-ioc files verify`"
+            )
+
+    def _finish(self) -> None:
+        for label, text in self._plan.manifests.items():
+            with (self._hidden / MANIFESTS / f"{label}.json").open("xb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in (*self._plan.folders, "."):
+            _sync(self._hidden / name)
+        if os.path.lexists(self._final):
+            raise GatherError(f"{self._final} exists: nothing was changed there")
+        self._hidden.rename(self._final)
+        _sync(self._final.parent)
+
+
+def _path_of(folder: Path, item: Item) -> Path:
+    return folder / item.folder / os.fsdecode(bytes_of(item.file.name))
+
+
+def _part_of(folder: Path, item: Item) -> Path:
+    path = _path_of(folder, item)
+    return path.with_name(f".{path.name}.part")
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    return os.fsencode(path.relative_to(folder)).decode("utf-8", "surrogateescape")
+
+
+def _sync(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(number)
+
+
+@contextlib.contextmanager
+def _words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GatherError(f"{path}: {system_reason(error)}") from error
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Do what blocks on the destination; a system error becomes a `GatherError`."""
+
+    def body() -> T:
+        try:
+            return work()
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename else ""
+            raise GatherError(f"{name}{system_reason(error)}") from error
+
+    return await asyncio.to_thread(body)
+
+
+@contextlib.asynccontextmanager
+async def _locked(hidden: Path, final: Path) -> AsyncIterator[None]:
+    """Make the hidden folder, and keep another command out of it."""
+
+    def lock() -> int:
+        if os.path.lexists(final):
+            raise GatherError(f"{final} exists and has other files: it is left as it is")
+        hidden.mkdir(parents=True, exist_ok=True)
+        number = os.open(hidden, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(number)
+            raise GatherError(f"another command is gathering into {hidden}") from None
+        except OSError:
+            pass  # this file system has no locks
+        return number
+
+    number = await _in_thread(lock)
+    try:
+        yield
+    finally:
+        os.close(number)

@@ -1,0 +1,229 @@
+"""`attpc-ioc files gather`: runs as the merger reads them, from folders and over a real sshd."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from attpc_plugins.data_routers.gathering.layout import BOARDS, destination_fault, folder_for
+from attpc_plugins.data_routers.hosts.names import merger_fault
+
+from tests.data_routers.test_commands import Shell
+from tests.support.closings import EXPERIMENT, fill, grow, sums
+from tests.support.sshd import Sshd
+
+TIME = "2026-03-01T12:00:00.123"
+COBO = [f"CoBo0_AsAd{asad}_{TIME}_{part}.graw" for asad in (0, 1) for part in ("0000", "0001")]
+LATE = f"CoBo0_AsAd0_{TIME}_0000.late1.graw"
+FOREIGN = f"CoBo7_AsAd2_{TIME}_0000.graw"
+MUTANT = f"MuTanT_{TIME}_0000.graw"
+
+
+@pytest.fixture(params=["local", "ssh"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    if request.param == "local":
+        return Shell(tmp_path)
+    return over_ssh(tmp_path, request.getfixturevalue("shared_sshd"))
+
+
+def over_ssh(folder: Path, server: Sshd, port: int | None = None) -> Shell:
+    routers = [
+        {
+            "access": "ssh",
+            "host": "127.0.0.1",
+            "port": port or server.port,
+            "user": server.user,
+            "sources": [name],
+            "staging": str(folder / name),
+            "process": "",
+        }
+        for name in ("CoBo0", "MuTAnT")
+    ]
+    known = folder / "known"
+    key = server.host_key.with_suffix(".pub").read_text()
+    known.write_text(f"[127.0.0.1]:{port or server.port} {key}")
+    return Shell(folder, routers, f'ssh_config = "{server.config}"\nknown_hosts = "{known}"')
+
+
+def names(of_42: list[str], number: int) -> list[str]:
+    """Return the names that the files of run 42 would have in another run: they have its time."""
+    return [
+        name.replace("T12:00", f"T12:{number - 42 + 10:02d}" if number != 42 else "T12:00") for name in of_42
+    ]
+
+
+def closed(shell: Shell, number: int = 42) -> dict[str, dict[str, str]]:
+    """Close a run of two hosts; return the checksums that its folders should have."""
+    cobo = fill(shell.staging["CoBo0"], names([*COBO, LATE, FOREIGN], number), seed=number)
+    mutant = fill(shell.staging["MuTAnT"], names([MUTANT], number), seed=number + 1)
+    ran = shell("files", "close", number, "--experiment", EXPERIMENT)
+    assert ran.exit_code == 0, ran.output
+    return {
+        **{f"mm{board}": {} for board in range(BOARDS)},
+        "mm0": {name: cobo[name] for name in names([*COBO, LATE], number)},
+        "mm7": {name: cobo[name] for name in names([FOREIGN], number)},
+        "mutant": mutant,
+        "manifests": {},
+    }
+
+
+def gathered(run: Path) -> dict[str, dict[str, str]]:
+    assert all(path.name.endswith((".graw", ".json")) for path in run.rglob("*") if path.is_file())
+    return {path.name: sums(path) for path in run.iterdir()}
+
+
+def test_a_run_is_gathered_by_the_names_of_its_files(shell: Shell, tmp_path: Path) -> None:
+    expected, to = closed(shell), tmp_path / "to" / "here"
+    ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to)
+    assert ran.exit_code == 0, ran.output
+    assert "run_0042: 7 files, " in ran.output
+    assert gathered(to / "run_0042") == expected
+    assert [path.name for path in to.iterdir()] == ["run_0042"]
+    assert sorted(os.listdir(to / "run_0042" / "mm0")) == sorted([*COBO, LATE])
+    for name in ("CoBo0", "MuTAnT"):
+        theirs = shell.place(name) / "manifest.json"
+        assert (to / "run_0042" / "manifests" / f"{name}.json").read_bytes() == theirs.read_bytes()
+    linked = (to / "run_0042" / "mm0" / LATE).samefile(shell.place() / LATE)
+    assert linked == ('"local"' in shell.file.read_text())
+    again = shell("files", "gather", 42, "--to", to)
+    assert again.exit_code == 0, again.output
+    assert "there already" in again.output
+
+
+def test_an_interrupted_command_goes_on(shell: Shell, tmp_path: Path) -> None:
+    expected, to = closed(shell), tmp_path / "to"
+    hidden = to / ".run_0042.gathering" / "mm0"
+    hidden.mkdir(parents=True)
+    there = hidden / COBO[0]
+    shutil.copy(shell.place() / COBO[0], there)
+    before = there.stat().st_ino
+    (hidden / f".{COBO[1]}.part").write_bytes(b"half")
+    ran = shell("files", "gather", 42, "--to", to)
+    assert ran.exit_code == 0, ran.output
+    assert "was there" in ran.output
+    assert gathered(to / "run_0042") == expected
+    assert (to / "run_0042" / "mm0" / COBO[0]).stat().st_ino == before
+
+
+def test_what_differs_from_the_manifest_is_not_gathered(shell: Shell, tmp_path: Path) -> None:
+    closed(shell)
+    to, path = tmp_path / "to", shell.place() / FOREIGN
+    raw = path.read_bytes()
+    path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    ran = shell("files", "gather", 42, "--to", to)
+    assert ran.exit_code == 1
+    assert f"CoBo0: '{FOREIGN}': its SHA-256 differs" in ran.output
+    assert not (to / "run_0042").exists()
+    path.write_bytes(raw)
+    grow(shell.place() / COBO[0])
+    fill(shell.staging["CoBo0"], [COBO[0]])
+    (shell.place("MuTAnT") / MUTANT).unlink()
+    ran = shell("files", "gather", 42, "--to", to)
+    assert ran.exit_code == 1
+    for text in (f"{COBO[0]}: ", "late data of this run are still in", f"MuTAnT: missing: {MUTANT}"):
+        assert text in ran.output
+
+
+def test_nothing_is_overwritten(shell: Shell, tmp_path: Path) -> None:
+    closed(shell)
+    to = tmp_path / "to"
+    mine = to / "run_0042" / "mm0" / COBO[0]
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    ran = shell("files", "gather", 42, "--to", to)
+    assert ran.exit_code == 1
+    assert "exists and has other files" in ran.output
+    assert mine.read_bytes() == b"mine"
+    shutil.rmtree(to)
+    other = to / ".run_0042.gathering" / "mm0" / COBO[0]
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another run's")
+    ran = shell("files", "gather", 42, "--to", to)
+    assert ran.exit_code == 1
+    assert "is not of e20009/run_0042: move" in ran.output
+    assert other.read_bytes() == b"another run's"
+
+
+def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    closed(shell)
+    hidden = tmp_path / "to" / ".run_0042.gathering"
+    hidden.mkdir(parents=True)
+    number = os.open(hidden, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        assert "another command is gathering" in shell("files", "gather", 42, "--to", tmp_path / "to").output
+    finally:
+        os.close(number)
+    assert shell("files", "gather", 42, "--to", tmp_path / "to").exit_code == 0
+
+
+def test_several_runs_of_which_one_is_not_closed(tmp_path: Path) -> None:
+    shell, to = Shell(tmp_path), tmp_path / "to"
+    expected = {number: closed(shell, number) for number in (41, 42)}
+    ran = shell("files", "gather", 41, 43, 42, "--experiment", EXPERIMENT, "--to", to)
+    assert ran.exit_code == 1
+    assert "run_0043: CoBo0: no " in ran.output
+    assert "the run is not closed on this host" in ran.output
+    for number, files in expected.items():
+        assert gathered(to / f"run_{number:04d}") == files
+
+
+@pytest.mark.parametrize("name", ["CoBo0_AsAd0", "old.graw", "x_CoBo10_AsAd3_y"])
+def test_destinations_that_the_merger_would_misread_are_refused(tmp_path: Path, name: str) -> None:
+    shell = Shell(tmp_path)
+    (tmp_path / "short").symlink_to(tmp_path / name)
+    for to in (tmp_path / name, tmp_path / name / "x", tmp_path / "short"):
+        ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to)
+        assert ran.exit_code == 1
+        assert "Use another folder" in ran.output
+    assert not (tmp_path / name).exists()
+
+
+def test_a_sentrys_files_are_read_beside_it_or_left_out(tmp_path: Path) -> None:
+    sentry = {"access": "sentry", "host": "127.0.0.1", "port": 9, "sources": ["MuTAnT"]}
+    local = {"access": "local", "sources": ["CoBo0"], "staging": str(tmp_path / "CoBo0"), "process": ""}
+    shell = Shell(tmp_path, [local, sentry])
+    cobo = fill(shell.staging["CoBo0"], COBO)
+    assert shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0").exit_code == 0
+    to = tmp_path / "to"
+    ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to)
+    assert ran.exit_code == 1
+    assert "MuTAnT: a sentry shows no files" in ran.output
+    ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to, "--without", "MuTAnT")
+    assert ran.exit_code == 0, ran.output
+    assert gathered(to / "run_0042")["mm0"] == cobo
+    shell.place("MuTAnT").mkdir(parents=True)
+    mutant = fill(shell.place("MuTAnT"), [MUTANT])
+    staging = json.dumps(str(shell.staging["MuTAnT"]))
+    text = shell.file.read_text().replace("port = 9", f'port = 9\nframes = "local"\nstaging = {staging}', 1)
+    shell.file.write_text(text)
+    ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", tmp_path / "all")
+    assert ran.exit_code == 0, ran.output
+    assert gathered(tmp_path / "all" / "run_0042")["mutant"] == mutant
+
+
+def test_names_that_the_merger_cannot_read_are_said(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    odd = ["odd.graw", f"CoBo0_AsAd0_{TIME}_10000.graw", f"CoBo12_AsAd0_{TIME}_0000.graw"]
+    written = fill(shell.staging["CoBo0"], odd)
+    assert shell("files", "close", 42, "--experiment", EXPERIMENT).exit_code == 0
+    ran = shell("files", "gather", 42, "--to", tmp_path / "to")
+    assert ran.exit_code == 0, ran.output
+    for text in ("goes to other_CoBo0/", "part 10000 comes before part 9999", "reads mm0 to mm10 only"):
+        assert text in ran.output
+    found = gathered(tmp_path / "to" / "run_0042")
+    assert {**found["other_CoBo0"], **found["mm0"], **found["mm12"]} == written
+
+
+def test_folders_by_name() -> None:
+    assert folder_for(f"CoBo10_AsAd3_{TIME}_0000.graw", "a") == "mm10"
+    assert folder_for(f"MuTanT_{TIME}_0000.graw", "a") == "mutant"
+    assert folder_for("CoBo0_AsAd0_\udcff_0000.graw", "a") == "other_a"
+    assert "UTF-8" in merger_fault("CoBo0_AsAd0_\udcff_0000.graw")
+    assert not merger_fault(LATE)
+    assert not destination_fault(Path("/data/CoBo0/h5"))
