@@ -79,8 +79,8 @@ def test_accounts_that_will_not_do(postgres_place: Place) -> None:
 def interpreter_for(account: Account) -> Path:
     """Return a Python of this version that others may run too: root's own is often in a closed folder."""
     system = Path(f"/usr/bin/python3.{sys.version_info.minor}")
-    for python in (Path(sys.executable), system):
-        if python.exists() and barrier(python.resolve(), account) is None:
+    for python in (Path(sys.executable).resolve(), system):
+        if python.exists() and barrier(python, account) is None:
             return python
     pytest.skip("no Python of this version is open to others")
 
@@ -102,6 +102,8 @@ for _ in range(2):
 """
     top = Path(__file__).parents[2]
     paths = [str(top), str(top / "plugins"), *(path for path in sys.path if "site-packages" in path)]
+    if any(barrier(Path(path), account) for path in paths):
+        pytest.skip("the program is where no other account may look")
     ran = subprocess.run(
         [interpreter_for(account), "-c", script],
         capture_output=True,

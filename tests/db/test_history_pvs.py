@@ -138,6 +138,14 @@ async def test_comment_and_quality_are_of_the_current_or_last_run(
         longest = "\N{GRINNING FACE}" * COMMENT_CHARS
         assert (await it.put_text("Run:Comment", longest)).code == 0
         assert await it.get_text("Run:Comment") == longest
+        await it.ok("Run:Quality", "Good")
+
+        async def listed() -> bool:
+            return (await it.get("History:Quality_RBV", *TWO)).split()[1] == "Good"
+
+        await eventually(listed, "the database read again")
+        assert await it.get_text("Run:Comment") == longest
+        await it.ok("Run:Quality", "Partial")
         assert (await it.put_text("Run:Comment", "beam was unsteady\nfrom 3 to 4")).code == 0
         await it.stop_ioc()
         await it.start_ioc()

@@ -14,6 +14,7 @@ from attpc_ioc.pvs.row import Reading, Value
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import Quality, Run, RunChanges, RunFilter
 from attpc_plugins.run_history.store.model.records import LogRecord, RunRef
+from attpc_plugins.run_history.store.reading.queries import LISTED_COMMENT
 
 from . import screens
 from .log_feed import LogFeed
@@ -89,7 +90,8 @@ class Shown:
     async def _show_edits(self, store: Store, ref: RunRef) -> None:
         """Show the run's comment and quality from the database, unless changes of ours are pending."""
         found = [run for run in self._runs if RunRef(run.experiment, run.number) == ref]
-        if not found:  # of another experiment, or older than those shown
+        # Of another experiment, older than those shown, or with a comment that may be longer than is listed.
+        if not found or len(found[0].comment) >= LISTED_COMMENT:
             which = RunFilter(experiment=ref.experiment, number_from=ref.number, number_to=ref.number)
             found = list((await store.runs(which, limit=1)).runs)
         for run in found:

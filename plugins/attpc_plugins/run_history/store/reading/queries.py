@@ -30,7 +30,9 @@ from .where import Where
 STREAM_BATCH = 500
 """Runs that a stream has in memory at a time."""
 
-LISTED_COLUMNS = RUN_COLUMNS.replace("r.comment", "left(r.comment, 1000) AS comment")
+LISTED_COMMENT = 1000
+"""Characters of each comment in `last_runs`."""
+LISTED_COLUMNS = RUN_COLUMNS.replace("r.comment", f"left(r.comment, {LISTED_COMMENT}) AS comment")
 
 _NO_RUN = "there is no run {} of experiment {!r}"
 
@@ -61,7 +63,7 @@ class Queries(Connections):
         return RunPage(tuple(made_of(Run, row) for row in shown), _cursor(shown[-1]) if more else None)
 
     async def last_runs(self, count: int = 50, *, experiment: str | None = None) -> tuple[Run, ...]:
-        """Return the newest runs, newest first, each with the beginning of its comment."""
+        """Return the newest runs, newest first, each with `LISTED_COMMENT` characters of its comment."""
         return (await self.runs(RunFilter(experiment=experiment), limit=count, columns=LISTED_COLUMNS)).runs
 
     async def run(self, experiment: str, number: int) -> RunDetail:
