@@ -34,6 +34,7 @@ RUN_PARTS = {
     "Run:Events_RBV": "ai",
     "Run:EventRate_RBV": "ai",
     "Run:Missing_RBV": "ai",
+    "Run:Triggers_RBV": "waveform",
     "Run:Sync_RBV": "mbbi",
     "Run:SyncText_RBV": "waveform",
     "Run:MaxEvents": "ao",
@@ -79,6 +80,7 @@ async def test_a_run_whose_boards_are_in_step(tmp_path, monkeypatch, access):
         counts = {board: shown(it, f"{board}:Router:Events_RBV") for board in ("CoBo0", "CoBo1", "MuTAnT")}
         assert len(set(counts.values())) == 1, counts
         assert shown(it, "Run:Events_RBV") == counts["CoBo0"] + 1
+        assert list(shown(it, "Run:Triggers_RBV")) == 4 * [counts["CoBo0"] + 1]
         assert shown(it, "Run:Sync_RBV") == 1
         # The next run begins anew.
         await start_run(it)

@@ -55,15 +55,19 @@ class SourceFigures:
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """The figures of the run: `events` is the number of those that every member has."""
+    """The figures of the run: `events` is the number of those that every member has.
+
+    `triggers` are the MuTAnT's counts, empty before its first frame.
+    """
 
     events: int = 0
     rate: float = 0.0
     missing_percent: float = 0.0
     verdict: Verdict = Verdict(Sync.UNKNOWN)
+    triggers: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, members: Sequence[SourceFigures], rate: float) -> RunFigures:
+    def of(cls, members: Sequence[SourceFigures], rate: float, triggers: tuple[int, ...] = ()) -> RunFigures:
         """Return the figures of all members of the run together; `rate` is that of most senders."""
         if not members:
             return cls()
@@ -73,4 +77,5 @@ class RunFigures:
             rate=rate,
             missing_percent=max(member.missing_percent for member in members),
             verdict=worst(member.verdict for member in members),
+            triggers=triggers,
         )

@@ -19,6 +19,7 @@ from .rows import (
     RUN_MISSING,
     RUN_SYNC,
     RUN_SYNC_TEXT,
+    RUN_TRIGGERS,
     STREAMS,
     SYNC,
     SYNC_SEVERITIES,
@@ -57,6 +58,7 @@ def show_run(ctx: PluginContext, run: RunFigures) -> None:
     ctx.publish(RUN_EVENTS, float(run.events))
     ctx.publish(RUN_EVENT_RATE, run.rate)
     ctx.publish(RUN_MISSING, run.missing_percent)
+    ctx.publish(RUN_TRIGGERS, tuple(float(count) for count in run.triggers))
     ctx.publish(RUN_SYNC, _sync(run.verdict))
     ctx.publish(RUN_SYNC_TEXT, run.verdict.text)
 

@@ -26,6 +26,7 @@ SYNC_TEXT = "Router:SyncText_RBV"
 RUN_EVENTS = "Run:Events_RBV"
 RUN_EVENT_RATE = "Run:EventRate_RBV"
 RUN_MISSING = "Run:Missing_RBV"
+RUN_TRIGGERS = "Run:Triggers_RBV"
 RUN_SYNC = "Run:Sync_RBV"
 RUN_SYNC_TEXT = "Run:SyncText_RBV"
 MAX_EVENTS = "Run:MaxEvents"
@@ -116,6 +117,15 @@ def _run_rows() -> Iterator[Row]:
         initial=0.0,
         archive=Archive.MONITOR,
         archive_period_s=2.0,
+    )
+    yield Row(
+        _part(RUN_TRIGGERS),
+        run,
+        Record.NUMBERS,
+        "Triggers of the MuTAnT: L0, L1A, L1B, L2",
+        elements=4,
+        limits=Limits(lopr=0.0),
+        initial=(),
     )
     yield Row(
         _part(RUN_SYNC),

@@ -164,5 +164,6 @@ class EventsService:
                 text = f"data router {fault}" if fault else figures.verdict.text
                 self._reasons[name] = text
                 show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
-        self.run = RunFigures.of(members, self._judge.lead.rate)
+        triggers = next((stream.triggers for stream in streams if stream.triggers), ())
+        self.run = RunFigures.of(members, self._judge.lead.rate, triggers)
         show_run(self._ctx, self.run)
