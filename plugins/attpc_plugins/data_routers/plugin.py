@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from attpc_ioc.model.command import Put, Reason
-    from attpc_ioc.model.events import Event, RunStarting
+    from attpc_ioc.model.events import Event, RunEvent, RunStarting
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.online import OnlineAnswer
     from attpc_ioc.plugin import PluginContext
     from attpc_ioc.pvs.row import Row, Value
 
+    from .closing.empty import EmptyFolders
     from .service import Service
 
 NOT_STARTED = "the plugin data_routers did not start; Plugin:data_routers:Message_RBV says why"
@@ -35,6 +36,7 @@ class DataRouters:
 
     def __init__(self) -> None:
         self.service: Service | None = None
+        self.empty: EmptyFolders | None = None
 
     @hookimpl
     def attpc_settings(self) -> type[BaseModel]:
@@ -83,6 +85,7 @@ class DataRouters:
     @hookimpl
     async def attpc_startup(self, ctx: PluginContext) -> None:
         """Start watching, without waiting for a host."""
+        from .closing.empty import EmptyFolders
         from .service import Service
         from .settings import DataRoutersSettings
         from .state import Records
@@ -94,6 +97,8 @@ class DataRouters:
         await take_over(records, Path(ctx.state_dir))
         service = Service(ctx, settings, records)
         await service.start()
+        self.empty = EmptyFolders(ctx, settings, service.hosts, records.empty)
+        self.empty.start()
         self.service = service
 
     @hookimpl
@@ -121,7 +126,13 @@ class DataRouters:
     @hookimpl
     def attpc_prepare_run(self, event: RunStarting) -> Awaitable[None] | None:
         """List the staging folders before the first board writes, start counting, reset the override."""
-        return self.service.run_event(event) if self.service is not None else None
+        return self._run_event(event)
+
+    def _run_event(self, event: RunEvent) -> Awaitable[None] | None:
+        if self.service is None or self.empty is None:
+            return None
+        self.empty.see(event)
+        return self.service.run_event(event)
 
     @hookimpl
     def attpc_event(self, event: Event | Put) -> Awaitable[None] | None:
@@ -131,5 +142,5 @@ class DataRouters:
         if isinstance(event, OperationEnded):
             self.service.operation_ended(event)
         elif isinstance(event, RunStarted | RunStopped | RunFailed):
-            return self.service.run_event(event)
+            return self._run_event(event)
         return None

@@ -10,6 +10,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 
 from .closing.closings import ClosingStore, State
+from .closing.empty import EMPTY_FOLDER
 from .events.watcher import RouterFrames
 from .watch.flow import Count
 
@@ -85,6 +86,8 @@ class Records:
         self.frames = state.kept("frames", ROUTER_FRAMES)
         """By router."""
         self.until = state.kept("until", UNTIL)
+        self.empty = state.kept("empty_folders", EMPTY_FOLDER)
+        """By run and router."""
         for kept in (
             self.baseline,
             self.configs_read,
@@ -92,6 +95,7 @@ class Records:
             self.waiting,
             self.frames,
             self.until,
+            self.empty,
         ):
             for key, reason in kept.bad.items():
                 log.warning("stored value cannot be read and is ignored", key=key, reason=reason)

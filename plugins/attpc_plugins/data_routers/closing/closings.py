@@ -16,11 +16,12 @@ from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, Type
 from attpc_ioc.errors import AttpcError, StateDirError
 from attpc_ioc.eventlog import Kept
 from attpc_ioc.log import get_logger
+from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.run import RunInfo, RunRef
 from attpc_ioc.printable import visible
 from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
 from attpc_plugins.data_routers.model import CloseState
-from attpc_plugins.data_routers.settings import RouterSettings
+from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 
 log = get_logger(__name__)
 
@@ -172,6 +173,16 @@ def new_closing(router: RouterSettings, info: RunInfo, phase: Phase) -> Closing:
         started_s=info.started_s,
         stopped_s=info.stopped_s,
     )
+
+
+def routers_of(settings: DataRoutersSettings, fleet: Fleet, info: RunInfo) -> list[RouterSettings]:
+    """Return the routers that may have data of a run: those with a source of a member."""
+    known = {source.name: module.name for module in fleet.modules.values() for source in module.sources}
+    return [
+        router
+        for router in settings.router
+        if any(known.get(source) is None or known[source] in info.members for source in router.sources)
+    ]
 
 
 def end(closing: Closing | None) -> Closing | None:

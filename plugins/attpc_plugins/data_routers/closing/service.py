@@ -24,7 +24,7 @@ from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSetti
 from attpc_plugins.data_routers.watch.flow import Count
 
 from .closer import RouterCloser
-from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closing
+from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closing, routers_of
 from .late import with_streams
 from .pv_values import ClosingShown
 from .sentry_steps import at_work, baseline, other_run
@@ -250,13 +250,7 @@ class ClosingService:
 
     def _routers_of(self, info: RunInfo) -> list[RouterSettings]:
         """Return the routers that may have data of a run: those with a source of a member."""
-        modules = self._ctx.snapshot().modules
-        known = {source.name: module.name for module in modules.values() for source in module.sources}
-        return [
-            router
-            for router in self._settings.router
-            if any(known.get(source) is None or known[source] in info.members for source in router.sources)
-        ]
+        return routers_of(self._settings, self._ctx.snapshot(), info)
 
     def _early(self, router: RouterSettings, run: RunRef) -> bool:
         """Return whether a router cannot have written data of this run yet."""

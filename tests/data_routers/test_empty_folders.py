@@ -1,0 +1,71 @@
+"""Each host has the folder of a closed run, also where no board took part, for the merger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attpc_plugins.data_routers.closing import empty, manifest
+
+from attpc_ioc.simulator.data.host import DataHost
+from attpc_ioc.simulator.data.options import Access
+from tests.support.closed_runs import folder_of
+from tests.support.data_rig import data_rig, shown, start_run, stop_run
+from tests.support.rig import Rig
+from tests.support.sshd import Sshd
+
+
+def is_empty(it: Rig, host: DataHost, number: int) -> bool:
+    place = folder_of(it, host, number)
+    if not (place / "manifest.json").exists():
+        return False
+    record = manifest.load((place / "manifest.json").read_bytes(), host.source)
+    assert [path.name for path in place.iterdir()] == ["manifest.json"]
+    assert (record.run.number, record.sources, record.files) == (number, (host.source,), ())
+    return True
+
+
+@pytest.fixture(params=[Access.LOCAL, "sshd"])
+def files_way(request: pytest.FixtureRequest) -> Access | Sshd:
+    return request.param if isinstance(request.param, Access) else request.getfixturevalue("shared_sshd")
+
+
+async def test_a_host_whose_board_took_no_part_has_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files_way: Access | Sshd
+) -> None:
+    monkeypatch.setattr(empty, "RETRY_S", 0.2)
+    async with data_rig(tmp_path, monkeypatch, access=files_way) as it:
+        out, within = it.fleet.data["CoBo[1]"], it.fleet.data["CoBo[0]"]
+        await it.ok("Ecc:cobo1:Enable", "No")
+        stray = out.staging / "stray.graw"
+        stray.write_bytes(b"of somebody")
+        await start_run(it)
+        number = it.run.number
+        assert not folder_of(it, out, number).exists()
+        await stop_run(it)
+        await it.until(lambda: is_empty(it, out, number), 30.0, "its folder is there")
+        assert stray.read_bytes() == b"of somebody"
+        await it.until(lambda: folder_of(it, within, number).exists(), 30.0, "the run is closed")
+        await it.until(
+            lambda: shown(it, "Run:ClosingMessage_RBV").startswith("2 of 2 data routers done"),
+            30.0,
+            "what took no part does not count",
+        )
+
+
+async def test_it_is_made_when_the_host_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(empty, "RETRY_S", 0.2)
+    async with data_rig(tmp_path, monkeypatch) as it:
+        out = it.fleet.data["CoBo[1]"]
+        await it.ok("Ecc:cobo1:Enable", "No")
+        away = out.staging.with_name("away")
+        out.staging.rename(away)
+        await start_run(it)
+        number = it.run.number
+        await stop_run(it)
+        within = it.fleet.data["CoBo[0]"]
+        await it.until(lambda: folder_of(it, within, number).exists(), 30.0, "the run is closed")
+        await it.stop_ioc()
+        await it.start_ioc()
+        away.rename(out.staging)
+        await it.until(lambda: is_empty(it, out, number), 30.0, "its folder is there")
