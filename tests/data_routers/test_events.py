@@ -194,19 +194,27 @@ async def test_a_host_that_does_not_answer_makes_its_figures_invalid(tmp_path, m
         assert shown(it, "CoBo1:Router:Missing_RBV") == 0
 
 
-async def test_strays_of_an_earlier_run_are_not_looked_at(tmp_path, monkeypatch):
+async def test_streams_from_before_the_run_are_not_looked_at(tmp_path, monkeypatch):
+    def grow(part: int) -> None:
+        path = host.staging / f"CoBo1_AsAd0_2020-01-01T00:00:00.000_{part:04d}.graw"
+        frames = [cobo_frame(event, event, 1, 0, 10) for event in range(9)]
+        with path.open("ab") as file:
+            file.write(b"".join(frame.head.ljust(frame.length, b"\0") for frame in frames))
+
     async with data_rig(tmp_path, monkeypatch) as it:
         host = it.fleet.data["CoBo[1]"]
-        old = host.staging / "CoBo1_AsAd0_2020-01-01T00:00:00.000_0000.graw"
-        old.write_bytes(
-            b"".join(cobo_frame(event, event, 1, 0, 10).head.ljust(512, b"\0") for event in range(9))
-        )
+        grow(0)
         await it.until(lambda: shown(it, "CoBo1:Router:Clean_RBV") == 0, what="the stray file")
         assert (await it.put("Run:Override", "Yes")).code == 0
         await start_run(it)
         await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        grow(0)
+        grow(1)
+        events = shown(it, "CoBo1:Router:Events_RBV")
+        await it.until(lambda: shown(it, "CoBo1:Router:Events_RBV") > events + 40, what="more events")
         assert shown(it, "CoBo1:Router:Resets_RBV") == 0
         assert shown(it, "CoBo1:Router:Streams_RBV") == 2
+        assert shown(it, "CoBo1:Router:Sync_RBV") == 1
 
 
 async def test_nothing_is_looked_at_where_the_settings_say_so(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
-from attpc_plugins.data_routers.hosts.frames import Cursor, by_sender
+from attpc_plugins.data_routers.hosts.frames import Cursor, after_stream, by_sender
 from attpc_plugins.data_routers.hosts.host import FrameHost, HostError, HostTimeout
 
 from .streams import Stream, take_all
@@ -150,6 +150,6 @@ class FrameWatch:
         before = self._before(frames.run)
         if before is None:
             return None
-        earlier = {sender: Cursor(sender, names[-1]) for sender, names in by_sender(list(before)).items()}
+        earlier = {sender: after_stream(names[-1]) for sender, names in by_sender(list(before)).items()}
         known = {stream.sender: stream.cursor for stream in frames.streams.values()}
         return list((earlier | known).values())

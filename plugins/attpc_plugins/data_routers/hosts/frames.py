@@ -27,6 +27,9 @@ PIECES_MOST = 256
 NUMBERS = 11
 """The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`."""
 
+PARTS_MOST = 10**9
+"""No stream has so many parts."""
+
 AFTER = -1
 """The offset of a cursor that stands behind the whole file."""
 
@@ -40,13 +43,20 @@ NAME = re.compile(
 class Cursor:
     """Where a look goes on in the files of one sender, such as `CoBo0_AsAd1`.
 
-    `offset` is in the file `name`; `AFTER`: only later files are the run's. `size` is what the file had then.
+    `offset` is in the file `name`, `AFTER`: only later files are the run's; `size` is what the file had then.
     """
 
     sender: str
     name: str
     offset: int = AFTER
     size: int = -1
+
+
+def after_stream(name: str) -> Cursor:
+    """Return a cursor behind all parts of the stream that a file is of, also those that are still to come."""
+    match = NAME.fullmatch(name)
+    assert match is not None
+    return Cursor(match[1], f"{match[1]}_{match[4]}_{PARTS_MOST}.graw")
 
 
 @dataclass(frozen=True, slots=True)
