@@ -188,8 +188,13 @@ async def test_a_host_that_does_not_answer_makes_its_figures_invalid(tmp_path, m
         await it.until(lambda: alarm(it, "CoBo1:Router:Sync_RBV") == "INVALID", what="INVALID")
         assert alarm(it, "CoBo1:Router:Events_RBV") == "INVALID"
         assert "cannot be looked at" in shown(it, "CoBo1:Router:SyncText_RBV")
-        assert alarm(it, "CoBo0:Router:Sync_RBV") == "NO_ALARM"
-        await switch(host, HostFault.DOWN, on=False)
+        assert alarm(it, "CoBo0:Router:Sync_RBV") == alarm(it, "Run:Events_RBV") == "NO_ALARM"
+        for other in it.fleet.data:
+            await switch(other, HostFault.DOWN)
+        await it.until(lambda: alarm(it, "Run:Events_RBV") == "INVALID", what="the run's are INVALID too")
+        for other in it.fleet.data:
+            await switch(other, HostFault.DOWN, on=False)
+        await it.until(lambda: alarm(it, "Run:Events_RBV") == "NO_ALARM", what="the run's are valid again")
         await it.until(lambda: alarm(it, "CoBo1:Router:Sync_RBV") == "NO_ALARM", what="it answers again")
         assert shown(it, "CoBo1:Router:Missing_RBV") == 0
 

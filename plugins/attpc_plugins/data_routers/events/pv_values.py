@@ -53,13 +53,17 @@ def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
     yield SYNC, _sync(figures.verdict)
 
 
-def show_run(ctx: PluginContext, run: RunFigures) -> None:
-    """Publish the figures of the run."""
-    ctx.publish(RUN_EVENTS, float(run.events))
-    ctx.publish(RUN_EVENT_RATE, run.rate)
-    ctx.publish(RUN_MISSING, run.missing_percent)
-    ctx.publish(RUN_TRIGGERS, tuple(float(count) for count in run.triggers))
-    ctx.publish(RUN_SYNC, _sync(run.verdict))
+def show_run(ctx: PluginContext, run: RunFigures, *, fault: bool) -> None:
+    """Publish the figures of the run; they are INVALID if no frames can be looked at."""
+    values: tuple[tuple[str, Reading], ...] = (
+        (RUN_EVENTS, Reading(float(run.events))),
+        (RUN_EVENT_RATE, Reading(run.rate)),
+        (RUN_MISSING, Reading(run.missing_percent)),
+        (RUN_TRIGGERS, Reading(tuple(float(count) for count in run.triggers))),
+        (RUN_SYNC, _sync(run.verdict)),
+    )
+    for pv, reading in values:
+        ctx.publish(pv, Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading)
     ctx.publish(RUN_SYNC_TEXT, run.verdict.text)
 
 

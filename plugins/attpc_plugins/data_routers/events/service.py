@@ -166,4 +166,5 @@ class EventsService:
                 show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
         triggers = next((stream.triggers for stream in streams if stream.triggers), ())
         self.run = RunFigures.of(members, self._judge.lead.rate, triggers)
-        show_run(self._ctx, self.run)
+        blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
+        show_run(self._ctx, self.run, fault=blind and bool(self._watches))
