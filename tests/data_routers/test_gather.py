@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.data_routers.gathering.layout import BOARDS, destination_fault, folder_for
-from attpc_plugins.data_routers.hosts.names import merger_fault
+from attpc_plugins.data_routers.hosts.names import spoils
 
 from tests.data_routers.test_commands import Shell
 from tests.support.closings import EXPERIMENT, fill, grow, sums
@@ -214,7 +214,7 @@ def test_names_that_the_merger_cannot_read_are_said(tmp_path: Path) -> None:
     assert shell("files", "close", 42, "--experiment", EXPERIMENT).exit_code == 0
     ran = shell("files", "gather", 42, "--to", tmp_path / "to")
     assert ran.exit_code == 0, ran.output
-    for text in ("goes to other_CoBo0/", "part 10000 comes before part 9999", "reads mm0 to mm10 only"):
+    for text in ("goes to other_CoBo0/", "is a part beyond 9999", "reads mm0 to mm10 only"):
         assert text in ran.output
     found = gathered(tmp_path / "to" / "run_0042")
     assert {**found["other_CoBo0"], **found["mm0"], **found["mm12"]} == written
@@ -224,6 +224,8 @@ def test_folders_by_name() -> None:
     assert folder_for(f"CoBo10_AsAd3_{TIME}_0000.graw", "a") == "mm10"
     assert folder_for(f"MuTanT_{TIME}_0000.graw", "a") == "mutant"
     assert folder_for("CoBo0_AsAd0_\udcff_0000.graw", "a") == "other_a"
-    assert "UTF-8" in merger_fault("CoBo0_AsAd0_\udcff_0000.graw")
-    assert not merger_fault(LATE)
+    assert spoils("CoBo0_AsAd0_\udcff_0000.graw") == "bytes"
+    assert spoils(f"CoBo0_AsAd0_{TIME}_10000.late1.graw") == "part"
+    assert spoils(f"{LATE}.sha256") == "side"
+    assert not spoils(LATE)
     assert not destination_fault(Path("/data/CoBo0/h5"))

@@ -163,6 +163,21 @@ async def test_what_is_in_the_place_of_a_data_file_is_reported(at: Place, elsewh
     assert (polled.files, polled.next_exists) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"CoBo0_AsAd0_\xff_0000.graw", "has a name that is not UTF-8: the merger will refuse its run"),
+        (b"CoBo0_AsAd0_2026_10000.graw", "is a part beyond 9999"),
+        (b"CoBo0_AsAd0_2026_0000.graw.sha256", "has a data file's name in its own and is none"),
+    ],
+)
+async def test_what_the_merger_cannot_read_is_reported(at: Place, name: bytes, text: str) -> None:
+    write_files(at.staging, ["CoBo0_AsAd0_2026_9999.graw", "notes.graw.txt", name])
+    polled = await at.host().poll(RUN)
+    assert text in polled.odd
+    assert polled.files == 1 + name.endswith(b".graw")
+
+
 async def test_a_folder_that_is_exchanged_all_the_time_leads_nothing_away(at: Place, elsewhere: Path) -> None:
     """Files are moved while somebody exchanges the closing folder for a link, and back, as fast as he can."""
     names = [f"{number:04d}.graw" for number in range(400)]

@@ -13,9 +13,10 @@ from pathlib import Path
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.names import (
+    SPOILING,
     board_of,
     is_of_mutant,
-    merger_fault,
+    spoils,
     spoils_the_search,
 )
 from attpc_plugins.data_routers.model import FileEntry
@@ -99,12 +100,12 @@ def plan_of(run: RunRef, parts: Sequence[Part]) -> Plan:
 
 
 def _warning(item: Item) -> str:
-    reason = merger_fault(item.file.name)
+    reason = SPOILING.get(spoils(item.file.name), "")
     if item.folder.startswith(OTHER):
-        return f"goes to {item.folder}/, which the merger does not read: {reason or 'its name has no board'}"
+        return f"goes to {item.folder}/, which the merger does not read: it {reason or 'names no board'}"
     if item.folder.startswith("mm") and int(item.folder[2:]) >= BOARDS:
         return f"goes to {item.folder}/, but the merger reads mm0 to mm{BOARDS - 1} only"
-    return f"the merger cannot read the run: {reason}" if reason else ""
+    return f"the merger cannot read the run: it {reason}" if reason else ""
 
 
 def destination_fault(folder: Path) -> str:

@@ -11,6 +11,13 @@ import re
 
 PART_DIGITS = 4
 
+SPOILING = {
+    "bytes": "has a name that is not UTF-8",
+    "part": "is a part beyond 9999, which in the order of bytes comes before part 9999",
+    "side": "has a data file's name in its own and is none",
+}
+"""Why the merger refuses a run with a file of some name, by the word that the agent on a host sends."""
+
 LATE_MOST = 27
 """The most late tails of one file."""
 
@@ -21,6 +28,7 @@ _TIMED = re.compile(
 _BOARD = re.compile(r"CoBo(\d{1,4})_AsAd\d+_.+\.graw", re.DOTALL)
 _MUTANT = re.compile(r"Mu[Tt][Aa][Nn][Tt]_.+\.graw", re.DOTALL)
 _SPOILS = re.compile(r"CoBo\d+_AsAd\d+|\.graw")
+_SIDE = re.compile(r"CoBo\d+_AsAd\d+.*\.graw", re.DOTALL)
 _PART = re.compile(r"_(\d+)(?:\.late\d+)?\.graw\Z")
 _LATE = re.compile(r".*\.late9*[1-9]\.graw", re.DOTALL)
 
@@ -71,10 +79,11 @@ def spoils_the_search(folder: str) -> bool:
     return _SPOILS.search(folder) is not None
 
 
-def merger_fault(name: str) -> str:
-    """Return why the merger cannot read a run with a data file of this name; empty if it can."""
+def spoils(name: str) -> str:
+    """Return why a run with a file of this name cannot be merged, a word of `SPOILING`; empty if it can."""
+    if not name.endswith(".graw"):
+        return "side" if _SIDE.search(name) else ""
     if not is_text(name):
-        return "its name is not UTF-8"
-    if (match := _PART.search(name)) and len(match[1]) > PART_DIGITS:
-        return f"its part {match[1]} comes before part 9999 in the order of bytes"
-    return ""
+        return "bytes"
+    match = _PART.search(name)
+    return "part" if match and len(match[1]) > PART_DIGITS else ""

@@ -11,6 +11,7 @@ from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.model import GRAW
 
 from .host import HostFault, RunFolderExists
+from .names import SPOILING
 
 
 class FaultKind(StrEnum):
@@ -118,8 +119,10 @@ def name_fault(name: str) -> str:
 
 
 def odd_text(path: bytes, kind: str, count: int) -> str:
-    """Return the message on an entry that has a data file's name but is not one; `count` in total."""
+    """Return the message on an entry that is no data file, or cannot be merged; `count` in total."""
     more = f", and {count - 1} more like it" if count > 1 else ""
+    if kind in SPOILING:
+        return outside.text(f"{text_of(path)!r} {SPOILING[kind]}: the merger will refuse its run{more}")
     return outside.text(f"{text_of(path)!r} is {KINDS.get(kind, 'no file')} and is left alone{more}")
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from attpc_plugins.data_routers.hosts.names import spoils_the_search
 from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, RouterSettings
 
@@ -180,9 +181,23 @@ class Router:
 
     @property
     def odd(self) -> str:
-        """An entry with the name of a data file that is not one, such as a link; empty if there is none."""
-        polled = self.polled if self.watch.answering else None
-        return f"{self.label}: {self.where}: {polled.odd}" if polled is not None and polled.odd else ""
+        """What its host has that the run's readers would stumble on; empty if there is nothing.
+
+        That is an entry with the name of a data file that is not one, such as a link, or one that the merger
+        cannot read, or a folder whose path looks like a data file's.
+        """
+        seen = self.watch.seen if self.watch.answering else None
+        if seen is None:
+            return ""
+        texts = [seen.polled.odd] if seen.polled.odd else []
+        experiment = seen.next_run.experiment if seen.next_run is not None else ""
+        path = f"{self.settings.staging or ''}/{experiment}"
+        if spoils_the_search(path):
+            texts.append(
+                f"the merger takes every file in {path!r} for a data file, because its path has "
+                "'CoBo<k>_AsAd<a>' or '.graw' in it: it will refuse the runs there"
+            )
+        return f"{self.label}: {self.where}: {'; '.join(texts)}" if texts else ""
 
     @property
     def wrong(self) -> dict[str, Wrong]:

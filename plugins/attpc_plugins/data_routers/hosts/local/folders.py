@@ -13,12 +13,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.host import HostFault
-from attpc_plugins.data_routers.hosts.names import LATE_MOST, late_name
+from attpc_plugins.data_routers.hosts.names import LATE_MOST, late_name, spoils
 from attpc_plugins.data_routers.hosts.words import (
     FaultKind,
     bytes_of,
@@ -78,14 +77,18 @@ def _in_staging(path: bytes) -> Iterator[Folder]:
 def data_files(folder: Folder, odd: Callable[[bytes, int], None]) -> Iterator[tuple[bytes, os.stat_result]]:
     """Yield the `*.graw` of a folder: regular files only, in the disk's order.
 
-    `odd` is called with the name and mode of each other entry. Raises `HostFault` if it cannot be read.
+    `odd` is called with the name and mode of each other entry of such a name, and with the name and 0 of one
+    that has the suffix inside its name. Raises `HostFault` if it cannot be read.
     """
     suffix = bytes_of(GRAW)
     try:
         with os.scandir(folder.number) as entries:
             for entry in entries:
                 name = os.fsencode(entry.name)
-                if name.endswith(suffix) and (status := folder.status(name)) is not None:
+                if not name.endswith(suffix):
+                    if suffix in name:
+                        odd(name, 0)
+                elif (status := folder.status(name)) is not None:
                     if stat.S_ISREG(status.st_mode):
                         yield name, status
                     else:
@@ -114,13 +117,20 @@ def poll(
 ) -> tuple[int, int, bool, list[tuple[bytes, str]]]:
     """Return the number of data files, their bytes, whether the folder of `next_run` exists, and odd entries.
 
-    An odd entry has the name of a data file or of the experiment's folder but is none: its path and kind.
+    An odd entry has the name of a data file or of the experiment's folder but is none, or cannot be merged:
+    its path and kind, see `words.odd_text`.
     `check` is called between two files and may raise.
     """
     count = size = 0
     odd: list[tuple[bytes, str]] = []
     with _in_staging(staging) as folder:
-        for _name, status in data_files(folder, lambda n, mode: odd.append((folder.at(n), kind_of(mode)))):
+
+        def note(name: bytes, mode: int) -> None:
+            if kind := kind_of(mode) if mode else spoils(text_of(name)):
+                odd.append((folder.at(name), kind))
+
+        for name, status in data_files(folder, note):
+            note(name, 0)
             count += 1
             size += status.st_size
             check()
@@ -335,32 +345,6 @@ def read_manifest(folders: RunFolders) -> bytes | None:
                 return None
             with experiment.folder(folders.closed) as closed:
                 return read(closed, MANIFEST, MANIFEST_LIMIT) if closed.status(MANIFEST) else None
-
-
-def send(
-    folders: RunFolders, file: FileEntry, sink: Callable[[bytes], None], check: Callable[[], None]
-) -> None:
-    """Read a file of a closed run; raises `HostFault`, also where it has another size."""
-    name = bytes_of(file.name)
-    with opened(folders.staging, *folders.names(closed=True)) as folder, folder.file(name) as number:
-        if (size := os.fstat(number).st_size) != file.size:
-            raise HostFault(f"{text_of(folder.at(name))!r} has {size} bytes, not {file.size}")
-        while data := os.read(number, CHUNK):
-            sink(data)
-            check()
-
-
-def link(folders: RunFolders, file: FileEntry, to: Path) -> bool:
-    """Make a hard link to a file of a closed run; False where the file systems do not allow it."""
-    name = bytes_of(file.name)
-    with opened(folders.staging, *folders.names(closed=True)) as folder:
-        try:
-            os.link(name, to, src_dir_fd=folder.number, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in NO_LINKS or error.errno == errno.EXDEV:
-                return False
-            raise fault(fault_kind_of(error), folder.at(name), error.strerror or "") from error
-    return True
 
 
 def tail(path: bytes, lines: int) -> bytes:

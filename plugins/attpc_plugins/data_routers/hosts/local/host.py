@@ -24,7 +24,7 @@ from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
 from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 from attpc_plugins.data_routers.settings import EccHostSettings, HostPath, RouterSettings
 
-from . import folders, frames
+from . import folders, frames, sending
 from .folders import RunFolders
 from .opened import opened, read
 from .processes import PROCESSES
@@ -140,13 +140,13 @@ class LocalHost:
         """Read a file of a closed run; `sink` is called with each piece, in a thread."""
         where = RunFolders(self._staging, run)
         await self._worker.run(
-            self._limits.copy_s(file.size), lambda deadline: folders.send(where, file, sink, deadline.check)
+            self._limits.copy_s(file.size), lambda deadline: sending.send(where, file, sink, deadline.check)
         )
 
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:
         """Make a hard link to a file of a closed run, and return whether that is possible."""
         where = RunFolders(self._staging, run)
-        return await self._worker.run(self._limits.files_s, lambda _: folders.link(where, file, to))
+        return await self._worker.run(self._limits.files_s, lambda _: sending.link(where, file, to))
 
     async def tail(self, lines: int) -> bytes:
         """Return the last `lines` lines of the router's log; at most 1 MiB."""

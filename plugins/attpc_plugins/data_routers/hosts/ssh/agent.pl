@@ -70,6 +70,8 @@ sub poll {
     for my $file (data_files($staging, \@odd)) {
         $count++;
         $bytes += $file->[1];
+        my $reason = spoils($file->[0]);
+        push @odd, [$file->[0], $reason] if $reason ne '';
     }
     my ($free, $total) = disk($staging);
     my $alive = $process eq '' || runs(split /\0/, $process) ? 1 : 0;

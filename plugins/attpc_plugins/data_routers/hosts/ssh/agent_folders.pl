@@ -97,7 +97,10 @@ sub data_files {
     opendir(my $handle, '.') or trouble($path);
     my @found;
     while (defined(my $name = readdir $handle)) {
-        next if $name !~ $SUFFIX;
+        if ($name !~ $SUFFIX) {
+            push @$odd, [$name, 'side'] if spoils($name) eq 'side';
+            next;
+        }
         my @status = $lstat->($name);
         next if !@status;
         if (S_ISREG($status[2])) {
@@ -109,6 +112,15 @@ sub data_files {
     }
     closedir $handle;
     return @found;
+}
+
+# Why a run with a file of this name cannot be merged: a word of names.py; empty if it can.
+sub spoils {
+    my ($name) = @_;
+    return $name =~ /CoBo\d+_AsAd\d+.*\.graw/s ? 'side' : '' if $name !~ $SUFFIX;
+    my $text = $name;
+    return 'bytes' if !utf8::decode($text);
+    return $name =~ /_\d{5,}(?:\.late\d+)?\.graw\z/ ? 'part' : '';
 }
 
 # $checksums: of which files, '' (none), 'late' or 'all'.
