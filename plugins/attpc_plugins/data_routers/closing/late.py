@@ -91,7 +91,8 @@ async def close_late(
     known = {file.name for file in record.files}
     new = tuple(file for file in there if file.name not in known and stream_of(file.name) in closing.streams)
     if new:
-        record = replace(record, files=tuple(sorted((*record.files, *new), key=lambda file: file.name)))
+        files = tuple(sorted((*record.files, *new), key=lambda file: file.name))
+        record = replace(record, files=files, streams=())  # these were without the late data
         await host.amend(closing.run, manifest.dump(record))
     after = done(closing, record, staging)
     bad = [one for one in moved if one.outcome not in (MoveOutcome.MOVED, MoveOutcome.VANISHED)]

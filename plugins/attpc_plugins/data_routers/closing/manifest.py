@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -42,11 +42,31 @@ class ManifestError(AttpcError):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFrames:
+    """What `files check` has found in the frames of one sender, such as `CoBo0_AsAd1`, in all its files.
+
+    `first` and `last` are event numbers, -1 without a frame; `missing` event numbers are left out, `back`
+    frames have no larger number than the one before, after `resets` the numbers begin anew; `torn_at` is the
+    place of the first of `torn` frames that are not whole.
+    """
+
+    sender: str
+    frames: int = 0
+    first: int = -1
+    last: int = -1
+    missing: int = 0
+    back: int = 0
+    resets: int = 0
+    torn: int = 0
+    torn_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One data router's files of a run.
 
     `closing` is the token of the closing that wrote it. `missing` are files that were there when the run
-    ended and that an operator accepted as lost; `note` is for readers.
+    ended and that an operator accepted as lost; `note` is for readers. `streams` is what `files check` found.
     """
 
     run: RunRef
@@ -60,6 +80,7 @@ class Manifest:
     missing: tuple[str, ...] = ()
     note: str = ""
     closing: str = ""
+    streams: tuple[StreamFrames, ...] = ()
 
     @property
     def data_bytes(self) -> int:
@@ -111,6 +132,18 @@ class _File(_Name):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
+class _Stream(_Part):
+    sender: Text
+    frames: int = Field(ge=0, le=outside.MOST)
+    first: int = Field(ge=-1, le=outside.MOST)
+    last: int = Field(ge=-1, le=outside.MOST)
+    missing: int = Field(ge=0, le=outside.MOST)
+    back: int = Field(ge=0, le=outside.MOST)
+    resets: int = Field(ge=0, le=outside.MOST)
+    torn: int = Field(ge=0, le=outside.MOST)
+    torn_at: Text = ""
+
+
 class _Document(_Part):
     version: Literal[1]
     experiment: Annotated[str, AfterValidator(_experiment)]
@@ -125,6 +158,7 @@ class _Document(_Part):
     note: Text = ""
     missing: list[_Name] = Field(default=[], max_length=MOST_FILES)
     files: list[_File] = Field(max_length=MOST_FILES)
+    streams: list[_Stream] = Field(default=[], max_length=MOST_FILES)
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -153,6 +187,8 @@ def dump(manifest: Manifest) -> bytes:
         "missing": [_name_out(name) for name in sorted(manifest.missing)],
         "files": [_file_out(file) for file in sorted(manifest.files, key=lambda file: file.name)],
     }
+    if manifest.streams:
+        document["streams"] = [asdict(stream) for stream in manifest.streams]
     text = json_text(document, allow_nan=False, indent=1)
     return text.encode("utf-8") + b"\n"
 
@@ -192,6 +228,7 @@ def load(raw: bytes, where: str) -> Manifest:
         missing=tuple(entry.true_name() for entry in document.missing),
         note=document.note,
         closing=document.closing,
+        streams=tuple(StreamFrames(**stream.model_dump()) for stream in document.streams),
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.plugin import PluginContext
+from attpc_plugins.data_routers.closing.checking import remark_check
 from attpc_plugins.data_routers.closing.closings import ClosingStore
 from attpc_plugins.data_routers.closing.sentry_steps import other_run
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
@@ -22,6 +23,7 @@ from .by_hand import WISHES, Wishes, carry_out
 log = get_logger(__name__)
 
 RUNS = TypeAdapter(list[RunRef])
+RUN = TypeAdapter(RunRef)
 
 JOBS_KEPT = 32
 """The number of ended commands whose result can still be asked for."""
@@ -40,6 +42,7 @@ class ClosingAnswers:
 
     - `runs`: the runs that have a closing, the oldest first.
     - `begin`, with `wishes`: starts a job and returns its name.
+    - `checked`, with `run` and `remarks`: keeps the results of `files check`, by router, in the run's record.
     - `look`, with `job` and `after`: the lines after this count, and `ok`, null until the job has ended;
       `known` is false for a job of an earlier IOC.
     """
@@ -68,6 +71,11 @@ class ClosingAnswers:
                     return {"runs": RUNS.dump_python(runs, mode="json")}
                 case "begin":
                     return self._begin(WISHES.validate_python(question["wishes"]))
+                case "checked":
+                    run, remarks = RUN.validate_python(question["run"]), dict(question["remarks"])
+                    known = all(self._store.find(run, label) is not None for label in remarks)
+                    self._ctx.spawn(self._remark(run, remarks))
+                    return {"known": known}
                 case "look":
                     job = self._jobs.get(question["job"])
                     if job is None:
@@ -87,6 +95,10 @@ class ClosingAnswers:
         self._jobs[name] = job
         self._ctx.spawn(self._work(job, wishes))
         return {"job": name}
+
+    async def _remark(self, run: RunRef, remarks: dict[str, str]) -> None:
+        await remark_check(self._store, run, remarks)
+        self._on_end()
 
     async def _work(self, job: Job, wishes: Wishes) -> None:
         ok = False

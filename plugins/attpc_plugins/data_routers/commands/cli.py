@@ -36,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
     )
     files.command("close")(close)
     files.command("verify")(verify)
+    files.command("check")(check)
     files.command("gather")(gather)
     files.command("drop")(drop)
     app.add_typer(files, name="files")
@@ -95,6 +96,22 @@ def verify(
     from .verify import verify_command
 
     verify_command(settings, run, experiment, tuple(router or ()))
+
+
+def check(
+    run: RunNumber,
+    experiment: Experiment = "",
+    router: Routers = None,
+    settings: SettingsFile = DEFAULT_FILE,
+) -> None:
+    """Read the headers of all frames of a closed run, on its hosts: events, gaps, resets, torn frames.
+
+    The result is printed for each board, and goes into the manifests and the run's record. Exit code 1 if
+    frames are torn or event numbers go back, so that the run cannot be merged, or if a host was not checked.
+    """
+    from .check import check_command
+
+    check_command(settings, run, experiment, tuple(router or ()))
 
 
 def gather(

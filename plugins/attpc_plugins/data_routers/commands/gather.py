@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import typer
 
@@ -25,11 +24,11 @@ from attpc_plugins.data_routers.gathering.layout import (
     destination_fault,
     plan_of,
 )
-from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost, SourceHost
-from attpc_plugins.data_routers.hosts.make import frame_host_for
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.settings import RouterSettings
 
-from .base import Setup, run_of, setup_of, with_hosts
+from .base import run_of, setup_of, with_hosts
+from .sources import NO_FILES, Source, with_sources
 from .verify import differences, late_files
 
 TERMINAL_S = 1.0
@@ -56,36 +55,15 @@ def gather_command(
     to.mkdir(parents=True, exist_ok=True)
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> bool:
-        sources = _sources(setup, routers, hosts)
-        try:
+        async with with_sources(setup, routers, hosts) as sources:
             return all([await _gather(run, to, routers, sources) for run in runs])
-        finally:
-            others = [host for label, host in sources.items() if host is not hosts[label]]
-            await asyncio.gather(*(host.disconnect() for host in others), return_exceptions=True)
 
     if not asyncio.run(with_hosts(setup, routers, work)):
         raise typer.Exit(1)
 
 
-@runtime_checkable
-class _Source(FileHost, SourceHost, Protocol):
-    """A host whose files can be read."""
-
-
-def _sources(
-    setup: Setup, routers: tuple[RouterSettings, ...], hosts: Mapping[str, FileHost | SentryHost]
-) -> dict[str, _Source]:
-    """Return the hosts from which files can be read, by label."""
-    found: dict[str, _Source] = {}
-    for router in routers:
-        host = frame_host_for(router, setup.settings, hosts[router.label])
-        if isinstance(host, _Source):
-            found[router.label] = host
-    return found
-
-
 async def _gather(
-    run: RunRef, to: Path, routers: tuple[RouterSettings, ...], sources: Mapping[str, _Source]
+    run: RunRef, to: Path, routers: tuple[RouterSettings, ...], sources: Mapping[str, Source]
 ) -> bool:
     """Gather one run; print what was done or what is wrong, and return whether it is there."""
     found = await asyncio.gather(*(_part(router, sources.get(router.label), run) for router in routers))
@@ -120,14 +98,11 @@ async def _gather(
     return True
 
 
-async def _part(router: RouterSettings, host: _Source | None, run: RunRef) -> tuple[Part, list[str]]:
+async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> tuple[Part, list[str]]:
     """Return a data router's share of a run, and what is wrong with it."""
     nothing = Part(router.label, (), None)
     if host is None:
-        return nothing, [
-            "a sentry shows no files: give its table 'staging' and 'frames = \"ssh\"' or \"local\", or leave "
-            f"it out with --without {router.label}"
-        ]
+        return nothing, [f"{NO_FILES}, or leave it out with --without {router.label}"]
     try:
         raw = await host.manifest(run)
         where = f"{router.staging}/{run}/{manifest.FILE_NAME}"

@@ -24,6 +24,9 @@ SAMPLES_MOST = 8
 PIECES_MOST = 256
 """The most files that one look tells of."""
 
+NO_SAMPLES = 1 << 40
+"""A step of which no event number but 0 is a multiple."""
+
 NUMBERS = 11
 """The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`."""
 
@@ -95,6 +98,11 @@ def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Pi
     text = name.decode("ascii", "replace")
     if NAME.fullmatch(text) is None:
         raise ValueError(f"{outside.shown(text)} is not the name of a data file")
+    return piece_named(text, numbers, samples, triggers)
+
+
+def piece_named(text: str, numbers: bytes, samples: bytes, triggers: bytes) -> Piece:
+    """Return a piece of the file that was asked for; raises `ValueError` as `piece_of`."""
     values = [_number(word) for word in numbers.split()]
     if len(values) != NUMBERS:
         raise ValueError(f"a file has {len(values)} numbers")

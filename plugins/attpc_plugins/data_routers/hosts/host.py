@@ -167,6 +167,13 @@ class SourceHost(Protocol):
         """
         ...
 
+    async def frames(self, run: RunRef, name: str, offset: int, most: int) -> Piece:
+        """Hop over at most `most` frames of a file of a closed run, from an offset on.
+
+        What is torn at the end of the file is so for good. A file is read whole by repeated calls.
+        """
+        ...
+
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:
         """Make a hard link `to` a file of a closed run; return False where that is not possible."""
         ...

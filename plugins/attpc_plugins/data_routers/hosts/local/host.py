@@ -143,6 +143,13 @@ class LocalHost:
             self._limits.copy_s(file.size), lambda deadline: sending.send(where, file, sink, deadline.check)
         )
 
+    async def frames(self, run: RunRef, name: str, offset: int, most: int) -> Piece:
+        """Hop over at most so many frames of a file of a closed run, from an offset on."""
+        where = RunFolders(self._staging, run)
+        return await self._looker.run(
+            self._limits.files_s, lambda _: sending.frames_of(where, name, offset, most)
+        )
+
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:
         """Make a hard link to a file of a closed run, and return whether that is possible."""
         where = RunFolders(self._staging, run)

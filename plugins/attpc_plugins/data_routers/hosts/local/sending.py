@@ -1,4 +1,4 @@
-"""Files of closed runs on this machine, for who brings them elsewhere. Everything here blocks."""
+"""Files of closed runs on this machine: their bytes, links to them, their frames. Everything here blocks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from attpc_plugins.data_routers.hosts.frames import NO_SAMPLES, Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.words import bytes_of, fault, fault_kind_of, text_of
 from attpc_plugins.data_routers.model import FileEntry
 
 from .folders import NO_LINKS, RunFolders
+from .frames import hop
 from .opened import CHUNK, opened
 
 
@@ -26,6 +28,15 @@ def send(
         while data := os.read(number, CHUNK):
             sink(data)
             check()
+
+
+def frames_of(folders: RunFolders, name: str, offset: int, most: int) -> Piece:
+    """Hop over at most so many frames of a file of a closed run, from an offset on."""
+    with (
+        opened(folders.staging, *folders.names(closed=True)) as folder,
+        folder.file(bytes_of(name)) as number,
+    ):
+        return hop(number, name, Cursor(name, name, offset), step=NO_SAMPLES, most=most, last=False)
 
 
 def link(folders: RunFolders, file: FileEntry, to: Path) -> bool:

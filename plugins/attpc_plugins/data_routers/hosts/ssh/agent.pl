@@ -179,6 +179,7 @@ sub send_file {
 
 my %DOES = (
     end => \&end,
+    hop => \&hop_file,
     look => \&look,
     poll => \&poll,
     listing => \&listing,

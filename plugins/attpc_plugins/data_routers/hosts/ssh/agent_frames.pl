@@ -193,6 +193,18 @@ sub to_look_at {
     return ((map { [$_, 1, 0] } @begun), [$last, $most, 1]);
 }
 
+# The frames of one file of a run's folder, from an offset on.
+sub hop_file {
+    my ($offset, $most, $step, @place) = @_;
+    my $name = pop @place;
+    setpriority 0, 0, 19;
+    my ($path) = go(@place);
+    my $handle = open_file($name, "$path/$name");
+    my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
+    my ($frames, @fields) = hop(\%file, $offset, 1, $step, $most, 0, 0);
+    return @fields;
+}
+
 # The frames of a staging folder's files; the numbers are limits, then come sender, file, offset and size of
 # each cursor.
 sub look {

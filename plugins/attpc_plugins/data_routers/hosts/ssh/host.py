@@ -13,10 +13,12 @@ from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.frames import (
     FRAMES_MOST,
     JUMP_BYTES,
+    NO_SAMPLES,
     PIECES_MOST,
     SAMPLES_MOST,
     Cursor,
     Piece,
+    piece_named,
     piece_of,
 )
 from attpc_plugins.data_routers.hosts.host import HostFault
@@ -210,6 +212,18 @@ class SshHost(_User):
         where = RunFolders(self._staging, run)
         fields = where.staging, *where.names(closed=True), bytes_of(file.name)
         await self._bulk.send(fields, file.size, sink)
+
+    async def frames(self, run: RunRef, name: str, offset: int, most: int) -> Piece:
+        """Hop over at most so many frames of a file of a closed run, from an offset on."""
+        where, limit_s = RunFolders(self._staging, run), self._limits.files_s
+        place = where.staging, *where.names(closed=True), bytes_of(name)
+        numbers = (b"%d" % number for number in (offset, most, NO_SAMPLES))
+        fields = await self._seat.look.call("hop", (*numbers, *place), limit_s, limit_s)
+        try:
+            ((numbers_, samples, triggers),) = _groups(fields, 3)
+            return piece_named(name, numbers_, samples, triggers)
+        except ValueError as error:
+            raise self._nonsense(error) from error
 
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:  # noqa: ARG002
         """Return that no link to a file of another machine is possible."""

@@ -1,0 +1,127 @@
+"""`attpc-ioc files check`: all frames of a closed run, in folders and over a real sshd."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from attpc_plugins.data_routers.closing import checking, manifest
+from attpc_plugins.data_routers.closing.manifest import StreamFrames
+from attpc_plugins.data_routers.model import CloseState
+
+from attpc_ioc.simulator.data.frames import mutant_frame
+from tests.data_routers.test_commands import Shell
+from tests.data_routers.test_frames_look import cobo, raw
+from tests.data_routers.test_gather import over_ssh
+from tests.support.closings import EXPERIMENT, sums
+
+TIME = "2026-03-01T12:00:00.123"
+AGAIN = "2026-03-01T12:10:00.000"
+SENDER = "CoBo0_AsAd1"
+
+
+def name(part: str, time: str = TIME, sender: str = SENDER) -> str:
+    return f"{sender}_{time}_{part}.graw"
+
+
+@pytest.fixture(params=["local", "ssh"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setattr(checking, "FRAMES_AT_ONCE", 7)
+    if request.param == "local":
+        return Shell(tmp_path)
+    return over_ssh(tmp_path, request.getfixturevalue("shared_sshd"))
+
+
+def closed(shell: Shell, files: dict[str, bytes]) -> None:
+    for file, data in files.items():
+        place = "MuTAnT" if file.startswith("Mu") else "CoBo0"
+        (shell.staging[place] / file).write_bytes(data)
+    ran = shell("files", "close", 42, "--experiment", EXPERIMENT)
+    assert ran.exit_code == 0, ran.output
+
+
+def recorded(shell: Shell, router: str = "CoBo0") -> tuple[StreamFrames, ...]:
+    return manifest.load((shell.place(router) / "manifest.json").read_bytes(), router).streams
+
+
+def test_a_good_run(shell: Shell) -> None:
+    mutant = b"".join(raw([mutant_frame(event, event * 1000)]) for event in range(100))
+    closed(
+        shell,
+        {
+            name("0000"): raw(cobo(range(1, 31))),
+            name("0000.late1"): raw(cobo(range(31, 40))),
+            name("0001"): raw(cobo([41, 42, 45])),
+            name("0002"): b"",
+            name("0000", sender="CoBo0_AsAd2"): b"",
+            f"MuTanT_{TIME}_0000.graw": mutant,
+        },
+    )
+    before = {router: sums(shell.place(router)) for router in shell.staging}
+    ran = shell("files", "check", 42)
+    assert ran.exit_code == 0, ran.output
+    for text in (
+        "CoBo0: CoBo0_AsAd1: 42 frames, events 1 to 45, 3 missing",
+        "CoBo0: CoBo0_AsAd2: no frame",
+        "MuTAnT: MuTanT: 100 frames, events 0 to 99",
+    ):
+        assert text in ran.output
+    assert recorded(shell) == (StreamFrames(SENDER, 42, 1, 45, 3), StreamFrames("CoBo0_AsAd2"))
+    assert {router: sums(shell.place(router)) for router in shell.staging} == before
+    assert shell("files", "verify", 42).exit_code == 0
+    entry = next(entry for entry in shell.entries() if entry.router == "CoBo0")
+    assert entry.state is CloseState.DONE
+    assert entry.remarks == ("frames: all 42 whole and in order, 3 missing",)
+    assert shell("files", "check", 42).exit_code == 0
+    assert next(entry for entry in shell.entries() if entry.router == "CoBo0").remarks == entry.remarks
+
+
+def test_what_is_wrong_is_found(shell: Shell) -> None:
+    good, torn = raw(cobo(range(1, 11))), raw(cobo([11]))[:300]
+    other = {board: f"CoBo0_AsAd{board}" for board in (0, 2, 3)}
+    closed(
+        shell,
+        {
+            name("0000"): good + torn + raw(cobo(range(12, 30))),
+            name("0000", sender=other[0]): good,
+            name("0000", AGAIN, sender=other[0]): good,
+            name("0000", sender=other[2]): raw(cobo([1, 2, 5, 4, 6])),
+            name("0000", sender=other[3]): good + torn,
+            name("0001", sender=other[3]): raw(cobo(range(9, 12))),
+        },
+    )
+    ran = shell("files", "check", 42)
+    assert ran.exit_code == 1
+    for text in (
+        # The header of the torn frame says which event it is of.
+        f"{SENDER}: 29 frames, events 1 to 29, 1 torn, first in {name('0000')} at byte {len(good)}",
+        f"{other[0]}: 20 frames, events 1 to 10, numbers begin anew 1 times",
+        f"{other[2]}: 5 frames, events 1 to 6, 3 missing, 1 out of order",
+        f"{other[3]}: 13 frames, events 1 to 11, 1 out of order, 1 torn",
+    ):
+        assert text in ran.output, ran.output
+    streams = {stream.sender: stream for stream in recorded(shell)}
+    assert streams[other[0]].resets == 1
+    assert streams[other[3]].torn_at == f"{name('0000', sender=other[3])} at byte {len(good)}"
+
+
+def test_a_run_that_is_not_there_and_a_sentry(tmp_path: Path) -> None:
+    sentry = {"access": "sentry", "host": "127.0.0.1", "port": 9, "sources": ["MuTAnT"]}
+    local = {"access": "local", "sources": ["CoBo0"], "staging": str(tmp_path / "CoBo0"), "process": ""}
+    shell = Shell(tmp_path, [local, sentry])
+    ran = shell("files", "check", 42, "--experiment", EXPERIMENT)
+    assert ran.exit_code == 1
+    assert "CoBo0: there is no" in ran.output
+    assert "MuTAnT: a sentry shows no files" in ran.output
+
+
+def test_a_manifest_with_impossible_streams_is_refused(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    closed(shell, {name("0000"): raw(cobo(range(3)))})
+    assert shell("files", "check", 42).exit_code == 0
+    path = shell.place() / "manifest.json"
+    plain = json.loads(path.read_text())
+    plain["streams"][0]["torn"] = -1
+    path.write_text(json.dumps(plain))
+    assert "streams[0].torn" in shell("files", "verify", 42).output
