@@ -259,18 +259,34 @@ async def test_nothing_refuses_to_adopt_what_runs(tmp_path, monkeypatch):
         await stop_run(it)
 
 
-async def test_the_next_start_waits_until_the_files_are_in_their_place(tmp_path, monkeypatch, way):
+async def test_with_a_sentry_the_next_start_waits_until_the_files_are_moved(tmp_path, monkeypatch):
     slow = replace(QUICK_DATA, drain_s=1.0, catalog_wait_s=1.5)
-    async with data_rig(tmp_path, monkeypatch, access=way, data=slow) as it:
+    async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, data=slow) as it:
         for number in range(2):
             await start_run(it)
             assert it.run.number == number
             await it.until(lambda: it.fleet.data["CoBo[0]"].files(), what="data of this run")
             await it.until(lambda: shown(it, "Run:Written_RBV") > 0.001, what="data")
             await stop_run(it)
-            await until_checklist(it, "not closed yet")
+            await until_checklist(it, "not closed yet: a sentry cannot tell the files of two runs apart")
             await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
             run = it.fleet.data["CoBo[0]"].staging / it.run.experiment / f"run_{number:04d}"
             assert list(run.glob("*.graw"))
             assert shown(it, "CoBo0:Router:Clean_RBV") == 1
             assert shown(it, "Run:Written_RBV") > 0.001, "the last run's, until the next begins"
+
+
+@pytest.mark.parametrize("access", ALL_ACCESS[:2])
+async def test_files_without_a_time_in_their_names_delay_the_next_start(tmp_path, monkeypatch, access):
+    async with data_rig(tmp_path, monkeypatch, access=access, text=section(closing={"quiet_s": 1.5})) as it:
+        await start_run(it)
+        host = it.fleet.data["CoBo[0]"]
+        await it.until(host.files, what="data of this run")
+        (host.staging / "other.graw").write_bytes(b"x")
+        await it.until(lambda: shown(it, "CoBo1:Router:Written_RBV") > 0.0, what="data")
+        await stop_run(it)
+        await until_checklist(it, "CoBo0 on ")
+        await until_checklist(it, "do not have their streams' times (other.graw); they are moved in ")
+        await it.refused("Run:Start", because="the files of run 0 are not closed yet")
+        await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
+        assert (host.staging / it.run.experiment / "run_0000" / "other.graw").exists()

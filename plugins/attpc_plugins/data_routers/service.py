@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Reason
 from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
 from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.run import RunInfo, RunRef, RunState, RunView
+from attpc_ioc.model.run import RunInfo, RunRef, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
 
-from .closing.rows import RUN_CLOSE_AGAIN, RUN_CLOSING_MESSAGE
+from .closing.rows import RUN_CLOSE_AGAIN
 from .closing.service import ClosingService
 from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
@@ -25,13 +25,14 @@ from .events.service import EventsService
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import config_hosts, host_for
 from .model import Polled
-from .settings import Access, DataRoutersSettings, Firmness, RouterSettings
+from .settings import Access, DataRoutersSettings, RouterSettings
+from .starts import StartChecks, warns
 from .state import ONLY, Baseline, Records
 from .stopper import RunStopper
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
 from .watch.incidents import Incidents
-from .watch.interlocks import Against, Facts, NextRun, against_start, in_short, refusing
+from .watch.interlocks import in_short, refusing
 from .watch.next_poll import NextPoll
 from .watch.poll import Watch
 from .watch.pv_values import show_router, show_run
@@ -57,7 +58,6 @@ class Service:
         self._ctx = ctx
         self._settings = settings
         self._records = records
-        self._next_run = NextRun()
         self._run: RunRef | None = None
         self._open = False
         """A run began, and its end was not reported yet."""
@@ -79,6 +79,7 @@ class Service:
             poll_again=self._poll_again,
             last_polled=self._last_polled,
         )
+        self._checks = StartChecks(ctx, settings, self.routers, self.closing, self._is_ending)
         answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.wake)
         ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
@@ -102,7 +103,8 @@ class Service:
 
     def _router(self, settings: RouterSettings) -> Router:
         router = Router(settings, self._settings)
-        router.expected = lambda: self.closing.expected(router.label)
+        router.left = lambda: self.closing.expected(router.label)
+        router.sorts = lambda: self.closing.sorts(router.label)
         router.cobos = len(self._facts.cobos.intersection(settings.sources))
         host = self.hosts[router.label] = host_for(settings, self._settings)
         router.watch = Watch(
@@ -114,13 +116,14 @@ class Service:
             busy=lambda: self.closing.busy(router.label),
             on_poll=lambda: self._on_poll(router),
             on_hold=lambda: self._show(router),
+            listed=lambda: self.closing.listed(router.label),
         )
         return router
 
     def _wanted(self, label: str) -> RunRef | None:
         """Return the run whose folder the next poll looks for."""
         self._fresh[label].begins()
-        return self._next_run.of(self._ctx.snapshot().run)
+        return self._checks.next_run(self._ctx.snapshot().run)
 
     # ------------------------------------------------------------------ life
 
@@ -163,7 +166,7 @@ class Service:
         while True:
             fleet = self._ctx.snapshot()
             facts = self._facts = FleetFacts.of(fleet)
-            essence = (self._next_run.of(fleet.run), facts.enabled, facts.running)
+            essence = (self._checks.next_run(fleet.run), facts.enabled, facts.running)
             if essence != self._followed:
                 self._followed, self._news = essence, True
                 self._poll_all()
@@ -250,7 +253,7 @@ class Service:
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)
         note = [f"{answering} of {count} data routers answer"]
-        note += in_short(reason for reason in self._against(self._ctx.snapshot()) if _warns(reason))
+        note += in_short(reason for reason in self._checks.against(self._ctx.snapshot()) if warns(reason))
         self.faults.note("; ".join(note))
 
     def why(self, part: str, source: str) -> str:
@@ -262,49 +265,14 @@ class Service:
 
     # ------------------------------------------------------------------ interlocks
 
-    def _against(self, fleet: Fleet, routers: Sequence[Router] | None = None) -> list[Against]:
-        facts = FleetFacts.of(fleet)
-        return against_start(
-            (
-                self._facts_of(router, fleet.run)
-                for router in routers or self.routers
-                if facts.takes_part(router)
-            ),
-            self._next_run.of(fleet.run),
-            self._settings.interlocks,
-            self._settings.limits,
-        )
-
-    def _facts_of(self, router: Router, run: RunView) -> Facts:
-        seen = router.watch.seen
-        return Facts(
-            router.label,
-            router.where,
-            unreachable=router.unreachable,
-            polled=seen.polled if seen is not None else None,
-            asked=seen.next_run if seen is not None else None,
-            partial=router.partial,
-            taking=run.state in (RunState.RUNNING, RunState.STOPPING),
-            closing=self._unfinished(router, run),
-            moving=self.closing.moving(router.label),
-            expected=router.expected(),
-            process=router.settings.program,
-            staging=router.settings.staging or "",
-        )
-
-    def _unfinished(self, router: Router, run: RunView) -> str:
-        # Between the end of a run and its event, no file has been moved yet.
-        ended = self._open and not run.on and self._settings.closing.enabled
-        if not ended and not self.closing.unfinished(router.label):
-            return ""
-        see = f"{self._ctx.prefix}{RUN_CLOSING_MESSAGE}"
-        return f"the files of an earlier run are not closed yet, see {see}"
+    def _is_ending(self, run: RunView) -> bool:
+        return self._open and not run.on and self._settings.closing.enabled
 
     def against_start(self, fleet: Fleet) -> list[Reason]:
         """Return why a run may not be started now."""
         if not self.routers:
             return []
-        return [Reason(text) for text in in_short(refusing(self._against(fleet), self._override))]
+        return [Reason(text) for text in in_short(refusing(self._checks.against(fleet), self._override))]
 
     def write(self, pv: str, value: Value) -> None:
         """Handle a write to one of the plugin's setpoints; raises `Refused` for anything else."""
@@ -360,10 +328,12 @@ class Service:
     def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
         """Start counting a run; returns the reasons that its start overrode, by router."""
         fleet = self._ctx.snapshot()
-        if passed := "; ".join(in_short(self._against(fleet))):
+        if passed := "; ".join(in_short(self._checks.against(fleet))):
             log.warning("run starts in spite of", number=run.number, reason=passed)
         in_spite_of = [
-            (router, against.what) for router in self.routers for against in self._against(fleet, [router])
+            (router, against.what)
+            for router in self.routers
+            for against in self._checks.against(fleet, [router])
         ]
         if self._override:
             self._set_override(False)
@@ -371,7 +341,7 @@ class Service:
         self.events.run_begins(run.ref)
         self.incidents.run_begins()
         self._run = run.ref
-        before = {router.label: router.meter.start(now_s) for router in self.routers}
+        before = {router.label: router.begin(run.ref, now_s) for router in self.routers}
         counts = {label: count for label, count in before.items() if count is not None}
         if counts:
             self._records.baseline.keep(ONLY, Baseline(self._run, counts))
@@ -388,12 +358,9 @@ class Service:
         baseline = self._records.baseline.values.get(ONLY)
         counts = baseline.counts if baseline is not None and baseline.run == self._run else {}
         for router in self.routers:
+            router.run = run.ref
             before = counts.get(router.label)
             if before is None and router.settings.access is Access.SENTRY:
                 router.meter.start(time.monotonic())
             else:
                 router.meter.resume(time.monotonic(), before or Count())
-
-
-def _warns(reason: Against) -> bool:
-    return reason.firmness is Firmness.WARN

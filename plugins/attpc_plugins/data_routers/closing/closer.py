@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.hosts.names import streams_in
 from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 
+from .beside import Beside, doubtful
 from .closings import Closing, ClosingStore, Phase
 from .late import LateMover, late_of, without_late
 from .sentry_steps import (
@@ -27,7 +29,17 @@ from .sentry_steps import (
     poll_sentry,
     settle_sentry,
 )
-from .steps import RETRY_FIRST_S, RETRY_LAST_S, Quiet, close_files, names_text, own_files, settle, state_of
+from .steps import (
+    RETRY_FIRST_S,
+    RETRY_LAST_S,
+    Quiet,
+    close_files,
+    names_text,
+    own_files,
+    settle,
+    state_of,
+    still_early,
+)
 
 log = get_logger(__name__)
 
@@ -49,7 +61,8 @@ class RouterCloser:
 
     `early()` returns whether no member of the current run can have written data yet, `has_files()` whether
     there may be files in the staging folder, `other_run(run)` whether another run is starting or on,
-    `last_polled()` what the host reported last. `on_change(closings)` is
+    `last_polled()` what the host reported last, `sender_ids(closing)` the senders of the sources of its run,
+    None where they are not known. `on_change(closings)` is
     called when the state of a closing has changed; `progress` has the percentage of each open closing by its
     token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
     true while the host is moving files.
@@ -66,6 +79,7 @@ class RouterCloser:
         has_files: Callable[[], bool] = lambda: True,
         other_run: Callable[[RunRef], bool] = lambda _run: False,
         last_polled: Callable[[], Polled | None] = lambda: None,
+        sender_ids: Callable[[Closing], Sequence[str] | None] = lambda _closing: None,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:
@@ -80,6 +94,7 @@ class RouterCloser:
         self._has_files = has_files
         self._other_run = other_run
         self._last_polled = last_polled
+        self._beside = Beside(router.label, settings.closing.quiet_s, sender_ids)
         self._before_done = before_done
         self._on_change = on_change
         self._quiet: dict[str, Quiet] = {}
@@ -135,6 +150,11 @@ class RouterCloser:
         for quiet in self._quiet.values():
             quiet.began_s = now_s
 
+    @property
+    def against_next(self) -> str:
+        """Why the next run may not begin yet, and for how long; empty where it may."""
+        return self._beside.against_next(self._known(), sentry=isinstance(self.host, SentryHost))
+
     # ------------------------------------------------------------------ a host whose files this program moves
 
     async def _files_round(self, host: FileHost, closings: tuple[Closing, ...]) -> tuple[Closing, ...]:
@@ -144,17 +164,22 @@ class RouterCloser:
             listing = await host.list_staging()
         except HostError as error:
             return await self._host_failed(closings, error)
-        tails = late_of(closings, listing)
+        tails, whole = late_of(closings, listing), listing
         listing = without_late(closings, listing)
         early = began and self._can_settle(closings)
-        settled = settle(closings, listing, early=early)
+        if not early or any(closing.unsettled for closing in closings):
+            settled = settle(closings, listing, early=early)
+        else:
+            settled = still_early(closings, listing)
         for closing, before in zip(settled, closings, strict=True):
             if closing != before:
                 await self._keep(closing)
-        closings = await self._still_there(settled, listing)
+        settled = closings = await self._still_there(settled, listing)
         for closing in closings:
             if closing.phase is Phase.CLOSING:
-                now = await self._advance(host, closing, closings, listing)
+                # Those of the listing's time: files that are moved in this round are in it.
+                self._beside.see(closing, settled, listing, whole)
+                now = await self._advance(host, closing, settled, listing)
                 closings = tuple(now if other.token == now.token else other for other in closings)
         return await self._late_round(host, closings, tails)
 
@@ -185,7 +210,7 @@ class RouterCloser:
         return tuple(left)
 
     def _can_settle(self, closings: Sequence[Closing]) -> bool:
-        new = [closing for closing in closings if closing.unsettled]
+        new = [closing for closing in closings if closing.unsettled or closing.phase is Phase.RUNNING]
         return bool(new) and self._early(new[-1].run)
 
     async def _advance(
@@ -195,13 +220,18 @@ class RouterCloser:
             return await self._say(closing, CloseState.FAILED, closing.mixed)
         own = own_files(closing, closings, listing)
         sizes = {file.name: file.size for file in own}
-        if sizes.keys() - closing.chosen.keys():
+        apart = self._beside.is_apart(closing, closings, own)
+        if sizes.keys() - closing.chosen.keys() or apart != closing.apart:
             # Kept, so that a file that vanishes before it is moved is reported as missing.
-            closing = replace(closing, chosen=sizes | closing.chosen)
+            closing = replace(closing, chosen=sizes | closing.chosen, apart=apart)
             await self._keep(closing)
+        if doubt := doubtful(closing, own, self._settings.quiet_s):
+            closing = replace(closing, mixed=doubt, streams=streams_in(closing.chosen))
+            return await self._say(closing, CloseState.FAILED, doubt)
         now_s = time.monotonic()
         quiet = self._quiet.setdefault(closing.token, Quiet())
         rest_s = quiet.see(sizes, now_s)
+        self._beside.left_s[closing.token] = max(0.0, self._settings.quiet_s - rest_s)
         if rest_s < self._settings.quiet_s:
             return await self._wait(closing, quiet, rest_s)
         closing = await self._moving(closing)
@@ -221,7 +251,7 @@ class RouterCloser:
             if not kept.files:
                 self.progress[closing.token] = 0.0
             return await self._say(kept, state_of(error), str(error))
-        return await self._ended(after)
+        return await self._ended(self._beside.said(after))
 
     async def _wait(self, closing: Closing, quiet: Quiet, rest_s: float) -> Closing:
         self.progress[closing.token] = 90.0 * rest_s / self._settings.quiet_s
@@ -310,6 +340,7 @@ class RouterCloser:
         if not closing.open:
             self.progress[closing.token] = 100.0
             self._quiet.pop(closing.token, None)
+            self._beside.forget(closing.token)
             self._limit_over.discard(closing.token)
         await self._keep(closing)
         if not closing.open and self._before_done is not None:

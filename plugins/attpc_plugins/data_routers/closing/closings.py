@@ -74,10 +74,13 @@ class Closing:
       their sizes, None where these are not known; None in all where this cannot be known.
     - `chosen`: the run's files with the sizes last seen. `frozen`: no further file belongs to the run,
       because a later run has begun.
+    - `apart`: every source of the run has begun its streams, which the names of `chosen` have: what comes of
+      another stream is of a later run. `beside_s`: the time of the newest file (Unix time of the host) when
+      this run began while files of an earlier one were still written; None where none were.
     - `mixed`: why the files cannot be told from those of another run; empty where they can.
-    - `streams`: what the names of a closed run's files have in common, see `hosts.names`: what comes later of
-      these streams is late data of this run. `late`: late data that are moved, with their sizes, until they
-      are in the manifest.
+    - `streams`: what the names of the run's files have in common, see `hosts.names`, once it is frozen or
+      closed: what comes later of these streams is of this run. `late`: late data that are moved, with their
+      sizes, until they are in the manifest.
     - `accepted`: missing files that an operator accepts as lost.
     - `asked`: a sentry was asked to move the files, and may have done so; `asked_s`: when (Unix time), while
       it may still be at it. `moved`: it has moved them, and what it left is still to be seen.
@@ -101,6 +104,8 @@ class Closing:
     before: Annotated[dict[FileName, int | None] | None, BeforeValidator(_sizes)] = None
     chosen: dict[FileName, int] = field(default_factory=dict)
     frozen: bool = False
+    apart: bool = False
+    beside_s: float | None = None
     mixed: str = ""
     accepted: frozenset[FileName] = frozenset()
     streams: frozenset[FileName] = frozenset()

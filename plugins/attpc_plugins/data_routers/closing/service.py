@@ -16,16 +16,17 @@ from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunInfo, RunRef, RunState
-from attpc_ioc.model.states import LIVE, Operation, Transition
 from attpc_ioc.plugin import PluginContext
-from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
+from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.model import CloseState, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
-from attpc_plugins.data_routers.watch.flow import Count
+from attpc_plugins.data_routers.watch.flow import Count, Listed
 
+from .beside import NOT_LISTED, listed
 from .closer import RouterCloser
 from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closing, routers_of
 from .late import with_streams
+from .members import is_early, sender_ids
 from .pv_values import ClosingShown
 from .sentry_steps import at_work, baseline, other_run
 
@@ -98,10 +99,11 @@ class ClosingService:
                 hosts[label],
                 store,
                 settings,
-                early=lambda run, router=router: self._early(router, run),
+                early=lambda run, router=router: is_early(ctx.snapshot(), router, run),
                 has_files=lambda label=label: (last := last_polled(label)) is None or last.files > 0,
                 other_run=lambda run: other_run(ctx.snapshot(), run),
                 last_polled=lambda label=label: last_polled(label),
+                sender_ids=lambda closing: sender_ids(ctx.snapshot(), closing.sources, closing.run),
                 before_done=lambda label=label: poll_again(label),
                 on_change=lambda closings, router=router: self._show(router, closings),
             )
@@ -122,6 +124,30 @@ class ClosingService:
     def unfinished(self, label: str) -> bool:
         """Return whether files of an ended run are still to be moved on a router's host."""
         return label in self._shown.unfinished or label in self._ending
+
+    def against_next(self, label: str) -> str:
+        """Return why the next run may not begin while an ended one is closed; empty where it may."""
+        if label in self._ending:
+            return f"the files of an earlier run are not closed yet: {NOT_LISTED}"
+        return self._closers[label].against_next
+
+    def sorts(self, label: str) -> bool:
+        """Return whether a router's staging folder may have files of runs that have ended."""
+        closer = self._closers[label]
+        left = self.unfinished(label) or closer.late.there.files > 0
+        return left and isinstance(closer.host, FileHost)
+
+    async def listed(self, label: str) -> Listed | None:
+        """Return a router's staging folder sorted by runs, if there is more than one; None if not known."""
+        host = self._closers[label].host
+        if not isinstance(host, FileHost) or not self.sorts(label):
+            return None
+        try:
+            listing = await host.list_staging()
+        except HostError:
+            return None
+        over = label in self._ending
+        return listed(self._store.of(label), listing, lambda c: over or c.phase is Phase.CLOSING)
 
     def expected(self, label: str) -> Count:
         """Return what is in a router's staging folder and is no stray.
@@ -249,20 +275,7 @@ class ClosingService:
             self._wakes[router.label].set()
 
     def _routers_of(self, info: RunInfo) -> list[RouterSettings]:
-        """Return the routers that may have data of a run: those with a source of a member."""
         return routers_of(self._settings, self._ctx.snapshot(), info)
-
-    def _early(self, router: RouterSettings, run: RunRef) -> bool:
-        """Return whether a router cannot have written data of this run yet."""
-        fleet = self._ctx.snapshot()
-        info = fleet.run.info
-        if info is None or info.ref != run or info.started_s is not None:
-            return False
-        own = [module for source, module in fleet.sources() if source.name in router.sources]
-        return not any(
-            m.state in LIVE or m.transition is Transition.START or m.outstanding is Operation.START
-            for m in own or fleet.modules.values()
-        )
 
     # ------------------------------------------------------------------ the workers
 

@@ -20,7 +20,7 @@ from attpc_plugins.data_routers.hosts.host import (
     HostUnreachable,
     RunFolderExists,
 )
-from attpc_plugins.data_routers.hosts.names import is_late, stream_of
+from attpc_plugins.data_routers.hosts.names import is_late, stream_of, streams_in
 from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveOutcome, closing_folder
 
 from . import manifest
@@ -104,15 +104,19 @@ def own_files(
 
     Files from before the run do not belong to it unless they have grown since, nor do those of an earlier run
     that is not closed yet or was given up. Once a later run has begun, only the files that were there at that
-    time do. Late data of closed runs are not in the listing, see `late`.
+    time do, and what comes of their streams. Late data of closed runs are not in the listing, see `late`.
     """
-    if closing.frozen:
-        return tuple(file for file in listing if file.name in closing.chosen)
+    if closing.frozen or (closing.mixed and closing.streams):
+        return tuple(
+            file for file in listing if file.name in closing.chosen or stream_of(file.name) in closing.streams
+        )
     before = closing.before or {}
     foreign = {file.name for file in listing if file.name in before and not _grown(file, before[file.name])}
     for other in closings:
-        if other.token != closing.token and ((other.open and other.frozen) or other.phase is Phase.DROPPED):
+        known = other.frozen or other.streams
+        if other.token != closing.token and ((other.open and known) or other.phase is Phase.DROPPED):
             foreign |= other.chosen.keys()
+            foreign |= {file.name for file in listing if stream_of(file.name) in other.streams}
     return tuple(file for file in listing if file.name in closing.chosen or file.name not in foreign)
 
 
@@ -124,9 +128,10 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
     """Decide, from the first listing after a run began, which files are from before it; return all closings.
 
     `closings` are one router's, the oldest first. `early`: no member of the newest run can have written yet.
-    Then, or where there are no files, everything in the listing belongs to earlier runs or to no run.
-    Otherwise the runs' files cannot be told apart if an earlier run is not closed: both runs are `mixed`, and
-    so is every later run that is listed late while a mixed one is not closed.
+    Then, or where there are no files, everything in the listing belongs to earlier runs or to no run. Where
+    the earlier run is `apart`, what has another stream is of the newest run. Otherwise the runs' files cannot
+    be told apart if an earlier run is not closed: both runs are `mixed`, and so is every later run that is
+    listed late while a mixed one is not closed.
     """
     new = [closing for closing in closings if closing.unsettled]
     if not new:
@@ -141,11 +146,17 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
     names: dict[str, int | None] = {file.name: file.size for file in listing}
     done: dict[str, Closing] = {}
     told_apart = len(waiting) <= 1 and not (mixed and any(closing.unsettled for closing in waiting))
-    if not names or (early and told_apart):
-        done[last.token] = replace(last, settled=True, before=names)
+    by_name = told_apart and not mixed and all(closing.apart for closing in waiting)
+    if not names or (early and told_apart) or (waiting and by_name):
+        others = frozenset() if early else _of_other_streams(waiting, closings, listing)
+        before = {name: size for name, size in names.items() if name not in others}
+        beside_s = max((file.modified_s for file in listing if file.name in before), default=None)
+        earlier = any(closing.open and closing.token != last.token for closing in closings)
+        done[last.token] = replace(last, settled=True, before=before, beside_s=beside_s if earlier else None)
         for closing in waiting:
-            chosen = {file.name: file.size for file in own_files(closing, closings, listing)} | closing.chosen
-            done[closing.token] = replace(closing, settled=True, chosen=chosen, frozen=True)
+            own = own_files(closing, closings, listing)
+            sizes = {file.name: file.size for file in own if file.name not in others}
+            done[closing.token] = frozen(replace(closing, settled=True), sizes)
     elif not waiting and not mixed:
         done[last.token] = replace(last, settled=True, before=None)
     else:
@@ -162,6 +173,44 @@ def settle(closings: Sequence[Closing], listing: Sequence[FileEntry], *, early: 
             )
         if early:
             done[last.token] = replace(last, settled=True, before=names)
+    return tuple(done.get(closing.token, closing) for closing in closings)
+
+
+def frozen(closing: Closing, sizes: Mapping[str, int]) -> Closing:
+    """Return a closing to which no further stream belongs than those of `chosen` and of these files."""
+    chosen = {**sizes, **closing.chosen}
+    return replace(closing, chosen=chosen, frozen=True, streams=closing.streams | streams_in(chosen))
+
+
+def _of_other_streams(
+    waiting: Sequence[Closing], closings: Sequence[Closing], listing: Sequence[FileEntry]
+) -> frozenset[str]:
+    """Return the files of `waiting`, by name, whose streams it did not have when it was last listed."""
+    return frozenset(
+        file.name
+        for closing in waiting
+        for file in own_files(closing, closings, listing)
+        if stream_of(file.name) not in streams_in(closing.chosen)
+    )
+
+
+def still_early(closings: Sequence[Closing], listing: Sequence[FileEntry]) -> tuple[Closing, ...]:
+    """Give streams that begin before the newest run can have written to the run before it; return all."""
+    last = next(closing for closing in reversed(closings) if closing.phase is Phase.RUNNING)
+    earlier = [c for c in closings if c.phase is Phase.CLOSING and c.frozen and not c.mixed]
+    if not earlier or last.before is None:
+        return tuple(closings)
+    new = {
+        file.name: file.size
+        for file in own_files(last, closings, listing)
+        if file.name not in last.before and stream_of(file.name)
+    }
+    if not new:
+        return tuple(closings)
+    done = {
+        last.token: replace(last, before={**last.before, **new}),
+        earlier[-1].token: frozen(earlier[-1], new),
+    }
     return tuple(done.get(closing.token, closing) for closing in closings)
 
 

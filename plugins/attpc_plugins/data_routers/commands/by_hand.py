@@ -230,7 +230,16 @@ def _all_of(closing: Closing, others: Sequence[Closing], listing: Sequence[FileE
     """Return the closing with all files but those known to belong to another unfinished run."""
     # The chosen files of mixed runs may be of either: only the files in the staging folder count now.
     known = {} if closing.mixed else closing.chosen
-    closing = replace(closing, before={}, mixed="", frozen=False, settled=True, chosen=known)
+    closing = replace(
+        closing,
+        before={},
+        mixed="",
+        frozen=False,
+        streams=frozenset(),
+        beside_s=None,
+        settled=True,
+        chosen=known,
+    )
     unfinished = [other for other in others if other.open]
     present = {file.name: file.size for file in own_files(closing, unfinished, listing)}
     return replace(closing, chosen=known | present)
@@ -238,4 +247,6 @@ def _all_of(closing: Closing, others: Sequence[Closing], listing: Sequence[FileE
 
 def _chosen(closing: Closing, files: Sequence[FileEntry]) -> Closing:
     sizes = {file.name: file.size for file in files}
-    return replace(closing, chosen=sizes, frozen=True, settled=True, mixed="")
+    return replace(
+        closing, chosen=sizes, frozen=True, streams=frozenset(), settled=True, mixed="", beside_s=None
+    )

@@ -8,6 +8,7 @@ comes after a file was moved makes a new file of the same name, the *late tail*.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 PART_DIGITS = 4
 
@@ -22,7 +23,7 @@ LATE_MOST = 27
 """The most late tails of one file."""
 
 _TIMED = re.compile(
-    r"(.*_\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?)_\d+(?:\.late9*[1-9])?\.graw",
+    r"((.*)_\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?)_\d+(?:\.late9*[1-9])?\.graw",
     re.DOTALL,
 )
 _BOARD = re.compile(r"CoBo(\d{1,4})_AsAd\d+_.+\.graw", re.DOTALL)
@@ -87,3 +88,14 @@ def spoils(name: str) -> str:
         return "bytes"
     match = _PART.search(name)
     return "part" if match and len(match[1]) > PART_DIGITS else ""
+
+
+def sender_of(name: str) -> str:
+    """Return the sender of a file's frames, such as `CoBo0_AsAd1`; empty where `stream_of` is."""
+    match = _TIMED.fullmatch(name)
+    return match[2] if match else ""
+
+
+def streams_in(names: Iterable[str]) -> frozenset[str]:
+    """Return the streams of these files."""
+    return frozenset(map(stream_of, names)) - {""}

@@ -7,12 +7,13 @@ condition becomes an alarm by time alone, `due_s` is that time, so that the host
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from attpc_ioc.model import outside
 from attpc_ioc.model.names import Labelled
+from attpc_ioc.model.run import RunRef
 
 NEVER_FULL_H = 9999.0
 """The largest shown time to full, also for a disk that does not fill."""
@@ -88,6 +89,32 @@ class Count:
     data_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A staging folder's files: all of them, and those of runs that have ended, by the names."""
+
+    total: Count
+    of: Mapping[RunRef, Count]
+
+    @property
+    def known(self) -> Count:
+        """The files of runs that have ended: they are no strays."""
+        return Count(
+            sum(count.files for count in self.of.values()),
+            sum(count.data_bytes for count in self.of.values()),
+        )
+
+    def without(self, known: Count) -> Count:
+        """Return the count of all other files than these."""
+        return Count(self.total.files - known.files, self.total.data_bytes - known.data_bytes)
+
+    def for_run(self, run: RunRef | None) -> Count:
+        """Return the count of all files that are not known to be of another run."""
+        own = self.of.get(run, Count()) if run is not None else Count()
+        known = self.known
+        return self.without(Count(known.files - own.files, known.data_bytes - own.data_bytes))
+
+
 class Meter:
     """What a router has written in the current or the last run, from polls of its folder.
 
@@ -114,8 +141,12 @@ class Meter:
         """The contents of the folder at the last poll; None before the first."""
         return self._last
 
-    def start(self, now_s: float) -> Count | None:
-        """Begin a run. Returns the last counts, which are not of the run; keep them for `resume`."""
+    def start(self, now_s: float, known: Count | None = None) -> Count | None:
+        """Begin a run. Returns the last counts, which are not of the run; keep them for `resume`.
+
+        `known`: the last counts, without files of runs that have ended, which are not counted from now on.
+        """
+        self._last = known or self._last
         self.written = Count()
         self.grew_s = None
         self._counting, self._resumed, self._stopped_s = True, False, None

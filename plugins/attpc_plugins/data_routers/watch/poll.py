@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.host import Host, HostError, HostTimeout, RouterGone
 from attpc_plugins.data_routers.model import Polled
+
+from .flow import Listed
 
 log = get_logger(__name__)
 
@@ -28,16 +30,23 @@ BUSY_S = 0.2
 class Seen:
     """The answer to a poll, when it came (monotonic) and which run's folder was asked for.
 
-    `partial`: the host reported only that the router does not run; the other values are older.
+    `partial`: the host reported only that the router does not run; the other values are older. `listed`: the
+    files sorted by runs, where there are some of runs that have ended and it is known which.
     """
 
     polled: Polled
     at_s: float
     next_run: RunRef | None
     partial: bool = False
+    listed: Listed | None = None
 
 
 _NOTHING = Polled(process=False, files=0, data_bytes=0, disk_free_bytes=0, disk_total_bytes=0)
+
+
+async def not_listed() -> Listed | None:
+    """Sort nothing."""
+    return None
 
 
 class Watch:
@@ -45,7 +54,7 @@ class Watch:
 
     `on_poll` is called after each answer, and when the host counts as not answering: two periods after the
     last answer. While `busy()` the router is not polled and the last answer stays valid; `on_hold` is called
-    when that begins.
+    when that begins. `listed()` sorts the files by runs, where that is necessary.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class Watch:
         busy: Callable[[], bool],
         on_poll: Callable[[], None],
         on_hold: Callable[[], None] = lambda: None,
+        listed: Callable[[], Awaitable[Listed | None]] = not_listed,
     ) -> None:
         self.label = label
         self.host = host
@@ -68,6 +78,7 @@ class Watch:
         self._busy = busy
         self._on_poll = on_poll
         self._on_hold = on_hold
+        self._listed = listed
         self.held = False
         """Whether it is not polled, because its host is moving files."""
         self._sooner = asyncio.Event()
@@ -135,11 +146,11 @@ class Watch:
         if self.answering and self._stale is None:
             # It was not polled while it moved files: its two periods begin now.
             self._expect()
-        partial = False
+        partial, listed = False, None
         if self.asked_s is None:
             self.asked_s = time.monotonic()
         try:
-            polled = await self._bounded(wanted)
+            polled, listed = await self._bounded(wanted)
         except RouterGone:
             partial = True
             polled = replace(self.seen.polled if self.seen is not None else _NOTHING, process=False)
@@ -153,17 +164,22 @@ class Watch:
             log.debug("host of a data router answers again", router=self.label)
         self.failures = 0
         self.asked_s = None
-        self.seen = Seen(polled, now_s, wanted, partial)
+        self.seen = Seen(polled, now_s, wanted, partial, listed)
         self.answering, self.fault = True, ""
         self._on_poll()
 
-    async def _bounded(self, wanted: RunRef | None) -> Polled:
+    async def _bounded(self, wanted: RunRef | None) -> tuple[Polled, Listed | None]:
         limit_s = self._timeout_s + GUARD_S
         try:
             async with asyncio.timeout(limit_s):
-                return await self.host.poll(wanted)
+                polled = await self.host.poll(wanted)
+                listed = await self._listed()
         except TimeoutError as error:
             raise HostTimeout(f"no answer in {limit_s:g} s") from error
+        if listed is not None:
+            total = listed.total
+            polled = replace(polled, files=total.files, data_bytes=total.data_bytes)
+        return polled, listed
 
     def _failed(self, reason: str, *, silent: bool) -> None:
         self.failures += 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.names import spoils_the_search
 from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Access, DataRoutersSettings, RouterSettings
@@ -19,6 +20,7 @@ from .flow import (
     DelayedLevel,
     Flow,
     FlowJudge,
+    Listed,
     Meter,
     below_level,
     earliest,
@@ -58,8 +60,12 @@ class Router:
         self.sources = router.sources
         self.meter = Meter(settings.rate_window_s, settings.closing.quiet_s)
         self.flow = Flow.IDLE
-        self.expected: Callable[[], Count] = Count
-        """Returns what is in its staging folder and is known not to be strays."""
+        self.left: Callable[[], Count] = Count
+        """Returns what is in its staging folder and is known not to be strays, where it was not listed."""
+        self.sorts: Callable[[], bool] = lambda: False
+        """Returns whether there may be files of runs that have ended, which do not count as the run's."""
+        self.run: RunRef | None = None
+        """The run that is counted."""
         self.cobos = 0
         """The number of its sources that are CoBos."""
         self.gone = False
@@ -97,9 +103,25 @@ class Router:
         return self.watch.seen.polled if self.watch.seen is not None else None
 
     @property
+    def listed(self) -> Listed | None:
+        """Its files sorted by runs; None where the last answer does not have that."""
+        return self.watch.seen.listed if self.watch.seen is not None else None
+
+    @property
+    def expected(self) -> Count:
+        """What is in its staging folder and is known not to be strays."""
+        return self.listed.known if self.listed is not None else self.left()
+
+    def begin(self, run: RunRef, now_s: float) -> Count | None:
+        """Start counting a run; returns what is there that is not the run's, None if not known."""
+        self.run = run
+        listed = self.listed
+        return self.meter.start(now_s, listed.without(listed.known) if listed is not None else None)
+
+    @property
     def strays(self) -> int:
         """The number of files in its staging folder that are not expected there."""
-        return max(0, self.polled.files - self.expected().files) if self.polled is not None else 0
+        return max(0, self.polled.files - self.expected.files) if self.polled is not None else 0
 
     @property
     def partial(self) -> bool:
@@ -145,7 +167,10 @@ class Router:
             return
         if seen.at_s != self._seen_s:
             self._seen_s = seen.at_s
-            self.meter.take(seen.at_s, Count(polled.files, polled.data_bytes))
+            if seen.listed is not None:
+                self.meter.take(seen.at_s, seen.listed.for_run(self.run))
+            elif not self.sorts():
+                self.meter.take(seen.at_s, Count(polled.files, polled.data_bytes))
         limits, rate = self._limits, self.cobo_rate
         low = rate is not None and far_below(rate, around.other_rates, limits.low_ratio)
         self.flow = self._flow_judge.judge(now_s, running=around.running, grew_s=self.meter.grew_s, low=low)

@@ -1,0 +1,105 @@
+"""Whose files are whose where the next run begins before the last one is closed: what needs no host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from attpc_plugins.data_routers.closing.beside import doubtful, why_not_apart, without_streams
+from attpc_plugins.data_routers.closing.beside import listed as count_by_run
+from attpc_plugins.data_routers.closing.closings import Closing, Phase
+from attpc_plugins.data_routers.closing.steps import own_files, settle, still_early
+from attpc_plugins.data_routers.hosts.names import stream_of
+from attpc_plugins.data_routers.model import FileEntry
+from attpc_plugins.data_routers.watch.flow import Count
+
+from tests.data_routers.test_closing_pure import entry_of, listed, own
+
+
+def of(run: int, asad: int = 0, part: int = 0) -> str:
+    return f"CoBo0_AsAd{asad}_2026-11-22T04:{run:02d}:00.000_{part:04d}.graw"
+
+
+def begun_beside(*names: str, apart: bool = True, early: bool = True) -> tuple[Closing, Closing]:
+    """Return run 1, which is over and whose files are known, and run 2, which begins."""
+    chosen = dict.fromkeys(names, 1) if apart else {}
+    one = entry_of(1, settled=True, before={}, phase=Phase.CLOSING, apart=apart, chosen=chosen)
+    one, two = settle([one, entry_of(2, phase=Phase.RUNNING)], listed(*names), early=early)
+    return one, two
+
+
+def test_later_parts_are_of_the_run_of_their_stream():
+    one, two = both = begun_beside(of(1))
+    there = (of(1), of(1, part=1), of(2), of(2, part=1))
+    assert own(one, both, *there) == {of(1), of(1, part=1)}
+    assert own(two, both, *there) == {of(2), of(2, part=1)}
+    dropped = replace(one, phase=Phase.DROPPED)
+    assert own(two, [dropped, two], *there) == {of(2), of(2, part=1)}
+
+
+def test_a_run_whose_streams_are_known_is_told_apart_from_one_that_was_listed_late():
+    one = entry_of(1, settled=True, before={"stray": 1}, phase=Phase.CLOSING, apart=True, chosen={of(1): 1})
+    there = ("stray", of(1), of(1, part=1), of(2))
+    one, two = both = settle([one, entry_of(2, phase=Phase.RUNNING)], listed(*there), early=False)
+    assert (one.mixed, two.mixed) == ("", "")
+    assert own(one, both, *there) == {of(1), of(1, part=1)}
+    assert own(two, both, *there) == {of(2)}
+    one = replace(one, apart=False, frozen=False, streams=frozenset())
+    assert all(
+        closing.mixed
+        for closing in settle([one, entry_of(2, phase=Phase.RUNNING)], listed(*there), early=False)
+    )
+
+
+def test_a_stream_that_begins_before_the_first_board_is_the_earlier_runs():
+    one, two = still_early(begun_beside(of(1)), listed(of(1), of(1, asad=1)))
+    there = (of(1), of(1, asad=1), of(2), of(2, asad=1))
+    assert own(one, [one, two], *there) == {of(1), of(1, asad=1)}
+    assert own(two, [one, two], *there) == {of(2), of(2, asad=1)}
+
+
+@pytest.mark.parametrize(
+    ("files", "senders", "said"),
+    [
+        ([of(1)], (), ""),
+        ([of(1)], ("CoBo0_AsAd0",), ""),
+        ([], (), "the first data of CoBo[0] may still come"),
+        ([of(1)], ("CoBo0_AsAd1",), "the first data of CoBo0_AsAd1 may still come"),
+        ([of(1), "a.graw"], (), "do not have their streams' times (a.graw)"),
+    ],
+)
+def test_when_the_next_run_can_be_told_apart(files, senders, said):
+    one = entry_of(1, settled=True, before={}, phase=Phase.CLOSING)
+    text = why_not_apart(one, listed(*files), ["CoBo[0]"], frozenset(senders))
+    assert said in text
+    assert bool(said) == bool(text)
+    assert "not known" in why_not_apart(replace(one, before=None), listed(of(1)), [], frozenset())
+
+
+def test_two_streams_of_a_sender_soon_after_the_start_are_doubtful():
+    def files(ended_s: float) -> list[FileEntry]:
+        return [FileEntry(of(2), 1, ended_s), FileEntry(of(3), 1, 500.0), FileEntry(of(3, asad=1), 1, 1.0)]
+
+    beside = entry_of(2, settled=True, before={}, phase=Phase.CLOSING, beside_s=100.0)
+    assert "CoBo0_AsAd0_2026-11-22T04:02" in doubtful(beside, files(150.0), quiet_s=30.0)
+    assert doubtful(beside, files(161.0), quiet_s=30.0) == "", "data do not come so late"
+    assert doubtful(replace(beside, beside_s=None), files(150.0), quiet_s=30.0) == ""
+
+
+def test_a_run_that_continues_an_earlier_stream_is_noticed():
+    both = begun_beside(of(1))
+    two = both[1]
+    whole = [FileEntry(of(1), 7, 0.0), FileEntry(of(2, asad=1), 7, 0.0)]
+    senders, streams = without_streams(two, both, own_files(two, both, whole), whole)
+    assert (senders, streams) == ({"CoBo0_AsAd0"}, {stream_of(of(1))})
+    whole.append(FileEntry(of(2), 7, 0.0))
+    assert without_streams(two, both, own_files(two, both, whole), whole) == (frozenset(), frozenset())
+
+
+def test_files_are_counted_by_runs():
+    one, two = begun_beside(of(1))
+    sorted_ = count_by_run([one, two], listed("stray", of(1), of(2)), lambda c: c.phase is Phase.CLOSING)
+    assert sorted_.of == {one.run: Count(1, 1)}
+    assert sorted_.for_run(two.run) == Count(2, 2)
+    assert sorted_.for_run(one.run) == Count(3, 3)
+    assert sorted_.without(sorted_.known) == Count(2, 2)
