@@ -110,7 +110,7 @@ async def test_a_name_exists(case):
     case.expected = {**case.expected, **other, "a.late1.graw": case.expected["a.graw"]}
     entry = await case.done()
     assert "late data are beside their files: a.late1.graw" in entry.message
-    assert case.it.told(42) == ["Waiting", "Done"]
+    await case.it.until(lambda: case.it.told(42) == ["Waiting", "Done"])  # told after it was shown
     assert sums(case.staging) == {}
 
 
