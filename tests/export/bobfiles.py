@@ -37,6 +37,11 @@ staging = "/data/{source}"
 """
 
 
+def router(source: str) -> str:
+    """Return the settings of a source's data router on this machine."""
+    return _ROUTER.format(source=source)
+
+
 def table_of(
     folder: Path, *, cobos: int = 3, extra: str = "", plugins: bool = True, routers: int | None = None
 ) -> tuple[PvEntry, ...]:
@@ -49,7 +54,7 @@ def table_of(
         text += "\n[plugins.run_history]\nenabled = false\n[plugins.data_routers]\nenabled = false\n"
     else:
         sources = [*(f"CoBo{number}" for number in range(cobos)), "MuTAnT"]
-        text += "".join(_ROUTER.format(source=source) for source in sources[:routers])
+        text += "".join(map(router, sources[:routers]))
     file = folder / "fleet.toml"
     file.write_text(text + extra)
     settings = load_settings(file)

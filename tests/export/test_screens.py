@@ -13,7 +13,7 @@ from attpc_ioc.export.screens.rows import READY
 from attpc_ioc.model.command import COMMANDS, CommandName, ScopeKind
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry
-from tests.export.bobfiles import Shown, shown, table_of
+from tests.export.bobfiles import Shown, router, shown, table_of
 from tests.export.phoebus import compute, properties
 from tests.export.test_screens_widgets import elements
 
@@ -275,6 +275,20 @@ def test_a_source_without_a_data_router_has_no_row_of_one(tmp_path: Path):
     assert not [pv for widget in shown(none) for pv in widget.pvs if ":Router:" in pv]
     assert not {"plots.bob", "router_row.bob", "router_rows.bob"} & set(none)
     assert "Run:Rate_RBV" not in none["main.bob"]
+
+
+def test_a_source_has_one_colour_in_all_plots(tmp_path: Path):
+    sentry = '[[plugins.data_routers.router]]\nsources = ["CoBo0"]\naccess = "sentry"\nhost = "10.0.0.20"\n'
+    some = table_of(tmp_path, routers=0, extra=sentry + "".join(map(router, ("CoBo1", "CoBo2"))))
+    colors: dict[str, set[str]] = {}
+    for trace in ET.fromstring(screens(some)["plots.bob"].encode()).iter("trace"):
+        color = trace.find("color/color")
+        assert color is not None
+        colors.setdefault(trace.findtext("name", ""), set()).add(str(color.attrib))
+    assert [len(of) for of in colors.values()] == [1, 1, 1]
+    assert len(set().union(*colors.values())) == 3
+    events = {pv for pv in re.findall(r"<y_pv>(.*)</y_pv>", screens(some)["plots.bob"]) if "EventRate" in pv}
+    assert events == {"$(P)CoBo1:Router:EventRate_RBV", "$(P)CoBo2:Router:EventRate_RBV"}
 
 
 def test_every_file_can_be_reached_from_the_main_screen(files: dict[str, str], widgets: list[Shown]):

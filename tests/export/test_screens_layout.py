@@ -203,6 +203,18 @@ def test_every_text_fits_into_its_widget(widgets: list[Shown], rows: dict[str, R
     assert count > 500
 
 
+def test_the_ends_of_a_run_are_entries_that_show_a_long_one_with_its_unit(widgets: list[Shown]):
+    longest = {"MaxDuration": "864000 s", "MaxEvents": "1000000 events", "MaxWritten": "9999.000 GB"}
+    found = [w for w in widgets if w.file == "main.bob" and w.text("pv_name").split(":")[-1] in longest]
+    assert len(found) == len(longest)
+    for widget in found:
+        font = widget.element.find("font/font")
+        assert font is not None
+        text, room = longest[widget.text("pv_name").split(":")[-1]], int(widget.text("width")) - 4
+        assert text_width(text, font) <= room, text
+        assert widget.text("show_units") != "false"
+
+
 def test_what_is_computed_shows_no_unit_that_is_not_its_own(widgets: list[Shown]):
     computed = [w for w in widgets if w.text("pv_name").startswith("eq://") and w.text("format") != "6"]
     assert computed

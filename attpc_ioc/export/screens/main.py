@@ -42,39 +42,39 @@ def main_screen(pvs: Pvs) -> Display:
 def _run(pvs: Pvs) -> list[Row]:
     number = "$(P)Run:Number_RBV"
     table: list[Row] = [
-        ("tile large run", "State_RBV", 0, 0, 196, 50),
-        ("label large muted", "Run", 208, 0, 60, 50),
+        ("tile large run", "State_RBV", 0, 0, 196, 48),
+        ("label large muted", "Run", 208, 0, 60, 48),
         # A dash instead of the number before the first run.
-        ("value huge", number, 268, 0, 136, 50, {"hidden": ("pvInt0 < 0", number)}),
-        ("label huge muted", "\N{EN DASH}", 268, 0, 136, 50, {"shown": ("pvInt0 < 0", number)}),
-        ("value huge center", "DurationText_RBV", 0, 50, 196, 46),
-        ("name", "Started", 208, 50, 80, 22),
-        ("moment", "StartTime_RBV", 208, 72, 196, 24),
+        ("value huge", number, 268, 0, 136, 48, {"hidden": ("pvInt0 < 0", number)}),
+        ("label huge muted", "\N{EN DASH}", 268, 0, 136, 48, {"shown": ("pvInt0 < 0", number)}),
+        ("value huge center", "DurationText_RBV", 0, 48, 196, 46),
+        ("name", "Started", 208, 48, 80, 22),
+        ("moment", "StartTime_RBV", 208, 70, 196, 24),
     ]
     if pvs.has(ScopeKind.RUN, "Rate_RBV", "Written_RBV"):
         table += [
-            ("name", "Rate", 0, 96, 60, 24),
-            ("value strong", "Rate_RBV", 66, 96, 130, 24),
-            ("name", "Written", 208, 96, 60, 24),
-            ("value strong", "Written_RBV", 268, 96, 136, 24),
+            ("name", "Rate", 0, 94, 60, 24),
+            ("value strong", "Rate_RBV", 66, 94, 130, 24),
+            ("name", "Written", 208, 94, 60, 24),
+            ("value strong", "Written_RBV", 268, 94, 136, 24),
         ]
     if pvs.has(ScopeKind.RUN, "Events_RBV", "Sync_RBV"):
         table += [
-            ("name", "Events", 0, 120, 60, 24),
-            ("value strong", "Events_RBV", 66, 120, 130, 24),
-            ("name", "Boards", 208, 120, 60, 24),
-            ("tile normal", "Sync_RBV", 268, 120, 136, 24),
+            ("name", "Events", 0, 118, 60, 24),
+            ("value strong", "Events_RBV", 66, 118, 130, 24),
+            ("name", "Boards", 208, 118, 60, 24),
+            ("tile normal", "Sync_RBV", 268, 119, 136, 22),
         ]
     return [
         *table,
-        ("name", "Running", 0, 146, 62, 24),
-        ("value strong", "Modules_RBV", 66, 145, 52, 26),
-        ("name", "of", 120, 146, 16, 24),
-        ("value strong", "Expected_RBV", 138, 145, 54, 26),
-        ("name", "Lost", 208, 146, 60, 24),
-        ("value string", "Lost_RBV", 268, 145, 136, 26),
-        ("command start", CommandName.START, 0, 172, 196, 48, _START),
-        ("command stop", CommandName.STOP, 208, 172, 196, 48, _STOP),
+        ("name", "Running", 0, 142, 62, 24),
+        ("value strong", "Modules_RBV", 66, 142, 52, 24),
+        ("name", "of", 120, 142, 16, 24),
+        ("value strong", "Expected_RBV", 138, 142, 54, 24),
+        ("name", "Lost", 208, 142, 60, 24),
+        ("value string", "Lost_RBV", 268, 142, 136, 24),
+        ("command start", CommandName.START, 0, 173, 196, 47, _START),
+        ("command stop", CommandName.STOP, 208, 173, 196, 47, _STOP),
     ]
 
 
@@ -91,8 +91,8 @@ def _information(pvs: Pvs) -> list[Row]:
             (look, name, 92, number * 27, 140 if name == "Class" else 324, 25),
         ]
     y = len(fields) * 27
-    limits = [name for name in ("MaxDuration", "MaxEvents", "MaxWritten") if pvs.has(ScopeKind.RUN, name)]
-    table += [("entry", name, 92 + 109 * number, y, 106, 25) for number, name in enumerate(limits)]
+    limits = (("MaxDuration", 92, 78), ("MaxEvents", 174, 132), ("MaxWritten", 310, 106))
+    table += [("entry", name, x, y, width, 25) for name, x, width in limits if pvs.has(ScopeKind.RUN, name)]
     return [
         *table,
         ("name", "Stop after", 0, y, 88, 24),

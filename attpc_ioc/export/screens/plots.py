@@ -34,7 +34,7 @@ def plots_screen(pvs: Pvs) -> Display:
         rates = [(name, f"$(P){name}:Router:Rate_RBV") for name in some]
         widgets += plot("Rate of each data router", "MB/s", rates, left, legend=True)
         if counted:
-            events = [(name, f"$(P){name}:Router:EventRate_RBV") for name in some if name in counted]
+            events = [(n, f"$(P){n}:Router:EventRate_RBV" if n in counted else "") for n in some]
             box = left._replace(x=left.x + width + theme.EDGE)
             widgets += plot("Events of each data router", "1/s", events, box, legend=True)
         right = left._replace(x=left.x + (columns - 1) * (width + theme.EDGE))
@@ -66,7 +66,8 @@ def plot(
 ) -> tuple[Widget, ...]:
     """Return a card with a plot of the last half hour; the axis ends at `top` or follows the values.
 
-    The title is above the plot, or in a `low` one, of which it would take a quarter, along the axis.
+    The title is above the plot, or in a `low` one, of which it would take a quarter, along the axis. A line
+    without a PV is left out, and keeps its colour: a source has the same one in each plot.
     """
     axis: dict[str, Value] = {
         "title": f"{title}, {units}" if low else "",
@@ -89,6 +90,7 @@ def plot(
         "traces": tuple(
             _trace(name if legend else "", pv, color)
             for (name, pv), color in zip(lines, theme.LINES, strict=False)
+            if pv
         ),
     }
     above = 4 if low else 30

@@ -34,15 +34,15 @@ ECC_HEADINGS: list[Row] = [
 
 def router_headings(pvs: Pvs) -> list[Row]:
     """Return the headings of the data routers' columns."""
-    sync: list[Row] = [("name center", "Events", 276, 0, 84, HEADING)] if has_events(pvs) else []
+    sync: list[Row] = [("name center", "Events", 272, 0, 92, HEADING)] if has_events(pvs) else []
     return [
         ("stripe", "Stripe", 0, 0, ROUTER_WIDTH, HEADING),
-        ("name", "Data router", 8, 0, 98, HEADING),
-        ("name center", "Process", 108, 0, 80, HEADING),
-        ("name center", "Flow", 192, 0, 80, HEADING),
+        ("name", "Data router", 8, 0, 96, HEADING),
+        ("name center", "Process", 108, 0, 70, HEADING),
+        ("name center", "Flow", 182, 0, 86, HEADING),
         *sync,
-        ("name right", "Rate", 362, 0, 106, HEADING),
-        ("name", "Disk", 476, 0, 54, HEADING),
+        ("name right", "Rate", 366, 0, 106, HEADING),
+        ("name", "Disk", 482, 0, 48, HEADING),
         ("name center", "Free", 536, 0, 98, HEADING),
     ]
 
@@ -82,14 +82,14 @@ def has_events(pvs: Pvs) -> bool:
 
 def router_row(pvs: Pvs) -> Display:
     """Return the row of one data router: process, flow, events, rate and disk; macro SOURCE."""
-    sync: list[Row] = [("tile normal", "Router:Sync_RBV", 276, 2, 84, 26)] if has_events(pvs) else []
+    sync: list[Row] = [("tile normal", "Router:Sync_RBV", 272, 2, 92, 26)] if has_events(pvs) else []
     rows: list[Row] = [
-        ("label strong", "$(SOURCE)", 8, 2, 98, 26),
-        ("tile normal", "Router:Online_RBV", 108, 2, 80, 26),
-        ("tile flow", "Router:Flow_RBV", 192, 2, 80, 26),
+        ("label strong", "$(SOURCE)", 8, 2, 96, 26),
+        ("tile normal", "Router:Online_RBV", 108, 2, 70, 26),
+        ("tile flow", "Router:Flow_RBV", 182, 2, 86, 26),
         *sync,
-        ("value right strong", "Router:Rate_RBV", 362, 2, 106, 26),
-        ("bar", "Router:DiskUsed_RBV", 476, 8, 54, 14),
+        ("value right strong", "Router:Rate_RBV", 366, 2, 106, 26),
+        ("bar", "Router:DiskUsed_RBV", 482, 8, 48, 14),
         ("tile normal plain", "Router:DiskFree_RBV", 536, 2, 98, 26),
         ("open", SOURCE, 640, 2, 56, 26, {"text": "More"}),
     ]

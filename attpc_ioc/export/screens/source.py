@@ -46,7 +46,7 @@ _STATES: list[Row] = [
 ]
 
 _EVENTS: list[Row] = [
-    ("name", "Boards", 0, 6, 90, 24),
+    ("name", "State", 0, 6, 90, 24),
     ("tile", "Router:Sync_RBV", 100, 0, 180, 36),
     ("text small", "Router:SyncText_RBV", 300, 0, 960, 58),
     ("name", "Last event", 0, 69, 90, 24),
