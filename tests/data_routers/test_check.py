@@ -72,7 +72,7 @@ def test_a_good_run(shell: Shell) -> None:
     assert shell("files", "verify", 42).exit_code == 0
     entry = next(entry for entry in shell.entries() if entry.router == "CoBo0")
     assert entry.state is CloseState.DONE
-    assert entry.remarks == ("frames: all 42 whole and in order, 3 missing",)
+    assert entry.remarks == ("frames checked: all 42 whole and in order, 3 events missing",)
     assert shell("files", "check", 42).exit_code == 0
     assert next(entry for entry in shell.entries() if entry.router == "CoBo0").remarks == entry.remarks
 

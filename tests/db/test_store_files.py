@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.run_history.store.errors import StoreRejected
-from attpc_plugins.run_history.store.model.history import RunDetail
+from attpc_plugins.run_history.store.model.history import RunDetail, RunFilter
 from attpc_plugins.run_history.store.model.records import RunRef
 
 from attpc_ioc.model.events import RunConfigs, RunConfigText, RunFiles
@@ -66,6 +66,36 @@ async def test_the_last_report_of_a_routers_files_stays(dsn):
         10,
     )
     assert (files.location, files.manifest) == ("/data/e20009/run_0001", "{}")
+
+
+async def test_runs_to_look_at_are_found(dsn):
+    stamps = Stamps()
+
+    def files(number: int, state: str, message: str) -> RunFiles:
+        return RunFiles(
+            stamp=stamps(),
+            time_s=T0 + 80,
+            experiment=EXPERIMENT,
+            number=number,
+            router="data0",
+            sources=("CoBo0",),
+            state=state,
+            files=2,
+            data_bytes=10,
+            message=message,
+        )
+
+    async with open_store(dsn) as store:
+        for number in range(1, 6):
+            for record in Life(number, stamps).whole():
+                await follow(store, record)
+        await follow(store, files(1, "Done", "2 files, 10 bytes in /data; frames checked: all 9 whole"))
+        await follow(store, files(2, "Done", "2 files, 10 bytes in /data; frames: CoBo0_AsAd0: 1 torn"))
+        await follow(store, files(3, "Incomplete", "gone"))
+        await follow(store, files(4, "Done", "2 files, 10 bytes in /data"))
+        which = RunFilter(experiment=EXPERIMENT, to_look_at=True)
+        assert [run.number for run in (await store.runs(which)).runs] == [3, 2]
+        assert await store.count_runs(which) == 2
 
 
 async def test_the_same_text_is_kept_once(dsn):

@@ -18,7 +18,9 @@ FRAMES_AT_ONCE = 200_000
 """Frames of one request: less than a second, or the time to read 1 GiB from a slow disk."""
 
 LOCK_S = 5.0
-REMARK = "frames: "
+GOOD = "frames checked: "
+BAD = "frames: "
+"""Beginnings of a remark on checked frames; the run history finds runs by the second."""
 
 _NAME = re.compile(r"([^_]+(?:_AsAd\d+)?)_(.+)_(\d+)((?:\.late\d+)?)\.graw", re.DOTALL)
 
@@ -100,8 +102,10 @@ def remark_of(streams: Sequence[StreamFrames]) -> str:
     """Return what a run's record says of its checked frames."""
     bad = [stream_text(stream) for stream in streams if is_bad(stream)]
     missing = sum(stream.missing for stream in streams)
-    text = "; ".join(bad) if bad else f"all {sum(stream.frames for stream in streams)} whole and in order"
-    return f"{REMARK}{text}" + (f", {missing} missing" if missing and not bad else "")
+    if bad:
+        return BAD + "; ".join(bad)
+    text = f"{GOOD}all {sum(stream.frames for stream in streams)} whole and in order"
+    return text + (f", {missing} events missing" if missing else "")
 
 
 async def remark_check(store: ClosingStore, run: RunRef, remarks: Mapping[str, str]) -> bool:
@@ -113,6 +117,6 @@ async def remark_check(store: ClosingStore, run: RunRef, remarks: Mapping[str, s
             if closing is None or closing.open:
                 all_known = False
                 continue
-            others = tuple(remark for remark in closing.remarks if not remark.startswith(REMARK))
+            others = tuple(remark for remark in closing.remarks if not remark.startswith((GOOD, BAD)))
             await store.save(replace(closing, remarks=(*others, text)))
     return all_known

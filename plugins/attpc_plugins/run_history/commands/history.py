@@ -81,12 +81,13 @@ def list_runs(
     run_class: filters.RunClassOption = "",
     quality: filters.QualityOption = "",
     text: filters.Words = "",
+    bad: filters.BadOption = False,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of runs; 0 lists all.")] = 50,
     output: FormatOption = Output.TABLE,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """List runs, the newest first."""
-    which = filters.run_filter(experiment, number, since, until, run_class, quality, text)
+    which = filters.run_filter(experiment, number, since, until, run_class, quality, text, bad=bad)
     with_store(settings, lambda store: _list(store, which, limit, output))
 
 

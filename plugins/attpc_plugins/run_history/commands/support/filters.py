@@ -27,6 +27,13 @@ RunClassOption = Annotated[
     str, typer.Option("--class", metavar="CLASS", help="Testing, Production, Beam, Junk or Pulser.")
 ]
 QualityOption = Annotated[str, typer.Option(metavar="QUALITY", help="Unknown, Good, Bad or Partial.")]
+BadOption = Annotated[
+    bool,
+    typer.Option(
+        "--bad",
+        help="To look at: files of a data router are not Done, or `files check` has found something in them.",
+    ),
+]
 Words = Annotated[
     str, typer.Option("--text", metavar="WORDS", help="With these words in title, operator and comment.")
 ]
@@ -35,7 +42,15 @@ _RANGE = re.compile(r"(\d{0,10})(-?)(\d{0,10})")
 
 
 def run_filter(
-    experiment: str, number: str, since: str, until: str, run_class: str, quality: str, text: str
+    experiment: str,
+    number: str,
+    since: str,
+    until: str,
+    run_class: str,
+    quality: str,
+    text: str,
+    *,
+    bad: bool = False,
 ) -> RunFilter:
     """Return the filter of these options, each empty if not given; raises `BadParameter`."""
     low, high = _numbers(number)
@@ -49,6 +64,7 @@ def run_filter(
         run_class=_given(class_of, run_class, "--class"),
         quality=_given(lambda word: word_of(Quality, word), quality, "--quality"),
         text=text,
+        to_look_at=bad,
     )
 
 

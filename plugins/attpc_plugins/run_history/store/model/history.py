@@ -253,7 +253,8 @@ class RunFilter:
     """Which runs: all given conditions must hold. `since` and both numbers are included, `until` is not.
 
     `text` has words that must all occur in title, operator or comment, in upper or lower case; the last may
-    be the beginning of a word. Numbers that are only reserved are never listed.
+    be the beginning of a word. `to_look_at`: files of a data router are not `Done`, or a check of their
+    frames has found something. Numbers that are only reserved are never listed.
     """
 
     experiment: str | None = None
@@ -264,6 +265,7 @@ class RunFilter:
     run_class: RunClass | None = None
     quality: Quality | None = None
     text: str = ""
+    to_look_at: bool = False
 
 
 ALL_RUNS = RunFilter()
