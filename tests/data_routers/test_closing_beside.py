@@ -10,10 +10,12 @@ from attpc_plugins.data_routers.closing.beside import listed as count_by_run
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import own_files, settle, still_early
 from attpc_plugins.data_routers.hosts.names import stream_of
-from attpc_plugins.data_routers.model import FileEntry
+from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.watch.flow import Count
 
 from tests.data_routers.test_closing_pure import entry_of, listed, own
+from tests.support.closings import EXPERIMENT, fill, grow, local_settings, side, sums
+from tests.support.datahosts import Place
 
 
 def of(run: int, asad: int = 0, part: int = 0) -> str:
@@ -103,3 +105,46 @@ def test_files_are_counted_by_runs():
     assert sorted_.for_run(two.run) == Count(2, 2)
     assert sorted_.for_run(one.run) == Count(3, 3)
     assert sorted_.without(sorted_.known) == Count(2, 2)
+
+
+STEPS = ("begun", "stopped", "next begun", "late data", "next stopped")
+
+
+@pytest.mark.parametrize("last", STEPS)
+async def test_an_ioc_that_ends_at_any_point_goes_on(at: Place, tmp_path, last):
+    """Two runs are being closed; it is another IOC after the step `last`."""
+    staging, settings = at.staging, local_settings({"CoBo0": at.staging}, quiet_s=0.6)
+    done = 0
+    while done < len(STEPS):
+        async with side(tmp_path / "state", settings, {"CoBo0": at.host()}) as it:
+            if 0 < done < 2:
+                it.go_on(1)
+            elif 2 < done < 5:
+                it.go_on(2)
+            for number in range(done, len(STEPS)):
+                match STEPS[number]:
+                    case "begun":
+                        await it.begin(1)
+                        fill(staging, [of(1)], seed=1)
+                    case "stopped":
+                        it.end(1)
+                    case "next begun":
+                        await it.begin(2)
+                    case "late data":
+                        fill(staging, [of(2), of(1, part=1)], seed=2)
+                        grow(staging / of(1))
+                    case "next stopped":
+                        it.end(2)
+                done = number + 1
+                if STEPS[number] == last:
+                    break
+    whole = sums(staging)
+    async with side(tmp_path / "state", settings, {"CoBo0": at.host()}) as it:
+        it.end(2)
+        for number in (1, 2):
+            await it.reach(number, CloseState.DONE)
+    folders = [staging / EXPERIMENT / f"run_000{number}" for number in (1, 2)]
+    found = [sums(folder) for folder in folders]
+    assert [set(names) for names in found] == [{of(1), of(1, part=1)}, {of(2)}]
+    assert whole.items() <= (found[0] | found[1]).items()
+    assert sums(staging) == {}
