@@ -48,17 +48,17 @@ _STATES: list[Row] = [
 _EVENTS: list[Row] = [
     ("name", "State", 0, 6, 90, 24),
     ("tile", "Router:Sync_RBV", 100, 0, 180, 36),
-    ("text small", "Router:SyncText_RBV", 300, 0, 960, 58),
-    ("name", "Last event", 0, 69, 90, 24),
-    ("value strong", "Router:Events_RBV", 100, 68, 140, 26),
-    ("name", "Rate", 250, 69, 50, 24),
-    ("value strong", "Router:EventRate_RBV", 310, 68, 140, 26),
-    ("name", "AsAd boards", 470, 69, 100, 24),
-    ("value strong", "Router:Streams_RBV", 580, 68, 80, 26),
-    ("name", "Missing events", 680, 69, 120, 24),
-    ("value strong", "Router:Missing_RBV", 810, 68, 130, 26),
-    ("name", "Resets", 960, 69, 60, 24),
-    ("value strong", "Router:Resets_RBV", 1030, 68, 100, 26),
+    ("text small", "Router:SyncText_RBV", 300, 0, 960, 76),
+    ("name", "Last event", 0, 85, 90, 24),
+    ("value strong", "Router:Events_RBV", 100, 84, 140, 26),
+    ("name", "Rate", 250, 85, 50, 24),
+    ("value strong", "Router:EventRate_RBV", 310, 84, 140, 26),
+    ("name", "AsAd boards", 470, 85, 100, 24),
+    ("value strong", "Router:Streams_RBV", 580, 84, 80, 26),
+    ("name", "Missing events", 680, 85, 120, 24),
+    ("value strong", "Router:Missing_RBV", 810, 84, 130, 26),
+    ("name", "Resets", 960, 85, 60, 24),
+    ("value strong", "Router:Resets_RBV", 1030, 84, 100, 26),
 ]
 
 _CLOSING: list[Row] = [
@@ -71,15 +71,15 @@ _CLOSING: list[Row] = [
 def source_screen(pvs: Pvs) -> Display:
     """Return the screen; parts for a data router appear if its PVs exist."""
     kind, left, top = ScopeKind.SOURCE, theme.EDGE, theme.BAR_HEIGHT + theme.EDGE
-    widgets = [*card("Board", Box(left, top, _INNER, 116), kind, _BOARD)]
-    top += 116 + theme.EDGE
+    widgets = [*card("Board", Box(left, top, _INNER, 100), kind, _BOARD)]
+    top += 100 + theme.EDGE
     if pvs.has(kind, "Router:Online_RBV", "Router:Flow_RBV"):
         widgets += card("Data router", Box(left, top, _INNER, 218), kind, _STATES)
         top += 218 + theme.EDGE
     events = pvs.has(kind, "Router:Sync_RBV", "Router:Events_RBV")
     if events:
-        widgets += card("Events", Box(left, top, _INNER, 140), kind, _EVENTS)
-        top += 140 + theme.EDGE
+        widgets += card("Events", Box(left, top, _INNER, 156), kind, _EVENTS)
+        top += 156 + theme.EDGE
     if pvs.has(kind, "Router:Close_RBV", "Router:CloseMessage_RBV", "Router:CloseProgress_RBV"):
         again: Row = ("write", "$(P)Run:CloseAgain", 1130, 0, 130, 36, {"text": "Close again"})
         rows = [*_CLOSING, again] if pvs.has(ScopeKind.RUN, "CloseAgain") else _CLOSING
