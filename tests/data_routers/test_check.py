@@ -10,11 +10,17 @@ from attpc_plugins.data_routers.closing import checking, manifest
 from attpc_plugins.data_routers.closing.manifest import StreamFrames
 from attpc_plugins.data_routers.model import CloseState
 
+from attpc_ioc.model.events import RunFiles
 from attpc_ioc.simulator.data.frames import mutant_frame
 from tests.data_routers.test_commands import Shell
 from tests.data_routers.test_frames_look import cobo, raw
 from tests.data_routers.test_gather import over_ssh
+from tests.support.closed_runs import all_in_place, written
 from tests.support.closings import EXPERIMENT, sums
+from tests.support.data_rig import data_rig, start_run, stop_run
+from tests.support.forked import PIPE, SHELL, STDOUT, forked
+from tests.support.probe import Probe
+from tests.support.sshd import Sshd
 
 TIME = "2026-03-01T12:00:00.123"
 AGAIN = "2026-03-01T12:10:00.000"
@@ -125,3 +131,36 @@ def test_a_manifest_with_impossible_streams_is_refused(tmp_path: Path) -> None:
     plain["streams"][0]["torn"] = -1
     path.write_text(json.dumps(plain))
     assert "streams[0].torn" in shell("files", "verify", 42).output
+
+
+async def test_a_run_of_the_fleet_is_checked_and_gathered_while_its_ioc_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_sshd: Sshd
+) -> None:
+    probe = Probe()
+    async with data_rig(tmp_path, monkeypatch, access=shared_sshd, plugins=[("probe", probe)]) as it:
+        await start_run(it)
+        host = it.fleet.data["CoBo[0]"]
+        await it.until(lambda: written(host), 20.0, "the data was written")
+        await stop_run(it)
+        number = it.run.number
+        closed_files = await all_in_place(it, number)
+        assert await said_by(it.settings_file, "files", "check", number)
+        await it.until(
+            lambda: any("frames checked: all " in event.message for event in probe.of(RunFiles)),
+            20.0,
+            "the run's record has it",
+        )
+        to = tmp_path / "to"
+        assert await said_by(it.settings_file, "files", "gather", number, "--to", to)
+        run = to / f"run_{number:04d}"
+        for board in range(2):
+            found = {path.name: path.stat().st_size for path in (run / f"mm{board}").iterdir()}
+            assert found == closed_files[f"CoBo{board}"]
+
+
+async def said_by(file: Path, *words: object) -> str:
+    """Run a shell command that must succeed, and return what it said."""
+    process = await forked(SHELL, *map(str, words), "--settings", file, stdout=PIPE, stderr=STDOUT)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    return said.decode()
