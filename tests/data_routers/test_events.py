@@ -226,6 +226,7 @@ async def test_nothing_is_looked_at_where_the_settings_say_so(tmp_path, monkeypa
         await it.until(lambda: shown(it, "CoBo1:Router:Files_RBV") == 2, what="files of the run")
         await it.until(lambda: shown(it, "CoBo1:Router:Flow_RBV") == 1, what="data")
         assert shown(it, "CoBo1:Router:Sync_RBV") in (None, 0)
+        assert "switched off by events.enabled" in shown(it, "CoBo1:Router:SyncText_RBV")
         assert shown(it, "Run:Events_RBV") in (None, 0)
 
 

@@ -162,7 +162,7 @@ def test_a_reset_and_a_torn_frame_stay():
     torn = "CoBo1_AsAd0"
     boards.streams[torn] = replace(boards.streams[torn], torn=1, torn_at="x.graw at byte 77")
     verdicts = boards.look()
-    assert verdicts[torn] == Verdict(Sync.TORN, "CoBo1 AsAd0: torn frame in x.graw at byte 77")
+    assert verdicts[torn] == Verdict(Sync.TORN, "torn frame in x.graw at byte 77", "CoBo1 AsAd0")
     assert worst(verdicts.values()).state is Sync.TORN
     assert worst(verdicts.values()).text.count(";") == 1
 
@@ -221,3 +221,14 @@ def test_figures_of_a_run_are_of_what_every_member_has():
     silent = SourceFigures.of([], 0.0, Verdict(Sync.UNKNOWN))
     assert RunFigures.of([*members, silent], 10.0).events == 0
     assert RunFigures.of([], 0.0) == RunFigures()
+
+
+def test_the_asad_boards_of_a_cobo_are_named_together():
+    def behind(board: str, event: int) -> Verdict:
+        return Verdict(Sync.BEHIND, f"at event {event}", board)
+
+    boards = [behind("CoBo0 AsAd0", 5), behind("CoBo0 AsAd1", 6), Verdict(Sync.IN_STEP), behind("MuTAnT", 7)]
+    source = worst([*boards, Verdict(Sync.TORN, "torn", "CoBo0 AsAd2")])
+    text = "CoBo0 AsAd2: torn; CoBo0 AsAd0, AsAd1: at event 5; MuTAnT: at event 7"
+    assert source == Verdict(Sync.TORN, text)
+    assert worst([source, source, Verdict(Sync.IN_STEP)]) == source

@@ -16,6 +16,7 @@ from attpc_plugins.data_routers.watch.around import FleetFacts
 
 from .figures import RunFigures, SourceFigures, senders_of
 from .pv_values import show_run, show_source
+from .rows import SYNC_TEXT
 from .sync import SyncJudge, worst
 from .watcher import FrameWatch, RouterFrames
 
@@ -83,7 +84,16 @@ class EventsService:
         return [watch.host for router, watch in self._watches.values() if router.frames is not None]
 
     def start(self) -> None:
-        """Begin to look, without waiting for a host."""
+        """Begin to look, without waiting for a host, and say where that is not possible."""
+        for router in self._settings.router:
+            if router.label not in self._watches:
+                off = (
+                    "switched off by events.enabled"
+                    if router.reads_frames
+                    else "not those of a sentry, see 'frames'"
+                )
+                for source in router.sources:
+                    self._ctx.publish(f"{source}:{SYNC_TEXT}", f"its frames are not looked at: {off}")
         for _, watch in self._watches.values():
             self._ctx.spawn(watch.run(), restart=watch.run)
 

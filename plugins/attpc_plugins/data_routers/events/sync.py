@@ -50,20 +50,39 @@ class Sync(Labelled):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state of one sender, and the text that says why; empty where it is in step."""
+    """The state of one sender, why, and which it is, as in `Stream.board`; both empty where it is in step."""
 
     state: Sync
-    text: str = ""
+    why: str = ""
+    board: str = ""
+
+    @property
+    def text(self) -> str:
+        """Why, with the name of the board."""
+        return f"{self.board}: {self.why}" if self.board else self.why
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the worst state, with the texts of all that are not in step; Unknown for none."""
-    found = sorted(verdicts, key=lambda verdict: -verdict.state)
+    """Return the worst state, with the texts of all that are not in step; Unknown for none.
+
+    The AsAd boards of one CoBo that are in the same state are named together, with the figures of the first.
+    """
+    found = sorted((verdict for verdict in verdicts), key=lambda verdict: -verdict.state)
     if not found:
         return Verdict(Sync.UNKNOWN)
-    return Verdict(
-        found[0].state, "; ".join(dict.fromkeys(verdict.text for verdict in found if verdict.text))
-    )
+    together: dict[tuple[object, ...], list[Verdict]] = {}
+    for verdict in found:
+        if verdict.why:
+            cobo, _, asad = verdict.board.partition(" ")
+            key = (verdict.state, cobo) if asad else (verdict.state, verdict.text)
+            together.setdefault(key, []).append(verdict)
+    texts = []
+    for first, *others in together.values():
+        asads = [other.board.partition(" ")[2] for other in others]
+        texts.append(
+            f"{', '.join((first.board, *filter(None, asads)))}: {first.why}" if first.board else first.why
+        )
+    return Verdict(found[0].state, "; ".join(texts))
 
 
 class Lead:
@@ -171,7 +190,7 @@ class SyncJudge:
         """Return the verdict on a board of which no frame has come."""
         if self._lead.behind_s(now_s, -1) < self._settings.behind_s:
             return Verdict(Sync.UNKNOWN)
-        return Verdict(Sync.BEHIND, f"{board}: no frame has come, the others are at event {self._lead.event}")
+        return Verdict(Sync.BEHIND, f"no frame has come, the others are at event {self._lead.event}", board)
 
     def _of(self, now_s: float, stream: Stream, shift: tuple[int, int] | None) -> Verdict:
         board, lead, limits = stream.board, self._lead, self._settings
@@ -180,21 +199,21 @@ class SyncJudge:
         )
         if stream.torn:
             others = f" ({stream.torn} in all)" if stream.torn > 1 else ""
-            return Verdict(Sync.TORN, f"{board}: torn frame in {stream.torn_at}{others}")
+            return Verdict(Sync.TORN, f"torn frame in {stream.torn_at}{others}", board)
         if torn_end:
-            return Verdict(Sync.TORN, f"{board}: torn frame at the end of {stream.torn_end}")
+            return Verdict(Sync.TORN, f"torn frame at the end of {stream.torn_end}", board)
         if stream.resets:
             again = f" ({stream.resets} times in all)" if stream.resets > 1 else ""
             return Verdict(
-                Sync.RESET, f"{board}: its event counter was reset after event {stream.reset_at}{again}"
+                Sync.RESET, f"its event counter was reset after event {stream.reset_at}{again}", board
             )
         if out := self._out_of_step(now_s, stream, shift):
-            return Verdict(Sync.OUT_OF_STEP, f"{board}: {out}")
+            return Verdict(Sync.OUT_OF_STEP, out, board)
         if stream.last < 0:
             return self.silent(now_s, board)
         if lead.behind_s(now_s, stream.last) >= limits.behind_s:
             events = _rounded(lead.event - stream.last)
-            return Verdict(Sync.BEHIND, f"{board}: at event {stream.last}, over {events} behind the others")
+            return Verdict(Sync.BEHIND, f"at event {stream.last}, over {events} behind the others", board)
         return Verdict(Sync.IN_STEP)
 
     def _out_of_step(self, now_s: float, stream: Stream, shift: tuple[int, int] | None) -> str:
