@@ -148,3 +148,23 @@ async def test_an_ioc_that_ends_at_any_point_goes_on(at: Place, tmp_path, last):
     assert [set(names) for names in found] == [{of(1), of(1, part=1)}, {of(2)}]
     assert whole.items() <= (found[0] | found[1]).items()
     assert sums(staging) == {}
+
+
+@pytest.mark.parametrize("open_", [False, True])
+async def test_a_run_without_streams_of_its_own_says_so(at: Place, tmp_path, open_):
+    """Its event numbers went on, so the router has continued the stream of the run before."""
+    settings = local_settings({"CoBo0": at.staging}, quiet_s=0.5)
+    async with side(tmp_path / "state", settings, {"CoBo0": at.host()}) as it:
+        await it.begin(1)
+        fill(at.staging, [of(1)], seed=1)
+        it.end(1)
+        if not open_:
+            await it.reach(1, CloseState.DONE)
+        await it.begin(2)
+        with (at.staging / of(1)).open("ab") as file:
+            file.write(b"of run 2")
+        it.end(2)
+        entry = await it.reach(2, CloseState.DONE)
+        assert entry.message.startswith("no file was written")
+        assert "nothing of CoBo0_AsAd0 began with this run" in entry.message
+        assert f"data came for an earlier run's streams ({stream_of(of(1))})" in entry.message
