@@ -107,6 +107,8 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "fault": ("fault", "é☢", "hang"),
     "files close": ("files", "close", "1", "--experiment", "é☢", *S),
     "files verify": ("files", "verify", "1", "--experiment", "é☢", *S),
+    "files check": ("files", "check", "1", "--experiment", "é☢", *S),
+    "files gather": ("files", "gather", "1", "--experiment", "é☢", "--to", "{folder}/é☢", *S),
     "files drop": ("files", "drop", "1", "--experiment", "é☢", *S),
     "db restore": ("db", "restore", "{folder}/é☢none", *S),
     "run": ("run", "{folder}/é☢none.toml"),

@@ -49,6 +49,20 @@ async def test_killed_connections_come_back_by_themselves(dsn, postgres_server):
         assert (await store.run(EXPERIMENT, 7)).run.duration_s == 60.0
 
 
+async def test_a_connection_lost_within_a_call_is_a_fault_whatever_asyncpg_says(dsn):
+    """Between preparing and executing, asyncpg finds its protocol gone and raises AttributeError."""
+    said = "'NoneType' object has no attribute 'bind_execute'"
+    async with open_store(dsn) as store:
+        with pytest.raises(StoreUnavailable, match=r"^database: "):  # noqa: PT012 - within a call
+            async with store._use() as connection:
+                connection.terminate()
+                raise AttributeError(said)
+        with pytest.raises(AttributeError):
+            async with store._use():
+                raise AttributeError(said)
+        await answering(store)
+
+
 async def test_a_batch_that_is_cut_leaves_nothing(dsn, postgres_server):
     name = dsn.split("?")[0].rpartition("/")[2]
     async with open_store(dsn) as store:

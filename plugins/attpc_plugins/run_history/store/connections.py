@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
@@ -149,7 +149,8 @@ class Connections:
         try:
             async with asyncio.timeout(limit_s), self._pool.acquire(timeout=limit_s) as connection:
                 self._shared = is_shared(connection)
-                yield connection
+                with _lost_is_a_fault(connection):
+                    yield connection
         except FAULTS as error:
             fault = translate(error, pooler=self._shared)
             if isinstance(fault, StoreReadOnly):
@@ -186,9 +187,21 @@ class Connections:
                 connection.transaction(isolation=isolation, readonly=read_only),
             ):
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                yield connection
+                with _lost_is_a_fault(connection):
+                    yield connection
         except FAULTS as error:
             raise translate(error) from error
+
+
+@contextmanager
+def _lost_is_a_fault(connection: Connection) -> Iterator[None]:
+    """Raise asyncpg's own exception where it stumbles over a connection that is lost during a call."""
+    try:
+        yield
+    except AttributeError as error:
+        if not connection.is_closed():
+            raise
+        raise asyncpg.InterfaceError("the connection was lost during a call") from error
 
 
 async def prepare_schema(dsn: str, *, limit_s: float = 30.0) -> list[str]:
