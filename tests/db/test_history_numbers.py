@@ -132,7 +132,7 @@ async def test_a_number_that_an_operator_set_counts_here_too(
         await set_next_number(tmp_path / "state", experiment, 124)
         await it.start_ioc()
         await it.until_all(State.READY)
-        await it.until(lambda: not it.run.checklist, 20.0, "the database")
+        await it.until(lambda: it.run.next_number == 124 and not it.run.checklist, what="the database")
         assert await it.get("Run:NextNumber_RBV") == "124"
         await it.ok("Run:Start")
         assert it.run.number == 124
