@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tomlkit
 
+from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunState
 from attpc_ioc.settings import load_settings
 from attpc_ioc.simulator.data.frames import cobo_frame
@@ -15,6 +16,7 @@ from attpc_ioc.simulator.data.options import Access
 from attpc_ioc.simulator.data.orders import Amounts, HostFault, switch
 from tests.support.ca import camonitor
 from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
+from tests.support.probe import Probe
 from tests.support.rig import Rig
 
 LOOKED_AT = [pytest.param(Access.LOCAL, id="local"), pytest.param(Access.SSH, id="ssh")]
@@ -122,6 +124,34 @@ async def test_a_fault_of_one_board_is_seen_at_a_client(tmp_path, monkeypatch, f
         assert "CoBo1 AsAd" in shown(it, "Run:SyncText_RBV")
         for board in ("CoBo0", "CoBo2", "MuTAnT"):
             assert shown(it, f"{board}:Router:Sync_RBV") == 1, shown(it, f"{board}:Router:SyncText_RBV")
+
+
+async def test_what_was_wrong_with_a_board_is_in_the_runs_record(tmp_path, monkeypatch, caplog):
+    probe = Probe()
+
+    def done(number: int) -> str:
+        files = (e for e in probe.of(RunFiles) if (e.number, e.router) == (number, "CoBo1"))
+        return next((e.message for e in files if e.state == "Done"), "")
+
+    async with data_rig(tmp_path, monkeypatch, plugins=[("probe", probe)]) as it:
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_RESET)
+        await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == 4, what="the reset")
+        await it.until(
+            lambda: any("counter was reset" in str(vars(record)) for record in caplog.records), what="the log"
+        )
+        await stop_run(it)
+        await it.until(lambda: done(0), what="files closed")
+        assert "Reset: CoBo1 AsAd0, AsAd1: its event counter was reset" in done(0)
+        assert "until the run's end" in done(0)
+        # The next run has nothing of it.
+        await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_RESET, on=False)
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await stop_run(it)
+        await it.until(lambda: done(1), what="files of the next run closed")
+        assert "event counter" not in done(1)
 
 
 @pytest.mark.parametrize("access", LOOKED_AT)

@@ -215,12 +215,12 @@ def test_figures_of_a_run_are_of_what_every_member_has():
         assert len(own) == count, sender_id
         members.append(SourceFigures.of(own, 10.0, Verdict(Sync.IN_STEP)))
     assert members[0].last == 100
-    run = RunFigures.of(members, 10.0)
+    run = RunFigures.of(members)
     assert (run.events, run.missing_percent) == (80, 10.0)
     assert run.verdict.state is Sync.IN_STEP
     silent = SourceFigures.of([], 0.0, Verdict(Sync.UNKNOWN))
-    assert RunFigures.of([*members, silent], 10.0).events == 0
-    assert RunFigures.of([], 0.0) == RunFigures()
+    assert RunFigures.of([*members, silent]).events == 0
+    assert RunFigures.of([]) == RunFigures()
 
 
 def test_the_asad_boards_of_a_cobo_are_named_together():

@@ -209,10 +209,13 @@ class SshServer:
                 process.exit(await child.wait())
         finally:
             _kill(child)
-            await child.wait()
             for task in (gone, inward, outward):
                 task.cancel()
             await asyncio.gather(gone, inward, outward, return_exceptions=True)
+            # The end of a process is told once its output was read to its end, also what nobody wants.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_S):
+                    await asyncio.gather(child.stdout.read(), child.stderr.read(), child.wait())
             self._children.discard(child)
 
 

@@ -234,6 +234,8 @@ class Service:
         wrong = router.wrong if self._facts.takes_part(router) else {}
         run = self._ctx.snapshot().run
         on = run.info.ref if run.on and run.info is not None else None
+        if on is not None:
+            wrong |= self.events.wrong(router.sources)
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         self._show(router)
         self._fresh[router.label].ends()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from .streams import Stream
 from .sync import Sync, Verdict, worst
@@ -67,14 +68,14 @@ class RunFigures:
     triggers: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, members: Sequence[SourceFigures], rate: float, triggers: tuple[int, ...] = ()) -> RunFigures:
-        """Return the figures of all members of the run together; `rate` is that of most senders."""
+    def of(cls, members: Sequence[SourceFigures], triggers: tuple[int, ...] = ()) -> RunFigures:
+        """Return the figures of all members of the run together."""
         if not members:
             return cls()
         first = min((member.first for member in members if member.first >= 0), default=0)
         return cls(
             events=max(0, min(member.all for member in members) - first + 1),
-            rate=rate,
+            rate=median(member.rate for member in members),
             missing_percent=max(member.missing_percent for member in members),
             verdict=worst(member.verdict for member in members),
             triggers=triggers,

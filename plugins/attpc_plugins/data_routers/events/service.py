@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from attpc_ioc.eventlog import Kept
 from attpc_ioc.model.fleet import Fleet
@@ -13,11 +13,12 @@ from attpc_plugins.data_routers.hosts.host import FileHost, FrameHost, SentryHos
 from attpc_plugins.data_routers.hosts.make import frame_host_for
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.around import FleetFacts
+from attpc_plugins.data_routers.watch.incidents import Wrong
 
 from .figures import RunFigures, SourceFigures, senders_of
 from .pv_values import show_run, show_source
-from .rows import SYNC_TEXT
-from .sync import SyncJudge, worst
+from .rows import SYNC, SYNC_TEXT
+from .sync import Sync, SyncJudge, worst
 from .watcher import FrameWatch, RouterFrames
 
 KEEP_S = 20.0
@@ -47,6 +48,8 @@ class EventsService:
         self._settings = settings
         self._kept = kept
         self._kept_s: dict[str, float] = {}
+        self._states: dict[str, Sync] = {}
+        self._since_s: dict[str, float] = {}
         self._faults: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
         """By source."""
@@ -102,6 +105,8 @@ class EventsService:
     def run_begins(self, run: RunRef) -> None:
         """Look at the frames of a run from now on; after a restart what was known is gone on with."""
         self._judge = SyncJudge(self._settings.events)
+        self._states.clear()
+        self._since_s.clear()
         for label, (_, watch) in self._watches.items():
             known = self._kept.values.get(label)
             watch.begin(known if known is not None and known.run == run else RouterFrames(run))
@@ -138,6 +143,17 @@ class EventsService:
         """Return why `Router:Sync_RBV` of a source is in alarm."""
         return self._reasons.get(source, "")
 
+    def wrong(self, sources: Sequence[str]) -> dict[str, Wrong]:
+        """Return what is worse than a delay with the events of sources, by cause, for log and history."""
+        found: dict[str, Wrong] = {}
+        for source in sources:
+            state = self._states.get(source, Sync.UNKNOWN)
+            if state >= Sync.OUT_OF_STEP:
+                cause = f"{SYNC} {source} {state.label}"
+                since_s = self._since_s.setdefault(cause, time.time())
+                found[cause] = Wrong(f"{state.label}: {self.why(source)}", since_s)
+        return found
+
     def show(self, fleet: Fleet, facts: FleetFacts, unreachable: Callable[[str], str]) -> None:
         """Judge and publish, if there is news.
 
@@ -173,8 +189,9 @@ class EventsService:
                     members.append(figures)
                 text = f"data router {fault}" if fault else figures.verdict.text
                 self._reasons[name] = text
+                self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
                 show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
         triggers = next((stream.triggers for stream in streams if stream.triggers), ())
-        self.run = RunFigures.of(members, self._judge.lead.rate, triggers)
+        self.run = RunFigures.of(members, triggers)
         blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
         show_run(self._ctx, self.run, fault=blind and bool(self._watches))

@@ -63,14 +63,9 @@ class Stream:
         return self.sender.startswith("CoBo")
 
     @property
-    def span(self) -> int:
-        """The number of events from the first to the last."""
-        return self.last - self.first + 1 if self.first >= 0 else 0
-
-    @property
     def missing_percent(self) -> float:
         """The part of the events that is missing, in percent."""
-        return 100.0 * self.missing / self.span if self.span else 0.0
+        return 100.0 * self.missing / (self.missing + self.frames) if self.missing else 0.0
 
     def take(self, piece: Piece) -> Stream:
         """Return it with the result of another look."""

@@ -23,7 +23,7 @@ TICK_S = 1e-8
 TICKS_MOST = 1 << 48
 """`eventTime` has 48 bits."""
 
-AHEAD_EVENTS = 1000
+AHEAD_EVENTS = 50
 """A board that is ahead by fewer events is not out of step, however slow the triggers are."""
 
 
