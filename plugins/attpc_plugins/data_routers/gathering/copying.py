@@ -232,7 +232,9 @@ async def _locked(hidden: Path, final: Path) -> AsyncIterator[None]:
 
     def lock() -> int:
         if os.path.lexists(final):
-            raise GatherError(f"{final} exists and has other files: it is left as it is")
+            raise GatherError(
+                f"{final} exists and has other files: it is left as it is; move it away, or gather elsewhere"
+            )
         hidden.mkdir(parents=True, exist_ok=True)
         number = os.open(hidden, os.O_RDONLY | os.O_NOFOLLOW)
         try:
