@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from attpc_plugins.data_routers.events.figures import RunFigures, SourceFigures, senders_of
+from attpc_plugins.data_routers.events.figures import RunFigures, SourceFigures
 from attpc_plugins.data_routers.events.streams import Stream, take_all
 from attpc_plugins.data_routers.events.sync import Sync, SyncJudge, Verdict, worst
 from attpc_plugins.data_routers.hosts.frames import Piece
+from attpc_plugins.data_routers.hosts.names import is_sender
 from attpc_plugins.data_routers.settings import EventsSettings
 
 SETTINGS = EventsSettings(behind_s=10, out_of_step_after_s=2, torn_after_s=4, clock_us=1)
@@ -211,7 +212,7 @@ def test_figures_of_a_run_are_of_what_every_member_has():
     sources = {"CoBo[1]": 2, "CoBo[10]": 1, "Mutant[master]": 1}
     members = []
     for sender_id, count in sources.items():
-        own = [stream for stream in streams.values() if senders_of(sender_id)(stream)]
+        own = [stream for stream in streams.values() if is_sender(sender_id)(stream.sender)]
         assert len(own) == count, sender_id
         members.append(SourceFigures.of(own, 10.0, Verdict(Sync.IN_STEP)))
     assert members[0].last == 100

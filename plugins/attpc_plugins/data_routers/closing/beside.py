@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
-from attpc_plugins.data_routers.hosts.names import sender_of, stream_of, streams_in
+from attpc_plugins.data_routers.hosts.names import is_sender, sender_of, stream_of, streams_in
 from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.watch.flow import Count, Listed
 
@@ -65,15 +65,6 @@ def why_not_apart(
     missing = [sender_id for sender_id in sender_ids if not any(map(is_sender(sender_id), found))]
     missing += sorted(senders - found)
     return f"the first data of {names_text(missing)} may still come" if missing else ""
-
-
-def is_sender(sender_id: str) -> Callable[[str], bool]:
-    """Return a test for the senders of a data source, whose sender id is `CoBo[0]` or the MuTAnT's."""
-    kind, _, instance = sender_id.partition("[")
-    if kind == "CoBo":
-        prefix = f"{kind}{instance.rstrip(']')}_"
-        return lambda sender: sender.startswith(prefix)
-    return lambda sender: sender != "" and not sender.startswith("CoBo")
 
 
 def doubtful(closing: Closing, own: Sequence[FileEntry], quiet_s: float) -> str:

@@ -62,7 +62,7 @@ async def check_files(
 
 def _with(stream: StreamFrames, piece: Piece, last: int) -> StreamFrames:
     """Return a stream with another piece; `last`: the event number before it, -1 if there is none."""
-    follows = piece.frames > 0 and last >= 0
+    missing, back = piece.after(last)
     torn = piece.torn + (piece.torn_at >= piece.offset)
     place = f"{piece.name} at byte {max(piece.torn_at, 0)}"
     return replace(
@@ -70,8 +70,8 @@ def _with(stream: StreamFrames, piece: Piece, last: int) -> StreamFrames:
         frames=stream.frames + piece.frames,
         first=piece.first if stream.first < 0 else stream.first,
         last=piece.last if piece.frames else stream.last,
-        missing=stream.missing + piece.missing + (max(0, piece.first - last - 1) if follows else 0),
-        back=stream.back + piece.back + (follows and piece.first <= last),
+        missing=stream.missing + missing,
+        back=stream.back + back,
         torn=stream.torn + torn,
         torn_at=stream.torn_at or (place if torn else ""),
     )

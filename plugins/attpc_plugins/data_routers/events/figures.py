@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from .streams import Stream
 from .sync import Sync, Verdict, worst
-
-
-def senders_of(sender_id: str) -> Callable[[Stream], bool]:
-    """Return a test for the senders of a data source, whose sender id is `CoBo[0]` or the MuTAnT's."""
-    kind, _, instance = sender_id.partition("[")
-    if kind == "CoBo":
-        prefix = f"{kind}{instance.rstrip(']')}_"
-        return lambda stream: stream.sender.startswith(prefix)
-    return lambda stream: not stream.is_cobo
 
 
 @dataclass(frozen=True, slots=True)

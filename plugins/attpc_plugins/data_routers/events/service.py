@@ -11,11 +11,12 @@ from attpc_ioc.model.run import RunRef
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import FileHost, FrameHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import frame_host_for
+from attpc_plugins.data_routers.hosts.names import is_sender
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.around import FleetFacts
 from attpc_plugins.data_routers.watch.incidents import Wrong
 
-from .figures import RunFigures, SourceFigures, senders_of
+from .figures import RunFigures, SourceFigures
 from .pv_values import show_run, show_source
 from .rows import SYNC, SYNC_TEXT
 from .sync import Sync, SyncJudge, worst
@@ -178,8 +179,8 @@ class EventsService:
             if not fault and watch.fault:
                 fault = f"{router.label}: its frames cannot be looked at: {watch.fault}"
             for name in router.sources:
-                is_own = senders_of(sender_ids.get(name, ""))
-                own = [stream for stream in streams if is_own(stream)]
+                is_own = is_sender(sender_ids.get(name, ""))
+                own = [stream for stream in streams if is_own(stream.sender)]
                 if name in facts.running and not own and watch.looking:
                     verdict = self._judge.silent(now_s, name)
                 else:

@@ -78,7 +78,7 @@ class Stream:
             if self.began:
                 new = replace(new, resets=self.resets + 1, reset_at=self.last)
         # A jump leaves out an unknown number of frames, so nothing is known to be missing.
-        follows = piece.frames > 0 and new.last >= 0 and not piece.jumped
+        missing, back = piece.after(-1 if piece.jumped else new.last)
         place = f"{piece.name} at byte {piece.torn_at}"
         return replace(
             new,
@@ -89,8 +89,8 @@ class Stream:
             last=piece.last if piece.frames else new.last,
             ticks=piece.ticks if piece.frames else new.ticks,
             frames=new.frames + piece.frames,
-            missing=new.missing + piece.missing + (max(0, piece.first - new.last - 1) if follows else 0),
-            back=new.back + piece.back + (follows and piece.first <= new.last),
+            missing=new.missing + missing,
+            back=new.back + back,
             torn=new.torn + piece.torn,
             torn_at=place if piece.torn else new.torn_at,
             torn_end=place if piece.torn_at >= piece.offset else "",

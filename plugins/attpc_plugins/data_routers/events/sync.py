@@ -15,7 +15,7 @@ from statistics import median, median_high
 
 from attpc_ioc.model.names import Labelled
 from attpc_plugins.data_routers.settings import EventsSettings
-from attpc_plugins.data_routers.watch.flow import Delayed
+from attpc_plugins.data_routers.watch.flow import Delayed, rate_of
 
 from .streams import Stream
 
@@ -110,10 +110,7 @@ class Lead:
     @property
     def rate(self) -> float:
         """Events a second, over what is kept."""
-        if len(self._seen) < 2:
-            return 0.0
-        (first_s, first), (last_s, last) = self._seen[0], self._seen[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+        return rate_of(self._seen)
 
     def behind_s(self, now_s: float, event: int) -> float:
         """Return for how long most boards have been past an event; 0 if they are not."""

@@ -11,17 +11,13 @@ from dataclasses import dataclass, field
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.frames import Cursor, after_stream, by_sender
-from attpc_plugins.data_routers.hosts.host import FrameHost, HostError, HostTimeout
+from attpc_plugins.data_routers.hosts.host import FrameHost, HostError
+from attpc_plugins.data_routers.watch.flow import rate_of
+from attpc_plugins.data_routers.watch.poll import LAST_BACKOFF_S, answered
 
 from .streams import Stream, take_all
 
 log = get_logger(__name__)
-
-LAST_BACKOFF_S = 10.0
-"""The longest time between two looks at a host that does not answer."""
-
-GUARD_S = 1.0
-"""A look is given up when it takes this much longer than its own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +95,7 @@ class FrameWatch:
     @property
     def rate(self) -> float:
         """Events a second."""
-        if len(self._rates) < 2:
-            return 0.0
-        (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
-        return max(0, last - first) / (last_s - first_s) if last_s > first_s else 0.0
+        return max(0.0, rate_of(self._rates))
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -121,13 +114,9 @@ class FrameWatch:
         frames = self.frames
         if frames is None or (cursors := self._cursors(frames)) is None:
             return
-        limit_s = self._timeout_s + GUARD_S
         try:
-            try:
-                async with asyncio.timeout(limit_s):
-                    pieces = await self.host.look(cursors, self._step())
-            except TimeoutError as error:
-                raise HostTimeout(f"no answer in {limit_s:g} s") from error
+            async with answered(self._timeout_s):
+                pieces = await self.host.look(cursors, self._step())
         except HostError as error:
             self._failures += 1
             changed, self.fault = str(error) != self.fault, str(error)

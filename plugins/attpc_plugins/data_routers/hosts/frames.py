@@ -92,6 +92,12 @@ class Piece:
     samples: tuple[tuple[int, int], ...] = ()
     triggers: tuple[int, ...] = ()
 
+    def after(self, last: int) -> tuple[int, int]:
+        """Return `missing` and `back` with what is between it and the event before, -1 if that is unknown."""
+        if not self.frames or last < 0:
+            return self.missing, self.back
+        return self.missing + max(0, self.first - last - 1), self.back + (self.first <= last)
+
 
 def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Piece:
     """Return a piece from the fields of an agent's answer; raises `ValueError` if they are not possible."""

@@ -8,7 +8,7 @@ comes after a file was moved makes a new file of the same name, the *late tail*.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 PART_DIGITS = 4
 
@@ -94,6 +94,15 @@ def sender_of(name: str) -> str:
     """Return the sender of a file's frames, such as `CoBo0_AsAd1`; empty where `stream_of` is."""
     match = _TIMED.fullmatch(name)
     return match[2] if match else ""
+
+
+def is_sender(sender_id: str) -> Callable[[str], bool]:
+    """Return a test for the senders of a data source, whose sender id is `CoBo[0]` or the MuTAnT's."""
+    kind, _, instance = sender_id.partition("[")
+    if kind == "CoBo":
+        prefix = f"{kind}{instance.rstrip(']')}_"
+        return lambda sender: sender.startswith(prefix)
+    return lambda sender: sender != "" and not sender.startswith("CoBo")
 
 
 def streams_in(names: Iterable[str]) -> frozenset[str]:

@@ -212,10 +212,7 @@ class Meter:
     @property
     def rate(self) -> float:
         """Bytes a second over the window; 0 while not counting. Never negative."""
-        if len(self._samples) < 2:
-            return 0.0
-        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+        return rate_of(self._samples)
 
 
 class FlowJudge:
@@ -258,6 +255,14 @@ class FlowJudge:
         if grew_s is None:
             return Flow.IDLE
         return Flow.LOW if is_low else Flow.FLOWING
+
+
+def rate_of(samples: Sequence[tuple[float, int]]) -> float:
+    """Return how much a count has risen a second; `samples` are of time and count, the oldest first."""
+    if len(samples) < 2:
+        return 0.0
+    (first_s, first), (last_s, last) = samples[0], samples[-1]
+    return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
 
 def far_below(rate: float, others: Sequence[float], ratio: float) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from attpc_ioc.log import get_logger
@@ -24,6 +25,17 @@ GUARD_S = 1.0
 
 BUSY_S = 0.2
 """Time between two checks whether a host is still moving files."""
+
+
+@contextlib.asynccontextmanager
+async def answered(timeout_s: float) -> AsyncIterator[None]:
+    """Raise `HostTimeout` where a block takes longer than a request's own limit, and `GUARD_S`."""
+    limit_s = timeout_s + GUARD_S
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise HostTimeout(f"no answer in {limit_s:g} s") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +181,9 @@ class Watch:
         self._on_poll()
 
     async def _bounded(self, wanted: RunRef | None) -> tuple[Polled, Listed | None]:
-        limit_s = self._timeout_s + GUARD_S
-        try:
-            async with asyncio.timeout(limit_s):
-                polled = await self.host.poll(wanted)
-                listed = await self._listed()
-        except TimeoutError as error:
-            raise HostTimeout(f"no answer in {limit_s:g} s") from error
+        async with answered(self._timeout_s):
+            polled = await self.host.poll(wanted)
+            listed = await self._listed()
         if listed is not None:
             total = listed.total
             polled = replace(polled, files=total.files, data_bytes=total.data_bytes)
