@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from attpc_ioc.simulator.fleet import SimulatedFleet
 
 PREFIX = "DEMO:"
+SENTRY_WAITS_S = 5.0
 COBOS = 10
 
 HEADING = """\
 # Settings of the demo. The simulated data files are sparse and use almost none of this disk, however full
-# it is: hence the low disk limits. The simulated routers end two seconds after a stop, real ones take
-# longer: hence the short `quiet_s`.
+# it is: hence the low disk limits. The simulated routers end two seconds after a stop and the sentries wait
+# for five, real ones take longer: hence the short `quiet_s` and `sentry_waits_s`.
 
 """
 
@@ -36,7 +37,7 @@ disk_minor_gb = 0.2
 disk_major_gb = 0.1
 start_min_gb = 0.1
 full_minor_h = 0.0""",
-    "plugins.data_routers.closing": "quiet_s = 5.0",
+    "plugins.data_routers.closing": f"quiet_s = 5.0\nsentry_waits_s = {SENTRY_WAITS_S}",
 }
 """The settings of the data routers' plugin in the demo."""
 
@@ -145,7 +146,7 @@ def demo_data(state_dir: Path) -> DataOptions | None:
         spread=0.1,
         tick_s=0.5,
         drain_s=2.0,
-        catalog_wait_s=5.0,
+        catalog_wait_s=SENTRY_WAITS_S,
         keep_runs=20,
     )
 

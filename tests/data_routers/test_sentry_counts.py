@@ -59,7 +59,9 @@ async def test_a_start_is_refused_while_the_sentry_is_at_it_and_it_is_said_for_h
     case.it.end(42)
     await case.it.until(lambda: case.sentry.waiting)
     said = case.it.closing.moving("CoBo0")
-    assert re.search(r"its sentry is closing run 42 .* waits until .*\d\d:\d\d:\d\d, then moves them", said)
+    assert re.search(
+        r"its sentry is closing run 42 .* waits up to 30 s, until .*\d\d:\d\d:\d\d, then moves them", said
+    )
     case.sentry.go.set()
     await case.it.reach(42, S.DONE)
     assert case.it.closing.moving("CoBo0") == ""
@@ -228,7 +230,7 @@ def test_what_was_there_before_a_run_is_known_only_if_it_was_seen_in_time():
 
 
 def test_only_a_closing_at_work_refuses_a_start():
-    assert at_work([entry(1)]) == ""
-    assert at_work([entry(1, asked=True, asked_s=5.0, phase=Phase.DROPPED)]) == ""
-    assert "run 1" in at_work([entry(1, asked=True, asked_s=5.0)])
+    assert at_work([entry(1)], 30.0) == ""
+    assert at_work([entry(1, asked=True, asked_s=5.0, phase=Phase.DROPPED)], 30.0) == ""
+    assert "run 1" in at_work([entry(1, asked=True, asked_s=5.0)], 30.0)
     assert CLOSING.validate_python(CLOSING.dump_python(entry(1, asked_s=5.0), mode="json")).asked_s == 5.0

@@ -15,7 +15,11 @@ from tests.support.data_rig import QUICK_DATA, alarm, data_rig, section, shown, 
 
 async def test_no_start_passes_while_the_sentry_moves_files_and_rates_are_not_known(tmp_path, monkeypatch):
     slow = replace(QUICK_DATA, catalog_wait_s=4.0)
-    text = section(watch={"timeout_s": 20.0}, interlocks=dict.fromkeys(("router_down", "run_exists"), "warn"))
+    text = section(
+        watch={"timeout_s": 20.0},
+        interlocks=dict.fromkeys(("router_down", "run_exists"), "warn"),
+        closing={"sentry_waits_s": 4.0},
+    )
     async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, data=slow, text=text, cobos=1) as it:
         await start_run(it)
         number = it.run.number
@@ -26,7 +30,7 @@ async def test_no_start_passes_while_the_sentry_moves_files_and_rates_are_not_kn
         await it.until(lambda: shown(it, "CoBo0:Router:Close_RBV") == moving, what="it moves files")
         await it.ok("Run:Override", "Yes")
         message = await it.refused("Run:Start", because=f"its sentry is closing run {number} ")
-        assert "waits until " in message
+        assert "it waits up to 4 s, until " in message
         listed = f"its sentry is closing run {number} and takes"
         await it.until(lambda: listed in shown(it, "Run:Checklist_RBV"), what="it is on the checklist")
         await it.until(lambda: alarm(it, "CoBo0:Router:Rate_RBV") == "INVALID", what="its rate is not known")

@@ -264,6 +264,10 @@ class ClosingSettings(Section):
     limit_s: Seconds = Field(
         default=1800.0, description="Seconds that files may go on growing before that is a failure."
     )
+    sentry_waits_s: Seconds = Field(
+        default=30.0,
+        description="Seconds that an attpc_sentry waits before it moves files; 30 is fixed in its source.",
+    )
     checksums: bool = Field(default=False, description="Whether the manifest has a SHA-256 of each file.")
 
 

@@ -21,7 +21,6 @@ from .beside import Beside, doubtful
 from .closings import Closing, ClosingStore, Phase
 from .late import LateMover, late_of, without_late
 from .sentry_steps import (
-    SENTRY_WAITS_S,
     baseline,
     close_by_sentry,
     count,
@@ -312,8 +311,9 @@ class RouterCloser:
         sizes = {} if polled is None else {"files": polled.files, "bytes": polled.data_bytes}
         quiet = self._quiet.setdefault(closing.token, Quiet())
         rest_s = quiet.see(sizes, time.monotonic())
-        # The sentry itself waits 30 s, without looking at the files; only the rest is waited for here.
-        if rest_s < max(self._settings.quiet_s - SENTRY_WAITS_S, min(self._settings.quiet_s, self._period_s)):
+        # The sentry itself waits, without looking at the files; only the rest is waited for here.
+        quiet_s = self._settings.quiet_s
+        if rest_s < max(quiet_s - self._settings.sentry_waits_s, min(quiet_s, self._period_s)):
             return await self._wait(closing, quiet, rest_s)
         after = await close_by_sentry(
             host,

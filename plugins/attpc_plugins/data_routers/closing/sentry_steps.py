@@ -1,10 +1,10 @@
 """The steps that close a run where an `attpc_sentry` moves the files.
 
-A sentry gets the run, waits 30 s, moves all `*.graw` in the staging folder, whatever run they belong to, and
-answers. It writes no manifest, lists no names, and cannot tell the files of two runs apart. After a lost
-reply, a second request shows that the files were moved: the run's folder exists, and no file is left in the
-staging folder. If it says that its router is gone it has moved the files, and reports nothing until the
-router runs.
+A sentry gets the run, waits (see `closing.sentry_waits_s`), moves all `*.graw` in the staging folder,
+whatever run they belong to, and answers. It writes no manifest, lists no names, and cannot tell the files
+of two runs apart. After a lost reply, a second request shows that the files were moved: the run's folder
+exists, and no file is left in the staging folder. If it says that its router is gone it has moved the files,
+and reports nothing until the router runs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from attpc_plugins.data_routers.watch.incidents import clock
 from .closings import Closing, Phase
 from .steps import NO_FILE, Keep, amount
 
-SENTRY_WAITS_S = 30.0
-"""How long a sentry waits before it moves the files (observed)."""
-
 LOOKED_AT_LATER = (
     "the sentry has moved the files to {run}; its router does not run, so it does not report what is left: "
     "that is looked at once the router runs"
@@ -38,16 +35,17 @@ def other_run(fleet: Fleet, run: RunRef) -> bool:
     return view.on and view.info is not None and view.info.ref != run
 
 
-def at_work(closings: Sequence[Closing]) -> str:
+def at_work(closings: Sequence[Closing], waits_s: float) -> str:
     """Return what a sentry is moving, and for how long; empty while it moves nothing, as far as is known.
 
-    A run that is started meanwhile would have its files moved to the earlier run's folder.
+    `waits_s`: how long it waits before it moves anything. A run that is started meanwhile would have its
+    files moved to the earlier run's folder.
     """
     for closing in closings:
         if closing.phase is Phase.CLOSING and closing.asked_s:
             return (
                 f"its sentry is closing run {closing.run.number} and takes every file that comes meanwhile: "
-                f"it waits until {clock(closing.asked_s + SENTRY_WAITS_S)}, then moves them"
+                f"it waits up to {waits_s:g} s, until {clock(closing.asked_s + waits_s)}, then moves them"
             )
     return ""
 
@@ -114,8 +112,8 @@ async def close_by_sentry(
     """Have a sentry move a run's files; return the new closing. `now_s` is the Unix time.
 
     `polled` is the sentry's last report, None where its router does not run; `left_files`: see `baseline`.
-    Takes half a minute or more. Raises `HostError`; the call can be repeated. Nothing is asked unless
-    `may_ask()`; `moving()` shows that it is.
+    Takes as long as the sentry waits, or more. Raises `HostError`; the call can be repeated. Nothing is asked
+    unless `may_ask()`; `moving()` shows that it is.
     """
     asked_before = closing.asked
     closing = replace(count(closing, polled), asked=True, asked_s=now_s)

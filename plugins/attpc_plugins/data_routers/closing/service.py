@@ -159,7 +159,7 @@ class ClosingService:
 
     def moving(self, label: str) -> str:
         """Return which run's files a router's sentry moves, and for how long; empty while it moves none."""
-        return at_work(self._store.of(label))
+        return at_work(self._store.of(label), self._settings.closing.sentry_waits_s)
 
     def look(self, label: str) -> None:
         """List a router's staging folder soon, because it has changed."""
