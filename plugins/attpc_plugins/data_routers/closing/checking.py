@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.frames import Piece
 from attpc_plugins.data_routers.hosts.host import SourceHost
+from attpc_plugins.data_routers.hosts.names import parts_of
 from attpc_plugins.data_routers.model import FileEntry
 
 from .closings import ClosingStore
@@ -22,13 +22,11 @@ GOOD = "frames checked: "
 BAD = "frames: "
 """Beginnings of a remark on checked frames; the run history finds runs by the second."""
 
-_NAME = re.compile(r"([^_]+(?:_AsAd\d+)?)_(.+)_(\d+)((?:\.late\d+)?)\.graw", re.DOTALL)
-
 
 def order_of(name: str) -> tuple[str, str, int, str]:
     """Return the key by which files are in order: the sender, the stream's time, the part, late data."""
-    match = _NAME.fullmatch(name)
-    return (match[1], match[2], int(match[3]), match[4]) if match is not None else (name, "", 0, "")
+    parts = parts_of(name)
+    return (parts.sender, parts.time, parts.part, parts.late) if parts is not None else (name, "", 0, "")
 
 
 async def check_files(
@@ -39,12 +37,12 @@ async def check_files(
     Raises `HostError`.
     """
     found: dict[str, StreamFrames] = {}
-    times: dict[str, str] = {}
+    began: dict[str, str] = {}
     for file in sorted(files, key=lambda one: order_of(one.name)):
         sender, time, _part, _late = order_of(file.name)
         before = found.get(sender, StreamFrames(sender))
-        anew = times.get(sender, time) != time
-        times[sender] = time
+        anew = began.get(sender, time) != time
+        began[sender] = time
         offset, last = 0, -1 if anew else before.last
         stream = replace(before, resets=before.resets + anew)
         while offset < file.size:
@@ -82,6 +80,11 @@ def is_bad(stream: StreamFrames) -> bool:
     return bool(stream.torn or stream.back or stream.resets)
 
 
+def times(count: int) -> str:
+    """Return how often, in words."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
 def stream_text(stream: StreamFrames) -> str:
     """Return a line about one stream."""
     if not stream.frames and not stream.torn:
@@ -90,7 +93,7 @@ def stream_text(stream: StreamFrames) -> str:
     if stream.missing:
         text += f", {stream.missing} missing"
     if stream.resets:
-        text += f", numbers begin anew {stream.resets} times"
+        text += f", numbers begin anew {times(stream.resets)}"
     if stream.back:
         text += f", {stream.back} out of order"
     if stream.torn:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, HostFault
-from attpc_plugins.data_routers.hosts.names import stream_of
+from attpc_plugins.data_routers.hosts.names import stream_of, streams_in
 from attpc_plugins.data_routers.model import CloseState, FileEntry, MoveOutcome
 from attpc_plugins.data_routers.settings import ClosingSettings, RouterSettings
 from attpc_plugins.data_routers.watch.flow import Count
@@ -59,8 +59,7 @@ def with_streams(closing: Closing) -> Closing:
         record = manifest.load(closing.manifest.encode("utf-8"), closing.location)
     except ManifestError:
         return closing
-    streams = {stream_of(name) for name in (*(file.name for file in record.files), *record.missing)}
-    return replace(closing, streams=frozenset(streams - {""}))
+    return replace(closing, streams=streams_in((*(file.name for file in record.files), *record.missing)))
 
 
 def without_late(closings: Sequence[Closing], listing: Sequence[FileEntry]) -> tuple[FileEntry, ...]:

@@ -328,7 +328,7 @@ def done(closing: Closing, written: Manifest, staging: str) -> Closing:
         phase=Phase.DONE,
         chosen={},
         before={},
-        streams=frozenset(filter(None, map(stream_of, names))),
+        streams=streams_in(names),
         late={},
         files=len(written.files),
         data_bytes=written.data_bytes,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from attpc_plugins.data_routers.hosts.frames import NAME, Cursor, Piece
+from attpc_plugins.data_routers.hosts.frames import Cursor, Piece
+from attpc_plugins.data_routers.hosts.names import growing_parts
 
 SAMPLES_KEPT = 64
 
@@ -69,10 +70,9 @@ class Stream:
 
     def take(self, piece: Piece) -> Stream:
         """Return it with the result of another look."""
-        match = NAME.fullmatch(piece.name)
-        assert match is not None
-        began = match[4]
-        new = self
+        parts = growing_parts(piece.name)
+        assert parts is not None
+        began, new = parts.time, self
         if began != self.began:
             new = replace(self, began=began, first=-1, last=-1, samples=())
             if self.began:
@@ -101,9 +101,9 @@ class Stream:
 
 def sender_of(piece: Piece) -> str:
     """Return the sender whose file a look was into."""
-    match = NAME.fullmatch(piece.name)
-    assert match is not None
-    return match[1]
+    parts = growing_parts(piece.name)
+    assert parts is not None
+    return parts.sender
 
 
 def take_all(streams: dict[str, Stream], pieces: tuple[Piece, ...]) -> dict[str, Stream]:

@@ -6,11 +6,12 @@ writes nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attpc_ioc.model import outside
+
+from .names import growing_parts
 
 FRAMES_MOST = 60_000
 """The most frames of all streams of a host that one look hops over."""
@@ -36,11 +37,6 @@ PARTS_MOST = 10**9
 AFTER = -1
 """The offset of a cursor that stands behind the whole file."""
 
-NAME = re.compile(
-    r"(CoBo(\d+)_AsAd(\d+)|Mu[Tt][Aa][Nn][Tt])_(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*)_(\d+)\.graw"
-)
-"""The name of a data router's file: the sender, board and AsAd, the stream's time, and the part."""
-
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -57,9 +53,9 @@ class Cursor:
 
 def after_stream(name: str) -> Cursor:
     """Return a cursor behind all parts of the stream that a file is of, also those that are still to come."""
-    match = NAME.fullmatch(name)
-    assert match is not None
-    return Cursor(match[1], f"{match[1]}_{match[4]}_{PARTS_MOST}.graw")
+    parts = growing_parts(name)
+    assert parts is not None
+    return Cursor(parts.sender, f"{parts.sender}_{parts.time}_{PARTS_MOST}.graw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ class Piece:
 def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Piece:
     """Return a piece from the fields of an agent's answer; raises `ValueError` if they are not possible."""
     text = name.decode("ascii", "replace")
-    if NAME.fullmatch(text) is None:
+    if growing_parts(text) is None:
         raise ValueError(f"{outside.shown(text)} is not the name of a data file")
     return piece_named(text, numbers, samples, triggers)
 
@@ -133,15 +129,15 @@ def _pair(word: bytes) -> tuple[int, int]:
 
 def order_of(name: str) -> tuple[str, int]:
     """Return the key by which the files of one sender are in order: the stream's time, and the part."""
-    match = NAME.fullmatch(name)
-    assert match is not None
-    return match[4], int(match[5])
+    parts = growing_parts(name)
+    assert parts is not None
+    return parts.time, parts.part
 
 
 def by_sender(names: Sequence[str]) -> dict[str, list[str]]:
     """Return the names of data files by sender, each list in order; names of another form are left out."""
     found: dict[str, list[str]] = {}
     for name in names:
-        if (match := NAME.fullmatch(name)) is not None:
-            found.setdefault(match[1], []).append(name)
+        if (parts := growing_parts(name)) is not None:
+            found.setdefault(parts.sender, []).append(name)
     return {sender: sorted(found[sender], key=order_of) for sender in sorted(found)}

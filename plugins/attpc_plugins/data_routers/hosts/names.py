@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 PART_DIGITS = 4
 
@@ -22,16 +23,50 @@ SPOILING = {
 LATE_MOST = 27
 """The most late tails of one file."""
 
-_TIMED = re.compile(
-    r"((.*)_\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?)_\d+(?:\.late9*[1-9])?\.graw",
-    re.DOTALL,
+_NAME = re.compile(
+    r"(.*?)(?:_(\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?))?"
+    r"_(\d+)((?:\.late9*[1-9])?)\.graw",
+    re.DOTALL | re.ASCII,
 )
+_SENDER = re.compile(r"CoBo\d+_AsAd\d+|Mu[Tt][Aa][Nn][Tt]", re.ASCII)
 _BOARD = re.compile(r"CoBo(\d{1,4})_AsAd\d+_.+\.graw", re.DOTALL)
 _MUTANT = re.compile(r"Mu[Tt][Aa][Nn][Tt]_.+\.graw", re.DOTALL)
 _SPOILS = re.compile(r"CoBo\d+_AsAd\d+|\.graw")
 _SIDE = re.compile(r"CoBo\d+_AsAd\d+.*\.graw", re.DOTALL)
 _PART = re.compile(r"_(\d+)(?:\.late\d+)?\.graw\Z")
 _LATE = re.compile(r".*\.late9*[1-9]\.graw", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class NameParts:
+    """What the name of a data file says.
+
+    `sender`: who sends its frames, such as `CoBo0_AsAd1`; `time`: when the stream began, empty where the name
+    does not say so; `part`: of the stream, from 0; `late`: `.late1` and so on of a late tail, else empty.
+    """
+
+    sender: str
+    time: str
+    part: int
+    late: str
+
+
+def parts_of(name: str) -> NameParts | None:
+    """Return what the name of a data file says; None for a name of another form."""
+    match = _NAME.fullmatch(name)
+    return NameParts(match[1], match[2] or "", int(match[3]), match[4]) if match is not None else None
+
+
+def growing_parts(name: str) -> NameParts | None:
+    """Return what the name of a file says whose frames are looked at while it grows; None for others.
+
+    These are files of an AsAd board or the MuTAnT that have the stream's time. `agent_frames.pl` chooses the
+    same ones.
+    """
+    parts = parts_of(name)
+    if parts is None or not parts.time or parts.late or not _SENDER.fullmatch(parts.sender):
+        return None
+    return parts
 
 
 def late_name(name: bytes, count: int) -> bytes:
@@ -55,8 +90,8 @@ def stream_of(name: str) -> str:
 
     Two streams of one source never have the same time, so the files of one stream are of one run.
     """
-    match = _TIMED.fullmatch(name)
-    return match[1] if match else ""
+    parts = parts_of(name)
+    return f"{parts.sender}_{parts.time}" if parts is not None and parts.time else ""
 
 
 def board_of(name: str) -> int | None:
@@ -92,8 +127,8 @@ def spoils(name: str) -> str:
 
 def sender_of(name: str) -> str:
     """Return the sender of a file's frames, such as `CoBo0_AsAd1`; empty where `stream_of` is."""
-    match = _TIMED.fullmatch(name)
-    return match[2] if match else ""
+    parts = parts_of(name)
+    return parts.sender if parts is not None and parts.time else ""
 
 
 def is_sender(sender_id: str) -> Callable[[str], bool]:

@@ -8,7 +8,8 @@ my $LONGEST = 1 << 23;
 my $SEARCHED_FIRST = 1 << 15;
 my $SEARCHED = 1 << 20;
 my $CHAIN = 3;
-my $NAME = qr/\A(CoBo\d+_AsAd\d+|Mu[Tt][Aa][Nn][Tt])_(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*)_(\d+)\.graw\z/;
+my $TIME = qr/\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?/;
+my $NAME = qr/\A(CoBo\d+_AsAd\d+|Mu[Tt][Aa][Nn][Tt])_($TIME)_(\d+)\.graw\z/;
 my $START = qr/(?=.{5}(?:(?:\x00[\x01\x02]|[\x01\x02]\x00).(?:\x00\x01|\x01\x00)|\x00\x08|\x08\x00))/s;
 
 # The usual header, of a CoBo in the usual byte order: first byte, length, type, sizes of header and item, time,
