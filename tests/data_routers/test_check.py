@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from attpc_plugins.data_routers.closing import checking, manifest
 from attpc_plugins.data_routers.closing.manifest import StreamFrames
+from attpc_plugins.data_routers.commands.check import NOT_ALL
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.model.events import RunFiles
@@ -102,7 +103,7 @@ def test_what_is_wrong_is_found(shell: Shell) -> None:
     for text in (
         # The header of the torn frame says which event it is of.
         f"{SENDER}: 29 frames, events 1 to 29, 1 torn, first in {name('0000')} at byte {len(good)}",
-        f"{other[0]}: 20 frames, events 1 to 10, numbers begin anew 1 times",
+        f"{other[0]}: 20 frames, events 1 to 10, numbers begin anew once",
         f"{other[2]}: 5 frames, events 1 to 6, 3 missing, 1 out of order",
         f"{other[3]}: 13 frames, events 1 to 11, 1 out of order, 1 torn",
     ):
@@ -112,6 +113,27 @@ def test_what_is_wrong_is_found(shell: Shell) -> None:
     assert streams[other[3]].torn_at == f"{name('0000', sender=other[3])} at byte {len(good)}"
 
 
+def test_files_are_in_order_by_sender_time_part_and_late_data() -> None:
+    in_order = [
+        name("0009"),
+        name("0010"),
+        name("0010.late1"),
+        name("0010.late9"),
+        name("0010.late91"),
+        name("0000", AGAIN),
+        name("0000", "20260302_120000"),
+        "CoBo0_AsAd2_0000.graw",
+        "odd.graw",
+    ]
+    assert sorted(set(in_order), key=checking.order_of) == in_order
+    assert checking.order_of("CoBo0_AsAd2_0007.graw")[0] == "CoBo0_AsAd2"
+
+
+def test_how_often_numbers_begin_anew() -> None:
+    texts = [checking.stream_text(StreamFrames(SENDER, 9, 1, 9, resets=count)) for count in (1, 2, 3)]
+    assert [text.rpartition("anew ")[2] for text in texts] == ["once", "twice", "3 times"]
+
+
 def test_a_run_that_is_not_there_and_a_sentry(tmp_path: Path) -> None:
     sentry = {"access": "sentry", "host": "127.0.0.1", "port": 9, "sources": ["MuTAnT"]}
     local = {"access": "local", "sources": ["CoBo0"], "staging": str(tmp_path / "CoBo0"), "process": ""}
@@ -119,7 +141,17 @@ def test_a_run_that_is_not_there_and_a_sentry(tmp_path: Path) -> None:
     ran = shell("files", "check", 42, "--experiment", EXPERIMENT)
     assert ran.exit_code == 1
     assert "CoBo0: there is no" in ran.output
-    assert "MuTAnT: a sentry shows no files" in ran.output
+    assert "MuTAnT: not checked" in ran.output
+    (tmp_path / "CoBo0" / name("0000")).write_bytes(raw(cobo(range(3))))
+    assert shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0").exit_code == 0
+    ran = shell("files", "check", 42)
+    assert ran.exit_code == NOT_ALL
+    assert "CoBo0: CoBo0_AsAd1: 3 frames" in ran.output
+    assert "e20009/run_0042 is not fully checked: MuTAnT: a sentry shows no files, unless" in ran.output
+    assert "all other frames are whole and in order" in ran.output
+    assert shell("files", "check", 42, "--router", "CoBo0").exit_code == 0
+    alone = shell("files", "check", 42, "--router", "MuTAnT")
+    assert (alone.exit_code, "all other" in alone.output) == (NOT_ALL, False)
 
 
 def test_a_manifest_with_impossible_streams_is_refused(tmp_path: Path) -> None:

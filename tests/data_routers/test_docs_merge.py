@@ -17,9 +17,12 @@ PAGE = (ROOT / "docs/how-to/merge-runs.md").read_text(encoding="utf-8")
 
 
 def test_the_settings_of_the_page_are_accepted() -> None:
-    (text,) = re.findall(r"^  ```toml\n(.*?)^  ```$", PAGE, re.MULTILINE | re.DOTALL)
-    settings = DataRoutersSettings.model_validate(tomllib.loads(text)["plugins"]["data_routers"])
-    assert [router.staging for router in settings.router] == ["/Users/attpc/Data/mm3"]
+    texts = re.findall(r"^ *```toml\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
+    settings = DataRoutersSettings.model_validate(tomllib.loads("".join(texts))["plugins"]["data_routers"])
+    assert {router.staging for router in settings.router} == {
+        "/Users/attpc/Data/mm2",
+        "/Users/attpc/Data/mm3",
+    }
 
 
 def test_the_commands_of_the_page_are_accepted() -> None:

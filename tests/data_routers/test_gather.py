@@ -122,6 +122,7 @@ def test_what_differs_from_the_manifest_is_not_gathered(shell: Shell, tmp_path: 
     ran = shell("files", "gather", 42, "--to", to)
     assert ran.exit_code == 1
     assert f"CoBo0: '{FOREIGN}': its SHA-256 differs" in ran.output
+    assert "what is complete is kept: once this is mended, repeat the command" in ran.output
     assert not (to / "run_0042").exists()
     path.write_bytes(raw)
     grow(shell.place() / COBO[0])
@@ -142,6 +143,7 @@ def test_nothing_is_overwritten(shell: Shell, tmp_path: Path) -> None:
     ran = shell("files", "gather", 42, "--to", to)
     assert ran.exit_code == 1
     assert "exists and has other files" in ran.output
+    assert "repeat" not in ran.output
     assert mine.read_bytes() == b"mine"
     shutil.rmtree(to)
     other = to / ".run_0042.gathering" / "mm0" / COBO[0]
@@ -150,6 +152,7 @@ def test_nothing_is_overwritten(shell: Shell, tmp_path: Path) -> None:
     ran = shell("files", "gather", 42, "--to", to)
     assert ran.exit_code == 1
     assert "is not of e20009/run_0042: move" in ran.output
+    assert "repeat" not in ran.output
     assert other.read_bytes() == b"another run's"
 
 
@@ -189,6 +192,17 @@ def test_destinations_that_the_merger_would_misread_are_refused(tmp_path: Path, 
     assert not (tmp_path / name).exists()
 
 
+def test_a_staging_folder_is_no_destination(shell: Shell, tmp_path: Path) -> None:
+    closed(shell)
+    (tmp_path / "short").symlink_to(shell.staging["MuTAnT"])
+    before = {name: sorted(os.listdir(shell.staging[name])) for name in shell.staging}
+    for to in (shell.staging["CoBo0"], shell.staging["CoBo0"] / EXPERIMENT, tmp_path / "short" / "x"):
+        ran = shell("files", "gather", 42, "--to", to, "--without", "MuTAnT")
+        assert ran.exit_code == 1
+        assert "the staging folder of the data router" in ran.output
+    assert {name: sorted(os.listdir(shell.staging[name])) for name in shell.staging} == before
+
+
 def test_a_sentrys_files_are_read_beside_it_or_left_out(tmp_path: Path) -> None:
     sentry = {"access": "sentry", "host": "127.0.0.1", "port": 9, "sources": ["MuTAnT"]}
     local = {"access": "local", "sources": ["CoBo0"], "staging": str(tmp_path / "CoBo0"), "process": ""}
@@ -202,6 +216,8 @@ def test_a_sentrys_files_are_read_beside_it_or_left_out(tmp_path: Path) -> None:
     ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to, "--without", "MuTAnT")
     assert ran.exit_code == 0, ran.output
     assert gathered(to / "run_0042")["mm0"] == cobo
+    assert "; empty: mm1, mm2, " in ran.output
+    assert "; left out: MuTAnT" in ran.output
     shell.place("MuTAnT").mkdir(parents=True)
     mutant = fill(shell.place("MuTAnT"), [MUTANT])
     staging = json.dumps(str(shell.staging["MuTAnT"]))
@@ -233,7 +249,11 @@ def test_folders_by_name() -> None:
     assert spoils(f"CoBo0_AsAd0_{TIME}_10000.late1.graw") == "part"
     assert spoils(f"{LATE}.sha256") == "side"
     assert not spoils(LATE)
-    assert not destination_fault(Path("/data/CoBo0/h5"))
+    assert not destination_fault(Path("/data/CoBo0/h5"), {"CoBo0": "/data/CoBo"})
+    for folder in ("/data", "/data/x"):
+        assert "staging folder of the data router CoBo0" in destination_fault(
+            Path(folder), {"CoBo0": "/data"}
+        )
 
 
 def has_bytes(folder: Path) -> bool:

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 HEAD = """# Command line
 
-Generated from the program. Wrong use of a command gives exit code 2; any other failure gives 1 and
-a message on stderr. Logs go to stderr, one line for each event: `key=value`, or JSON with `--log-json`.
+Generated from the program. Wrong use of a command gives exit code 2; any other failure gives 1, unless its
+help names another code, and a message on stderr. Logs go to stderr, one line for each event: `key=value`, or
+JSON with `--log-json`.
 """
 
 PLUGINS = """The rest are commands of the included plugins; other plugins may add more.

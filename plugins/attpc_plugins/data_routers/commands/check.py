@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -25,51 +24,61 @@ from attpc_plugins.data_routers.settings import RouterSettings
 
 from .answers import RUN
 from .base import PLUGIN, Setup, by_the_ioc_or_here, open_records, run_of, setup_of, with_hosts
+from .progress import reported
 from .sources import NO_FILES, Source, with_sources
 
-TERMINAL_S = 1.0
-LINES_S = 30.0
-"""Time between two reports, on a terminal and elsewhere."""
+NOT_ALL = 3
+"""The exit code where all is good that can be looked at, and some files cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is in a data router's frames. `fault`: why they were not checked; `hidden`: no program can."""
+
+    streams: tuple[StreamFrames, ...] = ()
+    fault: str = ""
+    hidden: bool = False
 
 
 def check_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
-    """Check and print; exit code 1 if frames cannot be merged or a host was not checked."""
+    """Check and print; exit code 1 if frames cannot be merged or a host was not checked, or `NOT_ALL`."""
     setup = setup_of(file)
     run = run_of(setup, number, experiment, guess=True)
     routers = setup.routers(labels)
     left = [0, 0]
 
-    async def work(hosts: dict[str, FileHost | SentryHost]) -> list[tuple[tuple[StreamFrames, ...], str]]:
-        async with with_sources(setup, routers, hosts) as sources:
-            report = asyncio.create_task(_report(left))
-            try:
-                return await asyncio.gather(
-                    *(_check(router, sources.get(router.label), run, left) for router in routers)
-                )
-            finally:
-                report.cancel()
+    async def work(hosts: dict[str, FileHost | SentryHost]) -> list[Checked]:
+        async with (
+            with_sources(setup, routers, hosts) as sources,
+            reported(lambda: f"{left[0] / 1e9:.1f} of {left[1] / 1e9:.1f} GB"),
+        ):
+            return await asyncio.gather(
+                *(_check(router, sources.get(router.label), run, left) for router in routers)
+            )
 
     found = asyncio.run(with_hosts(setup, routers, work))
     remarks: dict[str, str] = {}
     good = True
-    for router, (streams, fault) in zip(routers, found, strict=True):
-        good = good and not fault and not any(map(is_bad, streams))
-        for line in (fault,) if fault else tuple(map(stream_text, streams)) or ("no file",):
+    for router, one in zip(routers, found, strict=True):
+        good = good and not (one.fault or any(map(is_bad, one.streams)))
+        lines = ("not checked",) if one.hidden else tuple(map(stream_text, one.streams)) or ("no file",)
+        for line in (one.fault,) if one.fault else lines:
             typer.echo(f"{router.label}: {line}")
-        if not fault and streams:
-            remarks[router.label] = remark_of(streams)
+        if not one.fault and one.streams:
+            remarks[router.label] = remark_of(one.streams)
     if remarks and not asyncio.run(_record(setup, run, remarks)):
         typer.echo("the run's record does not get this: its closing is no longer on record", err=True)
     if not good:
         raise typer.Exit(1)
+    if hidden := [router.label for router, one in zip(routers, found, strict=True) if one.hidden]:
+        others = "; all other frames are whole and in order" if len(hidden) < len(found) else ""
+        typer.echo(f"{run} is not fully checked: {', '.join(hidden)}: {NO_FILES}{others}", err=True)
+        raise typer.Exit(NOT_ALL)
 
 
-async def _check(
-    router: RouterSettings, host: Source | None, run: RunRef, left: list[int]
-) -> tuple[tuple[StreamFrames, ...], str]:
-    """Return what is in a data router's frames, or why they were not checked."""
+async def _check(router: RouterSettings, host: Source | None, run: RunRef, left: list[int]) -> Checked:
     if host is None:
-        return (), f"{NO_FILES}, or check without it"
+        return Checked(hidden=True)
     try:
         files = await host.gathered(run, closed=True, checksums=False)
         left[1] += sum(file.size for file in files)
@@ -82,11 +91,11 @@ async def _check(
         if raw is not None and router.frames is None:
             record = manifest.load(raw, f"{router.staging}/{run}/{manifest.FILE_NAME}")
             if {file.name: file.size for file in record.files} != {file.name: file.size for file in files}:
-                return streams, "the files differ from the manifest, see `attpc-ioc files verify`"
+                return Checked(fault="the files differ from the manifest, see `attpc-ioc files verify`")
             await host.amend(run, manifest.dump(replace(record, streams=streams)))
     except (HostError, ManifestError) as error:
-        return (), str(error)
-    return streams, ""
+        return Checked(fault=str(error))
+    return Checked(streams)
 
 
 async def _record(setup: Setup, run: RunRef, remarks: dict[str, str]) -> bool:
@@ -102,12 +111,3 @@ async def _record(setup: Setup, run: RunRef, remarks: dict[str, str]) -> bool:
             return await remark_check(records.closings, run, remarks)
 
     return await by_the_ioc_or_here(ask, here)
-
-
-async def _report(left: list[int]) -> None:
-    """Print how far it is until cancelled: one line that changes on a terminal, else a line at times."""
-    shown = sys.stderr.isatty()
-    while True:
-        await asyncio.sleep(TERMINAL_S if shown else LINES_S)
-        text = f"{left[0] / 1e9:.1f} of {left[1] / 1e9:.1f} GB"
-        typer.echo(f"\r{text:<40}" if shown else text, err=True, nl=not shown)

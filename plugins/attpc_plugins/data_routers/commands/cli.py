@@ -107,7 +107,9 @@ def check(
     """Read the headers of all frames of a closed run, on its hosts: events, gaps, resets, torn frames.
 
     The result is printed for each board, and goes into the manifests and the run's record. Exit code 1 if
-    frames are torn or event numbers go back, so that the run cannot be merged, or if a host was not checked.
+    frames are torn or event numbers go back, so that the run cannot be merged, or if a host did not answer;
+    3 if nothing is wrong, but some files cannot be looked at: those of a sentry without `frames` in its
+    table.
     """
     from .check import check_command
 
@@ -121,7 +123,11 @@ def gather(
     router: Routers = None,
     without: Annotated[
         list[str] | None,
-        typer.Option("--without", metavar="NAME", help="Leave out this data router's files."),
+        typer.Option(
+            "--without",
+            metavar="NAME",
+            help="Leave out this data router's files: the folders of its boards stay empty.",
+        ),
     ] = None,
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
@@ -129,7 +135,8 @@ def gather(
 
     Files are copied from all hosts at the same time, or linked where the file system is the same, and
     compared with the manifests. The run's folder appears when it is complete; nothing is ever overwritten.
-    An interrupted command goes on when it is repeated. Exit code 1 if a run is not there completely.
+    An interrupted command goes on when it is repeated. Boards without files are named: their folders are
+    empty. Exit code 1 if a run is not there completely.
     """
     from .gather import gather_command
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from attpc_plugins.data_routers.gathering.layout import (
     GatherError,
     Part,
     Plan,
+    Unfinished,
     destination_fault,
     plan_of,
 )
@@ -28,12 +28,9 @@ from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHos
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .base import run_of, setup_of, with_hosts
+from .progress import reported
 from .sources import NO_FILES, Source, with_sources
 from .verify import differences, late_files
-
-TERMINAL_S = 1.0
-LINES_S = 30.0
-"""Time between two reports, on a terminal and elsewhere."""
 
 
 def gather_command(
@@ -47,25 +44,35 @@ def gather_command(
     """Gather runs one after the other; exit code 1 unless all are there completely."""
     setup = setup_of(file)
     to = to.absolute()
-    if fault := destination_fault(to) or destination_fault(to.resolve()):
+    stagings = {router.label: router.staging for router in setup.settings.router if router.staging}
+    real = {label: str(Path(staging).resolve()) for label, staging in stagings.items()}
+    if fault := destination_fault(to, stagings) or destination_fault(to.resolve(), real):
         fail(fault)
     left_out = {router.label for router in setup.routers(without)} if without else set[str]()
     routers = tuple(router for router in setup.routers(labels) if router.label not in left_out)
+    others = [router.label for router in setup.settings.router if router not in routers]
     runs = [run_of(setup, number, experiment, guess=True) for number in dict.fromkeys(numbers)]
     to.mkdir(parents=True, exist_ok=True)
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> bool:
         async with with_sources(setup, routers, hosts) as sources:
-            return all([await _gather(run, to, routers, sources) for run in runs])
+            return all([await _gather(run, to, routers, sources, others) for run in runs])
 
     if not asyncio.run(with_hosts(setup, routers, work)):
         raise typer.Exit(1)
 
 
 async def _gather(
-    run: RunRef, to: Path, routers: tuple[RouterSettings, ...], sources: Mapping[str, Source]
+    run: RunRef,
+    to: Path,
+    routers: tuple[RouterSettings, ...],
+    sources: Mapping[str, Source],
+    others: Sequence[str],
 ) -> bool:
-    """Gather one run; print what was done or what is wrong, and return whether it is there."""
+    """Gather one run; print what was done or what is wrong, and return whether it is there.
+
+    `others`: the data routers that are left out.
+    """
     found = await asyncio.gather(*(_part(router, sources.get(router.label), run) for router in routers))
     faults = [
         f"{router.label}: {fault}"
@@ -82,19 +89,20 @@ async def _gather(
         typer.echo(f"{run.folder}: {warning}", err=True)
     gathering = Gathering(plan, to, sources)
     if await asyncio.to_thread(lambda: gathering.is_there):
-        typer.echo(f"{run.folder}: there already, {_amount(plan)}")
+        typer.echo(f"{run.folder}: there already, {_amount(plan)}{_without(plan, others)}")
         return True
-    report = asyncio.create_task(_report(run, gathering.progress))
     began_s = time.monotonic()
     try:
-        await gathering.carry_out()
+        async with reported(lambda: _so_far(run, gathering.progress, time.monotonic() - began_s)):
+            await gathering.carry_out()
+    except Unfinished as error:
+        how = "repeat the command to go on" if error.again else "once this is mended, repeat the command"
+        return _say_faults(run, str(error).splitlines(), f"; what is complete is kept: {how}")
     except GatherError as error:
-        return _say_faults(run, str(error).splitlines(), again=True)
-    finally:
-        report.cancel()
-        await asyncio.wait({report})
+        return _say_faults(run, [str(error)])
     passed_s = time.monotonic() - began_s
-    typer.echo(f"{run.folder}: {_amount(plan)} in {to / run.folder}: {_how(gathering.progress, passed_s)}")
+    how = _how(gathering.progress, passed_s)
+    typer.echo(f"{run.folder}: {_amount(plan)} in {to / run.folder}: {how}{_without(plan, others)}")
     return True
 
 
@@ -102,7 +110,7 @@ async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> tup
     """Return a data router's share of a run, and what is wrong with it."""
     nothing = Part(router.label, (), None)
     if host is None:
-        return nothing, [f"{NO_FILES}, or leave it out with --without {router.label}"]
+        return nothing, [f"{NO_FILES}; leave it out with --without {router.label}"]
     try:
         raw = await host.manifest(run)
         where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
@@ -121,16 +129,20 @@ async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> tup
     return Part(router.label, record.files, raw), faults
 
 
-def _say_faults(run: RunRef, faults: list[str], *, again: bool = False) -> bool:
+def _say_faults(run: RunRef, faults: list[str], more: str = "") -> bool:
     for fault in faults:
         typer.echo(f"{run.folder}: {fault}", err=True)
-    more = "; what is complete is kept: repeat the command to go on" if again else ""
     typer.echo(f"{run.folder}: not gathered{more}", err=True)
     return False
 
 
 def _amount(plan: Plan) -> str:
     return amount(sum(map(len, plan.items.values())), plan.data_bytes)
+
+
+def _without(plan: Plan, others: Sequence[str]) -> str:
+    left_out = f"; left out: {', '.join(others)}" if others else ""
+    return f"; empty: {', '.join(plan.empty)}{left_out}" if plan.empty else left_out
 
 
 def _how(progress: Progress, passed_s: float) -> str:
@@ -149,16 +161,10 @@ def _size(data_bytes: int) -> str:
     return amount(0, data_bytes).partition(", ")[2]
 
 
-async def _report(run: RunRef, progress: Progress) -> None:
-    """Print how far it is until cancelled: one line that changes on a terminal, else a line at times."""
-    shown = sys.stderr.isatty()
-    began_s = time.monotonic()
-    while True:
-        await asyncio.sleep(TERMINAL_S if shown else LINES_S)
-        here = progress.there + progress.copied + progress.linked
-        rate = progress.copied / (time.monotonic() - began_s) / 1e6
-        text = (
-            f"{run.folder}: {_size(here)} of {_size(progress.total)}, {rate:.0f} MB/s, "
-            f"{progress.working} hosts at work"
-        )
-        typer.echo(f"\r{text:<78}" if shown else text, err=True, nl=not shown)
+def _so_far(run: RunRef, progress: Progress, passed_s: float) -> str:
+    here = progress.there + progress.copied + progress.linked
+    rate = progress.copied / max(passed_s, 1e-3) / 1e6
+    return (
+        f"{run.folder}: {_size(here)} of {_size(progress.total)}, {rate:.0f} MB/s, "
+        f"{progress.working} hosts at work"
+    )

@@ -13,7 +13,7 @@ from attpc_plugins.data_routers.settings import RouterSettings
 
 from .base import Setup
 
-NO_FILES = "a sentry shows no files: give its table 'staging' and 'frames = \"ssh\"' or \"local\""
+NO_FILES = "a sentry shows no files, unless its table has 'staging' and 'frames = \"ssh\"' or \"local\""
 
 
 @runtime_checkable

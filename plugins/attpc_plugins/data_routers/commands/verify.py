@@ -13,7 +13,7 @@ from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
-from attpc_plugins.data_routers.hosts.names import stream_of
+from attpc_plugins.data_routers.hosts.names import stream_of, streams_in
 from attpc_plugins.data_routers.model import FileEntry
 from attpc_plugins.data_routers.settings import RouterSettings
 
@@ -70,7 +70,7 @@ async def compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[
 
 async def late_files(host: FileHost, record: Manifest) -> list[str]:
     """Return the files of a closed run's streams that are in the staging folder."""
-    streams = {stream_of(file.name) for file in record.files} - {""}
+    streams = streams_in(file.name for file in record.files)
     return [file.name for file in await host.list_staging() if stream_of(file.name) in streams]
 
 

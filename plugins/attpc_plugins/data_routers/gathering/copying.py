@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from attpc_ioc.errors import system_reason
-from attpc_plugins.data_routers.hosts.host import HostError, SourceHost
+from attpc_plugins.data_routers.hosts.host import HostError, HostTimeout, HostUnreachable, SourceHost
 from attpc_plugins.data_routers.hosts.words import bytes_of
 
-from .layout import MANIFESTS, GatherError, Item, Plan
+from .layout import MANIFESTS, GatherError, Item, Plan, Unfinished
 
 CHUNK = 1 << 20
 
@@ -66,9 +66,12 @@ class Gathering:
         """Copy or link all that is not there yet, and give the folder its name at the end."""
         async with _locked(self._hidden, self._final):
             await _in_thread(self._prepare)
-            faults = await asyncio.gather(*(self._of_router(label) for label in self._plan.items))
-            if found := [fault for several in faults for fault in several]:
-                raise GatherError("\n".join(found))
+            errors = await asyncio.gather(*(self._of_router(label) for label in self._plan.items))
+            found = {label: error for label, error in zip(self._plan.items, errors, strict=True) if error}
+            if found:
+                lines = [f"{label}: {line}" for label in found for line in str(found[label]).splitlines()]
+                passing = (HostTimeout, HostUnreachable)
+                raise Unfinished(lines, again=all(isinstance(error, passing) for error in found.values()))
             await _in_thread(self._finish)
 
     def _prepare(self) -> None:
@@ -84,8 +87,8 @@ class Gathering:
             else:
                 self.progress.there += known[name]
 
-    async def _of_router(self, label: str) -> list[str]:
-        """Bring the files of one data router; return its faults."""
+    async def _of_router(self, label: str) -> HostError | GatherError | None:
+        """Bring the files of one data router; return what was in the way."""
         host, last = self._hosts[label], asyncio.create_task(asyncio.sleep(0))
         self.progress.working += 1
         try:
@@ -100,12 +103,12 @@ class Gathering:
                 last = asyncio.create_task(_in_thread(after))
             await last
         except (HostError, GatherError) as error:
-            return [f"{label}: {line}" for line in str(error).splitlines()]
+            return error
         finally:
             self.progress.working -= 1
             with contextlib.suppress(GatherError):
                 await last
-        return []
+        return None
 
     async def _linked(self, host: SourceHost, item: Item) -> bool:
         part = _part_of(self._hidden, item)

@@ -31,7 +31,15 @@ MANIFESTS = "manifests"
 
 
 class GatherError(AttpcError):
-    """A run cannot be gathered; nothing was overwritten, and what is complete is kept."""
+    """A run cannot be gathered; nothing was overwritten."""
+
+
+class Unfinished(GatherError):
+    """Some files have not come; the others are kept. `again`: repeating is all that is needed."""
+
+    def __init__(self, faults: Sequence[str], *, again: bool) -> None:
+        super().__init__("\n".join(faults))
+        self.again = again
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,12 @@ class Plan:
     manifests: Mapping[str, bytes]
     folders: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """The boards' folders without a file, in order."""
+        used = {item.folder for items in self.items.values() for item in items}
+        return tuple(name for name in map("mm{}".format, range(BOARDS)) if name not in used)
 
     @property
     def data_bytes(self) -> int:
@@ -108,9 +122,18 @@ def _warning(item: Item) -> str:
     return f"the merger cannot read the run: it {reason}" if reason else ""
 
 
-def destination_fault(folder: Path) -> str:
-    """Return why the merger could not read runs in a folder; empty if it could."""
+def destination_fault(folder: Path, stagings: Mapping[str, str]) -> str:
+    """Return why no runs may be gathered in a folder; empty if they may be.
+
+    `stagings`: the staging folders by data router.
+    """
     path = str(folder)
+    for label, staging in stagings.items():
+        if folder.is_relative_to(staging):
+            return (
+                f"{path!r} is in {staging}, the staging folder of the data router {label}, which is for what "
+                "it writes and for its own runs. Use another folder"
+            )
     if spoils_the_search(path):
         return (
             f"{path!r} has 'CoBo<k>_AsAd<a>' or '.graw' in it: the merger would take every file there for a "
