@@ -138,6 +138,14 @@ class RunFiles(Event):
 
     `state` is a word such as `Done` or `Incomplete`, `location` where the files are, `manifest` the JSON text
     of names, sizes, times and checksums, empty while there is none. The run may be over for long.
+
+    What the frames in the files say, None where it is not known:
+
+    - `event_count`: the events that all senders have; `missing_events`: event numbers left out, of all
+      senders together; `resets`: how often event numbers began anew; `damaged_frames`: those that are torn or
+      out of order.
+    - `sync`: the worst state of the boards' events in the run, such as `OutOfStep`; empty if there was none.
+    - `checked`: whether a check of all frames found them good; None before a check.
     """
 
     experiment: str
@@ -150,6 +158,12 @@ class RunFiles(Event):
     location: str = ""
     message: str = ""
     manifest: str = ""
+    event_count: int | None = None
+    missing_events: int | None = None
+    resets: int | None = None
+    damaged_frames: int | None = None
+    sync: str = ""
+    checked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -89,6 +90,39 @@ def test_nothing_is_cut_in_a_file(
     assert MESSAGE in parts["Files"][2]
     assert MESSAGE in parts["Events"][2]
     assert MESSAGE in parts["Edits"][2]
+
+
+def test_what_frames_say_is_shown_and_what_is_not_known_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    unknown = Run("e1", 1, Stage.ENDED, files_state="Done")
+    good = replace(unknown, event_count=100, missing_events=0, resets=0, damaged_frames=0, checked=True)
+    runs = {
+        "Done": good,
+        "Incomplete": replace(good, files_state="Incomplete", resets=1),
+        "reset": replace(good, resets=1),
+        "damaged": replace(good, damaged_frames=3),
+        "OutOfStep": replace(good, sync="OutOfStep"),
+        "bad": replace(good, checked=False),
+    }
+    tables.show_runs([unknown, *runs.values()], with_experiment=False)
+    _, first, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert first == ["1", "Testing", "Done", "Unknown", "ended"]
+    assert [row[2:5] for row in rows] == [["100", "0", word] for word in runs]
+    tables.show_run(RunDetail(unknown))
+    said = capsys.readouterr().out
+    for title, text in (
+        ("Files", "Done"),
+        *((title, "unknown") for title in ("Events", "Missing events", "Resets", "Damaged frames")),
+        ("Frames checked", "no"),
+    ):
+        assert any(line.split() == f"{title} {text}".split() for line in said.splitlines()), said
+    router = RouterFiles("data0", "Done", WHEN, event_count=100, missing_events=7, resets=0, damaged_frames=0)
+    tables.show_run(RunDetail(runs["bad"], files=(router, RouterFiles("data1", "Done", WHEN))))
+    said = capsys.readouterr().out
+    assert "Frames checked  bad" in said
+    assert said.split("Frames\n")[1].splitlines()[1].split() == ["data0", "100", "7", "0", "0", "no"]
 
 
 def test_a_list_has_the_whole_title_in_a_file(

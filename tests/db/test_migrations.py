@@ -57,6 +57,48 @@ async def test_later_migrations_are_added_to_earlier_ones(connection):
     assert await connection.fetchval("SELECT a FROM attpc.one") == 2
 
 
+async def test_runs_of_the_version_before_the_figures_of_frames_stay(connection, empty_dsn):
+    """Nothing is known of their frames, and that is not 0; a check was known by its words in the message."""
+    await migrate(connection, migrations()[:5])
+    await connection.execute("INSERT INTO attpc.experiments (name) VALUES ('e1')")
+    told = {
+        1: [("data0", "Done", "2 files, 9 bytes in /data")],
+        2: [("data0", "Done", "2 files in /data; frames: CoBo0_AsAd0: 1 torn"), ("data1", "Done", "1 file")],
+        3: [("data0", "Incomplete", "gone"), ("data1", "Done", "1 file; frames checked: all 9 whole")],
+        4: [(name, "Done", "1 file; frames checked: all 9 whole") for name in ("data0", "data1")],
+        5: [],
+    }
+    for number, files in told.items():
+        key = await connection.fetchval(
+            "INSERT INTO attpc.runs (experiment_id, number, state, outcome, started_at) "
+            "VALUES (1, $1, 'ended', 'stopped', now()) RETURNING id",
+            number,
+        )
+        for router, state, message in files:
+            await connection.execute(
+                "INSERT INTO attpc.run_files (run_id, router, state, message, told_at) "
+                "VALUES ($1, $2, $3, $4, now())",
+                *(key, router, state, message),
+            )
+    assert await migrate(connection) == [m.name for m in migrations()[5:]]
+    async with open_store(empty_dsn) as store:
+        runs = {number: (await store.run("e1", number)).run for number in told}
+        details = {number: (await store.run("e1", number)).files for number in told}
+        bad = (await store.runs(RunFilter(experiment="e1", bad=True))).runs
+    counts = [(r.event_count, r.missing_events, r.resets, r.damaged_frames) for r in runs.values()]
+    assert counts == [(None,) * 4] * 5
+    assert {n: run.files_state for n, run in runs.items()} == {
+        **dict.fromkeys((1, 2, 4), "Done"),
+        3: "Incomplete",
+        5: "",
+    }
+    assert {n: run.checked for n, run in runs.items()} == {1: None, 2: False, 3: None, 4: True, 5: None}
+    assert {n: [files.message for files in found] for n, found in details.items()} == {
+        n: [message for _, _, message in files] for n, files in told.items()
+    }
+    assert [run.number for run in bad] == [3, 2]
+
+
 async def test_two_programs_at_once_do_it_once(empty_dsn):
     done = await asyncio.gather(*(prepare_schema(empty_dsn) for _ in range(4)))
     assert sorted(name for names in done for name in names) == [m.name for m in migrations()]

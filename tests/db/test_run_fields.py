@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, replace
+import json
+from dataclasses import MISSING, asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.source import RunFile
 from attpc_plugins.run_history.recording.facts import info_of, modules_of, run_of
 from attpc_plugins.run_history.recording.translate import own_record, own_value
-from attpc_plugins.run_history.store.model.history import Run, RunChanges, RunDetail, Stage
+from attpc_plugins.run_history.store.model.history import RouterFiles, Run, RunChanges, RunDetail, Stage
 from attpc_plugins.run_history.store.model.records import EditRecord, Phase, RunRecord, RunRef
+from pydantic import TypeAdapter
 
 from attpc_ioc.model.command import Who
+from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunInfo, RunTexts
 from tests.support.postgres import Databases
 from tests.support.run_records import MODULES, T0, Stamps, follow, open_store
@@ -29,6 +32,8 @@ def other(cls: type[Any], name: str, hint: Any) -> Any:
     """A value of a field that is not its default."""
     (kind, *_) = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
     default = {item.name: item.default for item in fields(cls)}[name]
+    if get_origin(hint) is tuple:
+        return (f"a {name}",)
     if kind is Who:
         return Who(f"user of {name}", f"host of {name}", "10.0.0.1:1")
     if issubclass(kind, Enum):
@@ -40,6 +45,9 @@ def other(cls: type[Any], name: str, hint: Any) -> Any:
 
 
 RUN = Run(**{name: other(Run, name, hint) for name, hint in get_type_hints(Run).items()})
+FILES = RouterFiles(
+    **{name: other(RouterFiles, name, hint) for name, hint in get_type_hints(RouterFiles).items()}
+)
 
 
 def differs(value: Any, names: set[str] | None = None) -> list[str]:
@@ -54,7 +62,7 @@ def differs(value: Any, names: set[str] | None = None) -> list[str]:
 
 
 def test_the_run_has_no_default() -> None:
-    assert differs(RUN) == []
+    assert differs(RUN) == differs(FILES) == []
     assert RUN.stage is Stage.ENDED
 
 
@@ -80,7 +88,7 @@ async def test_from_event_to_database(dsn: str) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 async def test_from_database_to_file_to_database(database: Databases, tmp_path: Path, kind: str) -> None:
-    detail = RunDetail(RUN, MODULES)
+    detail = RunDetail(RUN, MODULES, files=(FILES,))
     async with database() as first, database() as second:
         async with open_store(first) as store:
             await store.import_runs([detail])
@@ -93,6 +101,24 @@ async def test_from_database_to_file_to_database(database: Databases, tmp_path: 
         async with open_store(second) as store:
             await store.import_runs(RunFile(file).runs())
             assert await store.run(RUN.experiment, RUN.number) == detail
+
+
+async def test_what_is_told_of_files_is_in_the_database(dsn: str) -> None:
+    """Every field of the event has one in the history, under the same name."""
+    stamps = Stamps()
+    about = {"experiment": RUN.experiment, "number": RUN.number, "time_s": FILES.told_at.timestamp()}
+    known = {name: value for name, value in asdict(FILES).items() if name != "told_at"}
+    event = RunFiles(stamp=stamps(), **about, **known)
+    assert {item.name for item in fields(RunFiles)} == {"stamp", *about, *known}
+    kept = json.loads(json.dumps(TypeAdapter(RunFiles).dump_python(event, mode="json")))
+    async with open_store(dsn) as store:
+        await store.import_runs([RunDetail(RUN, MODULES)])
+        await follow(store, TypeAdapter(RunFiles).validate_python(kept))
+        found = await store.run(RUN.experiment, RUN.number)
+    assert found.files == (FILES,)
+    shared = {item.name for item in fields(Run)} & known.keys()
+    assert {name: getattr(found.run, name) for name in shared} == {name: known[name] for name in shared}
+    assert found.run.files_state == FILES.state
 
 
 def test_from_database_to_the_core_and_back() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from attpc_plugins.run_history.store.errors import StoreRejected
@@ -68,34 +69,99 @@ async def test_the_last_report_of_a_routers_files_stays(dsn):
     assert (files.location, files.manifest) == ("/data/e20009/run_0001", "{}")
 
 
-async def test_runs_to_look_at_are_found(dsn):
+def files_of(stamps: Stamps, number: int, router: str = "data0", **facts: Any) -> RunFiles:
+    known: dict[str, Any] = {"state": "Done", "files": 2, "data_bytes": 10, "time_s": T0 + 80} | facts
+    return RunFiles(
+        stamp=stamps(), experiment=EXPERIMENT, number=number, router=router, sources=("CoBo0",), **known
+    )
+
+
+GOOD = {"event_count": 100, "missing_events": 0, "resets": 0, "damaged_frames": 0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "bad"),
+    [
+        ({}, False),
+        (GOOD, False),
+        (GOOD | {"checked": True}, False),
+        (GOOD | {"checked": False}, True),
+        (GOOD | {"missing_events": 1}, True),
+        (GOOD | {"resets": 1}, True),
+        (GOOD | {"damaged_frames": 1}, True),
+        ({"damaged_frames": 1}, True),
+        (GOOD | {"sync": "OutOfStep"}, True),
+        ({"sync": "Torn"}, True),
+        ({"state": "Incomplete"}, True),
+        ({"state": "Waiting"}, True),
+        # What the message says is for people.
+        (GOOD | {"message": "2 files, 10 bytes in /data; frames: none; frames checked: none"}, False),
+    ],
+)
+async def test_a_run_to_look_at_is_found_by_what_its_files_say(
+    dsn: str, facts: dict[str, Any], bad: bool
+) -> None:
     stamps = Stamps()
-
-    def files(number: int, state: str, message: str) -> RunFiles:
-        return RunFiles(
-            stamp=stamps(),
-            time_s=T0 + 80,
-            experiment=EXPERIMENT,
-            number=number,
-            router="data0",
-            sources=("CoBo0",),
-            state=state,
-            files=2,
-            data_bytes=10,
-            message=message,
-        )
-
+    which = RunFilter(experiment=EXPERIMENT, bad=True)
     async with open_store(dsn) as store:
-        for number in range(1, 6):
-            for record in Life(number, stamps).whole():
-                await follow(store, record)
-        await follow(store, files(1, "Done", "2 files, 10 bytes in /data; frames checked: all 9 whole"))
-        await follow(store, files(2, "Done", "2 files, 10 bytes in /data; frames: CoBo0_AsAd0: 1 torn"))
-        await follow(store, files(3, "Incomplete", "gone"))
-        await follow(store, files(4, "Done", "2 files, 10 bytes in /data"))
-        which = RunFilter(experiment=EXPERIMENT, to_look_at=True)
-        assert [run.number for run in (await store.runs(which)).runs] == [3, 2]
-        assert await store.count_runs(which) == 2
+        await follow(store, *Life(1, stamps).whole(), files_of(stamps, 1, **GOOD))
+        assert await store.count_runs(which) == 0
+        await follow(store, files_of(stamps, 1, "data1", **facts))
+        assert await store.count_runs(which) == len((await store.runs(which)).runs) == bad
+        assert await store.count_runs(RunFilter(bad=True)) == bad
+        # Later all is well.
+        await follow(store, files_of(stamps, 1, "data1", **GOOD, time_s=T0 + 90))
+        assert await store.count_runs(which) == 0
+
+
+async def test_a_run_that_did_not_end_orderly_is_one_to_look_at(dsn: str) -> None:
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        await follow(store, *Life(1, stamps).whole())
+        await follow(store, Life(2, stamps).starting(), Life(2, stamps).failed(released=False))
+        await follow(store, Life(3, stamps).starting(), Life(3, stamps).started())
+        await follow(store, Life(3, stamps).interrupted())
+        await follow(store, Life(4, stamps).starting(), Life(4, stamps).started())
+        found = (await store.runs(RunFilter(experiment=EXPERIMENT, bad=True))).runs
+    assert [run.number for run in found] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("routers", "run"),
+    [
+        ([{}], {"files_state": "Done"}),
+        (
+            [GOOD, GOOD | {"event_count": 90, "missing_events": 3}],
+            GOOD | {"event_count": 90, "missing_events": 3},
+        ),
+        # Of one that is not known nothing is known of the run, but what is bad.
+        ([GOOD | {"checked": True, "sync": "OutOfStep"}, {}], {"sync": "OutOfStep"}),
+        (
+            [GOOD | {"missing_events": 3, "resets": 2, "checked": False}, {}],
+            {"missing_events": 3, "resets": 2, "checked": False},
+        ),
+        ([GOOD | {"checked": True}, GOOD | {"checked": True}], GOOD | {"checked": True}),
+        ([{"state": "Failed"}, {"state": "Waiting"}], {"files_state": "Failed"}),
+        ([{"state": "Done"}, {"state": "Waiting"}], {"files_state": "Waiting"}),
+        ([{"state": "Lost"}, {"state": "Failed"}], {"files_state": "Lost"}),
+        ([{"sync": "Reset"}, {"sync": "Torn"}, {"sync": ""}], {"sync": "Torn"}),
+        ([{"missing_events": 2**63 - 1}] * 2, {"missing_events": 2**63 - 1}),
+    ],
+)
+async def test_a_run_has_what_its_routers_say_together(
+    dsn: str, routers: list[dict[str, Any]], run: dict[str, Any]
+) -> None:
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        await follow(store, *Life(1, stamps).whole())
+        for index, facts in enumerate(routers):
+            await follow(store, files_of(stamps, 1, f"data{index}", **facts))
+        # A later record of the core knows nothing of it.
+        await follow(store, Life(1, stamps).stopped(after_s=70.0))
+        found = await store.run(EXPERIMENT, 1)
+    unknown = dict.fromkeys((*GOOD, "checked")) | {"files_state": "Done", "sync": ""}
+    assert {name: getattr(found.run, name) for name in unknown} == unknown | run
+    assert [files.event_count for files in found.files] == [facts.get("event_count") for facts in routers]
 
 
 async def test_the_same_text_is_kept_once(dsn):

@@ -103,6 +103,12 @@ EVENTS = [
         location="/data",
         message="m",
         manifest="é" * LONG_CHARS * 2,
+        event_count=9,
+        missing_events=2,
+        resets=1,
+        damaged_frames=3,
+        sync="Torn",
+        checked=True,
     ),
     events.RunConfigs(
         **ABOUT,

@@ -91,6 +91,7 @@ edits = st.builds(Edit, fields, texts, times, texts, maybe(texts)) | st.builds(
 
 
 counts = st.integers(0, 2**62)
+figures = (maybe(counts), maybe(counts), maybe(counts), maybe(counts), texts, maybe(st.booleans()))
 files = st.builds(
     RouterFiles,
     words,
@@ -102,6 +103,7 @@ files = st.builds(
     texts,
     texts,
     texts,
+    *figures,
 )
 
 
@@ -146,6 +148,8 @@ def run_details(draw: st.DrawFn) -> RunDetail:
         draw(texts),
         draw(st.booleans()),
         draw(texts),
+        draw(words),
+        *map(draw, figures),
     )
     found = draw(st.lists(measurements(), max_size=3, unique_by=lambda m: (m.observable, m.moment)))
     return in_order(

@@ -18,6 +18,9 @@ NUMBER_MAX = 2**31 - 1
 LIMITS = {"experiment": 200, "title": 1000, "operator": 1000, "comment": 65536}
 """Characters of the texts."""
 
+FIGURES = ("event_count", "missing_events", "resets", "damaged_frames")
+"""Counts that may be unknown, of a run and of a router's files."""
+
 NAME_MAX = 100
 """Characters of an observable's name."""
 
@@ -49,6 +52,8 @@ def checked(detail: RunDetail) -> RunDetail:
     for name, limit in LIMITS.items():
         if len(getattr(run, name)) > limit:
             raise Bad(f"has {len(getattr(run, name))} characters; the limit is {limit}", name)
+    for name in FIGURES:
+        _demand(_is_count(getattr(run, name)), name, f"{getattr(run, name)} is not a count")
     _stages(run)
     _times(run)
     _details(detail)
@@ -121,8 +126,8 @@ def _details(detail: RunDetail) -> None:
     for at, files in enumerate(detail.files, 1):
         named = bool(files.router) and bool(files.state)
         _demand(named, "files", f"entry {at}: a router and a state are needed")
-        counted = 0 <= files.files < 2**63 and 0 <= files.data_bytes < 2**63
-        _demand(counted, "files", f"entry {at}: files or data_bytes is not a count")
+        for name in ("files", "data_bytes", *FIGURES):
+            _demand(_is_count(getattr(files, name)), "files", f"entry {at}: {name} is not a count")
     _once("configs", [f"{use.part} of {use.module}" for use in detail.configs])
     for at, use in enumerate(detail.configs, 1):
         _demand(bool(use.module), "configs", f"entry {at}: a configuration has a module")
@@ -151,6 +156,10 @@ def _all_times(detail: RunDetail) -> None:
     ):
         for when in times:
             _demand(when is None or EARLIEST <= when < LATEST, name, f"{when} is not from 1970 to 9998")
+
+
+def _is_count(value: int | None) -> bool:
+    return value is None or 0 <= value < 2**63
 
 
 def _duration(took_s: float | None) -> bool:

@@ -41,7 +41,15 @@ from attpc_plugins.run_history.store.model.history import (
     RunDetail,
     Stage,
 )
-from attpc_plugins.run_history.store.model.values import Bad, class_of, shown, time_of, time_text, word_of
+from attpc_plugins.run_history.store.model.values import (
+    INT_MAX,
+    Bad,
+    class_of,
+    shown,
+    time_of,
+    time_text,
+    word_of,
+)
 
 from .check import PARTS, checked
 from .faults import Fault, not_utf8
@@ -101,6 +109,14 @@ def number_of(text: str) -> int:
     raise Bad(f"{shown(text)} is not a run number")
 
 
+def count_of(text: str) -> int:
+    """Return a count; raises `Bad`."""
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) <= INT_MAX:
+        return int(digits)
+    raise Bad(f"{shown(text)} is not a count")
+
+
 def yes_no(text: str) -> bool:
     """Return a truth value; raises `Bad`."""
     word = text.strip().lower()
@@ -117,9 +133,10 @@ def _duration(detail: RunDetail) -> str:
 NAMES = {"run_class": "class"}
 """Columns whose name differs from their field's."""
 
-FORMS: dict[type[Any], tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+FORMS: dict[Any, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     str: (str, str),
     int: (str, number_of),
+    int | None: (str, count_of),
     bool: (lambda value: "yes" if value else "no", yes_no),
     datetime: (time_text, time_of),
     RunClass: (lambda value: value.label, class_of),
@@ -136,7 +153,8 @@ def _columns(name: str, hint: Any) -> Iterator[Column]:
             column = name if part.name == "user" else f"{name}_{part.name}"
             yield Column(column, lambda detail, part=part: getattr(getattr(detail.run, name), part.name), str)
         return
-    write, read = FORMS.get(kind) or (lambda value: value.value, lambda text: word_of(kind, text))
+    words = (lambda value: value.value), (lambda text: word_of(kind, text))
+    write, read = FORMS.get(hint) or FORMS.get(kind) or words
     optional = kind is not hint
 
     def written(detail: RunDetail) -> str:

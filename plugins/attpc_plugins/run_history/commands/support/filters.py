@@ -31,7 +31,7 @@ BadOption = Annotated[
     bool,
     typer.Option(
         "--bad",
-        help="To look at: files of a data router are not Done, or `files check` has found something in them.",
+        help="To look at: not stopped orderly, files not Done, events missing, or frames that are wrong.",
     ),
 ]
 Words = Annotated[
@@ -64,7 +64,7 @@ def run_filter(
         run_class=_given(class_of, run_class, "--class"),
         quality=_given(lambda word: word_of(Quality, word), quality, "--quality"),
         text=text,
-        to_look_at=bad,
+        bad=bad,
     )
 
 

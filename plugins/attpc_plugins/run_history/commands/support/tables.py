@@ -42,6 +42,9 @@ GAP = 2
 FIELDS = {"run_class": "class"}
 """Fields that are shown under another name."""
 
+CHECKED = {None: "no", True: "good", False: "bad"}
+"""What a check of all frames has found."""
+
 SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 
 
@@ -80,6 +83,22 @@ def duration(seconds: float | None) -> str:
     return "" if seconds is None else hours_text(seconds)
 
 
+def known(count: int | None) -> str:
+    """Return a count; empty if it is not known."""
+    return "" if count is None else str(count)
+
+
+def files_word(run: Run) -> str:
+    """Return the state of a run's files, or what is wrong in them."""
+    if run.files_state not in ("", "Done"):
+        return run.files_state
+    if run.resets or run.sync == "Reset":
+        return "reset"
+    if run.damaged_frames or run.sync == "Torn":
+        return "damaged"
+    return run.sync or ("bad" if run.checked is False else run.files_state)
+
+
 def show(
     titles: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -116,7 +135,7 @@ def show(
 
 def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
     """Print a list of runs."""
-    titles = ["run", "class", "started", "duration", "quality", "outcome", "title"]
+    titles = ["run", "class", "started", "duration", "events", "missing", "files", "quality", "outcome"]
     rows = (
         [
             *([run.experiment] if with_experiment else []),
@@ -124,14 +143,17 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
             run.run_class.label,
             local(run.started_at or run.start_commanded_at),
             duration(run.duration_s),
+            known(run.event_count),
+            known(run.missing_events),
+            files_word(run),
             run.quality.value,
             run.outcome.value if run.outcome else run.stage.value,
             run.title,
         ]
         for run in runs
     )
-    named = [*(["experiment"] if with_experiment else []), *titles]
-    show(named, rows, right=("run", "duration"), give=("title",), cut=True)
+    named = [*(["experiment"] if with_experiment else []), *titles, "title"]
+    show(named, rows, right=("run", "duration", "events", "missing"), give=("title",), cut=True)
 
 
 def show_puts(puts: Iterable[PutEntry]) -> None:
@@ -168,6 +190,8 @@ def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
     measured = map(_measurement, detail.measurements)
     _part("Measurements", _MEASUREMENT, measured, give=("observable", "value", "PV", "remark"))
     _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"), give=("where", "message"))
+    frames = [_frames(files) for files in detail.files if _is_known(files)]
+    _part("Frames", _FRAMES, frames, right=_FRAMES[1:5])
     _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
     _part("Log", ("time", "level", "from", "text"), map(_entry, log), give=("from", "text"))
@@ -223,6 +247,16 @@ def _facts(run: Run, detail: RunDetail) -> Iterable[tuple[str, str]]:
     yield "Members", ", ".join(detail.members)
     yield "Lost", ", ".join(detail.lost)
     yield "Config", run.config_name
+    yield "Files", run.files_state
+    for title, count in (
+        ("Events", run.event_count),
+        ("Missing events", run.missing_events),
+        ("Resets", run.resets),
+        ("Damaged frames", run.damaged_frames),
+    ):
+        yield title, known(count) or ("unknown" if run.files_state else "")
+    yield "Sync", run.sync
+    yield "Frames checked", CHECKED[run.checked] if run.files_state else ""
     yield "IOC", run.ioc
     yield "Fleet", run.fleet
 
@@ -249,6 +283,7 @@ def _part(
 _MODULE = ("module", "kind", "describe", "prepare", "configure", "took", "", "ECC server", "data links")
 _CONFIG = ("module", "file", "from", "sha256")
 _FILES = ("router", "state", "files", "GB", "where", "message")
+_FRAMES = ("router", "events", "missing", "resets", "damaged", "checked", "sync")
 _MEASUREMENT = ("observable", "when", "value", "units", "severity", "time stamp", "PV", "remark")
 
 
@@ -288,6 +323,15 @@ def _measurement(m: Measurement) -> Sequence[object]:
 def _files(files: RouterFiles) -> Sequence[object]:
     size = f"{files.data_bytes / 1e9:.3f}"
     return files.router, files.state, files.files, size, files.location, files.message
+
+
+def _is_known(files: RouterFiles) -> bool:
+    return files.event_count is not None or files.resets is not None or bool(files.sync)
+
+
+def _frames(files: RouterFiles) -> Sequence[object]:
+    counts = files.event_count, files.missing_events, files.resets, files.damaged_frames
+    return files.router, *map(known, counts), CHECKED[files.checked], files.sync
 
 
 def _config(use: ConfigUse) -> Sequence[object]:

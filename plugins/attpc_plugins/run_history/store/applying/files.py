@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 from attpc_ioc.model.events import RunConfigs, RunFiles
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
@@ -31,19 +32,23 @@ def digest_of(content: str) -> str:
 
 
 async def apply_files(connection: Connection, run_id: int, record: RunFiles) -> None:
-    """Apply a report of a router's files, unless there is a later one."""
-    told = RouterFiles(
-        router=record.router,
-        state=record.state,
-        told_at=moment(record.time_s),
-        sources=record.sources,
-        files=max(0, record.files),
-        data_bytes=max(0, record.data_bytes),
-        location=record.location,
-        message=record.message,
-        manifest=record.manifest,
-    )
-    await write_files(connection, run_id, (told,))
+    """Apply a report of a router's files, unless there is a later one, and what it means for the run."""
+    known = {item.name: getattr(record, item.name) for item in fields(RouterFiles) if item.name != "told_at"}
+    known |= {"files": max(0, record.files), "data_bytes": max(0, record.data_bytes)}
+    await write_files(connection, run_id, (RouterFiles(**known, told_at=moment(record.time_s)),))
+    await sum_up(connection, run_id)
+
+
+async def sum_up(connection: Connection, run_id: int) -> None:
+    """Write what all routers' files say together into the run."""
+    await connection.execute(_SUM_UP, run_id)
+
+
+_SUMS = ("files_state", "event_count", "missing_events", "resets", "damaged_frames", "sync", "checked")
+_SUM_UP = f"""
+    UPDATE attpc.runs r SET {", ".join(f"{name} = f.{name}" for name in _SUMS)}
+    FROM attpc.files_of_runs f WHERE f.run_id = r.id AND r.id = $1
+"""
 
 
 async def apply_configs(connection: Connection, run_id: int, record: RunConfigs) -> None:

@@ -16,7 +16,7 @@ from attpc_plugins.run_history.store.model.values import kind_of
 from attpc_plugins.run_history.store.observables import write_measurements
 from attpc_plugins.run_history.store.rows import insert, values_of, write_rows
 
-from .files import write_configs, write_files
+from .files import sum_up, write_configs, write_files
 from .runs import write_modules
 
 
@@ -83,6 +83,8 @@ async def _import(
     events = [{"run_id": run_id, **values_of(event)} for event in detail.events]
     await write_rows(connection, "events", events)
     await write_files(connection, run_id, detail.files)
+    if not run.files_state:  # exported by a version that knew nothing of it
+        await sum_up(connection, run_id)
     await write_configs(connection, run_id, detail.configs)
     edits = [{"run_id": run_id, **values_of(edit)} for edit in detail.edits]
     await write_rows(connection, "run_edits", edits)

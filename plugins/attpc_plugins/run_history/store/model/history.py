@@ -67,7 +67,9 @@ class Experiment:
 class Run:
     """One run, without its modules, events and measurements. Times are None if unknown.
 
-    `config_name` combines the names of its members (see `config_name_of`).
+    `config_name` combines the names of its members (see `config_name_of`). The last fields are of all data
+    routers together, see `RouterFiles`; None where that is not known of each. `files_state` is the worst
+    state of their files, empty if there is none.
     """
 
     experiment: str
@@ -92,6 +94,13 @@ class Run:
     reason: str = ""
     adopted: bool = False
     config_name: str = ""
+    files_state: str = ""
+    event_count: int | None = None
+    missing_events: int | None = None
+    resets: int | None = None
+    damaged_frames: int | None = None
+    sync: str = ""
+    checked: bool | None = None
 
     @property
     def duration_s(self) -> float | None:
@@ -194,7 +203,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class RouterFiles:
-    """The last report of one data router's files of a run; `manifest` is JSON text."""
+    """The last report of one data router's files of a run; fields as in `RunFiles`."""
 
     router: str
     state: str
@@ -205,6 +214,12 @@ class RouterFiles:
     location: str = ""
     message: str = ""
     manifest: str = ""
+    event_count: int | None = None
+    missing_events: int | None = None
+    resets: int | None = None
+    damaged_frames: int | None = None
+    sync: str = ""
+    checked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +268,8 @@ class RunFilter:
     """Which runs: all given conditions must hold. `since` and both numbers are included, `until` is not.
 
     `text` has words that must all occur in title, operator or comment, in upper or lower case; the last may
-    be the beginning of a word. `to_look_at`: files of a data router are not `Done`, or a check of their
-    frames has found something. Numbers that are only reserved are never listed.
+    be the beginning of a word. `bad`: runs to look at, by the rule of the column `runs.bad`. Numbers that are
+    only reserved are never listed.
     """
 
     experiment: str | None = None
@@ -265,7 +280,7 @@ class RunFilter:
     run_class: RunClass | None = None
     quality: Quality | None = None
     text: str = ""
-    to_look_at: bool = False
+    bad: bool = False
 
 
 ALL_RUNS = RunFilter()

@@ -34,10 +34,6 @@ LISTED_COMMENT = 1000
 """Characters of each comment in `last_runs`."""
 LISTED_COLUMNS = RUN_COLUMNS.replace("r.comment", f"left(r.comment, {LISTED_COMMENT}) AS comment")
 
-TO_LOOK_AT = """EXISTS (SELECT FROM attpc.run_files f WHERE f.run_id = r.id
-    AND (f.state <> 'Done' OR f.message LIKE '%; frames: %'))"""
-"""A check of frames that has found something leaves a remark on the files, after their message."""
-
 _NO_RUN = "there is no run {} of experiment {!r}"
 
 
@@ -193,8 +189,8 @@ async def _where(connection: Connection, which: RunFilter, after: Cursor | None)
     where.equal("r.quality", None if which.quality is None else which.quality.value)
     if text := clean(which.text).strip():
         where.add(f"r.words @@ {_words(where, text)}")
-    if which.to_look_at:
-        where.add(TO_LOOK_AT)
+    if which.bad:
+        where.add("r.bad")
     where.add("r.state <> 'reserved'")
     by_number = which.experiment is not None and which.since is None and which.until is None
     if after is not None and by_number:
