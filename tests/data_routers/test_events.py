@@ -14,12 +14,17 @@ from attpc_ioc.settings import load_settings
 from attpc_ioc.simulator.data.frames import cobo_frame
 from attpc_ioc.simulator.data.options import Access
 from attpc_ioc.simulator.data.orders import Amounts, HostFault, switch
-from tests.support.ca import camonitor
+from tests.rules.test_run_recovery import take_to_ready
+from tests.support.ca import camonitor, eventually
 from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
+from tests.support.iocprocess import ioc_process
 from tests.support.probe import Probe
 from tests.support.rig import Rig
+from tests.support.state_dir import change, kept
 
 LOOKED_AT = [pytest.param(Access.LOCAL, id="local"), pytest.param(Access.SSH, id="ssh")]
+
+CLOCKS = "data_routers/clocks"
 
 BOARDS = ("CoBo0", "CoBo1", "CoBo2", "MuTAnT")
 
@@ -205,6 +210,74 @@ async def test_a_restarted_ioc_goes_on_with_what_it_knew(tmp_path, monkeypatch, 
         assert shown(it, "CoBo1:Router:Resets_RBV") == 2  # of each AsAd
         assert shown(it, "CoBo0:Router:Missing_RBV") == 0
         assert shown(it, "CoBo0:Router:Sync_RBV") == 1
+
+
+async def test_a_clock_that_jumps_while_the_ioc_is_away_is_seen(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch, start=False) as it, ioc_process(it) as ioc:
+        await take_to_ready(it)
+
+        async def starts() -> bool:
+            return (await it.put("Run:Start")).code == 0
+
+        await eventually(starts, "the run")
+        await eventually(
+            lambda: len(kept(tmp_path / "state", CLOCKS).get("last", {}).get("learned", ())) == 4,
+            "the differences are on disk",
+        )
+        await ioc.kill()
+        # Nothing is known but the differences: no frame from before.
+        change(tmp_path / "state", "DELETE FROM kept WHERE topic = 'data_routers/frames'")
+        host = it.fleet.data["CoBo[1]"]
+        for file in host.staging.glob("*.graw"):
+            file.write_bytes(b"")
+        await switch(host, HostFault.DATA_CLOCK, amounts=Amounts(extra_s=1e-5))
+        await ioc.start()
+        await ioc.shows("CoBo1:Router:Sync_RBV", "OutOfStep")
+        assert "10 µs later" in await it.get_text("CoBo1:Router:SyncText_RBV")
+        await ioc.shows("CoBo0:Router:Sync_RBV", "InStep")
+
+
+async def test_boards_that_are_not_looked_at_are_named_and_the_text_says_what_to_do(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch, start=False) as it:
+        document = tomlkit.parse(it.settings_file.read_text(encoding="utf-8"))
+        routers: Any = document["plugins"]["data_routers"]  # type: ignore[index]
+        sentry = tomlkit.table()
+        sentry.update({"sources": ["CoBo1"], "access": "sentry", "host": "127.0.0.1", "port": 9})
+        routers["router"][1] = sentry
+        routers["interlocks"] = {"router_down": "warn"}
+        it.settings_file.write_text(tomlkit.dumps(document), encoding="utf-8")
+        it.settings = load_settings(it.settings_file)
+        await it.start_ioc()
+        await it.until(lambda: all(m.offered is not None for m in it.snapshot.modules.values()), what="fleet")
+        await start_run(it)
+        await in_step(it, ("CoBo0", "MuTAnT"))
+        await it.until(lambda: shown(it, "Run:Sync_RBV") == 1, what="the others are in step")
+        assert shown(it, "Run:SyncText_RBV") == "not looked at: CoBo1"
+        assert "'staging' and 'frames' in its [[plugins.data_routers.router]]" in shown(
+            it, "CoBo1:Router:SyncText_RBV"
+        )
+        await switch(it.fleet.data["CoBo[0]"], HostFault.DATA_RESET)
+        await it.until(lambda: shown(it, "Run:Sync_RBV") == 4, what="the reset")
+        assert shown(it, "Run:SyncText_RBV").endswith("; not looked at: CoBo1")
+        await stop_run(it)
+
+
+async def test_the_events_of_a_run_go_on_over_a_reset(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch) as it:
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await it.until(lambda: shown(it, "Run:Events_RBV") > 100, what="events")
+        async with camonitor(it.place, f"{it.prefix}Run:Events_RBV") as monitor:
+            await monitor.until(1)
+            before = shown(it, "Run:Events_RBV")
+            await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_RESET)
+            await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == 4, what="the reset")
+            await it.until(lambda: shown(it, "CoBo1:Router:Events_RBV") < before, what="its own number")
+            await it.until(lambda: shown(it, "Run:Events_RBV") > before + 20, what="more events")
+            seen = [float(line.split()[3]) for line in monitor.lines]
+        assert seen == sorted(seen)
+        assert shown(it, "CoBo1:Router:Events_RBV") < shown(it, "Run:Events_RBV")
+        await stop_run(it)
 
 
 async def test_a_host_that_does_not_answer_makes_its_figures_invalid(tmp_path, monkeypatch):

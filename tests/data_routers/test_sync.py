@@ -224,6 +224,42 @@ def test_figures_of_a_run_are_of_what_every_member_has():
     assert RunFigures.of([]) == RunFigures()
 
 
+def test_the_events_of_a_run_go_on_over_resets():
+    sender, later = "CoBo1_AsAd0", "CoBo2_AsAd0"
+
+    def of(streams):
+        return RunFigures.of([SourceFigures.of([s], 1.0, Verdict(Sync.IN_STEP)) for s in streams.values()])
+
+    streams = take_all({}, (Piece(name_of(sender), 1, 1, 90, 1, 100, 5), Piece(name_of(later), 1, 1, 0)))
+    assert of(streams).events == 0
+    streams = take_all(streams, (Piece(name_of(later), 1, 1, 100, 1, 100, 5),))
+    assert of(streams).events == 100
+    for time, empty in ((LATER, True), (LATER, False), ("2026-03-01T12:20:00.000", False)):
+        before, frames = of(streams).events, 0 if empty else 30
+        piece = Piece(name_of(sender, 0, time), 1, 1, frames, *((-1, -1, -1) if empty else (0, 29, 7)))
+        other = streams[later].last + 1
+        streams = take_all(streams, (piece, Piece(name_of(later), 1, 1, 40, other, other + 39, 7)))
+        assert of(streams).events == before + frames
+        assert streams[sender].last == (-1 if empty else 29)
+    assert streams[sender].resets == 2
+    # A counter is reset before its first event.
+    odd = take_all({}, (Piece(name_of(sender), 0, 0), Piece(name_of(sender, 0, LATER), 1, 1, 5, 3, 7, 7)))
+    assert (of(odd).events, odd[sender].begin, odd[sender].reached) == (5, 3, 7)
+
+
+def test_differences_of_clocks_hold_for_a_judge_that_goes_on():
+    boards = Boards()
+    boards.states(5)
+    learned = dict(boards.judge.learned)
+    assert learned["MuTanT CoBo1_AsAd0"] == -2_000_000
+    boards.judge = SyncJudge(SETTINGS, learned)
+    assert set(boards.states(5).values()) == {Sync.IN_STEP}
+    boards.clock["CoBo1_AsAd0"] += 1000
+    boards.judge = SyncJudge(SETTINGS, learned)
+    boards.streams = {sender: replace(stream, samples=()) for sender, stream in boards.streams.items()}
+    assert only(boards.states(5), "CoBo1_AsAd0", Sync.OUT_OF_STEP)
+
+
 def test_the_asad_boards_of_a_cobo_are_named_together():
     def behind(board: str, event: int) -> Verdict:
         return Verdict(Sync.BEHIND, f"at event {event}", board)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import typer
@@ -14,10 +12,9 @@ from attpc_ioc.cli.program import app
 from tests.docs.commands_page import commands_page
 from tests.docs.fields_page import fields_page
 from tests.docs.hooks_page import hooks_page
+from tests.docs.included import included_plugins
 from tests.docs.pvs_page import pvs_page
 from tests.docs.settings_page import settings_page
-
-DISTRIBUTION = "attpc-ioc"
 
 PAGES: dict[str, Callable[[], str]] = {
     "pvs.md": pvs_page,
@@ -31,11 +28,7 @@ PAGES: dict[str, Callable[[], str]] = {
 def plugins_app() -> typer.Typer:
     """Return the commands of the included plugins, without those of other installed plugins."""
     found = typer.Typer(name="attpc-ioc", rich_markup_mode=None, add_completion=False)
-    for point in sorted(entry_points(group="attpc_ioc"), key=lambda point: point.name):
-        if point.dist is None or point.dist.name != DISTRIBUTION:
-            continue
-        plugin = point.load()
-        plugin = plugin() if inspect.isclass(plugin) else plugin
+    for _name, plugin in included_plugins():
         if (add := getattr(plugin, "attpc_cli", None)) is not None:
             add(app=found)
     return found

@@ -11,11 +11,14 @@ from attpc_ioc.pvs.common import ALLOWED
 from attpc_ioc.pvs.row import AccessGroup, Limits, Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS
 from attpc_ioc.settings import LimitSettings, PollSettings
+from tests.docs.included import included_plugins, rows_of
 
 HEAD = """# Process variables
 
 Generated from the PV table of the program. `$(P)` is the prefix, a setting. `attpc-ioc pvs FILE` lists the
-PVs of your own settings and plugins; `--json` and `--csv` are for other programs.
+PVs of your own settings and plugins; `--json` and `--csv` are for other programs. The PVs of the included
+plugins are in tables of their own below those of the program; what they mean is in
+[the data routers](../how-to/data-routers.md) and [the run history](../how-to/run-history.md).
 
 - A PV that ends in `_RBV` cannot be written; **w** marks those that can; those for experts are in a
   group of their own for [access security](../how-to/access.md). A *command* is a `bo`: write 1, it
@@ -51,8 +54,10 @@ def pvs_page() -> str:
         if kind in COMMANDS:
             bits = ", ".join(f"{bit} `{name}`" for bit, name in enumerate(COMMANDS[kind]))
             blocks.append(f"Bits of `Allowed_RBV`: {bits}.\n")
-        if advice := list(_advice(rows[kind])):
-            blocks.append("\n".join(advice) + "\n")
+        blocks += _advice(rows[kind])
+        for name, plugin in included_plugins():
+            if own := tuple(row for row in rows_of(plugin) if row.scope is kind):
+                blocks += [f"Of the plugin `{name}`:\n", "\n".join(_table(own)) + "\n", *_advice(own)]
     return "\n".join(blocks)
 
 
@@ -97,7 +102,6 @@ def _limits(limits: Limits) -> Iterator[str]:
             yield f"{sign} {limit:g} {severity}"
 
 
-def _advice(rows: tuple[Row, ...]) -> Iterator[str]:
-    for row in rows:
-        if row.guidance and row.part != ALLOWED:
-            yield f"- `{row.part}`: {row.guidance}"
+def _advice(rows: tuple[Row, ...]) -> list[str]:
+    lines = [f"- `{row.part}`: {row.guidance}" for row in rows if row.guidance and row.part != ALLOWED]
+    return ["\n".join(lines) + "\n"] if lines else []

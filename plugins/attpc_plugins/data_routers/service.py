@@ -86,7 +86,13 @@ class Service:
         self.incidents = Incidents(self.closing.remark)
         self.stopper = RunStopper(ctx, self.faults, settings.limits, records)
         self.events = EventsService(
-            ctx, settings, self.hosts, records.frames, before=self._before, busy=self.closing.busy
+            ctx,
+            settings,
+            self.hosts,
+            records.frames,
+            records.clocks,
+            before=self._before,
+            busy=self.closing.busy,
         )
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
         self._by_source = {source: router for router in self.routers for source in router.sources}

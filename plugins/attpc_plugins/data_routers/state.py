@@ -11,7 +11,7 @@ from attpc_ioc.model.run import RunRef
 
 from .closing.closings import ClosingStore, State
 from .closing.empty import EMPTY_FOLDER
-from .events.watcher import RouterFrames
+from .events.watcher import RouterFrames, RunClocks
 from .watch.flow import Count
 
 log = get_logger(__name__)
@@ -68,6 +68,7 @@ CONFIGS_READ = TypeAdapter(ConfigsRead)
 LOADED_FILE = TypeAdapter(LoadedFile)
 WAITING_FILES = TypeAdapter(WaitingFiles)
 ROUTER_FRAMES = TypeAdapter(RouterFrames)
+RUN_CLOCKS = TypeAdapter(RunClocks)
 UNTIL = TypeAdapter(Until)
 
 
@@ -85,6 +86,7 @@ class Records:
         """By run."""
         self.frames = state.kept("frames", ROUTER_FRAMES)
         """By router."""
+        self.clocks = state.kept("clocks", RUN_CLOCKS)
         self.until = state.kept("until", UNTIL)
         self.empty = state.kept("empty_folders", EMPTY_FOLDER)
         """By run and router."""
@@ -94,6 +96,7 @@ class Records:
             self.loaded,
             self.waiting,
             self.frames,
+            self.clocks,
             self.until,
             self.empty,
         ):

@@ -14,8 +14,8 @@ from .sync import Sync, Verdict, worst
 class SourceFigures:
     """The figures of one data source, of all its senders together.
 
-    `first` and `last` are event numbers, -1 without a frame: the first of any sender, the last of any; `all`
-    is the last that every sender has. `rate` is in events a second.
+    `first` and `last` are event numbers, -1 without a frame: the first of the run of any sender, the last of
+    any; `all` is the last that every sender has, counted on over resets. `rate` is in events a second.
     """
 
     first: int
@@ -33,9 +33,9 @@ class SourceFigures:
         """Return the figures of these senders."""
         begun = [stream for stream in streams if stream.last >= 0]
         return cls(
-            first=min((stream.first for stream in begun), default=-1),
+            first=min((stream.begin for stream in begun), default=-1),
             last=max((stream.last for stream in begun), default=-1),
-            all=min((stream.last for stream in streams), default=-1),
+            all=min((stream.reached for stream in streams), default=-1),
             rate=rate if begun else 0.0,
             streams=len(streams),
             missing=sum(stream.missing for stream in streams),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin import PluginContext
@@ -53,8 +53,11 @@ def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
     yield SYNC, _sync(figures.verdict)
 
 
-def show_run(ctx: PluginContext, run: RunFigures, *, fault: bool) -> None:
-    """Publish the figures of the run; they are INVALID if no frames can be looked at."""
+def show_run(ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, fault: bool) -> None:
+    """Publish the figures of the run; they are INVALID if no frames can be looked at.
+
+    `hidden`: the sources whose frames are not looked at.
+    """
     values: tuple[tuple[str, Reading], ...] = (
         (RUN_EVENTS, Reading(float(run.events))),
         (RUN_EVENT_RATE, Reading(run.rate)),
@@ -64,7 +67,8 @@ def show_run(ctx: PluginContext, run: RunFigures, *, fault: bool) -> None:
     )
     for pv, reading in values:
         ctx.publish(pv, Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading)
-    ctx.publish(RUN_SYNC_TEXT, run.verdict.text)
+    not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
+    ctx.publish(RUN_SYNC_TEXT, "; ".join(filter(None, (run.verdict.text, not_seen))))
 
 
 def _sync(verdict: Verdict) -> Reading:

@@ -143,7 +143,7 @@ def _run_rows() -> Iterator[Row]:
         _part(RUN_SYNC_TEXT),
         run,
         Record.LONG_TEXT,
-        "Which boards are not, and why",
+        "Boards that are not, or not looked at",
         elements=4 * MESSAGE_ELEMENTS,
         initial="",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from attpc_ioc.eventlog import Kept
 from attpc_ioc.model.fleet import Fleet
@@ -20,10 +21,13 @@ from .figures import RunFigures, SourceFigures
 from .pv_values import show_run, show_source
 from .rows import SYNC, SYNC_TEXT
 from .sync import Sync, SyncJudge, worst
-from .watcher import FrameWatch, RouterFrames
+from .watcher import FrameWatch, RouterFrames, RunClocks
 
 KEEP_S = 20.0
 """Time between two writes of what is known of a router's frames."""
+
+LAST = "last"
+"""The key under which the clocks of the last run are kept."""
 
 SAMPLES_A_LOOK = 4
 """About so many events are compared in each look."""
@@ -41,6 +45,7 @@ class EventsService:
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
         kept: Kept[RouterFrames],
+        clocks: Kept[RunClocks],
         *,
         before: Callable[[str, RunRef], Collection[str] | None],
         busy: Callable[[str], bool],
@@ -48,13 +53,16 @@ class EventsService:
         self._ctx = ctx
         self._settings = settings
         self._kept = kept
+        self._clocks = clocks
         self._kept_s: dict[str, float] = {}
         self._states: dict[str, Sync] = {}
         self._since_s: dict[str, float] = {}
-        self._faults: dict[str, str] = {}
+        self._around: object = None
         self._reasons: dict[str, str] = {}
         """By source."""
         self._judge = SyncJudge(settings.events)
+        self._of: RunRef | None = None
+        """The run that is judged."""
         self._news = True
         self._watches: dict[str, tuple[RouterSettings, FrameWatch]] = {}
         self.run = RunFigures()
@@ -94,7 +102,8 @@ class EventsService:
                 off = (
                     "switched off by events.enabled"
                     if router.reads_frames
-                    else "not those of a sentry, see 'frames'"
+                    else "a sentry shows none; 'staging' and 'frames' in its [[plugins.data_routers.router]] "
+                    "say how they are read beside it"
                 )
                 for source in router.sources:
                     self._ctx.publish(f"{source}:{SYNC_TEXT}", f"its frames are not looked at: {off}")
@@ -105,12 +114,16 @@ class EventsService:
 
     def run_begins(self, run: RunRef) -> None:
         """Look at the frames of a run from now on; after a restart what was known is gone on with."""
-        self._judge = SyncJudge(self._settings.events)
+        known = self._clocks.values.get(LAST)
+        if known is None or known.run != run:
+            known = RunClocks(run)
+        self._judge, self._of = SyncJudge(self._settings.events, known.learned), run
+        self.run = RunFigures()
         self._states.clear()
         self._since_s.clear()
         for label, (_, watch) in self._watches.items():
-            known = self._kept.values.get(label)
-            watch.begin(known if known is not None and known.run == run else RouterFrames(run))
+            frames = self._kept.values.get(label)
+            watch.begin(frames if frames is not None and frames.run == run else RouterFrames(run))
         self._news = True
 
     def run_failed(self) -> None:
@@ -161,9 +174,10 @@ class EventsService:
         `unreachable(label)` is why a router's host does not answer, with its label; empty while it does.
         """
         faults = {label: unreachable(label) for label in self._watches}
-        if not self._news and faults == self._faults:
+        around = faults, facts.enabled, facts.running
+        if not self._news and around == self._around:
             return
-        self._news, self._faults = False, faults
+        self._news, self._around = False, around
         now_s = time.monotonic()
         streams = [
             stream
@@ -172,8 +186,10 @@ class EventsService:
             for stream in watch.frames.streams.values()
         ]
         verdicts = self._judge.judge(now_s, {stream.sender: stream for stream in streams})
+        self._keep_clocks()
         sender_ids = {source.name: source.sender_id for source, _ in fleet.sources()}
         members: list[SourceFigures] = []
+        seen: set[str] = set()
         for router, watch in self._watches.values():
             fault = faults[router.label]
             if not fault and watch.fault:
@@ -188,11 +204,23 @@ class EventsService:
                 figures = SourceFigures.of(own, watch.rate, verdict)
                 if name in facts.running or own:
                     members.append(figures)
+                if not fault:
+                    seen.add(name)
                 text = f"data router {fault}" if fault else figures.verdict.text
                 self._reasons[name] = text
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
                 show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
         triggers = next((stream.triggers for stream in streams if stream.triggers), ())
-        self.run = RunFigures.of(members, triggers)
+        run = RunFigures.of(members, triggers)
+        # A sender that appears has fewer events in the beginning.
+        self.run = replace(run, events=max(self.run.events, run.events))
         blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
-        show_run(self._ctx, self.run, fault=blind and bool(self._watches))
+        hidden = [source.name for source, _ in fleet.sources() if source.name in facts.enabled - seen]
+        show_run(self._ctx, self.run, hidden, fault=blind and bool(self._watches))
+
+    def _keep_clocks(self) -> None:
+        if self._of is None:
+            return
+        kept = self._clocks.values.get(LAST)
+        if kept is None or kept.run != self._of or kept.learned != self._judge.learned:
+            self._clocks.keep(LAST, RunClocks(self._of, dict(self._judge.learned)))

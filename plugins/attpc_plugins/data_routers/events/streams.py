@@ -22,6 +22,8 @@ class Stream:
     - `name`, `offset`, `size`: the file and place up to which it was looked at.
     - `first`, `last`: event numbers since its counter was last zeroed, -1 without a frame; `ticks`:
       `eventTime` of the last one, in 10 ns.
+    - `begin`: the first event number of the run; `origin`: what the number `first` would be if no counter had
+      been reset since. Both are -1 without a frame.
     - `frames`: those looked at; `missing`: event numbers between two of them that are not there; `back`:
       frames whose number is not larger than the one before in the same file.
     - `torn`: frames that are there in part with others behind; `torn_at` says where the last one is.
@@ -36,6 +38,8 @@ class Stream:
     size: int = -1
     first: int = -1
     last: int = -1
+    begin: int = -1
+    origin: int = -1
     ticks: int = -1
     frames: int = 0
     missing: int = 0
@@ -64,6 +68,13 @@ class Stream:
         return self.sender.startswith("CoBo")
 
     @property
+    def reached(self) -> int:
+        """What the number of the last event would be if no counter had been reset; -1 without a frame."""
+        if self.last < 0:
+            return self.origin - 1 if self.origin >= 0 else -1
+        return self.origin + self.last - self.first
+
+    @property
     def missing_percent(self) -> float:
         """The part of the events that is missing, in percent."""
         return 100.0 * self.missing / (self.missing + self.frames) if self.missing else 0.0
@@ -76,16 +87,20 @@ class Stream:
         if began != self.began:
             new = replace(self, began=began, first=-1, last=-1, samples=())
             if self.began:
-                new = replace(new, resets=self.resets + 1, reset_at=self.last)
+                origin = self.reached + 1 if self.begin >= 0 else -1
+                new = replace(new, resets=self.resets + 1, reset_at=self.last, origin=origin)
         # A jump leaves out an unknown number of frames, so nothing is known to be missing.
         missing, back = piece.after(-1 if piece.jumped else new.last)
         place = f"{piece.name} at byte {piece.torn_at}"
+        first = new.first if new.first >= 0 else piece.first
         return replace(
             new,
             name=piece.name,
             offset=piece.offset,
             size=piece.size,
-            first=new.first if new.first >= 0 else piece.first,
+            first=first,
+            begin=new.begin if new.begin >= 0 else first,
+            origin=new.origin if new.origin >= 0 else first,
             last=piece.last if piece.frames else new.last,
             ticks=piece.ticks if piece.frames else new.ticks,
             frames=new.frames + piece.frames,

@@ -121,10 +121,13 @@ class Lead:
 
 
 class Clocks:
-    """The differences of `eventTime` between the senders at the same event, learned once in a run."""
+    """The differences of `eventTime` between the senders at the same event, learned once in a run.
 
-    def __init__(self) -> None:
-        self._learned: dict[tuple[str, str], int] = {}
+    `learned` has them in ticks, by the two senders, `CoBo0_AsAd1 CoBo3_AsAd0`.
+    """
+
+    def __init__(self, learned: Mapping[str, int]) -> None:
+        self.learned = dict(learned)
 
     def shifts(self, streams: Mapping[str, Stream]) -> dict[str, tuple[int, int]]:
         """Return by how many ticks each sender's time has changed against most, and at which event.
@@ -145,12 +148,12 @@ class Clocks:
             common = [(event, ticks) for event, ticks in stream.samples if event in times]
             if stream.sender == reference.sender or not common:
                 continue
-            pair = reference.sender, stream.sender
-            if pair not in self._learned:
+            pair = f"{reference.sender} {stream.sender}"
+            if pair not in self.learned:
                 event, ticks = common[0]
-                self._learned[pair] = _signed(ticks - times[event])
+                self.learned[pair] = _signed(ticks - times[event])
             event, ticks = common[-1]
-            changes[stream.sender] = _signed(ticks - times[event] - self._learned[pair]), event
+            changes[stream.sender] = _signed(ticks - times[event] - self.learned[pair]), event
         middle = int(median([change for change, _ in changes.values()]))
         return {sender: (change - middle, event) for sender, (change, event) in changes.items()}
 
@@ -162,12 +165,12 @@ def _signed(ticks: int) -> int:
 
 
 class SyncJudge:
-    """Judges all senders of a run; make a new one for each run."""
+    """Judges all senders of a run; make a new one for each run. `learned`: what is known, see `Clocks`."""
 
-    def __init__(self, settings: EventsSettings) -> None:
+    def __init__(self, settings: EventsSettings, learned: Mapping[str, int] | None = None) -> None:
         self._settings = settings
         self._lead = Lead(2 * settings.behind_s + 20.0)
-        self._clocks = Clocks()
+        self._clocks = Clocks(learned or {})
         self._shifted: dict[str, Delayed] = {}
         self._torn: dict[str, Delayed] = {}
 
@@ -175,6 +178,11 @@ class SyncJudge:
     def lead(self) -> Lead:
         """How far most boards have come."""
         return self._lead
+
+    @property
+    def learned(self) -> Mapping[str, int]:
+        """The differences of clocks, see `Clocks`."""
+        return self._clocks.learned
 
     def judge(self, now_s: float, streams: Mapping[str, Stream]) -> dict[str, Verdict]:
         """Return the verdict on each sender."""

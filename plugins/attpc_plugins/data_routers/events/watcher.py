@@ -28,9 +28,17 @@ class RouterFrames:
     streams: dict[str, Stream] = field(default_factory=dict)
 
     @property
-    def last(self) -> int:
-        """The last event number seen; -1 before the first."""
-        return max((stream.last for stream in self.streams.values()), default=-1)
+    def reached(self) -> int:
+        """The last event number seen, counted on over resets; -1 before the first."""
+        return max((stream.reached for stream in self.streams.values()), default=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class RunClocks:
+    """The differences of clocks as learned in a run, see `Clocks.learned`; kept over restarts."""
+
+    run: RunRef
+    learned: dict[str, int] = field(default_factory=dict)
 
 
 class FrameWatch:
@@ -129,7 +137,7 @@ class FrameWatch:
             return  # another run began meanwhile
         self.frames = RouterFrames(frames.run, take_all(frames.streams, pieces))
         now_s = time.monotonic()
-        self._rates.append((now_s, self.frames.last))
+        self._rates.append((now_s, self.frames.reached))
         while len(self._rates) > 2 and self._rates[1][0] <= now_s - self._window_s:
             self._rates.popleft()
         self._on_look()
