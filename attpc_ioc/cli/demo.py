@@ -7,6 +7,7 @@ import os
 import shlex
 import socket
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,12 +103,25 @@ async def _demo(prefix: str, cobos: int) -> None:
     # Not deleted: shell commands such as `attpc-ioc history` find the database with it.
     make_private(state_dir)
     data = demo_data(state_dir)
-    async with SimulatedFleet(cobos, data=data) as fleet, taking_orders(fleet, ADMIN_PORT) as admin:
+    ports = _ports_before(file)
+    async with (
+        SimulatedFleet(cobos, data=data, ports=ports) as fleet,
+        taking_orders(fleet, ADMIN_PORT) as admin,
+    ):
         _write_private(file, demo_text(fleet, prefix, state_dir))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         shown += TRY_FAULTS.format(where="" if admin.port == ADMIN_PORT else f" --admin {admin.url}")
         greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
         await serve(load_settings(file), greeting)
+
+
+def _ports_before(file: Path) -> dict[str, int]:
+    """Return the ports of the last demo's ECC servers: its IOC would take others for other servers."""
+    try:
+        eccs = tomllib.loads(file.read_text(encoding="utf-8"))["ecc"]
+        return {ecc["name"]: int(ecc["port"]) for ecc in eccs}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}  # there was none, or somebody has changed its file
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,7 @@ class SimulatedFleet:
       `cobo<i>` and, for the MuTAnT or for the one server, the names of `experiments`; configure the names of
       `experiments`); None takes a temporary directory.
     - `first_port`, `first_router_port`: ports in a row from there; 0 takes free ones.
+    - `ports`: ports of ECC servers by name, taken where they are free.
     - `first_cobo`: number of the first CoBo.
     - `options`: further behaviour of all servers; its `durations` are replaced by `durations`.
     - `seed`: of the jitter.
@@ -76,6 +77,7 @@ class SimulatedFleet:
         host: str = "127.0.0.1",
         first_port: int = 0,
         first_router_port: int = 0,
+        ports: Mapping[str, int] | None = None,
         first_cobo: int = 0,
         options: ServerOptions | None = None,
         seed: int = 0,
@@ -98,6 +100,7 @@ class SimulatedFleet:
         self.options = _with(options, durations)
         self._seed = seed
         self._first_port, self._first_router_port = first_port, first_router_port
+        self._ports = dict(ports or {})
         self._given_xcfg = xcfg
         self._exit = contextlib.AsyncExitStack()
         self._log: CallLog | None = None
@@ -176,9 +179,16 @@ class SimulatedFleet:
             dice = random.Random(f"{self._seed} {plan.name}")
             server = EccServer(plan.name, self.boards, plan.boards, self.xcfg, self.log, self.options, dice)
             server.journal = self._journal(plan.boards[0])
-            server.start(self.host, self._first_port + number if self._first_port else 0)
+            self._begin(server, self._first_port + number if self._first_port else 0)
             self.servers[plan.name] = server
             self._exit.push_async_callback(server.end)
+
+    def _begin(self, server: EccServer, port: int) -> None:
+        if wanted := self._ports.get(server.name):
+            with contextlib.suppress(OSError):
+                server.start(self.host, wanted)
+                return
+        server.start(self.host, port)
 
     def _journal(self, sender: str) -> LogFile | None:
         """Return the log of the ECC server whose first board is `sender`, on that board's data host."""

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -80,6 +82,31 @@ async def test_rates_files_and_manifests(tmp_path, place, state_home):
         await shows(place, "Run:Ready_RBV", "Ready")
         assert (await demo.end(signal.SIGINT))[0] == 0
     await wait_until(lambda: not any(map(runs, agents)), what="no process that SSH began is left")
+
+
+async def test_a_second_demo_has_the_same_ecc_servers_and_warns_of_none(tmp_path, place, state_home):
+    env = environment(place, tmp_path, state_home)
+    file = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc" / "demo" / "demo.toml"
+
+    async def ports() -> dict[str, int]:
+        async with started(ATTPC_IOC, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
+            await demo.until("Ctrl-C here ends it.", 60)
+            await shows(place, "Ecc:cobo1:State_RBV", "Idle")
+            assert (await demo.end())[0] == 0
+            texts.append(demo.text)
+        return {ecc["name"]: ecc["port"] for ecc in tomllib.loads(file.read_text())["ecc"]}
+
+    texts: list[str] = []
+    first = await ports()
+    assert await ports() == first
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", first["cobo0"]))
+        taken.listen()
+        third = await ports()
+    assert third["cobo0"] != first["cobo0"]
+    assert third["cobo1"] == first["cobo1"]
+    assert ["another address" in text for text in texts] == [False, False, True]
 
 
 async def test_faults_of_the_demo_are_switched_as_it_says(tmp_path, place, state_home):
