@@ -262,7 +262,12 @@ class Controller:
             case _, CommandName.REFRESH_CONFIGS:
                 return await self._refresh(command, job.abort)
         progress = partial(self._jobs.progress, job)
+        goals = goals_of(job.plan, self.fleet)
         result = await self._engine.run(job.plan, command.who, job.abort, progress)
+        if result.aborted:
+            views = (self.fleet.modules[name] for name in goals)
+            left = (view for view in views if view.state is not goals[view.name] or view.moving)
+            result.reasons += [Reason(rules.seen_text(view), view.name) for view in left]
         return result.outcome(command, "" if job.plan.stages else "nothing to do, all are there already")
 
     async def _abort(self, command: Command) -> Outcome:

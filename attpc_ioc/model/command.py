@@ -256,7 +256,7 @@ class ScopeResult:
     @property
     def text(self) -> str:
         """The text of `Message_RBV`: the latest text, and the unresolved failures."""
-        texts = [self.message]
+        texts = [self.message] if self.message else []
         if self.said and self.said not in self.unresolved:
             texts.append(f"before: {self.said}")
         texts += [
@@ -270,6 +270,11 @@ class ScopeResult:
         """Return the result with a text of no command; the reason of an unsuccessful command stays."""
         ended_badly = self.code in FAILURES or self.code in (ResultCode.REFUSED, ResultCode.ABORTED)
         return replace(self, message=text, said=self.said or (self.message if ended_badly else ""))
+
+    @property
+    def unnoted(self) -> ScopeResult:
+        """The result without a text of no command that no longer holds."""
+        return replace(self, message=self.said, said="")
 
 
 def _beyond(message: str, failure: str) -> str:

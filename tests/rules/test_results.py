@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from attpc_ioc.errors import Refused
-from attpc_ioc.model.command import RUN, SYSTEM, ResultCode, Scope, Who
+from attpc_ioc.model.command import RUN, SYSTEM, ResultCode, Scope, ScopeResult, Who
 from attpc_ioc.model.states import State
 from tests.support.rig import Rig, ecc, rig
 from tests.support.runs import call_of, outside, running, under_way
@@ -386,3 +386,10 @@ async def test_rule_04_an_external_text_leaves_the_reason_of_what_failed(tmp_pat
         assert message(it, COBO).count("External") == 1
         assert count(it, COBO) == attempts
         assert shown(it, COBO) == (ends, "MINOR" if ends == "Refused" else "MAJOR")
+
+
+def test_a_note_that_no_longer_holds_leaves_the_reason_of_the_last_command():
+    failed = ScopeResult(ResultCode.FAILED, 1, "Describe Failed: no", unresolved=("Describe Failed: no",))
+    assert failed.noted("External: Idle → Described").unnoted == failed
+    assert ScopeResult(message="Done").noted("External: Idle → Described").unnoted.text == ""
+    assert ScopeResult(unresolved=failed.unresolved).text == "still unresolved: Describe Failed: no"

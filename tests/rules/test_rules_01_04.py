@@ -270,6 +270,9 @@ async def test_rule_04_an_external_change_is_reported(tmp_path, monkeypatch, cap
             "cobo0": (Origin.EXTERNAL, State.IDLE, State.DESCRIBED),
             "mutant": (Origin.OURS, State.IDLE, State.DESCRIBED),
         }
+        # Once a command of ours has taken it somewhere, the message is no longer about that.
+        assert (await it.submit("GoTo", target=State.READY)).ok
+        assert it.module("cobo0").result.message == ""
 
 
 async def test_rule_04_a_server_that_was_restarted_is_an_external_change(tmp_path, monkeypatch):

@@ -336,7 +336,12 @@ async def test_rule_10_abort(tmp_path, monkeypatch):
         assert (await going).code == 1
         assert await it.get("Result_RBV") == "Aborted"
         assert await it.severity("Result_RBV") == "MINOR"
-        assert await it.get_text("Message_RBV") == "GoTo Ready Aborted"
+        # The message says where all are that did not come where they were to go.
+        assert await it.get_text("Message_RBV") == (
+            "GoTo Ready Aborted: "
+            "cobo0, cobo1: seen in Described; "
+            "mutant: seen in Described, in transition Prepare"
+        )
         # What is under way is watched: it blocks, it arrives, and it is recorded.
         await it.refused("GoTo", "Idle", because="mutant: has not answered our Prepare yet")
         it.fleet["mutant"].faults.clear()

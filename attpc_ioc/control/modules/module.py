@@ -36,6 +36,9 @@ CHANGES_S = 60.0
 CHANGES_MOST = 60
 """Changes of state that no command of ours explains: a faulty server may show another with each poll."""
 
+EXTERNAL = "External: "
+"""Beginning of the message on a change of state that no command of ours explains."""
+
 CONFIGS_AT_ONCE = 16
 """So many servers are asked for their configs at a time: each answer can be long, and takes long to read."""
 
@@ -173,6 +176,8 @@ class ModuleControl:
             # The reply carries the only text of an error, and no command is there to show it (rule 2).
             message = f"Late: {ongoing.reason or f'{ongoing.operation} arrived in {ongoing.target.label}'}"
             more["result"] = self.view.result.noted(message)
+        elif ok and self.view.result.message.startswith(EXTERNAL):
+            more["result"] = self.view.result.unnoted  # it is no longer where somebody else took it
         self._state.update_module(
             self.name,
             outstanding=None,
@@ -274,7 +279,7 @@ class ModuleControl:
         if origin is Origin.EXTERNAL:
             assert old.last_state is not None
             reason = f"{old.last_state.label} → {new.label} by no command of this IOC"
-            result = self.view.result.noted(f"External: {reason}")
+            result = self.view.result.noted(f"{EXTERNAL}{reason}")
             self._state.update_module(self.name, result=result)
         if not ours and not self._changes.passes(self.name, old.state):
             return False
