@@ -26,6 +26,9 @@ log = get_logger(__name__)
 _ALWAYS_READ = frozenset(full_name("", IOC, part) for part in (ACCESS_FILE, ACCESS_TEXT))
 """They explain why nothing else can be read: no rule hides them."""
 
+_UNKNOWN = Who(via="any")
+"""A client of whom neither user nor host is known."""
+
 _ANSWERS_MAX = 100_000
 """Cached answers; a client can send any name, so there must be a limit."""
 
@@ -62,9 +65,12 @@ class AccessKeeper:
         self._unused = unused_patterns(entries, settings.access, self._prefix)
         self._may_write = may_write
         self._rules = Rules()
-        self._answers: dict[tuple[str, int, str, str], Right] = {}
+        self._addressed = Rules()
+        """The rules with addresses for hosts, for clients whose protocol does not name their host."""
+        self._answers: dict[tuple[str, int, str, str, bool], Right] = {}
         self._asked = asyncio.Event()
         self._by_address = settings.access.check_client_ip
+        self._look_up = self._by_address or settings.pva.enabled
 
     async def open(self) -> None:
         """Read the file for the first time; raises `AccessFileError` if that fails."""
@@ -103,18 +109,21 @@ class AccessKeeper:
         self.status = FileStatus.BROKEN
         self.message = f"{fault}\nthe rules that were read before are in force"
 
-    def _read(self, file: Path) -> tuple[Rules, list[str]]:
-        """Return the rules and the hosts without an address; disk and name server may take long.
+    def _read(self, file: Path) -> tuple[Rules, Rules, list[str]]:
+        """Return the rules, those with addresses for hosts, and the hosts without an address.
+
+        Disk and name server may take long.
 
         Raises `AccessFileError`, also for rules that would close PVs to everybody.
         """
         rules = read_rules(file)
         if faults := faults_of_fit(rules, self._groups):
             raise AccessFileError(str(file), faults)
-        return by_address(rules) if self._by_address else (rules, [])
+        return (rules, *by_address(rules)) if self._look_up else (rules, rules, [])
 
-    def _take(self, rules: Rules, unknown: list[str]) -> None:
+    def _take(self, rules: Rules, addressed: Rules, unknown: list[str]) -> None:
         self._rules = rules
+        self._addressed = addressed
         self._answers.clear()
         self.status = FileStatus.IN_FORCE
         self.message = f"{self.file}: in force"
@@ -137,14 +146,23 @@ class AccessKeeper:
         read = right is not Right.NONE or entry.name.removeprefix(self._prefix) in _ALWAYS_READ
         return read, write
 
+    def open_to_all(self, entry: PvEntry) -> bool:
+        """Return whether a client that nothing is known of may read a PV.
+
+        It is asked where a protocol does not say who reads.
+        """
+        return self.rights(entry, _UNKNOWN, is_field=False)[0]
+
     def _right(self, name: str, level: int, who: Who) -> Right:
         if self.file is None:
             return Right.WRITE
-        host = who.address.rpartition(":")[0] if self._by_address else who.host
-        key = (self._groups[name], level, who.user, host)
+        addressed = self._by_address or who.via != ""
+        host = who.address.rpartition(":")[0] if addressed else who.host
+        key = (self._groups[name], level, who.user, host, addressed)
         right = self._answers.get(key)
         if right is None:
             if len(self._answers) >= _ANSWERS_MAX:
                 self._answers.clear()
-            right = self._answers[key] = self._rules.right(*key)
+            rules = self._addressed if addressed else self._rules
+            right = self._answers[key] = rules.right(*key[:4])
         return right

@@ -3,7 +3,7 @@
 Grammar and meaning are those of EPICS base 7 ("Access Security" of its Application Developer's Guide). What
 is not supported is refused and never ignored, because a rule without its condition would give more rights
 than it says: INP and CALC make rules depend on PVs, and METHOD, AUTHORITY and PROTOCOL need information that
-Channel Access does not have.
+neither Channel Access nor PVAccess without TLS has.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ _SHOWN = {
 
 _NOT_SUPPORTED = {
     "CALC": "rules that depend on PVs are not supported",
-    "METHOD": "Channel Access does not say how a client proved its identity",
-    "AUTHORITY": "Channel Access does not say who vouches for a client",
-    "PROTOCOL": "this IOC speaks only Channel Access",
+    "METHOD": "Channel Access does not say how a client proved its identity, nor does p4p for PVAccess",
+    "AUTHORITY": "nobody vouches for a client of Channel Access, nor of PVAccess without TLS",
+    "PROTOCOL": "a rule is for Channel Access and PVAccess alike, and this IOC does not speak TLS",
 }
 
 

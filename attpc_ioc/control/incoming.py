@@ -66,7 +66,7 @@ def _target(target: Any) -> State | None:
 def _who(who: Any) -> Who:
     if not isinstance(who, Who):
         return Who(user=_text(who))
-    return Who(_text(who.user), _text(who.host), _text(who.address))
+    return Who(_text(who.user), _text(who.host), _text(who.address), _text(who.via))
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
+from attpc_ioc import pva
 from attpc_ioc.errors import Refused
 from attpc_ioc.eventlog import RECORD_LIMIT_S
 from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected
@@ -25,6 +26,9 @@ OnPut = Callable[[Put], asyncio.Future[Any] | None]
 """Records a put; a returned future is done when the put is stored."""
 
 STOPPED = "the IOC stopped before it was done"
+
+PVA = "pva"
+"""How somebody who puts over PVAccess came in."""
 
 SHOWN = 400
 """Characters kept of a value in a put's event."""
@@ -63,7 +67,7 @@ WritePluginRow = Callable[[PvEntry, int | float | str, Who], Awaitable[None]]
 
 
 class PutHandler:
-    """Answers the writes of Channel Access clients.
+    """Answers the writes of clients, over Channel Access and PVAccess.
 
     The server calls `put` and `rejected`; `on_put` gets every put, including rejected ones.
     """
@@ -87,7 +91,7 @@ class PutHandler:
         self._on_put = on_put
         self._write_plugin_row = write_plugin_row
 
-    def put(self, pv: PV, value: object, client: Client) -> Awaitable[None] | None:
+    def put(self, pv: PV, value: object, client: Client | pva.Client) -> Awaitable[None] | None:
         """Execute a client's write; returns None when it is done, otherwise an awaitable.
 
         Raises `PutRejected` with the reason if it was refused or failed, at once or when awaited.
@@ -129,7 +133,7 @@ class PutHandler:
         recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
         await _answer_on_record(recorded, reason)
 
-    def rejected(self, pv: PV, client: Client, raw: object, reason: str) -> None:
+    def rejected(self, pv: PV, client: Client | pva.Client, raw: object, reason: str) -> None:
         """Record a write that the server rejected: no access, wrong type, too long and so on.
 
         `pv` is what was written to: the event has its own name, for a field that of the field.
@@ -200,8 +204,10 @@ class PutHandler:
             return None
 
 
-def who_of(client: Client) -> Who:
+def who_of(client: Client | pva.Client) -> Who:
     """Return who puts, as the client names itself, with unprintable characters escaped."""
+    if isinstance(client, pva.Client):
+        return Who(visible(client.user), client.host_address, client.address, via=PVA)
     return Who(user=visible(client.user), host=visible(client.host), address=client.address)
 
 

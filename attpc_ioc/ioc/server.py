@@ -1,10 +1,9 @@
-"""The IOC's Channel Access server: records, publishing, puts and statistics."""
+"""The IOC's servers, Channel Access and PVAccess: records, publishing, puts and statistics."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 import psutil
 
@@ -12,11 +11,12 @@ from attpc_ioc.ioc.ca import PV, CAServer, Client, ServerLimits
 from attpc_ioc.ioc.elsewhere import Elsewhere
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.ioc.puts import Controller, OnPut, PutHandler, WritePluginRow, who_of
+from attpc_ioc.ioc.pvaccess import Access, PvAccess
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Stats
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import IOC, Who
+from attpc_ioc.model.command import IOC
 from attpc_ioc.pvs.ioc import ACCESS_FILE, ACCESS_TEXT, CLOCK_STEP
 from attpc_ioc.pvs.row import Reading, Value, full_name
 from attpc_ioc.pvs.table import PvEntry
@@ -25,16 +25,12 @@ from attpc_ioc.settings import Settings
 log = get_logger(__name__)
 
 
-class Access(Protocol):
-    """Access rights."""
-
-    def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
-        """Return whether a client may read and write a PV, or a field of it other than its value."""
-        ...
+COUNT_PERIOD_S = 5.0
+"""Time between two counts of PVAccess clients."""
 
 
 class IocServer:
-    """Serves the PV table over Channel Access.
+    """Serves the PV table over Channel Access and PVAccess.
 
     `start` binds the sockets and answers clients from then on, with every PV showing the controller's
     snapshot; start `run` as a task: it updates what depends on time; `stop` closes everything. `publisher`
@@ -71,7 +67,10 @@ class IocServer:
             clock=self._stamps,
         )
         self.elsewhere = Elsewhere(self._prefix, self.ca, self.pvs, self._publish_ioc)
-        self._stats = Stats(settings.ioc, self._publish_ioc, lambda: self.ca.stats, len(table))
+        self.pvaccess = PvAccess(settings, table, self.pvs, self.puts, access, self._publish_ioc)
+        self._stats = Stats(
+            settings.ioc, self._publish_ioc, lambda: self.ca.stats, lambda: self.pvaccess.stats, len(table)
+        )
 
     @property
     def port(self) -> int:
@@ -79,21 +78,27 @@ class IocServer:
         return self.ca.port
 
     async def start(self) -> None:
-        """Publish the controller's snapshot and serve it; raises `OSError` if no socket can be bound."""
+        """Publish the controller's snapshot and serve it.
+
+        Raises `OSError` if no socket can be bound for Channel Access, `AttpcError` for PVAccess.
+        """
         self.publisher.publish_all(self._controller.fleet)
         self._stats.publish_constants()
         self._controller.subscribe(self.publisher.on_change)
         await self.ca.start()
+        await self.pvaccess.start()
 
     async def show_access(self, status: int, message: str) -> None:
         """Show the state of the access security file, and update the rights of every channel."""
         self._publish_ioc(ACCESS_FILE, status)
         self._publish_ioc(ACCESS_TEXT, message)
         await self.ca.refresh_access_in_turns()
+        await self.pvaccess.refresh_access()
 
     async def stop(self) -> None:
         """Close every circuit and socket."""
         self.publisher.close()
+        await self.pvaccess.stop()
         await self.ca.stop()
 
     async def run(self) -> None:
@@ -102,6 +107,7 @@ class IocServer:
             tasks.create_task(self.publisher.run(), name="live rows")
             tasks.create_task(self._beat(), name="heartbeat")
             tasks.create_task(self.elsewhere.run(), name="search for other servers")
+            tasks.create_task(self._count(), name="count PVAccess clients")
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -114,6 +120,14 @@ class IocServer:
             except (psutil.Error, OSError) as error:
                 log.warning("statistics cannot be read", reason=str(error))
             self._publish_ioc(CLOCK_STEP, self._stamps.step_s)
+
+    async def _count(self) -> None:
+        while True:
+            try:
+                await self.pvaccess.count_clients()
+            except (psutil.Error, OSError) as error:
+                log.warning("PVAccess clients cannot be counted", reason=str(error))
+            await asyncio.sleep(COUNT_PERIOD_S)
 
     def _publish_ioc(self, part: str, value: Value | Reading) -> None:
         self.publisher.publish(full_name(self._prefix, IOC, part), value)

@@ -13,6 +13,7 @@ from importlib.metadata import version
 import psutil
 
 from attpc_ioc.ioc.ca import ServerStats
+from attpc_ioc.ioc.pvaccess import PvaStats
 from attpc_ioc.pvs.row import Value
 from attpc_ioc.settings import IocSettings
 
@@ -49,6 +50,10 @@ COUNTS = {
 """PVs that show a count of the Channel Access server."""
 
 
+PVA_COUNTS = {"PVA_CLNT_CNT": "clients", "PVA_PV_CNT": "pvs", "PVA_REFUSED": "refused"}
+"""PVs that show a count of the PVAccess server."""
+
+
 def up_time(seconds: float) -> str:
     """Return an uptime as devIocStats writes it: `3 days, 04:05:06`."""
     whole = int(seconds)
@@ -65,11 +70,13 @@ class Stats:
         settings: IocSettings,
         publish: Callable[[str, Value], None],
         clients: Callable[[], ServerStats],
+        pva: Callable[[], PvaStats],
         records: int,
     ) -> None:
         self._settings = settings
         self._publish = publish
         self._clients = clients
+        self._pva = pva
         self._last_stats = ServerStats()
         self._last_stats_at_s = time.monotonic()
         self._records = records
@@ -132,6 +139,9 @@ class Stats:
         stats, last = self._clients(), self._last_stats
         for part, count in COUNTS.items():
             self._publish(part, float(getattr(stats, count)))
+        pva = self._pva()
+        for part, count in PVA_COUNTS.items():
+            self._publish(part, float(getattr(pva, count)))
         now_s = time.monotonic()
         past_s = max(now_s - self._last_stats_at_s, 0.001)
         for part, count in RATES.items():

@@ -96,11 +96,16 @@ GOTO_TARGETS: tuple[State | None, ...] = (None, State.IDLE, State.DESCRIBED, Sta
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who gave a command or wrote a PV, as the Channel Access client identifies itself."""
+    """Who gave a command or wrote a PV, as the client identifies itself.
+
+    `via` is the protocol, empty for Channel Access. PVAccess clients do not name their host: `host` is their
+    IP address.
+    """
 
     user: str = ""
     host: str = ""
     address: str = ""
+    via: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.user or '?'}@{self.host or self.address or '?'}"

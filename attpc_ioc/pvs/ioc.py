@@ -16,10 +16,14 @@ KIND = ScopeKind.IOC
 
 ACCESS_FILE, ACCESS_TEXT = "AccessFile_RBV", "AccessText_RBV"
 OTHER_SERVERS, CLOCK_STEP = "OtherServers_RBV", "ClockStep_RBV"
+PVACCESS, PVACCESS_TEXT = "PvAccess_RBV", "PvAccessText_RBV"
 """Parts of the names of rows that others publish."""
 
 ACCESS_FILE_LABELS = ("None", "InForce", "Broken")
 """Labels for the access security file, by the numbers of `attpc_ioc.access.FileStatus`."""
+
+PVACCESS_LABELS = ("Off", "Serving", "Failed")
+"""Labels for PVAccess, by the numbers in `attpc_ioc.ioc.pvaccess`."""
 
 ACCESS_LABELS = ("Running", "Maintenance", "Test", "OFFLINE")
 
@@ -99,6 +103,9 @@ ROWS: tuple[Row, ...] = (
     _number("CA_GET_RATE", "CA gets", "1/s", precision=1),
     _number("CA_PUT_RATE", "CA puts", "1/s", precision=1),
     _number("CA_SEARCH_RATE", "CA searches received", "1/s", precision=1),
+    _number("PVA_CLNT_CNT", "Number of PVAccess clients"),
+    _number("PVA_PV_CNT", "Number of PVs with a PVAccess client"),
+    _number("PVA_REFUSED", "PVAccess puts refused or failed"),
     _number("RECORD_CNT", "Number of records"),
     _number("FD_MAX", "Max file descriptors"),
     _number("FD_CNT", "Allocated file descriptors"),
@@ -156,6 +163,17 @@ ROWS: tuple[Row, ...] = (
         "of them. The PV has its address, host and process: stop it, or give it a "
         "prefix of its own. A gateway in front of this IOC is not shown. The PV clears within two minutes.",
     ),
+    Row(
+        PVACCESS,
+        KIND,
+        Record.MBBI,
+        "Whether PVAccess is served",
+        labels=PVACCESS_LABELS,
+        initial=0,
+        guidance="PVAccess is switched on, but p4p, which it needs, is not installed; PvAccessText_RBV says "
+        "why. Channel Access is not affected. Install p4p, or set pva.enabled to false in the settings.",
+    ),
+    Row(PVACCESS_TEXT, KIND, Record.LONG_TEXT, "PVAccess: ports, or why not served", initial=""),
     Row(
         CLOCK_STEP,
         KIND,

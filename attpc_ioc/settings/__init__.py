@@ -3,6 +3,7 @@
 from .demo_place import demo_directory, demo_file, demo_hint
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .load import load_settings, parse_settings
+from .pva_section import PvaSettings
 from .section import Section
 from .sections import (
     AccessSettings,
@@ -25,6 +26,7 @@ __all__ = [
     "LinkSettings",
     "OrderSettings",
     "PollSettings",
+    "PvaSettings",
     "RunSettings",
     "Section",
     "Settings",

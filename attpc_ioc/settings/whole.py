@@ -24,6 +24,7 @@ from .contract import (
 from .ecc_sections import EccSettings
 from .faults import TOGETHER, Fault, Loc, Seen
 from .names import default_source_name, sender_parts
+from .pva_section import PvaSettings
 from .section import Section, all_faults_together, with_right_values
 from .sections import (
     AccessSettings,
@@ -53,6 +54,9 @@ class Settings(Section):
     order: OrderSettings = Field(default=OrderSettings(), description="The stages of each group operation.")
     channel_access: ChannelAccessSettings = Field(
         default=ChannelAccessSettings(), description="Limits on Channel Access clients."
+    )
+    pva: PvaSettings = Field(
+        default=PvaSettings(), description="PVAccess, the second protocol of the same PVs."
     )
     access: AccessSettings = Field(
         default=AccessSettings(), description="Who may write what, by an EPICS access security file."

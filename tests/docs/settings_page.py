@@ -40,6 +40,7 @@ _TABLES = {
     "limits": "[limits]",
     "order": "[order]",
     "channel_access": "[channel_access]",
+    "pva": "[pva]",
     "access": "[access]",
     "ecc": "[[ecc]]",
     "source": "[[ecc.source]]",

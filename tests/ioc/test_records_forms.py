@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from attpc_ioc.ioc.ca import PV, ServerStats
+from attpc_ioc.ioc.pvaccess import PvaStats
 from attpc_ioc.ioc.records import FORMS, empty, fit, make_spec
 from attpc_ioc.ioc.stats import Stats, up_time
 from attpc_ioc.model.command import SYSTEM, ScopeKind
@@ -82,6 +83,7 @@ def test_statistics_give_every_row_of_the_ioc_a_value():
         settings.ioc,
         published.__setitem__,
         lambda: ServerStats(clients=2, channels=30, events=next(counts)),
+        PvaStats,
         99,
     )
     stats.publish_constants()
@@ -89,6 +91,7 @@ def test_statistics_give_every_row_of_the_ioc_a_value():
         stats.tick()
     rows = {e.row.part: e.row for e in table_of(settings) if e.scope.kind is ScopeKind.IOC}
     others = {"ACCESS", "AccessFile_RBV", "AccessText_RBV", "OtherServers_RBV", "ClockStep_RBV"}
+    others |= {"PvAccess_RBV", "PvAccessText_RBV"}
     assert set(rows) - set(published) == others
     assert set(published) <= set(rows)
     assert published["HEARTBEAT"] == 20.0

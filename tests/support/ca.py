@@ -68,6 +68,8 @@ class CaPlace:
 
     port: int
     repeater: socket.socket
+    pva_port: int
+    """TCP and UDP port of PVAccess."""
     extra: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -84,6 +86,12 @@ class CaPlace:
             "EPICS_CAS_BEACON_ADDR_LIST": LOOPBACK,
             "EPICS_CAS_AUTO_BEACON_ADDR_LIST": "NO",
             "EPICS_CAS_BEACON_PORT": repeater_port,
+            "EPICS_PVA_ADDR_LIST": LOOPBACK,
+            "EPICS_PVA_AUTO_ADDR_LIST": "NO",
+            "EPICS_PVA_INTF_ADDR_LIST": LOOPBACK,
+            "EPICS_PVA_SERVER_PORT": str(self.pva_port),
+            "EPICS_PVA_BROADCAST_PORT": str(self.pva_port),
+            "EPICS_PVAS_INTF_ADDR_LIST": LOOPBACK,
             "LD_LIBRARY_PATH": str(USR / "lib"),
             "LANG": "C.UTF-8",
             **self.extra,
@@ -104,7 +112,7 @@ def ca_place() -> CaPlace:
     """Make a private corner; `close()` it."""
     repeater = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     repeater.bind(("0.0.0.0", 0))  # libca looks whether it can bind to any address
-    return CaPlace(free_port(), repeater)
+    return CaPlace(free_port(), repeater, free_port())
 
 
 @functools.cache

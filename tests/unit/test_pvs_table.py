@@ -124,6 +124,9 @@ CA_QUEUE_MAX ai
 CA_DROPPED ai
 CA_DISCON_CNT ai
 CA_REFUSED ai
+PVA_CLNT_CNT ai
+PVA_PV_CNT ai
+PVA_REFUSED ai
 CA_EVENT_RATE ai
 CA_GET_RATE ai
 CA_PUT_RATE ai
@@ -152,6 +155,8 @@ PARENT_ID ai
 AccessFile_RBV mbbi
 AccessText_RBV lsi
 OtherServers_RBV lsi
+PvAccess_RBV mbbi
+PvAccessText_RBV lsi
 ClockStep_RBV ai
 """
 

@@ -5,14 +5,16 @@ It builds on caproto's protocol definitions and does not know what its PVs mean.
 """
 
 from attpc_ioc.ioc.ca.client import Client
+from attpc_ioc.ioc.ca.decode import Unacceptable, accept
 from attpc_ioc.ioc.ca.protocol import ChannelType
 from attpc_ioc.ioc.ca.pv import PV
 from attpc_ioc.ioc.ca.server import NO_ACCESS, CAServer, PutRejected, ServerLimits, ServerStats
-from attpc_ioc.ioc.ca.spec import PVSpec, Value
+from attpc_ioc.ioc.ca.spec import STATUS_LABELS, PVSpec, Value
 
 __all__ = [
     "NO_ACCESS",
     "PV",
+    "STATUS_LABELS",
     "CAServer",
     "ChannelType",
     "Client",
@@ -20,5 +22,7 @@ __all__ = [
     "PutRejected",
     "ServerLimits",
     "ServerStats",
+    "Unacceptable",
     "Value",
+    "accept",
 ]

@@ -78,6 +78,28 @@ def decode(spec: PVSpec, dtype: int, count: int, payload: bytes) -> Value:
     return _scalar(spec, elements[0])
 
 
+def accept(spec: PVSpec, written: Scalar | list[Scalar]) -> Value:
+    """Return the PV value that a number, a text or a list of them means, by the same rules as `decode`.
+
+    Raises `Unacceptable` with the reason.
+    """
+    if spec.is_array:
+        if not isinstance(written, list):
+            raise Unacceptable("a single value does not go into an array")
+        if len(written) > spec.max_elements:
+            raise Unacceptable(f"{len(written)} elements are more than {spec.max_elements}")
+        return tuple(_scalar(spec, _as_element(one)) for one in written)
+    if isinstance(written, list):
+        raise Unacceptable(f"an array of {len(written)} elements does not go into a single value")
+    if spec.is_text or spec.dtype is ChannelType.STRING:
+        return _fitting(spec, written if isinstance(written, str) else f"{written:.15g}")
+    return _scalar(spec, _as_element(written))
+
+
+def _as_element(written: Scalar) -> bytes | float:
+    return written.encode("utf-8", "replace") if isinstance(written, str) else written
+
+
 def _scalar(spec: PVSpec, element: bytes | float) -> Scalar:
     if spec.dtype is ChannelType.STRING:
         return _utf8(element) if isinstance(element, bytes) else f"{element:.15g}"
@@ -137,11 +159,15 @@ def _text(spec: PVSpec, dtype: int, elements: list[bytes] | tuple[int | float, .
         text = _utf8(bytes(int(e) for e in elements).split(b"\0", 1)[0])
     else:
         text = _from_code_units(dtype, [e for e in elements if not isinstance(e, bytes)])
+    return _fitting(spec, text)
+
+
+def _fitting(spec: PVSpec, text: str) -> str:
     room = (spec.max_elements if spec.is_text else STRING_SIZE) - 1
     most = spec.max_chars or room
     if len(text) > most:
         raise Unacceptable(f"{len(text)} characters are more than {most}")
-    if len(text.encode()) > room:
+    if len(text.encode("utf-8", "replace")) > room:
         raise Unacceptable(f"the text needs more than {room} bytes of UTF-8")
     return text
 

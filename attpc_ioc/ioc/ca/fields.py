@@ -94,7 +94,7 @@ def _entry(record: PV, name: str) -> Field | None:
         return None
     if name.endswith("$"):
         native = record.spec.dtype if entry is _VAL else entry.type_in(record)
-        if native is not STRING or record.spec.is_array:
+        if native is not STRING or (entry is _VAL and record.spec.is_array):
             return None
     return entry
 

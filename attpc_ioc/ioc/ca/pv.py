@@ -52,6 +52,7 @@ class PV:
         "_publishing",
         "clock",
         "fields",
+        "follower",
         "severity",
         "spec",
         "stamp_ns",
@@ -69,6 +70,8 @@ class PV:
         self.subscriptions: dict[_Subscription, None] = {}
         self.fields: WeakValueDictionary[str, PV] | None = None
         """Its fields in use, by name; `fields.field` makes them."""
+        self.follower: Callable[[], None] | None = None
+        """Called after each post, whatever the dead bands: another protocol's server follows the PV."""
         self._last_value = self._last_log = self.value
         self._messages: dict[tuple[int, int], Message] = {}
         self._message_bytes = 0
@@ -175,6 +178,8 @@ class PV:
                 follow = getattr(field, "follow", None)
                 if follow is not None:
                     follow(mask)
+        if self.follower is not None:
+            self.follower()
 
 
 def to_message(dtype: int, status: int, count: int, payload: bytes) -> Message:

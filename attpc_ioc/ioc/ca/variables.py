@@ -44,16 +44,16 @@ class Variables:
     def _first(self, names: Iterable[str]) -> tuple[str, str]:
         return next(((name, self._environ[name]) for name in names if self._environ.get(name)), ("", ""))
 
-    def port(self, default: int, *names: str) -> int:
+    def port(self, default: int, *names: str, lowest: int = _LOWEST_PORT) -> int:
         """Return the port in the first variable that is not empty."""
         name, text = self._first(names)
         if not name:
             return default
         number = _WHOLE.match(text)
-        if number and _LOWEST_PORT <= int(number[1]) <= _HIGHEST_PORT:
+        if number and lowest <= int(number[1]) <= _HIGHEST_PORT:
             return int(number[1])
         # Clients of EPICS base use the default too, and would not search at the intended port.
-        self.fault(f"{name}={text!r} is not a port from {_LOWEST_PORT} to {_HIGHEST_PORT}: {default} is used")
+        self.fault(f"{name}={text!r} is not a port from {lowest} to {_HIGHEST_PORT}: {default} is used")
         return default
 
     def period_s(self, default: float, *names: str) -> float:
@@ -110,13 +110,16 @@ class Variables:
 
         Host names must have been looked up.
         """
-        found: list[tuple[str, int]] = []
-        for text in self._environ.get(name, "").split():
-            try:
-                found.append(self._address(text, port))
-            except ValueError as error:
-                self.fault(f"{name}: {text!r} is left out: {error}")
-        return found
+        words = self._environ.get(name, "").split()
+        return [address for word in words for address in self.parsed(name, word, port)]
+
+    def parsed(self, name: str, word: str, port: int) -> list[tuple[str, int]]:
+        """Return the address and port of one word of the list `name`; none where the word is wrong."""
+        try:
+            return [self._address(word, port)]
+        except ValueError as error:
+            self.fault(f"{name}: {word!r} is left out: {error}")
+            return []
 
     def _address(self, text: str, port: int) -> tuple[str, int]:
         entry = _ENTRY.fullmatch(text)

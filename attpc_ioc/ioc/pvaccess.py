@@ -1,0 +1,183 @@
+"""PVAccess beside Channel Access: the same records, the same rights, the same way in for puts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from attpc_ioc import pva
+from attpc_ioc.errors import AttpcError
+from attpc_ioc.ioc.ca import NO_ACCESS, PV, STATUS_LABELS, PutRejected, Unacceptable, accept
+from attpc_ioc.ioc.puts import SHOWN, PutHandler, who_of
+from attpc_ioc.ioc.pva_conf import INTERFACES, pva_conf
+from attpc_ioc.log import get_logger
+from attpc_ioc.model.command import Who
+from attpc_ioc.model.states import Severity, Status
+from attpc_ioc.pva import Form, PVAServer
+from attpc_ioc.pvs.ioc import PVACCESS, PVACCESS_TEXT
+from attpc_ioc.pvs.row import Reading, Record, Value
+from attpc_ioc.pvs.table import PvEntry
+from attpc_ioc.settings import Settings
+
+log = get_logger(__name__)
+
+FORMS: dict[Record, Form] = {
+    Record.BI: Form.ENUM,
+    Record.BO: Form.ENUM,
+    Record.MBBI: Form.ENUM,
+    Record.MBBO: Form.ENUM,
+    Record.LONGIN: Form.INT,
+    Record.LONGOUT: Form.INT,
+    Record.AI: Form.DOUBLE,
+    Record.AO: Form.DOUBLE,
+    Record.CALC: Form.DOUBLE,
+    Record.CALCOUT: Form.DOUBLE,
+    Record.STRINGIN: Form.STRING,
+    Record.LONG_TEXT: Form.STRING,
+    Record.STRINGS: Form.STRINGS,
+    Record.NUMBERS: Form.DOUBLES,
+}
+"""How PVAccess carries each kind of record; commands without targets are INT: see `form_of`."""
+
+OFF, SERVING, FAILED = range(3)
+"""Values of `IOC:PvAccess_RBV`."""
+
+
+def form_of(entry: PvEntry) -> Form:
+    """Return how an entry is carried."""
+    row = entry.row
+    return Form.INT if row.command is not None and row.record is Record.BO else FORMS[row.record]
+
+
+class Access(Protocol):
+    """Access rights."""
+
+    def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
+        """Return whether a client may read and write a PV, or a field of it other than its value."""
+        ...
+
+    def open_to_all(self, entry: PvEntry) -> bool:
+        """Return whether everybody may read a PV."""
+        ...
+
+
+@dataclass(slots=True)
+class PvaStats:
+    """Counts of now, and of refused puts since the start."""
+
+    clients: int = 0
+    pvs: int = 0
+    refused: int = 0
+
+
+class PvAccess:
+    """Serves the records over PVAccess, if the settings say so and p4p is there; shows its state in PVs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: Sequence[PvEntry],
+        pvs: Mapping[str, PV],
+        puts: PutHandler,
+        access: Access | None,
+        publish: Callable[[str, Value | Reading], None],
+    ) -> None:
+        self._settings = settings.pva
+        self._ioc_interfaces = settings.ioc.interfaces
+        self._table = table
+        self._pvs = pvs
+        self._entries = {entry.name: entry for entry in table}
+        self._puts = puts
+        self._access = access
+        self._publish = publish
+        self._clients = 0
+        self.server: PVAServer | None = None
+        """None where it is switched off, or is not possible."""
+
+    async def start(self) -> None:
+        """Serve; raises `AttpcError` if no socket can be bound. Without p4p it only says so."""
+        if not self._settings.enabled:
+            self._show(OFF, "pva.enabled is false")
+            return
+        conf = await asyncio.to_thread(pva_conf, self._settings, self._ioc_interfaces)
+        for fault in conf.faults:
+            log.warning("an environment variable of EPICS is wrong", fault=fault)
+        server = PVAServer(
+            ((cast("pva.Record", self._pvs[entry.name]), form_of(entry)) for entry in self._table),
+            put_to=self._put,
+            readable=self._readable,
+            refusals=(PutRejected,),
+            conf=conf.values,
+            status_names=STATUS_LABELS,
+            max_puts=self._settings.max_puts,
+        )
+        try:
+            await server.start()
+        except pva.NotInstalled as error:
+            log.warning("PVAccess is not served", reason=str(error))
+            self._show(FAILED, str(error))
+        except pva.PvaError as error:
+            said_by = "pva.interfaces" if self._settings.interfaces else INTERFACES
+            where = conf.values.get(INTERFACES, "all interfaces")
+            raise AttpcError(
+                f"PVAccess cannot be served on {where}: {error}; look at {said_by}, pva.server_port and "
+                "pva.broadcast_port, or switch it off with pva.enabled"
+            ) from error
+        else:
+            self.server = server
+            self._show(SERVING, f"TCP port {server.port}, UDP port {server.broadcast_port}")
+
+    async def stop(self) -> None:
+        """Answer what is running, and close every connection and socket."""
+        if self.server is not None:
+            await self.server.stop()
+            self.server = None
+
+    async def refresh_access(self) -> None:
+        """Look again at who may read."""
+        if self.server is not None:
+            await self.server.refresh_access()
+
+    async def count_clients(self) -> None:
+        """Count the connections for `stats`; it takes a few milliseconds of a thread."""
+        self._clients = len(await self.server.connections()) if self.server is not None else 0
+
+    @property
+    def stats(self) -> PvaStats:
+        """What clients do and did."""
+        if self.server is None:
+            return PvaStats()
+        return PvaStats(self._clients, self.server.pvs_in_use, self.server.refused_puts)
+
+    def _show(self, state: int, text: str) -> None:
+        bad = state == FAILED
+        severity, status = (Severity.MINOR, Status.STATE) if bad else (Severity.NO_ALARM, Status.NO_ALARM)
+        self._publish(PVACCESS, Reading(state, severity, status))
+        self._publish(PVACCESS_TEXT, text)
+
+    def _readable(self, record: pva.Record) -> bool:
+        return self._access is None or self._access.open_to_all(self._entries[record.spec.name])
+
+    def _put(self, record: pva.Record, put: pva.Put) -> Awaitable[None] | None:
+        """Check a write as Channel Access does and pass it on; raises `PutRejected` with the reason."""
+        pv = cast("PV", record)
+        entry = self._entries[pv.name]
+        writable = entry.row.writable
+        if self._access is not None:
+            writable = self._access.rights(entry, who_of(put.client), is_field=False)[1]
+        if not writable:
+            raise self._rejected(pv, put, NO_ACCESS)
+        if put.fault or put.value is None:
+            raise self._rejected(pv, put, put.fault)
+        try:
+            value = accept(pv.spec, put.value)
+        except Unacceptable as error:
+            raise self._rejected(pv, put, str(error)) from None
+        return self._puts.put(pv, value, put.client)
+
+    def _rejected(self, pv: PV, put: pva.Put, reason: str) -> PutRejected:
+        raw: Any = put.value if put.value is not None else ""
+        self._puts.rejected(pv, put.client, str(raw[:SHOWN] if isinstance(raw, str | list) else raw), reason)
+        return PutRejected(reason)

@@ -1,0 +1,11 @@
+"""A PVAccess server: the process variables of another server, over a second protocol.
+
+It builds on p4p, Python's binding of pvxs, and does not know what its PVs mean. A `Record` has the value, the
+alarm and the properties of one PV; `Form` says which normative type carries it; `PVAServer` serves it and
+passes every put to one callback. See `server.py`.
+"""
+
+from attpc_ioc.pva.record import Client, Form, Put, Record, Spec
+from attpc_ioc.pva.server import Connection, NotInstalled, PvaError, PVAServer
+
+__all__ = ["Client", "Connection", "Form", "NotInstalled", "PVAServer", "Put", "PvaError", "Record", "Spec"]
