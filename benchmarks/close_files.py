@@ -23,7 +23,8 @@ from typing import TypeVar
 
 from attpc_plugins.data_routers.closing.closings import Closing, ClosingStore, Phase
 from attpc_plugins.data_routers.closing.steps import close_files
-from attpc_plugins.data_routers.hosts.host import FileHost
+from attpc_plugins.data_routers.closing.summary import Summary
+from attpc_plugins.data_routers.hosts.host import Source
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
@@ -59,13 +60,20 @@ def made(server: Sshd, staging: Path, folder: Path, gate: Gate) -> SshHost:
     return SshHost(router, target, CallLimits())
 
 
-async def closed(host: FileHost, staging: Path, closings: ClosingStore, number: int) -> None:
+async def closed(host: Source, staging: Path, closings: ClosingStore, number: int) -> None:
     """Close a run as the IOC does once its files are quiet."""
     entry = Closing(RunRef("e20009", number), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True)
 
     present = await host.list_staging()
     entry = await close_files(
-        host, entry, present, str(staging), keep=closings.save, checksums=False, now_s=time.time()
+        host,
+        entry,
+        present,
+        str(staging),
+        keep=closings.save,
+        checksums=False,
+        summary=Summary("CoBo0", host),
+        now_s=time.time(),
     )
     await closings.save(entry)
     assert entry.state is CloseState.DONE, entry.message

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from attpc_plugins.data_routers.closing import checking, manifest
+from attpc_plugins.data_routers.closing import counting, manifest
+from attpc_plugins.data_routers.closing.figures import stream_text
 from attpc_plugins.data_routers.closing.manifest import StreamFrames
 from attpc_plugins.data_routers.commands.check import NOT_ALL
 from attpc_plugins.data_routers.model import CloseState
@@ -34,7 +35,7 @@ def name(part: str, time: str = TIME, sender: str = SENDER) -> str:
 
 @pytest.fixture(params=["local", "ssh"])
 def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.setattr(checking, "FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr(counting, "FRAMES_AT_ONCE", 7)
     if request.param == "local":
         return Shell(tmp_path)
     return over_ssh(tmp_path, request.getfixturevalue("shared_sshd"))
@@ -49,7 +50,9 @@ def closed(shell: Shell, files: dict[str, bytes]) -> None:
 
 
 def recorded(shell: Shell, router: str = "CoBo0") -> tuple[StreamFrames, ...]:
-    return manifest.load((shell.place(router) / "manifest.json").read_bytes(), router).streams
+    streams = manifest.load((shell.place(router) / "manifest.json").read_bytes(), router).streams
+    assert streams is not None
+    return streams
 
 
 def test_a_good_run(shell: Shell) -> None:
@@ -79,9 +82,10 @@ def test_a_good_run(shell: Shell) -> None:
     assert shell("files", "verify", 42).exit_code == 0
     entry = next(entry for entry in shell.entries() if entry.router == "CoBo0")
     assert entry.state is CloseState.DONE
-    assert entry.remarks == ("frames checked: all 42 whole and in order, 3 events missing",)
+    assert entry.full_message.endswith("; frames checked: all 42 whole and in order, 3 events missing")
     assert shell("files", "check", 42).exit_code == 0
-    assert next(entry for entry in shell.entries() if entry.router == "CoBo0").remarks == entry.remarks
+    again = next(entry for entry in shell.entries() if entry.router == "CoBo0")
+    assert again.full_message == entry.full_message
 
 
 def test_what_is_wrong_is_found(shell: Shell) -> None:
@@ -125,12 +129,12 @@ def test_files_are_in_order_by_sender_time_part_and_late_data() -> None:
         "CoBo0_AsAd2_0000.graw",
         "odd.graw",
     ]
-    assert sorted(set(in_order), key=checking.order_of) == in_order
-    assert checking.order_of("CoBo0_AsAd2_0007.graw")[0] == "CoBo0_AsAd2"
+    assert sorted(set(in_order), key=counting.order_of) == in_order
+    assert counting.order_of("CoBo0_AsAd2_0007.graw")[0] == "CoBo0_AsAd2"
 
 
 def test_how_often_numbers_begin_anew() -> None:
-    texts = [checking.stream_text(StreamFrames(SENDER, 9, 1, 9, resets=count)) for count in (1, 2, 3)]
+    texts = [stream_text(StreamFrames(SENDER, 9, 1, 9, resets=count)) for count in (1, 2, 3)]
     assert [text.rpartition("anew ")[2] for text in texts] == ["once", "twice", "3 times"]
 
 

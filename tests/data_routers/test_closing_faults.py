@@ -16,6 +16,7 @@ import pytest
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import close_files
+from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.hosts.ssh.link import Target
@@ -203,7 +204,10 @@ async def test_a_file_that_grew_between_listing_and_moving_stays(at: Place):
     entry = Closing(RunRef(EXPERIMENT, 42), "CoBo0", ("CoBo0",), Phase.CLOSING, settled=True, before={})
 
     async def attempt(entry: Closing, listing) -> Closing:
-        return await close_files(host, entry, listing, str(at.staging), keep=keep, checksums=False, now_s=1.0)
+        summary = Summary("CoBo0", None)
+        return await close_files(
+            host, entry, listing, str(at.staging), keep=keep, checksums=False, summary=summary, now_s=1.0
+        )
 
     listing = await host.list_staging()
     grow(at.staging / "b.graw")

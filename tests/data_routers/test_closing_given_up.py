@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import own_files, settle
+from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, FileEntry
@@ -163,7 +164,10 @@ async def test_the_command_judges_by_its_own_rounds(tmp_path):
         hosts = {router.label: host_for(router, settings) for router in settings.router}
         lines: list[str] = []
         wishes = Wishes(RunRef(EXPERIMENT, 42), ("CoBo0",))
-        work = carry_out(wishes, settings, hosts, closings, lambda text, _wrong: lines.append(text))
+        summaries = {"CoBo0": Summary("CoBo0", None)}
+        work = carry_out(
+            wishes, settings, hosts, closings, summaries, lambda text, _wrong: lines.append(text)
+        )
         closing = asyncio.create_task(work)
         said = False
         while not closing.done():

@@ -95,7 +95,7 @@ async def test_the_reply_is_lost(case):
     await case.write()
     case.it.end(42)
     await case.it.until(lambda: case.it.closing.busy("CoBo0") and case.it.entry(42).asked)
-    await case.it.until(lambda: case.folder(42).exists() or not case.it.closing.busy("CoBo0"))
+    await case.it.until(lambda: len(sums(case.folder(42))) == 2 or not case.it.closing.busy("CoBo0"))
     await case.host.gate.close()
     await case.it.until(lambda: case.it.entry(42).state in (S.UNREACHABLE, S.DONE))
     await case.host.gate.open()

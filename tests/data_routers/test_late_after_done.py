@@ -13,6 +13,7 @@ import pytest
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.closings import CLOSING, Closing
 from attpc_plugins.data_routers.closing.late import close_late, late_of
+from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.commands.verify import compare
 from attpc_plugins.data_routers.hosts.host import FileHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry
@@ -179,7 +180,8 @@ async def test_a_crash_at_any_point_is_repaired(at: Place, tmp_path, last: str):
             await it.closings.save(entry)
 
         if last == "amended":
-            await close_late(host, entry, listing, str(staging), keep=keep, checksums=True)
+            summary = Summary("CoBo0", None)
+            await close_late(host, entry, listing, str(staging), keep=keep, checksums=True, summary=summary)
         else:
             sizes = {file.name: file.size for file in listing}
             await keep(CLOSING.validate_python(CLOSING.dump_python(entry) | {"late": sizes}))
@@ -266,7 +268,7 @@ def test_late_data_are_of_the_newest_closed_run_with_the_stream():
 async def test_only_the_last_runs_are_kept_and_without_their_manifests(tmp_path, monkeypatch):
     staging, state = tmp_path / "staging", tmp_path / "state"
     staging.mkdir()
-    monkeypatch.setattr("attpc_plugins.data_routers.closing.service.LATE_RUNS", 2)
+    monkeypatch.setattr("attpc_plugins.data_routers.closing.reporting.LATE_RUNS", 2)
     async with side(state, local_settings({"CoBo0": staging})) as it:
         for number in (1, 2, 3):
             await closed(it, staging, number)

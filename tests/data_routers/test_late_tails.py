@@ -12,6 +12,7 @@ import pytest
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import close_files
+from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.hosts.names import LATE_MOST, is_late, late_name, stream_of
 from attpc_plugins.data_routers.model import CloseState, FileEntry, MoveOutcome
 
@@ -142,7 +143,10 @@ async def close(at: Place, entry: Closing, kept: list[Closing]) -> Closing:
 
     host = at.host()
     listing = await host.list_staging()
-    return await close_files(host, entry, listing, str(at.staging), keep=keep, checksums=True, now_s=1.0)
+    summary = Summary("CoBo0", None)
+    return await close_files(
+        host, entry, listing, str(at.staging), keep=keep, checksums=True, summary=summary, now_s=1.0
+    )
 
 
 @pytest.mark.parametrize("lost", ["nothing", "reply", "before unlink"])

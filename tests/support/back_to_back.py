@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.hosts.names import sender_of, stream_of
 
 from attpc_ioc.model.command import RUN
@@ -77,6 +78,23 @@ def folder_of(it: Rig, host: DataHost, number: int) -> Path:
     return host.staging / it.run.experiment / f"run_{number:04d}"
 
 
+def counted(folder: Path, label: str) -> dict[str, list[list[int]]]:
+    """Return the event numbers that a run's manifest tells of, by sender: of each stream from 0 to its last.
+
+    Of the streams but the last the manifest has only their frames together.
+    """
+    streams = manifest.load((folder / manifest.FILE_NAME).read_bytes(), label).streams
+    assert streams is not None
+    found = {}
+    for stream in streams:
+        assert (stream.first, stream.missing, stream.back, stream.torn) == (0, 0, 0, 0), stream
+        assert stream.frames is not None
+        before = stream.frames - stream.last - 1
+        assert (before > 0) == (stream.resets > 0) == (stream.resets == 1), stream
+        found[stream.sender] = [list(range(n)) for n in (before, stream.last + 1) if n]
+    return found
+
+
 def check_all(
     it: Rig, numbers: list[int], short: Collection[str] = (), resets: Collection[str] = ()
 ) -> list[set[str]]:
@@ -100,6 +118,9 @@ def check_all(
                         lasts.add(len(events))
                 if host.name in resets:
                     seen.append(set(streams))
+            assert counted(folder_of(it, host, number), host.name) == {
+                sender: [events for _, events in sorted(streams.items())] for sender, streams in found.items()
+            }
         assert len(lasts) == 1, f"run {number}: boards have {lasts} events"
     for host in hosts:
         assert not host.files()

@@ -18,10 +18,12 @@ from attpc_ioc.pvs.row import Value
 
 from .closing.rows import RUN_CLOSE_AGAIN
 from .closing.service import ClosingService
+from .closing.summary import Summary, summary_for
 from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
 from .events.rows import SYNC
 from .events.service import EventsService
+from .events.sync import Sync
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import config_hosts, host_for
 from .model import Polled
@@ -70,6 +72,17 @@ class Service:
         self._fresh = {router.label: NextPoll() for router in settings.router}
         self._seen: dict[str, object] = {}
         self.routers = tuple(self._router(router) for router in settings.router)
+        self.events = EventsService(
+            ctx,
+            settings,
+            self.hosts,
+            records.frames,
+            records.clocks,
+            before=self._before,
+            busy=lambda label: self.closing.busy(label),
+        )
+        self._synced: dict[str, Sync] = {}
+        """The worst state of the events of each router's boards in this run, by label."""
         self.closing = ClosingService(
             ctx,
             settings,
@@ -78,22 +91,16 @@ class Service:
             on_done=self._on_closed,
             poll_again=self._poll_again,
             last_polled=self._last_polled,
+            summaries={router.label: self._summary(router) for router in settings.router},
         )
         self._checks = StartChecks(ctx, settings, self.routers, self.closing, self._is_ending)
-        answers = ClosingAnswers(ctx, settings, self.hosts, records.closings, self.closing.wake)
+        answers = ClosingAnswers(
+            ctx, settings, self.hosts, records.closings, self.closing.summaries, self.closing.wake
+        )
         ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.incidents = Incidents(self.closing.remark)
         self.stopper = RunStopper(ctx, self.faults, settings.limits, records)
-        self.events = EventsService(
-            ctx,
-            settings,
-            self.hosts,
-            records.frames,
-            records.clocks,
-            before=self._before,
-            busy=self.closing.busy,
-        )
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
         self._by_source = {source: router for router in self.routers for source in router.sources}
 
@@ -125,6 +132,10 @@ class Service:
             listed=lambda: self.closing.listed(router.label),
         )
         return router
+
+    def _summary(self, router: RouterSettings) -> Summary:
+        host = self.events.host(router.label)
+        return summary_for(router, host, self._settings, lambda run: self.events.seen(router.label, run))
 
     def _wanted(self, label: str) -> RunRef | None:
         """Return the run whose folder the next poll looks for."""
@@ -242,10 +253,18 @@ class Service:
         on = run.info.ref if run.on and run.info is not None else None
         if on is not None:
             wrong |= self.events.wrong(router.sources)
+            self._note_sync(router, on)
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         self._show(router)
         self._fresh[router.label].ends()
         self.stopper.see_disk(router)
+
+    def _note_sync(self, router: Router, run: RunRef) -> None:
+        """Keep the worst state of the boards' events for the run's record."""
+        state = self.events.worst_of(router.sources)
+        if state > self._synced.get(router.label, Sync.UNKNOWN):
+            self._synced[router.label] = state
+            self.closing.note_sync(run, router.label, state)
 
     def _show(self, router: Router) -> None:
         show_router(self._ctx, router, self._facts.enabled)
@@ -347,6 +366,7 @@ class Service:
             self._set_override(False)
         self.stopper.run_begins()
         self.events.run_begins(run.ref)
+        self._synced.clear()
         self.incidents.run_begins()
         self._run = run.ref
         before = {router.label: router.begin(run.ref, now_s) for router in self.routers}

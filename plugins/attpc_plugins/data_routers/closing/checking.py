@@ -1,125 +1,134 @@
-"""Reads the headers of all frames of a closed run, file by file, on the host that has them."""
+"""The result of `files check` goes into manifest and record of a closed run.
+
+Late data may come at any time: both change the manifest while they hold the router's lock, and what a check
+has found counts only for the files that it has looked at.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
+from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
-from attpc_plugins.data_routers.hosts.frames import Piece
-from attpc_plugins.data_routers.hosts.host import SourceHost
-from attpc_plugins.data_routers.hosts.names import parts_of
-from attpc_plugins.data_routers.model import FileEntry
+from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost, Source
+from attpc_plugins.data_routers.hosts.words import bytes_of
+from attpc_plugins.data_routers.model import CloseState, FileEntry
+from attpc_plugins.data_routers.settings import RouterSettings
 
-from .closings import ClosingStore
-from .manifest import StreamFrames
-
-FRAMES_AT_ONCE = 200_000
-"""Frames of one request: less than a second, or the time to read 1 GiB from a slow disk."""
+from . import manifest
+from .closings import Closing, ClosingBusy, ClosingStore, Phase
+from .counting import count_all
+from .manifest import Manifest, StreamFrames
+from .steps import done
 
 LOCK_S = 5.0
-GOOD = "frames checked: "
-BAD = "frames: "
-"""Beginnings of a remark on checked frames; the run history finds runs by the second."""
+BUSY_S = 0.5
 
 
-def order_of(name: str) -> tuple[str, str, int, str]:
-    """Return the key by which files are in order: the sender, the stream's time, the part, late data."""
-    parts = parts_of(name)
-    return (parts.sender, parts.time, parts.part, parts.late) if parts is not None else (name, "", 0, "")
+class FilesDiffer(AttpcError):
+    """The files that were checked are not those of the manifest."""
+
+
+class NotOnRecord(AttpcError):
+    """There is nothing that could get the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found in all frames of a data router's files; `files`: see `digest_of`, `time_s`: when."""
+
+    router: str
+    files: str
+    streams: tuple[StreamFrames, ...]
+    time_s: float
 
 
 async def check_files(
-    host: SourceHost, run: RunRef, files: Sequence[FileEntry], progress: Callable[[int], None]
+    host: Source, run: RunRef, files: Sequence[FileEntry], progress: Callable[[int], None]
 ) -> tuple[StreamFrames, ...]:
     """Return what is in the frames of all files, by sender; `progress` is called with the bytes passed.
 
     Raises `HostError`.
     """
-    found: dict[str, StreamFrames] = {}
-    began: dict[str, str] = {}
-    for file in sorted(files, key=lambda one: order_of(one.name)):
-        sender, time, _part, _late = order_of(file.name)
-        before = found.get(sender, StreamFrames(sender))
-        anew = began.get(sender, time) != time
-        began[sender] = time
-        offset, last = 0, -1 if anew else before.last
-        stream = replace(before, resets=before.resets + anew)
-        while offset < file.size:
-            piece = await host.frames(run, file.name, offset, FRAMES_AT_ONCE)
-            stream = _with(stream, piece, last)
-            last = piece.last if piece.frames else last
-            progress(piece.offset - offset)
-            if piece.offset <= offset or piece.torn_at >= piece.offset:
-                progress(file.size - piece.offset)
-                break
-            offset = piece.offset
-        found[sender] = stream
-    return tuple(found[sender] for sender in sorted(found))
+    return await count_all(partial(host.frames, run), files, progress)
 
 
-def _with(stream: StreamFrames, piece: Piece, last: int) -> StreamFrames:
-    """Return a stream with another piece; `last`: the event number before it, -1 if there is none."""
-    missing, back = piece.after(last)
-    torn = piece.torn + (piece.torn_at >= piece.offset)
-    place = f"{piece.name} at byte {max(piece.torn_at, 0)}"
-    return replace(
-        stream,
-        frames=stream.frames + piece.frames,
-        first=piece.first if stream.first < 0 else stream.first,
-        last=piece.last if piece.frames else stream.last,
-        missing=stream.missing + missing,
-        back=stream.back + back,
-        torn=stream.torn + torn,
-        torn_at=stream.torn_at or (place if torn else ""),
+def digest_of(files: Sequence[FileEntry]) -> str:
+    """Return what tells these files, by name and size, from others."""
+    lines = sorted(bytes_of(file.name) + b"\0%d\n" % file.size for file in files)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+async def record_check(
+    store: ClosingStore, router: RouterSettings, host: FileHost | SentryHost, run: RunRef, found: CheckResult
+) -> None:
+    """Put the result of a check into the manifest and the closing of a run.
+
+    Waits while the router's files are being closed. Raises `FilesDiffer`, `NotOnRecord`, `ManifestError`,
+    `HostError`, and `StateDirError` where the closing cannot be written to disk.
+    """
+    while True:
+        try:
+            async with store.locked(router.label, LOCK_S):
+                await store.save(await _with(store.find(run, router.label), router, host, run, found))
+            return
+        except ClosingBusy:
+            await asyncio.sleep(BUSY_S)
+
+
+async def _with(
+    closing: Closing | None,
+    router: RouterSettings,
+    host: FileHost | SentryHost,
+    run: RunRef,
+    found: CheckResult,
+) -> Closing:
+    """Return the closing with the result, once the manifest has it."""
+    if closing is not None and closing.phase is not Phase.DONE:
+        raise NotOnRecord("the run is not closed")
+    text = ""
+    if isinstance(host, FileHost):
+        where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
+        raw = await host.manifest(run)
+        if raw is None:
+            raise NotOnRecord(f"there is no {where}")
+        record = await asyncio.to_thread(manifest.load, raw, where)
+        if digest_of(record.files) != found.files:
+            raise FilesDiffer(
+                "the files differ from the manifest, see `attpc-ioc files verify`; if late data came "
+                "meanwhile, check again"
+            )
+        record = replace(record, streams=found.streams, checked_s=found.time_s)
+        closing = closing or _closing_of(record, router)
+        if closing.token != record.closing:
+            raise NotOnRecord(f"{where} is of another closing")
+        text = manifest.dump(record).decode("utf-8")
+        await host.amend(run, text.encode("utf-8"))
+    if closing is None:
+        raise NotOnRecord("its closing is no longer on record")
+    return replace(closing, frames=found.streams, checked_s=found.time_s, manifest=text)
+
+
+def _closing_of(record: Manifest, router: RouterSettings) -> Closing:
+    """Return the closing that wrote a manifest, where it is no longer on record."""
+    if record.remarks is None:
+        raise NotOnRecord("its closing is no longer on record")
+    closing = Closing(
+        run=record.run,
+        router=router.label,
+        sources=record.sources,
+        phase=Phase.DONE,
+        token=record.closing,
+        began_s=record.began_s or 0.0,
+        started_s=record.started_s,
+        stopped_s=record.stopped_s,
+        settled=True,
+        remarks=record.remarks,
+        sync=record.sync,
+        state=CloseState.DONE,
     )
-
-
-def is_bad(stream: StreamFrames) -> bool:
-    """Return whether the merger would refuse or misread a run with these frames."""
-    return bool(stream.torn or stream.back or stream.resets)
-
-
-def times(count: int) -> str:
-    """Return how often, in words."""
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def stream_text(stream: StreamFrames) -> str:
-    """Return a line about one stream."""
-    if not stream.frames and not stream.torn:
-        return f"{stream.sender}: no frame"
-    text = f"{stream.sender}: {stream.frames} frames, events {stream.first} to {stream.last}"
-    if stream.missing:
-        text += f", {stream.missing} missing"
-    if stream.resets:
-        text += f", numbers begin anew {times(stream.resets)}"
-    if stream.back:
-        text += f", {stream.back} out of order"
-    if stream.torn:
-        text += f", {stream.torn} torn, first in {stream.torn_at}"
-    return text
-
-
-def remark_of(streams: Sequence[StreamFrames]) -> str:
-    """Return what a run's record says of its checked frames."""
-    bad = [stream_text(stream) for stream in streams if is_bad(stream)]
-    missing = sum(stream.missing for stream in streams)
-    if bad:
-        return BAD + "; ".join(bad)
-    text = f"{GOOD}all {sum(stream.frames for stream in streams)} whole and in order"
-    return text + (f", {missing} events missing" if missing else "")
-
-
-async def remark_check(store: ClosingStore, run: RunRef, remarks: Mapping[str, str]) -> bool:
-    """Keep the results of a check, by router, in the closings of a run; return whether all are on record."""
-    all_known = True
-    for label, text in remarks.items():
-        async with store.locked(label, LOCK_S):
-            closing = store.find(run, label)
-            if closing is None or closing.open:
-                all_known = False
-                continue
-            others = tuple(remark for remark in closing.remarks if not remark.startswith((GOOD, BAD)))
-            await store.save(replace(closing, remarks=(*others, text)))
-    return all_known
+    return done(closing, record, router.staging or "")

@@ -39,6 +39,7 @@ from .steps import (
     state_of,
     still_early,
 )
+from .summary import Summary, summary_for
 
 log = get_logger(__name__)
 
@@ -61,7 +62,7 @@ class RouterCloser:
     `early()` returns whether no member of the current run can have written data yet, `has_files()` whether
     there may be files in the staging folder, `other_run(run)` whether another run is starting or on,
     `last_polled()` what the host reported last, `sender_ids(closing)` the senders of the sources of its run,
-    None where they are not known. `on_change(closings)` is
+    None where they are not known; `summary` counts the frames. `on_change(closings)` is
     called when the state of a closing has changed; `progress` has the percentage of each open closing by its
     token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
     true while the host is moving files.
@@ -79,6 +80,7 @@ class RouterCloser:
         other_run: Callable[[RunRef], bool] = lambda _run: False,
         last_polled: Callable[[], Polled | None] = lambda: None,
         sender_ids: Callable[[Closing], Sequence[str] | None] = lambda _closing: None,
+        summary: Summary | None = None,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:
@@ -102,7 +104,8 @@ class RouterCloser:
         self.waiting: set[str] = set()
         """Tokens of the closings that wait for files to stop changing, whatever their state is."""
         self._retry_s = RETRY_FIRST_S
-        self.late = LateMover(router, settings.closing, self._period_s, self._keep)
+        self.summary = summary or summary_for(router, host, settings)
+        self.late = LateMover(router, settings.closing, self._period_s, self._keep, self.summary)
 
     @property
     def label(self) -> str:
@@ -242,6 +245,7 @@ class RouterCloser:
                 self.router.staging or "",
                 keep=self._keep,
                 checksums=self._settings.checksums,
+                summary=self.summary,
                 now_s=time.time(),
             )
         except HostError as error:
@@ -301,9 +305,9 @@ class RouterCloser:
     ) -> Closing:
         if closing.moved:
             after = look(closing, polled, left_files)
-            return await (
-                self._say(closing, after.state, after.message) if after.open else self._ended(after)
-            )
+            if after.open:
+                return await self._say(closing, after.state, after.message)
+            return await self._ended(await self._with_frames(after))
         if not closing.counted and polled is None:
             closing = count(closing, self._last_polled())
         if self._other_run(closing.run):
@@ -325,7 +329,13 @@ class RouterCloser:
             moving=self._moving,
             now_s=time.time(),
         )
-        return await self._ended(after)
+        return await self._ended(await self._with_frames(after))
+
+    async def _with_frames(self, closing: Closing) -> Closing:
+        """Return a closing by a sentry with what is in the frames, where these are looked at."""
+        if closing.open:
+            return closing
+        return replace(closing, seen={}, frames=await self.summary.of_closed(closing))
 
     # ------------------------------------------------------------------ results
 

@@ -23,6 +23,10 @@ from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
 from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 
+from .counting import Known
+from .figures import figures_of, frames_text
+from .manifest import StreamFrames
+
 log = get_logger(__name__)
 
 T = TypeVar("T")
@@ -87,7 +91,10 @@ class Closing:
     - `base_bytes`, `base_files`: what a sentry reported before the run. `counted`: whether `files` and
       `data_bytes` are known at all. `left_files`: files that a sentry leaves where they are, because they are
       not `*.graw`: those that it reported after it had moved all.
-    - `remarks`: what the run history should say of the run's data besides the state of the closing.
+    - `remarks`: what the run history should say of the run's data besides the state of the closing. `sync`:
+      the worst state of its boards' events, see `RunFiles`.
+    - `seen`: what the live look had seen of its frames when the run ended, by sender, until it is closed.
+      `frames`, `checked_s`: see `Manifest.streams`.
     - `reported`: state and message of the last `RunFiles` event. It is kept in the same transaction as the
       event. The next IOC reports what was closed at the shell while none ran.
     """
@@ -124,6 +131,10 @@ class Closing:
     location: str = ""
     manifest: str = ""
     remarks: tuple[str, ...] = ()
+    sync: str = ""
+    seen: dict[str, Known] = field(default_factory=dict)
+    frames: tuple[StreamFrames, ...] | None = None
+    checked_s: float | None = None
     reported: Annotated[str, Field(validation_alias=AliasChoices("reported", "told"))] = ""
 
     @property
@@ -151,12 +162,14 @@ class Closing:
             return ""
         if self.state in (CloseState.WAITING, CloseState.UNREACHABLE):
             return self.state.label
-        return f"{self.state.label}: {self.full_message}"
+        text = f"{self.state.label}: {self.full_message}"
+        return text if self.frames is None else f"{text} {self.checked_s} {figures_of(self.frames)}"
 
     @property
     def full_message(self) -> str:
-        """The message and the remarks."""
-        return "; ".join((self.message, *self.remarks))
+        """The message, the remarks, and what is wrong in the frames."""
+        found = frames_text(self.frames or (), checked=self.checked_s is not None)
+        return "; ".join(filter(None, (self.message, *self.remarks, found)))
 
     def in_state(self, state: CloseState, message: str) -> Closing:
         """Return the closing with another state and message."""

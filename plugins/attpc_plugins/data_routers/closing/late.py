@@ -23,6 +23,7 @@ from . import manifest
 from .closings import Closing, Phase
 from .manifest import Manifest, ManifestError
 from .steps import RETRY_FIRST_S, RETRY_LAST_S, Keep, Quiet, amount, done, names_text
+from .summary import Summary
 
 NOT_IN_MANIFEST = "late data of this run are beside their files, and not in its manifest yet"
 
@@ -76,6 +77,7 @@ async def close_late(
     *,
     keep: Keep,
     checksums: bool,
+    summary: Summary,
 ) -> Closing:
     """Move late data of a closed run, `present` in the staging folder, beside its files; return the closing.
 
@@ -91,7 +93,8 @@ async def close_late(
     new = tuple(file for file in there if file.name not in known and stream_of(file.name) in closing.streams)
     if new:
         files = tuple(sorted((*record.files, *new), key=lambda file: file.name))
-        record = replace(record, files=files, streams=())  # these were without the late data
+        streams = await summary.with_late(closing, record, files)
+        record = replace(record, files=files, streams=streams, checked_s=None)
         await host.amend(closing.run, manifest.dump(record))
     after = done(closing, record, staging)
     bad = [one for one in moved if one.outcome not in (MoveOutcome.MOVED, MoveOutcome.VANISHED)]
@@ -137,12 +140,13 @@ class LateMover:
     """
 
     def __init__(
-        self, router: RouterSettings, settings: ClosingSettings, period_s: float, keep: Keep
+        self, router: RouterSettings, settings: ClosingSettings, period_s: float, keep: Keep, summary: Summary
     ) -> None:
         self._staging = router.staging or ""
         self._settings = settings
         self._period_s = period_s
         self._keep = keep
+        self._summary = summary
         self._quiet: dict[str, Quiet] = {}
         self._retry_s = RETRY_FIRST_S
         self.there = Count()
@@ -190,9 +194,16 @@ class LateMover:
             kept = closing
             await self._keep(closing)
 
-        checksums = self._settings.checksums
         try:
-            after = await close_late(host, closing, tails, self._staging, keep=keep, checksums=checksums)
+            after = await close_late(
+                host,
+                closing,
+                tails,
+                self._staging,
+                keep=keep,
+                checksums=self._settings.checksums,
+                summary=self._summary,
+            )
         except HostFault as error:
             message = _settled_text(closing)
             if isinstance(error, NoRecord) and not tails:

@@ -43,21 +43,22 @@ class ManifestError(AttpcError):
 
 @dataclass(frozen=True, slots=True)
 class StreamFrames:
-    """What `files check` has found in the frames of one sender, such as `CoBo0_AsAd1`, in all its files.
+    """What is in the frames of one sender, such as `CoBo0_AsAd1`, in all its files.
 
     `first` and `last` are event numbers, -1 without a frame; `missing` event numbers are left out, `back`
     frames have no larger number than the one before, after `resets` the numbers begin anew; `torn_at` is the
-    place of the first of `torn` frames that are not whole.
+    place of the first of `torn` frames that are not whole. Where not all frames were looked at, `frames` is
+    None, and so are `missing`, `back` and `torn` unless some were found.
     """
 
     sender: str
-    frames: int = 0
+    frames: int | None = 0
     first: int = -1
     last: int = -1
-    missing: int = 0
-    back: int = 0
+    missing: int | None = 0
+    back: int | None = 0
     resets: int = 0
-    torn: int = 0
+    torn: int | None = 0
     torn_at: str = ""
 
 
@@ -66,7 +67,12 @@ class Manifest:
     """One data router's files of a run.
 
     `closing` is the token of the closing that wrote it. `missing` are files that were there when the run
-    ended and that an operator accepted as lost; `note` is for readers. `streams` is what `files check` found.
+    ended and that an operator accepted as lost; `note` is for readers.
+
+    - `streams`: what is in the frames, None where that is not known. `checked_s`: when `files check` looked
+      at all of them, None if it did not since files came.
+    - `sync`: see `RunFiles`. `remarks`: what else was said of the run's data; None in the manifest of an
+      earlier version.
     """
 
     run: RunRef
@@ -80,7 +86,10 @@ class Manifest:
     missing: tuple[str, ...] = ()
     note: str = ""
     closing: str = ""
-    streams: tuple[StreamFrames, ...] = ()
+    streams: tuple[StreamFrames, ...] | None = None
+    checked_s: float | None = None
+    sync: str = ""
+    remarks: tuple[str, ...] | None = None
 
     @property
     def data_bytes(self) -> int:
@@ -132,15 +141,18 @@ class _File(_Name):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
+Count = Annotated[int, Field(ge=0, le=outside.MOST)]
+
+
 class _Stream(_Part):
     sender: Text
-    frames: int = Field(ge=0, le=outside.MOST)
+    frames: Count | None
     first: int = Field(ge=-1, le=outside.MOST)
     last: int = Field(ge=-1, le=outside.MOST)
-    missing: int = Field(ge=0, le=outside.MOST)
-    back: int = Field(ge=0, le=outside.MOST)
-    resets: int = Field(ge=0, le=outside.MOST)
-    torn: int = Field(ge=0, le=outside.MOST)
+    missing: Count | None
+    back: Count | None
+    resets: Count
+    torn: Count | None
     torn_at: Text = ""
 
 
@@ -158,7 +170,10 @@ class _Document(_Part):
     note: Text = ""
     missing: list[_Name] = Field(default=[], max_length=MOST_FILES)
     files: list[_File] = Field(max_length=MOST_FILES)
-    streams: list[_Stream] = Field(default=[], max_length=MOST_FILES)
+    streams: list[_Stream] | None = Field(default=None, max_length=MOST_FILES)
+    checked_s: Seconds | None = None
+    sync: Text = ""
+    remarks: list[Text] | None = Field(default=None, max_length=MOST_FILES)
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -187,8 +202,12 @@ def dump(manifest: Manifest) -> bytes:
         "missing": [_name_out(name) for name in sorted(manifest.missing)],
         "files": [_file_out(file) for file in sorted(manifest.files, key=lambda file: file.name)],
     }
-    if manifest.streams:
+    if manifest.streams is not None:
         document["streams"] = [asdict(stream) for stream in manifest.streams]
+        document["checked_s"] = manifest.checked_s
+    if manifest.remarks is not None:
+        document["sync"] = manifest.sync
+        document["remarks"] = [outside.text(remark, TEXT_MOST) for remark in manifest.remarks]
     text = json_text(document, allow_nan=False, indent=1)
     return text.encode("utf-8") + b"\n"
 
@@ -228,8 +247,15 @@ def load(raw: bytes, where: str) -> Manifest:
         missing=tuple(entry.true_name() for entry in document.missing),
         note=document.note,
         closing=document.closing,
-        streams=tuple(StreamFrames(**stream.model_dump()) for stream in document.streams),
+        streams=None if document.streams is None else tuple(map(_stream, document.streams)),
+        checked_s=document.checked_s,
+        sync=document.sync,
+        remarks=None if document.remarks is None else tuple(document.remarks),
     )
+
+
+def _stream(stream: _Stream) -> StreamFrames:
+    return StreamFrames(**stream.model_dump())
 
 
 def _fault(loc: tuple[int | str, ...], text: str) -> str:

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunInfo, RunRef, RunState
 from attpc_ioc.plugin import PluginContext
+from attpc_plugins.data_routers.events.sync import Sync
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.model import CloseState, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
@@ -28,7 +28,9 @@ from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closin
 from .late import with_streams
 from .members import is_early, sender_ids
 from .pv_values import ClosingShown
+from .reporting import forget_old, report
 from .sentry_steps import at_work, baseline, other_run
+from .summary import Summary, summary_for
 
 log = get_logger(__name__)
 
@@ -37,9 +39,6 @@ LOOK_S = 10.0
 
 RETRY_S = 5.0
 """Time until the next attempt when the state directory cannot be written or the router is locked."""
-
-LATE_RUNS = 10
-"""Late data are recognised as those of one of this many closed runs of a router."""
 
 LISTED_S = 0.9
 """A start waits at most this long until the hosts are listed; the core waits for 1 s."""
@@ -57,7 +56,8 @@ class ClosingService:
 
     `on_done` is called with the final files and bytes of each finished closing. `poll_again(label)` is
     awaited before a router is shown as done, so that the next start sees its folder as it is then.
-    `last_polled(label)` returns the last report of a router's host that has the files.
+    `last_polled(label)` returns the last report of a router's host that has the files. `summaries` count the
+    frames of each router's runs, by label; by default without a live look.
 
     Call `run_starting`, `run_started`, `run_stopped` and `run_failed` in order, in the event loop.
     """
@@ -72,12 +72,16 @@ class ClosingService:
         on_done: Callable[[str, RunRef, Count], None] = lambda _label, _run, _count: None,
         poll_again: Callable[[str], Awaitable[None]] = no_poll,
         last_polled: Callable[[str], Polled | None] = lambda _label: None,
+        summaries: Mapping[str, Summary] | None = None,
     ) -> None:
         self._ctx = ctx
         self._on_done = on_done
         self._poll_again = poll_again
         self._settings = settings
         self._store = store
+        self.summaries = summaries or {
+            router.label: summary_for(router, hosts[router.label], settings) for router in settings.router
+        }
         self._acts: dict[str, list[tuple[RunRef, Act]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -104,6 +108,7 @@ class ClosingService:
                 other_run=lambda run: other_run(ctx.snapshot(), run),
                 last_polled=lambda label=label: last_polled(label),
                 sender_ids=lambda closing: sender_ids(ctx.snapshot(), closing.sources, closing.run),
+                summary=self.summaries[label],
                 before_done=lambda label=label: poll_again(label),
                 on_change=lambda closings, router=router: self._show(router, closings),
             )
@@ -234,14 +239,19 @@ class ClosingService:
 
     def run_stopped(self, info: RunInfo) -> None:
         """Close a run that has ended: stopped, stopped outside or interrupted."""
+        # The live look leaves this run as soon as the next one begins.
+        seen = {label: summary.known(info.ref) for label, summary in self.summaries.items()}
 
         def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
-            if closing is None:
-                return new_closing(router, info, Phase.CLOSING)
+            closing = closing or new_closing(router, info, Phase.RUNNING)
             if closing.phase is not Phase.RUNNING:
                 return closing
             return replace(
-                closing, phase=Phase.CLOSING, started_s=info.started_s, stopped_s=info.stopped_s
+                closing,
+                phase=Phase.CLOSING,
+                started_s=info.started_s,
+                stopped_s=info.stopped_s,
+                seen=seen[router.label],
             ).in_state(CloseState.WAITING, "the run is over")
 
         if self._settings.closing.enabled:
@@ -259,12 +269,21 @@ class ClosingService:
 
     def remark(self, run: RunRef, label: str, text: str) -> None:
         """Add a remark on a run's data to its closing on that router, where it has one."""
+        self._change(run, label, lambda closing: replace(closing, remarks=(*closing.remarks, text)))
 
-        def act(closing: Closing | None) -> Closing | None:
-            return replace(closing, remarks=(*closing.remarks, text)) if closing is not None else None
+    def note_sync(self, run: RunRef, label: str, state: Sync) -> None:
+        """Keep the worst state of the events of a run's boards on that router."""
 
+        def change(closing: Closing) -> Closing:
+            known = next((one for one in Sync if one.label == closing.sync), Sync.UNKNOWN)
+            return replace(closing, sync=max(known, state).label)
+
+        self._change(run, label, change)
+
+    def _change(self, run: RunRef, label: str, change: Callable[[Closing], Closing]) -> None:
+        """Change the closing of a run on a router, where it has one."""
         if self._settings.closing.enabled:
-            self._acts[label].append((run, act))
+            self._acts[label].append((run, lambda closing: change(closing) if closing is not None else None))
             self._wakes[label].set()
 
     def _act(self, info: RunInfo, act: Callable[[RouterSettings, Closing | None], Closing | None]) -> None:
@@ -315,8 +334,8 @@ class ClosingService:
             if closing.to_report and closing.reported != closing.to_report:
                 if closing.state is CloseState.DONE:
                     self._on_done(label, closing.run, Count(closing.files, closing.data_bytes))
-                await self._report(closing)
-        self._forget_old(label, result.closings)
+                await report(self._ctx, self._store, closing, RETRY_S)
+        forget_old(self._store, result.closings)
         return result.next_s
 
     def _find_ends(self, label: str) -> None:
@@ -347,47 +366,6 @@ class ClosingService:
                 elif after is None and before is not None:
                     self._store.remove(before)
                 del acts[0]
-
-    async def _report(self, closing: Closing) -> None:
-        """Emit the state of a closing: the event and `reported` are written in one transaction.
-
-        While the disk fails the core keeps both and writes them later.
-        """
-        async with self._store.locked(closing.router, RETRY_S):
-            now = self._store.find(closing.run, closing.router)
-            if now is None or now.token != closing.token:
-                return
-            self._store.keep(replace(now, reported=closing.to_report))
-            await self._ctx.tell(
-                RunFiles,
-                experiment=closing.run.experiment,
-                number=closing.run.number,
-                router=closing.router,
-                sources=closing.sources,
-                state=closing.state.label,
-                files=closing.files,
-                data_bytes=closing.data_bytes,
-                location=closing.location,
-                message=closing.full_message,
-                manifest=closing.manifest,
-            )
-
-    def _forget_old(self, label: str, closings: Sequence[Closing]) -> None:
-        """Keep only the last finished closing: a restarted IOC shows it.
-
-        A closing that was given up stays while its files may be in the staging folder, so that no later run
-        gets them, and the last few whose routers may still write late data.
-        """
-        over = [closing for closing in closings if not closing.open and closing.reported == closing.to_report]
-        for closing in over[:-1]:
-            if closing.phase is Phase.DROPPED and closing.chosen:
-                continue
-            if self._store.find(closing.run, label) != closing:
-                continue
-            if not closing.late_pending and not (closing.streams and closing in over[-LATE_RUNS:]):
-                self._store.remove(closing)
-            elif closing.manifest:  # it is reported, and it can be large
-                self._store.keep(replace(closing, manifest=""))
 
     # ------------------------------------------------------------------ PVs and status
 

@@ -26,6 +26,7 @@ from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveO
 from . import manifest
 from .closings import Closing, Phase
 from .manifest import Manifest, ManifestError
+from .summary import Summary
 
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 30.0
@@ -240,6 +241,7 @@ async def close_files(
     *,
     keep: Keep,
     checksums: bool,
+    summary: Summary,
     now_s: float,
 ) -> Closing:
     """Move a run's files, `present` in the staging folder, to the run's folder; return the new closing.
@@ -285,6 +287,9 @@ async def close_files(
         missing=tuple(sorted(closing.chosen.keys() - gathered)),
         note="" if closing.before is not None else UNKNOWN_BEFORE,
         closing=closing.token,
+        streams=await summary.of(closing, there),
+        sync=closing.sync,
+        remarks=closing.remarks,
     )
     try:
         await host.finish(closing.run, manifest.dump(written))
@@ -330,6 +335,9 @@ def done(closing: Closing, written: Manifest, staging: str) -> Closing:
         before={},
         streams=streams_in(names),
         late={},
+        seen={},
+        frames=written.streams,
+        checked_s=written.checked_s,
         files=len(written.files),
         data_bytes=written.data_bytes,
         location=folder,

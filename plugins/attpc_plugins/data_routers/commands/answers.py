@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.plugin import PluginContext
-from attpc_plugins.data_routers.closing.checking import remark_check
+from attpc_plugins.data_routers.closing.checking import CheckResult
 from attpc_plugins.data_routers.closing.closings import ClosingStore
 from attpc_plugins.data_routers.closing.sentry_steps import other_run
+from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
-from .by_hand import WISHES, Wishes, carry_out
+from .by_hand import WISHES, Say, Wishes, carry_out
+from .recording import RESULTS, record_checks
 
 log = get_logger(__name__)
 
@@ -42,7 +44,8 @@ class ClosingAnswers:
 
     - `runs`: the runs that have a closing, the oldest first.
     - `begin`, with `wishes`: starts a job and returns its name.
-    - `checked`, with `run` and `remarks`: keeps the results of `files check`, by router, in the run's record.
+    - `checked`, with `run` and `results`: starts a job that puts the results of `files check` into the run's
+      record, and returns its name.
     - `look`, with `job` and `after`: the lines after this count, and `ok`, null until the job has ended;
       `known` is false for a job of an earlier IOC.
     """
@@ -53,12 +56,14 @@ class ClosingAnswers:
         settings: DataRoutersSettings,
         hosts: Mapping[str, FileHost | SentryHost],
         store: ClosingStore,
+        summaries: Mapping[str, Summary],
         on_end: Callable[[], None],
     ) -> None:
         self._ctx = ctx
         self._settings = settings
         self._hosts = hosts
         self._store = store
+        self._summaries = summaries
         self._on_end = on_end
         self._jobs: dict[str, Job] = {}
 
@@ -70,12 +75,13 @@ class ClosingAnswers:
                     runs = list(dict.fromkeys(closing.run for closing in self._store.of()))
                     return {"runs": RUNS.dump_python(runs, mode="json")}
                 case "begin":
-                    return self._begin(WISHES.validate_python(question["wishes"]))
+                    wishes = WISHES.validate_python(question["wishes"])
+                    return self._begin(wishes.routers, lambda say: self._close(wishes, say))
                 case "checked":
-                    run, remarks = RUN.validate_python(question["run"]), dict(question["remarks"])
-                    known = all(self._store.find(run, label) is not None for label in remarks)
-                    self._ctx.spawn(self._remark(run, remarks))
-                    return {"known": known}
+                    run = RUN.validate_python(question["run"])
+                    results = RESULTS.validate_python(question["results"])
+                    labels = [result.router for result in results]
+                    return self._begin(labels, lambda say: self._record(run, results, say))
                 case "look":
                     job = self._jobs.get(question["job"])
                     if job is None:
@@ -86,33 +92,36 @@ class ClosingAnswers:
         except (KeyError, TypeError, ValidationError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
-    def _begin(self, wishes: Wishes) -> Mapping[str, Any]:
-        if unknown := [label for label in wishes.routers if label not in self._hosts]:
+    def _begin(self, labels: Sequence[str], work: Callable[[Say], Awaitable[bool]]) -> Mapping[str, Any]:
+        if unknown := [label for label in labels if label not in self._hosts]:
             return {"error": f"its settings have no data router {unknown[0]!r}: was the file changed since?"}
         for ended in [name for name, job in self._jobs.items() if job.ok is not None][:-JOBS_KEPT]:
             del self._jobs[ended]
         name, job = uuid.uuid4().hex, Job()
         self._jobs[name] = job
-        self._ctx.spawn(self._work(job, wishes))
+        self._ctx.spawn(self._work(job, work))
         return {"job": name}
 
-    async def _remark(self, run: RunRef, remarks: dict[str, str]) -> None:
-        await remark_check(self._store, run, remarks)
-        self._on_end()
+    async def _close(self, wishes: Wishes, say: Say) -> bool:
+        return await carry_out(
+            wishes,
+            self._settings,
+            self._hosts,
+            self._store,
+            self._summaries,
+            say,
+            lambda run: other_run(self._ctx.snapshot(), run),
+        )
 
-    async def _work(self, job: Job, wishes: Wishes) -> None:
+    async def _record(self, run: RunRef, results: Sequence[CheckResult], say: Say) -> bool:
+        return await record_checks(self._settings, self._hosts, self._store, run, results, say)
+
+    async def _work(self, job: Job, work: Callable[[Say], Awaitable[bool]]) -> None:
         ok = False
         try:
-            ok = await carry_out(
-                wishes,
-                self._settings,
-                self._hosts,
-                self._store,
-                lambda text, wrong: job.lines.append((text, wrong)),
-                lambda run: other_run(self._ctx.snapshot(), run),
-            )
+            ok = await work(lambda text, wrong: job.lines.append((text, wrong)))
         except Exception:
-            log.exception("command failed", run=wishes.run)
+            log.exception("command failed")
             job.lines.append(("internal error; see the log of the IOC", True))
         finally:
             job.ok = ok

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
 
@@ -28,6 +28,7 @@ from .answers import RUNS
 PLUGIN = "data_routers"
 
 BUSY_S = 0.5
+LOOK_S = 0.2
 
 T = TypeVar("T")
 
@@ -85,6 +86,28 @@ async def by_the_ioc_or_here(ask: Callable[[], Awaitable[T]], here: Callable[[],
                 typer.echo(f"{error}; waiting for it", err=True)
             said = True
             await asyncio.sleep(BUSY_S)
+
+
+async def job_of_the_ioc(setup: Setup, question: Mapping[str, Any]) -> bool:
+    """Have the running IOC do a job, print what it says, and return whether it succeeded."""
+    begun = ask_plugin(setup.all, PLUGIN, question)
+    seen = 0
+    while True:
+        answer = ask_plugin(setup.all, PLUGIN, {"do": "look", "job": begun["job"], "after": seen})
+        if not answer["known"]:
+            # The IOC was restarted in the meantime.
+            return await job_of_the_ioc(setup, question)
+        for text, wrong in answer["lines"]:
+            say(text, wrong)
+        seen += len(answer["lines"])
+        if answer["ok"] is not None:
+            return answer["ok"]
+        await asyncio.sleep(LOOK_S)
+
+
+def say(text: str, wrong: bool) -> None:
+    """Print a line; a fault goes to standard error."""
+    typer.echo(text, err=wrong)
 
 
 async def runs_on_record(setup: Setup) -> list[RunRef]:

@@ -16,6 +16,7 @@ from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, 
 from attpc_plugins.data_routers.closing.closings import Closing, ClosingBusy, ClosingStore, Phase
 from attpc_plugins.data_routers.closing.late import close_late, late_of, without_late
 from attpc_plugins.data_routers.closing.steps import names_text, own_files
+from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
@@ -52,19 +53,21 @@ async def carry_out(
     settings: DataRoutersSettings,
     hosts: Mapping[str, FileHost | SentryHost],
     store: ClosingStore,
+    summaries: Mapping[str, Summary],
     say: Say,
     other_run: Callable[[RunRef], bool] = lambda _run: False,
 ) -> bool:
     """Carry out the command on all routers concurrently; returns whether all succeeded.
 
-    `other_run(run)` returns whether another run is starting or on.
+    `summaries` count frames, by router. `other_run(run)` returns whether another run is starting or on.
     """
 
     async def work(router: RouterSettings) -> bool:
         try:
             if wishes.drop:
                 return await _drop(store, router, wishes.run, say)
-            return await _close(settings, store, router, hosts[router.label], wishes, say, other_run)
+            host, summary = hosts[router.label], summaries[router.label]
+            return await _close(settings, store, router, host, summary, wishes, say, other_run)
         except AttpcError as error:
             say(f"{router.label}: {error}", True)
             return False
@@ -92,6 +95,7 @@ async def _close(
     store: ClosingStore,
     router: RouterSettings,
     host: FileHost | SentryHost,
+    summary: Summary,
     wishes: Wishes,
     say: Say,
     other_run: Callable[[RunRef], bool],
@@ -100,7 +104,7 @@ async def _close(
     async with store.locked(router.label, LOCK_LIMIT_S):
         found = store.find(run, router.label)
         if found is not None and found.phase is Phase.DONE:
-            found = await _with_late(settings, store, router, host, found)
+            found = await _with_late(settings, store, router, host, summary, found)
             say(f"{router.label}: {found.state.label}: {found.message}", found.late_pending)
             await _refuse_more(store, router, host, run, wishes)
             return not found.late_pending
@@ -115,7 +119,7 @@ async def _close(
             say(f"{router.label}: {text}", False)
             shown = text
 
-    worker = RouterCloser(router, host, store, settings, on_change=show, other_run=other_run)
+    worker = RouterCloser(router, host, store, settings, summary=summary, on_change=show, other_run=other_run)
     said_busy = False
     while True:
         try:
@@ -142,6 +146,7 @@ async def _with_late(
     store: ClosingStore,
     router: RouterSettings,
     host: FileHost | SentryHost,
+    summary: Summary,
     closing: Closing,
 ) -> Closing:
     """Move late data of a closed run beside its files, without waiting; return the closing."""
@@ -150,7 +155,9 @@ async def _with_late(
     tails = late_of(store.of(router.label), await host.list_staging()).get(closing.token, ())
     if tails or closing.late_pending:
         checksums, staging = settings.closing.checksums, router.staging or ""
-        closing = await close_late(host, closing, tails, staging, keep=store.save, checksums=checksums)
+        closing = await close_late(
+            host, closing, tails, staging, keep=store.save, checksums=checksums, summary=summary
+        )
         await store.save(closing)
     return closing
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from attpc_ioc.model.run import RunRef
-from attpc_ioc.shell import ask_plugin
-from attpc_plugins.data_routers.closing import manifest
-from attpc_plugins.data_routers.closing.checking import (
-    check_files,
-    is_bad,
-    remark_check,
-    remark_of,
-    stream_text,
-)
-from attpc_plugins.data_routers.closing.manifest import ManifestError, StreamFrames
+from attpc_plugins.data_routers.closing.checking import CheckResult, check_files, digest_of
+from attpc_plugins.data_routers.closing.figures import is_bad, stream_text
+from attpc_plugins.data_routers.closing.manifest import StreamFrames
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .answers import RUN
-from .base import PLUGIN, Setup, by_the_ioc_or_here, open_records, run_of, setup_of, with_hosts
+from .base import (
+    Setup,
+    by_the_ioc_or_here,
+    job_of_the_ioc,
+    open_records,
+    run_of,
+    say,
+    setup_of,
+    with_hosts,
+)
 from .progress import reported
+from .recording import RESULTS, record_checks
 from .sources import NO_FILES, Source, with_sources
 
 NOT_ALL = 3
@@ -36,6 +40,7 @@ class Checked:
     """What is in a data router's frames. `fault`: why they were not checked; `hidden`: no program can."""
 
     streams: tuple[StreamFrames, ...] = ()
+    result: CheckResult | None = None
     fault: str = ""
     hidden: bool = False
 
@@ -57,18 +62,15 @@ def check_command(file: Path, number: int, experiment: str, labels: tuple[str, .
             )
 
     found = asyncio.run(with_hosts(setup, routers, work))
-    remarks: dict[str, str] = {}
     good = True
     for router, one in zip(routers, found, strict=True):
         good = good and not (one.fault or any(map(is_bad, one.streams)))
         lines = ("not checked",) if one.hidden else tuple(map(stream_text, one.streams)) or ("no file",)
         for line in (one.fault,) if one.fault else lines:
             typer.echo(f"{router.label}: {line}")
-        if not one.fault and one.streams:
-            remarks[router.label] = remark_of(one.streams)
-    if remarks and not asyncio.run(_record(setup, run, remarks)):
-        typer.echo("the run's record does not get this: its closing is no longer on record", err=True)
-    if not good:
+    results = [one.result for one in found if one.result is not None]
+    recorded = not results or asyncio.run(_record(setup, run, results))
+    if not good or not recorded:
         raise typer.Exit(1)
     if hidden := [router.label for router, one in zip(routers, found, strict=True) if one.hidden]:
         others = "; all other frames are whole and in order" if len(hidden) < len(found) else ""
@@ -79,6 +81,7 @@ def check_command(file: Path, number: int, experiment: str, labels: tuple[str, .
 async def _check(router: RouterSettings, host: Source | None, run: RunRef, left: list[int]) -> Checked:
     if host is None:
         return Checked(hidden=True)
+    began_s = time.time()
     try:
         files = await host.gathered(run, closed=True, checksums=False)
         left[1] += sum(file.size for file in files)
@@ -87,27 +90,26 @@ async def _check(router: RouterSettings, host: Source | None, run: RunRef, left:
             left[0] += data_bytes
 
         streams = await check_files(host, run, files, passed)
-        raw = await host.manifest(run)
-        if raw is not None and router.frames is None:
-            record = manifest.load(raw, f"{router.staging}/{run}/{manifest.FILE_NAME}")
-            if {file.name: file.size for file in record.files} != {file.name: file.size for file in files}:
-                return Checked(fault="the files differ from the manifest, see `attpc-ioc files verify`")
-            await host.amend(run, manifest.dump(replace(record, streams=streams)))
-    except (HostError, ManifestError) as error:
+    except HostError as error:
         return Checked(fault=str(error))
-    return Checked(streams)
+    return Checked(streams, CheckResult(router.label, digest_of(files), streams, began_s))
 
 
-async def _record(setup: Setup, run: RunRef, remarks: dict[str, str]) -> bool:
-    """Have the results in the run's record: by the IOC, or kept for the next one."""
-    plain = RUN.dump_python(run, mode="json")
-
-    async def ask() -> bool:
-        known = ask_plugin(setup.all, PLUGIN, {"do": "checked", "run": plain, "remarks": remarks})
-        return bool(known["known"])
+async def _record(setup: Setup, run: RunRef, results: list[CheckResult]) -> bool:
+    """Have the results in manifests and the run's record: by the IOC, or here, for the next one."""
+    question = {
+        "do": "checked",
+        "run": RUN.dump_python(run, mode="json"),
+        "results": RESULTS.dump_python(results, mode="json"),
+    }
 
     async def here() -> bool:
+        routers = setup.routers(tuple(result.router for result in results))
         async with open_records(setup) as records:
-            return await remark_check(records.closings, run, remarks)
 
-    return await by_the_ioc_or_here(ask, here)
+            async def work(hosts: dict[str, FileHost | SentryHost]) -> bool:
+                return await record_checks(setup.settings, hosts, records.closings, run, results, say)
+
+            return await with_hosts(setup, routers, work)
+
+    return await by_the_ioc_or_here(lambda: job_of_the_ioc(setup, question), here)

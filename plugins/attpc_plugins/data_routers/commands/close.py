@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
-from attpc_ioc.shell import ask_plugin
+from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.closing.summary import Summary, summary_for
+from attpc_plugins.data_routers.events.streams import Stream
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
+from attpc_plugins.data_routers.settings import RouterSettings
 
-from .base import PLUGIN, Setup, by_the_ioc_or_here, open_records, run_of, setup_of, with_hosts
+from .base import (
+    Setup,
+    by_the_ioc_or_here,
+    job_of_the_ioc,
+    open_records,
+    run_of,
+    say,
+    setup_of,
+    with_hosts,
+)
 from .by_hand import WISHES, Wishes, carry_out
-
-LOOK_S = 0.2
+from .sources import with_sources
 
 
 def close_command(
@@ -46,29 +58,26 @@ def close_command(
 
 
 async def _by_the_ioc(setup: Setup, wishes: Wishes) -> bool:
-    begun = ask_plugin(setup.all, PLUGIN, {"do": "begin", "wishes": WISHES.dump_python(wishes, mode="json")})
-    seen = 0
-    while True:
-        answer = ask_plugin(setup.all, PLUGIN, {"do": "look", "job": begun["job"], "after": seen})
-        if not answer["known"]:
-            # The IOC was restarted in the meantime.
-            return await _by_the_ioc(setup, wishes)
-        for text, wrong in answer["lines"]:
-            _say(text, wrong)
-        seen += len(answer["lines"])
-        if answer["ok"] is not None:
-            return answer["ok"]
-        await asyncio.sleep(LOOK_S)
+    return await job_of_the_ioc(setup, {"do": "begin", "wishes": WISHES.dump_python(wishes, mode="json")})
 
 
 async def _here(setup: Setup, wishes: Wishes) -> bool:
+    routers = setup.routers(wishes.routers)
     async with open_records(setup) as records:
 
         async def work(hosts: dict[str, FileHost | SentryHost]) -> bool:
-            return await carry_out(wishes, setup.settings, hosts, records.closings, _say)
+            async with with_sources(setup, routers, hosts) as sources:
 
-        return await with_hosts(setup, setup.routers(wishes.routers), work)
+                def summary(router: RouterSettings) -> Summary:
+                    label = router.label
 
+                    def seen(run: RunRef) -> Mapping[str, Stream]:
+                        known = records.frames.values.get(label)
+                        return known.streams if known is not None and known.run == run else {}
 
-def _say(text: str, wrong: bool) -> None:
-    typer.echo(text, err=wrong)
+                    return summary_for(router, sources.get(label), setup.settings, seen)
+
+                summaries = {router.label: summary(router) for router in routers}
+                return await carry_out(wishes, setup.settings, hosts, records.closings, summaries, say)
+
+        return await with_hosts(setup, routers, work)

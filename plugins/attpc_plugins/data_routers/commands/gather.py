@@ -13,6 +13,7 @@ import typer
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.shell import fail
 from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.figures import is_bad, stream_text
 from attpc_plugins.data_routers.closing.manifest import ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.gathering.copying import Gathering, Progress
@@ -126,7 +127,8 @@ async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> tup
             faults.append(f"late data of this run are still in {router.staging}: {names_text(late)}")
     except (HostError, ManifestError) as error:
         return nothing, str(error).splitlines()
-    return Part(router.label, record.files, raw), faults
+    bad = tuple(stream_text(stream) for stream in record.streams or () if is_bad(stream))
+    return Part(router.label, record.files, raw, bad), faults
 
 
 def _say_faults(run: RunRef, faults: list[str], more: str = "") -> bool:

@@ -5,20 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol, runtime_checkable
 
-from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost, SourceHost
+from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost, Source
 from attpc_plugins.data_routers.hosts.make import frame_host_for
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .base import Setup
 
 NO_FILES = "a sentry shows no files, unless its table has 'staging' and 'frames = \"ssh\"' or \"local\""
-
-
-@runtime_checkable
-class Source(FileHost, SourceHost, Protocol):
-    """A host whose files can be read."""
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from attpc_plugins.data_routers.watch.incidents import Wrong
 from .figures import RunFigures, SourceFigures
 from .pv_values import show_run, show_source
 from .rows import SYNC, SYNC_TEXT
+from .streams import Stream
 from .sync import Sync, SyncJudge, worst
 from .watcher import FrameWatch, RouterFrames, RunClocks
 
@@ -132,6 +133,18 @@ class EventsService:
             watch.end()
         self._news = True
 
+    def seen(self, label: str, run: RunRef) -> Mapping[str, Stream]:
+        """Return what is known of the frames of a run on a router, by sender; nothing of an earlier run."""
+        found = self._watches.get(label)
+        for frames in (found[1].frames if found is not None else None, self._kept.values.get(label)):
+            if frames is not None and frames.run == run:
+                return frames.streams
+        return {}
+
+    def host(self, label: str) -> FrameHost | None:
+        """Return the host on which a router's frames are looked at."""
+        return self._watches[label][1].host if label in self._watches else None
+
     def closed(self, label: str, run: RunRef) -> None:
         """Look no more at a router's files: those of the run were moved."""
         found = self._watches.get(label)
@@ -167,6 +180,11 @@ class EventsService:
                 since_s = self._since_s.setdefault(cause, time.time())
                 found[cause] = Wrong(f"{state.label}: {self.why(source)}", since_s)
         return found
+
+    def worst_of(self, sources: Sequence[str]) -> Sync:
+        """Return the worst state of the events of sources now; Unknown if it is no worse than a delay."""
+        found = max((self._states.get(source, Sync.UNKNOWN) for source in sources), default=Sync.UNKNOWN)
+        return found if found >= Sync.OUT_OF_STEP else Sync.UNKNOWN
 
     def show(self, fleet: Fleet, facts: FleetFacts, unreachable: Callable[[str], str]) -> None:
         """Judge and publish, if there is news.

@@ -20,6 +20,7 @@ class Stream:
     - `began`: the time in the names of its present files; another one in the run is a reset, of which there
       were `resets`, the last one after the event `reset_at`.
     - `name`, `offset`, `size`: the file and place up to which it was looked at.
+    - `files`: those that were looked at, with this one; `jumped`: parts of them were passed over.
     - `first`, `last`: event numbers since its counter was last zeroed, -1 without a frame; `ticks`:
       `eventTime` of the last one, in 10 ns.
     - `begin`: the first event number of the run; `origin`: what the number `first` would be if no counter had
@@ -36,6 +37,8 @@ class Stream:
     name: str = ""
     offset: int = 0
     size: int = -1
+    files: int = 0
+    jumped: bool = False
     first: int = -1
     last: int = -1
     begin: int = -1
@@ -83,9 +86,9 @@ class Stream:
         """Return it with the result of another look."""
         parts = growing_parts(piece.name)
         assert parts is not None
-        began, new = parts.time, self
+        began, new = parts.time, self if piece.name == self.name else self._next_file()
         if began != self.began:
-            new = replace(self, began=began, first=-1, last=-1, samples=())
+            new = replace(new, began=began, first=-1, last=-1, samples=())
             if self.began:
                 origin = self.reached + 1 if self.begin >= 0 else -1
                 new = replace(new, resets=self.resets + 1, reset_at=self.last, origin=origin)
@@ -98,6 +101,7 @@ class Stream:
             name=piece.name,
             offset=piece.offset,
             size=piece.size,
+            jumped=new.jumped or piece.jumped,
             first=first,
             begin=new.begin if new.begin >= 0 else first,
             origin=new.origin if new.origin >= 0 else first,
@@ -111,6 +115,18 @@ class Stream:
             torn_end=place if piece.torn_at >= piece.offset else "",
             samples=(*new.samples, *piece.samples)[-SAMPLES_KEPT:],
             triggers=piece.triggers or new.triggers,
+        )
+
+    def _next_file(self) -> Stream:
+        """Return it before another file: what is torn at the end of this one is so for good."""
+        passed_over = self.offset < self.size and not self.torn_end
+        return replace(
+            self,
+            files=self.files + 1,
+            jumped=self.jumped or passed_over,
+            torn=self.torn + bool(self.torn_end),
+            torn_at=self.torn_end or self.torn_at,
+            torn_end="",
         )
 
 

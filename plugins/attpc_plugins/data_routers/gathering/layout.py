@@ -44,11 +44,15 @@ class Unfinished(GatherError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One data router's share of a run: its files, and its manifest where it has one."""
+    """One data router's share of a run: its files, and its manifest where it has one.
+
+    `bad`: what is known to be wrong in its frames.
+    """
 
     label: str
     files: tuple[FileEntry, ...]
     manifest: bytes | None
+    bad: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ def plan_of(run: RunRef, parts: Sequence[Part]) -> Plan:
     owners: dict[str, str] = {}
     warnings: list[str] = []
     for part in parts:
+        warnings += [f"{part.label}: the merger will not merge this run: {text}" for text in part.bad]
         items[part.label] = tuple(Item(file, folder_for(file.name, part.label)) for file in part.files)
         for item in items[part.label]:
             other = owners.setdefault(item.place, part.label)

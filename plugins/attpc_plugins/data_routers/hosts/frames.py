@@ -37,6 +37,9 @@ PARTS_MOST = 10**9
 AFTER = -1
 """The offset of a cursor that stands behind the whole file."""
 
+NEAR_END = -1
+"""The offset of a request to look at a closed file near its end only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:

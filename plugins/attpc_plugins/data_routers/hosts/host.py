@@ -167,16 +167,22 @@ class SourceHost(Protocol):
         """
         ...
 
-    async def frames(self, run: RunRef, name: str, offset: int, most: int) -> Piece:
-        """Hop over at most `most` frames of a file of a closed run, from an offset on.
+    async def frames(self, run: RunRef, name: str, offset: int, most: int, *, closed: bool = True) -> Piece:
+        """Hop over at most `most` frames of a file of a closed run, from an offset or `NEAR_END` on.
 
-        What is torn at the end of the file is so for good. A file is read whole by repeated calls.
+        What is torn at the end of the file is so for good. A file is read whole by repeated calls. If not
+        `closed`, the file is in the run's closing folder.
         """
         ...
 
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:
         """Make a hard link `to` a file of a closed run; return False where that is not possible."""
         ...
+
+
+@runtime_checkable
+class Source(FileHost, SourceHost, Protocol):
+    """A host that has the files of closed runs, and shows them."""
 
 
 @runtime_checkable

@@ -143,11 +143,11 @@ class LocalHost:
             self._limits.copy_s(file.size), lambda deadline: sending.send(where, file, sink, deadline.check)
         )
 
-    async def frames(self, run: RunRef, name: str, offset: int, most: int) -> Piece:
-        """Hop over at most so many frames of a file of a closed run, from an offset on."""
+    async def frames(self, run: RunRef, name: str, offset: int, most: int, *, closed: bool = True) -> Piece:
+        """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
         where = RunFolders(self._staging, run)
         return await self._looker.run(
-            self._limits.files_s, lambda _: sending.frames_of(where, name, offset, most)
+            self._limits.files_s, lambda _: sending.frames_of(where, name, offset, most, closed=closed)
         )
 
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:

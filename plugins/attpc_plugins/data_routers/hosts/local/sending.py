@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from attpc_plugins.data_routers.hosts.frames import NO_SAMPLES, Cursor, Piece
+from attpc_plugins.data_routers.hosts.frames import NEAR_END, NO_SAMPLES, Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.words import bytes_of, fault, fault_kind_of, text_of
 from attpc_plugins.data_routers.model import FileEntry
@@ -30,13 +30,14 @@ def send(
             check()
 
 
-def frames_of(folders: RunFolders, name: str, offset: int, most: int) -> Piece:
-    """Hop over at most so many frames of a file of a closed run, from an offset on."""
+def frames_of(folders: RunFolders, name: str, offset: int, most: int, *, closed: bool) -> Piece:
+    """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
+    begin, jump = Cursor(name, name, max(0, offset)), offset == NEAR_END
     with (
-        opened(folders.staging, *folders.names(closed=True)) as folder,
+        opened(folders.staging, *folders.names(closed=closed)) as folder,
         folder.file(bytes_of(name)) as number,
     ):
-        return hop(number, name, Cursor(name, name, offset), step=NO_SAMPLES, most=most, last=False)
+        return hop(number, name, begin, step=NO_SAMPLES, most=most, last=False, jump=jump)
 
 
 def link(folders: RunFolders, file: FileEntry, to: Path) -> bool:

@@ -194,7 +194,7 @@ sub to_look_at {
     return ((map { [$_, 1, 0] } @begun), [$last, $most, 1]);
 }
 
-# The frames of one file of a run's folder, from an offset on.
+# The frames of one file of a run's folder, from an offset on, or near its end.
 sub hop_file {
     my ($offset, $most, $step, @place) = @_;
     my $name = pop @place;
@@ -202,7 +202,7 @@ sub hop_file {
     my ($path) = go(@place);
     my $handle = open_file($name, "$path/$name");
     my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
-    my ($frames, @fields) = hop(\%file, $offset, 1, $step, $most, 0, 0);
+    my ($frames, @fields) = hop(\%file, $offset, 1, $step, $most, 0, $offset < 0 ? 1 : 0);
     return @fields;
 }
 

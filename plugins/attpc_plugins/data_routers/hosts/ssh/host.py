@@ -213,10 +213,10 @@ class SshHost(_User):
         fields = where.staging, *where.names(closed=True), bytes_of(file.name)
         await self._bulk.send(fields, file.size, sink)
 
-    async def frames(self, run: RunRef, name: str, offset: int, most: int) -> Piece:
-        """Hop over at most so many frames of a file of a closed run, from an offset on."""
+    async def frames(self, run: RunRef, name: str, offset: int, most: int, *, closed: bool = True) -> Piece:
+        """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
         where, limit_s = RunFolders(self._staging, run), self._limits.files_s
-        place = where.staging, *where.names(closed=True), bytes_of(name)
+        place = where.staging, *where.names(closed=closed), bytes_of(name)
         numbers = (b"%d" % number for number in (offset, most, NO_SAMPLES))
         fields = await self._seat.look.call("hop", (*numbers, *place), limit_s, limit_s)
         try:

@@ -1,0 +1,223 @@
+"""Counts the frames in the files of one run, by sender: all of them, or from where a look has ended."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from attpc_ioc.printable import visible
+from attpc_plugins.data_routers.events.streams import Stream
+from attpc_plugins.data_routers.hosts.frames import FRAMES_MOST, JUMP_BYTES, NEAR_END, Piece
+from attpc_plugins.data_routers.hosts.names import parts_of
+from attpc_plugins.data_routers.model import FileEntry
+
+from .manifest import StreamFrames
+
+FRAMES_AT_ONCE = 200_000
+"""Frames of one request: less than a second, or the time to read 1 GiB from a slow disk."""
+
+FILES_MOST = 16
+"""More files of a sender are not looked at one by one at a closing."""
+
+REST_BYTES = 1 << 20
+"""What is left of a file is not passed over if it is less than this."""
+
+Read = Callable[[str, int, int], Awaitable[Piece]]
+"""Hops over frames: of a file, from an offset on, over at most so many; raises `HostError`."""
+
+Order = tuple[str, str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a sender's files up to an offset of the file `name`, the last of `files` in order.
+
+    `last`: the event number before that place, -1 if there is none in the stream of that file.
+    """
+
+    stream: StreamFrames
+    name: str = ""
+    offset: int = 0
+    files: int = 0
+    last: int = -1
+
+
+def known_of(stream: Stream) -> Known:
+    """Return what the looks in a run have found."""
+    found = StreamFrames(
+        stream.sender,
+        None if stream.jumped else stream.frames,
+        stream.begin,
+        stream.last if stream.last >= 0 else stream.reset_at,
+        stream.missing,
+        stream.back,
+        stream.resets,
+        stream.torn,
+        stream.torn_at,
+    )
+    return Known(found, stream.name, stream.offset, stream.files, stream.last)
+
+
+def known_all(streams: Sequence[StreamFrames], files: Sequence[FileEntry]) -> dict[str, Known]:
+    """Return what is known of these files, all of which were counted."""
+    by_sender = _by_sender(files)
+    known = {}
+    for stream in streams:
+        if own := by_sender.get(stream.sender):
+            time = _time(own[-1])
+            last = stream.last if any(file.size for file in own if _time(file) == time) else -1
+            known[stream.sender] = Known(stream, own[-1].name, own[-1].size, len(own), last)
+    return known
+
+
+def _time(file: FileEntry) -> str:
+    return order_of(file.name)[1]
+
+
+def order_of(name: str) -> Order:
+    """Return the key by which files are in order: the sender, the stream's time, the part, late data."""
+    parts = parts_of(name)
+    return (parts.sender, parts.time, parts.part, parts.late) if parts is not None else (name, "", 0, "")
+
+
+def _by_sender(files: Sequence[FileEntry]) -> dict[str, list[FileEntry]]:
+    """Return files by sender, as it is shown, each sender's in order."""
+    found: defaultdict[str, list[FileEntry]] = defaultdict(list)
+    for file in sorted(files, key=lambda one: order_of(one.name)):
+        found[visible(order_of(file.name)[0])].append(file)
+    return found
+
+
+async def count_all(
+    read: Read, files: Sequence[FileEntry], progress: Callable[[int], None]
+) -> tuple[StreamFrames, ...]:
+    """Return what is in all frames of all files, by sender; `progress` is called with the bytes passed."""
+    found = {
+        sender: await _Count(read, progress).of(Known(StreamFrames(sender)), own)
+        for sender, own in _by_sender(files).items()
+    }
+    return tuple(found[sender] for sender in sorted(found))
+
+
+async def count_on(
+    read: Read, files: Sequence[FileEntry], known: Mapping[str, Known]
+) -> tuple[StreamFrames, ...]:
+    """Return the same from what is known, with a few requests for each sender.
+
+    Where more has come than a look hops over, only its beginning and its end are looked at, and how many
+    frames there are is unknown.
+    """
+    found = {}
+    for sender, own in _by_sender(files).items():
+        begin = known.get(sender)
+        if begin is None or not _holds(begin, own):
+            begin = Known(StreamFrames(sender))
+        found[sender] = await _Count(read, most=FRAMES_MOST).of(begin, own)
+    return tuple(found[sender] for sender in sorted(found))
+
+
+def _holds(known: Known, own: Sequence[FileEntry]) -> bool:
+    """Return whether what is known is of these files: those before its place are all that were looked at."""
+    before = [file for file in own if order_of(file.name) <= order_of(known.name)]
+    if not before or before[-1].name != known.name or before[-1].size < known.offset:
+        return False
+    return known.stream.frames is None or len(before) == known.files
+
+
+class _Count:
+    """Counts the frames of one sender; `most`: about so many at most, None for all."""
+
+    def __init__(
+        self, read: Read, progress: Callable[[int], None] = lambda _bytes: None, most: int | None = None
+    ) -> None:
+        self._read = read
+        self._progress = progress
+        self._most = most
+        self._seen = 0
+
+    async def of(self, known: Known, own: Sequence[FileEntry]) -> StreamFrames:
+        """Return the stream with what is behind the known place; `own` are all of the sender's files."""
+        at = order_of(known.name)
+        rest = [
+            (file, known.offset if file.name == known.name else 0)
+            for file in own
+            if not known.name or order_of(file.name) >= at
+        ]
+        whole = known.stream.frames is not None
+        stream = replace(_with_counts(known.stream), resets=len(set(map(_time, own))) - 1)
+        if self._most is not None and _is_much(rest):
+            return _unknown(await self._ends(stream, rest))
+        last, time = known.last, at[1]
+        for index, (file, offset) in enumerate(rest):
+            if _time(file) != time:
+                last, time = -1, _time(file)
+            while offset < file.size:
+                if self._is_enough(rest[index:], offset):
+                    return _unknown(await self._ends(stream, [(file, offset), *rest[index + 1 :]]))
+                piece = await self._read(file.name, offset, min(FRAMES_AT_ONCE, self._most or FRAMES_AT_ONCE))
+                self._seen += piece.frames
+                stream = _with(stream, piece, last)
+                last = piece.last if piece.frames else last
+                self._progress(piece.offset - offset)
+                if piece.offset <= offset or piece.torn_at >= piece.offset:
+                    self._progress(file.size - piece.offset)
+                    break
+                offset = piece.offset
+        return stream if whole else _unknown(stream)
+
+    def _is_enough(self, rest: Sequence[tuple[FileEntry, int]], offset: int) -> bool:
+        left = sum(file.size for file, _ in rest) - offset
+        return self._most is not None and self._seen >= self._most and left > REST_BYTES
+
+    async def _ends(self, stream: StreamFrames, rest: Sequence[tuple[FileEntry, int]]) -> StreamFrames:
+        """Return the stream with the first event, if it has none yet, and the frames near the end."""
+        filled = [file for file, _ in rest if file.size]
+        if stream.first < 0:
+            first = await self._read(filled[0].name, 0, 1)
+            stream = replace(stream, first=first.first, last=first.last)
+        return _with(stream, await self._read(filled[-1].name, NEAR_END, FRAMES_MOST), -1)
+
+
+def _is_much(rest: Sequence[tuple[FileEntry, int]]) -> bool:
+    sizes = [file.size - offset for file, offset in rest if file.size > offset]
+    return len(sizes) > FILES_MOST or sum(sizes) > JUMP_BYTES
+
+
+def _with(stream: StreamFrames, piece: Piece, last: int) -> StreamFrames:
+    """Return a stream with another piece; `last`: the event number before it, -1 if there is none."""
+    missing, back = piece.after(last)
+    torn = piece.torn + (piece.torn_at >= piece.offset)
+    place = f"{visible(piece.name)} at byte {max(piece.torn_at, 0)}"
+    return replace(
+        stream,
+        frames=(stream.frames or 0) + piece.frames,
+        first=piece.first if stream.first < 0 else stream.first,
+        last=piece.last if piece.frames else stream.last,
+        missing=(stream.missing or 0) + missing,
+        back=(stream.back or 0) + back,
+        torn=(stream.torn or 0) + torn,
+        torn_at=stream.torn_at or (place if torn else ""),
+    )
+
+
+def _with_counts(stream: StreamFrames) -> StreamFrames:
+    """Return a stream with 0 for what is not known."""
+    return replace(
+        stream,
+        frames=stream.frames or 0,
+        missing=stream.missing or 0,
+        back=stream.back or 0,
+        torn=stream.torn or 0,
+    )
+
+
+def _unknown(stream: StreamFrames) -> StreamFrames:
+    """Return a stream of which not all was looked at: what was not found may be there."""
+    return replace(
+        stream,
+        frames=None,
+        missing=stream.missing or None,
+        back=stream.back or None,
+        torn=stream.torn or None,
+    )

@@ -1,0 +1,87 @@
+"""What is found in the frames of a run's files, in a few numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .manifest import StreamFrames
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of one data router's files of a run: those of `RunFiles`, None where they are not known."""
+
+    event_count: int | None = None
+    missing_events: int | None = None
+    resets: int | None = None
+    damaged_frames: int | None = None
+
+
+def figures_of(streams: Sequence[StreamFrames]) -> Figures:
+    """Return the figures of all streams together."""
+    return Figures(
+        event_count=_events(streams),
+        missing_events=_total(streams, lambda stream: stream.missing),
+        resets=sum(stream.resets for stream in streams),
+        damaged_frames=_total(streams, _damaged),
+    )
+
+
+def _damaged(stream: StreamFrames) -> int | None:
+    found = (stream.torn or 0) + (stream.back or 0)
+    return None if None in (stream.torn, stream.back) and not found else found
+
+
+def _events(streams: Sequence[StreamFrames]) -> int | None:
+    """Return how many events all streams have; None where event numbers do not say so."""
+    if any(stream.resets for stream in streams):
+        return None
+    if not streams or any(stream.last < 0 for stream in streams):
+        return 0
+    return max(0, min(stream.last for stream in streams) - max(stream.first for stream in streams) + 1)
+
+
+def _total(streams: Sequence[StreamFrames], count: Callable[[StreamFrames], int | None]) -> int | None:
+    """Return a count of all streams; None if it is not known of each, and not bad anyway."""
+    counts = [count(stream) for stream in streams]
+    total = sum(filter(None, counts))
+    return None if None in counts and not total else total
+
+
+def is_bad(stream: StreamFrames) -> bool:
+    """Return whether the merger would refuse or misread a run with these frames."""
+    return bool(stream.torn or stream.back or stream.resets)
+
+
+def times(count: int) -> str:
+    """Return how often, in words."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def stream_text(stream: StreamFrames) -> str:
+    """Return a line about one stream."""
+    if stream.first < 0 and not stream.torn:
+        return f"{stream.sender}: no frame"
+    frames = "not all frames looked at" if stream.frames is None else f"{stream.frames} frames"
+    text = f"{stream.sender}: {frames}, events {stream.first} to {stream.last}"
+    if stream.missing:
+        text += f", {stream.missing} missing"
+    if stream.resets:
+        text += f", numbers begin anew {times(stream.resets)}"
+    if stream.back:
+        text += f", {stream.back} out of order"
+    if stream.torn:
+        text += f", {stream.torn} torn, first in {stream.torn_at}"
+    return text
+
+
+def frames_text(streams: Sequence[StreamFrames], *, checked: bool) -> str:
+    """Return what a run's record says of its frames: what is wrong, or what a check has found."""
+    if bad := [stream_text(stream) for stream in streams if is_bad(stream)]:
+        return f"frames: {'; '.join(bad)}"
+    if not checked:
+        return ""
+    text = f"frames checked: all {sum(stream.frames or 0 for stream in streams)} whole and in order"
+    missing = sum(stream.missing or 0 for stream in streams)
+    return text + (f", {missing} events missing" if missing else "")
