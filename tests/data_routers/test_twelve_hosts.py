@@ -68,5 +68,10 @@ async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, way):
             total = sum(host.written_bytes for host in it.fleet.data)
             assert size == total - before, "all that was written"
             before = total
-            assert shown(it, "Run:Written_RBV") == pytest.approx(size / 1e9, rel=1e-6)
+            # The sum is shown a moment after its parts.
+            await it.until(
+                lambda size=size: shown(it, "Run:Written_RBV") == pytest.approx(size / 1e9, rel=1e-6),
+                10.0,
+                f"the sum of {size} bytes",
+            )
             assert size > 1e9
