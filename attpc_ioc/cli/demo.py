@@ -94,6 +94,7 @@ async def _demo(prefix: str, cobos: int) -> None:
     for name, also in (
         ("EPICS_CAS_INTF_ADDR_LIST", ()),
         ("EPICS_CAS_BEACON_ADDR_LIST", ("EPICS_CA_ADDR_LIST", "EPICS_CAS_AUTO_BEACON_ADDR_LIST")),
+        ("EPICS_PVAS_INTF_ADDR_LIST", ()),
     ):
         if not any(os.environ.get(n) for n in (name, *also)):
             os.environ[name] = "127.0.0.1"
@@ -136,7 +137,7 @@ def _setting(file: Path) -> str:
     from attpc_ioc.ioc.ca.address import server_port
 
     words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
-    words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO"]
+    words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO", "EPICS_PVA_ADDR_LIST=127.0.0.1"]
     if os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT"):
         words.append(f"EPICS_CA_SERVER_PORT={server_port(os.environ)}")
     words.append(f"ATTPC_IOC_SETTINGS={shlex.quote(str(file))}")
