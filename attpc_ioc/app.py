@@ -125,7 +125,9 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         )
         _show_plugins(host, server, settings)
         await _show_access(access, server)
-        answers: dict[str, Answerer] = {"clients": lambda question: clients_answer(server.ca, question)}
+        answers: dict[str, Answerer] = {
+            "clients": lambda question: clients_answer(server.ca, server.pvaccess.connections, question)
+        }
         app = App(settings, host, event_log, controller, server, table, numbers, emitter, access, answers)
         asked = AskServer(event_log.folder, answers)
         days = settings.ioc.event_log_days

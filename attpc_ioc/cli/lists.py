@@ -69,12 +69,21 @@ def clients(
     pvs: Annotated[bool, typer.Option("--pvs", help="With the PVs that each is connected to.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="As JSON, with all details.")] = False,
 ) -> None:
-    """List the Channel Access clients of the IOC that runs on this host with these settings."""
+    """List the clients of the IOC that runs on this host with these settings.
+
+    Of clients over PVAccess only the address is known, and the user once it has put something.
+    """
     from attpc_ioc.asking import ask
     from attpc_ioc.settings import load_settings
 
     answer = ask(load_settings(file).state_directory(), {"ask": "clients", "pvs": pvs or json_})
-    typer.echo(json.dumps(answer, indent=2) if json_ else clients_text(answer["clients"], pvs))
+    typer.echo(json.dumps(answer, indent=2) if json_ else _all_text(answer, pvs))
+
+
+def _all_text(answer: dict[str, Any], pvs: bool) -> str:
+    text = clients_text(answer["clients"], pvs)
+    over_pva = [f"{_shown(one['user'])}  {one['address']}" for one in answer["pvaccess"]]
+    return "\n".join([text, "", "PVAccess", *over_pva]) if over_pva else text
 
 
 def clients_text(found: list[dict[str, Any]], pvs: bool) -> str:

@@ -190,6 +190,7 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
 
     from attpc_ioc.cli.online import ask_all
     from attpc_ioc.ioc.ca.address import from_environment
+    from attpc_ioc.ioc.pva_conf import pva_conf
 
     reports, answers = asyncio.run(ask_all(settings, plugins, timeout_s))
     table = Table(box=None, pad_edge=False)
@@ -208,7 +209,10 @@ def _ask_and_show(settings: Settings, plugins: PluginHost, timeout_s: float) -> 
     # Interfaces and port of the settings take precedence over this shell's variables.
     interfaces = list(map(str, settings.ioc.interfaces or ()))
     environment = from_environment(interfaces=interfaces, port=settings.ioc.server_port)
-    for fault in environment.faults:
+    faults = list(environment.faults)
+    if settings.pva.enabled:
+        faults += pva_conf(settings.pva, settings.ioc.interfaces).faults
+    for fault in faults:
         typer.echo(f"environment: {fault}")
     wrong = [report.name for report in reports if not report.ok] + [a.what for a in answers if not a.ok]
-    return [*wrong, "environment"] if environment.faults else wrong
+    return [*wrong, "environment"] if faults else wrong

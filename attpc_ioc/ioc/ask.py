@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from attpc_ioc.asking import LIMIT_S, SOCKET, Answerer, Question, socket_path
 from attpc_ioc.errors import system_reason
 from attpc_ioc.ioc.ca import CAServer
 from attpc_ioc.log import get_logger
+from attpc_ioc.pva import Connection
 
 log = get_logger(__name__)
 
@@ -93,8 +94,11 @@ class AskServer:
             return {"error": f"fault of the program: {error}"}
 
 
-def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
-    """Return the connected clients, with the names of their PVs if the question has `pvs`."""
+def clients_answer(server: CAServer, connections: Sequence[Connection], question: Question) -> dict[str, Any]:
+    """Return the connected clients, with the names of their PVs if the question has `pvs`.
+
+    `connections` are those over PVAccess, of which no more is known.
+    """
     answer = []
     for info in server.clients(NAMES_MAX if question.get("pvs") else 0):
         answer.append(
@@ -113,7 +117,8 @@ def clients_answer(server: CAServer, question: Question) -> dict[str, Any]:
                 "pvs": list(info.pvs),
             }
         )
-    return {"clients": answer}
+    over_pva = [{"address": one.address, "user": one.user} for one in connections]
+    return {"clients": answer, "pvaccess": over_pva}
 
 
 def _bound(path: str) -> socket.socket:

@@ -116,7 +116,8 @@ class PutLog:
 
 def _log(put: Put) -> None:
     report = log.info if put.ok else log.warning
-    keys = {"reason": put.reason} if put.reason else {}
+    keys = {"via": put.who.via} if put.who.via else {}
+    keys |= {"reason": put.reason} if put.reason else {}
     report(
         "put", pv=put.pv, who=put.who, address=put.who.address, old=put.old, new=put.new, ok=put.ok, **keys
     )

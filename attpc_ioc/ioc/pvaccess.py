@@ -92,7 +92,8 @@ class PvAccess:
         self._puts = puts
         self._access = access
         self._publish = publish
-        self._clients = 0
+        self.connections: list[pva.Connection] = []
+        """The clients' connections when they were last counted."""
         self.server: PVAServer | None = None
         """None where it is switched off, or is not possible."""
 
@@ -141,15 +142,15 @@ class PvAccess:
             await self.server.refresh_access()
 
     async def count_clients(self) -> None:
-        """Count the connections for `stats`; it takes a few milliseconds of a thread."""
-        self._clients = len(await self.server.connections()) if self.server is not None else 0
+        """Look for `connections`; it takes a few milliseconds of a thread."""
+        self.connections = await self.server.connections() if self.server is not None else []
 
     @property
     def stats(self) -> PvaStats:
         """What clients do and did."""
         if self.server is None:
             return PvaStats()
-        return PvaStats(self._clients, self.server.pvs_in_use, self.server.refused_puts)
+        return PvaStats(len(self.connections), self.server.pvs_in_use, self.server.refused_puts)
 
     def _show(self, state: int, text: str) -> None:
         bad = state == FAILED

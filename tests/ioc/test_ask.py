@@ -188,7 +188,7 @@ async def test_names_are_shared_fairly(ioc: App) -> None:
             await few.channel(name)
         shares = {names: [len(one.pvs) for one in ioc.server.ca.clients(names)] for names in (100, 10, 3, 1)}
         assert shares == {100: [40, 2], 10: [8, 2], 3: [2, 1], 1: [1, 0]}
-        told = clients_answer(ioc.server.ca, {"pvs": True})["clients"]
+        told = clients_answer(ioc.server.ca, (), {"pvs": True})["clients"]
         assert [one["user"] for one in told] == ["many", "few"]
         told[1]["pvs"] = []
         assert clients_text(told, True).splitlines()[-1] == "    and 2 more"
