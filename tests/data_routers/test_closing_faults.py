@@ -28,7 +28,6 @@ from attpc_ioc.simulator.data.gate import Gate
 from tests.support.closings import EXPERIMENT, Side, everywhere, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
 from tests.support.denied import denied
-from tests.support.smalldisk import small_disk
 
 S = CloseState
 NAMES = ["a.graw", "with space.graw", "$(touch executed).graw", "-n.graw", "ü\n'\".graw"]
@@ -81,20 +80,6 @@ async def case(at: Place, tmp_path) -> AsyncIterator[Case]:
         yield made
 
 
-async def test_the_folder_of_the_run_exists(case):
-    case.place.mkdir(parents=True)
-    other = fill(case.place, ["a.graw"], seed=77)
-    case.it.end(42)
-    entry = await case.it.reach(42, S.FAILED)
-    assert "run_0042" in entry.message
-    assert "exist" in entry.message
-    assert sums(case.staging) == case.expected
-    assert sums(case.place) == other
-    case.place.rename(case.place.with_name("other"))
-    await case.done()
-    assert sums(case.place.with_name("other")) == other
-
-
 async def test_an_empty_folder_of_the_run_exists(case):
     case.place.mkdir(parents=True)
     case.it.end(42)
@@ -102,17 +87,6 @@ async def test_an_empty_folder_of_the_run_exists(case):
     assert sums(case.staging) == case.expected
     case.place.rmdir()
     await case.done()
-
-
-async def test_a_name_exists(case):
-    case.gathering.mkdir(parents=True)
-    other = fill(case.gathering, ["a.graw"], seed=77)
-    case.it.end(42)
-    case.expected = {**case.expected, **other, "a.late1.graw": case.expected["a.graw"]}
-    entry = await case.done()
-    assert "late data are beside their files: a.late1.graw" in entry.message
-    await case.it.until(lambda: case.it.told(42) == ["Waiting", "Done"])  # told after it was shown
-    assert sums(case.staging) == {}
 
 
 async def test_a_file_vanishes(case):
@@ -144,21 +118,6 @@ async def test_the_experiment_folder_is_a_file(case):
     await case.it.until(lambda: case.it.ctx.published["CoBo0:Router:Close_RBV"] == int(S.FAILED))
     (case.staging / EXPERIMENT).unlink()
     await case.done()
-
-
-async def test_the_disk_is_full(case):
-    with small_disk(case.staging, "16m"):
-        case.expected = fill(case.staging, NAMES)
-        with contextlib.suppress(OSError), (case.staging / "filler").open("wb", 0) as filler:
-            while filler.write(b"x" * 65536):
-                pass
-        case.it.end(42)
-        entry = await case.it.reach(42, S.FAILED)
-        assert "No space left on device" in entry.message or "full" in entry.message
-        case.nothing_lost()
-        assert not case.place.exists()
-        (case.staging / "filler").unlink()
-        await case.done()
 
 
 async def test_permission_is_denied(case):

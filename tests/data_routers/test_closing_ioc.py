@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import pytest
 from attpc_plugins.data_routers.closing.closings import Phase
 from attpc_plugins.data_routers.model import CloseState
 
@@ -13,7 +12,6 @@ from attpc_ioc.model.events import RunFiles
 from tests.support.closed_runs import all_in_place, folder_of, written
 from tests.support.closings import closings_in
 from tests.support.data_rig import (
-    ALL_ACCESS,
     alarm,
     data_rig,
     section,
@@ -125,11 +123,10 @@ def manifest_of(it, host, number: int) -> str:
     return (folder_of(it, host, number) / "manifest.json").read_text()
 
 
-@pytest.mark.parametrize("access", ALL_ACCESS[:2])
-async def test_data_that_a_router_writes_after_done_are_beside_their_files(tmp_path, monkeypatch, access):
+async def test_data_that_a_router_writes_after_done_are_beside_their_files(tmp_path, monkeypatch):
     """The simulated router opens its file by name for each frame, as the real one does."""
     text = section(closing={"quiet_s": 0.5})
-    async with data_rig(tmp_path, monkeypatch, access=access, cobos=1, text=text) as it:
+    async with data_rig(tmp_path, monkeypatch, cobos=1, text=text) as it:
         host = it.fleet.data["CoBo[0]"]
         await start_run(it)
         number = it.run.number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -58,38 +58,6 @@ async def case(tmp_path) -> AsyncIterator[Case]:
         yield made
 
 
-async def test_a_run(case):
-    await case.it.begin(42)
-    await case.write()
-    size = sum((case.host.staging / name).stat().st_size for name in NAMES)
-    case.it.end(42)
-    entry = await case.it.reach(42, S.DONE)
-    assert sums(case.folder(42)) == case.expected
-    assert (entry.files, entry.data_bytes, entry.location) == (2, size, f"{EXPERIMENT}/run_0042")
-    assert "2 files" in entry.message
-    await case.it.until(lambda: case.it.told(42)[-1:] == ["Done"])
-
-
-async def test_the_folder_of_the_run_exists(case):
-    case.folder(42).mkdir(parents=True)
-    other = fill(case.folder(42), ["a.graw"], seed=7)
-    await case.it.begin(42)
-    await case.write()
-    case.it.end(42)
-    entry = await case.it.reach(42, S.FAILED)
-    assert "already exists" in entry.message
-    # It is asked again and again, and never takes the folder for its own work.
-    case.it.closing.again()
-    await case.it.until(lambda: not case.it.closing.busy("CoBo0"))
-    assert case.it.entry(42).state is S.FAILED
-    assert sums(case.host.staging) == case.expected
-    assert sums(case.folder(42)) == other
-    case.folder(42).rename(case.folder(99))
-    case.it.closing.again()
-    await case.it.reach(42, S.DONE)
-    assert sums(case.folder(42)) == case.expected
-
-
 async def test_the_reply_is_lost(case):
     await case.it.begin(42)
     await case.write()
@@ -119,34 +87,6 @@ async def test_the_ioc_is_killed_while_the_sentry_waits(tmp_path):
             assert entry.files == 2
 
 
-async def test_the_sentry_was_interrupted_in_the_middle(case):
-    # It renames one by one, and does not go on with a folder that exists.
-    await case.it.begin(42)
-    await case.write()
-    case.it.end(42)
-    await case.it.until(lambda: case.it.entry(42).asked)
-    await case.it.reach(42, S.DONE)
-    await case.it.begin(43)
-    await case.write(seed=2)
-    case.folder(43).mkdir()
-    (case.host.staging / "a.graw").rename(case.folder(43) / "a.graw")
-    closings = case.it.closings
-    info = case.it.info(43)
-    case.it.end(info.number)
-    await case.it.reach(43, S.FAILED)
-    # As after a reply that was lost: it had been told.
-    async with closings.locked("CoBo0", 5.0):
-        entry = case.it.entry(43)
-        await closings.save(replace(entry, asked=True))
-    case.it.closing.again()
-    entry = await case.it.reach(43, S.INCOMPLETE)
-    assert "1 file left" in entry.message
-    assert sums(case.host.staging) | sums(case.folder(43)) == case.expected
-    (case.host.staging / "b c.graw").rename(case.folder(43) / "b c.graw")
-    case.it.closing.again()
-    await case.it.reach(43, S.DONE)
-
-
 @pytest.mark.parametrize("fault", ["gone", "hung", "slow"])
 async def test_the_host(tmp_path, fault):
     async with sentry(tmp_path, timeout_s=0.5) as case:
@@ -167,33 +107,6 @@ async def test_the_host(tmp_path, fault):
         case.it.closing.again()
         await case.it.reach(42, S.DONE)
         assert sums(case.folder(42)) == case.expected
-
-
-async def test_the_disk_is_full(case):
-    await case.it.begin(42)
-    await case.write()
-    case.host.faults.disk_full = True
-    case.it.end(42)
-    entry = await case.it.reach(42, S.FAILED)
-    assert "No space left" in entry.message
-    assert sums(case.host.staging) == case.expected
-    case.host.faults.disk_full = False
-    case.it.closing.again()
-    await case.it.reach(42, S.DONE)
-    assert sums(case.folder(42)) == case.expected
-
-
-async def test_the_router_has_ended(case):
-    await case.it.begin(42)
-    await case.write()
-    await case.host.router.stop()
-    case.it.end(42)
-    entry = await case.it.reach(42, S.UNREACHABLE)
-    assert sums(case.folder(42)) == case.expected
-    assert "does not run" in entry.message
-    await case.host.router.start()
-    case.it.closing.again()
-    await case.it.reach(42, S.DONE)
 
 
 async def test_the_next_run_begins_before_the_sentry_was_notified(tmp_path):

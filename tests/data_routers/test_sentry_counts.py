@@ -234,3 +234,22 @@ def test_only_a_closing_at_work_refuses_a_start():
     assert at_work([entry(1, asked=True, asked_s=5.0, phase=Phase.DROPPED)], 30.0) == ""
     assert "run 1" in at_work([entry(1, asked=True, asked_s=5.0)], 30.0)
     assert CLOSING.validate_python(CLOSING.dump_python(entry(1, asked_s=5.0), mode="json")).asked_s == 5.0
+
+
+async def test_data_that_come_after_the_move_are_not_taken_for_what_a_sentry_leaves(case: Case):
+    """They would be in the next run's folder, and nothing would refuse its start."""
+    await case.it.begin(42)
+    first = fill(case.staging, ["a.graw", "b.graw"])
+    case.sentry.after_move = lambda: (case.staging / "a.graw").write_bytes(b"late")
+    case.it.end(42)
+    entry = await case.it.reach(42, S.INCOMPLETE)
+    assert "1 file left in the staging folder" in entry.message
+    assert "data came after it had moved the others" in entry.message
+    assert case.it.closing.against_next("CoBo0")
+    (case.staging / "a.graw").rename(case.folder(42) / "a.late1.graw")
+    case.it.closing.again()
+    entry = await case.it.reach(42, S.DONE)
+    size = sum(path.stat().st_size for path in case.folder(42).iterdir())
+    assert (entry.files, entry.data_bytes) == (3, size)
+    assert first.items() < sums(case.folder(42)).items()
+    assert case.it.closing.expected("CoBo0") == Count()

@@ -78,7 +78,7 @@ async def data_rig(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    access: Access | Sshd = Access.LOCAL,
+    access: Access | Sshd | None = Access.LOCAL,
     data: DataOptions = QUICK_DATA,
     text: str | None = None,
     cobos: int = 2,
@@ -86,15 +86,16 @@ async def data_rig(
 ) -> AsyncIterator[Rig]:
     """Run a fleet that writes data and an IOC that watches it. `text`: of its section, see `section`.
 
-    With a real `sshd` as `access`, the simulated hosts' folders are reached through that.
+    With a real `sshd` as `access`, the simulated hosts' folders are reached through that; None: each host as
+    `data` says.
     """
-    way = access if isinstance(access, Access) else Access.LOCAL
-    options = replace(data, folder=data.folder or tmp_path / "hosts", access=(way,))
+    ways = data.access if access is None else (access if isinstance(access, Access) else Access.LOCAL,)
+    options = replace(data, folder=data.folder or tmp_path / "hosts", access=ways)
     lines = section() if text is None else text
     if isinstance(access, Sshd):
         assert options.folder is not None
         lines = _through_sshd(lines, access, options.folder, cobos)
-    tables = isinstance(access, Access)
+    tables = not isinstance(access, Sshd)
     given = {SECTION: lines}
     async with rig(
         tmp_path, monkeypatch, data=options, data_tables=tables, cobos=cobos, **given, **more

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class HandSentry:
     """Whether it goes on to move files."""
     waiting: int = 0
     """Requests that wait."""
+    after_move: Callable[[], object] = lambda: None
+    """What happens between the last move and the answer."""
     port: int = 0
 
     def files(self) -> list[Path]:
@@ -70,6 +72,7 @@ class HandSentry:
         folder.mkdir(parents=True)
         for path in self.staging.glob("*.graw"):
             path.rename(folder / path.name)
+        self.after_move()
         return self._answer()
 
 

@@ -309,7 +309,8 @@ class RouterCloser:
                 return await self._say(closing, after.state, after.message)
             return await self._ended(await self._with_frames(after))
         if not closing.counted and polled is None:
-            closing = count(closing, self._last_polled())
+            last = count(closing, self._last_polled())
+            closing = last if last.files else closing  # the first file may have come after that poll
         if self._other_run(closing.run):
             return closing
         sizes = {} if polled is None else {"files": polled.files, "bytes": polled.data_bytes}

@@ -88,8 +88,8 @@ async def close_late(
     closing = replace(closing, late=closing.late | {file.name: file.size for file in present})
     await keep(closing)
     moved = await host.move(closing.run, present, closed=True) if present else ()
-    there = await host.gathered(closing.run, closed=True, checksums=checksums, only_late=True)
     known = {file.name for file in record.files}
+    there = await host.gathered(closing.run, closed=True, checksums=checksums, known=known)
     new = tuple(file for file in there if file.name not in known and stream_of(file.name) in closing.streams)
     if new:
         files = tuple(sorted((*record.files, *new), key=lambda file: file.name))

@@ -138,9 +138,14 @@ async def close_by_sentry(
     except HostFault:
         await keep(replace(closing, asked_s=0.0))
         raise
+    closing = replace(closing, asked_s=0.0)
+    if polled is not None and 0 < after.data_bytes < polled.data_bytes:
+        # It counts the folder's `*.graw`: what is left came after the others were moved.
+        files, data_bytes = closing.files + after.files, closing.data_bytes + after.data_bytes
+        return look(replace(closing, moved=True, files=files, data_bytes=data_bytes), after, left_files)
     # The sentry also moves files that came in the meantime. What it leaves is not `*.graw`.
     grown = max(closing.data_bytes, _grown_bytes(closing, after))
-    closing = replace(closing, asked_s=0.0, data_bytes=grown, left_files=after.files)
+    closing = replace(closing, data_bytes=grown, left_files=after.files)
     return _done(
         closing, f"; {after.files} of other names are left in the staging folder" if after.files else ""
     )
@@ -188,7 +193,8 @@ def _grown_bytes(closing: Closing, polled: Polled) -> int:
 def _left_text(files: int, closing: Closing) -> str:
     return (
         f"{files} file{'' if files == 1 else 's'} left in the staging folder although {closing.run} is "
-        "there: the sentry was interrupted, and does not continue with a folder that exists. Move them into "
-        "that folder with `mv -n`, which replaces nothing; a name that is there already is other data, give "
-        "it another name. Then put 1 to Run:CloseAgain"
+        "there: the sentry was interrupted, or data came after it had moved the others; it does not continue "
+        "with a folder that exists. Move them into that folder with `mv -n`, which replaces nothing; a name "
+        "that is there already is other data: name the file in the staging folder `….late1.graw`. "
+        "Then put 1 to Run:CloseAgain"
     )

@@ -297,6 +297,9 @@ async def close_files(
         if finished := await _finished_before(host, closing, staging):
             return finished
         raise
+    except HostFault as error:
+        folder = f"{staging}/{closing.run.experiment}/{closing_folder(closing.run)}"
+        raise HostFault(f"{error}; {len(there)} of {len(closing.chosen)} files are in {folder}") from error
     return done(closing, written, staging)
 
 

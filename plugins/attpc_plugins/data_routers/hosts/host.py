@@ -6,7 +6,7 @@ for operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -113,11 +113,11 @@ class FileHost(Host, Protocol):
         ...
 
     async def gathered(
-        self, run: RunRef, *, closed: bool, checksums: bool, only_late: bool = False
+        self, run: RunRef, *, closed: bool, checksums: bool, known: Collection[str] = ()
     ) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name.
 
-        With `only_late`, only late tails get checksums: the others of a closed run have theirs already.
+        The files in `known` get no checksums: they have theirs already.
         """
         ...
 

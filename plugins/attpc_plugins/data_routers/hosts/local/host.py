@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from attpc_ioc.model import outside
@@ -11,7 +11,6 @@ from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.frames import Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
-from attpc_plugins.data_routers.hosts.names import is_late
 from attpc_plugins.data_routers.hosts.words import (
     bytes_of,
     check_run,
@@ -94,7 +93,7 @@ class LocalHost:
         )
 
     async def gathered(
-        self, run: RunRef, *, closed: bool, checksums: bool, only_late: bool = False
+        self, run: RunRef, *, closed: bool, checksums: bool, known: Collection[str] = ()
     ) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
@@ -107,9 +106,7 @@ class LocalHost:
                 self._staging,
                 *names,
                 digest=lambda folder, name: (
-                    ""
-                    if only_late and not is_late(text_of(name))
-                    else folders.sha256(folder, name, deadline.check)
+                    "" if text_of(name) in known else folders.sha256(folder, name, deadline.check)
                 ),
             )
 

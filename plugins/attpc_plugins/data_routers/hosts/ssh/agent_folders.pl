@@ -123,13 +123,14 @@ sub spoils {
     return $name =~ /_\d{5,}(?:\.late\d+)?\.graw\z/ ? 'part' : '';
 }
 
-# $checksums: of which files, '' (none), 'late' or 'all'.
+# With checksums unless $checksums is '', but for the files in @known.
 sub listing {
-    my ($checksums, @folder) = @_;
-    my ($path) = go(@folder);
+    my ($checksums, $staging, $experiment, $folder, @known) = @_;
+    my ($path) = go(grep { defined } $staging, $experiment, $folder);
+    my %known = map { $_ => 1 } @known;
     my @answer;
     for my $file (sort { $a->[0] cmp $b->[0] } data_files($path, [])) {
-        my $wanted = $checksums eq 'all' || $checksums eq 'late' && $file->[0] =~ /\.late9*[1-9]\.graw\z/;
+        my $wanted = $checksums ne '' && !$known{ $file->[0] };
         my $sum = $wanted ? sha256($file->[0], "$path/$file->[0]") : '';
         push @answer, $file->[0], number($file->[1]), sprintf('%.6f', $file->[2]), $sum;
     }

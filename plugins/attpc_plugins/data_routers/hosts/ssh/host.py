@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from attpc_ioc.model import outside
@@ -164,7 +164,7 @@ class SshHost(_User):
         )
 
     async def gathered(
-        self, run: RunRef, *, closed: bool, checksums: bool, only_late: bool = False
+        self, run: RunRef, *, closed: bool, checksums: bool, known: Collection[str] = ()
     ) -> tuple[FileEntry, ...]:
         """Return the `*.graw` of the run's folder (`closed`) or of its closing folder, by name."""
         where = RunFolders(self._staging, run)
@@ -172,8 +172,8 @@ class SshHost(_User):
         if not checksums:
             return self._entries(await self._files("listing", b"", *folder))
         limit_s = self._limits.checksums_s
-        which = b"late" if only_late else b"all"
-        return self._entries(await self._seat.files.call("listing", (which, *folder), limit_s, limit_s))
+        fields = (b"all", *folder, *map(bytes_of, known))
+        return self._entries(await self._seat.files.call("listing", fields, limit_s, limit_s))
 
     async def finish(self, run: RunRef, manifest: bytes) -> None:
         """Write the manifest into the closing folder, sync it, and rename the folder to the run's folder."""
