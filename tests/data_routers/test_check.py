@@ -138,6 +138,19 @@ def test_how_often_numbers_begin_anew() -> None:
     assert [text.rpartition("anew ")[2] for text in texts] == ["once", "twice", "3 times"]
 
 
+def test_a_bad_run_is_gathered_with_a_warning(shell: Shell, tmp_path: Path) -> None:
+    """From what its closing has found, and from a check."""
+    good, torn = raw(cobo(range(1, 11))), raw(cobo([11]))[:300]
+    closed(shell, {name("0000"): good + torn + raw(cobo([12, 11]))})
+    wrong = f"{SENDER}: 13 frames, events 1 to 11, 1 out of order, 1 torn, first in {name('0000')}"
+    for check in (False, True):
+        if check:
+            assert shell("files", "check", 42).exit_code == 1
+        ran = shell("files", "gather", 42, "--to", tmp_path / f"to {check}")
+        assert ran.exit_code == 0, ran.output
+        assert f"run_0042: CoBo0: the merger will not merge this run: {wrong}" in ran.output
+
+
 def test_a_run_that_is_not_there_and_a_sentry(tmp_path: Path) -> None:
     sentry = {"access": "sentry", "host": "127.0.0.1", "port": 9, "sources": ["MuTAnT"]}
     local = {"access": "local", "sources": ["CoBo0"], "staging": str(tmp_path / "CoBo0"), "process": ""}

@@ -12,7 +12,7 @@ from .closings import Closing, ClosingStore, Phase
 from .figures import Figures, figures_of, is_bad
 
 LATE_RUNS = 10
-"""Late data are recognised as those of one of this many closed runs of a router."""
+"""Late data are recognised as those of one of this many closed runs of a router, and checks are recorded."""
 
 
 async def report(ctx: PluginContext, store: ClosingStore, closing: Closing, lock_s: float) -> None:
@@ -49,7 +49,7 @@ def forget_old(store: ClosingStore, closings: Sequence[Closing]) -> None:
     """Keep only the last finished closing of a router: a restarted IOC shows it.
 
     A closing that was given up stays while its files may be in the staging folder, so that no later run gets
-    them, and the last few whose routers may still write late data.
+    them, and the last few whose routers may still write late data, or whose frames may be checked.
     """
     over = [closing for closing in closings if not closing.open and closing.reported == closing.to_report]
     for closing in over[:-1]:
@@ -57,7 +57,8 @@ def forget_old(store: ClosingStore, closings: Sequence[Closing]) -> None:
             continue
         if store.find(closing.run, closing.router) != closing:
             continue
-        if not closing.late_pending and not (closing.streams and closing in over[-LATE_RUNS:]):
+        needed = bool(closing.streams) or closing.frames is not None
+        if not closing.late_pending and not (needed and closing in over[-LATE_RUNS:]):
             store.remove(closing)
         elif closing.manifest:  # it is reported, and it can be large
             store.keep(replace(closing, manifest=""))
