@@ -14,6 +14,7 @@ from attpc_ioc.simulator.data.options import Access
 from attpc_ioc.simulator.data.orders import Amounts, HostFault, switch
 from tests.data_routers.test_events import in_step
 from tests.support.ca import eventually
+from tests.support.closed_runs import written
 from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
 from tests.support.forked import PIPE, SHELL, STDOUT, forked
 from tests.support.graw import read_graw
@@ -72,6 +73,8 @@ def events_in(path: Path) -> dict[str, list[int]]:
 async def take_run(it: Rig, fault: HostFault | None = None, **amounts: Any) -> int:
     """Take a run in which CoBo1 has a fault; return its number."""
     await start_run(it)
+    # The values of the run before are shown until this one has been looked at.
+    await it.until(lambda: all(written(host) for host in it.fleet.data), what="this run's data")
     await in_step(it, BOARDS)
     before = shown(it, "Run:Events_RBV")
     if fault is not None:
