@@ -143,6 +143,8 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 tasks.append(group.create_task(controller.run(), name="controller"))
                 tasks.append(group.create_task(access.run(), name="access"))
                 tasks.append(group.create_task(event_log.prune_for_ever(days, readers), name="prune"))
+                # It takes a quarter of a second to load, and everything else works meanwhile.
+                await server.pvaccess.start()
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=event_log.folder)
                 yield app
             finally:

@@ -78,15 +78,14 @@ class IocServer:
         return self.ca.port
 
     async def start(self) -> None:
-        """Publish the controller's snapshot and serve it.
+        """Publish the controller's snapshot and serve it over Channel Access; start `pvaccess` afterwards.
 
-        Raises `OSError` if no socket can be bound for Channel Access, `AttpcError` for PVAccess.
+        Raises `OSError` if no socket can be bound.
         """
         self.publisher.publish_all(self._controller.fleet)
         self._stats.publish_constants()
         self._controller.subscribe(self.publisher.on_change)
         await self.ca.start()
-        await self.pvaccess.start()
 
     async def show_access(self, status: int, message: str) -> None:
         """Show the state of the access security file, and update the rights of every channel."""

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from attpc_ioc.log import get_logger
-from attpc_ioc.pva.puts import Puts, PutTo, plain_address
+from attpc_ioc.pva.load import load_p4p
+from attpc_ioc.pva.peers import peers
+from attpc_ioc.pva.puts import Puts, PutTo
 from attpc_ioc.pva.record import Form, Record
 
 if TYPE_CHECKING:
@@ -198,14 +198,10 @@ class PVAServer:
         )
 
     def _open(self) -> dict[str, str]:
-        from p4p._p4p import logger_level_set, logLevelOff
+        load_p4p()
         from p4p.server import Server, StaticProvider
         from p4p.server.raw import SharedPV
 
-        from attpc_ioc.pva import values  # noqa: F401 - loaded here, not in the event loop
-
-        # Its messages about clients that vanish or send nonsense have no limit, and no reader.
-        logger_level_set("pvxs.*", logLevelOff)
         provider = StaticProvider("records")
         for served in self._served:
             served.shared = SharedPV(handler=served)
@@ -256,13 +252,8 @@ class PVAServer:
             return False
 
     async def connections(self) -> list[Connection]:
-        """Return the clients' connections, as the operating system knows them: p4p does not say."""
-        if self._server is None:
+        """Return the connections of clients, of which one at least has a PV."""
+        if self._server is None or not self.followed:
             return []
-        found = await asyncio.to_thread(psutil.Process().net_connections, "tcp")
-        return [
-            Connection(address, self.puts.users.get(address, ""))
-            for one in found
-            if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == self.port and one.raddr
-            for address in [plain_address(f"{one.raddr.ip}:{one.raddr.port}")]
-        ]
+        found = await asyncio.to_thread(peers, self.port)
+        return [Connection(address, self.puts.users.get(address, "")) for address in found]
