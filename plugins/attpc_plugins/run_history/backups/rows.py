@@ -31,9 +31,11 @@ _MAGIC = b"PGDMP"
 
 _ENTRY = re.compile(
     rb"(\d+); \d+ \d+ (?:SCHEMA - attpc|(TABLE DATA|TABLE|SEQUENCE SET|SEQUENCE|(?:FK |CHECK )?CONSTRAINT|"
-    rb"INDEX|COMMENT) attpc (\w+))(?: .*)?",
+    rb"INDEX|COMMENT) attpc (\w+)|VIEW attpc files_of_runs)(?: .*)?",
     re.ASCII,
 )
+"""Entries of the run history. Only rows and sequences' states are restored; the migrations make the rest."""
+
 _COLUMN = rb'(?:[a-z0-9_]+|"[a-z0-9_]+")'
 _COPY = re.compile(rb"COPY attpc\.([a-z0-9_]+) \((%b(?:, %b)*)\) FROM stdin;" % (_COLUMN, _COLUMN))
 _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('attpc\.([a-z0-9_]+)', (\d{1,19}), (true|false)\);")
