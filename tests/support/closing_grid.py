@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,12 +55,15 @@ class Router:
             file.write(data)
         self.wrote[name] = self.wrote.get(name, b"") + data
 
-    def check(self, place: Path, names: set[str]) -> None:
-        """See that these files are in a run's folder, with late data in order, and as its manifest says."""
+    def check(self, *folders: Path, names: Collection[str]) -> None:
+        """See that these files are in the folders, in this order, every byte once and in order."""
         found: defaultdict[str, bytes] = defaultdict(bytes)
-        for name in sorted(os.listdir(place)):
-            if name.endswith(".graw"):
-                found[_LATE.sub("", name)] += (place / name).read_bytes()
+        seen: set[int] = set()
+        for path in (path for folder in folders for path in sorted(folder.glob("*.graw"))):
+            # While it is moved, a file has two names.
+            if (name := _LATE.sub("", path.name)) in names and (inode := path.stat().st_ino) not in seen:
+                seen.add(inode)
+                found[name] += path.read_bytes()
         assert found == {name: self.wrote[name] for name in names}
 
 
@@ -70,9 +72,9 @@ def stream(number: int, asad: int = 0) -> str:
     return f"CoBo0_AsAd{asad}_2026-11-22T04:{number // 60:02d}:{number % 60:02d}.000"
 
 
-def names_of(number: int) -> list[str]:
+def names_of(number: int, parts: int = 2) -> list[str]:
     """Return the names of a run's files."""
-    return [f"{stream(number, asad)}_{part:04d}.graw" for asad in (0, 1) for part in (0, 1)]
+    return [f"{stream(number, asad)}_{part:04d}.graw" for asad in (0, 1) for part in range(parts)]
 
 
 def checked_manifest(place: Path) -> manifest.Manifest:
@@ -154,7 +156,7 @@ class Spot:
             return known is not None and known.state is S.DONE and not (known.late or self.left())
 
         await until(closed, lambda: f"{self.way}: {self.left()} {self.closing}")
-        self.router.check(self.place, set(self.router.wrote))
+        self.router.check(self.place, names=self.router.wrote.keys())
         files = list(self.place.glob("*.graw"))
         size = sum(path.stat().st_size for path in files)
 
