@@ -55,6 +55,28 @@ async def test_ten_runs_back_to_back(tmp_path, monkeypatch, files_way):
             assert shown(it, f"{host.source}:Router:Clean_RBV") == 1
 
 
+async def test_data_that_come_later_than_twice_the_quiet_time(tmp_path, monkeypatch):
+    """As data of 60 s with 30 s: the run is closed, and the next is on, when its last data come."""
+    text = section(closing={"quiet_s": 0.4})
+    data = replace(BUFFERED, drain_s=0.1)
+    async with data_rig(tmp_path, monkeypatch, data=data, text=text, durations=AT_ONCE, cobos=2) as it:
+        await ready(it)
+        numbers: list[int] = []
+        host = it.fleet.data["CoBo[0]"]
+        for _ in range(3):
+            await start_soon(it)
+            numbers.append(it.run.number)
+            await all_write(it)
+            host.faults.late_s = 1.0
+            await it.until(lambda: host.behind > 40, PATIENCE_S, "events that come late")
+            await stop_run(it)
+            await closed_until(it, numbers)
+            host.faults.late_s = 0.0
+        await it.until(lambda: not host.behind and not host.files(), PATIENCE_S, "all is in its folder")
+        await closed(it, *numbers)
+        check_all(it, numbers)
+
+
 async def test_a_router_that_was_restarted_between_two_runs(tmp_path, monkeypatch, files_way):
     """What was in its buffers is lost; what comes after has new streams, which are the next run's."""
     text = section(closing=OVERLAP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from attpc_plugins.data_routers.watch.flow import Count
 from tests.data_routers.test_closing_pure import entry_of, listed, own
 from tests.support.closings import EXPERIMENT, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
+from tests.support.pace import busy
 
 
 def of(run: int, asad: int = 0, part: int = 0) -> str:
@@ -105,6 +107,21 @@ def test_files_are_counted_by_runs():
     assert sorted_.for_run(two.run) == Count(2, 2)
     assert sorted_.for_run(one.run) == Count(3, 3)
     assert sorted_.without(sorted_.known) == Count(2, 2)
+
+
+@pytest.mark.timing
+async def test_a_board_that_writes_nothing_holds_the_next_start_no_longer_than_the_quiet_time(tmp_path):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    async with side(tmp_path / "state", local_settings({"CoBo0": staging}, quiet_s=0.5)) as it:
+        await it.begin(1)
+        it.end(1)
+        began_s = time.monotonic()
+        await it.reach(1, CloseState.WAITING)
+        await it.until(lambda: "the first data of CoBo" in it.closing.against_next("CoBo0"))
+        await it.until(lambda: not it.closing.against_next("CoBo0"))
+        assert it.entry(1).state is CloseState.DONE
+        assert 0.5 <= time.monotonic() - began_s < 3.0 * busy()
 
 
 STEPS = ("begun", "stopped", "next begun", "late data", "next stopped")

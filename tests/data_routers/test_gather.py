@@ -19,6 +19,7 @@ from tests.data_routers.test_commands import Shell
 from tests.support.closings import EXPERIMENT, fill, grow, sums
 from tests.support.forked import PIPE, SHELL, STDOUT, forked
 from tests.support.patience import PATIENCE_S
+from tests.support.smalldisk import make_larger, small_disk
 from tests.support.sshd import Sshd, sshd
 
 TIME = "2026-03-01T12:00:00.123"
@@ -154,6 +155,22 @@ def test_nothing_is_overwritten(shell: Shell, tmp_path: Path) -> None:
     assert "is not of e20009/run_0042: move" in ran.output
     assert "repeat" not in ran.output
     assert other.read_bytes() == b"another run's"
+
+
+def test_a_full_disk_is_said_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    expected = closed(shell)
+    to = tmp_path / "graw"
+    to.mkdir()
+    with small_disk(to, "8k"):
+        ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to)
+        assert ran.exit_code == 1, ran.output
+        assert "No space left on device" in ran.output
+        assert not (to / "run_0042").exists()
+        make_larger(to)
+        ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", to)
+        assert ran.exit_code == 0, ran.output
+        assert gathered(to / "run_0042") == expected
 
 
 def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
