@@ -88,6 +88,24 @@ async def test_without_block_a_long_command_is_answered_when_accepted(tmp_path, 
         await it.until_all(State.DESCRIBED)
 
 
+async def test_what_runs_when_the_ioc_ends_is_answered(tmp_path, monkeypatch):
+    puts = Puts()
+    async with rig(tmp_path, monkeypatch, plugins=[("puts", puts)]) as it:
+        begun = asyncio.Event()
+
+        async def never(_command: Any) -> Any:
+            begun.set()
+            await asyncio.Event().wait()
+
+        it.app.controller.submit = never  # type: ignore[method-assign]
+        waiting = asyncio.create_task(pvput(it.place, *BLOCK, it.prefix + "Describe", "1"))
+        await asyncio.wait_for(begun.wait(), 20)
+        await it.stop_ioc()
+        ran = await waiting
+        assert ran.code == 1
+        assert "Error: the server stopped before it was done" in ran.err, ran.both
+
+
 async def test_rights_and_put_log(tmp_path, monkeypatch):
     rules = f"""
 UAG(shift) {{ {ME} }}

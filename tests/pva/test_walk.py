@@ -16,7 +16,7 @@ from attpc_ioc.pva import Form
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry
 from tests.ioc.test_every_pv import HISTORY, chunks
-from tests.support.ca import libca_place, run
+from tests.support.ca import camonitor, eventually, libca_place, run
 from tests.support.data_rig import data_rig
 from tests.support.pva import fields, p4p_client
 
@@ -132,6 +132,12 @@ async def test_programs_of_every_pv(it, command):
             ran = await run(it.place, program, *options, "-w", "20", name)
             assert (ran.code, ran.err) == (0, ""), ran
             assert ran.out.startswith(name), ran
+
+
+async def test_pvmonitor_of_every_pv(it):
+    names = {entry.name for entry in it.app.table}
+    async with camonitor(it.place, "-M", "raw", *names, name="pvmonitor") as monitor:
+        await eventually(lambda: names <= {line.split(" ", 1)[0] for line in monitor.lines})
 
 
 async def test_pvlist_names_every_pv(it):

@@ -240,10 +240,10 @@ class Monitor:
 
 
 @contextlib.asynccontextmanager
-async def camonitor(place: CaPlace, *args: str) -> AsyncIterator[Monitor]:
-    """Run `camonitor` for the length of a block."""
+async def camonitor(place: CaPlace, *args: str, name: str = "camonitor") -> AsyncIterator[Monitor]:
+    """Run `camonitor`, or `pvmonitor` as `name`, for the length of a block."""
     process = await asyncio.create_subprocess_exec(
-        program("camonitor"),
+        program(name),
         *args,
         env=place.env,
         stdin=asyncio.subprocess.DEVNULL,
