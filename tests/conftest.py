@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import logging
@@ -13,17 +14,31 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import typer.main
+import typer.testing
 from attpc_plugins.run_history.embedded.root_base import VARIABLE
 
 from attpc_ioc.log import JsonFormatter, KeyValueFormatter
 from tests.support.alone import sitecustomize
+from tests.support.thorough import examples
 
 ALONE = Path(__file__).parent / "support" / "alone"
 
 
 # No example is too slow: on a busy machine each may be.
-hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=examples(60, 400))
 hypothesis.settings.load_profile("tests")
+
+_make_command = functools.cache(lambda app, *_: _get_command(app))
+_get_command = typer.main.get_command
+
+
+def _command(app: typer.Typer) -> object:
+    return _make_command(app, len(app.registered_commands), len(app.registered_groups))
+
+
+# Typer makes all commands anew each time one is called: 30 ms of each of some hundreds of tests' calls.
+typer.main.get_command = typer.testing._get_command = _command
 
 
 MEMORY = Path("/dev/shm")

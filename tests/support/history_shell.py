@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from pathlib import Path
@@ -39,13 +40,19 @@ e2,1,Beam,Größe µ ☢,anna,,Good,2026-04-01T10:00:00+00:00,2026-04-01T10:10:0
 '''
 
 
+@functools.cache
+def _commands() -> typer.Typer:
+    app = typer.Typer()
+    add_commands(app)
+    return app
+
+
 class Shell:
     """The commands on one database; `run` expects success, `fails` the opposite."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.app = typer.Typer()
-        add_commands(self.app)
+        self.app = _commands()
 
     def call(self, *args: object, stdin: str | None = None) -> Result:
         env = {VARIABLE: str(self.file), "COLUMNS": "220", "TZ": "UTC"}

@@ -25,7 +25,7 @@ async def wait_until(
     while not done():
         if time.monotonic() > end_s:
             raise TimeoutError(f"{what} was not met within {timeout_s} s")
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.004)
 
 
 async def call_and_leave(fleet: SimulatedFleet, name: str, operation: str) -> None:
