@@ -1,4 +1,4 @@
-"""These tests need p4p, which has packages for Linux on x86_64 and aarch64 only."""
+"""These tests need p4p, which does not have packages for every platform."""
 
 from importlib.util import find_spec
 
