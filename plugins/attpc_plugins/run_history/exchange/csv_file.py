@@ -19,7 +19,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from itertools import chain
@@ -50,6 +50,7 @@ from attpc_plugins.run_history.store.model.values import (
     time_text,
     word_of,
 )
+from attpc_plugins.run_history.store.rows import WHO
 
 from .check import PARTS, checked
 from .faults import Fault, not_utf8
@@ -149,9 +150,9 @@ def _columns(name: str, hint: Any) -> Iterator[Column]:
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
     (kind,) = kinds
     if kind is Who:
-        for part in fields(Who):
-            column = name if part.name == "user" else f"{name}_{part.name}"
-            yield Column(column, lambda detail, part=part: getattr(getattr(detail.run, name), part.name), str)
+        for part in WHO:
+            column = name if part == "user" else f"{name}_{part}"
+            yield Column(column, lambda detail, part=part: getattr(getattr(detail.run, name), part), str)
         return
     words = (lambda value: value.value), (lambda text: word_of(kind, text))
     write, read = FORMS.get(hint) or FORMS.get(kind) or words
