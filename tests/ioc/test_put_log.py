@@ -30,6 +30,15 @@ def put(who: Who, *, ok: bool = True) -> Put:
 ANN, BOB = Who("ann", "console1", "10.0.0.1:40000"), Who("bob", "console2", "10.0.0.2:40000")
 
 
+async def test_a_line_of_a_put_over_pvaccess_says_so(caplog):
+    caplog.set_level(logging.INFO)
+    log = PutLog(lambda _put: None)
+    log.add(put(Who("eve", "10.0.0.3", "10.0.0.3:40000", via="pva")))
+    log.close()
+    (keys,) = told(caplog, "put")
+    assert (str(keys["who"]), keys["address"], keys["via"]) == ("eve@10.0.0.3", "10.0.0.3:40000", "pva")
+
+
 async def test_a_line_has_everything_of_a_put(caplog):
     caplog.set_level(logging.INFO)
     seen: list[Put] = []
