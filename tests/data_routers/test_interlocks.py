@@ -260,7 +260,7 @@ async def test_nothing_refuses_to_adopt_what_runs(tmp_path, monkeypatch):
 
 
 async def test_with_a_sentry_the_next_start_waits_until_the_files_are_moved(tmp_path, monkeypatch):
-    slow = replace(QUICK_DATA, drain_s=1.0, catalog_wait_s=1.5)
+    slow = replace(QUICK_DATA, drain_s=1.0, catalog_wait_s=3.0)
     async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, data=slow) as it:
         for number in range(2):
             await start_run(it)

@@ -260,8 +260,8 @@ class Torture:
         finally:
             await server.stop_soon()
         self._check_runs(runs)
-        missing = [title for title in self.seen.titles if titles[title] != 1]
-        assert not missing, f"puts that a client saw completed and the database has not once: {missing}"
+        missing = {title: titles[title] for title in self.seen.titles if titles[title] != 1}
+        assert not missing, f"puts that a client saw completed and the database has not once, but: {missing}"
         seen = self.seen
         return (
             f"{sum(seen.kills.values())} kills {dict(seen.kills)} in {dict(seen.during)}; "
