@@ -48,6 +48,10 @@ class _Operation(Protocol):
     def done(self, value: Any = None, error: str | None = None) -> None: ...
 
 
+SENDING_S = 0.1
+"""Time for pvxs to send the last answers: it does not say when it has, and drops the rest when it stops."""
+
+
 class _Running:
     """A put that is not answered yet."""
 
@@ -207,6 +211,7 @@ class Puts:
         """Refuse further puts, end all that are running, and answer them."""
         with self._lock:
             self._closed = True
+            some = bool(self._unanswered)
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -218,6 +223,8 @@ class Puts:
         for running in tuple(self._tasks.values()):
             self._answer(running, STOPPED)
         await asyncio.to_thread(self._answers.shutdown)
+        if some:
+            await asyncio.sleep(SENDING_S)
 
 
 def plain_address(peer: str) -> str:
