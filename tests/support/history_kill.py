@@ -20,6 +20,7 @@ from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.model.history import PutFilter, PutPage, Run, RunFilter, Stage
 
+from attpc_ioc.eventlog.log import RECORD_LIMIT_S
 from attpc_ioc.model.states import State
 from tests.ca.raw import NORMAL, Raw, raw_client
 from tests.support.forked import Forked, forked
@@ -35,6 +36,7 @@ class Seen:
     """What the clients saw completed, and what was done to the system."""
 
     titles: list[str] = field(default_factory=list)
+    """Those whose puts were on record before they were answered, and not given up by the limit of that."""
     started: list[int] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)
     starts_tried: int = 0
@@ -146,7 +148,8 @@ class Torture:
         while True:
             self._titles += 1
             title = f"title {self._titles}"
-            if await client.put(as_chars("Run:Title", title)):
+            begun_s = time.monotonic()
+            if await client.put(as_chars("Run:Title", title)) and time.monotonic() - begun_s < RECORD_LIMIT_S:
                 self.seen.titles.append(title)
             await asyncio.sleep(0.01)
 
