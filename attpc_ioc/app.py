@@ -21,6 +21,8 @@ from attpc_ioc.control.take_over import open_event_log
 from attpc_ioc.errors import AttpcError, PluginError, Refused, SettingsError, system_reason
 from attpc_ioc.eventlog import EventLog
 from attpc_ioc.ioc.ask import AskServer, clients_answer
+from attpc_ioc.ioc.channel_finder import ASK as CHANNEL_FINDER
+from attpc_ioc.ioc.channel_finder import ChannelFinder, announcement_socket
 from attpc_ioc.ioc.put_log import PutLog
 from attpc_ioc.ioc.server import IocServer
 from attpc_ioc.log import get_logger
@@ -125,8 +127,10 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
         )
         _show_plugins(host, server, settings)
         await _show_access(access, server)
+        channel_finder = ChannelFinder(settings, table)
         answers: dict[str, Answerer] = {
-            "clients": lambda question: clients_answer(server.ca, server.pvaccess.connections, question)
+            "clients": lambda question: clients_answer(server.ca, server.pvaccess.connections, question),
+            CHANNEL_FINDER: lambda _question: channel_finder.answer(),
         }
         app = App(settings, host, event_log, controller, server, table, numbers, emitter, access, answers)
         asked = AskServer(event_log.folder, answers)
@@ -145,6 +149,11 @@ async def running(settings: Settings, plugins: Iterable[tuple[str, object]] = ()
                 tasks.append(group.create_task(event_log.prune_for_ever(days, readers), name="prune"))
                 # It takes a quarter of a second to load, and everything else works meanwhile.
                 await server.pvaccess.start()
+                if settings.channel_finder.enabled:
+                    sock = announcement_socket(settings.channel_finder)
+                    announced = channel_finder.run(sock, server.port, server.pvaccess.port)
+                    tasks.append(group.create_task(announced, name="ChannelFinder"))
+                    await asyncio.sleep(0)  # it has the socket from then on, and closes it
                 log.info("serving", prefix=settings.ioc.prefix, port=server.port, state_dir=event_log.folder)
                 yield app
             finally:

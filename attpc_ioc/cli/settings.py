@@ -91,7 +91,7 @@ def check(
         typer.Option(
             "--online",
             help="Ask every ECC server for its state and configurations, and every host of a plugin; "
-            "check this shell's EPICS variables.",
+            "look for a recceiver of ChannelFinder if it is on; check this shell's EPICS variables.",
         ),
     ] = False,
     timeout: Annotated[

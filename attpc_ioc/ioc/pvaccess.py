@@ -136,6 +136,11 @@ class PvAccess:
             await self.server.stop()
             self.server = None
 
+    @property
+    def port(self) -> int | None:
+        """The TCP port; None where PVAccess is not served."""
+        return None if self.server is None else self.server.port
+
     async def refresh_access(self) -> None:
         """Look again at who may read."""
         if self.server is not None:

@@ -1,5 +1,6 @@
 """Settings: one TOML file, checked as a whole before anything starts."""
 
+from .channel_finder_section import ChannelFinderSettings
 from .demo_place import demo_directory, demo_file, demo_hint
 from .ecc_sections import EccSettings, LinkSettings, SourceSettings
 from .load import load_settings, parse_settings
@@ -20,6 +21,7 @@ from .whole import Settings
 __all__ = [
     "AccessSettings",
     "ChannelAccessSettings",
+    "ChannelFinderSettings",
     "EccSettings",
     "IocSettings",
     "LimitSettings",

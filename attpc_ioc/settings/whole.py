@@ -13,6 +13,7 @@ from attpc_ioc.model.names import FleetNames
 from attpc_ioc.model.rules import STOP_ASKS_S
 from attpc_ioc.model.states import Kind
 
+from .channel_finder_section import ChannelFinderSettings
 from .contract import (
     LONGEST_ECC_PART,
     LONGEST_FIXED,
@@ -57,6 +58,9 @@ class Settings(Section):
     )
     pva: PvaSettings = Field(
         default=PvaSettings(), description="PVAccess, the second protocol of the same PVs."
+    )
+    channel_finder: ChannelFinderSettings = Field(
+        default=ChannelFinderSettings(), description="Announces the PVs to recceivers of ChannelFinder."
     )
     access: AccessSettings = Field(
         default=AccessSettings(), description="Who may write what, by an EPICS access security file."

@@ -41,6 +41,7 @@ _TABLES = {
     "order": "[order]",
     "channel_access": "[channel_access]",
     "pva": "[pva]",
+    "channel_finder": "[channel_finder]",
     "access": "[access]",
     "ecc": "[[ecc]]",
     "source": "[[ecc.source]]",
