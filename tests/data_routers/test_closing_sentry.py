@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from attpc_plugins.data_routers.closing.summary import Summary
+from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
+from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
+from attpc_ioc.model.run import RunRef
 from attpc_ioc.simulator.data.host import DataHost
 from attpc_ioc.simulator.data.options import Access, DataOptions
 from attpc_ioc.simulator.fleet import SimulatedFleet
-from tests.support.closings import EXPERIMENT, Side, fill, side, sums
+from tests.support.closings import EXPERIMENT, Side, closings_in, fill, side, sums
+from tests.support.patience import PATIENCE_S
 
 S = CloseState
 NAMES = ["a.graw", "b c.graw"]
@@ -38,24 +44,60 @@ async def sentry(tmp_path: Path, wait_s: float = 0.1, timeout_s: float = 3.0) ->
     options = DataOptions(folder=tmp_path / "hosts", access=(Access.SENTRY,), catalog_wait_s=wait_s)
     async with SimulatedFleet(cobos=1, data=options) as fleet:
         host = fleet.data["CoBo[0]"]
-        assert host.gate is not None
-        router = {
-            "access": "sentry",
-            "sources": ["CoBo0"],
-            "host": host.gate.host,
-            "port": host.gate.port,
-        }
-        settings = DataRoutersSettings.model_validate(
-            {"period_s": 0.1, "timeout_s": timeout_s, "closing": {"quiet_s": 0.2}, "router": [router]}
-        )
-        async with side(tmp_path / "state", settings) as it:
+        async with side(tmp_path / "state", settings_for(host, timeout_s)) as it:
             yield Case(it, host, {})
+
+
+def settings_for(host: DataHost, timeout_s: float = 3.0) -> DataRoutersSettings:
+    assert host.gate is not None
+    router = {"access": "sentry", "sources": ["CoBo0"], "host": host.gate.host, "port": host.gate.port}
+    return DataRoutersSettings.model_validate(
+        {"period_s": 0.1, "timeout_s": timeout_s, "closing": {"quiet_s": 0.2}, "router": [router]}
+    )
 
 
 @pytest.fixture
 async def case(tmp_path) -> AsyncIterator[Case]:
     async with sentry(tmp_path) as made:
         yield made
+
+
+async def test_the_command_does_not_wait_for_the_end_of_another_run(tmp_path):
+    options = DataOptions(folder=tmp_path / "hosts", access=(Access.SENTRY,), catalog_wait_s=0.1)
+    async with SimulatedFleet(cobos=1, data=options) as fleet, closings_in(tmp_path / "state") as closings:
+        host = fleet.data["CoBo[0]"]
+        settings = settings_for(host)
+        (router,) = settings.router
+        sentry_host = host_for(router, settings)
+        written = fill(host.staging, NAMES)
+        lines: list[tuple[str, bool]] = []
+        run = RunRef(EXPERIMENT, 41)
+        others = {run}
+
+        async def command() -> bool:
+            return await carry_out(
+                Wishes(run, (router.label,)),
+                settings,
+                {router.label: sentry_host},
+                closings,
+                {router.label: Summary(router.label, None)},
+                lambda text, wrong: lines.append((text, wrong)),
+                other_run=others.__contains__,
+            )
+
+        try:
+            assert not await asyncio.wait_for(command(), PATIENCE_S)
+            assert lines[-1] == (
+                "CoBo0: not closed: another run is on, and a sentry cannot tell the files of two runs apart; "
+                "the IOC asks it once that run is over",
+                True,
+            )
+            assert sums(host.staging) == written
+            others.clear()
+            assert await asyncio.wait_for(command(), PATIENCE_S), lines
+            assert sums(host.staging / EXPERIMENT / "run_0041") == written
+        finally:
+            await sentry_host.disconnect()
 
 
 async def test_the_reply_is_lost(case):

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.closing.beside import BY_SENTRY
 from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, RouterCloser
 from attpc_plugins.data_routers.closing.closings import Closing, ClosingBusy, ClosingStore, Phase
 from attpc_plugins.data_routers.closing.late import close_late, late_of, without_late
@@ -134,6 +135,10 @@ async def _close(
         now = next((e for e in result.closings if e.run == run), None)
         if now is None or not now.open:
             return now is not None and now.phase is Phase.DONE
+        if not isinstance(host, FileHost) and other_run(run):
+            goes_on = "; the IOC asks it once that run is over" if settings.closing.enabled else ""
+            say(f"{router.label}: not closed: another run is on, and {BY_SENTRY}{goes_on}", True)
+            return False
         # While this waits, the stored state may be from an older round of the IOC.
         if now.state in UNFINISHED and now.token not in worker.waiting:
             say(f"{router.label}: not closed{GOES_ON if settings.closing.enabled else ''}", True)
@@ -210,7 +215,7 @@ async def _prepared(
         if wishes.only or wishes.take_all or wishes.without_missing:
             raise CannotClose("a sentry moves all files: none can be chosen")
         if on:
-            raise CannotClose(f"{on[0].run} is on, and a sentry cannot tell the files of two runs apart")
+            raise CannotClose(f"{on[0].run} is on, and {BY_SENTRY}")
         return closing
     if not (wishes.only or wishes.take_all or wishes.without_missing or (found is None and on)):
         return closing
