@@ -118,6 +118,17 @@ def test_a_run_is_closed_and_verified_by_hand(shell):
     assert verified.output.count("all as in the manifest") == 2
 
 
+def test_a_router_that_took_no_part_keeps_its_files_unless_it_is_named(shell):
+    shell.put(42, Phase.CLOSING)
+    strays = fill(shell.staging["MuTAnT"], ["stray.graw"])
+    ran = shell("files", "close", 42)
+    assert ran.exit_code == 0, ran.output
+    assert "MuTAnT: e20009/run_0042: took no part in it, as far as is known" in ran.output
+    assert sums(shell.staging["MuTAnT"]) == strays
+    assert shell("files", "close", 42, "--router", "MuTAnT").exit_code == 0
+    assert sums(shell.place("MuTAnT")) == strays
+
+
 def test_what_is_wrong_is_found(shell):
     for path in shell.staging.values():
         fill(path, ["a.graw", "b.graw", "c.graw"])

@@ -31,10 +31,14 @@ Say = Callable[[str, bool], None]
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the command asks for: the run, the routers' labels, and the options; `drop`: to give up."""
+    """What the command asks for: the run, the routers' labels, and the options; `drop`: to give up.
+
+    `named`: the routers were chosen by name, else all are meant that took part in the run.
+    """
 
     run: RunRef
     routers: tuple[str, ...]
+    named: bool = False
     drop: bool = False
     only: tuple[str, ...] = ()
     take_all: bool = False
@@ -63,10 +67,17 @@ async def carry_out(
     `summaries` count frames, by router. `other_run(run)` returns whether another run is starting or on.
     """
 
+    run = wishes.run
+    part = {router.label for router in settings.router if store.find(run, router.label) is not None}
+
     async def work(router: RouterSettings) -> bool:
         try:
             if wishes.drop:
-                return await _drop(store, router, wishes.run, say)
+                return await _drop(store, router, run, say)
+            if part and router.label not in part and not wishes.named:
+                text = "took no part in it, as far as is known; to close it there too, name it with --router"
+                say(f"{router.label}: {run}: {text}", False)
+                return True
             host, summary = hosts[router.label], summaries[router.label]
             return await _close(settings, store, router, host, summary, wishes, say, other_run)
         except AttpcError as error:

@@ -46,6 +46,7 @@ def close_command(
     wishes = Wishes(
         run=run_of(setup, number, experiment),
         routers=tuple(router.label for router in routers),
+        named=bool(labels),
         drop=drop,
         only=only,
         take_all=take_all,
