@@ -66,7 +66,6 @@ async def carry_out(
 
     `summaries` count frames, by router. `other_run(run)` returns whether another run is starting or on.
     """
-
     run = wishes.run
     part = {router.label for router in settings.router if store.find(run, router.label) is not None}
 
