@@ -9,9 +9,10 @@ from typing import Any, Protocol, cast
 
 from attpc_ioc import pva
 from attpc_ioc.errors import AttpcError
-from attpc_ioc.ioc.ca import NO_ACCESS, PV, STATUS_LABELS, PutRejected, Unacceptable, accept
+from attpc_ioc.ioc.ca import NO_ACCESS, PV, STATUS_LABELS, ChannelType, PutRejected, Unacceptable, accept
 from attpc_ioc.ioc.puts import SHOWN, PutHandler, who_of
 from attpc_ioc.ioc.pva_conf import INTERFACES, pva_conf
+from attpc_ioc.ioc.records import FORMS
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.states import Severity, Status
@@ -23,23 +24,18 @@ from attpc_ioc.settings import Settings
 
 log = get_logger(__name__)
 
-FORMS: dict[Record, Form] = {
-    Record.BI: Form.ENUM,
-    Record.BO: Form.ENUM,
-    Record.MBBI: Form.ENUM,
-    Record.MBBO: Form.ENUM,
-    Record.LONGIN: Form.INT,
-    Record.LONGOUT: Form.INT,
-    Record.AI: Form.DOUBLE,
-    Record.AO: Form.DOUBLE,
-    Record.CALC: Form.DOUBLE,
-    Record.CALCOUT: Form.DOUBLE,
-    Record.STRINGIN: Form.STRING,
-    Record.LONG_TEXT: Form.STRING,
-    Record.STRINGS: Form.STRINGS,
-    Record.NUMBERS: Form.DOUBLES,
+_SCALARS = {
+    ChannelType.ENUM: Form.ENUM,
+    ChannelType.LONG: Form.INT,
+    ChannelType.DOUBLE: Form.DOUBLE,
+    ChannelType.STRING: Form.STRING,
 }
-"""How PVAccess carries each kind of record; commands without targets are INT: see `form_of`."""
+_ARRAYS = {
+    ChannelType.DOUBLE: Form.DOUBLES,
+    ChannelType.STRING: Form.STRINGS,
+    ChannelType.CHAR: Form.STRING,
+}
+"""How PVAccess carries what Channel Access carries in these types; commands without targets are INT."""
 
 OFF, SERVING, FAILED = range(3)
 """Values of `IOC:PvAccess_RBV`."""
@@ -47,8 +43,10 @@ OFF, SERVING, FAILED = range(3)
 
 def form_of(entry: PvEntry) -> Form:
     """Return how an entry is carried."""
-    row = entry.row
-    return Form.INT if row.command is not None and row.record is Record.BO else FORMS[row.record]
+    row, carried = entry.row, FORMS[entry.row.record]
+    if row.command is not None and row.record is Record.BO:
+        return Form.INT
+    return (_ARRAYS if carried.is_array else _SCALARS)[carried.dtype]
 
 
 class Access(Protocol):

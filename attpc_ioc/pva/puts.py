@@ -26,6 +26,9 @@ TURN_S = 0.003
 ACCEPTED_S = 0.2
 """A put without `block` that is still running after this time has been accepted, and is answered so."""
 
+SENDING_S = 0.1
+"""Time for pvxs to send the last answers: it does not say when it has, and drops the rest when it stops."""
+
 STOPPED = "the server stopped before it was done"
 CLOSING = "the server is shutting down"
 
@@ -46,10 +49,6 @@ class _Operation(Protocol):
     def peer(self) -> str: ...
     def account(self) -> str: ...
     def done(self, value: Any = None, error: str | None = None) -> None: ...
-
-
-SENDING_S = 0.1
-"""Time for pvxs to send the last answers: it does not say when it has, and drops the rest when it stops."""
 
 
 class _Running:

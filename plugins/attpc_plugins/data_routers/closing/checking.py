@@ -20,13 +20,12 @@ from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from . import manifest
-from .closings import Closing, ClosingBusy, ClosingStore, Phase
+from .closings import BUSY_S, Closing, ClosingBusy, ClosingStore, Phase
 from .counting import count_all
 from .manifest import Manifest, StreamFrames
 from .steps import done
 
 LOCK_S = 5.0
-BUSY_S = 0.5
 
 
 class FilesDiffer(AttpcError):

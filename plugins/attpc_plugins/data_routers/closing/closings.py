@@ -53,6 +53,10 @@ FileName = Annotated[str, BeforeValidator(_plain), PlainSerializer(_ascii)]
 """The name of a file on a host, which need not be valid Unicode; kept in ASCII, see `PLAIN`."""
 
 
+BUSY_S = 0.5
+"""Time until the next attempt of a command where another closing holds the lock."""
+
+
 class ClosingBusy(AttpcError):
     """Another closing holds the lock of the same data router."""
 

@@ -298,8 +298,7 @@ async def close_files(
             return finished
         raise
     except HostFault as error:
-        folder = f"{staging}/{closing.run.experiment}/{closing_folder(closing.run)}"
-        raise HostFault(f"{error}; {len(there)} of {len(closing.chosen)} files are in {folder}") from error
+        raise HostFault(f"{error}; {_so_far(closing, there, _place(closing, staging))}") from error
     return done(closing, written, staging)
 
 
@@ -362,6 +361,15 @@ async def _finished_before(host: FileHost, closing: Closing, staging: str) -> Cl
     return done(closing, found, staging) if ours else None
 
 
+def _place(closing: Closing, staging: str) -> str:
+    """Return the folder in which the files of a run are while it is being closed."""
+    return f"{staging}/{closing.run.experiment}/{closing_folder(closing.run)}"
+
+
+def _so_far(closing: Closing, there: Sequence[FileEntry], folder: str) -> str:
+    return f"{len(there)} of {len(closing.chosen)} files are in {folder}"
+
+
 def _fault(
     closing: Closing, moved: Sequence[Moved], there: Sequence[FileEntry], staging: str
 ) -> Closing | None:
@@ -392,8 +400,8 @@ def _fault(
         parts.append(f"not moved: {names_text(file.name for file in failed)} ({failed[0].text})")
     if not parts:
         return None
-    folder = f"{staging}/{closing.run.experiment}/{closing_folder(closing.run)}"
-    parts.append(f"{len(there)} of {len(closing.chosen)} files are in {folder}")
+    folder = _place(closing, staging)
+    parts.append(_so_far(closing, there, folder))
     state = CloseState.FAILED if failed and not there else CloseState.INCOMPLETE
     return replace(closing, files=len(there), data_bytes=sum(sizes.values()), location=folder).in_state(
         state, "; ".join(parts)
