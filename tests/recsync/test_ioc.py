@@ -12,6 +12,7 @@ from attpc_ioc.errors import AttpcError, SettingsError
 from attpc_ioc.export.archiver import archive_requests
 from attpc_ioc.ioc.channel_finder import announcement_socket, ioc_infos
 from attpc_ioc.settings import ChannelFinderSettings, Settings, parse_settings
+from tests.support.one_ecc import ONE_ECC
 from tests.support.patience import PATIENCE_S
 from tests.support.recceiver import Recceiver, recceiver
 from tests.support.rig import rig
@@ -104,20 +105,8 @@ async def test_check_says_when_the_running_ioc_has_it_switched_off(tmp_path, mon
         assert "was started without it" in answer.text
 
 
-OK = """
-[[ecc]]
-name = "cobo0"
-host = "127.0.0.1"
-[[ecc.source]]
-id = "CoBo[0]"
-[[ecc.source.link]]
-name = "data0"
-address = "127.0.0.1"
-"""
-
-
 def settings_of(lines: str, ioc: str = "") -> Settings:
-    return parse_settings(f"[ioc]\n{ioc}\n[channel_finder]\n{lines}\n{OK}", "f.toml")
+    return parse_settings(f"[ioc]\n{ioc}\n[channel_finder]\n{lines}\n{ONE_ECC}", "f.toml")
 
 
 def not_running(tmp_path, port: int, more: str = "") -> Settings:

@@ -16,6 +16,7 @@ from attpc_ioc.errors import AttpcError
 from attpc_ioc.export.service import Service, service_unit
 from tests.support.forked import SHELL, run_forked
 from tests.support.needs import skip
+from tests.support.one_ecc import ONE_ECC
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "attpc-ioc.service"
@@ -24,19 +25,7 @@ INSTALLED = Service("ATTPC:", Path("/opt/attpc-ioc/bin/attpc-ioc"), Path("/etc/a
 MOST_EXPOSED = 2.0
 """Of 10; what is left is the network, and that the IOC runs in the host's own file system."""
 
-TOML = """
-[ioc]
-prefix = "LAB:"
-{state}
-[[ecc]]
-name = "cobo0"
-host = "127.0.0.1"
-[[ecc.source]]
-id = "CoBo[0]"
-[[ecc.source.link]]
-name = "data0"
-address = "127.0.0.1"
-"""
+TOML = f'[ioc]\nprefix = "LAB:"\n{{state}}\n{ONE_ECC}'
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -20,24 +20,11 @@ from attpc_ioc.pvs.table import CORE_ROWS
 from attpc_ioc.settings import Settings
 from tests.docs.pvs_page import pvs_page
 from tests.support.fleets import make_settings, table_of
+from tests.support.one_ecc import ONE_ECC
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "pvs.md"
 
-SETTINGS = """
-[ioc]
-prefix = "T:"
-
-[[ecc]]
-name = "cobo0"
-host = "127.0.0.1"
-
-[[ecc.source]]
-id = "CoBo[0]"
-
-[[ecc.source.link]]
-name = "router"
-address = "127.0.0.1"
-"""
+SETTINGS = f'[ioc]\nprefix = "T:"\n{ONE_ECC}'
 
 
 @pytest.fixture

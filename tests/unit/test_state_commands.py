@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from attpc_ioc.cli.program import app
 from attpc_ioc.model.command import RUN
+from tests.support.one_ecc import ONE_ECC
 from tests.support.rig import rig
 from tests.support.runs import running
 from tests.support.state_dir import change, opened
@@ -121,18 +122,5 @@ def test_there_is_no_database_yet(tmp_path):
 
 def settings_in(folder: Path) -> Path:
     file = folder / "attpc-ioc.toml"
-    file.write_text(
-        f'''
-[ioc]
-state_dir = "{folder / "state"}"
-[[ecc]]
-name = "cobo0"
-host = "127.0.0.1"
-[[ecc.source]]
-id = "CoBo[0]"
-[[ecc.source.link]]
-name = "data0"
-address = "127.0.0.1"
-'''
-    )
+    file.write_text(f'[ioc]\nstate_dir = "{folder / "state"}"\n{ONE_ECC}')
     return file
