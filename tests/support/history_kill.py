@@ -237,10 +237,9 @@ class Torture:
         """Wait until the database has the event log; what comes later it gets at the next start."""
         newest = "SELECT max(position) FROM event WHERE kind = 'put' OR kind LIKE 'run.%'"
         ((position,),) = query(self.it.settings_file.parent / "state", newest)
-        socket = EmbeddedServer(self._data, purpose="the test").found_socket()
-        connection = await asyncpg.connect(f"postgresql://{ROLE}@/{DATABASE}?host={socket}")
+        end_s = time.monotonic() + limit_s
+        connection = await self._connected(end_s)
         try:
-            end_s = time.monotonic() + limit_s
             while (
                 found := await connection.fetchval("SELECT max(position) FROM attpc.log_positions")
             ) < position:
@@ -248,6 +247,17 @@ class Torture:
                 await asyncio.sleep(0.05)
         finally:
             await connection.close()
+
+    async def _connected(self, end_s: float) -> asyncpg.Connection:
+        """Connect to the database as soon as it answers: after the last kill it may be starting still."""
+        while True:
+            socket = EmbeddedServer(self._data, purpose="the test").found_socket()
+            try:
+                return await asyncpg.connect(f"postgresql://{ROLE}@/{DATABASE}?host={socket}")
+            except (OSError, asyncpg.CannotConnectNowError):
+                if time.monotonic() > end_s:
+                    raise
+            await asyncio.sleep(0.05)
 
     async def check(self) -> str:
         """See that all is true that has to be; returns what there is in a line."""
