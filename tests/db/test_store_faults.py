@@ -15,6 +15,7 @@ from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.errors import StoreError
 from attpc_plugins.run_history.store import Store, prepare_schema
 from attpc_plugins.run_history.store.errors import (
+    StoreConflict,
     StoreDenied,
     StoreFull,
     StoreReadOnly,
@@ -227,6 +228,7 @@ def test_faults_of_the_server_have_their_own_words():
     assert isinstance(translate(asyncpg.CannotConnectNowError("starting up")), StoreUnavailable)
     assert not isinstance(translate(asyncpg.CannotConnectNowError("starting up")), StoreReadOnly)
     assert isinstance(translate(asyncpg.AdminShutdownError("terminating")), StoreUnavailable)
-    assert isinstance(translate(asyncpg.DeadlockDetectedError("deadlock")), StoreUnavailable)
+    assert isinstance(translate(asyncpg.DeadlockDetectedError("deadlock")), StoreConflict)
+    assert isinstance(translate(asyncpg.SerializationError("concurrent update")), StoreConflict)
     assert isinstance(translate(ConnectionResetError()), StoreUnavailable)
     assert str(translate(TimeoutError())) == "the database does not answer in time"

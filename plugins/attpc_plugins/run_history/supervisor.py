@@ -15,7 +15,7 @@ from attpc_plugins.run_history.connection.database import Database
 from attpc_plugins.run_history.connection.faults import FAULTS
 from attpc_plugins.run_history.connection.hard_limit import hard_limit
 from attpc_plugins.run_history.connection.wire import reason_in
-from attpc_plugins.run_history.store.errors import StoreUnavailable
+from attpc_plugins.run_history.store.errors import StoreConflict, StoreUnavailable
 
 from .errors import DatabaseError
 from .store import Store, prepare_schema
@@ -32,6 +32,9 @@ WATCH_PERIOD_S = 1.0
 WATCH_LIMIT_S = 3.0
 """Period of checking whether the server accepts writes, and the time limit of its answer."""
 
+AGAIN_S = 0.05
+"""Delay before a duty goes on after another transaction was in its way."""
+
 WELL_S = 10.0
 CLOSE_S = 0.2
 
@@ -42,8 +45,9 @@ Duty = Callable[[Store], Awaitable[None]]
 class Supervisor:
     """One task, `run`, that never ends by itself. `store` is None while the database is not connected.
 
-    All `duties` run while it is connected. When one fails with a `DatabaseError`, the supervisor
-    reconnects: it checks the schema again, and starts the embedded server if it has ended.
+    All `duties` run while it is connected; one that gave way to another program's transaction begins again.
+    When one fails with another `DatabaseError`, the supervisor reconnects: it checks the schema again, and
+    starts the embedded server if it has ended.
     """
 
     def __init__(
@@ -129,12 +133,21 @@ class Supervisor:
 
     async def _do(self, duty: Duty, store: Store) -> None:
         try:
-            await duty(store)
+            await self._through_conflicts(duty, store)
         except DatabaseError as error:
             # Cut the connections at once: other duties may be waiting for a server that hangs.
             self._lose(error)
             await store.close(0.0)
             raise
+
+    async def _through_conflicts(self, duty: Duty, store: Store) -> None:
+        """Run a duty; a transaction that gave way to another one is no loss of the database."""
+        while True:
+            try:
+                return await duty(store)
+            except StoreConflict as error:
+                log.warning("history gave way to another transaction", duty=duty.__name__, reason=error)
+                await asyncio.sleep(AGAIN_S)
 
     def _lose(self, error: DatabaseError, *, expected: bool = False) -> None:
         """Note the loss of the database; only the first fault gives the reason, later ones follow from it."""

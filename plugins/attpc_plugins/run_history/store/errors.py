@@ -3,7 +3,8 @@
 StoreError
 ├── StoreUnavailable     no answer, or not now: try again later
 │   ├── StoreReadOnly    the server takes no writes (a standby, or fail-over under way)
-│   └── StoreFull        the server's disk is full
+│   ├── StoreFull        the server's disk is full
+│   └── StoreConflict    another transaction was in the way: this one was undone, the connection goes on
 ├── StoreDenied          wrong password, unknown user or database, no permission
 ├── StoreRejected        the database refuses the data: trying again cannot help
 │   └── NoSuchRun        the database never had this run, for example after a restore of an older backup
@@ -36,6 +37,10 @@ class StoreReadOnly(StoreUnavailable):
 
 class StoreFull(StoreUnavailable):
     """The server's disk is full."""
+
+
+class StoreConflict(StoreUnavailable):
+    """Another transaction was in the way, as in a deadlock, and this one was undone: try again at once."""
 
 
 class StoreDenied(StoreError):
@@ -91,6 +96,7 @@ _KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[StoreErr
     ),
     ((asyncpg.DataError, asyncpg.IntegrityConstraintViolationError), StoreRejected),
     ((asyncpg.ProgramLimitExceededError,), StoreRejected),
+    ((asyncpg.exceptions.TransactionRollbackError,), StoreConflict),
     ((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError), StoreUnavailable),
     ((TimeoutError, asyncio.TimeoutError, OSError), StoreUnavailable),
 )
