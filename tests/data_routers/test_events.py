@@ -161,13 +161,19 @@ async def test_what_was_wrong_with_a_board_is_in_the_runs_record(tmp_path, monke
 
 @pytest.mark.parametrize("access", LOOKED_AT)
 async def test_missing_events_are_counted(tmp_path, monkeypatch, access):
-    async with data_rig(tmp_path, monkeypatch, access=access) as it:
+    soon = section(events={"missing_after_s": 0.5})
+    async with data_rig(tmp_path, monkeypatch, access=access, text=soon) as it:
         await start_run(it)
         await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
         await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_LOSE, amounts=Amounts(factor=0.5))
         await it.until(lambda: shown(it, "CoBo1:Router:Missing_RBV") > 40, what="missing events")
-        await it.until(lambda: shown(it, "Run:Missing_RBV") > 5, what="in percent")
+        await it.until(lambda: alarm(it, "CoBo1:Router:Missing_RBV") == "MAJOR", what="its alarm")
+        await it.until(lambda: alarm(it, "Run:Missing_RBV") == "MAJOR", what="the run's alarm")
+        assert shown(it, "Run:Missing_RBV") > 10
+        text = await it.get_text("AlarmText_RBV")
+        assert re.search(r"CoBo1 AsAd0(, CoBo1 AsAd1)?: more than 10 % of the events of the", text), text
         assert shown(it, "CoBo0:Router:Missing_RBV") == 0
+        assert alarm(it, "CoBo0:Router:Missing_RBV") == "NO_ALARM"
         assert shown(it, "CoBo1:Router:Sync_RBV") == 1
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.events.figures import RunFigures, SourceFigures
+from attpc_plugins.data_routers.events.missing import MissingJudge
 from attpc_plugins.data_routers.events.streams import Stream, take_all
 from attpc_plugins.data_routers.events.sync import Sync, SyncJudge, Verdict, worst
 from attpc_plugins.data_routers.hosts.frames import Piece
@@ -93,7 +94,10 @@ def test_a_clock_that_jumps_is_out_of_step_also_that_of_the_reference(sender, ti
     boards.clock[sender] += ticks
     assert set(boards.states(1).values()) == {Sync.IN_STEP}, "not before its delay"
     assert only(boards.states(3), sender, Sync.OUT_OF_STEP)
-    text = boards.look()[sender].text
+    texts = {boards.look()[sender].text for _ in range(60)}
+    (text,) = texts
+    # 500 was the last event before, and every 64th is compared.
+    assert "out of step since event 512 at the latest, in step at event 448: that event came" in text
     assert ("later" if ticks > 0 else "earlier") in text
     boards.clock[sender] -= ticks
     assert set(boards.states(2).values()) == {Sync.IN_STEP}
@@ -114,6 +118,13 @@ def test_event_numbers_that_slip_are_out_of_step(sender, shift):
     boards.states(5)
     boards.shift[sender] = shift
     assert only(boards.states(5), sender, Sync.OUT_OF_STEP)
+    # What is known of it holds over a restart, after which nothing else is known.
+    text = boards.look()[sender].text
+    assert "since event" in text
+    boards.judge = SyncJudge(SETTINGS, boards.judge.learned, boards.judge.steps)
+    boards.streams = {other: replace(stream, samples=()) for other, stream in boards.streams.items()}
+    assert only(boards.states(8), sender, Sync.OUT_OF_STEP)
+    assert boards.look()[sender].text == text
 
 
 def test_a_board_far_ahead_is_out_of_step_and_the_others_are_not_behind():
@@ -122,7 +133,8 @@ def test_a_board_far_ahead_is_out_of_step_and_the_others_are_not_behind():
     boards.shift["CoBo0_AsAd1"] = 5000
     states = boards.states(20)
     assert only(states, "CoBo0_AsAd1", Sync.OUT_OF_STEP), states
-    assert "ahead of the others" in boards.look()["CoBo0_AsAd1"].text
+    texts = {boards.look()["CoBo0_AsAd1"].text for _ in range(5)}
+    assert texts == {"CoBo0 AsAd1: over 4000 events ahead of the others since event 5600"}
 
 
 def test_buffers_that_hold_back_events_are_not_behind_but_a_board_that_stopped_is():
@@ -132,7 +144,9 @@ def test_buffers_that_hold_back_events_are_not_behind_but_a_board_that_stopped_i
     boards.stopped.add("CoBo1_AsAd0")
     states = [boards.states()["CoBo1_AsAd0"] for _ in range(12)]
     assert states.index(Sync.BEHIND) in range(6, 10)  # it was 2 s behind most already
-    assert boards.look()["CoBo1_AsAd0"].text.startswith("CoBo1 AsAd0: at event ")
+    text = boards.look()["CoBo1_AsAd0"].text
+    assert text == "CoBo1 AsAd0: over 1000 events behind the others since event 1600"
+    assert boards.look()["CoBo1_AsAd0"].text == text
     boards.stopped.clear()
     assert set(boards.states(2).values()) == {Sync.IN_STEP}
 
@@ -245,6 +259,30 @@ def test_the_events_of_a_run_go_on_over_resets():
     # A counter is reset before its first event.
     odd = take_all({}, (Piece(name_of(sender), 0, 0), Piece(name_of(sender, 0, LATER), 1, 1, 5, 3, 7, 7)))
     assert (of(odd).events, odd[sender].begin, odd[sender].reached) == (5, 3, 7)
+
+
+def test_a_loss_after_hours_is_an_alarm_while_it_lasts_and_a_large_one_for_the_run():
+    judge = MissingJudge(SETTINGS, window_s=10)
+    stream, now_s = Stream("CoBo1_AsAd0", frames=10**6), 0.0
+
+    def levels(looks: int, missing: int) -> list[int]:
+        nonlocal stream, now_s
+        found = []
+        for _ in range(looks):
+            now_s += 2
+            stream = replace(stream, frames=stream.frames + 200 - missing, missing=stream.missing + missing)
+            lack = judge.judge(now_s, {stream.sender: stream})[stream.sender]
+            found.append(lack.level)
+        return found
+
+    assert set(levels(10, 1)) == {0}
+    assert levels(9, 60)[-1] == 2, "of the last seconds"
+    assert judge.judge(now_s, {stream.sender: stream})[stream.sender].why == (
+        "more than 10 % of the events of the last 10 s are missing"
+    )
+    assert levels(10, 0)[-1] == 0
+    assert levels(200, 60)[-1] == 2
+    assert levels(10, 0)[-1] == 1, "of the run"
 
 
 def test_differences_of_clocks_hold_for_a_judge_that_goes_on():

@@ -52,6 +52,7 @@ DATA: dict[tuple[ScopeKind, str], set[str]] = {
     (ScopeKind.SOURCE, "Router:TimeToFull_RBV"): {"LOW MINOR", "LOLO MAJOR", COMM},
     (ScopeKind.SOURCE, "Router:Close_RBV"): {MINOR, MAJOR},
     (ScopeKind.SOURCE, "Router:Sync_RBV"): {MINOR, MAJOR, COMM},
+    (ScopeKind.SOURCE, "Router:Missing_RBV"): {"HIGH MINOR", "HIHI MAJOR", COMM},
     (ScopeKind.RUN, "Configs_RBV"): {MINOR},
 }
 """The rows of the data routers."""
@@ -286,6 +287,7 @@ LIMITS = {
     "disk_after_s": 0.2,
     "full_minor_h": 2.0,
 }
+EVENTS = {"missing_after_s": 0.2, "missing_minor_percent": 1.0, "missing_major_percent": 30.0}
 
 
 class Data:
@@ -319,7 +321,7 @@ class Data:
         parts = ("Online_RBV", "Flow_RBV", "DiskFree_RBV", "TimeToFull_RBV", "Sync_RBV")
         pvs = [pv for part in parts for pv in self.of(part)]
         await self._gates(is_open=False)
-        await self.watch.until(pvs, COMM)
+        await self.watch.until([*pvs, *self.of("Missing_RBV")], COMM)
         await self._gates(is_open=True)
         await self.watch.until(pvs, OK)
 
@@ -364,6 +366,13 @@ class Data:
             host.disk_free_gb = 500.0
         await self.watch.until([*self.of("TimeToFull_RBV"), *self.of("DiskFree_RBV")], OK)
 
+    async def missing(self) -> None:
+        """Lose events; what is missing of the run stays an alarm until the next one."""
+        for lost, alarm in ((0.1, "HIGH MINOR"), (0.9, "HIHI MAJOR"), (0.0, "HIHI MAJOR")):
+            for host in self.hosts:
+                host.faults.lost = lost
+            await self.watch.until(self.of("Missing_RBV"), alarm)
+
     async def closing(self) -> None:
         """End the run with its folders in the way, and the next one with the hosts gone."""
         close = self.of("Close_RBV")
@@ -397,7 +406,7 @@ class Data:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
-    text = section(watch={"timeout_s": 5.0}, limits=LIMITS, closing={"quiet_s": 0.4})
+    text = section(watch={"timeout_s": 5.0}, limits=LIMITS, closing={"quiet_s": 0.4}, events=EVENTS)
     backup = tmp_path / "backup"
     backup.mkdir()
     text += f'\n[{SECTION}.backup]\nfolder = "{backup}"'
@@ -413,6 +422,7 @@ async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
             await data.sync()
             await data.time_to_full()
             await data.hosts_gone()
+            await data.missing()
             await data.closing()
             await data.configs()
             assert watch.missing(expected(it, entries, DATA)) == {}

@@ -59,7 +59,7 @@ class DataRouters:
         rows = (*router_rows(settings.limits, self._why), *closing_rows())
         return [
             *(where_routers_are(row, routed) for row in rows),
-            *(where_frames_are(row, settings) for row in event_rows(self._why)),
+            *(where_frames_are(row, settings) for row in event_rows(settings.events, self._why)),
             *configs_rows(),
         ]
 

@@ -21,7 +21,7 @@ from .closing.service import ClosingService
 from .closing.summary import Summary, summary_for
 from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
-from .events.rows import SYNC
+from .events.rows import MISSING, SYNC
 from .events.service import EventsService
 from .events.sync import Sync
 from .hosts.host import FileHost, SentryHost
@@ -202,7 +202,7 @@ class Service:
         self.stopper.see_run(self.events.run.events, sum(r.meter.written.data_bytes for r in self.routers))
 
     def _unreachable(self, label: str) -> str:
-        return next((router.unreachable for router in self.routers if router.label == label), "")
+        return next((router.silent for router in self.routers if router.label == label), "")
 
     def _before(self, label: str, run: RunRef) -> Collection[str] | None:
         """Return the data files in a router's staging folder that are not a run's; None if not known yet."""
@@ -286,8 +286,8 @@ class Service:
     def why(self, part: str, source: str) -> str:
         """Return why a PV of a source is in alarm."""
         router = self._by_source.get(source)
-        if part == SYNC and (router is None or not router.unreachable):
-            return self.events.why(source)
+        if part in (SYNC, MISSING) and (router is None or not router.unreachable):
+            return self.events.why(part, source)
         return router.why(part, time.monotonic()) if router is not None else ""
 
     # ------------------------------------------------------------------ interlocks

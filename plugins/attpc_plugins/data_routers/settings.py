@@ -14,6 +14,7 @@ from attpc_ioc.settings import Section
 from attpc_ioc.settings.values import host_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 GigaBytes = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -295,6 +296,15 @@ class EventsSettings(Section):
         le=1e6,
         description="A board is out of step when its time at an event has changed against the others' by "
         "more than so many microseconds.",
+    )
+    missing_minor_percent: Percent = Field(
+        default=1.0, description="More missing events of a board, in percent, are MINOR."
+    )
+    missing_major_percent: Percent = Field(
+        default=10.0, description="More missing events of a board, in percent, are MAJOR."
+    )
+    missing_after_s: Seconds = Field(
+        default=10.0, description="Seconds that so many events must be missing before an alarm."
     )
 
 

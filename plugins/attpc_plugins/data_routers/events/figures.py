@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from .missing import NOT_MISSING, Missing
 from .streams import Stream
 from .sync import Sync, Verdict, worst
 
@@ -15,7 +16,8 @@ class SourceFigures:
     """The figures of one data source, of all its senders together.
 
     `first` and `last` are event numbers, -1 without a frame: the first of the run of any sender, the last of
-    any; `all` is the last that every sender has, counted on over resets. `rate` is in events a second.
+    any; `all` is the last that every sender has, counted on over resets. `rate` is in events a second, `lack`
+    the alarm of the missing events.
     """
 
     first: int
@@ -27,9 +29,12 @@ class SourceFigures:
     missing_percent: float
     resets: int
     verdict: Verdict
+    lack: Missing = NOT_MISSING
 
     @classmethod
-    def of(cls, streams: Sequence[Stream], rate: float, verdict: Verdict) -> SourceFigures:
+    def of(
+        cls, streams: Sequence[Stream], rate: float, verdict: Verdict, lack: Missing = NOT_MISSING
+    ) -> SourceFigures:
         """Return the figures of these senders."""
         begun = [stream for stream in streams if stream.last >= 0]
         return cls(
@@ -42,6 +47,7 @@ class SourceFigures:
             missing_percent=max((stream.missing_percent for stream in streams), default=0.0),
             resets=sum(stream.resets for stream in streams),
             verdict=verdict,
+            lack=lack,
         )
 
 
@@ -49,12 +55,14 @@ class SourceFigures:
 class RunFigures:
     """The figures of the run: `events` is the number of those that every member has.
 
-    `triggers` are the MuTAnT's counts, empty before its first frame.
+    `missing_level` is the level of the alarm of `missing_percent`, 0, 1 or 2; `triggers` are the MuTAnT's
+    counts, empty before its first frame.
     """
 
     events: int = 0
     rate: float = 0.0
     missing_percent: float = 0.0
+    missing_level: int = 0
     verdict: Verdict = Verdict(Sync.UNKNOWN)
     triggers: tuple[int, ...] = ()
 

@@ -48,7 +48,7 @@ def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
     yield EVENTS, Reading(float(max(0, figures.last)))
     yield EVENT_RATE, Reading(figures.rate)
     yield STREAMS, Reading(figures.streams)
-    yield MISSING, Reading(min(figures.missing, 2**31 - 1))
+    yield MISSING, _limited(min(figures.missing, 2**31 - 1), figures.lack.level)
     yield RESETS, Reading(figures.resets)
     yield SYNC, _sync(figures.verdict)
 
@@ -61,7 +61,7 @@ def show_run(ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, faul
     values: tuple[tuple[str, Reading], ...] = (
         (RUN_EVENTS, Reading(float(run.events))),
         (RUN_EVENT_RATE, Reading(run.rate)),
-        (RUN_MISSING, Reading(run.missing_percent)),
+        (RUN_MISSING, _limited(run.missing_percent, run.missing_level)),
         (RUN_TRIGGERS, Reading(tuple(float(count) for count in run.triggers))),
         (RUN_SYNC, _sync(run.verdict)),
     )
@@ -69,6 +69,10 @@ def show_run(ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, faul
         ctx.publish(pv, Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading)
     not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
     ctx.publish(RUN_SYNC_TEXT, "; ".join(filter(None, (run.verdict.text, not_seen))))
+
+
+def _limited(value: int | float, level: int) -> Reading:
+    return Reading(value, Severity(level), (Status.NO_ALARM, Status.HIGH, Status.HIHI)[level])
 
 
 def _sync(verdict: Verdict) -> Reading:

@@ -9,7 +9,7 @@ from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
 from attpc_ioc.pvs.row import AlarmUse, Archive, Limits, Record, Row
-from attpc_plugins.data_routers.settings import DataRoutersSettings
+from attpc_plugins.data_routers.settings import DataRoutersSettings, EventsSettings
 from attpc_plugins.data_routers.watch.rows import Why
 
 from .sync import Sync
@@ -50,10 +50,18 @@ _GUIDANCE = (
 )
 
 
-def event_rows(why: Why) -> Iterator[Row]:
+_MISSING_GUIDANCE = (
+    "More of a board's events are missing than events.missing_minor_percent or missing_major_percent of the "
+    "settings. Its data router or its link loses events, or the board does not send them: look at its "
+    "Router:Flow_RBV, the load and the disk of its host, and the rate of triggers. The other events are good "
+    "and can be merged."
+)
+
+
+def event_rows(settings: EventsSettings, why: Why) -> Iterator[Row]:
     """Yield the rows of events; `EventsService` publishes them."""
     yield from _source_rows(why)
-    yield from _run_rows()
+    yield from _run_rows(settings)
 
 
 def where_frames_are(row: Row, settings: DataRoutersSettings) -> Row:
@@ -72,12 +80,20 @@ def _source_rows(why: Why) -> Iterator[Row]:
     source = ScopeKind.SOURCE
     yield _events(EVENTS, source, "Last event number in its frames")
     yield _rate(EVENT_RATE, source, "Events per second in its frames")
-    for part, desc in (
-        (STREAMS, "AsAd boards that write"),
-        (MISSING, "Event numbers missing in the run"),
-        (RESETS, "Event counters reset in the run"),
-    ):
+    for part, desc in ((STREAMS, "AsAd boards that write"), (RESETS, "Event counters reset in the run")):
         yield Row(part, source, Record.LONGIN, desc, initial=0, archive=Archive.MONITOR)
+    yield Row(
+        MISSING,
+        source,
+        Record.LONGIN,
+        "Event numbers missing in the run",
+        initial=0,
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        alarm=AlarmUse("events are missing"),
+        guidance=_MISSING_GUIDANCE,
+        reason=lambda _fleet, scope: why(MISSING, scope.name),
+    )
     yield Row(
         SYNC,
         source,
@@ -102,7 +118,7 @@ def _source_rows(why: Why) -> Iterator[Row]:
     )
 
 
-def _run_rows() -> Iterator[Row]:
+def _run_rows(settings: EventsSettings) -> Iterator[Row]:
     run = ScopeKind.RUN
     yield _events(_part(RUN_EVENTS), run, "Events of the run that all boards have")
     yield _rate(_part(RUN_EVENT_RATE), run, "Events per second")
@@ -113,10 +129,16 @@ def _run_rows() -> Iterator[Row]:
         "Worst part of events missing of a board",
         units="%",
         precision=2,
-        limits=Limits(lopr=0.0, hopr=100.0),
+        limits=Limits(
+            lopr=0.0,
+            hopr=100.0,
+            high=settings.missing_minor_percent,
+            hihi=settings.missing_major_percent,
+        ),
         initial=0.0,
         archive=Archive.MONITOR,
         archive_period_s=2.0,
+        guidance=_MISSING_GUIDANCE,
     )
     yield Row(
         _part(RUN_TRIGGERS),
@@ -157,7 +179,8 @@ def _run_rows() -> Iterator[Row]:
         setpoint="max_events",
         initial=0.0,
         archive=Archive.MONITOR,
-        guidance="Counts Run:Events_RBV: the events that all boards have.",
+        guidance="Counts Run:Events_RBV: the events that all boards have. A board that has stopped keeps it "
+        "from being reached; Run:MaxDuration ends such a run too.",
     )
     yield Row(
         _part(MAX_WRITTEN),

@@ -18,8 +18,9 @@ from attpc_plugins.data_routers.watch.around import FleetFacts
 from attpc_plugins.data_routers.watch.incidents import Wrong
 
 from .figures import RunFigures, SourceFigures
+from .missing import MissingJudge, worst_missing
 from .pv_values import show_run, show_source
-from .rows import SYNC, SYNC_TEXT
+from .rows import MISSING, SYNC, SYNC_TEXT
 from .streams import Stream
 from .sync import Sync, SyncJudge, worst
 from .watcher import FrameWatch, RouterFrames, RunClocks
@@ -59,9 +60,10 @@ class EventsService:
         self._states: dict[str, Sync] = {}
         self._since_s: dict[str, float] = {}
         self._around: object = None
-        self._reasons: dict[str, str] = {}
-        """By source."""
+        self._reasons: dict[tuple[str, str], str] = {}
+        """By the PV's part and the source."""
         self._judge = SyncJudge(settings.events)
+        self._missing = MissingJudge(settings.events, settings.rate_window_s)
         self._of: RunRef | None = None
         """The run that is judged."""
         self._news = True
@@ -118,7 +120,8 @@ class EventsService:
         known = self._clocks.values.get(LAST)
         if known is None or known.run != run:
             known = RunClocks(run)
-        self._judge, self._of = SyncJudge(self._settings.events, known.learned), run
+        self._judge, self._of = SyncJudge(self._settings.events, known.learned, known.steps), run
+        self._missing = MissingJudge(self._settings.events, self._settings.rate_window_s)
         self.run = RunFigures()
         self._states.clear()
         self._since_s.clear()
@@ -166,9 +169,9 @@ class EventsService:
             self._kept_s[label] = now_s
             self._kept.keep(label, watch.frames)
 
-    def why(self, source: str) -> str:
-        """Return why `Router:Sync_RBV` of a source is in alarm."""
-        return self._reasons.get(source, "")
+    def why(self, part: str, source: str) -> str:
+        """Return why a PV of a source is in alarm, `Router:Sync_RBV` or `Router:Missing_RBV`."""
+        return self._reasons.get((part, source), "")
 
     def wrong(self, sources: Sequence[str]) -> dict[str, Wrong]:
         """Return what is worse than a delay with the events of sources, by cause, for log and history."""
@@ -178,7 +181,7 @@ class EventsService:
             if state >= Sync.OUT_OF_STEP:
                 cause = f"{SYNC} {source} {state.label}"
                 since_s = self._since_s.setdefault(cause, time.time())
-                found[cause] = Wrong(f"{state.label}: {self.why(source)}", since_s)
+                found[cause] = Wrong(f"{state.label}: {self.why(SYNC, source)}", since_s)
         return found
 
     def worst_of(self, sources: Sequence[str]) -> Sync:
@@ -189,7 +192,7 @@ class EventsService:
     def show(self, fleet: Fleet, facts: FleetFacts, unreachable: Callable[[str], str]) -> None:
         """Judge and publish, if there is news.
 
-        `unreachable(label)` is why a router's host does not answer, with its label; empty while it does.
+        `unreachable(label)` is why a router's host does not answer; empty while it does.
         """
         faults = {label: unreachable(label) for label in self._watches}
         around = faults, facts.enabled, facts.running
@@ -203,15 +206,15 @@ class EventsService:
             if watch.frames is not None
             for stream in watch.frames.streams.values()
         ]
-        verdicts = self._judge.judge(now_s, {stream.sender: stream for stream in streams})
+        by_sender = {stream.sender: stream for stream in streams}
+        verdicts = self._judge.judge(now_s, by_sender)
+        lacks = self._missing.judge(now_s, by_sender)
         self._keep_clocks()
         sender_ids = {source.name: source.sender_id for source, _ in fleet.sources()}
         members: list[SourceFigures] = []
         seen: set[str] = set()
         for router, watch in self._watches.values():
-            fault = faults[router.label]
-            if not fault and watch.fault:
-                fault = f"{router.label}: its frames cannot be looked at: {watch.fault}"
+            fault = faults[router.label] or watch.fault
             for name in router.sources:
                 is_own = is_sender(sender_ids.get(name, ""))
                 own = [stream for stream in streams if is_own(stream.sender)]
@@ -219,26 +222,33 @@ class EventsService:
                     verdict = self._judge.silent(now_s, name)
                 else:
                     verdict = worst(verdicts[stream.sender] for stream in own)
-                figures = SourceFigures.of(own, watch.rate, verdict)
+                lack = worst_missing([lacks[stream.sender] for stream in own])
+                figures = SourceFigures.of(own, watch.rate, verdict, lack)
                 if name in facts.running or own:
                     members.append(figures)
                 if not fault:
                     seen.add(name)
-                text = f"data router {fault}" if fault else figures.verdict.text
-                self._reasons[name] = text
+                blind = f"data router {router.label}: its frames cannot be looked at: {fault}"
+                text = blind if fault else figures.verdict.text
+                self._reasons[SYNC, name] = text
+                self._reasons[MISSING, name] = blind if fault else lack.why
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
                 show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
         triggers = next((stream.triggers for stream in streams if stream.triggers), ())
         run = RunFigures.of(members, triggers)
         # A sender that appears has fewer events in the beginning.
-        self.run = replace(run, events=max(self.run.events, run.events))
-        blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
+        self.run = replace(
+            run,
+            events=max(self.run.events, run.events),
+            missing_level=self._missing.level_of_run(now_s, run.missing_percent),
+        )
+        all_blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
         hidden = [source.name for source, _ in fleet.sources() if source.name in facts.enabled - seen]
-        show_run(self._ctx, self.run, hidden, fault=blind and bool(self._watches))
+        show_run(self._ctx, self.run, hidden, fault=all_blind and bool(self._watches))
 
     def _keep_clocks(self) -> None:
         if self._of is None:
             return
-        kept = self._clocks.values.get(LAST)
-        if kept is None or kept.run != self._of or kept.learned != self._judge.learned:
-            self._clocks.keep(LAST, RunClocks(self._of, dict(self._judge.learned)))
+        known = RunClocks(self._of, dict(self._judge.learned), dict(self._judge.steps))
+        if self._clocks.values.get(LAST) != known:
+            self._clocks.keep(LAST, known)

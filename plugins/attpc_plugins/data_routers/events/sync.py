@@ -11,17 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median, median_high
+from statistics import median_high
 
 from attpc_ioc.model.names import Labelled
 from attpc_plugins.data_routers.settings import EventsSettings
 from attpc_plugins.data_routers.watch.flow import Delayed, rate_of
 
+from .clocks import TICK_S, Clocks, Step
 from .streams import Stream
-
-TICK_S = 1e-8
-TICKS_MOST = 1 << 48
-"""`eventTime` has 48 bits."""
 
 AHEAD_EVENTS = 50
 """A board that is ahead by fewer events is not out of step, however slow the triggers are."""
@@ -120,57 +117,23 @@ class Lead:
         return 0.0
 
 
-class Clocks:
-    """The differences of `eventTime` between the senders at the same event, learned once in a run.
+class SyncJudge:
+    """Judges all senders of a run; make a new one for each run. `learned`, `steps`: see `Clocks`.
 
-    `learned` has them in ticks, by the two senders, `CoBo0_AsAd1 CoBo3_AsAd0`.
+    The texts of its verdicts have no figures that change with each look: archivers store every change.
     """
 
-    def __init__(self, learned: Mapping[str, int]) -> None:
-        self.learned = dict(learned)
-
-    def shifts(self, streams: Mapping[str, Stream]) -> dict[str, tuple[int, int]]:
-        """Return by how many ticks each sender's time has changed against most, and at which event.
-
-        Only senders are in it that have an event in common with the reference. The reference may be the one
-        that has changed: then it is the others' change that is common, so the median is subtracted.
-        """
-        reference = min(
-            (stream for stream in streams.values() if stream.samples),
-            key=lambda stream: (stream.is_cobo, stream.sender),
-            default=None,
-        )
-        if reference is None:
-            return {}
-        times = dict(reference.samples)
-        changes = {reference.sender: (0, reference.samples[-1][0])}
-        for stream in streams.values():
-            common = [(event, ticks) for event, ticks in stream.samples if event in times]
-            if stream.sender == reference.sender or not common:
-                continue
-            pair = f"{reference.sender} {stream.sender}"
-            if pair not in self.learned:
-                event, ticks = common[0]
-                self.learned[pair] = _signed(ticks - times[event])
-            event, ticks = common[-1]
-            changes[stream.sender] = _signed(ticks - times[event] - self.learned[pair]), event
-        middle = int(median([change for change, _ in changes.values()]))
-        return {sender: (change - middle, event) for sender, (change, event) in changes.items()}
-
-
-def _signed(ticks: int) -> int:
-    """Return a difference of two 48-bit times."""
-    half = TICKS_MOST // 2
-    return (ticks + half) % TICKS_MOST - half
-
-
-class SyncJudge:
-    """Judges all senders of a run; make a new one for each run. `learned`: what is known, see `Clocks`."""
-
-    def __init__(self, settings: EventsSettings, learned: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        settings: EventsSettings,
+        learned: Mapping[str, int] | None = None,
+        steps: Mapping[str, Step] | None = None,
+    ) -> None:
         self._settings = settings
         self._lead = Lead(2 * settings.behind_s + 20.0)
-        self._clocks = Clocks(learned or {})
+        self._clocks = Clocks(settings.clock_us * 1e-6 / TICK_S, learned or {}, steps or {})
+        self._noticed: dict[tuple[str, str], int] = {}
+        """By sender and what is wrong with it: at which of its events that was noticed."""
         self._shifted: dict[str, Delayed] = {}
         self._torn: dict[str, Delayed] = {}
 
@@ -184,20 +147,26 @@ class SyncJudge:
         """The differences of clocks, see `Clocks`."""
         return self._clocks.learned
 
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """Where the senders that are out of step have begun to be, see `Clocks`."""
+        return self._clocks.steps
+
     def judge(self, now_s: float, streams: Mapping[str, Stream]) -> dict[str, Verdict]:
         """Return the verdict on each sender."""
         begun = {sender: stream for sender, stream in streams.items() if stream.last >= 0}
         self._lead.see(now_s, (stream.last for stream in begun.values()))
-        shifts = self._clocks.shifts({s: stream for s, stream in begun.items() if not stream.resets})
-        return {sender: self._of(now_s, stream, shifts.get(sender)) for sender, stream in streams.items()}
+        steps = self._clocks.see({s: stream for s, stream in begun.items() if not stream.resets})
+        return {sender: self._of(now_s, stream, steps.get(sender)) for sender, stream in streams.items()}
 
     def silent(self, now_s: float, board: str) -> Verdict:
         """Return the verdict on a board of which no frame has come."""
         if self._lead.behind_s(now_s, -1) < self._settings.behind_s:
             return Verdict(Sync.UNKNOWN)
-        return Verdict(Sync.BEHIND, f"no frame has come, the others are at event {self._lead.event}", board)
+        others = _rounded(self._lead.event)
+        return Verdict(Sync.BEHIND, f"no frame has come, the others are past event {others}", board)
 
-    def _of(self, now_s: float, stream: Stream, shift: tuple[int, int] | None) -> Verdict:
+    def _of(self, now_s: float, stream: Stream, step: Step | None) -> Verdict:
         board, lead, limits = stream.board, self._lead, self._settings
         torn_end = self._torn.setdefault(stream.sender, Delayed(limits.torn_after_s)).judge(
             now_s, bool(stream.torn_end)
@@ -212,42 +181,37 @@ class SyncJudge:
             return Verdict(
                 Sync.RESET, f"its event counter was reset after event {stream.reset_at}{again}", board
             )
-        if out := self._out_of_step(now_s, stream, shift):
+        if out := self._out_of_step(now_s, stream, step):
             return Verdict(Sync.OUT_OF_STEP, out, board)
         if stream.last < 0:
             return self.silent(now_s, board)
-        if lead.behind_s(now_s, stream.last) >= limits.behind_s:
+        if since := self._since(stream, "behind", lead.behind_s(now_s, stream.last) >= limits.behind_s):
             events = _rounded(lead.event - stream.last)
-            return Verdict(Sync.BEHIND, f"at event {stream.last}, over {events} behind the others", board)
+            return Verdict(Sync.BEHIND, f"over {events} events behind the others {since}", board)
         return Verdict(Sync.IN_STEP)
 
-    def _out_of_step(self, now_s: float, stream: Stream, shift: tuple[int, int] | None) -> str:
+    def _out_of_step(self, now_s: float, stream: Stream, step: Step | None) -> str:
         """Return why a sender is out of step; empty if it is not, or not for long enough."""
         lead, limits = self._lead, self._settings
         ahead = stream.last - lead.event
-        ticks, event = shift if shift is not None else (0, 0)
+        since = self._since(stream, "ahead", ahead > max(AHEAD_EVENTS, 2 * lead.rate * limits.behind_s))
         text = ""
-        if ahead > max(AHEAD_EVENTS, 2 * lead.rate * limits.behind_s):
-            text = f"at event {stream.last}, {ahead} events ahead of the others"
-        elif abs(ticks) * TICK_S * 1e6 > limits.clock_us:
-            later = "later" if ticks > 0 else "earlier"
-            text = (
-                f"event {event} came {_time_text(abs(ticks))} {later} than at the other boards, and did not "
-                "before: its event numbers or its clock have changed"
-            )
+        if since:
+            text = f"over {_rounded(ahead)} events ahead of the others {since}"
+        elif step is not None:
+            text = f"{step.text}; its event numbers or its clock have changed"
         delayed = self._shifted.setdefault(stream.sender, Delayed(limits.out_of_step_after_s))
         return text if delayed.judge(now_s, bool(text)) else ""
+
+    def _since(self, stream: Stream, what: str, holds: bool) -> str:
+        """Return at which event it was noticed that something is wrong with a sender; empty if it is not."""
+        if not holds:
+            self._noticed.pop((stream.sender, what), None)
+            return ""
+        return f"since event {self._noticed.setdefault((stream.sender, what), stream.last)}"
 
 
 def _rounded(events: int) -> int:
     """Return a number below, of one digit and noughts: a text with it does not change with each look."""
     scale = 10 ** (len(str(events)) - 1)
     return (events - 1) // scale * scale if events > scale else events - 1
-
-
-def _time_text(ticks: int) -> str:
-    seconds = ticks * TICK_S
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.4g} {unit}"
-    return f"{ticks * 10} ns"

@@ -15,6 +15,7 @@ from attpc_plugins.data_routers.hosts.host import FrameHost, HostError
 from attpc_plugins.data_routers.watch.flow import rate_of
 from attpc_plugins.data_routers.watch.poll import LAST_BACKOFF_S, answered
 
+from .clocks import Step
 from .streams import Stream, take_all
 
 log = get_logger(__name__)
@@ -35,10 +36,11 @@ class RouterFrames:
 
 @dataclass(frozen=True, slots=True)
 class RunClocks:
-    """The differences of clocks as learned in a run, see `Clocks.learned`; kept over restarts."""
+    """What is known of the clocks in a run, see `Clocks`; kept over restarts."""
 
     run: RunRef
     learned: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
 
 
 class FrameWatch:

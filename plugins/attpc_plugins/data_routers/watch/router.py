@@ -195,14 +195,19 @@ class Router:
 
     @property
     def unreachable(self) -> str:
-        """Why it cannot be polled; empty while its host answers."""
+        """Why it cannot be polled, with its name; empty while its host answers."""
+        return f"{self.label}: {self.silent}" if self.silent else ""
+
+    @property
+    def silent(self) -> str:
+        """Why it cannot be polled, with its host; empty while that answers."""
         if self.watch.answering:
             return ""
         if self.watch.answering is None:
-            return f"{self.label}: {self.where} was not polled yet"
+            return f"{self.where} was not polled yet"
         fault = self.watch.fault
         # Most messages of a host name it already.
-        return f"{self.label}: {fault}" if self.where in fault else f"{self.label}: {self.where}: {fault}"
+        return fault if self.where in fault else f"{self.where}: {fault}"
 
     @property
     def odd(self) -> str:

@@ -1,0 +1,125 @@
+"""The clocks of the senders of a run against each other, from `eventTime` at the same event."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from .streams import Stream
+
+TICK_S = 1e-8
+TICKS_MOST = 1 << 48
+"""`eventTime` has 48 bits."""
+
+Changes = Sequence[tuple[int, int]]
+"""Events and, at each, the change of a time difference in ticks, in the order of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a sender's time has left that of most others.
+
+    `event`: the first that was compared at which it differed, by `ticks`; `agreed`: the last one before at
+    which it did not, -1 if that is not known.
+    """
+
+    event: int
+    ticks: int
+    agreed: int = -1
+
+    @property
+    def text(self) -> str:
+        """Since when, and by how much."""
+        later = "later" if self.ticks > 0 else "earlier"
+        before = f", in step at event {self.agreed}" if self.agreed >= 0 else ""
+        return (
+            f"out of step since event {self.event} at the latest{before}: that event came "
+            f"{_time_text(abs(self.ticks))} {later} than at the other boards, and did not before"
+        )
+
+
+class Clocks:
+    """The differences of `eventTime` between the senders at the same event, learned once in a run.
+
+    `learned` has them in ticks, by the two senders, `CoBo0_AsAd1 CoBo3_AsAd0`; `steps`, by sender, where
+    those have begun that are out of step. Up to `limit` ticks a change is none.
+    """
+
+    def __init__(self, limit: float, learned: Mapping[str, int], steps: Mapping[str, Step]) -> None:
+        self._limit = limit
+        self.learned = dict(learned)
+        self.steps = dict(steps)
+        self._agreed: dict[str, int] = {}
+        """By sender: the last compared event at which it was in step."""
+
+    def see(self, streams: Mapping[str, Stream]) -> dict[str, Step]:
+        """Return which senders' times differ now from most others', and since which event.
+
+        Only senders are compared that have an event in common with the reference. The reference may be the
+        one that has changed: then it is the others' change that is common, so the median is subtracted.
+        """
+        changes = self._changes(streams)
+        if len(changes) < 2:
+            return {}
+        middle = int(median([own[-1][1] for own in changes.values()]))
+        found: dict[str, Step] = {}
+        for sender, own in changes.items():
+            event, change = own[-1]
+            if abs(change - middle) <= self._limit:
+                self._agreed[sender] = event
+                self.steps.pop(sender, None)
+            else:
+                step = self.steps.get(sender)
+                found[sender] = self.steps[sender] = step or self._began(sender, changes, middle)
+        return found
+
+    def _changes(self, streams: Mapping[str, Stream]) -> dict[str, Changes]:
+        """Return the changes of each sender against the reference, which is one of them, with none."""
+        reference = min(
+            (stream for stream in streams.values() if stream.samples),
+            key=lambda stream: (stream.is_cobo, stream.sender),
+            default=None,
+        )
+        if reference is None:
+            return {}
+        times = dict(reference.samples)
+        changes: dict[str, Changes] = {reference.sender: [(event, 0) for event, _ in reference.samples]}
+        for stream in streams.values():
+            common = [(event, ticks - times[event]) for event, ticks in stream.samples if event in times]
+            if stream.sender != reference.sender and common:
+                learned = self.learned.setdefault(f"{reference.sender} {stream.sender}", signed(common[0][1]))
+                changes[stream.sender] = [(event, signed(ticks - learned)) for event, ticks in common]
+        return changes
+
+    def _began(self, sender: str, changes: Mapping[str, Changes], middle: int) -> Step:
+        """Return where a sender that differs now began to, as far back as samples go."""
+        own = changes[sender]
+        event, ticks = own[-1][0], own[-1][1] - middle
+        for earlier, change in reversed(own[:-1]):
+            off = change - int(median(_at(other, earlier) for other in changes.values()))
+            if abs(off) <= self._limit:
+                return Step(event, ticks, earlier)
+            event, ticks = earlier, off
+        agreed = self._agreed.get(sender, -1)
+        return Step(event, ticks, agreed if agreed < event else -1)
+
+
+def _at(changes: Changes, event: int) -> int:
+    """Return the change at the last event that is not after another; at the first one if all are."""
+    return changes[max(0, bisect_right(changes, event, key=lambda change: change[0]) - 1)][1]
+
+
+def signed(ticks: int) -> int:
+    """Return a difference of two 48-bit times."""
+    half = TICKS_MOST // 2
+    return (ticks + half) % TICKS_MOST - half
+
+
+def _time_text(ticks: int) -> str:
+    seconds = ticks * TICK_S
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.4g} {unit}"
+    return f"{ticks * 10} ns"
