@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from operator import attrgetter
 
@@ -45,7 +45,7 @@ _of_all = attrgetter("run", "active", "run_result", "system_result", "allowed")
 class _Slot:
     """One PV and what was last posted to it."""
 
-    __slots__ = ("broken", "entry", "last", "pv", "raw")
+    __slots__ = ("broken", "entry", "last", "on_post", "pv", "raw")
 
     def __init__(self, entry: PvEntry, pv: PV) -> None:
         self.entry = entry
@@ -54,6 +54,8 @@ class _Slot:
         self.raw: Value | Reading | None = None
         """Last result of the row's function; None before the first call or after a failure."""
         self.broken = False
+        self.on_post: Callable[[], None] | None = None
+        """Called after each post."""
 
 
 class Publisher:
@@ -80,6 +82,7 @@ class Publisher:
         """PV names, by the name of the text PV that says why they are in alarm."""
         self._refresh: asyncio.Handle | None = None
         self._not_before = 0.0
+        self._on_flush: Callable[[], None] | None = None
         for entry in entries:
             self._add(_Slot(entry, pvs[entry.name]))
         system = {slot.entry.row.part: slot for slot in self._slots.values() if slot.entry.scope == SYSTEM}
@@ -118,6 +121,22 @@ class Publisher:
     def reading(self, name: str) -> Reading | None:
         """Return what was last posted to the PV of this full name, or None."""
         return self._slots[name].last
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """The PVs of the alarm tree that are in alarm, in the order of the table."""
+        return [
+            self._with_text(self._alarms[name]) for name in sorted(self._alarms, key=self._order.__getitem__)
+        ]
+
+    def watch(self, names: Iterable[str], changed: Callable[[], None]) -> None:
+        """Call `changed` after each post to one of these PVs; each PV has one watcher at most."""
+        for name in names:
+            self._slots[name].on_post = changed
+
+    def watch_alarms(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever `alarms` may have changed."""
+        self._on_flush = changed
 
     def publish_all(self, fleet: Fleet) -> None:
         """Post every row of a snapshot, before the server starts, so that no client sees an unset value."""
@@ -200,15 +219,15 @@ class Publisher:
                 if fleet.allowed.get(scope) != self._allowed.get(scope):
                     self._post_row(slot, stamp)
             self._allowed = fleet.allowed
-        alarms = [
-            self._with_text(self._alarms[name]) for name in sorted(self._alarms, key=self._order.__getitem__)
-        ]
+        alarms = self.alarms
         self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
         self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
         if self._refresh is not None:
             # An alarm row among those just posted asked for this flush.
             self._refresh.cancel()
             self._refresh = None
+        if self._on_flush is not None:
+            self._on_flush()
         took = time.perf_counter() - began
         self._not_before = 0.0 if took < _CHEAP_S else time.monotonic() + _REST * took
 
@@ -287,8 +306,10 @@ class Publisher:
             stamp=stamp,
             force=force,
         )
+        if slot.on_post is not None:
+            slot.on_post()
         if slot.entry.row.alarm_tree and (reading.severity or (last is not None and last.severity)):
-            self._note_alarm(slot.entry, reading)
+            self._note_alarm(slot.entry, reading, stamp)
             if last is not None:
                 self._schedule()
         elif last is not None and self._explained.get(slot.entry.name) in self._alarms:
@@ -299,8 +320,11 @@ class Publisher:
         text = slot.last.value if slot is not None and slot.last is not None else ""
         return replace(alarm, stated=str(text)) if text else alarm
 
-    def _note_alarm(self, entry: PvEntry, reading: Reading) -> None:
+    def _note_alarm(self, entry: PvEntry, reading: Reading, stamp: float) -> None:
         if reading.severity:
-            self._alarms[entry.name] = Alarm(entry, reading)
+            known = self._alarms.get(entry.name)
+            same = known is not None and known.reading.severity == reading.severity
+            since = known.since if known is not None and same else stamp
+            self._alarms[entry.name] = Alarm(entry, reading, since=since)
         else:
             self._alarms.pop(entry.name, None)

@@ -12,7 +12,9 @@ from attpc_ioc.errors import AttpcError
 from attpc_ioc.ioc.ca import NO_ACCESS, PV, STATUS_LABELS, ChannelType, PutRejected, Unacceptable, accept
 from attpc_ioc.ioc.puts import SHOWN, PutHandler, who_of
 from attpc_ioc.ioc.pva_conf import INTERFACES, pva_conf
+from attpc_ioc.ioc.pvi import interfaces
 from attpc_ioc.ioc.records import FORMS
+from attpc_ioc.ioc.tables import Table
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.states import Severity, Status
@@ -81,12 +83,16 @@ class PvAccess:
         puts: PutHandler,
         access: Access | None,
         publish: Callable[[str, Value | Reading], None],
+        tables: Sequence[Table] = (),
     ) -> None:
         self._settings = settings.pva
         self._ioc_interfaces = settings.ioc.interfaces
         self._table = table
         self._pvs = pvs
         self._entries = {entry.name: entry for entry in table}
+        self.tables = tuple(tables)
+        """The tables beside the records."""
+        self._shown_by = {one.name: one.pvs for one in self.tables}
         self._puts = puts
         self._access = access
         self._publish = publish
@@ -105,6 +111,8 @@ class PvAccess:
             log.warning("an environment variable of EPICS is wrong", fault=fault)
         server = PVAServer(
             ((cast("pva.Record", self._pvs[entry.name]), form_of(entry)) for entry in self._table),
+            tables=self.tables,
+            interfaces=interfaces(self._table, (one.name for one in self.tables), form_of),
             put_to=self._put,
             readable=self._readable,
             refusals=(PutRejected,),
@@ -161,8 +169,13 @@ class PvAccess:
         self._publish(PVACCESS, Reading(state, severity, status))
         self._publish(PVACCESS_TEXT, text)
 
-    def _readable(self, record: pva.Record) -> bool:
-        return self._access is None or self._access.open_to_all(self._entries[record.spec.name])
+    def _readable(self, name: str) -> bool:
+        """Return whether all may read a PV, or all PVs of a table; an interface has names only."""
+        access = self._access
+        if access is None:
+            return True
+        names = self._shown_by.get(name, (name,))
+        return all(access.open_to_all(self._entries[one]) for one in names if one in self._entries)
 
     def _put(self, record: pva.Record, put: pva.Put) -> Awaitable[None] | None:
         """Check a write as Channel Access does and pass it on; raises `PutRejected` with the reason."""

@@ -15,11 +15,13 @@ from attpc_ioc.ioc.pvaccess import Access, PvAccess
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Stats
+from attpc_ioc.ioc.tables import make_tables
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC
 from attpc_ioc.pvs.ioc import ACCESS_FILE, ACCESS_TEXT, CLOCK_STEP
 from attpc_ioc.pvs.row import Reading, Value, full_name
 from attpc_ioc.pvs.table import PvEntry
+from attpc_ioc.pvs.tables import tables as table_entries
 from attpc_ioc.settings import Settings
 
 log = get_logger(__name__)
@@ -67,7 +69,8 @@ class IocServer:
             clock=self._stamps,
         )
         self.elsewhere = Elsewhere(self._prefix, self.ca, self.pvs, self._publish_ioc)
-        self.pvaccess = PvAccess(settings, table, self.pvs, self.puts, access, self._publish_ioc)
+        tables = make_tables(table_entries(table), self._prefix, self.pvs, self.publisher)
+        self.pvaccess = PvAccess(settings, table, self.pvs, self.puts, access, self._publish_ioc, tables)
         self._stats = Stats(
             settings.ioc, self._publish_ioc, lambda: self.ca.stats, lambda: self.pvaccess.stats, len(table)
         )

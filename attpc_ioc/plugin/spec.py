@@ -259,7 +259,8 @@ class Specification:
         """Return rows for the PV table. The plugin owns them: it publishes them and handles the writes.
 
         A row of kind `plugin` becomes `Plugin:<name>:<part>`; one of kind `ecc` or `source` is made for
-        each of those. A row with a `setpoint`, whatever its text, can be written: see `attpc_write`. `prefix`
+        each of those. A row with a `setpoint`, whatever its text, can be written: see `attpc_write`. With a
+        `table` it is a column of a table over PVAccess: of its own plugin's, or of `Fleet`. `prefix`
         and `state_dir` are as in the plugin's context; the folder may not exist yet, and must only be read.
 
         Decision, collected, called once before the server starts. Raising takes the plugin out (Failed).

@@ -91,6 +91,55 @@ class Record(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its name, an identifier, and the type code of its cells: `s`, `i`, `l` or `d`."""
+
+    name: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table at one moment: the cells of each column, and alarm and time stamp as a record has them."""
+
+    columns: tuple[tuple[int | float | str, ...], ...]
+    severity: int
+    status: int
+    stamp_ns: int
+
+
+class Table(Protocol):
+    """A table, carried as NTTable; it is made when a client wants it.
+
+    While there is a client it has a `follower`, to be called after changes, in the event loop's thread: each
+    call makes the table anew and sends what differs, so call it as rarely as clients need it.
+    """
+
+    follower: Callable[[], None] | None
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def desc(self) -> str: ...
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+    def make(self) -> TableState: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What a device has, for programs that build themselves from it: carried as NTPVI, which PVI has defined.
+
+    `entries` are the names of other PVs by the name of what they are, each with the ways in which it is used:
+    `r` read, `w` written, `rw` both, `x` a command, `d` the interface of a part of the device.
+    """
+
+    name: str
+    desc: str
+    entries: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """Who puts: `user` as the program claims (`anonymous` without a name), and the peer's `ip:port`."""
 

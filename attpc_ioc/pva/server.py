@@ -1,4 +1,4 @@
-"""The server: one shared PV for each record, values made while a client is connected to it, and its life."""
+"""The server: one shared PV for each record, table and interface, and its life."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.pva.load import load_p4p
 from attpc_ioc.pva.peers import peers
 from attpc_ioc.pva.puts import Puts, PutTo
-from attpc_ioc.pva.record import Form, Record
-
-if TYPE_CHECKING:
-    from attpc_ioc.pva.values import Snapshot
+from attpc_ioc.pva.record import Form, Interface, Record, Table
+from attpc_ioc.pva.served import Served, ServedInterface, ServedRecord, ServedTable
 
 log = get_logger(__name__)
 
@@ -40,106 +38,12 @@ class Connection:
     user: str
 
 
-class _Served:
-    """One PV on the network: p4p's shared PV, and the record that it follows while clients are connected.
-
-    p4p calls `onFirstConnect`, `onLastDisconnect`, `put` and `rpc` in a thread of its own, one at a time for
-    all PVs; all else is called in the event loop's thread.
-    """
-
-    __slots__ = ("_server", "_state", "form", "readable", "record", "shared")
-
-    def __init__(self, server: PVAServer, record: Record, form: Form) -> None:
-        self._server = server
-        self.record = record
-        self.form = form
-        self.readable = True
-        self.shared: Any = None
-        self._state: Snapshot | None = None
-        """What was last given to clients; None while it is hidden from them."""
-
-    # --- in p4p's thread ---
-
-    def onFirstConnect(self, shared: Any) -> None:
-        """Show the present state before the client's first request is handled, then follow the record."""
-        from attpc_ioc.pva import values
-
-        state = values.snapshot(self.record) if self.readable else None
-        whole = self._whole(state)
-        if shared.isOpen():
-            shared.post(whole)
-        else:
-            shared.open(whole)
-        self._server.in_loop(self._follow, state)
-
-    def onLastDisconnect(self, _shared: Any) -> None:
-        """Follow the record no longer: changes cost nothing until the next client comes."""
-        self._server.in_loop(self._leave)
-
-    def put(self, _shared: Any, operation: Any) -> None:
-        """Take a client's write."""
-        self._server.puts.take(self.record, self.form, operation)
-
-    def rpc(self, _shared: Any, operation: Any) -> None:
-        """Refuse a remote procedure call."""
-        operation.done(error="there are no remote procedures here")
-
-    # --- in the event loop ---
-
-    def _follow(self, shown: Snapshot | None) -> None:
-        if self.shared is None:
-            return  # the server has stopped meanwhile
-        self._state = shown
-        self._server.followed.add(self)
-        self.record.follower = self.update
-        self.show()
-
-    def _leave(self) -> None:
-        self._server.followed.discard(self)
-        self.record.follower = None
-
-    def show(self) -> None:
-        """Give clients the present state if it is not what they have."""
-        from attpc_ioc.pva import values
-
-        state = values.snapshot(self.record) if self.readable else None
-        if state != self._state:
-            self._post(self._whole(state))
-            self._state = state
-
-    def update(self) -> None:
-        """Give clients what the record has posted."""
-        from attpc_ioc.pva import values
-
-        if not self.readable:
-            return
-        state = values.snapshot(self.record)
-        if self._state is None:
-            self._post(self._whole(state))
-        else:
-            self._post(values.change(self.form, state, self._state, self._server.status_names))
-        self._state = state
-
-    def _post(self, value: Any) -> None:
-        try:
-            self.shared.post(value)
-        except Exception:  # whoever posted to the record has other clients to think of
-            log.exception("value cannot be posted over PVAccess", pv=self.record.spec.name)
-
-    def _whole(self, state: Snapshot | None) -> Any:
-        from attpc_ioc.pva import values
-
-        if state is None:
-            return values.hidden(self.record.spec, self.form, self.record.stamp_ns)
-        return values.whole(self.record.spec, self.form, state, self._server.status_names)
-
-
 class PVAServer:
-    """Serves records over PVAccess.
+    """Serves records, tables and interfaces over PVAccess.
 
     - `put_to(record, put)` is called for every write; see `puts.Puts`.
-    - `readable(record)` returns whether clients may read a record. It knows no client: p4p says who reads
-      only when somebody writes. A PV that may not be read shows an empty value, INVALID, and the reason.
+    - `readable(name)` returns whether clients may read a record or table. It knows no client: p4p says who
+      reads only when somebody writes. What may not be read shows an empty value, INVALID, and the reason.
     - `conf` has the `EPICS_PVAS_*` variables; the environment itself is not looked at.
     - `status_names` are the alarm statuses of the records by number, as EPICS base names them.
     - `max_puts` is how many puts of one client may be running; four times as many of all clients.
@@ -150,14 +54,16 @@ class PVAServer:
         records: Iterable[tuple[Record, Form]],
         *,
         put_to: PutTo,
-        readable: Callable[[Record], bool] = lambda _record: True,
+        tables: Iterable[Table] = (),
+        interfaces: Iterable[Interface] = (),
+        readable: Callable[[str], bool] = lambda _name: True,
         refusals: tuple[type[Exception], ...] = (),
         conf: Mapping[str, str],
         status_names: Sequence[str],
         max_puts: int = 4096,
     ) -> None:
         self.status_names = status_names
-        self.followed: set[_Served] = set()
+        self.followed: set[Served] = set()
         """The PVs with a client, for this package."""
         self.puts = Puts(put_to, refusals, self.in_loop, max_puts)
         """Runs the puts, for this package."""
@@ -165,7 +71,9 @@ class PVAServer:
         """The TCP port, once started."""
         self.broadcast_port = 0
         """The UDP port, once started."""
-        self._served = [_Served(self, record, form) for record, form in records]
+        self._served: list[Served] = [ServedRecord(self, record, form) for record, form in records]
+        self._served += (ServedTable(self, table) for table in tables)
+        self._served += (ServedInterface(self, interface, time.time_ns()) for interface in interfaces)
         self._readable = readable
         self._conf = dict(conf)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -205,7 +113,7 @@ class PVAServer:
         provider = StaticProvider("records")
         for served in self._served:
             served.shared = SharedPV(handler=served)
-            provider.add(served.record.spec.name, served.shared)
+            provider.add(served.name, served.shared)
         self._server = Server(providers=[provider], conf=self._conf, useenv=False)
         return self._server.conf()
 
@@ -215,11 +123,10 @@ class PVAServer:
         if self._server is not None:
             server, self._server = self._server, None
             await asyncio.to_thread(server.stop)
-        for served in self.followed:
-            served.record.follower = None
-        self.followed.clear()
         for served in self._served:
             served.shared = None
+        for served in tuple(self.followed):
+            served.leave()
 
     @property
     def pvs_in_use(self) -> int:
@@ -235,7 +142,7 @@ class PVAServer:
         """Ask `readable` for every record again and show clients what changed, in slices of time."""
         turn_ends_s = time.monotonic() + TURN_S
         for served in self._served:
-            readable = self._may_be_read(served.record)
+            readable = self._may_be_read(served.name)
             if readable != served.readable:
                 served.readable = readable
                 if served in self.followed:
@@ -244,11 +151,11 @@ class PVAServer:
                 await asyncio.sleep(0)
                 turn_ends_s = time.monotonic() + TURN_S
 
-    def _may_be_read(self, record: Record) -> bool:
+    def _may_be_read(self, name: str) -> bool:
         try:
-            return self._readable(record)
+            return self._readable(name)
         except Exception:
-            log.exception("access rule failed: reading over PVAccess is refused", pv=record.spec.name)
+            log.exception("access rule failed: reading over PVAccess is refused", pv=name)
             return False
 
     async def connections(self) -> list[Connection]:

@@ -54,8 +54,8 @@ def whole(spec: Spec, form: Form, state: Snapshot, status_names: Sequence[str]) 
     if form is Form.ENUM:
         value["value.choices"] = list(spec.labels)
     _put_value(value, form, state[0])
-    _put_alarm(value, state, status_names)
-    _put_stamp(value, state[3])
+    put_alarm(value, state[1], state[2], status_names)
+    put_stamp(value, state[3])
     return value
 
 
@@ -66,8 +66,8 @@ def change(form: Form, state: Snapshot, last: Snapshot, status_names: Sequence[s
     if not alarm_changed or state[0] != last[0]:
         _put_value(value, form, state[0])
     if alarm_changed:
-        _put_alarm(value, state, status_names)
-    _put_stamp(value, state[3])
+        put_alarm(value, state[1], state[2], status_names)
+    put_stamp(value, state[3])
     return value
 
 
@@ -76,11 +76,16 @@ def hidden(spec: Spec, form: Form, stamp_ns: int) -> Value:
     value = Value(TYPES[form], _properties(spec, form))
     empty: dict[Form, Any] = {Form.STRING: "", Form.STRINGS: (), Form.DOUBLES: (), Form.DOUBLE: 0.0}
     _put_value(value, form, empty.get(form, 0))
+    hide(value)
+    put_stamp(value, stamp_ns)
+    return value
+
+
+def hide(value: Value) -> None:
+    """Put in the alarm of what a client may not read."""
     value["alarm.severity"] = _INVALID
     value["alarm.status"] = _CLIENT
     value["alarm.message"] = NO_READ_ACCESS
-    _put_stamp(value, stamp_ns)
-    return value
 
 
 def _put_value(value: Value, form: Form, new: Any) -> None:
@@ -90,14 +95,16 @@ def _put_value(value: Value, form: Form, new: Any) -> None:
         value["value"] = list(new) if isinstance(new, tuple) else new
 
 
-def _put_alarm(value: Value, state: Snapshot, status_names: Sequence[str]) -> None:
-    name = status_names[state[2]]
-    value["alarm.severity"] = state[1]
-    value["alarm.status"] = _STATUS.get(name, _UNDEFINED) if state[2] else 0
-    value["alarm.message"] = name if state[2] else ""
+def put_alarm(value: Value, severity: int, status: int, status_names: Sequence[str]) -> None:
+    """Put in an alarm; `status` is a number of `status_names`."""
+    name = status_names[status] if status else ""
+    value["alarm.severity"] = severity
+    value["alarm.status"] = _STATUS.get(name, _UNDEFINED) if status else 0
+    value["alarm.message"] = name
 
 
-def _put_stamp(value: Value, stamp_ns: int) -> None:
+def put_stamp(value: Value, stamp_ns: int) -> None:
+    """Put in a time stamp in nanoseconds since 1970."""
     value["timeStamp.secondsPastEpoch"], value["timeStamp.nanoseconds"] = divmod(stamp_ns, _NS)
 
 

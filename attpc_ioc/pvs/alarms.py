@@ -18,11 +18,15 @@ MAX_LINES = 100
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A PV of the alarm tree that is in alarm; `stated` is the text of its `reason_row`."""
+    """A PV of the alarm tree that is in alarm.
+
+    `stated` is the text of its `reason_row`; `since` is when it got its severity, in seconds since 1970.
+    """
 
     entry: PvEntry
     reading: Reading
     stated: str = ""
+    since: float = 0.0
 
 
 def worst(alarms: Iterable[Alarm]) -> Severity:
@@ -35,10 +39,10 @@ def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
 
     PVs of one scope that are in alarm for the same reason share a line.
     """
-    ordered = sorted(alarms, key=lambda alarm: -alarm.reading.severity)
+    ordered = worst_first(alarms)
     lines: dict[tuple[Scope, Severity, str], list[str]] = {}
     for alarm in ordered[:MAX_LINES]:
-        reason = " ".join(_reason(alarm, fleet).split())
+        reason = reason_of(alarm, fleet)
         parts = lines.setdefault((alarm.entry.scope, alarm.reading.severity, reason), [])
         parts.append(alarm.entry.row.part)
     text = [_line(*key, parts) for key, parts in lines.items()]
@@ -49,6 +53,16 @@ def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
 
 def _line(scope: Scope, severity: Severity, reason: str, parts: Iterable[str]) -> str:
     return f"{severity.name.capitalize()}: {where(scope)}{', '.join(parts)}: {reason}"
+
+
+def worst_first(alarms: Iterable[Alarm]) -> list[Alarm]:
+    """Return the alarms by falling severity, else in their order."""
+    return sorted(alarms, key=lambda alarm: -alarm.reading.severity)
+
+
+def reason_of(alarm: Alarm, fleet: Fleet) -> str:
+    """Return why a PV is in alarm, in one line."""
+    return " ".join(_reason(alarm, fleet).split())
 
 
 def _reason(alarm: Alarm, fleet: Fleet) -> str:

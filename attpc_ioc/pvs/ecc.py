@@ -101,13 +101,23 @@ def _slow_reason(fleet: Fleet, scope: Scope) -> str:
     return f"answers to GetState take {module_of(fleet, scope).poll_time_ms / 1e3:.2g} s"
 
 
+FLEET = "Fleet"
+"""The table of the ECC servers."""
+
+_IN_FLEET = frozenset(
+    {"State_RBV", "Online_RBV", "Enable", "Transition_RBV", "Config_RBV", "Loaded_RBV", "ClockStale_RBV"}
+    | {"Result_RBV", "Message_RBV", "ErrorCode_RBV", "TransitionTime_RBV", "Sources_RBV", "Url_RBV"}
+)
+"""Its columns: what changes with events, not with each poll."""
+
+
 def rows(slow_poll_s: float) -> tuple[Row, ...]:
     """Return the rows with the limit of `PollTime_RBV`: MAJOR from `slow_poll_s`, MINOR from half of it."""
     slow = Limits(lopr=0.0, hihi=1e3 * slow_poll_s, high=500.0 * slow_poll_s)
     return tuple(replace(row, limits=slow) if row.part == POLL_TIME else row for row in ROWS)
 
 
-ROWS: tuple[Row, ...] = (
+_ROWS: tuple[Row, ...] = (
     command_row(KIND, CommandName.DESCRIBE, "Describe: Idle to Described"),
     command_row(KIND, CommandName.PREPARE, "Prepare: Described to Prepared"),
     command_row(KIND, CommandName.CONFIGURE, "Configure: Prepared to Ready"),
@@ -297,3 +307,5 @@ ROWS: tuple[Row, ...] = (
         _ours(lambda m: ", ".join(source.sender_id for source in m.sources)),
     ),
 )
+
+ROWS = tuple(replace(row, table=FLEET) if row.part in _IN_FLEET else row for row in _ROWS)

@@ -125,6 +125,8 @@ class Row:
       have the PV too, but no alarm server, archiver or screen has it. For any other row an empty set means
       that none of these has it.
     - `live`: follows time, not events; read at most once a second.
+    - `table`: the table of PVAccess in which the row is a column, such as `Fleet`: with a row for each ECC
+      server or source, or of arrays, with a row for each element; see `tables.py`.
     """
 
     part: str
@@ -155,6 +157,7 @@ class Row:
     live: bool = False
     saved: bool = True
     access: AccessGroup | None = None
+    table: str = ""
     plugin: str = ""
     """The plugin that owns the row; empty for rows of the core."""
 

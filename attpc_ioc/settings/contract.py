@@ -15,9 +15,10 @@ STRING_MAX = 39
 """Longest text of an EPICS string, in bytes of UTF-8 (40 with the closing zero)."""
 
 RESERVED_NAMES = frozenset(
-    {"Run", "Ecc", "IOC", "Obs", "History", "Log", "Data", "Plugin", "Control"},
+    {"Run", "Ecc", "IOC", "Obs", "History", "Log", "Data", "Plugin", "Control"}
+    | {"Fleet", "Routers", "Alarms", "Sources", "PVI"},
 )
-"""Scopes of the contract, used or reserved: names that no ECC server and no data source may have."""
+"""Scopes and tables of the contract: names that no ECC server and no data source may have."""
 
 SYSTEM_PV_NAMES = frozenset(row.part for row in CORE_ROWS[ScopeKind.SYSTEM])
 """The PVs directly after the prefix."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from attpc_ioc.export.pvs_list import type_name
 from attpc_ioc.model.command import COMMANDS, ScopeKind
@@ -10,6 +10,7 @@ from attpc_ioc.pvs import ecc
 from attpc_ioc.pvs.common import ALLOWED
 from attpc_ioc.pvs.row import AccessGroup, Limits, Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS
+from attpc_ioc.pvs.tables import ALARM_COLUMNS, ALARMS, NAME, SEVERITY, column_name
 from attpc_ioc.settings import LimitSettings, PollSettings
 from tests.docs.included import included_plugins, rows_of
 
@@ -44,6 +45,17 @@ SECTIONS: dict[ScopeKind, tuple[str, str]] = {
     ScopeKind.PLUGIN: ("Plugin, `$(P)Plugin:<name>:`", "Two for each plugin, and the plugin's own."),
 }
 
+TABLES = """## Tables, over PVAccess only
+
+The columns are PVs of the tables above, by the last part of their names; see [PVAccess](pvaccess.md).
+"""
+
+ROWS_OF = {
+    ScopeKind.SYSTEM: "elements of arrays",
+    ScopeKind.ECC: "ECC servers",
+    ScopeKind.SOURCE: "data sources that use one of the columns",
+}
+
 
 def pvs_page() -> str:
     """Return the page as Markdown."""
@@ -58,7 +70,27 @@ def pvs_page() -> str:
         for name, plugin in included_plugins():
             if own := tuple(row for row in rows_of(plugin) if row.scope is kind):
                 blocks += [f"Of the plugin `{name}`:\n", "\n".join(_table(own)) + "\n", *_advice(own)]
+    blocks += [TABLES, "\n".join(_tables(rows)) + "\n"]
     return "\n".join(blocks)
+
+
+def _tables(core: dict[ScopeKind, tuple[Row, ...]]) -> Iterator[str]:
+    """Yield the tables of PVAccess with their columns."""
+    yield "| table | rows | columns |"
+    yield "|---|---|---|"
+    every = [*core.values(), *(tuple(rows_of(plugin)) for _, plugin in included_plugins())]
+    columns: dict[tuple[str, ScopeKind], list[str]] = {}
+    for row in (row for rows in every for row in rows if row.table):
+        columns.setdefault((row.table, row.scope), []).append(column_name(row.part))
+    for (table, kind), names in sorted(columns.items()):
+        first = [] if kind is ScopeKind.SYSTEM else [NAME, SEVERITY]
+        yield f"| `$(P){table}` | {ROWS_OF[kind]} | {_names([*first, *names])} |"
+    in_alarm = "PVs of the alarm tree that are in alarm, the worst first"
+    yield f"| `$(P){ALARMS}` | {in_alarm} | {_names(ALARM_COLUMNS)} |"
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in columns)
 
 
 def _table(rows: tuple[Row, ...]) -> Iterator[str]:

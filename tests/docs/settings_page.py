@@ -25,7 +25,8 @@ TAIL = """## What is checked beyond single keys
   only in upper and lower case; so must host and port of the ECC servers, and address and port of the links of
   one source.
 - Names of ECC servers and sources are parts of PV names: `Run`, `Ecc`, `IOC`, `Obs`, `History`, `Log`,
-  `Data`, `Plugin`, `Control` and the names of the system's PVs are reserved.
+  `Data`, `Plugin`, `Control`, `Fleet`, `Routers`, `Alarms`, `Sources`, `PVI` and the names of the system's
+  PVs are reserved.
 - The longest PV name made from the prefix and these names has at most 60 characters.
 - At most one ECC server is of the kind `mutant`, because the MuTAnT clocks and triggers all CoBos.
 - Every ECC server has a source, and every source a link: without one Configure fails.

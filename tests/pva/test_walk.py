@@ -12,6 +12,7 @@ from p4p.client.asyncio import Context
 
 from attpc_ioc.ioc.ca import STATUS_LABELS
 from attpc_ioc.ioc.pvaccess import form_of
+from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pva import Form
 from attpc_ioc.pvs.row import Record
 from attpc_ioc.pvs.table import PvEntry
@@ -140,9 +141,17 @@ async def test_pvmonitor_of_every_pv(it):
         await eventually(lambda: names <= {line.split(" ", 1)[0] for line in monitor.lines})
 
 
+def is_module(entry: PvEntry) -> bool:
+    return entry.row.part == "State_RBV" and entry.scope.kind in (ScopeKind.ECC, ScopeKind.SOURCE)
+
+
 async def test_pvlist_names_every_pv(it):
     port = it.app.server.pvaccess.server.port
     ran = await run(it.place, "pvlist", f"127.0.0.1:{port}")
     assert (ran.code, ran.err) == (0, "")
-    assert set(ran.out.split()) == {entry.name for entry in it.app.table}
+    names = {entry.name for entry in it.app.table}
+    names |= {it.prefix + table for table in ("Fleet", "Routers", "History", "Alarms", "PVI")}
+    names |= {f"{it.prefix}{scope}:PVI" for scope in ("Run", "Ecc", "Sources")}
+    names |= {entry.name.removesuffix("State_RBV") + "PVI" for entry in it.app.table if is_module(entry)}
+    assert set(ran.out.split()) == names
     assert f"127.0.0.1:{port}" in (await run(it.place, "pvlist")).out

@@ -34,12 +34,18 @@ TESTED_WITH = RUNS_WITH | {
     "Apache-2.0 OR BSD-2-Clause",
     "GNU General Public License v3 (GPLv3)",
     "MPL-2.0",
+    "MPL-2.0 AND MIT",
 }
 """Those of programs that only the tests use: they are not passed on."""
+
+READ = {"historydict": "BSD-3-Clause"}
+"""What the licence file of a package says that states none in its metadata."""
 
 
 def licences(package: str) -> set[str]:
     """The licence that a package states: as an expression, else as classifiers, else as free text."""
+    if package in READ:
+        return {READ[package]}
     metadata = importlib.metadata.metadata(package)
     if expression := metadata.get("License-Expression"):
         return {expression}

@@ -11,6 +11,7 @@ from attpc_ioc.errors import SettingsError
 from attpc_ioc.model.command import COMMANDS, ScopeKind
 from attpc_ioc.pvs.row import Record, Row
 from attpc_ioc.pvs.table import CORE_ROWS, MAX_NAME
+from attpc_ioc.pvs.tables import tables
 from tests.support.fleets import make_settings, table_of
 from tests.support.pages import ROOT
 
@@ -367,3 +368,26 @@ def test_the_names_of_the_cores_pvs_stand_once():
                 if part in names:
                     again.append(f"{file.relative_to(ROOT)}:{node.lineno}: {node.value}")
     assert not again
+
+
+def faulty_tables(*rows: Row) -> str:
+    with pytest.raises(SettingsError) as error:
+        tables(table_of(make_settings(), rows))
+    return str(error.value)
+
+
+def test_rows_that_cannot_be_a_table_are_refused():
+    row = Row("Temperature_RBV", ScopeKind.ECC, Record.AI, "", table="Fleet", plugin="mine")
+    assert tables(table_of(make_settings(), [row]))[0].columns[-1].name == "Temperature_RBV"
+    assert "no column of its own: State_RBV (plugin mine)" in faulty_tables(
+        replace(row, part="My:State_RBV"), replace(row, scope=ScopeKind.SOURCE, part="Other_RBV")
+    )
+    assert "rows of all ECC servers" in faulty_tables(replace(row, scope=ScopeKind.SOURCE))
+    assert "Fleet: List_RBV cannot be a column" in faulty_tables(
+        replace(row, part="List_RBV", record=Record.STRINGS)
+    )
+    assert "its columns are arrays" in faulty_tables(
+        replace(row, scope=ScopeKind.SYSTEM, part="Mine:One_RBV", table="Mine")
+    )
+    for name in ("Alarms", "State_RBV"):
+        assert f"{name}: is not free" in faulty_tables(replace(row, table=name))

@@ -52,14 +52,14 @@ class DataRouters:
         from .configs.rows import configs_rows
         from .events.rows import event_rows, where_frames_are
         from .settings import DataRoutersSettings
-        from .watch.rows import router_rows, where_routers_are
+        from .watch.rows import in_table, router_rows, where_routers_are
 
         assert isinstance(settings, DataRoutersSettings)
         routed = frozenset(source for router in settings.router for source in router.sources)
         rows = (*router_rows(settings.limits, self._why), *closing_rows())
         return [
-            *(where_routers_are(row, routed) for row in rows),
-            *(where_frames_are(row, settings) for row in event_rows(settings.events, self._why)),
+            *(in_table(where_routers_are(row, routed)) for row in rows),
+            *(in_table(where_frames_are(row, settings)) for row in event_rows(settings.events, self._why)),
             *configs_rows(),
         ]
 

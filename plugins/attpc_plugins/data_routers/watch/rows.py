@@ -51,6 +51,11 @@ def where_routers_are(row: Row, sources: frozenset[str]) -> Row:
     return replace(row, used_in=frozenset()) if together and not sources else row
 
 
+def in_table(row: Row) -> Row:
+    """Return a row of this plugin, as a column of the table `Routers` if it is of a router."""
+    return replace(row, table="Routers") if row.part.startswith("Router:") else row
+
+
 def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
     """Yield the rows of this plugin. They are INVALID and UDF until the first poll of a router."""
 

@@ -19,6 +19,9 @@ COMMENT_BYTES = 4 * COMMENT_CHARS + 1
 QUALITIES = tuple(Quality)
 """The values of `Run:Quality` by their enum number."""
 
+HISTORY = "History"
+"""The table of the last runs."""
+
 HISTORY_CHARS = 16384
 LOG_CHARS = 8192
 
@@ -53,6 +56,7 @@ ROWS: tuple[Row, ...] = (
         "Numbers of the experiment's last runs",
         elements=RUNS,
         initial=(),
+        table=HISTORY,
     ),
     Row(
         "History:Title_RBV",
@@ -61,6 +65,7 @@ ROWS: tuple[Row, ...] = (
         "Titles of the experiment's last runs",
         elements=RUNS,
         initial=(),
+        table=HISTORY,
     ),
     Row(
         "History:Class_RBV",
@@ -69,6 +74,7 @@ ROWS: tuple[Row, ...] = (
         "Classes of the experiment's last runs",
         elements=RUNS,
         initial=(),
+        table=HISTORY,
     ),
     Row(
         "History:Start_RBV",
@@ -77,6 +83,7 @@ ROWS: tuple[Row, ...] = (
         "Starts of the experiment's last runs",
         elements=RUNS,
         initial=(),
+        table=HISTORY,
     ),
     Row(
         "History:Duration_RBV",
@@ -87,6 +94,7 @@ ROWS: tuple[Row, ...] = (
         precision=0,
         elements=RUNS,
         initial=(),
+        table=HISTORY,
     ),
     Row(
         "History:Quality_RBV",
@@ -95,6 +103,7 @@ ROWS: tuple[Row, ...] = (
         "Qualities of the experiment's last runs",
         elements=RUNS,
         initial=(),
+        table=HISTORY,
     ),
     Row(
         "History:Text_RBV",

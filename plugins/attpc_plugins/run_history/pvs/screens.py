@@ -16,15 +16,13 @@ from .rows import HISTORY_CHARS, RUNS
 HEAD = ("Experiment", "Run", "Class", "Start", "Duration", "Quality", "End", "Title")
 
 TITLE_COLUMNS = 60
-STRING_BYTES = 39
-"""Maximum bytes of an EPICS string."""
 
 
 def history(runs: Sequence[Run]) -> Iterator[tuple[str, Value]]:
     """Yield the value of each `History:` row for these runs, newest first."""
     shown = runs[:RUNS]
     yield "History:Number_RBV", tuple(float(run.number) for run in shown)
-    yield "History:Title_RBV", tuple(_short(run.title) for run in shown)
+    yield "History:Title_RBV", tuple(_one_line(run.title) for run in shown)
     yield "History:Class_RBV", tuple(run.run_class.label for run in shown)
     yield "History:Start_RBV", tuple(_start(run) for run in shown)
     yield "History:Duration_RBV", tuple(float(int(run.duration_s or 0.0)) for run in shown)
@@ -84,8 +82,3 @@ def _start(run: Run) -> str:
 
 def _one_line(text: str) -> str:
     return one_line(text).strip()
-
-
-def _short(text: str) -> str:
-    """Return a text that fits an EPICS string, cut between characters."""
-    return _one_line(text).encode()[:STRING_BYTES].decode(errors="ignore")
