@@ -29,6 +29,7 @@ from tests.support.denied import denied
 from tests.support.pages import ROOT
 from tests.support.probe import Probe
 from tests.support.rig import rig
+from tests.support.thorough import examples
 
 RUN = RunRef("e1", 7)
 FILES = {f"{part}-{name}.xcfg": os.urandom(3000) for part in ("describe", "configure") for name in ("a", "b")}
@@ -165,7 +166,7 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
             await spool.flush()
             assert spool.waiting() == []
 
-    for _ in range(12):
+    for _ in range(examples(6, 40)):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(tmp_path / "state"), str(backup)],
             stdout=subprocess.PIPE,

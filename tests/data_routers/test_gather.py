@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
 import shutil
 from pathlib import Path
 
-import psutil
 import pytest
 from attpc_plugins.data_routers.gathering.layout import BOARDS, destination_fault, folder_for
 from attpc_plugins.data_routers.hosts.names import spoils
 
 from tests.data_routers.test_commands import Shell
 from tests.support.closings import EXPERIMENT, fill, grow, sums
-from tests.support.forked import PIPE, SHELL, STDOUT, forked
-from tests.support.patience import PATIENCE_S
+from tests.support.slowwire import wire
 from tests.support.smalldisk import make_larger, small_disk
-from tests.support.sshd import Sshd, sshd
+from tests.support.sshd import Sshd
 
 TIME = "2026-03-01T12:00:00.123"
 COBO = [f"CoBo0_AsAd{asad}_{TIME}_{part}.graw" for asad in (0, 1) for part in ("0000", "0001")]
@@ -273,37 +270,27 @@ def test_folders_by_name() -> None:
         )
 
 
-def has_bytes(folder: Path) -> bool:
-    """Return whether a part of a file has come."""
-    with contextlib.suppress(FileNotFoundError):
-        return any(path.stat().st_size for path in folder.glob(".*.part"))
-    return False
-
-
-async def test_a_connection_that_breaks_is_said_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
-    async with sshd(tmp_path / "sshd") as server:
+async def test_a_connection_that_breaks_is_said_and_the_next_attempt_goes_on(
+    tmp_path: Path, shared_sshd: Sshd
+) -> None:
+    async with wire(shared_sshd.port) as relay:
         folder = tmp_path / "hosts"
         folder.mkdir()
-        shell = over_ssh(folder, server)
-        size = 64 << 20
+        shell = over_ssh(folder, shared_sshd, relay.port)
+        size = 2 << 20
         for name in COBO:
-            (shell.staging["CoBo0"] / name).write_bytes(os.urandom(1 << 16) * (size >> 16))
+            (shell.staging["CoBo0"] / name).write_bytes(os.urandom(size))
         ran = await asyncio.to_thread(shell, "files", "close", 42, "--experiment", EXPERIMENT)
         assert ran.exit_code == 0, ran.output
         expected, to = sums(shell.place()), tmp_path / "to"
-        hidden = to / ".run_0042.gathering" / "mm0"
-        words = ("files", "gather", "42", "--to", to, "--settings", shell.file)
-        process = await forked(SHELL, *words, stdout=PIPE, stderr=STDOUT)
-        async with asyncio.timeout(PATIENCE_S):
-            while not has_bytes(hidden):  # noqa: ASYNC110 - another process makes it
-                await asyncio.sleep(0.002)
-        for below in server.offspring():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                below.kill()
-        said, _ = await process.communicate()
-        assert process.returncode == 1, said
-        assert b"repeat the command to go on" in said
+        relay.cut_after(5 * size // 2)
+        ran = await asyncio.to_thread(shell, "files", "gather", 42, "--to", to)
+        assert ran.exit_code == 1, ran.output
+        assert "repeat the command to go on" in ran.output
         assert not (to / "run_0042").exists()
+        there = to / ".run_0042.gathering" / "mm0"
+        assert len(sums(there)) == 2
+        assert len(list(there.glob(".*.part"))) == 1
         ran = await asyncio.to_thread(shell, "files", "gather", 42, "--to", to)
         assert ran.exit_code == 0, ran.output
         assert sums(to / "run_0042" / "mm0") == expected

@@ -134,14 +134,14 @@ async def test_whether_the_router_runs(at: Place, tmp_path: Path, name: str) -> 
     async with program(tmp_path, name) as process:
         async with asyncio.timeout(20):
             while not (await host.poll(None)).process:
-                pass
+                await asyncio.sleep(0.02)
         assert (await host.poll(None)).process is True
         assert (await other.poll(None)).process is False
         process.kill()
         await process.wait()
         async with asyncio.timeout(20):
             while (await host.poll(None)).process:
-                pass
+                await asyncio.sleep(0.02)
     assert (await at.host(process="").poll(None)).process is True
 
 
@@ -161,7 +161,7 @@ async def test_the_default_is_whichever_of_the_two_programs_runs(
     async with program(tmp_path, names[which]):
         async with asyncio.timeout(20):
             while not (await host.poll(None)).process:
-                pass
+                await asyncio.sleep(0.02)
     async with asyncio.timeout(20):
         while (await host.poll(None)).process:
             pass

@@ -1,25 +1,37 @@
-"""Twelve hosts of each kind: a run of 1 GB, and the next one."""
+"""Twelve hosts, of each kind or behind one server: a run of 1 GB, and the next one."""
 
 from __future__ import annotations
 
 import pytest
 
-from attpc_ioc.simulator.data.options import DataOptions
+from attpc_ioc.simulator.data.options import Access, DataOptions
 from tests.support.ca import camonitor
 from tests.support.closed_runs import DONE, all_in_place
 from tests.support.data_rig import alarm, data_rig, section, shown, start_run, stop_run
+from tests.support.sshd import Sshd
+from tests.support.thorough import THOROUGH
 
 COBO_BYTES_S = 30e6
-DATA = DataOptions(cobo_bytes_s=COBO_BYTES_S, drain_s=0.5, asads=4, tick_s=0.05, catalog_wait_s=0.5)
+DATA = DataOptions(
+    cobo_bytes_s=COBO_BYTES_S, drain_s=0.5, asads=4, tick_s=0.05, catalog_wait_s=0.5, access=tuple(Access)
+)
 SOURCES = (*(f"CoBo{i}" for i in range(11)), "MuTAnT")
 
 
+@pytest.fixture(params=["each in turn", "sshd", *(Access if THOROUGH else ())])
+def ways(request: pytest.FixtureRequest) -> Access | Sshd | None:
+    """Give the way to all hosts, or none where they are reached in each way in turn."""
+    if request.param == "each in turn":
+        return None
+    return request.getfixturevalue("shared_sshd") if request.param == "sshd" else request.param
+
+
 @pytest.mark.slow
-async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, way):
+async def test_a_run_of_a_gigabyte_and_the_next(tmp_path, monkeypatch, ways):
     # Fleet, hosts and IOC share one process here: limits as in real life, with room for a busy machine.
     text = section(watch={"period_s": 1.0, "timeout_s": 5.0, "rate_window_s": 4.0})
     async with data_rig(
-        tmp_path, monkeypatch, access=way, data=DATA, text=text, cobos=11, limits="", poll=""
+        tmp_path, monkeypatch, access=ways, data=DATA, text=text, cobos=11, limits="", poll=""
     ) as it:
 
         def everywhere(part, value):

@@ -29,15 +29,18 @@ add_commands(app)
 app()
 """
 
-MANY = examples(5_000, 31_000)
-GROWTH_MB = 8.0
-"""What so many runs may take more: 2 kB a run, no more than its comment, would be 10 MB."""
+FEW = 600
+"""More than are read at a time."""
+MANY = examples(2_000, 15_000)
+COMMENT = "comment " * 1000
+GROWTH_MB = 9.0
+"""What so many runs may take more: 8 kB a run, no more than its comment, would be 12 MB."""
 
 FILL = """
 INSERT INTO attpc.experiments (name) VALUES ('e1') ON CONFLICT DO NOTHING;
 INSERT INTO attpc.runs (experiment_id, number, state, outcome, title, comment, started_at, stopped_at)
 SELECT (SELECT id FROM attpc.experiments WHERE name = 'e1'), n, 'ended', 'stopped', 'run ' || n,
-       repeat('comment ', 250), now() - n * interval '1 hour',
+       repeat('comment ', 1000), now() - n * interval '1 hour',
        now() - n * interval '1 hour' + interval '50 min'
 FROM generate_series({first}, {last}) AS n;
 INSERT INTO attpc.run_modules (run_id, name, position, kind, url, describe, prepare, configure)
@@ -75,10 +78,10 @@ async def test_memory_stays_flat_in_exports(dsn: str, tmp_path: Path, kind: str)
     file = tmp_path / "ioc.toml"
     file.write_text(IOC.format(state=tmp_path / "state") + f'dsn = "{dsn}"\n')
     words = ("history", "export", "--format", kind, "--settings", file, "--output")
-    await fill(dsn, 1, 100)
+    await fill(dsn, 1, FEW)
     small_mb, said = measured(*words, tmp_path / "small")
-    assert said.endswith("100 runs exported\n")
-    await fill(dsn, 101, MANY)
+    assert said.endswith(f"{FEW} runs exported\n")
+    await fill(dsn, FEW + 1, MANY)
     large_mb, said = measured(*words, tmp_path / "large")
     assert said.endswith(f"{MANY} runs exported\n")
     assert "exporting: " in said
@@ -95,13 +98,13 @@ async def test_memory_stays_flat_in_imports(dsn: str, tmp_path: Path) -> None:
     runs = tmp_path / "runs.csv"
 
     def write(first: int, count: int) -> None:
-        rows = (f"e1,{n},run {n},{'comment ' * 250}\n" for n in range(first, first + count))
+        rows = (f"e1,{n},run {n},{COMMENT}\n" for n in range(first, first + count))
         runs.write_text("experiment,number,title,comment\n" + "".join(rows))
 
     words = ("history", "import", "--settings", file, runs)
-    write(0, 100)
+    write(0, FEW)
     small_mb, _ = measured(*words)
-    write(100, MANY)
+    write(FEW, MANY - FEW)
     large_mb, said = measured(*words)
-    assert said.endswith(f"{MANY} runs imported\n")
+    assert said.endswith(f"{MANY - FEW} runs imported\n")
     assert large_mb - small_mb < GROWTH_MB, (small_mb, large_mb)

@@ -10,9 +10,10 @@ from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.store import prepare_schema
 
 from tests.support.postgres import programs, url_of
+from tests.support.thorough import examples
 from tests.support.two_iocs import check, two_iocs
 
-STARTS = 20
+STARTS = examples(8, 40)
 """Of each IOC; `python -m benchmarks.history_two_iocs` does a hundred."""
 
 

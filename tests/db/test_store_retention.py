@@ -42,24 +42,22 @@ INSERT INTO attpc.applied_stamps (boot_id, seq, applied_at)
 """
 
 
-@pytest.mark.parametrize(
-    ("statement", "index", "days"),
-    [
-        (puts.DELETE_EVENTS, "events_without_run", 1990),
-        (puts.DELETE_LOG, "log_entries_without_run", 1990),
-        (puts.DELETE_PUTS, "puts_by_time", 27),
-        (puts.DELETE_STAMPS, "applied_stamps_by_age", 27),
-    ],
-)
-async def test_what_is_old_is_found_by_an_index(dsn: str, statement: str, index: str, days: int) -> None:
+async def test_what_is_old_is_found_by_an_index(dsn: str) -> None:
     async with sql(dsn) as connection:
         await connection.execute(FILL)
         await connection.execute(MANY)
         await connection.execute("ANALYZE")
         await connection.execute("SET plan_cache_mode = force_custom_plan")  # as the store has it
-        rows = await connection.fetch(f"EXPLAIN {statement}", NOW - timedelta(days=days), puts.DELETE_BATCH)
-    plan = "\n".join(row[0] for row in rows)
-    assert f" {index} " in f"{plan.replace(chr(10), ' ')} ", plan
+        for statement, index, days in (
+            (puts.DELETE_EVENTS, "events_without_run", 1990),
+            (puts.DELETE_LOG, "log_entries_without_run", 1990),
+            (puts.DELETE_PUTS, "puts_by_time", 27),
+            (puts.DELETE_STAMPS, "applied_stamps_by_age", 27),
+        ):
+            when = NOW - timedelta(days=days)
+            rows = await connection.fetch(f"EXPLAIN {statement}", when, puts.DELETE_BATCH)
+            plan = "\n".join(row[0] for row in rows)
+            assert f" {index} " in f"{plan.replace(chr(10), ' ')} ", plan
 
 
 async def test_what_belongs_to_a_run_stays(dsn: str) -> None:

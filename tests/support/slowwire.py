@@ -15,6 +15,7 @@ class Wire:
         self._target = target
         self.port = 0
         self.delay_s = 0.0
+        self._left = -1
         self.open = asyncio.Event()
         self.open.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -44,6 +45,12 @@ class Wire:
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             await self.open.wait()
+            if 0 <= self._left < len(data):
+                self._left = -1
+                self.cut()
+                return
+            if self._left >= 0:
+                self._left -= len(data)
             sink.write(data)
             await sink.drain()
         sink.close()
@@ -52,6 +59,10 @@ class Wire:
         """Break every connection."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def cut_after(self, size: int) -> None:
+        """Break every connection, once, when that many bytes have come through from now on."""
+        self._left = size
 
     async def end(self) -> None:
         """End all relays."""
