@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.local.folders import last_lines
+from attpc_plugins.data_routers.hosts.local.host import LocalHost
 from attpc_plugins.data_routers.hosts.local.processes import is_named
+from attpc_plugins.data_routers.hosts.ssh.host import SshHost
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.ca import eventually
 from tests.support.datahosts import Place
 
 MIB = 1 << 20
@@ -122,6 +125,15 @@ async def program(folder: Path, name: str) -> AsyncIterator[asyncio.subprocess.P
         await process.wait()
 
 
+async def until_seen(host: LocalHost | SshHost, runs: bool) -> None:
+    """Wait until a look at the host says whether the router runs."""
+
+    async def seen() -> bool:
+        return (await host.poll(None)).process is runs
+
+    await eventually(seen, f"process {runs}")
+
+
 @pytest.mark.parametrize(
     "name",
     ["dataRouterT", "dataRouter of the very long name", "data router", "dataRouter  cut short at a blank"],
@@ -132,16 +144,12 @@ async def test_whether_the_router_runs(at: Place, tmp_path: Path, name: str) -> 
     host, other = at.host(process=name), at.host(process=name[:8])
     assert (await host.poll(None)).process is False
     async with program(tmp_path, name) as process:
-        async with asyncio.timeout(20):
-            while not (await host.poll(None)).process:
-                await asyncio.sleep(0.02)
+        await until_seen(host, True)
         assert (await host.poll(None)).process is True
         assert (await other.poll(None)).process is False
         process.kill()
         await process.wait()
-        async with asyncio.timeout(20):
-            while (await host.poll(None)).process:
-                await asyncio.sleep(0.02)
+        await until_seen(host, False)
     assert (await at.host(process="").poll(None)).process is True
 
 
@@ -159,12 +167,8 @@ async def test_the_default_is_whichever_of_the_two_programs_runs(
     host = at.host(process=None)
     assert (await host.poll(None)).process is False
     async with program(tmp_path, names[which]):
-        async with asyncio.timeout(20):
-            while not (await host.poll(None)).process:
-                await asyncio.sleep(0.02)
-    async with asyncio.timeout(20):
-        while (await host.poll(None)).process:
-            pass
+        await until_seen(host, True)
+    await until_seen(host, False)
 
 
 async def test_a_router_that_has_ended_but_is_not_buried_does_not_run(at: Place, tmp_path: Path) -> None:
