@@ -347,6 +347,7 @@ def _context(plugin: Plugin, app: App) -> Context:
         state_dir=app.log.folder / PLUGINS_FOLDER / plugin.name,
         snapshot=lambda: app.controller.fleet,
         publish=publish,
+        pvs=app.server.surface,
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
         tell=app.emitter.tell,

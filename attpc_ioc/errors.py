@@ -57,6 +57,18 @@ class Refused(AttpcError):
     """A put or a command is refused: nothing was sent and nothing changed."""
 
 
+class PutFailed(AttpcError):
+    """A put was refused, or the command that it gave has not ended well.
+
+    `reasons` has each reason by itself; `refused`: nothing was sent and nothing changed.
+    """
+
+    def __init__(self, text: str, reasons: tuple[str, ...], *, refused: bool) -> None:
+        super().__init__(text)
+        self.reasons = reasons
+        self.refused = refused
+
+
 class PluginError(AttpcError):
     """A plugin cannot be loaded, or one of its hooks failed."""
 

@@ -42,10 +42,14 @@ _of_all = attrgetter("run", "active", "run_result", "system_result", "allowed")
 """Returns what the system and run rows show besides the modules."""
 
 
+Listener = Callable[[str], None]
+"""Hears the name of a PV that was posted to."""
+
+
 class _Slot:
     """One PV and what was last posted to it."""
 
-    __slots__ = ("broken", "entry", "last", "on_post", "pv", "raw")
+    __slots__ = ("broken", "entry", "last", "listeners", "pv", "raw")
 
     def __init__(self, entry: PvEntry, pv: PV) -> None:
         self.entry = entry
@@ -54,7 +58,7 @@ class _Slot:
         self.raw: Value | Reading | None = None
         """Last result of the row's function; None before the first call or after a failure."""
         self.broken = False
-        self.on_post: Callable[[], None] | None = None
+        self.listeners: tuple[Listener, ...] = ()
         """Called after each post."""
 
 
@@ -129,10 +133,20 @@ class Publisher:
             self._with_text(self._alarms[name]) for name in sorted(self._alarms, key=self._order.__getitem__)
         ]
 
-    def watch(self, names: Iterable[str], changed: Callable[[], None]) -> None:
-        """Call `changed` after each post to one of these PVs; each PV has one watcher at most."""
-        for name in names:
-            self._slots[name].on_post = changed
+    def watch(self, names: Iterable[str], listener: Listener) -> Callable[[], None]:
+        """Call `listener` with the name of each of these PVs that is posted to; returns what ends that.
+
+        It must not wait and must not raise.
+        """
+        slots = [self._slots[name] for name in names]
+        for slot in slots:
+            slot.listeners = (*slot.listeners, listener)
+
+        def end() -> None:
+            for slot in slots:
+                slot.listeners = tuple(one for one in slot.listeners if one is not listener)
+
+        return end
 
     def watch_alarms(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever `alarms` may have changed."""
@@ -306,8 +320,8 @@ class Publisher:
             stamp=stamp,
             force=force,
         )
-        if slot.on_post is not None:
-            slot.on_post()
+        for listener in slot.listeners:
+            listener(slot.entry.name)
         if slot.entry.row.alarm_tree and (reading.severity or (last is not None and last.severity)):
             self._note_alarm(slot.entry, reading, stamp)
             if last is not None:

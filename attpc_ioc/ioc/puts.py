@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from attpc_ioc import pva
 from attpc_ioc.errors import Refused
 from attpc_ioc.eventlog import RECORD_LIMIT_S
-from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected
+from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected, Unacceptable, accept
+from attpc_ioc.ioc.ca.spec import Scalar
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import GOTO_TARGETS, SYSTEM, Command, CommandName, Outcome, Put, Scope, Who
@@ -62,14 +63,35 @@ class Controller(Protocol):
         ...
 
 
+class Access(Protocol):
+    """Access rights."""
+
+    def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
+        """Return whether a client may read and write a PV, or a field of it other than its value."""
+        ...
+
+
 WritePluginRow = Callable[[PvEntry, int | float | str, Who], Awaitable[None]]
 """Passes a write to a plugin's own PV to that plugin; raises `Refused`."""
 
 
-class PutHandler:
-    """Answers the writes of clients, over Channel Access and PVAccess.
+class CommandFailed(PutRejected):
+    """The command that a put gave was refused, or has not ended well."""
 
-    The server calls `put` and `rejected`; `on_put` gets every put, including rejected ones.
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+Giver = Client | pva.Client | Who
+"""A client of Channel Access or PVAccess, or somebody for whom a plugin puts."""
+
+
+class PutHandler:
+    """Answers the writes of clients, over Channel Access and PVAccess, and of plugins for their own clients.
+
+    The server of Channel Access checks a write itself and calls `put` or `rejected`; the others call
+    `checked_put`. `on_put` gets every put, including rejected ones.
     """
 
     def __init__(
@@ -79,7 +101,9 @@ class PutHandler:
         entries: Iterable[PvEntry],
         on_put: OnPut,
         write_plugin_row: WritePluginRow | None = None,
+        access: Access | None = None,
     ) -> None:
+        self._access = access
         self._controller = controller
         self._publisher = publisher
         self._entries = {entry.name: entry for entry in entries}
@@ -91,7 +115,39 @@ class PutHandler:
         self._on_put = on_put
         self._write_plugin_row = write_plugin_row
 
-    def put(self, pv: PV, value: object, client: Client | pva.Client) -> Awaitable[None] | None:
+    def may_write(self, pv: PV, client: Giver) -> bool:
+        """Return whether a client may write a PV now."""
+        entry = self._entries[pv.name]
+        if self._access is None:
+            return entry.row.writable
+        return self._access.rights(entry, who_of(client), is_field=False)[1]
+
+    def checked_put(
+        self, pv: PV, written: Scalar | list[Scalar] | None, client: Giver, *, fault: str = ""
+    ) -> Awaitable[None] | None:
+        """Check a write as Channel Access does and execute it as `put` does.
+
+        `fault` says what is wrong with what was written, if that was found out before. Raises `PutRejected`
+        with the reason.
+        """
+        if not self.may_write(pv, client):
+            raise self._reject(pv, written, client, NO_ACCESS)
+        if fault or written is None:
+            raise self._reject(pv, written, client, fault)
+        try:
+            value = accept(pv.spec, written)
+        except Unacceptable as error:
+            raise self._reject(pv, written, client, str(error)) from None
+        return self.put(pv, value, client)
+
+    def _reject(
+        self, pv: PV, written: Scalar | list[Scalar] | None, client: Giver, reason: str
+    ) -> PutRejected:
+        raw = "" if written is None else written
+        self.rejected(pv, client, str(raw[:SHOWN] if isinstance(raw, str | list) else raw), reason)
+        return PutRejected(reason)
+
+    def put(self, pv: PV, value: object, client: Giver) -> Awaitable[None] | None:
         """Execute a client's write; returns None when it is done, otherwise an awaitable.
 
         Raises `PutRejected` with the reason if it was refused or failed, at once or when awaited.
@@ -106,34 +162,38 @@ class PutHandler:
         old = self._shown(entry, pv.value)
         if entry.row.plugin or entry.row.setpoint is None:
             return self._put_later(entry, old, value, who)
-        reason = ""
+        fault = None
         try:
             self._controller.set(entry.row.setpoint, entry.scope, _scalar(value), who)
         except Exception as error:
-            reason = _reason_of(error, entry, who)
-        self._publisher.flush()
-        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
+            fault = _fault_of(error, entry, who)
+        recorded = self._end(entry, who, old, value, fault)
         if recorded is not None:
-            return _answer_on_record(recorded, reason)
-        if reason:
-            raise PutRejected(reason)
+            return _answer_on_record(recorded, fault)
+        if fault is not None:
+            raise fault
         return None
 
     async def _put_later(self, entry: PvEntry, old: str, value: object, who: Who) -> None:
-        reason = ""
+        fault = None
         try:
             await self._do(entry, _scalar(value), who)
         except asyncio.CancelledError:
             self._record(self._put_of(entry, who, old, value, ok=False, reason=STOPPED))
             raise
         except Exception as error:
-            reason = _reason_of(error, entry, who)
-        # The client may read as soon as its put is answered, and must find the new values.
-        self._publisher.flush()
-        recorded = self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
-        await _answer_on_record(recorded, reason)
+            fault = _fault_of(error, entry, who)
+        await _answer_on_record(self._end(entry, who, old, value, fault), fault)
 
-    def rejected(self, pv: PV, client: Client | pva.Client, raw: object, reason: str) -> None:
+    def _end(
+        self, entry: PvEntry, who: Who, old: str, value: object, fault: PutRejected | None
+    ) -> asyncio.Future[Any] | None:
+        """Record how a put ended; the client may read once it is answered, and must find the new values."""
+        self._publisher.flush()
+        reason = "" if fault is None else str(fault)
+        return self._record(self._put_of(entry, who, old, value, ok=not reason, reason=reason), entry)
+
+    def rejected(self, pv: PV, client: Giver, raw: object, reason: str) -> None:
         """Record a write that the server rejected: no access, wrong type, too long and so on.
 
         `pv` is what was written to: the event has its own name, for a field that of the field.
@@ -169,7 +229,7 @@ class PutHandler:
         finally:
             self._publisher.command_busy(command, False)
         if not outcome.ok:
-            raise PutRejected(outcome.message)
+            raise CommandFailed(outcome)
 
     def _shown(self, entry: PvEntry, value: object) -> str:
         return as_people_read(entry, value)[:SHOWN]
@@ -204,8 +264,10 @@ class PutHandler:
             return None
 
 
-def who_of(client: Client | pva.Client) -> Who:
+def who_of(client: Giver) -> Who:
     """Return who puts, as the client names itself, with unprintable characters escaped."""
+    if isinstance(client, Who):
+        return client
     if isinstance(client, pva.Client):
         return Who(visible(client.user), client.host_address, client.address, via=PVA)
     return Who(user=visible(client.user), host=visible(client.host), address=client.address)
@@ -219,23 +281,25 @@ def _of_field(pv: PV) -> str:
     return str(value)[:SHOWN]
 
 
-def _reason_of(error: Exception, entry: PvEntry, who: Who) -> str:
+def _fault_of(error: Exception, entry: PvEntry, who: Who) -> PutRejected:
     """Return why a put failed, for its client; a fault of the program is logged too."""
-    if isinstance(error, Refused | PutRejected):
-        return str(error)
+    if isinstance(error, PutRejected):
+        return error
+    if isinstance(error, Refused):
+        return PutRejected(str(error))
     log.exception("put failed", pv=entry.name, who=str(who))
-    return f"fault of the program: {error}"
+    return PutRejected(f"fault of the program: {error}")
 
 
-async def _answer_on_record(recorded: asyncio.Future[Any] | None, reason: str) -> None:
+async def _answer_on_record(recorded: asyncio.Future[Any] | None, fault: PutRejected | None) -> None:
     """Wait, up to the limit, until the put is stored: a client relies on that once its put is completed.
 
-    Raises `PutRejected` if there is a `reason`.
+    Raises `fault`.
     """
     if recorded is not None:
         await asyncio.wait((recorded,), timeout=RECORD_LIMIT_S)
-    if reason:
-        raise PutRejected(reason)
+    if fault is not None:
+        raise fault
 
 
 def _scalar(value: object) -> int | float | str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from attpc_ioc import pva
 from attpc_ioc.errors import AttpcError
-from attpc_ioc.ioc.ca import NO_ACCESS, PV, STATUS_LABELS, ChannelType, PutRejected, Unacceptable, accept
-from attpc_ioc.ioc.puts import SHOWN, PutHandler, who_of
+from attpc_ioc.ioc.ca import PV, STATUS_LABELS, ChannelType, PutRejected
+from attpc_ioc.ioc.puts import Access as PutAccess
+from attpc_ioc.ioc.puts import PutHandler
 from attpc_ioc.ioc.pva_conf import INTERFACES, pva_conf
 from attpc_ioc.ioc.pvi import interfaces
 from attpc_ioc.ioc.records import FORMS
 from attpc_ioc.ioc.tables import Table
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Who
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pva import Form, PVAServer
 from attpc_ioc.pvs.ioc import PVACCESS, PVACCESS_TEXT
@@ -51,12 +51,8 @@ def form_of(entry: PvEntry) -> Form:
     return (_ARRAYS if carried.is_array else _SCALARS)[carried.dtype]
 
 
-class Access(Protocol):
-    """Access rights."""
-
-    def rights(self, entry: PvEntry, who: Who, *, is_field: bool) -> tuple[bool, bool]:
-        """Return whether a client may read and write a PV, or a field of it other than its value."""
-        ...
+class Access(PutAccess, Protocol):
+    """Access rights where a protocol does not say who reads."""
 
     def open_to_all(self, entry: PvEntry) -> bool:
         """Return whether everybody may read a PV."""
@@ -178,23 +174,4 @@ class PvAccess:
         return all(access.open_to_all(self._entries[one]) for one in names if one in self._entries)
 
     def _put(self, record: pva.Record, put: pva.Put) -> Awaitable[None] | None:
-        """Check a write as Channel Access does and pass it on; raises `PutRejected` with the reason."""
-        pv = cast("PV", record)
-        entry = self._entries[pv.name]
-        writable = entry.row.writable
-        if self._access is not None:
-            writable = self._access.rights(entry, who_of(put.client), is_field=False)[1]
-        if not writable:
-            raise self._rejected(pv, put, NO_ACCESS)
-        if put.fault or put.value is None:
-            raise self._rejected(pv, put, put.fault)
-        try:
-            value = accept(pv.spec, put.value)
-        except Unacceptable as error:
-            raise self._rejected(pv, put, str(error)) from None
-        return self._puts.put(pv, value, put.client)
-
-    def _rejected(self, pv: PV, put: pva.Put, reason: str) -> PutRejected:
-        raw: Any = put.value if put.value is not None else ""
-        self._puts.rejected(pv, put.client, str(raw[:SHOWN] if isinstance(raw, str | list) else raw), reason)
-        return PutRejected(reason)
+        return self._puts.checked_put(cast("PV", record), put.value, put.client, fault=put.fault)

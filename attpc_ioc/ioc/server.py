@@ -15,6 +15,7 @@ from attpc_ioc.ioc.pvaccess import Access, PvAccess
 from attpc_ioc.ioc.records import make_records
 from attpc_ioc.ioc.stamps import StampClock
 from attpc_ioc.ioc.stats import Stats
+from attpc_ioc.ioc.surface import Surface
 from attpc_ioc.ioc.tables import make_tables
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC
@@ -57,7 +58,8 @@ class IocServer:
         self._access = access
         self.pvs = make_records(table)
         self.publisher = Publisher(table, self.pvs, self._stamps)
-        self.puts = PutHandler(controller, self.publisher, table, on_put, write_plugin_row)
+        self.puts = PutHandler(controller, self.publisher, table, on_put, write_plugin_row, access)
+        self.surface = Surface(table, self.pvs, self.publisher, self.puts, access)
         self.ca = CAServer(
             self.pvs.values(),
             put=self.puts.put,
@@ -100,6 +102,7 @@ class IocServer:
     async def stop(self) -> None:
         """Close every circuit and socket."""
         self.publisher.close()
+        await self.surface.stop()
         await self.pvaccess.stop()
         await self.ca.stop()
 

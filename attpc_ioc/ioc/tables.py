@@ -48,7 +48,7 @@ class Table:
         """Return the table as it is now."""
         raise NotImplementedError
 
-    def changed(self) -> None:
+    def changed(self, _name: str = "") -> None:
         """Have the follower called soon, if there is one."""
         if self.follower is None or self._due is not None:
             return

@@ -24,6 +24,7 @@ from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Reading, Value
 
 from .guard import end, reason_of, tame
+from .spec import PvSurface
 from .status import PluginStatus, PluginStatuses
 
 log = get_logger(__name__)
@@ -55,6 +56,7 @@ class Context:
         state_dir: Path,
         snapshot: Callable[[], Fleet],
         publish: Callable[[str, str, Value | Reading, Severity | None], None],
+        pvs: PvSurface,
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[bool]],
@@ -66,6 +68,7 @@ class Context:
         self.name = name
         self.prefix = prefix
         self.settings = settings
+        self.pvs = pvs
         self._statuses = statuses
         self._state_dir = state_dir
         self._snapshot = snapshot

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from attpc_ioc.model.plan import Plan
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.model.states import Severity
-    from attpc_ioc.pvs.row import Reading, Row, Value
+    from attpc_ioc.pvs.row import Reading, Row, Shown, Value
+    from attpc_ioc.pvs.table import PvEntry
 
 T = TypeVar("T")
 
@@ -68,6 +69,48 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin as the implementation of a hook."""
 
 
+class PvSurface(Protocol):
+    """Every PV of the IOC, for a plugin that has clients of its own, such as a web page.
+
+    PVs have their full names; a name that no PV has is a `KeyError`. `table` has the row of each PV, in the
+    order of the PV contract. Puts come in by the same door as those of EPICS clients: the same rights, rules,
+    refusals and put log.
+    """
+
+    @property
+    def table(self) -> Mapping[str, PvEntry]:
+        """The row of each PV, by its full name."""
+        ...
+
+    def read(self, name: str) -> Shown:
+        """Return what a PV shows now: value, alarm and time."""
+        ...
+
+    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call `listener` with the name of each PV that was posted to; returns a function that ends that.
+
+        The listener is called in the event loop, many times a turn; it must not wait and must not raise.
+        """
+        ...
+
+    def may_read(self, name: str, who: Who) -> bool:
+        """Return whether somebody may read a PV, by the access security file."""
+        ...
+
+    def may_write(self, name: str, who: Who) -> bool:
+        """Return whether somebody may write a PV, by the access security file and the plugins."""
+        ...
+
+    async def put(self, name: str, value: float | str, who: Who) -> None:
+        """Write a PV as a client does, and wait for the end of what that began.
+
+        `who` names the client, not the plugin: `via` says how it came in, and `address` is `IP:port`, by
+        which the access security file knows hosts. Raises `attpc_ioc.errors.PutFailed` with every reason. A
+        command that has begun goes on if this is cancelled.
+        """
+        ...
+
+
 class PluginContext(Protocol):
     """What the core gives a plugin: passed to `attpc_startup`, `attpc_write` and `attpc_shutdown`.
 
@@ -75,6 +118,7 @@ class PluginContext(Protocol):
     - `prefix`: the prefix of every PV of this IOC.
     - `settings`: its section of the settings file, as the model that `attpc_settings` gave.
     - `state_dir`: the path of the plugin's own folder in the state directory, made when first used.
+    - `pvs`: every PV of this IOC, to read, watch and write for clients of the plugin's own.
     - `ca_addresses`: addresses `host:port` at which this machine reaches the IOC's own PVs, as
       in `EPICS_CA_NAME_SERVERS`; empty until clients are answered.
     - `log_id`: identifies the event log; positions of another log mean nothing in this one.
@@ -88,6 +132,7 @@ class PluginContext(Protocol):
     prefix: str
     settings: BaseModel | None
     state_dir: str
+    pvs: PvSurface
     ca_addresses: tuple[str, ...]
     log_id: str
     position: int

@@ -48,6 +48,13 @@ class Reading:
     status: Status = Status.NO_ALARM
 
 
+@dataclass(frozen=True, slots=True)
+class Shown(Reading):
+    """What a PV shows: value and alarm, and since when, in seconds since 1970."""
+
+    time_s: float = 0.0
+
+
 class Archive(StrEnum):
     """How the archiver samples a PV."""
 
