@@ -63,7 +63,6 @@ class LiveAnswers:
 
         Who was answered that a command has ended is to find the new answers.
         """
-        self._state.publish()  # what has happened goes first, by itself
         if news := self._worked_out != self._state.news:
             self._steps = None
         if news or self._steps is not None:

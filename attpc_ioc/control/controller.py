@@ -220,13 +220,12 @@ class Controller:
         if is_start(command):
             self.run_control.begin_start()
         self._results.command_begun(command)
-        self._answers.work_out()
         return job
 
     async def _perform(self, job: Job) -> Outcome:
         command = job.command
         began = time.monotonic()
-        goals = goals_of(job.plan, self.fleet)
+        goals = goals_of(job.plan, self.state.modules)
         log.info("command", command=command, who=command.who)
         outcome = Outcome(command, ResultCode.ABORTED, "the IOC was stopped before it was done")
         try:
@@ -262,7 +261,7 @@ class Controller:
             case _, CommandName.REFRESH_CONFIGS:
                 return await self._refresh(command, job.abort)
         progress = partial(self._jobs.progress, job)
-        goals = goals_of(job.plan, self.fleet)
+        goals = goals_of(job.plan, self.state.modules)
         result = await self._engine.run(job.plan, command.who, job.abort, progress)
         if result.aborted:
             views = (self.fleet.modules[name] for name in goals)

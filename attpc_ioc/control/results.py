@@ -19,7 +19,7 @@ from attpc_ioc.model.command import (
     ScopeResult,
     is_stop,
 )
-from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.states import EDGES, State
 
@@ -32,13 +32,13 @@ Goals = Mapping[str, State | None]
 """Where a command is to take each module; None where it only asks the module's server for its configs."""
 
 
-def goals_of(plan: Plan, fleet: Fleet) -> Goals:
+def goals_of(plan: Plan, modules: Mapping[str, ModuleView]) -> Goals:
     """Return where the command of a plan is to take each module, those included that are there already."""
     command = plan.command
     if command.scope.kind is ScopeKind.ECC:
         names: tuple[str, ...] = (command.scope.name,)
     else:
-        names = tuple(module.name for module in fleet.enabled)
+        names = tuple(module.name for module in modules.values() if module.enabled)
     if command.name is CommandName.REFRESH_CONFIGS:
         return dict.fromkeys(names)
     if command.name is CommandName.GOTO:

@@ -24,7 +24,7 @@ from attpc_ioc.model.states import State
 Listener = Callable[[FleetChange], None]
 
 PUBLISH_TURNS = 10
-PUBLISH_S = 0.0005
+PUBLISH_S = 0.002
 """What happens within so many turns of the event loop is published together, if they are over in this time.
 
 A module's arrival and the end of the command that waited for it are one snapshot then.

@@ -233,6 +233,7 @@ async def test_run_stop_of_a_start_with_a_hung_module_says_incomplete(tmp_path, 
         it.fleet["cobo1"].faults.hang("Start")
         start = under_way(it, "Start")
         await it.until(lambda: it.module("cobo0").state is State.RUNNING)
+        await call_of(it, "cobo1", "Start")
         stop = await it.submit("Stop", RUN)
         assert stop.code is ResultCode.INCOMPLETE
         assert "cobo1: was not seen out of Running" in stop.message
