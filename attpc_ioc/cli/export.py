@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,13 +61,32 @@ ScreensOption = Annotated[
         help="Where alarm clients find the screens: an absolute folder, a URL, or a client's macro.",
     ),
 ]
+PvaOption = Annotated[bool, typer.Option("--pva", help="Name the PVs by PVAccess, with pva:// before each.")]
 
 
-def table_of(settings: Path | None) -> tuple[PvEntry, ...]:
-    """Return the PV table, with plugins' rows, of this settings file or of the one in the variable."""
+@dataclass(frozen=True)
+class Served:
+    """What an IOC serves: the PV table as it is to be named, and whether PVAccess serves tables."""
+
+    table: tuple[PvEntry, ...]
+    tables: bool
+
+
+def served(settings: Path | None, *, pva: bool) -> Served:
+    """Return the PV table, with plugins' rows, of this settings file or of the one in the variable.
+
+    Raises `AttpcError` where names by PVAccess are wanted and it is switched off.
+    """
+    from attpc_ioc.errors import AttpcError
+    from attpc_ioc.export.protocol import over_pva
     from attpc_ioc.settings import load_settings
 
-    return whole_table(load_settings(_settings_file(settings)))
+    file = _settings_file(settings)
+    loaded = load_settings(file)
+    if pva and not loaded.pva.enabled:
+        raise AttpcError(f"{file}: pva.enabled is false: nothing answers to names with pva://")
+    table = whole_table(loaded)
+    return Served(over_pva(table) if pva else table, loaded.pva.enabled)
 
 
 def _settings_file(settings: Path | None) -> Path:
@@ -89,12 +109,14 @@ def screens(
     force: Annotated[
         bool, typer.Option("--force", help="Also replace files that this command did not make.")
     ] = False,
+    pva: PvaOption = False,
 ) -> None:
     """Write the screens for CS-Studio/Phoebus; open main.bob."""
     from attpc_ioc.export.screens import screens as make_screens
     from attpc_ioc.export.screens import write_screens
 
-    files = make_screens(table_of(settings))
+    it = served(settings, pva=pva)
+    files = make_screens(it.table, tables=it.tables)
     gone = write_screens(folder, files, force=force)
     typer.echo(f"{folder}: {len(files)} files written{_deleted(gone)}; open {folder / 'main.bob'}")
 
@@ -110,6 +132,7 @@ def alarms(
         bool, typer.Option("--fragment", help="A component to include in another configuration.")
     ] = False,
     screens: ScreensOption = "",
+    pva: PvaOption = False,
 ) -> None:
     """Write the alarm tree for the Phoebus alarm server.
 
@@ -129,7 +152,7 @@ def alarms(
         raise typer.BadParameter(fault, param_hint="--config")
     if fault := screens_fault(screens):
         raise typer.BadParameter(fault, param_hint="--screens")
-    table = table_of(settings)
+    table = served(settings, pva=pva).table
     tree = alarm_tree(table, screens)
     name = config or default_config(prefix_of(table))
     text = fragment_text(tree, name) if fragment else whole_text(tree, name)
@@ -137,20 +160,20 @@ def alarms(
 
 
 @export.command("archiver")
-def archiver(settings: SettingsOption = None, output: OutputOption = STDOUT) -> None:
+def archiver(settings: SettingsOption = None, output: OutputOption = STDOUT, pva: PvaOption = False) -> None:
     """Write the JSON that archivePV of the EPICS Archiver Appliance takes."""
     from attpc_ioc.export.archiver import archive_requests, archiver_text
 
-    table = table_of(settings)
+    table = served(settings, pva=pva).table
     _write(output, archiver_text(table), f"{len(archive_requests(table))} PVs")
 
 
 @export.command("saveset")
-def saveset(settings: SettingsOption = None, output: OutputOption = STDOUT) -> None:
+def saveset(settings: SettingsOption = None, output: OutputOption = STDOUT, pva: PvaOption = False) -> None:
     """Write the setpoints as CSV for Phoebus's save-and-restore."""
     from attpc_ioc.export.saveset import saved_setpoints, saveset_text
 
-    table = table_of(settings)
+    table = served(settings, pva=pva).table
     _write(output, saveset_text(table), f"{len(saved_setpoints(table))} setpoints")
 
 
@@ -183,6 +206,7 @@ def facility(
     force: Annotated[
         bool, typer.Option("--force", help="Also replace files that this command did not make.")
     ] = False,
+    pva: PvaOption = False,
 ) -> None:
     """Write all exports: screens, alarms, archiver and saveset.
 
@@ -195,15 +219,16 @@ def facility(
         raise typer.BadParameter(fault, param_hint="--screens")
     if demo and settings is not None:
         raise typer.BadParameter("give either --settings or --demo", param_hint="--demo")
-    table = asyncio.run(_demo_table()) if demo else table_of(settings)
-    files = facility_files(table, screens or str((folder / SCREENS).absolute()))
+    it = asyncio.run(_of_demo(pva=pva)) if demo else served(settings, pva=pva)
+    where = screens or str((folder / SCREENS).absolute())
+    files = facility_files(it.table, where, tables=it.tables)
     gone = write_facility(folder, files, force=force)
     names = ", ".join([f"{SCREENS} ({len(files.screens)} files)", *files.others])
     typer.echo(f"{folder}: {names} written{_deleted(gone)}")
 
 
-async def _demo_table() -> tuple[PvEntry, ...]:
-    """Return the PV table of the demo; its fleet is started for a moment, to know its ports."""
+async def _of_demo(*, pva: bool) -> Served:
+    """Return what the demo serves; its fleet is started for a moment, to know its ports."""
     from attpc_ioc.cli.demo import COBOS, PREFIX, demo_data, demo_text
     from attpc_ioc.simulator.fleet import SimulatedFleet
 
@@ -212,7 +237,7 @@ async def _demo_table() -> tuple[PvEntry, ...]:
         async with SimulatedFleet(COBOS, data=demo_data(folder)) as fleet:
             file = folder / "demo.toml"
             file.write_text(demo_text(fleet, PREFIX, folder), encoding="utf-8")
-            return table_of(file)
+            return served(file, pva=pva)
 
 
 def _deleted(names: tuple[str, ...]) -> str:

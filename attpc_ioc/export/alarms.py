@@ -18,6 +18,7 @@ from attpc_ioc.model.command import Scope, ScopeKind
 from attpc_ioc.printable import LINES, visible
 from attpc_ioc.pvs.table import PvEntry
 
+from .protocol import bare
 from .screens.frame import ECC, MAIN, SOURCE, STATUS
 
 GUIDANCE_TITLE = "What to do"
@@ -80,7 +81,7 @@ class Component:
 
 def default_config(prefix: str) -> str:
     """Return the name of the configuration for a prefix: `DEMO` for `DEMO:`."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "_", prefix).strip("_.-")
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", bare(prefix)).strip("_.-")
     return name if re.fullmatch(CONFIG_PATTERN, name) else f"_{name}"
 
 
@@ -117,7 +118,7 @@ def alarm_tree(table: Sequence[PvEntry], screens: str = "") -> tuple[Component, 
 
 
 def prefix_of(table: Sequence[PvEntry]) -> str:
-    """Return the prefix of all names, from the first row, a system row; empty without rows."""
+    """Return the prefix of all names, with its protocol, from the first row, a system row; empty without."""
     return table[0].name.removesuffix(table[0].row.part) if table else ""
 
 

@@ -33,8 +33,8 @@ class FacilityFiles:
     others: dict[str, str]
 
 
-def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
-    """Return every export; `where` is the location of the screens for alarm clients.
+def facility_files(table: Sequence[PvEntry], where: str, *, tables: bool = False) -> FacilityFiles:
+    """Return every export; `where` is the location of the screens for alarm clients, `tables`: see `screens`.
 
     Raises `AttpcError` if it is not a valid location: see `screens_fault`.
     """
@@ -47,7 +47,7 @@ def facility_files(table: Sequence[PvEntry], where: str) -> FacilityFiles:
         ARCHIVER: archiver_text(table),
         SAVESET: saveset_text(table),
     }
-    return FacilityFiles(prefix, screens(table), others)
+    return FacilityFiles(prefix, screens(table, tables=tables), others)
 
 
 def write_facility(folder: Path, files: FacilityFiles, *, force: bool = False) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attpc_ioc.errors import AttpcError
 
+from .protocol import bare
 from .saveset import COLUMNS
 
 MARK = "Made by attpc-ioc export screens"
@@ -91,4 +92,4 @@ def _head(path: Path) -> bytes:
 
 
 def _all_of(names: Iterable[object], prefix: str) -> bool:
-    return all(isinstance(name, str) and name.startswith(prefix) for name in names)
+    return all(isinstance(name, str) and bare(name).startswith(bare(prefix)) for name in names)

@@ -85,7 +85,8 @@ def _name(element: etree._Element, path: str, names: set[str]) -> str:
     name = element.get("name")
     if not name:
         raise NotReadable(f"an item without a name at {path}")
-    if name in names or "/" in name:
+    # In a path the slashes of a name are escaped (`AlarmTreePath`); those of a protocol are meant.
+    if name in names or "/" in name.removeprefix("pva://"):
         raise NotReadable(f"{path}/{name} is not possible, or there twice")
     names.add(name)
     return name

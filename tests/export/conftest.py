@@ -17,7 +17,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[PvEntry, ...]:
 
 @pytest.fixture(scope="session")
 def files(table: tuple[PvEntry, ...]) -> dict[str, str]:
-    return screens(table)
+    return screens(table, tables=True)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 
 from attpc_ioc.settings.template import FleetRequest, fleet_text
 from tests.export.alarm_reader import read_alarms
+from tests.export.appliance import requests
 from tests.support.forked import SHELL, run_forked
 
 COMMANDS = ("alarms", "archiver", "saveset")
@@ -56,6 +57,25 @@ def test_each_is_what_its_program_reads(settings, tmp_path):
         file = tmp_path / "alarms.xml"
         assert export("alarms", "--settings", settings, "--output", file, *more).returncode == 0
         assert read_alarms(file).name == name
+
+
+def test_names_by_pvaccess_are_those_by_channel_access_with_the_protocol_before_them(settings, tmp_path):
+    by_ca, by_pva = (
+        {command: export(command, "--settings", settings, *more).stdout for command in COMMANDS}
+        for more in ((), ("--pva",))
+    )
+    names = {text: list(requests(text)) for text in (by_ca["archiver"], by_pva["archiver"])}
+    assert names[by_pva["archiver"]] == [f"pva://{name}" for name in names[by_ca["archiver"]]]
+    assert by_pva["saveset"].replace("pva://", "") == by_ca["saveset"]
+    assert by_pva["saveset"].splitlines()[1].startswith("pva://LAB:ATTPC:")
+    trees = []
+    for text in (by_ca["alarms"], by_pva["alarms"]):
+        (tmp_path / "alarms.xml").write_text(text)
+        trees.append(read_alarms(tmp_path / "alarms.xml"))
+    assert trees[0].name == trees[1].name == "LAB_ATTPC"
+    assert list(trees[1].pvs) == [f"pva://{name}" for name in trees[0].pvs]
+    shown = export("alarms", "--settings", settings, "--pva", "--screens", "/srv/our screens").stdout
+    assert "main.bob?P=pva:%2F%2FLAB:ATTPC:" in shown
 
 
 @pytest.mark.parametrize(

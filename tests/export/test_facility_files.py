@@ -17,6 +17,7 @@ from attpc_ioc.export.facility import (
     facility_files,
     write_facility,
 )
+from attpc_ioc.export.protocol import over_pva
 from attpc_ioc.pvs.table import PvEntry
 
 OTHERS = (ALARMS, FRAGMENT, ARCHIVER, SAVESET)
@@ -50,6 +51,15 @@ def test_own_files_are_replaced(tmp_path: Path, made: FacilityFiles):
     write_facility(tmp_path / "new", fewer)
     write_facility(tmp_path / "new", made)
     assert (tmp_path / "new" / SAVESET).read_text() == made.others[SAVESET]
+
+
+def test_files_by_the_other_protocol_are_its_own(
+    tmp_path: Path, made: FacilityFiles, table: tuple[PvEntry, ...]
+):
+    by_pva = facility_files(over_pva(table), "/srv/screens", tables=True)
+    for files in (made, by_pva, made):
+        write_facility(tmp_path, files)
+        assert {name: (tmp_path / name).read_text() for name in OTHERS} == files.others
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from attpc_ioc.export.protocol import over_pva
 from attpc_ioc.export.screens import screens
 from attpc_ioc.export.screens.rows import READY
 from attpc_ioc.model.command import COMMANDS, CommandName, ScopeKind
@@ -42,7 +43,9 @@ def test_nothing_is_empty_but_names_in_plots(files: dict[str, str]):
 
 def test_every_pv_exists(widgets: list[Shown], rows: dict[str, PvEntry]):
     named = {pv: widget.where for widget in widgets for pv in widget.pvs}
-    assert {pv: where for pv, where in named.items() if pv not in rows} == {}
+    served = {f"pva://T:{name}" for name in ("Fleet", "Routers", "History", "Alarms")}
+    assert {pv: where for pv, where in named.items() if pv not in rows.keys() | served} == {}
+    assert served <= named.keys()
     assert len(named) > 150
 
 
@@ -266,6 +269,26 @@ def test_without_plugins_their_parts_are_left_out(tmp_path: Path):
     assert {pv for widget in shown(files) for pv in widget.pvs} <= names
     assert not {"history.bob", "plots.bob", "router_row.bob", "router_rows.bob"} & set(files)
     assert "stripchart" not in files["main.bob"]
+
+
+def test_by_pvaccess_all_names_are_its_own_and_no_rule_is_for_channel_access_only(
+    table: tuple[PvEntry, ...], widgets: list[Shown], rows: dict[str, PvEntry]
+):
+    by_pva = shown(screens(over_pva(table), tables=True))
+    named = {pv for widget in by_pva for pv in widget.pvs}
+    assert {name for name in named if not name.startswith("pva://T:")} == set()
+    # What a client may do is not told by PVAccess.
+    rights = {pv for w in widgets if w.text("text") == "Rights not known" for pv in w.pvs}
+    by_ca = {pv.removeprefix("pva://") for widget in widgets for pv in widget.pvs}
+    assert by_ca - {name.removeprefix("pva://") for name in named} <= rights
+    assert not [w.where for w in by_pva if "isReadonly" in ET.tostring(w.element, "unicode")]
+    for widget in by_pva:
+        for rule in widget.element.iter("rule"):
+            (pv, *_) = [widget.expand(one.text or "").removeprefix("pva://") for one in rule.iter("pv_name")]
+            for case in rule.iter("exp"):
+                condition = case.get("bool_exp", "")
+                if rows[pv].row.record is Record.LONG_TEXT and "pvSev" not in condition:
+                    assert [compute(condition, pvStr0=text) for text in ("", "no")] == [False, True]
 
 
 def test_a_source_without_a_data_router_has_no_row_of_one(tmp_path: Path):

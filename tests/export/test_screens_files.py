@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.export.protocol import over_pva
 from attpc_ioc.export.screens import screens, write_screens
 from attpc_ioc.export.screens.bob import Color, Display, Part, Rule, ScreenError, Value, Widget, xml
 from attpc_ioc.export.screens.files import NAMES
@@ -109,7 +110,7 @@ def test_a_folder_of_that_name_is_reported_before_anything_is_written(tmp_path: 
 
 
 def test_same_table_same_files(table: tuple[PvEntry, ...], files: dict[str, str]):
-    assert screens(table) == files
+    assert screens(table, tables=True) == files
 
 
 def _export(*words: str, settings: str = "") -> subprocess.CompletedProcess[str]:
@@ -122,7 +123,7 @@ def test_the_command(tmp_path: Path):
     out, fleet = tmp_path / "screens", str(tmp_path / "fleet.toml")
     done = _export(str(out), "--settings", fleet)
     assert done.returncode == 0, done.stderr
-    assert {path.name: path.read_text() for path in out.iterdir()} == screens(table)
+    assert {path.name: path.read_text() for path in out.iterdir()} == screens(table, tables=True)
     assert f"open {out / 'main.bob'}" in done.stdout
     (out / "ecc.bob").write_text("my own")
     done = _export(str(out), settings=fleet)
@@ -134,3 +135,20 @@ def test_the_command(tmp_path: Path):
     done = _export(str(out))
     assert done.returncode == 1
     assert "no settings file" in done.stderr
+
+
+def test_by_pvaccess_and_without_it(tmp_path: Path):
+    table = table_of(tmp_path)
+    out, fleet = tmp_path / "screens", tmp_path / "fleet.toml"
+    done = _export(str(out), "--pva", "--settings", str(fleet))
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_text() for path in out.iterdir()} == screens(over_pva(table), tables=True)
+    fleet.write_text(fleet.read_text().replace("[pva]\n", "[pva]\nenabled = false\n"))
+    done = _export(str(out), "--settings", str(fleet))
+    assert done.returncode == 0, done.stderr
+    assert "tables.bob deleted (no longer made)" in done.stdout
+    assert {path.name: path.read_text() for path in out.iterdir()} == screens(table)
+    assert "pva://" not in (out / "main.bob").read_text()
+    done = _export(str(out), "--pva", "--settings", str(fleet))
+    assert done.returncode == 1
+    assert f"{fleet}: pva.enabled is false" in done.stderr

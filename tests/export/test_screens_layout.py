@@ -20,7 +20,7 @@ VIEW = (1895, 900)
 """Pixels that Phoebus has for a display on a full-HD monitor with its menu, tool bar, tabs and status bar."""
 SCROLL_BAR = 16
 """Pixels of a scroll bar of Phoebus."""
-SCREENS = ("main", "ecc", "source", "run_sheet", "history", "plots", "status")
+SCREENS = ("main", "ecc", "source", "run_sheet", "history", "plots", "status", "tables")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[PvEntry, ...]:
 
 @pytest.fixture(scope="module")
 def files(table: tuple[PvEntry, ...]) -> dict[str, str]:
-    return screens(table)
+    return screens(table, tables=True)
 
 
 @pytest.fixture(scope="module")

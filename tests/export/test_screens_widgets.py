@@ -17,7 +17,7 @@ def elements(files: dict[str, str]) -> Iterator[tuple[str, ET.Element]]:
 
 
 def test_every_widget_has_the_version_and_only_properties_that_phoebus_reads(files: dict[str, str]):
-    assert len(files) == 16
+    assert len(files) == 17
     for where, element in elements(files):
         kind = element.get("type", "")
         assert element.get("version") == FACTS["widget"][kind]["version"], where
@@ -48,17 +48,17 @@ def test_every_display_has_the_version_and_only_properties_that_phoebus_reads(fi
                 assert not fault(child, known[child.tag]), f"{file}: {fault(child, known[child.tag])}"
 
 
-def test_axes_and_traces_have_only_what_phoebus_reads(files: dict[str, str]):
+def test_axes_traces_and_columns_have_only_what_phoebus_reads(files: dict[str, str]):
     count = 0
     for where, element in elements(files):
-        for tag in ("y_axis", "trace"):
+        for tag in ("y_axis", "trace", "column"):
             known = FACTS["element"][tag]["properties"]
             for inner in element.iter(tag):
                 count += 1
                 for child in inner:
                     assert child.tag in known, where
                     assert not fault(child, known[child.tag]), f"{where}: {fault(child, known[child.tag])}"
-    assert count > 4
+    assert count > 50
 
 
 def test_actions_are_of_a_type_that_phoebus_has_and_whole(files: dict[str, str]):

@@ -17,6 +17,7 @@ from .main import main_screen
 from .plots import plots_screen
 from .source import source_screen
 from .table import Pvs
+from .tables import tables_screen
 
 NAMES = (
     frame.MAIN,
@@ -30,6 +31,7 @@ NAMES = (
     frame.SOURCE,
     frame.PLOTS,
     frame.HISTORY,
+    frame.TABLES,
     frame.SHEET,
     sheet.TEXT_ROW,
     sheet.NUMBER_ROW,
@@ -39,12 +41,13 @@ NAMES = (
 """All files that an export can make."""
 
 
-def screens(table: Sequence[PvEntry]) -> dict[str, str]:
+def screens(table: Sequence[PvEntry], *, tables: bool = False) -> dict[str, str]:
     """Return the text of every file by its name; `main.bob` is the one to open.
 
-    Parts whose PVs are not in the table, such as those of absent plugins, are left out.
+    Parts whose PVs are not in the table, such as those of absent plugins, are left out; so are the tables of
+    PVAccess unless `tables` says that they are served.
     """
-    pvs = Pvs(table)
+    pvs = Pvs(table, served=tables)
     return {name: xml(display) for name, display in _displays(pvs)}
 
 
@@ -63,6 +66,8 @@ def _displays(pvs: Pvs) -> Iterator[tuple[str, Display]]:
         yield frame.PLOTS, plots_screen(pvs)
     if frame.has_history(pvs):
         yield frame.HISTORY, history_screen(pvs)
+    if pvs.tables:
+        yield frame.TABLES, tables_screen(pvs)
     yield frame.SHEET, sheet.sheet_screen(pvs)
     if pvs.observables:
         yield sheet.TEXT_ROW, sheet.observable_row("entry string")

@@ -10,7 +10,7 @@ from .parts import HEADS, Row, place
 from .table import Pvs
 
 MAIN, SHEET, HISTORY, STATUS = "main.bob", "run_sheet.bob", "history.bob", "status.bob"
-ECC, SOURCE, PLOTS = "ecc.bob", "source.bob", "plots.bob"
+ECC, SOURCE, PLOTS, TABLES = "ecc.bob", "source.bob", "plots.bob", "tables.bob"
 """The files that are complete screens; the others are parts of them."""
 
 NAVIGATION = (
@@ -18,6 +18,7 @@ NAVIGATION = (
     (SHEET, "Run sheet"),
     (HISTORY, "History"),
     (PLOTS, "Plots"),
+    (TABLES, "Tables"),
     (STATUS, "IOC status"),
 )
 
@@ -54,11 +55,12 @@ def _bar(pvs: Pvs, file: str, title: str, width: int, expert: ScopeKind) -> list
         ("label heading white", title, theme.EDGE + theme.PAD, 6, 310 - theme.EDGE - theme.PAD, 34),
     ]
     x = 320
-    for target, text in _pages(pvs):
+    for target, text in _pages(pvs, width):
         look = "open here" if target == file else "open elsewhere"
         rows.append((look, target, x, 8, 100, 30, {"text": text, "target": "replace"}))
         x += 106
-    rows.append(_rights(HEADS[expert] + ("Start" if expert is ScopeKind.ECC else "Adopt"), x + 14))
+    if not pvs.by_pva:  # over PVAccess no client is told of its rights
+        rows.append(_rights(HEADS[expert] + ("Start" if expert is ScopeKind.ECC else "Adopt"), x + 14))
     right = width - theme.EDGE - theme.PAD
     if width == theme.WIDTH and pvs.has(ScopeKind.IOC, "TOD"):
         rows.append(("clock right white", "IOC:TOD", right - 450, 8, 230, 30))
@@ -80,8 +82,10 @@ def _rights(expert: str, x: int) -> Row:
     return ("label white", "Rights not known", x, 8, 190, 30, {"rules": (rule,), "tooltip": tooltip})
 
 
-def _pages(pvs: Pvs) -> list[tuple[str, str]]:
-    there = {HISTORY: has_history(pvs), PLOTS: has_rates(pvs)}
+def _pages(pvs: Pvs, width: int) -> list[tuple[str, str]]:
+    """Return the screens that the bar leads to; a narrow one has no room for all."""
+    wide = width == theme.WIDTH
+    there = {HISTORY: has_history(pvs), PLOTS: has_rates(pvs), TABLES: wide and bool(pvs.tables)}
     return [(file, text) for file, text in NAVIGATION if there.get(file, True)]
 
 

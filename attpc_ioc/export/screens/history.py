@@ -21,7 +21,6 @@ _CURRENT: list[Row] = [
     ("choice", "Quality", 604, 0, 160, 30),
     ("name", "Comment", 790, 4, 80, 24),
     ("entry string", "Comment", 872, 0, 978, 30),
-    refusal(320, -29, 1530, 26),
 ]
 
 
@@ -30,7 +29,8 @@ def history_screen(pvs: Pvs) -> Display:
     system, top = ScopeKind.SYSTEM, theme.BAR_HEIGHT + theme.EDGE
     widgets = []
     if pvs.has(ScopeKind.RUN, "Comment", "Quality"):
-        widgets += card("Current or last run", Box(_LEFT, top, _WIDTH, _HEAD), ScopeKind.RUN, _CURRENT)
+        current = [*_CURRENT, refusal(320, -29, 1530, 26, by_pva=pvs.by_pva)]
+        widgets += card("Current or last run", Box(_LEFT, top, _WIDTH, _HEAD), ScopeKind.RUN, current)
         top += _HEAD + theme.EDGE
     log = pvs.has(system, "Log:Text_RBV", "Log:Count_RBV")
     height = theme.HEIGHT - theme.EDGE - top - (_LOG + theme.EDGE if log else 0)

@@ -100,7 +100,7 @@ def _information(pvs: Pvs) -> list[Row]:
         ("entry string", "Experiment", 92, y + 27, 324, 25),
         ("name", "Next run", 244, class_y, 70, 24),
         ("value strong", "NextNumber_RBV", 316, class_y - 1, 100, 26),
-        refusal(0, y + 56, 416, 37),
+        refusal(0, y + 56, 416, 37, by_pva=pvs.by_pva),
     ]
 
 

@@ -226,11 +226,12 @@ def card(title: str, box: Box, kind: ScopeKind, rows: Iterable[Row] = ()) -> tup
     return (area, *place(kind, box.x + theme.PAD, box.y + theme.TITLE_HEIGHT, inside))
 
 
-def refusal(x: int, y: int, width: int, height: int) -> Row:
+def refusal(x: int, y: int, width: int, height: int, *, by_pva: bool) -> Row:
     """Return the row that shows why the last entry was refused: Phoebus shows it only in its console."""
     pv = "$(P)Refused_RBV"
-    # Phoebus's rules see only the first byte of a long text.
-    return ("text small notice", pv, x, y, width, height, {"shown": ("pvInt0 != 0", pv)})
+    # By Channel Access a long text is an array, of which Phoebus's rules see only the first byte.
+    there = 'pvStr0 != ""' if by_pva else "pvInt0 != 0"
+    return ("text small notice", pv, x, y, width, height, {"shown": (there, pv)})
 
 
 def _widget(kind: ScopeKind, left: int, top: int, row: Row) -> Widget:

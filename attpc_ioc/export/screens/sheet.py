@@ -56,7 +56,7 @@ def _run(pvs: Pvs) -> list[Row]:
     for number, (name, look, pv, width) in enumerate(fields):
         y = number * _LINE
         rows += [("name", name, 0, y + 3, 140, 24), (look, pv, 150, y, width, 30)]
-    return [*rows, refusal(0, len(fields) * _LINE, _LIST, 40)]
+    return [*rows, refusal(0, len(fields) * _LINE, _LIST, 40, by_pva=pvs.by_pva)]
 
 
 def observable_row(look: str) -> Display:

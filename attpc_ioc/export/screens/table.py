@@ -6,24 +6,38 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from attpc_ioc.errors import AttpcError
+from attpc_ioc.export.protocol import PVA
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.pvs.row import Row
 from attpc_ioc.pvs.table import PvEntry
+from attpc_ioc.pvs.tables import TableEntry, tables
 
 OBSERVABLES = "Obs:"
 """The prefix of the run sheet's name parts."""
 
 
 class Pvs:
-    """The PV table of one export."""
+    """The PV table of one export; `served`: whether PVAccess serves its tables."""
 
-    def __init__(self, table: Sequence[PvEntry]) -> None:
+    def __init__(self, table: Sequence[PvEntry], *, served: bool) -> None:
         if not table:
             raise AttpcError("there are no PVs to make screens of")
         self._table = table
         self._parts = {(entry.scope.kind, entry.row.part) for entry in table if entry.used}
         first = table[0]
         self.prefix = first.name.removesuffix(first.row.part)
+        self._served = served
+
+    @property
+    def by_pva(self) -> bool:
+        """Whether the names of the PVs are reached by PVAccess."""
+        return self.prefix.startswith(PVA)
+
+    @cached_property
+    def tables(self) -> tuple[TableEntry, ...]:
+        """The tables of PVAccess that rows make, those with a row for each module first."""
+        found = tables(self._table) if self._served else ()
+        return tuple(sorted(found, key=lambda entry: entry.rows is None))
 
     def has(self, kind: ScopeKind, *parts: str) -> bool:
         """Return whether the table has all these name parts, used in any scope of the kind."""

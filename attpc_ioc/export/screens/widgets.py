@@ -85,6 +85,12 @@ KINDS: Mapping[str, Kind] = {
         frozenset({"fill_color", "background_color", "horizontal", "limits_from_pv", "minimum", "maximum"}),
         frozenset({"log_scale"}),
     ),
+    "table": _kind(
+        "2.0.0",
+        _PV | _TEXT,
+        frozenset({"show_toolbar", "columns", "editable", "row_selection_mode", "selection_pv"}),
+        column=frozenset({"name", "width", "editable", "options"}),
+    ),
     "stripchart": _kind(
         "2.1.0",
         _VISIBLE,
