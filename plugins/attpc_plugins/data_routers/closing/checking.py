@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +22,13 @@ from attpc_plugins.data_routers.settings import RouterSettings
 
 from . import manifest
 from .closings import BUSY_S, Closing, ClosingBusy, ClosingStore, Phase
-from .counting import count_all
+from .counting import Follow, count_all
 from .manifest import Manifest, StreamFrames
 from .steps import done
 
 LOCK_S = 5.0
+LIMIT_S = 300.0
+"""A result waits at most this long while the router's files are being closed."""
 
 
 class FilesDiffer(AttpcError):
@@ -38,22 +41,30 @@ class NotOnRecord(AttpcError):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was found in all frames of a data router's files; `files`: see `digest_of`, `time_s`: when."""
+    """What was found in all frames of a data router's files; `files`: see `digest_of`, `time_s`: when.
+
+    `differs`: how its senders differ from those of other data routers; None if not all were compared.
+    """
 
     router: str
     files: str
     streams: tuple[StreamFrames, ...]
     time_s: float
+    differs: tuple[str, ...] | None = None
 
 
 async def check_files(
-    host: Source, run: RunRef, files: Sequence[FileEntry], progress: Callable[[int], None]
+    host: Source,
+    run: RunRef,
+    files: Sequence[FileEntry],
+    progress: Callable[[int], None],
+    follow: Follow = lambda _sender, _piece, _last: None,
 ) -> tuple[StreamFrames, ...]:
     """Return what is in the frames of all files, by sender; `progress` is called with the bytes passed.
 
     Raises `HostError`.
     """
-    return await count_all(partial(host.frames, run), files, progress)
+    return await count_all(partial(host.frames, run), files, progress, follow)
 
 
 def digest_of(files: Sequence[FileEntry]) -> str:
@@ -63,19 +74,32 @@ def digest_of(files: Sequence[FileEntry]) -> str:
 
 
 async def record_check(
-    store: ClosingStore, router: RouterSettings, host: FileHost | SentryHost, run: RunRef, found: CheckResult
+    store: ClosingStore,
+    router: RouterSettings,
+    host: FileHost | SentryHost,
+    run: RunRef,
+    found: CheckResult,
+    waits: Callable[[ClosingBusy], None] = lambda _busy: None,
 ) -> None:
     """Put the result of a check into the manifest and the closing of a run.
 
-    Waits while the router's files are being closed. Raises `FilesDiffer`, `NotOnRecord`, `ManifestError`,
-    `HostError`, and `StateDirError` where the closing cannot be written to disk.
+    Waits while the router's files are being closed, `LIMIT_S` at most; `waits` is called once if it does.
+    Raises `ClosingBusy`, `FilesDiffer`, `NotOnRecord`, `ManifestError`, `HostError`, and `StateDirError`
+    where the closing cannot be written to disk.
     """
+    began_s = time.monotonic()
+    said = False
     while True:
         try:
             async with store.locked(router.label, LOCK_S):
                 await store.save(await _with(store.find(run, router.label), router, host, run, found))
             return
-        except ClosingBusy:
+        except ClosingBusy as busy:
+            if time.monotonic() - began_s >= LIMIT_S:
+                raise ClosingBusy(f"{busy}, for more than {LIMIT_S:g} s; repeat the command") from None
+            if not said:
+                said = True
+                waits(busy)
             await asyncio.sleep(BUSY_S)
 
 
@@ -101,7 +125,8 @@ async def _with(
                 "the files differ from the manifest, see `attpc-ioc files verify`; if late data came "
                 "meanwhile, check again"
             )
-        record = replace(record, streams=found.streams, checked_s=found.time_s)
+        differs = _differs(found, record)
+        record = replace(record, streams=found.streams, checked_s=found.time_s, differs=differs)
         closing = closing or _closing_of(record, router)
         if closing.token != record.closing:
             raise NotOnRecord(f"{where} is of another closing")
@@ -109,7 +134,13 @@ async def _with(
         await host.amend(run, text.encode("utf-8"))
     if closing is None:
         raise NotOnRecord("its closing is no longer on record")
-    return replace(closing, frames=found.streams, checked_s=found.time_s, manifest=text)
+    differs = _differs(found, closing)
+    return replace(closing, frames=found.streams, checked_s=found.time_s, differs=differs, manifest=text)
+
+
+def _differs(found: CheckResult, before: Manifest | Closing) -> tuple[str, ...]:
+    """Return how the senders differ from others: as found now, or before if not all were compared now."""
+    return before.differs if found.differs is None else found.differs
 
 
 def _closing_of(record: Manifest, router: RouterSettings) -> Closing:

@@ -98,7 +98,7 @@ class Closing:
     - `remarks`: what the run history should say of the run's data besides the state of the closing. `sync`:
       the worst state of its boards' events, see `RunFiles`.
     - `seen`: what the live look had seen of its frames when the run ended, by sender, until it is closed.
-      `frames`, `checked_s`: see `Manifest.streams`.
+      `frames`, `checked_s`, `differs`: see `Manifest.streams`.
     - `reported`: state and message of the last `RunFiles` event. It is kept in the same transaction as the
       event. The next IOC reports what was closed at the shell while none ran.
     """
@@ -139,6 +139,7 @@ class Closing:
     seen: dict[str, Known] = field(default_factory=dict)
     frames: tuple[StreamFrames, ...] | None = None
     checked_s: float | None = None
+    differs: tuple[str, ...] = ()
     reported: Annotated[str, Field(validation_alias=AliasChoices("reported", "told"))] = ""
 
     @property
@@ -172,7 +173,7 @@ class Closing:
     @property
     def full_message(self) -> str:
         """The message, the remarks, and what is wrong in the frames."""
-        found = frames_text(self.frames or (), checked=self.checked_s is not None)
+        found = frames_text(self.frames or (), self.differs, checked=self.checked_s is not None)
         return "; ".join(filter(None, (self.message, *self.remarks, found)))
 
     def in_state(self, state: CloseState, message: str) -> Closing:

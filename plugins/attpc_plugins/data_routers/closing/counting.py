@@ -26,6 +26,9 @@ REST_BYTES = 1 << 20
 Read = Callable[[str, int, int], Awaitable[Piece]]
 """Hops over frames: of a file, from an offset on, over at most so many; raises `HostError`."""
 
+Follow = Callable[[str, Piece, int], None]
+"""Is called with each piece: its sender, and the event number before it, -1 if there is none."""
+
 Order = tuple[str, str, int, str]
 
 
@@ -90,11 +93,11 @@ def _by_sender(files: Sequence[FileEntry]) -> dict[str, list[FileEntry]]:
 
 
 async def count_all(
-    read: Read, files: Sequence[FileEntry], progress: Callable[[int], None]
+    read: Read, files: Sequence[FileEntry], progress: Callable[[int], None], follow: Follow
 ) -> tuple[StreamFrames, ...]:
     """Return what is in all frames of all files, by sender; `progress` is called with the bytes passed."""
     found = {
-        sender: await _Count(read, progress).of(Known(StreamFrames(sender)), own)
+        sender: await _Count(read, progress, follow).of(Known(StreamFrames(sender)), own)
         for sender, own in _by_sender(files).items()
     }
     return tuple(found[sender] for sender in sorted(found))
@@ -129,10 +132,15 @@ class _Count:
     """Counts the frames of one sender; `most`: about so many at most, None for all."""
 
     def __init__(
-        self, read: Read, progress: Callable[[int], None] = lambda _bytes: None, most: int | None = None
+        self,
+        read: Read,
+        progress: Callable[[int], None] = lambda _bytes: None,
+        follow: Follow = lambda _sender, _piece, _last: None,
+        most: int | None = None,
     ) -> None:
         self._read = read
         self._progress = progress
+        self._follow = follow
         self._most = most
         self._seen = 0
 
@@ -158,6 +166,7 @@ class _Count:
                 piece = await self._read(file.name, offset, min(FRAMES_AT_ONCE, self._most or FRAMES_AT_ONCE))
                 self._seen += piece.frames
                 stream = _with(stream, piece, last)
+                self._follow(stream.sender, piece, last)
                 last = piece.last if piece.frames else last
                 self._progress(piece.offset - offset)
                 if piece.offset <= offset or piece.torn_at >= piece.offset:

@@ -76,9 +76,12 @@ def stream_text(stream: StreamFrames) -> str:
     return text
 
 
-def frames_text(streams: Sequence[StreamFrames], *, checked: bool) -> str:
-    """Return what a run's record says of its frames: what is wrong, or what a check has found."""
-    if bad := [stream_text(stream) for stream in streams if is_bad(stream)]:
+def frames_text(streams: Sequence[StreamFrames], differs: Sequence[str] = (), *, checked: bool) -> str:
+    """Return what a run's record says of its frames: what is wrong, or what a check has found.
+
+    `differs`: how senders differ from those of other data routers.
+    """
+    if bad := [*(stream_text(stream) for stream in streams if is_bad(stream)), *differs]:
         return f"frames: {'; '.join(bad)}"
     if not checked:
         return ""

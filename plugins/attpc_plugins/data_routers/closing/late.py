@@ -94,7 +94,7 @@ async def close_late(
     if new:
         files = tuple(sorted((*record.files, *new), key=lambda file: file.name))
         streams = await summary.with_late(closing, record, files)
-        record = replace(record, files=files, streams=streams, checked_s=None)
+        record = replace(record, files=files, streams=streams, checked_s=None, differs=())
         await host.amend(closing.run, manifest.dump(record))
     after = done(closing, record, staging)
     bad = [one for one in moved if one.outcome not in (MoveOutcome.MOVED, MoveOutcome.VANISHED)]

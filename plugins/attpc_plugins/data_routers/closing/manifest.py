@@ -70,7 +70,8 @@ class Manifest:
     ended and that an operator accepted as lost; `note` is for readers.
 
     - `streams`: what is in the frames, None where that is not known. `checked_s`: when `files check` looked
-      at all of them, None if it did not since files came.
+      at all of them, None if it did not since files came. `differs`: how it found that senders differ from
+      most others of the run, see `comparing`.
     - `sync`: see `RunFiles`. `remarks`: what else was said of the run's data; None in the manifest of an
       earlier version.
     """
@@ -88,6 +89,7 @@ class Manifest:
     closing: str = ""
     streams: tuple[StreamFrames, ...] | None = None
     checked_s: float | None = None
+    differs: tuple[str, ...] = ()
     sync: str = ""
     remarks: tuple[str, ...] | None = None
 
@@ -172,6 +174,7 @@ class _Document(_Part):
     files: list[_File] = Field(max_length=MOST_FILES)
     streams: list[_Stream] | None = Field(default=None, max_length=MOST_FILES)
     checked_s: Seconds | None = None
+    differs: list[Text] = Field(default=[], max_length=MOST_FILES)
     sync: Text = ""
     remarks: list[Text] | None = Field(default=None, max_length=MOST_FILES)
 
@@ -205,6 +208,8 @@ def dump(manifest: Manifest) -> bytes:
     if manifest.streams is not None:
         document["streams"] = [asdict(stream) for stream in manifest.streams]
         document["checked_s"] = manifest.checked_s
+        if manifest.differs:
+            document["differs"] = list(manifest.differs)
     if manifest.remarks is not None:
         document["sync"] = manifest.sync
         document["remarks"] = [outside.text(remark, TEXT_MOST) for remark in manifest.remarks]
@@ -249,6 +254,7 @@ def load(raw: bytes, where: str) -> Manifest:
         closing=document.closing,
         streams=None if document.streams is None else tuple(map(_stream, document.streams)),
         checked_s=document.checked_s,
+        differs=tuple(document.differs),
         sync=document.sync,
         remarks=None if document.remarks is None else tuple(document.remarks),
     )

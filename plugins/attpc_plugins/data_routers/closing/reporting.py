@@ -26,7 +26,8 @@ async def report(ctx: PluginContext, store: ClosingStore, closing: Closing, lock
             return
         store.keep(replace(now, reported=closing.to_report))
         figures = Figures() if closing.frames is None else figures_of(closing.frames)
-        checked = None if closing.checked_s is None else not any(map(is_bad, closing.frames or ()))
+        bad = any(map(is_bad, closing.frames or ())) or bool(closing.differs)
+        checked = None if closing.checked_s is None else not bad
         await ctx.tell(
             RunFiles,
             experiment=closing.run.experiment,

@@ -340,6 +340,7 @@ def done(closing: Closing, written: Manifest, staging: str) -> Closing:
         seen={},
         frames=written.streams,
         checked_s=written.checked_s,
+        differs=written.differs,
         files=len(written.files),
         data_bytes=written.data_bytes,
         location=folder,

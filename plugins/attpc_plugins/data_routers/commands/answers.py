@@ -13,7 +13,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.closing.checking import CheckResult
-from attpc_plugins.data_routers.closing.closings import ClosingStore
+from attpc_plugins.data_routers.closing.closings import Closing, ClosingStore
 from attpc_plugins.data_routers.closing.sentry_steps import other_run
 from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 RUNS = TypeAdapter(list[RunRef])
 RUN = TypeAdapter(RunRef)
+CLOSINGS = TypeAdapter(list[Closing])
 
 JOBS_KEPT = 32
 """The number of ended commands whose result can still be asked for."""
@@ -43,6 +44,7 @@ class ClosingAnswers:
     """Answers questions, objects with a key `do`.
 
     - `runs`: the runs that have a closing, the oldest first.
+    - `open`, with `run`: its closings that are not over.
     - `begin`, with `wishes`: starts a job and returns its name.
     - `checked`, with `run` and `results`: starts a job that puts the results of `files check` into the run's
       record, and returns its name.
@@ -74,6 +76,10 @@ class ClosingAnswers:
                 case "runs":
                     runs = list(dict.fromkeys(closing.run for closing in self._store.of()))
                     return {"runs": RUNS.dump_python(runs, mode="json")}
+                case "open":
+                    run = RUN.validate_python(question["run"])
+                    closings = [one for one in self._store.of() if one.run == run and one.open]
+                    return {"open": CLOSINGS.dump_python(closings, mode="json")}
                 case "begin":
                     wishes = WISHES.validate_python(question["wishes"])
                     return self._begin(wishes.routers, lambda say: self._close(wishes, say))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.checking import CheckResult, check_files, digest_of
-from attpc_plugins.data_routers.closing.figures import is_bad, stream_text
-from attpc_plugins.data_routers.closing.manifest import StreamFrames
+from attpc_plugins.data_routers.closing.comparing import Departure, Trails, compare
+from attpc_plugins.data_routers.closing.empty import NOTE
+from attpc_plugins.data_routers.closing.figures import figures_of, is_bad, stream_text
+from attpc_plugins.data_routers.closing.manifest import ManifestError, StreamFrames
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.model import FileEntry
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .answers import RUN
@@ -30,69 +35,178 @@ from .base import (
 from .progress import reported
 from .recording import RESULTS, record_checks
 from .sources import NO_FILES, Source, with_sources
+from .unclosed import NOT_ALL, no_manifest, unclosed
 
-NOT_ALL = 3
-"""The exit code where all is good that can be looked at, and some files cannot be."""
+NO_FILE = "no file"
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is in a data router's frames. `fault`: why they were not checked; `hidden`: no program can."""
+    """What is in a data router's frames.
 
+    - `fault`: why they were not checked; `hidden`: no program can; `later`: why they cannot be yet.
+    - `idle`: no board of it took part.
+    """
+
+    router: str
+    files: tuple[FileEntry, ...] = ()
     streams: tuple[StreamFrames, ...] = ()
-    result: CheckResult | None = None
+    time_s: float = 0.0
+    idle: bool = False
     fault: str = ""
     hidden: bool = False
+    later: str = ""
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether its files were looked at."""
+        return not (self.fault or self.hidden or self.later)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it took part and has no file."""
+        return self.looked_at and not self.streams and not self.idle
+
+    def lines(self) -> Sequence[str]:
+        """Return what is printed of it alone."""
+        if not self.looked_at:
+            return (self.fault or self.later or "not checked",)
+        return [stream_text(stream) for stream in self.streams] or [
+            f"{NO_FILE}: {NOTE}" if self.idle else NO_FILE
+        ]
 
 
 def check_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
-    """Check and print; exit code 1 if frames cannot be merged or a host was not checked, or `NOT_ALL`."""
+    """Check and print; exit code 1 if frames are not good or a host was not checked, or `NOT_ALL`."""
     setup = setup_of(file)
     run = run_of(setup, number, experiment, guess=True)
     routers = setup.routers(labels)
+    waiting = asyncio.run(unclosed(setup, run, routers))
+    closed = tuple(router for router in routers if router.label not in waiting.closings)
     left = [0, 0]
+    trails = Trails()
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> list[Checked]:
         async with (
-            with_sources(setup, routers, hosts) as sources,
+            with_sources(setup, closed, hosts) as sources,
             reported(lambda: f"{left[0] / 1e9:.1f} of {left[1] / 1e9:.1f} GB"),
         ):
             return await asyncio.gather(
-                *(_check(router, sources.get(router.label), run, left) for router in routers)
+                *(_check(router, sources.get(router.label), run, left, trails) for router in closed)
             )
 
-    found = asyncio.run(with_hosts(setup, routers, work))
-    good = True
-    for router, one in zip(routers, found, strict=True):
-        good = good and not (one.fault or any(map(is_bad, one.streams)))
-        lines = ("not checked",) if one.hidden else tuple(map(stream_text, one.streams)) or ("no file",)
-        for line in (one.fault,) if one.fault else lines:
-            typer.echo(f"{router.label}: {line}")
-    results = [one.result for one in found if one.result is not None]
+    by_label = {one.router: one for one in asyncio.run(with_hosts(setup, closed, work))}
+    by_label |= {label: Checked(label, later=waiting.text(label)) for label in waiting.closings}
+    found = [by_label[router.label] for router in routers]
+    departures = compare(
+        [stream for one in found for stream in one.streams], setup.settings.events, trails.by_sender
+    )
+    for one in found:
+        senders = {stream.sender for stream in one.streams}
+        for line in (*one.lines(), *(d.text for d in departures if d.sender in senders)):
+            typer.echo(f"{one.router}: {line}")
+    results = _results(found, departures, complete=not labels or len(routers) == len(setup.routers(())))
     recorded = not results or asyncio.run(_record(setup, run, results))
-    if not good or not recorded:
-        raise typer.Exit(1)
-    if hidden := [router.label for router, one in zip(routers, found, strict=True) if one.hidden]:
-        others = "; all other frames are whole and in order" if len(hidden) < len(found) else ""
+    if hidden := [one.router for one in found if one.hidden]:
+        others = "; all other frames are whole and in order" if _is_good(found) and len(found) > 1 else ""
         typer.echo(f"{run} is not fully checked: {', '.join(hidden)}: {NO_FILES}{others}", err=True)
+    if waiting.closings:
+        typer.echo(waiting.advice(setup, run, waiting.closings), err=True)
+    typer.echo(verdict(run, found, departures))
+    if not recorded or not _is_good(found) or any(one.bad for one in departures) or _silent(found):
+        raise typer.Exit(1)
+    if not all(one.looked_at for one in found):
         raise typer.Exit(NOT_ALL)
 
 
-async def _check(router: RouterSettings, host: Source | None, run: RunRef, left: list[int]) -> Checked:
+def _is_good(found: Sequence[Checked]) -> bool:
+    """Return whether the files of each data router alone can be merged, as far as they could be looked at."""
+    return not any(one.fault or any(map(is_bad, one.streams)) for one in found)
+
+
+def _silent(found: Sequence[Checked]) -> list[str]:
+    """Return the data routers that have no file, while others have frames."""
+    frames = any(stream.first >= 0 for one in found for stream in one.streams)
+    return [one.router for one in found if one.silent] if frames else []
+
+
+def verdict(run: RunRef, found: Sequence[Checked], departures: Sequence[Departure]) -> str:
+    """Return the last line: how many boards are in step, or what is wrong with which."""
+    streams = [stream for one in found for stream in one.streams if stream.first >= 0 or stream.torn]
+    if not streams:
+        parts = ["no frame"]
+    else:
+        boards = len({stream.sender.partition("_")[0] for stream in streams})
+        apart = [one.sender for one in departures if one.bad]
+        damaged = [stream.sender for stream in streams if is_bad(stream)]
+        in_step = len(streams) > 1 and not (apart or damaged)
+        events = figures_of(streams).event_count
+        parts = [
+            f"{boards} board{'s' * (boards != 1)}{' in step' * in_step}",
+            f"{len(streams)} stream{'s' * (len(streams) != 1)}",
+            "events unknown" if events is None else f"{events:,} event{'s' * (events != 1)}",
+            f"damaged or reset: {_names(damaged)}" if damaged else "nothing damaged",
+        ]
+        if missing := sum(stream.missing or 0 for stream in streams):
+            parts.append(f"{missing:,} missing")
+        if apart:
+            parts.append(f"not as the others: {_names(apart)}")
+    groups = (
+        (NO_FILE, _silent(found)),
+        ("not checked", [one.router for one in found if one.fault or one.hidden]),
+        ("not closed yet", [one.router for one in found if one.later]),
+    )
+    parts += [f"{what}: {_names(names)}" for what, names in groups if names]
+    return f"run {run.number}: {', '.join(parts)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return " ".join(dict.fromkeys(names))
+
+
+async def _check(
+    router: RouterSettings, host: Source | None, run: RunRef, left: list[int], trails: Trails
+) -> Checked:
+    label = router.label
     if host is None:
-        return Checked(hidden=True)
+        return Checked(label, hidden=True)
     began_s = time.time()
     try:
+        raw = await host.manifest(run)
+        if raw is None and router.frames is None:
+            return Checked(label, fault=no_manifest(router, run))
         files = await host.gathered(run, closed=True, checksums=False)
+        if not files and raw is not None:
+            where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
+            return Checked(label, time_s=began_s, idle=manifest.load(raw, where).note == NOTE)
         left[1] += sum(file.size for file in files)
 
         def passed(data_bytes: int) -> None:
             left[0] += data_bytes
 
-        streams = await check_files(host, run, files, passed)
-    except HostError as error:
-        return Checked(fault=str(error))
-    return Checked(streams, CheckResult(router.label, digest_of(files), streams, began_s))
+        streams = await check_files(host, run, files, passed, trails.take)
+    except (HostError, ManifestError) as error:
+        return Checked(label, fault=str(error))
+    return Checked(label, files, streams, began_s)
+
+
+def _results(
+    found: Sequence[Checked], departures: Sequence[Departure], *, complete: bool
+) -> list[CheckResult]:
+    """Return what goes on record; `complete`: all data routers were asked for."""
+    complete = complete and all(one.looked_at for one in found)
+    silent = _silent(found)
+    results = []
+    for one in found:
+        if not one.looked_at:
+            continue
+        senders = {stream.sender for stream in one.streams}
+        apart = tuple(d.text for d in departures if d.bad and d.sender in senders)
+        if one.router in silent:
+            apart = ("no frame, while other boards have some",)
+        known = apart if apart or complete else None
+        results.append(CheckResult(one.router, digest_of(one.files), one.streams, one.time_s, known))
+    return results
 
 
 async def _record(setup: Setup, run: RunRef, results: list[CheckResult]) -> bool:

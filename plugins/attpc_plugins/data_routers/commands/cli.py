@@ -91,7 +91,8 @@ def verify(
 ) -> None:
     """Compare a run's files with the manifest on every host: names, sizes, and checksums if it has any.
 
-    Exit code 1 if anything is wrong. A host with a sentry shows no files and is not checked.
+    Exit code 1 if anything is wrong; 3 if nothing is, and the run is not closed yet on some hosts. A host
+    with a sentry shows no files and is not checked.
     """
     from .verify import verify_command
 
@@ -106,10 +107,11 @@ def check(
 ) -> None:
     """Read the headers of all frames of a closed run, on its hosts: events, gaps, resets, torn frames.
 
-    The result is printed for each board, and goes into the manifests and the run's record. Exit code 1 if
-    frames are torn or event numbers go back, so that the run cannot be merged, or if a host did not answer;
-    3 if nothing is wrong, but some files cannot be looked at: those of a sentry without `frames` in its
-    table.
+    Compares the boards: their first and last events, gaps, and clocks. The result is printed for each board,
+    with a verdict at the end, and goes into the manifests and the run's record. Exit code 1 if frames are
+    torn or event numbers go back, so that the run cannot be merged, if a board is not as the others, or if a
+    host did not answer; 3 if nothing is wrong, but some files cannot be looked at: those of hosts that are
+    not closed yet, or of a sentry without `frames` in its table.
     """
     from .check import check_command
 
@@ -136,7 +138,8 @@ def gather(
     Files are copied from all hosts at the same time, or linked where the file system is the same, and
     compared with the manifests. The run's folder appears when it is complete; nothing is ever overwritten.
     An interrupted command goes on when it is repeated. Boards without files are named: their folders are
-    empty. Exit code 1 if a run is not there completely.
+    empty. A run whose boards were out of step, reset, torn or short is gathered with a warning. Exit code 1
+    if a run is not there completely.
     """
     from .gather import gather_command
 

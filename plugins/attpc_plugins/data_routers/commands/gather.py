@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -13,9 +13,11 @@ import typer
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.shell import fail
 from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.comparing import compare
 from attpc_plugins.data_routers.closing.figures import is_bad, stream_text
-from attpc_plugins.data_routers.closing.manifest import ManifestError
+from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
+from attpc_plugins.data_routers.events.sync import Sync
 from attpc_plugins.data_routers.gathering.copying import Gathering, Progress
 from attpc_plugins.data_routers.gathering.layout import (
     GatherError,
@@ -26,11 +28,12 @@ from attpc_plugins.data_routers.gathering.layout import (
     plan_of,
 )
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
-from attpc_plugins.data_routers.settings import RouterSettings
+from attpc_plugins.data_routers.settings import EventsSettings, RouterSettings
 
-from .base import run_of, setup_of, with_hosts
+from .base import Setup, run_of, setup_of, with_hosts
 from .progress import reported
 from .sources import NO_FILES, Source, with_sources
+from .unclosed import no_manifest, unclosed
 from .verify import differences, late_files
 
 
@@ -55,39 +58,60 @@ def gather_command(
     runs = [run_of(setup, number, experiment, guess=True) for number in dict.fromkeys(numbers)]
     to.mkdir(parents=True, exist_ok=True)
 
+    doubtful: list[RunRef] = []
+
     async def work(hosts: dict[str, FileHost | SentryHost]) -> bool:
         async with with_sources(setup, routers, hosts) as sources:
-            return all([await _gather(run, to, routers, sources, others) for run in runs])
+            return all([await _gather(setup, run, to, routers, sources, others, doubtful) for run in runs])
 
-    if not asyncio.run(with_hosts(setup, routers, work)):
+    done = asyncio.run(with_hosts(setup, routers, work))
+    if doubtful:
+        folders = ", ".join(run.folder for run in doubtful)
+        typer.echo(
+            f"with warnings, see above: {folders}: look at these runs before they are merged", err=True
+        )
+    if not done:
         raise typer.Exit(1)
 
 
 async def _gather(
+    setup: Setup,
     run: RunRef,
     to: Path,
     routers: tuple[RouterSettings, ...],
     sources: Mapping[str, Source],
     others: Sequence[str],
+    doubtful: list[RunRef],
 ) -> bool:
     """Gather one run; print what was done or what is wrong, and return whether it is there.
 
-    `others`: the data routers that are left out.
+    `others`: the data routers that are left out. A run with a warning is added to `doubtful`.
     """
+    waiting = await unclosed(setup, run, routers)
+    if waiting.closings:
+        return _say_faults(
+            run,
+            [f"{label}: {waiting.text(label)}" for label in waiting.closings],
+            f": {waiting.advice(setup, run, waiting.closings)}",
+        )
     found = await asyncio.gather(*(_part(router, sources.get(router.label), run) for router in routers))
     faults = [
         f"{router.label}: {fault}"
-        for router, (_part_, several) in zip(routers, found, strict=True)
-        for fault in several
+        for router, share in zip(routers, found, strict=True)
+        for fault in share.faults
     ]
     if faults:
         return _say_faults(run, faults)
     try:
-        plan = plan_of(run, [part for part, _several in found])
+        plan = plan_of(run, [share.part for share in found])
     except GatherError as error:
         return _say_faults(run, [str(error)])
-    for warning in plan.warnings:
+    records = [share.record for share in found if share.record is not None]
+    warnings = [*plan.warnings, *doubts(records, setup.settings.events)]
+    for warning in warnings:
         typer.echo(f"{run.folder}: {warning}", err=True)
+    if warnings:
+        doubtful.append(run)
     gathering = Gathering(plan, to, sources)
     if await asyncio.to_thread(lambda: gathering.is_there):
         typer.echo(f"{run.folder}: there already, {_amount(plan)}{_without(plan, others)}")
@@ -107,28 +131,80 @@ async def _gather(
     return True
 
 
-async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> tuple[Part, list[str]]:
-    """Return a data router's share of a run, and what is wrong with it."""
+def doubts(records: Sequence[Manifest], events: EventsSettings) -> list[str]:
+    """Return what the manifests of a run say against its data, besides what the merger refuses.
+
+    Where no check has compared the boards, what the closings have found is compared.
+    """
+    lines = [
+        f"{record.router}: in the run: {remark}"
+        for record in records
+        for remark in _of_sync(record.remarks or (), record.sync)
+    ]
+    lines += [f"{record.router}: {text}" for record in records for text in record.differs]
+    streams = {stream.sender: record.router for record in records for stream in record.streams or ()}
+    unchecked = [record for record in records if record.checked_s is None]
+    found = [stream for record in records for stream in record.streams or ()]
+    if unchecked:
+        departures = compare(found, events, rate_hz=_rate(records))
+        lines += [f"{streams[one.sender]}: {one.text}" for one in departures if one.bad]
+        limit = events.missing_minor_percent / 100
+        lines += [
+            f"{streams[one.sender]}: {one.sender}: {one.missing:,} events missing"
+            for one in found
+            if one.missing and not is_bad(one) and one.missing > limit * (one.last - one.first + 1)
+        ]
+    return lines
+
+
+def _of_sync(remarks: Sequence[str], sync: str) -> Sequence[str]:
+    """Return what was said of the boards' events in a run: `sync` is the worst of it."""
+    words = tuple(f"{state.label}: " for state in (Sync.OUT_OF_STEP, Sync.RESET, Sync.TORN))
+    return [remark for remark in remarks if remark.startswith(words)] or ([sync] if sync else [])
+
+
+def _rate(records: Sequence[Manifest]) -> float:
+    """Return the run's events in a second; 0 if that is not known."""
+    last = max((stream.last for record in records for stream in record.streams or ()), default=0)
+    spans = [
+        record.stopped_s - record.started_s
+        for record in records
+        if record.started_s is not None and record.stopped_s is not None
+    ]
+    span_s = max(spans, default=0.0)
+    return last / span_s if span_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A data router's share of a run, what is wrong with it, and its manifest where it has one."""
+
+    part: Part
+    faults: Sequence[str] = ()
+    record: Manifest | None = None
+
+
+async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> _Share:
     nothing = Part(router.label, (), None)
     if host is None:
-        return nothing, [f"{NO_FILES}; leave it out with --without {router.label}"]
+        return _Share(nothing, [f"{NO_FILES}; leave it out with --without {router.label}"])
     try:
         raw = await host.manifest(run)
-        where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
         if raw is None and router.frames is None:
-            return nothing, [f"no {where}: the run is not closed on this host"]
+            return _Share(nothing, [no_manifest(router, run)])
         there = await host.gathered(run, closed=True, checksums=False)
         if raw is None:
-            return Part(router.label, there, None), []  # a sentry writes none
+            return _Share(Part(router.label, there, None))  # a sentry writes none
+        where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
         record = manifest.load(raw, where)
         sizes = replace(record, files=tuple(replace(file, sha256="") for file in record.files))
         faults = list(differences(sizes, there, run, router.label))
         if late := await late_files(host, record):
             faults.append(f"late data of this run are still in {router.staging}: {names_text(late)}")
     except (HostError, ManifestError) as error:
-        return nothing, str(error).splitlines()
+        return _Share(nothing, str(error).splitlines())
     bad = tuple(stream_text(stream) for stream in record.streams or () if is_bad(stream))
-    return Part(router.label, record.files, raw, bad), faults
+    return _Share(Part(router.label, record.files, raw, bad), faults, record)
 
 
 def _say_faults(run: RunRef, faults: list[str], more: str = "") -> bool:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.closing.checking import CheckResult, FilesDiffer, NotOnRecord, record_check
-from attpc_plugins.data_routers.closing.closings import ClosingStore
+from attpc_plugins.data_routers.closing.closings import ClosingBusy, ClosingStore
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
@@ -31,8 +31,11 @@ async def record_checks(
     routers = {router.label: router for router in settings.router}
 
     async def record(found: CheckResult) -> bool:
+        def waits(busy: ClosingBusy) -> None:
+            say(f"{found.router}: {busy}; waiting for it", False)
+
         try:
-            await record_check(store, routers[found.router], hosts[found.router], run, found)
+            await record_check(store, routers[found.router], hosts[found.router], run, found, waits)
         except FilesDiffer as error:
             say(f"{found.router}: {error}", True)
             return False

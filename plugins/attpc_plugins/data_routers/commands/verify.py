@@ -15,13 +15,14 @@ from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.hosts.names import stream_of, streams_in
 from attpc_plugins.data_routers.model import FileEntry
-from attpc_plugins.data_routers.settings import RouterSettings
+from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from .base import run_of, setup_of, with_hosts
+from .unclosed import NOT_ALL, no_manifest, unclosed
 
 
 def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, ...]) -> None:
-    """Compare and print; exit code 1 if anything differs."""
+    """Compare and print; exit code 1 if anything differs, or `NOT_ALL`."""
     setup = setup_of(file)
     run = run_of(setup, number, experiment, guess=True)
 
@@ -34,17 +35,27 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
             return "", [str(error)]
 
     routers = setup.routers(labels)
+    shown = [router for router in routers if router.access is not Access.SENTRY]
+    waiting = asyncio.run(unclosed(setup, run, shown))
+    closed = tuple(router for router in routers if router.label not in waiting.closings)
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> list[tuple[str, list[str]]]:
-        return await asyncio.gather(*(poll(router, hosts[router.label]) for router in routers))
+        return await asyncio.gather(*(poll(router, hosts[router.label]) for router in closed))
 
+    found = asyncio.run(with_hosts(setup, closed, work))
+    by_label = {router.label: one for router, one in zip(closed, found, strict=True)}
     wrong = False
-    for router, (text, faults) in zip(routers, asyncio.run(with_hosts(setup, routers, work)), strict=True):
+    for router in routers:
+        text, faults = by_label.get(router.label) or (waiting.text(router.label), [])
         for line in faults or [text]:
             typer.echo(f"{router.label}: {line}")
         wrong = wrong or bool(faults)
+    if waiting.closings:
+        typer.echo(waiting.advice(setup, run, waiting.closings), err=True)
     if wrong:
         raise typer.Exit(1)
+    if waiting.closings:
+        raise typer.Exit(NOT_ALL)
 
 
 async def compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[str, list[str]]:
@@ -52,7 +63,7 @@ async def compare(router: RouterSettings, host: FileHost, run: RunRef) -> tuple[
     raw = await host.manifest(run)
     where = f"{router.staging}/{run}"
     if raw is None:
-        return "", [f"no {where}/{manifest.FILE_NAME}: the run is not closed on this host"]
+        return "", [no_manifest(router, run)]
     record = manifest.load(raw, f"{where}/{manifest.FILE_NAME}")
     checksums = any(file.sha256 for file in record.files)
     there = await host.gathered(run, closed=True, checksums=checksums)

@@ -20,13 +20,10 @@ JUMP_BYTES = 256 << 20
 """A stream that has grown by more since the last look is looked at near its end only."""
 
 SAMPLES_MOST = 8
-"""The most samples of one file that a look returns."""
+"""The most samples, and gaps, of one file that a look returns."""
 
 PIECES_MOST = 256
 """The most files that one look tells of."""
-
-NO_SAMPLES = 1 << 40
-"""A step of which no event number but 0 is a multiple."""
 
 NUMBERS = 11
 """The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`."""
@@ -73,7 +70,9 @@ class Piece:
       the last one, or of one at the end of the file that has not grown since the last look; -1 for none.
     - `jumped`: the look began near the end of the file, so what was before it is not known.
     - `samples`: event number and `eventTime` at multiples of the number that was asked for.
+      Of a closed file they are thinned: of the smallest power of two that leaves no more than `SAMPLES_MOST`.
     - `triggers`: the MuTAnT's counters L0, L1A, L1B and L2 in the last frame.
+    - `gaps`: of a closed file, the first `SAMPLES_MOST` gaps: the first number left out, and how many are.
     """
 
     name: str
@@ -90,6 +89,7 @@ class Piece:
     jumped: bool = False
     samples: tuple[tuple[int, int], ...] = ()
     triggers: tuple[int, ...] = ()
+    gaps: tuple[tuple[int, int], ...] = ()
 
     def after(self, last: int) -> tuple[int, int]:
         """Return `missing` and `back` with what is between it and the event before, -1 if that is unknown."""
@@ -106,19 +106,27 @@ def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Pi
     return piece_named(text, numbers, samples, triggers)
 
 
-def piece_named(text: str, numbers: bytes, samples: bytes, triggers: bytes) -> Piece:
+def piece_named(text: str, numbers: bytes, samples: bytes, triggers: bytes, gaps: bytes = b"") -> Piece:
     """Return a piece of the file that was asked for; raises `ValueError` as `piece_of`."""
     values = [_number(word) for word in numbers.split()]
     if len(values) != NUMBERS:
         raise ValueError(f"a file has {len(values)} numbers")
     *counts, jumped = values
-    pairs = [_pair(word) for word in samples.split()]
-    if len(pairs) > SAMPLES_MOST:
-        raise ValueError(f"a file has {len(pairs)} samples")
+    pairs, left_out = ([_pair(word) for word in words.split()] for words in (samples, gaps))
+    for found, what in ((pairs, "samples"), (left_out, "gaps")):
+        if len(found) > SAMPLES_MOST:
+            raise ValueError(f"a file has {len(found)} {what}")
     counters = tuple(outside.count(word) for word in triggers.split())
     if len(counters) not in (0, 4):
         raise ValueError(f"a file has {len(counters)} trigger counters")
-    return Piece(text, *counts, jumped=bool(jumped), samples=tuple(pairs), triggers=counters)
+    return Piece(
+        text,
+        *counts,
+        jumped=bool(jumped),
+        samples=tuple(pairs),
+        triggers=counters,
+        gaps=tuple(left_out),
+    )
 
 
 def _number(word: bytes) -> int:

@@ -43,6 +43,9 @@ SEARCHED_FIRST = 1 << 15
 CHAIN = 3
 """So many headers one after the other are frames, not data that look like one."""
 
+EVENTS_MOST = 1 << 32
+"""Event numbers are smaller."""
+
 CHECK_EVERY = 1000
 
 _PARTIAL, _FULL, _TOPOLOGY, _MUTANT = 1, 2, 7, 8
@@ -130,12 +133,20 @@ class _File:
 
 
 def hop(
-    number: int, name: str, cursor: Cursor | None, *, step: int, most: int, last: bool, jump: bool = False
+    number: int,
+    name: str,
+    cursor: Cursor | None,
+    *,
+    step: int,
+    most: int,
+    last: bool,
+    jump: bool = False,
+    thin: bool = False,
 ) -> Piece:
     """Hop over the frames of an open file from a cursor on, or from its beginning; over `most` at most.
 
     `last`: this sender has no later file, so that what is torn at the end may still be completed. `jump`:
-    begin near the end.
+    begin near the end. `thin`: samples are thinned to an even spread, else the last ones count.
     """
     file = _File(number)
     offset = cursor.offset if cursor is not None else 0
@@ -146,6 +157,7 @@ def hop(
     missing, back, torn, torn_at = 0, 0, 0, -1
     begin, kind, small = offset, 0, False
     samples: list[tuple[int, int]] = []
+    gaps: list[tuple[int, int]] = []
     while offset < file.size and frames < most:
         head = file.head(offset, small)
         if head is not None and offset + head.length > file.size:
@@ -170,12 +182,18 @@ def hop(
             continue
         if event >= 0:
             back += head.event <= event
-            missing += max(0, head.event - event - 1)
+            if (left_out := head.event - event - 1) > 0:
+                missing += left_out
+                if len(gaps) < SAMPLES_MOST:
+                    gaps.append((event + 1, left_out))
         event, ticks = head.event, head.ticks
         first = event if first < 0 else first
         frames += 1
         if event % step == 0:
             samples.append((event, ticks))
+            if thin and len(samples) > SAMPLES_MOST and step < EVENTS_MOST:
+                step *= 2
+                samples = [sample for sample in samples if sample[0] % step == 0]
     return Piece(
         name,
         file.size,
@@ -191,6 +209,7 @@ def hop(
         jump,
         tuple(samples[-SAMPLES_MOST:]),
         file.triggers(begin) if kind == _MUTANT else (),
+        tuple(gaps) if thin else (),
     )
 
 

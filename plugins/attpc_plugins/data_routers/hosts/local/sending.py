@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from attpc_plugins.data_routers.hosts.frames import NEAR_END, NO_SAMPLES, Cursor, Piece
+from attpc_plugins.data_routers.hosts.frames import NEAR_END, Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.words import bytes_of, fault, fault_kind_of, text_of
 from attpc_plugins.data_routers.model import FileEntry
@@ -37,7 +37,7 @@ def frames_of(folders: RunFolders, name: str, offset: int, most: int, *, closed:
         opened(folders.staging, *folders.names(closed=closed)) as folder,
         folder.file(bytes_of(name)) as number,
     ):
-        return hop(number, name, begin, step=NO_SAMPLES, most=most, last=False, jump=jump)
+        return hop(number, name, begin, step=1, most=most, last=False, jump=jump, thin=True)
 
 
 def link(folders: RunFolders, file: FileEntry, to: Path) -> bool:

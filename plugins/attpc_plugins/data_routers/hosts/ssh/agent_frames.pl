@@ -106,14 +106,15 @@ sub near_end {
     return $file->{size};
 }
 
-# Hops over the frames of one file; returns the number of frames, and the fields of the answer.
+# Hops over the frames of one file; returns the number of frames, and the fields of the answer. `thin`: samples
+# are thinned to an even spread, else the last ones count.
 sub hop {
-    my ($file, $offset, $still, $step, $most, $samples_most, $jump) = @_;
+    my ($file, $offset, $still, $step, $most, $samples_most, $jump, $thin) = @_;
     $offset = near_end($file) if $jump;
     my ($frames, $first, $event, $ticks, $missing, $back, $torn, $torn_at) = (0, -1, -1, -1, 0, 0, 0, -1);
     my ($begin, $kind, $small) = ($offset, 0, 0);
     my ($handle, $size) = @$file{'handle', 'size'};
-    my ($data, @samples) = ('');
+    my ($data, @samples, @gaps) = ('');
     while ($offset < $size && $frames < $most) {
         my ($length, $type, $number, $time);
         if (!$small && sysseek($handle, $offset, SEEK_SET) && (sysread $handle, $data, $HEAD) == $HEAD) {
@@ -150,12 +151,20 @@ sub hop {
         next if $number < 0;
         if ($event >= 0) {
             $back++ if $number <= $event;
-            $missing += $number - $event - 1 if $number > $event;
+            if ($number > $event + 1) {
+                my $left_out = $number - $event - 1;
+                $missing += $left_out;
+                push @gaps, number($event + 1) . ':' . number($left_out) if @gaps < $samples_most;
+            }
         }
         ($event, $ticks) = ($number, $time);
         $first = $event if $first < 0;
         $frames++;
         push @samples, "$event:" . number($ticks) if $event % $step == 0;
+        if ($thin && @samples > $samples_most && $step < 2**32) {
+            $step *= 2;
+            @samples = grep { /\A(\d+)/ && $1 % $step == 0 } @samples;
+        }
     }
     splice @samples, 0, @samples - $samples_most if @samples > $samples_most;
     my $triggers = '';
@@ -167,7 +176,7 @@ sub hop {
         $file->{size}, $offset, $frames, $first, $frames ? $event : -1,
         $ticks, $missing, $back, $torn, $torn_at, $jump
     );
-    return ($frames, join(' ', map { number($_) } @numbers), "@samples", $triggers);
+    return ($frames, join(' ', map { number($_) } @numbers), "@samples", $triggers, "@gaps");
 }
 
 # Whether a file comes after another of the same sender, by the time of its stream and its part.
@@ -196,13 +205,13 @@ sub to_look_at {
 
 # The frames of one file of a run's folder, from an offset on, or near its end.
 sub hop_file {
-    my ($offset, $most, $step, @place) = @_;
+    my ($offset, $most, $samples_most, @place) = @_;
     my $name = pop @place;
     setpriority 0, 0, 19;
     my ($path) = go(@place);
     my $handle = open_file($name, "$path/$name");
     my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
-    my ($frames, @fields) = hop(\%file, $offset, 1, $step, $most, 0, $offset < 0 ? 1 : 0);
+    my ($frames, @fields) = hop(\%file, $offset, 1, 1, $most, $samples_most, $offset < 0 ? 1 : 0, 1);
     return @fields;
 }
 
@@ -238,7 +247,7 @@ sub look {
                 $samples_most, $jump
             );
             $left -= $frames;
-            push @answer, $name, @fields;
+            push @answer, $name, @fields[0 .. 2];
         }
     }
     return @answer;

@@ -13,7 +13,6 @@ from attpc_plugins.data_routers.hosts.entries import entry, folder_of
 from attpc_plugins.data_routers.hosts.frames import (
     FRAMES_MOST,
     JUMP_BYTES,
-    NO_SAMPLES,
     PIECES_MOST,
     SAMPLES_MOST,
     Cursor,
@@ -217,11 +216,11 @@ class SshHost(_User):
         """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
         where, limit_s = RunFolders(self._staging, run), self._limits.files_s
         place = where.staging, *where.names(closed=closed), bytes_of(name)
-        numbers = (b"%d" % number for number in (offset, most, NO_SAMPLES))
+        numbers = (b"%d" % number for number in (offset, most, SAMPLES_MOST))
         fields = await self._seat.look.call("hop", (*numbers, *place), limit_s, limit_s)
         try:
-            ((numbers_, samples, triggers),) = _groups(fields, 3)
-            return piece_named(name, numbers_, samples, triggers)
+            ((numbers_, samples, triggers, gaps),) = _groups(fields, 4)
+            return piece_named(name, numbers_, samples, triggers, gaps)
         except ValueError as error:
             raise self._nonsense(error) from error
 

@@ -1,0 +1,79 @@
+"""Which hosts of a run are not closed yet, for the commands that read closed runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from attpc_ioc.errors import AttpcError, NotRunning
+from attpc_ioc.model.run import RunRef
+from attpc_ioc.shell import ask_plugin
+from attpc_plugins.data_routers.closing import manifest
+from attpc_plugins.data_routers.closing.closings import Closing, Phase
+from attpc_plugins.data_routers.settings import RouterSettings
+from attpc_plugins.data_routers.watch.incidents import clock
+
+from .answers import CLOSINGS, RUN
+from .base import PLUGIN, Setup, open_records
+
+NOT_ALL = 3
+"""The exit code where all is good that can be looked at, and some files cannot be, or not yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unclosed:
+    """The closings of a run that are not over, by data router; `ioc`: an IOC runs, and closes it."""
+
+    closings: Mapping[str, Closing] = field(default_factory=dict)
+    ioc: bool = False
+
+    def text(self, label: str) -> str:
+        """Return why a data router's files are not closed, and since when."""
+        closing = self.closings[label]
+        if closing.phase is Phase.RUNNING:
+            began_s = closing.started_s or closing.began_s
+            return "the run is on" + (f" since {clock(began_s)}" if began_s else "")
+        since = f" since {clock(closing.stopped_s)}" if closing.stopped_s is not None else ""
+        return f"still being closed{since}: {closing.state.label}: {closing.message}"
+
+    def advice(self, setup: Setup, run: RunRef, labels: Iterable[str]) -> str:
+        """Return what to wait for, if these data routers are not closed."""
+        phases = {self.closings[label].phase for label in labels}
+        if phases == {Phase.RUNNING}:
+            return f"run {run.number} is on: repeat the command when it is over and closed"
+        if not self.ioc:
+            return (
+                f"run {run.number} is not closed yet, and no IOC runs that closes it: "
+                f"`attpc-ioc files close {run.number}` does, then repeat the command"
+            )
+        closing = f"{setup.all.ioc.prefix}Run:Closing_RBV"
+        return f"run {run.number} is not closed yet: repeat the command when {closing} is Done"
+
+
+async def unclosed(setup: Setup, run: RunRef, routers: Iterable[RouterSettings]) -> Unclosed:
+    """Return which of these data routers are not closed, as far as the record says; none without a record."""
+    labels = {router.label for router in routers}
+
+    def of(closings: Iterable[Closing]) -> dict[str, Closing]:
+        return {one.router: one for one in closings if one.run == run and one.open and one.router in labels}
+
+    try:
+        question = {"do": "open", "run": RUN.dump_python(run, mode="json")}
+        answer = ask_plugin(setup.all, PLUGIN, question)
+        return Unclosed(of(CLOSINGS.validate_python(answer["open"])), ioc=True)
+    except NotRunning:
+        pass
+    except AttpcError:
+        return Unclosed()
+    if not setup.all.state_directory().is_dir():
+        return Unclosed()
+    try:
+        async with open_records(setup) as records:
+            return Unclosed(of(records.closings.of()))
+    except AttpcError:
+        return Unclosed()  # another command is at work in it, or it is not this account's
+
+
+def no_manifest(router: RouterSettings, run: RunRef) -> str:
+    """Return that a run has no manifest on a host."""
+    return f"no {router.staging}/{run}/{manifest.FILE_NAME}: the run is not closed on this host"
