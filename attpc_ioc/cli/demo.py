@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import socket
@@ -84,6 +85,7 @@ def demo(
 
 async def _demo(prefix: str, cobos: int) -> None:
     from attpc_ioc.app import serve
+    from attpc_ioc.cli.fleets import running_fleets, shown_as_running
     from attpc_ioc.errors import StateDirError
     from attpc_ioc.files import make_private, refusal_for_root
     from attpc_ioc.settings import demo_directory, demo_file, load_settings
@@ -105,13 +107,14 @@ async def _demo(prefix: str, cobos: int) -> None:
     make_private(state_dir)
     data = demo_data(state_dir)
     ports = _ports_before(file)
-    async with (
-        SimulatedFleet(cobos, data=data, ports=ports) as fleet,
-        taking_orders(fleet, ADMIN_PORT) as admin,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(SimulatedFleet(cobos, data=data, ports=ports))
+        admin = await stack.enter_async_context(taking_orders(fleet, ADMIN_PORT))
+        stack.enter_context(shown_as_running(admin.url, f"demo, PV prefix {prefix}, settings {file}"))
         _write_private(file, demo_text(fleet, prefix, state_dir))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
-        shown += TRY_FAULTS.format(where="" if admin.port == ADMIN_PORT else f" --admin {admin.url}")
+        alone = [one.admin for one in running_fleets()] == [admin.url]
+        shown += TRY_FAULTS.format(where="" if alone else f" --admin {admin.url}")
         greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
         await serve(load_settings(file), greeting)
 

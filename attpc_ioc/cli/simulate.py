@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from attpc_ioc.simulator.data.options import Access
 
 ADMIN_PORT = 8082
-ADMIN_URL = f"http://127.0.0.1:{ADMIN_PORT}/"
 
 
 def simulate(
@@ -77,6 +76,7 @@ def simulate(
     import asyncio
     from dataclasses import replace
 
+    from attpc_ioc.cli.fleets import shown_as_running
     from attpc_ioc.simulator.data.options import Access, DataOptions
     from attpc_ioc.simulator.durations import BRISK, REAL
     from attpc_ioc.simulator.fleet import EXPERIMENTS, SimulatedFleet
@@ -113,7 +113,14 @@ def simulate(
     )
     try:
         asyncio.run(
-            run_simulator(fleet, admin_port=admin_port, settings_file=settings, prefix=prefix, say=_say)
+            run_simulator(
+                fleet,
+                admin_port=admin_port,
+                settings_file=settings,
+                prefix=prefix,
+                say=_say,
+                shown=lambda url: shown_as_running(url, f"simulate, {', '.join(fleet.servers)}"),
+            )
         )
     except OSError as fault:
         typer.echo(f"the simulator cannot run: {fault}", err=True)
@@ -144,7 +151,14 @@ def fault(
     code: Annotated[int | None, typer.Option(help="fail: error code; default the operation's.")] = None,
     message: Annotated[str | None, typer.Option(help="fail: error message.")] = None,
     calls: Annotated[int, typer.Option(help="Without arguments: number of last calls to show.")] = 0,
-    admin: Annotated[str, typer.Option(help="The simulator's administration URL.")] = ADMIN_URL,
+    admin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The simulator's administration URL. Default: that of the only one of this account that "
+            "runs on this machine.",
+        ),
+    ] = None,
 ) -> None:
     """Switch a fault of a running simulator, or show its state.
 
@@ -159,14 +173,18 @@ def fault(
 
     The documentation of the simulated fleet says what each one does.
     """
+    if server is not None and name is None:
+        raise typer.BadParameter("which fault? For example: hang, die, clear")
+    if admin is None:
+        from attpc_ioc.cli.fleets import the_fleet
+
+        admin = the_fleet()
     if server is None:
         _show(json.loads(_ask(admin)))
         if calls:
             for call in json.loads(_ask(f"{admin.rstrip('/')}/calls?last={calls}"))["calls"]:
                 typer.echo(call["line"])
         return
-    if name is None:
-        raise typer.BadParameter("which fault? For example: hang, die, clear")
     order: dict[str, Any] = {
         "server": server,
         "fault": name,

@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from .admin import Admin
@@ -20,11 +21,12 @@ async def run_simulator(
     settings_file: Path | None = None,
     prefix: str = "SIM:",
     say: Callable[[str], None],
+    shown: Callable[[str], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Serve `fleet` until SIGINT or SIGTERM, and report through `say` what is running and what to try.
 
-    `settings_file`: where to write the settings of an IOC for this fleet. Raises `OSError` if a port is
-    taken or the file cannot be written.
+    `settings_file`: where to write the settings of an IOC for this fleet. `shown` is entered with the URL of
+    its administration while it runs. Raises `OSError` if a port is taken or the file cannot be written.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -38,9 +40,10 @@ async def run_simulator(
                 if settings_file is not None:
                     text = fleet.settings_toml(prefix, data_routers=fleet.has_data)
                     await asyncio.to_thread(settings_file.write_text, text, "utf-8")
-                for line in _greeting(fleet, admin, settings_file):
-                    say(line)
-                await stop.wait()
+                with shown(admin.url):
+                    for line in _greeting(fleet, admin, settings_file):
+                        say(line)
+                    await stop.wait()
             finally:
                 await admin.stop()
     finally:

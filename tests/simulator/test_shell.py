@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shlex
 import signal
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,9 @@ from tests.support.forked import PIPE, SHELL, STDOUT, Forked, forked
 from tests.support.simfleet import wait_until
 
 
-async def command(*arguments: str) -> tuple[int, str]:
+async def command(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run a command to its end; returns the exit code and all that it wrote."""
-    process = await forked(SHELL, *arguments, stdout=PIPE, stderr=STDOUT)
+    process = await forked(SHELL, *arguments, env=env, stdout=PIPE, stderr=STDOUT)
     output, _ = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode is not None
     return process.returncode, output.decode()
@@ -49,9 +50,9 @@ class Running:
 
 
 @asynccontextmanager
-async def simulating(*arguments: str) -> AsyncIterator[Running]:
+async def simulating(*arguments: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
     ports = ("--first-port", "0", "--first-router-port", "0", "--admin-port", "0")
-    process = await forked(SHELL, "simulate", *ports, *arguments, stdout=PIPE)
+    process = await forked(SHELL, "simulate", *ports, *arguments, env=env, stdout=PIPE)
     assert process.stdout is not None
     try:
         lines: list[str] = []
@@ -104,6 +105,35 @@ async def test_a_session_at_the_shell(tmp_path: Path) -> None:
     code, output = await command("fault", "cobo1", "hang", *admin)
     assert code == 1
     assert output.startswith("no simulator answers at http://127.0.0.1:")
+
+
+async def test_faults_go_to_the_only_fleet_that_runs_or_to_the_one_that_is_chosen(tmp_path: Path) -> None:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    none = await command("fault", "all", "clear", env=env)
+    assert none[0] == 1
+    assert none[1].startswith("no simulated fleet of this account runs on this machine: start one with ")
+    async with simulating("--cobos", "1", env=env) as one:
+        assert await command("fault", "cobo0", "hang", env=env) == (0, "cobo0: hang is on\n")
+        async with simulating("--cobos", "2", "--no-mutant", env=env) as other:
+            for words in ((), ("all", "clear")):
+                code, said = await command("fault", *words, env=env)
+                assert code == 1
+                assert sorted(said.splitlines()) == sorted(
+                    [
+                        "several simulated fleets run, choose one:",
+                        f"  --admin {one.admin}  simulate, cobo0, mutant",
+                        f"  --admin {other.admin}  simulate, cobo0, cobo1",
+                    ]
+                )
+            chosen = await command("fault", "all", "clear", "--admin", other.admin, env=env)
+            assert chosen == (0, "all: cleared\n")
+            assert "hang" in (await command("fault", "--admin", one.admin, env=env))[1]
+            # One that is killed leaves its file, and is no fleet any more.
+            other.process.kill()
+            await other.process.wait()
+        assert "hang" in (await command("fault", env=env))[1]
+    assert (await command("fault", env=env))[0] == 1
+    assert not os.listdir(tmp_path / f"attpc-ioc-fleets-{os.geteuid()}")
 
 
 async def test_port_that_is_taken(fleet: SimulatedFleet) -> None:
