@@ -16,8 +16,10 @@ from .rows import (
     CLOSE_PROGRESS,
     RUN_CLOSING,
     RUN_CLOSING_MESSAGE,
+    RUN_MANIFEST,
     WORST_FIRST,
 )
+from .run_files import RunFilesText
 
 log = get_logger(__name__)
 
@@ -32,6 +34,7 @@ class ClosingShown:
         self._empty: set[str] = set()
         """Labels of the routers whose closed run has no file."""
         self._published: dict[str, object] = {}
+        self._files = RunFilesText()
         self.unfinished: set[str] = set()
 
     def show(
@@ -84,6 +87,9 @@ class ClosingShown:
         text = "\n".join([f"{done} of {counted} data routers done", *left]) if counted else ""
         self._publish(RUN_CLOSING, int(overall))
         self._publish(RUN_CLOSING_MESSAGE, text)
+        files = self._files.text((router, closings) for router, closings, _ in self._of.values())
+        if files is not None:
+            self._publish(RUN_MANIFEST, files)
 
     def _publish(self, pv: str, value: int | float | str) -> None:
         if self._published.get(pv) == value:

@@ -10,6 +10,8 @@ from attpc_ioc.pvs.common import MESSAGE_ELEMENTS
 from attpc_ioc.pvs.row import AlarmUse, Archive, Limits, Record, Row
 from attpc_plugins.data_routers.model import CloseState
 
+from .run_files import MOST_BYTES
+
 CLOSE = "Router:Close_RBV"
 CLOSE_MESSAGE = "Router:CloseMessage_RBV"
 CLOSE_PROGRESS = "Router:CloseProgress_RBV"
@@ -18,6 +20,7 @@ CLOSE_PROGRESS = "Router:CloseProgress_RBV"
 RUN_CLOSING = "Run:Closing_RBV"
 RUN_CLOSING_MESSAGE = "Run:ClosingMessage_RBV"
 RUN_CLOSE_AGAIN = "Run:CloseAgain"
+RUN_MANIFEST = "Run:Manifest_RBV"
 """Names after the prefix."""
 
 SEVERITIES = {
@@ -95,6 +98,14 @@ def closing_rows() -> Iterator[Row]:
         Record.LONG_TEXT,
         "Message about closing the run",
         elements=4 * MESSAGE_ELEMENTS,
+        initial="",
+    )
+    yield Row(
+        RUN_MANIFEST.removeprefix("Run:"),
+        run,
+        Record.LONG_TEXT,
+        "Files of the last closed run, JSON",
+        elements=MOST_BYTES,
         initial="",
     )
     yield Row(
