@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PREFIX = "DEMO:"
 SENTRY_WAITS_S = 5.0
 COBOS = 10
+WEB_PORT = 8064
+"""Of the demo's page, if it is free."""
 
 HEADING = """\
 # Settings of the demo. The simulated data files are sparse and use almost none of this disk, however full
@@ -51,7 +53,7 @@ The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only.
   caput -c -w 60 {prefix}GoTo Ready
   caput -c -w 60 {prefix}Run:Start 1
   caget {prefix}State_RBV {prefix}Run:State_RBV {prefix}Run:Number_RBV && caput -c -w 60 {prefix}Run:Stop 1
-{data}
+{page}{data}
 Ctrl-C here ends it."""
 
 TRY_DATA = """
@@ -111,11 +113,13 @@ async def _demo(prefix: str, cobos: int) -> None:
         fleet = await stack.enter_async_context(SimulatedFleet(cobos, data=data, ports=ports))
         admin = await stack.enter_async_context(taking_orders(fleet, ADMIN_PORT))
         stack.enter_context(shown_as_running(admin.url, f"demo, PV prefix {prefix}, settings {file}"))
-        _write_private(file, demo_text(fleet, prefix, state_dir))
+        web_port = free_port(WEB_PORT) if _installed("web") else 0
+        _write_private(file, demo_text(fleet, prefix, state_dir, web_port))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         alone = [one.admin for one in running_fleets()] == [admin.url]
         shown += TRY_FAULTS.format(where="" if alone else f" --admin {admin.url}")
-        greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown)
+        page = f"\nIts page for browsers is http://127.0.0.1:{web_port}/\n" if web_port else ""
+        greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown, page=page)
         await serve(load_settings(file), greeting)
 
 
@@ -147,12 +151,17 @@ def _setting(file: Path) -> str:
     return f"export {' '.join(words)}"
 
 
+def _installed(plugin: str) -> bool:
+    from attpc_ioc.plugin.spec import PROJECT
+
+    return plugin in entry_points(group=PROJECT).names
+
+
 def demo_data(state_dir: Path) -> DataOptions | None:
     """Return how the demo writes data; None if the data routers' plugin is not installed."""
-    from attpc_ioc.plugin.spec import PROJECT
     from attpc_ioc.simulator.data.options import Access, DataOptions
 
-    if "data_routers" not in entry_points(group=PROJECT).names:
+    if not _installed("data_routers"):
         return None
     # One of every kind of host; each keeps the newest runs of earlier demos.
     reached = (Access.SSH, Access.SSH, Access.SENTRY, Access.SENTRY, Access.LOCAL)
@@ -169,7 +178,15 @@ def demo_data(state_dir: Path) -> DataOptions | None:
     )
 
 
-def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:
+def free_port(wanted: int) -> int:
+    """Return a TCP port of loopback that nobody listens at now: the wanted one if it can be."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as server:
+            return server.getsockname()[1]
+    return 0
+
+
+def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path, web_port: int = 0) -> str:
     """Return the settings file of the demo's IOC, for a fleet that was started with `demo_data`."""
     import tomlkit
 
@@ -181,4 +198,5 @@ def demo_text(fleet: SimulatedFleet, prefix: str, state_dir: Path) -> str:
         data_routers=fleet.has_data,
         **(_DATA if fleet.has_data else {}),
         **{"plugins.run_history": history},
+        **({"plugins.web": f"port = {web_port}"} if web_port else {}),
     )

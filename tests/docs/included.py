@@ -22,7 +22,9 @@ def included_plugins() -> Iterator[tuple[str, Any]]:
 
 
 def rows_of(plugin: Any) -> list[Row]:
-    """Return the rows of a plugin with its default settings."""
+    """Return the rows of a plugin with its default settings; none if it has no PVs."""
+    if not hasattr(plugin, "attpc_pvs"):
+        return []
     given = {
         "settings": plugin.attpc_settings()(),
         "prefix": "",

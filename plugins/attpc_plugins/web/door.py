@@ -1,0 +1,132 @@
+"""Who gets in: the number of connections, the time that a request may take to arrive, and how many come.
+
+aiohttp limits the size of a request and how long a connection may rest; it waits without limit for the rest
+of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+REQUEST_S = 10.0
+"""A request must have arrived this long after its beginning, and the first one this long after connecting."""
+
+BURST_S = 3.0
+"""Requests of this time may come at once."""
+
+
+class Door:
+    """Makes the protocol of each connection, and knows them."""
+
+    def __init__(self, make: Callable[[], asyncio.Protocol], most: int) -> None:
+        self._make = make
+        self._most = most
+        self.inside: set[_Guard] = set()
+        self.turned_away = 0
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return _Guard(self, self._make())
+
+    @property
+    def full(self) -> bool:
+        """Whether further connections are closed at once."""
+        return len(self.inside) >= self._most
+
+
+class _Guard(asyncio.Protocol):
+    """Stands before aiohttp's protocol of one connection."""
+
+    def __init__(self, door: Door, inner: asyncio.Protocol) -> None:
+        self._door = door
+        self._inner = inner
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if self._door.full:
+            self._door.turned_away += 1
+            transport.abort()
+            return
+        self._transport = transport
+        self._door.inside.add(self)
+        self._inner.connection_made(transport)
+        self._begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        if self._transport is not None:
+            self._door.inside.discard(self)
+            self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        if not self._busy and self._timer is None:
+            self._begin()
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._transport is not None else None
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def taken_up(self) -> None:
+        """Note that the head of a request is here: its handler limits the rest."""
+        self._busy = True
+        self._end()
+
+    def answered(self) -> None:
+        """Note that the connection rests until the next request."""
+        self._busy = False
+
+    def _begin(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(REQUEST_S, self._late)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def guard_of(transport: asyncio.BaseTransport | None) -> Any:
+    """Return what guards a connection; None if it is closed."""
+    protocol = transport.get_protocol() if transport is not None else None
+    return protocol if isinstance(protocol, _Guard) else None
+
+
+class Requests:
+    """Counts the requests of each address: a bucket that drains at so many a second."""
+
+    MOST = 10_000
+    """Addresses that are remembered."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._burst = max(10.0, per_s * BURST_S)
+        self._level: dict[str, tuple[float, float]] = {}
+
+    def wait_s(self, address: str) -> float:
+        """Count one; returns how long to wait where it was too many, else 0."""
+        now = time.monotonic()
+        level, then = self._level.pop(address, (0.0, now))
+        level = max(0.0, level - (now - then) * self._per_s)
+        late = level + 1.0 > self._burst
+        self._level[address] = (level if late else level + 1.0, now)
+        if len(self._level) > self.MOST:
+            del self._level[next(iter(self._level))]
+        return (level + 1.0 - self._burst) / self._per_s if late else 0.0
