@@ -53,7 +53,7 @@ The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only.
   caput -c -w 60 {prefix}GoTo Ready
   caput -c -w 60 {prefix}Run:Start 1
   caget {prefix}State_RBV {prefix}Run:State_RBV {prefix}Run:Number_RBV && caput -c -w 60 {prefix}Run:Stop 1
-{page}{data}
+{data}
 Ctrl-C here ends it."""
 
 TRY_DATA = """
@@ -119,7 +119,7 @@ async def _demo(prefix: str, cobos: int) -> None:
         alone = [one.admin for one in running_fleets()] == [admin.url]
         shown += TRY_FAULTS.format(where="" if alone else f" --admin {admin.url}")
         page = f"\nIts page for browsers is http://127.0.0.1:{web_port}/\n" if web_port else ""
-        greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=shown, page=page)
+        greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=page + shown)
         await serve(load_settings(file), greeting)
 
 

@@ -30,4 +30,4 @@ def test_a_plugin_beside_the_project_is_hidden_from_tests_and_what_they_start(tm
     )
     before, here, started = (line.split() for line in shown.stdout.splitlines())
     assert "beside" in before
-    assert here == started == ["data_routers", "run_history"]
+    assert here == started == ["data_routers", "run_history", "web"]
