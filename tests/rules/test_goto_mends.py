@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.support.rig import SHORT_LIMITS, Rig, ecc, rig
 from tests.support.runs import call_of
 from tests.support.simfleet import take_up
 from tests.support.state_dir import change
+from tests.support.thorough import taking_turns
 from tests.support.trouble import assert_nothing_forbidden
 
 PATIENT = SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 10.0")
@@ -245,9 +247,20 @@ WAYS: tuple[Way, ...] = (
 )
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("operation", GIVING, ids=str)
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+PLACES = tuple(itertools.product(GIVING, VICTIMS))
+TRIED = taking_turns(PLACES, WAYS, lambda place: place[0])
+
+
+def test_each_way_is_tried_with_each_operation_and_each_kind_of_module():
+    assert {(way, operation) for (operation, _), way in TRIED} == set(itertools.product(WAYS, GIVING))
+    assert {(way, victim) for (_, victim), way in TRIED} == set(itertools.product(WAYS, VICTIMS))
+    assert {place for place, _ in TRIED} == set(PLACES)
+
+
+@pytest.mark.parametrize(
+    ("way", "operation", "victim"),
+    [pytest.param(way, *place, id="-".join((way.__name__, *map(str, place)))) for place, way in TRIED],
+)
 async def test_rule_09_goto_ready_mends_what_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Way, operation: Operation, victim: str
 ) -> None:

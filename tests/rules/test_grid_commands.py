@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attpc_ioc.model.command import ecc_scope
+from attpc_ioc.model.command import SYSTEM, ecc_scope
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import Operation, State
 from tests.support.grid import (
@@ -21,6 +21,7 @@ from tests.support.grid import (
     provoke,
 )
 from tests.support.rig import Rig
+from tests.support.thorough import taking_turns
 from tests.support.trouble import Trouble
 
 IDLE, DESCRIBED, PREPARED, READY, RUNNING = (
@@ -121,8 +122,21 @@ async def begin(it: Rig, cell: Cell) -> None:
     await it.until_run(RunState.ORPHAN)
 
 
-@pytest.mark.parametrize("trouble", Trouble)
-@pytest.mark.parametrize("cell", [*GROUP, *SINGLE], ids=str)
+TRIED = taking_turns([*GROUP, *SINGLE], Trouble, lambda cell: cell.operation)
+
+
+def test_each_trouble_meets_each_operation_group_commands_and_single_ones_and_each_kind_of_module():
+    for part in (
+        lambda cell: cell.operation,
+        lambda cell: cell.scope == SYSTEM,
+        lambda cell: cell.victim,
+    ):
+        found = {(part(cell), trouble) for cell, trouble in TRIED}
+        assert found == {(part(cell), trouble) for cell in (*GROUP, *SINGLE) for trouble in Trouble}
+    assert {str(cell) for cell, _ in TRIED} == {str(cell) for cell in (*GROUP, *SINGLE)}
+
+
+@pytest.mark.parametrize(("cell", "trouble"), TRIED, ids=str)
 async def test_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: Cell, trouble: Trouble) -> None:
     async with grid_rig(tmp_path, monkeypatch, trouble) as it:
         await begin(it, cell)
