@@ -240,7 +240,7 @@ def test_a_run_that_is_not_closed_is_said_to_be_so(tmp_path: Path) -> None:
     assert ran.exit_code == NOT_ALL
     assert re.search(rf"CoBo0: the run is on {since}\n", ran.output), ran.output
     assert "run 42 is on: repeat the command when it is over and closed\n" in ran.output
-    assert ran.output.endswith("run 42: no frame, not closed yet: CoBo0 MuTAnT\n")
+    assert ran.output.endswith("run 42: nothing checked, not closed yet: CoBo0 MuTAnT\n")
 
 
 async def test_a_board_out_of_step_in_a_run_is_found_by_its_check(

@@ -241,7 +241,7 @@ async def test_a_router_that_took_no_part_keeps_no_message_of_an_earlier_run(tmp
         assert it.ctx.published["Run:ClosingMessage_RBV"].startswith("2 of 2"), "until the run has ended"
         fill(folders["CoBo0"], ["a.graw"])
         it.closing.run_stopped(info)
-        await it.until(lambda: it.ctx.published["Run:ClosingMessage_RBV"] == "1 of 1 data routers done")
+        await it.until(lambda: it.ctx.published["Run:ClosingMessage_RBV"] == "1 of 1 data router done")
         assert it.ctx.published["CoBo1:Router:Close_RBV"] == int(CloseState.NONE)
         assert it.ctx.published["CoBo1:Router:CloseMessage_RBV"] == ""
         assert it.ctx.published["CoBo0:Router:CloseMessage_RBV"].startswith("run 5: ")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from attpc_plugins.data_routers.closing.beside import BY_SENTRY
 from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
 from attpc_plugins.data_routers.hosts.make import host_for
@@ -88,7 +89,7 @@ async def test_the_command_does_not_wait_for_the_end_of_another_run(tmp_path):
         try:
             assert not await asyncio.wait_for(command(), PATIENCE_S)
             assert lines[-1] == (
-                "CoBo0: not closed: another run is on, and a sentry cannot tell the files of two runs apart; "
+                f"CoBo0: not closed: another run is on, and {BY_SENTRY}; "
                 "the IOC asks it once that run is over",
                 True,
             )

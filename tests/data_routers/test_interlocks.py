@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from attpc_plugins.data_routers.closing.beside import BY_SENTRY
 from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 from attpc_plugins.data_routers.watch.flow import Count
@@ -268,7 +269,7 @@ async def test_with_a_sentry_the_next_start_waits_until_the_files_are_moved(tmp_
             await it.until(lambda: it.fleet.data["CoBo[0]"].files(), what="data of this run")
             await it.until(lambda: shown(it, "Run:Written_RBV") > 0.001, what="data")
             await stop_run(it)
-            await until_checklist(it, "not closed yet: a sentry cannot tell the files of two runs apart")
+            await until_checklist(it, f"not closed yet: {BY_SENTRY}")
             await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
             run = it.fleet.data["CoBo[0]"].staging / it.run.experiment / f"run_{number:04d}"
             assert list(run.glob("*.graw"))

@@ -19,7 +19,7 @@ from .steps import names_text, own_files
 log = get_logger(__name__)
 
 UNTIMED = "the names of its files do not have their streams' times ({names})"
-BY_SENTRY = "a sentry cannot tell the files of two runs apart"
+BY_SENTRY = "a sentry moves every file that is there, whatever run it is of"
 CONTINUED = (
     "nothing of {senders} began with this run, and data came for an earlier run's streams ({streams}): if "
     "event numbers were not set to zero at the start, this run's data are in that run's folder"

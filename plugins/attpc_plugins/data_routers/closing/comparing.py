@@ -16,6 +16,7 @@ from attpc_plugins.data_routers.events.streams import Stream
 from attpc_plugins.data_routers.hosts.frames import Piece
 from attpc_plugins.data_routers.settings import EventsSettings
 
+from .figures import counted
 from .manifest import StreamFrames
 
 STOP_S = 1.0
@@ -122,7 +123,7 @@ def _usual(values: Sequence[int], best: Callable[[list[int]], int]) -> int:
 
 
 def _amount(count: int, word: str) -> str:
-    return f"{count:,} event{'s' * (count != 1)} {word}"
+    return f"{counted(count, 'event')} {word}"
 
 
 def _rate(trails: Mapping[str, Trail]) -> float:
@@ -166,7 +167,7 @@ class _Gaps:
         """Return how a sender departs; more than `limit_percent` of its events are bad."""
         count, first = self.lacking[stream.sender]
         up_to = "" if self._counted else "up to "
-        events = f"{count:,} event{'s' * (count != 1)} that others have"
+        events = f"{counted(count, 'event')} that others have"
         bad = count > limit_percent / 100 * (count + (stream.frames or 0))
         return Departure(stream.sender, f"lacks {up_to}{events}, the first is event {first}", bad)
 

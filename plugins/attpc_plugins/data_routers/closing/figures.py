@@ -54,6 +54,11 @@ def is_bad(stream: StreamFrames) -> bool:
     return bool(stream.torn or stream.back or stream.resets)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 event`, `4,812 events`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def times(count: int) -> str:
     """Return how often, in words."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
@@ -63,10 +68,12 @@ def stream_text(stream: StreamFrames) -> str:
     """Return a line about one stream."""
     if stream.first < 0 and not stream.torn:
         return f"{stream.sender}: no frame"
-    frames = "not all frames looked at" if stream.frames is None else f"{stream.frames} frames"
-    text = f"{stream.sender}: {frames}, events {stream.first} to {stream.last}"
+    frames = "not all frames looked at" if stream.frames is None else counted(stream.frames, "frame")
+    one = stream.first == stream.last
+    events = f"event {stream.first}" if one else f"events {stream.first} to {stream.last}"
+    text = f"{stream.sender}: {frames}, {events}"
     if stream.missing:
-        text += f", {stream.missing} missing"
+        text += f", {stream.missing:,} missing"
     if stream.resets:
         text += f", numbers begin anew {times(stream.resets)}"
     if stream.back:
@@ -85,6 +92,7 @@ def frames_text(streams: Sequence[StreamFrames], differs: Sequence[str] = (), *,
         return f"frames: {'; '.join(bad)}"
     if not checked:
         return ""
-    text = f"frames checked: all {sum(stream.frames or 0 for stream in streams)} whole and in order"
+    frames = sum(stream.frames or 0 for stream in streams)
+    text = f"frames checked: {'the only one' if frames == 1 else f'all {frames:,}'} whole and in order"
     missing = sum(stream.missing or 0 for stream in streams)
-    return text + (f", {missing} events missing" if missing else "")
+    return text + (f", {counted(missing, 'event')} missing" if missing else "")

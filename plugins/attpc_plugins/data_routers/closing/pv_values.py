@@ -10,6 +10,7 @@ from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import RouterSettings
 
 from .closings import Closing, Phase
+from .figures import counted
 from .rows import (
     CLOSE,
     CLOSE_MESSAGE,
@@ -83,8 +84,8 @@ class ClosingShown:
             if state not in (CloseState.NONE, CloseState.DONE) or label in self._empty
         ]
         done = sum(state is CloseState.DONE for state, _ in self._shown.values())
-        counted = sum(state is not CloseState.NONE for state, _ in self._shown.values())
-        text = "\n".join([f"{done} of {counted} data routers done", *left]) if counted else ""
+        ended = sum(state is not CloseState.NONE for state, _ in self._shown.values())
+        text = "\n".join([f"{done} of {counted(ended, 'data router')} done", *left]) if ended else ""
         self._publish(RUN_CLOSING, int(overall))
         self._publish(RUN_CLOSING_MESSAGE, text)
         files = self._files.text((router, closings) for router, closings, _ in self._of.values())

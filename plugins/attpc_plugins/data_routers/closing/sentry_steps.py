@@ -19,6 +19,7 @@ from attpc_plugins.data_routers.model import CloseState, Polled
 from attpc_plugins.data_routers.watch.incidents import clock
 
 from .closings import Closing, Phase
+from .figures import counted
 from .steps import NO_FILE, Keep, amount
 
 LOOKED_AT_LATER = (
@@ -147,7 +148,7 @@ async def close_by_sentry(
     grown = max(closing.data_bytes, _grown_bytes(closing, after))
     closing = replace(closing, data_bytes=grown, left_files=after.files)
     return _done(
-        closing, f"; {after.files} of other names are left in the staging folder" if after.files else ""
+        closing, f"; left in the staging folder, of other names: {after.files}" if after.files else ""
     )
 
 
@@ -192,7 +193,7 @@ def _grown_bytes(closing: Closing, polled: Polled) -> int:
 
 def _left_text(files: int, closing: Closing) -> str:
     return (
-        f"{files} file{'' if files == 1 else 's'} left in the staging folder although {closing.run} is "
+        f"{counted(files, 'file')} left in the staging folder although {closing.run} is "
         "there: the sentry was interrupted, or data came after it had moved the others; it does not continue "
         "with a folder that exists. Move them into that folder with `mv -n`, which replaces nothing; a name "
         "that is there already is other data: name the file in the staging folder `….late1.graw`. "

@@ -25,6 +25,7 @@ from attpc_plugins.data_routers.model import CloseState, FileEntry, Moved, MoveO
 
 from . import manifest
 from .closings import Closing, Phase
+from .figures import counted
 from .manifest import Manifest, ManifestError
 from .summary import Summary
 
@@ -88,7 +89,7 @@ def names_text(names: Iterable[str]) -> str:
 
 def amount(files: int, data_bytes: int) -> str:
     """Return the number of files and their size in decimal units, for a message."""
-    number = f"{files} file{'' if files == 1 else 's'}"
+    number = counted(files, "file")
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if data_bytes >= size:
             return f"{number}, {data_bytes / size:.4g} {unit}"
@@ -258,7 +259,7 @@ async def close_files(
             return finished
         raise
     except HostFault as error:
-        left = f"{len(present)} of {len(closing.chosen)} files are in {staging}"
+        left = _are_in(len(present), closing, staging)
         raise HostFault(f"the folder to move them to cannot be made: {error}; {left}") from error
     # Where names have no time, a file of the same name may be of a later run.
     late = not closing.frozen or all(stream_of(file.name) for file in present)
@@ -368,7 +369,12 @@ def _place(closing: Closing, staging: str) -> str:
 
 
 def _so_far(closing: Closing, there: Sequence[FileEntry], folder: str) -> str:
-    return f"{len(there)} of {len(closing.chosen)} files are in {folder}"
+    return _are_in(len(there), closing, folder)
+
+
+def _are_in(count: int, closing: Closing, folder: str) -> str:
+    verb = "is" if count == 1 else "are"
+    return f"{count} of {counted(len(closing.chosen), 'file')} {verb} in {folder}"
 
 
 def _fault(

@@ -15,7 +15,7 @@ from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.checking import CheckResult, check_files, digest_of
 from attpc_plugins.data_routers.closing.comparing import Departure, Trails, compare
 from attpc_plugins.data_routers.closing.empty import NOTE
-from attpc_plugins.data_routers.closing.figures import figures_of, is_bad, stream_text
+from attpc_plugins.data_routers.closing.figures import counted, figures_of, is_bad, stream_text
 from attpc_plugins.data_routers.closing.manifest import ManifestError, StreamFrames
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.model import FileEntry
@@ -134,7 +134,7 @@ def verdict(run: RunRef, found: Sequence[Checked], departures: Sequence[Departur
     """Return the last line: how many boards are in step, or what is wrong with which."""
     streams = [stream for one in found for stream in one.streams if stream.first >= 0 or stream.torn]
     if not streams:
-        parts = ["no frame"]
+        parts = ["no frame" if any(one.looked_at for one in found) else "nothing checked"]
     else:
         boards = len({stream.sender.partition("_")[0] for stream in streams})
         apart = [one.sender for one in departures if one.bad]
@@ -142,9 +142,9 @@ def verdict(run: RunRef, found: Sequence[Checked], departures: Sequence[Departur
         in_step = len(streams) > 1 and not (apart or damaged)
         events = figures_of(streams).event_count
         parts = [
-            f"{boards} board{'s' * (boards != 1)}{' in step' * in_step}",
-            f"{len(streams)} stream{'s' * (len(streams) != 1)}",
-            "events unknown" if events is None else f"{events:,} event{'s' * (events != 1)}",
+            counted(boards, "board") + " in step" * in_step,
+            counted(len(streams), "stream"),
+            "events unknown" if events is None else counted(events, "event"),
             f"damaged or reset: {_names(damaged)}" if damaged else "nothing damaged",
         ]
         if missing := sum(stream.missing or 0 for stream in streams):

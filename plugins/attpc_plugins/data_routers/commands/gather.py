@@ -14,7 +14,7 @@ from attpc_ioc.model.run import RunRef
 from attpc_ioc.shell import fail
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.comparing import compare
-from attpc_plugins.data_routers.closing.figures import is_bad, stream_text
+from attpc_plugins.data_routers.closing.figures import counted, is_bad, stream_text
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.events.sync import Sync
@@ -150,7 +150,7 @@ def doubts(records: Sequence[Manifest], events: EventsSettings) -> list[str]:
         lines += [f"{streams[one.sender]}: {one.text}" for one in departures if one.bad]
         limit = events.missing_minor_percent / 100
         lines += [
-            f"{streams[one.sender]}: {one.sender}: {one.missing:,} events missing"
+            f"{streams[one.sender]}: {one.sender}: {counted(one.missing, 'event')} missing"
             for one in found
             if one.missing and not is_bad(one) and one.missing > limit * (one.last - one.first + 1)
         ]
@@ -244,5 +244,5 @@ def _so_far(run: RunRef, progress: Progress, passed_s: float) -> str:
     rate = progress.copied / max(passed_s, 1e-3) / 1e6
     return (
         f"{run.folder}: {_size(here)} of {_size(progress.total)}, {rate:.0f} MB/s, "
-        f"{progress.working} hosts at work"
+        f"{counted(progress.working, 'host')} at work"
     )
