@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -35,6 +35,12 @@ CLOSING = "the server is shutting down"
 _MANY = 4
 """Running puts of all clients are limited to this many times those of one."""
 
+MAX_SIZE = 16_000_000
+"""Characters and elements of all running puts of one client; four times as many of all clients.
+
+The longest text of a PV has some thousand, but pvxs reads whatever is sent.
+"""
+
 _USERS = 10_000
 
 PutTo = Callable[[Record, Put], Awaitable[None] | None]
@@ -52,13 +58,14 @@ class _Operation(Protocol):
 
 
 class _Running:
-    """A put that is not answered yet."""
+    """A put that is not answered yet; `size` is what it has in characters or elements."""
 
-    __slots__ = ("operation", "put", "record")
+    __slots__ = ("operation", "put", "record", "size")
 
     def __init__(self, record: Record, put: Put, operation: _Operation) -> None:
         self.record = record
         self.put = put
+        self.size = len(put.value) if isinstance(put.value, Sized) else 1
         self.operation: _Operation | None = operation
 
 
@@ -86,10 +93,11 @@ class Puts:
         self._in_loop = in_loop
         self._max_puts = max_puts
         self._lock = threading.Lock()
-        """Guards the four below, which both threads change."""
+        """Guards the five below, which both threads change."""
         self._queues: dict[str, deque[_Running]] = {}
         """Puts that the event loop has not taken up, by client address."""
         self._unanswered: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
         self._asked = False
         self._closed = False
         self._tasks: dict[asyncio.Task[None], _Running] = {}
@@ -98,29 +106,35 @@ class Puts:
     # --- in p4p's thread ---
 
     def take(self, record: Record, form: Form, operation: _Operation) -> None:
-        """Queue a client's write, or refuse it where too many are running."""
+        """Queue a client's write, or refuse it where too many, or too large ones, are running."""
         address = plain_address(operation.peer())
+        put = read_put(record, form, operation, Client(address, operation.account()))
+        running = _Running(record, put, operation)
+        ask = False
         with self._lock:
-            number = self._unanswered[address]
-            fault = self._limit_fault(number)
+            fault = self._limit_fault(address, running.size)
             if not fault:
-                self._unanswered[address] = number + 1
+                self._unanswered[address] += 1
+                self._sizes[address] += running.size
+                self._queues.setdefault(address, deque()).append(running)
+                ask, self._asked = not self._asked, True
         if fault:
             operation.done(error=fault)
-            return
-        put = read_put(record, form, operation, Client(address, operation.account()))
-        with self._lock:
-            self._queues.setdefault(address, deque()).append(_Running(record, put, operation))
-            ask, self._asked = not self._asked, True
-        if ask:
+        elif ask:
             self._in_loop(self._work_on)
 
-    def _limit_fault(self, number: int) -> str:
+    def _limit_fault(self, address: str, size: int) -> str:
+        number = self._unanswered[address]
         if self._closed:
             return CLOSING
         if number >= self._max_puts:
             return f"{number} puts of this client are running, the most allowed"
-        if number and self._unanswered.total() >= _MANY * self._max_puts:
+        if number and self._sizes[address] + size > MAX_SIZE:
+            return f"the running puts of this client have {self._sizes[address]} characters or elements"
+        if number and (
+            self._unanswered.total() >= _MANY * self._max_puts
+            or self._sizes.total() + size > _MANY * MAX_SIZE
+        ):
             return "too many puts of all clients are running, some of them from this one"
         return ""
 
@@ -190,11 +204,11 @@ class Puts:
         # The box goes to the other thread, and with it the only reference to the operation.
         box = [running.operation]
         running.operation = None
-        self._answers.submit(self._give, box, running.put.client.address, reason)
+        self._answers.submit(self._give, box, running.put.client.address, running.size, reason)
 
     # --- in the thread for answers ---
 
-    def _give(self, box: list[_Operation], address: str, reason: str) -> None:
+    def _give(self, box: list[_Operation], address: str, size: int, reason: str) -> None:
         operation = box.pop()
         try:
             operation.done(error=reason.encode("utf-8", "replace").decode() or None)
@@ -203,8 +217,9 @@ class Puts:
         del operation
         with self._lock:
             self._unanswered[address] -= 1
+            self._sizes[address] -= size
             if not self._unanswered[address]:
-                del self._unanswered[address]
+                del self._unanswered[address], self._sizes[address]
 
     async def close(self) -> None:
         """Refuse further puts, end all that are running, and answer them."""

@@ -9,17 +9,16 @@ from typing import Any
 
 from p4p.client.asyncio import Context
 
-from attpc_ioc.ioc.ca import STATUS_LABELS
 from attpc_ioc.ioc.tables import PERIOD_S
 from attpc_ioc.model.states import Severity, Status
-from attpc_ioc.pva import Column, PVAServer, TableState
+from attpc_ioc.pva import Column, TableState
 from attpc_ioc.pva.values import NO_READ_ACCESS
 from attpc_ioc.pvs.row import Reading
 from attpc_ioc.pvs.system import ALARM_LEVELS
 from tests.ioc.test_every_pv import HISTORY
-from tests.support.ca import ca_place, camonitor, eventually, run
+from tests.support.ca import camonitor, eventually, run
 from tests.support.data_rig import data_rig
-from tests.support.pva import p4p_client, pvget, pvput
+from tests.support.pva import p4p_client, pva_server, pvget, pvput
 from tests.support.rig import Rig
 
 OF_THEMSELVES = {"DiskFree_RBV", "DiskUsed_RBV", "TimeToFull_RBV"}
@@ -204,58 +203,42 @@ class Counting:
 
 async def test_clients_that_come_and_go_never_see_an_old_table():
     """A table is closed without clients, and opened for the next one; what may not be read is hidden."""
-    place = ca_place()
-    table = Counting(f"T{secrets.token_hex(3)}:table")
-    env, may_read = place.env, True
-    conf = {
-        "EPICS_PVAS_INTF_ADDR_LIST": "127.0.0.1",
-        "EPICS_PVAS_SERVER_PORT": env["EPICS_PVA_SERVER_PORT"],
-        "EPICS_PVAS_BROADCAST_PORT": env["EPICS_PVA_BROADCAST_PORT"],
-    }
-    server = PVAServer(
-        (),
-        tables=[table],
-        put_to=lambda _record, _put: None,
-        readable=lambda _name: may_read,
-        conf=conf,
-        status_names=STATUS_LABELS,
-    )
-    await server.start()
-    going = True
+    table, may_read = Counting(f"T{secrets.token_hex(3)}:table"), True
+    async with pva_server(tables=[table], readable=lambda _name: may_read) as (server, place):
+        going = True
 
-    async def change() -> None:
-        while going:
-            table.count += 1
-            if table.follower is not None:
-                table.follower()
-            await asyncio.sleep(0.0005)
+        async def change() -> None:
+            while going:
+                table.count += 1
+                if table.follower is not None:
+                    table.follower()
+                await asyncio.sleep(0.0005)
 
-    async def come_and_go() -> None:
-        for _ in range(20):
+        async def come_and_go() -> None:
+            for _ in range(20):
+                async with p4p_client(place) as client:
+                    for _ in range(3):
+                        # What a client finds when another has just left may be older by a turn of the loop.
+                        before = table.count - 1
+                        found = cells(await client.get(table.name))
+                        assert found["count"][0] >= before
+                        assert found["text"] == [str(found["count"][0])]
+
+        changing = asyncio.create_task(change())
+        try:
+            await asyncio.gather(*(come_and_go() for _ in range(4)))
             async with p4p_client(place) as client:
-                for _ in range(3):
-                    # What a client finds when another has just left may be older by a turn of the loop.
-                    before = table.count - 1
-                    found = cells(await client.get(table.name))
-                    assert found["count"][0] >= before
-                    assert found["text"] == [str(found["count"][0])]
-
-    changing = asyncio.create_task(change())
-    try:
-        await asyncio.gather(*(come_and_go() for _ in range(4)))
-        async with p4p_client(place) as client:
-            watch = Watch(client, table.name)
-            await eventually(lambda: len(watch.values) > 3)
-            may_read = False
-            await server.refresh_access()
-            await eventually(lambda: alarm(watch.last) == ("Invalid", NO_READ_ACCESS))
-            assert cells(watch.last)["count"] == []
-            may_read = True
-            await server.refresh_access()
-            await eventually(lambda: alarm(watch.last)[0] == "Ok" and cells(watch.last)["count"])
-            watch.close()
-        await eventually(lambda: table.follower is None)
-    finally:
-        going = False
-        await changing
-        await server.stop()
+                watch = Watch(client, table.name)
+                await eventually(lambda: len(watch.values) > 3)
+                may_read = False
+                await server.refresh_access()
+                await eventually(lambda: alarm(watch.last) == ("Invalid", NO_READ_ACCESS))
+                assert cells(watch.last)["count"] == []
+                may_read = True
+                await server.refresh_access()
+                await eventually(lambda: alarm(watch.last)[0] == "Ok" and cells(watch.last)["count"])
+                watch.close()
+            await eventually(lambda: table.follower is None)
+        finally:
+            going = False
+            await changing

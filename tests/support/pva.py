@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 from p4p.client.asyncio import Context
 from p4p.client.thread import Context as ThreadContext
 
-from tests.support.ca import CaPlace, Ran, run
+from attpc_ioc.ioc.ca import PV, STATUS_LABELS
+from attpc_ioc.pva import Form, PVAServer
+from attpc_ioc.pva.puts import PutTo
+from tests.support.ca import LOOPBACK, CaPlace, Ran, ca_place, run
 from tests.support.patience import PATIENCE_S
 
 BLOCK = ("-r", "record[block=true]")
@@ -37,6 +40,34 @@ async def pva_run(place: CaPlace, name: str, *args: str) -> Ran:
     if ran.code and ran.out.strip() in ("", "Old :") and "timeout" in ran.err.lower():
         ran = await run(place, name, "-w", str(PATIENCE_S), *args)
     return ran
+
+
+@contextlib.asynccontextmanager
+async def pva_server(
+    records: Iterable[tuple[PV, Form]] = (),
+    *,
+    put_to: PutTo = lambda _record, _put: None,
+    conf: Mapping[str, str] | None = None,
+    **options: Any,
+) -> AsyncIterator[tuple[PVAServer, CaPlace]]:
+    """Serve without an IOC, in a corner of its own, for the length of a block."""
+    place = ca_place()
+    ports = {
+        f"EPICS_PVAS_{kind}_PORT": place.env[f"EPICS_PVA_{kind}_PORT"] for kind in ("SERVER", "BROADCAST")
+    }
+    server = PVAServer(
+        records,
+        put_to=put_to,
+        conf={"EPICS_PVAS_INTF_ADDR_LIST": LOOPBACK, **ports, **(conf or {})},
+        status_names=STATUS_LABELS,
+        **options,
+    )
+    await server.start()
+    try:
+        yield server, place
+    finally:
+        await server.stop()
+        place.close()
 
 
 def client_conf(place: CaPlace) -> dict[str, str]:
