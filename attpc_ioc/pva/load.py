@@ -30,8 +30,9 @@ def load_p4p() -> None:
 
 
 def _load() -> None:
-    from p4p._p4p import logger_level_set, logLevelOff
+    from p4p._p4p import logger_level_set
 
-    # Its messages about clients that vanish or send nonsense have no limit, and no reader.
-    logger_level_set("pvxs.*", logLevelOff)
+    # Its messages about clients that vanish or send nonsense have no limit, and no reader. p4p's logLevelOff
+    # leaves what is critical to pvxs, such as nonsense from a client, with a stack.
+    logger_level_set("pvxs.*", 0)
     importlib.import_module("attpc_ioc.pva.values")

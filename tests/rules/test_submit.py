@@ -31,7 +31,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.simulator.durations import INSTANT
-from tests.rules.test_bad_input_random import Tracebacks
+from tests.support.bad_input import Tracebacks
 from tests.support.rig import Rig, rig
 from tests.support.runs import Recorder, ready, running
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
 from attpc_ioc.model.command import CommandName
 from attpc_ioc.pvs.row import Record, Row
 from tests.support.fleets import make_settings, table_of
+
+P = TypeVar("P")
 
 PREFIX = "T:"
 TABLE = table_of(make_settings(cobos=2, prefix=PREFIX))
@@ -58,26 +62,34 @@ def as_chars(name: str, text: str) -> RawPut:
     return RawPut(name, CHAR, len(data), data)
 
 
-def _good(name: str, row: Row) -> st.SearchStrategy[RawPut]:
-    """Puts that mean something to this row, though they may be refused where the fleet is."""
+def meaningful(name: str, row: Row) -> st.SearchStrategy[int | float | str]:
+    """Values that mean something to this row, though they may be refused; labels by number."""
     if row.command is CommandName.GOTO or row.record in (Record.MBBO, Record.BO):
-        numbers = st.just(1) if len(row.labels) == 2 and row.command else st.integers(0, len(row.labels) - 1)
-        by_label = numbers.map(lambda n: as_string(name, row.labels[n]))
-        return st.one_of(
-            numbers.map(lambda n: packed(name, ENUM, n)),
-            numbers.map(lambda n: packed(name, LONG, n)),
-            by_label,
-        )
+        return st.just(1) if len(row.labels) == 2 and row.command else st.integers(0, len(row.labels) - 1)
     if row.record is Record.LONGOUT:
-        return st.integers(-1, 8).map(lambda n: packed(name, LONG, n))
+        return st.integers(-1, 8)
     if row.record is Record.AO:
-        return st.floats(0, 10, width=32).map(lambda x: packed(name, DOUBLE, x))
+        return st.floats(0, 10, width=32)
     part = name.rpartition(":")[2]
     module = name.split(":")[1] if name.startswith("Ecc:") else ""
     words = ["e20009", "pulser", "nope", ""]
     texts = [f"{d}/{w}/{w}" for w in words for d in (module, "cobo1")] if module else words
-    text = st.sampled_from(texts) if part != "Title" else st.text(max_size=210)
-    return st.one_of(text.map(lambda t: as_chars(name, t)), text.map(lambda t: as_string(name, t)))
+    return st.sampled_from(texts) if part != "Title" else st.text(max_size=210)
+
+
+def _good(name: str, row: Row) -> st.SearchStrategy[RawPut]:
+    values: st.SearchStrategy[Any] = meaningful(name, row)
+    if row.labels:
+        return st.one_of(
+            values.map(lambda n: packed(name, ENUM, n)),
+            values.map(lambda n: packed(name, LONG, n)),
+            values.map(lambda n: as_string(name, row.labels[n])),
+        )
+    if row.record is Record.LONGOUT:
+        return values.map(lambda n: packed(name, LONG, n))
+    if row.record is Record.AO:
+        return values.map(lambda x: packed(name, DOUBLE, x))
+    return st.one_of(values.map(lambda t: as_chars(name, t)), values.map(lambda t: as_string(name, t)))
 
 
 def _numbers(name: str, dtype: int) -> st.SearchStrategy[RawPut]:
@@ -109,14 +121,21 @@ def _of(name: str) -> st.SearchStrategy[RawPut]:
 
 
 _MAIN = [name for name, row in WRITABLE.items() if row.command and not name.startswith("Ecc:")]
+
+
+def to_any(of: Callable[[str], st.SearchStrategy[P]]) -> st.SearchStrategy[P]:
+    """Puts to any writable PV; commands of the system and of the run as often as all others together."""
+    return st.one_of(
+        st.one_of([of(name) for name in _MAIN]), st.one_of([of(name) for name in sorted(WRITABLE)])
+    )
+
+
 # All made once: building a strategy for every put costs more than the puts.
-_PUTS = st.one_of(
-    st.one_of([_of(name) for name in _MAIN]), st.one_of([_of(name) for name in sorted(WRITABLE)])
-)
+_PUTS = to_any(_of)
 
 
 def puts() -> st.SearchStrategy[RawPut]:
-    """A put to any writable PV; commands of the system and of the run as often as all others together.
+    """A put to any writable PV.
 
     Most have an answer, and every other one is waited for before the next is sent.
     """
