@@ -1,11 +1,11 @@
 """All hostile peers at once, while everybody else works normally.
 
-    python -m benchmarks.hostile_soak [--seconds 600]
+    python -m benchmarks.hostile_soak [--seconds 600] [--lines 10]
 
 One ECC server of eleven, one data host reached by SSH, one reached by a sentry and one host of Channel Access
 clients misbehave, each in all the ways that the tests have for it, one after the other. Meanwhile runs
 start and stop on the other ten ECC servers, two healthy clients monitor all of them, and a third measures
-its round trips. Every line is a tenth of the time. Ends with exit code 1 if a command failed,
+its round trips. Every line is the same part of the time. Ends with exit code 1 if a command failed,
 a healthy client missed an update or was disconnected, round trips took longer than 50 ms and
 three times the value before (the ninth decile), or memory or descriptors grew after the first third. If
 other programs use the CPU too, the 50 ms are scaled by how much longer work takes.
@@ -42,7 +42,6 @@ from tests.support.child import ROUNDS, Child, child, high
 from tests.support.hostile_hosts import EACH_IN_TURN, hostile
 from tests.support.pace import busy
 
-LINES = 10
 LEAST_GROWTH_MB = 8.0
 """Memory growth allowed for the allocator, in MB."""
 MORE_FILES = 8
@@ -168,7 +167,7 @@ async def _in_turn(end: float, ecc: Child, echo: Child, result: Result) -> None:
 
 
 async def soak(
-    it: System, pipe: Connection, process: psutil.Process, ecc: Child, seconds: float, most_ms: float
+    it: System, pipe: Connection, process: psutil.Process, ecc: Child, args: argparse.Namespace
 ) -> Result:
     """Run everything; faults are in the result's `faults`."""
     result = Result()
@@ -182,16 +181,16 @@ async def soak(
         usual_ms = high(json.loads(await echo.ask("200")))
         screens = [Screen(NAMES) for _ in range(2)]
         await connect(screens, it.place.port)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + args.seconds
         context = multiprocessing.get_context("spawn")
-        rude = context.Process(target=run_rude, args=(it.place.port, seconds))
+        rude = context.Process(target=run_rude, args=(it.place.port, args.seconds))
         rude.start()
         works = [asyncio.ensure_future(_runs(end, result))]
         works.append(asyncio.ensure_future(_in_turn(end, ecc, echo, result)))
         seen = 0
-        for number in range(LINES):
-            await asyncio.sleep(seconds / LINES)
-            if number == LINES - 1:
+        for number in range(args.lines):
+            await asyncio.sleep(args.seconds / args.lines)
+            if number == args.lines - 1:
                 await asyncio.gather(*works)
                 await loop.run_in_executor(None, rude.join)
                 await settle(screens)
@@ -208,7 +207,7 @@ async def soak(
             )
             if told["replaced"] or any(screen.ended for screen in screens):
                 result.faults.append(f"a healthy client was disconnected or lost updates: {told}")
-    _judge(result, screens, usual_ms, most_ms)
+    _judge(result, screens, usual_ms, args.echo_ms)
     for screen in screens:
         assert screen.transport is not None
         screen.transport.abort()
@@ -220,7 +219,7 @@ def _judge(result: Result, screens: list[Screen], usual_ms: float, most_ms: floa
     sent = [max(both) for both in zip(*counts, strict=True)]
     missed = sum(most - count for one in counts for most, count in zip(sent, one, strict=True))
     echo_ms, slower = high(result.echoes_ms), statistics.fmean(result.busy)
-    third = LINES // 3
+    third = len(result.files) // 3
     grown_mb = result.memory_mb[-1] - result.memory_mb[third]
     result.say(
         f"runs {result.runs}, commands that failed {len(result.faults)}; updates for each healthy client "
@@ -243,9 +242,9 @@ def _ask(pipe: Connection) -> dict[str, int]:
     return pipe.recv()
 
 
-async def _all_hostile(it: System, seconds: float, most_ms: float) -> Result:
+async def _all_hostile(it: System, args: argparse.Namespace) -> Result:
     """Start the hostile peers and the IOC, and soak."""
-    lasts_s = seconds + 300.0
+    lasts_s = args.seconds + 300.0
     folder = Path(it.file).parent
     context: Any = multiprocessing.get_context("spawn")
     port = free_port()
@@ -267,7 +266,7 @@ async def _all_hostile(it: System, seconds: float, most_ms: float) -> Result:
         process.start()
         try:
             await asyncio.to_thread(it.wait_ioc)
-            return await soak(it, here, psutil.Process(process.pid), ecc, seconds, most_ms)
+            return await soak(it, here, psutil.Process(process.pid), ecc, args)
         finally:
             here.send(False)
             await asyncio.to_thread(process.join, 10)
@@ -278,11 +277,12 @@ def main() -> None:
     """Soak."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--lines", type=int, default=10, help="how many lines are printed")
     parser.add_argument("--echo-ms", type=float, default=50.0, help="how long round trips may take")
     parser.add_argument("--page", type=Path, help="write the lines into this page, between its marks")
     args = parser.parse_args()
     with system() as it:
-        result = asyncio.run(_all_hostile(it, args.seconds, args.echo_ms))
+        result = asyncio.run(_all_hostile(it, args))
     for fault in result.faults[:20]:
         result.say(fault)
     result.say("flat, and nobody else noticed" if not result.faults else "NOT GOOD")

@@ -24,7 +24,7 @@ from tests.support.hostile_hosts import SENTRY_WAYS, SSH_WAYS, hostile, slowest_
 from tests.support.pace import busy
 
 LIMITS = CallLimits(poll_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
-LASTS_S = 3.0
+LASTS_S = 2.0
 MEMORY = 32 << 20
 TURN_S = 0.5
 """The goal is 0.05 s; the machine that runs the tests may be busy with others."""

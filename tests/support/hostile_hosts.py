@@ -23,6 +23,8 @@ from asyncssh import kex_dh
 from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_IGNORE
 from asyncssh.packet import Boolean, String
 
+from tests.support.forked import PIPE, forked
+
 LASTS_S = 120.0
 """A process ends by itself after so long, or another time that is given, whatever becomes of its maker."""
 
@@ -341,23 +343,13 @@ class Hostile:
 @contextlib.asynccontextmanager
 async def hostile(kind: str, way: str, lasts_s: float = LASTS_S) -> AsyncIterator[Hostile]:
     """Run one in a process of its own for the length of a block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        kind,
-        way,
-        str(lasts_s),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    process = await forked(__name__, kind, way, str(lasts_s), stdout=PIPE)
     try:
         assert process.stdout is not None
         port, _, key = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip().partition(" ")
         yield Hostile(int(port), key)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        process.kill()
         await process.wait()
 
 
