@@ -82,7 +82,7 @@ UV_LOCK = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 
 
 # The newest versions that the ranges in pyproject.toml allow, for every platform and Python.
 lock: $(TOOLS)/.installed
-	$(UV_LOCK) pyproject.toml --extra dev --output-file deploy/requirements-dev.lock
+	$(UV_LOCK) pyproject.toml --extra dev --extra bluesky --output-file deploy/requirements-dev.lock
 	$(UV_LOCK) pyproject.toml --constraints deploy/requirements-dev.lock --output-file deploy/requirements.lock
 
 # A CycloneDX list of the program's parts, as they are installed from the lock file.
@@ -126,6 +126,6 @@ $(STAMP): pyproject.toml $(LOCK)
 	  $$install --require-hashes --requirement $(LOCK); \
 	  $$install --no-deps --no-build-isolation --editable .; \
 	else \
-	  $$install --upgrade --upgrade-strategy eager --editable '.[dev]'; \
+	  $$install --upgrade --upgrade-strategy eager --editable '.[dev,bluesky]'; \
 	fi
 	@touch $(STAMP)

@@ -15,7 +15,8 @@ from tests.support.pages import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUN, DEV = "deploy/requirements.lock", "deploy/requirements-dev.lock"
-ASKED = {RUN: PROJECT["dependencies"], DEV: PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]}
+EXTRAS = [text for extra in ("dev", "bluesky") for text in PROJECT["optional-dependencies"][extra]]
+ASKED = {RUN: PROJECT["dependencies"], DEV: PROJECT["dependencies"] + EXTRAS}
 
 
 def entries(file: str) -> Iterator[tuple[Requirement, list[str]]]:
