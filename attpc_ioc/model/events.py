@@ -141,11 +141,14 @@ class RunFiles(Event):
 
     What the frames in the files say, None where it is not known:
 
-    - `event_count`: the events that all senders have; `missing_events`: event numbers left out, of all
-      senders together; `resets`: how often event numbers began anew; `damaged_frames`: those that are torn or
-      out of order.
+    - `event_count`: the events that all senders have, from the number `all_from` on; `first_event`,
+      `last_event`: the first and the last event number of any sender. These three are None also without a
+      frame.
+    - `missing_events`: event numbers left out between a sender's first and last; `resets`: how often event
+      numbers began anew; `damaged_frames`: those that are torn or out of order: sums over the senders.
     - `sync`: the worst state of the boards' events in the run, such as `OutOfStep`; empty if there was none.
-    - `checked`: whether a check of all frames found them good; None before a check.
+    - `checked`: whether a check of all frames found them good, and as those of the other boards; None before
+      a check.
     """
 
     experiment: str
@@ -164,6 +167,9 @@ class RunFiles(Event):
     damaged_frames: int | None = None
     sync: str = ""
     checked: bool | None = None
+    first_event: int | None = None
+    last_event: int | None = None
+    all_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,8 +175,8 @@ async def test_where_too_much_has_come_counts_are_unknown(at: Place, little: Non
     assert (first.frames, first.missing, first.back, first.torn) == (None, None, None, None)
     assert asked[:2] == [(name(0), 0), (name(3), -1)]
     assert other == StreamFrames("CoBo0_AsAd2", 3, 3, 6, missing=1)
-    assert figures_of((first, other)) == Figures(4, 1, 0, None)
-    assert figures_of((first,)) == Figures(400, None, 0, None)
+    assert figures_of((first, other)) == Figures(4, 1, 0, None, 0, 399, 3)
+    assert figures_of((first,)) == Figures(400, None, 0, None, 0, 399, 0)
     # What was found before is found, and with a known beginning not even the first frame is read.
     asked.clear()
     known = Known(StreamFrames(SENDER, 7, 0, 8, missing=2, torn=1, torn_at="there"), name(0), 0, 1, last=8)
@@ -214,12 +214,16 @@ def test_a_part_that_ends_torn_is_torn_for_good_once_the_next_begins() -> None:
     ("streams", "figures"),
     [
         ((), Figures(0, 0, 0, 0)),
-        ((StreamFrames("a", 10, 0, 9), StreamFrames("b", 7, 1, 8, missing=1)), Figures(8, 1, 0, 0)),
-        ((StreamFrames("a", 10, 0, 9), StreamFrames("b")), Figures(0, 0, 0, 0)),
+        ((StreamFrames("a", 10, 0, 9), StreamFrames("b", 7, 1, 8, missing=1)), Figures(8, 1, 0, 0, 0, 9, 1)),
+        ((StreamFrames("a", 10, 3, 9), StreamFrames("b")), Figures(0, 0, 0, 0, 3, 9)),
+        ((StreamFrames("a"), StreamFrames("b")), Figures(0, 0, 0, 0)),
         # How many events there are is not known where numbers begin anew.
         ((StreamFrames("a", 10, 0, 4, resets=1, torn=1, back=2),), Figures(None, 0, 1, 3)),
-        ((StreamFrames("a", None, 0, 9, None, None, 0, None),), Figures(10, None, 0, None)),
-        ((StreamFrames("a", None, 0, 9, 4, None, 0, 2), StreamFrames("b", 10, 0, 9)), Figures(10, 4, 0, 2)),
+        ((StreamFrames("a", None, 0, 9, None, None, 0, None),), Figures(10, None, 0, None, 0, 9, 0)),
+        (
+            (StreamFrames("a", None, 0, 9, 4, None, 0, 2), StreamFrames("b", 10, 0, 9)),
+            Figures(10, 4, 0, 2, 0, 9, 0),
+        ),
     ],
 )
 def test_figures_of_streams(streams: Sequence[StreamFrames], figures: Figures) -> None:
@@ -256,7 +260,9 @@ async def test_a_closing_tells_what_is_in_the_frames(at: Place, tmp_path: Path) 
         assert (fields["event_count"], fields["missing_events"]) == (5, 2)
         assert (fields["resets"], fields["damaged_frames"], fields["checked"]) == (0, 0, None)
         assert fields["manifest"] == (folder(at.staging) / manifest.FILE_NAME).read_text()
-        assert "frames" not in fields["message"]
+        assert (fields["first_event"], fields["last_event"], fields["all_from"]) == (0, 9, 0)
+        short = "CoBo0_AsAd2: ends with event 4, the others with 9: 5 events fewer"
+        assert f"; frames: {short}" in fields["message"]
         # Late data: counted on from the manifest, over a torn end too.
         append(at.staging / name(0), raw(cobo([10, 12])) + b"torn")
         it.closing.look("CoBo0")
@@ -416,13 +422,14 @@ async def test_the_record_of_a_run_gets_a_check_when_its_closing_is_long_gone(
         it.end(1)
         await it.until(lambda: it.told(1)[-1:] == ["Done"])
         before = told(it)
-        assert before["message"].endswith("; OutOfStep: from 1 to 2")
+        assert "; OutOfStep: from 1 to 2; frames: CoBo0_AsAd2: ends with event 4" in before["message"]
         it.closings.remove(it.entry(1))
         await run_closed(it, at.staging, {}, 2)
         await record_check(it.closings, router, at.host(), run, await checked(source(at)))
         it.closing.wake()
         await it.until(lambda: it.told(1)[-1:] == ["Done"] and told(it)["number"] == 1)
-        text = f"{before['message']}; frames checked: all 13 whole and in order, 2 events missing"
+        remarks = before["message"].partition("; frames: ")[0]
+        text = f"{remarks}; frames checked: all 13 whole and in order, 2 events missing"
         changed = {"checked": True, "message": text, "manifest": told(it)["manifest"]}
         assert told(it) == before | changed
         await it.until(lambda: not it.entries(1))

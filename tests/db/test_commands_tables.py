@@ -11,6 +11,7 @@ from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,
     Event,
+    FramesCheck,
     Level,
     LogEntry,
     Measurement,
@@ -97,32 +98,50 @@ def test_what_frames_say_is_shown_and_what_is_not_known_is_not(
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     unknown = Run("e1", 1, Stage.ENDED, files_state="Done")
-    good = replace(unknown, event_count=100, missing_events=0, resets=0, damaged_frames=0, checked=True)
+    checked = replace(unknown, frames_check=FramesCheck.NO_FAULTS)
+    good = replace(checked, event_count=100, missing_events=0, resets=0, damaged_frames=0, unequal_events=0)
     runs = {
         "Done": good,
         "Incomplete": replace(good, files_state="Incomplete", resets=1),
         "reset": replace(good, resets=1),
         "damaged": replace(good, damaged_frames=3),
         "OutOfStep": replace(good, sync="OutOfStep"),
-        "bad": replace(good, checked=False),
+        "unequal": replace(good, unequal_events=7),
     }
     tables.show_runs([unknown, *runs.values()], with_experiment=False)
     _, first, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert first == ["1", "Testing", "Done", "Unknown", "ended"]
-    assert [row[2:5] for row in rows] == [["100", "0", word] for word in runs]
+    assert first == ["1", "Testing", "Done", "not", "run", "Unknown", "ended"]
+    assert [row[2:7] for row in rows] == [["100", "0", word, "no", "faults"] for word in runs]
+    tables.show_runs([replace(good, event_count=0, frames_check=FramesCheck.FAULTS)], with_experiment=False)
+    assert "  0        0  no events  faults  " in capsys.readouterr().out
     tables.show_run(RunDetail(unknown))
     said = capsys.readouterr().out
     for title, text in (
         ("Files", "Done"),
-        *((title, "unknown") for title in ("Events", "Missing events", "Resets", "Damaged frames")),
-        ("Frames checked", "no"),
+        *((f"{title} events", "unknown") for title in ("Missing", "Unequal")),
+        *((title, "unknown") for title in ("Events", "Resets", "Damaged frames")),
+        ("Check of frames", "not run"),
     ):
         assert any(line.split() == f"{title} {text}".split() for line in said.splitlines()), said
-    router = RouterFiles("data0", "Done", WHEN, event_count=100, missing_events=7, resets=0, damaged_frames=0)
-    tables.show_run(RunDetail(runs["bad"], files=(router, RouterFiles("data1", "Done", WHEN))))
+    router = RouterFiles(
+        "data0",
+        "Done",
+        WHEN,
+        event_count=100,
+        missing_events=7,
+        resets=0,
+        damaged_frames=0,
+        first_event=3,
+        last_event=102,
+        frames_check=FramesCheck.FAULTS,
+    )
+    tables.show_run(RunDetail(runs["unequal"], files=(router, RouterFiles("data1", "Done", WHEN))))
     said = capsys.readouterr().out
-    assert "Frames checked  bad" in said
-    assert said.split("Frames\n")[1].splitlines()[1].split() == ["data0", "100", "7", "0", "0", "no"]
+    assert "Unequal events   7\n" in said
+    assert "Check of frames  no faults\n" in said
+    assert "Frames not read  data1\n" in said
+    frames = [row.split() for row in said.split("\nFrames\n")[1].splitlines()[1:3]]
+    assert frames == [["data0", "100", "3", "102", "7", "0", "0", "faults"], ["data1", "not", "run"]]
 
 
 def test_a_list_has_the_whole_title_in_a_file(

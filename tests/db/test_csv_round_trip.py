@@ -71,7 +71,7 @@ def test_the_header_is_stable() -> None:
         "members,lost,config_name,stage,reserved_at,start_commanded_at,last_running_at,stop_commanded_at,"
         "started_by,started_by_host,started_by_address,stopped_by,stopped_by_host,stopped_by_address,adopted,"
         "fleet,ioc,modules,measurements,events,edits,files,configs,"
-        "files_state,event_count,missing_events,resets,damaged_frames,sync,checked\n"
+        "files_state,event_count,missing_events,resets,damaged_frames,sync,unequal_events,frames_check\n"
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import tomlkit
-from attpc_plugins.run_history.store.model.history import RouterFiles, RunDetail
+from attpc_plugins.data_routers.events.sync import Sync
+from attpc_plugins.run_history.store.model.history import FramesCheck, RouterFiles, RunDetail
 
 from attpc_ioc.settings import load_settings
 from attpc_ioc.simulator.data.options import Access
@@ -40,7 +41,9 @@ async def bad_runs(it: Rig) -> list[int]:
     return sorted(int(line.split()[0]) for line in said.splitlines()[1:])
 
 
-async def recorded(it: Rig, dsn: str, number: int, checked: bool | None = None) -> RunDetail:
+async def recorded(
+    it: Rig, dsn: str, number: int, check: FramesCheck = FramesCheck.NOT_RUN, hosts: int = 3
+) -> RunDetail:
     """Return a run once all its files are recorded as closed, and as checked."""
     found: list[RunDetail] = []
 
@@ -48,7 +51,7 @@ async def recorded(it: Rig, dsn: str, number: int, checked: bool | None = None) 
         async with open_store(dsn) as store:
             found[:] = [await store.run(it.run.experiment, number)]
         run = found[0].run
-        return (run.files_state, run.checked, len(found[0].files)) == ("Done", checked, 3)
+        return (run.files_state, run.frames_check, len(found[0].files)) == ("Done", check, hosts)
 
     await eventually(there, f"run {number} recorded")
     return found[0]
@@ -70,25 +73,31 @@ def events_in(path: Path) -> dict[str, list[int]]:
     return found
 
 
+SYNC = {HostFault.DATA_RESET: Sync.RESET, HostFault.DATA_TORN: Sync.TORN}
+
+
 async def take_run(it: Rig, fault: HostFault | None = None, **amounts: Any) -> int:
     """Take a run in which CoBo1 has a fault; return its number."""
     await start_run(it)
     # The values of the run before are shown until this one has been looked at.
     await it.until(lambda: all(written(host) for host in it.fleet.data), what="this run's data")
     await in_step(it, BOARDS)
-    before = shown(it, "Run:Events_RBV")
+    before = shown(it, "CoBo0:Router:Events_RBV")
     if fault is not None:
         await switch(it.fleet.data["CoBo[1]"], fault, amounts=Amounts(**amounts))
-    await it.until(lambda: shown(it, "Run:Events_RBV") > before + 30, what="more events")
+    # Those of more than a second: a stop may reach boards one after the other.
+    await it.until(lambda: shown(it, "CoBo0:Router:Events_RBV") > before + 100, what="more events")
     if fault is HostFault.DATA_LOSE:
         await it.until(lambda: shown(it, "CoBo1:Router:Missing_RBV") > 5, what="missing events")
-    if fault is HostFault.DATA_RESET:
-        await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == 4, what="the reset")
+    if fault in SYNC:
+        await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == SYNC[fault], what=f"{fault} seen")
     number = it.run.number
     await stop_run(it)
-    if fault is not None:
-        await switch(it.fleet.data["CoBo[1]"], fault, on=False)
     return number
+
+
+async def mend(it: Rig, fault: HostFault) -> None:
+    await switch(it.fleet.data["CoBo[1]"], fault, on=False)
 
 
 @pytest.mark.parametrize("access", [Access.SSH, Access.SENTRY])
@@ -115,11 +124,14 @@ async def test_from_the_frames_to_the_history(
             files = of(good, router)
             assert files.event_count == min(map(len, events)) > 30
             assert (files.missing_events, files.resets, files.damaged_frames) == (0, 0, 0)
-            assert (files.sync, files.checked) == ("", None)
+            assert (files.first_event, files.last_event) == (0, (files.event_count or 0) - 1)
+            assert (files.sync, files.frames_check) == ("", FramesCheck.NOT_RUN)
         assert good.run.event_count == min(files.event_count or 0 for files in good.files)
         assert (good.run.missing_events, good.run.resets, good.run.damaged_frames) == (0, 0, 0)
+        assert good.run.unequal_events == 0
 
         gaps = await recorded(it, dsn, await take_run(it, HostFault.DATA_LOSE, factor=0.5))
+        await mend(it, HostFault.DATA_LOSE)
         missing = sum(
             max(events) - min(events) + 1 - len(events)
             for events in events_in(folder(it, "CoBo1", gaps.run.number)).values()
@@ -128,6 +140,7 @@ async def test_from_the_frames_to_the_history(
         assert of(gaps, "CoBo0").missing_events == 0
 
         reset = await recorded(it, dsn, await take_run(it, HostFault.DATA_RESET))
+        await mend(it, HostFault.DATA_RESET)
         assert of(reset, "CoBo1").resets == reset.run.resets == 2  # of each AsAd
         assert of(reset, "CoBo1").event_count is reset.run.event_count is None
         assert of(reset, "CoBo1").sync == reset.run.sync == "Reset"
@@ -137,8 +150,8 @@ async def test_from_the_frames_to_the_history(
 
         code, said = await shell(it, "files", "check", number)
         assert code == 0, said
-        again = await recorded(it, dsn, number, checked=True)
-        assert [files.checked for files in again.files] == [True] * 3
+        again = await recorded(it, dsn, number, FramesCheck.NO_FAULTS)
+        assert [files.frames_check for files in again.files] == [FramesCheck.NO_FAULTS] * 3
         assert again.run.event_count == good.run.event_count
         assert await bad_runs(it) == numbers[1:]
 
@@ -150,8 +163,9 @@ async def test_from_the_frames_to_the_history(
         code, said = await shell(it, "files", "check", number)
         assert code == 1, said
         assert "1 torn" in said
-        worse = await recorded(it, dsn, number, checked=False)
-        assert (of(worse, "CoBo0").checked, of(worse, "CoBo1").checked) == (False, True)
+        worse = await recorded(it, dsn, number, FramesCheck.FAULTS)
+        assert of(worse, "CoBo0").frames_check is FramesCheck.FAULTS
+        assert of(worse, "CoBo1").frames_check is FramesCheck.NO_FAULTS
         assert worse.run.damaged_frames == of(worse, "CoBo0").damaged_frames == 1
         assert "frames: CoBo0_AsAd" in of(worse, "CoBo0").message
         assert await bad_runs(it) == numbers
@@ -159,4 +173,62 @@ async def test_from_the_frames_to_the_history(
         assert code == 0, said
         facts = {" ".join(line.split()) for line in said.splitlines()}
         missing = f"Missing events {worse.run.missing_events}"
-        assert {"Frames checked bad", "Damaged frames 1", missing, "Files Done"} <= facts
+        assert {"Check of frames faults", "Damaged frames 1", missing, "Files Done"} <= facts
+
+
+async def test_a_run_in_which_a_board_failed_is_one_to_look_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """Found at its closing, also by what one board has fewer than the others; no check has been run."""
+    more = {f"plugins.{HISTORY}": f'dsn = "{dsn}"', "limits": "run_number_s = 10.0"}
+    async with data_rig(tmp_path, monkeypatch, text=section(), **more) as it:
+        await untroubled(it)
+        good = await recorded(it, dsn, await take_run(it))
+        assert good.run.unequal_events == 0
+
+        stopped = await recorded(it, dsn, await take_run(it, HostFault.DATA_STOP))
+        await mend(it, HostFault.DATA_STOP)
+        board, other = of(stopped, "CoBo1"), of(stopped, "CoBo0")
+        assert board.last_event is not None
+        assert other.last_event is not None
+        assert stopped.run.unequal_events == other.last_event - board.last_event > 90
+        assert stopped.run.event_count == board.event_count
+        assert stopped.run.missing_events == stopped.run.resets == stopped.run.damaged_frames == 0
+
+        torn = await recorded(it, dsn, await take_run(it, HostFault.DATA_TORN))
+        assert (torn.run.damaged_frames, torn.run.sync) == (1, "Torn")
+        bad = [stopped.run.number, torn.run.number]
+        assert await bad_runs(it) == bad
+
+        # What has not come when the run is closed is missing, until it comes.
+        behind = await recorded(it, dsn, await take_run(it, HostFault.DATA_BEHIND, factor=0.01))
+        number = behind.run.number
+        assert behind.run.unequal_events is not None
+        assert behind.run.unequal_events > 90
+        assert await bad_runs(it) == [*bad, number]
+        await mend(it, HostFault.DATA_BEHIND)
+
+        async def complete() -> bool:
+            async with open_store(dsn) as store:
+                return (await store.run(it.run.experiment, number)).run.unequal_events == 0
+
+        await eventually(complete, f"late data of run {number} counted")
+        assert await bad_runs(it) == bad
+
+        # A board without a single event, and one that takes no part.
+        await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_STOP)
+        await start_run(it)
+        await it.until(lambda: all(written(host) for host in it.fleet.data if host.source != "CoBo1"))
+        bad.append(it.run.number)
+        await stop_run(it)
+        silent = await recorded(it, dsn, bad[-1])
+        assert (of(silent, "CoBo1").event_count, silent.run.event_count) == (0, 0)
+        assert silent.run.unequal_events == of(silent, "CoBo0").event_count
+        await it.ok("Ecc:cobo1:Enable", "No")
+        await start_run(it)
+        await it.until(lambda: all(written(host) for host in it.fleet.data if host.source != "CoBo1"))
+        number = it.run.number
+        await stop_run(it)
+        without = await recorded(it, dsn, number, hosts=2)
+        assert (without.run.unequal_events, without.run.frames_check) == (0, FramesCheck.NOT_RUN)
+        assert await bad_runs(it) == bad

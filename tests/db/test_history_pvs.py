@@ -196,12 +196,12 @@ async def test_warnings_are_shown_and_kept(tmp_path: Path, monkeypatch: pytest.M
         lines = await text_lines(it, "Log:Text_RBV")
         assert len(lines) == 20
         assert any("ERROR" in line and "something is wrong" in line for line in lines)
-        assert any("WARNING something is odd number=29" in line for line in lines)
+        assert any("WARNING something is odd (number 29)" in line for line in lines)
         assert not any("all is well" in line for line in lines)
         await drained(it)
         async with reading(dsn) as store:
             texts = [entry.text for entry in await store.log_entries(limit=100)]
-        assert {f"something is odd number={n}" for n in range(30)} <= set(texts)
+        assert {f"something is odd (number {n})" for n in range(30)} <= set(texts)
         assert "something is wrong" in texts
 
 

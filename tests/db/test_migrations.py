@@ -92,11 +92,62 @@ async def test_runs_of_the_version_before_the_figures_of_frames_stay(connection,
         3: "Incomplete",
         5: "",
     }
-    assert {n: run.checked for n, run in runs.items()} == {1: None, 2: False, 3: None, 4: True, 5: None}
+    assert {n: run.frames_check.value for n, run in runs.items()} == {
+        1: "not run",
+        2: "faults",
+        3: "incomplete",
+        4: "no faults",
+        5: "not run",
+    }
     assert {n: [files.message for files in found] for n, found in details.items()} == {
         n: [message for _, _, message in files] for n, files in told.items()
     }
     assert [run.number for run in bad] == [3, 2]
+
+
+async def test_runs_of_the_version_before_boards_were_compared_stay(connection, empty_dsn):
+    """Their numbers of events tell which boards had fewer; where these are equal, nothing is known."""
+    await migrate(connection, migrations()[:6])
+    await connection.execute("INSERT INTO attpc.experiments (name) VALUES ('e1')")
+    told = {
+        1: [("data0", 100, True), ("data1", 100, True)],
+        2: [("data0", 100, None), ("data1", 50, None)],
+        3: [("data0", 100, None), ("data1", None, None)],
+        4: [("data0", 100, False), ("data1", 100, True)],
+        5: [("data0", 100, None), ("data1", 0, None)],
+        6: [],
+    }
+    for number, files in told.items():
+        key = await connection.fetchval(
+            "INSERT INTO attpc.runs (experiment_id, number, state, outcome, files_state, checked) "
+            "VALUES (1, $1, 'ended', 'stopped', $2, $3) RETURNING id",
+            *(number, "Done" if files else "", {1: True, 4: False}.get(number)),
+        )
+        for router, events, checked in files:
+            await connection.execute(
+                "INSERT INTO attpc.run_files (run_id, router, event_count, checked, manifest, state, told_at)"
+                " VALUES ($1, $2, $3, $4, '{}', 'Done', now())",
+                *(key, router, events, checked),
+            )
+    assert await migrate(connection) == [m.name for m in migrations()[6:]]
+    async with open_store(empty_dsn) as store:
+        details = {number: await store.run("e1", number) for number in told}
+        bad = (await store.runs(RunFilter(experiment="e1", bad=True))).runs
+    assert {n: detail.run.unequal_events for n, detail in details.items()} == {
+        **dict.fromkeys((1, 3, 4, 6)),
+        2: 50,
+        5: 100,
+    }
+    assert {n: detail.run.frames_check.value for n, detail in details.items()} == {
+        **dict.fromkeys((2, 3, 5, 6), "not run"),
+        1: "no faults",
+        4: "faults",
+    }
+    assert [files.frames_check.value for files in details[4].files] == ["faults", "no faults"]
+    assert {(f.first_event, f.manifest) for detail in details.values() for f in detail.files} == {
+        (None, "{}")
+    }
+    assert sorted(run.number for run in bad) == [2, 4, 5]
 
 
 async def test_two_programs_at_once_do_it_once(empty_dsn):

@@ -15,7 +15,14 @@ from attpc_plugins.run_history.exchange import csv_file, json_file
 from attpc_plugins.run_history.exchange.source import RunFile
 from attpc_plugins.run_history.recording.facts import info_of, modules_of, run_of
 from attpc_plugins.run_history.recording.translate import own_record, own_value
-from attpc_plugins.run_history.store.model.history import RouterFiles, Run, RunChanges, RunDetail, Stage
+from attpc_plugins.run_history.store.model.history import (
+    FramesCheck,
+    RouterFiles,
+    Run,
+    RunChanges,
+    RunDetail,
+    Stage,
+)
 from attpc_plugins.run_history.store.model.records import EditRecord, Phase, RunRecord, RunRef
 from pydantic import TypeAdapter
 
@@ -104,12 +111,14 @@ async def test_from_database_to_file_to_database(database: Databases, tmp_path: 
 
 
 async def test_what_is_told_of_files_is_in_the_database(dsn: str) -> None:
-    """Every field of the event has one in the history, under the same name."""
+    """Every field of the event has one in the history, under the same name; a check is there in words."""
     stamps = Stamps()
     about = {"experiment": RUN.experiment, "number": RUN.number, "time_s": FILES.told_at.timestamp()}
     known = {name: value for name, value in asdict(FILES).items() if name != "told_at"}
-    event = RunFiles(stamp=stamps(), **about, **known)
-    assert {item.name for item in fields(RunFiles)} == {"stamp", *about, *known}
+    del known["frames_check"]
+    event = RunFiles(stamp=stamps(), **about, **known, checked=False)
+    assert FILES.frames_check is FramesCheck.FAULTS
+    assert {item.name for item in fields(RunFiles)} == {"stamp", "checked", *about, *known}
     kept = json.loads(json.dumps(TypeAdapter(RunFiles).dump_python(event, mode="json")))
     async with open_store(dsn) as store:
         await store.import_runs([RunDetail(RUN, MODULES)])

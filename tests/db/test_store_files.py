@@ -76,7 +76,9 @@ def files_of(stamps: Stamps, number: int, router: str = "data0", **facts: Any) -
     )
 
 
-GOOD = {"event_count": 100, "missing_events": 0, "resets": 0, "damaged_frames": 0}
+COUNTS = {"event_count": 100, "missing_events": 0, "resets": 0, "damaged_frames": 0}
+GOOD = COUNTS | {"first_event": 0, "last_event": 99, "all_from": 0}
+NO_FRAME = COUNTS | {"event_count": 0}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,18 @@ GOOD = {"event_count": 100, "missing_events": 0, "resets": 0, "damaged_frames": 
         ({"damaged_frames": 1}, True),
         (GOOD | {"sync": "OutOfStep"}, True),
         ({"sync": "Torn"}, True),
+        # A board has stopped before the others, or began after them, or a single AsAd board of it has.
+        (GOOD | {"event_count": 50, "last_event": 49}, True),
+        (GOOD | {"event_count": 99, "first_event": 1, "all_from": 1}, True),
+        (GOOD | {"event_count": 99, "all_from": 1}, True),
+        (GOOD | {"event_count": 50}, True),
+        (GOOD | {"event_count": 0, "all_from": None}, True),
+        (NO_FRAME, True),
+        # The other one has.
+        (GOOD | {"event_count": 200, "last_event": 199}, True),
+        # There are two in a second: a stop may reach boards one after the other.
+        (GOOD | {"event_count": 99, "last_event": 98}, False),
+        (GOOD | {"event_count": 98, "last_event": 97}, True),
         ({"state": "Incomplete"}, True),
         ({"state": "Waiting"}, True),
         # What the message says is for people.
@@ -114,6 +128,30 @@ async def test_a_run_to_look_at_is_found_by_what_its_files_say(
         assert await store.count_runs(which) == 0
 
 
+async def test_a_run_without_any_event_is_one_to_look_at(dsn: str) -> None:
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        for number, known in ((1, {}), (2, NO_FRAME)):
+            await follow(store, *Life(number, stamps).whole())
+            for router in ("data0", "data1"):
+                await follow(store, files_of(stamps, number, router, **known))
+        found = (await store.runs(RunFilter(experiment=EXPERIMENT, bad=True))).runs
+        assert [(run.number, run.event_count, run.unequal_events) for run in found] == [(2, 0, 0)]
+
+
+async def test_a_report_without_a_manifest_leaves_the_one_that_is_there(dsn: str) -> None:
+    """A closing that was reported keeps it no longer."""
+    stamps = Stamps()
+    async with open_store(dsn) as store:
+        await follow(store, *Life(1, stamps).whole(), files_of(stamps, 1, manifest="{}"))
+        await follow(store, files_of(stamps, 1, **GOOD, time_s=T0 + 90))
+        (files,) = (await store.run(EXPERIMENT, 1)).files
+        assert (files.manifest, files.event_count) == ("{}", 100)
+        await follow(store, files_of(stamps, 1, manifest='{"a": 1}', time_s=T0 + 91))
+        (files,) = (await store.run(EXPERIMENT, 1)).files
+        assert files.manifest == '{"a": 1}'
+
+
 async def test_a_run_that_did_not_end_orderly_is_one_to_look_at(dsn: str) -> None:
     stamps = Stamps()
     async with open_store(dsn) as store:
@@ -130,17 +168,44 @@ async def test_a_run_that_did_not_end_orderly_is_one_to_look_at(dsn: str) -> Non
     ("routers", "run"),
     [
         ([{}], {"files_state": "Done"}),
+        ([GOOD, GOOD], COUNTS | {"unequal_events": 0}),
         (
-            [GOOD, GOOD | {"event_count": 90, "missing_events": 3}],
-            GOOD | {"event_count": 90, "missing_events": 3},
+            [GOOD, GOOD | {"event_count": 90, "missing_events": 3, "last_event": 89}],
+            COUNTS | {"event_count": 90, "missing_events": 3, "unequal_events": 10},
         ),
+        # Their numbers are equal, and their events are not.
+        (
+            [GOOD, GOOD | {"first_event": 40, "last_event": 139, "all_from": 40}],
+            COUNTS | {"event_count": 60, "unequal_events": 80},
+        ),
+        # A single AsAd board of each has begun late, and another one has stopped.
+        (
+            [GOOD | {"event_count": 60, "all_from": 10}, GOOD | {"event_count": 50, "all_from": 45}],
+            COUNTS | {"event_count": 25, "unequal_events": 75},
+        ),
+        ([GOOD, NO_FRAME], NO_FRAME | {"unequal_events": 100}),
+        ([NO_FRAME, NO_FRAME], NO_FRAME | {"unequal_events": 0}),
+        # The version before did not say which events there are, only how many.
+        ([COUNTS, COUNTS], COUNTS),
+        ([COUNTS, COUNTS | {"event_count": 90}], COUNTS | {"event_count": 90, "unequal_events": 10}),
         # Of one that is not known nothing is known of the run, but what is bad.
-        ([GOOD | {"checked": True, "sync": "OutOfStep"}, {}], {"sync": "OutOfStep"}),
+        (
+            [GOOD | {"checked": True, "sync": "OutOfStep"}, {}],
+            {"sync": "OutOfStep", "frames_check": "incomplete"},
+        ),
         (
             [GOOD | {"missing_events": 3, "resets": 2, "checked": False}, {}],
-            {"missing_events": 3, "resets": 2, "checked": False},
+            {"missing_events": 3, "resets": 2, "frames_check": "faults"},
         ),
-        ([GOOD | {"checked": True}, GOOD | {"checked": True}], GOOD | {"checked": True}),
+        ([GOOD, GOOD | {"event_count": 60, "last_event": 59}, {}], {"unequal_events": 40}),
+        (
+            [GOOD | {"checked": True}, GOOD | {"checked": True}],
+            COUNTS | {"frames_check": "no faults", "unequal_events": 0},
+        ),
+        (
+            [GOOD, GOOD | {"last_event": 2**63 - 1, "first_event": 2**63 - 100, "all_from": 2**63 - 100}],
+            COUNTS | {"event_count": 0, "unequal_events": 2**63 - 1},
+        ),
         ([{"state": "Failed"}, {"state": "Waiting"}], {"files_state": "Failed"}),
         ([{"state": "Done"}, {"state": "Waiting"}], {"files_state": "Waiting"}),
         ([{"state": "Lost"}, {"state": "Failed"}], {"files_state": "Lost"}),
@@ -159,7 +224,8 @@ async def test_a_run_has_what_its_routers_say_together(
         # A later record of the core knows nothing of it.
         await follow(store, Life(1, stamps).stopped(after_s=70.0))
         found = await store.run(EXPERIMENT, 1)
-    unknown = dict.fromkeys((*GOOD, "checked")) | {"files_state": "Done", "sync": ""}
+    unknown = dict.fromkeys((*COUNTS, "unequal_events")) | {"files_state": "Done", "sync": ""}
+    unknown |= {"frames_check": "not run"}
     assert {name: getattr(found.run, name) for name in unknown} == unknown | run
     assert [files.event_count for files in found.files] == [facts.get("event_count") for facts in routers]
 

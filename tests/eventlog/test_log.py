@@ -109,6 +109,9 @@ EVENTS = [
         damaged_frames=3,
         sync="Torn",
         checked=True,
+        first_event=3,
+        last_event=13,
+        all_from=4,
     ),
     events.RunConfigs(
         **ABOUT,

@@ -11,6 +11,7 @@ from attpc_plugins.run_history.store.model.history import (
     ConfigUse,
     Edit,
     Event,
+    FramesCheck,
     Link,
     Measurement,
     Module,
@@ -91,7 +92,7 @@ edits = st.builds(Edit, fields, texts, times, texts, maybe(texts)) | st.builds(
 
 
 counts = st.integers(0, 2**62)
-figures = (maybe(counts), maybe(counts), maybe(counts), maybe(counts), texts, maybe(st.booleans()))
+figures = (maybe(counts), maybe(counts), maybe(counts), maybe(counts), texts)
 files = st.builds(
     RouterFiles,
     words,
@@ -104,6 +105,10 @@ files = st.builds(
     texts,
     texts,
     *figures,
+    maybe(counts),
+    maybe(counts),
+    maybe(counts),
+    st.sampled_from([check for check in FramesCheck if check is not FramesCheck.INCOMPLETE]),
 )
 
 
@@ -150,6 +155,8 @@ def run_details(draw: st.DrawFn) -> RunDetail:
         draw(texts),
         draw(words),
         *map(draw, figures),
+        draw(maybe(counts)),
+        draw(st.sampled_from(FramesCheck)),
     )
     found = draw(st.lists(measurements(), max_size=3, unique_by=lambda m: (m.observable, m.moment)))
     return in_order(

@@ -11,6 +11,8 @@ from attpc_plugins.run_history.pvs import log_feed
 from attpc_plugins.run_history.pvs.log_feed import RECORDS_PER_HOUR, LogFeed
 from attpc_plugins.run_history.store.model.records import LogRecord
 
+from attpc_ioc.log import get_logger
+
 
 async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(
     monkeypatch: pytest.MonkeyPatch,
@@ -37,3 +39,25 @@ async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(
         "attpc_ioc.tests.loud",
         "70 lines are in the log of the IOC only: too many within an hour",
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({}, "data router faulty"),
+        ({"router": "CoBo1", "reason": "it is gone"}, "data router faulty (router CoBo1): it is gone"),
+        ({"state": "Failed", "message": "a\nb"}, "data router faulty (state Failed): a b"),
+        ({"waited_s": 1.5, "kept_as": "x"}, "data router faulty (waited 1.5 s, kept as x)"),
+        ({"reason": ""}, "data router faulty"),
+    ],
+)
+async def test_an_entry_is_in_words(keys: dict[str, object], text: str) -> None:
+    entries: list[LogRecord] = []
+    feed = LogFeed(entries.append, lambda: None, lambda: None)
+    feed.attach()
+    try:
+        get_logger("attpc_ioc.tests.words").warning("data router faulty", **keys)
+        await asyncio.sleep(0)
+    finally:
+        feed.detach()
+    assert [entry.text for entry in entries] == [text]

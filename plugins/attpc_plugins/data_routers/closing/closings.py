@@ -21,8 +21,9 @@ from attpc_ioc.model.run import RunInfo, RunRef
 from attpc_ioc.printable import visible
 from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
 from attpc_plugins.data_routers.model import CloseState
-from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
+from attpc_plugins.data_routers.settings import DataRoutersSettings, EventsSettings, RouterSettings
 
+from .comparing import compare, rate_of
 from .counting import Known
 from .figures import figures_of, frames_text
 from .manifest import StreamFrames
@@ -173,7 +174,12 @@ class Closing:
     @property
     def full_message(self) -> str:
         """The message, the remarks, and what is wrong in the frames."""
-        found = frames_text(self.frames or (), self.differs, checked=self.checked_s is not None)
+        checked, frames = self.checked_s is not None, self.frames or ()
+        differs = self.differs
+        if not checked:
+            rate_hz = rate_of(frames, self.started_s, self.stopped_s)
+            differs = tuple(one.text for one in compare(frames, EventsSettings(), rate_hz=rate_hz) if one.bad)
+        found = frames_text(frames, differs, checked=checked)
         return "; ".join(filter(None, (self.message, *self.remarks, found)))
 
     def in_state(self, state: CloseState, message: str) -> Closing:

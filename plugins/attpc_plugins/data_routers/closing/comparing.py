@@ -116,6 +116,12 @@ def compare(
     return found
 
 
+def rate_of(streams: Sequence[StreamFrames], started_s: float | None, stopped_s: float | None) -> float:
+    """Return the events in a second of a run between two Unix times; 0 if that is not known."""
+    span_s = 0.0 if started_s is None or stopped_s is None else stopped_s - started_s
+    return max((stream.last for stream in streams), default=0) / span_s if span_s > 0 else 0.0
+
+
 def _usual(values: Sequence[int], best: Callable[[list[int]], int]) -> int:
     """Return the value that most have; of several the `best`."""
     counts = Counter(values).most_common()

@@ -16,15 +16,24 @@ class Figures:
     missing_events: int | None = None
     resets: int | None = None
     damaged_frames: int | None = None
+    first_event: int | None = None
+    last_event: int | None = None
+    all_from: int | None = None
 
 
 def figures_of(streams: Sequence[StreamFrames]) -> Figures:
     """Return the figures of all streams together."""
+    begun = [stream for stream in streams if stream.last >= 0]
+    compared = bool(begun) and not any(stream.resets for stream in streams)
+    whole = compared and len(begun) == len(streams)
     return Figures(
         event_count=_events(streams),
         missing_events=_total(streams, lambda stream: stream.missing),
         resets=sum(stream.resets for stream in streams),
         damaged_frames=_total(streams, _damaged),
+        first_event=min(stream.first for stream in begun) if compared else None,
+        last_event=max(stream.last for stream in begun) if compared else None,
+        all_from=max(stream.first for stream in begun) if whole else None,
     )
 
 
@@ -86,7 +95,7 @@ def stream_text(stream: StreamFrames) -> str:
 def frames_text(streams: Sequence[StreamFrames], differs: Sequence[str] = (), *, checked: bool) -> str:
     """Return what a run's record says of its frames: what is wrong, or what a check has found.
 
-    `differs`: how senders differ from those of other data routers.
+    `differs`: how senders differ from others.
     """
     if bad := [*(stream_text(stream) for stream in streams if is_bad(stream)), *differs]:
         return f"frames: {'; '.join(bad)}"

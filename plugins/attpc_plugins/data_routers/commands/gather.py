@@ -13,7 +13,7 @@ import typer
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.shell import fail
 from attpc_plugins.data_routers.closing import manifest
-from attpc_plugins.data_routers.closing.comparing import compare
+from attpc_plugins.data_routers.closing.comparing import compare, rate_of
 from attpc_plugins.data_routers.closing.figures import counted, is_bad, stream_text
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.steps import amount, names_text
@@ -146,7 +146,8 @@ def doubts(records: Sequence[Manifest], events: EventsSettings) -> list[str]:
     unchecked = [record for record in records if record.checked_s is None]
     found = [stream for record in records for stream in record.streams or ()]
     if unchecked:
-        departures = compare(found, events, rate_hz=_rate(records))
+        rate_hz = max((rate_of(found, record.started_s, record.stopped_s) for record in records), default=0.0)
+        departures = compare(found, events, rate_hz=rate_hz)
         lines += [f"{streams[one.sender]}: {one.text}" for one in departures if one.bad]
         limit = events.missing_minor_percent / 100
         lines += [
@@ -161,18 +162,6 @@ def _of_sync(remarks: Sequence[str], sync: str) -> Sequence[str]:
     """Return what was said of the boards' events in a run: `sync` is the worst of it."""
     words = tuple(f"{state.label}: " for state in (Sync.OUT_OF_STEP, Sync.RESET, Sync.TORN))
     return [remark for remark in remarks if remark.startswith(words)] or ([sync] if sync else [])
-
-
-def _rate(records: Sequence[Manifest]) -> float:
-    """Return the run's events in a second; 0 if that is not known."""
-    last = max((stream.last for record in records for stream in record.streams or ()), default=0)
-    spans = [
-        record.stopped_s - record.started_s
-        for record in records
-        if record.started_s is not None and record.stopped_s is not None
-    ]
-    span_s = max(spans, default=0.0)
-    return last / span_s if span_s > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from attpc_ioc.model.states import Kind
 from attpc_plugins.run_history.store.applying.files import digest_of
-from attpc_plugins.run_history.store.model.history import Run, RunChanges, RunDetail, Stage
+from attpc_plugins.run_history.store.model.history import FramesCheck, Run, RunChanges, RunDetail, Stage
 from attpc_plugins.run_history.store.model.records import Phase
 from attpc_plugins.run_history.store.model.values import Bad, shown
 
@@ -20,6 +20,9 @@ LIMITS = {"experiment": 200, "title": 1000, "operator": 1000, "comment": 65536}
 
 FIGURES = ("event_count", "missing_events", "resets", "damaged_frames")
 """Counts that may be unknown, of a run and of a router's files."""
+
+OF_RUN = (*FIGURES, "unequal_events")
+OF_FILES = ("files", "data_bytes", *FIGURES, "first_event", "last_event", "all_from")
 
 NAME_MAX = 100
 """Characters of an observable's name."""
@@ -52,7 +55,7 @@ def checked(detail: RunDetail) -> RunDetail:
     for name, limit in LIMITS.items():
         if len(getattr(run, name)) > limit:
             raise Bad(f"has {len(getattr(run, name))} characters; the limit is {limit}", name)
-    for name in FIGURES:
+    for name in OF_RUN:
         _demand(_is_count(getattr(run, name)), name, f"{getattr(run, name)} is not a count")
     _stages(run)
     _times(run)
@@ -126,8 +129,10 @@ def _details(detail: RunDetail) -> None:
     for at, files in enumerate(detail.files, 1):
         named = bool(files.router) and bool(files.state)
         _demand(named, "files", f"entry {at}: a router and a state are needed")
-        for name in ("files", "data_bytes", *FIGURES):
+        for name in OF_FILES:
             _demand(_is_count(getattr(files, name)), "files", f"entry {at}: {name} is not a count")
+        whole = files.frames_check is not FramesCheck.INCOMPLETE
+        _demand(whole, "files", f"entry {at}: only a run's frames_check can be incomplete")
     _once("configs", [f"{use.part} of {use.module}" for use in detail.configs])
     for at, use in enumerate(detail.configs, 1):
         _demand(bool(use.module), "configs", f"entry {at}: a configuration has a module")

@@ -32,6 +32,9 @@ RECORDS_PER_HOUR = 500
 
 TEXT_CHARS = 2000
 
+REASONS = ("message", "reason")
+"""Keys of an entry whose value is a text of its own."""
+
 
 class LogFeed(logging.Handler):
     """Passes log entries of all threads to the event loop: `on_entry` to record one, `on_change` for all.
@@ -113,10 +116,17 @@ def _line(entry: LogRecord) -> str:
 
 
 def _text(record: logging.LogRecord) -> str:
+    """Return an entry in words: `data router faulty (router CoBo1, run 7): it does not answer`."""
     keys = getattr(record, "keys", None)
-    parts = [record.getMessage()]
-    if isinstance(keys, dict):
-        parts += [f"{key}={value}" for key, value in keys.items()]
+    given = dict(keys) if isinstance(keys, dict) else {}
+    why = [str(given.pop(key)) for key in REASONS if key in given]
     if record.exc_info and record.exc_info[1] is not None:
-        parts.append(repr(record.exc_info[1]))
-    return " ".join(parts).replace("\n", " ")[:TEXT_CHARS]
+        why.append(repr(record.exc_info[1]))
+    about = ", ".join(_words(key, value) for key, value in given.items())
+    text = f"{record.getMessage()} ({about})" if about else record.getMessage()
+    return ": ".join((text, *filter(None, why))).replace("\n", " ")[:TEXT_CHARS]
+
+
+def _words(key: str, value: object) -> str:
+    seconds = key.endswith("_s")
+    return f"{key.removesuffix('_s').replace('_', ' ')} {value}{' s' if seconds else ''}"

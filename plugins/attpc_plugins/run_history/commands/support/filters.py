@@ -31,7 +31,8 @@ BadOption = Annotated[
     bool,
     typer.Option(
         "--bad",
-        help="To look at: not stopped orderly, files not Done, events missing, or frames that are wrong.",
+        help="To look at: not stopped orderly, files not Done, events missing or not of all boards, or wrong "
+        "frames.",
     ),
 ]
 Words = Annotated[

@@ -42,9 +42,6 @@ GAP = 2
 FIELDS = {"run_class": "class"}
 """Fields that are shown under another name."""
 
-CHECKED = {None: "no", True: "good", False: "bad"}
-"""What a check of all frames has found."""
-
 SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 
 
@@ -96,7 +93,11 @@ def files_word(run: Run) -> str:
         return "reset"
     if run.damaged_frames or run.sync == "Torn":
         return "damaged"
-    return run.sync or ("bad" if run.checked is False else run.files_state)
+    if run.sync:
+        return run.sync
+    if run.event_count == 0:
+        return "no events"
+    return "unequal" if run.unequal_events else run.files_state
 
 
 def show(
@@ -135,7 +136,18 @@ def show(
 
 def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
     """Print a list of runs."""
-    titles = ["run", "class", "started", "duration", "events", "missing", "files", "quality", "outcome"]
+    titles = [
+        "run",
+        "class",
+        "started",
+        "duration",
+        "events",
+        "missing",
+        "files",
+        "check",
+        "quality",
+        "outcome",
+    ]
     rows = (
         [
             *([run.experiment] if with_experiment else []),
@@ -146,6 +158,7 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
             known(run.event_count),
             known(run.missing_events),
             files_word(run),
+            run.frames_check.value if run.files_state else "",
             run.quality.value,
             run.outcome.value if run.outcome else run.stage.value,
             run.title,
@@ -190,8 +203,8 @@ def show_run(detail: RunDetail, log: Iterable[LogEntry] = ()) -> None:
     measured = map(_measurement, detail.measurements)
     _part("Measurements", _MEASUREMENT, measured, give=("observable", "value", "PV", "remark"))
     _part("Files", _FILES, map(_files, detail.files), right=("files", "GB"), give=("where", "message"))
-    frames = [_frames(files) for files in detail.files if _is_known(files)]
-    _part("Frames", _FRAMES, frames, right=_FRAMES[1:5])
+    frames = map(_frames, detail.files if any(map(_is_known, detail.files)) else ())
+    _part("Frames", _FRAMES, frames, right=_FRAMES[1:7])
     _part("Configuration files", _CONFIG, map(_config, detail.configs), give=("file", "sha256"))
     _part("Events", ("time", "what", "module", "text"), map(_event, detail.events), give=("text",))
     _part("Log", ("time", "level", "from", "text"), map(_entry, log), give=("from", "text"))
@@ -250,13 +263,15 @@ def _facts(run: Run, detail: RunDetail) -> Iterable[tuple[str, str]]:
     yield "Files", run.files_state
     for title, count in (
         ("Events", run.event_count),
+        ("Unequal events", run.unequal_events),
         ("Missing events", run.missing_events),
         ("Resets", run.resets),
         ("Damaged frames", run.damaged_frames),
     ):
         yield title, known(count) or ("unknown" if run.files_state else "")
+    yield "Frames not read", ", ".join(files.router for files in detail.files if not _is_known(files))
     yield "Sync", run.sync
-    yield "Frames checked", CHECKED[run.checked] if run.files_state else ""
+    yield "Check of frames", run.frames_check.value if run.files_state else ""
     yield "IOC", run.ioc
     yield "Fleet", run.fleet
 
@@ -283,7 +298,7 @@ def _part(
 _MODULE = ("module", "kind", "describe", "prepare", "configure", "took", "", "ECC server", "data links")
 _CONFIG = ("module", "file", "from", "sha256")
 _FILES = ("router", "state", "files", "GB", "where", "message")
-_FRAMES = ("router", "events", "missing", "resets", "damaged", "checked", "sync")
+_FRAMES = ("router", "events", "first", "last", "missing", "resets", "damaged", "check", "sync")
 _MEASUREMENT = ("observable", "when", "value", "units", "severity", "time stamp", "PV", "remark")
 
 
@@ -330,8 +345,9 @@ def _is_known(files: RouterFiles) -> bool:
 
 
 def _frames(files: RouterFiles) -> Sequence[object]:
-    counts = files.event_count, files.missing_events, files.resets, files.damaged_frames
-    return files.router, *map(known, counts), CHECKED[files.checked], files.sync
+    ends = files.first_event, files.last_event
+    counts = files.event_count, *ends, files.missing_events, files.resets, files.damaged_frames
+    return files.router, *map(known, counts), files.frames_check.value, files.sync
 
 
 def _config(use: ConfigUse) -> Sequence[object]:

@@ -9,7 +9,7 @@ from dataclasses import fields
 from attpc_ioc.model.events import RunConfigs, RunFiles
 from attpc_plugins.run_history.store.connections import Connection, Connections, clean, moment
 from attpc_plugins.run_history.store.errors import StoreRejected
-from attpc_plugins.run_history.store.model.history import ConfigUse, RouterFiles
+from attpc_plugins.run_history.store.model.history import ConfigUse, FramesCheck, RouterFiles
 from attpc_plugins.run_history.store.rows import CONTENT_MAX, values_of, write_newest
 
 
@@ -33,9 +33,11 @@ def digest_of(content: str) -> str:
 
 async def apply_files(connection: Connection, run_id: int, record: RunFiles) -> None:
     """Apply a report of a router's files, unless there is a later one, and what it means for the run."""
-    known = {item.name: getattr(record, item.name) for item in fields(RouterFiles) if item.name != "told_at"}
+    own = ("told_at", "frames_check")
+    known = {item.name: getattr(record, item.name) for item in fields(RouterFiles) if item.name not in own}
     known |= {"files": max(0, record.files), "data_bytes": max(0, record.data_bytes)}
-    await write_files(connection, run_id, (RouterFiles(**known, told_at=moment(record.time_s)),))
+    told = RouterFiles(**known, told_at=moment(record.time_s), frames_check=_CHECKS[record.checked])
+    await write_files(connection, run_id, (told,))
     await sum_up(connection, run_id)
 
 
@@ -44,7 +46,12 @@ async def sum_up(connection: Connection, run_id: int) -> None:
     await connection.execute(_SUM_UP, run_id)
 
 
-_SUMS = ("files_state", "event_count", "missing_events", "resets", "damaged_frames", "sync", "checked")
+_CHECKS = {None: FramesCheck.NOT_RUN, True: FramesCheck.NO_FAULTS, False: FramesCheck.FAULTS}
+
+_SUMS = (
+    *("files_state", "event_count", "missing_events", "resets", "damaged_frames", "sync"),
+    *("unequal_events", "frames_check"),
+)
 _SUM_UP = f"""
     UPDATE attpc.runs r SET {", ".join(f"{name} = f.{name}" for name in _SUMS)}
     FROM attpc.files_of_runs f WHERE f.run_id = r.id AND r.id = $1
@@ -83,6 +90,7 @@ async def write_configs(connection: Connection, run_id: int, uses: Sequence[Conf
 
 
 async def write_files(connection: Connection, run_id: int, files: Sequence[RouterFiles]) -> None:
-    """Add the reports of routers' files."""
-    rows = [{"run_id": run_id, **values_of(told)} for told in files]
-    await write_newest(connection, "run_files", ("run_id", "router"), rows, "told_at")
+    """Add the reports of routers' files; one without a manifest leaves that which is there."""
+    for told in files:
+        row = {"run_id": run_id, **values_of(told, *(() if told.manifest else ("manifest",)))}
+        await write_newest(connection, "run_files", ("run_id", "router"), [row], "told_at")

@@ -34,6 +34,17 @@ class Quality(StrEnum):
     PARTIAL = "Partial"
 
 
+class FramesCheck(StrEnum):
+    """What `attpc-ioc files check` has found in all frames of a run, or of a data router's files."""
+
+    NOT_RUN = "not run"
+    INCOMPLETE = "incomplete"
+    """No faults, but the frames of some data routers were not looked at: of a run only."""
+    NO_FAULTS = "no faults"
+    FAULTS = "faults"
+    """Frames are torn or out of order, numbers began anew, or a board is not as the others."""
+
+
 class Moment(StrEnum):
     """When a value was taken: read at start or stop, or entered by a person."""
 
@@ -69,7 +80,9 @@ class Run:
 
     `config_name` combines the names of its members (see `config_name_of`). The last fields are of all data
     routers together, see `RouterFiles`; None where that is not known of each. `files_state` is the worst
-    state of their files, empty if there is none.
+    state of their files, empty if there is none. `event_count` are the events that all boards have; other
+    counts are sums. `unequal_events`: how many events at the beginning and at the end of the run not all
+    boards have.
     """
 
     experiment: str
@@ -100,7 +113,8 @@ class Run:
     resets: int | None = None
     damaged_frames: int | None = None
     sync: str = ""
-    checked: bool | None = None
+    unequal_events: int | None = None
+    frames_check: FramesCheck = FramesCheck.NOT_RUN
 
     @property
     def duration_s(self) -> float | None:
@@ -203,7 +217,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class RouterFiles:
-    """The last report of one data router's files of a run; fields as in `RunFiles`."""
+    """The last report of one data router's files of a run; fields as in `RunFiles`.
+
+    `frames_check` is its `checked` in words.
+    """
 
     router: str
     state: str
@@ -219,7 +236,10 @@ class RouterFiles:
     resets: int | None = None
     damaged_frames: int | None = None
     sync: str = ""
-    checked: bool | None = None
+    first_event: int | None = None
+    last_event: int | None = None
+    all_from: int | None = None
+    frames_check: FramesCheck = FramesCheck.NOT_RUN
 
 
 @dataclass(frozen=True, slots=True)
