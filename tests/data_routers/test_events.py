@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import tomlkit
+from attpc_plugins.data_routers.service import Service
+from attpc_plugins.data_routers.watch.router import Router
 
 from attpc_ioc.model.events import RunFiles
 from attpc_ioc.model.run import RunState
@@ -358,3 +360,35 @@ async def test_frames_beside_a_sentry_are_looked_at(tmp_path, monkeypatch, share
         await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
         await it.until(lambda: shown(it, "Run:Events_RBV") > 20, what="events")
         await stop_run(it)
+
+
+async def test_what_was_seen_since_the_last_poll_of_a_host_is_in_the_record_of_the_run(tmp_path, monkeypatch):
+    """The run is stopped as soon as the board is shown as out of step, before its router is polled again."""
+    probe, polled = Probe(), Service._on_poll
+    rigs: list[Rig] = []
+
+    def on_poll(service: Service, router: Router) -> None:
+        if not any(it.run.on and shown(it, "CoBo1:Router:Sync_RBV") == 3 for it in rigs):
+            polled(service, router)
+
+    monkeypatch.setattr(Service, "_on_poll", on_poll)
+    async with data_rig(tmp_path, monkeypatch, plugins=[("probe", probe)]) as it:
+        rigs.append(it)
+        await start_run(it)
+        await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
+        await it.until(lambda: shown(it, "Run:Events_RBV") > 50, what="some events compared")
+        await switch(it.fleet.data["CoBo[1]"], HostFault.DATA_CLOCK)
+        await it.until(lambda: shown(it, "CoBo1:Router:Sync_RBV") == 3, what="it is out of step")
+        await stop_run(it)
+
+        def done() -> dict[str, RunFiles]:
+            return {event.router: event for event in probe.of(RunFiles) if event.state == "Done"}
+
+        await it.until(lambda: len(done()) == 3, what="all closed")
+        assert {router: event.sync for router, event in done().items()} == {
+            "CoBo0": "",
+            "CoBo1": "OutOfStep",
+            "MuTAnT": "",
+        }
+        remark = r"; OutOfStep: CoBo1 AsAd0, AsAd1: out of step .* since [\d:]+ until the run's end"
+        assert re.search(remark, done()["CoBo1"].message), done()["CoBo1"].message

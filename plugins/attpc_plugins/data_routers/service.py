@@ -33,7 +33,7 @@ from .state import ONLY, Baseline, Records
 from .stopper import RunStopper
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
-from .watch.incidents import Incidents
+from .watch.incidents import Incidents, Wrong
 from .watch.interlocks import in_short, refusing
 from .watch.next_poll import NextPoll
 from .watch.poll import Watch
@@ -252,19 +252,19 @@ class Service:
         run = self._ctx.snapshot().run
         on = run.info.ref if run.on and run.info is not None else None
         if on is not None:
-            wrong |= self.events.wrong(router.sources)
-            self._note_sync(router, on)
+            wrong |= self._of_events(router, on)
         self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
         self._show(router)
         self._fresh[router.label].ends()
         self.stopper.see_disk(router)
 
-    def _note_sync(self, router: Router, run: RunRef) -> None:
-        """Keep the worst state of the boards' events for the run's record."""
+    def _of_events(self, router: Router, run: RunRef) -> dict[str, Wrong]:
+        """Return what is wrong with the boards' events; keeps the worst state for the run's record."""
         state = self.events.worst_of(router.sources)
         if state > self._synced.get(router.label, Sync.UNKNOWN):
             self._synced[router.label] = state
             self.closing.note_sync(run, router.label, state)
+        return self.events.wrong(router.sources)
 
     def _show(self, router: Router) -> None:
         show_router(self._ctx, router, self._facts.enabled)
@@ -338,6 +338,10 @@ class Service:
                 self.closing.run_started(event.run)
             case RunStopped():
                 self._end(now_s)
+                for router in self.routers:
+                    # What was shown since the last poll is of this run, too.
+                    wrong = self._of_events(router, event.run.ref)
+                    self.incidents.add(router.label, wrong, lambda _cause: "", event.run.ref)
                 self.incidents.run_ends(event.run.ref)
                 self.closing.run_stopped(event.run)
                 self._open = False

@@ -56,19 +56,25 @@ class Incidents:
         `why(cause)` returns the details for the log; `run` is the current run, if there is one.
         """
         now_s = time.time()
-        shown = "none" if run is None else str(run.number)
-        for cause, found in wrong.items():
-            incident = self._on.setdefault((label, cause), _Incident(found.what, found.since_s))
-            if found.logged and found.kind not in incident.said:
-                incident.said.add(found.kind)
-                reason = why(cause) or found.what
-                log.warning("data router faulty", router=label, run=shown, reason=reason)
+        shown = _number(run)
+        self.add(label, wrong, why, run)
         for key in [key for key in self._on if key[0] == label and key[1] not in wrong]:
             incident = self._on.pop(key)
             text = f"{incident.what} {_span(incident.began_s, now_s)}"
             log.info("data router faults cleared", router=label, run=shown, reason=text)
             if run is not None and not incident.remarked:
                 self._remark(run, label, text)
+
+    def add(
+        self, label: str, wrong: Mapping[str, Wrong], why: Callable[[str], str], run: RunRef | None
+    ) -> None:
+        """Take some of the present faults of a router, as `see` does; the others stay."""
+        for cause, found in wrong.items():
+            incident = self._on.setdefault((label, cause), _Incident(found.what, found.since_s))
+            if found.logged and found.kind not in incident.said:
+                incident.said.add(found.kind)
+                reason = why(cause) or found.what
+                log.warning("data router faulty", router=label, run=_number(run), reason=reason)
 
     def run_begins(self) -> None:
         """Begin a run: faults that last from before get a remark in this run, too."""
@@ -83,6 +89,10 @@ class Incidents:
                 self._remark(
                     run, label, f"{incident.what} since {clock(incident.began_s)} until the run's end"
                 )
+
+
+def _number(run: RunRef | None) -> str:
+    return "none" if run is None else str(run.number)
 
 
 def _span(began_s: float, ended_s: float) -> str:
