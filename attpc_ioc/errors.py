@@ -57,6 +57,10 @@ class Refused(AttpcError):
     """A put or a command is refused: nothing was sent and nothing changed."""
 
 
+class RecordAway(AttpcError):
+    """The record of runs cannot be read or changed at present."""
+
+
 class PutFailed(AttpcError):
     """A put was refused, or the command that it gave has not ended well.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from .command import Who
@@ -42,6 +43,26 @@ class RunOutcome(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs of a record: all given conditions hold.
+
+    `since` and both numbers are included, `until` is not; times are aware. `text` has words that occur in
+    title, operator or comment, the last may be the beginning of one; `bad`: runs whose data somebody should
+    look at; `run_class` and `quality` are labels. The record refuses what it does not know.
+    """
+
+    experiment: str = ""
+    text: str = ""
+    run_class: str = ""
+    quality: str = ""
+    number_from: int | None = None
+    number_to: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Reading, Value
 
 from .guard import end, reason_of, tame
-from .spec import PvSurface
+from .spec import PvSurface, RunRecords
 from .status import PluginStatus, PluginStatuses
 
 log = get_logger(__name__)
@@ -57,6 +57,7 @@ class Context:
         snapshot: Callable[[], Fleet],
         publish: Callable[[str, str, Value | Reading, Severity | None], None],
         pvs: PvSurface,
+        run_records: RunRecords | None,
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[bool]],
@@ -69,6 +70,7 @@ class Context:
         self.prefix = prefix
         self.settings = settings
         self.pvs = pvs
+        self.run_records = run_records
         self._statuses = statuses
         self._state_dir = state_dir
         self._snapshot = snapshot

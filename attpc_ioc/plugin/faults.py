@@ -67,6 +67,10 @@ class Faults:
         self._addition = text
         self._show()
 
+    def text_of(self, cause: str) -> str:
+        """Return the fault of a cause; empty without one."""
+        return self._texts.get(cause, "")
+
     def __contains__(self, cause: str) -> bool:
         return cause in self._texts
 

@@ -22,7 +22,7 @@ from .guard import bounded, call, reason_of
 from .mailbox import Mailbox
 from .registry import Plugin, PluginRegistry
 from .sections import Sections
-from .spec import RunNumbers
+from .spec import RunNumbers, RunRecords
 from .status import PluginStatus
 
 if TYPE_CHECKING:
@@ -215,6 +215,20 @@ class PluginHost(PluginRegistry):
             else:
                 raise PluginError("no plugin owns the run numbers")
         return self._number_owner
+
+    def run_records(self) -> RunRecords | None:
+        """Return the record of runs; None if no plugin has one."""
+        for name, impl in self._impls("attpc_run_records"):
+            try:
+                records = call(impl, {})
+                if records is not None and not isinstance(records, RunRecords):
+                    raise PluginError(f"it gave {records!r}, not a record of runs")
+            except Exception as error:  # a plugin's fault is its own
+                self._no(name, "attpc_run_records", error)
+                return None
+            if records is not None:
+                return records
+        return None
 
     async def reserve_number(self, experiment: str, limit_s: float) -> int:
         """Reserve the next run number within `limit_s` seconds; raises `PluginError` with the reason."""

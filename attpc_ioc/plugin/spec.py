@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from attpc_ioc.model.fleet import Fleet
     from attpc_ioc.model.online import OnlineAnswer
     from attpc_ioc.model.plan import Plan
-    from attpc_ioc.model.run import RunInfo
+    from attpc_ioc.model.run import RunInfo, RunQuery
     from attpc_ioc.model.states import Severity
     from attpc_ioc.pvs.row import Reading, Row, Shown, Value
     from attpc_ioc.pvs.table import PvEntry
@@ -119,6 +119,7 @@ class PluginContext(Protocol):
     - `settings`: its section of the settings file, as the model that `attpc_settings` gave.
     - `state_dir`: the path of the plugin's own folder in the state directory, made when first used.
     - `pvs`: every PV of this IOC, to read, watch and write for clients of the plugin's own.
+    - `run_records`: the record of runs, of the plugin that keeps one; None without.
     - `ca_addresses`: addresses `host:port` at which this machine reaches the IOC's own PVs, as
       in `EPICS_CA_NAME_SERVERS`; empty until clients are answered.
     - `log_id`: identifies the event log; positions of another log mean nothing in this one.
@@ -133,6 +134,7 @@ class PluginContext(Protocol):
     settings: BaseModel | None
     state_dir: str
     pvs: PvSurface
+    run_records: RunRecords | None
     ca_addresses: tuple[str, ...]
     log_id: str
     position: int
@@ -272,6 +274,32 @@ class RunNumbers(Protocol):
         ...
 
 
+@runtime_checkable
+class RunRecords(Protocol):
+    """The record of runs, for plugins that show it, such as a web page; returned by `attpc_run_records`.
+
+    Runs are JSON objects, of which each owner documents the fields. Every method raises
+    `attpc_ioc.errors.RecordAway` while the record cannot be used, and `Refused` for what it does not know.
+    """
+
+    async def runs(self, which: RunQuery, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str]:
+        """Return at most `limit` runs, the newest first, and where the next page begins; empty: no more.
+
+        `after` is what the page before has returned for the same query.
+        """
+        ...
+
+    async def run(self, experiment: str, number: int) -> dict[str, Any] | None:
+        """Return one run with all details; None if there is none."""
+        ...
+
+    async def edit(
+        self, experiment: str, number: int, changes: Mapping[str, str], who: Who
+    ) -> dict[str, Any] | None:
+        """Change texts of a run, by field, and return it; None if there is none."""
+        ...
+
+
 DECISIONS = frozenset(
     (
         "attpc_settings",
@@ -281,6 +309,7 @@ DECISIONS = frozenset(
         "attpc_access",
         "attpc_cli",
         "attpc_run_numbers",
+        "attpc_run_records",
     )
 )
 """The hooks that must be plain functions, because they are called without waiting."""
@@ -378,6 +407,13 @@ class Specification:
         Decision, first result, called once before anything starts; the core's own owner, which keeps numbers
         in the state database, comes last. An exception, or an answer that is not a `RunNumbers`, refuses
         every start.
+        """
+
+    @hookspec(firstresult=True)
+    def attpc_run_records(self) -> RunRecords | None:
+        """Return the record of runs for other plugins, see `RunRecords`; None leaves it to the next plugin.
+
+        Decision, first result, called once before anything starts. After an exception there is no record.
         """
 
     @hookspec(firstresult=True)

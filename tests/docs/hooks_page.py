@@ -24,8 +24,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("Planning and permission", ("attpc_plan", "attpc_veto", "attpc_access")),
     (
-        "Run numbers and open runs",
-        ("attpc_run_numbers",),
+        "Run numbers and the record of runs",
+        ("attpc_run_numbers", "attpc_run_records"),
     ),
     ("Events", ("attpc_event", "attpc_prepare_run")),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from attpc_ioc.errors import Refused
+from attpc_ioc.errors import RecordAway, Refused
 from attpc_ioc.model.command import NUMBERED, CommandName, ScopeKind
 from attpc_ioc.model.events import RunEvent
 from attpc_ioc.plugin import hookimpl
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from attpc_ioc.model.events import Event
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.plugin import PluginContext
+    from attpc_ioc.plugin.spec import RunRecords
     from attpc_ioc.pvs.row import Row, Value
     from attpc_plugins.run_history.sheets.settings import ObservableSettings
 
     from .service import Service
+    from .store import Store
 
 NOT_STARTED = "the run history did not start"
 
@@ -120,6 +122,18 @@ class RunHistory:
     async def open_run(self) -> RunInfo | None:
         """Return this fleet's open run in the database."""
         return None if self.service is None else await self.service.open_run()
+
+    @hookimpl
+    def attpc_run_records(self) -> RunRecords:
+        """Show the runs of the database to other plugins."""
+        from .lookup import RunLookup
+
+        return RunLookup(self._store)
+
+    def _store(self) -> Store:
+        if self.service is None:
+            raise RecordAway(NOT_STARTED)
+        return self.service.connected_store()
 
     @hookimpl
     async def attpc_write(self, pv: str, value: Value, who: Who) -> None:

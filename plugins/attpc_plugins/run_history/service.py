@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from attpc_ioc.errors import StateDirError
+from attpc_ioc.errors import RecordAway, StateDirError
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import NUMBERED, CommandName, Reason, ScopeKind, Who
 from attpc_ioc.model.events import RunEvent, RunStarted, RunStopped
@@ -211,6 +211,12 @@ class Service:
             self.sheet.on_run_started(event.run)
         elif isinstance(event, RunStopped):
             self.sheet.on_run_stopped(event.run)
+
+    def connected_store(self) -> Store:
+        """Return the database; raises `RecordAway` with the reason while it is away."""
+        if self.supervisor.store is None:
+            raise RecordAway(self._faults.text_of(AWAY) or "the database is away")
+        return self.supervisor.store
 
     async def open_run(self) -> RunInfo | None:
         """Return the run of this fleet that the database has as open."""

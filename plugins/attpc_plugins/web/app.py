@@ -19,9 +19,11 @@ from attpc_ioc.plugin import PluginContext
 from . import metrics
 from .door import Requests, guard_of
 from .live import Live
-from .operations import Operation, Parameter, document
+from .operations import Operation, Parameter, document, packed
 from .page import Page
+from .plots import Plots
 from .problems import Problem
+from .runs import RunPages
 from .settings import WebSettings
 from .shown import PvRow, PvValue, row_of, value_of
 
@@ -71,6 +73,8 @@ class WebApp:
         self._rows = [row_of(entry) for entry in self._pvs.table.values()]
         self._metrics = metrics.Metrics(self._pvs)
         self._page = Page()
+        self._runs = RunPages(ctx)
+        self.plots = Plots(self._pvs)
         self._streams: set[asyncio.Task[Any]] = set()
         self.live = Live(self._pvs)
         self.operations = self._operations()
@@ -113,6 +117,8 @@ class WebApp:
                 "one comes each second",
                 {200: "text/event-stream"},
             ),
+            *self._runs.operations(API),
+            *self.plots.operations(API),
             Operation("GET", f"{API}/openapi.json", self.openapi, "This document", {200: "application/json"}),
             Operation("GET", "/metrics", self.metrics, "PVs that are numbers, for Prometheus", {200: text}),
             Operation("GET", "/healthz", self.healthz, "Whether the IOC is alive", {200: text}),
@@ -198,7 +204,7 @@ class WebApp:
 
     async def pvs(self, _request: web.Request) -> web.Response:
         """Return the rows."""
-        return _packed(self._rows)
+        return packed(self._rows)
 
     async def pv(self, request: web.Request) -> web.Response:
         """Return what a PV shows."""
@@ -207,7 +213,7 @@ class WebApp:
 
     async def snapshot(self, request: web.Request) -> web.Response:
         """Return what every PV shows."""
-        return _packed(self.live.content(self._hidden(request)))
+        return packed(self.live.content(self._hidden(request)))
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Send what changes until the client goes, or takes nothing any more."""
@@ -247,12 +253,6 @@ class WebApp:
         if not self._ctx.ca_addresses:
             raise Problem(503, "the IOC is starting: EPICS clients are not answered yet")
         return web.Response(text="ok\n")
-
-
-def _packed(body: object) -> web.Response:
-    response = web.json_response(body)
-    response.enable_compression()  # if the client takes it
-    return response
 
 
 def _what(error: web.HTTPException, request: web.Request) -> str:

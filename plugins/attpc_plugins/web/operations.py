@@ -118,3 +118,10 @@ def _answer(code: int, answer: Any, refs: dict[Any, Any]) -> dict[str, Any]:
     elif answer is not None:
         found["content"] = {"application/json": {"schema": refs[answer, "serialization"]}}
     return found
+
+
+def packed(body: object) -> web.Response:
+    """Return JSON, compressed if the client takes that."""
+    response = web.json_response(body)
+    response.enable_compression()
+    return response

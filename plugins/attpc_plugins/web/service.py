@@ -45,6 +45,7 @@ class Service:
         await self._runner.setup()
         assert self._runner.server is not None
         self._door = Door(self._runner.server, self._settings.max_connections)
+        self._ctx.spawn(self._web.plots.run(), restart=self._web.plots.run)
         if not await self._listen():
             self._ctx.spawn(self._try_again())
 

@@ -1,0 +1,223 @@
+"""The runs of the record that a plugin keeps, such as the run history: lists, and one run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict
+
+from attpc_ioc.errors import RecordAway, Refused
+from attpc_ioc.model.run import RunQuery
+from attpc_ioc.plugin import PluginContext
+from attpc_ioc.plugin.spec import RunRecords
+
+from .operations import Operation, Parameter
+from .problems import Problem
+
+PAGE = 50
+MOST = 500
+"""Runs of a page, if not asked for others, and at most."""
+
+LAST = 2**31 - 1
+"""The highest run number."""
+
+CSV = "text/csv"
+FIRST = ("experiment", "number", "stage", "outcome", "title", "started_at", "stopped_at")
+"""The first columns of CSV; others follow by name."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+HARMLESS = "'"
+"""Before a text that a spreadsheet would take for a formula."""
+
+
+class Runs(BaseModel):
+    """A page of runs, the newest first: objects as `attpc-ioc history list --format json` prints them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    runs: list[dict[str, Any]]
+    next: str | None
+    """`after` of the next page; null on the last."""
+
+
+class RunOfRecord(BaseModel):
+    """A run, as `attpc-ioc history show --format json` prints it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    run: dict[str, Any]
+    previous: int | None
+    """The number of the run before it in the experiment."""
+
+
+_FIELDS = {
+    "experiment": "The name of an experiment.",
+    "text": "Words of title, operator or comment.",
+    "class": "A run class, such as Beam.",
+    "quality": "Unknown, Good, Bad or Partial.",
+    "since": "Started at or after this: ISO 8601; without a zone it is UTC.",
+    "until": "Started before this.",
+}
+
+
+class RunPages:
+    """The operations on runs."""
+
+    def __init__(self, ctx: PluginContext) -> None:
+        self._ctx = ctx
+
+    def operations(self, api: str) -> tuple[Operation, ...]:
+        """Return what the API can do with runs."""
+        number = {"type": "integer", "minimum": 0}
+        which = (
+            *(Parameter(name, about) for name, about in _FIELDS.items()),
+            Parameter("bad", "Only runs that somebody should look at.", schema={"type": "boolean"}),
+            Parameter("from", "The lowest run number.", schema=number),
+            Parameter("to", "The highest run number.", schema=number),
+            Parameter("limit", "Runs of a page.", schema={"type": "integer", "minimum": 1, "maximum": MOST}),
+            Parameter("after", "`next` of the page before."),
+        )
+        return (
+            Operation(
+                "GET",
+                f"{api}/runs",
+                self.runs,
+                "Runs of the record, the newest first; CSV if text/csv is accepted rather than JSON",
+                {200: Runs},
+                parameters=which,
+                problems=(422, 503),
+            ),
+            Operation(
+                "GET",
+                f"{api}/runs/{{experiment}}/{{number}}",
+                self.run,
+                "One run: conditions, members, measurements, files, configurations, events, edits",
+                {200: RunOfRecord},
+                parameters=(
+                    Parameter("experiment", "Its experiment.", "path"),
+                    Parameter("number", "Its number.", "path", number),
+                ),
+                problems=(404, 422, 503),
+            ),
+        )
+
+    @property
+    def records(self) -> RunRecords:
+        """The record; a `Problem` without one."""
+        if self._ctx.run_records is None:
+            raise Problem(503, "no plugin keeps a record of runs: run_history is off or not installed")
+        return self._ctx.run_records
+
+    async def runs(self, request: web.Request) -> web.Response:
+        """Return a page of runs."""
+        query = request.query
+        known = {*_FIELDS, "bad", "from", "to", "limit", "after"}
+        if unknown := sorted(set(query) - known):
+            raise Problem(422, f"there is no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        try:
+            limit = _whole(query, "limit", 1, MOST) or PAGE
+            found, after = await self.records.runs(_query(query), limit, query.get("after", ""))
+        except Refused as error:
+            raise Problem(422, str(error)) from None
+        except RecordAway as error:
+            raise Problem(503, str(error)) from None
+        if _wants_csv(request):
+            headers = {"X-Next": after} if after else {}
+            return web.Response(text=csv_of(found), content_type=CSV, charset="utf-8", headers=headers)
+        return web.json_response({"runs": found, "next": after or None})
+
+    async def run(self, request: web.Request) -> web.Response:
+        """Return one run."""
+        experiment, number = named_run(request)
+        try:
+            found = await self.records.run(experiment, number)
+            before = await self._before(experiment, number) if found is not None else None
+        except RecordAway as error:
+            raise Problem(503, str(error)) from None
+        if found is None:
+            raise Problem(404, f"there is no run {number} of experiment {experiment!r}")
+        return web.json_response(found | {"previous": before})
+
+    async def _before(self, experiment: str, number: int) -> int | None:
+        if number == 0:
+            return None
+        which = RunQuery(experiment=experiment, number_to=number - 1)
+        found, _ = await self.records.runs(which, 1)
+        return found[0]["number"] if found else None
+
+
+def named_run(request: web.Request) -> tuple[str, int]:
+    """Return the experiment and number of a path; raises `Problem`."""
+    text = request.match_info["number"]
+    if not (text.isascii() and text.isdigit() and int(text) < 2**31):
+        raise Problem(422, f"{text!r} is not a run number")
+    return request.match_info["experiment"], int(text)
+
+
+def _query(query: Mapping[str, str]) -> RunQuery:
+    return RunQuery(
+        experiment=query.get("experiment", ""),
+        text=query.get("text", ""),
+        run_class=query.get("class", ""),
+        quality=query.get("quality", ""),
+        since=_time(query, "since"),
+        until=_time(query, "until"),
+        number_from=_whole(query, "from", 0, LAST),
+        number_to=_whole(query, "to", 0, LAST),
+        bad=_switch(query, "bad"),
+    )
+
+
+def _time(query: Mapping[str, str], name: str) -> datetime | None:
+    if not (text := query.get(name, "")):
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Problem(422, f"{name}: {text!r} is not a time such as 2026-04-01T12:00:00Z") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _switch(query: Mapping[str, str], name: str) -> bool:
+    text = query.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise Problem(422, f"{name}: {text!r} is neither true nor false")
+    return text == "true"
+
+
+def _whole(query: Mapping[str, str], name: str, lowest: int, highest: int) -> int | None:
+    if not (text := query.get(name, "")):
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and lowest <= int(text) <= highest):
+        raise Problem(422, f"{name}: {text!r} is not a number from {lowest} to {highest}")
+    return int(text)
+
+
+def _wants_csv(request: web.Request) -> bool:
+    accepted = request.headers.get(hdrs.ACCEPT, "")
+    return CSV in accepted and "json" not in accepted
+
+
+def csv_of(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return runs as CSV with a header; nested values are JSON, and no cell is a formula."""
+    others = sorted({name for run in runs for name in run} - set(FIRST))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow((*FIRST, *others))
+    for run in runs:
+        writer.writerow([_cell(run.get(name)) for name in (*FIRST, *others)])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return HARMLESS + value if value.startswith(FORMULA) else value
