@@ -151,18 +151,6 @@ async def test_a_record_that_is_away_is_said(tmp_path, monkeypatch):
             assert (status, problem["detail"]) == (503, "the database does not answer")
 
 
-class Wrong:
-    @hookimpl
-    def attpc_run_records(self):
-        return "no record"
-
-
-async def test_a_plugin_that_gives_no_record_is_degraded(tmp_path, monkeypatch):
-    async with web_rig(tmp_path, monkeypatch, plugins=[("wrong", Wrong())]) as it:
-        assert (await it.get("/api/v1/runs"))[0] == 503
-        assert "not a record of runs" in await it.rig.get_text("Plugin:wrong:Message_RBV")
-
-
 def test_csv_has_every_field_and_no_formula():
     text = csv_of([{"number": 1, "title": "@x", "started_by": {"user": "a"}, "zz": None}])
     (row,) = csv.DictReader(io.StringIO(text))
