@@ -348,7 +348,7 @@ def _context(plugin: Plugin, app: App) -> Context:
         snapshot=lambda: app.controller.fleet,
         publish=publish,
         pvs=app.server.surface,
-        run_records=app.host.run_records(),
+        run_records=app.host.run_records,
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
         tell=app.emitter.tell,

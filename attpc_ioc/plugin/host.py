@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +217,9 @@ class PluginHost(PluginRegistry):
                 raise PluginError("no plugin owns the run numbers")
         return self._number_owner
 
+    @cached_property
     def run_records(self) -> RunRecords | None:
-        """Return the record of runs; None if no plugin has one."""
+        """The record of runs; None if no plugin has one."""
         for name, impl in self._impls("attpc_run_records"):
             try:
                 records = call(impl, {})

@@ -70,7 +70,7 @@ async def test_without_one_there_is_none(tmp_path, monkeypatch):
 async def test_a_plugin_that_gives_no_record_is_degraded(tmp_path, monkeypatch):
     for name, wrong, words in (
         ("wrong", Wrong(), "not a record of runs"),
-        ("raises", Raises(), "failed in attpc_run_records: broken"),
+        ("raises", Raises(), "failed in attpc_run_records: RuntimeError: broken"),
     ):
         shows = Shows()
         folder = tmp_path / name

@@ -98,7 +98,7 @@ async def test_the_record_takes_edits_and_refuses_what_it_does_not_know(tmp_path
         await it.ok("Run:Experiment", EXPERIMENT)
         await it.start_run()
         await drained(it)
-        records = it.app.host.run_records()
+        records = it.app.host.run_records
         assert records is not None
         who = Who("shift", "127.0.0.1", "127.0.0.1:1", via="web")
         changed = await records.edit(EXPERIMENT, 0, {"comment": "beam tripped", "quality": "bad"}, who)
