@@ -34,7 +34,9 @@ async def test_what_the_page_shows_works(tmp_path, monkeypatch):
             return plan.lines
 
         shown = await python("scan")
-        assert re.findall(r"^run (\d+) took 2\.\d* s$", "\n".join(shown), re.MULTILINE) == ["0", "1", "2"]
+        took = re.findall(r"^run (\d+) took (\d+\.\d*) s$", "\n".join(shown), re.MULTILINE)
+        assert [number for number, _ in took] == ["0", "1", "2"]
+        assert all(float(seconds) >= 2.0 for _, seconds in took)
         assert len([line for line in shown if line.startswith("   file://")]) >= 3 * 5
         shown = await python("stubs")
         assert it.run.number == 4
