@@ -33,7 +33,7 @@ async def closed_until(it: Rig, numbers: list[int]) -> None:
 
 
 @pytest.mark.timing
-async def test_ten_runs_back_to_back(tmp_path, monkeypatch, files_way):
+async def test_five_runs_back_to_back(tmp_path, monkeypatch, files_way):
     """With data that come late: all are in their run's folder, and no time is lost."""
     text = section(closing=OVERLAP)
     async with data_rig(
@@ -41,7 +41,7 @@ async def test_ten_runs_back_to_back(tmp_path, monkeypatch, files_way):
     ) as it:
         await ready(it)
         numbers, waits = [], []
-        for _ in range(10):
+        for _ in range(5):
             waits.append(await start_soon(it))
             numbers.append(it.run.number)
             await all_write(it)
@@ -50,7 +50,7 @@ async def test_ten_runs_back_to_back(tmp_path, monkeypatch, files_way):
             assert any(e.state is not CloseState.DONE for e in entries_of(it, numbers[-1]))
         await closed(it, *numbers)
         check_all(it, numbers)
-        assert sorted(waits)[5] < 1.0 * busy(), waits
+        assert sorted(waits)[2] < 1.0 * busy(), waits
         for host in it.fleet.data:
             assert shown(it, f"{host.source}:Router:Clean_RBV") == 1
 
