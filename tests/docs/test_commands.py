@@ -14,7 +14,7 @@ from attpc_ioc.settings import parse_settings
 from tests.docs.pages import PAGES
 from tests.support.ca import ca_place, caget
 from tests.support.pages import ROOT, commands, dialogue
-from tests.support.process import ATTPC_IOC, Running, environment, started
+from tests.support.process import FORKED, Running, environment, started
 
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -33,7 +33,7 @@ def plain(line: str) -> str:
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-run.md"])
 async def test_what_a_page_shows_of_the_demo(page, tmp_path, place, state_home):
     env = environment(place, tmp_path, state_home)
-    async with started(ATTPC_IOC, "demo", env=env, folder=tmp_path) as demo:
+    async with started(FORKED, "demo", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.")
         kept = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc/demo/demo.toml"
         assert 'fleet = "demo on ' in kept.read_text()  # the same at each start, whatever its ports

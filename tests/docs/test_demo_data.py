@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.ca import CaPlace, ca_place, caget, caput, eventually
 from tests.support.patience import PATIENCE_S
-from tests.support.process import ATTPC_IOC, Running, environment, started
+from tests.support.process import FORKED, Running, environment, started
 from tests.support.simfleet import wait_until
 
 
@@ -55,7 +55,7 @@ async def test_rates_files_and_manifests(tmp_path, place, state_home):
     env = environment(place, tmp_path, state_home)
     data = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc" / "demo" / "data"
     # The first two are reached by SSH, the next two through a sentry, the rest by their folders.
-    async with started(ATTPC_IOC, "demo", "--cobos", "5", env=env, folder=tmp_path) as demo:
+    async with started(FORKED, "demo", "--cobos", "5", env=env, folder=tmp_path) as demo:
         await demo.until("Router:Rate_RBV", 60)
         assert stat.S_IMODE(data.parent.stat().st_mode) == (0o700 if os.geteuid() else 0o711)
         await shows(place, "ConfigNames_RBV", "e20009")
@@ -89,7 +89,7 @@ async def test_a_second_demo_has_the_same_ecc_servers_and_warns_of_none(tmp_path
     file = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc" / "demo" / "demo.toml"
 
     async def ports() -> dict[str, int]:
-        async with started(ATTPC_IOC, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
+        async with started(FORKED, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
             await demo.until("Ctrl-C here ends it.", 60)
             await shows(place, "Ecc:cobo1:State_RBV", "Idle")
             assert (await demo.end())[0] == 0
@@ -111,7 +111,7 @@ async def test_a_second_demo_has_the_same_ecc_servers_and_warns_of_none(tmp_path
 
 async def test_faults_of_the_demo_are_switched_as_it_says(tmp_path, place, state_home):
     env = environment(place, tmp_path, state_home)
-    async with started(ATTPC_IOC, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
+    async with started(FORKED, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.", 60)
         # Another simulator may have the port that the command asks by itself: then the demo says which.
         lines = re.findall(r"^\s+attpc-ioc (fault .*)$", demo.text, re.MULTILINE)
@@ -119,10 +119,10 @@ async def test_faults_of_the_demo_are_switched_as_it_says(tmp_path, place, state
         where = lines[0].split()[3:]
         await shows(place, "Ecc:cobo1:State_RBV", "Idle")
         for words, seen in ((["cobo1", "die"], "Offline"), (["cobo1", "clear"], "Idle")):
-            async with started(ATTPC_IOC, "fault", *words, *where, env=env, folder=tmp_path) as switch:
+            async with started(FORKED, "fault", *words, *where, env=env, folder=tmp_path) as switch:
                 assert await switch.wait(30) == 0, switch.text
             await shows(place, "Ecc:cobo1:State_RBV", seen)
-        async with started(ATTPC_IOC, "fault", *where, env=env, folder=tmp_path) as look:
+        async with started(FORKED, "fault", *where, env=env, folder=tmp_path) as look:
             assert await look.wait(30) == 0, look.text
         assert "Mutant[master]" in look.text
         assert (await demo.end())[0] == 0

@@ -15,7 +15,7 @@ import pytest
 from attpc_ioc import cli
 from attpc_ioc.settings.demo_place import VARIABLE
 from tests.support.ca import CaPlace, ca_place
-from tests.support.process import ATTPC_IOC, environment, started
+from tests.support.process import FORKED, environment, started
 
 NONE = "none.toml"
 
@@ -76,9 +76,7 @@ async def test_every_command_names_the_settings_of_a_running_demo(
     (tmp_path / "x.csv").write_text("experiment,number\n")
     assert hint not in await asyncio.to_thread(said, monkeypatch, tmp_path, home, "history", "list")
     prefix = f"D{os.getpid()}:"
-    async with started(
-        ATTPC_IOC, "demo", "--cobos", "1", "--prefix", prefix, env=env, folder=tmp_path
-    ) as demo:
+    async with started(FORKED, "demo", "--cobos", "1", "--prefix", prefix, env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.")
         for words in COMMANDS:
             text = await asyncio.to_thread(said, monkeypatch, tmp_path, home, *words)

@@ -26,7 +26,7 @@ from tests.support.ca import libca_place
 from tests.support.forked import SHELL, run_forked
 from tests.support.pages import ROOT
 from tests.support.postgres import place as passable
-from tests.support.process import ATTPC_IOC, environment, started
+from tests.support.process import FORKED, environment, started
 
 OTHERS = {"alarms.xml", "alarms-fragment.xml", "archiver.json", "saveset.csv"}
 SCALARS = {ChannelType.ENUM, ChannelType.LONG, ChannelType.DOUBLE, ChannelType.STRING}
@@ -156,7 +156,7 @@ async def test_every_pv_of_every_export_is_served_with_its_type(out, tmp_path, s
     settings = Path(state_home["XDG_STATE_HOME"]) / "attpc-ioc" / "demo" / "demo.toml"
     exports = exported(out)
     names = sorted(set().union(*exports.values()))
-    async with started(ATTPC_IOC, "demo", env=env, folder=tmp_path) as demo:
+    async with started(FORKED, "demo", env=env, folder=tmp_path) as demo:
         await demo.until("The demo is running", 90)
         loaded = load_settings(settings)
         table = {entry.name: entry for entry in make_table(loaded, load_plugins(loaded))}

@@ -20,7 +20,7 @@ from attpc_ioc.ioc.elsewhere import own_servers
 from attpc_ioc.settings import load_settings
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, caget, eventually, free_port
 from tests.support.others import other_server
-from tests.support.process import ATTPC_IOC, environment, started
+from tests.support.process import FORKED, environment, started
 
 TOML = """
 [ioc]
@@ -74,11 +74,11 @@ async def test_two_iocs_of_one_prefix(tmp_path: Path, place: CaPlace) -> None:
     port = free_port()
     first_file, second_file = settings_file(tmp_path / "a", place.port), settings_file(tmp_path / "b", port)
     env = environment(place, tmp_path)
-    async with started(ATTPC_IOC, "run", first_file, env=env, folder=tmp_path) as first:
+    async with started(FORKED, "run", first_file, env=env, folder=tmp_path) as first:
         await first.until("event=serving")
         place.extra["EPICS_CA_ADDR_LIST"] = f"{LOOPBACK}:{place.port} {LOOPBACK}:{port}"
         env = environment(place, tmp_path)
-        async with started(ATTPC_IOC, "run", second_file, env=env, folder=tmp_path) as second:
+        async with started(FORKED, "run", second_file, env=env, folder=tmp_path) as second:
             line = await second.until("another server answers for the prefix of this IOC")
             host = socket.gethostname()
             who = f"{LOOPBACK}:{place.port} ({host[:39]}, process {first.process.pid})"

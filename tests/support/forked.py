@@ -31,9 +31,16 @@ _server.set_forkserver_preload(["tests.support.preloaded"])
 
 
 def _become(
-    words: tuple[str, ...], env: dict[str, str], folder: str, stdout: Connection, stderr: Connection
+    words: tuple[str, ...],
+    env: dict[str, str],
+    folder: str,
+    session: bool,
+    stdout: Connection,
+    stderr: Connection,
 ) -> None:
     """Be the program, in the forked process."""
+    if session:
+        os.setsid()
     for number, stream in ((1, stdout), (2, stderr)):
         os.dup2(stream.fileno(), number)
         stream.close()
@@ -51,10 +58,16 @@ class Forked:
     """A forked program, in the shape of `asyncio.subprocess.Process`."""
 
     def __init__(
-        self, words: tuple[str, ...], env: Mapping[str, str], folder: Path, stdout: int, stderr: int
+        self,
+        words: tuple[str, ...],
+        env: Mapping[str, str],
+        folder: Path,
+        stdout: int,
+        stderr: int,
+        session: bool = False,
     ) -> None:
         ends = [Connection(os.dup(number), readable=False) for number in (stdout, stderr)]
-        arguments = (words, dict(env), str(folder), *ends)
+        arguments = (words, dict(env), str(folder), session, *ends)
         self._process = _server.Process(target=_become, args=arguments, name=" ".join(words), daemon=True)
         self._process.start()
         for end in ends:
@@ -116,8 +129,13 @@ async def forked(
     folder: Path | None = None,
     stdout: int = DEVNULL,
     stderr: int | BinaryIO = DEVNULL,
+    session: bool = False,
+    limit_bytes: int = 1 << 20,
 ) -> Forked:
-    """Start a module with its arguments; `stdout` and `stderr` as for `subprocess`."""
+    """Start a module with its arguments; `stdout` and `stderr` as for `subprocess`.
+
+    With `session` it leads a session and a process group of its own. Its lines have `limit_bytes` at most.
+    """
     keep: list[int] = []
     readers: list[int | None] = []
     for wanted in (stdout, stderr):
@@ -134,16 +152,20 @@ async def forked(
             keep.append(os.dup(wanted.fileno()))
         readers.append(reader)
     try:
-        made = Forked(tuple(map(os.fspath, words)), env or os.environ, folder or Path.cwd(), keep[0], keep[1])
+        made = Forked(
+            tuple(map(os.fspath, words)), env or os.environ, folder or Path.cwd(), keep[0], keep[1], session
+        )
     finally:
         for number in keep:
             os.close(number)
-    made.stdout, made.stderr = [await _stream(number) if number is not None else None for number in readers]
+    made.stdout, made.stderr = [
+        await _stream(number, limit_bytes) if number is not None else None for number in readers
+    ]
     return made
 
 
-async def _stream(number: int) -> asyncio.StreamReader:
-    stream = asyncio.StreamReader(limit=1 << 20)
+async def _stream(number: int, limit_bytes: int) -> asyncio.StreamReader:
+    stream = asyncio.StreamReader(limit=limit_bytes)
     pipe = os.fdopen(number, "rb", buffering=0)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     return stream

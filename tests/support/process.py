@@ -12,10 +12,14 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from tests.support.ca import USR, CaPlace
+from tests.support.forked import PIPE, SHELL, STDOUT, Forked, forked
 from tests.support.patience import PATIENCE_S
 
 ATTPC_IOC = Path(sys.executable).parent / "attpc-ioc"
 """The shell command of the environment that the tests run in."""
+
+FORKED = "attpc-ioc, forked"
+"""The shell command, as a fork of a process that has imported it: for tests that are not about its start."""
 
 
 def environment(place: CaPlace, home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -28,7 +32,7 @@ def environment(place: CaPlace, home: Path, more: Mapping[str, str] | None = Non
 class Running:
     """A program that runs. `lines` has what it printed so far, stdout and stderr together."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | Forked) -> None:
         self.process = process
         self.lines: list[str] = []
         self._news = asyncio.Condition()
@@ -85,16 +89,29 @@ async def started(
     *command: str | Path, env: Mapping[str, str], folder: Path, limit_bytes: int = 1 << 20
 ) -> AsyncIterator[Running]:
     """Run a program in a process group of its own for the length of a block."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=dict(env),
-        cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-        limit=limit_bytes,
-    )
+    process: asyncio.subprocess.Process | Forked
+    if command[0] == FORKED:
+        process = await forked(
+            SHELL,
+            *command[1:],
+            env=env,
+            folder=folder,
+            stdout=PIPE,
+            stderr=STDOUT,
+            session=True,
+            limit_bytes=limit_bytes,
+        )
+    else:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(env),
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            start_new_session=True,
+            limit=limit_bytes,
+        )
     running = Running(process)
     try:
         yield running
