@@ -64,13 +64,26 @@ class RecordAway(AttpcError):
 class PutFailed(AttpcError):
     """A put was refused, or the command that it gave has not ended well.
 
-    `reasons` has each reason by itself; `refused`: nothing was sent and nothing changed.
+    - `reasons`: each reason by itself.
+    - `refused`: nothing was sent and nothing changed.
+    - `no_access`: it was refused because this client may not write the PV.
+    - `bad_value`: it was refused because the PV cannot have this value, whatever happens meanwhile.
     """
 
-    def __init__(self, text: str, reasons: tuple[str, ...], *, refused: bool) -> None:
+    def __init__(
+        self,
+        text: str,
+        reasons: tuple[str, ...],
+        *,
+        refused: bool,
+        no_access: bool = False,
+        bad_value: bool = False,
+    ) -> None:
         super().__init__(text)
         self.reasons = reasons
         self.refused = refused
+        self.no_access = no_access
+        self.bad_value = bad_value
 
 
 class PluginError(AttpcError):

@@ -70,7 +70,6 @@ class AccessKeeper:
         self._answers: dict[tuple[str, int, str, str, bool], Right] = {}
         self._asked = asyncio.Event()
         self._by_address = settings.access.check_client_ip
-        self._look_up = self._by_address or settings.pva.enabled
 
     async def open(self) -> None:
         """Read the file for the first time; raises `AccessFileError` if that fails."""
@@ -119,7 +118,7 @@ class AccessKeeper:
         rules = read_rules(file)
         if faults := faults_of_fit(rules, self._groups):
             raise AccessFileError(str(file), faults)
-        return (rules, *by_address(rules)) if self._look_up else (rules, rules, [])
+        return rules, *by_address(rules)
 
     def _take(self, rules: Rules, addressed: Rules, unknown: list[str]) -> None:
         self._rules = rules

@@ -75,6 +75,14 @@ WritePluginRow = Callable[[PvEntry, int | float | str, Who], Awaitable[None]]
 """Passes a write to a plugin's own PV to that plugin; raises `Refused`."""
 
 
+class NotAllowed(PutRejected):
+    """The client may not write the PV."""
+
+
+class BadValue(PutRejected):
+    """The PV cannot have this value."""
+
+
 class CommandFailed(PutRejected):
     """The command that a put gave was refused, or has not ended well."""
 
@@ -131,21 +139,26 @@ class PutHandler:
         with the reason.
         """
         if not self.may_write(pv, client):
-            raise self._reject(pv, written, client, NO_ACCESS)
+            raise self._reject(NotAllowed, pv, written, client, NO_ACCESS)
         if fault or written is None:
-            raise self._reject(pv, written, client, fault)
+            raise self._reject(BadValue, pv, written, client, fault)
         try:
             value = accept(pv.spec, written)
         except Unacceptable as error:
-            raise self._reject(pv, written, client, str(error)) from None
+            raise self._reject(BadValue, pv, written, client, str(error)) from None
         return self.put(pv, value, client)
 
     def _reject(
-        self, pv: PV, written: Scalar | list[Scalar] | None, client: Giver, reason: str
+        self,
+        kind: type[PutRejected],
+        pv: PV,
+        written: Scalar | list[Scalar] | None,
+        client: Giver,
+        reason: str,
     ) -> PutRejected:
         raw = "" if written is None else written
         self.rejected(pv, client, str(raw[:SHOWN] if isinstance(raw, str | list) else raw), reason)
-        return PutRejected(reason)
+        return kind(reason)
 
     def put(self, pv: PV, value: object, client: Giver) -> Awaitable[None] | None:
         """Execute a client's write; returns None when it is done, otherwise an awaitable.
@@ -158,7 +171,7 @@ class PutHandler:
             raise PutRejected(f"{pv.name} cannot be written")
         if isinstance(value, str) and (fault := control_fault(value)):
             self.rejected(pv, client, value, fault)
-            raise PutRejected(fault)
+            raise BadValue(fault)
         old = self._shown(entry, pv.value)
         if entry.row.plugin or entry.row.setpoint is None:
             return self._put_later(entry, old, value, who)

@@ -96,6 +96,7 @@ class IocServer:
         """Show the state of the access security file, and update the rights of every channel."""
         self._publish_ioc(ACCESS_FILE, status)
         self._publish_ioc(ACCESS_TEXT, message)
+        self.surface.rules_read += 1
         await self.ca.refresh_access_in_turns()
         await self.pvaccess.refresh_access()
 

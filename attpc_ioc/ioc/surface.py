@@ -10,7 +10,7 @@ from typing import cast
 from attpc_ioc.errors import PutFailed
 from attpc_ioc.ioc.ca import PV, PutRejected
 from attpc_ioc.ioc.publish import Publisher
-from attpc_ioc.ioc.puts import Access, CommandFailed, PutHandler
+from attpc_ioc.ioc.puts import Access, BadValue, CommandFailed, NotAllowed, PutHandler
 from attpc_ioc.model.command import ResultCode, Who, reason_lines
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pvs.row import Shown, Value
@@ -34,6 +34,8 @@ class Surface:
         self._puts = puts
         self._access = access
         self._under_way: set[asyncio.Task[None]] = set()
+        self.rules_read = 0
+        """How often the access security file was read: with each, rights may have changed."""
 
     def read(self, name: str) -> Shown:
         """Return what a PV shows now; `KeyError` if there is no PV of this full name."""
@@ -67,7 +69,13 @@ class Surface:
             reasons = reason_lines(outcome.reasons) or (outcome.text or outcome.message,)
             raise PutFailed(str(error), reasons, refused=outcome.code is ResultCode.REFUSED) from None
         except PutRejected as error:
-            raise PutFailed(str(error), (str(error),), refused=True) from None
+            raise PutFailed(
+                str(error),
+                (str(error),),
+                refused=True,
+                no_access=isinstance(error, NotAllowed),
+                bad_value=isinstance(error, BadValue),
+            ) from None
 
     async def _to_the_end(self, ends: Awaitable[None]) -> None:
         """Wait for a put, which goes on and is recorded if nobody waits for it any more."""

@@ -82,6 +82,11 @@ class PvSurface(Protocol):
         """The row of each PV, by its full name."""
         ...
 
+    @property
+    def rules_read(self) -> int:
+        """How often the access security file was read: with each, rights may have changed."""
+        ...
+
     def read(self, name: str) -> Shown:
         """Return what a PV shows now: value, alarm and time."""
         ...

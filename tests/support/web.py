@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from attpc_plugins.web import plugin as Web
+from attpc_plugins.web.tokens import Role, make
 
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig, rig
@@ -39,6 +40,23 @@ class WebRig:
         async with self.client.request(method, self.url + path, **options) as response:
             text = await response.text()
             return response.status, json.loads(text) if "json" in response.content_type else text
+
+    def token(self, name: str, role: Role = Role.OPERATOR, days: float = 1.0) -> str:
+        """Return the text of a new token."""
+        token, text = make(name, role, days)
+        assert self.plugin.tokens is not None
+        self.plugin.tokens.add(token)
+        return text
+
+    async def put(
+        self, part: str, value: object, token: str = "", *, query: str = "", **headers: str
+    ) -> tuple[int, Any]:
+        """Put a PV as a program does; underscores of header names stand for hyphens."""
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        if token:
+            named["Authorization"] = f"Bearer {token}"
+        path = f"/api/v1/pvs/{self.rig.prefix}{part}{query}"
+        return await self.ask("PUT", path, json={"value": value}, headers=named)
 
     async def value(self, part: str) -> dict[str, Any]:
         """Return what the API says of a PV."""

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict
 
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import Who
+from attpc_ioc.model.command import CommandName
 from attpc_ioc.plugin import PluginContext
+from attpc_ioc.pvs.table import PvEntry
 
 from . import metrics
+from .client import client_of
 from .door import Requests, guard_of
 from .live import Live
 from .operations import Operation, Parameter, document, packed
 from .page import Page
 from .plots import Plots
 from .problems import Problem
+from .proving import retry_after
+from .puts import PutBody, Puts
+from .repeats import Repeats
+from .rights import CALLER, CSRF_HEADER, Rights, caller_of
 from .runs import RunPages
 from .settings import WebSettings
 from .shown import PvRow, PvValue, row_of, value_of
+from .signin import Signing
+from .streaming import Streams
+from .tokens import Tokens
 
 log = get_logger(__name__)
 
@@ -33,8 +40,7 @@ API = "/api/v1"
 MAX_BODY = 64 * 1024
 """Bytes of the body of a request."""
 
-STALLED_S = 10.0
-"""A page that has taken nothing for so long is dropped."""
+STOPS = frozenset((CommandName.STOP, CommandName.ABORT))
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -65,7 +71,7 @@ class Snapshot(BaseModel):
 class WebApp:
     """The operations, for one IOC."""
 
-    def __init__(self, ctx: PluginContext, settings: WebSettings) -> None:
+    def __init__(self, ctx: PluginContext, settings: WebSettings, tokens: Tokens) -> None:
         self._ctx = ctx
         self._pvs = ctx.pvs
         self._settings = settings
@@ -75,10 +81,17 @@ class WebApp:
         self._page = Page()
         self._runs = RunPages(ctx)
         self.plots = Plots(self._pvs)
-        self._streams: set[asyncio.Task[Any]] = set()
         self.live = Live(self._pvs)
+        self._rights = Rights(self._pvs, settings, ctx, tokens)
+        self._repeats = Repeats(ctx)
+        self._puts = Puts(self._pvs, self._rights, self._repeats)
+        self._signing = Signing(self._rights)
+        self._streams = Streams(self.live, self._rights)
         self.operations = self._operations()
         self._document = document(self.operations, settings.url)
+        self._public = frozenset(
+            (*(operation.path for operation in self.operations if operation.public), *self._page.paths)
+        )
 
     def application(self) -> web.Application:
         """Return aiohttp's application."""
@@ -90,9 +103,11 @@ class WebApp:
         app.on_response_prepare.append(self._add_headers)
         return app
 
-    def close(self) -> None:
-        """End the live streams."""
+    async def close(self) -> None:
+        """End the live streams and the requests that wait."""
         self.live.close()
+        self._rights.close()
+        await self._repeats.close()
 
     def _operations(self) -> tuple[Operation, ...]:
         name = Parameter("name", "The full name of a PV.", "path")
@@ -108,21 +123,55 @@ class WebApp:
                 parameters=(name,),
                 problems=(403, 404),
             ),
+            Operation(
+                "PUT",
+                f"{API}/pvs/{{name}}",
+                self.put,
+                "Write a PV: set something, or give a command",
+                {200: PvValue, 202: PvValue},
+                body=PutBody,
+                parameters=(
+                    name,
+                    Parameter(
+                        "wait",
+                        "Answer when what that began has ended.",
+                        schema={"type": "boolean", "default": False},
+                    ),
+                    Parameter(
+                        "Idempotency-Key",
+                        "Another request with the same key gets the answer of the first and begins nothing.",
+                        "header",
+                        {"type": "string", "maxLength": 100},
+                    ),
+                    Parameter(CSRF_HEADER, "For a session's cookie: csrf of the session.", "header"),
+                ),
+                problems=(401, 403, 404, 408, 409, 413, 415, 422),
+            ),
             Operation("GET", f"{API}/snapshot", self.snapshot, "What every PV shows now", {200: Snapshot}),
             Operation(
                 "GET",
                 f"{API}/stream",
-                self.stream,
+                self._streams.stream,
                 "What changes: first an event `snapshot`, then `change`; each is a `Snapshot`, and at least "
-                "one comes each second",
+                "one comes each second; `session`, without `csrf`, when rights have changed",
                 {200: "text/event-stream"},
             ),
             *self._runs.operations(API),
             *self.plots.operations(API),
-            Operation("GET", f"{API}/openapi.json", self.openapi, "This document", {200: "application/json"}),
+            *self._signing.operations(API),
+            Operation(
+                "GET",
+                f"{API}/openapi.json",
+                self.openapi,
+                "This document",
+                {200: "application/json"},
+                public=True,
+            ),
             Operation("GET", "/metrics", self.metrics, "PVs that are numbers, for Prometheus", {200: text}),
-            Operation("GET", "/healthz", self.healthz, "Whether the IOC is alive", {200: text}),
-            Operation("GET", "/readyz", self.readyz, "Whether EPICS clients are answered", {200: text}),
+            Operation("GET", "/healthz", self.healthz, "Whether the IOC is alive", {200: text}, public=True),
+            Operation(
+                "GET", "/readyz", self.readyz, "Whether EPICS clients are answered", {200: text}, public=True
+            ),
         )
 
     # ------------------------------------------------------------------ every request
@@ -135,7 +184,7 @@ class WebApp:
         if guard is not None:
             guard.taken_up()
         try:
-            self._check(request)
+            await self._check(request)
             return await handler(request)
         except Problem as problem:
             return problem.answer()
@@ -153,19 +202,28 @@ class WebApp:
             if guard is not None:
                 guard.answered()
 
-    def _check(self, request: web.Request) -> None:
-        wait_s = self._requests.wait_s(request.remote or "")
-        if wait_s:
-            raise Problem(
-                429,
-                f"more than {self._settings.requests_per_s:g} requests a second from {request.remote}",
-                headers={"Retry-After": str(max(1, round(wait_s)))},
-            )
+    async def _check(self, request: web.Request) -> None:
         if not self._is_known(request.host):
             raise Problem(
                 421,
                 f"this page is not known as {request.host!r}; its names: names in [plugins.web]",
             )
+        host = client_of(request, self._settings.proxy).host
+        if not self._is_stop(request) and (wait_s := self._requests.wait_s(host)):
+            raise Problem(
+                429,
+                f"more than {self._settings.requests_per_s:g} requests a second from {host}",
+                headers=retry_after(wait_s),
+            )
+        caller = request[CALLER] = await self._rights.caller(request)
+        resource = request.match_info.route.resource
+        if resource is not None and resource.canonical not in self._public:
+            self._rights.check_view(caller)
+
+    def _is_stop(self, request: web.Request) -> bool:
+        """Return whether somebody stops something, which never waits for how many requests there are."""
+        entry = self._pvs.table.get(request.match_info.get("name", ""))
+        return request.method == hdrs.METH_PUT and entry is not None and entry.row.command in STOPS
 
     def _is_known(self, host: str) -> bool:
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
@@ -183,22 +241,13 @@ class WebApp:
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers[hdrs.SERVER] = "attpc-ioc"
 
-    def _who(self, request: web.Request) -> Who:
-        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-        host, port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)
-        return Who("", host, f"{host}:{port}", via="web")
-
-    def _hidden(self, request: web.Request) -> frozenset[str]:
-        who = self._who(request)
-        return frozenset(name for name in self._pvs.table if not self._pvs.may_read(name, who))
-
-    def _named(self, request: web.Request) -> str:
+    def _named(self, request: web.Request) -> PvEntry:
         name = request.match_info["name"]
         if name not in self._pvs.table:
             raise Problem(404, f"there is no PV {name!r}; {API}/pvs lists all")
-        if not self._pvs.may_read(name, self._who(request)):
+        if not self._pvs.may_read(name, caller_of(request).who):
             raise Problem(403, f"{name}: no read access")
-        return name
+        return self._pvs.table[name]
 
     # ------------------------------------------------------------------ PVs
 
@@ -208,30 +257,16 @@ class WebApp:
 
     async def pv(self, request: web.Request) -> web.Response:
         """Return what a PV shows."""
-        name = self._named(request)
-        return web.json_response(value_of(self._pvs.table[name], self._pvs.read(name)))
+        entry = self._named(request)
+        return web.json_response(value_of(entry, self._pvs.read(entry.name)))
+
+    async def put(self, request: web.Request) -> web.Response:
+        """Write a PV."""
+        return await self._puts.put(request, self._named(request))
 
     async def snapshot(self, request: web.Request) -> web.Response:
         """Return what every PV shows."""
-        return packed(self.live.content(self._hidden(request)))
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Send what changes until the client goes, or takes nothing any more."""
-        hidden = self._hidden(request)
-        response = web.StreamResponse(
-            headers={hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
-        )
-        await response.prepare(request)
-        number, news = self.live.number, self.live.everything(hidden)
-        try:
-            while True:
-                async with asyncio.timeout(STALLED_S):
-                    await response.write(news)
-                number, news = await self.live.after(number, hidden)
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-        return response
+        return packed(self.live.content(self._rights.hidden(caller_of(request))))
 
     # ------------------------------------------------------------------ the rest
 
@@ -241,7 +276,7 @@ class WebApp:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Return Prometheus text."""
-        text = self._metrics.text(self._hidden(request))
+        text = self._metrics.text(self._rights.hidden(caller_of(request)))
         return web.Response(text=text, headers={hdrs.CONTENT_TYPE: f"{metrics.MEDIA}; charset=utf-8"})
 
     async def healthz(self, _request: web.Request) -> web.Response:
@@ -265,16 +300,3 @@ def _what(error: web.HTTPException, request: web.Request) -> str:
         case 413:
             return f"the body of a request has {MAX_BODY} bytes at most"
     return error.text or error.reason
-
-
-async def json_body(request: web.Request) -> Any:
-    """Return the body of a request, which is JSON; raises `Problem`."""
-    if request.content_type != "application/json":
-        raise Problem(415, f"the body must be application/json, not {request.content_type}")
-    try:
-        async with asyncio.timeout(10.0):
-            return json.loads(await request.read())
-    except TimeoutError:
-        raise Problem(408, "the body did not arrive within 10 s") from None
-    except ValueError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None

@@ -110,23 +110,29 @@ def guard_of(transport: asyncio.BaseTransport | None) -> Any:
 
 
 class Requests:
-    """Counts the requests of each address: a bucket that drains at so many a second."""
+    """Counts for each address, or another key: a bucket that drains at so many a second."""
 
     MOST = 10_000
-    """Addresses that are remembered."""
+    """Keys that are remembered."""
 
-    def __init__(self, per_s: float) -> None:
+    def __init__(self, per_s: float, burst: float | None = None) -> None:
         self._per_s = per_s
-        self._burst = max(10.0, per_s * BURST_S)
+        self._burst = burst or max(10.0, per_s * BURST_S)
         self._level: dict[str, tuple[float, float]] = {}
 
-    def wait_s(self, address: str) -> float:
+    def peek_s(self, key: str) -> float:
+        """Return how long to wait until another one would not be too many, else 0."""
+        level, then = self._level.get(key, (0.0, 0.0))
+        level = max(0.0, level - (time.monotonic() - then) * self._per_s)
+        return max(0.0, level + 1.0 - self._burst) / self._per_s
+
+    def wait_s(self, key: str) -> float:
         """Count one; returns how long to wait where it was too many, else 0."""
         now = time.monotonic()
-        level, then = self._level.pop(address, (0.0, now))
+        wait_s = self.peek_s(key)
+        level, then = self._level.pop(key, (0.0, now))
         level = max(0.0, level - (now - then) * self._per_s)
-        late = level + 1.0 > self._burst
-        self._level[address] = (level if late else level + 1.0, now)
+        self._level[key] = (level if wait_s else level + 1.0, now)
         if len(self._level) > self.MOST:
             del self._level[next(iter(self._level))]
-        return (level + 1.0 - self._burst) / self._per_s if late else 0.0
+        return wait_s

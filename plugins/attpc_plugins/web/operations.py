@@ -46,7 +46,7 @@ class Operation:
     """One method of one path.
 
     - `answers`: for each status code that is no error the model of the body (or a list of it, or its media
-      type where it is no JSON), and `problems`: the codes that are errors.
+      type where it is no JSON, None for no body), and `problems`: the codes that are errors.
     """
 
     method: str
@@ -57,6 +57,8 @@ class Operation:
     body: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     problems: tuple[int, ...] = ()
+    public: bool = False
+    """Whether it is there for everybody, even if viewing needs a name."""
 
     @property
     def models(self) -> Iterable[type[BaseModel]]:

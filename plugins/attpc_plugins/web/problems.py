@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +12,9 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 MEDIA = "application/problem+json"
+
+BODY_S = 10.0
+"""The body of a request must have arrived after this time."""
 
 
 class ProblemBody(BaseModel):
@@ -43,8 +48,8 @@ class Problem(Exception):
         self.reasons = reasons
         self.headers = dict(headers or {})
 
-    def answer(self) -> web.Response:
-        """Return the response."""
+    def body(self) -> dict[str, Any]:
+        """Return a `ProblemBody`."""
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -53,4 +58,26 @@ class Problem(Exception):
         }
         if self.reasons:
             body["reasons"] = list(self.reasons)
-        return web.json_response(body, status=self.status, headers=self.headers, content_type=MEDIA)
+        return body
+
+    def answer(self) -> web.Response:
+        """Return the response."""
+        return web.json_response(self.body(), status=self.status, headers=self.headers, content_type=MEDIA)
+
+
+async def json_body(request: web.Request) -> Any:
+    """Return the body of a request, which is JSON; raises `Problem`."""
+    if request.content_type != "application/json":
+        raise Problem(415, f"the body must be application/json, not {request.content_type}")
+    try:
+        async with asyncio.timeout(BODY_S):
+            text = await request.read()
+        return json.loads(text, parse_constant=_no_number)
+    except TimeoutError:
+        raise Problem(408, f"the body did not arrive within {BODY_S:g} s") from None
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")

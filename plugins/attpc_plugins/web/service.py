@@ -13,6 +13,7 @@ from attpc_ioc.plugin import PluginContext
 from .app import WebApp
 from .door import Door
 from .settings import WebSettings
+from .tokens import Tokens
 
 log = get_logger(__name__)
 
@@ -27,10 +28,10 @@ REST_S = 30.0
 class Service:
     """The page and the API of one IOC."""
 
-    def __init__(self, ctx: PluginContext, settings: WebSettings) -> None:
+    def __init__(self, ctx: PluginContext, settings: WebSettings, tokens: Tokens) -> None:
         self._ctx = ctx
         self._settings = settings
-        self._web = WebApp(ctx, settings)
+        self._web = WebApp(ctx, settings, tokens)
         self._runner = web.AppRunner(
             self._web.application(),
             access_log=None,
@@ -53,7 +54,7 @@ class Service:
         """Close the port and every connection."""
         if self._server is not None:
             self._server.close()
-        self._web.close()
+        await self._web.close()
         await self._runner.cleanup()
 
     async def _listen(self) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from attpc_ioc.settings import Section
+from attpc_ioc.settings.faults import Fault, Loc
 from attpc_ioc.settings.values import host_fault
+
+from .tokens import Role
 
 LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
@@ -23,9 +28,41 @@ def _address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
-        raise ValueError(
-            f"must be an IP address of this machine, such as '127.0.0.1', not {value!r}"
-        ) from None
+        raise ValueError(f"must be an IP address, such as '127.0.0.1', not {value!r}") from None
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"must be an absolute path on this machine, not {value!r}")
+    return value
+
+
+def _header(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,60}", value):
+        raise ValueError(f"must be the name of a header, such as 'X-Remote-User', not {value!r}")
+    return value
+
+
+IpAddress = Annotated[str, AfterValidator(_address)]
+FilePath = Annotated[str, AfterValidator(_path)]
+
+
+class ProxySettings(Section):
+    """A proxy in front that knows people by name, by OpenID Connect for instance."""
+
+    header: Annotated[str, AfterValidator(_header)]
+    """The header with the name. From anybody but the proxy it is refused; the proxy must overwrite it."""
+    addresses: tuple[IpAddress, ...] = ()
+    """From where the proxy connects: loopback addresses, or others if it uses TLS."""
+    socket: FilePath | None = None
+    """A Unix socket, besides the port: who may open it, by the rights of its folder, is the proxy."""
+    role: Role = Role.VIEWER
+    """What the names that it gives may write at most."""
+
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:
+        """Yield the fault of a proxy that could not connect."""
+        if not self.addresses and self.socket is None:
+            yield Fault((*loc, "addresses"), "must have the proxy's address, or `socket` must be given")
 
 
 class WebSettings(Section):
@@ -33,7 +70,7 @@ class WebSettings(Section):
 
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """TCP port of the page and the API; 0: none."""
-    address: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    address: IpAddress = "127.0.0.1"
     """The IP address of this machine at which it listens; by default only this machine reaches it."""
     names: tuple[Annotated[str, AfterValidator(_name)], ...] = ()
     """Names by which browsers reach the page, besides localhost and IP addresses; others are refused.
@@ -45,15 +82,31 @@ class WebSettings(Section):
     requests_per_s: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 100.0
     """Requests a second of one address, over some time; those beyond are answered with 429."""
 
+    view: Literal["anyone", "named"] = "anyone"
+    """Who sees values, runs and plots: anyone who reaches the page, or only who has a name."""
+    certificate: FilePath | None = None
+    """File of the certificate and its chain, in PEM; with `key` the page uses TLS."""
+    key: FilePath | None = None
+    """File of the certificate's private key, in PEM, without a password."""
+    session_hours: Annotated[float, Field(gt=0, le=24 * 366, allow_inf_nan=False)] = 12.0
+    """How long a browser stays signed in."""
+    proxy: ProxySettings | None = None
+
+    def faults_together(self, loc: Loc) -> Iterator[Fault]:
+        """Yield the fault of a certificate without a key, or a key without a certificate."""
+        if (self.certificate is None) != (self.key is None):
+            lacks = "key" if self.key is None else "certificate"
+            yield Fault((*loc, lacks), "must be given: `certificate` and `key` belong together")
+
+    @property
+    def tls(self) -> bool:
+        """Whether it uses TLS."""
+        return self.certificate is not None
+
     @property
     def on(self) -> bool:
         """Whether there is a page at all."""
         return self.port != 0
-
-    @property
-    def on_loopback(self) -> bool:
-        """Whether only programs of this machine reach it."""
-        return ipaddress.ip_address(self.address).is_loopback
 
     @property
     def known_names(self) -> frozenset[str]:
@@ -65,4 +118,5 @@ class WebSettings(Section):
         """The address of the page, for people on this machine."""
         address = ipaddress.ip_address(self.address)
         host = "127.0.0.1" if address.is_unspecified else str(address)
-        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://[{host}]:{self.port}/" if ":" in host else f"{scheme}://{host}:{self.port}/"
