@@ -149,6 +149,12 @@ def count(bench: Bench) -> Any:
     return bench.run(bp.count([bench.det]))
 
 
+def long(bench: Bench) -> Any:
+    """One point, long enough for the IOC to be started again."""
+    bench.value(lambda: bench.det.length.set(4.0))
+    return bench.run(bp.count([bench.det]))
+
+
 def other(bench: Bench) -> Any:
     """A run of somebody else is on, and goes on."""
     bench.value(lambda: bench.det.go_to.set("Ready", timeout=LIMIT_S))
@@ -166,7 +172,7 @@ def aborted(bench: Bench) -> Any:
     det = bench.det
     seen = {}
 
-    def long() -> Any:
+    def endless() -> Any:
         yield from bps.mv(det.length, 600.0)
         yield from bp.count([det])
 
@@ -182,7 +188,7 @@ def aborted(bench: Bench) -> Any:
     bench.docs = []
     bench.when_running(lambda: bench.engine.request_pause())
     try:
-        bench.engine(long())
+        bench.engine(endless())
     except RunEngineInterrupted:
         before = bench.now(det.run.number)
         bench.engine.abort("by the test")
@@ -203,7 +209,7 @@ def aborted(bench: Bench) -> Any:
     return seen
 
 
-CASES = {case.__name__: case for case in (scan, for_seconds, ends, count, other, aborted)}
+CASES = {case.__name__: case for case in (scan, for_seconds, ends, count, long, other, aborted)}
 
 
 if __name__ == "__main__":

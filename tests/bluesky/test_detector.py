@@ -154,6 +154,20 @@ async def test_the_run_of_another_goes_on(tmp_path, monkeypatch):
         assert it.run.state is RunState.RUNNING
 
 
+async def test_a_point_goes_on_while_the_ioc_is_started_again(tmp_path, monkeypatch):
+    async with data_rig(tmp_path, monkeypatch, **CALM) as it:
+        plan = asyncio.create_task(plans(it, "long"))
+        await it.until(lambda: it.run.state is RunState.RUNNING and it.run.duration_s > 1.0, what="a run")
+        await it.stop_ioc()
+        await it.start_ioc()
+        seen = await plan
+        assert seen["error"] == ""
+        (event,) = of_kind(seen, "event")
+        assert event["data"]["det-run-number"] == it.run.number == 0
+        assert len(of_kind(seen, "stream_resource")) >= 5
+        assert it.run.state is RunState.STOPPED
+
+
 async def test_a_plan_that_ends_stops_its_run_and_a_resumed_one_makes_it_anew(tmp_path, monkeypatch):
     async with data_rig(tmp_path, monkeypatch, **CALM) as it:
         seen = await plans(it, "aborted")
