@@ -97,10 +97,6 @@ def _poll_time(fleet: Fleet, scope: Scope) -> Value | Reading:
     return quiet(module, value) if module.online else Reading(value)
 
 
-def _slow_reason(fleet: Fleet, scope: Scope) -> str:
-    return f"answers to GetState take {module_of(fleet, scope).poll_time_ms / 1e3:.2g} s"
-
-
 FLEET = "Fleet"
 """The table of the ECC servers."""
 
@@ -287,7 +283,6 @@ _ROWS: tuple[Row, ...] = (
         alarm=AlarmUse("ECC server answers slowly", latching=False, delay_s=5),
         guidance="The ECC server answers slowly. At the MAJOR limit (limits.freshness_s) only Stop is "
         "sent to it. Is its host or the network overloaded? The alarm clears automatically.",
-        reason=_slow_reason,
         live=True,
     ),
     Row(

@@ -24,6 +24,7 @@ from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.fleet import ActiveCommand, Fleet
 from attpc_ioc.model.run import RunClass, RunInfo, RunState, RunTexts, RunView
 from attpc_ioc.model.states import Operation, Severity, State, Status, Transition
+from attpc_ioc.pvs.alarms import Alarm, alarm_text
 from attpc_ioc.pvs.common import read
 from attpc_ioc.pvs.row import Reading
 from attpc_ioc.pvs.run import hours_text
@@ -395,3 +396,11 @@ def test_every_kind_of_scope_is_tried_here():
         ScopeKind.PLUGIN,
     }
     assert CommandName.ADOPT in COMMANDS[ScopeKind.RUN]
+
+
+def test_the_alarm_text_has_the_poll_time_that_is_in_alarm_and_not_a_later_one():
+    """The PV is posted once a second, and polls are more frequent."""
+    slow = with_module(make_fleet(SETTINGS), "cobo0", state=State.IDLE, poll_time_ms=700.0)
+    alarm = Alarm(TABLE["T:Ecc:cobo0:PollTime_RBV"], shown(slow, "Ecc:cobo0:PollTime_RBV"))
+    quick = with_module(slow, "cobo0", poll_time_ms=0.7)
+    assert alarm_text([alarm], quick) == ("Minor: cobo0:PollTime_RBV: Round trip of the last poll: 700.00 ms")
