@@ -23,6 +23,7 @@ from attpc_ioc.pvs.table import PvEntry
 
 from .operations import Operation, Parameter, packed
 from .problems import Problem
+from .rights import Rights, caller_of
 from .shown import NUMERIC
 
 STEP_S = 10.0
@@ -55,8 +56,9 @@ class PlotData(BaseModel):
 class Plots:
     """Samples the PVs, and answers with what they were."""
 
-    def __init__(self, pvs: PvSurface) -> None:
+    def __init__(self, pvs: PvSurface, rights: Rights) -> None:
         self._pvs = pvs
+        self._rights = rights
         self._names = [entry.name for entry in pvs.table.values() if is_plotted(entry)]
         self._times = np.zeros(KEPT)
         self._values = np.full((len(self._names), KEPT), math.nan, np.float32)
@@ -104,10 +106,11 @@ class Plots:
 
     async def plots(self, request: web.Request) -> web.Response:
         """Return the series."""
-        wanted = request.query.getall("pv", self._names)
-        index_of = {name: index for index, name in enumerate(self._names)}
+        hidden = self._rights.hidden(caller_of(request))
+        index_of = {name: index for index, name in enumerate(self._names) if name not in hidden}
+        wanted = request.query.getall("pv", list(index_of))
         if unknown := [name for name in wanted if name not in index_of]:
-            raise Problem(404, f"{unknown[0]!r} is not kept; kept are {', '.join(self._names) or 'none'}")
+            raise Problem(404, f"{unknown[0]!r} is not kept; kept are {', '.join(index_of) or 'none'}")
         order = np.arange(max(0, self._count - KEPT), self._count) % KEPT
         order = order[self._times[order] > _number(request, "since", 0.0)]
         most = int(_number(request, "points", POINTS))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field
 
 MEDIA = "application/problem+json"
@@ -69,12 +69,16 @@ async def json_body(request: web.Request) -> Any:
     """Return the body of a request, which is JSON; raises `Problem`."""
     if request.content_type != "application/json":
         raise Problem(415, f"the body must be application/json, not {request.content_type}")
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise Problem(415, "the body must not be compressed")
     try:
         async with asyncio.timeout(BODY_S):
             text = await request.read()
         return json.loads(text, parse_constant=_no_number)
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {BODY_S:g} s") from None
+    except web.RequestPayloadError:
+        raise Problem(400, "the body is not that of an HTTP request") from None
     except (ValueError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 
 from aiohttp import web
 
@@ -12,6 +11,7 @@ from attpc_ioc.plugin import PluginContext
 
 from .app import WebApp
 from .door import Door
+from .listening import CannotListen, Listening
 from .settings import WebSettings
 from .tokens import Tokens
 
@@ -20,7 +20,12 @@ log = get_logger(__name__)
 AGAIN_S = 5.0
 """How often it tries again to listen where that failed."""
 
-BACKLOG = 128
+CERTIFICATE_S = 60.0
+"""How often it looks whether the certificate was renewed."""
+
+REST_OF_BODY_S = 1.0
+"""After an answer the rest of the request's body is read, and thrown away, for so long."""
+
 REST_S = 30.0
 """A connection without a request is closed after this time."""
 
@@ -37,9 +42,11 @@ class Service:
             access_log=None,
             handle_signals=False,
             keepalive_timeout=REST_S,
+            lingering_time=REST_OF_BODY_S,
+            auto_decompress=False,
             shutdown_timeout=0.1,
         )
-        self._server: asyncio.Server | None = None
+        self._listening: Listening | None = None
 
     async def start(self) -> None:
         """Listen; where that fails, say why and go on trying."""
@@ -47,36 +54,37 @@ class Service:
         assert self._runner.server is not None
         self._door = Door(self._runner.server, self._settings.max_connections)
         self._ctx.spawn(self._web.plots.run(), restart=self._web.plots.run)
-        if not await self._listen():
-            self._ctx.spawn(self._try_again())
+        self._listening = Listening(self._settings, self._door)
+        listens = await self._listen(self._listening)
+        self._ctx.spawn(self._keep_listening(self._listening, listens))
 
     async def close(self) -> None:
         """Close the port and every connection."""
-        if self._server is not None:
-            self._server.close()
+        if self._listening is not None:
+            self._listening.close()
         await self._web.close()
         await self._runner.cleanup()
 
-    async def _listen(self) -> bool:
-        """Tell whether it listens now."""
-        settings = self._settings
+    async def _listen(self, listening: Listening) -> bool:
+        """Tell whether it listens everywhere now."""
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._door, settings.address, settings.port, backlog=BACKLOG
-            )
-        except OSError as error:
-            why = "another program uses it" if error.errno == errno.EADDRINUSE else error.strerror
-            place = f"port {settings.port} of {settings.address}"
-            self._ctx.status(
-                f"cannot listen at {place}: {why}; port in [plugins.web] can be another", degraded=True
-            )
+            await listening.open()
+        except CannotListen as error:
+            self._ctx.status(str(error), degraded=True)
             return False
-        self._ctx.status(f"at {settings.url}")
-        log.info("page", url=settings.url)
+        self._ctx.status(f"at {self._settings.url}")
+        log.info("page", url=self._settings.url)
         return True
 
-    async def _try_again(self) -> None:
-        while True:
+    async def _keep_listening(self, listening: Listening, listens: bool) -> None:
+        while not listens:
             await asyncio.sleep(AGAIN_S)
-            if await self._listen():
-                return
+            listens = await self._listen(listening)
+        while self._settings.tls:
+            await asyncio.sleep(CERTIFICATE_S)
+            try:
+                await listening.read_certificate()
+            except CannotListen as error:
+                self._ctx.status(f"{error}; the earlier certificate is in use", degraded=True)
+            else:
+                self._ctx.status(f"at {self._settings.url}")

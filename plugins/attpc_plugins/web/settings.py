@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from attpc_ioc.settings import Section
-from attpc_ioc.settings.faults import Fault, Loc
 from attpc_ioc.settings.values import host_fault
 
 from .tokens import Role
@@ -59,10 +57,11 @@ class ProxySettings(Section):
     role: Role = Role.VIEWER
     """What the names that it gives may write at most."""
 
-    def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield the fault of a proxy that could not connect."""
+    @model_validator(mode="after")
+    def _connects(self) -> Self:
         if not self.addresses and self.socket is None:
-            yield Fault((*loc, "addresses"), "must have the proxy's address, or `socket` must be given")
+            raise ValueError("`addresses` must have the proxy's address, or `socket` must be given")
+        return self
 
 
 class WebSettings(Section):
@@ -92,11 +91,12 @@ class WebSettings(Section):
     """How long a browser stays signed in."""
     proxy: ProxySettings | None = None
 
-    def faults_together(self, loc: Loc) -> Iterator[Fault]:
-        """Yield the fault of a certificate without a key, or a key without a certificate."""
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
         if (self.certificate is None) != (self.key is None):
             lacks = "key" if self.key is None else "certificate"
-            yield Fault((*loc, lacks), "must be given: `certificate` and `key` belong together")
+            raise ValueError(f"`{lacks}` must be given too: `certificate` and `key` belong together")
+        return self
 
     @property
     def tls(self) -> bool:
