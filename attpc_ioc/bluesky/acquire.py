@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bluesky.protocols import Reading
 from ophyd_async.core import (
     DetectorAcquireLogic,
     DetectorTriggerLogic,
+    SignalR,
     SignalRW,
     TriggerInfo,
+    merge_gathered_dicts,
     observe_signals_value,
     soft_signal_r_and_setter,
     wait_for_value,
@@ -44,12 +47,25 @@ class _Run:
     """Ends when the files of the run are closed; it stops the run when its length is over."""
 
 
+@dataclass(frozen=True)
+class ClosedRun:
+    """A run that ended as it should.
+
+    - `readings`: of the detector's signals, at its end: the next may be on when they are asked for.
+    - `files`: what `Run:Manifest_RBV` has.
+    """
+
+    readings: dict[str, Reading]
+    files: dict[str, Any]
+
+
 class RunLogic(DetectorAcquireLogic):
     """Starts and stops runs. It stops no run but its own.
 
     - `length`: of the next run, in seconds; 0: until a limit in the IOC, or until `complete`.
     - `flying`: the run is ended by `complete`, if nothing ends it before.
     - `recorded`: returns whether the IOC closes files of runs.
+    - `readings`: signals to read after each run.
     - `close_timeout_s`: limit of the wait for the files of a run, after its end.
     """
 
@@ -58,14 +74,15 @@ class RunLogic(DetectorAcquireLogic):
         run: AttpcRun,
         go_to: SignalRW[str],
         length: SignalRW[float],
+        readings: Sequence[SignalR],
         recorded: Callable[[], bool],
         close_timeout_s: float,
     ) -> None:
         self.flying = False
         self.started, self._set_started = soft_signal_r_and_setter(int, 0)
         """Runs started since it was last prepared for the first time."""
-        self.closed: list[dict[str, Any]] = []
-        """Of each of these that ended as it should, what `Run:Manifest_RBV` has."""
+        self.closed: list[ClosedRun] = []
+        self._readings = readings
         self._pvs = run
         self._go_to = go_to
         self._length = length
@@ -77,6 +94,10 @@ class RunLogic(DetectorAcquireLogic):
         """Count the runs from 0 again."""
         self.closed = []
         self._set_started(0)
+
+    async def read(self) -> dict[str, Reading]:
+        """Read the signals as they are now."""
+        return await merge_gathered_dicts(signal.read(cached=False) for signal in self._readings)
 
     # ------------------------------------------------------------------ what ophyd-async calls
 
@@ -174,9 +195,9 @@ class RunLogic(DetectorAcquireLogic):
                 f"run {run.number} was ended by another before its time: {await self._message()}"
             )
         if not run.given_up:
-            files = await self._closed(run)
+            closed = ClosedRun(await self.read(), await self._closed(run))
             if not run.given_up:
-                self.closed.append(files)
+                self.closed.append(closed)
 
     async def _redo(self, run: _Run) -> None:
         """Give a run up, so that the next can start."""

@@ -46,15 +46,15 @@ class AttpcDetector(StandardDetector):
         self.length = soft_signal_rw(float, 0.0, units="s", precision=3)
         super().__init__(name=name, connector=PviDeviceConnector(prefix))
         run = self.run
-        self._runs = RunLogic(run, self.go_to, self.length, self._is_recorded, close_timeout_s)
         readings = (
             run.number, run.experiment, run.title, run.run_class, run.operator,
             run.start_time, run.stop_time, run.duration,
         )  # fmt: skip
+        self._runs = RunLogic(run, self.go_to, self.length, readings, self._is_recorded, close_timeout_s)
         self.add_detector_logics(
             self._runs,
             LengthLogic(self.length),
-            ReadingsLogic(readings, hinted=(run.number, run.duration)),
+            ReadingsLogic(self._runs, readings, hinted=(run.number, run.duration)),
             FilesLogic(self._runs, self._files_source),
         )
         self.add_config_signals(self.length, self.config, run.max_duration)

@@ -30,14 +30,15 @@ OTHER = "application/octet-stream"
 class ReadingsLogic(DetectorDataLogic):
     """The values of signals after each run; those of `hinted` are shown and plotted by default."""
 
-    def __init__(self, signals: Sequence[SignalR], hinted: Sequence[SignalR]) -> None:
+    def __init__(self, runs: RunLogic, signals: Sequence[SignalR], hinted: Sequence[SignalR]) -> None:
+        self._runs = runs
         self._signals = signals
         self._hinted = hinted
 
     @override
     async def prepare_single(self, datakey_name: str) -> ReadableDataProvider:
-        """Return what reads the signals."""
-        return _Readings(self._signals)
+        """Return what has the readings."""
+        return _Readings(self._runs, self._signals)
 
     @override
     def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
@@ -46,14 +47,15 @@ class ReadingsLogic(DetectorDataLogic):
 
 
 class _Readings(ReadableDataProvider):
-    def __init__(self, signals: Sequence[SignalR]) -> None:
+    def __init__(self, runs: RunLogic, signals: Sequence[SignalR]) -> None:
+        self._runs = runs
         self._signals = signals
 
     async def make_datakeys(self) -> dict[str, DataKey]:
         return await merge_gathered_dicts(signal.describe() for signal in self._signals)
 
     async def make_readings(self) -> dict[str, Reading]:
-        return await merge_gathered_dicts(signal.read(cached=False) for signal in self._signals)
+        return self._runs.closed[-1].readings if self._runs.closed else await self._runs.read()
 
 
 class FilesLogic(DetectorDataLogic):
@@ -97,7 +99,7 @@ class _Files(StreamableDataProvider):
     ) -> AsyncIterator[StreamAsset]:
         """Yield the documents of the runs whose files are closed and were not yielded before."""
         while self._emitted < len(self._runs.closed):
-            manifest, index = self._runs.closed[self._emitted], self._emitted
+            manifest, index = self._runs.closed[self._emitted].files, self._emitted
             self._emitted += 1
             if "reason" in manifest:
                 log.warning("no stream resources for run %s: %s", manifest["run"], manifest["reason"])

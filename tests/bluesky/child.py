@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -155,16 +156,31 @@ def long(bench: Bench) -> Any:
     return bench.run(bp.count([bench.det]))
 
 
+def start(bench: Bench) -> None:
+    """Start a run as another client does, again until the IOC is ready for it."""
+    ends = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return bench.value(lambda: bench.det.run.do_start.trigger(timeout=LIMIT_S))
+        except Exception:
+            if time.monotonic() > ends:
+                raise
+            threading.Event().wait(0.1)
+
+
 def other(bench: Bench) -> Any:
     """A run of somebody else is on, and goes on."""
     bench.value(lambda: bench.det.go_to.set("Ready", timeout=LIMIT_S))
-    while True:
-        try:
-            bench.value(lambda: bench.det.run.do_start.trigger(timeout=LIMIT_S))
-            break
-        except Exception:
-            threading.Event().wait(0.2)
+    start(bench)
     return bench.run(bp.count([bench.det]))
+
+
+def followed(bench: Bench) -> Any:
+    """Somebody else starts a run while the files of the point are closed."""
+    thread = bench.when_running(lambda: start(bench))
+    seen = count(bench)
+    thread.join(LIMIT_S)
+    return {**seen, **bench.result(), "docs": seen["docs"]}
 
 
 def aborted(bench: Bench) -> Any:
@@ -209,7 +225,7 @@ def aborted(bench: Bench) -> Any:
     return seen
 
 
-CASES = {case.__name__: case for case in (scan, for_seconds, ends, count, long, other, aborted)}
+CASES = {case.__name__: case for case in (scan, for_seconds, ends, count, long, other, followed, aborted)}
 
 
 if __name__ == "__main__":

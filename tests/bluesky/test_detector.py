@@ -154,6 +154,18 @@ async def test_the_run_of_another_goes_on(tmp_path, monkeypatch):
         assert it.run.state is RunState.RUNNING
 
 
+async def test_the_event_is_of_its_run_though_another_has_begun(tmp_path, monkeypatch):
+    calm = {**CALM, "text": section(watch={"timeout_s": 10.0}, closing={"quiet_s": 3.0})}
+    async with data_rig(tmp_path, monkeypatch, **calm) as it:
+        seen = await plans(it, "followed")
+        assert seen["error"] == ""
+        (event,) = of_kind(seen, "event")
+        assert event["data"]["det-run-number"] == 0
+        assert event["data"]["det-run-stop_time"]
+        assert {doc["parameters"]["run"] for doc in of_kind(seen, "stream_resource")} == {0}
+        assert seen["run"] == [1, "Running"]
+
+
 async def test_a_point_goes_on_while_the_ioc_is_started_again(tmp_path, monkeypatch):
     async with data_rig(tmp_path, monkeypatch, **CALM) as it:
         plan = asyncio.create_task(plans(it, "long"))
