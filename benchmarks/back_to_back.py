@@ -22,7 +22,7 @@ import pytest
 from attpc_ioc.simulator.data.options import Access
 from benchmarks.support.system import verdict
 from tests.data_routers.test_start_listing import AT_ONCE, closed
-from tests.support.back_to_back import BUFFERED, all_write, check_all, ready, start_soon
+from tests.support.back_to_back import BUFFERED, check_all, ready, start_soon
 from tests.support.data_rig import data_rig, section, stop_run
 
 GOAL_S = 1.0
@@ -41,7 +41,6 @@ async def measure(folder: Path, access: Access, runs: int) -> list[float]:
             for _ in range(runs):
                 waits.append(await start_soon(it))
                 numbers.append(it.run.number)
-                await all_write(it)
                 await stop_run(it)
             await closed(it, *numbers)
             check_all(it, numbers)

@@ -9,7 +9,7 @@ from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.simulator.data.options import Access
 from tests.data_routers.test_start_listing import AT_ONCE, closed, entries_of
-from tests.support.back_to_back import BUFFERED, OVERLAP, all_write, check_all, ready, start_soon
+from tests.support.back_to_back import BUFFERED, OVERLAP, another_stream, check_all, ready, start_soon
 from tests.support.data_rig import data_rig, section, shown, stop_run
 from tests.support.pace import busy
 from tests.support.patience import PATIENCE_S
@@ -44,7 +44,6 @@ async def test_five_runs_back_to_back(tmp_path, monkeypatch, files_way):
         for _ in range(5):
             waits.append(await start_soon(it))
             numbers.append(it.run.number)
-            await all_write(it)
             await it.until(lambda: shown(it, "CoBo0:Router:Written_RBV") > 0.0, PATIENCE_S, "it is counted")
             await stop_run(it)
             assert any(e.state is not CloseState.DONE for e in entries_of(it, numbers[-1]))
@@ -66,7 +65,6 @@ async def test_data_that_come_later_than_twice_the_quiet_time(tmp_path, monkeypa
         for _ in range(3):
             await start_soon(it)
             numbers.append(it.run.number)
-            await all_write(it)
             host.faults.late_s = 1.0
             await it.until(lambda: host.behind > 40, PATIENCE_S, "events that come late")
             await stop_run(it)
@@ -88,7 +86,6 @@ async def test_a_router_that_was_restarted_between_two_runs(tmp_path, monkeypatc
         for _ in range(3):
             await start_soon(it)
             numbers.append(it.run.number)
-            await all_write(it)
             await stop_run(it)
             host = it.fleet.data["CoBo[0]"]
             host.writer.forget()
@@ -108,13 +105,12 @@ async def test_a_counter_that_was_reset_in_a_run(tmp_path, monkeypatch):
         for _ in range(3):
             await start_soon(it)
             numbers.append(it.run.number)
-            await all_write(it)
             if numbers[:-1]:
                 await closed_until(it, numbers[:-1])
             grown = host.written_bytes
             await it.until(lambda grown=grown: host.written_bytes > grown + 400_000, PATIENCE_S, "more came")
             host.faults.reset = True
-            await all_write(it, besides=True)
+            await another_stream(it)
             await stop_run(it)
         await closed(it, *numbers)
         streams = check_all(it, numbers, short={host.name}, resets={host.name})
@@ -130,10 +126,9 @@ async def test_a_reset_that_may_be_of_either_run_is_said(tmp_path, monkeypatch):
         await ready(it)
         for _ in range(2):
             await start_soon(it)
-            await all_write(it)
             if it.run.number == 1:
                 it.fleet.data["CoBo[1]"].faults.reset = True
-                await all_write(it, besides=True)
+                await another_stream(it)
             await stop_run(it)
         message = "CoBo1:Router:CloseMessage_RBV"
         await it.until(lambda: "more than one stream" in shown(it, message), PATIENCE_S, "it is said")

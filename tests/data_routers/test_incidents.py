@@ -107,8 +107,13 @@ async def test_what_lasts_until_the_end_and_longer(tmp_path, monkeypatch, caplog
         done = await all_done(it, probe, 2)
         assert re.search(rf"its process was gone since {AT} until the run's end", done["CoBo0"].message)
         await it.fleet.routers["CoBo[0]"].start()
-        await it.until(lambda: len(troubles(caplog)) > 1, what="it is over")
-        assert troubles(caplog)[1][1]["run"] == "none"
+
+        def over() -> list[str]:
+            said = [keys for _, keys in troubles(caplog) if keys["router"] == "CoBo0"]
+            return [keys["run"] for keys in said if "its process was gone from" in keys["reason"]]
+
+        await it.until(over, what="it is over")
+        assert over() == ["none"]
 
 
 async def test_why_a_plugin_stopped_the_run_is_in_its_record(tmp_path, monkeypatch):

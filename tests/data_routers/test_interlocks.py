@@ -262,15 +262,22 @@ async def test_nothing_refuses_to_adopt_what_runs(tmp_path, monkeypatch):
 
 async def test_with_a_sentry_the_next_start_waits_until_the_files_are_moved(tmp_path, monkeypatch):
     slow = replace(QUICK_DATA, drain_s=1.0, catalog_wait_s=3.0)
-    async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, data=slow) as it:
+
+    # The checklist follows about once a second, and a busy machine's later: one of the two may be missed.
+    def refused() -> bool:
+        reasons = (f"not closed yet: {BY_SENTRY}", "its sentry is closing run ")
+        return any(reason in line for line in it.run.checklist for reason in reasons)
+
+    text = section(closing={"quiet_s": 3.0})
+    async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, data=slow, text=text) as it:
         for number in range(2):
             await start_run(it)
             assert it.run.number == number
             await it.until(lambda: it.fleet.data["CoBo[0]"].files(), what="data of this run")
             await it.until(lambda: shown(it, "Run:Written_RBV") > 0.001, what="data")
             await stop_run(it)
-            await until_checklist(it, f"not closed yet: {BY_SENTRY}")
-            await it.until(lambda: not it.run.checklist, 20.0, f"nothing against a start: {it.run.checklist}")
+            await it.until(refused, what="a start waits")
+            await it.until(lambda: not it.run.checklist, what="nothing against a start")
             run = it.fleet.data["CoBo[0]"].staging / it.run.experiment / f"run_{number:04d}"
             assert list(run.glob("*.graw"))
             assert shown(it, "CoBo0:Router:Clean_RBV") == 1

@@ -10,6 +10,7 @@ from attpc_plugins.data_routers.closing import service as closing_service
 from attpc_plugins.data_routers.closing.closings import Closing
 from attpc_plugins.data_routers.model import CloseState
 
+from attpc_ioc.control.runs import run_control
 from attpc_ioc.control.runs.run_control import PREPARED_S
 from attpc_ioc.model.command import RUN
 from attpc_ioc.model.states import State
@@ -19,6 +20,7 @@ from attpc_ioc.simulator.durations import Durations
 from tests.support.closings import entries_of as on_disk
 from tests.support.data_rig import ALL_ACCESS, QUICK_DATA, data_rig, section, shown, stop_run, submit_start
 from tests.support.pace import busy
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 DONE = int(CloseState.DONE)
@@ -37,6 +39,13 @@ AT_ONCE = Durations(
 )
 """Boards that write as soon as they are told to, without any re-zero to speak of."""
 EAGER = replace(QUICK_DATA, tick_s=0.005, drain_s=0.05)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a start wait for the listings as long as a busy machine takes."""
+    monkeypatch.setattr(run_control, "PREPARED_S", PATIENCE_S)
+    monkeypatch.setattr(closing_service, "LISTED_S", PATIENCE_S)
 
 
 async def ready(it: Rig) -> None:
@@ -80,7 +89,7 @@ def left(host: DataHost) -> set[str]:
 
 
 @pytest.mark.parametrize("access", WAYS)
-async def test_strays_stay_where_they_are_at_every_start(tmp_path, monkeypatch, access):
+async def test_strays_stay_where_they_are_at_every_start(tmp_path, monkeypatch, patient, access):
     text = section(closing={"quiet_s": 0.3})
     async with data_rig(
         tmp_path, monkeypatch, access=access, data=EAGER, text=text, durations=AT_ONCE, cobos=3
@@ -102,7 +111,7 @@ async def test_strays_stay_where_they_are_at_every_start(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("access", WAYS)
-async def test_files_of_a_run_that_waits_stay_that_runs(tmp_path, monkeypatch, access):
+async def test_files_of_a_run_that_waits_stay_that_runs(tmp_path, monkeypatch, patient, access):
     text = section(closing={"quiet_s": 1.5})
     async with data_rig(
         tmp_path, monkeypatch, access=access, data=EAGER, text=text, durations=AT_ONCE, cobos=3

@@ -33,28 +33,29 @@ async def ready(it: Rig) -> None:
 
 
 async def start_soon(it: Rig) -> float:
-    """Start a run as soon as it is accepted; returns how long that took."""
+    """Start a run as soon as it is accepted, and wait until all write; returns how long the start took."""
+    hosts = list(it.fleet.data)
+    wanted = {sender for host in hosts for sender in host.writer._names}
+    before = streams_now(hosts)
     began_s, waited = time.monotonic(), [0.0]
     while not (outcome := await it.submit("Start", RUN)).ok:
         assert "data router" in outcome.message, outcome.message
         assert time.monotonic() - began_s < PATIENCE_S, outcome.message
         await asyncio.sleep(0.02)
         waited.append(time.monotonic() - began_s)
+
+    def begun() -> set[str]:
+        return {sender_of(f"{stream}_0000.graw") for stream in streams_now(hosts) - before}
+
+    await it.until(lambda: begun() >= wanted, PATIENCE_S, "every sender has begun")
     return waited[-1]
 
 
-async def all_write(it: Rig, *, besides: bool = False) -> None:
-    """Wait until every sender has begun a stream of this run; `besides`: until a further one has begun."""
+async def another_stream(it: Rig) -> None:
+    """Wait until a sender has begun a further stream."""
     hosts = list(it.fleet.data)
-    wanted = {sender for host in hosts for sender in host.writer._names}
     before = streams_now(hosts)
-
-    def begun() -> set[str]:
-        new = streams_now(hosts) - before
-        return {sender_of(f"{stream}_0000.graw") for stream in new}
-
-    done = (lambda: begun()) if besides else (lambda: begun() >= wanted)
-    await it.until(done, PATIENCE_S, "every sender has begun")
+    await it.until(lambda: streams_now(hosts) - before, PATIENCE_S, "a further stream has begun")
 
 
 def streams_now(hosts: Sequence[DataHost]) -> set[str]:

@@ -260,11 +260,11 @@ class Service:
 
     def _of_events(self, router: Router, run: RunRef) -> dict[str, Wrong]:
         """Return what is wrong with the boards' events; keeps the worst state for the run's record."""
-        state = self.events.worst_of(router.sources)
+        state = self.events.worst_of(router.sources, run)
         if state > self._synced.get(router.label, Sync.UNKNOWN):
             self._synced[router.label] = state
             self.closing.note_sync(run, router.label, state)
-        return self.events.wrong(router.sources)
+        return self.events.wrong(router.sources, run)
 
     def _show(self, router: Router) -> None:
         show_router(self._ctx, router, self._facts.enabled)

@@ -173,21 +173,25 @@ class EventsService:
         """Return why a PV of a source is in alarm, `Router:Sync_RBV` or `Router:Missing_RBV`."""
         return self._reasons.get((part, source), "")
 
-    def wrong(self, sources: Sequence[str]) -> dict[str, Wrong]:
-        """Return what is worse than a delay with the events of sources, by cause, for log and history."""
+    def wrong(self, sources: Sequence[str], run: RunRef) -> dict[str, Wrong]:
+        """Return what is worse than a delay with a run's events of sources, by cause, for log and history."""
         found: dict[str, Wrong] = {}
         for source in sources:
-            state = self._states.get(source, Sync.UNKNOWN)
+            state = self._state(source, run)
             if state >= Sync.OUT_OF_STEP:
                 cause = f"{SYNC} {source} {state.label}"
                 since_s = self._since_s.setdefault(cause, time.time())
-                found[cause] = Wrong(f"{state.label}: {self.why(SYNC, source)}", since_s)
+                found[cause] = Wrong(f"{state.label}: {self.why(SYNC, source)}", since_s, of_run=True)
         return found
 
-    def worst_of(self, sources: Sequence[str]) -> Sync:
-        """Return the worst state of the events of sources now; Unknown if it is no worse than a delay."""
-        found = max((self._states.get(source, Sync.UNKNOWN) for source in sources), default=Sync.UNKNOWN)
+    def worst_of(self, sources: Sequence[str], run: RunRef) -> Sync:
+        """Return the worst state of a run's events of sources now; Unknown if it is no worse than a delay."""
+        found = max((self._state(source, run) for source in sources), default=Sync.UNKNOWN)
         return found if found >= Sync.OUT_OF_STEP else Sync.UNKNOWN
+
+    def _state(self, source: str, run: RunRef) -> Sync:
+        """Return the state of a source's events in a run; Unknown while another run is judged."""
+        return self._states.get(source, Sync.UNKNOWN) if run == self._of else Sync.UNKNOWN
 
     def show(self, fleet: Fleet, facts: FleetFacts, unreachable: Callable[[str], str]) -> None:
         """Judge and publish, if there is news.

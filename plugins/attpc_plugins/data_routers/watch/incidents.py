@@ -26,12 +26,15 @@ class Wrong:
     """Distinguishes reasons: while the fault lasts, the log gets a line for each new kind."""
     logged: bool = True
     """Whether its beginning is logged; False where a worse fault implies it."""
+    of_run: bool = False
+    """Whether it is of the data of a run, so that the next run does not have it."""
 
 
 @dataclass(slots=True)
 class _Incident:
     what: str
     began_s: float
+    of_run: bool
     said: set[str] = field(default_factory=set)
     """The kinds of reasons that were logged: a reason that comes and goes is logged once."""
     remarked: bool = False
@@ -70,14 +73,15 @@ class Incidents:
     ) -> None:
         """Take some of the present faults of a router, as `see` does; the others stay."""
         for cause, found in wrong.items():
-            incident = self._on.setdefault((label, cause), _Incident(found.what, found.since_s))
+            incident = self._on.setdefault((label, cause), _Incident(found.what, found.since_s, found.of_run))
             if found.logged and found.kind not in incident.said:
                 incident.said.add(found.kind)
                 reason = why(cause) or found.what
                 log.warning("data router faulty", router=label, run=_number(run), reason=reason)
 
     def run_begins(self) -> None:
-        """Begin a run: faults that last from before get a remark in this run, too."""
+        """Begin a run: faults that last from before get a remark in this run, too, but not those of a run."""
+        self._on = {key: incident for key, incident in self._on.items() if not incident.of_run}
         for incident in self._on.values():
             incident.remarked = False
 
