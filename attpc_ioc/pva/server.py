@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ class PvaError(Exception):
 
 class NotInstalled(PvaError):
     """p4p is not installed, as on a platform that it is not made for."""
+
+
+def _same(value: Any) -> Any:
+    """Return a p4p value: to give it saves two functions for each PV."""
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +83,26 @@ class PVAServer:
         self._readable = readable
         self._conf = dict(conf)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self._called = False
         self._server: Any = None
         self._closer: ThreadPoolExecutor | None = None
 
     def in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function in the event loop's thread, from p4p's thread; for this package."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(function, *arguments)
+        self._calls.append((function, arguments))
+        if not self._called:
+            # Waking the loop for each would have the threads wait for each other at every PV of a new client.
+            self._called = True
+            self._loop.call_soon_threadsafe(self._call)
+
+    def _call(self) -> None:
+        assert self._loop is not None
+        self._called = False
+        while self._calls:
+            function, arguments = self._calls.popleft()
+            self._loop.call_soon(function, *arguments)
 
     async def start(self) -> None:
         """Load p4p, bind and serve; raises `NotInstalled` without p4p, `PvaError` if it cannot be bound."""
@@ -112,7 +131,7 @@ class PVAServer:
 
         provider = StaticProvider("records")
         for served in self._served:
-            served.shared = SharedPV(handler=served)
+            served.shared = SharedPV(handler=served, wrap=_same, unwrap=_same)
             provider.add(served.name, served.shared)
         self._server = Server(providers=[provider], conf=self._conf, useenv=False)
         return self._server.conf()
