@@ -1,6 +1,6 @@
 """Records as p4p's values of the normative types, and what clients write out of them.
 
-Import it only when PVAccess is to be served: p4p and numpy take a quarter of a second and 20 MB.
+Import it only when PVAccess is to be served: p4p and numpy's core take a tenth of a second and 13 MB.
 """
 
 from __future__ import annotations
