@@ -92,6 +92,20 @@ async def test_a_page_that_does_not_keep_up_gets_what_it_missed(tmp_path, monkey
         assert (await live.after(number, frozenset((name,))))[1].count(b'"three"') == 0
 
 
+async def test_a_page_that_goes_leaves_no_trace_in_the_log(tmp_path, monkeypatch, caplog):
+    async with web_rig(tmp_path, monkeypatch) as it:
+        assert it.plugin.service is not None
+        door = it.plugin.service._door
+        port = int(it.url.rpartition(":")[2])
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.transport.abort()
+        await wait_until(lambda: not door.inside, 10.0, "the streams' end")
+        assert not [record for record in caplog.records if "aiohttp" in record.name]
+
+
 async def test_what_may_not_be_read_is_not_shown(tmp_path, monkeypatch):
     (tmp_path / "rules.acf").write_text(RULES)
     async with web_rig(tmp_path, monkeypatch, access=f'file = "{tmp_path / "rules.acf"}"') as it:
@@ -126,7 +140,12 @@ async def test_metrics_are_numbers_that_are_known(tmp_path, monkeypatch):
         names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         assert len(names) == len(set(names))
         it.rig.fleet["cobo0"].faults.die()
-        await it.rig.until(lambda: not it.rig.module("cobo0").online)
+
+        def shown() -> object:
+            reading = it.rig.posted("Ecc:cobo0:State_RBV")
+            return reading is not None and reading.value == State.OFFLINE
+
+        await it.rig.until(shown)
         _, text = await it.get("/metrics")
         assert 'attpc_ecc_state{ecc="cobo0"} 7\n' in text
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from attpc_plugins.web.runs import csv_of
+from attpc_plugins.web.tokens import Role
 
 from attpc_ioc.errors import RecordAway, Refused
 from attpc_ioc.model.command import RUN, Who
@@ -119,6 +120,40 @@ async def test_the_record_takes_edits_and_refuses_what_it_does_not_know(tmp_path
             with pytest.raises(Refused, match=words):
                 await records.edit(EXPERIMENT, 0, changes, who)
         await it.submit("Stop", RUN)
+
+
+async def test_whoever_may_write_the_pv_edits_a_run(tmp_path, monkeypatch, dsn):
+    section = {f"plugins.{NAME}": f'dsn = "{dsn}"'}
+    async with web_rig(tmp_path, monkeypatch, plugins=given_plugins(), alone=False, **section) as it:
+        await connected(it.rig)
+        await it.rig.ok("Run:Experiment", EXPERIMENT)
+        await it.rig.start_run()
+        assert (await it.rig.submit("Stop", RUN)).ok
+        await drained(it.rig)
+        path = f"/api/v1/runs/{EXPERIMENT}/0"
+
+        async def edit(token: str, body: object, path: str = path) -> tuple[int, dict]:
+            return await it.ask("PATCH", path, json=body, headers={"Authorization": f"Bearer {token}"})
+
+        alice, viewer = it.token("alice"), it.token("vera", Role.VIEWER)
+        status, found = await edit(alice, {"comment": "<script>beam</script>", "quality": "Good"})
+        assert status == 200, found
+        assert found["run"]["comment"] == "<script>beam</script>"
+        assert found["run"]["quality"] == "Good"
+        assert {edit["edited_by"].partition("@")[0] for edit in found["edits"]} == {"alice"}
+        for token, body, status, words in (
+            (viewer, {"comment": "x"}, 403, "vera is viewer"),
+            (alice, {"number": 3}, 422, "must be an object with texts of title"),
+            (alice, {"quality": "fine"}, 422, "is not one of Unknown"),
+            (alice, {}, 422, "nothing to change"),
+            (alice, ["comment"], 422, "must be an object"),
+        ):
+            found = await edit(token, body)
+            assert found[0] == status, body
+            assert words in found[1]["detail"]
+        assert (await edit(alice, {"comment": "x"}, f"/api/v1/runs/{EXPERIMENT}/9"))[0] == 404
+        assert (await it.ask("PATCH", path, json={"comment": "x"}))[0] == 401
+        assert (await it.get(path))[1]["run"]["comment"] == "<script>beam</script>"
 
 
 async def test_without_a_history_that_is_said(tmp_path, monkeypatch):

@@ -79,9 +79,9 @@ class WebApp:
         self._rows = [row_of(entry) for entry in self._pvs.table.values()]
         self._metrics = metrics.Metrics(self._pvs)
         self._page = Page()
-        self._runs = RunPages(ctx)
         self.live = Live(self._pvs)
         self._rights = Rights(self._pvs, settings, ctx, tokens)
+        self._runs = RunPages(ctx, self._rights)
         self.plots = Plots(self._pvs, self._rights)
         self._repeats = Repeats(ctx)
         self._puts = Puts(self._pvs, self._rights, self._repeats)

@@ -1,4 +1,4 @@
-"""The runs of the record that a plugin keeps, such as the run history: lists, and one run."""
+"""The runs of the record that a plugin keeps, such as the run history: lists, one run, and its texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from attpc_ioc.errors import RecordAway, Refused
 from attpc_ioc.model.run import RunQuery
@@ -18,7 +18,8 @@ from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.spec import RunRecords
 
 from .operations import Operation, Parameter
-from .problems import Problem
+from .problems import Problem, json_body
+from .rights import CSRF_HEADER, Caller, Rights, caller_of
 
 PAGE = 50
 MOST = 500
@@ -56,6 +57,27 @@ class RunOfRecord(BaseModel):
     """The number of the run before it in the experiment."""
 
 
+class RunChange(BaseModel):
+    """What changes of a run; what is not given stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str | None = None
+    operator: str | None = None
+    run_class: str | None = None
+    comment: str | None = None
+    quality: str | None = None
+
+
+PV_OF = {
+    "title": "Run:Title",
+    "operator": "Run:Operator",
+    "run_class": "Run:Class",
+    "comment": "Run:Comment",
+    "quality": "Run:Quality",
+}
+"""Who may write this PV may also change the text of a run on record."""
+
 _FIELDS = {
     "experiment": "The name of an experiment.",
     "text": "Words of title, operator or comment.",
@@ -69,12 +91,17 @@ _FIELDS = {
 class RunPages:
     """The operations on runs."""
 
-    def __init__(self, ctx: PluginContext) -> None:
+    def __init__(self, ctx: PluginContext, rights: Rights) -> None:
         self._ctx = ctx
+        self._rights = rights
 
     def operations(self, api: str) -> tuple[Operation, ...]:
         """Return what the API can do with runs."""
         number = {"type": "integer", "minimum": 0}
+        named = (
+            Parameter("experiment", "Its experiment.", "path"),
+            Parameter("number", "Its number.", "path", number),
+        )
         which = (
             *(Parameter(name, about) for name, about in _FIELDS.items()),
             Parameter("bad", "Only runs that somebody should look at.", schema={"type": "boolean"}),
@@ -99,11 +126,18 @@ class RunPages:
                 self.run,
                 "One run: conditions, members, measurements, files, configurations, events, edits",
                 {200: RunOfRecord},
-                parameters=(
-                    Parameter("experiment", "Its experiment.", "path"),
-                    Parameter("number", "Its number.", "path", number),
-                ),
+                parameters=named,
                 problems=(404, 422, 503),
+            ),
+            Operation(
+                "PATCH",
+                f"{api}/runs/{{experiment}}/{{number}}",
+                self.edit,
+                "Change texts of a run; whoever may write Run:Comment may change its comment, and so on",
+                {200: RunOfRecord},
+                body=RunChange,
+                parameters=(*named, Parameter(CSRF_HEADER, "For a session's cookie.", "header")),
+                problems=(401, 403, 404, 408, 413, 415, 422, 503),
             ),
         )
 
@@ -111,7 +145,7 @@ class RunPages:
     def records(self) -> RunRecords:
         """The record; a `Problem` without one."""
         if self._ctx.run_records is None:
-            raise Problem(503, "no plugin keeps a record of runs: run_history is off or not installed")
+            raise no_records()
         return self._ctx.run_records
 
     async def runs(self, request: web.Request) -> web.Response:
@@ -134,14 +168,48 @@ class RunPages:
 
     async def run(self, request: web.Request) -> web.Response:
         """Return one run."""
+        return await self._answer(*named_run(request))
+
+    async def edit(self, request: web.Request) -> web.Response:
+        """Change texts of a run, and return it."""
         experiment, number = named_run(request)
+        caller = caller_of(request)
+        self._rights.check_write(request, caller)
+        try:
+            changes = RunChange.model_validate(await json_body(request)).model_dump(exclude_none=True)
+        except ValidationError:
+            raise Problem(422, f"the body must be an object with texts of {', '.join(PV_OF)}") from None
+        caller = self._rights.now(caller)  # the body may have taken long
+        self._rights.check_write(request, caller)
+        for field in changes:
+            self._check(caller, field)
+        try:
+            found = await self.records.edit(experiment, number, changes, caller.who)
+        except Refused as error:
+            raise Problem(422, str(error)) from None
+        except RecordAway as error:
+            raise Problem(503, str(error)) from None
+        if found is None:
+            raise no_run(experiment, number)
+        return await self._answer(experiment, number)
+
+    def _check(self, caller: Caller, field: str) -> None:
+        pvs = self._ctx.pvs
+        entry = pvs.table.get(f"{self._ctx.prefix}{PV_OF[field]}")
+        if entry is None:
+            raise no_records()
+        self._rights.check_role(caller, entry)
+        if not pvs.may_write(entry.name, caller.who):
+            raise Problem(403, f"{entry.name}: no write access, so the {field} of a run cannot be changed")
+
+    async def _answer(self, experiment: str, number: int) -> web.Response:
         try:
             found = await self.records.run(experiment, number)
             before = await self._before(experiment, number) if found is not None else None
         except RecordAway as error:
             raise Problem(503, str(error)) from None
         if found is None:
-            raise Problem(404, f"there is no run {number} of experiment {experiment!r}")
+            raise no_run(experiment, number)
         return web.json_response(found | {"previous": before})
 
     async def _before(self, experiment: str, number: int) -> int | None:
@@ -150,6 +218,16 @@ class RunPages:
         which = RunQuery(experiment=experiment, number_to=number - 1)
         found, _ = await self.records.runs(which, 1)
         return found[0]["number"] if found else None
+
+
+def no_records() -> Problem:
+    """Return the answer where no plugin keeps a record."""
+    return Problem(503, "no plugin keeps a record of runs: run_history is off or not installed")
+
+
+def no_run(experiment: str, number: int) -> Problem:
+    """Return the answer where there is no such run."""
+    return Problem(404, f"there is no run {number} of experiment {experiment!r}")
 
 
 def named_run(request: web.Request) -> tuple[str, int]:

@@ -53,6 +53,8 @@ class Streams:
                     async with asyncio.timeout(STALLED_S):
                         await response.write(message("session", session))
                     break
+        except ConnectionError:
+            pass  # the client has gone
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
