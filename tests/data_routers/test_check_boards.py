@@ -52,15 +52,16 @@ def cobo(asad: int, events: Sequence[int], *, later: tuple[int, int] = (10**9, 0
     ]
 
 
-def close(shell: Shell, boards: dict[str, list[Frame]], files: int = 1) -> None:
+def close(shell: Shell, boards: dict[str, list[Frame]], files: int = 1, number: int = 42) -> None:
     """Write the frames of each sender into so many files, and close the run."""
+    begun = TIME.replace("12:00", f"12:{number - 42:02d}")
     for sender, frames in boards.items():
         staging = shell.staging["MuTAnT" if sender == "MuTanT" else "CoBo0"]
         part = -(-len(frames) // files)
-        for number in range(files):
-            data = raw(frames[number * part : (number + 1) * part])
-            (staging / f"{sender}_{TIME}_{number:04d}.graw").write_bytes(data)
-    ran = shell("files", "close", 42, "--experiment", EXPERIMENT)
+        for file in range(files):
+            data = raw(frames[file * part : (file + 1) * part])
+            (staging / f"{sender}_{begun}_{file:04d}.graw").write_bytes(data)
+    ran = shell("files", "close", number, "--experiment", EXPERIMENT)
     assert ran.exit_code == 0, ran.output
 
 
@@ -122,6 +123,12 @@ def test_each_departure_is_said_with_board_event_and_amount(
 def test_boards_without_a_file_or_frame_are_named(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     close(shell, {"CoBo0_AsAd0": cobo(0, range(9)), "CoBo0_AsAd1": []})
+    close(shell, {f"CoBo0_AsAd{asad}": cobo(asad, range(9)) for asad in (0, 2)}, number=43)
+    ran = shell("files", "check", 43)
+    assert ran.exit_code == 1
+    assert ran.output.splitlines()[-1] == (
+        "run 43: 1 board, 2 streams, 9 events, nothing damaged, no file: MuTAnT"
+    )
     ran = shell("files", "check", 42)
     assert ran.exit_code == 1
     assert "CoBo0: CoBo0_AsAd1: no frame, the others have events 0 to 8\n" in ran.output

@@ -139,7 +139,7 @@ def verdict(run: RunRef, found: Sequence[Checked], departures: Sequence[Departur
         boards = len({stream.sender.partition("_")[0] for stream in streams})
         apart = [one.sender for one in departures if one.bad]
         damaged = [stream.sender for stream in streams if is_bad(stream)]
-        in_step = len(streams) > 1 and not (apart or damaged)
+        in_step = len(streams) > 1 and not (apart or damaged or _silent(found))
         events = figures_of(streams).event_count
         parts = [
             counted(boards, "board") + " in step" * in_step,
