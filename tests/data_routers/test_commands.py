@@ -262,7 +262,7 @@ def test_an_older_run_is_verified_without_naming_its_experiment(shell):
     shell.put(42, Phase.DONE)
     verified = shell("files", "verify", 41, "--router", "CoBo0")
     assert verified.exit_code == 0, verified.output
-    assert f"experiment {EXPERIMENT}, as of run 42" in verified.output
+    assert f"experiment {EXPERIMENT} is meant, that of run 42" in verified.output
     assert "all as in the manifest" in verified.output
 
 

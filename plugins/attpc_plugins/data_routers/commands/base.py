@@ -141,7 +141,7 @@ def run_of(setup: Setup, number: int, experiment: str, *, guess: bool = False) -
         return fail(f"several experiments have a run {number}, name one with --experiment: {names}")
     if guess and runs:
         last = runs[-1]
-        typer.echo(f"experiment {last.experiment}, as of run {last.number}", err=True)
+        typer.echo(f"experiment {last.experiment} is meant, that of run {last.number}", err=True)
         return RunRef(last.experiment, number)
     return fail(f"no closing of a run {number} is on record: name its experiment with --experiment")
 
