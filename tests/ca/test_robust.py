@@ -53,7 +53,8 @@ async def test_stopped_camonitor_stops_nobody(rig: Rig, caplog: pytest.LogCaptur
             async with camonitor(rig.place, "T:long") as healthy:
                 await healthy.until(1)
                 sent = 0
-                while not any(info.dropped for info in rig.server.clients()):
+                # A machine that holds this process up for long may have it disconnected at once.
+                while not any(info.dropped for info in rig.server.clients()) and not forced(caplog):
                     sent += 1
                     assert sent < 400
                     rig["numbers"].post((float(sent),) * 20_000)
