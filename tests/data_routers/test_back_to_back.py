@@ -62,7 +62,7 @@ async def test_data_that_come_later_than_twice_the_quiet_time(tmp_path, monkeypa
         await ready(it)
         numbers: list[int] = []
         host = it.fleet.data["CoBo[0]"]
-        for _ in range(3):
+        for _ in range(2):
             await start_soon(it)
             numbers.append(it.run.number)
             host.faults.late_s = 1.0

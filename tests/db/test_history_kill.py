@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.history_kill import Torture
 from tests.support.rig import rig
+from tests.support.thorough import examples
 
-KILLS = 8
+KILLS = examples(5, 20)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from tests.support.rig import EXPERIMENT, Rig, rig
 from tests.support.runs import boards_running, call_of, outside
 from tests.support.simfleet import take_up
 from tests.support.state_dir import kept, put_row
+from tests.support.thorough import examples
 
 SECOND_LIMITS = """\
 start_s = 5.0
@@ -269,7 +270,7 @@ async def test_rule_20_orphans_after_a_restart_with_no_run_open(tmp_path, monkey
 # ---------------------------------------------------------------------- at random moments
 
 SEED = 20260101
-ROUNDS = 10
+ROUNDS = examples(6, 20)
 LIMIT_S = 30.0
 
 

@@ -26,10 +26,10 @@ P = TypeVar("P")
 Play = Callable[[Rig, list[P]], Awaitable[None]]
 """Sends puts from one client, and waits for all answers."""
 
-EXAMPLES = examples(3, 10)
+EXAMPLES = examples(2, 10)
 LENGTH = 250
 STARTS = (State.IDLE, State.PREPARED, State.READY, State.RUNNING)
-"""Together `EXAMPLES * LENGTH * len(STARTS)`: 3,000 puts, 10,000 when it is thorough."""
+"""Together `EXAMPLES * LENGTH * len(STARTS)`: 2,000 puts, 10,000 when it is thorough."""
 
 TOO_MUCH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 

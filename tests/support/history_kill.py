@@ -241,7 +241,9 @@ class Torture:
         connection = await self._connected(end_s)
         try:
             while (
-                found := await connection.fetchval("SELECT max(position) FROM attpc.log_positions")
+                found := await connection.fetchval(
+                    "SELECT coalesce(max(position), 0) FROM attpc.log_positions"
+                )
             ) < position:
                 assert time.monotonic() < end_s, f"the database has events up to {found} of {position} only"
                 await asyncio.sleep(0.05)
