@@ -33,12 +33,13 @@ RUNS_WITH = {
 TESTED_WITH = RUNS_WITH | {
     "Apache-2.0 OR BSD-2-Clause",
     "GNU General Public License v3 (GPLv3)",
+    "MIT AND PSF-2.0",
     "MPL-2.0",
     "MPL-2.0 AND MIT",
 }
 """Those of programs that only the tests use: they are not passed on."""
 
-READ = {"historydict": "BSD-3-Clause"}
+READ = {"axe-playwright-python": "MPL-2.0 AND MIT", "historydict": "BSD-3-Clause"}
 """What the licence file of a package says that states none in its metadata."""
 
 

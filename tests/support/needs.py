@@ -26,6 +26,7 @@ PACKAGES = {
     "openssl": "openssl",
     "chattr": "e2fsprogs",
     "unshare": "util-linux",
+    "chromium": "chromium",
 }
 """What is needed, and Debian's package that has it."""
 

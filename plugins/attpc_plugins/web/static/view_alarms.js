@@ -1,0 +1,75 @@
+// Alarms, the worst first, each with what to do; and the log.
+
+import { card, h, lines } from "./dom.js";
+import { rank, SEVERITY_WORDS, shown, tile, words } from "./parts.js";
+import { find, moment, scopeNames, store, text, value } from "./store.js";
+
+// AlarmText_RBV has a line for each alarm: severity, PV, reason.
+function reasonsByPv() {
+  const found = new Map();
+  for (const line of lines(text(find("system", "AlarmText_RBV")))) {
+    const [, pv, reason] = /^\w+: (\S+?): (.*)$/.exec(line) ?? [];
+    if (pv) found.set(store.prefix + pv, reason);
+  }
+  return found;
+}
+
+export function alarms() {
+  const reasons = reasonsByPv();
+  return store.rows
+    .filter((row) => row.alarm && row.used && store.values.has(row.name))
+    .map((row) => ({ row, now: value(row), level: rank(value(row)) }))
+    .filter(({ level }) => level > 0)
+    .map((one) => ({ ...one, reason: (one.row.reason_pv && String(store.values.get(one.row.reason_pv)?.value ?? "")) || reasons.get(one.row.name) || reasons.get(`${store.prefix}${one.row.scope_name}:${one.row.part}`) || "" }))
+    .sort((a, b) => b.level - a.level || (a.now.time < b.now.time ? 1 : -1));
+}
+
+const sorted = (level) => `tile sev${level}`;
+
+// Fill `el` with the alarms, again when any changes.
+export function alarmItems(view, el, { most = Infinity, short = false } = {}) {
+  const names = store.rows.filter((row) => row.alarm && row.used).map((row) => row.name);
+  let drawn = "";
+  view.on([...names, find("system", "AlarmText_RBV")?.name, "link"], () => {
+    const found = alarms();
+    const key = JSON.stringify([store.link.state === "live", found.map(({ row, now, reason }) => [row.name, now.severity, now.time, words(row, now), reason])]);
+    if (key === drawn) return;
+    drawn = key;
+    if (!found.length) {
+      el.replaceChildren(h("p", { class: "muted" }, store.link.state === "live" ? "No alarms." : "Not known: no connection."));
+      return;
+    }
+    const items = found.slice(0, most).map(({ row, now, level, reason }) => h("li", { class: `alarm sev${level}` },
+      h("span", { class: sorted(level) }, SEVERITY_WORDS[level]),
+      h("div", {},
+        h("p", {}, h("strong", {}, row.name.slice(store.prefix.length)), " ", h("span", { class: "v" }, words(row, now)), short ? null : h("span", { class: "muted" }, ` · ${row.description} · since ${moment(now.time)}`)),
+        reason && h("p", {}, reason),
+        short || !row.guidance ? null : h("p", { class: "guidance" }, h("strong", {}, "What to do: "), row.guidance))));
+    const rest = found.length - items.length;
+    el.replaceChildren(h("ul", { class: "alarms" }, items), rest > 0 ? h("p", {}, h("a", { href: "#/alarms" }, `and ${rest} more`)) : "");
+  });
+}
+
+export function logList(view, row) {
+  const entries = h("ol", { class: "log" });
+  const level = (line) => (/ (ERROR|CRITICAL) /.test(line) ? "sev2" : / WARNING /.test(line) ? "sev1" : "");
+  view.on([row.name], () => {
+    const found = lines(value(row)?.value);
+    entries.replaceChildren(...(found.length ? found.map((line) => h("li", { class: level(line) }, line)) : [h("li", { class: "muted" }, "Nothing yet.")]));
+  });
+  return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Log" }, entries);
+}
+
+export function alarmsView(view) {
+  const list = h("div", { "aria-live": "polite" });
+  alarmItems(view, list);
+  const log = find("system", "Log:Text_RBV");
+  const plugins = scopeNames("plugin").map((name) => h("li", {}, h("strong", {}, name), tile(view, find("plugin", "Status_RBV", name)), shown(view, find("plugin", "Message_RBV", name), { cls: "t" })));
+  return [
+    h("div", { class: "alarmpage" },
+      card("Alarms", { cls: "allalarms", head: [tile(view, find("system", "Alarm_RBV"))] }, list),
+      h("div", {},
+        log && card("Log: warnings and errors", {}, logList(view, log)),
+        card("Plugins", {}, h("ul", { class: "plugins" }, plugins)))),
+  ];
+}
