@@ -276,8 +276,9 @@ async def test_many_requests_delay_no_epics_client(tmp_path, monkeypatch):
         assert await it.rig.get_text("Run:Title") == "2"
 
 
-async def test_a_page_that_reads_nothing_is_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr("attpc_plugins.web.streaming.STALLED_S", 0.3)
+@pytest.mark.parametrize("path", ["/api/v1/stream", "/api/v1/snapshot"])
+async def test_who_reads_nothing_is_dropped(tmp_path, monkeypatch, path):
+    monkeypatch.setattr("attpc_plugins.web.door.STALLED_S", 0.3)
     monkeypatch.setattr("attpc_plugins.web.live.PERIOD_S", 0.005)
     async with web_rig(tmp_path, monkeypatch) as it:
         assert it.plugin.service is not None
@@ -287,7 +288,9 @@ async def test_a_page_that_reads_nothing_is_dropped(tmp_path, monkeypatch):
         lazy.setblocking(False)
         await asyncio.get_running_loop().sock_connect(lazy, ("127.0.0.1", port_of(it)))
         with lazy:
-            lazy.sendall(b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            lazy.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * (1 if "stream" in path else 90)
+            )
             await wait_until(lambda: len(inside) == 1, PATIENCE_S, "the page")
             (guard,) = inside
             most = 0

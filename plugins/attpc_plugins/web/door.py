@@ -1,4 +1,4 @@
-"""Who gets in: the number of connections, the time that a request may take to arrive, and how many come.
+"""Who gets in: the number of connections, how many requests come, and how long they and answers may take.
 
 aiohttp limits the size of a request and how long a connection may rest; it waits without limit for the rest
 of a request.
@@ -13,6 +13,9 @@ from typing import Any
 
 REQUEST_S = 10.0
 """A request must have arrived this long after its beginning, and the first one this long after connecting."""
+
+STALLED_S = 15.0
+"""A client that does not read for so long, with answers waiting, is dropped."""
 
 BURST_S = 3.0
 """Requests of this time may come at once."""
@@ -45,6 +48,7 @@ class _Guard(asyncio.Protocol):
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,6 +64,7 @@ class _Guard(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self._reads_again()
         if self._transport is not None:
             self._door.inside.discard(self)
             self._inner.connection_lost(exc)
@@ -75,9 +80,12 @@ class _Guard(asyncio.Protocol):
         return self._inner.eof_received() if self._transport is not None else None
 
     def pause_writing(self) -> None:
+        self._reads_again()
+        self._stalled = asyncio.get_running_loop().call_later(STALLED_S, self._late)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._reads_again()
         self._inner.resume_writing()
 
     def taken_up(self) -> None:
@@ -97,8 +105,12 @@ class _Guard(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def _reads_again(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def _late(self) -> None:
-        self._timer = None
         if self._transport is not None:
             self._transport.abort()
 
