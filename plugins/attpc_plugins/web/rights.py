@@ -11,7 +11,6 @@ from aiohttp import hdrs, web
 
 from attpc_ioc.model.command import Who
 from attpc_ioc.plugin.spec import PvSurface
-from attpc_ioc.pvs.row import AccessGroup
 from attpc_ioc.pvs.table import PvEntry
 
 from .client import Client, client_of
@@ -185,11 +184,6 @@ class Rights:
             raise Problem(
                 403, f"{CSRF_HEADER} must be csrf of /api/v1/session, which a foreign page cannot read"
             )
-
-    def check_operator(self, caller: Caller) -> None:
-        """Raise `Problem` if somebody may not change what belongs to no PV, such as the record of a run."""
-        if caller.role is None or not caller.role.allows(AccessGroup.OPERATOR):
-            raise Problem(403, f"this is for operators; {caller.who.user} is {caller.role}")
 
     def check_role(self, caller: Caller, entry: PvEntry) -> None:
         """Raise `Problem` if the role does not allow to write a PV."""
