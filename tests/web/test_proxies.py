@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 import stat
 
@@ -13,6 +15,7 @@ from attpc_plugins.web.settings import WebSettings
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.plugin.sections import checked_section
 from tests.support.certificates import PASSWORD, make_certificate
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import rig
 from tests.support.simfleet import wait_until
 from tests.support.web import NAME, WebRig, streaming, web_rig
@@ -149,6 +152,29 @@ async def test_tls(tmp_path, monkeypatch):
             await wait_until(lambda: message(it) == f"at {https(it)}/", 10.0, "the renewed one")
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await secure.get("/healthz")
+
+
+async def test_handshakes_have_places_and_a_limit(tmp_path, monkeypatch):
+    certificate, key = make_certificate(tmp_path)
+    more = f'certificate = "{certificate}"\nkey = "{key}"\nmax_connections = 3\n'
+    monkeypatch.setattr("attpc_plugins.web.gate.HANDSHAKE_S", 2.0)
+    async with web_rig(tmp_path, monkeypatch, more) as it:
+        port = int(it.url.rpartition(":")[2])
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        held[0][1].write(b"\x16\x03\x01")
+        held[1][1].write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")  # ends at once
+        assert await held[1][0].read() == b""
+        held.append(await asyncio.open_connection("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 1.5) == b""  # no place
+        for quiet, _ in (held[0], held[2], held[3]):
+            assert await asyncio.wait_for(quiet.read(), PATIENCE_S) == b""
+        for _, other in (*held, (reader, writer)):
+            other.close()
+        trust = ssl.create_default_context(cafile=str(certificate))
+        async with it.client.get(f"{https(it)}/healthz", ssl=trust) as response:
+            assert await response.text() == "ok\n"
 
 
 def https(it: WebRig) -> str:

@@ -266,7 +266,7 @@ async def test_connections_beyond_the_limit_are_closed(tmp_path, monkeypatch):
         held.pop()[1].close()
         assert it.plugin.service is not None
         door = it.plugin.service._door
-        await wait_until(lambda: not door.full, 10.0, "room")
+        await wait_until(lambda: not door.is_full(), 10.0, "room")
         assert await it.get("/healthz") == (200, "ok\n")
         for _, writer in held:
             writer.close()

@@ -34,10 +34,9 @@ class Door:
         """Return the protocol of a new connection."""
         return _Guard(self, self._make())
 
-    @property
-    def full(self) -> bool:
-        """Whether further connections are closed at once."""
-        return len(self.inside) >= self._most
+    def is_full(self, besides: int = 0) -> bool:
+        """Return whether further connections are closed at once; `besides`: others that have a place."""
+        return len(self.inside) + besides >= self._most
 
 
 class _Guard(asyncio.Protocol):
@@ -50,10 +49,12 @@ class _Guard(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._busy = False
+        self._early = b""
+        """What came before the connection was made, in the turn in which a TLS handshake ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        if self._door.full:
+        if self._door.is_full():
             self._door.turned_away += 1
             transport.abort()
             return
@@ -61,6 +62,9 @@ class _Guard(asyncio.Protocol):
         self._door.inside.add(self)
         self._inner.connection_made(transport)
         self._begin()
+        if self._early:
+            self._inner.data_received(self._early)
+            self._early = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
@@ -71,6 +75,7 @@ class _Guard(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
+            self._early += data
             return
         if not self._busy and self._timer is None:
             self._begin()

@@ -7,14 +7,13 @@ import contextlib
 import errno
 import os
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
+from .door import Door
+from .gate import TlsGate
 from .settings import WebSettings
 
 BACKLOG = 128
-HANDSHAKE_S = 5.0
-"""A TLS handshake must have ended after this time."""
 
 
 class CannotListen(Exception):
@@ -24,9 +23,10 @@ class CannotListen(Exception):
 class Listening:
     """What is listened at, and the certificate."""
 
-    def __init__(self, settings: WebSettings, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, settings: WebSettings, door: Door) -> None:
         self._settings = settings
-        self._protocol = protocol
+        self._door = door
+        self._gate: TlsGate | None = None
         self._servers: dict[str, asyncio.Server] = {}
         self._tls: ssl.SSLContext | None = None
         self._files_seen: object = None
@@ -36,14 +36,11 @@ class Listening:
         settings, loop = self._settings, asyncio.get_running_loop()
         await self.read_certificate()
         if "port" not in self._servers:
+            if self._tls is not None:
+                self._gate = TlsGate(self._door, self._tls)
             try:
                 self._servers["port"] = await loop.create_server(
-                    self._protocol,
-                    settings.address,
-                    settings.port,
-                    backlog=BACKLOG,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+                    self._gate or self._door, settings.address, settings.port, backlog=BACKLOG
                 )
             except OSError as error:
                 why = "another program uses it" if error.errno == errno.EADDRINUSE else error.strerror
@@ -54,7 +51,7 @@ class Listening:
         path = settings.proxy.socket if settings.proxy is not None else None
         if path is not None and "socket" not in self._servers:
             try:
-                self._servers["socket"] = await loop.create_unix_server(self._protocol, path, backlog=BACKLOG)
+                self._servers["socket"] = await loop.create_unix_server(self._door, path, backlog=BACKLOG)
                 await asyncio.to_thread(os.chmod, path, 0o660)
             except OSError as error:
                 raise CannotListen(
@@ -76,13 +73,15 @@ class Listening:
             self._tls.load_cert_chain(certificate, key, _no_password)
         self._files_seen = seen
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Listen no more."""
         for server in self._servers.values():
             server.close()
         if "socket" in self._servers and self._settings.proxy is not None:
             with contextlib.suppress(OSError):
-                Path(self._settings.proxy.socket or "").unlink()
+                await asyncio.to_thread(os.unlink, self._settings.proxy.socket or "")
+        if self._gate is not None:
+            await self._gate.close()
 
 
 def tls_of(certificate: str, key: str) -> ssl.SSLContext:

@@ -61,7 +61,7 @@ class Service:
     async def close(self) -> None:
         """Close the port and every connection."""
         if self._listening is not None:
-            self._listening.close()
+            await self._listening.close()
         await self._web.close()
         await self._runner.cleanup()
 
