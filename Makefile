@@ -19,7 +19,7 @@ SBOM ?= build/attpc-ioc.cdx.json
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: run test test-fast test-thorough check lint tests bench bench-ca docs demo-facility lock sbom audit clean
+.PHONY: run test test-fast test-thorough check lint tests bench bench-ca docs web-pictures demo-facility lock sbom audit clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -70,6 +70,10 @@ bench-ca: $(STAMP)
 # The reference pages that are made from the program; the tests see that they are up to date.
 docs: $(STAMP)
 	@$(BIN)/python -m tests.docs.pages docs/reference
+
+# The pictures of the page for browsers, of a demo of its own that takes data for some minutes.
+web-pictures: $(STAMP)
+	@$(BIN)/python -m tests.docs.web_pictures docs/pictures
 
 # Screens, alarms, archiver and saveset for the demo that `make run` serves: what its control room has.
 demo-facility: $(STAMP)

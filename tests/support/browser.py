@@ -151,6 +151,11 @@ async def shows(page: Page, selector: str, text: str, limit_s: float = PATIENCE_
     )
 
 
+async def until_text(page: Page, selector: str, part: str, limit_s: float = PATIENCE_S) -> None:
+    """Wait until any such element has this in its text."""
+    await page.locator(selector).filter(has_text=part).first.wait_for(timeout=limit_s * 1000)
+
+
 async def link(page: Page, state: str, limit_s: float = PATIENCE_S) -> float:
     """Wait until the page says that its connection is so; returns the seconds that it took."""
     begin = time.monotonic()

@@ -69,7 +69,7 @@ export function plot(view, title, lines, { units = "", zero = true, top = null, 
       return Array.from(times, (_, index) => values[index] ?? null);
     })];
   };
-  const tall = () => height || Math.max(130, box.clientHeight);
+  const tall = () => height || Math.max(100, box.clientHeight);
   const draw = () => {
     chart?.destroy();
     const ink = colour("--muted"), grid = colour("--line");
@@ -86,7 +86,7 @@ export function plot(view, title, lines, { units = "", zero = true, top = null, 
         { ...axis, size: 52 },
       ],
       series: [{ value: (_, at) => (at ? moment(at * 1000) : "–") }, ...rows.map(([name], index) => ({
-        label: name, stroke: colour(`--line${index % 8}`), width: 1.5, dash: DASHES[Math.floor(index / 8) % DASHES.length], spanGaps: false,
+        label: name, stroke: colour(`--line${index % 8}`), width: 1.5, dash: DASHES[Math.floor(index / 8) % DASHES.length], spanGaps: false, points: { show: kept.times.length < 12 },
         value: (_, at) => (at === null || at === undefined ? "?" : `${at.toFixed(2)} ${units}`),
       }))],
     }, data(), box);

@@ -103,6 +103,7 @@ function plots(view) {
 
 const QUESTIONS = {
   Start: (name) => `Start ${name} alone, without a run? Nothing of it is recorded.`,
+  Stop: (name) => `Stop ${name} alone? It is missing in a run that is on.`,
   Breakup: (name) => `Break up ${name} alone? It has to be configured again.`,
   Undo: (name) => `Undo the last step of ${name}?`,
   Reset: (name) => `Take ${name} one step back?`,
@@ -113,8 +114,7 @@ const DESIGNED = new Set([...STEPS, "GoTo", "RefreshConfigs", "State_RBV", "Tran
 function oneEcc(view, name) {
   const of = (part) => find("ecc", part, name);
   const alone = (step) => command(view, of(step), {
-    stop: step === "Stop",
-    ask: step === "Stop" ? "" : (QUESTIONS[step] ?? ((one) => `${step} ${one} alone?`))(name),
+    ask: (QUESTIONS[step] ?? ((one) => `${step} ${one} alone?`))(name),
   });
   const targets = TARGETS.slice(1).map((target, index) => command(view, of("GoTo"), { label: `to ${target}`, to: index + 1, ask: `Take ${name} alone to ${target}?` }));
   const offered = () => lines(text(of("ConfigList_RBV")));

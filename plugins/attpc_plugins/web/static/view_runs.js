@@ -2,8 +2,8 @@
 
 import { ask, API, wordsOf } from "./api.js";
 import { card, h, newId, pairs, setText, table } from "./dom.js";
-import { notice } from "./parts.js";
-import { duration, find, moment, number, store, text } from "./store.js";
+import { notice, readOnly } from "./parts.js";
+import { duration, find, mayWrite, moment, number, store, text } from "./store.js";
 
 const PAGE = 50;
 const UNKNOWN_CLASS = "Testing"; // what is left out of a run's JSON has its default
@@ -198,10 +198,11 @@ function editCard(view, path, run, reload) {
     }
   } }, h("label", { for: comment }, "Comment"), field, h("label", { for: grade }, "Quality"), choice, h("div", { class: "row" }, save), said);
   view.on(["session"], () => {
-    const may = Boolean(store.session.name);
-    field.disabled = choice.disabled = save.disabled = !may;
-    if (!may) setText(said, "Read only: sign in to change it.");
-    else if (said.textContent.startsWith("Read only")) setText(said, "");
+    // Who may write the PV of the present run's text may change that of an old one.
+    field.disabled = !mayWrite(find("run", "Comment"));
+    choice.disabled = !mayWrite(find("run", "Quality"));
+    save.disabled = field.disabled && choice.disabled;
+    setText(said, save.disabled ? readOnly() : "");
   });
   return card("Edit", {}, form);
 }
