@@ -27,11 +27,11 @@ def told(probe: Probe, state: str) -> dict[str, RunFiles]:
 
 
 def troubles(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, str]]]:
-    """The log entries of faulty routers and cleared faults: level, and what they say."""
+    """The log entries of faults and their ends: level, and what they say."""
     return [
         (record.levelname, {key: str(value) for key, value in getattr(record, "keys", {}).items()})
         for record in caplog.records
-        if record.getMessage().startswith(("data router faulty", "data router faults cleared"))
+        if record.getMessage().startswith("fault of data taking")
     ]
 
 
@@ -110,7 +110,7 @@ async def test_what_lasts_until_the_end_and_longer(tmp_path, monkeypatch, caplog
 
         def over() -> list[str]:
             said = [keys for _, keys in troubles(caplog) if keys["router"] == "CoBo0"]
-            return [keys["run"] for keys in said if "its process was gone from" in keys["reason"]]
+            return [keys.get("run", "none") for keys in said if "its process was gone from" in keys["reason"]]
 
         await it.until(over, what="it is over")
         assert over() == ["none"]

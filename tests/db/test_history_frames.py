@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomlkit
 from attpc_plugins.data_routers.events.sync import Sync
+from attpc_plugins.data_routers.watch.flow import Flow
 from attpc_plugins.run_history.store.model.history import FramesCheck, RouterFiles, RunDetail
 
 from attpc_ioc.settings import load_settings
@@ -232,3 +234,39 @@ async def test_a_run_in_which_a_board_failed_is_one_to_look_at(
         without = await recorded(it, dsn, number, hosts=2)
         assert (without.run.unequal_events, without.run.frames_check) == (0, FramesCheck.NOT_RUN)
         assert await bad_runs(it) == bad
+
+
+async def test_a_board_that_stopped_is_found_where_its_frames_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """A sentry shows no events; that no data came any more, while others did, is known.
+
+    Where all have none any more there was no event, and that is no fault of a board.
+    """
+    more = {f"plugins.{HISTORY}": f'dsn = "{dsn}"', "limits": "run_number_s = 10.0"}
+    text = section(limits={"dead_after_s": 3.0})
+    async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, text=text, **more) as it:
+        await untroubled(it)
+        runs: list[RunDetail] = []
+        for dead in ((), ("CoBo1",), BOARDS):
+            await start_run(it)
+            await it.until(lambda: all(shown(it, f"{b}:Router:Flow_RBV") == Flow.FLOWING for b in BOARDS))
+            hosts = [host for host in it.fleet.data if host.source in dead]
+            for host in hosts:
+                await switch(host, HostFault.DATA_STOP)
+            await it.until(
+                lambda dead=dead: all(shown(it, f"{b}:Router:Flow_RBV") == Flow.DEAD for b in dead),
+                what="no data",
+            )
+            number = it.run.number
+            await stop_run(it)
+            for host in hosts:
+                await switch(host, HostFault.DATA_STOP, on=False)
+            runs.append(await recorded(it, dsn, number))
+        good, stopped, without_events = runs
+        assert [detail.run.sync for detail in (good, stopped, without_events)] == ["", "Dead", ""]
+        assert [of(stopped, board).sync for board in BOARDS] == ["", "Dead", ""]
+        message = of(stopped, "CoBo1").message
+        assert re.search(r"no data \(Dead\) since [\d:]+ until the run's end", message), message
+        assert stopped.run.event_count is stopped.run.unequal_events is None
+        assert await bad_runs(it) == [stopped.run.number]

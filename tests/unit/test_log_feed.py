@@ -44,11 +44,11 @@ async def test_one_source_has_so_many_entries_an_hour_and_then_a_count(
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({}, "data router faulty"),
-        ({"router": "CoBo1", "reason": "it is gone"}, "data router faulty (router CoBo1): it is gone"),
-        ({"state": "Failed", "message": "a\nb"}, "data router faulty (state Failed): a b"),
-        ({"waited_s": 1.5, "kept_as": "x"}, "data router faulty (waited 1.5 s, kept as x)"),
-        ({"reason": ""}, "data router faulty"),
+        ({}, "fault of data taking"),
+        ({"router": "CoBo1", "reason": "it is gone"}, "fault of data taking (router CoBo1): it is gone"),
+        ({"state": "Failed", "message": "a\nb"}, "fault of data taking (state Failed): a b"),
+        ({"waited_s": 1.5, "kept_as": "x"}, "fault of data taking (waited 1.5 s, kept as x)"),
+        ({"reason": ""}, "fault of data taking"),
     ],
 )
 async def test_an_entry_is_in_words(keys: dict[str, object], text: str) -> None:
@@ -56,7 +56,7 @@ async def test_an_entry_is_in_words(keys: dict[str, object], text: str) -> None:
     feed = LogFeed(entries.append, lambda: None, lambda: None)
     feed.attach()
     try:
-        get_logger("attpc_ioc.tests.words").warning("data router faulty", **keys)
+        get_logger("attpc_ioc.tests.words").warning("fault of data taking", **keys)
         await asyncio.sleep(0)
     finally:
         feed.detach()

@@ -9,7 +9,15 @@ from collections.abc import Collection
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Reason
-from attpc_ioc.model.events import OperationEnded, RunEvent, RunFailed, RunStarted, RunStarting, RunStopped
+from attpc_ioc.model.events import (
+    OperationEnded,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    RunStarting,
+    RunStopped,
+    RunStopping,
+)
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.run import RunInfo, RunRef, RunView
 from attpc_ioc.plugin import PluginContext
@@ -23,17 +31,16 @@ from .commands.answers import ClosingAnswers
 from .configs.keeper import RunConfigFiles
 from .events.rows import MISSING, SYNC
 from .events.service import EventsService
-from .events.sync import Sync
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import config_hosts, host_for
 from .model import Polled
+from .run_faults import RunFaults
 from .settings import Access, DataRoutersSettings, RouterSettings
 from .starts import StartChecks, warns
 from .state import ONLY, Baseline, Records
 from .stopper import RunStopper
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
-from .watch.incidents import Incidents, Wrong
 from .watch.interlocks import in_short, refusing
 from .watch.next_poll import NextPoll
 from .watch.poll import Watch
@@ -81,8 +88,6 @@ class Service:
             before=self._before,
             busy=lambda label: self.closing.busy(label),
         )
-        self._synced: dict[str, Sync] = {}
-        """The worst state of the events of each router's boards in this run, by label."""
         self.closing = ClosingService(
             ctx,
             settings,
@@ -99,7 +104,7 @@ class Service:
         )
         ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
-        self.incidents = Incidents(self.closing.remark)
+        self.run_faults = RunFaults(self.routers, self.events, self.closing)
         self.stopper = RunStopper(ctx, self.faults, settings.limits, records)
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
         self._by_source = {source: router for router in self.routers for source in router.sources}
@@ -248,23 +253,17 @@ class Service:
         if self._seen.get(router.label) != seen and not self._open:
             self.closing.look(router.label)
         self._seen[router.label] = seen
-        wrong = router.wrong if self._facts.takes_part(router) else {}
         run = self._ctx.snapshot().run
-        on = run.info.ref if run.on and run.info is not None else None
-        if on is not None:
-            wrong |= self._of_events(router, on)
-        self.incidents.see(router.label, wrong, lambda cause: router.why_wrong(cause, now_s), on)
+        self.run_faults.see(
+            router,
+            now_s,
+            run.info.ref if run.on and run.info is not None else None,
+            takes_part=self._facts.takes_part(router),
+            ending=self._open and (run.stopping or not run.on),
+        )
         self._show(router)
         self._fresh[router.label].ends()
         self.stopper.see_disk(router)
-
-    def _of_events(self, router: Router, run: RunRef) -> dict[str, Wrong]:
-        """Return what is wrong with the boards' events; keeps the worst state for the run's record."""
-        state = self.events.worst_of(router.sources, run)
-        if state > self._synced.get(router.label, Sync.UNKNOWN):
-            self._synced[router.label] = state
-            self.closing.note_sync(run, router.label, state)
-        return self.events.wrong(router.sources, run)
 
     def _show(self, router: Router) -> None:
         show_router(self._ctx, router, self._facts.enabled)
@@ -336,13 +335,11 @@ class Service:
                 if self._run != event.run.ref:
                     self._resume(event.run)
                 self.closing.run_started(event.run)
+            case RunStopping():
+                self.run_faults.run_stops(event.run.ref)
             case RunStopped():
                 self._end(now_s)
-                for router in self.routers:
-                    # What was shown since the last poll is of this run, too.
-                    wrong = self._of_events(router, event.run.ref)
-                    self.incidents.add(router.label, wrong, lambda _cause: "", event.run.ref)
-                self.incidents.run_ends(event.run.ref)
+                self.run_faults.run_stops(event.run.ref)
                 self.closing.run_stopped(event.run)
                 self._open = False
             case RunFailed():
@@ -370,8 +367,7 @@ class Service:
             self._set_override(False)
         self.stopper.run_begins()
         self.events.run_begins(run.ref)
-        self._synced.clear()
-        self.incidents.run_begins()
+        self.run_faults.run_begins()
         self._run = run.ref
         before = {router.label: router.begin(run.ref, now_s) for router in self.routers}
         counts = {label: count for label, count in before.items() if count is not None}

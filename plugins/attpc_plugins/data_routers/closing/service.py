@@ -20,7 +20,7 @@ from attpc_plugins.data_routers.events.sync import Sync
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.model import CloseState, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
-from attpc_plugins.data_routers.watch.flow import Count, Listed
+from attpc_plugins.data_routers.watch.flow import Count, Flow, Listed
 
 from .beside import NOT_LISTED, listed
 from .closer import RouterCloser
@@ -279,6 +279,10 @@ class ClosingService:
             return replace(closing, sync=max(known, state).label)
 
         self._change(run, label, change)
+
+    def note_dead(self, run: RunRef, label: str) -> None:
+        """Keep that a router had no data any more when its run was stopped, while others had some."""
+        self._change(run, label, lambda closing: replace(closing, sync=closing.sync or Flow.DEAD.label))
 
     def _change(self, run: RunRef, label: str, change: Callable[[Closing], Closing]) -> None:
         """Change the closing of a run on a router, where it has one."""

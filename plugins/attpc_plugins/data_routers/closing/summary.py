@@ -94,4 +94,6 @@ class Summary:
             return None
 
     def _say(self, closing: Closing, error: HostError) -> None:
-        log.warning("frames not counted", run=closing.run, router=self._label, reason=error)
+        log.warning(
+            "frames of a run not counted at its closing", run=closing.run, router=self._label, reason=error
+        )

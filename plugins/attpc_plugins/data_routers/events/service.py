@@ -181,7 +181,8 @@ class EventsService:
             if state >= Sync.OUT_OF_STEP:
                 cause = f"{SYNC} {source} {state.label}"
                 since_s = self._since_s.setdefault(cause, time.time())
-                found[cause] = Wrong(f"{state.label}: {self.why(SYNC, source)}", since_s, of_run=True)
+                text = f"{state.label}: {self.why(SYNC, source)}"
+                found[cause] = Wrong(text, since_s, of_run=True, ends=state is Sync.OUT_OF_STEP)
         return found
 
     def worst_of(self, sources: Sequence[str], run: RunRef) -> Sync:

@@ -28,6 +28,8 @@ class Wrong:
     """Whether its beginning is logged; False where a worse fault implies it."""
     of_run: bool = False
     """Whether it is of the data of a run, so that the next run does not have it."""
+    ends: bool = True
+    """Whether it can end; False for what has happened once, such as a reset."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class _Incident:
     what: str
     began_s: float
     of_run: bool
+    ends: bool
     said: set[str] = field(default_factory=set)
     """The kinds of reasons that were logged: a reason that comes and goes is logged once."""
     remarked: bool = False
@@ -59,12 +62,11 @@ class Incidents:
         `why(cause)` returns the details for the log; `run` is the current run, if there is one.
         """
         now_s = time.time()
-        shown = _number(run)
         self.add(label, wrong, why, run)
         for key in [key for key in self._on if key[0] == label and key[1] not in wrong]:
             incident = self._on.pop(key)
             text = f"{incident.what} {_span(incident.began_s, now_s)}"
-            log.info("data router faults cleared", router=label, run=shown, reason=text)
+            log.info("fault of data taking cleared", router=label, **_number(run), reason=text)
             if run is not None and not incident.remarked:
                 self._remark(run, label, text)
 
@@ -73,11 +75,12 @@ class Incidents:
     ) -> None:
         """Take some of the present faults of a router, as `see` does; the others stay."""
         for cause, found in wrong.items():
-            incident = self._on.setdefault((label, cause), _Incident(found.what, found.since_s, found.of_run))
+            made = _Incident(found.what, found.since_s, found.of_run, found.ends)
+            incident = self._on.setdefault((label, cause), made)
             if found.logged and found.kind not in incident.said:
                 incident.said.add(found.kind)
                 reason = why(cause) or found.what
-                log.warning("data router faulty", router=label, run=_number(run), reason=reason)
+                log.warning("fault of data taking", router=label, **_number(run), reason=reason)
 
     def run_begins(self) -> None:
         """Begin a run: faults that last from before get a remark in this run, too, but not those of a run."""
@@ -86,17 +89,17 @@ class Incidents:
             incident.remarked = False
 
     def run_ends(self, run: RunRef) -> None:
-        """Remark on the faults that last at the end of a run."""
+        """Remark on the faults that last when a run is being stopped, or at its end: on each once."""
         for (label, _), incident in self._on.items():
             if not incident.remarked:
                 incident.remarked = True
-                self._remark(
-                    run, label, f"{incident.what} since {clock(incident.began_s)} until the run's end"
-                )
+                at = clock(incident.began_s)
+                when = f"since {at} until the run's end" if incident.ends else f"(seen at {at})"
+                self._remark(run, label, f"{incident.what} {when}")
 
 
-def _number(run: RunRef | None) -> str:
-    return "none" if run is None else str(run.number)
+def _number(run: RunRef | None) -> dict[str, int]:
+    return {} if run is None else {"run": run.number}
 
 
 def _span(began_s: float, ended_s: float) -> str:

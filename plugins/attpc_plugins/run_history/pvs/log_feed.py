@@ -116,7 +116,7 @@ def _line(entry: LogRecord) -> str:
 
 
 def _text(record: logging.LogRecord) -> str:
-    """Return an entry in words: `data router faulty (router CoBo1, run 7): it does not answer`."""
+    """Return an entry in words: `fault of data taking (router CoBo1, run 7): no answer`."""
     keys = getattr(record, "keys", None)
     given = dict(keys) if isinstance(keys, dict) else {}
     why = [str(given.pop(key)) for key in REASONS if key in given]
