@@ -138,6 +138,12 @@ async def test_axe_finds_nothing_in_any_view(tmp_path, monkeypatch, browser, sch
         for view in VIEWS:
             await go(page, view)
             assert await violations(page) == [], view
+        await page.emulate_media(media="print")
+        assert (
+            await page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+            == "rgb(255, 255, 255)"
+        )
+        await page.emulate_media(media="screen")
         it.rig.fleet["cobo0"].faults.die()
         await it.rig.until(lambda: not it.rig.module("cobo0").online)
         for view in ("run", "alarms", "fleet/cobo0"):

@@ -86,7 +86,7 @@ export function plot(view, title, lines, { units = "", zero = true, top = null, 
         { ...axis, size: 52 },
       ],
       series: [{ value: (_, at) => (at ? moment(at * 1000) : "–") }, ...rows.map(([name], index) => ({
-        label: name, stroke: colour(`--line${index % 8}`), width: 1.5, dash: DASHES[Math.floor(index / 8) % DASHES.length], spanGaps: false, points: { show: kept.times.length < 12 },
+        label: name, stroke: colour(`--line${index % 8}`), width: 1.5, dash: DASHES[Math.floor(index / 8) % DASHES.length], spanGaps: false, points: { show: false },
         value: (_, at) => (at === null || at === undefined ? "?" : `${at.toFixed(2)} ${units}`),
       }))],
     }, data(), box);

@@ -62,7 +62,7 @@ function eccTable(view) {
       h("td", { class: "wide mid" }, tile(view, of("Result_RBV"))),
       h("td", { class: "buttons" },
         command(view, of("GoTo"), { label: "Ready", to: 4 }),
-        command(view, of("Reset"), { ask: `Take ${name} one step back?` })));
+        command(view, of("Reset"), { ask: `Take ${name} one step back?`, cls: "wide" })));
   });
   const columns = ["ECC server", ["Enabled", "mid"], ["State", "mid"], ["Transition", "wide"], ["Selected config", "wide"], ["Loaded config", "wide"], ["Clock stale", "wide mid"], ["Result", "wide mid"], "Commands"];
   return card("ECC servers", {}, table("ECC servers", columns, rows));
