@@ -19,7 +19,7 @@ SBOM ?= build/attpc-ioc.cdx.json
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: run test test-fast test-thorough check lint tests bench bench-ca docs web-pictures demo-facility lock sbom audit clean
+.PHONY: run test test-fast test-thorough check lint tests bench bench-ca bench-pva docs web-pictures demo-facility lock sbom audit clean
 
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
@@ -66,6 +66,10 @@ bench-ca: $(STAMP)
 	$(BIN)/python -m benchmarks.scale --page $(CA_PAGE)
 	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_S) --page $(CA_PAGE)
 	$(BIN)/python -m benchmarks.ca.soak --seconds $(SOAK_S) --page $(CA_PAGE)
+
+# The same for the page on the PVAccess server: some 15 minutes.
+bench-pva: $(STAMP)
+	$(BIN)/python -m benchmarks.pva.bench --page docs/explanation/pvaccess-server.md
 
 # The reference pages that are made from the program; the tests see that they are up to date.
 docs: $(STAMP)

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,36 +37,48 @@ SERVERS = ("here", "caproto", "softioc", "softIoc")
 
 @contextlib.contextmanager
 def served(
-    kind: str, place: CaPlace, count: int, hz: float = 0, env: dict[str, str] | None = None
+    kind: str,
+    place: CaPlace,
+    count: int,
+    hz: float = 0,
+    env: dict[str, str] | None = None,
+    wait: Callable[[CaPlace, str], None] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Run a server; yields its process and the seconds until its first search reply.
+    """Run a server; yields its process and the seconds until its first search reply, which `wait` waits for.
 
     With `hz` every record changes that often.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if kind == "softIoc":
+        if kind in ("softIoc", "QSRV"):
             database = Path(folder) / "b.db"
             period = f"{1 / hz:g}".removeprefix("0") if hz else ""
             fields = f'field(CALC, "VAL+1") field(SCAN, "{period} second")' if hz else ""
             rtyp = "calc" if hz else "longout"
             database.write_text("".join(f'record({rtyp}, "B:{i}") {{ {fields} }}\n' for i in range(count)))
             program_line = [program("softIoc"), "-S", "-d", str(database)]
+            if kind == "QSRV":
+                program_line = [sys.executable, "-m", "pvxslibs.ioc", "-d", str(database)]
         else:
             program_line = [sys.executable, str(HERE / "servers.py"), kind, str(count), str(hz)]
         start = time.perf_counter()
         process = subprocess.Popen(
             program_line,
             env=env or place.env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # QSRV's has a shell that must not end
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_for_search(place.port, f"B:{count - 1}")
+            (wait or search)(place, f"B:{count - 1}")
             yield process, time.perf_counter() - start
         finally:
             process.kill()
-            process.wait()
+            process.communicate()
+
+
+def search(place: CaPlace, name: str) -> None:
+    """Search in a corner until a server answers."""
+    wait_for_search(place.port, name)
 
 
 def wait_for_search(port: int, name: str) -> None:

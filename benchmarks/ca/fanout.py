@@ -19,11 +19,14 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
-from benchmarks.ca.bench import SERVERS, served
-from tests.support.ca import LOOPBACK, ca_place
+from benchmarks.ca.bench import SERVERS, search, served
+from tests.support.ca import LOOPBACK, CaPlace, ca_place
 
 _EPICS_EPOCH_S = 631152000
 _TIME_DOUBLE, _VALUE = 20, 1
@@ -67,7 +70,7 @@ class Tally:
 class Listener(asyncio.Protocol):
     """One client: subscribes to every PV as TIME_DOUBLE, notes how late each update is, and counts."""
 
-    def __init__(self, count: int, tally: Tally) -> None:
+    def __init__(self, count: int, tally: Tally, code: str = "") -> None:  # noqa: ARG002 - of the protocol
         self._count = count
         self._tally = tally
         self._last = [-1.0] * count
@@ -114,13 +117,32 @@ class Listener(asyncio.Protocol):
         self._rest = data[offset:]
 
 
-async def listen(port: int, clients: int, count: int, hz: float, seconds: float) -> None:
+@dataclass(frozen=True)
+class Protocol:
+    """What differs between protocols: see `CHANNEL_ACCESS`.
+
+    `module` runs the clients with `--listen PORT`, `listener` makes one of them; `wait` waits for a PV.
+    `codes` is the type of the values of a kind of server, if it is not the usual one.
+    """
+
+    module: str
+    listener: Callable[[int, Tally, str], Any]
+    port: Callable[[CaPlace], int]
+    wait: Callable[[CaPlace, str], None]
+    codes: Mapping[str, str] = field(default_factory=dict)
+
+
+CHANNEL_ACCESS = Protocol("benchmarks.ca.fanout", Listener, lambda place: place.port, search)
+
+
+async def listen(args: argparse.Namespace, protocol: Protocol) -> None:
     """Run the clients; prints what they received and the latencies."""
+    clients, count, hz, seconds = args.clients, args.pvs, args.hz, args.seconds
     tally = Tally()
     loop = asyncio.get_running_loop()
-    listeners = [Listener(count, tally) for _ in range(clients)]
+    listeners = [protocol.listener(count, tally, args.code) for _ in range(clients)]
     for listener in listeners:
-        await loop.create_connection(lambda listener=listener: listener, LOOPBACK, port)
+        await loop.create_connection(lambda listener=listener: listener, LOOPBACK, args.listen)
     for _ in range(600):
         if tally.events >= clients * count:
             break
@@ -146,13 +168,19 @@ async def listen(port: int, clients: int, count: int, hz: float, seconds: float)
     print(json.dumps(told), flush=True)
 
 
-async def measure(kind: str, args: argparse.Namespace) -> dict[str, float]:
+async def measure(
+    kind: str, args: argparse.Namespace, protocol: Protocol = CHANNEL_ACCESS
+) -> dict[str, float]:
     """Measure one server."""
-    with contextlib.closing(ca_place()) as place, served(kind, place, args.pvs, args.hz) as (process, _):
+    with (
+        contextlib.closing(ca_place()) as place,
+        served(kind, place, args.pvs, args.hz, wait=protocol.wait) as (process, _),
+    ):
         client = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "benchmarks.ca.fanout", "--listen", str(place.port)),
+            *(sys.executable, "-m", protocol.module, "--listen", str(protocol.port(place))),
             *("--clients", str(args.clients), "--pvs", str(args.pvs)),
             *("--hz", str(args.hz), "--seconds", str(args.seconds)),
+            *("--code", protocol.codes.get(kind, "i")),
             env={**place.env, "PYTHONPATH": os.getcwd()},
             stdout=asyncio.subprocess.PIPE,
         )
@@ -174,21 +202,26 @@ async def measure(kind: str, args: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    compare(argparse.ArgumentParser(description=__doc__), SERVERS, CHANNEL_ACCESS)
+
+
+def compare(parser: argparse.ArgumentParser, servers: Sequence[str], protocol: Protocol) -> None:
+    """Measure every server, or be the clients of one, as the command line says."""
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--pvs", type=int, default=400)
     parser.add_argument("--hz", type=float, default=5)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--listen", type=int, default=0)
+    parser.add_argument("--code", default="i")
     args = parser.parse_args()
     if args.listen:
-        asyncio.run(listen(args.listen, args.clients, args.pvs, args.hz, args.seconds))
+        asyncio.run(listen(args, protocol))
         return
     print(f"{args.clients} clients x {args.pvs} PVs x {args.hz:g} Hz".ljust(34), end="")
-    print("".join(kind.rjust(12) for kind in SERVERS))
-    results = {kind: asyncio.run(measure(kind, args)) for kind in SERVERS}
-    for name in results["here"]:
-        print(name.ljust(34) + "".join(f"{results[kind][name]:12.4g}" for kind in SERVERS))
+    print("".join(kind.rjust(13) for kind in servers))
+    results = {kind: asyncio.run(measure(kind, args, protocol)) for kind in servers}
+    for name in results[servers[0]]:
+        print(name.ljust(34) + "".join(f"{results[kind][name]:13.4g}" for kind in servers))
 
 
 if __name__ == "__main__":

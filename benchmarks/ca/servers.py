@@ -1,16 +1,25 @@
-"""The Python servers under test: `servers.py here|coroutine|caproto|softioc COUNT HZ`.
+"""The Python servers under test: `servers.py here|coroutine|both|caproto|softioc|softioc-both|p4p COUNT HZ`.
 
-With HZ every PV changes that often. `coroutine` is `here` with a coroutine as its put handler.
+With HZ every PV changes that often. `coroutine` is `here` with a coroutine as its put handler. `both` and
+`softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess alone and does nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attpc_ioc.ioc.ca import PV
 
 BORN = time.monotonic()
+
+KEPT: list[Any] = []
+"""Servers that run as long as the process."""
 
 
 async def tick(number: int, hz: float) -> None:
@@ -23,7 +32,12 @@ async def coroutine(count: int, hz: float) -> None:
     await here(count, hz, tasks=True)
 
 
-async def here(count: int, hz: float, *, tasks: bool = False) -> None:
+async def both(count: int, hz: float) -> None:
+    """Run this product's servers of Channel Access and of PVAccess."""
+    await here(count, hz, pva=True)
+
+
+async def here(count: int, hz: float, *, tasks: bool = False, pva: bool = False) -> None:
     """Run this product's server."""
     from attpc_ioc.ioc.ca import PV, CAServer, ChannelType, Client, PVSpec
 
@@ -35,6 +49,8 @@ async def here(count: int, hz: float, *, tasks: bool = False) -> None:
 
     pvs = [PV(PVSpec(f"B:{i}", "longout", ChannelType.LONG, writable=True), 0) for i in range(count)]
     server = CAServer(pvs, put=put_later if tasks else put)
+    if pva:
+        await also_over_pvaccess(pvs)
     await server.start()
     value = 0
     while True:
@@ -42,6 +58,51 @@ async def here(count: int, hz: float, *, tasks: bool = False) -> None:
         value += 1
         for pv in pvs:
             pv.post(value)
+
+
+async def also_over_pvaccess(pvs: Sequence[PV]) -> None:
+    """Serve PVs over PVAccess."""
+    from attpc_ioc.ioc.ca import STATUS_LABELS
+    from attpc_ioc.pva import Form, Put, PVAServer, Record
+
+    by_name = {pv.name: pv for pv in pvs}
+
+    def put(record: Record, put: Put) -> None:
+        by_name[record.spec.name].post(put.value)
+
+    conf = {
+        "EPICS_PVAS_SERVER_PORT": os.environ["EPICS_PVA_SERVER_PORT"],
+        "EPICS_PVAS_BROADCAST_PORT": os.environ["EPICS_PVA_BROADCAST_PORT"],
+        "EPICS_PVAS_INTF_ADDR_LIST": os.environ["EPICS_PVAS_INTF_ADDR_LIST"],
+    }
+    server = PVAServer(((pv, Form.INT) for pv in pvs), put_to=put, conf=conf, status_names=STATUS_LABELS)
+    await server.start()
+    KEPT.append(server)
+
+
+async def p4p_alone(count: int, hz: float) -> None:
+    """Run p4p's server with a shared PV for each value, as its documentation does."""
+    from p4p.nt import NTScalar
+    from p4p.server import Server, StaticProvider
+    from p4p.server.thread import SharedPV
+
+    provider = StaticProvider("bench")
+    pvs = [SharedPV(nt=NTScalar("i"), initial=0, timestamp=time.time()) for _ in range(count)]
+    for number, pv in enumerate(pvs):
+
+        @pv.put
+        def put(pv: Any, operation: Any) -> None:
+            pv.post(operation.value(), timestamp=time.time())
+            operation.done()
+
+        provider.add(f"B:{number}", pv)
+    KEPT.append(Server(providers=[provider]))
+    value = 0
+    while True:
+        await tick(value, hz)
+        value += 1
+        for pv in pvs:
+            pv.post(value, timestamp=time.time())
 
 
 async def stock(count: int, hz: float) -> None:
@@ -64,14 +125,19 @@ async def stock(count: int, hz: float) -> None:
     assert task is None or task.cancel()
 
 
-async def python_soft_ioc(count: int, hz: float) -> None:
+async def python_soft_ioc_both(count: int, hz: float) -> None:
+    """Run the package `softioc` with PVAccess, which pvxs's QSRV serves there."""
+    await python_soft_ioc(count, hz, pva=True)
+
+
+async def python_soft_ioc(count: int, hz: float, *, pva: bool = False) -> None:
     """Run the package `softioc`."""
     from softioc import asyncio_dispatcher, builder, softioc
 
     builder.SetDeviceName("B")
     records = [builder.longOut(str(i), initial_value=0) for i in range(count)]
     builder.LoadDatabase()
-    softioc.iocInit(asyncio_dispatcher.AsyncioDispatcher(asyncio.get_running_loop()), enable_pva=False)
+    softioc.iocInit(asyncio_dispatcher.AsyncioDispatcher(asyncio.get_running_loop()), enable_pva=pva)
     value = 0
     while True:
         await tick(value, hz)
@@ -80,7 +146,15 @@ async def python_soft_ioc(count: int, hz: float) -> None:
             record.set(value)
 
 
-RUNS = {"here": here, "coroutine": coroutine, "caproto": stock, "softioc": python_soft_ioc}
+RUNS = {
+    "here": here,
+    "coroutine": coroutine,
+    "both": both,
+    "caproto": stock,
+    "softioc": python_soft_ioc,
+    "softioc-both": python_soft_ioc_both,
+    "p4p": p4p_alone,
+}
 
 if __name__ == "__main__":
     asyncio.run(RUNS[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3])))

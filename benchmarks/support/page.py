@@ -20,9 +20,10 @@ def command(module: str) -> str:
     return " ".join(("python -m", module, *arguments))
 
 
-def about(command: str) -> str:
-    """Return the command, machine and versions of a run, in Markdown."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("caproto", "softioc", "epicscorelibs"))
+def about(command: str, *more: str) -> str:
+    """Return the command, machine and versions of a run, in Markdown; `more` are further packages."""
+    names = ("caproto", "softioc", "epicscorelibs", *more)
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
     memory_gb = psutil.virtual_memory().total / 1e9
     load = os.getloadavg()[0]
     return (

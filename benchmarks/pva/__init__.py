@@ -1,0 +1,1 @@
+"""PVAccess servers compared: see `bench.py`."""
