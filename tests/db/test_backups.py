@@ -193,8 +193,8 @@ def packing(kind: int) -> Change:
 
 
 PUTS = (
-    "COPY attpc.puts (id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason) "
-    "FROM stdin;"
+    "COPY attpc.puts (id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason, "
+    "protocol) FROM stdin;"
 )
 POSITION = "SELECT pg_catalog.setval('attpc.experiments_id_seq', 2, true);"
 

@@ -21,6 +21,7 @@ BEGIN = datetime(2026, 3, 2, 9, 59, tzinfo=UTC)
 """A minute before run 2 of e1, which is on until 11:00 of the next day."""
 
 ANN, BOB = Who("ann", "console1", "10.0.0.1:40000"), Who("bob", "console2", "10.0.0.2:40000")
+OVER_PVA, BY_WEB = (Who("eve", "10.0.0.3", "10.0.0.3:40000", via) for via in ("pva", "web"))
 
 PUTS = (
     (0, "T:Run:Title", ANN, "", "before, the run", True, ""),
@@ -98,11 +99,37 @@ def test_what_is_shown_of_a_put(audited: Shell) -> None:
         "no write access",
     )
     shown = audited.run("history", "puts", "--run", "e1:2").splitlines()
-    assert shown[0].split() == ["time", "PV", "old", "new", "by", "from", "outcome"]
+    assert shown[0].split() == ["time", "PV", "old", "new", "by", "from", "protocol", "outcome"]
     assert shown[1].split() == [
-        *("2026-03-03", "11:00:02", "T:Run:Stop", "Done", "Stop", "bob@console2", BOB.address, "ok")
+        *("2026-03-03", "11:00:02", "T:Run:Stop", "Done", "Stop", "bob@console2", BOB.address, "ca", "ok")
     ]
     assert "failed: a run is on" in shown[3]
+
+
+async def test_the_protocol_of_a_put(audited: Shell, dsn: str) -> None:
+    """Channel Access is what clients come by that name none; of old rows it is not known."""
+    later_s = BEGIN.timestamp() + 200_000
+    async with open_store(dsn) as store:
+        stamps = Stamps("protocols")
+        await store.apply_many(
+            [
+                put_of(stamps(), later_s + number, "T:By", who, "", "x", True, "")
+                for number, who in enumerate((ANN, OVER_PVA, BY_WEB))
+            ]
+        )
+        async with store._use() as connection:
+            await connection.execute(
+                "INSERT INTO attpc.puts (put_at, pv, ok) VALUES (to_timestamp($1), 'T:By', true)", later_s - 1
+            )
+    words = ("history", "puts", "--pv", "T:By")
+    text = await asyncio.to_thread(audited.run, *words, "--format", "csv")
+    by_csv = [row["protocol"] for row in csv.DictReader(io.StringIO(text))]
+    text = await asyncio.to_thread(audited.run, *words, "--format", "json")
+    by_json = [json.loads(line).get("protocol", "") for line in text.splitlines()]
+    text = await asyncio.to_thread(audited.run, *words)
+    at = text.index("protocol")
+    by_table = [line[at : at + 8].strip() for line in text.splitlines()[1:]]
+    assert by_csv == by_json == by_table == ["web", "pva", "ca", ""]
 
 
 async def test_a_run_that_is_on_has_all_puts_since_its_start(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.embedded.processes import servers_in
-from attpc_plugins.run_history.store.model.history import Stage
+from attpc_plugins.run_history.store.model.history import PutFilter, Stage
 
 from attpc_ioc.model.run import RunOutcome
 from tests.support.ca import eventually
@@ -53,6 +53,23 @@ async def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert module.url == ended.urls[module.name]
         assert module.links
         assert module.transition_s
+
+
+async def test_the_protocol_of_a_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    pytest.importorskip("p4p")
+    from tests.support.pva import pvput
+
+    async with history_rig(tmp_path, monkeypatch, dsn) as it:
+        await it.ok("Run:Title", "over Channel Access")
+        ran = await pvput(it.place, it.prefix + "Run:Title", "over PVAccess")
+        assert ran.code == 0, ran.both
+        await drained(it)
+        async with reading(dsn) as store:
+            puts = (await store.puts(PutFilter(pv=f"{it.prefix}Run:Title"))).puts
+        assert [(put.new, put.protocol) for put in puts] == [
+            ("over PVAccess", "pva"),
+            ("over Channel Access", "ca"),
+        ]
 
 
 async def test_old_puts_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:

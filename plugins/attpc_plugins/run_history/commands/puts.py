@@ -27,7 +27,7 @@ from attpc_plugins.run_history.store.model.values import time_text
 PAGE = 1000
 """Puts requested at a time."""
 
-COLUMNS = ("put_at", "pv", "user", "host", "address", "old", "new", "ok", "reason", "ioc")
+COLUMNS = ("put_at", "pv", "user", "host", "address", "old", "new", "ok", "reason", "ioc", "protocol")
 """The columns of the CSV."""
 
 PvOption = Annotated[
@@ -109,5 +109,6 @@ def _put_text(put: PutEntry, output: Output) -> str:
             ok,
             put.reason,
             put.ioc,
+            put.protocol,
         )
     )

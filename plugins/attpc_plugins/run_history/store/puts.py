@@ -16,10 +16,14 @@ from .connections import Connection, Connections, clean, moment
 DELETE_BATCH = 5000
 """Rows that one statement of the retention deletes: some 50 ms, so that it delays nothing."""
 
+CHANNEL_ACCESS = "ca"
+"""The protocol of a put whose client names none."""
+
 _INSERT = """
-    INSERT INTO attpc.puts (put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason)
+    INSERT INTO attpc.puts (put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason,
+                            protocol)
     SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                         $7::text[], $8::text[], $9::boolean[], $10::text[])
+                         $7::text[], $8::text[], $9::boolean[], $10::text[], $11::text[])
 """
 
 
@@ -50,6 +54,7 @@ async def insert_puts(connection: Connection, records: Sequence[Put]) -> None:
         [clean(r.new) for r in records],
         [r.ok for r in records],
         [clean(r.reason) for r in records],
+        [clean(r.who.via) or CHANNEL_ACCESS for r in records],
     )
 
 
@@ -100,7 +105,8 @@ class Puts(Connections):
                 where.between("put_at", time["begun"], time["ended"])
                 where.equal("ioc", time["ioc"] or None)
             rows = await connection.fetch(
-                "SELECT id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason "
+                "SELECT id, put_at, ioc, pv, by_user, host, address, old_value, new_value, ok, reason, "
+                "protocol "
                 f"FROM attpc.puts {where} ORDER BY put_at DESC, id DESC LIMIT {where.bind(limit + 1)}",
                 *where.values,
             )

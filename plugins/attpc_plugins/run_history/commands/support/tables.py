@@ -171,7 +171,7 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
 
 def show_puts(puts: Iterable[PutEntry]) -> None:
     """Print a list of puts; the result is `ok` or the reason of a failure."""
-    titles = ("time", "PV", "old", "new", "by", "from", "outcome")
+    titles = ("time", "PV", "old", "new", "by", "from", "protocol", "outcome")
     rows = (
         (
             local(put.put_at),
@@ -180,6 +180,7 @@ def show_puts(puts: Iterable[PutEntry]) -> None:
             put.new,
             str(put.who),
             put.who.address,
+            put.protocol,
             "ok" if put.ok else f"failed: {put.reason}" if put.reason else "failed",
         )
         for put in puts

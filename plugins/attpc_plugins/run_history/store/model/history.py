@@ -346,7 +346,11 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class PutEntry:
-    """One put of the put log."""
+    """One put of the put log.
+
+    `protocol` is what it came by: `ca`, `pva`, or what a plugin with clients of its own calls its way in.
+    Empty: not known, as of all puts from before it was recorded.
+    """
 
     put_at: Time
     pv: str
@@ -356,6 +360,7 @@ class PutEntry:
     ok: bool
     reason: str = ""
     ioc: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
