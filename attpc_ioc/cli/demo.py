@@ -144,9 +144,12 @@ def _setting(file: Path) -> str:
     from attpc_ioc.ioc.ca.address import server_port
 
     words = [f'PATH="{Path(sys.executable).parent}:$PATH"']
-    words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO", "EPICS_PVA_ADDR_LIST=127.0.0.1"]
+    words += ["EPICS_CA_ADDR_LIST=127.0.0.1", "EPICS_CA_AUTO_ADDR_LIST=NO"]
+    words += ["EPICS_PVA_ADDR_LIST=127.0.0.1", "EPICS_PVA_AUTO_ADDR_LIST=NO"]
     if os.environ.get("EPICS_CAS_SERVER_PORT") or os.environ.get("EPICS_CA_SERVER_PORT"):
         words.append(f"EPICS_CA_SERVER_PORT={server_port(os.environ)}")
+    if port := os.environ.get("EPICS_PVAS_BROADCAST_PORT") or os.environ.get("EPICS_PVA_BROADCAST_PORT"):
+        words.append(f"EPICS_PVA_BROADCAST_PORT={shlex.quote(port)}")
     words.append(f"ATTPC_IOC_SETTINGS={shlex.quote(str(file))}")
     return f"export {' '.join(words)}"
 

@@ -81,9 +81,11 @@ def clients(
 
 
 def _all_text(answer: dict[str, Any], pvs: bool) -> str:
-    text = clients_text(answer["clients"], pvs)
     over_pva = [f"{_shown(one['user'])}  {one['address']}" for one in answer["pvaccess"]]
-    return "\n".join([text, "", "PVAccess", *over_pva]) if over_pva else text
+    if not over_pva:
+        return clients_text(answer["clients"], pvs)
+    by_ca = [clients_text(answer["clients"], pvs), ""] if answer["clients"] else []
+    return "\n".join([*by_ca, "over PVAccess, where a client's PVs are not known:", *over_pva])
 
 
 def clients_text(found: list[dict[str, Any]], pvs: bool) -> str:
