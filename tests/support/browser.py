@@ -68,8 +68,10 @@ class Pages:
         self._failed: list[tuple[str, int, str]] = []
         self._said: list[str] = []
 
-    async def open(self, url: str, *, size: dict[str, int] = WALL, scheme: Any = "light") -> Page:
-        """Open a page of the IOC in a session of its own, and wait until it is live."""
+    async def open(
+        self, url: str, *, size: dict[str, int] = WALL, scheme: Any = "light", live: bool = True
+    ) -> Page:
+        """Open a page of the IOC in a session of its own, and wait until it is `live`."""
         phone = size is PHONE
         context = await self._browser.new_context(
             viewport=size,  # pyright: ignore[reportArgumentType]
@@ -83,7 +85,8 @@ class Pages:
         page.on("pageerror", lambda error: self._said.append(str(error)))
         page.on("response", self._response)
         await page.goto(url)
-        await page.wait_for_selector('html[data-link="live"]')
+        if live:
+            await page.wait_for_selector('html[data-link="live"]')
         return page
 
     def _console(self, kind: str, text: str) -> None:

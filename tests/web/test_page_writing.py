@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attpc_plugins.web.tokens import Role
 from playwright.async_api import Page
 
 from attpc_ioc.model.command import RUN
@@ -145,3 +146,19 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
         await page.set_viewport_size(PHONE)  # pyright: ignore[reportArgumentType]
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         assert await opened.faults(it.url) == []
+
+
+async def test_where_only_named_people_may_look_the_page_asks_who_one_is(tmp_path, monkeypatch, browser):
+    async with pages(browser) as opened, web_rig(tmp_path, monkeypatch, 'view = "named"') as it:
+        page = await opened.open(it.url, live=False)
+        await page.get_by_label("Token").wait_for()
+        assert await page.locator(".v, .tile").count() == 0
+        assert await violations(page) == []
+        await page.get_by_label("Token").fill(it.token("alice", Role.VIEWER))
+        await page.keyboard.press("Enter")
+        await shows(page, STATE, "Stopped")
+        assert await page.locator("main button.command:enabled").count() == 0
+        assert await opened.faults(it.url, expected=(401,)) == []
+        assert it.plugin.tokens is not None
+        it.plugin.tokens.revoke("alice")
+        await page.get_by_label("Token").wait_for()

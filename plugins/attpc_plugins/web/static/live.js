@@ -76,8 +76,22 @@ function connect() {
   on("session", (session) => {
     setSession(session);
     loadSession();
+    if (!session.name) mayLook();
   });
-  mine.onerror = () => source === mine && lose("lost");
+  mine.onerror = () => {
+    if (source !== mine) return;
+    lose("lost");
+    mayLook();
+  };
+}
+
+// Where only named people may look, who has no name any more is asked for one.
+async function mayLook() {
+  try {
+    await ask("GET", `${API}/pvs/${encodeURIComponent(store.rows[0].name)}`, { again: false });
+  } catch (error) {
+    if (error.status === 401) location.reload();
+  }
 }
 
 // Another IOC may serve now, with other PVs and another page.
