@@ -161,10 +161,12 @@ def test_a_run_that_is_not_there_and_a_sentry(tmp_path: Path) -> None:
     assert ran.exit_code == 1
     assert f"CoBo0: no {shell.place()}/manifest.json: the run is not closed on this host" in ran.output
     assert "MuTAnT: not checked" in ran.output
+    assert "e20009/run_0042: no host has it; `attpc-ioc history list` shows the runs" in ran.output
     (tmp_path / "CoBo0" / name("0000")).write_bytes(raw(cobo(range(3))))
     assert shell("files", "close", 42, "--experiment", EXPERIMENT, "--router", "CoBo0").exit_code == 0
     ran = shell("files", "check", 42)
     assert ran.exit_code == NOT_ALL
+    assert "no host has it" not in ran.output
     assert "CoBo0: CoBo0_AsAd1: 3 frames" in ran.output
     assert ran.output.endswith("run 42: 1 board, 1 stream, 3 events, nothing damaged, not checked: MuTAnT\n")
     assert "e20009/run_0042 is not fully checked: MuTAnT: a sentry shows no files, unless" in ran.output

@@ -272,8 +272,8 @@ async def test_a_board_out_of_step_in_a_run_is_found_by_its_check(
         )
         code, said = await told(it.settings_file, "files", "check", number)
         assert code == 1
-        assert "CoBo0: still being closed since " in said
-        assert f"not closed yet: repeat the command when {it.prefix}Run:Closing_RBV is Done\n" in said
+        assert "CoBo0: cannot be closed since " in said
+        assert f"put right what is said above, then `caput {it.prefix}Run:CloseAgain 1`" in said
         assert said.splitlines()[-1].endswith("not closed yet: CoBo0")
         taken.rmdir()
         await all_in_place(it, number)

@@ -44,7 +44,8 @@ NO_FILE = "no file"
 class Checked:
     """What is in a data router's frames.
 
-    - `fault`: why they were not checked; `hidden`: no program can; `later`: why they cannot be yet.
+    - `fault`: why they were not checked; `absent`: its host has no such run, which is a fault too.
+    - `hidden`: no program can check them; `later`: why they cannot be checked yet.
     - `idle`: no board of it took part.
     """
 
@@ -55,6 +56,7 @@ class Checked:
     idle: bool = False
     fault: str = ""
     hidden: bool = False
+    absent: bool = False
     later: str = ""
 
     @property
@@ -112,8 +114,16 @@ def check_command(file: Path, number: int, experiment: str, labels: tuple[str, .
         typer.echo(f"{run} is not fully checked: {', '.join(hidden)}: {NO_FILES}{others}", err=True)
     if waiting.closings:
         typer.echo(waiting.advice(setup, run, waiting.closings), err=True)
+    if any(one.absent for one in found) and all(one.absent or one.hidden for one in found):
+        typer.echo(f"{run}: no host has it; `attpc-ioc history list` shows the runs", err=True)
     typer.echo(verdict(run, found, departures))
-    if not recorded or not _is_good(found) or any(one.bad for one in departures) or _silent(found):
+    if (
+        waiting.failed
+        or not recorded
+        or not _is_good(found)
+        or any(one.bad for one in departures)
+        or _silent(found)
+    ):
         raise typer.Exit(1)
     if not all(one.looked_at for one in found):
         raise typer.Exit(NOT_ALL)
@@ -174,7 +184,7 @@ async def _check(
     try:
         raw = await host.manifest(run)
         if raw is None and router.frames is None:
-            return Checked(label, fault=no_manifest(router, run))
+            return Checked(label, fault=no_manifest(router, run), absent=True)
         files = await host.gathered(run, closed=True, checksums=False)
         if not files and raw is not None:
             where = f"{router.staging}/{run}/{manifest.FILE_NAME}"

@@ -10,6 +10,7 @@ from attpc_ioc.model.run import RunRef
 from attpc_ioc.shell import ask_plugin
 from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
+from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import RouterSettings
 from attpc_plugins.data_routers.watch.incidents import clock
 
@@ -34,7 +35,13 @@ class Unclosed:
             began_s = closing.started_s or closing.began_s
             return "the run is on" + (f" since {clock(began_s)}" if began_s else "")
         since = f" since {clock(closing.stopped_s)}" if closing.stopped_s is not None else ""
-        return f"still being closed{since}: {closing.state.label}: {closing.message}"
+        what = "cannot be closed" if closing.state is CloseState.FAILED else "still being closed"
+        return f"{what}{since}: {closing.state.label}: {closing.message}"
+
+    @property
+    def failed(self) -> list[str]:
+        """The data routers where somebody must put something right first."""
+        return [label for label, one in self.closings.items() if one.state is CloseState.FAILED]
 
     def advice(self, setup: Setup, run: RunRef, labels: Iterable[str]) -> str:
         """Return what to wait for, if these data routers are not closed."""
@@ -45,6 +52,12 @@ class Unclosed:
             return (
                 f"run {run.number} is not closed yet, and no IOC runs that closes it: "
                 f"`attpc-ioc files close {run.number}` does, then repeat the command"
+            )
+        if self.failed:
+            again = f"caput {setup.all.ioc.prefix}Run:CloseAgain 1"
+            return (
+                f"run {run.number} cannot be closed on {', '.join(self.failed)} as it is: put right what is "
+                f"said above, then `{again}`, and repeat the command when that is done"
             )
         closing = f"{setup.all.ioc.prefix}Run:Closing_RBV"
         return f"run {run.number} is not closed yet: repeat the command when {closing} is Done"

@@ -52,7 +52,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
         wrong = wrong or bool(faults)
     if waiting.closings:
         typer.echo(waiting.advice(setup, run, waiting.closings), err=True)
-    if wrong:
+    if wrong or waiting.failed:
         raise typer.Exit(1)
     if waiting.closings:
         raise typer.Exit(NOT_ALL)

@@ -126,6 +126,8 @@ class Slot:
             if end is None and self._fault is not None and loop.time() < self._fault_until:
                 raise type(self._fault)(str(self._fault))
             starting = loop.create_task(self._start(limit_s))
+            # Its error is kept; perhaps nobody waits for it any more.
+            starting.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._starting = starting
         await asyncio.wait({starting}, timeout=None if end is None else max(0.0, end - loop.time()))
         if not starting.done():
