@@ -63,4 +63,4 @@ async def test_what_an_override_passed_is_with_its_run(
             shown = await asyncio.to_thread(shell.run, "history", "show", experiment, number)
             lines = [line for line in shown.splitlines() if PASSED in line]
             assert len(lines) == 1, shown
-            assert f"number={number}" in lines[0]
+            assert f"(number {number})" in lines[0]

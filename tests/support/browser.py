@@ -31,6 +31,8 @@ def chromium() -> Iterator[str]:
     assert program is not None
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder:
         options = ["--headless", "--remote-debugging-port=0", f"--user-data-dir={folder}", "--no-first-run"]
+        # A window of its own that is still being made can hold up whoever connects meanwhile.
+        options.append("--no-startup-window")
         options += ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
         if os.geteuid() == 0:
             options.append("--no-sandbox")

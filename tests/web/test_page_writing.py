@@ -64,8 +64,9 @@ async def test_a_refusal_shows_every_reason(tmp_path, monkeypatch, browser):
         assert status == 409
         assert len(problem["reasons"]) >= 1
         # As if the state changed between the last message and the click.
-        await page.evaluate("() => { document.querySelector('button.start').disabled = false; }")
-        await page.get_by_role("button", name="Start run").click()
+        await page.evaluate(
+            "() => { const it = document.querySelector('button.start'); it.disabled = false; it.click(); }"
+        )
         notice = page.locator(".notices .notice")
         await notice.wait_for()
         said = await notice.inner_text()
@@ -126,6 +127,7 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
         await drained(it.rig)
         page = await signed_in(opened, it)
         await go(page, "runs")
+        await page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 2")
         assert await page.locator("tbody th").all_inner_texts() == ["1", "0"]
         await page.get_by_label("Text").fill("light")
         await page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 1")

@@ -42,6 +42,9 @@ class Answer:
     body: dict[str, Any]
 
 
+STOPPED = Answer(409, Problem(409, "the IOC was stopped before it was done").body())
+
+
 class Repeats:
     """The keys of one IOC, over restarts.
 
@@ -100,9 +103,10 @@ class Repeats:
 
     def _ended(self, known: str, task: asyncio.Task[Answer]) -> None:
         del self._under_way[known]
-        if task.cancelled() or task.exception() is not None:
+        if not task.cancelled() and task.exception() is not None:
             return
-        asked, answer = self._kept.values[known], task.result()
+        # Only `close` cancels.
+        asked, answer = self._kept.values[known], STOPPED if task.cancelled() else task.result()
         self._kept.keep(known, asked.model_copy(update={"status": answer.status, "body": answer.body}))
 
     def _make_room(self) -> None:
