@@ -123,9 +123,11 @@ async def close_and_kill(
             await _over(pair)
             order = {"state": str(state), "settings": settings, "runs": pair.numbers}
             moments = (lambda: True, pair.is_chosen, pair.began_to_move)
+            # A busy machine takes longer than that to log in at all.
+            reach_s = longest_s * 4 ** (seen.kills // kills)
             for moment in rng.choices(moments, k=4):
                 order["by_hand"] = rng.random() < 0.5
-                delay_s = rng.choice((0.0, rng.uniform(0, longest_s)))
+                delay_s = rng.choice((0.0, rng.uniform(0, reach_s)))
                 late = partial(_write_some, pair, rng) if rng.random() < 0.7 else None
                 if await _once(process, order, moment, delay_s, late) != -signal.SIGKILL:
                     break
