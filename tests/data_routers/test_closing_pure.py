@@ -57,6 +57,7 @@ MANIFESTS = st.builds(
     missing=st.lists(NAMES, max_size=3, unique=True).map(sorted).map(tuple),
     note=TEXTS,
     closing=TEXTS,
+    idle=st.lists(TEXTS, max_size=3).map(tuple),
 )
 
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,13 @@ def test_a_sentrys_files_are_read_beside_it_or_left_out(tmp_path: Path) -> None:
     assert gathered(to / "run_0042")["mm0"] == cobo
     assert "; empty: mm1, mm2, " in ran.output
     assert "; left out: MuTAnT" in ran.output
+    # One that took no part need not be left out.
+    (closing,) = shell.entries()
+    shell.save(replace(closing, idle=("MuTAnT",)))
+    ran = shell("files", "gather", 42, "--experiment", EXPERIMENT, "--to", tmp_path / "idle")
+    assert ran.exit_code == 0, ran.output
+    assert "; took no part: MuTAnT\n" in ran.output
+    assert gathered(tmp_path / "idle" / "run_0042") == gathered(to / "run_0042")
     shell.place("MuTAnT").mkdir(parents=True)
     mutant = fill(shell.place("MuTAnT"), [MUTANT])
     staging = json.dumps(str(shell.staging["MuTAnT"]))

@@ -159,6 +159,7 @@ def _closing_of(record: Manifest, router: RouterSettings) -> Closing:
         settled=True,
         remarks=record.remarks,
         sync=record.sync,
+        idle=record.idle,
         state=CloseState.DONE,
     )
     return done(closing, record, router.staging or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Protocol, TypeVar
@@ -90,7 +90,7 @@ class Closing:
     - `streams`: what the names of the run's files have in common, see `hosts.names`, once it is frozen or
       closed: what comes later of these streams is of this run. `late`: late data that are moved, with their
       sizes, until they are in the manifest.
-    - `accepted`: missing files that an operator accepts as lost.
+    - `accepted`: missing files that an operator accepts as lost. `idle`: see `Manifest`.
     - `asked`: a sentry was asked to move the files, and may have done so; `asked_s`: when (Unix time), while
       it may still be at it. `moved`: it has moved them, and what it left is still to be seen.
     - `base_bytes`, `base_files`: what a sentry reported before the run. `counted`: whether `files` and
@@ -108,6 +108,7 @@ class Closing:
     router: str
     sources: tuple[str, ...]
     phase: Phase
+    idle: tuple[str, ...] = ()
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     began_s: float = 0.0
     started_s: float | None = None
@@ -191,13 +192,14 @@ class Closing:
 CLOSING = TypeAdapter(Closing)
 
 
-def new_closing(router: RouterSettings, info: RunInfo, phase: Phase) -> Closing:
-    """Return a new closing of a run on a router."""
+def new_closing(router: RouterSettings, info: RunInfo, idle: tuple[str, ...]) -> Closing:
+    """Return a new closing of a run on a router; `idle`: see `Manifest`."""
     return Closing(
         run=info.ref,
         router=router.label,
         sources=router.sources,
-        phase=phase,
+        phase=Phase.RUNNING,
+        idle=idle,
         began_s=info.began_s,
         started_s=info.started_s,
         stopped_s=info.stopped_s,
@@ -212,6 +214,11 @@ def routers_of(settings: DataRoutersSettings, fleet: Fleet, info: RunInfo) -> li
         for router in settings.router
         if any(known.get(source) is None or known[source] in info.members for source in router.sources)
     ]
+
+
+def idle_of(settings: DataRoutersSettings, taking: Collection[RouterSettings]) -> tuple[str, ...]:
+    """Return the labels of all routers but those that take part in a run."""
+    return tuple(router.label for router in settings.router if router not in taking)
 
 
 def end(closing: Closing | None) -> Closing | None:

@@ -24,7 +24,7 @@ from attpc_plugins.data_routers.hosts.host import FileHost, HostError, RunFolder
 from attpc_plugins.data_routers.settings import DataRoutersSettings
 
 from . import manifest
-from .closings import routers_of
+from .closings import idle_of, routers_of
 from .manifest import Manifest
 
 log = get_logger(__name__)
@@ -35,7 +35,7 @@ NOTE = "no board of this data router took part"
 
 @dataclass(frozen=True, slots=True)
 class EmptyFolder:
-    """A folder that is to be made once the run is over."""
+    """A folder that is to be made once the run is over; `idle`: see `Manifest`."""
 
     run: RunRef
     router: str
@@ -43,6 +43,7 @@ class EmptyFolder:
     began_s: float
     started_s: float | None
     stopped_s: float | None
+    idle: tuple[str, ...] = ()
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -81,16 +82,17 @@ class EmptyFolders:
         self._wake.set()
 
     def _expect(self, info: RunInfo) -> None:
-        taking = {router.label for router in routers_of(self._settings, self._ctx.snapshot(), info)}
+        taking = routers_of(self._settings, self._ctx.snapshot(), info)
+        idle = idle_of(self._settings, taking)
         for router in self._settings.router:
             key = f"{info.ref} {router.label}"
-            if router.label in taking or not isinstance(self._hosts[router.label], FileHost):
+            if router in taking or not isinstance(self._hosts[router.label], FileHost):
                 self._kept.drop(key)
                 continue
             self._kept.keep(
                 key,
                 EmptyFolder(
-                    info.ref, router.label, router.sources, info.began_s, info.started_s, info.stopped_s
+                    info.ref, router.label, router.sources, info.began_s, info.started_s, info.stopped_s, idle
                 ),
             )
 
@@ -134,6 +136,7 @@ class EmptyFolders:
             stopped_s=one.stopped_s,
             note=NOTE,
             closing=one.token,
+            idle=one.idle,
         )
         try:
             await host.begin(one.run)

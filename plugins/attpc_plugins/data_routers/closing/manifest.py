@@ -74,6 +74,7 @@ class Manifest:
       most others of the run, see `comparing`.
     - `sync`: see `RunFiles`. `remarks`: what else was said of the run's data; None in the manifest of an
       earlier version.
+    - `idle`: all data routers none of whose boards took part in the run; those of a sentry have no manifest.
     """
 
     run: RunRef
@@ -92,6 +93,7 @@ class Manifest:
     differs: tuple[str, ...] = ()
     sync: str = ""
     remarks: tuple[str, ...] | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def data_bytes(self) -> int:
@@ -177,6 +179,7 @@ class _Document(_Part):
     differs: list[Text] = Field(default=[], max_length=MOST_FILES)
     sync: Text = ""
     remarks: list[Text] | None = Field(default=None, max_length=MOST_FILES)
+    idle: list[Text] = Field(default=[], max_length=MOST_FILES)
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -213,6 +216,8 @@ def dump(manifest: Manifest) -> bytes:
     if manifest.remarks is not None:
         document["sync"] = manifest.sync
         document["remarks"] = [outside.text(remark, TEXT_MOST) for remark in manifest.remarks]
+    if manifest.idle:
+        document["idle"] = list(manifest.idle)
     text = json_text(document, allow_nan=False, indent=1)
     return text.encode("utf-8") + b"\n"
 
@@ -257,6 +262,7 @@ def load(raw: bytes, where: str) -> Manifest:
         differs=tuple(document.differs),
         sync=document.sync,
         remarks=None if document.remarks is None else tuple(document.remarks),
+        idle=tuple(document.idle),
     )
 
 

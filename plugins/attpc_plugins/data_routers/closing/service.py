@@ -24,7 +24,7 @@ from attpc_plugins.data_routers.watch.flow import Count, Flow, Listed
 
 from .beside import NOT_LISTED, listed
 from .closer import RouterCloser
-from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, new_closing, routers_of
+from .closings import Closing, ClosingBusy, ClosingStore, Phase, end, idle_of, new_closing, routers_of
 from .late import with_streams
 from .members import is_early, sender_ids
 from .pv_values import ClosingShown
@@ -209,7 +209,7 @@ class ClosingService:
         known = self._store.of(router.label)
         if takes and not any(closing.run == info.ref for closing in known):
             try:
-                await self._store.save(new_closing(router, info, Phase.RUNNING))
+                await self._store.save(self._new(router, info))
             except StateDirError as error:
                 self._fault(str(error))
         self._acts[router.label] += [
@@ -232,7 +232,7 @@ class ClosingService:
 
         def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
             if closing is None:
-                return new_closing(router, info, Phase.RUNNING)
+                return self._new(router, info)
             return replace(closing, started_s=info.started_s) if closing.phase is Phase.RUNNING else closing
 
         self._act(info, act)
@@ -243,7 +243,7 @@ class ClosingService:
         seen = {label: summary.known(info.ref) for label, summary in self.summaries.items()}
 
         def act(router: RouterSettings, closing: Closing | None) -> Closing | None:
-            closing = closing or new_closing(router, info, Phase.RUNNING)
+            closing = closing or self._new(router, info)
             if closing.phase is not Phase.RUNNING:
                 return closing
             return replace(
@@ -299,6 +299,9 @@ class ClosingService:
 
     def _routers_of(self, info: RunInfo) -> list[RouterSettings]:
         return routers_of(self._settings, self._ctx.snapshot(), info)
+
+    def _new(self, router: RouterSettings, info: RunInfo) -> Closing:
+        return new_closing(router, info, idle_of(self._settings, self._routers_of(info)))
 
     # ------------------------------------------------------------------ the workers
 

@@ -291,6 +291,7 @@ async def close_files(
         streams=await summary.of(closing, there),
         sync=closing.sync,
         remarks=closing.remarks,
+        idle=closing.idle,
     )
     try:
         await host.finish(closing.run, manifest.dump(written))

@@ -32,6 +32,11 @@ JOBS_KEPT = 32
 """The number of ended commands whose result can still be asked for."""
 
 
+def idle_in(closings: Sequence[Closing]) -> frozenset[str]:
+    """Return the data routers none of whose boards took part in the run of some closings, see `Manifest`."""
+    return frozenset(label for closing in closings for label in closing.idle)
+
+
 @dataclass(slots=True)
 class Job:
     """A running or ended command: its lines, each with whether it reports a fault, and its result."""
@@ -44,7 +49,7 @@ class ClosingAnswers:
     """Answers questions, objects with a key `do`.
 
     - `runs`: the runs that have a closing, the oldest first.
-    - `open`, with `run`: its closings that are not over.
+    - `open`, with `run`: its closings that are not over, and `idle`, the data routers that took no part.
     - `begin`, with `wishes`: starts a job and returns its name.
     - `checked`, with `run` and `results`: starts a job that puts the results of `files check` into the run's
       record, and returns its name.
@@ -78,8 +83,9 @@ class ClosingAnswers:
                     return {"runs": RUNS.dump_python(runs, mode="json")}
                 case "open":
                     run = RUN.validate_python(question["run"])
-                    closings = [one for one in self._store.of() if one.run == run and one.open]
-                    return {"open": CLOSINGS.dump_python(closings, mode="json")}
+                    own = [one for one in self._store.of() if one.run == run]
+                    left = CLOSINGS.dump_python([one for one in own if one.open], mode="json")
+                    return {"open": left, "idle": sorted(idle_in(own))}
                 case "begin":
                     wishes = WISHES.validate_python(question["wishes"])
                     return self._begin(wishes.routers, lambda say: self._close(wishes, say))

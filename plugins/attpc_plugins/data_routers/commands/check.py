@@ -87,6 +87,7 @@ def check_command(file: Path, number: int, experiment: str, labels: tuple[str, .
     closed = tuple(router for router in routers if router.label not in waiting.closings)
     left = [0, 0]
     trails = Trails()
+    idle = set(waiting.idle)
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> list[Checked]:
         async with (
@@ -94,10 +95,14 @@ def check_command(file: Path, number: int, experiment: str, labels: tuple[str, .
             reported(lambda: f"{left[0] / 1e9:.1f} of {left[1] / 1e9:.1f} GB"),
         ):
             return await asyncio.gather(
-                *(_check(router, sources.get(router.label), run, left, trails) for router in closed)
+                *(_check(router, sources.get(router.label), run, left, trails, idle) for router in closed)
             )
 
-    by_label = {one.router: one for one in asyncio.run(with_hosts(setup, closed, work))}
+    checked = asyncio.run(with_hosts(setup, closed, work))
+    by_label = {
+        one.router: Checked(one.router, idle=True) if one.router in idle and not one.files else one
+        for one in checked
+    }
     by_label |= {label: Checked(label, later=waiting.text(label)) for label in waiting.closings}
     found = [by_label[router.label] for router in routers]
     departures = compare(
@@ -175,8 +180,14 @@ def _names(names: Sequence[str]) -> str:
 
 
 async def _check(
-    router: RouterSettings, host: Source | None, run: RunRef, left: list[int], trails: Trails
+    router: RouterSettings,
+    host: Source | None,
+    run: RunRef,
+    left: list[int],
+    trails: Trails,
+    idle: set[str],
 ) -> Checked:
+    """Look at a data router's files; what its manifest says of others is added to `idle`."""
     label = router.label
     if host is None:
         return Checked(label, hidden=True)
@@ -186,9 +197,17 @@ async def _check(
         if raw is None and router.frames is None:
             return Checked(label, fault=no_manifest(router, run), absent=True)
         files = await host.gathered(run, closed=True, checksums=False)
-        if not files and raw is not None:
-            where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
-            return Checked(label, time_s=began_s, idle=manifest.load(raw, where).note == NOTE)
+        if raw is not None:
+            try:
+                where = f"{router.staging}/{run}/{manifest.FILE_NAME}"
+                record = await asyncio.to_thread(manifest.load, raw, where)
+            except ManifestError:
+                if not files:
+                    raise
+            else:
+                idle.update(record.idle)
+                if not files:
+                    return Checked(label, time_s=began_s, idle=record.note == NOTE)
         left[1] += sum(file.size for file in files)
 
         def passed(data_bytes: int) -> None:
@@ -208,7 +227,7 @@ def _results(
     silent = _silent(found)
     results = []
     for one in found:
-        if not one.looked_at:
+        if not one.looked_at or one.idle:
             continue
         senders = {stream.sender for stream in one.streams}
         apart = tuple(d.text for d in departures if d.bad and d.sender in senders)

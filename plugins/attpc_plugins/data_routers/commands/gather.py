@@ -94,7 +94,9 @@ async def _gather(
             [f"{label}: {waiting.text(label)}" for label in waiting.closings],
             f": {waiting.advice(setup, run, waiting.closings)}",
         )
-    found = await asyncio.gather(*(_part(router, sources.get(router.label), run) for router in routers))
+    shares = await asyncio.gather(*(_part(router, sources.get(router.label), run) for router in routers))
+    idle = waiting.idle.union(*(share.record.idle for share in shares if share.record is not None))
+    found = [share.if_idle() if share.part.label in idle else share for share in shares]
     faults = [
         f"{router.label}: {fault}"
         for router, share in zip(routers, found, strict=True)
@@ -103,10 +105,11 @@ async def _gather(
     if faults:
         return _say_faults(run, faults)
     try:
-        plan = plan_of(run, [share.part for share in found])
+        plan = plan_of(run, [share.part for share in found if share.part.label in sources])
     except GatherError as error:
         return _say_faults(run, [str(error)])
     records = [share.record for share in found if share.record is not None]
+    away = [share.part.label for share in found if share.part.label in idle and not share.part.files]
     warnings = [*plan.warnings, *doubts(records, setup.settings.events)]
     for warning in warnings:
         typer.echo(f"{run.folder}: {warning}", err=True)
@@ -114,7 +117,7 @@ async def _gather(
         doubtful.append(run)
     gathering = Gathering(plan, to, sources)
     if await asyncio.to_thread(lambda: gathering.is_there):
-        typer.echo(f"{run.folder}: there already, {_amount(plan)}{_without(plan, others)}")
+        typer.echo(f"{run.folder}: there already, {_amount(plan)}{_without(plan, others, away)}")
         return True
     began_s = time.monotonic()
     try:
@@ -127,7 +130,7 @@ async def _gather(
         return _say_faults(run, [str(error)])
     passed_s = time.monotonic() - began_s
     how = _how(gathering.progress, passed_s)
-    typer.echo(f"{run.folder}: {_amount(plan)} in {to / run.folder}: {how}{_without(plan, others)}")
+    typer.echo(f"{run.folder}: {_amount(plan)} in {to / run.folder}: {how}{_without(plan, others, away)}")
     return True
 
 
@@ -172,6 +175,10 @@ class _Share:
     faults: Sequence[str] = ()
     record: Manifest | None = None
 
+    def if_idle(self) -> _Share:
+        """Return the share if no board of the data router took part: what is not there is no fault."""
+        return self if self.part.files or self.record is not None else _Share(self.part)
+
 
 async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> _Share:
     nothing = Part(router.label, (), None)
@@ -207,9 +214,9 @@ def _amount(plan: Plan) -> str:
     return amount(sum(map(len, plan.items.values())), plan.data_bytes)
 
 
-def _without(plan: Plan, others: Sequence[str]) -> str:
-    left_out = f"; left out: {', '.join(others)}" if others else ""
-    return f"; empty: {', '.join(plan.empty)}{left_out}" if plan.empty else left_out
+def _without(plan: Plan, others: Sequence[str], away: Sequence[str]) -> str:
+    groups = (("empty", plan.empty), ("took no part", away), ("left out", others))
+    return "".join(f"; {what}: {', '.join(names)}" for what, names in groups if names)
 
 
 def _how(progress: Progress, passed_s: float) -> str:

@@ -1,4 +1,4 @@
-"""Which hosts of a run are not closed yet, for the commands that read closed runs."""
+"""Which hosts of a run are not closed yet, or took no part in it, for the commands that read closed runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import RouterSettings
 from attpc_plugins.data_routers.watch.incidents import clock
 
-from .answers import CLOSINGS, RUN
+from .answers import CLOSINGS, RUN, idle_in
 from .base import PLUGIN, Setup, open_records
 
 NOT_ALL = 3
@@ -23,9 +23,13 @@ NOT_ALL = 3
 
 @dataclass(frozen=True, slots=True)
 class Unclosed:
-    """The closings of a run that are not over, by data router; `ioc`: an IOC runs, and closes it."""
+    """The closings of a run that are not over, by data router; `ioc`: an IOC runs, and closes it.
+
+    `idle`: see `Manifest`; empty where no closing of the run is on record any more.
+    """
 
     closings: Mapping[str, Closing] = field(default_factory=dict)
+    idle: frozenset[str] = frozenset()
     ioc: bool = False
 
     def text(self, label: str) -> str:
@@ -68,12 +72,12 @@ async def unclosed(setup: Setup, run: RunRef, routers: Iterable[RouterSettings])
     labels = {router.label for router in routers}
 
     def of(closings: Iterable[Closing]) -> dict[str, Closing]:
-        return {one.router: one for one in closings if one.run == run and one.open and one.router in labels}
+        return {one.router: one for one in closings if one.open and one.router in labels}
 
     try:
         question = {"do": "open", "run": RUN.dump_python(run, mode="json")}
         answer = ask_plugin(setup.all, PLUGIN, question)
-        return Unclosed(of(CLOSINGS.validate_python(answer["open"])), ioc=True)
+        return Unclosed(of(CLOSINGS.validate_python(answer["open"])), frozenset(answer["idle"]), ioc=True)
     except NotRunning:
         pass
     except AttpcError:
@@ -82,7 +86,8 @@ async def unclosed(setup: Setup, run: RunRef, routers: Iterable[RouterSettings])
         return Unclosed()
     try:
         async with open_records(setup) as records:
-            return Unclosed(of(records.closings.of()))
+            own = [one for one in records.closings.of() if one.run == run]
+            return Unclosed(of(own), idle_in(own))
     except AttpcError:
         return Unclosed()  # another command is at work in it, or it is not this account's
 
