@@ -1,8 +1,9 @@
 """Puts: from p4p's thread to the event loop, and their answers back, neither waiting for the other.
 
 p4p calls in its one network thread. A put is read there and queued. The event loop takes puts up in slices,
-one of each client in turn, so that a flood of one delays neither others nor the rest of the program. Answers
-are given in a thread of their own: letting go of an operation waits for p4p's thread.
+one of each client in turn, so that a flood of one delays neither others nor the rest of the program, and
+answers them: that only wakes p4p's thread. To let go of an operation waits for p4p's thread, so that is left
+to p4p's thread itself, at the next put, or to another thread if none comes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sized
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from attpc_ioc.log import get_logger
@@ -26,11 +26,16 @@ TURN_S = 0.003
 ACCEPTED_S = 0.2
 """A put without `block` that is still running after this time has been accepted, and is answered so."""
 
+LET_GO_S = 0.1
+"""Time after which answered operations are let go of, and with them what was written, if no put comes."""
+
 SENDING_S = 0.1
 """Time for pvxs to send the last answers: it does not say when it has, and drops the rest when it stops."""
 
 STOPPED = "the server stopped before it was done"
 CLOSING = "the server is shutting down"
+
+_BLOCK = "record._options.block"
 
 _MANY = 4
 """Running puts of all clients are limited to this many times those of one."""
@@ -81,7 +86,7 @@ class Puts:
         self,
         put_to: PutTo,
         refusals: tuple[type[Exception], ...],
-        in_loop: Callable[..., None],
+        in_loop: Callable[[Callable[[], None]], object],
         max_puts: int,
     ) -> None:
         self.users: dict[str, str] = {}
@@ -93,20 +98,23 @@ class Puts:
         self._in_loop = in_loop
         self._max_puts = max_puts
         self._lock = threading.Lock()
-        """Guards the five below, which both threads change."""
+        """Guards the six below, which both threads change."""
         self._queues: dict[str, deque[_Running]] = {}
         """Puts that the event loop has not taken up, by client address."""
         self._unanswered: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
         self._asked = False
         self._closed = False
+        self._answered: list[list[_Operation]] = []
+        """Each in a box that has the only reference to it, so that whoever empties the box lets go of it."""
+        self._letting_go: asyncio.TimerHandle | None = None
         self._tasks: dict[asyncio.Task[None], _Running] = {}
-        self._answers = ThreadPoolExecutor(1, thread_name_prefix="pva answers")
 
     # --- in p4p's thread ---
 
     def take(self, record: Record, form: Form, operation: _Operation) -> None:
         """Queue a client's write, or refuse it where too many, or too large ones, are running."""
+        self._let_go()
         address = plain_address(operation.peer())
         put = read_put(record, form, operation, Client(address, operation.account()))
         running = _Running(record, put, operation)
@@ -201,25 +209,37 @@ class Puts:
         """Answer a put that is not answered yet; an empty reason is success."""
         if running.operation is None:
             return
-        # The box goes to the other thread, and with it the only reference to the operation.
         box = [running.operation]
         running.operation = None
-        self._answers.submit(self._give, box, running.put.client.address, running.size, reason)
-
-    # --- in the thread for answers ---
-
-    def _give(self, box: list[_Operation], address: str, size: int, reason: str) -> None:
-        operation = box.pop()
+        address = running.put.client.address
         try:
-            operation.done(error=reason.encode("utf-8", "replace").decode() or None)
+            box[0].done(error=reason.encode("utf-8", "replace").decode() or None)
         except Exception:
             log.exception("put cannot be answered", client=address)
-        del operation
         with self._lock:
+            self._answered.append(box)
             self._unanswered[address] -= 1
-            self._sizes[address] -= size
+            self._sizes[address] -= running.size
             if not self._unanswered[address]:
                 del self._unanswered[address], self._sizes[address]
+        if self._letting_go is None:
+            self._letting_go = asyncio.get_running_loop().call_later(LET_GO_S, self._let_go_elsewhere)
+
+    def _let_go_elsewhere(self) -> None:
+        self._letting_go = None
+        if self._answered:
+            asyncio.get_running_loop().run_in_executor(None, self._let_go)
+
+    # --- in p4p's thread, or in a thread that may wait for it ---
+
+    def _let_go(self) -> None:
+        """Let go of answered operations."""
+        with self._lock:
+            gone, self._answered = self._answered, []
+        for box in gone:
+            box.clear()
+
+    # --- in the event loop ---
 
     async def close(self) -> None:
         """Refuse further puts, end all that are running, and answer them."""
@@ -236,7 +256,9 @@ class Puts:
             self._answer(running, STOPPED)
         for running in tuple(self._tasks.values()):
             self._answer(running, STOPPED)
-        await asyncio.to_thread(self._answers.shutdown)
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+        await asyncio.to_thread(self._let_go)
         if some:
             await asyncio.sleep(SENDING_S)
 
@@ -253,10 +275,15 @@ def read_put(record: Record, form: Form, operation: _Operation, client: Client) 
     try:
         written = operation.value()
         value, fault = _written(record, form, written)
-        block = str(operation.pvRequest().get("record._options.block", "")).lower() in ("true", "1", "yes")
+        block = _block(operation.pvRequest())
     except Exception as error:
         return Put(None, client, fault=f"the value cannot be read: {error}")
     return Put(value, client, block, fault)
+
+
+def _block(request: Any) -> bool:
+    # What is not there costs 20 us to get, and 1 us to find out.
+    return request.has(_BLOCK) and str(request[_BLOCK]).lower() in ("true", "1", "yes")
 
 
 def _written(record: Record, form: Form, written: Any) -> tuple[Any, str]:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +28,6 @@ class PvaError(Exception):
 
 class NotInstalled(PvaError):
     """p4p is not installed, as on a platform that it is not made for."""
-
-
-def _same(value: Any) -> Any:
-    """Return a p4p value: to give it saves two functions for each PV."""
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ class PVAServer:
         self.status_names = status_names
         self.followed: set[Served] = set()
         """The PVs with a client, for this package."""
-        self.puts = Puts(put_to, refusals, self.in_loop, max_puts)
+        self.puts = Puts(put_to, refusals, self._soon, max_puts)
         """Runs the puts, for this package."""
         self.port = 0
         """The TCP port, once started."""
@@ -86,7 +80,10 @@ class PVAServer:
         self._calls: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._called = False
         self._server: Any = None
-        self._closer: ThreadPoolExecutor | None = None
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(function)
 
     def in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function in the event loop's thread, from p4p's thread; for this package."""
@@ -126,12 +123,12 @@ class PVAServer:
 
     def _open(self) -> dict[str, str]:
         load_p4p()
+        from p4p._p4p import SharedPV
         from p4p.server import Server, StaticProvider
-        from p4p.server.raw import SharedPV
 
         provider = StaticProvider("records")
         for served in self._served:
-            served.shared = SharedPV(handler=served, wrap=_same, unwrap=_same)
+            served.shared = SharedPV(served)
             provider.add(served.name, served.shared)
         self._server = Server(providers=[provider], conf=self._conf, useenv=False)
         return self._server.conf()
