@@ -15,6 +15,7 @@ from attpc_plugins.data_routers.closing.closings import ClosingBusy, Phase
 from attpc_plugins.data_routers.closing.comparing import Trail, compare
 from attpc_plugins.data_routers.closing.manifest import StreamFrames
 from attpc_plugins.data_routers.commands.unclosed import NOT_ALL
+from attpc_plugins.data_routers.hosts.frames import Piece
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState
 from attpc_plugins.data_routers.settings import EventsSettings
@@ -45,11 +46,11 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     return over_ssh(tmp_path, request.getfixturevalue("shared_sshd"))
 
 
-def cobo(asad: int, events: Sequence[int], *, later: tuple[int, int] = (10**9, 0)) -> list[Frame]:
-    """Frames of CoBo 0; from the first event of `later` on, times are so many ticks later."""
-    return [
-        cobo_frame(event, event * TICKS + 77 + later[1] * (event >= later[0]), 0, asad, 4) for event in events
-    ]
+def cobo(
+    asad: int, events: Sequence[int], *, later: int = 0, at: Sequence[int] = range(512, 10**9)
+) -> list[Frame]:
+    """Frames of CoBo 0; times are so many ticks later `at` some events."""
+    return [cobo_frame(event, event * TICKS + 77 + later * (event in at), 0, asad, 4) for event in events]
 
 
 def close(shell: Shell, boards: dict[str, list[Frame]], files: int = 1, number: int = 42) -> None:
@@ -81,8 +82,10 @@ def test_each_departure_is_said_with_board_event_and_amount(
             "CoBo0_AsAd1": cobo(1, EVENTS[:600]),
             "CoBo0_AsAd2": cobo(2, EVENTS[5:]),
             "CoBo0_AsAd3": cobo(3, [event for event in EVENTS if event // 20 != 25]),
-            "CoBo1_AsAd0": cobo(0, EVENTS, later=(512, 2000)),
+            "CoBo1_AsAd0": cobo(0, EVENTS, later=2000),
             "CoBo1_AsAd1": cobo(1, EVENTS[:950]),
+            "CoBo1_AsAd2": cobo(2, EVENTS, later=-300_000, at=range(320, 340)),
+            "CoBo1_AsAd3": cobo(3, EVENTS, later=150, at=(7, 400, 401)),
         },
         files=3,
     )
@@ -92,18 +95,19 @@ def test_each_departure_is_said_with_board_event_and_amount(
         "CoBo0_AsAd1: ends with event 599, the others with 999: 400 events fewer, some 4 s",
         "CoBo0_AsAd2: begins with event 5, the others with 0: 5 events fewer",
         "CoBo0_AsAd3: lacks 20 events that others have, the first is event 500",
-        "that event came 20 µs later than at the other boards, and did not before",
+        "CoBo1_AsAd0: out of step since event 512 at the latest, in step at event 511: that event came 20 µs "
+        "later than at the other boards, and did not before",
+        "CoBo1_AsAd2: out of step from event 320 to 339, in step at events 319 and 340: event 320 came 3 ms "
+        "earlier than at the other boards",
+        "CoBo1_AsAd3: out of step at event 7, in step at events 6 and 8: event 7 came 1.5 µs later than at "
+        "the other boards; 2 times in all",
     ):
-        assert ran.output.count(f"{text}\n") == 1, ran.output
-    step = next(line for line in ran.output.splitlines() if "out of step since event" in line)
-    assert step.startswith("CoBo0: CoBo1_AsAd0: out of step since event ")
-    words = step.split()
-    assert 400 <= int(words[words.index("event") + 1]) <= 600
+        assert ran.output.count(f"CoBo0: {text}\n") == 1, ran.output
     # It ends half a second before the others, which is normal at a stop.
     assert "CoBo1_AsAd1: ends" not in ran.output
-    apart = "CoBo0_AsAd1 CoBo0_AsAd2 CoBo0_AsAd3 CoBo1_AsAd0"
+    apart = "CoBo0_AsAd1 CoBo0_AsAd2 CoBo0_AsAd3 CoBo1_AsAd0 CoBo1_AsAd2 CoBo1_AsAd3"
     assert ran.output.splitlines()[-1] == (
-        f"run 42: 3 boards, 7 streams, 595 events, nothing damaged, 20 missing, not as the others: {apart}"
+        f"run 42: 3 boards, 9 streams, 595 events, nothing damaged, 20 missing, not as the others: {apart}"
     )
     record = manifest.load((shell.place() / "manifest.json").read_bytes(), "it")
     assert [text.partition(":")[0] for text in record.differs] == apart.split()
@@ -195,6 +199,26 @@ def test_most_boards_count_and_gaps_are_compared_as_far_as_they_are_known() -> N
         "begins with event 1, the others with 0: 1 event fewer",
         "begins with event 2, the others with 0: 2 events fewer",
     ]
+
+
+def test_clocks_of_a_long_run_are_compared_at_events_spread_evenly_over_it() -> None:
+    """Looks of any length, of which some have few samples: as many are kept as tell of a short jump."""
+    trails = {sender: Trail() for sender in ("MuTanT", "CoBo0_AsAd0", "CoBo1_AsAd0")}
+    for begin in range(0, 4_000_000, 200_000):
+        for sender, trail in trails.items():
+            jumped = 500 if (sender, begin) == ("CoBo1_AsAd0", 2_200_000) else 0
+            samples = [
+                (event, event * 100 + jumped * (2_300_000 <= event < 2_301_000))
+                for event in range(begin, begin + 200_000, 64)
+            ]
+            trail.take(Piece("a", 1, 1, 1, samples=tuple(samples[: 1 if begin == 800_000 else None])), -1)
+    assert all(4000 < len(trail.samples) <= 8192 for trail in trails.values())
+    streams = [StreamFrames(sender, 4_000_000, 0, 3_999_999) for sender in trails]
+    (found,) = compare(streams, EventsSettings(), trails)
+    assert found.text == (
+        "CoBo1_AsAd0: out of step from event 2300416 to 2300928, in step at events 2299904 and 2301440: "
+        "event 2300416 came 5 µs later than at the other boards"
+    )
 
 
 async def test_the_result_of_a_check_waits_for_a_closing_only_so_long(

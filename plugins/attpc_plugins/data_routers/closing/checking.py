@@ -15,6 +15,7 @@ from functools import partial
 
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
+from attpc_plugins.data_routers.hosts.frames import SAMPLES_OF_ALL
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost, Source
 from attpc_plugins.data_routers.hosts.words import bytes_of
 from attpc_plugins.data_routers.model import CloseState, FileEntry
@@ -64,7 +65,7 @@ async def check_files(
 
     Raises `HostError`.
     """
-    return await count_all(partial(host.frames, run), files, progress, follow)
+    return await count_all(partial(host.frames, run, samples=SAMPLES_OF_ALL), files, progress, follow)
 
 
 def digest_of(files: Sequence[FileEntry]) -> str:

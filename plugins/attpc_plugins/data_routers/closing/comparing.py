@@ -6,12 +6,13 @@ first, so the last event is the same too. Nothing here reads a clock or a file.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, groupby, takewhile
+from statistics import median
 
-from attpc_plugins.data_routers.events.clocks import TICK_S, Clocks, signed
+from attpc_plugins.data_routers.events.clocks import TICK_S, Changes, Step, changes_of, signed
 from attpc_plugins.data_routers.events.streams import Stream
 from attpc_plugins.data_routers.hosts.frames import Piece
 from attpc_plugins.data_routers.settings import EventsSettings
@@ -22,6 +23,11 @@ from .manifest import StreamFrames
 STOP_S = 1.0
 """A stop that boards get one after the other leaves those of this time without the last events."""
 
+SAMPLES_KEPT = 8192
+"""The most events of a sender whose times are compared."""
+STEP_MOST = 1 << 32
+"""Event numbers are smaller."""
+
 Gap = tuple[int, int]
 """The first event number that is left out, and how many are."""
 
@@ -30,15 +36,20 @@ Gap = tuple[int, int]
 class Trail:
     """What a look at all frames of one sender has found: `samples` and `gaps` as in `Piece`.
 
-    `gaps` may be the first ones of each piece only.
+    `gaps` may be the first ones of each piece only; samples are of events whose number is a multiple of
+    `step`, a power of two.
     """
 
     samples: list[tuple[int, int]] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    step: int = 1
 
     def take(self, piece: Piece, last: int) -> None:
         """Take a piece; `last`: the event number before it, -1 if there is none."""
-        self.samples += piece.samples
+        self.samples += [sample for sample in piece.samples if not sample[0] % self.step]
+        while len(self.samples) > SAMPLES_KEPT and self.step < STEP_MOST:
+            self.step *= 2
+            self.samples = [sample for sample in self.samples if not sample[0] % self.step]
         if piece.frames and 0 <= last < piece.first - 1:
             self.gaps.append((last + 1, piece.first - last - 1))
         self.gaps += piece.gaps
@@ -111,8 +122,7 @@ def compare(
             )
         if sender in gaps.lacking:
             found.append(gaps.departure(stream, settings.missing_minor_percent))
-        if sender in steps:
-            found.append(Departure(sender, steps[sender]))
+        found += [Departure(sender, text) for text in steps.get(sender, ())]
     return found
 
 
@@ -142,15 +152,49 @@ def _rate(trails: Mapping[str, Trail]) -> float:
 
 def _steps(
     whole: Sequence[StreamFrames], settings: EventsSettings, trails: Mapping[str, Trail]
-) -> dict[str, str]:
-    """Return which senders' clocks or event numbers have changed against the others', and where."""
+) -> dict[str, list[str]]:
+    """Return which senders' clocks or event numbers have changed against the others', and where.
+
+    Only events are compared that most senders have among their samples.
+    """
     seen = {
         stream.sender: Stream(stream.sender, samples=tuple(trails[stream.sender].samples))
         for stream in whole
         if stream.sender in trails
     }
-    steps = Clocks(settings.clock_us * 1e-6 / TICK_S, {}, {}).see(seen)
-    return {sender: step.text for sender, step in steps.items()}
+    changes = changes_of(seen, {})
+    at: defaultdict[int, list[int]] = defaultdict(list)
+    for event, change in chain.from_iterable(changes.values()):
+        at[event].append(change)
+    middles = {event: int(median(found)) for event, found in at.items() if 2 * len(found) > len(changes)}
+    limit = settings.clock_us * 1e-6 / TICK_S
+    found = {
+        sender: _step_texts(
+            [(event, change - middles[event]) for event, change in own if event in middles], limit
+        )
+        for sender, own in changes.items()
+    }
+    return {sender: texts for sender, texts in found.items() if texts}
+
+
+def _step_texts(own: Changes, limit: float) -> list[str]:
+    """Return where a sender's changes against the others' are above a limit: where it came back, and last."""
+    spans = [(off, list(span)) for off, span in groupby(own, lambda change: abs(change[1]) > limit)]
+    texts: list[str] = []
+    returned = 0
+    for index, (off, span) in enumerate(spans):
+        if not off:
+            continue
+        step = Step(*span[0], spans[index - 1][1][-1][0] if index else -1)
+        if index == len(spans) - 1:
+            texts.append(step.text)
+        else:
+            returned += 1
+            if returned == 1:
+                texts.append(step.text_until(span[-1][0], spans[index + 1][1][0][0]))
+    if returned > 1:
+        texts[0] += f"; {returned} times in all"
+    return texts
 
 
 class _Gaps:

@@ -77,7 +77,8 @@ async def unclosed(setup: Setup, run: RunRef, routers: Iterable[RouterSettings])
     try:
         question = {"do": "open", "run": RUN.dump_python(run, mode="json")}
         answer = ask_plugin(setup.all, PLUGIN, question)
-        return Unclosed(of(CLOSINGS.validate_python(answer["open"])), frozenset(answer["idle"]), ioc=True)
+        idle = frozenset(answer.get("idle", ()))  # an IOC that was not restarted since an upgrade has none
+        return Unclosed(of(CLOSINGS.validate_python(answer["open"])), idle, ioc=True)
     except NotRunning:
         pass
     except AttpcError:

@@ -32,12 +32,27 @@ class Step:
     @property
     def text(self) -> str:
         """Since when, and by how much."""
-        later = "later" if self.ticks > 0 else "earlier"
         before = f", in step at event {self.agreed}" if self.agreed >= 0 else ""
         return (
-            f"out of step since event {self.event} at the latest{before}: that event came "
-            f"{_time_text(abs(self.ticks))} {later} than at the other boards, and did not before"
+            f"out of step since event {self.event} at the latest{before}: that event came {self._amount} "
+            "than at the other boards, and did not before"
         )
+
+    def text_until(self, last: int, again: int) -> str:
+        """Return from when to when, and by how much, where it is in step again.
+
+        `last`: the last event that was compared at which it differed; `again`: the next one.
+        """
+        events = f"at event {last}" if self.event == last else f"from event {self.event} to {last}"
+        in_step = f"events {self.agreed} and {again}" if self.agreed >= 0 else f"event {again}"
+        return (
+            f"out of step {events}, in step at {in_step}: event {self.event} came {self._amount} "
+            "than at the other boards"
+        )
+
+    @property
+    def _amount(self) -> str:
+        return f"{_time_text(abs(self.ticks))} {'later' if self.ticks > 0 else 'earlier'}"
 
 
 class Clocks:
@@ -60,7 +75,7 @@ class Clocks:
         Only senders are compared that have an event in common with the reference. The reference may be the
         one that has changed: then it is the others' change that is common, so the median is subtracted.
         """
-        changes = self._changes(streams)
+        changes = changes_of(streams, self.learned)
         if len(changes) < 2:
             return {}
         middle = int(median([own[-1][1] for own in changes.values()]))
@@ -75,24 +90,6 @@ class Clocks:
                 found[sender] = self.steps[sender] = step or self._began(sender, changes, middle)
         return found
 
-    def _changes(self, streams: Mapping[str, Stream]) -> dict[str, Changes]:
-        """Return the changes of each sender against the reference, which is one of them, with none."""
-        reference = min(
-            (stream for stream in streams.values() if stream.samples),
-            key=lambda stream: (stream.is_cobo, stream.sender),
-            default=None,
-        )
-        if reference is None:
-            return {}
-        times = dict(reference.samples)
-        changes: dict[str, Changes] = {reference.sender: [(event, 0) for event, _ in reference.samples]}
-        for stream in streams.values():
-            common = [(event, ticks - times[event]) for event, ticks in stream.samples if event in times]
-            if stream.sender != reference.sender and common:
-                learned = self.learned.setdefault(f"{reference.sender} {stream.sender}", signed(common[0][1]))
-                changes[stream.sender] = [(event, signed(ticks - learned)) for event, ticks in common]
-        return changes
-
     def _began(self, sender: str, changes: Mapping[str, Changes], middle: int) -> Step:
         """Return where a sender that differs now began to, as far back as samples go."""
         own = changes[sender]
@@ -104,6 +101,28 @@ class Clocks:
             event, ticks = earlier, off
         agreed = self._agreed.get(sender, -1)
         return Step(event, ticks, agreed if agreed < event else -1)
+
+
+def changes_of(streams: Mapping[str, Stream], learned: dict[str, int]) -> dict[str, Changes]:
+    """Return the changes of each sender against the reference, which is one of them, with none.
+
+    `learned`: see `Clocks`; what is not known yet is added.
+    """
+    reference = min(
+        (stream for stream in streams.values() if stream.samples),
+        key=lambda stream: (stream.is_cobo, stream.sender),
+        default=None,
+    )
+    if reference is None:
+        return {}
+    times = dict(reference.samples)
+    changes: dict[str, Changes] = {reference.sender: [(event, 0) for event, _ in reference.samples]}
+    for stream in streams.values():
+        common = [(event, ticks - times[event]) for event, ticks in stream.samples if event in times]
+        if stream.sender != reference.sender and common:
+            known = learned.setdefault(f"{reference.sender} {stream.sender}", signed(common[0][1]))
+            changes[stream.sender] = [(event, signed(ticks - known)) for event, ticks in common]
+    return changes
 
 
 def _at(changes: Changes, event: int) -> int:

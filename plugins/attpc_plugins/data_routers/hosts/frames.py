@@ -22,6 +22,9 @@ JUMP_BYTES = 256 << 20
 SAMPLES_MOST = 8
 """The most samples, and gaps, of one file that a look returns."""
 
+SAMPLES_OF_ALL = 4096
+"""The most samples of one request where all frames of a closed file are looked at."""
+
 PIECES_MOST = 256
 """The most files that one look tells of."""
 
@@ -70,7 +73,7 @@ class Piece:
       the last one, or of one at the end of the file that has not grown since the last look; -1 for none.
     - `jumped`: the look began near the end of the file, so what was before it is not known.
     - `samples`: event number and `eventTime` at multiples of the number that was asked for.
-      Of a closed file they are thinned: of the smallest power of two that leaves no more than `SAMPLES_MOST`.
+      Of a closed file they are thinned: of the smallest power of two that leaves no more than were asked for.
     - `triggers`: the MuTAnT's counters L0, L1A, L1B and L2 in the last frame.
     - `gaps`: of a closed file, the first `SAMPLES_MOST` gaps: the first number left out, and how many are.
     """
@@ -106,15 +109,23 @@ def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Pi
     return piece_named(text, numbers, samples, triggers)
 
 
-def piece_named(text: str, numbers: bytes, samples: bytes, triggers: bytes, gaps: bytes = b"") -> Piece:
+def piece_named(
+    text: str,
+    numbers: bytes,
+    samples: bytes,
+    triggers: bytes,
+    gaps: bytes = b"",
+    *,
+    samples_most: int = SAMPLES_MOST,
+) -> Piece:
     """Return a piece of the file that was asked for; raises `ValueError` as `piece_of`."""
     values = [_number(word) for word in numbers.split()]
     if len(values) != NUMBERS:
         raise ValueError(f"a file has {len(values)} numbers")
     *counts, jumped = values
     pairs, left_out = ([_pair(word) for word in words.split()] for words in (samples, gaps))
-    for found, what in ((pairs, "samples"), (left_out, "gaps")):
-        if len(found) > SAMPLES_MOST:
+    for found, most, what in ((pairs, samples_most, "samples"), (left_out, SAMPLES_MOST, "gaps")):
+        if len(found) > most:
             raise ValueError(f"a file has {len(found)} {what}")
     counters = tuple(outside.count(word) for word in triggers.split())
     if len(counters) not in (0, 4):

@@ -15,7 +15,7 @@ from attpc_ioc.model.outside import text
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.model import FileEntry, Moved, Polled
 
-from .frames import Cursor, Piece
+from .frames import SAMPLES_MOST, Cursor, Piece
 
 
 class HostError(AttpcError):
@@ -167,11 +167,20 @@ class SourceHost(Protocol):
         """
         ...
 
-    async def frames(self, run: RunRef, name: str, offset: int, most: int, *, closed: bool = True) -> Piece:
+    async def frames(
+        self,
+        run: RunRef,
+        name: str,
+        offset: int,
+        most: int,
+        *,
+        closed: bool = True,
+        samples: int = SAMPLES_MOST,
+    ) -> Piece:
         """Hop over at most `most` frames of a file of a closed run, from an offset or `NEAR_END` on.
 
         What is torn at the end of the file is so for good. A file is read whole by repeated calls. If not
-        `closed`, the file is in the run's closing folder.
+        `closed`, the file is in the run's closing folder. `samples`: see `Piece`.
         """
         ...
 

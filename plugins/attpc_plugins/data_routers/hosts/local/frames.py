@@ -141,12 +141,12 @@ def hop(
     most: int,
     last: bool,
     jump: bool = False,
-    thin: bool = False,
+    thin: int = 0,
 ) -> Piece:
     """Hop over the frames of an open file from a cursor on, or from its beginning; over `most` at most.
 
     `last`: this sender has no later file, so that what is torn at the end may still be completed. `jump`:
-    begin near the end. `thin`: samples are thinned to an even spread, else the last ones count.
+    begin near the end. `thin`: samples are thinned evenly to at most so many, else the last ones count.
     """
     file = _File(number)
     offset = cursor.offset if cursor is not None else 0
@@ -191,7 +191,7 @@ def hop(
         frames += 1
         if event % step == 0:
             samples.append((event, ticks))
-            if thin and len(samples) > SAMPLES_MOST and step < EVENTS_MOST:
+            if thin and len(samples) > thin and step < EVENTS_MOST:
                 step *= 2
                 samples = [sample for sample in samples if sample[0] % step == 0]
     return Piece(
@@ -207,7 +207,7 @@ def hop(
         torn,
         torn_at,
         jump,
-        tuple(samples[-SAMPLES_MOST:]),
+        tuple(samples[-(thin or SAMPLES_MOST) :]),
         file.triggers(begin) if kind == _MUTANT else (),
         tuple(gaps) if thin else (),
     )

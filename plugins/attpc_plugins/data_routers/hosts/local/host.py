@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attpc_ioc.model import outside
 from attpc_ioc.model.run import RunRef
-from attpc_plugins.data_routers.hosts.frames import Cursor, Piece
+from attpc_plugins.data_routers.hosts.frames import SAMPLES_MOST, Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import HostFault
 from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.words import (
@@ -140,11 +140,21 @@ class LocalHost:
             self._limits.copy_s(file.size), lambda deadline: sending.send(where, file, sink, deadline.check)
         )
 
-    async def frames(self, run: RunRef, name: str, offset: int, most: int, *, closed: bool = True) -> Piece:
+    async def frames(
+        self,
+        run: RunRef,
+        name: str,
+        offset: int,
+        most: int,
+        *,
+        closed: bool = True,
+        samples: int = SAMPLES_MOST,
+    ) -> Piece:
         """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
         where = RunFolders(self._staging, run)
         return await self._looker.run(
-            self._limits.files_s, lambda _: sending.frames_of(where, name, offset, most, closed=closed)
+            self._limits.files_s,
+            lambda _: sending.frames_of(where, name, offset, most, samples, closed=closed),
         )
 
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:

@@ -30,14 +30,14 @@ def send(
             check()
 
 
-def frames_of(folders: RunFolders, name: str, offset: int, most: int, *, closed: bool) -> Piece:
+def frames_of(folders: RunFolders, name: str, offset: int, most: int, samples: int, *, closed: bool) -> Piece:
     """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
     begin, jump = Cursor(name, name, max(0, offset)), offset == NEAR_END
     with (
         opened(folders.staging, *folders.names(closed=closed)) as folder,
         folder.file(bytes_of(name)) as number,
     ):
-        return hop(number, name, begin, step=1, most=most, last=False, jump=jump, thin=True)
+        return hop(number, name, begin, step=1, most=most, last=False, jump=jump, thin=samples)
 
 
 def link(folders: RunFolders, file: FileEntry, to: Path) -> bool:

@@ -106,10 +106,10 @@ sub near_end {
     return $file->{size};
 }
 
-# Hops over the frames of one file; returns the number of frames, and the fields of the answer. `thin`: samples
-# are thinned to an even spread, else the last ones count.
+# Hops over the frames of one file; returns the number of frames, and the fields of the answer. `gaps_most`: of a
+# closed file; its samples are thinned to an even spread, else the last ones count.
 sub hop {
-    my ($file, $offset, $still, $step, $most, $samples_most, $jump, $thin) = @_;
+    my ($file, $offset, $still, $step, $most, $samples_most, $jump, $gaps_most) = @_;
     $offset = near_end($file) if $jump;
     my ($frames, $first, $event, $ticks, $missing, $back, $torn, $torn_at) = (0, -1, -1, -1, 0, 0, 0, -1);
     my ($begin, $kind, $small) = ($offset, 0, 0);
@@ -154,14 +154,14 @@ sub hop {
             if ($number > $event + 1) {
                 my $left_out = $number - $event - 1;
                 $missing += $left_out;
-                push @gaps, number($event + 1) . ':' . number($left_out) if @gaps < $samples_most;
+                push @gaps, number($event + 1) . ':' . number($left_out) if @gaps < $gaps_most;
             }
         }
         ($event, $ticks) = ($number, $time);
         $first = $event if $first < 0;
         $frames++;
         push @samples, "$event:" . number($ticks) if $event % $step == 0;
-        if ($thin && @samples > $samples_most && $step < 2**32) {
+        if ($gaps_most && @samples > $samples_most && $step < 2**32) {
             $step *= 2;
             @samples = grep { /\A(\d+)/ && $1 % $step == 0 } @samples;
         }
@@ -205,13 +205,13 @@ sub to_look_at {
 
 # The frames of one file of a run's folder, from an offset on, or near its end.
 sub hop_file {
-    my ($offset, $most, $samples_most, @place) = @_;
+    my ($offset, $most, $samples_most, $gaps_most, @place) = @_;
     my $name = pop @place;
     setpriority 0, 0, 19;
     my ($path) = go(@place);
     my $handle = open_file($name, "$path/$name");
     my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
-    my ($frames, @fields) = hop(\%file, $offset, 1, 1, $most, $samples_most, $offset < 0 ? 1 : 0, 1);
+    my ($frames, @fields) = hop(\%file, $offset, 1, 1, $most, $samples_most, $offset < 0 ? 1 : 0, $gaps_most);
     return @fields;
 }
 
@@ -244,7 +244,7 @@ sub look {
             my $still = $name ne $files[-1][3] || ($here && $here->[2] == $file{size});
             my ($frames, @fields) = hop(
                 \%file, $here ? $here->[1] : 0, $still, $step, $most < $left ? $most : $left,
-                $samples_most, $jump
+                $samples_most, $jump, 0
             );
             $left -= $frames;
             push @answer, $name, @fields[0 .. 2];

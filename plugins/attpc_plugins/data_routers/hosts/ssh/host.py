@@ -212,15 +212,24 @@ class SshHost(_User):
         fields = where.staging, *where.names(closed=True), bytes_of(file.name)
         await self._bulk.send(fields, file.size, sink)
 
-    async def frames(self, run: RunRef, name: str, offset: int, most: int, *, closed: bool = True) -> Piece:
+    async def frames(
+        self,
+        run: RunRef,
+        name: str,
+        offset: int,
+        most: int,
+        *,
+        closed: bool = True,
+        samples: int = SAMPLES_MOST,
+    ) -> Piece:
         """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
         where, limit_s = RunFolders(self._staging, run), self._limits.files_s
         place = where.staging, *where.names(closed=closed), bytes_of(name)
-        numbers = (b"%d" % number for number in (offset, most, SAMPLES_MOST))
+        numbers = (b"%d" % number for number in (offset, most, samples, SAMPLES_MOST))
         fields = await self._seat.look.call("hop", (*numbers, *place), limit_s, limit_s)
         try:
-            ((numbers_, samples, triggers, gaps),) = _groups(fields, 4)
-            return piece_named(name, numbers_, samples, triggers, gaps)
+            (found,) = _groups(fields, 4)
+            return await asyncio.to_thread(piece_named, name, *found, samples_most=samples)
         except ValueError as error:
             raise self._nonsense(error) from error
 

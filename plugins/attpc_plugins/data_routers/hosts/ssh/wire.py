@@ -48,7 +48,7 @@ def most_bytes(name: str, fields: Sequence[bytes]) -> int:
     match name:
         case "listing":
             return LISTING
-        case "look":
+        case "look" | "hop":
             return FRAMES
         case "move":
             folder = sum(map(len, fields[:3]))
