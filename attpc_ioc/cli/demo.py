@@ -17,6 +17,7 @@ import typer
 
 from attpc_ioc.cli.options import LogJson, LogLevel, set_up_log
 from attpc_ioc.cli.simulate import ADMIN_PORT
+from attpc_ioc.settings.demo_place import VARIABLE
 
 if TYPE_CHECKING:
     from attpc_ioc.simulator.data.options import DataOptions
@@ -150,7 +151,7 @@ def _setting(file: Path) -> str:
         words.append(f"EPICS_CA_SERVER_PORT={server_port(os.environ)}")
     if port := os.environ.get("EPICS_PVAS_BROADCAST_PORT") or os.environ.get("EPICS_PVA_BROADCAST_PORT"):
         words.append(f"EPICS_PVA_BROADCAST_PORT={shlex.quote(port)}")
-    words.append(f"ATTPC_IOC_SETTINGS={shlex.quote(str(file))}")
+    words.append(f"{VARIABLE}={shlex.quote(str(file))}")
     return f"export {' '.join(words)}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attpc_ioc.cli.options import STDOUT, whole_table
+from attpc_ioc.cli.options import STDOUT, settings_file, whole_table
 from attpc_ioc.errors import system_reason
+from attpc_ioc.settings.demo_place import VARIABLE
 from attpc_ioc.streams import exact_output
 
 if TYPE_CHECKING:
     from attpc_ioc.export.alarms import Component
     from attpc_ioc.pvs.table import PvEntry
-
-SETTINGS = "ATTPC_IOC_SETTINGS"
 
 export = typer.Typer(
     help="Write files for screens and other programs of a control room.", no_args_is_help=True
@@ -44,7 +42,7 @@ FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", parser=_folder, help="Where the files go; made if needed.")
 ]
 SettingsOption = Annotated[
-    Path | None, typer.Option("--settings", metavar="FILE", help=f"The IOC's settings; else {SETTINGS}.")
+    Path | None, typer.Option("--settings", metavar="FILE", help=f"The IOC's settings; else {VARIABLE}.")
 ]
 
 OutputOption = Annotated[
@@ -81,25 +79,12 @@ def served(settings: Path | None, *, pva: bool) -> Served:
     from attpc_ioc.export.protocol import over_pva
     from attpc_ioc.settings import load_settings
 
-    file = _settings_file(settings)
+    file = settings_file(settings, "--settings FILE")
     loaded = load_settings(file)
     if pva and not loaded.pva.enabled:
         raise AttpcError(f"{file}: pva.enabled is false: nothing answers to names with pva://")
     table = whole_table(loaded)
     return Served(over_pva(table) if pva else table, loaded.pva.enabled)
-
-
-def _settings_file(settings: Path | None) -> Path:
-    from attpc_ioc.errors import AttpcError
-    from attpc_ioc.settings import demo_hint
-
-    file = settings or (Path(os.environ[SETTINGS]) if os.environ.get(SETTINGS) else None)
-    if file is None:
-        hint = demo_hint()
-        raise AttpcError(
-            f"no settings file: give --settings FILE or set {SETTINGS}{f'; {hint}' if hint else ''}"
-        )
-    return file
 
 
 @export.command("screens")
@@ -189,7 +174,7 @@ def service(
     from attpc_ioc.export.service import Service, service_unit
     from attpc_ioc.settings import load_settings
 
-    file = _settings_file(settings).absolute()
+    file = settings_file(settings, "--settings FILE").absolute()
     loaded = load_settings(file)
     state_dir = loaded.state_directory() if loaded.ioc.state_dir is not None else None
     program = Path(sys.executable).with_name("attpc-ioc")

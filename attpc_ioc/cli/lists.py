@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from attpc_ioc.cli.options import naming_file, whole_table
+from attpc_ioc.cli.options import naming_file, settings_file, whole_table
 from attpc_ioc.printable import one_line
+from attpc_ioc.settings.demo_place import VARIABLE
 from attpc_ioc.streams import exact, exact_output
 
 COLUMNS = ("id", "user", "host", "address", "up", "channels", "subscriptions", "queued", "dropped", "puts")
@@ -65,7 +66,10 @@ def pvs(
 
 
 def clients(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The settings file of the running IOC.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help=f"The settings file of the running IOC; else {VARIABLE}."),
+    ] = None,
     pvs: Annotated[bool, typer.Option("--pvs", help="With the PVs that each is connected to.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="As JSON, with all details.")] = False,
 ) -> None:
@@ -76,7 +80,8 @@ def clients(
     from attpc_ioc.asking import ask
     from attpc_ioc.settings import load_settings
 
-    answer = ask(load_settings(file).state_directory(), {"ask": "clients", "pvs": pvs or json_})
+    settings = load_settings(settings_file(file, "FILE"))
+    answer = ask(settings.state_directory(), {"ask": "clients", "pvs": pvs or json_})
     typer.echo(json.dumps(answer, indent=2) if json_ else _all_text(answer, pvs))
 
 

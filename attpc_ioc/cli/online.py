@@ -57,10 +57,10 @@ async def ask_channel_finder(settings: Settings, limit_s: float) -> list[OnlineA
     """Say whether a recceiver of ChannelFinder is heard, and whether it took the upload of the running IOC.
 
     Uploads nothing itself: when that connection ended, the recceiver would mark the running IOC's PVs as
-    inactive. Returns an empty list if the settings switch it off.
+    inactive.
     """
     if not settings.channel_finder.enabled:
-        return []
+        return [OnlineAnswer("ChannelFinder", "", "off (channel_finder.enabled is false)", True)]
     loop = asyncio.get_running_loop()
     end = loop.time() + limit_s
     while True:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attpc_ioc.errors import SettingsError
+from attpc_ioc.errors import AttpcError, SettingsError
+from attpc_ioc.settings.demo_place import VARIABLE, demo_hint
 
 if TYPE_CHECKING:
     from attpc_ioc.pvs.table import PvEntry
@@ -39,6 +41,17 @@ def naming_file(file: Path | None) -> Iterator[None]:
         yield
     except SettingsError as error:
         raise SettingsError(str(file or error.file), error.faults) from None
+
+
+def settings_file(given: Path | None, how: str) -> Path:
+    """Return the settings file that was given, or else the one in the variable.
+
+    Raises `AttpcError`, which says `how` to give one, without either.
+    """
+    if file := given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None):
+        return file
+    hint = demo_hint()
+    raise AttpcError(f"no settings file: give {how} or set {VARIABLE}{f'; {hint}' if hint else ''}")
 
 
 def whole_table(settings: Settings) -> tuple[PvEntry, ...]:

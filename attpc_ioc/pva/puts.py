@@ -294,7 +294,12 @@ def _written(record: Record, form: Form, written: Any) -> tuple[Any, str]:
             return None, _only_value(changed)
         if "value.choices" in changed and tuple(written["value.choices"]) not in ((), record.spec.labels):
             return None, "the labels of a PV cannot be written"
-        return (written["value.index"], "") if "value.index" in changed else (None, "no value is written")
+        if "value.index" not in changed:
+            return (
+                None,
+                f"no value is written: value.index, the number of a label ({', '.join(record.spec.labels)})",
+            )
+        return written["value.index"], ""
     if changed - {"value"}:
         return None, _only_value(changed)
     return (written["value"], "") if changed else (None, "no value is written")

@@ -111,8 +111,9 @@ def _unknown(model: type[BaseModel], loc: Loc, _error: Mapping[str, Any]) -> str
     known = list(section.model_fields)
     low = key.lower()
     begins = [name for name in known if low.startswith(name) or (len(low) > 1 and name.startswith(low))]
-    if near := begins or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
-        return f"is not a known key; did you mean {near[0]!r}?"
+    near = begins[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if near := near or [name for name in known if name.endswith(f"_{low}")]:
+        return f"is not a known key; did you mean {' or '.join(map(repr, near))}?"
     for name, field in model.model_fields.items():
         other = model_in(field.annotation)
         if other is not None and other is not section and key in other.model_fields:

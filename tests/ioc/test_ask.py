@@ -19,6 +19,7 @@ from attpc_ioc.cli.lists import clients_text
 from attpc_ioc.errors import StateDirError
 from attpc_ioc.ioc.ask import QUESTION_BYTES, AskServer, clients_answer
 from attpc_ioc.settings import load_settings
+from attpc_ioc.settings.demo_place import VARIABLE
 from tests.ca.raw import raw_client
 from tests.support.ca import LOOPBACK, CaPlace, ca_place, eventually, free_port, run
 from tests.support.forked import PIPE, SHELL, forked
@@ -66,15 +67,20 @@ async def ioc(file: Path, place: CaPlace, monkeypatch: pytest.MonkeyPatch) -> As
     place.close()
 
 
-async def clients(file: Path, *options: str) -> tuple[int, str, str]:
-    process = await forked(SHELL, "clients", file, *options, stdout=PIPE, stderr=PIPE)
+async def clients(file: Path | str, *options: str) -> tuple[int, str, str]:
+    process = await forked(SHELL, "clients", *([file] if file else ()), *options, stdout=PIPE, stderr=PIPE)
     out, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_who_is_connected_to_what(ioc: App, file: Path) -> None:
+async def test_who_is_connected_to_what(ioc: App, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await clients(file)) == (0, "no client is connected\n", "")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    code, _, err = await clients("")
+    assert (code, f"no settings file: give FILE or set {VARIABLE}" in err) == (1, True), err
+    monkeypatch.setenv(VARIABLE, str(file))
+    assert (await clients("")) == (0, "no client is connected\n", "")
     async with raw_client(ioc.server.port, user="ann\x1b[2J") as raw:
         await raw.channel("T:State_RBV")
         await raw.channel("T:Run:Title.DESC")

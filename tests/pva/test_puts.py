@@ -27,9 +27,10 @@ async def test_a_refused_pvput_prints_the_reason(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         refused = {
             ("Run:Start", "1"): "Run:Start Refused: cobo0, cobo1, mutant: are in Idle, not Ready",
-            ("Run:Start", "5"): "5 is not the number of a label (0 to 1)",
+            ("Run:Start", "5"): "5 is not the number of a label (0 to 1: Done, Busy)",
             ("GoTo", "Ready"): "GoTo Ready Refused: cobo0, cobo1, mutant: no config is selected",
-            ("GoTo", "9"): "9 is not the number of a label (0 to 4)",
+            ("GoTo", "9"): "9 is not the number of a label (0 to 4: None, Idle, Described, Prepared, Ready)",
+            ("GoTo", "value=Ready"): "no value is written: value.index, the number of a label (None, Idle, ",
             ("Run:MaxDuration", "nan"): "nan is not a number",
             ("Run:MaxDuration", "-1"): "-1 is below the limit 0",
             ("Run:Title", "x" * 201): "201 characters are more than 200",

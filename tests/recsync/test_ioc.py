@@ -98,7 +98,8 @@ async def test_check_says_when_the_running_ioc_has_no_recceiver(tmp_path, monkey
 
 async def test_check_says_when_the_running_ioc_has_it_switched_off(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
-        assert await ask_channel_finder(it.settings, 0.1) == []
+        (off,) = await ask_channel_finder(it.settings, 0.1)
+        assert (off.ok, off.text) == (True, "off (channel_finder.enabled is false)")
         on = it.settings.model_copy(update={"channel_finder": ChannelFinderSettings(enabled=True)})
         (answer,) = await ask_channel_finder(on, 0.1)
         assert not answer.ok

@@ -70,9 +70,9 @@ REFUSED = [
     text("Run:Experiment", "a b", "cannot be an experiment's name"),
     text("Run:Experiment", "x" * 64, "cannot be an experiment's name"),
     # enums
-    Bad("GoTo", ("99",), "GoTo: 99 is not the number of a label (0 to 4)", ("-n",)),
-    Bad("Run:Class", ("5",), "Class: 5 is not the number of a label (0 to 4)", ("-n",)),
-    Bad("Ecc:cobo0:Enable", ("2",), "Enable: 2 is not the number of a label (0 to 1)", ("-n",)),
+    Bad("GoTo", ("99",), "GoTo: 99 is not the number of a label (0 to 4: None, Idle, Described, ", ("-n",)),
+    Bad("Run:Class", ("5",), "Class: 5 is not the number of a label (0 to 4: Testing, ", ("-n",)),
+    Bad("Ecc:cobo0:Enable", ("2",), "Enable: 2 is not the number of a label (0 to 1: No, Yes)", ("-n",)),
     # numbers
     Bad("Run:MaxDuration", ("nan",), "is not a number"),
     Bad("Run:MaxDuration", ("inf",), "is not a number"),

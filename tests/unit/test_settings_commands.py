@@ -248,7 +248,8 @@ async def test_online_check(tmp_path):
         await take_up(fleet, State.DESCRIBED, "cobo1")
         result, lines = await check_online(file)
         assert result.exit_code == 0, result.output
-        assert list(lines) == ["cobo0", "cobo1", "mutant"]
+        assert list(lines) == ["cobo0", "cobo1", "mutant", "ChannelFinder:"]
+        assert lines["ChannelFinder:"] == "ChannelFinder: off (channel_finder.enabled is false)"
         assert f"http://127.0.0.1:{fleet['cobo0'].port}/" in lines["cobo0"]
         assert "Idle" in lines["cobo0"]
         assert "match 'cobo0'" in lines["cobo0"]

@@ -43,6 +43,7 @@ CASES = [
     (section("ioc", 'Prefix = "A:"'), "ioc.Prefix", "did you mean 'prefix'"),
     (section("ioc", "zzz = 1"), "ioc.zzz", "known here: prefix, state_dir"),
     (section("ioc", "quiet_period_s = 1"), "ioc.quiet_period_s", "poll.quiet_period_s is one"),
+    (section("pva", "port = 1"), "pva.port", "did you mean 'server_port' or 'broadcast_port'"),
     (section("pol", "a = 1"), "pol", "did you mean 'poll'"),
     (section("ioc", '"odd key" = 1'), "ioc.'odd key'", "not a known key"),
     (server(ecc="hostname = 'x'"), "ecc[0].hostname (ECC server 'cobo0')", "did you mean 'host'"),

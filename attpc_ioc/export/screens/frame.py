@@ -59,7 +59,7 @@ def _bar(pvs: Pvs, file: str, title: str, width: int, expert: ScopeKind) -> list
         look = "open here" if target == file else "open elsewhere"
         rows.append((look, target, x, 8, 100, 30, {"text": text, "target": "replace"}))
         x += 106
-    if not pvs.by_pva:  # over PVAccess no client is told of its rights
+    if not pvs.by_pva:  # PVAccess does not say whether a client may write
         rows.append(_rights(HEADS[expert] + ("Start" if expert is ScopeKind.ECC else "Adopt"), x + 14))
     right = width - theme.EDGE - theme.PAD
     if width == theme.WIDTH and pvs.has(ScopeKind.IOC, "TOD"):

@@ -138,7 +138,8 @@ def _label(spec: PVSpec, element: bytes | float) -> int:
             raise Unacceptable(f"{text!r} is not one of {', '.join(spec.labels)}")
         element = int(number)
     if not math.isfinite(element) or element != int(element) or not 0 <= element < len(spec.labels):
-        raise Unacceptable(f"{element:g} is not the number of a label (0 to {len(spec.labels) - 1})")
+        top = len(spec.labels) - 1
+        raise Unacceptable(f"{element:g} is not the number of a label (0 to {top}: {', '.join(spec.labels)})")
     return int(element)
 
 
