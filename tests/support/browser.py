@@ -80,6 +80,7 @@ class Pages:
             color_scheme=scheme,
             is_mobile=phone,
             has_touch=phone,
+            ignore_https_errors=True,
         )
         context.set_default_timeout(PATIENCE_S * 1000)
         page = await context.new_page()

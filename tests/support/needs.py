@@ -27,6 +27,7 @@ PACKAGES = {
     "chattr": "e2fsprogs",
     "unshare": "util-linux",
     "chromium": "chromium",
+    "nginx": "nginx-light",
 }
 """What is needed, and Debian's package that has it."""
 

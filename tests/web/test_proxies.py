@@ -225,6 +225,8 @@ async def test_faults_of_certificates_name_the_file(tmp_path, monkeypatch, spoil
         ({"proxy": {"header": "X User", "addresses": ["::1"]}}, "must be the name of a header"),
         ({"proxy": {"header": "X", "addresses": ["localhost"]}}, "must be an IP address"),
         ({"proxy": {"header": "X", "addresses": ["::1"], "role": "king"}}, "viewer"),
+        ({"proxy": {"header": "X", "addresses": ["::1"], "sign_out": "javascript:x"}}, "or an https URL"),
+        ({"proxy": {"header": "X", "addresses": ["::1"], "sign_out": "//evil"}}, "or an https URL"),
         ({"view": "nobody"}, "named"),
     ],
 )

@@ -18,7 +18,9 @@ from tests.support.forked import PIPE, SHELL, forked
 from tests.support.patience import PATIENCE_S
 from tests.support.web import WebRig, streaming, web_rig
 
-NOBODY = {"name": "", "role": "", "csrf": "", "writable": []}
+NOBODY = {"name": "", "role": "", "by": "", "sign_out": "", "csrf": "", "writable": []}
+TOLD = {name: text for name, text in NOBODY.items() if name != "csrf"}
+"""What a stream tells somebody without a name."""
 
 
 @contextlib.asynccontextmanager
@@ -164,7 +166,7 @@ async def test_an_open_page_is_told_when_its_rights_change(tmp_path, monkeypatch
 
             file.write_text(rules("nobody"))
             it.rig.app.access.ask_again()
-            assert await told() == {"name": "alice", "role": "operator", "writable": []}
+            assert await told() == TOLD | {"name": "alice", "role": "operator", "by": "session"}
             assert (await page.put("Run:Title", "x", **headers))[0] == 403
             file.write_text(rules("alice"))
             it.rig.app.access.ask_again()
@@ -174,7 +176,7 @@ async def test_an_open_page_is_told_when_its_rights_change(tmp_path, monkeypatch
             assert it.plugin.tokens is not None
             it.plugin.tokens.revoke("alice")
             assert (await page.put("Run:Title", "x", **headers))[0] == 401
-            assert await told() == {"name": "", "role": "", "writable": []}
+            assert await told() == TOLD
             assert (await stream.next())[0] == "change"  # it still sees what anyone sees
 
 
@@ -194,7 +196,7 @@ async def test_viewing_can_need_a_name(tmp_path, monkeypatch):
             with contextlib.suppress(AssertionError):
                 while True:
                     await stream.next()
-            assert stream.messages[-1] == ("session", {"name": "", "role": "", "writable": []})
+            assert stream.messages[-1] == ("session", TOLD)
 
 
 # ---------------------------------------------------------------------- the shell

@@ -159,7 +159,14 @@ class Rights:
     def session(self, caller: Caller) -> dict[str, Any]:
         """Return what a page is told about itself, without the secret of its writes."""
         role = caller.role.value if caller.role is not None else ""
-        return {"name": caller.who.user, "role": role, "writable": self.writable(caller)}
+        proxy = self._settings.proxy if caller.how == "proxy" else None
+        return {
+            "name": caller.who.user,
+            "role": role,
+            "by": caller.how,
+            "sign_out": (proxy.sign_out or "") if proxy is not None else "",
+            "writable": self.writable(caller),
+        }
 
     def csrf(self, caller: Caller) -> str:
         """Return what a page must send with its writes; programs with a token need nothing."""

@@ -41,6 +41,12 @@ def _header(value: str) -> str:
     return value
 
 
+def _link(value: str) -> str:
+    if not re.fullmatch(r"(https://[^/\s]+|/(?!/))[^\s\\]*", value):
+        raise ValueError(f"must be a path such as '/oauth2/sign_out', or an https URL, not {value!r}")
+    return value
+
+
 IpAddress = Annotated[str, AfterValidator(_address)]
 FilePath = Annotated[str, AfterValidator(_path)]
 
@@ -56,6 +62,8 @@ class ProxySettings(Section):
     """A Unix socket, besides the port: who may open it, by the rights of its folder, is the proxy."""
     role: Role = Role.VIEWER
     """What the names that it gives may write at most."""
+    sign_out: Annotated[str, AfterValidator(_link)] | None = None
+    """Where the browser goes to sign out at the proxy, such as `/oauth2/sign_out`; the page links to it."""
 
     @model_validator(mode="after")
     def _connects(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, StrictStr, ValidationError
@@ -28,6 +29,10 @@ class SessionBody(BaseModel):
 
     name: str
     role: str
+    by: Literal["", "token", "session", "proxy"]
+    """What gives the name: a token with the request, a session's cookie, or the proxy in front."""
+    sign_out: str
+    """Where one signs out if the proxy gives the name; empty if that is not known."""
     csrf: str
     """What each write must have in X-CSRF-Token; programs with a token of their own need it not."""
     writable: list[str]
@@ -62,7 +67,9 @@ class Signing:
                 problems=(401, 403, 408, 413, 415, 422),
                 public=True,
             ),
-            Operation("DELETE", path, self.sign_out, "Sign out", {204: None}, problems=(403,), public=True),
+            Operation(
+                "DELETE", path, self.sign_out, "Sign out", {204: None}, problems=(403, 409), public=True
+            ),
         )
 
     async def session(self, request: web.Request) -> web.Response:
@@ -96,6 +103,8 @@ class Signing:
     async def sign_out(self, request: web.Request) -> web.Response:
         """End the session."""
         caller = caller_of(request)
+        if caller.how == "proxy":
+            raise Problem(409, f"the proxy in front says that this is {caller.by}: sign out there")
         if caller.how == "session":
             self._rights.check_write(request, caller)
             self._rights.sessions.end(caller.by)

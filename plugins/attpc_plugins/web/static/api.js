@@ -6,13 +6,17 @@ export const API = "/api/v1";
 const ANSWER_MS = 15000;
 const AGAIN_MS = [400, 1500];
 
+// `elsewhere`: not the IOC has answered, but a proxy in front, which wants one to sign in there.
 export class Problem extends Error {
-  constructor(status, detail, reasons = []) {
+  constructor(status, detail, { reasons = [], elsewhere = false } = {}) {
     super(detail);
     this.status = status;
     this.reasons = reasons;
+    this.elsewhere = elsewhere;
   }
 }
+
+const SIGN_IN_AGAIN = "The proxy in front of this page wants you to sign in again; it has passed nothing on.";
 
 // Ask; a request that no answer came to is sent again only if `again` says that this is harmless.
 export async function ask(method, path, { body, headers = {}, again = method === "GET" } = {}) {
@@ -36,11 +40,15 @@ async function once(path, options) {
   const ends = new AbortController();
   const timer = setTimeout(() => ends.abort(), ANSWER_MS);
   try {
-    const response = await fetch(path, { ...options, signal: ends.signal });
-    const text = await response.text();
-    let found = null;
-    if ((response.headers.get("Content-Type") ?? "").includes("json") && text) found = JSON.parse(text);
-    if (!response.ok) throw new Problem(response.status, found?.detail ?? `${response.status} ${response.statusText}`, found?.reasons ?? []);
+    const response = await fetch(path, { ...options, redirect: "manual", signal: ends.signal });
+    if (response.status === 204) return null;
+    // The IOC always answers with JSON: a proxy whose own session has ended sends its page, even as a success.
+    if (!(response.headers.get("Content-Type") ?? "").includes("json")) {
+      if (response.status >= 500) throw new Error(`${response.status} from the proxy in front`);
+      throw new Problem(401, SIGN_IN_AGAIN, { elsewhere: true });
+    }
+    const found = await response.json();
+    if (!response.ok) throw new Problem(response.status, found.detail, found);
     return found;
   } finally {
     clearTimeout(timer);
@@ -73,8 +81,8 @@ export async function put(row, value) {
 
 export async function loadSession() {
   try {
-    setSession({ offered: true, ...(await ask("GET", `${API}/session`)) });
+    setSession({ elsewhere: false, ...(await ask("GET", `${API}/session`)) });
   } catch (error) {
-    setSession({ name: "", role: "", csrf: "", writable: [], offered: error.status !== 404 });
+    setSession({ name: "", role: "", csrf: "", by: "", sign_out: "", elsewhere: Boolean(error.elsewhere), writable: [] });
   }
 }

@@ -128,13 +128,17 @@ export function makeNotices() {
   return notices;
 }
 
+// Where the proxy's session has ended, loading the page anew leads to its sign-in.
+export const signInAgain = () => h("button", { type: "button", class: "go", onclick: () => location.reload() }, "Sign in again");
+
 const GOES_MS = 4000;
 const MOST = 4;
 
-export function notice(title, said = [], bad = true) {
+export function notice(title, said = [], bad = true, again = false) {
   const close = h("button", { type: "button", class: "plain", onclick: () => el.remove() }, "Dismiss");
+  const sign = again && signInAgain();
   const list = said.length === 1 ? h("p", {}, said[0]) : h("ul", {}, said.map((line) => h("li", {}, line)));
-  const el = h("div", { class: `notice ${bad ? "bad" : "fine"}` }, h("strong", {}, title), said.length ? list : null, close);
+  const el = h("div", { class: `notice ${bad ? "bad" : "fine"}` }, h("strong", {}, title), said.length ? list : null, sign, close);
   notices.prepend(el);
   while (notices.children.length > MOST) notices.lastElementChild.remove();
   if (!bad) setTimeout(() => el.remove(), GOES_MS);
@@ -142,7 +146,7 @@ export function notice(title, said = [], bad = true) {
 
 export function tellProblem(what, error) {
   const { title, lines: said } = wordsOf(error);
-  notice(`${what}: ${title}`, said);
+  notice(`${what}: ${title}`, said, true, error.elsewhere);
 }
 
 // Ask before something is done; resolves to whether to do it.

@@ -7,7 +7,7 @@ export const store = {
   prefix: "",
   // state: connecting, live, lost or paused; since: when the last message came (ms of this machine's clock)
   link: { state: "connecting", since: 0, retryAt: 0 },
-  session: { name: "", role: "", csrf: "", writable: new Set(), offered: true },
+  session: { name: "", role: "", csrf: "", by: "", sign_out: "", elsewhere: false, writable: new Set() },
   zone_ms: null, // the IOC's local time less UTC
   time_ms: 0, // of the last message, UTC, by the IOC's clock
 };

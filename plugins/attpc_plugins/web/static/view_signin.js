@@ -2,13 +2,18 @@
 
 import { ask, API, wordsOf } from "./api.js";
 import { card, h, setText } from "./dom.js";
+import { signInAgain } from "./parts.js";
 import { store } from "./store.js";
 
 export function signinView(view) {
   const said = h("p", { class: "said", role: "alert" });
   const body = h("div", {});
-  const fail = (error) => setText(said, error.status === 404 ? "This IOC's page is read only: nobody can sign in." : wordsOf(error).lines.join("\n"));
+  const fail = (error) => setText(said, wordsOf(error).lines.join("\n"));
   const begin = () => {
+    if (store.session.elsewhere) {
+      body.replaceChildren(h("p", {}, "Your session with the proxy in front of this page has ended."), signInAgain());
+      return;
+    }
     const field = h("input", { type: "password", id: "token", name: "token", autocomplete: "current-password", required: true });
     const form = h("form", { class: "signin", onsubmit: async (event) => {
       event.preventDefault();
@@ -22,7 +27,7 @@ export function signinView(view) {
         field.select();
       }
     } },
-    h("p", {}, "Without a name this page shows everything and changes nothing. An expert makes your token with ", h("code", {}, "attpc-ioc web token add NAME"), "."),
+    h("p", {}, "Without a name this page shows everything and changes nothing. An expert makes your token with ", h("code", {}, "attpc-ioc web token add NAME --role operator"), "."),
     h("label", { for: "token" }, "Token"), field, h("div", { class: "row" }, h("button", { class: "go" }, "Sign in")));
     body.replaceChildren(form);
   };
@@ -36,13 +41,16 @@ export function signinView(view) {
         fail(error);
       }
     } }, "Sign out");
-    body.replaceChildren(h("p", {}, "Signed in as ", h("strong", {}, store.session.name), store.session.role ? ` (${store.session.role})` : "", `; may write ${store.session.writable.size} PVs.`), out);
+    const { name, role, by, sign_out, writable } = store.session;
+    const leave = by !== "proxy" ? out : sign_out ? h("a", { href: sign_out }, "Sign out") : h("p", {}, "The proxy in front of this page signs people in and out.");
+    body.replaceChildren(h("p", {}, "Signed in as ", h("strong", {}, name), role ? ` (${role})` : "", `; may write ${writable.size} PVs.`), leave);
   };
   let was = null;
   view.on(["session"], () => {
-    if (was === store.session.name) return;
-    was = store.session.name;
-    if (was) end();
+    const is = `${store.session.name} ${store.session.elsewhere}`;
+    if (was === is) return;
+    was = is;
+    if (store.session.name) end();
     else begin();
   });
   return [card("Sign in", { cls: "narrow" }, body, said)];
