@@ -217,6 +217,15 @@ def test_what_never_gave_a_byte_is_dead_too():
     assert judge.judge(15.0, running=True, grew_s=None, low=True) is Flow.DEAD
 
 
+def test_what_can_get_no_data_any_more_is_dead_at_once():
+    judge = FlowJudge(10.0, 20.0)
+    assert judge.judge(1.0, running=True, grew_s=1.0, low=False) is Flow.FLOWING
+    assert judge.judge(1.5, running=True, grew_s=1.0, low=False, cut=True) is Flow.DEAD
+    assert judge.silent_since_s == 1.0
+    assert judge.judge(1.6, running=True, grew_s=1.0, low=False) is Flow.FLOWING
+    assert judge.judge(2.0, running=False, grew_s=1.0, low=False, cut=True) is Flow.IDLE
+
+
 def test_low_begins_after_its_time():
     judge = FlowJudge(10.0, 20.0)
     seen = [judge.judge(float(t), running=True, grew_s=float(t), low=t >= 5) for t in range(30)]

@@ -55,6 +55,7 @@ CASES = [
     ("router_down", facts(poll(process=False)), f"{NAME}: no process dataRouter"),
     ("router_down", facts(poll(process=False), partial=True), f"{NAME}: no process dataRouter"),
     ("router_down", facts(poll(process=False, note="Inactive")), "no process dataRouter (Inactive)"),
+    ("router_restarted", facts(restarted=True), f"{NAME}: it was restarted after its board was configured"),
     ("dirty", facts(poll(files=1, data_bytes=2_000_000)), f"{NAME}: 1 stray file in /data, 0.002 GB"),
     ("dirty", facts(poll(files=7)), "7 stray files in /data"),
     (

@@ -103,7 +103,7 @@ def test_a_source_without_a_data_router_has_no_alarms_of_one(tmp_path, routers):
     file.write_text(whole_text(alarm_tree(table), "ATTPC"), encoding="utf-8")
     told = {name for name in read_alarms(file).pvs if ":Router:" in name}
     assert {name.split(":")[1] for name in told} == {f"CoBo{number}" for number in range(routers)}
-    assert len(told) == 7 * routers
+    assert len(told) == 8 * routers
     assert "T:CoBo2:Router:Online_RBV" in {entry.name for entry in table}, "the PVs are there all the same"
 
 

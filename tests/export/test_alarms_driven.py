@@ -15,6 +15,7 @@ import pytest
 from attpc_ioc.export.alarms import alarm_tree, whole_text
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.run import RunState
+from attpc_ioc.model.states import State
 from attpc_ioc.plugin.status import PluginStatus
 from attpc_ioc.pvs.row import Row
 from attpc_ioc.pvs.table import PvEntry
@@ -47,6 +48,7 @@ CORE: dict[tuple[ScopeKind, str], set[str]] = {
 
 DATA: dict[tuple[ScopeKind, str], set[str]] = {
     (ScopeKind.SOURCE, "Router:Online_RBV"): {MAJOR, COMM},
+    (ScopeKind.SOURCE, "Router:Restarted_RBV"): {MAJOR, COMM},
     (ScopeKind.SOURCE, "Router:Flow_RBV"): {MINOR, MAJOR, COMM},
     (ScopeKind.SOURCE, "Router:DiskFree_RBV"): {"LOW MINOR", "LOLO MAJOR", COMM},
     (ScopeKind.SOURCE, "Router:TimeToFull_RBV"): {"LOW MINOR", "LOLO MAJOR", COMM},
@@ -310,15 +312,21 @@ class Data:
             await self.watch.until(self.of("DiskFree_RBV"), alarm)
 
     async def routers(self) -> None:
+        """Restart the routers in a run; then take the boards to where they need none."""
+        await start_run(self.it)
         for router in self.it.fleet.routers.values():
             await router.stop()
         await self.watch.until(self.of("Online_RBV"), MAJOR)
         for router in self.it.fleet.routers.values():
             await router.start()
         await self.watch.until(self.of("Online_RBV"), OK)
+        await self.watch.until(self.of("Restarted_RBV"), MAJOR)
+        await stop_run(self.it)
+        await self.it.take_to(State.PREPARED)
+        await self.watch.until(self.of("Restarted_RBV"), OK)
 
     async def hosts_gone(self) -> None:
-        parts = ("Online_RBV", "Flow_RBV", "DiskFree_RBV", "TimeToFull_RBV", "Sync_RBV")
+        parts = ("Online_RBV", "Restarted_RBV", "Flow_RBV", "DiskFree_RBV", "TimeToFull_RBV", "Sync_RBV")
         pvs = [pv for part in parts for pv in self.of(part)]
         await self._gates(is_open=False)
         await self.watch.until([*pvs, *self.of("Missing_RBV")], COMM)
@@ -416,7 +424,6 @@ async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
             data = Data(it, watch, backup)
             await watch.until(watch.now.keys(), OK)
             await data.disks()
-            await data.routers()
             await start_run(it)
             await data.flow()
             await data.sync()
@@ -425,5 +432,6 @@ async def test_every_alarm_of_the_data_routers(tmp_path, monkeypatch):
             await data.missing()
             await data.closing()
             await data.configs()
+            await data.routers()
             assert watch.missing(expected(it, entries, DATA)) == {}
             await watch.until(watch.now.keys(), OK)

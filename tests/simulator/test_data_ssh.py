@@ -88,10 +88,10 @@ async def test_only_the_key_lets_in_and_the_server_is_who_it_was(
 
 
 async def test_ps_and_df_tell_of_the_simulated_host(fleet: SimulatedFleet, host: DataHost) -> None:
-    ask = b"print `ps -A -o stat= -o comm=`; print `df -Pk .`;"
+    ask = b"print `ps -A -o pid= -o stat= -o comm=`; print `df -Pk .`;"
     async with connecting(fleet, host) as connection:  # type: ignore[attr-defined]
         _, out = await run(connection, "perl -", ask)
-        assert b"S    dataRouter\n" in out
+        assert b"  401 S    dataRouter\n" in out
         assert b" 976562500 488281250 488281250 50% /" in out
         await fleet.routers["CoBo[0]"].stop()
         host.faults.disk_full = True
@@ -184,7 +184,7 @@ async def test_keys_stay_over_a_restart_and_known_hosts_follows(tmp_path) -> Non
         async with SimulatedFleet(1, durations=INSTANT, data=data) as fleet:
             host = fleet.data["CoBo[0]"]
             async with connecting(fleet, host) as connection:  # type: ignore[attr-defined]
-                assert (await run(connection, "perl -", b"print `ps`"))[1].startswith(b"S    init\n")
+                assert (await run(connection, "perl -", b"print `ps`"))[1].startswith(b"    1 S    init\n")
             told = tomllib.loads(fleet.settings_toml(data_routers=True))["plugins"]["data_routers"]
             assert told["router"][0]["staging"] == str(host.staging)
             assert told["known_hosts"] == str(keys(fleet).known_hosts)

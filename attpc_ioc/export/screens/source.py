@@ -25,7 +25,9 @@ _BOARD: list[Row] = [
 
 _STATES: list[Row] = [
     ("name", "Process", 0, 6, 90, 24),
-    ("tile", "Router:Online_RBV", 100, 0, 180, 36),
+    ("tile", "Router:Online_RBV", 100, 0, 100, 36),
+    ("name", "Restarted", 215, 6, 80, 24),
+    ("tile", "Router:Restarted_RBV", 300, 0, 80, 36),
     ("name", "Flow", 415, 6, 90, 24),
     ("tile flow", "Router:Flow_RBV", 515, 0, 180, 36),
     ("name", "Staging", 830, 6, 90, 24),

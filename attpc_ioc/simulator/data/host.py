@@ -24,9 +24,10 @@ from .writer import GrawWriter
 
 log = get_logger(__name__)
 
-
 _SHORTEST_DRAIN = 0.7
 """Data stay in the buffers of one host at least this fraction of `drain_s`, so hosts differ."""
+
+_FIRST_PROCESS = 400
 
 
 class Writing(StrEnum):
@@ -105,6 +106,11 @@ class DataHost:
     def process_runs(self) -> bool:
         """Whether the router's program is among the processes of the host."""
         return self.router.running
+
+    @property
+    def process_number(self) -> int:
+        """The number of that process, another one after each start; 0 while it does not run."""
+        return _FIRST_PROCESS + self.router.starts if self.router.running else 0
 
     def files(self) -> tuple[Path, ...]:
         """Return the `*.graw` that are in the staging folder now, by name."""

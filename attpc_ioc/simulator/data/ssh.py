@@ -82,7 +82,7 @@ class SshServer:
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._children: set[asyncio.subprocess.Process] = set()
         self._sessions: set[asyncio.Task[object]] = set()
-        self._published: tuple[bool, int] | None = None
+        self._published: tuple[int, int] | None = None
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address and port."""
@@ -124,24 +124,22 @@ class SshServer:
         host = self._host
         free = host.disk_free_bytes
         if self._published is not None:
-            runs, published_free = self._published
-            if runs == host.process_runs and abs(published_free - free) < _CHANGED_BYTES:
+            number, published_free = self._published
+            if number == host.process_number and abs(published_free - free) < _CHANGED_BYTES:
                 return
         try:
             self._write(free)
         except OSError as fault:
             log.warning("simulated ps and df cannot be written", host=host.name, reason=str(fault))
-        self._published = (host.process_runs, free)
+        self._published = (host.process_number, free)
 
     def _write(self, free: int) -> None:
         host = self._host
-        programs = [
-            "init",
-            "sshd",
-            "getEccSoapServer",
-            *([host.options.process] if host.process_runs else []),
-        ]
-        _write(self._bin / "processes", "".join(f"S    {name}\n" for name in programs))
+        programs = {1: "init", 301: "sshd", 302: "getEccSoapServer"}
+        if host.process_runs:
+            programs[host.process_number] = host.options.process
+        lines = (f"{number:5} S    {name}\n" for number, name in programs.items())
+        _write(self._bin / "processes", "".join(lines))
         total = host.disk_total_bytes
         used = total - free
         _write(

@@ -44,6 +44,8 @@ class Polled:
     next_exists: bool | None = None
     note: str = ""
     """The host's own text, such as a sentry's `Inactive`, for messages."""
+    pids: tuple[int, ...] = ()
+    """The process numbers of the router's program; empty also where the host does not report them."""
     odd: str = ""
     """An entry that has the name of a data file but is not one, such as a link: left alone, and reported."""
 

@@ -20,6 +20,7 @@ from attpc_ioc.model.events import (
 )
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.run import RunInfo, RunRef, RunView
+from attpc_ioc.model.states import Operation
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
@@ -42,6 +43,7 @@ from .stopper import RunStopper
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
 from .watch.interlocks import in_short, refusing
+from .watch.links import Links
 from .watch.next_poll import NextPoll
 from .watch.poll import Watch
 from .watch.pv_values import show_router, show_run
@@ -78,7 +80,10 @@ class Service:
         self.hosts: dict[str, FileHost | SentryHost] = {}
         self._fresh = {router.label: NextPoll() for router in settings.router}
         self._seen: dict[str, object] = {}
+        self._links = Links(records.links)
         self.routers = tuple(self._router(router) for router in settings.router)
+        self._by_label = {router.label: router for router in self.routers}
+        self._by_source = {source: router for router in self.routers for source in router.sources}
         self.events = EventsService(
             ctx,
             settings,
@@ -107,7 +112,6 @@ class Service:
         self.run_faults = RunFaults(self.routers, self.events, self.closing)
         self.stopper = RunStopper(ctx, self.faults, settings.limits, records)
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
-        self._by_source = {source: router for router in self.routers for source in router.sources}
 
     @property
     def watches_configs(self) -> bool:
@@ -116,6 +120,10 @@ class Service:
 
     def operation_ended(self, event: OperationEnded) -> None:
         """Read the configuration file that was loaded, and keep the reply to Configure."""
+        if event.operation is Operation.CONFIGURE and event.ok:
+            for source in self._links.configured(self._ctx.snapshot(), event.module, time.monotonic()):
+                if (router := self._by_source.get(source)) is not None:
+                    router.watch.poll_soon()
         if self.watches_configs:
             self.configs.operation_ended(event)
 
@@ -123,6 +131,7 @@ class Service:
         router = Router(settings, self._settings)
         router.left = lambda: self.closing.expected(router.label)
         router.sorts = lambda: self.closing.sorts(router.label)
+        router.lost = self._links.lost
         router.cobos = len(self._facts.cobos.intersection(settings.sources))
         host = self.hosts[router.label] = host_for(settings, self._settings)
         router.watch = Watch(
@@ -187,13 +196,14 @@ class Service:
         """Poll what no event reports: the next run, the members, and which ECC servers are Running."""
         while True:
             fleet = self._ctx.snapshot()
+            self._links.see_fleet(fleet, time.monotonic())
             facts = self._facts = FleetFacts.of(fleet)
             essence = (self._checks.next_run(fleet.run), facts.enabled, facts.running)
             if essence != self._followed:
                 self._followed, self._news = essence, True
                 self._poll_all()
                 for router in self.routers:
-                    show_router(self._ctx, router, facts.enabled)
+                    show_router(self._ctx, router, facts)
             if self._news:
                 self._news = False
                 show_run(self._ctx, self.routers)
@@ -203,11 +213,12 @@ class Service:
 
     def _see_events(self, fleet: Fleet) -> None:
         """Publish what the frames say, and stop the run where it has as much as it should."""
-        self.events.show(fleet, self._facts, self._unreachable)
+        self.events.show(fleet, self._facts, lambda label: self._by_label[label].silent, self._cut)
         self.stopper.see_run(self.events.run.events, sum(r.meter.written.data_bytes for r in self.routers))
 
-    def _unreachable(self, label: str) -> str:
-        return next((router.silent for router in self.routers if router.label == label), "")
+    def _cut(self, source: str) -> str:
+        """Return why nothing of a source is written any more, as far as its router's process tells."""
+        return self._by_source[source].why_cut if self._links.lost(source) else ""
 
     def _before(self, label: str, run: RunRef) -> Collection[str] | None:
         """Return the data files in a router's staging folder that are not a run's; None if not known yet."""
@@ -221,24 +232,23 @@ class Service:
     def _on_closed(self, label: str, run: RunRef, written: Count) -> None:
         """Show the final counts of a closed run, if it is still the last one."""
         self.events.closed(label, run)
-        for router in self.routers:
-            if router.label == label and run == self._run:
-                router.meter.settle(written)
-                self._show(router)
+        if run == self._run:
+            self._by_label[label].meter.settle(written)
+            self._show(self._by_label[label])
 
     async def _poll_again(self, label: str) -> None:
         """Poll a router before its closing is shown as done.
 
         A client that starts the next run at that moment must not be refused for files that are gone.
         """
-        for router in self.routers:
-            if router.label == label and router.watch.answering:
-                router.watch.poll_soon()
-                await self._fresh[label].wait()
+        if (watch := self._by_label[label].watch).answering:
+            watch.poll_soon()
+            await self._fresh[label].wait()
 
     def _last_polled(self, label: str) -> Polled | None:
         """Return the last report of a router's host that has the files."""
-        return next((r.polled for r in self.routers if r.label == label and r.meter.last is not None), None)
+        router = self._by_label[label]
+        return router.polled if router.meter.last is not None else None
 
     def _poll_all(self) -> None:
         for router in self.routers:
@@ -248,6 +258,8 @@ class Service:
 
     def _on_poll(self, router: Router) -> None:
         now_s = time.monotonic()
+        if router.watch.answering and router.watch.seen is not None:
+            self._links.see_router(router.sources, router.watch.seen)
         router.judge(now_s, around(router, self.routers, self._facts))
         seen = router.partial, router.meter.last
         if self._seen.get(router.label) != seen and not self._open:
@@ -266,7 +278,7 @@ class Service:
         self.stopper.see_disk(router)
 
     def _show(self, router: Router) -> None:
-        show_router(self._ctx, router, self._facts.enabled)
+        show_router(self._ctx, router, self._facts)
         self._news = True
 
     def _say(self) -> None:

@@ -243,6 +243,10 @@ class InterlockSettings(Section):
     router_down: Firmness = Field(
         default=Firmness.REFUSE, description="A host does not answer, or its router is not running."
     )
+    router_restarted: Firmness = Field(
+        default=Firmness.PASSABLE,
+        description="A router was restarted after its board was configured, so it gets no data of the board.",
+    )
     dirty: Firmness = Field(
         default=Firmness.PASSABLE, description="Stray files in a staging folder, also those being closed."
     )

@@ -44,7 +44,7 @@ class StartChecks:
         facts = FleetFacts.of(fleet)
         return against_start(
             (
-                self._facts_of(router, fleet.run)
+                self._facts_of(router, fleet.run, facts.enabled - facts.zeroed)
                 for router in routers or self._routers
                 if facts.takes_part(router)
             ),
@@ -53,7 +53,8 @@ class StartChecks:
             self._settings.limits,
         )
 
-    def _facts_of(self, router: Router, run: RunView) -> Facts:
+    def _facts_of(self, router: Router, run: RunView, kept: frozenset[str]) -> Facts:
+        """Return what is known of a router; the start leaves the boards of the sources `kept` configured."""
         seen = router.watch.seen
         return Facts(
             router.label,
@@ -66,6 +67,7 @@ class StartChecks:
             closing=self._unfinished(router, run),
             moving=self._closing.moving(router.label),
             expected=router.expected,
+            restarted=any(map(router.restarted, kept.intersection(router.sources))),
             process=router.settings.program,
             staging=router.settings.staging or "",
         )

@@ -13,6 +13,7 @@ from .closing.closings import ClosingStore, State
 from .closing.empty import EMPTY_FOLDER
 from .events.watcher import RouterFrames, RunClocks
 from .watch.flow import Count
+from .watch.links import Link
 
 log = get_logger(__name__)
 
@@ -69,6 +70,7 @@ LOADED_FILE = TypeAdapter(LoadedFile)
 WAITING_FILES = TypeAdapter(WaitingFiles)
 ROUTER_FRAMES = TypeAdapter(RouterFrames)
 RUN_CLOCKS = TypeAdapter(RunClocks)
+LINK = TypeAdapter(Link)
 UNTIL = TypeAdapter(Until)
 
 
@@ -87,6 +89,8 @@ class Records:
         self.frames = state.kept("frames", ROUTER_FRAMES)
         """By router."""
         self.clocks = state.kept("clocks", RUN_CLOCKS)
+        self.links = state.kept("links", LINK)
+        """By source."""
         self.until = state.kept("until", UNTIL)
         self.empty = state.kept("empty_folders", EMPTY_FOLDER)
         """By run and router."""
@@ -97,6 +101,7 @@ class Records:
             self.waiting,
             self.frames,
             self.clocks,
+            self.links,
             self.until,
             self.empty,
         ):

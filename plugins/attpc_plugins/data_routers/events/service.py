@@ -22,7 +22,7 @@ from .missing import MissingJudge, worst_missing
 from .pv_values import show_run, show_source
 from .rows import MISSING, SYNC, SYNC_TEXT
 from .streams import Stream
-from .sync import Sync, SyncJudge, worst
+from .sync import Sync, SyncJudge, Verdict, worst
 from .watcher import FrameWatch, RouterFrames, RunClocks
 
 KEEP_S = 20.0
@@ -194,13 +194,21 @@ class EventsService:
         """Return the state of a source's events in a run; Unknown while another run is judged."""
         return self._states.get(source, Sync.UNKNOWN) if run == self._of else Sync.UNKNOWN
 
-    def show(self, fleet: Fleet, facts: FleetFacts, unreachable: Callable[[str], str]) -> None:
+    def show(
+        self,
+        fleet: Fleet,
+        facts: FleetFacts,
+        unreachable: Callable[[str], str],
+        cut: Callable[[str], str],
+    ) -> None:
         """Judge and publish, if there is news.
 
-        `unreachable(label)` is why a router's host does not answer; empty while it does.
+        `unreachable(label)` is why a router's host does not answer; empty while it does. `cut(source)` is why
+        nothing of a source is written any more; empty where that is not known.
         """
         faults = {label: unreachable(label) for label in self._watches}
-        around = faults, facts.enabled, facts.running
+        cuts = {name: cut(name) for router, _ in self._watches.values() for name in router.sources}
+        around = faults, cuts, facts.enabled, facts.running
         if not self._news and around == self._around:
             return
         self._news, self._around = False, around
@@ -227,6 +235,9 @@ class EventsService:
                     verdict = self._judge.silent(now_s, name)
                 else:
                     verdict = worst(verdicts[stream.sender] for stream in own)
+                if name in facts.running and cuts[name] and verdict.state <= Sync.IN_STEP:
+                    # It is about to fall behind: what came before does not tell.
+                    verdict = Verdict(Sync.UNKNOWN, f"its data router: {cuts[name]}", name)
                 lack = worst_missing([lacks[stream.sender] for stream in own])
                 figures = SourceFigures.of(own, watch.rate, verdict, lack)
                 if name in facts.running or own:

@@ -54,6 +54,11 @@ class Verdict:
     board: str = ""
 
     @property
+    def rank(self) -> float:
+        """How bad it is among others: unknown for a reason is worse than in step."""
+        return Sync.IN_STEP + 0.5 if self.why and self.state is Sync.UNKNOWN else self.state
+
+    @property
     def text(self) -> str:
         """Why, with the name of the board."""
         return f"{self.board}: {self.why}" if self.board else self.why
@@ -64,7 +69,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
     The AsAd boards of one CoBo that are in the same state are named together, with the figures of the first.
     """
-    found = sorted((verdict for verdict in verdicts), key=lambda verdict: -verdict.state)
+    found = sorted(verdicts, key=lambda verdict: -verdict.rank)
     if not found:
         return Verdict(Sync.UNKNOWN)
     together: dict[tuple[object, ...], list[Verdict]] = {}

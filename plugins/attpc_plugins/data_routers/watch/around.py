@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from attpc_ioc.model.fleet import Fleet, ModuleView
 from attpc_ioc.model.run import RunState
-from attpc_ioc.model.states import State
+from attpc_ioc.model.states import Kind, State
 
 from .flow import Flow
 from .router import Circumstances, Router
@@ -20,12 +20,14 @@ COBO = "CoBo"
 class FleetFacts:
     """The facts from a snapshot: the sources that take part, those that should send data, and the CoBos.
 
-    `remaining_s` is the time until the run ends automatically; None where it does not, or no run is on.
+    `zeroed`: those of the MuTAnT, which each start configures again. `remaining_s` is the time until the run
+    ends automatically; None where it does not, or no run is on.
     """
 
     enabled: frozenset[str] = frozenset()
     running: frozenset[str] = frozenset()
     cobos: frozenset[str] = frozenset()
+    zeroed: frozenset[str] = frozenset()
     remaining_s: float | None = None
 
     @classmethod
@@ -33,7 +35,7 @@ class FleetFacts:
         """Return the facts of a snapshot."""
         run = fleet.run
         on = run.state is RunState.RUNNING
-        enabled, running, cobos = set[str](), set[str](), set[str]()
+        enabled, running, cobos, zeroed = set[str](), set[str](), set[str](), set[str]()
         for source, module in fleet.sources():
             if module.enabled:
                 enabled.add(source.name)
@@ -41,9 +43,11 @@ class FleetFacts:
                 running.add(source.name)
             if source.sender_id.startswith(COBO):
                 cobos.add(source.name)
+            if module.kind is Kind.MUTANT:
+                zeroed.add(source.name)
         limited = on and run.max_duration_s > 0
         remaining_s = max(0.0, run.max_duration_s - run.duration_s) if limited else None
-        return cls(frozenset(enabled), frozenset(running), frozenset(cobos), remaining_s)
+        return cls(frozenset(enabled), frozenset(running), frozenset(cobos), frozenset(zeroed), remaining_s)
 
     def takes_part(self, router: Router) -> bool:
         """Return whether any of a router's sources takes part in runs."""
@@ -59,7 +63,7 @@ def is_running(module: ModuleView) -> bool:
 
 def around(router: Router, routers: Sequence[Router], facts: FleetFacts) -> Circumstances:
     """Return a router's circumstances."""
-    running = not facts.running.isdisjoint(router.sources)
+    running = facts.running.intersection(router.sources)
     others = [
         other.cobo_rate
         for other in routers
@@ -70,4 +74,5 @@ def around(router: Router, routers: Sequence[Router], facts: FleetFacts) -> Circ
     ]
     disk = router.disk
     disk_rate = sum(other.rate for other in routers if disk is not None and other.disk == disk)
-    return Circumstances(running, tuple(others), disk_rate, facts.remaining_s)
+    cut = bool(running) and all(map(router.lost, running))
+    return Circumstances(bool(running), cut, tuple(others), disk_rate, facts.remaining_s)

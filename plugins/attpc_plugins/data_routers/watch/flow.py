@@ -28,7 +28,7 @@ class Flow(Labelled):
     LOW = 2
     """Much less than from the other CoBos."""
     DEAD = 3
-    """Running without a byte for `limits.dead_after_s`."""
+    """Running without a byte for `limits.dead_after_s`, or the router is known to get none."""
 
 
 class Delayed:
@@ -232,11 +232,13 @@ class FlowJudge:
         """Since when the rate is far below the others'; None while it is not."""
         return self._low.since_s
 
-    def judge(self, now_s: float, *, running: bool, grew_s: float | None, low: bool) -> Flow:
+    def judge(
+        self, now_s: float, *, running: bool, grew_s: float | None, low: bool, cut: bool = False
+    ) -> Flow:
         """Return the flow.
 
         `running`: data are expected; `grew_s`: when bytes of this run last came; `low`: its rate is far below
-        the others'.
+        the others'; `cut`: no data can come any more.
         """
         if not running:
             self._running_since_s = self.silent_since_s = self.due_s = None
@@ -246,7 +248,7 @@ class FlowJudge:
             self._running_since_s = now_s
         since_s = self.silent_since_s = max(self._running_since_s, grew_s or self._running_since_s)
         dead_s = since_s + self._dead_after_s
-        if now_s >= dead_s:
+        if cut or now_s >= dead_s:
             self._low.judge(now_s, False)
             self.due_s = None
             return Flow.DEAD

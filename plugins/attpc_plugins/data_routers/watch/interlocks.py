@@ -10,6 +10,7 @@ from attpc_plugins.data_routers.model import Polled
 from attpc_plugins.data_routers.settings import Firmness, InterlockSettings, LimitsSettings
 
 from .flow import Count
+from .links import NOTHING_WRITTEN
 from .rows import DISK_UNKNOWN, GIGABYTE
 
 PASSABLE_HINT = "(Run:Override passes this)"
@@ -23,6 +24,7 @@ class Facts:
     does not run. `taking`: a run is on, so its files are not stray files. `closing` says what is unfinished
     with the files of an earlier run; empty where nothing is. `expected`: what is in the staging folder and is
     known not to be strays. `moving`: which run's files its sentry is moving; that refuses every start.
+    `restarted`: it runs, but a board that takes part is not connected to it any more.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Facts:
     closing: str = ""
     moving: str = ""
     expected: Count = Count()
+    restarted: bool = False
     process: str = ""
     staging: str = ""
 
@@ -120,6 +123,8 @@ def _of_router(
         missing = f"no process {router.process}" if router.process else "not running"
         note = f" ({polled.note})" if polled.note else ""
         yield against(f"{missing}{note}", interlocks.router_down)
+    if router.restarted:
+        yield against(NOTHING_WRITTEN, interlocks.router_restarted)
     if router.partial:
         return
     strays = polled.files - router.expected.files

@@ -40,13 +40,14 @@ async def answered(timeout_s: float) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The answer to a poll, when it came (monotonic) and which run's folder was asked for.
+    """The answer to a poll, when that began and ended (monotonic), and which run's folder was asked for.
 
     `partial`: the host reported only that the router does not run; the other values are older. `listed`: the
     files sorted by runs, where there are some of runs that have ended and it is known which.
     """
 
     polled: Polled
+    asked_s: float
     at_s: float
     next_run: RunRef | None
     partial: bool = False
@@ -159,8 +160,9 @@ class Watch:
             # It was not polled while it moved files: its two periods begin now.
             self._expect()
         partial, listed = False, None
+        asked_s = time.monotonic()
         if self.asked_s is None:
-            self.asked_s = time.monotonic()
+            self.asked_s = asked_s
         try:
             polled, listed = await self._bounded(wanted)
         except RouterGone:
@@ -176,7 +178,7 @@ class Watch:
             log.debug("host of a data router answers again", router=self.label)
         self.failures = 0
         self.asked_s = None
-        self.seen = Seen(polled, now_s, wanted, partial, listed)
+        self.seen = Seen(polled, asked_s, now_s, wanted, partial, listed)
         self.answering, self.fault = True, ""
         self._on_poll()
 

@@ -8,6 +8,7 @@ from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.pvs.row import Reading
 
+from .around import FleetFacts
 from .flow import Flow
 from .router import Router
 from .rows import (
@@ -20,6 +21,7 @@ from .rows import (
     MEGABYTE,
     ONLINE,
     RATE,
+    RESTARTED,
     RUN_RATE,
     RUN_WRITTEN,
     TIME_TO_FULL,
@@ -30,8 +32,8 @@ _FLOW_SEVERITY = {Flow.LOW: Severity.MINOR, Flow.DEAD: Severity.MAJOR}
 _LIMIT_STATUS = (Status.NO_ALARM, Status.LOW, Status.LOLO)
 
 
-def show_router(ctx: PluginContext, router: Router, enabled: frozenset[str]) -> None:
-    """Publish a router's values at each of its sources; `enabled` are the sources in use.
+def show_router(ctx: PluginContext, router: Router, facts: FleetFacts) -> None:
+    """Publish a router's values at each of its sources.
 
     Nothing is published before the first result of a poll. A source whose ECC server is disabled shows no
     alarm.
@@ -40,8 +42,8 @@ def show_router(ctx: PluginContext, router: Router, enabled: frozenset[str]) -> 
         return
     readings = tuple(_readings(router))
     for source in router.sources:
-        for part, reading in readings:
-            shown = reading if source in enabled else Reading(reading.value)
+        for part, reading in (*readings, (RESTARTED, _restarted(router, source, facts))):
+            shown = reading if source in facts.enabled else Reading(reading.value)
             ctx.publish(f"{source}:{part}", shown)
 
 
@@ -68,6 +70,14 @@ def _readings(router: Router) -> Iterator[tuple[str, Reading]]:
             yield part, reading
         else:
             yield part, Reading(reading.value, Severity.INVALID, Status.COMM)
+
+
+def _restarted(router: Router, source: str, facts: FleetFacts) -> Reading:
+    restarted = router.restarted(source)
+    if not router.watch.answering or router.partial:
+        return Reading(int(restarted), Severity.INVALID, Status.COMM)
+    matters = source in facts.running or source not in facts.zeroed
+    return _alarmed(int(restarted), Severity.MAJOR if restarted and matters else Severity.NO_ALARM)
 
 
 def _values(router: Router) -> Iterator[tuple[str, Reading]]:

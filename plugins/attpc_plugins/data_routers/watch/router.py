@@ -29,20 +29,23 @@ from .flow import (
     hours_to_full,
 )
 from .incidents import Wrong, clock
+from .links import NOTHING_WRITTEN
 from .poll import Watch
-from .rows import DISK_FREE, DISK_UNKNOWN, FLOW, GIGABYTE, MEGABYTE, ONLINE, TIME_TO_FULL
+from .rows import DISK_FREE, DISK_UNKNOWN, FLOW, GIGABYTE, MEGABYTE, ONLINE, RESTARTED, TIME_TO_FULL
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the evaluation of one router needs from the fleet and the other routers.
 
-    `running`: a run is on and one of its ECC servers is Running. `other_rates`: of the other running CoBos,
-    in bytes a second for each CoBo. `disk_rate`: what all routers together write to its disk.
+    `running`: a run is on and one of its ECC servers is Running. `cut`: none of its Running boards is
+    connected to it any more, because its process is gone or was restarted. `other_rates`: of the other
+    running CoBos, in bytes a second for each CoBo. `disk_rate`: what all routers together write to its disk.
     `remaining_s`: the time until the run ends automatically; None where it has no maximum duration.
     """
 
     running: bool = False
+    cut: bool = False
     other_rates: Sequence[float] = ()
     disk_rate: float = 0.0
     remaining_s: float | None = None
@@ -64,12 +67,16 @@ class Router:
         """Returns what is in its staging folder and is known not to be strays, where it was not listed."""
         self.sorts: Callable[[], bool] = lambda: False
         """Returns whether there may be files of runs that have ended, which do not count as the run's."""
+        self.lost: Callable[[str], bool] = lambda _source: False
+        """Returns whether the process to which a source's board was connected is gone."""
         self.run: RunRef | None = None
         """The run that is counted."""
         self.cobos = 0
         """The number of its sources that are CoBos."""
         self.gone = False
         """Its process has been missing long enough for an alarm."""
+        self.cut = False
+        """See `Circumstances`."""
         self.disk_level = self.full_level = 0
         self.hours_to_full = NEVER_FULL_H
         self.too_full = False
@@ -155,6 +162,10 @@ class Router:
         """Bytes a second for each of its CoBos; None where it has none."""
         return self.meter.rate / self.cobos if self.cobos else None
 
+    def restarted(self, source: str) -> bool:
+        """Return whether it runs, but not as the process to which a source's board was connected."""
+        return self.polled is not None and self.polled.process and self.lost(source)
+
     def judge(self, now_s: float, around: Circumstances) -> None:
         """Take the last answer, if it is new, and evaluate all alarm conditions."""
         seen = self.watch.seen
@@ -173,7 +184,10 @@ class Router:
                 self.meter.take(seen.at_s, Count(polled.files, polled.data_bytes))
         limits, rate = self._limits, self.cobo_rate
         low = rate is not None and far_below(rate, around.other_rates, limits.low_ratio)
-        self.flow = self._flow_judge.judge(now_s, running=around.running, grew_s=self.meter.grew_s, low=low)
+        self.cut = around.cut
+        self.flow = self._flow_judge.judge(
+            now_s, running=around.running, grew_s=self.meter.grew_s, low=low, cut=self.cut
+        )
         free_gb = polled.disk_free_bytes / GIGABYTE if self.knows_disk else math.inf
         self.disk_level = self._disk.judge(
             now_s, below_level(free_gb, limits.disk_minor_gb, limits.disk_major_gb)
@@ -284,6 +298,13 @@ class Router:
             return f"{text}: {polled.disk_free_bytes / GIGABYTE:.1f} GB"
         return text
 
+    @property
+    def why_cut(self) -> str:
+        """Why nothing of its boards is written while these are not connected to it any more."""
+        if self.polled is not None and self.polled.process:
+            return "it was restarted after its board was configured"
+        return "its process is gone"
+
     def why(self, part: str, now_s: float) -> str:
         """Return why one of its PVs is in alarm; empty if it is not.
 
@@ -301,10 +322,12 @@ class Router:
             process = self.settings.program
             words = f"no process {process}" if process else "does not run"
             return f"{name}: {words}" + (f" ({polled.note})" if polled.note else "")
+        if part == RESTARTED:
+            return f"{name}: {NOTHING_WRITTEN}"
         if part == FLOW and self.flow is Flow.DEAD:
             since_s = self._flow_judge.silent_since_s
             silent = f" since {clock(self._unix('silent', since_s, now_s))}" if since_s is not None else ""
-            return f"{name}: running without any data{silent}"
+            return f"{name}: running without any data{silent}" + (f"; {self.why_cut}" if self.cut else "")
         if part == FLOW:
             return f"{name}: its rate is far below that of the other CoBos"
         if part == DISK_FREE and self.disk_level:

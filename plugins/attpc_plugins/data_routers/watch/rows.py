@@ -14,6 +14,7 @@ from attpc_plugins.data_routers.settings import LimitsSettings
 from .flow import NEVER_FULL_H, Flow
 
 ONLINE = "Router:Online_RBV"
+RESTARTED = "Router:Restarted_RBV"
 CLEAN = "Router:Clean_RBV"
 FILES = "Router:Files_RBV"
 WRITTEN = "Router:Written_RBV"
@@ -78,6 +79,21 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         reason=reason(ONLINE),
     )
     yield Row(
+        RESTARTED,
+        source,
+        Record.BI,
+        "Restarted since its board's Configure",
+        labels=_NO_YES,
+        severities={1: Severity.MAJOR},
+        archive=Archive.MONITOR,
+        alarm_tree=True,
+        alarm=AlarmUse("data router restarted since Configure"),
+        guidance="A board connects to its data router in Configure only: until the next one nothing of it is "
+        "written. Between runs: Reset and Configure the board. In a run: stop the run first. No alarm for "
+        "the MuTAnT between runs: each start of a run configures it again.",
+        reason=reason(RESTARTED),
+    )
+    yield Row(
         FLOW,
         source,
         Record.MBBI,
@@ -87,7 +103,8 @@ def router_rows(limits: LimitsSettings, why: Why) -> Iterator[Row]:
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("data do not come"),
-        guidance="Dead: the board, its link or its data router has died, whatever its ECC server says, or "
+        guidance="Dead: the board, its link or its data router has died or was restarted, whatever its ECC "
+        "server says, or "
         "there are no triggers (then all are Dead): stop the run when its data matter. Low: look at "
         "its thresholds and its link.",
         reason=reason(FLOW),

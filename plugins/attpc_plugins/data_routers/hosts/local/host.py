@@ -60,14 +60,16 @@ class LocalHost:
             disk = os.statvfs(self._staging)
         except OSError as error:
             raise fault(fault_kind_of(error), self._staging, error.strerror or "") from error
+        pids = PROCESSES.running(*self._processes) if self._processes else ()
         try:
             return Polled(
-                process=not self._processes or PROCESSES.runs(*self._processes),
+                process=not self._processes or bool(pids),
                 files=outside.count(count, outside.MOST_SHOWN),
                 data_bytes=outside.count(size),
                 disk_free_bytes=outside.count(disk.f_bavail * disk.f_frsize),
                 disk_total_bytes=outside.count(disk.f_blocks * disk.f_frsize),
                 next_exists=exists,
+                pids=pids,
                 odd=odd_text(*min(odd), len(odd)) if odd else "",
             )
         except ValueError as error:

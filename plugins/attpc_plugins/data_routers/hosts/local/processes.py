@@ -1,4 +1,4 @@
-"""Whether a program runs on this machine."""
+"""Which processes of a program run on this machine."""
 
 from __future__ import annotations
 
@@ -29,30 +29,27 @@ class Processes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[str, psutil.Process] = {}
+        self._found: dict[tuple[str, ...], list[psutil.Process]] = {}
         self._scan: tuple[psutil.Process, ...] = ()
         self._names: tuple[str, ...] = ()
         self._scanned = 0.0
 
-    def runs(self, *names: str) -> bool:
-        """Return whether a process of one of these names runs; a zombie does not count.
+    def running(self, *names: str) -> tuple[int, ...]:
+        """Return the numbers of processes that have one of these names; zombies do not count.
 
-        The process found last is checked first: that costs a hundredth of a scan.
+        As long as one of those found last runs, no others are looked for: that costs a hundredth of a scan.
         """
         with self._lock:
-            for name in names:
-                known = self._found.get(name)
-                if known is not None and _lives(known, name):
-                    return True
-                self._found.pop(name, None)
-            if time.monotonic() - self._scanned > SCAN_LASTS_S:
-                self._scan_all()
-            for process, found in zip(self._scan, self._names, strict=True):
-                for name in names:
-                    if is_named(found, name) and _lives(process, name):
-                        self._found[name] = process
-                        return True
-            return False
+            alive = [process for process in self._found.get(names, ()) if _lives(process, names)]
+            if not alive:
+                if time.monotonic() - self._scanned > SCAN_LASTS_S:
+                    self._scan_all()
+                named = zip(self._scan, self._names, strict=True)
+                alive = [
+                    process for process, name in named if _is_one(name, names) and _lives(process, names)
+                ]
+            self._found[names] = alive
+            return tuple(process.pid for process in alive)
 
     def _scan_all(self) -> None:
         seen = [(process, process.info["name"] or "") for process in psutil.process_iter(["name"])]
@@ -61,12 +58,16 @@ class Processes:
         self._scanned = time.monotonic()
 
 
-def _lives(process: psutil.Process, name: str) -> bool:
+def _is_one(found: str, names: tuple[str, ...]) -> bool:
+    return any(is_named(found, name) for name in names)
+
+
+def _lives(process: psutil.Process, names: tuple[str, ...]) -> bool:
     try:
         return (
             process.is_running()
             and process.status() != psutil.STATUS_ZOMBIE
-            and is_named(process.name(), name)
+            and _is_one(process.name(), names)
         )
     except psutil.NoSuchProcess:
         return False

@@ -27,29 +27,36 @@ sub lines_of {
     return @lines;
 }
 
-# Whether one of some programs runs; zombies do not count. macOS lists the whole path.
-sub runs {
+my $PROCESSES = 100;        # more of a program are not reported
+
+# The process numbers of some programs; zombies do not count. macOS lists the whole path.
+sub running {
     my (@wanted) = @_;
-    my @lines = lines_of('ps', '-A', '-ww', '-o', 'stat=', '-o', 'comm=');
+    my @lines = lines_of('ps', '-A', '-ww', '-o', 'pid=', '-o', 'stat=', '-o', 'comm=');
+    my @numbers;
     if (!@lines) {
         $! = 0;
         die ['other', 'ps', 'it lists no processes'];
     }
     for my $line (@lines) {
-        $line =~ /^\s*(\S+)\s+(.*)$/ or next;
-        my ($state, $name) = ($1, $2);
+        $line =~ /^\s*(\d+)\s+(\S+)\s+(.*)$/ or next;
+        my ($number, $state, $name) = ($1, $2, $3);
         next if $state =~ /^Z/;
         $name =~ s{.*/}{};
         (my $trimmed = $name) =~ s/\s+$//;
-        for my $wanted (@wanted) {
-            return 1 if $trimmed eq $wanted;
-            # A truncated name may end with a blank of its own; other blanks are from `ps`.
-            for my $found ($name, $trimmed) {
-                return 1 if length($found) == $KERNEL_LETTERS && substr($wanted, 0, $KERNEL_LETTERS) eq $found;
-            }
-        }
+        push @numbers, $number if grep { is_name($_, $name, $trimmed) } @wanted;
+        last if @numbers == $PROCESSES;
     }
-    return 0;
+    return @numbers;
+}
+
+# Whether a program has a name of which `ps` shows this. A truncated name may end with a blank of its own; other
+# blanks are from `ps`.
+sub is_name {
+    my ($wanted, $name, $trimmed) = @_;
+    return 1 if $trimmed eq $wanted;
+    my $begin = substr $wanted, 0, $KERNEL_LETTERS;
+    return scalar grep { length($_) == $KERNEL_LETTERS && $_ eq $begin } $name, $trimmed;
 }
 
 # Free and total bytes of the disk of the working folder.
@@ -74,7 +81,7 @@ sub poll {
         push @odd, [$file->[0], $reason] if $reason ne '';
     }
     my ($free, $total) = disk($staging);
-    my $alive = $process eq '' || runs(split /\0/, $process) ? 1 : 0;
+    my $numbers = join ' ', $process eq '' ? () : running(split /\0/, $process);
     my $exists = 0;
     my @status = $experiment ne '' ? lstat $experiment : ();
     if (@status && !S_ISDIR($status[2])) {
@@ -84,7 +91,7 @@ sub poll {
     elsif (@status) {
         $exists = there("$experiment/$next") ? 1 : 0;
     }
-    my @answer = ($alive, $count, number($bytes), number($free), number($total), $exists, scalar @odd);
+    my @answer = ($numbers, $count, number($bytes), number($free), number($total), $exists, scalar @odd);
     my ($first) = sort { $a->[0] cmp $b->[0] } @odd;
     return defined $first ? (@answer, "$staging/$first->[0]", $first->[1]) : @answer;
 }

@@ -105,14 +105,17 @@ class SshHost(_User):
             "poll", (self._staging, self._process, *names), self._limits.poll_s
         )
         try:
-            process, files, size, free, total, exists, odd = (outside.count(field) for field in fields[:7])
+            numbers, *counts = fields[:7]
+            pids = tuple(outside.count(number, outside.MOST_SHOWN) for number in numbers.split())
+            files, size, free, total, exists, odd = map(outside.count, counts)
             outside.count(files, outside.MOST_SHOWN)
             if len(fields) != 7 + 2 * bool(odd):
                 raise ValueError(f"it has {len(fields)} fields")
         except ValueError as error:
             raise self._nonsense(error) from error
         text = odd_text(fields[7], text_of(fields[8]), odd) if odd else ""
-        return Polled(bool(process), files, size, free, total, bool(exists), odd=text)
+        runs = bool(pids) or not self._process
+        return Polled(runs, files, size, free, total, bool(exists), pids=pids, odd=text)
 
     def _nonsense(self, error: ValueError) -> HostFault:
         return HostFault(f"the agent on {self._target} gave an invalid answer: {error}")
