@@ -259,7 +259,8 @@ class Router:
         if self.partial:
             return found
         if self.flow is Flow.DEAD:
-            found[f"{FLOW} Dead"] = Wrong("no data (Dead)", self._unix("silent", judge.silent_since_s))
+            cut = f", {self.why_cut}" if self.cut else ""
+            found[f"{FLOW} Dead"] = Wrong(f"no data (Dead){cut}", self._unix("silent", judge.silent_since_s))
         if self.flow is Flow.LOW:
             found[f"{FLOW} Low"] = Wrong("few data (Low)", self._unix("low", judge.low_since_s))
         for level in range(1, self.disk_level + 1):
@@ -303,7 +304,7 @@ class Router:
         """Why nothing of its boards is written while these are not connected to it any more."""
         if self.polled is not None and self.polled.process:
             return "it was restarted after its board was configured"
-        return "its process is gone"
+        return "its process was gone"
 
     def why(self, part: str, now_s: float) -> str:
         """Return why one of its PVs is in alarm; empty if it is not.
