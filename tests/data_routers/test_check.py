@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from attpc_plugins.data_routers.closing import counting, manifest
 from attpc_plugins.data_routers.closing.figures import stream_text
 from attpc_plugins.data_routers.closing.manifest import StreamFrames
 from attpc_plugins.data_routers.commands.check import NOT_ALL
+from attpc_plugins.data_routers.events.streams import bounded
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.model.events import RunFiles
@@ -25,6 +27,7 @@ from tests.support.probe import Probe
 from tests.support.sshd import Sshd
 
 TIME = "2026-03-01T12:00:00.123"
+BETWEEN = "2026-03-01T12:05:00.000"
 AGAIN = "2026-03-01T12:10:00.000"
 SENDER = "CoBo0_AsAd1"
 
@@ -90,7 +93,7 @@ def test_a_good_run(shell: Shell) -> None:
     assert again.full_message == entry.full_message
 
 
-def test_what_is_wrong_is_found(shell: Shell) -> None:
+def test_what_is_wrong_is_found(shell: Shell, tmp_path: Path) -> None:
     good, torn = raw(cobo(range(1, 11))), raw(cobo([11]))[:300]
     other = {board: f"CoBo0_AsAd{board}" for board in (0, 2, 3)}
     closed(
@@ -98,6 +101,8 @@ def test_what_is_wrong_is_found(shell: Shell) -> None:
         {
             name("0000"): good + torn + raw(cobo(range(12, 30))),
             name("0000", sender=other[0]): good,
+            name("0000", BETWEEN, sender=other[0]): raw(cobo(range(2, 5))),
+            name("0001", BETWEEN, sender=other[0]): raw(cobo([5])),
             name("0000", AGAIN, sender=other[0]): good,
             name("0000", sender=other[2]): raw(cobo([1, 2, 5, 4, 6])),
             name("0000", sender=other[3]): good + torn,
@@ -109,13 +114,15 @@ def test_what_is_wrong_is_found(shell: Shell) -> None:
     for text in (
         # The header of the torn frame says which event it is of.
         f"{SENDER}: 29 frames, events 1 to 29, 1 torn, first in {name('0000')} at byte {len(good)}",
-        f"{other[0]}: 20 frames, events 1 to 10, numbers begin anew once",
+        f"{other[0]}: 24 frames, events 1 to 10, then 2 to 5, then 1 to 10, numbers begin anew twice",
         f"{other[2]}: 5 frames, events 1 to 6, 3 missing, 1 out of order",
         f"{other[3]}: 13 frames, events 1 to 11, 1 out of order, 1 torn",
     ):
         assert text in ran.output, ran.output
     streams = {stream.sender: stream for stream in recorded(shell)}
-    assert streams[other[0]].resets == 1
+    assert (streams[other[0]].resets, streams[other[0]].stretches) == (2, ((1, 10), (2, 5), (1, 10)))
+    ran = shell("files", "gather", 42, "--to", tmp_path / "to")
+    assert "CoBo0_AsAd0: 24 frames, events 1 to 10, then 2 to 5, then 1 to 10, numbers" in ran.output
     assert streams[other[3]].torn_at == f"{name('0000', sender=other[3])} at byte {len(good)}"
 
 
@@ -135,9 +142,15 @@ def test_files_are_in_order_by_sender_time_part_and_late_data() -> None:
     assert counting.order_of("CoBo0_AsAd2_0007.graw")[0] == "CoBo0_AsAd2"
 
 
-def test_how_often_numbers_begin_anew() -> None:
-    texts = [stream_text(StreamFrames(SENDER, 9, 1, 9, resets=count)) for count in (1, 2, 3)]
+def test_how_often_numbers_begin_anew_and_which_events_each_numbering_has() -> None:
+    stream = StreamFrames(SENDER, 9, 1, 9)
+    texts = [stream_text(replace(stream, resets=count)) for count in (1, 2, 3)]
     assert [text.rpartition("anew ")[2] for text in texts] == ["once", "twice", "3 times"]
+    stretches = bounded((*((0, last) for last in range(20)), (3, -1)))
+    assert stream_text(replace(stream, resets=20, stretches=stretches)).partition(", ")[2] == (
+        "events 0, then 0 to 1, then 0 to 2, then 0 to 3, then 0 to 4, then 0 to 5, then 0 to 6, "
+        "then 13 more, then from 3, numbers begin anew 20 times"
+    )
 
 
 def test_a_bad_run_is_gathered_with_a_warning(shell: Shell, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_the_events_of_a_run_go_on_over_resets():
         streams = take_all(streams, (piece, Piece(name_of(later), 1, 1, 40, other, other + 39, 7)))
         assert of(streams).events == before + frames
         assert streams[sender].last == (-1 if empty else 29)
-    assert streams[sender].resets == 2
+    assert (streams[sender].resets, streams[sender].earlier) == (2, ((1, 100), (0, 29)))
     # A counter is reset before its first event.
     odd = take_all({}, (Piece(name_of(sender), 0, 0), Piece(name_of(sender, 0, LATER), 1, 1, 5, 3, 7, 7)))
     assert (of(odd).events, odd[sender].begin, odd[sender].reached) == (5, 3, 7)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from attpc_ioc.printable import visible
-from attpc_plugins.data_routers.events.streams import Stream
+from attpc_plugins.data_routers.events.streams import STRETCHES_MOST, Stream, bounded
 from attpc_plugins.data_routers.hosts.frames import FRAMES_MOST, JUMP_BYTES, NEAR_END, Piece
 from attpc_plugins.data_routers.hosts.names import parts_of
 from attpc_plugins.data_routers.model import FileEntry
@@ -48,6 +49,9 @@ class Known:
 
 def known_of(stream: Stream) -> Known:
     """Return what the looks in a run have found."""
+    # After a jump the ends of earlier numberings are not known.
+    earlier = tuple((first, -1 if stream.jumped else last) for first, last in stream.earlier)
+    now = ((stream.first, stream.last),) if stream.last >= 0 else ()
     found = StreamFrames(
         stream.sender,
         None if stream.jumped else stream.frames,
@@ -58,6 +62,7 @@ def known_of(stream: Stream) -> Known:
         stream.resets,
         stream.torn,
         stream.torn_at,
+        bounded((*earlier, *now)) if stream.resets else (),
     )
     return Known(found, stream.name, stream.offset, stream.files, stream.last)
 
@@ -152,20 +157,31 @@ class _Count:
             for file in own
             if not known.name or order_of(file.name) >= at
         ]
-        whole = known.stream.frames is not None
-        stream = replace(_with_counts(known.stream), resets=len(set(map(_time, own))) - 1)
+        before = _with_counts(known.stream)
+        # While it is counted the only numbering is kept too.
+        now = before.stretches or (((before.first, before.last),) if before.first >= 0 else ())
+        before = replace(before, resets=len(set(map(_time, own))) - 1, stretches=now)
         if self._most is not None and _is_much(rest):
-            return _unknown(await self._ends(stream, rest))
-        last, time = known.last, at[1]
+            stream = _unknown(await self._ends(before, rest, at[1], known.last))
+        else:
+            stream = await self._all(before, rest, at[1], known.last)
+            stream = stream if known.stream.frames is not None else _unknown(stream)
+        return stream if stream.resets else replace(stream, stretches=())
+
+    async def _all(
+        self, stream: StreamFrames, rest: Sequence[tuple[FileEntry, int]], time: str, last: int
+    ) -> StreamFrames:
+        """Return the stream with the rest; `last`: the event number before it, in the numbering of `time`."""
         for index, (file, offset) in enumerate(rest):
             if _time(file) != time:
                 last, time = -1, _time(file)
             while offset < file.size:
                 if self._is_enough(rest[index:], offset):
-                    return _unknown(await self._ends(stream, [(file, offset), *rest[index + 1 :]]))
+                    left = [(file, offset), *rest[index + 1 :]]
+                    return _unknown(await self._ends(stream, left, time, last))
                 piece = await self._read(file.name, offset, min(FRAMES_AT_ONCE, self._most or FRAMES_AT_ONCE))
                 self._seen += piece.frames
-                stream = _with(stream, piece, last)
+                stream = _with(stream, piece, last, anew=last < 0)
                 self._follow(stream.sender, piece, last)
                 last = piece.last if piece.frames else last
                 self._progress(piece.offset - offset)
@@ -173,19 +189,26 @@ class _Count:
                     self._progress(file.size - piece.offset)
                     break
                 offset = piece.offset
-        return stream if whole else _unknown(stream)
+        return stream
 
     def _is_enough(self, rest: Sequence[tuple[FileEntry, int]], offset: int) -> bool:
         left = sum(file.size for file, _ in rest) - offset
         return self._most is not None and self._seen >= self._most and left > REST_BYTES
 
-    async def _ends(self, stream: StreamFrames, rest: Sequence[tuple[FileEntry, int]]) -> StreamFrames:
-        """Return the stream with the first event, if it has none yet, and the frames near the end."""
-        filled = [file for file, _ in rest if file.size]
-        if stream.first < 0:
-            first = await self._read(filled[0].name, 0, 1)
-            stream = replace(stream, first=first.first, last=first.last)
-        return _with(stream, await self._read(filled[-1].name, NEAR_END, FRAMES_MOST), -1)
+    async def _ends(
+        self, stream: StreamFrames, rest: Sequence[tuple[FileEntry, int]], time: str, last: int
+    ) -> StreamFrames:
+        """Return the stream with the first event of each numbering in the rest, and what is near its end."""
+        begun = [list(files) for _, files in groupby((file for file, _ in rest if file.size), _time)]
+        for files in begun if len(begun) <= STRETCHES_MOST else (*begun[: STRETCHES_MOST - 1], begun[-1]):
+            anew = last < 0 or _time(files[0]) != time
+            if anew:
+                head = await self._read(files[0].name, 0, 1)
+                first = Piece(head.name, 0, 0, head.frames, head.first, head.last)
+                stream, anew = _with(stream, first, -1, anew=True), not head.frames
+            end = await self._read(files[-1].name, NEAR_END, FRAMES_MOST)
+            stream, last = _with(stream, end, -1, anew=anew), -1
+        return stream
 
 
 def _is_much(rest: Sequence[tuple[FileEntry, int]]) -> bool:
@@ -193,13 +216,22 @@ def _is_much(rest: Sequence[tuple[FileEntry, int]]) -> bool:
     return len(sizes) > FILES_MOST or sum(sizes) > JUMP_BYTES
 
 
-def _with(stream: StreamFrames, piece: Piece, last: int) -> StreamFrames:
-    """Return a stream with another piece; `last`: the event number before it, -1 if there is none."""
+def _with(stream: StreamFrames, piece: Piece, last: int, *, anew: bool) -> StreamFrames:
+    """Return a stream with another piece; `last`: the event number before it, -1 if there is none.
+
+    `anew`: the piece has the first frames of a numbering, if it has any.
+    """
     missing, back = piece.after(last)
     torn = piece.torn + (piece.torn_at >= piece.offset)
     place = f"{visible(piece.name)} at byte {max(piece.torn_at, 0)}"
+    stretches = stream.stretches
+    if piece.frames:
+        anew = anew or not stretches
+        begin, earlier = (piece.first, stretches) if anew else (stretches[-1][0], stretches[:-1])
+        stretches = bounded((*earlier, (begin, piece.last)))
     return replace(
         stream,
+        stretches=stretches,
         frames=(stream.frames or 0) + piece.frames,
         first=piece.first if stream.first < 0 else stream.first,
         last=piece.last if piece.frames else stream.last,

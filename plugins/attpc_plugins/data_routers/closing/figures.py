@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from attpc_plugins.data_routers.events.streams import STRETCHES_MOST
+
 from .manifest import StreamFrames
 
 
@@ -78,9 +80,7 @@ def stream_text(stream: StreamFrames) -> str:
     if stream.first < 0 and not stream.torn:
         return f"{stream.sender}: no frame"
     frames = "not all frames looked at" if stream.frames is None else counted(stream.frames, "frame")
-    one = stream.first == stream.last
-    events = f"event {stream.first}" if one else f"events {stream.first} to {stream.last}"
-    text = f"{stream.sender}: {frames}, {events}"
+    text = f"{stream.sender}: {frames}, {_events_text(stream)}"
     if stream.missing:
         text += f", {stream.missing:,} missing"
     if stream.resets:
@@ -90,6 +90,22 @@ def stream_text(stream: StreamFrames) -> str:
     if stream.torn:
         text += f", {stream.torn} torn, first in {stream.torn_at}"
     return text
+
+
+def _events_text(stream: StreamFrames) -> str:
+    """Return the events of a stream, of each numbering in turn."""
+    texts = [_range_text(*one) for one in stream.stretches or ((stream.first, stream.last),)]
+    left_out = stream.resets + 1 - len(texts)
+    if len(texts) == STRETCHES_MOST and left_out:
+        texts.insert(-1, f"{left_out} more")
+    one = len(texts) == 1 and stream.first == stream.last
+    return f"event{'' if one else 's'} {', then '.join(texts)}"
+
+
+def _range_text(first: int, last: int) -> str:
+    if last < 0:
+        return f"from {first}"
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def frames_text(streams: Sequence[StreamFrames], differs: Sequence[str] = (), *, checked: bool) -> str:

@@ -19,6 +19,7 @@ from attpc_ioc.model import outside
 from attpc_ioc.model.names import experiment_fault
 from attpc_ioc.model.run import RunRef
 from attpc_ioc.printable import json_text
+from attpc_plugins.data_routers.events.streams import STRETCHES_MOST, Stretches
 from attpc_plugins.data_routers.hosts.entries import MOST_FILES
 from attpc_plugins.data_routers.hosts.words import bytes_of, text_of
 from attpc_plugins.data_routers.model import FileEntry
@@ -49,6 +50,9 @@ class StreamFrames:
     frames have no larger number than the one before, after `resets` the numbers begin anew; `torn_at` is the
     place of the first of `torn` frames that are not whole. Where not all frames were looked at, `frames` is
     None, and so are `missing`, `back` and `torn` unless some were found.
+
+    `stretches`: where numbers begin anew, the first and the last of each numbering that has frames, see
+    `bounded`; a last one is -1 where it is not known. Empty where they do not.
     """
 
     sender: str
@@ -60,6 +64,7 @@ class StreamFrames:
     resets: int = 0
     torn: int | None = 0
     torn_at: str = ""
+    stretches: Stretches = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,7 @@ class _File(_Name):
 
 
 Count = Annotated[int, Field(ge=0, le=outside.MOST)]
+_Stretch = Annotated[list[Annotated[int, Field(ge=-1, le=outside.MOST)]], Field(min_length=2, max_length=2)]
 
 
 class _Stream(_Part):
@@ -158,6 +164,7 @@ class _Stream(_Part):
     resets: Count
     torn: Count | None
     torn_at: Text = ""
+    stretches: list[_Stretch] = Field(default=[], max_length=STRETCHES_MOST)
 
 
 class _Document(_Part):
@@ -209,7 +216,7 @@ def dump(manifest: Manifest) -> bytes:
         "files": [_file_out(file) for file in sorted(manifest.files, key=lambda file: file.name)],
     }
     if manifest.streams is not None:
-        document["streams"] = [asdict(stream) for stream in manifest.streams]
+        document["streams"] = [_stream_out(stream) for stream in manifest.streams]
         document["checked_s"] = manifest.checked_s
         if manifest.differs:
             document["differs"] = list(manifest.differs)
@@ -267,7 +274,12 @@ def load(raw: bytes, where: str) -> Manifest:
 
 
 def _stream(stream: _Stream) -> StreamFrames:
-    return StreamFrames(**stream.model_dump())
+    stretches = tuple((first, last) for first, last in stream.stretches)
+    return StreamFrames(**stream.model_dump(exclude={"stretches"}), stretches=stretches)
+
+
+def _stream_out(stream: StreamFrames) -> dict[str, object]:
+    return {key: value for key, value in asdict(stream).items() if key != "stretches" or value}
 
 
 def _fault(loc: tuple[int | str, ...], text: str) -> str:

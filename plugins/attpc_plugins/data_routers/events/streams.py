@@ -12,13 +12,25 @@ from attpc_plugins.data_routers.hosts.names import growing_parts
 
 SAMPLES_KEPT = 64
 
+STRETCHES_MOST = 8
+
+Stretches = tuple[tuple[int, int], ...]
+"""The first and the last event number of each numbering, of a sender whose numbers begin anew."""
+
+
+def bounded(stretches: Stretches) -> Stretches:
+    """Return at most `STRETCHES_MOST` of them: the first ones, and the last."""
+    return (
+        stretches if len(stretches) <= STRETCHES_MOST else (*stretches[: STRETCHES_MOST - 1], stretches[-1])
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
     """What is known of the frames of one sender, such as `CoBo0_AsAd1`, in the run in progress.
 
     - `began`: the time in the names of its present files; another one in the run is a reset, of which there
-      were `resets`, the last one after the event `reset_at`.
+      were `resets`, the last one after the event `reset_at`; `earlier`: the numberings before it.
     - `name`, `offset`, `size`: the file and place up to which it was looked at.
     - `files`: those that were looked at, with this one; `jumped`: parts of them were passed over.
     - `first`, `last`: event numbers since its counter was last zeroed, -1 without a frame; `ticks`:
@@ -49,6 +61,7 @@ class Stream:
     back: int = 0
     resets: int = 0
     reset_at: int = -1
+    earlier: Stretches = ()
     torn: int = 0
     torn_at: str = ""
     torn_end: str = ""
@@ -92,6 +105,8 @@ class Stream:
             if self.began:
                 origin = self.reached + 1 if self.begin >= 0 else -1
                 new = replace(new, resets=self.resets + 1, reset_at=self.last, origin=origin)
+            if self.last >= 0:
+                new = replace(new, earlier=bounded((*self.earlier, (self.first, self.last))))
         # A jump leaves out an unknown number of frames, so nothing is known to be missing.
         missing, back = piece.after(-1 if piece.jumped else new.last)
         place = f"{piece.name} at byte {piece.torn_at}"
