@@ -298,6 +298,14 @@ class RunRecords(Protocol):
         """Return one run with all details; None if there is none."""
         ...
 
+    async def config_changes(self, experiment: str, number: int, before: int) -> list[dict[str, Any]] | None:
+        """Return how the configuration files of a run differ from those of one before; None without the runs.
+
+        Each file that differs is an object: `members`, the modules that used it; `before` and `now`, what
+        each run had, in words; `note`, what to know of it, or empty; `lines`, a unified diff.
+        """
+        ...
+
     async def edit(
         self, experiment: str, number: int, changes: Mapping[str, str], who: Who
     ) -> dict[str, Any] | None:

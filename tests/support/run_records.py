@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -168,6 +169,13 @@ async def follow(store: Store, *records: Record) -> Applied:
     """Apply records as the plugin does: as the next ones of an event log."""
     after = await store.position("a log of tests")
     return await store.follow(records, Step("a log of tests", IOC, after, after + len(records)))
+
+
+async def used_config(dsn: str, experiment: str, number: int, text: str) -> None:
+    """Put on record that `cobo0` used this file in a run that is on record."""
+    use = RunConfigText("cobo0", "configure", "e20009", text, "file")
+    async with open_store(dsn) as store:
+        await follow(store, configs_of(Stamps(uuid.uuid4().hex)(), T0, RunRef(experiment, number), use))
 
 
 async def reserve(store: Store, attempt: str = "", experiment: str = EXPERIMENT, **options: Any) -> int:

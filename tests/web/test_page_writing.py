@@ -10,6 +10,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from tests.support.browser import PHONE, Pages, go, pages, shows, until_text, violations
 from tests.support.history import NAME, connected, drained, given_plugins
+from tests.support.run_records import used_config
 from tests.support.web import WebRig, web_rig
 
 STATE = ".runstate .word"
@@ -125,6 +126,8 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
             assert (await it.rig.submit("Stop", RUN)).ok
             await it.rig.until_run(RunState.STOPPED)
         await drained(it.rig)
+        for number, gain in enumerate(("120", "240")):
+            await used_config(dsn, "unnamed", number, f"<Setup>\n<Gain>{gain}</Gain>\n</Setup>\n")
         page = await signed_in(opened, it)
         await go(page, "runs")
         await page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 2")
@@ -136,6 +139,7 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
         await until_text(page, ".title", "first <i>light</i>")
         await go(page, "runs/unnamed/1")
         await until_text(page, "tr", "Titlefirst <i>light</i>gain scan")
+        await until_text(page, ".diff .added", "+<Gain>240</Gain>")
         await page.get_by_label("Comment").fill("beam <b>tripped</b>")
         await page.get_by_label("Quality").select_option("Bad")
         await page.get_by_role("button", name="Save").click()
@@ -145,6 +149,16 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
         _, run = await it.get("/api/v1/runs/unnamed/1")
         assert (run["run"]["comment"], run["run"]["quality"]) == ("beam <b>tripped</b>", "Bad")
         assert await page.locator("main i, main b").count() == 0
+        # What goes on is followed, and does not look like the present without a connection.
+        await it.rig.start_run()
+        await drained(it.rig)
+        await go(page, "runs/unnamed/2")
+        await until_text(page, "dd .tile", "running")
+        await until_text(page, "main", "No configuration files are on record for run 2.")
+        await page.get_by_label("Comment").fill("kept")
+        assert (await it.rig.submit("Stop", RUN)).ok
+        await until_text(page, "dd", "stopped")
+        assert await page.get_by_label("Comment").input_value() == "kept"
         await page.set_viewport_size(PHONE)  # pyright: ignore[reportArgumentType]
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         assert await opened.faults(it.url) == []

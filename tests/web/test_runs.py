@@ -17,6 +17,7 @@ from attpc_ioc.model.run import RunQuery, RunState
 from attpc_ioc.plugin import hookimpl
 from tests.support.history import NAME, connected, drained, given_plugins
 from tests.support.rig import rig
+from tests.support.run_records import used_config
 from tests.support.web import web_rig
 
 EXPERIMENT = "e20009"
@@ -74,7 +75,30 @@ async def test_runs_are_those_of_the_history(tmp_path, monkeypatch, dsn):
         assert [module["name"] for module in one["modules"]] == ["cobo0"]
         assert (await it.get(f"/api/v1/runs/{EXPERIMENT}/0"))[1]["previous"] is None
 
+        # What changed in the configuration files, which came from elsewhere.
+        for number, threshold in ((1, 10), (2, 12)):
+            await used_config(dsn, EXPERIMENT, number, f"<a>\n<Threshold>{threshold}</Threshold>\n</a>\n")
+        status, changes = await it.get(f"/api/v1/runs/{EXPERIMENT}/2/changes")
+        assert (status, changes["previous"]) == (200, 1)
+        (file,) = changes["files"]
+        assert file["members"] == ["cobo0"]
+        assert (file["before"], file["now"]) == (
+            "configure-e20009.xcfg in run 1",
+            "configure-e20009.xcfg in run 2",
+        )
+        assert file["lines"][3:] == [
+            " <a>",
+            "-<Threshold>10</Threshold>",
+            "+<Threshold>12</Threshold>",
+            " </a>",
+        ]
+        first = {"previous": None, "files": []}
+        assert await it.get(f"/api/v1/runs/{EXPERIMENT}/0/changes") == (200, first)
+
         for path, status, words in (
+            (f"/api/v1/runs/{EXPERIMENT}/1/changes", 422, "on record for run 0"),
+            (f"/api/v1/runs/{EXPERIMENT}/7/changes", 404, "there is no run 7"),
+            ("/api/v1/runs/none/0/changes", 404, "there is no run 0"),
             (f"/api/v1/runs/{EXPERIMENT}/7", 404, "there is no run 7"),
             (f"/api/v1/runs/{EXPERIMENT}/x", 422, "'x' is not a run number"),
             ("/api/v1/runs?class=nothing", 422, "is not a class; they are Testing"),
@@ -175,13 +199,16 @@ class Away:
     async def run(self, experiment: str, number: int):
         raise RecordAway("the database does not answer")
 
+    async def config_changes(self, experiment: str, number: int, before: int):
+        raise RecordAway("the database does not answer")
+
     async def edit(self, experiment: str, number: int, changes, who):
         raise RecordAway("the database does not answer")
 
 
 async def test_a_record_that_is_away_is_said(tmp_path, monkeypatch):
     async with web_rig(tmp_path, monkeypatch, plugins=[("away", Away())]) as it:
-        for path in ("/api/v1/runs", "/api/v1/runs/e/1"):
+        for path in ("/api/v1/runs", "/api/v1/runs/e/1", "/api/v1/runs/e/1/changes"):
             status, problem = await it.get(path)
             assert (status, problem["detail"]) == (503, "the database does not answer")
 

@@ -5,6 +5,7 @@ The objects are those of `attpc-ioc history list` and `show` with `--format json
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -16,6 +17,7 @@ from typing import Any
 from attpc_ioc.errors import RecordAway, Refused
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunQuery
+from attpc_plugins.run_history.config_changes import ConfigChange, changed_uses, config_changes, digests
 from attpc_plugins.run_history.errors import DatabaseError
 from attpc_plugins.run_history.exchange.csv_file import in_order
 from attpc_plugins.run_history.exchange.plain import to_plain
@@ -27,12 +29,16 @@ from attpc_plugins.run_history.store.model.values import Bad, class_of, word_of
 LONGEST = {"title": 200, "operator": 200, "comment": 65_536}
 """Characters of a text, as for `attpc-ioc history edit`."""
 
+MOST_LINES = 500
+"""Lines of the diff of one file."""
+
 
 class RunLookup:
     """Reads and edits runs; `store` gives the database, or raises `RecordAway`."""
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
+        self._comparing = asyncio.Lock()
 
     async def runs(self, which: RunQuery, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str]:
         """Return a page of runs, and where the next begins."""
@@ -53,6 +59,26 @@ class RunLookup:
         except DatabaseError as error:
             raise RecordAway(str(error)) from error
 
+    async def config_changes(self, experiment: str, number: int, before: int) -> list[dict[str, Any]] | None:
+        """Return how the configuration files of a run differ from those of another one."""
+        store, numbers = self._store(), (before, number)
+        try:
+            one, other = [await store.run(experiment, which) for which in numbers]
+            changed = changed_uses(one, other)
+            texts = await store.config_texts(digests(changed))
+        except NotFound:
+            return None
+        except DatabaseError as error:
+            raise RecordAway(str(error)) from error
+        for detail in (one, other):
+            if not detail.configs:
+                raise Refused(
+                    f"no configuration files are on record for run {detail.run.number} of {experiment}"
+                )
+        found = config_changes(changed, texts, (f"run {before}", f"run {number}"))
+        async with self._comparing:
+            return await asyncio.to_thread(lambda: [_plain(change) for change in found])
+
     async def edit(
         self, experiment: str, number: int, changes: Mapping[str, str], who: Who
     ) -> dict[str, Any] | None:
@@ -66,6 +92,19 @@ class RunLookup:
             raise Refused(str(error)) from None
         except DatabaseError as error:
             raise RecordAway(str(error)) from error
+
+
+def _plain(change: ConfigChange) -> dict[str, Any]:
+    lines, note = change.lines(), change.note
+    if (more := len(lines) - MOST_LINES) > 0:
+        note = " ".join(filter(None, (note, f"{more} more lines: `attpc-ioc history diff` shows all")))
+    return {
+        "members": list(change.members),
+        "before": change.before,
+        "now": change.now,
+        "note": note,
+        "lines": [line.removesuffix("\n") for line in lines[:MOST_LINES]],
+    }
 
 
 def _filter(which: RunQuery) -> RunFilter:

@@ -15,6 +15,7 @@ from attpc_ioc.plugin.spec import PvSurface
 from attpc_ioc.pvs.table import PvEntry
 
 from .problems import MEDIA, Problem, json_body
+from .query import switch
 from .repeats import Answer, Repeats, key_of
 from .rights import Rights, caller_of
 from .shown import value_of
@@ -46,7 +47,7 @@ class Puts:
         caller = caller_of(request)
         self._rights.check_write(request, caller)
         self._rights.check_role(caller, entry)
-        wait = _flag(request, "wait")
+        wait = switch(request.query, "wait")
         key = key_of(request.headers.get("Idempotency-Key"))
         value = _value(await json_body(request))
         # The body may have taken long.
@@ -95,10 +96,3 @@ def _value(body: Any) -> float | str:
     except OverflowError:
         raise Problem(422, "the number is too large") from None
     return value
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    text = request.query.get(name, "false")
-    if text not in ("true", "false"):
-        raise Problem(400, f"{name} must be true or false, not {text!r}")
-    return text == "true"

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -17,8 +16,9 @@ from attpc_ioc.model.run import RunQuery
 from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.spec import RunRecords
 
-from .operations import Operation, Parameter
+from .operations import Operation, Parameter, packed
 from .problems import Problem, json_body
+from .query import moment, switch, whole
 from .rights import CSRF_HEADER, Caller, Rights, caller_of
 
 PAGE = 50
@@ -55,6 +55,32 @@ class RunOfRecord(BaseModel):
     run: dict[str, Any]
     previous: int | None
     """The number of the run before it in the experiment."""
+
+
+class ConfigFileChange(BaseModel):
+    """A configuration file that is not what it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    members: list[str]
+    """The modules that used it."""
+    before: str
+    """What the run before had, in words."""
+    now: str
+    note: str
+    """What to know of the difference, or empty."""
+    lines: list[str]
+    """A unified diff."""
+
+
+class RunDifference(BaseModel):
+    """What is different in the configuration files from the run before it in the experiment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    previous: int | None
+    """The number of that run; null if there is none."""
+    files: list[ConfigFileChange]
 
 
 class RunChange(BaseModel):
@@ -130,6 +156,15 @@ class RunPages:
                 problems=(404, 422, 503),
             ),
             Operation(
+                "GET",
+                f"{api}/runs/{{experiment}}/{{number}}/changes",
+                self.changes,
+                "How its configuration files differ from those of the run before it",
+                {200: RunDifference},
+                parameters=named,
+                problems=(404, 422, 503),
+            ),
+            Operation(
                 "PATCH",
                 f"{api}/runs/{{experiment}}/{{number}}",
                 self.edit,
@@ -155,7 +190,7 @@ class RunPages:
         if unknown := sorted(set(query) - known):
             raise Problem(422, f"there is no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}")
         try:
-            limit = _whole(query, "limit", 1, MOST) or PAGE
+            limit = whole(query, "limit", 1, MOST) or PAGE
             found, after = await self.records.runs(_query(query), limit, query.get("after", ""))
         except Refused as error:
             raise Problem(422, str(error)) from None
@@ -169,6 +204,23 @@ class RunPages:
     async def run(self, request: web.Request) -> web.Response:
         """Return one run."""
         return await self._answer(*named_run(request))
+
+    async def changes(self, request: web.Request) -> web.Response:
+        """Return what is different in the configuration files."""
+        experiment, number = named_run(request)
+        try:
+            before = await self._before(experiment, number)
+            if before is not None:
+                found = await self.records.config_changes(experiment, number, before)
+            else:
+                found = None if await self.records.run(experiment, number) is None else []
+        except Refused as error:
+            raise Problem(422, str(error)) from None
+        except RecordAway as error:
+            raise Problem(503, str(error)) from None
+        if found is None:
+            raise no_run(experiment, number)
+        return packed({"previous": before, "files": found})
 
     async def edit(self, request: web.Request) -> web.Response:
         """Change texts of a run, and return it."""
@@ -244,37 +296,12 @@ def _query(query: Mapping[str, str]) -> RunQuery:
         text=query.get("text", ""),
         run_class=query.get("class", ""),
         quality=query.get("quality", ""),
-        since=_time(query, "since"),
-        until=_time(query, "until"),
-        number_from=_whole(query, "from", 0, LAST),
-        number_to=_whole(query, "to", 0, LAST),
-        bad=_switch(query, "bad"),
+        since=moment(query, "since"),
+        until=moment(query, "until"),
+        number_from=whole(query, "from", 0, LAST),
+        number_to=whole(query, "to", 0, LAST),
+        bad=switch(query, "bad"),
     )
-
-
-def _time(query: Mapping[str, str], name: str) -> datetime | None:
-    if not (text := query.get(name, "")):
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise Problem(422, f"{name}: {text!r} is not a time such as 2026-04-01T12:00:00Z") from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def _switch(query: Mapping[str, str], name: str) -> bool:
-    text = query.get(name, "false").lower()
-    if text not in ("true", "false"):
-        raise Problem(422, f"{name}: {text!r} is neither true nor false")
-    return text == "true"
-
-
-def _whole(query: Mapping[str, str], name: str, lowest: int, highest: int) -> int | None:
-    if not (text := query.get(name, "")):
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and lowest <= int(text) <= highest):
-        raise Problem(422, f"{name}: {text!r} is not a number from {lowest} to {highest}")
-    return int(text)
 
 
 def _wants_csv(request: web.Request) -> bool:

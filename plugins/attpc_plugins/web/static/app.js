@@ -10,7 +10,8 @@ import { alarms, alarmsView } from "./view_alarms.js";
 import { fleetView } from "./view_fleet.js";
 import { pvsView } from "./view_pvs.js";
 import { runView } from "./view_run.js";
-import { runsView, runView as oneRunView } from "./view_runs.js";
+import { oneRunView } from "./view_onerun.js";
+import { runsView } from "./view_runs.js";
 import { sheetView } from "./view_sheet.js";
 import { signinView } from "./view_signin.js";
 

@@ -1,44 +1,55 @@
-// The runs of the record: looked for by text, class, quality and time; one with all that is known of it.
+// The runs of the record: looked for by text, class, quality and time.
 
 import { ask, API, wordsOf } from "./api.js";
-import { card, h, newId, pairs, setText, table } from "./dom.js";
-import { notice, readOnly } from "./parts.js";
-import { duration, find, mayWrite, moment, number, store, text } from "./store.js";
+import { card, h, newId, table } from "./dom.js";
+import { duration, find, moment, store } from "./store.js";
 
-const PAGE = 50;
+const PAGE = 50, MOST = 500;
 const UNKNOWN_CLASS = "Testing"; // what is left out of a run's JSON has its default
-const runClass = (run) => run.run_class ?? UNKNOWN_CLASS;
-const quality = (run) => run.quality ?? "Unknown";
-const lasted = (run) => (run.started_at && run.stopped_at ? (Date.parse(run.stopped_at) - Date.parse(run.started_at)) / 1000 : NaN);
-const who = (one) => (one ? [one.user, one.host && `at ${one.host}`].filter(Boolean).join(" ") : "");
-const href = (run) => `#/runs/${encodeURIComponent(run.experiment)}/${run.number}`;
-const labels = (part) => find("run", part)?.labels ?? [];
+const AGAIN_MS = [250, 3000]; // the record comes a moment after the PVs
+export const runClass = (run) => run.run_class ?? UNKNOWN_CLASS;
+export const quality = (run) => run.quality ?? "Unknown";
+export const lasted = (run) => (run.started_at && run.stopped_at ? (Date.parse(run.stopped_at) - Date.parse(run.started_at)) / 1000 : NaN);
+export const href = (run) => `#/runs/${encodeURIComponent(run.experiment)}/${run.number}`;
+export const labels = (part) => find("run", part)?.labels ?? [];
+export const isOpen = (run) => run.stage !== "ended";
 
-function outcome(run) {
-  if (run.stage !== "ended") return run.stage;
-  return run.outcome ?? "ended";
+// How a run has ended; what goes on is a value of now, and looks old without a connection.
+export function outcome(run) {
+  return isOpen(run) ? h("span", { class: `tile ${run.stage === "running" ? "good" : "moving"}` }, run.stage) : run.outcome ?? "ended";
 }
 
-// A measured value with its units, or why there is none.
-function measuredValue(one) {
-  // A value is written with its type, such as {"float": 1.5}.
-  const value = one.value ? Object.values(one.value)[0] : null;
-  return value === null ? one.fault || "–" : `${value} ${one.units ?? ""}`.trim();
-}
-
-// A run that somebody should look at says so in words.
-function marks(run) {
+// Why somebody should look at a run, in words; the reasons of `bad` in the record, and more.
+export function marks(run, modules = []) {
   const found = [];
-  if (run.stage === "ended" && run.outcome && run.outcome !== "stopped") found.push(run.outcome);
+  const count = (number, what) => number && found.push(`${number} ${what}`);
+  if (run.outcome && run.outcome !== "stopped") found.push(run.outcome);
+  const lost = modules.filter((one) => one.lost).map((one) => one.name);
+  if (lost.length) found.push(`lost: ${lost.join(", ")}`);
   if (run.files_state && run.files_state !== "Done") found.push(`files ${run.files_state}`);
-  if (run.missing_events) found.push(`${run.missing_events} events missing`);
-  if (run.resets) found.push(`${run.resets} counter resets`);
-  if (run.damaged_frames) found.push(`${run.damaged_frames} damaged frames`);
-  if (run.sync && run.sync !== "InStep") found.push(run.sync);
+  if (run.event_count === 0) found.push("no events");
+  count(run.unequal_events, "events not in all boards");
+  count(run.missing_events, "events missing");
+  count(run.resets, "counter resets");
+  count(run.damaged_frames, "damaged frames");
+  if (run.sync) found.push(run.sync);
+  if (run.frames_check === "faults") found.push("faults in its frames");
   return found;
 }
 
-function trouble(error) {
+// Call `load` soon after the run or its files have changed, and when there is a connection again.
+export function followRun(view, load) {
+  let timers = [];
+  const soon = () => {
+    timers.forEach(clearTimeout);
+    timers = AGAIN_MS.map((wait_ms) => setTimeout(load, wait_ms));
+  };
+  let first = true;
+  view.on([find("run", "State_RBV")?.name, find("run", "Closing_RBV")?.name], () => (first ? (first = false) : soon()));
+  view.atEnd(() => timers.forEach(clearTimeout));
+}
+
+export function trouble(error) {
   const { title, lines: said } = wordsOf(error);
   return h("div", { class: "notice bad", role: "alert" }, h("strong", {}, error.status === 404 ? "No record here" : title), said.map((line) => h("p", {}, line)));
 }
@@ -58,14 +69,15 @@ export function runsView(view) {
   let next = null, rows = [], asked = 0, timer = null;
 
   const parameters = () => {
-    const query = new URLSearchParams({ limit: String(PAGE) });
+    const query = new URLSearchParams();
     for (const [name, field] of Object.entries(fields)) if (field.value) query.set(name, ["since", "until"].includes(name) ? isoOf(field.value) : field.value);
     if (bad.checked) query.set("bad", "true");
     return query;
   };
-  const load = async (after) => {
+  const load = async (after, size = PAGE) => {
     const mine = ++asked;
     const query = parameters();
+    query.set("limit", String(Math.min(MOST, Math.max(PAGE, size))));
     if (after) query.set("after", after);
     list.setAttribute("aria-busy", "true");
     try {
@@ -74,7 +86,7 @@ export function runsView(view) {
       rows = after ? [...rows, ...found.runs] : found.runs;
       next = found.next;
       more.hidden = !next;
-      list.replaceChildren(rows.length ? runTable(rows) : h("p", { class: "muted" }, "No runs like this."));
+      list.replaceChildren(rows.length ? runTable(rows) : h("p", { class: "muted" }, [...query.keys()].length > 1 ? "No runs like this." : "No run is on record yet."));
     } catch (error) {
       if (mine !== asked) return;
       more.hidden = true;
@@ -99,9 +111,7 @@ export function runsView(view) {
   filter("until", "Before", h("input", { type: "date" })),
   filter("experiment", "Experiment", h("input", { type: "text", autocomplete: "off" })),
   h("div", { class: "filter check" }, bad, h("label", { for: bad.id }, "to look at only")));
-  // A run that begins or ends is seen at once.
-  let first = true;
-  view.on([find("run", "State_RBV")?.name, find("run", "Closing_RBV")?.name], () => (first ? (first = false) : soon()));
+  followRun(view, () => load(null, rows.length));
   load(null);
   return [card("Runs", {}, form, list, more)];
 }
@@ -109,11 +119,17 @@ export function runsView(view) {
 // A day of the IOC's zone as a moment.
 const isoOf = (day) => new Date(Date.parse(`${day}T00:00:00Z`) - (store.zone_ms ?? 0)).toISOString();
 
+// What a phone has no columns for.
+function inShort(run) {
+  const said = [run.started_at && moment(run.started_at).slice(5, 16), isOpen(run) && outcome(run), quality(run) !== "Unknown" && quality(run), ...marks(run)];
+  return said.filter(Boolean).flatMap((one, index) => (index ? [" · ", one] : [one]));
+}
+
 function runTable(runs) {
   const rows = runs.map((run) => h("tr", {},
     h("th", { scope: "row" }, h("a", { href: href(run) }, `${run.number}`)),
     h("td", { class: "wide" }, run.experiment),
-    h("td", { class: "text" }, run.title ?? ""),
+    h("td", { class: "text" }, run.title ?? "", h("div", { class: "onphone small muted" }, inShort(run))),
     h("td", {}, runClass(run)),
     h("td", { class: "wide" }, quality(run)),
     h("td", { class: "wide nowrap" }, run.started_at ? moment(run.started_at) : "–"),
@@ -124,108 +140,4 @@ function runTable(runs) {
     h("td", { class: "wide" }, marks(run).join(", ")),
     h("td", { class: "text wide" }, run.comment ?? "")));
   return table("Runs, the newest first", ["Run", ["Experiment", "wide"], "Title", "Class", ["Quality", "wide"], ["Started", "wide"], ["Duration", "num"], ["Events", "num wide"], ["Config", "wide"], ["Outcome", "wide"], ["To look at", "wide"], ["Comment", "wide"]], rows);
-}
-
-export function runView(view, experiment, which) {
-  const body = h("div", { class: "stack", "aria-busy": "true" });
-  const path = `${API}/runs/${encodeURIComponent(experiment)}/`;
-  const load = async () => {
-    try {
-      const detail = await ask("GET", path + which);
-      const before = detail.previous === null || detail.previous === undefined ? null : await ask("GET", path + detail.previous).catch(() => null);
-      body.replaceChildren(...details(view, path + which, detail, before, load));
-    } catch (error) {
-      body.replaceChildren(trouble(error));
-    } finally {
-      body.setAttribute("aria-busy", "false");
-    }
-  };
-  load();
-  return [h("nav", { class: "crumbs", "aria-label": "Runs" }, h("a", { href: "#/runs" }, "All runs")), body];
-}
-
-function details(view, path, detail, before, reload) {
-  const run = detail.run;
-  const measured = detail.measurements ?? [], files = detail.files ?? [], configs = detail.configs ?? [], modules = detail.modules ?? [];
-  const neighbours = [
-    before ? h("a", { href: href(before.run) }, `Run ${before.run.number}`) : null,
-    run.experiment === text(find("run", "Experiment_RBV")) && run.number < number(find("run", "Number_RBV")) ? h("a", { href: href({ ...run, number: run.number + 1 }) }, `Run ${run.number + 1}`) : null];
-  return [
-    h("div", { class: "two" },
-      card(`Run ${run.number} of ${run.experiment}`, { head: neighbours },
-        h("p", { class: "title" }, run.title ?? ""),
-        pairs(
-          ["State", outcome(run)], ["Class", runClass(run)], ["Quality", quality(run)], ["Operator", run.operator ?? "–"],
-          ["Started", run.started_at ? moment(run.started_at) : "–"], ["Stopped", run.stopped_at ? moment(run.stopped_at) : "–"],
-          ["Duration", duration(lasted(run))], ["Config", run.config_name ?? "–"],
-          ["Started by", who(run.started_by) || "–"], ["Stopped by", who(run.stopped_by) || "–"],
-          ["Events", run.event_count ?? "–"], ["To look at", marks(run).join(", ") || "nothing"],
-          run.reason && ["Reason", run.reason], run.comment && ["Comment", run.comment])),
-      h("div", {}, editCard(view, path, run, reload), changesCard(detail, before))),
-    measured.length ? card("Conditions", {}, table("Conditions", ["Quantity", "When", ["Value", "num"], ["Time", "wide"], ["PV", "wide"]], measured.map((one) => h("tr", {},
-      h("th", { scope: "row" }, one.observable), h("td", {}, one.moment), h("td", { class: "num" }, measuredValue(one)), h("td", { class: "wide nowrap" }, moment(one.measured_at)), h("td", { class: "wide" }, one.pv ?? ""))))) : null,
-    files.length ? card("Files", {}, table("Files", ["Router", "State", ["Files", "num"], ["Size", "num"], ["Events", "num wide"], ["Missing", "num wide"], ["Where", "wide"]], files.map((one) => h("tr", {},
-      h("th", { scope: "row" }, one.router), h("td", {}, one.state), h("td", { class: "num" }, String(one.files ?? 0)), h("td", { class: "num nowrap" }, `${((one.data_bytes ?? 0) / 1e6).toFixed(2)} MB`), h("td", { class: "num wide" }, String(one.event_count ?? "–")), h("td", { class: "num wide" }, String(one.missing_events ?? "–")), h("td", { class: "wide text" }, one.message || one.location || ""))))) : null,
-    modules.length ? card("Members and configs", {}, table("Members and configs", ["Module", "Loaded", ["Lost", "wide"], ["Took", "num wide"], ["Files on record", "wide"]], modules.map((one) => h("tr", {},
-      h("th", { scope: "row" }, one.name), h("td", {}, [one.describe, one.prepare, one.configure].map((part) => part ?? "–").join("/")), h("td", { class: "wide" }, one.lost ? "lost" : ""), h("td", { class: "num wide" }, one.transition_s ? `${one.transition_s.toFixed(2)} s` : ""),
-      h("td", { class: "wide text" }, configs.filter((config) => config.module === one.name).map((config) => `${config.part} ${config.name}: ${config.sha256 ? config.sha256.slice(0, 8) : config.fault ?? ""}`).join("; ")))))) : null,
-    h("details", { class: "card" }, h("summary", {}, `Events (${(detail.events ?? []).length})`), table("Events", ["Time", "What", "Module", ["Text", ""]], (detail.events ?? []).map((one) => h("tr", {},
-      h("td", { class: "nowrap" }, moment(one.happened_at)), h("td", {}, one.kind), h("td", {}, one.module ?? ""), h("td", { class: "text" }, [one.text ?? "", one.ok === false ? "failed" : "", one.external ? "from outside" : "", one.duration_s ? `${one.duration_s.toFixed(2)} s` : ""].filter(Boolean).join(" · ")))))),
-    (detail.edits ?? []).length ? card("Edits", {}, table("Edits", ["Time", "What", "Before", "After", "By"], detail.edits.map((one) => h("tr", {}, h("td", { class: "nowrap" }, moment(one.edited_at)), h("td", {}, one.observable || one.field), h("td", { class: "text" }, one.old ?? ""), h("td", { class: "text" }, one.value), h("td", {}, one.edited_by ?? ""))))) : null,
-  ].filter(Boolean);
-}
-
-function editCard(view, path, run, reload) {
-  const [comment, grade] = [newId(), newId()];
-  const field = h("textarea", { id: comment, rows: "3" });
-  field.value = run.comment ?? "";
-  const choice = h("select", { id: grade }, labels("Quality").map((label) => h("option", { value: label }, label)));
-  choice.value = quality(run);
-  const said = h("p", { class: "said", role: "alert" });
-  const save = h("button", { class: "go" }, "Save");
-  const form = h("form", { class: "edit", onsubmit: async (event) => {
-    event.preventDefault();
-    const body = {};
-    if (field.value !== (run.comment ?? "")) body.comment = field.value;
-    if (choice.value !== quality(run)) body.quality = choice.value;
-    if (!Object.keys(body).length) return setText(said, "Nothing is changed.");
-    try {
-      await ask("PATCH", path, { body });
-      notice(`Run ${run.number} changed`, [], false);
-      reload();
-    } catch (error) {
-      setText(said, wordsOf(error).lines.join("\n"));
-    }
-  } }, h("label", { for: comment }, "Comment"), field, h("label", { for: grade }, "Quality"), choice, h("div", { class: "row" }, save), said);
-  view.on(["session"], () => {
-    // Who may write the PV of the present run's text may change that of an old one.
-    field.disabled = !mayWrite(find("run", "Comment"));
-    choice.disabled = !mayWrite(find("run", "Quality"));
-    save.disabled = field.disabled && choice.disabled;
-    setText(said, save.disabled ? readOnly() : "");
-  });
-  return card("Edit", {}, form);
-}
-
-// What is different from the run before it: its texts, members, configs and conditions.
-export function changes(now, before) {
-  const found = [];
-  const compare = (what, old, fresh) => old !== fresh && found.push([what, old || "–", fresh || "–"]);
-  for (const [what, of] of [["Title", (run) => run.title], ["Operator", (run) => run.operator], ["Class", runClass], ["Config", (run) => run.config_name]]) compare(what, of(before.run) ?? "", of(now.run) ?? "");
-  const loaded = (detail) => new Map((detail.modules ?? []).map((one) => [one.name, [one.describe, one.prepare, one.configure].map((part) => part ?? "–").join("/")]));
-  const files = (detail) => new Map((detail.configs ?? []).map((one) => [`${one.module} ${one.part} file`, one.sha256 ? one.sha256.slice(0, 8) : one.fault ?? ""]));
-  const measured = (detail) => new Map((detail.measurements ?? []).map((one) => [`${one.observable} (${one.moment})`, measuredValue(one)]));
-  for (const of of [loaded, files, measured]) {
-    const [old, fresh] = [of(before), of(now)];
-    for (const name of new Set([...old.keys(), ...fresh.keys()])) compare(name, old.get(name) ?? "", fresh.get(name) ?? "");
-  }
-  return found;
-}
-
-function changesCard(detail, before) {
-  if (!before) return card("Changed since the run before", {}, h("p", { class: "muted" }, "There is no run before it."));
-  const found = changes(detail, before);
-  return card(`Changed since run ${before.run.number}`, {}, found.length
-    ? table("Changes", ["What", "Before", "Now"], found.map(([what, old, fresh]) => h("tr", {}, h("th", { scope: "row" }, what), h("td", { class: "text" }, old), h("td", { class: "text" }, fresh))))
-    : h("p", { class: "muted" }, "Nothing: same texts, members, configs and conditions."));
 }
