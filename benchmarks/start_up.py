@@ -60,7 +60,7 @@ def ours(it: System, settle_s: float) -> tuple[float, float, float, float]:
 
 def soft_ioc(it: System, count: int) -> tuple[float, float]:
     """Return the seconds to the first caget and the resident MB of a softIoc with this many records."""
-    from benchmarks.ca.bench import wait_for_search
+    from benchmarks.support.served import wait_for_search
 
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "b.db"

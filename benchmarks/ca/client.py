@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
-import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from epicscorelibs.ca import cadef, dbr
+
+from benchmarks.support.compare import median_us
 
 LONG = dbr.DBR_LONG
 
@@ -40,16 +40,6 @@ class Counter:
         cadef.ca_flush_io()
         if not self.reached.wait(limit_s):
             raise TimeoutError(f"{self.count} of {self.target}")
-
-
-def median_us(action: Callable[[], Any], seconds: float) -> float:
-    """Median duration of an action, in microseconds."""
-    took = []
-    end = time.perf_counter() + seconds
-    while (start := time.perf_counter()) < end:
-        action()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took) * 1e6
 
 
 def main() -> None:

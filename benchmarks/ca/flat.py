@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.ca.bench import served
 from benchmarks.support.page import about, command, write_between_marks
+from benchmarks.support.served import served
 from tests.support.ca import LOOPBACK, ca_place
 
 CLIENTS, PVS, HZ = 20, 400, 25.0

@@ -17,7 +17,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from benchmarks.ca.bench import SERVERS, served
+from benchmarks.ca.fanout import SERVERS
+from benchmarks.support.served import served
 from tests.support.ca import ca_place, program
 
 AWAY_S = 2.0

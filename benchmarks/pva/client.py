@@ -14,8 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from benchmarks.ca.client import median_us
 from benchmarks.pva import wire
+from benchmarks.support.compare import median_us
 from tests.support.ca import LOOPBACK, CaPlace
 
 

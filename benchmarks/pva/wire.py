@@ -5,11 +5,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-VALIDATE, CREATE_CHANNEL, GET, PUT, MONITOR = 1, 7, 10, 11, 13
+VALIDATE, ECHO, CREATE_CHANNEL, GET, PUT, MONITOR = 1, 2, 7, 10, 11, 13
 INIT, START, EXECUTE = 0x08, 0x44, 0x00
 HEADER = struct.Struct("<BBBBI")
 WHOLE = b"\x80\x00\x01\x05field\x80\x00\x00"
 """The request `field()`: its type, a structure with an empty structure in it, and no value."""
+
+
+def queued(size: int) -> bytes:
+    """Return the request `field()record[queueSize=SIZE]`: how many updates of a monitor may wait."""
+    text = str(size).encode()
+    fields = b"\x05field\x80\x00\x00\x06record\x80\x00\x01\x08_options\x80\x00\x01\x09queueSize\x60"
+    return b"\x80\x00\x02" + fields + bytes((len(text),)) + text
 
 
 def message(command: int, payload: bytes) -> bytes:
@@ -35,9 +42,9 @@ def created(payload: bytes) -> tuple[int, int]:
     return number, sid
 
 
-def begin(command: int, sid: int, number: int) -> bytes:
-    """Return the request that begins an operation with all fields, under a number."""
-    return message(command, struct.pack("<IIB", sid, number, INIT) + WHOLE)
+def begin(command: int, sid: int, number: int, request: bytes = WHOLE) -> bytes:
+    """Return the request that begins an operation under a number, with all fields or as `request` says."""
+    return message(command, struct.pack("<IIB", sid, number, INIT) + request)
 
 
 def go_on(command: int, sid: int, number: int, what: int, data: bytes = b"") -> bytes:

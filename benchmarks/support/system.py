@@ -19,7 +19,7 @@ from typing import Any
 from attpc_ioc.simulator.durations import Durations
 from attpc_ioc.simulator.fleet import SimulatedFleet
 from attpc_ioc.simulator.xcfg import XcfgFolder
-from benchmarks.ca.bench import wait_for_search
+from benchmarks.support.served import wait_for_search
 from tests.support.ca import CaPlace, ca_place
 
 PREFIX = "BENCH:"

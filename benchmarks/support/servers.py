@@ -1,7 +1,8 @@
-"""The Python servers under test: `servers.py here|coroutine|both|caproto|softioc|softioc-both|p4p COUNT HZ`.
+"""The Python servers under test: `servers.py KIND COUNT HZ`, a kind of `RUNS`.
 
 With HZ every PV changes that often. `coroutine` is `here` with a coroutine as its put handler. `both` and
-`softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess alone and does nothing else.
+`softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess alone and does nothing else;
+`p4p-noop` does not even keep what is put.
 """
 
 from __future__ import annotations
@@ -105,6 +106,23 @@ async def p4p_alone(count: int, hz: float) -> None:
             pv.post(value, timestamp=time.time())
 
 
+async def p4p_noop(count: int, _hz: float) -> None:
+    """Run p4p's server with a handler that answers puts in p4p's thread, without looking at them."""
+    from p4p.nt import NTScalar
+    from p4p.server import Server, StaticProvider
+    from p4p.server.raw import Handler, SharedPV
+
+    class Answering(Handler):
+        def put(self, pv: Any, op: Any) -> None:  # noqa: ARG002
+            op.done()
+
+    provider = StaticProvider("bench")
+    for number in range(count):
+        provider.add(f"B:{number}", SharedPV(handler=Answering(), nt=NTScalar("i"), initial=0))
+    KEPT.append(Server(providers=[provider]))
+    await asyncio.sleep(3600)
+
+
 async def stock(count: int, hz: float) -> None:
     """Run caproto's own server."""
     from caproto import ChannelInteger
@@ -154,6 +172,7 @@ RUNS = {
     "softioc": python_soft_ioc,
     "softioc-both": python_soft_ioc_both,
     "p4p": p4p_alone,
+    "p4p-noop": p4p_noop,
 }
 
 if __name__ == "__main__":

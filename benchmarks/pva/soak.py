@@ -1,0 +1,219 @@
+"""A control room on a bad day, over PVAccess: healthy clients beside some that stall, flood, or send garbage.
+
+    python -m benchmarks.pva.soak [--seconds 600] [--clients 3] [--pvs 400] [--hz 30]
+
+In 600 s it makes as many changes as 400 PVs make in an hour at 5 Hz. See `benchmarks.support.soak`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from attpc_ioc.ioc.ca import PV, STATUS_LABELS, ChannelType, PVSpec
+from attpc_ioc.pva import Form, Put, PVAServer, Record
+from benchmarks.pva import fanout, wire
+from benchmarks.support.soak import Soak, soak
+from tests.support.ca import LOOPBACK, free_port
+
+SILENT_S = 5
+"""Time after which the server lets go of a client that sends nothing."""
+PUTS = 100
+"""Puts that the client that floods has running together."""
+
+
+class Listener(fanout.Listener):
+    """A healthy client: it has room for what the server sends while this process does something else."""
+
+    request = wire.queued(100)
+
+
+class Peer:
+    """A client that speaks just what it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._rest = b""
+        self._inbox: deque[tuple[int, bytes]] = deque()
+
+    async def answer(self, command: int) -> bytes:
+        """Return the payload of the next message of a kind; raises ConnectionError at the end."""
+        while True:
+            while self._inbox:
+                found, payload = self._inbox.popleft()
+                if found == command:
+                    return payload
+            data = await self._reader.read(1 << 16)
+            if not data:
+                raise ConnectionError("closed by the server")
+            self._rest += data
+            at = 0
+            for found, payload, end in wire.messages(self._rest):
+                self._inbox.append((found, payload))
+                at = end
+            self._rest = self._rest[at:]
+
+    async def channel(self, number: int, name: str) -> int:
+        """Return the server's number of a channel."""
+        self.writer.write(wire.create(number, name))
+        return wire.created(await self.answer(wire.CREATE_CHANNEL))[1]
+
+
+@contextlib.asynccontextmanager
+async def peer(port: int, receive_bytes: int = 0) -> AsyncIterator[Peer]:
+    """Connect; hangs up by a reset."""
+    sock = socket.socket()
+    if receive_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (LOOPBACK, port))
+    it = Peer(*await asyncio.open_connection(sock=sock))
+    try:
+        await it.answer(wire.VALIDATE)
+        it.writer.write(wire.hello())
+        yield it
+    finally:
+        it.writer.transport.abort()
+
+
+class PvaSoak(Soak):
+    """The PVAccess server and its clients."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
+        self.puts = self.bad = 0
+        self.wanted = PV(PVSpec("T:longout", "longout", ChannelType.LONG, writable=True), 0)
+        self.healthy: list[Listener] = []
+        self.server = PVAServer(
+            [*((pv, Form.DOUBLE) for pv in self.pvs), (self.wanted, Form.INT)],
+            put_to=self.put,
+            conf={
+                "EPICS_PVAS_INTF_ADDR_LIST": LOOPBACK,
+                "EPICS_PVAS_SERVER_PORT": str(free_port()),
+                "EPICS_PVAS_BROADCAST_PORT": str(free_port()),
+                "EPICS_PVA_CONN_TMO": str(SILENT_S),
+            },
+            status_names=STATUS_LABELS,
+        )
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return self.server.port
+
+    @property
+    def bad_clients(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """One of each kind; and the healthy ones' signs of life."""
+        return self.stay, self.stall, self.flood, self.come_and_go, self.babble
+
+    @property
+    def counts(self) -> str:
+        """Puts, and how many bad clients there were."""
+        return f"puts {self.puts}  bad clients {self.bad}"
+
+    async def start(self) -> None:
+        """Start the server."""
+        await self.server.start()
+
+    async def stop(self) -> None:
+        """Stop the server."""
+        await self.server.stop()
+
+    def listener(self) -> asyncio.Protocol:
+        """Return a healthy client."""
+        self.healthy.append(Listener(len(self.pvs), self.tally))
+        return self.healthy[-1]
+
+    async def put(self, _record: Record, put: Put) -> None:
+        """Take a little time for a put."""
+        await asyncio.sleep(0.001)
+        self.puts += 1
+        assert isinstance(put.value, int)
+        self.wanted.post(put.value)
+
+    async def stay(self) -> None:
+        """Give signs of life for the healthy clients."""
+        while self.on:
+            for one in self.healthy:
+                assert one.transport is not None
+                one.transport.write(wire.message(wire.ECHO, b""))
+            await asyncio.sleep(1.0)
+
+    async def monitor_all(self, it: Peer) -> None:
+        """Have a client monitor everything."""
+        for number, pv in enumerate(self.pvs):
+            sid = await it.channel(number, pv.name)
+            it.writer.write(wire.begin(wire.MONITOR, sid, number))
+            it.writer.write(wire.go_on(wire.MONITOR, sid, number, wire.START))
+
+    async def stall(self) -> None:
+        """Monitor everything and read nothing; come again when the server has let go."""
+        while self.on:
+            self.bad += 1
+            async with peer(self.port, receive_bytes=4096) as it:
+                await self.monitor_all(it)
+                transport = it.writer.transport
+                assert isinstance(transport, asyncio.Transport)
+                transport.pause_reading()
+                host, port = it.writer.get_extra_info("sockname")
+                connected = True
+                while self.on and connected:
+                    await asyncio.sleep(0.2)
+                    connections = await self.server.connections()
+                    connected = f"{host}:{port}" in {one.address for one in connections}
+
+    async def flood(self) -> None:
+        """Put as fast as possible."""
+        value = 0
+        while self.on:
+            self.bad += 1
+            async with peer(self.port) as it:
+                sid = await it.channel(1, self.wanted.name)
+                for number in range(PUTS):
+                    it.writer.write(wire.begin(wire.PUT, sid, number))
+                    await it.answer(wire.PUT)
+                for _ in range(50):
+                    for number in range(PUTS):
+                        value += 1
+                        data = wire.put_value(value)
+                        it.writer.write(wire.go_on(wire.PUT, sid, number, wire.EXECUTE, data))
+                    for _ in range(PUTS):
+                        await it.answer(wire.PUT)
+                    if not self.on:
+                        return
+
+    async def come_and_go(self) -> None:
+        """Monitor everything, and hang up."""
+        while self.on:
+            self.bad += 1
+            async with peer(self.port) as it:
+                await self.monitor_all(it)
+                await it.answer(wire.MONITOR)
+            await asyncio.sleep(0.2)
+
+    async def babble(self) -> None:
+        """Send messages with bytes changed, and hang up."""
+        chance = random.Random(1)
+        messages = [wire.create(1, "B:0"), *(wire.begin(one, 1, one) for one in (wire.GET, wire.PUT))]
+        messages += [wire.go_on(wire.PUT, 1, wire.PUT, wire.EXECUTE, wire.put_value(1))]
+        while self.on:
+            self.bad += 1
+            async with peer(self.port) as it:
+                data = bytearray(b"".join(chance.choices(messages, k=20)))
+                for _ in range(chance.randrange(1, 20)):
+                    data[chance.randrange(len(data))] = chance.randrange(256)
+                if chance.random() < 0.3:  # a message that promises much
+                    data += struct.pack("<BBBBI", 0xCA, 2, 0, wire.PUT, 0x7FFFFFFF) + chance.randbytes(50_000)
+                it.writer.write(bytes(data))
+                await asyncio.sleep(0.005)
+
+
+if __name__ == "__main__":
+    soak(PvaSoak, __doc__, "benchmarks.pva.soak", "soak", {"clients": 3, "pvs": 400, "hz": 30}, "p4p")
