@@ -141,9 +141,9 @@ class RunFiles(Event):
 
     What the frames in the files say, None where it is not known:
 
-    - `event_count`: the events that all senders have, from the number `all_from` on; `first_event`,
-      `last_event`: the first and the last event number of any sender. These three are None also without a
-      frame.
+    - `event_count`: the events that all senders have that have any. `first_event`, `last_event`: the first
+      and the last event number of any sender; None also without a frame. `all_from`: the first event that
+      all senders have; None also if one has none.
     - `missing_events`: event numbers left out between a sender's first and last; `resets`: how often event
       numbers began anew; `damaged_frames`: those that are torn or out of order: sums over the senders.
     - `sync`: the worst state of the boards' events in the run, such as `OutOfStep`; `Dead` where frames are

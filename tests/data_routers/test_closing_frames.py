@@ -225,7 +225,7 @@ def test_a_part_that_ends_torn_is_torn_for_good_once_the_next_begins() -> None:
     [
         ((), Figures(0, 0, 0, 0)),
         ((StreamFrames("a", 10, 0, 9), StreamFrames("b", 7, 1, 8, missing=1)), Figures(8, 1, 0, 0, 0, 9, 1)),
-        ((StreamFrames("a", 10, 3, 9), StreamFrames("b")), Figures(0, 0, 0, 0, 3, 9)),
+        ((StreamFrames("a", 10, 3, 9), StreamFrames("b")), Figures(7, 0, 0, 0, 3, 9)),
         ((StreamFrames("a"), StreamFrames("b")), Figures(0, 0, 0, 0)),
         # How many events there are is not known where numbers begin anew.
         ((StreamFrames("a", 10, 0, 4, resets=1, torn=1, back=2),), Figures(None, 0, 1, 3)),

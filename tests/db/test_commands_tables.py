@@ -102,16 +102,23 @@ def test_what_frames_say_is_shown_and_what_is_not_known_is_not(
     good = replace(checked, event_count=100, missing_events=0, resets=0, damaged_frames=0, unequal_events=0)
     runs = {
         "Done": good,
-        "Incomplete": replace(good, files_state="Incomplete", resets=1),
+        "Incomplete,reset": replace(good, files_state="Incomplete", resets=1),
         "reset": replace(good, resets=1),
         "damaged": replace(good, damaged_frames=3),
         "OutOfStep": replace(good, sync="OutOfStep"),
         "unequal": replace(good, unequal_events=7),
+        "reset,damaged,Dead,unequal": replace(
+            good, resets=1, damaged_frames=1, sync="Dead", unequal_events=7
+        ),
     }
     tables.show_runs([unknown, *runs.values()], with_experiment=False)
     _, first, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert first == ["1", "Testing", "Done", "not", "run", "Unknown", "ended"]
-    assert [row[2:7] for row in rows] == [["100", "0", word, "no", "faults"] for word in runs]
+    assert first == ["1", "Testing", "unknown", "unknown", "Done", "not", "run", "Unknown", "ended"]
+    assert [[*row[2:4], "".join(row[4:-4]), *row[-4:-2]] for row in rows] == [
+        ["100", "0", words, "no", "faults"] for words in runs
+    ]
+    tables.show_runs([replace(unknown, files_state="")], with_experiment=False)
+    assert "unknown" not in capsys.readouterr().out
     tables.show_runs([replace(good, event_count=0, frames_check=FramesCheck.FAULTS)], with_experiment=False)
     assert "  0        0  no events  faults  " in capsys.readouterr().out
     tables.show_run(RunDetail(unknown))
@@ -135,13 +142,21 @@ def test_what_frames_say_is_shown_and_what_is_not_known_is_not(
         last_event=102,
         frames_check=FramesCheck.FAULTS,
     )
-    tables.show_run(RunDetail(runs["unequal"], files=(router, RouterFiles("data1", "Done", WHEN))))
+    silent = replace(router, router="data2", event_count=0, first_event=None, last_event=None)
+    reset = replace(silent, router="data3", event_count=None, resets=4)
+    files = router, RouterFiles("data1", "Done", WHEN), silent, reset
+    tables.show_run(RunDetail(runs["unequal"], files=files))
     said = capsys.readouterr().out
     assert "Unequal events   7\n" in said
     assert "Check of frames  no faults\n" in said
     assert "Frames not read  data1\n" in said
-    frames = [row.split() for row in said.split("\nFrames\n")[1].splitlines()[1:3]]
-    assert frames == [["data0", "100", "3", "102", "7", "0", "0", "faults"], ["data1", "not", "run"]]
+    frames = [row.split() for row in said.split("\nFrames\n")[1].splitlines()[1:5]]
+    assert frames == [
+        ["data0", "100", "3", "102", "7", "0", "0", "faults"],
+        ["data1", *["unknown"] * 6, "not", "run"],
+        ["data2", "0", "7", "0", "0", "faults"],
+        ["data3", "unknown", "7", "4", "0", "faults"],
+    ]
 
 
 def test_a_list_has_the_whole_title_in_a_file(

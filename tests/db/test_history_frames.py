@@ -224,8 +224,12 @@ async def test_a_run_in_which_a_board_failed_is_one_to_look_at(
         bad.append(it.run.number)
         await stop_run(it)
         silent = await recorded(it, dsn, bad[-1])
-        assert (of(silent, "CoBo1").event_count, silent.run.event_count) == (0, 0)
-        assert silent.run.unequal_events == of(silent, "CoBo0").event_count
+        events = of(silent, "CoBo0").event_count
+        assert (of(silent, "CoBo1").event_count, silent.run.event_count) == (0, events)
+        assert silent.run.unequal_events == events
+        code, said = await shell(it, "files", "check", bad[-1])
+        assert code == 1, said
+        assert f", {events:,} events, nothing damaged, no file: CoBo1\n" in said
         await it.ok("Ecc:cobo1:Enable", "No")
         await start_run(it)
         await it.until(lambda: all(written(host) for host in it.fleet.data if host.source != "CoBo1"))

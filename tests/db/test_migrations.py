@@ -119,9 +119,14 @@ async def test_runs_of_the_version_before_boards_were_compared_stay(connection, 
     }
     for number, files in told.items():
         key = await connection.fetchval(
-            "INSERT INTO attpc.runs (experiment_id, number, state, outcome, files_state, checked) "
-            "VALUES (1, $1, 'ended', 'stopped', $2, $3) RETURNING id",
-            *(number, "Done" if files else "", {1: True, 4: False}.get(number)),
+            "INSERT INTO attpc.runs (experiment_id, number, state, outcome, files_state, checked, "
+            "event_count) VALUES (1, $1, 'ended', 'stopped', $2, $3, $4) RETURNING id",
+            *(
+                number,
+                "Done" if files else "",
+                {1: True, 4: False}.get(number),
+                {3: None, 5: 0}.get(number, 50),
+            ),
         )
         for router, events, checked in files:
             await connection.execute(
@@ -138,6 +143,8 @@ async def test_runs_of_the_version_before_boards_were_compared_stay(connection, 
         2: 50,
         5: 100,
     }
+    # A board without data makes no events of those that others have unknown, or 0.
+    assert [detail.run.event_count for detail in details.values()] == [50, 50, None, 50, 100, 50]
     assert {n: detail.run.frames_check.value for n, detail in details.items()} == {
         **dict.fromkeys((2, 3, 5, 6), "not run"),
         1: "no faults",

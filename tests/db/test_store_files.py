@@ -183,7 +183,12 @@ async def test_a_run_that_did_not_end_orderly_is_one_to_look_at(dsn: str) -> Non
             [GOOD | {"event_count": 60, "all_from": 10}, GOOD | {"event_count": 50, "all_from": 45}],
             COUNTS | {"event_count": 25, "unequal_events": 75},
         ),
-        ([GOOD, NO_FRAME], NO_FRAME | {"unequal_events": 100}),
+        ([GOOD, NO_FRAME], COUNTS | {"unequal_events": 100}),
+        # A single AsAd board has none.
+        (
+            [GOOD | {"event_count": 90, "all_from": None}, GOOD],
+            COUNTS | {"event_count": 90, "unequal_events": 100},
+        ),
         ([NO_FRAME, NO_FRAME], NO_FRAME | {"unequal_events": 0}),
         # The version before did not say which events there are, only how many.
         ([COUNTS, COUNTS], COUNTS),

@@ -45,12 +45,13 @@ def _damaged(stream: StreamFrames) -> int | None:
 
 
 def _events(streams: Sequence[StreamFrames]) -> int | None:
-    """Return how many events all streams have; None where event numbers do not say so."""
+    """Return how many events all streams have that have any; None where event numbers do not say so."""
     if any(stream.resets for stream in streams):
         return None
-    if not streams or any(stream.last < 0 for stream in streams):
+    begun = [stream for stream in streams if stream.last >= 0]
+    if not begun:
         return 0
-    return max(0, min(stream.last for stream in streams) - max(stream.first for stream in streams) + 1)
+    return max(0, min(stream.last for stream in begun) - max(stream.first for stream in begun) + 1)
 
 
 def _total(streams: Sequence[StreamFrames], count: Callable[[StreamFrames], int | None]) -> int | None:

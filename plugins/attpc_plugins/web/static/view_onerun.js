@@ -69,7 +69,7 @@ function runCard(detail, before) {
     h("p", { class: "title" }, run.title ?? ""),
     pairs(
       ["State", outcome(run)], ["Class", runClass(run)], ["Quality", quality(run)], ["Operator", run.operator ?? "–"],
-      ["Duration", duration(lasted(run))], ["Events", run.event_count ?? "–"], ["Config", run.config_name ?? "–"],
+      ["Duration", duration(lasted(run))], ["Events", run.event_count ?? (run.files_state ? "unknown" : "–")], ["Config", run.config_name ?? "–"],
       ["To look at", marks(run, detail.modules).join(", ") || "nothing", "long"],
       ["Started", `${time(run.started_at)}${run.started_by ? ` by ${who(run.started_by)}` : ""}`, "long"],
       ["Stopped", `${time(run.stopped_at)}${run.stopped_by ? ` by ${who(run.stopped_by)}` : ""}`, "long"],

@@ -134,7 +134,7 @@ function runTable(runs) {
     h("td", { class: "wide" }, quality(run)),
     h("td", { class: "wide nowrap" }, run.started_at ? moment(run.started_at) : "–"),
     h("td", { class: "num" }, duration(lasted(run))),
-    h("td", { class: "num wide" }, run.event_count ?? ""),
+    h("td", { class: "num wide" }, run.event_count ?? (run.files_state ? "unknown" : "")),
     h("td", { class: "wide" }, run.config_name ?? ""),
     h("td", { class: "wide" }, outcome(run)),
     h("td", { class: "wide" }, marks(run).join(", ")),

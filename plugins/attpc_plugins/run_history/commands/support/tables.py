@@ -80,24 +80,22 @@ def duration(seconds: float | None) -> str:
     return "" if seconds is None else hours_text(seconds)
 
 
-def known(count: int | None) -> str:
-    """Return a count; empty if it is not known."""
-    return "" if count is None else str(count)
+def known(count: int | None, *, told: object = True) -> str:
+    """Return a count, or that it is not known; empty if nothing was `told` yet."""
+    return ("unknown" if told else "") if count is None else str(count)
 
 
-def files_word(run: Run) -> str:
-    """Return the state of a run's files, or what is wrong in them."""
-    if run.files_state not in ("", "Done"):
-        return run.files_state
-    if run.resets or run.sync == "Reset":
-        return "reset"
-    if run.damaged_frames or run.sync == "Torn":
-        return "damaged"
-    if run.sync:
-        return run.sync
-    if run.event_count == 0:
-        return "no events"
-    return "unequal" if run.unequal_events else run.files_state
+def files_words(run: Run) -> str:
+    """Return all that is wrong with a run's files and in them; their state where nothing is."""
+    found = {
+        run.files_state: run.files_state not in ("", "Done"),
+        "reset": run.resets or run.sync == "Reset",
+        "damaged": run.damaged_frames or run.sync == "Torn",
+        run.sync: run.sync not in ("", "Reset", "Torn"),
+        "no events": run.event_count == 0,
+        "unequal": run.unequal_events,
+    }
+    return ", ".join(word for word, holds in found.items() if holds) or run.files_state
 
 
 def show(
@@ -155,9 +153,9 @@ def show_runs(runs: Iterable[Run], *, with_experiment: bool) -> None:
             run.run_class.label,
             local(run.started_at or run.start_commanded_at),
             duration(run.duration_s),
-            known(run.event_count),
-            known(run.missing_events),
-            files_word(run),
+            known(run.event_count, told=run.files_state),
+            known(run.missing_events, told=run.files_state),
+            files_words(run),
             run.frames_check.value if run.files_state else "",
             run.quality.value,
             run.outcome.value if run.outcome else run.stage.value,
@@ -269,7 +267,7 @@ def _facts(run: Run, detail: RunDetail) -> Iterable[tuple[str, str]]:
         ("Resets", run.resets),
         ("Damaged frames", run.damaged_frames),
     ):
-        yield title, known(count) or ("unknown" if run.files_state else "")
+        yield title, known(count, told=run.files_state)
     yield "Frames not read", ", ".join(files.router for files in detail.files if not _is_known(files))
     yield "Sync", run.sync
     yield "Check of frames", run.frames_check.value if run.files_state else ""
@@ -346,9 +344,11 @@ def _is_known(files: RouterFiles) -> bool:
 
 
 def _frames(files: RouterFiles) -> Sequence[object]:
-    ends = files.first_event, files.last_event
-    counts = files.event_count, *ends, files.missing_events, files.resets, files.damaged_frames
-    return files.router, *map(known, counts), files.frames_check.value, files.sync
+    # Without a frame there are none, and after a reset the message has those of each numbering.
+    unknown = files.event_count is None and not files.resets
+    ends = (known(event, told=unknown) for event in (files.first_event, files.last_event))
+    sums = map(known, (files.missing_events, files.resets, files.damaged_frames))
+    return files.router, known(files.event_count), *ends, *sums, files.frames_check.value, files.sync
 
 
 def _config(use: ConfigUse) -> Sequence[object]:

@@ -80,9 +80,9 @@ class Run:
 
     `config_name` combines the names of its members (see `config_name_of`). The last fields are of all data
     routers together, see `RouterFiles`; None where that is not known of each. `files_state` is the worst
-    state of their files, empty if there is none. `event_count` are the events that all boards have; other
-    counts are sums. `unequal_events`: how many events at the beginning and at the end of the run not all
-    boards have.
+    state of their files, empty if there is none. `event_count` are the events that all boards have that
+    have any; other counts are sums. `unequal_events`: how many events at the beginning and at the end of the
+    run not all boards have.
     """
 
     experiment: str
