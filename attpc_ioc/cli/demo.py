@@ -57,6 +57,13 @@ The demo is running: {cobos} CoBos and a MuTAnT, prefix {prefix}, loopback only.
 {data}
 Ctrl-C here ends it."""
 
+TRY_PAGE = """
+Its page for browsers is http://127.0.0.1:{port}/
+where you can do what operators may once you sign in with the token that this makes:
+
+  attpc-ioc web token add me --role operator
+"""
+
 TRY_DATA = """
 While the run is on, its data rate is shown by
 
@@ -119,7 +126,7 @@ async def _demo(prefix: str, cobos: int) -> None:
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         alone = [one.admin for one in running_fleets()] == [admin.url]
         shown += TRY_FAULTS.format(where="" if alone else f" --admin {admin.url}")
-        page = f"\nIts page for browsers is http://127.0.0.1:{web_port}/\n" if web_port else ""
+        page = TRY_PAGE.format(port=web_port) if web_port else ""
         greeting = TRY_NEXT.format(prefix=prefix, cobos=cobos, setting=_setting(file), data=page + shown)
         await serve(load_settings(file), greeting)
 

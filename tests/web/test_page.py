@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import re
 import signal
+from dataclasses import replace
 
 import pytest
 from attpc_plugins.web.page import FOLDER, MEDIA
 
+from attpc_ioc.simulator.data.options import Access
 from tests.support.browser import PHONE, VIEWS, WALL, go, link, pages, shows, violations
+from tests.support.data_rig import QUICK_DATA, SECTION, section
 from tests.support.iocprocess import ioc_process
 from tests.support.rig import rig
 from tests.support.web import NAME, free_port, web_rig
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> & "30P" \'x\''
 STATE = ".runstate .word"
+CUT = """() => {
+    const below = (one) => one.getBoundingClientRect().bottom;
+    const parts = [...document.querySelectorAll(".plot canvas, .plot .u-legend")];
+    return parts.filter((one) => below(one) > below(one.closest(".card"))).map((one) => one.className);
+}"""
+"""What of a plot is outside of its card."""
 
 
 async def test_the_page_shows_the_state_and_follows_it(tmp_path, monkeypatch, browser):
@@ -115,8 +124,12 @@ async def test_after_sleep_it_connects_anew(tmp_path, monkeypatch, browser):
         await shows(page, ".title .v", "after sleep")
 
 
-async def test_on_a_phone_nothing_is_wider_than_the_screen(tmp_path, monkeypatch, browser):
-    async with pages(browser) as opened, web_rig(tmp_path, monkeypatch, mutant=True) as it:
+async def test_nothing_is_wider_than_a_phone_or_cut(tmp_path, monkeypatch, browser):
+    data = {"data": replace(QUICK_DATA, folder=tmp_path / "hosts", access=(Access.LOCAL,))}
+    async with (
+        pages(browser) as opened,
+        web_rig(tmp_path, monkeypatch, mutant=True, **data, **{SECTION: section()}) as it,
+    ):
         assert (await it.rig.put_text("Run:Title", "W" * 200)).code == 0
         page = await opened.open(it.url, size=PHONE)
         for view in VIEWS:
@@ -127,6 +140,9 @@ async def test_on_a_phone_nothing_is_wider_than_the_screen(tmp_path, monkeypatch
         assert box is not None
         assert box["height"] >= 44
         assert box["y"] + box["height"] <= PHONE["height"]
+        page = await opened.open(f"{it.url}/#/fleet")
+        await page.wait_for_selector(".u-legend")
+        assert await page.evaluate(CUT) == []
         assert await opened.faults(it.url, expected=(503,)) == []
 
 

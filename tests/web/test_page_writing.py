@@ -159,6 +159,15 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
         assert (await it.rig.submit("Stop", RUN)).ok
         await until_text(page, "dd", "stopped")
         assert await page.get_by_label("Comment").input_value() == "kept"
+        # A wall screen shows the run whole, however long the log is.
+        for _ in range(25):
+            assert (await it.put("Run:Experiment", "no name", it.token("alice")))[0] != 200
+        it.rig.fleet["cobo0"].faults.die()
+        await page.set_viewport_size({"width": 1920, "height": 820})
+        await go(page, "run")
+        await page.wait_for_function("() => document.querySelectorAll('.log li').length >= 20")
+        await page.wait_for_selector(".alarm")
+        assert await page.evaluate("document.documentElement.scrollHeight") == 820
         await page.set_viewport_size(PHONE)  # pyright: ignore[reportArgumentType]
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         assert await opened.faults(it.url) == []

@@ -205,6 +205,7 @@ export function entry(view, row, { label, long = false, ask, options = null } = 
   if (!row) return null;
   const id = newId();
   const said = newId();
+  const name = label ?? row.part;
   const enumeration = row.kind === "enum";
   const choices = enumeration ? row.labels : options?.();
   let field;
@@ -222,10 +223,11 @@ export function entry(view, row, { label, long = false, ask, options = null } = 
     if (!now || now.value === null) return "";
     return row.kind === "number" ? String(Number(now.value.toFixed(6))) : String(now.value);
   };
+  if (row.units) field.setAttribute("aria-label", `${name}, ${row.units}`);
   const save = h("button", { type: "button", class: "save", onclick: () => send() }, "Save");
   const undo = h("button", { type: "button", class: "plain", onclick: () => reset() }, "Undo");
   const message = h("p", { class: "said", id: said, role: "status" });
-  const el = h("div", { class: "entry" }, h("label", { for: id }, label ?? row.part),
+  const el = h("div", { class: "entry" }, h("label", { for: id }, name),
     h("div", { class: "field" }, field, row.units ? h("span", { class: "units" }, row.units) : null, save, undo), message);
   const isDirty = () => field.value !== field.dataset.was;
   const mark = () => {

@@ -57,7 +57,7 @@ export function plot(view, title, lines, { units = "", zero = true, top = null, 
   const rows = lines.filter(([, row]) => row);
   if (!rows.length) return null;
   rows.forEach(([, row]) => wanted.add(row.name));
-  const box = h("div", { class: "plot", role: "img", "aria-label": title });
+  const box = h("div", { class: `plot ${legend ? "legended" : ""}`, role: "img", "aria-label": title });
   const last = h("span", { class: "v" });
   const note = h("p", { class: "note muted small" });
   let chart = null;
@@ -85,9 +85,9 @@ export function plot(view, title, lines, { units = "", zero = true, top = null, 
         { ...axis, space: 70, values: (_, splits, __, ___, step) => splits.map((at) => moment(at * 1000, { date: false }).slice(0, step < 60 ? 8 : 5)) },
         { ...axis, size: 52 },
       ],
-      series: [{ value: (_, at) => (at ? moment(at * 1000) : "–") }, ...rows.map(([name], index) => ({
+      series: [{ value: (_, at) => (at ? moment(at * 1000) : "") }, ...rows.map(([name], index) => ({
         label: name, stroke: colour(`--line${index % 8}`), width: 1.5, dash: DASHES[Math.floor(index / 8) % DASHES.length], spanGaps: false, points: { show: false },
-        value: (_, at) => (at === null || at === undefined ? "?" : `${at.toFixed(2)} ${units}`),
+        value: (_, at, __, index) => (index === null ? "" : at === null || at === undefined ? "?" : `${at.toFixed(2)} ${units}`),
       }))],
     }, data(), box);
   };

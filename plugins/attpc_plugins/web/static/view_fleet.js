@@ -51,7 +51,9 @@ function configNames() {
 function eccTable(view) {
   const rows = scopeNames("ecc").map((name) => {
     const of = (part) => find("ecc", part, name);
-    return h("tr", {},
+    // A phone has no column for the config: it has a row of its own there.
+    const config = h("tr", { class: "onphone small" }, h("td", { colSpan: 9 }, "loaded ", shown(view, of("Loaded_RBV"))));
+    return [h("tr", {},
       h("th", { scope: "row" }, h("a", { href: `#/fleet/${encodeURIComponent(name)}` }, name)),
       h("td", { class: "mid" }, toggle(view, of("Enable"), { label: `${name} enabled`, ask: leaveOut(name) })),
       h("td", { class: "mid" }, tile(view, of("State_RBV"))),
@@ -62,7 +64,7 @@ function eccTable(view) {
       h("td", { class: "wide mid" }, tile(view, of("Result_RBV"))),
       h("td", { class: "buttons" },
         command(view, of("GoTo"), { label: "Ready", to: 4 }),
-        command(view, of("Reset"), { ask: `Take ${name} one step back?`, cls: "wide" })));
+        command(view, of("Reset"), { ask: `Take ${name} one step back?`, cls: "wide" }))), config];
   });
   const columns = ["ECC server", ["Enabled", "mid"], ["State", "mid"], ["Transition", "wide"], ["Selected config", "wide"], ["Loaded config", "wide"], ["Clock stale", "wide mid"], ["Result", "wide mid"], "Commands"];
   return card("ECC servers", {}, table("ECC servers", columns, rows));
@@ -83,12 +85,12 @@ function routerTable(view) {
       h("td", { class: "num" }, shown(view, of("Rate_RBV"))),
       h("td", { class: "num wide" }, shown(view, of("Written_RBV"))),
       events && h("td", { class: "num wide" }, shown(view, of("Events_RBV"))),
-      h("td", { class: "wide" }, bar(view, of("DiskUsed_RBV"))),
+      h("td", { class: "num" }, bar(view, of("DiskUsed_RBV"))),
       h("td", { class: "num wide" }, shown(view, of("DiskFree_RBV"))),
       h("td", { class: "mid wide" }, tile(view, of("Clean_RBV"))),
       h("td", { class: "mid wide" }, tile(view, of("Close_RBV"))));
   });
-  const columns = ["Data router", ["Process", "mid wide"], ["Flow", "mid"], events && ["Events", "mid wide"], ["Rate", "num"], ["Written", "num wide"], events && ["Last event", "num wide"], ["Disk", "wide"], ["Free", "num wide"], ["Staging", "mid wide"], ["Closing", "mid wide"]];
+  const columns = ["Data router", ["Process", "mid wide"], ["Flow", "mid"], events && ["Events", "mid wide"], ["Rate", "num"], ["Written", "num wide"], events && ["Last event", "num wide"], ["Disk", "disk"], ["Free", "num wide"], ["Staging", "mid wide"], ["Closing", "mid wide"]];
   return card("Data routers", {}, table("Data routers", columns.filter(Boolean), rows));
 }
 

@@ -152,7 +152,7 @@ function configChanges(path) {
     if (without) return el.replaceChildren(h("p", { class: "muted" }, `No configuration files are on record for run ${without.run.number}.`));
     try {
       const { files } = await ask("GET", `${path}/changes`);
-      el.replaceChildren(...(files.length ? files.map((file) => difference(file, files.length === 1)) : [h("p", { class: "muted" }, "The same configuration files.")]));
+      el.replaceChildren(...(files.length ? files.map((file) => difference(file, detail.modules?.length, files.length === 1)) : [h("p", { class: "muted" }, "The same configuration files.")]));
     } catch (error) {
       asked = "";
       el.replaceChildren(h("p", { class: "muted" }, wordsOf(error).lines[0]));
@@ -163,10 +163,10 @@ function configChanges(path) {
 
 const KINDS = { "+": "added", "-": "gone", "@": "muted" };
 
-function difference(file, alone) {
+function difference(file, modules, alone) {
   const lines = file.lines.slice(2); // what the two heading lines say is said already
   const count = (sign) => lines.filter((line) => line[0] === sign).length;
-  const label = `${file.members.join(", ")}: ${file.before} → ${file.now}`;
+  const label = `${file.members.length === modules ? "all modules" : file.members.join(", ")}: ${file.before} → ${file.now}`;
   const el = h("details", { class: "difference" },
     h("summary", {}, label, lines.length ? h("span", { class: "muted" }, ` +${count("+")} −${count("-")} lines`) : null),
     file.note ? h("p", { class: "muted" }, file.note) : null,

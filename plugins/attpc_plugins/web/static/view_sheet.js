@@ -19,7 +19,8 @@ export function sheetView(view) {
   const limits = setpoints.filter((row) => LIMITS.includes(row.part));
   const observables = store.rows.filter((row) => row.scope === "system" && row.part.startsWith("Obs:") && row.used);
   const refused = find("system", "Refused_RBV");
-  const ofRow = (row) => (row.writable ? entry(view, row, { label: row.part.replace(/^Obs:/, ""), long: LONG.has(row.part) }) : h("div", { class: "entry" }, h("span", { class: "label" }, row.part.replace(/^Obs:/, "")), shown(view, row)));
+  const named = (row) => row.part.replace(/^(Obs:|Max)/, "");
+  const ofRow = (row) => (row.writable ? entry(view, row, { label: named(row), long: LONG.has(row.part) }) : h("div", { class: "entry" }, h("span", { class: "label" }, named(row)), shown(view, row)));
   return [
     h("div", { class: "two" },
       card("Run", { head: [h("span", {}, "Run ", shown(view, find("run", "Number_RBV"), { as: (_, now) => (now && now.value >= 0 ? String(now.value) : "–") }), ", next ", shown(view, find("run", "NextNumber_RBV")))] },
