@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from attpc_plugins.web.runs import csv_of
+from attpc_plugins.run_history.store.model.history import Run
+from attpc_plugins.web.runs import COLUMNS, csv_of
 from attpc_plugins.web.tokens import Role
 
 from attpc_ioc.errors import RecordAway, Refused
@@ -219,3 +221,6 @@ def test_csv_has_every_field_and_no_formula():
     assert row["title"] == "'@x"
     assert json.loads(row["started_by"]) == {"user": "a"}
     assert row["zz"] == row["outcome"] == ""
+    # All pages of a list have the same columns: those of the run history.
+    assert {field.name for field in fields(Run)} == set(COLUMNS)
+    assert csv_of([]).strip() == ",".join(COLUMNS)

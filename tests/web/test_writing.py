@@ -84,6 +84,8 @@ async def test_every_reason_of_a_refusal(tmp_path, monkeypatch):
             ProblemBody.model_validate(problem)
             assert problem["reasons"] == list(it.rig.run.checklist)
             assert len(problem["reasons"]) > 1, problem
+        for query, status in (("?wait=True", 409), ("?wait=maybe", 422)):
+            assert (await it.put("Run:Start", 1, alice, query=query))[0] == status
         assert it.rig.run.state is not RunState.RUNNING
 
 

@@ -61,8 +61,13 @@ class Problem(Exception):
         return body
 
     def answer(self) -> web.Response:
-        """Return the response."""
-        return web.json_response(self.body(), status=self.status, headers=self.headers, content_type=MEDIA)
+        """Return the response. After too many requests the connection ends, with all that waits in it."""
+        response = web.json_response(
+            self.body(), status=self.status, headers=self.headers, content_type=MEDIA
+        )
+        if self.status == HTTPStatus.TOO_MANY_REQUESTS:
+            response.force_close()
+        return response
 
 
 async def json_body(request: web.Request) -> Any:

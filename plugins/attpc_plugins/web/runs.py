@@ -29,8 +29,21 @@ LAST = 2**31 - 1
 """The highest run number."""
 
 CSV = "text/csv"
-FIRST = ("experiment", "number", "stage", "outcome", "title", "started_at", "stopped_at")
-"""The first columns of CSV; others follow by name."""
+COLUMNS = (
+    *("experiment", "number", "stage", "outcome", "title", "started_at", "stopped_at"),
+    *("operator", "run_class", "quality", "comment", "config_name", "fleet", "ioc", "reason", "adopted"),
+    *(
+        "reserved_at",
+        "start_commanded_at",
+        "last_running_at",
+        "stop_commanded_at",
+        "started_by",
+        "stopped_by",
+    ),
+    *("event_count", "missing_events", "unequal_events", "resets", "damaged_frames", "sync"),
+    *("files_state", "frames_check"),
+)
+"""The columns of CSV, on every page; what else a record has follows by name."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 HARMLESS = "'"
@@ -311,12 +324,12 @@ def _wants_csv(request: web.Request) -> bool:
 
 def csv_of(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return runs as CSV with a header; nested values are JSON, and no cell is a formula."""
-    others = sorted({name for run in runs for name in run} - set(FIRST))
+    columns = (*COLUMNS, *sorted({name for run in runs for name in run} - set(COLUMNS)))
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow((*FIRST, *others))
+    writer.writerow(columns)
     for run in runs:
-        writer.writerow([_cell(run.get(name)) for name in (*FIRST, *others)])
+        writer.writerow([_cell(run.get(name)) for name in columns])
     return out.getvalue()
 
 
