@@ -98,41 +98,6 @@ async def test_a_run_whose_boards_are_in_step(tmp_path, monkeypatch, access):
         assert shown(it, "CoBo0:Router:Resets_RBV") == 0
 
 
-FAULTS = [
-    pytest.param(HostFault.DATA_BEHIND, Amounts(factor=0.1), 2, "behind the others", id="behind"),
-    pytest.param(HostFault.DATA_STOP, Amounts(), 2, "behind the others", id="stop"),
-    pytest.param(HostFault.DATA_LATE, Amounts(extra_s=60.0), 2, "behind the others", id="late"),
-    pytest.param(HostFault.DATA_SHIFT, Amounts(events=1), 3, "earlier than at the other boards", id="shift"),
-    pytest.param(HostFault.DATA_SHIFT, Amounts(events=100_000), 3, "events ahead of the others", id="jump"),
-    pytest.param(HostFault.DATA_CLOCK, Amounts(extra_s=1e-5), 3, "10 µs later", id="clock"),
-    pytest.param(HostFault.DATA_RESET, Amounts(), 4, "its event counter was reset after event", id="reset"),
-    pytest.param(HostFault.DATA_TORN, Amounts(), 5, "torn frame in CoBo1_AsAd0_", id="torn"),
-    pytest.param(HostFault.DISK_FULL, Amounts(), 5, "torn frame at the end of CoBo1_AsAd", id="full"),
-]
-LABELS = ("Unknown", "InStep", "Behind", "OutOfStep", "Reset", "Torn")
-
-
-@pytest.mark.parametrize(("fault", "amounts", "state", "text"), FAULTS)
-async def test_a_fault_of_one_board_is_seen_at_a_client(tmp_path, monkeypatch, fault, amounts, state, text):
-    access = Access.SSH if state in (4, 5) else Access.LOCAL
-    async with data_rig(tmp_path, monkeypatch, access=access, cobos=3) as it:
-        await start_run(it)
-        await in_step(it)
-        await it.until(lambda: shown(it, "Run:Events_RBV") > 50, what="some events compared")
-        name = f"{it.prefix}CoBo1:Router:Sync_RBV"
-        async with camonitor(it.place, name) as monitor:
-            await monitor.until(1)
-            await switch(it.fleet.data["CoBo[1]"], fault, amounts=amounts)
-            line = await monitor.until_text(LABELS[state])
-        assert name in line
-        assert text in shown(it, "CoBo1:Router:SyncText_RBV")
-        assert alarm(it, "CoBo1:Router:Sync_RBV") == ("MINOR" if state == 2 else "MAJOR")
-        await it.until(lambda: shown(it, "Run:Sync_RBV") == state, what="the run shows it")
-        assert "CoBo1 AsAd" in shown(it, "Run:SyncText_RBV")
-        for board in ("CoBo0", "CoBo2", "MuTAnT"):
-            assert shown(it, f"{board}:Router:Sync_RBV") == 1, shown(it, f"{board}:Router:SyncText_RBV")
-
-
 async def test_what_was_wrong_with_a_board_is_in_the_runs_record(tmp_path, monkeypatch, caplog):
     probe = Probe()
 

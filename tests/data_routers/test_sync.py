@@ -63,6 +63,9 @@ class Boards:
             self.streams[sender] = stream.take(piece)
         return self.judge.judge(self.now_s, self.streams)
 
+    def due_s(self, sender: str) -> float | None:
+        return self.judge.due_s(self.now_s, [self.streams[sender]])
+
     def ticks(self, sender: str, event: int) -> int:
         """The time of an event, whose number is off by `shift`."""
         return ((event - self.shift[sender]) * 1_000_000 + self.clock[sender]) % (1 << 48)
@@ -194,6 +197,30 @@ def test_a_part_of_a_frame_at_the_end_is_torn_once_it_has_stood_for_long():
     # It was completed after all.
     boards.streams[sender] = boards.streams[sender].take(Piece(name_of(sender), 600, 600, 1, 501, 501, 1))
     assert boards.states()[sender] is not Sync.TORN
+
+
+def test_what_is_known_to_change_is_looked_at_when_it_does():
+    boards = Boards()
+    boards.states(5)
+    # Some of a frame: whether the rest comes is seen when the delay is over, not at the next look after it.
+    sender = "CoBo0_AsAd0"
+    boards.stopped.add(sender)
+    boards.streams[sender] = boards.streams[sender].take(Piece(name_of(sender), 500, 300))
+    assert boards.look(1.0)[sender].state is Sync.IN_STEP
+    assert boards.due_s(sender) == 6.0 + 4.0
+    boards.streams[sender] = boards.streams[sender].take(Piece(name_of(sender), 500, 300, torn_at=300))
+    assert boards.look(4.0)[sender].state is Sync.TORN
+    # A board that has stopped, and another clock.
+    boards = Boards()
+    boards.states(5)
+    boards.stopped.add(sender)
+    boards.look(1.0)
+    assert boards.due_s(sender) == 6.0 + 10.0
+    boards.stopped.clear()
+    boards.clock["MuTanT"] += 1000
+    boards.look(1.0)
+    assert boards.due_s("MuTanT") == 7.0 + 2.0
+    assert boards.judge.due_s(7.0, []) == 1.0 + 10.0
 
 
 def test_pieces_are_put_together_over_parts_and_jumps():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Collection
 
@@ -35,10 +36,11 @@ from .events.service import EventsService
 from .hosts.host import FileHost, SentryHost
 from .hosts.make import config_hosts, host_for
 from .model import Polled
+from .run_counts import RunCounts
 from .run_faults import RunFaults
-from .settings import Access, DataRoutersSettings, RouterSettings
+from .settings import DataRoutersSettings, RouterSettings
 from .starts import StartChecks, warns
-from .state import ONLY, Baseline, Records
+from .state import Records
 from .stopper import RunStopper
 from .watch.around import FleetFacts, around
 from .watch.flow import Count
@@ -55,6 +57,9 @@ log = get_logger(__name__)
 FOLLOW_S = 0.2
 """Period of checks for a new next run, and for changed states and members of the fleet."""
 
+TOGETHER_S = 0.02
+"""Looks at the frames of several hosts that end within this time are shown together."""
+
 TASKS_S = 0.1
 DISCONNECT_S = 0.3
 """Time limits for ending what uses the hosts, and for disconnecting: the whole shutdown has half a second."""
@@ -69,7 +74,6 @@ class Service:
         self._ctx = ctx
         self._settings = settings
         self._records = records
-        self._run: RunRef | None = None
         self._open = False
         """A run began, and its end was not reported yet."""
         self._override = False
@@ -81,7 +85,9 @@ class Service:
         self._fresh = {router.label: NextPoll() for router in settings.router}
         self._seen: dict[str, object] = {}
         self._links = Links(records.links)
+        self._wake = asyncio.Event()
         self.routers = tuple(self._router(router) for router in settings.router)
+        self._counts = RunCounts(self.routers, records.baseline)
         self._by_label = {router.label: router for router in self.routers}
         self._by_source = {source: router for router in self.routers for source in router.sources}
         self.events = EventsService(
@@ -92,6 +98,7 @@ class Service:
             records.clocks,
             before=self._before,
             busy=lambda label: self.closing.busy(label),
+            on_news=self._wake.set,
         )
         self.closing = ClosingService(
             ctx,
@@ -209,7 +216,11 @@ class Service:
                 show_run(self._ctx, self.routers)
                 self._say()
             self._see_events(fleet)
-            await asyncio.sleep(FOLLOW_S)
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FOLLOW_S):
+                    await self._wake.wait()
+            await asyncio.sleep(TOGETHER_S)
 
     def _see_events(self, fleet: Fleet) -> None:
         """Publish what the frames say, and stop the run where it has as much as it should."""
@@ -232,7 +243,7 @@ class Service:
     def _on_closed(self, label: str, run: RunRef, written: Count) -> None:
         """Show the final counts of a closed run, if it is still the last one."""
         self.events.closed(label, run)
-        if run == self._run:
+        if run == self._counts.run:
             self._by_label[label].meter.settle(written)
             self._show(self._by_label[label])
 
@@ -344,26 +355,22 @@ class Service:
                     self.closing.remark(event.run.ref, router.label, f"started in spite of: {text}")
             case RunStarted():
                 self._open = True
-                if self._run != event.run.ref:
+                if self._counts.run != event.run.ref:
                     self._resume(event.run)
                 self.closing.run_started(event.run)
             case RunStopping():
                 self.run_faults.run_stops(event.run.ref)
             case RunStopped():
-                self._end(now_s)
+                self._counts.end(now_s)
                 self.run_faults.run_stops(event.run.ref)
                 self.closing.run_stopped(event.run)
                 self._open = False
             case RunFailed():
-                self._end(now_s)
+                self._counts.end(now_s)
                 self.events.run_failed()
                 self.closing.run_failed(event.run, released=event.number_released)
                 self._open = False
         self._poll_all()
-
-    def _end(self, now_s: float) -> None:
-        for router in self.routers:
-            router.meter.stop(now_s)
 
     def _begin(self, run: RunInfo, now_s: float) -> list[tuple[Router, str]]:
         """Start counting a run; returns the reasons that its start overrode, by router."""
@@ -380,27 +387,10 @@ class Service:
         self.stopper.run_begins()
         self.events.run_begins(run.ref)
         self.run_faults.run_begins()
-        self._run = run.ref
-        before = {router.label: router.begin(run.ref, now_s) for router in self.routers}
-        counts = {label: count for label, count in before.items() if count is not None}
-        if counts:
-            self._records.baseline.keep(ONLY, Baseline(self._run, counts))
+        self._counts.begin(run.ref, now_s)
         return in_spite_of
 
     def _resume(self, run: RunInfo) -> None:
-        """Count a run that began before this IOC: all files that are not in the stored baseline.
-
-        A sentry reports not the files' sizes but what its router has written since its own start: without a
-        baseline only new data counts.
-        """
-        self._run = run.ref
+        """Go on with a run that began before this IOC."""
         self.events.run_begins(run.ref)
-        baseline = self._records.baseline.values.get(ONLY)
-        counts = baseline.counts if baseline is not None and baseline.run == self._run else {}
-        for router in self.routers:
-            router.run = run.ref
-            before = counts.get(router.label)
-            if before is None and router.settings.access is Access.SENTRY:
-                router.meter.start(time.monotonic())
-            else:
-                router.meter.resume(time.monotonic(), before or Count())
+        self._counts.resume(run.ref, time.monotonic())

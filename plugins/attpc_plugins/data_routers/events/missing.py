@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attpc_plugins.data_routers.settings import EventsSettings
-from attpc_plugins.data_routers.watch.flow import DelayedLevel
+from attpc_plugins.data_routers.watch.flow import DelayedLevel, earliest
 
 from .streams import Stream
 
@@ -59,6 +59,11 @@ class MissingJudge:
     def judge(self, now_s: float, streams: Mapping[str, Stream]) -> dict[str, Missing]:
         """Return the level of each sender."""
         return {sender: self._of(now_s, stream) for sender, stream in streams.items()}
+
+    def due_s(self, now_s: float, streams: Sequence[Stream]) -> float | None:
+        """Return when the level of one of these senders rises if it goes on like this; None if none does."""
+        levels = (self._senders[stream.sender].level for stream in streams if stream.sender in self._senders)
+        return earliest(*(level.due_s for level in levels if level.due_s is not None and level.due_s > now_s))
 
     def level_of_run(self, now_s: float, percent: float) -> int:
         """Return the level of the run, of whose worst sender a part is missing."""

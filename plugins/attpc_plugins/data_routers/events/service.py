@@ -15,6 +15,7 @@ from attpc_plugins.data_routers.hosts.make import frame_host_for
 from attpc_plugins.data_routers.hosts.names import is_sender
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.around import FleetFacts
+from attpc_plugins.data_routers.watch.flow import earliest
 from attpc_plugins.data_routers.watch.incidents import Wrong
 
 from .figures import RunFigures, SourceFigures
@@ -31,14 +32,14 @@ KEEP_S = 20.0
 LAST = "last"
 """The key under which the clocks of the last run are kept."""
 
-SAMPLES_A_LOOK = 4
-"""About so many events are compared in each look."""
+SAMPLES_A_LOOK = 3
+"""At least so many events are compared in each look, and less than twice as many."""
 
 
 class EventsService:
     """The frames of all data routers, for one event loop.
 
-    `before(label, run)` and `busy(label)` are for `FrameWatch`.
+    `before(label, run)` and `busy(label)` are for `FrameWatch`. `on_news()`: call `show` soon.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class EventsService:
         *,
         before: Callable[[str, RunRef], Collection[str] | None],
         busy: Callable[[str], bool],
+        on_news: Callable[[], None],
     ) -> None:
         self._ctx = ctx
         self._settings = settings
@@ -67,6 +69,7 @@ class EventsService:
         self._of: RunRef | None = None
         """The run that is judged."""
         self._news = True
+        self._on_news = on_news
         self._watches: dict[str, tuple[RouterSettings, FrameWatch]] = {}
         self.run = RunFigures()
         for router in settings.router:
@@ -160,10 +163,11 @@ class EventsService:
     def _step(self) -> int:
         """Return the number whose multiples are compared: a power of two, so that it goes on to fit."""
         wanted = self._judge.lead.rate * self._settings.period_s / SAMPLES_A_LOOK
-        return 1 << max(0, int(wanted)).bit_length()
+        return 1 << max(0, int(wanted).bit_length() - 1)
 
     def _looked(self, label: str) -> None:
         self._news = True
+        self._on_news()
         watch, now_s = self._watches[label][1], time.monotonic()
         if watch.frames is not None and now_s - self._kept_s.get(label, -KEEP_S) >= KEEP_S:
             self._kept_s[label] = now_s
@@ -228,6 +232,7 @@ class EventsService:
         seen: set[str] = set()
         for router, watch in self._watches.values():
             fault = faults[router.label] or watch.fault
+            due_s: list[float | None] = []
             for name in router.sources:
                 is_own = is_sender(sender_ids.get(name, ""))
                 own = [stream for stream in streams if is_own(stream.sender)]
@@ -238,6 +243,7 @@ class EventsService:
                 if name in facts.running and cuts[name] and verdict.state <= Sync.IN_STEP:
                     # It is about to fall behind: what came before does not tell.
                     verdict = Verdict(Sync.UNKNOWN, f"its data router: {cuts[name]}", name)
+                due_s += self._judge.due_s(now_s, own), self._missing.due_s(now_s, own)
                 lack = worst_missing([lacks[stream.sender] for stream in own])
                 figures = SourceFigures.of(own, watch.rate, verdict, lack)
                 if name in facts.running or own:
@@ -250,6 +256,7 @@ class EventsService:
                 self._reasons[MISSING, name] = blind if fault else lack.why
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
                 show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
+            watch.look_by(earliest(*due_s))
         triggers = next((stream.triggers for stream in streams if stream.triggers), ())
         run = RunFigures.of(members, triggers)
         # A sender that appears has fewer events in the beginning.

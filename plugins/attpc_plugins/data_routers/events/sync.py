@@ -9,13 +9,13 @@ between two boards is a constant of the set-up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_high
 
 from attpc_ioc.model.names import Labelled
 from attpc_plugins.data_routers.settings import EventsSettings
-from attpc_plugins.data_routers.watch.flow import Delayed, rate_of
+from attpc_plugins.data_routers.watch.flow import Delayed, earliest, rate_of
 
 from .clocks import TICK_S, Clocks, Step
 from .streams import Stream
@@ -114,12 +114,14 @@ class Lead:
         """Events a second, over what is kept."""
         return rate_of(self._seen)
 
+    def past_s(self, event: int) -> float | None:
+        """Return since when most boards have been past an event; None if they are not."""
+        return next((at_s for at_s, seen in self._seen if seen > event), None)
+
     def behind_s(self, now_s: float, event: int) -> float:
         """Return for how long most boards have been past an event; 0 if they are not."""
-        for at_s, seen in self._seen:
-            if seen > event:
-                return now_s - at_s
-        return 0.0
+        at_s = self.past_s(event)
+        return 0.0 if at_s is None else now_s - at_s
 
 
 class SyncJudge:
@@ -140,7 +142,8 @@ class SyncJudge:
         self._noticed: dict[tuple[str, str], int] = {}
         """By sender and what is wrong with it: at which of its events that was noticed."""
         self._shifted: dict[str, Delayed] = {}
-        self._torn: dict[str, Delayed] = {}
+        self._ends: dict[str, tuple[tuple[str, int], Delayed]] = {}
+        """By sender: file and offset up to which there are whole frames, and how long more stands behind."""
 
     @property
     def lead(self) -> Lead:
@@ -164,6 +167,19 @@ class SyncJudge:
         steps = self._clocks.see({s: stream for s, stream in begun.items() if not stream.resets})
         return {sender: self._of(now_s, stream, steps.get(sender)) for sender, stream in streams.items()}
 
+    def due_s(self, now_s: float, streams: Sequence[Stream]) -> float | None:
+        """Return when the verdict on a board's senders changes if nothing of them comes; None if it does not.
+
+        Without a stream it is that on a board of which no frame has come.
+        """
+        past_s = [self._lead.past_s(last) for last in [stream.last for stream in streams] or [-1]]
+        times = [at_s + self._settings.behind_s for at_s in past_s if at_s is not None]
+        known = [stream.sender for stream in streams if stream.sender in self._ends]
+        delays = [self._ends[sender][1] for sender in known]
+        delays += [self._shifted[sender] for sender in known if sender in self._shifted]
+        times += [delayed.due_s for delayed in delays if delayed.due_s is not None]
+        return earliest(*(at_s for at_s in times if at_s > now_s))
+
     def silent(self, now_s: float, board: str) -> Verdict:
         """Return the verdict on a board of which no frame has come."""
         if self._lead.behind_s(now_s, -1) < self._settings.behind_s:
@@ -173,9 +189,7 @@ class SyncJudge:
 
     def _of(self, now_s: float, stream: Stream, step: Step | None) -> Verdict:
         board, lead, limits = stream.board, self._lead, self._settings
-        torn_end = self._torn.setdefault(stream.sender, Delayed(limits.torn_after_s)).judge(
-            now_s, bool(stream.torn_end)
-        )
+        torn_end = self._stands(now_s, stream) and stream.torn_end
         if stream.torn:
             others = f" ({stream.torn} in all)" if stream.torn > 1 else ""
             return Verdict(Sync.TORN, f"torn frame in {stream.torn_at}{others}", board)
@@ -194,6 +208,13 @@ class SyncJudge:
             events = _rounded(lead.event - stream.last)
             return Verdict(Sync.BEHIND, f"over {events} events behind the others {since}", board)
         return Verdict(Sync.IN_STEP)
+
+    def _stands(self, now_s: float, stream: Stream) -> bool:
+        """Return whether what is no whole frame has been the end of its file for long."""
+        place, end = (stream.name, stream.offset), self._ends.get(stream.sender)
+        if end is None or end[0] != place:
+            end = self._ends[stream.sender] = place, Delayed(self._settings.torn_after_s)
+        return end[1].judge(now_s, stream.offset < stream.size)
 
     def _out_of_step(self, now_s: float, stream: Stream, step: Step | None) -> str:
         """Return why a sender is out of step; empty if it is not, or not for long enough."""

@@ -20,6 +20,9 @@ from .streams import Stream, take_all
 
 log = get_logger(__name__)
 
+LEAST_S = 0.1
+"""The shortest time between the beginnings of two looks."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouterFrames:
@@ -75,6 +78,7 @@ class FrameWatch:
         self._step = step
         self._on_look = on_look
         self._wake = asyncio.Event()
+        self._due_s: float | None = None
         self._looking = False
         self._failures = 0
         self._rates: deque[tuple[float, int]] = deque()
@@ -107,18 +111,33 @@ class FrameWatch:
         """Events a second."""
         return max(0.0, rate_of(self._rates))
 
+    def look_by(self, at_s: float | None) -> None:
+        """Look at this time (monotonic) at the latest; None: at the end of the period."""
+        self._due_s = at_s
+        self._wake.set()
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             if not self._looking:
                 self._wake.clear()
                 await self._wake.wait()
-            began_s = time.monotonic()
+            began_s, self._due_s = time.monotonic(), None
             if not self._busy():
                 await self._look()
             pause_s = self._period_s * 2 ** min(self._failures, 10)
-            next_s = began_s + min(pause_s, max(LAST_BACKOFF_S, self._period_s))
-            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
+            await self._wait(began_s, began_s + min(pause_s, max(LAST_BACKOFF_S, self._period_s)))
+
+    async def _wait(self, began_s: float, next_s: float) -> None:
+        """Wait until the next look is due; one began at `began_s`."""
+        while True:
+            due_s = next_s if self._due_s is None else min(next_s, max(self._due_s, began_s + LEAST_S))
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(due_s - time.monotonic()):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
 
     async def _look(self) -> None:
         frames = self.frames
