@@ -145,7 +145,7 @@ async def test_why_a_plugin_stopped_the_run_is_in_its_record(tmp_path, monkeypat
 async def test_a_host_that_does_not_answer_is_named_once(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     # So long that a host on a busy machine is not silent by itself.
-    text = section(watch={"timeout_s": 4.0}, closing={"enabled": False})
+    text = section(watch={"period_s": 2.0, "timeout_s": 4.0}, closing={"enabled": False})
     async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text, cobos=1) as it:
         host = it.fleet.data["CoBo[0]"]
         await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 1, what="online")

@@ -13,7 +13,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.host import DataHost, Writing
 from attpc_ioc.simulator.data.options import Access
-from tests.support.ca import camonitor
+from tests.support.ca import camonitor, eventually
 from tests.support.data_rig import (
     ALL_ACCESS,
     SECTION,
@@ -128,14 +128,17 @@ async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(
             written = shown(it, "CoBo1:Router:Written_RBV")
             await it.until(lambda: shown(it, "CoBo1:Router:Written_RBV") > written + 1e-3, what="more data")
             assert shown(it, "CoBo1:Router:Flow_RBV") == 1
-            assert alarm(it, "CoBo1:Router:Rate_RBV") == alarm(it, "Run:Rate_RBV") == "NO_ALARM"
+            await it.until(
+                lambda: alarm(it, "CoBo1:Router:Rate_RBV") == alarm(it, "Run:Rate_RBV") == "NO_ALARM",
+                what="rates are known",
+            )
             # It is said, once.
             await it.until(lambda: shown(it, "Plugin:data_routers:Status_RBV") == 2, what="Degraded")
             assert shown(it, "Plugin:data_routers:Message_RBV").startswith("CoBo0: ")
             lines = [line for line in shown(it, "AlarmText_RBV").splitlines() if "CoBo0:Router" in line]
             assert len(lines) == 1, lines
             assert "Router:Online_RBV" in lines[0]
-        await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "NO_ALARM", 15.0, "it answers again")
+        await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "NO_ALARM", what="it answers")
         await it.until(lambda: shown(it, "Plugin:data_routers:Status_RBV") == 1, what="Ok")
         # What came meanwhile is counted.
         host = it.fleet.data["CoBo[0]"]
@@ -239,9 +242,13 @@ async def test_limits_of_the_disk(tmp_path, monkeypatch, access):
             (500.0, "NO_ALARM", "NO_ALARM"),
         ):
             host.disk_free_gb = free_gb
-            await it.until(lambda s=severity: alarm(it, free) == s, what=f"{free_gb} GB is {severity}")
+
+            async def is_shown(severity: str = severity, status: str = status) -> bool:
+                # A host on a busy machine may miss its two short periods at any moment.
+                return alarm(it, free) == severity and await it.get(f"{free}.STAT") == status
+
+            await eventually(is_shown, f"{free_gb} GB is {severity}")
             assert shown(it, free) == pytest.approx(free_gb, abs=0.1)
-            assert await it.get(f"{free}.STAT") == status
         assert shown(it, "CoBo0:Router:DiskUsed_RBV") == pytest.approx(50.0, abs=0.1)
         assert await it.get(f"{free}.LOLO") == "20"
         assert shown(it, "CoBo0:Router:TimeToFull_RBV") == 9999.0
