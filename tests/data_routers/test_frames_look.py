@@ -103,6 +103,9 @@ async def test_the_mutants_frames_have_its_triggers(at: Place) -> None:
         (3072, 3_072_000),
         (4096, 4_096_000),
     )
+    # Of many the first one is among them: the clocks of all boards can be compared from event 0 on.
+    (piece,) = await host.look([], 16)
+    assert [event for event, _ in piece.samples] == [0, *range(4896, 4999, 16)]
 
 
 @pytest.mark.parametrize("full", [False, True])

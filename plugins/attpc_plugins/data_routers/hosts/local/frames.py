@@ -146,7 +146,8 @@ def hop(
     """Hop over the frames of an open file from a cursor on, or from its beginning; over `most` at most.
 
     `last`: this sender has no later file, so that what is torn at the end may still be completed. `jump`:
-    begin near the end. `thin`: samples are thinned evenly to at most so many, else the last ones count.
+    begin near the end. `thin`: samples are thinned evenly to at most so many, else the first and the
+    last ones count.
     """
     file = _File(number)
     offset = cursor.offset if cursor is not None else 0
@@ -194,6 +195,8 @@ def hop(
             if thin and len(samples) > thin and step < EVENTS_MOST:
                 step *= 2
                 samples = [sample for sample in samples if sample[0] % step == 0]
+    # The first too: it is what all boards have in common, and their clocks are compared from there on.
+    del samples[1 : max(1, len(samples) - (thin or SAMPLES_MOST) + 1)]
     return Piece(
         name,
         file.size,
@@ -207,7 +210,7 @@ def hop(
         torn,
         torn_at,
         jump,
-        tuple(samples[-(thin or SAMPLES_MOST) :]),
+        tuple(samples),
         file.triggers(begin) if kind == _MUTANT else (),
         tuple(gaps) if thin else (),
     )

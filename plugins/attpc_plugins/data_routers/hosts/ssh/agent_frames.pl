@@ -107,7 +107,7 @@ sub near_end {
 }
 
 # Hops over the frames of one file; returns the number of frames, and the fields of the answer. `gaps_most`: of a
-# closed file; its samples are thinned to an even spread, else the last ones count.
+# closed file; its samples are thinned to an even spread, else the first and the last ones count.
 sub hop {
     my ($file, $offset, $still, $step, $most, $samples_most, $jump, $gaps_most) = @_;
     $offset = near_end($file) if $jump;
@@ -166,7 +166,7 @@ sub hop {
             @samples = grep { /\A(\d+)/ && $1 % $step == 0 } @samples;
         }
     }
-    splice @samples, 0, @samples - $samples_most if @samples > $samples_most;
+    splice @samples, 1, @samples - $samples_most if @samples > $samples_most;
     my $triggers = '';
     if ($kind == 8) {
         my $data = bytes_at($file->{handle}, $file->{path}, $begin, $HEAD);
