@@ -27,6 +27,7 @@ from tests.data_routers.test_commands import RUN, Shell
 from tests.data_routers.test_events import in_step
 from tests.data_routers.test_frames_look import raw
 from tests.data_routers.test_gather import over_ssh
+from tests.support.ca import eventually
 from tests.support.closed_runs import DONE, all_in_place, folder_of
 from tests.support.closings import EXPERIMENT, closings_in, local_settings
 from tests.support.data_rig import data_rig, shown, start_run, stop_run
@@ -294,9 +295,16 @@ async def test_a_board_out_of_step_in_a_run_is_found_by_its_check(
             lambda: all(shown(it, f"{board}:Router:Close_RBV") == DONE for board in others),
             what="the others are done",
         )
-        code, said = await told(it.settings_file, "files", "check", number)
-        assert code == 1
-        assert "CoBo0: cannot be closed since " in said
+        said = ""
+
+        async def is_in_the_way() -> bool:
+            # Now and then it is tried again, and is being closed at that moment.
+            nonlocal said
+            code, said = await told(it.settings_file, "files", "check", number)
+            assert code == 1
+            return "CoBo0: cannot be closed since " in said
+
+        await eventually(is_in_the_way, "the check says on which host it waits")
         assert f"put right what is said above, then `caput {it.prefix}Run:CloseAgain 1`" in said
         assert said.splitlines()[-1].endswith("not closed yet: CoBo0")
         taken.rmdir()
