@@ -67,17 +67,22 @@ def test_a_stream_that_begins_before_the_first_board_is_the_earlier_runs():
     [
         ([of(1)], (), ""),
         ([of(1)], ("CoBo0_AsAd0",), ""),
-        ([], (), "the first data of CoBo[0] may still come"),
-        ([of(1)], ("CoBo0_AsAd1",), "the first data of CoBo0_AsAd1 may still come"),
+        ([], (), "the first data of CoBo0 may still come"),
+        ([], ("CoBo0_AsAd0", "CoBo0_AsAd1"), "the first data of CoBo0 may still come"),
+        (
+            [of(1)],
+            ("CoBo0_AsAd1", "CoBo0_AsAd2"),
+            "the first data of CoBo0 AsAd1, CoBo0 AsAd2 may still come",
+        ),
         ([of(1), "a.graw"], (), "do not have their streams' times (a.graw)"),
     ],
 )
 def test_when_the_next_run_can_be_told_apart(files, senders, said):
     one = entry_of(1, settled=True, before={}, phase=Phase.CLOSING)
-    text = why_not_apart(one, listed(*files), ["CoBo[0]"], frozenset(senders))
+    text = why_not_apart(one, listed(*files), {"CoBo0": "CoBo[0]"}, frozenset(senders))
     assert said in text
     assert bool(said) == bool(text)
-    assert "not known" in why_not_apart(replace(one, before=None), listed(of(1)), [], frozenset())
+    assert "not known" in why_not_apart(replace(one, before=None), listed(of(1)), {}, frozenset())
 
 
 def test_two_streams_of_a_sender_soon_after_the_start_are_doubtful():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
@@ -50,20 +50,23 @@ def _count(files: Sequence[FileEntry]) -> Count:
 
 
 def why_not_apart(
-    closing: Closing, own: Sequence[FileEntry], sender_ids: Sequence[str], senders: frozenset[str]
+    closing: Closing, own: Sequence[FileEntry], sender_ids: Mapping[str, str], senders: frozenset[str]
 ) -> str:
     """Return why the next run's files could not be told from those of a run that is over; empty if they can.
 
-    `own` are its files, `sender_ids` those of its sources, such as `CoBo[0]`, and `senders` those that had
-    data in the run before. A stream that begins later is of the next run, so all have to be there.
+    `own` are its files, `sender_ids` those of its sources by name, such as `CoBo[0]` of `CoBo0`, and
+    `senders` those that had data in the run before. A stream that begins later is of the next run, so all
+    have to be there.
     """
     if closing.before is None:
         return "what was in the staging folder before the run is not known"
     if untimed := [file.name for file in own if not stream_of(file.name)]:
         return UNTIMED.format(names=names_text(untimed))
     found = {sender_of(file.name) for file in own}
-    missing = [sender_id for sender_id in sender_ids if not any(map(is_sender(sender_id), found))]
-    missing += sorted(senders - found)
+    missing = [name for name, sender_id in sender_ids.items() if not any(map(is_sender(sender_id), found))]
+    for name in missing:
+        senders -= set(filter(is_sender(sender_ids[name]), senders))
+    missing += [sender.replace("_", " ") for sender in senders - found]
     return f"the first data of {names_text(missing)} may still come" if missing else ""
 
 
@@ -141,7 +144,7 @@ class Beside:
     """
 
     def __init__(
-        self, label: str, quiet_s: float, sender_ids: Callable[[Closing], Sequence[str] | None]
+        self, label: str, quiet_s: float, sender_ids: Callable[[Closing], Mapping[str, str] | None]
     ) -> None:
         self._label = label
         self._quiet_s = quiet_s

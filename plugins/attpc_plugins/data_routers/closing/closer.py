@@ -61,8 +61,8 @@ class RouterCloser:
 
     `early()` returns whether no member of the current run can have written data yet, `has_files()` whether
     there may be files in the staging folder, `other_run(run)` whether another run is starting or on,
-    `last_polled()` what the host reported last, `sender_ids(closing)` the senders of the sources of its run,
-    None where they are not known; `summary` counts the frames. `on_change(closings)` is
+    `last_polled()` what the host reported last, `sender_ids(closing)` the sender ids of the sources of its
+    run, by name, None where they are not known; `summary` counts the frames. `on_change(closings)` is
     called when the state of a closing has changed; `progress` has the percentage of each open closing by its
     token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
     true while the host is moving files.
@@ -79,7 +79,7 @@ class RouterCloser:
         has_files: Callable[[], bool] = lambda: True,
         other_run: Callable[[RunRef], bool] = lambda _run: False,
         last_polled: Callable[[], Polled | None] = lambda: None,
-        sender_ids: Callable[[Closing], Sequence[str] | None] = lambda _closing: None,
+        sender_ids: Callable[[Closing], Mapping[str, str] | None] = lambda _closing: None,
         summary: Summary | None = None,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,

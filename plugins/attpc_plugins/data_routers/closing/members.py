@@ -22,12 +22,12 @@ def is_early(fleet: Fleet, router: RouterSettings, run: RunRef) -> bool:
     )
 
 
-def sender_ids(fleet: Fleet, sources: Sequence[str], run: RunRef) -> list[str]:
-    """Return the sender ids of those of a router's sources that took part in a run."""
+def sender_ids(fleet: Fleet, sources: Sequence[str], run: RunRef) -> dict[str, str]:
+    """Return the sender ids, by name, of those of a router's sources that took part in a run."""
     info = fleet.run.info
     members = info.members if info is not None and info.ref == run else None
-    return [
-        source.sender_id
+    return {
+        source.name: source.sender_id
         for source, module in fleet.sources()
         if source.name in sources and (members is None or module.name in members)
-    ]
+    }
