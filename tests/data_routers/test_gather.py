@@ -7,12 +7,16 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from attpc_plugins.data_routers.gathering.copying import write_sparse
 from attpc_plugins.data_routers.gathering.layout import BOARDS, destination_fault, folder_for
 from attpc_plugins.data_routers.hosts.names import spoils
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.data_routers.test_commands import Shell
 from tests.support.closings import EXPERIMENT, fill, grow, sums
@@ -96,6 +100,33 @@ def test_a_run_is_gathered_by_the_names_of_its_files(shell: Shell, tmp_path: Pat
     again = shell("files", "gather", 42, "--to", to)
     assert again.exit_code == 0, again.output
     assert "there already" in again.output
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 5, 4095, 4096, 9000]), st.booleans()), max_size=12))
+def test_a_file_that_comes_in_pieces_is_written_with_its_holes(pieces: list[tuple[int, bool]]) -> None:
+    """Pieces of zeros and of others."""
+    data = [bytes([1 - zero]) * size for size, zero in pieces]
+    with tempfile.TemporaryFile() as file:
+        at = 0
+        for piece in data:
+            write_sparse(file.fileno(), piece, at)
+            at += len(piece)
+        file.truncate(at)
+        assert file.read() == b"".join(data)
+
+
+def test_sparse_files_stay_sparse(tmp_path: Path, shared_sshd: Sshd) -> None:
+    shell, to = over_ssh(tmp_path, shared_sshd), tmp_path / "to"
+    with (shell.staging["CoBo0"] / COBO[0]).open("wb") as file:
+        for place, data in ((0, b"a" * 5000), (9_999_990, b"b" * 20), (20_000_000, b"")):
+            file.seek(place)
+            file.write(data)
+        file.truncate(20_000_000)
+    assert shell("files", "close", 42, "--experiment", EXPERIMENT).exit_code == 0
+    assert shell("files", "gather", 42, "--to", to).exit_code == 0
+    assert sums(to / "run_0042" / "mm0") == sums(shell.place())
+    found = (to / "run_0042" / "mm0" / COBO[0]).stat()
+    assert (found.st_size, found.st_blocks * 512 < 100_000) == (20_000_000, True)
 
 
 def test_an_interrupted_command_goes_on(shell: Shell, tmp_path: Path) -> None:

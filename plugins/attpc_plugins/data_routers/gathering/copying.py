@@ -24,6 +24,9 @@ from .layout import MANIFESTS, GatherError, Item, Plan, Unfinished
 
 CHUNK = 1 << 20
 
+ZEROS = bytes(4096)
+"""A block that is left out where it is written, so that sparse files stay sparse."""
+
 T = TypeVar("T")
 
 
@@ -129,21 +132,22 @@ class Gathering:
 
     async def _copied(self, host: SourceHost, item: Item) -> Callable[[], None]:
         """Copy a file to its hidden name; return what verifies, syncs and renames it, which blocks."""
-        part, sum_ = _part_of(self._hidden, item), hashlib.sha256()
+        part, sum_, size = _part_of(self._hidden, item), hashlib.sha256(), 0
         number = await _in_thread(lambda: os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
         def sink(data: bytes) -> None:
+            nonlocal size
             if item.file.sha256:
                 sum_.update(data)
-            left = memoryview(data)
-            while left:
-                with _words(part):
-                    left = left[os.write(number, left) :]
+            with _words(part):
+                write_sparse(number, data, size)
+            size += len(data)
             self.progress.copied += len(data)
 
         def finish() -> None:
             try:
-                self._verify(item, os.fstat(number).st_size, sum_.hexdigest())
+                self._verify(item, size, sum_.hexdigest())
+                os.ftruncate(number, size)  # it may end with a hole
                 os.fsync(number)
                 os.utime(part, (item.file.modified_s, item.file.modified_s))
                 part.rename(_path_of(self._hidden, item))
@@ -178,6 +182,24 @@ class Gathering:
             raise GatherError(f"{self._final} exists: nothing was changed there")
         self._hidden.rename(self._final)
         _sync(self._final.parent)
+
+
+def write_sparse(number: int, data: bytes, at: int) -> None:
+    """Write to a new file at an offset; blocks of zeros become holes. Cut the file to its size at the end."""
+    view, begin, end = memoryview(data), 0, 0
+    while end < len(data):
+        stop = end + len(ZEROS) - (at + end) % len(ZEROS)
+        if data[end:stop] == ZEROS:
+            _write(number, view[begin:end], at + begin)
+            begin = stop
+        end = stop
+    _write(number, view[begin:], at + begin)
+
+
+def _write(number: int, left: memoryview, at: int) -> None:
+    while left:
+        done = os.pwrite(number, left, at)
+        left, at = left[done:], at + done
 
 
 def _path_of(folder: Path, item: Item) -> Path:
