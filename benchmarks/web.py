@@ -28,7 +28,7 @@ import attpc_plugins.web
 import psutil
 
 from benchmarks.support.system import PREFIX, System, system, verdict
-from tests.support.web import free_port
+from tests.support.ca import free_port
 
 WRITES_S = 0.1
 WEIGHT_GOAL = 250_000

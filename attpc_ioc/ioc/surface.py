@@ -18,7 +18,7 @@ from attpc_ioc.pvs.table import PvEntry
 
 
 class Surface:
-    """Implements `attpc_ioc.plugin.spec.PvSurface`: a third one beside Channel Access and PVAccess."""
+    """Implements `attpc_ioc.plugin.contract.PvSurface`: a third one beside Channel Access and PVAccess."""
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 A plugin needs `hookimpl` and, for its annotations, `PluginContext`.
 """
 
-from .spec import PluginContext, hookimpl, hookspec
+from .contract import PluginContext
+from .spec import hookimpl, hookspec
 
 __all__ = ["PluginContext", "hookimpl", "hookspec"]

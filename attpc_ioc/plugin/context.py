@@ -23,8 +23,8 @@ from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pvs.row import Reading, Value
 
+from .contract import PvSurface, RunRecords
 from .guard import end, reason_of, tame
-from .spec import PvSurface, RunRecords
 from .status import PluginStatus, PluginStatuses
 
 log = get_logger(__name__)
@@ -44,7 +44,7 @@ _names = itertools.count(1)
 
 
 class Context:
-    """Implements `attpc_ioc.plugin.spec.PluginContext` for one plugin."""
+    """Implements `attpc_ioc.plugin.contract.PluginContext` for one plugin."""
 
     def __init__(
         self,

@@ -19,11 +19,11 @@ from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.pvs.row import Row
 
+from .contract import RunNumbers, RunRecords
 from .guard import bounded, call, reason_of
 from .mailbox import Mailbox
 from .registry import Plugin, PluginRegistry
 from .sections import Sections
-from .spec import RunNumbers, RunRecords
 from .status import PluginStatus
 
 if TYPE_CHECKING:

@@ -25,10 +25,11 @@ from attpc_plugins.data_routers.hosts.limits import CallLimits
 from attpc_plugins.data_routers.hosts.worker import Deadline, Worker
 from attpc_plugins.data_routers.model import CloseState, FileEntry, MoveOutcome
 
+from tests.support.ca import free_port
 from tests.support.datahosts import LIMITS, RUN, Place, place, sums_of, until, write_files
 from tests.support.patience import PATIENCE_S
 from tests.support.slowwire import wire
-from tests.support.sshd import Sshd, free_port, sshd
+from tests.support.sshd import Sshd, sshd
 
 SHORT = CallLimits(poll_s=1.0, read_s=1.0, files_s=1.0, checksums_s=1.0)
 MARGIN_S = 15.0

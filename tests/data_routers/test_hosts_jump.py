@@ -15,9 +15,10 @@ from attpc_plugins.data_routers.hosts.ssh.station import Stations
 from attpc_plugins.data_routers.settings import Access, RouterSettings
 
 from tests.data_routers.test_hosts_ssh import command_in, run
+from tests.support.ca import free_port
 from tests.support.datahosts import LIMITS, until, write_files
 from tests.support.slowwire import wire
-from tests.support.sshd import Sshd, free_port, sshd
+from tests.support.sshd import Sshd, sshd
 
 
 @dataclass

@@ -34,7 +34,7 @@ from attpc_plugins.data_routers.settings import (
 )
 
 from attpc_ioc.model.run import RunRef
-from tests.support.sshd import free_port
+from tests.support.ca import free_port
 
 GOOD: dict[str, object] = {
     "disk": "Macintosh HD",

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attpc_ioc.plugin import spec
+from attpc_ioc.plugin import contract, spec
 from attpc_ioc.plugin.checks import HOOKS
 
 HEAD = """# Hooks
 
-Generated from `attpc_ioc/plugin/spec.py`. For a step-by-step guide see
+Generated from `attpc_ioc/plugin/spec.py` and `contract.py`. For a step-by-step guide see
 [Write a plugin](../tutorial/write-a-plugin.md).
 """
 
@@ -50,8 +50,8 @@ def _block(function: Callable[..., Any]) -> str:
 
 
 def _context() -> Iterator[str]:
-    yield f"## `PluginContext`\n\n{_paragraphs(spec.PluginContext.__doc__)}\n"
-    for name, member in vars(spec.PluginContext).items():
+    yield f"## `PluginContext`\n\n{_paragraphs(contract.PluginContext.__doc__)}\n"
+    for name, member in vars(contract.PluginContext).items():
         if inspect.isfunction(member) and not name.startswith("_"):
             yield _block(member)
 

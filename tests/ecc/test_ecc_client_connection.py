@@ -8,7 +8,8 @@ import pytest
 
 from attpc_ioc.errors import EccBrokenReply, EccTimeout, EccUnreachable
 from attpc_ioc.model.states import Operation, Transition
-from tests.support.ecc_client import CONFIG, SOURCES, Call, client_of, free_port, ways
+from tests.support.ca import free_port
+from tests.support.ecc_client import CONFIG, SOURCES, Call, client_of, ways
 from tests.support.ecc_raw import envelope, http, own_sockets_to, raw_server, state_xml, text_xml, until
 
 

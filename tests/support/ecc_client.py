@@ -1,6 +1,5 @@
 """An ECC client under test, and the ways in which it asks."""
 
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -38,8 +37,3 @@ def prepare(client: EccClient) -> Awaitable[object]:
 
 ways = pytest.mark.parametrize("call", [ask_state, ask_configs, prepare])
 Call = Callable[[EccClient], Awaitable[object]]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]

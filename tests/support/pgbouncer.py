@@ -21,9 +21,9 @@ import asyncpg
 from attpc_plugins.run_history.embedded.binaries import account_for
 from attpc_plugins.run_history.embedded.server import ROLE, EmbeddedServer
 
+from tests.support.ca import free_port
 from tests.support.needs import found, needs
 from tests.support.postgres import place
-from tests.support.sshd import free_port
 
 PGBOUNCER = found("pgbouncer")
 

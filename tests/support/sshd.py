@@ -16,18 +16,12 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.ca import free_port
 from tests.support.needs import found, skip
 
 SSHD = found("sshd")
 PRIVILEGE_FOLDER = Path("/run/sshd")
 """Of an sshd that root starts; packages leave it to the system's start, which containers have none of."""
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:

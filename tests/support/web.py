@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from attpc_plugins.web import plugin as Web
 from attpc_plugins.web.tokens import Role, make
 
+from tests.support.ca import free_port
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig, rig
 
@@ -63,13 +63,6 @@ class WebRig:
         status, body = await self.get(f"/api/v1/pvs/{self.rig.prefix}{part}")
         assert status == 200, body
         return body
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that nobody listens at now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @contextlib.asynccontextmanager

@@ -13,9 +13,10 @@ from attpc_plugins.web.page import FOLDER, MEDIA
 from attpc_ioc.simulator.data.options import Access
 from tests.support.browser import PHONE, VIEWS, WALL, go, link, pages, shows, violations
 from tests.support.data_rig import QUICK_DATA, SECTION, section
+from tests.support.ca import free_port
 from tests.support.iocprocess import ioc_process
 from tests.support.rig import rig
-from tests.support.web import NAME, free_port, web_rig
+from tests.support.web import NAME, web_rig
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> & "30P" \'x\''
 STATE = ".runstate .word"

@@ -16,7 +16,7 @@ from attpc_ioc.model.command import NUMBERED, CommandName, ScopeKind
 from attpc_ioc.model.fleet import Fleet
 from attpc_ioc.model.run import RunInfo
 from attpc_ioc.plugin import hookimpl
-from attpc_ioc.plugin.spec import RunNumbers
+from attpc_ioc.plugin.contract import RunNumbers
 
 TOPIC = "numbers"
 

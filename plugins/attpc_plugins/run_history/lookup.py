@@ -1,4 +1,4 @@
-"""The runs of the database for other plugins: implements `attpc_ioc.plugin.spec.RunRecords`.
+"""The runs of the database for other plugins: implements `attpc_ioc.plugin.contract.RunRecords`.
 
 The objects are those of `attpc-ioc history list` and `show` with `--format json`.
 """
@@ -19,15 +19,13 @@ from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunQuery
 from attpc_plugins.run_history.config_changes import ConfigChange, changed_uses, config_changes, digests
 from attpc_plugins.run_history.errors import DatabaseError
+from attpc_plugins.run_history.exchange.check import EDIT_LIMITS
 from attpc_plugins.run_history.exchange.csv_file import in_order
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.store import Store
 from attpc_plugins.run_history.store.errors import NotFound, StoreRejected
 from attpc_plugins.run_history.store.model.history import Cursor, Quality, RunChanges, RunFilter
 from attpc_plugins.run_history.store.model.values import Bad, class_of, word_of
-
-LONGEST = {"title": 200, "operator": 200, "comment": 65_536}
-"""Characters of a text, as for `attpc-ioc history edit`."""
 
 MOST_LINES = 500
 """Lines of the diff of one file."""
@@ -130,9 +128,9 @@ def _changes(changes: Mapping[str, str]) -> RunChanges:
         raise Refused(f"a run has no text {', '.join(unknown)}; it has {', '.join(known)}")
     if not changes:
         raise Refused(f"nothing to change: give one of {', '.join(known)}")
-    for name, most in LONGEST.items():
-        if len(changes.get(name, "")) > most:
-            raise Refused(f"{name} has {len(changes[name])} characters, at most {most} are allowed")
+    for name, text in changes.items():
+        if len(text) > (most := EDIT_LIMITS.get(name, len(text))):
+            raise Refused(f"{name} has {len(text)} characters, at most {most} are allowed")
     try:
         return RunChanges(
             title=changes.get("title"),

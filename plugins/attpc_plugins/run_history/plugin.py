@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attpc_ioc.model.events import Event
     from attpc_ioc.model.run import RunInfo
     from attpc_ioc.plugin import PluginContext
-    from attpc_ioc.plugin.spec import RunRecords
+    from attpc_ioc.plugin.contract import RunRecords
     from attpc_ioc.pvs.row import Row, Value
     from attpc_plugins.run_history.sheets.settings import ObservableSettings
 

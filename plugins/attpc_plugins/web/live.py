@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attpc_ioc.plugin.spec import PvSurface
+from attpc_ioc.plugin.contract import PvSurface
 
 from .shown import iso, value_of
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
-from attpc_ioc.plugin.spec import PvSurface
+from attpc_ioc.plugin.contract import PvSurface
 from attpc_ioc.pvs.row import Record, Shown
 from attpc_ioc.pvs.table import PvEntry
 

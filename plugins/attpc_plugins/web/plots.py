@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from attpc_ioc.model.command import ScopeKind
 from attpc_ioc.model.states import Severity
-from attpc_ioc.plugin.spec import PvSurface
+from attpc_ioc.plugin.contract import PvSurface
 from attpc_ioc.pvs.row import Archive
 from attpc_ioc.pvs.table import PvEntry
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from attpc_ioc.errors import PutFailed
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import Who
-from attpc_ioc.plugin.spec import PvSurface
+from attpc_ioc.plugin.contract import PvSurface
 from attpc_ioc.pvs.table import PvEntry
 
 from .problems import MEDIA, Problem, json_body

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aiohttp import hdrs, web
 
 from attpc_ioc.model.command import Who
-from attpc_ioc.plugin.spec import PvSurface
+from attpc_ioc.plugin.contract import PvSurface
 from attpc_ioc.pvs.table import PvEntry
 
 from .client import Client, client_of

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from attpc_ioc.errors import RecordAway, Refused
 from attpc_ioc.model.run import RunQuery
 from attpc_ioc.plugin import PluginContext
-from attpc_ioc.plugin.spec import RunRecords
+from attpc_ioc.plugin.contract import RunRecords
 
 from .operations import Operation, Parameter, packed
 from .problems import Problem, json_body

@@ -22,6 +22,7 @@ from attpc_plugins.run_history.commands.support.common import (
 )
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output, print_pages
 from attpc_plugins.run_history.exchange import csv_file, json_file
+from attpc_plugins.run_history.exchange.check import EDIT_LIMITS
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
@@ -176,9 +177,11 @@ def edit(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Change the entries of a run; each change is recorded with its author."""
-    for name, text in (("--title", title), ("--operator", operator)):
-        if text is not None and len(text) > 200:
-            raise typer.BadParameter(f"has {len(text)} characters, at most 200 are allowed", param_hint=name)
+    for name, text in (("title", title), ("operator", operator), ("comment", comment)):
+        if len(text or "") > (most := EDIT_LIMITS[name]):
+            raise typer.BadParameter(
+                f"has {len(text or '')} characters, at most {most} are allowed", param_hint=f"--{name}"
+            )
     try:
         changes = RunChanges(
             title,

@@ -18,6 +18,9 @@ NUMBER_MAX = 2**31 - 1
 LIMITS = {"experiment": 200, "title": 1000, "operator": 1000, "comment": 65536}
 """Characters of the texts."""
 
+EDIT_LIMITS = LIMITS | {"title": 200, "operator": 200}
+"""Characters of the texts that somebody edits; what was recorded before may be longer."""
+
 FIGURES = ("event_count", "missing_events", "resets", "damaged_frames")
 """Counts that may be unknown, of a run and of a router's files."""
 
