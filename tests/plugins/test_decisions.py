@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 
 import pytest
 
@@ -16,7 +17,7 @@ from attpc_ioc.plugin import hookimpl
 from attpc_ioc.plugin.host import PluginHost
 from tests.support.ca import caput
 from tests.support.probe import covers
-from tests.support.rig import rig
+from tests.support.rig import PATIENT_LIMITS, rig
 
 START = Plan(Command(RUN, CommandName.START))
 
@@ -207,11 +208,12 @@ class Owner:
 @covers("attpc_run_numbers")
 async def test_one_owner_of_run_numbers_and_never_a_fallback(tmp_path, monkeypatch):
     owner = Owner()
-    async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("owner", owner)]) as it:
+    limits = re.sub("run_number_s = .*", "run_number_s = 2.0", PATIENT_LIMITS)
+    async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("owner", owner)], limits=limits) as it:
         await it.take_to(State.READY)
         for number, because in (
             (ConnectionError("no database"), "owner gave no run number: ConnectionError: no database"),
-            ("slow", "owner gave no run number: it took more than 0.5 s"),
+            ("slow", "owner gave no run number: it took more than 2 s"),
             (-1, "owner gave -1, not a run number"),
             (2**31, "owner gave 2147483648, not a run number"),
             (True, "owner gave True, not a run number"),

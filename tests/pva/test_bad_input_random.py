@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import secrets
 import struct
 from collections.abc import AsyncIterator
@@ -205,4 +206,6 @@ async def test_sessions_with_bytes_changed(seed, caplog, capfd):
         for one in heard:
             assert one.fault or isinstance(one.value, str | int | float)
     assert not [record for record in caplog.records if record.exc_info]
-    assert capfd.readouterr().err == ""
+    # An earlier test's client in this process may still look for its repeater.
+    err = re.sub("CA client library is unable.*\n.*\n.*\n", "", capfd.readouterr().err)
+    assert err == ""

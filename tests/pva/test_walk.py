@@ -125,16 +125,20 @@ async def test_every_pv_is_equal_over_both_protocols(it):
 
 @pytest.mark.parametrize(("program", "options"), [("pvget", ("-M", "raw")), ("pvinfo", ())])
 async def test_programs_of_every_pv(it, program, options):
-    """Asked for many, `pvget` now and then prints a value without its name: the rest is asked for singly."""
+    """These programs now and then print a value without its name: the rest is asked for singly, and again."""
     for entries in chunks(it.app.table):
         names = {entry.name for entry in entries}
         ran = await pva_run(it.place, program, *options, *names)
         shown = {line.split(" ", 1)[0] for line in ran.out.splitlines()}
         for name in names - shown:
-            again = pvget(it.place, *options, name) if options else pva_run(it.place, program, name)
-            ran = await again
-            assert (ran.code, ran.err) == (0, ""), ran
-            assert ran.out.startswith(name), ran
+            for _ in range(5):
+                again = pvget(it.place, *options, name) if options else pva_run(it.place, program, name)
+                ran = await again
+                assert (ran.code, ran.err) == (0, ""), ran
+                if ran.out.startswith(name):
+                    break
+            else:
+                raise AssertionError(ran)
 
 
 async def test_pvmonitor_of_every_pv(it):

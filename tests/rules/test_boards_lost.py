@@ -13,11 +13,10 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State, Transition
 from attpc_ioc.simulator.xcfg import describe_text
 from tests.support.advice import follow, follow_all
-from tests.support.rig import EXPERIMENT, SHORT_LIMITS, Rig, ecc, rig
+from tests.support.rig import EXPERIMENT, PATIENT_LIMITS, SHORT_LIMITS, Rig, ecc, rig
 from tests.support.runs import Recorder, boards_running, ready, running, under_way
 from tests.support.trouble import assert_nothing_forbidden, shown
 
-PATIENT = SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 10.0")
 """A busy disk is no reason not to start."""
 
 IDLE, DESCRIBED, PREPARED, READY = State.IDLE, State.DESCRIBED, State.PREPARED, State.READY
@@ -37,7 +36,7 @@ def die(it: Rig, victim: str) -> None:
 
 @pytest.mark.parametrize("lose", [die, power_cycle])
 async def test_rule_11_a_start_on_a_lost_board_is_not_tried_twice(tmp_path, monkeypatch, lose):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         number = await ready(it)
         lose(it, "cobo1")
         outcome = await it.submit("Start", RUN)
@@ -70,7 +69,7 @@ async def test_rule_11_a_start_on_a_lost_board_is_not_tried_twice(tmp_path, monk
 
 
 async def test_rule_11_a_mutant_that_is_lost_uses_no_number_up(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         number = await ready(it)
         power_cycle(it, "mutant")
         outcome = await it.submit("Start", RUN)
@@ -83,7 +82,7 @@ async def test_rule_11_a_mutant_that_is_lost_uses_no_number_up(tmp_path, monkeyp
 
 
 async def test_rule_11_a_start_that_failed_for_another_reason_may_be_tried_again(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await ready(it)
         it.fleet["cobo1"].faults.fail("Start", message="Exception: the trigger is busy.")
         assert not (await it.submit("Start", RUN)).ok
@@ -114,7 +113,7 @@ async def test_rule_11_a_late_start_that_failed_is_said_too(tmp_path, monkeypatc
     ids=str,
 )
 async def test_what_a_message_says_of_a_lost_board_helps(tmp_path, monkeypatch, at, command, victim, lose):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await it.take_to(at)
         lose(it, victim)
         outcome = await it.submit(command, RUN if command == "Start" else SYSTEM)
@@ -130,7 +129,7 @@ async def test_what_a_message_says_of_a_lost_board_helps(tmp_path, monkeypatch, 
 
 
 async def test_a_failure_that_has_nothing_to_do_with_the_board_takes_nothing_down(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await it.take_to(PREPARED)
         await it.fleet.routers["CoBo[0]"].stop()
         outcome = await it.submit("Configure")
@@ -143,7 +142,7 @@ async def test_a_failure_that_has_nothing_to_do_with_the_board_takes_nothing_dow
 
 @pytest.mark.parametrize("lose", [die, power_cycle])
 async def test_rule_17_a_stop_of_a_mutant_whose_board_is_lost(tmp_path, monkeypatch, lose):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         number = await running(it)
         lose(it, "mutant")
         outcome = await it.submit("Stop", RUN)
@@ -191,7 +190,7 @@ TAKEN = "its board CoBo[1] was made anew by a wrong Describe of cobo0"
 
 
 async def test_rule_06_what_a_taken_over_board_had_loaded_is_not_known(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await ready_but_cobo0(it)
         right = write_describe(it, "CoBo[1]")
         assert "it was undone" in (await it.submit("Describe", ecc("cobo0"))).message
@@ -218,7 +217,7 @@ async def test_rule_06_what_a_taken_over_board_had_loaded_is_not_known(tmp_path,
 
 @pytest.mark.parametrize("boards", [("CoBo[0]", "CoBo[1]"), ("CoBo[1]", "Mutant[master]")], ids=str)
 async def test_rule_06_every_module_of_a_board_that_was_named(tmp_path, monkeypatch, boards):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await ready_but_cobo0(it)
         right = write_describe(it, *boards)
         await it.submit("Describe", ecc("cobo0"))
@@ -236,7 +235,8 @@ async def test_rule_06_every_module_of_a_board_that_was_named(tmp_path, monkeypa
 
 @pytest.mark.parametrize("late", ["late", "not undone", "server lost"])
 async def test_rule_06_also_where_the_wrong_describe_ended_badly(tmp_path, monkeypatch, late):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    limits = SHORT_LIMITS if late == "late" else PATIENT_LIMITS
+    async with rig(tmp_path, monkeypatch, limits=limits) as it:
         await ready_but_cobo0(it)
         write_describe(it, "CoBo[1]")
         server = it.fleet["cobo0"]
@@ -250,7 +250,7 @@ async def test_rule_06_also_where_the_wrong_describe_ended_badly(tmp_path, monke
                 server.faults.fail("Undo")
                 assert "Undo failed" in (await it.submit("Describe", ecc("cobo0"))).message
             case _:
-                server.faults.slow("Describe", extra_s=0.1)
+                server.faults.slow("Describe", extra_s=1.0)  # to be seen under way
                 going = asyncio.create_task(it.submit("Describe", ecc("cobo0")))
                 await it.until(lambda: it.module("cobo0").transition is Transition.DESCRIBE)
                 server.faults.refuse()
@@ -260,7 +260,7 @@ async def test_rule_06_also_where_the_wrong_describe_ended_badly(tmp_path, monke
 
 
 async def test_rule_06_a_disabled_module_and_one_that_is_offline_too(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, cobos=3, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch, cobos=3) as it:
         await ready_but_cobo0(it)
         await it.ok("Ecc:cobo1:Enable", "No")
         it.fleet["cobo2"].faults.refuse()
@@ -281,7 +281,7 @@ async def test_rule_06_a_disabled_module_and_one_that_is_offline_too(tmp_path, m
 @pytest.mark.parametrize("own_first", [True, False])
 async def test_rule_06_described_at_the_same_time(tmp_path, monkeypatch, own_first):
     """Which of two Describes came last to the board cannot be known: its own has to be done again."""
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await it.select()
         right = write_describe(it, "CoBo[1]")
         slow = "cobo0" if own_first else "cobo1"
@@ -298,7 +298,7 @@ async def test_rule_06_described_at_the_same_time(tmp_path, monkeypatch, own_fir
 
 
 async def test_rule_06_an_idle_module_has_lost_nothing(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await it.select()
         write_describe(it, "CoBo[1]")
         await it.submit("Describe", ecc("cobo0"))

@@ -14,14 +14,13 @@ from attpc_ioc.model.config import UNKNOWN
 from attpc_ioc.model.states import EDGES, Operation, State, Transition
 from attpc_ioc.simulator.xcfg import configure_text, describe_text
 from tests.rules.test_corners import restart_with
-from tests.support.rig import SHORT_LIMITS, Rig, ecc, rig
+from tests.support.rig import Rig, ecc, rig
 from tests.support.runs import call_of
 from tests.support.simfleet import take_up
 from tests.support.state_dir import change
 from tests.support.thorough import taking_turns
 from tests.support.trouble import assert_nothing_forbidden
 
-PATIENT = SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 10.0")
 """A busy disk is no reason not to start."""
 
 IDLE, DESCRIBED, PREPARED, READY = State.IDLE, State.DESCRIBED, State.PREPARED, State.READY
@@ -45,7 +44,7 @@ async def test_rule_09_goto_ready_needs_a_selected_config_and_the_way_down_does_
 
 
 async def test_rule_09_goto_of_the_mutant_alone_says_what_takes_the_cobos_along(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await external_down_and_up(it, "mutant", Operation.PREPARE)
         message = await it.refused("Ecc:mutant:GoTo", "Ready", because="mutant: the MuTAnT clocks the CoBos")
         assert "the GoTo of all ECC servers does that" in message
@@ -59,7 +58,7 @@ async def test_rule_09_goto_of_the_mutant_alone_says_what_takes_the_cobos_along(
 
 
 async def test_rule_09_goto_is_not_done_where_somebody_else_did_a_step_meanwhile(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         await it.take_to(DESCRIBED)
         it.fleet["mutant"].faults.hang("Prepare")
         going = asyncio.create_task(it.submit("GoTo", SYSTEM, READY))
@@ -264,7 +263,7 @@ def test_each_way_is_tried_with_each_operation_and_each_kind_of_module():
 async def test_rule_09_goto_ready_mends_what_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Way, operation: Operation, victim: str
 ) -> None:
-    async with rig(tmp_path, monkeypatch, limits=PATIENT) as it:
+    async with rig(tmp_path, monkeypatch) as it:
         for name in it.fleet.experiments:
             text = configure_text([("CoBo", "*"), ("Mutant", "*")], 0)
             (it.fleet.xcfg.path / f"configure-{name}.xcfg").write_text(text)

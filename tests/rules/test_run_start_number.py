@@ -13,7 +13,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
 from tests.support.pace import busy
-from tests.support.rig import rig
+from tests.support.rig import SHORT_LIMITS, rig
 from tests.support.runs import outside, ready, running, under_way
 from tests.support.state_dir import kept
 
@@ -84,7 +84,7 @@ async def test_rule_11_an_owner_that_fails_refuses_the_start(tmp_path, monkeypat
 async def test_rule_11_an_owner_that_is_slow_refuses_the_start(tmp_path, monkeypatch):
     owner = Owner()
     owner.delay_s = 30.0
-    async with rig(tmp_path, monkeypatch, plugins=[("history", owner)]) as it:
+    async with rig(tmp_path, monkeypatch, plugins=[("history", owner)], limits=SHORT_LIMITS) as it:
         await ready(it)
         began = time.monotonic()
         message = await it.refused("Run:Start", because="history gave no run number: it took more than 0.5 s")

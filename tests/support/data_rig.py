@@ -17,7 +17,7 @@ from attpc_ioc.model.command import RUN
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.data.options import Access, DataOptions
 from tests.support.patience import PATIENCE_S
-from tests.support.rig import BRISK_POLL, SHORT_LIMITS, Rig, rig
+from tests.support.rig import Rig, rig
 from tests.support.sshd import Sshd
 
 NAME = "data_routers"
@@ -73,18 +73,6 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-PATIENT_LIMITS = re.sub(
-    r"^(describe|prepare|configure|start|stop|breakup|undo)_s = .*$",
-    rf"\1_s = {PATIENCE_S}",
-    SHORT_LIMITS,
-    flags=re.MULTILINE,
-)
-"""Here no transition fails to arrive, but a busy machine may take long for one."""
-
-PATIENT_POLL = re.sub(r"^timeout_s = .*$", "timeout_s = 10.0", BRISK_POLL, flags=re.MULTILINE)
-"""Nor is an ECC server lost because it does not answer."""
-
-
 @contextlib.asynccontextmanager
 async def data_rig(
     tmp_path: Path,
@@ -94,8 +82,6 @@ async def data_rig(
     data: DataOptions = QUICK_DATA,
     text: str | None = None,
     cobos: int = 2,
-    limits: str = PATIENT_LIMITS,
-    poll: str = PATIENT_POLL,
     **more: Any,
 ) -> AsyncIterator[Rig]:
     """Run a fleet that writes data and an IOC that watches it. `text`: of its section, see `section`.
@@ -117,8 +103,6 @@ async def data_rig(
         data=options,
         data_tables=tables,
         cobos=cobos,
-        limits=limits,
-        poll=poll,
         **given,
         **more,
     ) as it:

@@ -18,7 +18,7 @@ from attpc_plugins.run_history.store import Store
 
 from attpc_ioc.plugin.status import PluginStatus
 from tests.support.patience import PATIENCE_S
-from tests.support.rig import SHORT_LIMITS, Rig, rig
+from tests.support.rig import Rig, rig
 
 NAME = "run_history"
 EXPERIMENT = "e20009"
@@ -48,7 +48,6 @@ async def history_rig(
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """Run a fleet and an IOC with the history on this database; `ready`: wait until it is connected."""
-    options.setdefault("limits", SHORT_LIMITS.replace("run_number_s = 0.5", "run_number_s = 2.0"))
     text = f'dsn = "{dsn}"\n{section}'
     async with rig(
         tmp_path, monkeypatch, plugins=given_plugins(), **{f"plugins.{NAME}": text}, **options

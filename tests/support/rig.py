@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -58,10 +59,16 @@ recovery_s = 2.0
 arrival_grace_s = 0.1"""
 """Limits for tests in which something never arrives."""
 
+PATIENT_LIMITS = re.sub(r"(?m)^(?!stop_mutant|arrival_grace)(\w+) = .*$", rf"\1 = {PATIENCE_S}", SHORT_LIMITS)
+"""Here no transition fails to arrive, but a busy machine may take long for one."""
+
 BRISK_POLL = """\
 moving_period_s = 0.03
 quiet_period_s = 0.1
 timeout_s = 0.4"""
+
+PATIENT_POLL = BRISK_POLL.replace("timeout_s = 0.4", "timeout_s = 10.0")
+"""Nor is an ECC server lost because it does not answer."""
 
 
 @dataclass
@@ -217,8 +224,8 @@ async def rig(
     mutant: bool = True,
     one_server: bool = False,
     durations: Durations = QUICK,
-    limits: str = SHORT_LIMITS,
-    poll: str = BRISK_POLL,
+    limits: str = PATIENT_LIMITS,
+    poll: str = PATIENT_POLL,
     run: str = "",
     plugins: Sequence[tuple[str, object]] = (),
     start: bool = True,

@@ -34,9 +34,12 @@ class Wires:
         """Delay each direction, and return when the IOC has seen what that makes of the answers."""
         chosen = names or tuple(self.of)
         self.delay(seconds, *chosen)
+        polls = {name: self.it.fleet[name].polls for name in chosen}  # a slow one may be of the time before
         await self.it.until(
             lambda: all(
-                not (m := self.it.module(name)).online or m.poll_time_ms >= 1.9e3 * seconds for name in chosen
+                self.it.fleet[name].polls >= polls[name] + 2
+                and (not (m := self.it.module(name)).online or m.poll_time_ms >= 1.9e3 * seconds)
+                for name in chosen
             ),
             20.0,
             "slow answers",
