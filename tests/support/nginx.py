@@ -13,12 +13,12 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from tests.support.ca import free_port
 from tests.support.certificates import make_certificate
 from tests.support.needs import found
 from tests.support.pages import files
 from tests.support.patience import PATIENCE_S
 from tests.support.process import started
-from tests.support.web import free_port
 
 PAGE = "docs/how-to/web.md"
 
