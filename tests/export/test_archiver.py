@@ -19,7 +19,6 @@ from attpc_ioc.pvs.table import PvEntry
 from tests.export.appliance import AHEAD_S, Channel, requests
 from tests.export.bobfiles import table_of
 from tests.support.ca import Monitor, camonitor, eventually, run
-from tests.support.data_rig import PATIENT_LIMITS, PATIENT_POLL
 from tests.support.rig import Rig, rig
 
 MAX_ARRAY_BYTES = 16384
@@ -138,7 +137,7 @@ async def work(it: Rig) -> None:
 
 @pytest.mark.timeout(300)
 async def test_no_sample_is_lost(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, cobos=11, limits=PATIENT_LIMITS, poll=PATIENT_POLL) as it:
+    async with rig(tmp_path, monkeypatch, cobos=11) as it:
         engine = Engine(requests(archiver_text(it.app.table)))
         began_s = time.time()
         for connection in range(2):
