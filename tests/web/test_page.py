@@ -12,8 +12,8 @@ from attpc_plugins.web.page import FOLDER, MEDIA
 
 from attpc_ioc.simulator.data.options import Access
 from tests.support.browser import PHONE, VIEWS, WALL, go, link, pages, shows, violations
-from tests.support.data_rig import QUICK_DATA, SECTION, section
 from tests.support.ca import free_port
+from tests.support.data_rig import QUICK_DATA, SECTION, section
 from tests.support.iocprocess import ioc_process
 from tests.support.rig import rig
 from tests.support.web import NAME, web_rig
