@@ -26,6 +26,12 @@ CUT = """() => {
     return parts.filter((one) => below(one) > below(one.closest(".card"))).map((one) => one.className);
 }"""
 """What of a plot is outside of its card."""
+SLEEP = """() => {
+    const real = Date.now;
+    Date.now = () => real() + 3600000;
+    dispatchEvent(new Event("focus"));
+}"""
+"""As if the machine woke up after an hour."""
 
 
 async def test_the_page_shows_the_state_and_follows_it(tmp_path, monkeypatch, browser):
@@ -116,13 +122,18 @@ async def test_after_sleep_it_connects_anew(tmp_path, monkeypatch, browser):
     async with pages(browser) as opened, web_rig(tmp_path, monkeypatch) as it:
         page = await opened.open(it.url)
         async with page.expect_request("**/api/v1/stream"):
-            await page.evaluate(
-                "() => { const real = Date.now; Date.now = () => real() + 3600000; "
-                "dispatchEvent(new Event('focus')); }"
-            )
+            await page.evaluate(SLEEP)
         await link(page, "live")
         await it.rig.ok("Run:Title", "after sleep")
         await shows(page, ".title .v", "after sleep")
+        # If another version is served then, it loads itself anew.
+        await page.evaluate("() => { window.old = true; }")
+        assert it.plugin.service is not None
+        files = it.plugin.service._web._page._files
+        files["/"] = replace(files["/"], etag='"another"')
+        await page.evaluate(SLEEP)
+        await page.wait_for_function("() => !window.old")
+        await link(page, "live")
 
 
 async def test_nothing_is_wider_than_a_phone_or_cut(tmp_path, monkeypatch, browser):

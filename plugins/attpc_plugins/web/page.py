@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -32,6 +32,9 @@ class Page:
 
     def __init__(self) -> None:
         self._files = {_url(path): _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA}
+        # By this an open page notices that any of its files is another one.
+        whole = _etag("".join(file.etag for file in self._files.values()).encode())
+        self._files["/"] = replace(self._files["/"], etag=whole)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -56,5 +59,8 @@ def _url(path: Path) -> str:
 
 def _read(path: Path) -> _File:
     content = path.read_bytes()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return _File(MEDIA[path.suffix], content, gzip.compress(content, mtime=0), etag)
+    return _File(MEDIA[path.suffix], content, gzip.compress(content, mtime=0), _etag(content))
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'

@@ -13,10 +13,14 @@ let source = null;
 let tried_ms = 0;
 let wait_ms = FIRST_WAIT_MS;
 let hidden_ms = 0;
-let known = null; // what was served when the page was opened
+let known = null; // the rows that were served when the page was opened, and its version
+let version = null;
+
+const versionNow = async () => (await fetch("/", { method: "HEAD", cache: "no-store" })).headers.get("ETag");
 
 export function start(rowsText) {
   known = rowsText;
+  versionNow().then((now) => (version = now), () => {});
   setInterval(look, LOOK_MS);
   for (const event of ["online", "pageshow", "focus"]) addEventListener(event, () => look());
   document.addEventListener("visibilitychange", () => {
@@ -98,7 +102,7 @@ async function mayLook() {
 async function afterAbsence() {
   try {
     const rows = JSON.stringify(await ask("GET", `${API}/pvs`));
-    if (rows !== known) location.reload();
+    if (rows !== known || (version && (await versionNow()) !== version)) location.reload();
     else await loadSession();
   } catch {
     // The stream says what is wrong.
