@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 
-from tests.support.browser import pages, shows, until_text
+from tests.support.browser import link, pages, shows, until_text
 from tests.support.needs import needs
 from tests.support.nginx import COOKIE, Front, nginx, proxy_section
 from tests.support.patience import PATIENCE_S
@@ -54,6 +54,7 @@ async def test_the_page_leads_to_the_proxys_sign_in_and_out(tmp_path, monkeypatc
             await page.get_by_role("link", name="Sign out").click()
             await page.get_by_role("button", name="Sign in as alice").click()
             await shows(page, ".person", "alice")
+            await link(page, "live")
             # A click after the end of the proxy's session is not lost without a word.
             front.people.clear()
             await page.get_by_role("button", name="Stop run").click()
