@@ -163,7 +163,7 @@ async def rates(base: Path, server: Sshd) -> None:
             count += piece.frames
             if piece.frames < FRAMES_MOST:
                 break
-            cursor = Cursor("CoBo0_AsAd0", path.name, piece.offset, piece.size)
+            cursor = Cursor("CoBo0_AsAd0", path.name, piece.offset, piece.size, piece.before)
         took_s = time.monotonic() - began_s
         print(
             f"{name}: {count / took_s:,.0f} frames a second, 256 MiB in {took_s:.3f} s, "

@@ -90,7 +90,9 @@ def some_data(rng: random.Random, event: int) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("seed", range(examples(12, 200)))
-async def test_a_closing_goes_on_where_the_look_has_ended(at: Place, seed: int) -> None:
+async def test_a_closing_goes_on_where_the_look_has_ended(
+    at: Place, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It finds what a look at all frames finds, from wherever it begins, and reads what is new only."""
     rng, host, known = random.Random(seed), source(at), dict[str, Stream]()
     event, part, time = 0, 0, 0
@@ -113,15 +115,16 @@ async def test_a_closing_goes_on_where_the_look_has_ended(at: Place, seed: int) 
     begin = {sender: known_of(stream) for sender, stream in known.items()}
     asked: list[tuple[str, int]] = []
 
-    async def read(file: str, offset: int, most: int) -> Piece:
+    async def read(file: str, offset: int, most: int, before: int) -> Piece:
         asked.append((file, offset))
-        return await host.frames(RUN, file, offset, most)
+        return await host.frames(RUN, file, offset, most, before)
 
     found = await count_on(read, files, begin)
     whole = await check_files(host, RUN, files, nothing)
-    assert [replace(stream, torn_at="") for stream in found] == [
-        replace(stream, torn_at="") for stream in whole
-    ]
+    monkeypatch.setattr(counting, "FRAMES_AT_ONCE", 1)
+    one_by_one = await check_files(host, RUN, files, nothing)
+    counts = [[replace(stream, torn_at="") for stream in streams] for streams in (found, whole, one_by_one)]
+    assert counts[0] == counts[1] == counts[2]
     for sender, one in begin.items():
         before = [file for file, _ in asked if counting.order_of(file) < counting.order_of(one.name)]
         assert not before, f"what was seen of {sender} is read again"
@@ -166,9 +169,9 @@ async def test_where_too_much_has_come_counts_are_unknown(at: Place, little: Non
     append(at.closed / name(0, sender="CoBo0_AsAd2"), raw(cobo([3, 4, 6])))
     files = await host.gathered(RUN, closed=True, checksums=False)
 
-    async def read(file: str, offset: int, most: int) -> Piece:
+    async def read(file: str, offset: int, most: int, before: int) -> Piece:
         asked.append((file, offset))
-        return await host.frames(RUN, file, offset, most)
+        return await host.frames(RUN, file, offset, most, before)
 
     first, other = await count_on(read, files, {})
     assert (first.first, first.last, first.resets) == (0, 399, 0)
@@ -202,9 +205,9 @@ async def test_many_small_files_are_not_looked_at_one_by_one(at: Place) -> None:
     host, asked = source(at), list[str]()
     files = await host.gathered(RUN, closed=True, checksums=False)
 
-    async def read(file: str, offset: int, most: int) -> Piece:
+    async def read(file: str, offset: int, most: int, before: int) -> Piece:
         asked.append(file)
-        return await host.frames(RUN, file, offset, most)
+        return await host.frames(RUN, file, offset, most, before)
 
     (stream,) = await count_on(read, files, {})
     assert (stream.frames, stream.first, stream.last) == (None, 0, counting.FILES_MOST + 4)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from attpc_plugins.data_routers.events.streams import Stream, take_all
 from attpc_plugins.data_routers.hosts import frames
 from attpc_plugins.data_routers.hosts.frames import AFTER, JUMP_BYTES, Cursor, Piece
 from attpc_plugins.data_routers.hosts.host import FrameHost
@@ -44,7 +47,7 @@ def append(path: Path, found: Sequence[Frame] | bytes) -> None:
 
 def after(piece: Piece) -> Cursor:
     sender = piece.name.rsplit("_", 2)[0]
-    return Cursor(sender, piece.name, piece.offset, piece.size)
+    return Cursor(sender, piece.name, piece.offset, piece.size, piece.before)
 
 
 def host_of(at: Place) -> FrameHost:
@@ -58,14 +61,17 @@ async def test_a_look_counts_frames_and_goes_on_where_it_ended(at: Place) -> Non
     append(path, cobo(range(1, 11)))
     (piece,) = await host.look([], 4)
     size = path.stat().st_size
-    assert piece == Piece(FIRST, size, size, 10, 1, 10, 10_000, samples=((4, 4000), (8, 8000)))
+    before = size - len(raw(cobo([10])))
+    assert piece == Piece(FIRST, size, size, 10, 1, 10, 10_000, before=before, samples=((4, 4000), (8, 8000)))
     (again,) = await host.look([after(piece)], 4)
-    assert again == Piece(FIRST, size, size)
+    assert again == Piece(FIRST, size, size, before=before)
     append(path, cobo([11, 12, 15, 14, 20]))
     (more,) = await host.look([after(piece)], 5)
     size = path.stat().st_size
+    before = size - len(raw(cobo([20])))
+    samples = ((15, 15_000), (20, 20_000))
     assert more == Piece(
-        FIRST, size, size, 5, 11, 20, 20_000, missing=2 + 5, back=1, samples=((15, 15_000), (20, 20_000))
+        FIRST, size, size, 5, 11, 20, 20_000, missing=2 + 5, back=1, before=before, samples=samples
     )
 
 
@@ -187,18 +193,52 @@ def noise(dice: random.Random) -> bytes:
     return data
 
 
+async def in_pieces(at: Place, data: bytes, ends: Sequence[int]) -> Stream:
+    """Return what is known of a file after looks at the sizes it grows to, the last with a file behind it."""
+    host, path, known = host_of(at), at.staging / FIRST, dict[str, Stream]()
+    path.write_bytes(b"")
+    (at.staging / SECOND).unlink(missing_ok=True)
+    for begin, end in pairwise((0, *ends, len(data))):
+        append(path, data[begin:end])
+        if end == len(data):
+            append(at.staging / SECOND, b"")
+        known = take_all(known, await host.look([stream.cursor for stream in known.values()], 1000))
+    return replace(known[SENDER], samples=(), triggers=())
+
+
+TORN = raw(cobo([11]))[:300]
+"""Says that it has 2048 bytes."""
+
+
+@pytest.mark.parametrize(
+    ("data", "frames", "torn", "missing"),
+    [
+        # What the torn frame says is its end is inside of event 13.
+        (raw(cobo([0, 1])) + TORN + raw(cobo(range(12, 17))), 8, 1, 9),
+        # Event 12 is followed by another torn frame, so that it is not taken for one.
+        (raw(cobo([0, 1])) + TORN + raw(cobo([12])) + TORN + raw(cobo(range(13, 18))), 8, 1, 10),
+        # No frame begins in the torn one.
+        (raw(cobo([0, 1])) + b"torn" + raw(cobo(range(2, 6))), 6, 1, 0),
+    ],
+)
+async def test_what_is_torn_counts_the_same_wherever_a_look_has_ended(
+    at: Place, data: bytes, frames: int, torn: int, missing: int
+) -> None:
+    whole = await in_pieces(at, data, [])
+    assert (whole.frames, whole.torn, whole.missing) == (frames, torn, missing)
+    # Where frames end, and where torn ones say they do, are among these.
+    for end in (*range(128, len(data), 128), *range(44, len(data), 128)):
+        assert await in_pieces(at, data, [end]) == whole, end
+
+
 async def test_both_ways_find_the_same_in_any_file(shared_sshd: Sshd, tmp_path: Path) -> None:
-    """A file that grows by pieces of any length."""
+    """A file that grows by pieces of any length; both find together what one look at all of it finds."""
     async with place(tmp_path, None) as here, place(tmp_path, shared_sshd) as there:
-        one, other = host_of(here), host_of(there)
         for seed in range(examples(80, 2000)):
             dice = random.Random(seed)
-            data, begin, cursors = noise(dice), 0, []
-            (tmp_path / FIRST).write_bytes(b"")
-            while begin < len(data):
-                end = min(len(data), begin + dice.randrange(1, 1 + len(data)))
-                append(tmp_path / FIRST, data[begin:end])
-                begin = end
-                found = await one.look(cursors, 3)
-                assert await other.look(cursors, 3) == found, seed
-                cursors = [after(found[-1])]
+            data, ends = noise(dice), [0]
+            while ends[-1] < len(data):
+                ends.append(min(len(data), ends[-1] + dice.randrange(1, 1 + len(data))))
+            one, other = await in_pieces(here, data, ends[1:-1]), await in_pieces(there, data, ends[1:-1])
+            assert one == other, seed
+            assert await in_pieces(here, data, []) == one, seed

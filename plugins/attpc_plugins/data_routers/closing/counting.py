@@ -24,8 +24,11 @@ FILES_MOST = 16
 REST_BYTES = 1 << 20
 """What is left of a file is not passed over if it is less than this."""
 
-Read = Callable[[str, int, int], Awaitable[Piece]]
-"""Hops over frames: of a file, from an offset on, over at most so many; raises `HostError`."""
+Read = Callable[[str, int, int, int], Awaitable[Piece]]
+"""Hops over frames: of a file, from an offset on, over at most so many; raises `HostError`.
+
+Last comes what is before the offset, see `Piece`; -1 if it is not known.
+"""
 
 Follow = Callable[[str, Piece, int], None]
 """Is called with each piece: its sender, and the event number before it, -1 if there is none."""
@@ -37,7 +40,8 @@ Order = tuple[str, str, int, str]
 class Known:
     """What is known of a sender's files up to an offset of the file `name`, the last of `files` in order.
 
-    `last`: the event number before that place, -1 if there is none in the stream of that file.
+    `last`: the event number before that place, -1 if there is none in the stream of that file; `before`: see
+    `Piece`, -1 if it is not known.
     """
 
     stream: StreamFrames
@@ -45,6 +49,7 @@ class Known:
     offset: int = 0
     files: int = 0
     last: int = -1
+    before: int = -1
 
 
 def known_of(stream: Stream) -> Known:
@@ -64,7 +69,7 @@ def known_of(stream: Stream) -> Known:
         stream.torn_at,
         bounded((*earlier, *now)) if stream.resets else (),
     )
-    return Known(found, stream.name, stream.offset, stream.files, stream.last)
+    return Known(found, stream.name, stream.offset, stream.files, stream.last, stream.before)
 
 
 def known_all(streams: Sequence[StreamFrames], files: Sequence[FileEntry]) -> dict[str, Known]:
@@ -164,31 +169,36 @@ class _Count:
         if self._most is not None and _is_much(rest):
             stream = _unknown(await self._ends(before, rest, at[1], known.last))
         else:
-            stream = await self._all(before, rest, at[1], known.last)
+            stream = await self._all(before, rest, at[1], known)
             stream = stream if known.stream.frames is not None else _unknown(stream)
         return stream if stream.resets else replace(stream, stretches=())
 
     async def _all(
-        self, stream: StreamFrames, rest: Sequence[tuple[FileEntry, int]], time: str, last: int
+        self, stream: StreamFrames, rest: Sequence[tuple[FileEntry, int]], time: str, known: Known
     ) -> StreamFrames:
-        """Return the stream with the rest; `last`: the event number before it, in the numbering of `time`."""
+        """Return the stream with the rest, which is behind the known place; `time`: of the file there."""
+        last = known.last
         for index, (file, offset) in enumerate(rest):
             if _time(file) != time:
                 last, time = -1, _time(file)
+            before = known.before if file.name == known.name else -1
             while offset < file.size:
                 if self._is_enough(rest[index:], offset):
                     left = [(file, offset), *rest[index + 1 :]]
                     return _unknown(await self._ends(stream, left, time, last))
-                piece = await self._read(file.name, offset, min(FRAMES_AT_ONCE, self._most or FRAMES_AT_ONCE))
+                most = min(FRAMES_AT_ONCE, self._most or FRAMES_AT_ONCE)
+                piece = await self._read(file.name, offset, most, before)
                 self._seen += piece.frames
                 stream = _with(stream, piece, last, anew=last < 0)
                 self._follow(stream.sender, piece, last)
                 last = piece.last if piece.frames else last
                 self._progress(piece.offset - offset)
-                if piece.offset <= offset or piece.torn_at >= piece.offset:
+                # Where a frame was torn a piece may end before the place it began at, but never as far back.
+                is_on = (before, offset) < (piece.before, piece.offset) and piece.before <= piece.offset
+                if not is_on or piece.torn_at >= piece.offset:
                     self._progress(file.size - piece.offset)
                     break
-                offset = piece.offset
+                before, offset = piece.before, piece.offset
         return stream
 
     def _is_enough(self, rest: Sequence[tuple[FileEntry, int]], offset: int) -> bool:
@@ -203,10 +213,10 @@ class _Count:
         for files in begun if len(begun) <= STRETCHES_MOST else (*begun[: STRETCHES_MOST - 1], begun[-1]):
             anew = last < 0 or _time(files[0]) != time
             if anew:
-                head = await self._read(files[0].name, 0, 1)
+                head = await self._read(files[0].name, 0, 1, -1)
                 first = Piece(head.name, 0, 0, head.frames, head.first, head.last)
                 stream, anew = _with(stream, first, -1, anew=True), not head.frames
-            end = await self._read(files[-1].name, NEAR_END, FRAMES_MOST)
+            end = await self._read(files[-1].name, NEAR_END, FRAMES_MOST, -1)
             stream, last = _with(stream, end, -1, anew=anew), -1
         return stream
 

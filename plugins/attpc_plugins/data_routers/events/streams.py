@@ -31,7 +31,7 @@ class Stream:
 
     - `began`: the time in the names of its present files; another one in the run is a reset, of which there
       were `resets`, the last one after the event `reset_at`; `earlier`: the numberings before it.
-    - `name`, `offset`, `size`: the file and place up to which it was looked at.
+    - `name`, `offset`, `size`, `before`: the file and place up to which it was looked at, see `Cursor`.
     - `files`: those that were looked at, with this one; `jumped`: parts of them were passed over.
     - `first`, `last`: event numbers since its counter was last zeroed, -1 without a frame; `ticks`:
       `eventTime` of the last one, in 10 ns.
@@ -65,13 +65,14 @@ class Stream:
     torn: int = 0
     torn_at: str = ""
     torn_end: str = ""
+    before: int = -1
     samples: tuple[tuple[int, int], ...] = ()
     triggers: tuple[int, ...] = ()
 
     @property
     def cursor(self) -> Cursor:
         """Where the next look goes on."""
-        return Cursor(self.sender, self.name, self.offset, self.size)
+        return Cursor(self.sender, self.name, self.offset, self.size, self.before)
 
     @property
     def board(self) -> str:
@@ -116,6 +117,7 @@ class Stream:
             name=piece.name,
             offset=piece.offset,
             size=piece.size,
+            before=piece.before,
             jumped=new.jumped or piece.jumped,
             first=first,
             begin=new.begin if new.begin >= 0 else first,

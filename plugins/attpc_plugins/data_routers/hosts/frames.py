@@ -2,6 +2,10 @@
 
 A look hops from header to header, from where the last one ended. It reads headers only, takes no lock and
 writes nothing.
+
+However a file grows between looks, they find together what one look at the whole file finds: a look decides
+nothing that the bytes still to come could change, and a cursor has all that the next decision needs. This
+does not hold where a look jumps.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ SAMPLES_OF_ALL = 4096
 PIECES_MOST = 256
 """The most files that one look tells of."""
 
-NUMBERS = 11
+NUMBERS = 12
 """The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`."""
 
 PARTS_MOST = 10**9
@@ -45,13 +49,15 @@ NEAR_END = -1
 class Cursor:
     """Where a look goes on in the files of one sender, such as `CoBo0_AsAd1`.
 
-    `offset` is in the file `name`, `AFTER`: only later files are the run's; `size` is what the file had then.
+    `offset` is in the file `name`, `AFTER`: only later files are the run's; `size` is what the file had then;
+    `before`: see `Piece`, -1 if it is not known.
     """
 
     sender: str
     name: str
     offset: int = AFTER
     size: int = -1
+    before: int = -1
 
 
 def after_stream(name: str) -> Cursor:
@@ -71,6 +77,8 @@ class Piece:
       larger than the one before.
     - `torn`: frames of which only a part is in the file, and which others follow; `torn_at`: the offset of
       the last one, or of one at the end of the file that has not grown since the last look; -1 for none.
+    - `before`: where the frame before `offset` begins, `offset` itself if none does: if no frame follows, the
+      frame before may be torn, and the next one inside of what it says is its own.
     - `jumped`: the look began near the end of the file, so what was before it is not known.
     - `samples`: event number and `eventTime` at multiples of the number that was asked for.
       Of a closed file they are thinned: of the smallest power of two that leaves no more than were asked for.
@@ -89,6 +97,7 @@ class Piece:
     back: int = 0
     torn: int = 0
     torn_at: int = -1
+    before: int = -1
     jumped: bool = False
     samples: tuple[tuple[int, int], ...] = ()
     triggers: tuple[int, ...] = ()

@@ -173,13 +173,15 @@ class SourceHost(Protocol):
         name: str,
         offset: int,
         most: int,
+        before: int = -1,
         *,
         closed: bool = True,
         samples: int = SAMPLES_MOST,
     ) -> Piece:
         """Hop over at most `most` frames of a file of a closed run, from an offset or `NEAR_END` on.
 
-        What is torn at the end of the file is so for good. A file is read whole by repeated calls. If not
+        What is torn at the end of the file is so for good. A file is read whole by repeated calls, each with
+        `offset` and `before` of the last piece. If not
         `closed`, the file is in the run's closing folder. `samples`: see `Piece`.
         """
         ...

@@ -43,6 +43,10 @@ SEARCHED_FIRST = 1 << 15
 CHAIN = 3
 """So many headers one after the other are frames, not data that look like one."""
 
+NONE = -1
+UNDECIDED = -2
+"""No frame was found: up to the end of what was searched, or up to where the file ends so far."""
+
 EVENTS_MOST = 1 << 32
 """Event numbers are smaller."""
 
@@ -105,14 +109,17 @@ class _File:
             at = 0
         return head_of(self._block[at : at + HEAD])
 
-    def is_chain(self, offset: int) -> bool:
-        """Return whether frames follow one another from here on, or to the end of the file."""
-        for _ in range(CHAIN):
+    def is_chain(self, offset: int, grows: bool) -> bool | None:
+        """Return whether frames follow one another from here on, or to the end of the file.
+
+        None if it `grows`, and what is still to come decides.
+        """
+        for left in reversed(range(CHAIN)):
             if (head := self.head(offset, small=False)) is None:
-                return False
+                return None if grows and offset + HEAD > self.size else False
             offset += head.length
-            if offset >= self.size:
-                return offset == self.size
+            if offset > self.size or (offset == self.size and left):
+                return None if grows else offset == self.size
         return True
 
     def triggers(self, offset: int) -> tuple[int, ...]:
@@ -121,15 +128,17 @@ class _File:
         order = "little" if data[0] & 0x80 else "big"
         return tuple(int.from_bytes(data[at : at + 4], order) for at in range(24, 40, 4))
 
-    def find(self, begin: int, end: int) -> int:
-        """Return the offset of the first frame between two offsets, -1 if there is none."""
+    def find(self, begin: int, end: int, grows: bool) -> int:
+        """Return the offset of the first frame between two offsets, `NONE` or `UNDECIDED`."""
         data = os.pread(self._number, end - begin + HEAD, begin)
         for match in _START.finditer(data):
             if begin + match.start() >= end:
                 break
-            if self.is_chain(begin + match.start()):
+            if (chain := self.is_chain(begin + match.start(), grows)) is None:
+                return UNDECIDED
+            if chain:
                 return begin + match.start()
-        return -1
+        return UNDECIDED if end + (HEAD if grows else 1) > self.size else NONE
 
 
 def hop(
@@ -145,7 +154,7 @@ def hop(
 ) -> Piece:
     """Hop over the frames of an open file from a cursor on, or from its beginning; over `most` at most.
 
-    `last`: this sender has no later file, so that what is torn at the end may still be completed. `jump`:
+    `last`: this sender has no later file, so that this one may still grow. `jump`:
     begin near the end. `thin`: samples are thinned evenly to at most so many, else the first and the
     last ones count.
     """
@@ -154,26 +163,28 @@ def hop(
     still = not last or (cursor is not None and file.size == cursor.size)
     if jump:
         offset = _near_end(file)
+    begin, kind, small = offset, 0, False
+    if cursor is not None and not jump and 0 <= cursor.before < offset:
+        begin = cursor.before
     frames, first, event, ticks = 0, -1, -1, -1
     missing, back, torn, torn_at = 0, 0, 0, -1
-    begin, kind, small = offset, 0, False
     samples: list[tuple[int, int]] = []
     gaps: list[tuple[int, int]] = []
     while offset < file.size and frames < most:
         head = file.head(offset, small)
-        if head is not None and offset + head.length > file.size:
+        if offset + (head.length if head is not None else HEAD if last else 0) > file.size:
             torn_at = offset if still else torn_at
             break
         if head is None:
             # This frame is damaged; or the one before was torn, and this is inside of the next.
             end = min(file.size, offset + SEARCHED)
-            found = file.find(begin + 1 if frames else offset, end)
-            if found < 0 and end == file.size:
+            found = file.find(begin + (begin < offset), end, grows=last)
+            if found == UNDECIDED:
                 torn_at = offset if still else torn_at
                 break
-            torn, torn_at = torn + 1, begin
-            if found < 0:
-                offset = end
+            torn, torn_at = torn + 1, begin if NONE < found < offset else offset
+            if found == NONE:
+                begin, offset, kind = end, end, 0
                 break
             begin = offset = found
             continue
@@ -209,6 +220,7 @@ def hop(
         back,
         torn,
         torn_at,
+        begin,
         jump,
         tuple(samples),
         file.triggers(begin) if kind == _MUTANT else (),
@@ -219,7 +231,7 @@ def hop(
 def _near_end(file: _File) -> int:
     """Return the offset of a frame near the end of a file; its end if none is found."""
     for span in (SEARCHED_FIRST, SEARCHED):
-        if (found := file.find(max(0, file.size - span), file.size)) >= 0:
+        if (found := file.find(max(0, file.size - span), file.size, grows=False)) >= 0:
             return found
     return file.size
 

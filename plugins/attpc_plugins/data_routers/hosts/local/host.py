@@ -148,6 +148,7 @@ class LocalHost:
         name: str,
         offset: int,
         most: int,
+        before: int = -1,
         *,
         closed: bool = True,
         samples: int = SAMPLES_MOST,
@@ -156,7 +157,7 @@ class LocalHost:
         where = RunFolders(self._staging, run)
         return await self._looker.run(
             self._limits.files_s,
-            lambda _: sending.frames_of(where, name, offset, most, samples, closed=closed),
+            lambda _: sending.frames_of(where, name, offset, most, before, samples, closed=closed),
         )
 
     async def link(self, run: RunRef, file: FileEntry, to: Path) -> bool:

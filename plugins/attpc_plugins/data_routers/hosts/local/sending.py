@@ -30,9 +30,11 @@ def send(
             check()
 
 
-def frames_of(folders: RunFolders, name: str, offset: int, most: int, samples: int, *, closed: bool) -> Piece:
+def frames_of(
+    folders: RunFolders, name: str, offset: int, most: int, before: int, samples: int, *, closed: bool
+) -> Piece:
     """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
-    begin, jump = Cursor(name, name, max(0, offset)), offset == NEAR_END
+    begin, jump = Cursor(name, name, max(0, offset), before=before), offset == NEAR_END
     with (
         opened(folders.staging, *folders.names(closed=closed)) as folder,
         folder.file(bytes_of(name)) as number,

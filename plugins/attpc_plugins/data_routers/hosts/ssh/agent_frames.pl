@@ -8,6 +8,8 @@ my $LONGEST = 1 << 23;
 my $SEARCHED_FIRST = 1 << 15;
 my $SEARCHED = 1 << 20;
 my $CHAIN = 3;
+my $NONE = -1;
+my $UNDECIDED = -2;
 my $TIME = qr/\d{4}-?\d\d-?\d\d[T_ -]\d\d[:.h_-]?\d\d[:.m_-]?\d\d(?:[.,]\d+)?/;
 my $NAME = qr/\A(CoBo\d+_AsAd\d+|Mu[Tt][Aa][Nn][Tt])_($TIME)_(\d+)\.graw\z/;
 my $START = qr/(?=.{5}(?:(?:\x00[\x01\x02]|[\x01\x02]\x00).(?:\x00\x01|\x01\x00)|\x00\x08|\x08\x00))/s;
@@ -71,36 +73,41 @@ sub head_at {
     return head_of($file->{block}, $at);
 }
 
-# Whether frames follow one another from here on, or to the end of the file.
+# Whether frames follow one another from here on, or to the end of the file; undefined if it grows, and what is
+# still to come decides.
 sub is_chain {
-    my ($file, $offset) = @_;
-    for (1 .. $CHAIN) {
+    my ($file, $offset, $grows) = @_;
+    my ($size, $unknown) = ($file->{size}, $grows ? undef : 0);
+    for my $left (reverse 0 .. $CHAIN - 1) {
         my ($length) = head_at($file, $offset, 0);
-        return 0 if !defined $length;
+        return $offset + $HEAD > $size ? $unknown : 0 if !defined $length;
         $offset += $length;
-        return $offset == $file->{size} if $offset >= $file->{size};
+        return $grows ? undef : $offset == $size if $offset > $size || ($offset == $size && $left);
     }
     return 1;
 }
 
-# The offset of the first frame between two offsets; -1 if there is none.
+# The offset of the first frame between two offsets; $NONE, or $UNDECIDED if the file ends so far before that is
+# known.
 sub find_frame {
-    my ($file, $begin, $end) = @_;
+    my ($file, $begin, $end, $grows) = @_;
     my $data = bytes_at($file->{handle}, $file->{path}, $begin, $end - $begin + $HEAD);
     while ($data =~ /$START/g) {
         my $at = pos $data;
         last if $begin + $at >= $end;
-        return $begin + $at if is_chain($file, $begin + $at);
+        my $chain = is_chain($file, $begin + $at, $grows);
+        return $UNDECIDED if !defined $chain;
+        return $begin + $at if $chain;
         pos($data) = $at + 1;
     }
-    return -1;
+    return $end + ($grows ? $HEAD : 1) > $file->{size} ? $UNDECIDED : $NONE;
 }
 
 sub near_end {
     my ($file) = @_;
     for my $span ($SEARCHED_FIRST, $SEARCHED) {
         my $begin = $file->{size} > $span ? $file->{size} - $span : 0;
-        my $found = find_frame($file, $begin, $file->{size});
+        my $found = find_frame($file, $begin, $file->{size}, 0);
         return $found if $found >= 0;
     }
     return $file->{size};
@@ -109,10 +116,10 @@ sub near_end {
 # Hops over the frames of one file; returns the number of frames, and the fields of the answer. `gaps_most`: of a
 # closed file; its samples are thinned to an even spread, else the first and the last ones count.
 sub hop {
-    my ($file, $offset, $still, $step, $most, $samples_most, $jump, $gaps_most) = @_;
-    $offset = near_end($file) if $jump;
+    my ($file, $offset, $before, $still, $grows, $step, $most, $samples_most, $jump, $gaps_most) = @_;
+    ($offset, $before) = (near_end($file), -1) if $jump;
     my ($frames, $first, $event, $ticks, $missing, $back, $torn, $torn_at) = (0, -1, -1, -1, 0, 0, 0, -1);
-    my ($begin, $kind, $small) = ($offset, 0, 0);
+    my ($begin, $kind, $small) = ($before >= 0 && $before < $offset ? $before : $offset, 0, 0);
     my ($handle, $size) = @$file{'handle', 'size'};
     my ($data, @samples, @gaps) = ('');
     while ($offset < $size && $frames < $most) {
@@ -127,20 +134,20 @@ sub hop {
             }
         }
         ($length, $type, $number, $time) = head_at($file, $offset, $small) if !defined $length;
-        if (defined $length && $offset + $length > $size) {
+        if ($offset + ($length // ($grows ? $HEAD : 0)) > $size) {
             $torn_at = $offset if $still;
             last;
         }
         if (!defined $length) {
             my $end = $offset + $SEARCHED < $size ? $offset + $SEARCHED : $size;
-            my $found = find_frame($file, $frames ? $begin + 1 : $offset, $end);
-            if ($found < 0 && $end == $size) {
+            my $found = find_frame($file, $begin < $offset ? $begin + 1 : $begin, $end, $grows);
+            if ($found == $UNDECIDED) {
                 $torn_at = $offset if $still;
                 last;
             }
-            ($torn, $torn_at) = ($torn + 1, $begin);
-            if ($found < 0) {
-                $offset = $end;
+            ($torn, $torn_at) = ($torn + 1, $found > $NONE && $found < $offset ? $begin : $offset);
+            if ($found == $NONE) {
+                ($begin, $offset, $kind) = ($end, $end, 0);
                 last;
             }
             $begin = $offset = $found;
@@ -174,7 +181,7 @@ sub hop {
     }
     my @numbers = (
         $file->{size}, $offset, $frames, $first, $frames ? $event : -1,
-        $ticks, $missing, $back, $torn, $torn_at, $jump
+        $ticks, $missing, $back, $torn, $torn_at, $begin, $jump
     );
     return ($frames, join(' ', map { number($_) } @numbers), "@samples", $triggers, "@gaps");
 }
@@ -205,24 +212,26 @@ sub to_look_at {
 
 # The frames of one file of a run's folder, from an offset on, or near its end.
 sub hop_file {
-    my ($offset, $most, $samples_most, $gaps_most, @place) = @_;
+    my ($offset, $before, $most, $samples_most, $gaps_most, @place) = @_;
     my $name = pop @place;
     setpriority 0, 0, 19;
     my ($path) = go(@place);
     my $handle = open_file($name, "$path/$name");
     my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
-    my ($frames, @fields) = hop(\%file, $offset, 1, 1, $most, $samples_most, $offset < 0 ? 1 : 0, $gaps_most);
+    my ($frames, @fields) = hop(
+        \%file, $offset, $before, 1, 0, 1, $most, $samples_most, $offset < 0 ? 1 : 0, $gaps_most
+    );
     return @fields;
 }
 
-# The frames of a staging folder's files; the numbers are limits, then come sender, file, offset and size of
-# each cursor.
+# The frames of a staging folder's files; the numbers are limits, then come sender, file, offset, size
+# and `before` of each cursor.
 sub look {
     my ($staging, $step, $frames_most, $jump_bytes, $samples_most, $pieces_most, @cursors) = @_;
     setpriority 0, 0, 19;
     my ($path) = go($staging);
     my (%cursors, %senders, @answer);
-    while (my ($sender, @cursor) = splice @cursors, 0, 4) {
+    while (my ($sender, @cursor) = splice @cursors, 0, 5) {
         $cursors{$sender} = \@cursor;
     }
     for my $file (data_files($path, [])) {
@@ -241,9 +250,10 @@ sub look {
             my $handle = open_file($name, "$path/$name");
             my %file = (handle => $handle, path => "$path/$name", size => -s $handle, block => '', begin => 0);
             my $here = $cursor && $cursor->[0] eq $name ? $cursor : undef;
-            my $still = $name ne $files[-1][3] || ($here && $here->[2] == $file{size});
+            my $grows = $name eq $files[-1][3] ? 1 : 0;
+            my $still = !$grows || ($here && $here->[2] == $file{size});
             my ($frames, @fields) = hop(
-                \%file, $here ? $here->[1] : 0, $still, $step, $most < $left ? $most : $left,
+                \%file, $here ? @$here[1, 3] : (0, -1), $still, $grows, $step, $most < $left ? $most : $left,
                 $samples_most, $jump, 0
             );
             $left -= $frames;

@@ -200,7 +200,7 @@ class SshHost(_User):
         places = [
             field
             for cursor in cursors
-            for field in (cursor.sender, cursor.name, str(cursor.offset), str(cursor.size))
+            for field in (cursor.sender, cursor.name, *map(str, (cursor.offset, cursor.size, cursor.before)))
         ]
         asked = (self._staging, *(b"%d" % limit for limit in limits), *(place.encode() for place in places))
         fields = await self._seat.look.call("look", asked, self._limits.poll_s, self._limits.poll_s)
@@ -221,6 +221,7 @@ class SshHost(_User):
         name: str,
         offset: int,
         most: int,
+        before: int = -1,
         *,
         closed: bool = True,
         samples: int = SAMPLES_MOST,
@@ -228,7 +229,7 @@ class SshHost(_User):
         """Hop over at most so many frames of a file of a closed run, or of its closing folder."""
         where, limit_s = RunFolders(self._staging, run), self._limits.files_s
         place = where.staging, *where.names(closed=closed), bytes_of(name)
-        numbers = (b"%d" % number for number in (offset, most, samples, SAMPLES_MOST))
+        numbers = (b"%d" % number for number in (offset, before, most, samples, SAMPLES_MOST))
         fields = await self._seat.look.call("hop", (*numbers, *place), limit_s, limit_s)
         try:
             (found,) = _groups(fields, 4)
