@@ -193,7 +193,7 @@ class _Count:
                 self._follow(stream.sender, piece, last)
                 last = piece.last if piece.frames else last
                 self._progress(piece.offset - offset)
-                # Where a frame was torn a piece may end before the place it began at, but never as far back.
+                # Of a piece that found a frame inside of a torn one the end may be before its beginning.
                 is_on = (before, offset) < (piece.before, piece.offset) and piece.before <= piece.offset
                 if not is_on or piece.torn_at >= piece.offset:
                     self._progress(file.size - piece.offset)

@@ -5,7 +5,8 @@ writes nothing.
 
 However a file grows between looks, they find together what one look at the whole file finds: a look decides
 nothing that the bytes still to come could change, and a cursor has all that the next decision needs. This
-does not hold where a look jumps.
+does not hold where a look jumps, or leaves a part of which 1 MiB has no frame because the next one is there:
+this is bounded work, and a `Stream` says then that its counts are not all.
 """
 
 from __future__ import annotations
