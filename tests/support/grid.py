@@ -70,9 +70,8 @@ class Cell:
 async def grid_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Trouble) -> AsyncIterator[Rig]:
     """A quick fleet of two CoBos and a MuTAnT, with limits as short as the trouble allows."""
     limit_s = limit_of(trouble)
-    each = "\n".join(f"{name}_s = {limit_s}" for name in ("describe", "prepare", "configure", "start"))
-    back = "\n".join(f"{name}_s = {limit_s}" for name in ("breakup", "undo", "stop"))
-    limits = f"{each}\n{back}\nstop_mutant_s = {STOP_MUTANT_S}\narrival_grace_s = 0.05"
+    each = "\n".join(f"{operation.lower()}_s = {limit_s}" for operation in Operation)
+    limits = f"{each}\nstop_mutant_s = {STOP_MUTANT_S}\narrival_grace_s = 0.05"
     timeout_s = POLL_TIMEOUTS_S.get(trouble, 3.0)
     poll = f"moving_period_s = 0.04\nquiet_period_s = 0.1\ntimeout_s = {timeout_s}"
     async with rig(tmp_path, monkeypatch, durations=FAST, limits=limits, poll=poll) as it:
@@ -171,7 +170,7 @@ async def heal(it: Rig, cell: Cell, trouble: Trouble) -> None:
 
 async def assert_usable(it: Rig) -> None:
     """After `GoTo Ready` a whole run works."""
-    if it.run.on or any(m.state is State.RUNNING for m in it.snapshot.enabled):
+    if it.run.on or any(m.live for m in it.snapshot.enabled):
         outcome = await it.submit("Stop", RUN)
         assert outcome.ok, outcome.message
     outcome = await it.submit("GoTo", SYSTEM, State.READY)
