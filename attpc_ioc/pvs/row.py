@@ -111,7 +111,7 @@ class Row:
     """One PV (or one for each ECC server, source or plugin).
 
     - `part`: the last part of the name, such as `State_RBV`; a full name is prefix + scope + part.
-    - `desc`: the record's DESC, at most 40 characters.
+    - `desc`: the record's DESC, at most 40 bytes; Channel Access shows 39 of them.
     - `labels`: of bi, bo, mbbi and mbbo, by number.
     - `severities`: by the number of a label, with the status STATE.
     - `value(fleet, scope)`: the value from a snapshot, or a `Reading` with its own alarm; it must not raise
