@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from importlib.util import resolve_name
 from typing import Any
 
 from attpc_ioc.plugin import contract, spec
@@ -42,6 +44,7 @@ def hooks_page() -> str:
             blocks.append(f"## {title}\n")
             blocks += (_block(getattr(spec.Specification, name)) for name in names)
     blocks += _context()
+    blocks.append(f"## Where the types are\n\n{''.join(_types())}")
     return "\n".join(blocks)
 
 
@@ -54,6 +57,14 @@ def _context() -> Iterator[str]:
     for name, member in vars(contract.PluginContext).items():
         if inspect.isfunction(member) and not name.startswith("_"):
             yield _block(member)
+
+
+def _types() -> Iterator[str]:
+    """Yield a line for each module from which the specifications take types of the program."""
+    for node in ast.walk(ast.parse(inspect.getsource(spec))):
+        if isinstance(node, ast.ImportFrom) and (node.level or str(node.module).startswith("attpc_ioc.")):
+            module = resolve_name("." * node.level + str(node.module), spec.__package__)
+            yield f"- `{module}`: {', '.join(f'`{name.name}`' for name in node.names)}\n"
 
 
 def _signature(function: Callable[..., Any]) -> str:
