@@ -110,7 +110,8 @@ async def test_a_second_demo_has_the_same_ecc_servers_and_warns_of_none(tmp_path
 
 
 async def test_faults_of_the_demo_are_switched_as_it_says(tmp_path, place, state_home):
-    env = environment(place, tmp_path, state_home)
+    # The fleets of an account are listed below its temporary folder: `fault` is to find this one only.
+    env = environment(place, tmp_path, state_home | {"TMPDIR": state_home["XDG_STATE_HOME"]})
     async with started(FORKED, "demo", "--cobos", "2", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.", 60)
         # Another simulator may have the port that the command asks by itself: then the demo says which.
