@@ -349,6 +349,7 @@ def _context(plugin: Plugin, app: App) -> Context:
         publish=publish,
         pvs=app.server.surface,
         run_records=app.host.run_records,
+        vetoes_changed=app.controller.vetoes_changed,
         submit=app.controller.submit,
         number_floor=app.numbers.floor,
         tell=app.emitter.tell,

@@ -3,9 +3,9 @@
     python -m benchmarks.back_to_back [--runs 10]
 
 Data come up to 2 s after Stop, and files are closed 5 s after the last: several runs are being closed when
-the next begins. Hosts are folders, and simulated SSH servers. At the end every frame must be in the folder of
-its run: each has one stream of every sender, with all event numbers from 0 on; otherwise the exit code is not
-0. Goal: under 1 s each.
+the next begins. Hosts are polled every 2 s, the settings' default; they are folders, and simulated SSH
+servers. At the end every frame must be in the folder of its run: each has one stream of every sender, with
+all event numbers from 0 on; otherwise the exit code is not 0. Goal: under 1 s each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GOAL_S = 1.0
 
 async def measure(folder: Path, access: Access, runs: int) -> list[float]:
     """Return the time before each start but the first, in seconds."""
-    text = section(closing={"quiet_s": 5.0})
+    text = section(watch={"period_s": 2.0, "timeout_s": 3.0}, closing={"quiet_s": 5.0})
     data = replace(BUFFERED, drain_s=2.0)
     waits, numbers = [], []
     with pytest.MonkeyPatch.context() as patch:

@@ -58,6 +58,12 @@ class LiveAnswers:
         if self._steps is None:
             self._slice(SLICE_S)
 
+    def again(self) -> None:
+        """Work them out anew soon, without any news of the fleet."""
+        self._worked_out = -1
+        if self._timer is None and self._steps is None and not self._closed:
+            self._again_in(max(0.0, self._not_before_s - time.monotonic()))
+
     def work_out(self) -> None:
         """Work them out and publish them: before this returns, in all but huge fleets.
 

@@ -168,6 +168,10 @@ class Controller:
         """Work the live answers out, before anybody asks for them."""
         self._answers.work_out()
 
+    def vetoes_changed(self) -> None:
+        """Work the live answers out anew soon, because of something else than the fleet."""
+        self._answers.again()
+
     async def run(self) -> None:
         """Watch the fleet for ever; ends by cancellation only."""
         # In a thread: Channel Access answers meanwhile.

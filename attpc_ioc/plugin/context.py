@@ -58,6 +58,7 @@ class Context:
         publish: Callable[[str, str, Value | Reading, Severity | None], None],
         pvs: PvSurface,
         run_records: RunRecords | None,
+        vetoes_changed: Callable[[], None],
         submit: Callable[[Command], Awaitable[Outcome]],
         number_floor: Callable[[str], int],
         tell: Callable[..., Awaitable[bool]],
@@ -75,6 +76,7 @@ class Context:
         self._state_dir = state_dir
         self._snapshot = snapshot
         self._publish = publish
+        self._vetoes_changed = vetoes_changed
         self._submit = submit
         self._number_floor = number_floor
         self._tell = tell
@@ -106,6 +108,10 @@ class Context:
     def publish(self, pv: str, value: Value | Reading, severity: Severity | None = None) -> None:
         """Set one of the plugin's own PVs, named without the prefix; `KeyError` for any other."""
         self._publish(self.name, pv, value, severity)
+
+    def vetoes_changed(self) -> None:
+        """Have `attpc_veto` asked again soon."""
+        self._vetoes_changed()
 
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
         """Submit a command as a client would and wait for its end."""

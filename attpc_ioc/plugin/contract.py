@@ -120,6 +120,14 @@ class PluginContext(Protocol):
         """
         ...
 
+    def vetoes_changed(self) -> None:
+        """Have `attpc_veto` asked again soon, because its answer is another one now.
+
+        Otherwise the checklist and `Allowed_RBV` follow with the next change of the fleet, or within a
+        second.
+        """
+        ...
+
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
         """Submit a command as a client would and wait for its end; the outcome shows a refusal.
 

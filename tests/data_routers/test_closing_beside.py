@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.closing.beside import doubtful, why_not_apart, without_streams
 from attpc_plugins.data_routers.closing.beside import listed as count_by_run
+from attpc_plugins.data_routers.closing.closer import RouterCloser
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
 from attpc_plugins.data_routers.closing.steps import own_files, settle, still_early
+from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.hosts.names import stream_of
 from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.watch.flow import Count
 
 from tests.data_routers.test_closing_pure import entry_of, listed, own
-from tests.support.closings import EXPERIMENT, fill, grow, local_settings, side, sums
+from tests.support.closings import EXPERIMENT, closings_in, fill, grow, local_settings, side, sums
 from tests.support.datahosts import Place
 from tests.support.pace import busy
 
@@ -60,6 +63,40 @@ def test_a_stream_that_begins_before_the_first_board_is_the_earlier_runs():
     there = (of(1), of(1, asad=1), of(2), of(2, asad=1))
     assert own(one, [one, two], *there) == {of(1), of(1, asad=1)}
     assert own(two, [one, two], *there) == {of(2), of(2, asad=1)}
+
+
+async def test_the_next_run_need_not_wait_until_the_files_of_an_earlier_one_are_moved(tmp_path):
+    """That takes long where checksums are made; the listing before it tells already."""
+    settings = local_settings({"CoBo0": tmp_path}, quiet_s=0.001)
+    host = host_for(settings.router[0], settings)
+    seen: list[tuple[str, bool, list[str]]] = []
+    async with closings_in(tmp_path / "state") as closings:
+
+        def on_listing(files: Sequence[FileEntry]) -> None:
+            staged = sorted(file.name for file in files if (tmp_path / file.name).exists())
+            seen.append((closer.against_next, all(c.apart for c in closings.of()), staged))
+
+        closer = RouterCloser(
+            settings.router[0],
+            host,
+            closings,
+            settings,
+            sender_ids=lambda _closing: {"CoBo0": "CoBo[0]"},
+            on_listing=on_listing,
+        )
+        fill(tmp_path, [of(1)])
+        await closings.save(entry_of(1, settled=True, before={}, state=CloseState.WAITING))
+        await closer.round()
+        # Run 2 began meanwhile, and is over too.
+        (one,) = closings.of()
+        await closings.save(replace(one, frozen=True, streams=frozenset({stream_of(of(1))})))
+        fill(tmp_path, [of(2)])
+        before = {of(1): (tmp_path / of(1)).stat().st_size}
+        await closings.save(entry_of(2, settled=True, before=before, state=CloseState.WAITING))
+        await closer.round()
+        assert seen == [("", True, [of(1)]), ("", True, [of(1), of(2)])]
+        assert sorted(sums(tmp_path)) == [of(2)]
+    await host.disconnect()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from attpc_ioc.control import controller
 from attpc_ioc.errors import PluginError
 from attpc_ioc.model.command import RUN, SYSTEM, Command, CommandName, Reason
 from attpc_ioc.model.fleet import Fleet
@@ -58,6 +59,24 @@ async def test_vetoes_are_shown_together_and_never_asked_of_a_stop(tmp_path, mon
         await it.ok("Run:Start")
         gate.why = "too late"
         await it.ok("Run:Stop")
+
+
+async def test_a_plugin_tells_that_its_veto_has_changed(tmp_path, monkeypatch):
+    """So that nobody waits for the second after which it is asked anyway."""
+    monkeypatch.setattr(controller, "TICK_S", 600.0)
+
+    class Told(Gate):
+        @hookimpl
+        async def attpc_startup(self, ctx):
+            self.ctx = ctx
+
+    gate = Told()
+    async with rig(tmp_path, monkeypatch, cobos=1, plugins=[("gate", gate)]) as it:
+        await it.take_to(State.READY)
+        for why in ("the hall door is open", "the hall is dark", None):
+            gate.why = why
+            gate.ctx.vetoes_changed()
+            await it.until(lambda w=why: it.run.checklist == ((w,) if w else ()), what=f"{why}")
 
 
 @covers("attpc_veto")

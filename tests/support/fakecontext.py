@@ -80,6 +80,9 @@ class FakeContext:
         self.told.append((kind, fields))
         return True
 
+    def vetoes_changed(self) -> None:
+        pass
+
     async def submit(self, command: Command, who: Who | None = None) -> Outcome:
         raise AssertionError("nothing is to be commanded")
 

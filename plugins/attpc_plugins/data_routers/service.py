@@ -43,7 +43,7 @@ from .starts import StartChecks, warns
 from .state import Records
 from .stopper import RunStopper
 from .watch.around import FleetFacts, around
-from .watch.flow import Count
+from .watch.flow import Count, Listed
 from .watch.interlocks import in_short, refusing
 from .watch.links import Links
 from .watch.next_poll import NextPoll
@@ -77,6 +77,8 @@ class Service:
         self._open = False
         """A run began, and its end was not reported yet."""
         self._override = False
+        self._refused: list[str] = []
+        """The reasons against a start, as they were told last."""
         self._followed: object = None
         self._news = False
         self._facts = FleetFacts.of(ctx.snapshot())
@@ -106,6 +108,7 @@ class Service:
             self.hosts,
             records.closings,
             on_done=self._on_closed,
+            on_listed=self._on_listed,
             poll_again=self._poll_again,
             last_polled=self._last_polled,
             summaries={router.label: self._summary(router) for router in settings.router},
@@ -247,6 +250,12 @@ class Service:
             self._by_label[label].meter.settle(written)
             self._show(self._by_label[label])
 
+    def _on_listed(self, label: str, listed: Listed) -> None:
+        """Take the files of a listing: a start need not wait for the next poll."""
+        self._by_label[label].watch.note_listed(listed)
+        self._show(self._by_label[label])
+        self._wake.set()
+
     async def _poll_again(self, label: str) -> None:
         """Poll a router before its closing is shown as done.
 
@@ -302,8 +311,12 @@ class Service:
         count = len(self.routers)
         answering = sum(1 for router in self.routers if router.watch.answering)
         note = [f"{answering} of {count} data routers answer"]
-        note += in_short(reason for reason in self._checks.against(self._ctx.snapshot()) if warns(reason))
+        against = self._checks.against(self._ctx.snapshot())
+        note += in_short(reason for reason in against if warns(reason))
         self.faults.note("; ".join(note))
+        if (texts := [reason.text for reason in refusing(against, self._override)]) != self._refused:
+            self._refused = texts
+            self._ctx.vetoes_changed()
 
     def why(self, part: str, source: str) -> str:
         """Return why a PV of a source is in alarm."""
@@ -336,6 +349,7 @@ class Service:
     def _set_override(self, on: bool) -> None:
         self._override = on
         self._ctx.publish(OVERRIDE, int(on))
+        self._news = True
 
     # ------------------------------------------------------------------ runs
 

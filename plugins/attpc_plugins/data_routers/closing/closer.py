@@ -64,8 +64,9 @@ class RouterCloser:
     `last_polled()` what the host reported last, `sender_ids(closing)` the sender ids of the sources of its
     run, by name, None where they are not known; `summary` counts the frames. `on_change(closings)` is
     called when the state of a closing has changed; `progress` has the percentage of each open closing by its
-    token. `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is
-    true while the host is moving files.
+    token. `on_listing(files)` is called with each listing of the staging folder, before a file is moved.
+    `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is true
+    while the host is moving files.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class RouterCloser:
         last_polled: Callable[[], Polled | None] = lambda: None,
         sender_ids: Callable[[Closing], Mapping[str, str] | None] = lambda _closing: None,
         summary: Summary | None = None,
+        on_listing: Callable[[Sequence[FileEntry]], None] = lambda _files: None,
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:
@@ -96,6 +98,7 @@ class RouterCloser:
         self._other_run = other_run
         self._last_polled = last_polled
         self._beside = Beside(router.label, settings.closing.quiet_s, sender_ids)
+        self._on_listing = on_listing
         self._before_done = before_done
         self._on_change = on_change
         self._quiet: dict[str, Quiet] = {}
@@ -176,11 +179,12 @@ class RouterCloser:
         for closing, before in zip(settled, closings, strict=True):
             if closing != before:
                 await self._keep(closing)
-        settled = closings = await self._still_there(settled, listing)
+        settled = await self._still_there(settled, listing)
+        # Of all runs at the listing's time, before the files of one are moved: that may take long.
+        closings = tuple([await self._tell_apart(closing, settled, listing, whole) for closing in settled])
+        self._on_listing(whole)
         for closing in closings:
             if closing.phase is Phase.CLOSING:
-                # Those of the listing's time: files that are moved in this round are in it.
-                self._beside.see(closing, settled, listing, whole)
                 now = await self._advance(host, closing, settled, listing)
                 closings = tuple(now if other.token == now.token else other for other in closings)
         return await self._late_round(host, closings, tails)
@@ -215,11 +219,19 @@ class RouterCloser:
         new = [closing for closing in closings if closing.unsettled or closing.phase is Phase.RUNNING]
         return bool(new) and self._early(new[-1].run)
 
-    async def _advance(
-        self, host: FileHost, closing: Closing, closings: Sequence[Closing], listing: Sequence[FileEntry]
+    async def _tell_apart(
+        self,
+        closing: Closing,
+        closings: Sequence[Closing],
+        listing: Sequence[FileEntry],
+        whole: Sequence[FileEntry],
     ) -> Closing:
+        """Return a closing with its files in a listing, and whether the next run's can be told from them."""
+        if closing.phase is not Phase.CLOSING:
+            return closing
+        self._beside.see(closing, closings, listing, whole)
         if closing.mixed:
-            return await self._say(closing, CloseState.FAILED, closing.mixed)
+            return closing
         own = own_files(closing, closings, listing)
         sizes = {file.name: file.size for file in own}
         apart = self._beside.is_apart(closing, closings, own)
@@ -227,12 +239,20 @@ class RouterCloser:
             # Kept, so that a file that vanishes before it is moved is reported as missing.
             closing = replace(closing, chosen=sizes | closing.chosen, apart=apart)
             await self._keep(closing)
+        return closing
+
+    async def _advance(
+        self, host: FileHost, closing: Closing, closings: Sequence[Closing], listing: Sequence[FileEntry]
+    ) -> Closing:
+        if closing.mixed:
+            return await self._say(closing, CloseState.FAILED, closing.mixed)
+        own = own_files(closing, closings, listing)
         if doubt := doubtful(closing, own, self._settings.quiet_s):
             closing = replace(closing, mixed=doubt, streams=streams_in(closing.chosen))
             return await self._say(closing, CloseState.FAILED, doubt)
         now_s = time.monotonic()
         quiet = self._quiet.setdefault(closing.token, Quiet())
-        rest_s = quiet.see(sizes, now_s)
+        rest_s = quiet.see({file.name: file.size for file in own}, now_s)
         self._beside.left_s[closing.token] = max(0.0, self._settings.quiet_s - rest_s)
         if rest_s < self._settings.quiet_s:
             return await self._wait(closing, quiet, rest_s)

@@ -18,7 +18,7 @@ from attpc_ioc.model.run import RunInfo, RunRef, RunState
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.events.sync import Sync
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
-from attpc_plugins.data_routers.model import CloseState, Polled
+from attpc_plugins.data_routers.model import CloseState, FileEntry, Polled
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings
 from attpc_plugins.data_routers.watch.flow import Count, Flow, Listed
 
@@ -54,8 +54,9 @@ async def no_poll(_label: str) -> None:
 class ClosingService:
     """Closes the runs of all data routers; `hosts` are by the routers' labels.
 
-    `on_done` is called with the final files and bytes of each finished closing. `poll_again(label)` is
-    awaited before a router is shown as done, so that the next start sees its folder as it is then.
+    `on_done` is called with the final files and bytes of each finished closing, `on_listed` with the files of
+    a listing, sorted by runs, while there are some of runs that have ended. `poll_again(label)` is awaited
+    before a router is shown as done, so that the next start sees its folder as it is then.
     `last_polled(label)` returns the last report of a router's host that has the files. `summaries` count the
     frames of each router's runs, by label; by default without a live look.
 
@@ -70,12 +71,14 @@ class ClosingService:
         store: ClosingStore,
         *,
         on_done: Callable[[str, RunRef, Count], None] = lambda _label, _run, _count: None,
+        on_listed: Callable[[str, Listed], None] = lambda _label, _listed: None,
         poll_again: Callable[[str], Awaitable[None]] = no_poll,
         last_polled: Callable[[str], Polled | None] = lambda _label: None,
         summaries: Mapping[str, Summary] | None = None,
     ) -> None:
         self._ctx = ctx
         self._on_done = on_done
+        self._on_listed = on_listed
         self._poll_again = poll_again
         self._settings = settings
         self._store = store
@@ -109,6 +112,7 @@ class ClosingService:
                 last_polled=lambda label=label: last_polled(label),
                 sender_ids=lambda closing: sender_ids(ctx.snapshot(), closing.sources, closing.run),
                 summary=self.summaries[label],
+                on_listing=lambda files, label=label: self._on_listing(label, files),
                 before_done=lambda label=label: poll_again(label),
                 on_change=lambda closings, router=router: self._show(router, closings),
             )
@@ -142,6 +146,15 @@ class ClosingService:
         left = self.unfinished(label) or closer.late.there.files > 0
         return left and isinstance(closer.host, FileHost)
 
+    def _on_listing(self, label: str, listing: Sequence[FileEntry]) -> None:
+        """Take a listing of a round: from now on it is known whether the next run may begin."""
+        if self.unfinished(label):
+            self._on_listed(label, self._sorted(label, listing))
+
+    def _sorted(self, label: str, listing: Sequence[FileEntry]) -> Listed:
+        over = label in self._ending
+        return listed(self._store.of(label), listing, lambda c: over or c.phase is Phase.CLOSING)
+
     async def listed(self, label: str) -> Listed | None:
         """Return a router's staging folder sorted by runs, if there is more than one; None if not known."""
         host = self._closers[label].host
@@ -151,8 +164,7 @@ class ClosingService:
             listing = await host.list_staging()
         except HostError:
             return None
-        over = label in self._ending
-        return listed(self._store.of(label), listing, lambda c: over or c.phase is Phase.CLOSING)
+        return self._sorted(label, listing)
 
     def expected(self, label: str) -> Count:
         """Return what is in a router's staging folder and is no stray.
@@ -329,14 +341,15 @@ class ClosingService:
     async def _round(self, label: str, closer: RouterCloser) -> float | None:
         self._find_ends(label)
         await self._do_acts(label)
+        if label in self._ending:
+            self._show(closer.router, self._store.of(label))
+            self._ending.discard(label)
         result = await closer.round()
         self._fault(self._store.fault)
         unfinished = any(closing.phase is Phase.CLOSING for closing in result.closings)
         if label in self._shown.unfinished and not unfinished:
             await self._poll_again(label)  # a shell command has finished it
         self._show(closer.router, result.closings)
-        if not self._acts[label]:
-            self._ending.discard(label)
         for closing in result.closings:
             if closing.to_report and closing.reported != closing.to_report:
                 if closing.state is CloseState.DONE:

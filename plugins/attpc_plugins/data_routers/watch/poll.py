@@ -57,6 +57,10 @@ class Seen:
 _NOTHING = Polled(process=False, files=0, data_bytes=0, disk_free_bytes=0, disk_total_bytes=0)
 
 
+def _counted(polled: Polled, listed: Listed) -> Polled:
+    return replace(polled, files=listed.total.files, data_bytes=listed.total.data_bytes)
+
+
 async def not_listed() -> Listed | None:
     """Sort nothing."""
     return None
@@ -117,6 +121,11 @@ class Watch:
     def wake_at(self, at_s: float | None) -> None:
         """Poll at this time (monotonic) at the latest; None: at the end of the period."""
         self._wake_s = at_s
+
+    def note_listed(self, listed: Listed) -> None:
+        """Take a listing that somebody else has made into the last answer."""
+        if self.seen is not None and not self.seen.partial:
+            self.seen = replace(self.seen, polled=_counted(self.seen.polled, listed), listed=listed)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -186,10 +195,7 @@ class Watch:
         async with answered(self._timeout_s):
             polled = await self.host.poll(wanted)
             listed = await self._listed()
-        if listed is not None:
-            total = listed.total
-            polled = replace(polled, files=total.files, data_bytes=total.data_bytes)
-        return polled, listed
+        return (polled if listed is None else _counted(polled, listed)), listed
 
     def _failed(self, reason: str, *, silent: bool) -> None:
         self.failures += 1
