@@ -28,6 +28,9 @@ class Keeps:
     async def run(self, experiment, number):
         return None
 
+    async def config_changes(self, experiment, number, before):
+        return None
+
     async def edit(self, experiment, number, changes, who):
         return None
 
