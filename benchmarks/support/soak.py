@@ -26,7 +26,9 @@ from benchmarks.support.page import about, command, write_between_marks
 from tests.support.ca import LOOPBACK, eventually
 
 LINES = 10
-SAMPLE = 50
+LOOKS = 20
+"""How often memory is looked at for a line: what a client that stalls has waiting comes and goes."""
+SAMPLE = 500
 """One in this many updates is timed: otherwise the notes would use most of the memory."""
 LEAST_GROWTH_MB = 8.0
 """Memory that the allocator may take in any case."""
@@ -44,7 +46,7 @@ class Soak(ABC):
         self.tally = Tally(every=SAMPLE)
         self.posts = 0
         self.seen: list[tuple[float, int, int]] = []
-        """Memory in MB, descriptors and threads at the end of each tenth."""
+        """The least memory in MB of each tenth, and descriptors and threads at its end."""
         self.lines: list[str] = []
         self.good = False
         names = [f"B:{i}" for i in range(args.pvs)]
@@ -97,17 +99,22 @@ class Soak(ABC):
 
     async def report(self) -> None:
         """Print ten lines."""
-        process = psutil.Process()
-        for _ in range(LINES):
-            await asyncio.sleep(self.args.seconds / (LINES + 0.5))
+        process, began_s = psutil.Process(), time.monotonic()
+        for line in range(LINES):
+            memory_mb = []
+            for look in range(1, LOOKS + 1):
+                at_s = began_s + self.args.seconds * (line + look / LOOKS) / (LINES + 0.5)
+                await asyncio.sleep(at_s - time.monotonic())
+                memory_mb.append(process.memory_info().rss / 1e6)
             found = sorted(self.tally.late_s) or [math.nan]
             self.tally.late_s.clear()
             middle, worst = found[len(found) // 2] * 1e3, found[len(found) * 99 // 100] * 1e3
-            memory_mb = process.memory_info().rss / 1e6
-            self.seen.append((memory_mb, process.num_fds(), process.num_threads()))
+            least_mb, files, threads = min(memory_mb), process.num_fds(), process.num_threads()
+            self.seen.append((least_mb, files, threads))
             self._say(
-                f"resident {memory_mb:6.1f} MB  descriptors {self.seen[-1][1]:3}  threads {self.seen[-1][2]}"
-                f"  late p50 {middle:5.1f} p99 {worst:5.1f} ms  events {self.tally.events}  {self.counts}"
+                f"resident {least_mb:5.1f} to {max(memory_mb):5.1f} MB  descriptors {files:3}  "
+                f"threads {threads}  late p50 {middle:5.1f} p99 {worst:5.1f} ms  "
+                f"events {self.tally.events}  {self.counts}"
             )
 
     def _say(self, line: str) -> None:
