@@ -52,6 +52,9 @@ async def test_vetoes_are_shown_together_and_never_asked_of_a_stop(tmp_path, mon
         message = await it.refused("Run:Start", because="the hall door is open")
         assert "cobo0: is too hot" in message
         assert "no gas" in message
+        # That is the message of runs; the system's is about its own last command.
+        assert message.startswith("Run:Start Refused: ")
+        assert await it.get_text("Message_RBV") == "GoTo Ready Done"
         # The checklist is live: within a second it follows, without any command.
         await it.until(lambda: "no gas" in it.run.checklist, what="the checklist")
         gate.why = other.why = None
