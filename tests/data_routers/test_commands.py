@@ -373,7 +373,10 @@ def test_a_sentry_is_reported_and_shows_nothing(tmp_path):
     assert ran.exit_code == 1
     assert "CoBo0: Unreachable: " in ran.output
     assert "none can be chosen" in shell("files", "close", 42, "--all").output
-    assert "a sentry shows no files" in shell("files", "verify", 42).output
+    ran = shell("files", "verify", 42)
+    assert ran.exit_code == 3
+    assert "CoBo0: still being closed: Unreachable: " in ran.output
+    assert "CoBo0: not checked: a sentry shows no files" in shell("files", "verify", 43).output
     assert shell("logs", "CoBo0").exit_code == 1
 
 

@@ -230,9 +230,14 @@ def test_what_was_there_before_a_run_is_known_only_if_it_was_seen_in_time():
 
 
 def test_only_a_closing_at_work_refuses_a_start():
-    assert at_work([entry(1)], 30.0) == ""
-    assert at_work([entry(1, asked=True, asked_s=5.0, phase=Phase.DROPPED)], 30.0) == ""
-    assert "run 1" in at_work([entry(1, asked=True, asked_s=5.0)], 30.0)
+    assert at_work([entry(1)], 30.0, 6.0) == ""
+    assert at_work([entry(1, asked=True, asked_s=5.0, phase=Phase.DROPPED)], 30.0, 6.0) == ""
+    asked = entry(1, asked=True, asked_s=5.0)
+    assert "closing run 1 " in (waits := at_work([asked], 30.0, 6.0))
+    assert "it waits up to 30 s, until " in waits
+    assert "start it again" not in waits
+    assert "it waits" not in (late := at_work([asked], 30.0, 36.0))
+    assert "look whether it runs on its host, and start it again" in late
     assert CLOSING.validate_python(CLOSING.dump_python(entry(1, asked_s=5.0), mode="json")).asked_s == 5.0
 
 

@@ -54,6 +54,10 @@ async def test_a_disk_of_no_size_is_unknown_and_stops_no_run(tmp_path, monkeypat
         disk = ("DiskFree_RBV", "DiskUsed_RBV", "TimeToFull_RBV")
         await it.until(lambda: shown(it, "CoBo0:Router:DiskFree_RBV") == 0.0, what="it was polled")
         assert [alarm(it, f"CoBo0:Router:{part}") for part in disk] == ["INVALID"] * 3
+        # A sentry shows no frames: events are not counted.
+        assert (await it.put("Run:MaxEvents", "20")).code == 1
+        assert (await it.put("Run:MaxEvents", "0")).code == 0
+        assert [alarm(it, f"Run:{part}") for part in ("Events_RBV", "EventRate_RBV")] == ["INVALID"] * 2
         await it.until(
             lambda: "its free disk space is not known" in shown(it, "AlarmText_RBV"), what="the reason"
         )

@@ -120,7 +120,7 @@ class Service:
         ctx.answer(answers.answer)
         self.config_hosts = config_hosts(settings, ctx.snapshot())
         self.run_faults = RunFaults(self.routers, self.events, self.closing)
-        self.stopper = RunStopper(ctx, self.faults, settings.limits, records)
+        self.stopper = RunStopper(ctx, self.faults, settings.limits, records, counts_events=self.events.looks)
         self.configs = RunConfigFiles(ctx, settings, self.config_hosts, records)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import RUN, Command, CommandName
 from attpc_ioc.model.run import RunState
@@ -20,12 +21,29 @@ from .watch.rows import GIGABYTE
 
 log = get_logger(__name__)
 
+NOT_COUNTED = (
+    "events are not counted here, because the frames of no data router are read (`frames` in the settings); "
+    "Run:MaxWritten and Run:MaxDuration stop a run too"
+)
+
 
 class RunStopper:
-    """Stops each run once; `faults` says so where a person has to do something about it."""
+    """Stops each run once; `faults` says so where a person has to do something about it.
 
-    def __init__(self, ctx: PluginContext, faults: Faults, limits: LimitsSettings, records: Records) -> None:
+    `counts_events`: whether the frames of any data router are read, so that there are events to count.
+    """
+
+    def __init__(
+        self,
+        ctx: PluginContext,
+        faults: Faults,
+        limits: LimitsSettings,
+        records: Records,
+        *,
+        counts_events: bool,
+    ) -> None:
         self._ctx = ctx
+        self._counts_events = counts_events
         self._faults = faults
         self._limits = limits
         self._kept = records.until
@@ -42,12 +60,21 @@ class RunStopper:
         """Publish the limits."""
         self._ctx.publish(MAX_EVENTS, self.until.events)
         self._ctx.publish(MAX_WRITTEN, self.until.written_gb)
+        if self.until.events and not self._counts_events:
+            self._faults.set("limit", f"Run:MaxEvents stops no run: {NOT_COUNTED}")
+        else:
+            self._faults.clear("limit")
 
     def set(self, pv: str, value: Value) -> bool:
-        """Handle a write to a limit; return whether the PV is one."""
+        """Handle a write to a limit; return whether the PV is one.
+
+        Raises `Refused` for a limit that cannot be kept.
+        """
         field = {MAX_EVENTS: "events", MAX_WRITTEN: "written_gb"}.get(pv)
         if field is None or not isinstance(value, int | float):
             return False
+        if pv == MAX_EVENTS and value and not self._counts_events:
+            raise Refused(NOT_COUNTED)
         self._kept.keep(ONLY, replace(self.until, **{field: float(value)}))
         self.show()
         return True

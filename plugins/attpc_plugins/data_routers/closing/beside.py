@@ -20,6 +20,7 @@ log = get_logger(__name__)
 
 UNTIMED = "the names of its files do not have their streams' times ({names})"
 BY_SENTRY = "a sentry moves every file that is there, whatever run it is of"
+MIXED_THEN = "; after a start now they would come into the next run's folder"
 CONTINUED = (
     "nothing of {senders} began with this run, and data came for an earlier run's streams ({streams}): if "
     "event numbers were not set to zero at the start, this run's data are in that run's folder"
@@ -189,7 +190,7 @@ class Beside:
         for closing in closings:
             if closing.phase is not Phase.CLOSING:
                 continue
-            why = BY_SENTRY if sentry else self._not_told_apart(closing)
+            why = f"{BY_SENTRY}{MIXED_THEN}" if sentry else self._not_told_apart(closing)
             if why:
                 return f"the files of run {closing.run.number} are not closed yet: {why}{self._when(closing)}"
         return ""

@@ -36,18 +36,23 @@ def other_run(fleet: Fleet, run: RunRef) -> bool:
     return view.on and view.info is not None and view.info.ref != run
 
 
-def at_work(closings: Sequence[Closing], waits_s: float) -> str:
+def at_work(closings: Sequence[Closing], waits_s: float, now_s: float) -> str:
     """Return what a sentry is moving, and for how long; empty while it moves nothing, as far as is known.
 
-    `waits_s`: how long it waits before it moves anything. A run that is started meanwhile would have its
-    files moved to the earlier run's folder.
+    `waits_s`: how long it waits before it moves anything; `now_s`: the Unix time. A run that is started
+    meanwhile would have its files moved to the earlier run's folder.
     """
     for closing in closings:
         if closing.phase is Phase.CLOSING and closing.asked_s:
-            return (
-                f"its sentry is closing run {closing.run.number} and takes every file that comes meanwhile: "
-                f"it waits up to {waits_s:g} s, until {clock(closing.asked_s + waits_s)}, then moves them"
+            begins_s = closing.asked_s + waits_s
+            when = (
+                f"it waits up to {waits_s:g} s, until {clock(begins_s)}, then moves them"
+                if now_s <= begins_s
+                else f"it has been moving them since {clock(begins_s)}, as far as is known; if it does not "
+                "answer, look whether it runs on its host, and start it again"
             )
+            number = closing.run.number
+            return f"its sentry is closing run {number} and takes every file that comes meanwhile: {when}"
     return ""
 
 

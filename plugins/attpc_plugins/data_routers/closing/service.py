@@ -176,7 +176,7 @@ class ClosingService:
 
     def moving(self, label: str) -> str:
         """Return which run's files a router's sentry moves, and for how long; empty while it moves none."""
-        return at_work(self._store.of(label), self._settings.closing.sentry_waits_s)
+        return at_work(self._store.of(label), self._settings.closing.sentry_waits_s, time.time())
 
     def look(self, label: str) -> None:
         """List a router's staging folder soon, because it has changed."""

@@ -15,7 +15,7 @@ from attpc_plugins.data_routers.closing.steps import amount, names_text
 from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
 from attpc_plugins.data_routers.hosts.names import stream_of, streams_in
 from attpc_plugins.data_routers.model import FileEntry
-from attpc_plugins.data_routers.settings import Access, RouterSettings
+from attpc_plugins.data_routers.settings import RouterSettings
 
 from .base import run_of, setup_of, with_hosts
 from .unclosed import NOT_ALL, no_manifest, unclosed
@@ -35,8 +35,7 @@ def verify_command(file: Path, number: int, experiment: str, labels: tuple[str, 
             return "", [str(error)]
 
     routers = setup.routers(labels)
-    shown = [router for router in routers if router.access is not Access.SENTRY]
-    waiting = asyncio.run(unclosed(setup, run, shown))
+    waiting = asyncio.run(unclosed(setup, run, routers))
     closed = tuple(router for router in routers if router.label not in waiting.closings)
 
     async def work(hosts: dict[str, FileHost | SentryHost]) -> list[tuple[str, list[str]]]:

@@ -53,14 +53,18 @@ def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
     yield SYNC, _sync(figures.verdict)
 
 
-def show_run(ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, fault: bool) -> None:
+def show_run(
+    ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, fault: bool, counted: bool
+) -> None:
     """Publish the figures of the run; they are INVALID if no frames can be looked at.
 
-    `hidden`: the sources whose frames are not looked at.
+    `hidden`: the sources whose frames are not looked at. Where none are ever, events are not `counted`: their
+    number is unknown, and nothing else of it is an alarm.
     """
+    severity, status = (Severity.NO_ALARM, Status.NO_ALARM) if counted else (Severity.INVALID, Status.UDF)
     values: tuple[tuple[str, Reading], ...] = (
-        (RUN_EVENTS, Reading(float(run.events))),
-        (RUN_EVENT_RATE, Reading(run.rate)),
+        (RUN_EVENTS, Reading(float(run.events), severity, status)),
+        (RUN_EVENT_RATE, Reading(run.rate, severity, status)),
         (RUN_MISSING, _limited(run.missing_percent, run.missing_level)),
         (RUN_TRIGGERS, Reading(tuple(float(count) for count in run.triggers))),
         (RUN_SYNC, _sync(run.verdict)),

@@ -97,6 +97,11 @@ class EventsService:
         )
 
     @property
+    def looks(self) -> bool:
+        """Whether the frames of any data router are read."""
+        return bool(self._watches)
+
+    @property
     def own_hosts(self) -> list[FrameHost]:
         """The hosts that only this service uses: those beside a sentry."""
         return [watch.host for router, watch in self._watches.values() if router.frames is not None]
@@ -267,7 +272,7 @@ class EventsService:
         )
         all_blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
         hidden = [source.name for source, _ in fleet.sources() if source.name in facts.enabled - seen]
-        show_run(self._ctx, self.run, hidden, fault=all_blind and bool(self._watches))
+        show_run(self._ctx, self.run, hidden, fault=all_blind and self.looks, counted=self.looks)
 
     def _keep_clocks(self) -> None:
         if self._of is None:
