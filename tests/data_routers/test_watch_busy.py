@@ -45,6 +45,8 @@ async def test_a_busy_host_is_not_looked_at_and_stays_valid(tmp_path):
         await wait_until(lambda: len(looks) >= count + 2, what="looks again")
         # It goes away while it is busy: that is known within two periods of being asked again.
         busy = True
+        busy_s = time.monotonic()
+        await wait_until(lambda: time.monotonic() > busy_s + 2 * PERIOD_S, what="the last look is over")
         tmp_path.rename(tmp_path.with_name("away"))
         gone_s = time.monotonic()
         await wait_until(lambda: time.monotonic() > gone_s + 3 * PERIOD_S, what="three periods")

@@ -36,6 +36,8 @@ from tests.support.sshd import Sshd
 S = CloseState
 WAYS = {"folder": Access.LOCAL, "ssh": Access.SSH, "sshd": Access.SSH, "sentry": Access.SENTRY}
 DATA = replace(QUICK_DATA, catalog_wait_s=0.4, drain_s=0.0, asads=1, trigger_hz=1.0)
+PASSED = {"router_down": "warn", "router_restarted": "warn"}
+"""The test writes the files, whatever becomes of a router."""
 CLOSING = {"quiet_s": 0.4, "checksums": True, "sentry_waits_s": DATA.catalog_wait_s}
 _LATE = re.compile(r"\.late9*[1-9](?=\.graw$)")
 
@@ -254,7 +256,7 @@ async def grid(
                 monkeypatch,
                 data=options,
                 access=None,
-                text=section(watch={"timeout_s": 5.0}, closing=CLOSING, interlocks={"router_down": "warn"}),
+                text=section(watch={"timeout_s": 5.0}, closing=CLOSING, interlocks=PASSED),
                 cobos=len(WAYS),
                 mutant=False,
                 plugins=[("probe", probe)],
