@@ -67,7 +67,8 @@ async def test_a_run_whose_boards_are_in_step(tmp_path, monkeypatch, access):
             assert await it.get(f"CoBo0:{part}.RTYP") == rtyp, part
         for name, rtyp in RUN_PARTS.items():
             assert await it.get(f"{name}.RTYP") == rtyp, name
-            assert alarm(it, name) == "NO_ALARM"
+            # A host may miss its two short periods on a busy machine, and then another.
+            await it.until(lambda name=name: alarm(it, name) == "NO_ALARM", what=f"{name} is in no alarm")
         assert shown(it, "Run:Sync_RBV") == 0
         await start_run(it)
         await in_step(it, ("CoBo0", "CoBo1", "MuTAnT"))
@@ -172,7 +173,7 @@ async def test_a_run_is_stopped_where_it_has_as_much_as_it_should(tmp_path, monk
         await start_run(it)
         await it.until_run(RunState.STOPPED)
         await it.until(lambda: re.search(reason, shown(it, "Run:Message_RBV")), what="the message says why")
-        assert shown(it, "Plugin:data_routers:Status_RBV") == 1
+        await it.until(lambda: shown(it, "Plugin:data_routers:Status_RBV") == 1, what="nothing is wrong")
         assert await it.get(f"Run:{pv}") == value  # of the next run too
         await it.stop_ioc()
         await it.start_ioc()
@@ -276,7 +277,10 @@ async def test_a_host_that_does_not_answer_makes_its_figures_invalid(tmp_path, m
         await it.until(lambda: alarm(it, "CoBo1:Router:Sync_RBV") == "INVALID", what="INVALID")
         assert alarm(it, "CoBo1:Router:Events_RBV") == "INVALID"
         assert "cannot be looked at" in shown(it, "CoBo1:Router:SyncText_RBV")
-        assert alarm(it, "CoBo0:Router:Sync_RBV") == alarm(it, "Run:Events_RBV") == "NO_ALARM"
+        await it.until(
+            lambda: alarm(it, "CoBo0:Router:Sync_RBV") == alarm(it, "Run:Events_RBV") == "NO_ALARM",
+            what="the others are looked at",
+        )
         for other in it.fleet.data:
             await switch(other, HostFault.DOWN)
         await it.until(lambda: alarm(it, "Run:Events_RBV") == "INVALID", what="the run's are INVALID too")

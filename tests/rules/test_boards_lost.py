@@ -13,6 +13,7 @@ from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State, Transition
 from attpc_ioc.simulator.xcfg import describe_text
 from tests.support.advice import follow, follow_all
+from tests.support.patience import HANGS_S
 from tests.support.rig import EXPERIMENT, PATIENT_LIMITS, SHORT_LIMITS, Rig, ecc, rig
 from tests.support.runs import Recorder, boards_running, ready, running, under_way
 from tests.support.trouble import assert_nothing_forbidden, shown
@@ -91,7 +92,7 @@ async def test_rule_11_a_start_that_failed_for_another_reason_may_be_tried_again
 
 
 async def test_rule_11_a_late_start_that_failed_is_said_too(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits="start_s = 0.3\narrival_grace_s = 0.1") as it:
+    async with rig(tmp_path, monkeypatch, limits=f"start_s = {HANGS_S}\narrival_grace_s = 0.1") as it:
         await ready(it)
         it.fleet["cobo1"].faults.hang("Start")
         start = under_way(it, "Start")

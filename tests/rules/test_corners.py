@@ -9,12 +9,13 @@ from attpc_ioc.model.config import Loaded
 from attpc_ioc.model.events import Origin
 from attpc_ioc.model.states import Operation, State
 from attpc_ioc.settings import EccSettings
+from tests.support.patience import HANGS_S
 from tests.support.rig import EXPERIMENT, Rig, rig
 from tests.support.runs import Recorder, call_of, outside, ready, running, under_way
 
-QUICK = """\
-start_s = 0.5
-stop_s = 0.5
+HUNG = f"""\
+start_s = {HANGS_S}
+stop_s = {HANGS_S}
 stop_mutant_s = 0.2
 arrival_grace_s = 0.1"""
 
@@ -56,7 +57,7 @@ async def test_rule_05_what_is_loaded_in_a_server_of_another_address_is_not_know
 
 async def test_rule_04_an_operation_whose_end_nobody_saw_explains_the_change(tmp_path, monkeypatch):
     recorder = Recorder()
-    async with rig(tmp_path, monkeypatch, limits=QUICK, plugins=[("recorder", recorder)]) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG, plugins=[("recorder", recorder)]) as it:
         await ready(it)
         server = it.fleet["cobo1"]
         server.faults.hang("Start")
@@ -82,7 +83,7 @@ async def test_rule_04_an_operation_whose_end_nobody_saw_explains_the_change(tmp
 
 
 async def test_rule_02_the_text_of_a_late_stop_is_reported(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG) as it:
         await running(it)
         faults = it.fleet["cobo1"].faults
         faults.hang("Stop")

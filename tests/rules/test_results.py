@@ -12,12 +12,13 @@ import pytest
 from attpc_ioc.errors import Refused
 from attpc_ioc.model.command import RUN, SYSTEM, ResultCode, Scope, ScopeResult, Who
 from attpc_ioc.model.states import State
+from tests.support.patience import HANGS_S
 from tests.support.rig import Rig, ecc, rig
 from tests.support.runs import call_of, outside, running, under_way
 
 COBO, MUTANT = ecc("cobo0"), ecc("mutant")
 HEADS = {SYSTEM: "", RUN: "Run:", COBO: "Ecc:cobo0:", MUTANT: "Ecc:mutant:"}
-QUICK_STOP = "stop_s = 0.8\nstop_mutant_s = 0.3\nstart_s = 1.0\nconfigure_s = 0.5\narrival_grace_s = 0.1"
+HUNG_STOP = f"stop_s = {HANGS_S}\nstop_mutant_s = 0.3\narrival_grace_s = 0.1"
 
 Step = Callable[[Rig], Awaitable[None]]
 
@@ -231,7 +232,7 @@ CASES = [
             (command("Undo", COBO, "Refused"), "Refused", "MAJOR"),
             (freed("cobo0", State.READY), "Refused", "MINOR"),
         ),
-        QUICK_STOP,
+        f"configure_s = {HANGS_S}",
     ),
     Case(
         "the stop of a run ends what a single Stop has left",
@@ -247,7 +248,6 @@ CASES = [
             (REFUSED_STARTS[RUN], "Failed", "MAJOR"),
             (command("Stop", RUN), "Done", "NO_ALARM"),
         ),
-        QUICK_STOP,
     ),
     Case(
         "refused starts and setpoints over an incomplete stop, until the rest was stopped",
@@ -263,7 +263,7 @@ CASES = [
             (REFUSED_STARTS[RUN], "Refused", "MAJOR"),
             (freed("mutant", State.READY), "Done", "NO_ALARM"),
         ),
-        QUICK_STOP,
+        HUNG_STOP,
     ),
     Case(
         "a failed start is over with the next one",
@@ -313,7 +313,7 @@ async def test_rule_22_a_failure_stays_an_alarm_until_its_modules_are_there(tmp_
 
 async def test_rule_22_every_attempt_is_posted_while_a_failure_stands(tmp_path, monkeypatch):
     """Over Channel Access: value and count are the refused attempt's, the alarm is the failure's."""
-    async with rig(tmp_path, monkeypatch, cobos=1, limits=QUICK_STOP) as it:
+    async with rig(tmp_path, monkeypatch, cobos=1, limits=HUNG_STOP) as it:
         await running(it)
         it.fleet["mutant"].faults.hang("Stop")
         await it.refused("Run:Stop", because="mutant: was not seen out of Running")
@@ -345,7 +345,7 @@ async def test_rule_22_a_module_that_was_taken_out_does_not_hold_the_alarm_of_th
 
 async def test_rule_22_a_stop_that_nobody_waits_for_says_that_it_is_incomplete(tmp_path, monkeypatch):
     """`Abort` ends the waiting only: what then becomes of the stop is no less an alarm."""
-    async with rig(tmp_path, monkeypatch, cobos=1, limits=QUICK_STOP) as it:
+    async with rig(tmp_path, monkeypatch, cobos=1, limits=HUNG_STOP) as it:
         await running(it)
         it.fleet["mutant"].faults.hang("Stop")
         stop = under_way(it, "Stop")
@@ -360,7 +360,7 @@ async def test_rule_22_a_stop_that_nobody_waits_for_says_that_it_is_incomplete(t
 
 @pytest.mark.parametrize("ends", ["Failed", "TimedOut", "Refused"])
 async def test_rule_04_an_external_text_leaves_the_reason_of_what_failed(tmp_path, monkeypatch, ends):
-    async with rig(tmp_path, monkeypatch, cobos=1, limits="describe_s = 0.4") as it:
+    async with rig(tmp_path, monkeypatch, cobos=1, limits=f"describe_s = {HANGS_S}") as it:
         await it.select()
         faults = it.fleet["cobo0"].faults
         if ends == "Failed":

@@ -12,6 +12,7 @@ from attpc_ioc.model.config import Loaded
 from attpc_ioc.model.events import OperationEnded, Origin, StateChanged
 from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.plugin.spec import hookimpl
+from tests.support.patience import HANGS_S
 from tests.support.rig import EXPERIMENT, ecc, rig
 from tests.support.simfleet import call_and_leave, take_up, wait_until
 from tests.support.trouble import said
@@ -81,7 +82,7 @@ async def test_rule_01_a_foreign_transition_is_under_way(tmp_path, monkeypatch):
 
 
 async def test_rule_01_an_unanswered_operation_blocks_a_second(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits="describe_s = 0.3") as it:
+    async with rig(tmp_path, monkeypatch, limits=f"describe_s = {HANGS_S}") as it:
         await it.select()
         it.fleet["cobo0"].faults.hang("Describe")
         assert (await it.put("Ecc:cobo0:Describe")).code == 1
@@ -136,7 +137,7 @@ async def test_rule_01_a_foreign_client_is_quicker_by_a_millisecond(tmp_path, mo
 async def test_rule_02_a_late_success_is_recorded_and_reported(tmp_path, monkeypatch):
     listener = Listener()
     plugins = [("listener", listener)]
-    async with rig(tmp_path, monkeypatch, limits="describe_s = 0.3", plugins=plugins) as it:
+    async with rig(tmp_path, monkeypatch, limits=f"describe_s = {HANGS_S}", plugins=plugins) as it:
         await it.select()
         it.fleet["cobo0"].faults.hang("Describe")
         outcome = await it.submit("Describe", ecc("cobo0"))
@@ -152,7 +153,7 @@ async def test_rule_02_a_late_success_is_recorded_and_reported(tmp_path, monkeyp
 
 
 async def test_rule_02_the_text_of_a_late_failure_is_shown(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits="describe_s = 0.3") as it:
+    async with rig(tmp_path, monkeypatch, limits=f"describe_s = {HANGS_S}") as it:
         await it.select()
         faults = it.fleet["cobo0"].faults
         faults.hang("Describe")

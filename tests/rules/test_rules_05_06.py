@@ -10,6 +10,7 @@ from attpc_ioc.model.command import RUN, SYSTEM, ResultCode
 from attpc_ioc.model.config import Loaded
 from attpc_ioc.model.states import State
 from attpc_ioc.simulator.xcfg import describe_text
+from tests.support.patience import HANGS_S
 from tests.support.rig import EXPERIMENT, Rig, ecc, rig
 from tests.support.simfleet import take_up
 from tests.support.trouble import assert_nothing_forbidden, said, shown
@@ -169,7 +170,7 @@ async def test_rule_06_a_wrong_board_that_cannot_be_undone_never_runs(tmp_path, 
 
 
 async def test_rule_06_a_wrong_board_that_comes_late_is_undone_too(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits="describe_s = 0.3") as it:
+    async with rig(tmp_path, monkeypatch, limits=f"describe_s = {HANGS_S}") as it:
         await it.select()
         await rewrite_describe(it, "cobo1")
         it.fleet["cobo0"].faults.hang("Describe")

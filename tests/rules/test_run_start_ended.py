@@ -12,18 +12,17 @@ from attpc_ioc.model.events import RunFailed, RunStarted
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
+from tests.support.patience import HANGS_S
 from tests.support.rig import rig
 from tests.support.runs import Recorder, boards_running, call_of, outside, ready, under_way
 
 RE_ZERO = ["mutant.Breakup", "mutant.Configure"]
 
 
-QUICK_START = """\
-start_s = 0.3
+HUNG_START = f"""\
+start_s = {HANGS_S}
 stop_mutant_s = 0.2
-recovery_s = 2.0
-arrival_grace_s = 0.1
-run_number_s = 0.5"""
+arrival_grace_s = 0.1"""
 
 
 # ---------------------------------------------------------------------- rule 13: a stage that fails
@@ -88,12 +87,12 @@ async def test_rule_13_the_last_stage_fails(tmp_path, monkeypatch):
 
 
 async def test_rule_13_a_start_that_comes_late_is_stopped_when_it_comes(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_START) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_START) as it:
         number = await ready(it)
         it.fleet["cobo1"].faults.hang("Start")
         outcome = await it.submit("Start", RUN)
         assert outcome.code is ResultCode.TIMED_OUT
-        assert "cobo1: Start has not arrived after 0.3 s" in outcome.message
+        assert f"cobo1: Start has not arrived after {HANGS_S:g} s" in outcome.message
         assert it.run.state is RunState.STOPPED
         assert it.run.next_number == number + 1
         # The one that had started is stopped; nothing is sent to the one that is still busy.
@@ -110,7 +109,7 @@ async def test_rule_13_a_start_that_comes_late_is_stopped_when_it_comes(tmp_path
 
 
 async def test_rule_13_a_late_start_that_ends_in_ready_is_left_alone(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_START) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_START) as it:
         await ready(it)
         it.fleet["cobo1"].faults.hang("Start")
         await it.submit("Start", RUN)
@@ -122,7 +121,7 @@ async def test_rule_13_a_late_start_that_ends_in_ready_is_left_alone(tmp_path, m
 
 
 async def test_rule_13_lost_in_start_and_back_in_running_is_stopped(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_START) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_START) as it:
         number = await ready(it)
         server = it.fleet["cobo1"]
         server.faults.hang("Start")
@@ -230,7 +229,7 @@ async def test_run_stop_in_the_moment_in_which_the_start_completes(tmp_path, mon
 
 
 async def test_run_stop_of_a_start_with_a_hung_module_says_incomplete(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=f"{QUICK_START}\nstop_s = 0.5") as it:
+    async with rig(tmp_path, monkeypatch, limits=f"{HUNG_START}\nstop_s = {HANGS_S}") as it:
         await ready(it)
         it.fleet["cobo1"].faults.hang("Start")
         start = under_way(it, "Start")

@@ -13,13 +13,14 @@ from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
 from attpc_ioc.settings.sections import LimitSettings
 from tests.support.pace import busy
+from tests.support.patience import HANGS_S
 from tests.support.rig import BRISK_POLL, ecc, rig
 from tests.support.runs import Recorder, boards_running, call_of, outside, ready, running, under_way
 
-QUICK_STOP = """\
-stop_s = 0.8
-stop_mutant_s = 0.3
-start_s = 1.0
+STOP_MUTANT_S = 0.3
+HUNG_STOP = f"""\
+stop_s = {HANGS_S}
+stop_mutant_s = {STOP_MUTANT_S}
 arrival_grace_s = 0.1"""
 
 
@@ -48,17 +49,16 @@ async def test_rule_17_mutant_first_then_the_cobos_when_it_was_seen_stopped(tmp_
 
 
 async def test_rule_17_cobos_after_the_limit_of_a_hung_mutant(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_STOP) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_STOP) as it:
         number = await running(it)
         it.fleet["mutant"].faults.hang("Stop")
+        began_s = time.monotonic()
         message = await it.refused("Run:Stop", because="mutant: was not seen out of Running")
         log = it.fleet.log
         assert message.startswith("Run:Stop Incomplete: stop again to go on with the rest")
         assert "cobo" not in message
         assert sorted(log.sequence()) == ["cobo0.Stop", "cobo1.Stop", "mutant.Stop"]
-        waited = log.of("cobo0", "Stop")[0].begin_s - log.of("mutant", "Stop")[0].begin_s
-        # On a busy machine the call to the MuTAnT arrives late.
-        assert 0.15 <= waited < 1.0
+        assert log.of("cobo0", "Stop")[0].begin_s - began_s >= STOP_MUTANT_S
         assert boards_running(it) == ["Mutant[master]"]
         # Incomplete: the run is still on, and a start is vetoed.
         assert await it.get("Run:Result_RBV") == "Incomplete"
@@ -95,7 +95,7 @@ async def test_rule_17_cobos_stop_within_a_second_of_the_limit_of_10_s(tmp_path,
 
 
 async def test_rule_17_a_refused_stop_is_sent_again_by_the_next(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_STOP) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_STOP) as it:
         await running(it)
         it.fleet["cobo1"].faults.fail("Stop", message="Exception: not now.")
         outcome = await it.submit("Stop", RUN)
@@ -109,7 +109,7 @@ async def test_rule_17_a_refused_stop_is_sent_again_by_the_next(tmp_path, monkey
 
 async def test_rule_17_a_late_end_closes_the_run(tmp_path, monkeypatch):
     recorder = Recorder()
-    async with rig(tmp_path, monkeypatch, limits=QUICK_STOP, plugins=[("rec", recorder)]) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_STOP, plugins=[("rec", recorder)]) as it:
         await running(it)
         it.fleet["mutant"].faults.hang("Stop")
         assert (await it.submit("Stop", RUN)).code is ResultCode.INCOMPLETE
@@ -123,7 +123,7 @@ async def test_rule_17_a_late_end_closes_the_run(tmp_path, monkeypatch):
 
 
 async def test_rule_17_disabling_a_module_that_is_gone_is_the_way_out(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_STOP) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_STOP) as it:
         number = await running(it)
         it.fleet["cobo1"].faults.die()
         await it.until(lambda: not it.module("cobo1").online)
@@ -139,7 +139,7 @@ async def test_rule_17_disabling_a_module_that_is_gone_is_the_way_out(tmp_path, 
 
 
 async def test_rule_17_a_module_seen_running_cannot_be_taken_out(tmp_path, monkeypatch):
-    async with rig(tmp_path, monkeypatch, limits=QUICK_STOP) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_STOP) as it:
         await running(it)
         it.fleet["cobo1"].faults.fail("Stop", times=None)
         assert (await it.submit("Stop", RUN)).code is ResultCode.INCOMPLETE
@@ -380,7 +380,7 @@ async def test_run_stop_is_accepted_while_orphans_are_being_adopted(tmp_path, mo
 
 async def test_a_stop_where_the_mutant_is_gone_stops_the_cobos(tmp_path, monkeypatch):
     poll = BRISK_POLL.replace("timeout_s = 0.4", "timeout_s = 0.2")
-    async with rig(tmp_path, monkeypatch, limits=QUICK_STOP, poll=poll) as it:
+    async with rig(tmp_path, monkeypatch, limits=HUNG_STOP, poll=poll) as it:
         await running(it)
         it.fleet["mutant"].faults.stall()
         outcome = await it.submit("Stop", RUN)

@@ -67,9 +67,17 @@ class WebRig:
 
 @contextlib.asynccontextmanager
 async def web_rig(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str = "", **options: Any
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str = "",
+    answered_s: float = PATIENCE_S,
+    **options: Any,
 ) -> AsyncIterator[WebRig]:
-    """Serve a fleet of one CoBo (`options` are those of `rig`), with the page."""
+    """Serve a fleet of one CoBo (`options` are those of `rig`), with the page.
+
+    A put is answered when it is done, unless that takes longer than `answered_s`.
+    """
+    monkeypatch.setattr("attpc_plugins.web.puts.REFUSED_S", answered_s)
     port = free_port()
     web = Web()
     options = {"cobos": 1, "mutant": False} | options

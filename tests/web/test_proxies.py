@@ -15,7 +15,7 @@ from attpc_plugins.web.settings import WebSettings
 from attpc_ioc.errors import SettingsError
 from attpc_ioc.plugin.sections import checked_section
 from tests.support.certificates import PASSWORD, make_certificate
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import HANGS_S, PATIENCE_S
 from tests.support.rig import rig
 from tests.support.simfleet import wait_until
 from tests.support.web import NAME, WebRig, streaming, web_rig
@@ -157,7 +157,7 @@ async def test_tls(tmp_path, monkeypatch):
 async def test_handshakes_have_places_and_a_limit(tmp_path, monkeypatch):
     certificate, key = make_certificate(tmp_path)
     more = f'certificate = "{certificate}"\nkey = "{key}"\nmax_connections = 3\n'
-    monkeypatch.setattr("attpc_plugins.web.gate.HANDSHAKE_S", 2.0)
+    monkeypatch.setattr("attpc_plugins.web.gate.HANDSHAKE_S", HANGS_S)
     async with web_rig(tmp_path, monkeypatch, more) as it:
         port = int(it.url.rpartition(":")[2])
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
@@ -167,7 +167,8 @@ async def test_handshakes_have_places_and_a_limit(tmp_path, monkeypatch):
         held.append(await asyncio.open_connection("127.0.0.1", port))
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 1.5) == b""  # no place
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+        assert not held[0][0].at_eof()  # it had no place, and no handshake has had its time yet
         for quiet, _ in (held[0], held[2], held[3]):
             assert await asyncio.wait_for(quiet.read(), PATIENCE_S) == b""
         for _, other in (*held, (reader, writer)):

@@ -14,7 +14,7 @@ from attpc_ioc.model.command import Put
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import State
 from attpc_ioc.plugin import hookimpl
-from tests.support.rig import SHORT_LIMITS
+from tests.support.patience import HANGS_S
 from tests.support.web import WebRig, web_rig
 
 RULES = """
@@ -63,8 +63,7 @@ async def test_a_setpoint_and_a_command(tmp_path, monkeypatch):
 
 
 async def test_a_command_that_takes_long_is_answered_before_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("attpc_plugins.web.puts.REFUSED_S", 0.01)
-    async with web_rig(tmp_path, monkeypatch) as it:
+    async with web_rig(tmp_path, monkeypatch, answered_s=0.01) as it:
         alice = it.token("alice")
         await it.rig.select()
         status, shown = await it.put("GoTo", "Ready", alice)
@@ -182,8 +181,7 @@ async def test_a_repeated_request_starts_no_second_run(tmp_path, monkeypatch):
 
 
 async def test_keys_are_known_after_a_restart(tmp_path, monkeypatch):
-    limits = SHORT_LIMITS.replace("describe_s = 2.0", "describe_s = 60.0")
-    async with web_rig(tmp_path, monkeypatch, limits=limits) as it:
+    async with web_rig(tmp_path, monkeypatch, answered_s=HANGS_S) as it:
         alice = it.token("alice")
         assert (await it.put("Run:Title", "first", alice, Idempotency_Key="a"))[0] == 200
         refused = await it.put("Run:Start", 1, alice, Idempotency_Key="b")
