@@ -2,7 +2,7 @@
 
     python -m benchmarks.ca.soak [--seconds 600] [--clients 20] [--pvs 200] [--hz 20]
 
-See `benchmarks.support.soak`.
+Server and clients share one process. See `benchmarks.support.soak`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ class CaSoak(Soak):
 
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__(args)
+        self.posts = 0
+        names = [f"B:{i}" for i in range(args.pvs)]
+        self.pvs = [PV(PVSpec(name, "ai", ChannelType.DOUBLE), 0.0) for name in names]
         wanted = PVSpec("T:longout", "longout", ChannelType.LONG, writable=True)
         text = PVSpec("T:title", "lsi", ChannelType.CHAR, max_elements=1024, writable=True)
         self.server = CAServer(
@@ -45,9 +48,19 @@ class CaSoak(Soak):
         return self.server.port
 
     @property
-    def bad_clients(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        """One of each kind."""
-        return self.stall, self.flood, self.babble
+    def works(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """One bad client of each kind, and changes."""
+        return self.change, self.stall, self.flood, self.babble
+
+    @property
+    def missing(self) -> int:
+        """The number of updates that the healthy clients missed; the first of each PV comes on connection."""
+        return (self.posts + 1) * len(self.pvs) * self.args.clients - self.tally.events
+
+    @property
+    def changes(self) -> int:
+        """How often some PV has changed."""
+        return self.posts * len(self.pvs)
 
     @property
     def counts(self) -> str:
@@ -66,6 +79,14 @@ class CaSoak(Soak):
     def listener(self) -> asyncio.Protocol:
         """Return a healthy client."""
         return Listener(len(self.pvs), self.tally)
+
+    async def change(self) -> None:
+        """Change every PV repeatedly."""
+        while self.on:
+            await asyncio.sleep(1 / self.args.hz)
+            self.posts += 1
+            for pv in self.pvs:
+                pv.post(float(self.posts))
 
     @property
     def stalling(self) -> bool:

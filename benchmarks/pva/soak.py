@@ -2,7 +2,8 @@
 
     python -m benchmarks.pva.soak [--seconds 600] [--clients 3] [--pvs 400] [--hz 30]
 
-In 600 s it makes as many changes as 400 PVs make in an hour at 5 Hz. See `benchmarks.support.soak`.
+In 600 s it makes as many changes as 400 PVs make in an hour at 5 Hz. The server has a process of its own. See
+`benchmarks.support.soak`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from attpc_ioc.ioc.ca import PV, STATUS_LABELS, ChannelType, PVSpec
-from attpc_ioc.pva import Form, Put, PVAServer, Record
+import psutil
+
+from attpc_ioc.pva.peers import peers
 from benchmarks.pva import fanout, wire
+from benchmarks.pva.client import wait_for_channel
+from benchmarks.support.served import served
 from benchmarks.support.soak import Soak, soak
-from tests.support.ca import LOOPBACK, free_port
+from tests.support.ca import LOOPBACK, ca_place
 
 SILENT_S = 5
 """Time after which the server lets go of a client that sends nothing."""
@@ -32,6 +36,14 @@ class Listener(fanout.Listener):
     """A healthy client: it has room for what the server sends while this process does something else."""
 
     request = wire.queued(100)
+    missing = 0
+    """Updates that did not come, of values that were between two others."""
+
+    def heard(self, number: int, value: float | None, late_s: float) -> None:
+        """Note what is missing."""
+        if value is not None and self.last[number] >= 0:
+            self.missing += int(value - self.last[number]) - 1
+        super().heard(number, value, late_s)
 
 
 class Peer:
@@ -89,28 +101,20 @@ class PvaSoak(Soak):
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__(args)
         self.puts = self.bad = 0
-        self.wanted = PV(PVSpec("T:longout", "longout", ChannelType.LONG, writable=True), 0)
         self.healthy: list[Listener] = []
-        self.server = PVAServer(
-            [*((pv, Form.DOUBLE) for pv in self.pvs), (self.wanted, Form.INT)],
-            put_to=self.put,
-            conf={
-                "EPICS_PVAS_INTF_ADDR_LIST": LOOPBACK,
-                "EPICS_PVAS_SERVER_PORT": str(free_port()),
-                "EPICS_PVAS_BROADCAST_PORT": str(free_port()),
-                "EPICS_PVA_CONN_TMO": str(SILENT_S),
-            },
-            status_names=STATUS_LABELS,
-        )
+        self.wanted = f"B:{args.pvs}"
+        """The PV that is put to; healthy clients do not monitor it."""
+        self._place = ca_place()
+        self._running = contextlib.ExitStack()
 
     @property
     def port(self) -> int:
         """The TCP port."""
-        return self.server.port
+        return self._place.pva_port
 
     @property
-    def bad_clients(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        """One of each kind; and the healthy ones' signs of life."""
+    def works(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """One bad client of each kind; and the healthy ones' signs of life."""
         return self.stay, self.stall, self.flood, self.come_and_go, self.babble
 
     @property
@@ -118,25 +122,35 @@ class PvaSoak(Soak):
         """Puts, and how many bad clients there were."""
         return f"puts {self.puts}  bad clients {self.bad}"
 
+    @property
+    def missing(self) -> int:
+        """The number of updates that the healthy clients missed: each is one more than the last."""
+        return sum(one.missing for one in self.healthy)
+
+    @property
+    def changes(self) -> int:
+        """How often some PV has changed, as a healthy client saw it."""
+        return (self.tally.events + self.missing) // len(self.healthy)
+
     async def start(self) -> None:
-        """Start the server."""
-        await self.server.start()
+        """Start the server, in a process of its own."""
+        self._running.callback(self._place.close)
+        server = served(
+            *("both-coroutine", self._place, self.args.pvs + 1, self.args.hz),
+            env={**self._place.env, "EPICS_PVA_CONN_TMO": str(SILENT_S)},
+            wait=wait_for_channel,
+        )
+        process, _ = self._running.enter_context(server)
+        self.process = psutil.Process(process.pid)
 
     async def stop(self) -> None:
         """Stop the server."""
-        await self.server.stop()
+        self._running.close()
 
     def listener(self) -> asyncio.Protocol:
         """Return a healthy client."""
-        self.healthy.append(Listener(len(self.pvs), self.tally))
+        self.healthy.append(Listener(self.args.pvs, self.tally, "i"))
         return self.healthy[-1]
-
-    async def put(self, _record: Record, put: Put) -> None:
-        """Take a little time for a put."""
-        await asyncio.sleep(0.001)
-        self.puts += 1
-        assert isinstance(put.value, int)
-        self.wanted.post(put.value)
 
     async def stay(self) -> None:
         """Give signs of life for the healthy clients."""
@@ -148,8 +162,8 @@ class PvaSoak(Soak):
 
     async def monitor_all(self, it: Peer) -> None:
         """Have a client monitor everything."""
-        for number, pv in enumerate(self.pvs):
-            sid = await it.channel(number, pv.name)
+        for number in range(self.args.pvs):
+            sid = await it.channel(number, f"B:{number}")
             it.writer.write(wire.begin(wire.MONITOR, sid, number))
             it.writer.write(wire.go_on(wire.MONITOR, sid, number, wire.START))
 
@@ -166,8 +180,7 @@ class PvaSoak(Soak):
                 connected = True
                 while self.on and connected:
                     await asyncio.sleep(0.2)
-                    connections = await self.server.connections()
-                    connected = f"{host}:{port}" in {one.address for one in connections}
+                    connected = f"{host}:{port}" in await asyncio.to_thread(peers, self.port)
 
     async def flood(self) -> None:
         """Put as fast as possible."""
@@ -175,7 +188,7 @@ class PvaSoak(Soak):
         while self.on:
             self.bad += 1
             async with peer(self.port) as it:
-                sid = await it.channel(1, self.wanted.name)
+                sid = await it.channel(1, self.wanted)
                 for number in range(PUTS):
                     it.writer.write(wire.begin(wire.PUT, sid, number))
                     await it.answer(wire.PUT)
@@ -186,6 +199,7 @@ class PvaSoak(Soak):
                         it.writer.write(wire.go_on(wire.PUT, sid, number, wire.EXECUTE, data))
                     for _ in range(PUTS):
                         await it.answer(wire.PUT)
+                    self.puts += PUTS
                     if not self.on:
                         return
 

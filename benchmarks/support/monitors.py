@@ -69,13 +69,14 @@ class Listener(asyncio.Protocol):
         self.rest = b""
         """What has come of a message that is not complete."""
         self.transport: asyncio.Transport | None = None
+        self.last = [-1.0] * count
+        """The last value of each PV."""
         self._tally = tally
-        self._last = [-1.0] * count
         self._end = [-1.0] * count
 
     def begin(self, changes: int) -> None:
         """Count each PV's next `changes` from now on."""
-        self._end = [last + changes for last in self._last]
+        self._end = [last + changes for last in self.last]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -86,9 +87,9 @@ class Listener(asyncio.Protocol):
         """Take an update of a PV; None is a value that has not changed."""
         self._tally.update(late_s)
         if value is not None:
-            if self._last[number] < value <= self._end[number]:
+            if self.last[number] < value <= self._end[number]:
                 self._tally.count()
-            self._last[number] = value
+            self.last[number] = value
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The Python servers under test: `servers.py KIND COUNT HZ`, a kind of `RUNS`.
 
-With HZ every PV changes that often. `coroutine` is `here` with a coroutine as its put handler. `both` and
-`softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess alone and does nothing else;
-`p4p-noop` does not even keep what is put.
+With HZ every PV changes that often. `coroutine` and `both-coroutine` are `here` and `both` with a coroutine
+as their put handler. `both` and `softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess alone
+and does nothing else; `p4p-noop` does not even keep what is put.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ async def both(count: int, hz: float) -> None:
     await here(count, hz, pva=True)
 
 
+async def both_coroutine(count: int, hz: float) -> None:
+    """Run this product's servers of both protocols, each put a task."""
+    await here(count, hz, tasks=True, pva=True)
+
+
 async def here(count: int, hz: float, *, tasks: bool = False, pva: bool = False) -> None:
     """Run this product's server."""
     from attpc_ioc.ioc.ca import PV, CAServer, ChannelType, Client, PVSpec
@@ -51,7 +56,7 @@ async def here(count: int, hz: float, *, tasks: bool = False, pva: bool = False)
     pvs = [PV(PVSpec(f"B:{i}", "longout", ChannelType.LONG, writable=True), 0) for i in range(count)]
     server = CAServer(pvs, put=put_later if tasks else put)
     if pva:
-        await also_over_pvaccess(pvs)
+        await also_over_pvaccess(pvs, tasks)
     await server.start()
     value = 0
     while True:
@@ -61,8 +66,8 @@ async def here(count: int, hz: float, *, tasks: bool = False, pva: bool = False)
             pv.post(value)
 
 
-async def also_over_pvaccess(pvs: Sequence[PV]) -> None:
-    """Serve PVs over PVAccess."""
+async def also_over_pvaccess(pvs: Sequence[PV], tasks: bool) -> None:
+    """Serve PVs over PVAccess, with `tasks` each put a task that takes a millisecond."""
     from attpc_ioc.ioc.ca import STATUS_LABELS
     from attpc_ioc.pva import Form, Put, PVAServer, Record
 
@@ -71,12 +76,18 @@ async def also_over_pvaccess(pvs: Sequence[PV]) -> None:
     def put(record: Record, put: Put) -> None:
         by_name[record.spec.name].post(put.value)
 
+    async def put_later(record: Record, written: Put) -> None:
+        await asyncio.sleep(0.001)
+        put(record, written)
+
     conf = {
         "EPICS_PVAS_SERVER_PORT": os.environ["EPICS_PVA_SERVER_PORT"],
         "EPICS_PVAS_BROADCAST_PORT": os.environ["EPICS_PVA_BROADCAST_PORT"],
         "EPICS_PVAS_INTF_ADDR_LIST": os.environ["EPICS_PVAS_INTF_ADDR_LIST"],
+        "EPICS_PVA_CONN_TMO": os.environ.get("EPICS_PVA_CONN_TMO", "30"),
     }
-    server = PVAServer(((pv, Form.INT) for pv in pvs), put_to=put, conf=conf, status_names=STATUS_LABELS)
+    put_to = put_later if tasks else put
+    server = PVAServer(((pv, Form.INT) for pv in pvs), put_to=put_to, conf=conf, status_names=STATUS_LABELS)
     await server.start()
     KEPT.append(server)
 
@@ -168,6 +179,7 @@ RUNS = {
     "here": here,
     "coroutine": coroutine,
     "both": both,
+    "both-coroutine": both_coroutine,
     "caproto": stock,
     "softioc": python_soft_ioc,
     "softioc-both": python_soft_ioc_both,

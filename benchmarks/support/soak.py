@@ -1,7 +1,7 @@
 """A soak of one server: what those of both protocols have in common.
 
-Server and clients share one process. Every line is a tenth of the time: memory, descriptors and threads must
-stay flat. A soak ends with exit code 1 if they grew, a healthy client missed an update, or a task was left.
+Every line is a tenth of the time: memory, descriptors and threads of the server's process must stay flat. A
+soak ends with exit code 1 if they grew, a healthy client missed an update, or a task was left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import psutil
 
-from attpc_ioc.ioc.ca import PV, ChannelType, PVSpec
 from attpc_ioc.log import set_up_logging
 from benchmarks.support.compare import add_monitors
 from benchmarks.support.monitors import Tally
@@ -44,13 +43,12 @@ class Soak(ABC):
         self.args = args
         self.end = time.monotonic() + args.seconds
         self.tally = Tally(every=SAMPLE)
-        self.posts = 0
+        self.process = psutil.Process()
+        """The server's."""
         self.seen: list[tuple[float, int, int]] = []
         """The least memory in MB of each tenth, and descriptors and threads at its end."""
         self.lines: list[str] = []
         self.good = False
-        names = [f"B:{i}" for i in range(args.pvs)]
-        self.pvs = [PV(PVSpec(name, "ai", ChannelType.DOUBLE), 0.0) for name in names]
 
     @property
     @abstractmethod
@@ -59,8 +57,18 @@ class Soak(ABC):
 
     @property
     @abstractmethod
-    def bad_clients(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        """What runs beside the healthy clients while there is time."""
+    def works(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """What runs beside the healthy clients while there is time: bad clients, and changes."""
+
+    @property
+    @abstractmethod
+    def missing(self) -> int:
+        """The number of updates that the healthy clients missed."""
+
+    @property
+    @abstractmethod
+    def changes(self) -> int:
+        """How often some PV has changed."""
 
     @property
     @abstractmethod
@@ -84,22 +92,9 @@ class Soak(ABC):
         """Whether there is time left."""
         return time.monotonic() < self.end
 
-    async def change(self) -> None:
-        """Change every PV repeatedly."""
-        while self.on:
-            await asyncio.sleep(1 / self.args.hz)
-            self.posts += 1
-            for pv in self.pvs:
-                pv.post(float(self.posts))
-
-    @property
-    def missing(self) -> int:
-        """The number of updates that the healthy clients missed; the first of each PV comes on connection."""
-        return (self.posts + 1) * len(self.pvs) * self.args.clients - self.tally.events
-
     async def report(self) -> None:
         """Print ten lines."""
-        process, began_s = psutil.Process(), time.monotonic()
+        process, began_s = self.process, time.monotonic()
         for line in range(LINES):
             memory_mb = []
             for look in range(1, LOOKS + 1):
@@ -125,9 +120,9 @@ class Soak(ABC):
         """Print and return whether the server passed."""
         first, last = self.seen[LINES // 3], self.seen[-1]
         grown_mb, files, threads = (after - before for before, after in zip(first, last, strict=True))
-        changes, updates = self.posts * len(self.pvs), self.tally.events + self.missing
+        updates = self.tally.events + self.missing
         self._say(
-            f"updates that healthy clients missed: {self.missing} of {updates}, of {changes} changes; "
+            f"updates that healthy clients missed: {self.missing} of {updates}, of {self.changes} changes; "
             f"after the first third {grown_mb:+.1f} MB, {files:+} descriptors and {threads:+} threads; "
             f"tasks left: {tasks}"
         )
@@ -141,10 +136,10 @@ class Soak(ABC):
         listeners = []
         for _ in range(self.args.clients):
             listeners.append((await loop.create_connection(self.listener, LOOPBACK, self.port))[0])
-        wanted = self.args.clients * len(self.pvs)
+        wanted = self.args.clients * self.args.pvs
         await eventually(lambda: self.tally.events >= wanted, "connection of all clients", 60)
         async with asyncio.TaskGroup() as group:
-            for work in (self.change, self.report, *self.bad_clients):
+            for work in (self.report, *self.works):
                 group.create_task(self._whole(work))
         with contextlib.suppress(TimeoutError):  # the missing ones are reported
             await eventually(lambda: self.missing == 0, "the last updates", 10)
