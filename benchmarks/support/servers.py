@@ -1,8 +1,8 @@
 """The Python servers under test: `servers.py KIND COUNT HZ`, a kind of `RUNS`.
 
 With HZ every PV changes that often. `coroutine` and `both-coroutine` are `here` and `both` with a coroutine
-as their put handler. `both` and `softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess alone
-and does nothing else; `p4p-noop` does not even keep what is put.
+as their put handler. `both` and `softioc-both` serve PVAccess beside Channel Access, `p4p` serves PVAccess
+alone and does nothing else; `p4p-noop` does not even keep what is put.
 """
 
 from __future__ import annotations
