@@ -9,6 +9,7 @@ import random
 import secrets
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -17,17 +18,19 @@ import pytest
 from caproto import ChannelType
 
 from attpc_ioc.ioc.ca import PV, PVSpec
-from attpc_ioc.pva import Form, Put
+from attpc_ioc.pva import Form, Put, PVAServer
 from tests.ca.raw import raw_client
 from tests.ca.test_isolation import resident_mb
 from tests.pva import rude_child
 from tests.support.ca import LOOPBACK, CaPlace, eventually, free_port
 from tests.support.pace import busy
-from tests.support.pva import p4p_client, pva_server, pvget
+from tests.support.patience import PATIENCE_S
+from tests.support.pva import p4p_client, p4p_thread_client, pva_server, pvget
 from tests.support.rig import Rig, rig
 
-LATE_S = 0.5
-"""Far above what a healthy client waits on a quiet machine (2 ms), far below any time limit of a screen."""
+LATE_S = 2.0
+"""Far above what a healthy client waits on a quiet machine (2 ms; 130 ms beside a burst of a flood), below
+any time limit of a screen (5 s)."""
 
 
 @contextlib.asynccontextmanager
@@ -172,6 +175,35 @@ async def test_nobody_waits(tmp_path, monkeypatch):
         healthy.judge("all together")
         ran = await pvget(it.place, it.prefix + "Run:Class")
         assert ran.code == 0, ran.both
+
+
+async def test_clients_have_their_turns():
+    """A put that is queued behind those of a flood is the next but one."""
+    text = PV(PVSpec(f"T{secrets.token_hex(3)}:text", "lsi", ChannelType.CHAR, 1024, writable=True), "")
+    served: list[PVAServer] = []
+    held = threading.Event()
+    order: list[str] = []
+
+    def put(record: object, put: Put) -> None:
+        held.set()
+        ends_s = time.monotonic() + PATIENCE_S
+        while not order and len(served[0].puts._queues) < 2 and time.monotonic() < ends_s:
+            time.sleep(0.001)  # holds the event loop: both clients' puts are queued meanwhile
+        order.append(str(put.value))
+
+    async with pva_server([(text, Form.STRING)], put_to=put) as (server, place):
+        served.append(server)
+        with p4p_thread_client(place) as client:
+
+            def put_late() -> None:
+                held.wait(PATIENCE_S)
+                client.put(text.name, "late", wait=True, get=False, timeout=PATIENCE_S)
+
+            await asyncio.to_thread(client.get, text.name)
+            late = asyncio.create_task(asyncio.to_thread(put_late))
+            async with rude(place, rude_child.flood, text.name):
+                await late
+    assert order.index("late") in (1, 2), order.index("late")
 
 
 async def garbage(port: int) -> None:
