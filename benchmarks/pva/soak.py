@@ -47,7 +47,7 @@ class Listener(fanout.Listener):
 
 
 class Peer:
-    """A client that speaks just what it is told to."""
+    """A client that sends only what its caller writes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

@@ -8,10 +8,11 @@ alone and does nothing else; `p4p-noop` does not even keep what is put.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ KEPT: list[Any] = []
 """Servers that run as long as the process."""
 
 
-async def tick(number: int, hz: float) -> None:
-    """Wait for the time of the next change, however long the last one took."""
-    await asyncio.sleep(BORN + (number + 1) / hz - time.monotonic() if hz else 3600)
+async def values(hz: float) -> AsyncIterator[int]:
+    """Give the next value at the time of the next change, however long the last one took."""
+    for value in itertools.count(1):
+        await asyncio.sleep(BORN + value / hz - time.monotonic() if hz else 3600)
+        yield value
 
 
 async def coroutine(count: int, hz: float) -> None:
@@ -58,10 +61,7 @@ async def here(count: int, hz: float, *, tasks: bool = False, pva: bool = False)
     if pva:
         await also_over_pvaccess(pvs, tasks)
     await server.start()
-    value = 0
-    while True:
-        await tick(value, hz)
-        value += 1
+    async for value in values(hz):
         for pv in pvs:
             pv.post(value)
 
@@ -109,10 +109,7 @@ async def p4p_alone(count: int, hz: float) -> None:
 
         provider.add(f"B:{number}", pv)
     KEPT.append(Server(providers=[provider]))
-    value = 0
-    while True:
-        await tick(value, hz)
-        value += 1
+    async for value in values(hz):
         for pv in pvs:
             pv.post(value, timestamp=time.time())
 
@@ -142,10 +139,7 @@ async def stock(count: int, hz: float) -> None:
     channels = {f"B:{i}": ChannelInteger(value=0) for i in range(count)}
 
     async def change() -> None:
-        value = 0
-        while True:
-            await tick(value, hz)
-            value += 1
+        async for value in values(hz):
             for channel in channels.values():
                 await channel.write(value)
 
@@ -167,10 +161,7 @@ async def python_soft_ioc(count: int, hz: float, *, pva: bool = False) -> None:
     records = [builder.longOut(str(i), initial_value=0) for i in range(count)]
     builder.LoadDatabase()
     softioc.iocInit(asyncio_dispatcher.AsyncioDispatcher(asyncio.get_running_loop()), enable_pva=pva)
-    value = 0
-    while True:
-        await tick(value, hz)
-        value += 1
+    async for value in values(hz):
         for record in records:
             record.set(value)
 

@@ -29,6 +29,17 @@ def environment(place: CaPlace, home: Path, more: Mapping[str, str] | None = Non
     return place.env | {"PATH": path, "HOME": str(home), "XDG_STATE_HOME": str(home / "state")} | (more or {})
 
 
+async def succeeded(module: str, *arguments: str, limit_s: float) -> str:
+    """Run a module of the project to its end; return what it printed once it has ended well."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments), stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), limit_s)
+    text = said.decode("utf-8", "replace")
+    assert process.returncode == 0, text
+    return text
+
+
 class Running:
     """A program that runs. `lines` has what it printed so far, stdout and stderr together."""
 

@@ -19,7 +19,7 @@ from attpc_ioc.model.command import Who
 from attpc_ioc.model.run import RunQuery
 from attpc_plugins.run_history.config_changes import ConfigChange, changed_uses, config_changes, digests
 from attpc_plugins.run_history.errors import DatabaseError
-from attpc_plugins.run_history.exchange.check import EDIT_LIMITS
+from attpc_plugins.run_history.exchange.check import check_edited
 from attpc_plugins.run_history.exchange.csv_file import in_order
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.store import Store
@@ -128,10 +128,8 @@ def _changes(changes: Mapping[str, str]) -> RunChanges:
         raise Refused(f"a run has no text {', '.join(unknown)}; it has {', '.join(known)}")
     if not changes:
         raise Refused(f"nothing to change: give one of {', '.join(known)}")
-    for name, text in changes.items():
-        if len(text) > (most := EDIT_LIMITS.get(name, len(text))):
-            raise Refused(f"{name} has {len(text)} characters, at most {most} are allowed")
     try:
+        check_edited(changes)
         return RunChanges(
             title=changes.get("title"),
             operator=changes.get("operator"),
@@ -140,7 +138,7 @@ def _changes(changes: Mapping[str, str]) -> RunChanges:
             quality=word_of(Quality, changes["quality"]) if "quality" in changes else None,
         )
     except Bad as bad:
-        raise Refused(str(bad)) from None
+        raise Refused(f"{bad.column} {bad}".strip()) from None
 
 
 def _text_of(cursor: Cursor) -> str:

@@ -22,7 +22,7 @@ from attpc_plugins.run_history.commands.support.common import (
 )
 from attpc_plugins.run_history.commands.support.output import FormatOption, Output, print_pages
 from attpc_plugins.run_history.exchange import csv_file, json_file
-from attpc_plugins.run_history.exchange.check import EDIT_LIMITS
+from attpc_plugins.run_history.exchange.check import check_edited
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.sheets.reading import parse
 from attpc_plugins.run_history.store import Store
@@ -177,12 +177,8 @@ def edit(
     settings: SettingsFile = DEFAULT_FILE,
 ) -> None:
     """Change the entries of a run; each change is recorded with its author."""
-    for name, text in (("title", title), ("operator", operator), ("comment", comment)):
-        if len(text or "") > (most := EDIT_LIMITS[name]):
-            raise typer.BadParameter(
-                f"has {len(text or '')} characters, at most {most} are allowed", param_hint=f"--{name}"
-            )
     try:
+        check_edited({"title": title, "operator": operator, "comment": comment})
         changes = RunChanges(
             title,
             operator,
@@ -191,7 +187,7 @@ def edit(
             None if quality is None else word_of(Quality, quality),
         )
     except Bad as bad:
-        raise typer.BadParameter(str(bad)) from None
+        raise typer.BadParameter(str(bad), param_hint=f"--{bad.column}" if bad.column else None) from None
     values = [_assignment(item) for item in value or ()]
     if changes == RunChanges() and not values:
         raise typer.BadParameter("nothing to change: give an option such as --title")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 
@@ -64,6 +65,13 @@ def checked(detail: RunDetail) -> RunDetail:
     _times(run)
     _details(detail)
     return detail
+
+
+def check_edited(texts: Mapping[str, str | None]) -> None:
+    """Check texts that somebody edits, by their columns; raises `Bad` naming the one that is too long."""
+    for name, text in texts.items():
+        if text is not None and len(text) > (most := EDIT_LIMITS.get(name, len(text))):
+            raise Bad(f"has {len(text)} characters, at most {most} are allowed", name)
 
 
 def doubts(detail: RunDetail) -> str:
