@@ -169,6 +169,7 @@ async def test_the_next_run_begins_before_the_sentry_was_notified(tmp_path):
         assert "run 42 began before" in entry.message
         assert not entry.open
         case.it.end(42)
-        await case.it.reach(42, S.DONE)
+        entry = await case.it.reach(42, S.INCOMPLETE)
+        assert "files of run 41 are in that folder too" in entry.message
         assert sums(case.folder(42)) == case.expected
         assert not case.folder(41).exists()

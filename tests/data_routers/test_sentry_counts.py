@@ -86,10 +86,19 @@ async def test_no_sentry_is_asked_while_another_run_starts(case: Case):
     written |= fill(case.staging, ["b.graw"], seed=2)
     case.sentry.go.set()
     case.it.end(42)
-    await case.it.reach(42, S.DONE)
+    entry = await case.it.reach(42, S.INCOMPLETE)
     assert sums(case.folder(42)) == written
     assert not case.folder(41).exists()
-    assert [state for state in case.it.told(41) if state == "Done"] == []
+    assert "they come into e20009/run_0042 on the host, mixed with those" in case.it.entry(41).message
+    assert "files of run 41 are in that folder too" in entry.message
+    assert "Done" not in (*case.it.told(41), *case.it.told(42))
+    # The next run has nothing of it.
+    await case.it.begin(43)
+    fill(case.staging, ["c.graw"], seed=3)
+    case.it.end(43)
+    entry = await case.it.reach(43, S.DONE)
+    assert "run 41" not in entry.message
+    await case.it.until(lambda: case.it.ctx.published["CoBo0:Router:Close_RBV"] == S.DONE)
 
 
 async def test_it_is_known_over_a_restart_that_the_sentry_may_be_at_it(tmp_path):
@@ -227,6 +236,14 @@ def test_what_was_there_before_a_run_is_known_only_if_it_was_seen_in_time():
     late = settle_sentry([closed, entry(2)], polled, early=False)[1]
     assert (late.base_files, late.base_bytes) == (2, 1000)
     assert settle_sentry([entry(2)], None, early=True)[0].base_files == 0
+
+
+def test_each_run_names_all_earlier_ones_whose_files_come_into_its_folder():
+    one, two = settle_sentry([entry(1), entry(2)], None, early=False)
+    assert (one.state, two.mixed_with) == (S.FAILED, (1,))
+    _, two, three = settle_sentry([one, two, entry(3)], None, early=False)
+    assert (two.state, three.mixed_with) == (S.FAILED, (1, 2))
+    assert settle_sentry([one, two, three], None, early=False)[2].mixed_with == (1, 2)
 
 
 def test_only_a_closing_at_work_refuses_a_start():

@@ -87,7 +87,10 @@ class CloseState(Labelled):
     DONE = 3
     """All files are in the run's folder, with a manifest."""
     INCOMPLETE = 4
-    """Some files are missing; the message names them and says where they are. It can be repeated."""
+    """Some files are missing; the message names them and says where they are. It can be repeated.
+
+    Or a sentry has moved the files of an earlier run into the same folder.
+    """
     FAILED = 5
     """No step, or no further step, was possible, for the reason in the message. It can be repeated."""
     UNREACHABLE = 6

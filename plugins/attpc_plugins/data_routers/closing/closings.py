@@ -86,7 +86,8 @@ class Closing:
     - `apart`: every source of the run has begun its streams, which the names of `chosen` have: what comes of
       another stream is of a later run. `beside_s`: the time of the newest file (Unix time of the host) when
       this run began while files of an earlier one were still written; None where none were.
-    - `mixed`: why the files cannot be told from those of another run; empty where they can.
+    - `mixed`: why the files cannot be told from those of another run; empty where they can. `mixed_with`: the
+      numbers of the earlier runs whose files a sentry puts into this run's folder.
     - `streams`: what the names of the run's files have in common, see `hosts.names`, once it is frozen or
       closed: what comes later of these streams is of this run. `late`: late data that are moved, with their
       sizes, until they are in the manifest.
@@ -120,6 +121,7 @@ class Closing:
     apart: bool = False
     beside_s: float | None = None
     mixed: str = ""
+    mixed_with: tuple[int, ...] = ()
     accepted: frozenset[FileName] = frozenset()
     streams: frozenset[FileName] = frozenset()
     late: dict[FileName, int] = field(default_factory=dict)
@@ -152,7 +154,8 @@ class Closing:
     @property
     def late_pending(self) -> bool:
         """Whether late data of a closed run were seen and are not in its manifest yet."""
-        return self.phase is Phase.DONE and (bool(self.late) or self.state is not CloseState.DONE)
+        bad = bool(self.streams) and self.state is not CloseState.DONE
+        return self.phase is Phase.DONE and (bool(self.late) or bad)
 
     @property
     def unsettled(self) -> bool:

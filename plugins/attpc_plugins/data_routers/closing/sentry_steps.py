@@ -75,8 +75,13 @@ def settle_sentry(closings: Sequence[Closing], polled: Polled | None, *, early: 
         files = polled.files if polled is not None and early else baseline(closings)
         data_bytes = polled.data_bytes if polled is not None else 0
         done[last.token] = replace(last, settled=True, base_bytes=data_bytes, base_files=files)
+    earlier: list[int] = []
     for closing in open_[:-1]:
         done[closing.token] = _given_up(closing, last)
+        earlier += (*closing.mixed_with, closing.run.number)
+    if earlier:
+        last = done.get(last.token, last)
+        done[last.token] = replace(last, mixed_with=(*last.mixed_with, *earlier))
     return tuple(done.get(closing.token, closing) for closing in closings)
 
 
@@ -85,13 +90,13 @@ def _given_up(closing: Closing, later: Closing) -> Closing:
     if closing.asked:
         text = (
             "the sentry was asked to move the files, and whether it did is not known: "
-            f"run {later.run.number} has begun. Look into {closing.run} on the host; what is not there will "
-            f"be in {later.run}"
+            f"run {later.run.number} has begun. Look into {closing.run} on the host; what is not there comes "
+            f"into {later.run}, mixed with the files of that run"
         )
         return replace(closing, phase=Phase.DROPPED).in_state(CloseState.INCOMPLETE, text)
     text = (
-        f"run {later.run.number} began before the files were moved, and a sentry cannot tell the files of "
-        f"two runs apart: they will be in {later.run} on the host"
+        f"run {later.run.number} began before the sentry had moved the files: they come into {later.run} on "
+        "the host, mixed with those of that run"
     )
     return replace(closing, phase=Phase.DROPPED).in_state(CloseState.FAILED, text)
 
@@ -184,7 +189,19 @@ def _done(closing: Closing, more: str) -> Closing:
     else:
         written = NO_FILE
     text = f"{written}, as the sentry reports{more}"
-    return replace(closing, phase=Phase.DONE, location=str(closing.run)).in_state(CloseState.DONE, text)
+    state = CloseState.DONE
+    if closing.mixed_with:
+        state, text = CloseState.INCOMPLETE, f"{text}; {_mixed_text(closing)}"
+    return replace(closing, phase=Phase.DONE, location=str(closing.run)).in_state(state, text)
+
+
+def _mixed_text(closing: Closing) -> str:
+    runs = ("run " if len(closing.mixed_with) == 1 else "runs ") + ", ".join(map(str, closing.mixed_with))
+    began = f", and run {closing.run.number} began at {clock(closing.began_s)}" if closing.began_s else ""
+    return (
+        f"files of {runs} are in that folder too, because this run began before the sentry had moved them. "
+        f"Move them out by hand: the time in a file's name is when its data began{began}"
+    )
 
 
 def _grown_bytes(closing: Closing, polled: Polled) -> int:

@@ -352,7 +352,7 @@ class ClosingService:
         self._show(closer.router, result.closings)
         for closing in result.closings:
             if closing.to_report and closing.reported != closing.to_report:
-                if closing.state is CloseState.DONE:
+                if closing.phase is Phase.DONE:
                     self._on_done(label, closing.run, Count(closing.files, closing.data_bytes))
                 await report(self._ctx, self._store, closing, RETRY_S)
         forget_old(self._store, result.closings)
