@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.simulator.data.options import Access
+from tests.data_routers.test_check_boards import told
 from tests.data_routers.test_start_listing import AT_ONCE, closed, entries_of
 from tests.support.back_to_back import BUFFERED, OVERLAP, another_stream, check_all, ready, start_soon
 from tests.support.data_rig import data_rig, section, shown, stop_run
@@ -119,7 +121,7 @@ async def test_a_counter_that_was_reset_in_a_run(tmp_path, monkeypatch):
 
 async def test_a_reset_that_may_be_of_either_run_is_said(tmp_path, monkeypatch):
     """The second stream begins soon after the start, while the run before is being closed."""
-    text = section(closing={"quiet_s": 20.0})
+    text = section(closing={"quiet_s": 5.0})
     async with data_rig(
         tmp_path, monkeypatch, data=replace(BUFFERED, drain_s=0.3), text=text, durations=AT_ONCE, cobos=2
     ) as it:
@@ -134,3 +136,12 @@ async def test_a_reset_that_may_be_of_either_run_is_said(tmp_path, monkeypatch):
         await it.until(lambda: "more than one stream" in shown(it, message), PATIENCE_S, "it is said")
         assert shown(it, "CoBo1:Router:Close_RBV") == CloseState.FAILED
         await it.refused("Run:Start", because="the files of run 1 are not closed yet: Failed")
+        # What it says is done to the letter.
+        said = shown(it, message)
+        _, told_ = await told(it.settings_file, "files", "check", 1)
+        assert "do what is said above, then repeat the command" in told_
+        assert "run 1: more than one stream of a sender began in this run" in said
+        (command,) = re.findall(r"`attpc-ioc (.*?)`", said)
+        code, told_ = await told(it.settings_file, *command.split())
+        assert code == 0, told_
+        assert shown(it, "CoBo1:Router:Close_RBV") == CloseState.DONE

@@ -11,7 +11,7 @@ from attpc_plugins.data_routers.closing.beside import doubtful, why_not_apart, w
 from attpc_plugins.data_routers.closing.beside import listed as count_by_run
 from attpc_plugins.data_routers.closing.closer import RouterCloser
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
-from attpc_plugins.data_routers.closing.steps import own_files, settle, still_early
+from attpc_plugins.data_routers.closing.whose import own_files, settle, still_early
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.hosts.names import stream_of
 from attpc_plugins.data_routers.model import CloseState, FileEntry

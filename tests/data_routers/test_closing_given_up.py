@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
-from attpc_plugins.data_routers.closing.steps import own_files, settle
 from attpc_plugins.data_routers.closing.summary import Summary
+from attpc_plugins.data_routers.closing.whose import own_files, settle
 from attpc_plugins.data_routers.commands.by_hand import Wishes, carry_out
 from attpc_plugins.data_routers.hosts.make import host_for
 from attpc_plugins.data_routers.model import CloseState, FileEntry
@@ -41,9 +41,13 @@ def mixed_two() -> tuple[Closing, ...]:
 
 def test_a_third_run_that_is_listed_late_is_mixed_as_well():
     entries = settle([*mixed_two(), entry_of(18)], listed("a", "b", "c"), early=False)
-    for entry in entries:
-        assert "files of runs 16, 17, 18 may be mixed" in entry.mixed
-        assert f"files close {entry.run.number} --only" in entry.mixed
+    (text,) = {entry.mixed for entry in entries}
+    assert "files of runs 16, 17, 18 may be mixed" in text
+    assert text.endswith(
+        ": `attpc-ioc files close 16 --router CoBo0 --only '*TIME*'`, "
+        "`attpc-ioc files close 17 --router CoBo0 --only '*TIME*'`, then "
+        "`attpc-ioc files close 18 --router CoBo0 --all`"
+    )
 
 
 def test_a_third_run_that_is_listed_in_time_is_not():

@@ -11,7 +11,8 @@ from attpc_plugins.data_routers.closing import manifest
 from attpc_plugins.data_routers.closing.closings import CLOSING, Closing, ClosingBusy, Phase
 from attpc_plugins.data_routers.closing.manifest import Manifest, ManifestError
 from attpc_plugins.data_routers.closing.rows import WORST_FIRST, closing_rows
-from attpc_plugins.data_routers.closing.steps import Quiet, amount, names_text, own_files, settle
+from attpc_plugins.data_routers.closing.steps import Quiet, amount, names_text
+from attpc_plugins.data_routers.closing.whose import own_files, settle
 from attpc_plugins.data_routers.commands.verify import differences
 from attpc_plugins.data_routers.model import CloseState, FileEntry
 from hypothesis import given

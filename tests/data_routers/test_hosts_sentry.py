@@ -106,7 +106,8 @@ async def test_a_status_is_read_as_it_is() -> None:
     async with sentry() as server, client(server.port) as host:
         assert isinstance(host, SentryHost)
         assert not isinstance(host, FileHost)
-        expected = Polled(True, 7, 1_250_000_000, 900_500_000_000, 1_000_000_000_000, None, "")
+        expected = Polled(True, 7, 1_250_000_000, 900_500_000_000, 1_000_000_000_000)
+        expected = replace(expected, place="127.0.0.1:/Users/attpc/Data")
         assert await host.poll(RUN) == expected
         assert await host.poll(None) == expected
         assert server.asked == [("GET", "/status", None)] * 2

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from attpc_plugins.data_routers.closing.closings import Closing, Phase
-from attpc_plugins.data_routers.closing.steps import frozen
+from attpc_plugins.data_routers.closing.whose import frozen
 from attpc_plugins.data_routers.model import CloseState, closing_folder
 
 from attpc_ioc.model.run import RunRef

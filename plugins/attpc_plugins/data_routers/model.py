@@ -46,6 +46,8 @@ class Polled:
     """The host's own text, such as a sentry's `Inactive`, for messages."""
     pids: tuple[int, ...] = ()
     """The process numbers of the router's program; empty also where the host does not report them."""
+    place: str = ""
+    """Host and staging folder, as a sentry reports them; empty of others."""
     odd: str = ""
     """An entry that has the name of a data file but is not one, such as a link: left alone, and reported."""
 

@@ -14,7 +14,8 @@ from attpc_plugins.data_routers.watch.flow import Count, Listed
 
 from .closings import Closing, Phase
 from .late import late_of, without_late
-from .steps import names_text, own_files
+from .steps import names_text
+from .whose import own_files
 
 log = get_logger(__name__)
 
@@ -93,10 +94,10 @@ def doubtful(closing: Closing, own: Sequence[FileEntry], quiet_s: float) -> str:
     if not doubted:
         return ""
     return (
-        f"run {closing.run.number} began while the run before it was not closed, and then more than one "
-        f"stream of a sender began: the first ({names_text(doubted)}) may be late data of the run before, "
-        "whose event counter was reset. Nothing is moved automatically: close it by hand with "
-        f"`attpc-ioc files close {closing.run.number} --only 'PATTERN'`"
+        "more than one stream of a sender began in this run, and the run before was not closed then: the "
+        f"first ({names_text(doubted)}) may be late data of that run. Nothing is moved until you decide: "
+        f"`attpc-ioc files close {closing.run.number} --router {closing.router} --all` puts all of them into "
+        "this run's folder"
     )
 
 

@@ -28,23 +28,14 @@ from .sentry_steps import (
     poll_sentry,
     settle_sentry,
 )
-from .steps import (
-    RETRY_FIRST_S,
-    RETRY_LAST_S,
-    Quiet,
-    close_files,
-    names_text,
-    own_files,
-    settle,
-    state_of,
-    still_early,
-)
+from .states import ClosingStates
+from .steps import RETRY_FIRST_S, RETRY_LAST_S, Quiet, close_files, names_text, state_of
 from .summary import Summary, summary_for
+from .whose import own_files, settle, still_early
 
 log = get_logger(__name__)
 
 LOCK_LIMIT_S = 5.0
-UNFINISHED = (CloseState.INCOMPLETE, CloseState.FAILED, CloseState.UNREACHABLE)
 WAITING_TEXT = "its files are moved once none has grown for {quiet_s:g} s"
 
 
@@ -56,17 +47,15 @@ class Round:
     next_s: float | None
 
 
-class RouterCloser:
+class RouterCloser(ClosingStates):
     """Closes the runs of one data router.
 
     `early()` returns whether no member of the current run can have written data yet, `has_files()` whether
     there may be files in the staging folder, `other_run(run)` whether another run is starting or on,
     `last_polled()` what the host reported last, `sender_ids(closing)` the sender ids of the sources of its
-    run, by name, None where they are not known; `summary` counts the frames. `on_change(closings)` is
-    called when the state of a closing has changed; `progress` has the percentage of each open closing by its
-    token. `on_listing(files)` is called with each listing of the staging folder, before a file is moved.
-    `before_done()` is awaited when the files are moved, before the closing is shown as done. `busy` is true
-    while the host is moving files.
+    run, by name, None where they are not known; `summary` counts the frames. `on_listing(files)` is called
+    with each listing of the staging folder, before a file is moved. `before_done()` is awaited
+    when the files are moved, before the closing is shown as done.
     """
 
     def __init__(
@@ -86,11 +75,9 @@ class RouterCloser:
         before_done: Callable[[], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Closing]], None] = lambda _entries: None,
     ) -> None:
+        super().__init__(router.label, store, on_change)
         self.router = router
         self.host = host
-        self.busy = False
-        self.progress: dict[str, float] = {}
-        self._store = store
         self._settings = settings.closing
         self._period_s = min(settings.period_s, settings.closing.quiet_s / 3)
         self._early = early
@@ -100,7 +87,6 @@ class RouterCloser:
         self._beside = Beside(router.label, settings.closing.quiet_s, sender_ids)
         self._on_listing = on_listing
         self._before_done = before_done
-        self._on_change = on_change
         self._quiet: dict[str, Quiet] = {}
         self._limit_over: set[str] = set()
         """Tokens of the closings whose files still changed after the limit."""
@@ -109,11 +95,6 @@ class RouterCloser:
         self._retry_s = RETRY_FIRST_S
         self.summary = summary or summary_for(router, host, settings)
         self.late = LateMover(router, settings.closing, self._period_s, self._keep, self.summary)
-
-    @property
-    def label(self) -> str:
-        """The router's name."""
-        return self.router.label
 
     async def round(self) -> Round:
         """Do the steps that are possible now; errors of the host are in the closings.
@@ -256,7 +237,7 @@ class RouterCloser:
         self._beside.left_s[closing.token] = max(0.0, self._settings.quiet_s - rest_s)
         if rest_s < self._settings.quiet_s:
             return await self._wait(closing, quiet, rest_s)
-        closing = await self._moving(closing)
+        closing = await self._moving(closing, "moving files")
         try:
             after = await close_files(
                 host,
@@ -347,7 +328,10 @@ class RouterCloser:
             left_files,
             keep=self._keep,
             may_ask=lambda: not self._other_run(closing.run),
-            moving=self._moving,
+            moving=lambda asked: self._moving(
+                asked,
+                f"asked the sentry, which waits {self._settings.sentry_waits_s:g} s and then moves them",
+            ),
             now_s=time.time(),
         )
         return await self._ended(await self._with_frames(after))
@@ -359,13 +343,6 @@ class RouterCloser:
         return replace(closing, seen={}, frames=await self.summary.of_closed(closing))
 
     # ------------------------------------------------------------------ results
-
-    async def _moving(self, closing: Closing) -> Closing:
-        self.busy = True
-        self.progress[closing.token] = 90.0
-        if closing.state in UNFINISHED:
-            return closing  # a repeated attempt changes nothing that is shown until its result differs
-        return await self._say(closing, CloseState.MOVING, "moving files")
 
     async def _ended(self, closing: Closing) -> Closing:
         if not closing.open:
@@ -389,27 +366,3 @@ class RouterCloser:
                 closing = await self._say(closing, state_of(error), str(error))
             shown.append(closing)
         return tuple(shown)
-
-    async def _say(self, closing: Closing, state: CloseState, message: str) -> Closing:
-        after = closing.in_state(state, message)
-        if after != closing:
-            await self._keep(after)
-            self._say_changed(after)
-        return after
-
-    def _say_changed(self, closing: Closing) -> None:
-        write = log.warning if closing.state in UNFINISHED else log.info
-        write(
-            "closing",
-            run=closing.run,
-            router=closing.router,
-            state=closing.state.label,
-            message=closing.message,
-        )
-        self._on_change(self._known())
-
-    def _known(self) -> tuple[Closing, ...]:
-        return self._store.of(self.label)
-
-    async def _keep(self, closing: Closing) -> None:
-        await self._store.save(closing)

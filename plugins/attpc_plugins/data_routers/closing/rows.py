@@ -41,9 +41,9 @@ WORST_FIRST = (
 
 _LABELS = tuple(state.label for state in CloseState)
 _GUIDANCE = (
-    "The message PV beside it names the files and says where they are; none is lost. Correct what it "
-    "names, then put 1 to Run:CloseAgain, or wait: it is retried automatically. "
-    "`attpc-ioc files close RUN` does it from a shell."
+    "The message PV beside it says what is wrong, where the files are (none is lost) and what to do. Where "
+    "it names no command: correct what it says, then put 1 to Run:CloseAgain, or wait: it is retried "
+    "automatically. `attpc-ioc files close RUN` does it from a shell."
 )
 
 

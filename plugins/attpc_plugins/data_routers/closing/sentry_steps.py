@@ -177,7 +177,7 @@ def look(closing: Closing, polled: Polled | None, left_files: int) -> Closing:
     if polled is None:
         return closing.in_state(CloseState.UNREACHABLE, LOOKED_AT_LATER.format(run=closing.run))
     if polled.files > left_files:
-        return closing.in_state(CloseState.INCOMPLETE, _left_text(polled.files - left_files, closing))
+        return closing.in_state(CloseState.INCOMPLETE, _left_text(polled, left_files, closing))
     return _done(replace(closing, left_files=polled.files), "")
 
 
@@ -213,11 +213,11 @@ def _grown_bytes(closing: Closing, polled: Polled) -> int:
     )
 
 
-def _left_text(files: int, closing: Closing) -> str:
+def _left_text(polled: Polled, left_files: int, closing: Closing) -> str:
     return (
-        f"{counted(files, 'file')} left in the staging folder although {closing.run} is "
-        "there: the sentry was interrupted, or data came after it had moved the others; it does not continue "
-        "with a folder that exists. Move them into that folder with `mv -n`, which replaces nothing; a name "
-        "that is there already is other data: name the file in the staging folder `….late1.graw`. "
-        "Then put 1 to Run:CloseAgain"
+        f"{counted(polled.files - left_files, 'file')} left in {polled.place or 'the staging folder'} "
+        f"although {closing.run} is there: the sentry was interrupted, or data came after it had moved the "
+        "others; it does not go on. Move them into that folder with `mv -n`, which replaces nothing; one "
+        "whose name is there already is other data: rename it to end in `.late1.graw`. Then put 1 to "
+        "Run:CloseAgain"
     )

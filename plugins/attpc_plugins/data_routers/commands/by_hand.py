@@ -13,11 +13,13 @@ from pydantic import TypeAdapter
 from attpc_ioc.errors import AttpcError
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.closing.beside import BY_SENTRY
-from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, UNFINISHED, RouterCloser
+from attpc_plugins.data_routers.closing.closer import LOCK_LIMIT_S, RouterCloser
 from attpc_plugins.data_routers.closing.closings import BUSY_S, Closing, ClosingBusy, ClosingStore, Phase
 from attpc_plugins.data_routers.closing.late import close_late, late_of, without_late
-from attpc_plugins.data_routers.closing.steps import names_text, own_files
+from attpc_plugins.data_routers.closing.states import UNFINISHED
+from attpc_plugins.data_routers.closing.steps import names_text
 from attpc_plugins.data_routers.closing.summary import Summary
+from attpc_plugins.data_routers.closing.whose import own_files
 from attpc_plugins.data_routers.hosts.host import FileHost, SentryHost
 from attpc_plugins.data_routers.model import CloseState, FileEntry
 from attpc_plugins.data_routers.settings import DataRoutersSettings, RouterSettings

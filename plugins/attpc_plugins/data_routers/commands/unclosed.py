@@ -58,6 +58,11 @@ class Unclosed:
                 f"`attpc-ioc files close {run.number}` does, then repeat the command"
             )
         if self.failed:
+            if all(one.mixed for one in self.closings.values() if one.state is CloseState.FAILED):
+                return (
+                    f"run {run.number} cannot be closed on {', '.join(self.failed)} as it is: do what is "
+                    "said above, then repeat the command"
+                )
             again = f"caput {setup.all.ioc.prefix}Run:CloseAgain 1"
             return (
                 f"run {run.number} cannot be closed on {', '.join(self.failed)} as it is: put right what is "

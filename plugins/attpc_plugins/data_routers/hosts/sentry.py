@@ -53,6 +53,7 @@ class HttpSentryHost:
     def __init__(self, router: RouterSettings, limits: CallLimits) -> None:
         port = router.port if router.port is not None else SENTRY_PORT
         host = f"[{router.host}]" if ":" in router.host else router.host
+        self._host = host
         self._url = f"http://{host}:{port}"
         self._where = f"the sentry at {router.host}:{port}"
         self._processes = router.processes
@@ -147,7 +148,7 @@ class HttpSentryHost:
         if not isinstance(answer, dict):
             raise HostFault(f"{self._where} gave an answer that is not a status: {_shown(data)}")
         process, disk = self._text(answer, "process"), self._text(answer, "disk")
-        self._text(answer, "data_path")
+        folder = self._text(answer, "data_path")
         total = self._bytes(answer, "disk_total_gb")
         notes: list[str] = []
         runs = process.strip().lower() not in DOWN_WORDS and process.strip() != ""
@@ -164,6 +165,7 @@ class HttpSentryHost:
             disk_free_bytes=self._bytes(answer, "disk_avail_gb"),
             disk_total_bytes=total,
             next_exists=None,
+            place=f"{self._host}:{folder}" if folder else "",
             note="; ".join(notes),
         )
 
