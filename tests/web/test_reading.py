@@ -139,6 +139,8 @@ async def test_metrics_are_numbers_that_are_known(tmp_path, monkeypatch):
             ), line
         names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         assert len(names) == len(set(names))
+        assert "attpc_ecc_config_number" in names
+        assert not [name for name in names if name.endswith("_count")]
         it.rig.fleet["cobo0"].faults.die()
 
         def shown() -> object:

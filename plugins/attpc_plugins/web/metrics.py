@@ -26,11 +26,15 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def metric_name(entry: PvEntry) -> str:
-    """Return the name of the metric of a PV, such as `attpc_source_router_rate` for `Router:Rate_RBV`."""
+    """Return the name of the metric of a PV, such as `attpc_source_router_rate` for `Router:Rate_RBV`.
+
+    A name that ends with `_count` would be that of a histogram: `Log:Count_RBV` is `attpc_log_number`.
+    """
     scope = "" if entry.scope.kind is ScopeKind.SYSTEM else f"{entry.scope.kind}_"
     part = _CAMEL.sub("_", entry.row.part.removesuffix("_RBV"))
     setting = "" if entry.row.part.endswith("_RBV") or not entry.row.writable else "_setting"
-    return f"attpc_{scope}{_NO_NAME.sub('_', part).strip('_').lower()}{setting}"
+    name = f"attpc_{scope}{_NO_NAME.sub('_', part).strip('_').lower()}{setting}"
+    return re.sub("_count$", "_number", name)
 
 
 class Metrics:
