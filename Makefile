@@ -10,8 +10,7 @@ XDIST ?= -n auto --dist worksteal
 LOCK ?= deploy/requirements-dev.lock
 LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && \
   PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
-TIMING = $(BIN)/python -m pytest -m timing
-PARALLEL = $(BIN)/python -m pytest -m "not timing" $(XDIST)
+TESTS = $(BIN)/python -m pytest $(XDIST)
 TOOLS := .venv/tools
 SBOM ?= build/attpc-ioc.cdx.json
 
@@ -24,13 +23,12 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(STAMP)
 	@exec $(BIN)/attpc-ioc demo
 
-# All is run, so that one look shows what is wrong with either; pytest's closing line comes last. What judges time is
-# run alone, one test after the other, and first; the linters run beside the rest, which waits for much of its time.
+# All is run, so that one look shows what is wrong with either; pytest's closing line comes last. The linters run
+# beside the tests, which wait for much of their time; those that judge time do not count what others take of it.
 test: $(STAMP)
 	@mkdir -p build; status=0; \
-	$(TIMING) || status=1; \
 	{ { $(LINT); } >build/lint.log 2>&1; lint=$$?; cat build/lint.log; exit $$lint; } & \
-	$(PARALLEL) || status=1; \
+	$(TESTS) || status=1; \
 	wait $$! || { echo "the linters found faults: build/lint.log"; status=1; }; \
 	exit $$status
 
@@ -40,11 +38,11 @@ lint: $(STAMP)
 	$(LINT)
 
 tests: $(STAMP)
-	@status=0; $(TIMING) || status=1; $(PARALLEL) || status=1; exit $$status
+	$(TESTS)
 
 # The quick part of the tests, for between two edits: what needs no database, no SSH and no long wait.
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not timing" $(XDIST) tests/unit tests/ecc tests/simulator \
+	$(BIN)/python -m pytest -m "not slow" $(XDIST) tests/unit tests/ecc tests/simulator \
 	  tests/rules/test_spine.py
 
 # More of what has no end: random puts, settings, files and messages.

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from tests.ca.conftest import Rig
 from tests.ca.raw import NORMAL, Raw, raw_client
 from tests.ca.test_fuzz import session
 from tests.support.ca import LOOPBACK, caget, eventually
-from tests.support.pace import busy
+from tests.support.pace import Stopwatch
 
 LATE_S = 0.5
 """Far above what a healthy client waits on a quiet machine (1 ms), far below any time limit of a screen."""
@@ -46,10 +45,10 @@ async def healthy(rig: Rig) -> AsyncIterator[list[float]]:
 
         async def ask() -> None:
             while True:
-                began = time.perf_counter()
+                taking = Stopwatch()
                 raw.send(caproto.ReadNotifyRequest(ChannelType.LONG, 1, sid, 1))
                 assert list((await raw.until(caproto.ReadNotifyResponse)).data) == [42]
-                took.append(time.perf_counter() - began)
+                took.append(taking.s)
                 await asyncio.sleep(0.002)
 
         task = asyncio.create_task(ask())
@@ -101,7 +100,6 @@ async def half_messages(rig: Rig, raw: Raw) -> None:
         writer.transport.abort()
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize(
     ("do", "most_mb"),
     [(ten_thousand_channels, 60), (flood_of_puts, 60), (garbage, 20), (half_messages, 80)],
@@ -113,7 +111,7 @@ async def test_nobody_waits(rig: Rig, do: Callable[[Rig, Raw], Awaitable[None]],
         before = resident_mb()
         await do(rig, raw)
         assert took
-        assert max(took) < LATE_S * busy(), (max(took), len(took))
+        assert max(took) < LATE_S, (max(took), len(took))
         assert resident_mb() - before < most_mb
 
 

@@ -13,7 +13,6 @@ from tests.data_routers.test_check_boards import told
 from tests.data_routers.test_start_listing import AT_ONCE, closed, entries_of
 from tests.support.back_to_back import BUFFERED, OVERLAP, another_stream, check_all, ready, start_soon
 from tests.support.data_rig import data_rig, section, shown, stop_run
-from tests.support.pace import busy
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 from tests.support.sshd import Sshd
@@ -34,7 +33,6 @@ async def closed_until(it: Rig, numbers: list[int]) -> None:
     )
 
 
-@pytest.mark.timing
 async def test_five_runs_back_to_back(tmp_path, monkeypatch, files_way):
     """With data that come late: all are in their run's folder, and no time is lost."""
     text = section(closing=OVERLAP)
@@ -51,7 +49,7 @@ async def test_five_runs_back_to_back(tmp_path, monkeypatch, files_way):
             assert any(e.state is not CloseState.DONE for e in entries_of(it, numbers[-1]))
         await closed(it, *numbers)
         check_all(it, numbers)
-        assert sorted(waits)[2] < 1.0 * busy(), waits
+        assert sorted(waits)[2] < 1.0, waits
         for host in it.fleet.data:
             assert shown(it, f"{host.source}:Router:Clean_RBV") == 1
 

@@ -24,7 +24,7 @@ from tests.support.data_rig import (
     start_run,
     stop_run,
 )
-from tests.support.pace import busy
+from tests.support.pace import Stopwatch
 from tests.support.rig import rig
 
 PARTS = {
@@ -106,7 +106,7 @@ async def gone(it, source, how):
 
 @pytest.mark.parametrize(
     ("how", "within_s"),
-    [("closed", 15.0), pytest.param("hung", 2 * 0.5 + 0.25, marks=pytest.mark.timing)],
+    [("closed", 15.0), ("hung", 2 * 0.5 + 0.25)],
 )
 @pytest.mark.parametrize("access", ALL_ACCESS)
 async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(
@@ -117,9 +117,9 @@ async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(
         await start_run(it)
         await it.until(lambda: shown(it, "CoBo0:Router:Flow_RBV") == 1, what="data of CoBo0")
         async with gone(it, "CoBo0", how):
-            began_s = time.monotonic()
+            taking = Stopwatch()
             await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "INVALID", what="INVALID")
-            assert time.monotonic() - began_s < within_s * busy()
+            assert taking.s < within_s
             for part in PARTS:
                 assert alarm(it, f"CoBo0:Router:{part}") == "INVALID", part
             assert await it.get("CoBo0:Router:Rate_RBV.STAT") == "COMM"
@@ -151,7 +151,6 @@ async def test_a_host_that_does_not_answer_is_invalid_within_two_periods(
         )
 
 
-@pytest.mark.timing
 async def test_a_host_that_is_gone_is_asked_ever_more_rarely(tmp_path, monkeypatch):
     text = section(watch={"period_s": 0.1, "timeout_s": 0.3})
     async with data_rig(tmp_path, monkeypatch, access=Access.SENTRY, text=text, cobos=1) as it:
@@ -161,9 +160,10 @@ async def test_a_host_that_is_gone_is_asked_ever_more_rarely(tmp_path, monkeypat
             service = it.app.host.plugins["data_routers"].plugin.service
             watch = next(router.watch for router in service.routers if router.label == "CoBo0")
             await it.until(lambda: watch.failures == 5, 10.0, "five failures")
-            fifth_s = time.monotonic()
+            taking = Stopwatch()
             await it.until(lambda: watch.failures == 6, 10.0, "six failures")
-            assert 0.7 < time.monotonic() - fifth_s < 2.0 * busy()
+            assert taking.wall_s > 0.7
+            assert taking.s < 2.0
 
 
 @pytest.mark.slow
@@ -210,7 +210,6 @@ async def test_one_cobo_far_below_the_others_is_low(tmp_path, monkeypatch):
         await it.until(lambda: shown(it, "CoBo2:Router:Flow_RBV") == 1, what="flowing again")
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("access", ALL_ACCESS[1:])
 async def test_a_router_that_is_gone_and_one_that_blinks(tmp_path, monkeypatch, access):
     text = section(limits={"gone_after_s": 1.0})
@@ -223,9 +222,10 @@ async def test_a_router_that_is_gone_and_one_that_blinks(tmp_path, monkeypatch, 
         await router.start()
         await it.until(lambda: shown(it, "CoBo0:Router:Online_RBV") == 1, what="online again")
         await router.stop()
-        gone_s = time.monotonic()
+        taking = Stopwatch()
         await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "MAJOR", what="MAJOR")
-        assert 1.0 < time.monotonic() - gone_s < (1.0 + 3 * 0.2 + 0.3) * busy()
+        assert taking.wall_s > 1.0
+        assert taking.s < 1.0 + 3 * 0.2 + 0.3
         assert alarm(it, "CoBo1:Router:Online_RBV") == "NO_ALARM"
         await router.start()
         await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "NO_ALARM", what="over")
@@ -379,7 +379,6 @@ async def test_what_the_fleet_does_not_have_is_named_with_its_key(tmp_path, monk
         ]
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("access", ALL_ACCESS[1:])
 async def test_the_ioc_ends_at_once_while_hosts_hang(tmp_path, monkeypatch, access):
     async with data_rig(tmp_path, monkeypatch, access=access) as it:
@@ -387,8 +386,8 @@ async def test_the_ioc_ends_at_once_while_hosts_hang(tmp_path, monkeypatch, acce
         for host in it.fleet.data:
             host.gate.hung = True
         await it.until(lambda: alarm(it, "CoBo0:Router:Online_RBV") == "INVALID", what="INVALID")
-        began_s = time.monotonic()
+        taking = Stopwatch()
         await it.stop_ioc()
-        assert time.monotonic() - began_s < 2.0 * busy()
+        assert taking.s < 2.0
         for host in it.fleet.data:
             host.gate.hung = False

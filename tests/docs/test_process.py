@@ -12,7 +12,6 @@ import pytest
 
 from attpc_ioc.model.states import State
 from tests.support.ca import ca_place, caget
-from tests.support.pace import busy
 from tests.support.patience import PATIENCE_S
 from tests.support.process import ATTPC_IOC, FORKED, environment, started
 from tests.support.rig import rig
@@ -36,7 +35,6 @@ def plain_user(tmp_path):
     return obstacle
 
 
-@pytest.mark.timing
 async def test_sigterm_leaves_the_hardware_as_it_is(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch, cobos=1, start=False) as it:
         await take_up(it.fleet, State.RUNNING)
@@ -47,7 +45,7 @@ async def test_sigterm_leaves_the_hardware_as_it_is(tmp_path, monkeypatch):
             await until_text(it, "Run:State_RBV", "Orphan")
             code, took_s = await ioc.end(signal.SIGTERM)
         assert code == 0, ioc.text
-        assert took_s < 2.0 * busy()
+        assert took_s < 2.0
         logged = [json.loads(line) for line in ioc.lines]
         assert all({"time", "level", "logger", "event"} <= set(entry) for entry in logged)
         assert [entry["event"] for entry in logged][-2:] == ["ending", "ended"]
@@ -56,7 +54,6 @@ async def test_sigterm_leaves_the_hardware_as_it_is(tmp_path, monkeypatch):
         assert it.fleet["cobo0"].state is State.RUNNING
 
 
-@pytest.mark.timing
 async def test_an_installed_plugin_brings_a_command_and_cannot_hold_up_the_end(tmp_path, monkeypatch):
     slow = tmp_path / "slow"
     (slow / "attpc_slow-1.dist-info").mkdir(parents=True)
@@ -78,7 +75,7 @@ async def test_an_installed_plugin_brings_a_command_and_cannot_hold_up_the_end(t
             await ioc.until("sleeping")
             code, took_s = await ioc.end(signal.SIGTERM)
         assert code == 0, ioc.text
-        assert took_s < 2.0 * busy()
+        assert took_s < 2.0
         assert "Traceback" not in ioc.text
 
 
@@ -121,7 +118,6 @@ async def test_what_an_operator_can_do_wrong_is_one_clear_text(tmp_path, monkeyp
             assert all(line.startswith("time=") for line in first.lines), first.text
 
 
-@pytest.mark.timing
 async def test_ctrl_c_ends_the_demo(tmp_path, place, state_home):
     """As a terminal does it: SIGINT to the whole process group, `make` included."""
     makefile = tmp_path / "Makefile"
@@ -131,12 +127,12 @@ async def test_ctrl_c_ends_the_demo(tmp_path, place, state_home):
         await demo.until("Ctrl-C here ends it.")
         code, took_s = await demo.end(signal.SIGINT)
     assert code in (0, 2, 130, -signal.SIGINT), demo.text
-    assert took_s < 2.0 * busy()
+    assert took_s < 2.0
     assert "Traceback" not in demo.text
     async with started(ATTPC_IOC, "demo", "--cobos", "1", env=env, folder=tmp_path) as demo:
         await demo.until("Ctrl-C here ends it.")
         code, took_s = await demo.end(signal.SIGINT)
-    assert (code, took_s < 2.0 * busy()) == (0, True), demo.text
+    assert (code, took_s < 2.0) == (0, True), demo.text
 
 
 async def test_plugins_are_listed(tmp_path, place):

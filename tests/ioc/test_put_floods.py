@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
 
 import caproto
-import pytest
 from caproto import ChannelType
 
 from tests.ca.raw import raw_client
-from tests.support.pace import busy
+from tests.support.pace import Stopwatch
 from tests.support.rig import rig
 
 PUTS = 4000
 """Refused in a row they take a second and more."""
 
 
-@pytest.mark.timing
 async def test_a_flood_of_puts_that_are_refused(tmp_path, monkeypatch):
     async with rig(tmp_path, monkeypatch) as it:
         took: list[float] = []
@@ -42,12 +39,12 @@ async def test_a_flood_of_puts_that_are_refused(tmp_path, monkeypatch):
             sid = (await raw.channel(f"{it.prefix}State_RBV")).sid
             task = asyncio.create_task(flood())
             while not over.is_set():
-                began = time.perf_counter()
+                taking = Stopwatch()
                 raw.send(caproto.ReadNotifyRequest(ChannelType.LONG, 1, sid, 1))
                 await raw.until(caproto.ReadNotifyResponse, 20)
-                took.append(time.perf_counter() - began)
+                took.append(taking.s)
                 assert not task.done() or over.is_set(), task.exception()
             await task
         assert len(took) > 20
-        assert statistics.median(took) < 0.05 * busy(), statistics.median(took)
-        assert max(took) < 0.5 * busy(), max(took)
+        assert statistics.median(took) < 0.05, statistics.median(took)
+        assert max(took) < 0.5, max(took)

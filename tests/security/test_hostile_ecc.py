@@ -11,7 +11,6 @@ import pytest
 from tests.support.ca import free_port
 from tests.support.child import child, echo_ms, forget_peak, high, peak_kb
 from tests.support.iocprocess import IocProcess, ioc_process
-from tests.support.pace import busy
 from tests.support.rig import rig
 
 from .hostile import OWN_CONFIG, all_ways
@@ -25,7 +24,6 @@ MOST_MORE_KB = 48 * 1024
 
 
 @pytest.mark.slow
-@pytest.mark.timing
 @pytest.mark.timeout(600)
 async def test_nobody_else_notices_a_hostile_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
@@ -42,8 +40,10 @@ async def test_nobody_else_notices_a_hostile_server(tmp_path: Path, monkeypatch:
         victim = f"{it.prefix}Ecc:{VICTIM}"
         commands = {"REST": f"{victim}:RefreshConfigs", "CONFIGURE": f"{victim}:Configure", "ALL": ""}
         pvs = (f"{it.prefix}Ecc:cobo0:State_RBV", *filter(None, commands.values()))
-        echo = await stack.enter_async_context(child("tests.security.echo", *pvs, env=it.place.env))
-        await ioc.shows(f"Ecc:{VICTIM}:State_RBV", "Idle", 20)
+        echo = await stack.enter_async_context(
+            child("tests.security.echo", str(ioc.pid), *pvs, env=it.place.env)
+        )
+        await ioc.shows(f"Ecc:{VICTIM}:State_RBV", "Idle")
         usual = high(json.loads(await echo.ask("200")))
         most_ms = max(MOST_ECHO_MS, 3 * usual)
         forget_peak(ioc.pid)
@@ -54,17 +54,17 @@ async def test_nobody_else_notices_a_hostile_server(tmp_path: Path, monkeypatch:
             if command.endswith(":Configure") and not selected:
                 await hostile.ask(way)
                 selected = f"{OWN_CONFIG}/{OWN_CONFIG}/{OWN_CONFIG}"
-                await ioc.shows(f"Ecc:{VICTIM}:State_RBV", "Prepared", 20)
+                await ioc.shows(f"Ecc:{VICTIM}:State_RBV", "Prepared")
                 await it.ok(f"Ecc:{VICTIM}:RefreshConfigs")
                 assert (await it.put_text(f"Ecc:{VICTIM}:Config", selected)).code == 0
             took_ms = await echo_ms(way, hostile, echo, most_ms, command)
-            if took_ms > most_ms * busy():
+            if took_ms > most_ms:
                 slow[way] = round(took_ms)
             if (more_kb := peak_kb(ioc.pid) - before_kb) > MOST_MORE_KB:
                 large[way] = more_kb
         assert (slow, large) == ({}, {}), f"usual {usual:.1f} ms, {before_kb} kB"
         await hostile.ask("ALL:good")
-        await ioc.shows(f"Ecc:{VICTIM}:State_RBV", "Idle", 20)
+        await ioc.shows(f"Ecc:{VICTIM}:State_RBV", "Idle")
         assert_others_undisturbed(ioc)
 
 

@@ -16,7 +16,8 @@ import aiohttp
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, Response, async_playwright
 
-from tests.support.needs import found
+from tests.support.needs import browser
+from tests.support.pace import Stopwatch
 from tests.support.patience import PATIENCE_S
 
 WALL = {"width": 1920, "height": 1080}
@@ -27,7 +28,7 @@ VIEWS = ("run", "fleet", "fleet/cobo0", "runs", "sheet", "alarms", "pvs", "signi
 @contextlib.contextmanager
 def chromium() -> Iterator[str]:
     """Run Chromium without a screen; gives the address at which it is driven."""
-    program = found("chromium")
+    program = browser()
     assert program is not None
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder:
         options = ["--headless", "--remote-debugging-port=0", f"--user-data-dir={folder}", "--no-first-run"]
@@ -164,7 +165,7 @@ async def until_text(page: Page, selector: str, part: str, limit_s: float = PATI
 
 async def link(page: Page, state: str, limit_s: float = PATIENCE_S) -> float:
     """Wait until the page says that its connection is so; returns the seconds that it took."""
-    begin = time.monotonic()
+    taking = Stopwatch(programs=True)
     async with asyncio.timeout(limit_s):
         await page.wait_for_selector(f'html[data-link="{state}"]')
-    return time.monotonic() - begin
+    return taking.s

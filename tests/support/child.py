@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_S
+
 
 class Child:
     """A program of the tests that answers each line on stdin with one on stdout."""
@@ -92,7 +94,7 @@ async def echo_ms(way: str, hostile: Child, echo: Child, most_ms: float, command
     return min(tries_ms)
 
 
-async def _echo_ms(way: str, hostile: Child, echo: Child, command: str, limit_s: float = 20.0) -> float:
+async def _echo_ms(way: str, hostile: Child, echo: Child, command: str, limit_s: float = PATIENCE_S) -> float:
     await hostile.ask(way)
     times_ms: list[float] = []
     end_s = time.monotonic() + limit_s

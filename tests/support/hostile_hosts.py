@@ -13,7 +13,6 @@ import gzip
 import itertools
 import json
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_IGNORE
 from asyncssh.packet import Boolean, String
 
 from tests.support.forked import PIPE, forked
+from tests.support.pace import Stopwatch
 
 LASTS_S = 120.0
 """A process ends by itself after so long, or another time that is given, whatever becomes of its maker."""
@@ -361,9 +361,9 @@ async def slowest_turn() -> AsyncIterator[Callable[[], float]]:
     async def poll() -> None:
         nonlocal longest
         while True:
-            began = time.monotonic()
+            taking = Stopwatch()
             await asyncio.sleep(0.005)
-            longest = max(longest, time.monotonic() - began - 0.005)
+            longest = max(longest, taking.s - 0.005)
 
     looking = asyncio.create_task(poll())
     try:

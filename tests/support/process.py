@@ -7,12 +7,12 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from tests.support.ca import USR, CaPlace
 from tests.support.forked import PIPE, SHELL, STDOUT, Forked, forked
+from tests.support.pace import Stopwatch
 from tests.support.patience import PATIENCE_S
 
 ATTPC_IOC = Path(sys.executable).parent / "attpc-ioc"
@@ -81,10 +81,10 @@ class Running:
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Send a signal to its whole group, as a terminal does; return exit code and seconds to the end."""
-        began = time.monotonic()
-        os.killpg(self.process.pid, number)
-        code = await asyncio.wait_for(self.process.wait(), 10)
-        took_s = time.monotonic() - began
+        async with Stopwatch(self.process.pid, programs=True).looking() as taking:
+            os.killpg(self.process.pid, number)
+            code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+            took_s = taking.s
         await self.reader
         return code, took_s
 

@@ -150,7 +150,7 @@ class Rig:
 
     async def put_text(self, name: str, text: str) -> Ran:
         """Put a long text with completion."""
-        return await caput(self.place, "-c", "-w", "5", "-t", "-S", self.prefix + name, text)
+        return await caput(self.place, "-c", "-w", str(PATIENCE_S), "-t", "-S", self.prefix + name, text)
 
     async def ok(self, name: str, value: str = "1", *, limit_s: float = PATIENCE_S) -> None:
         """Put and expect success."""

@@ -15,7 +15,6 @@ from tests.support.browser import PHONE, VIEWS, WALL, go, link, pages, shows, vi
 from tests.support.ca import free_port
 from tests.support.data_rig import QUICK_DATA, SECTION, section
 from tests.support.iocprocess import ioc_process
-from tests.support.pace import busy
 from tests.support.rig import rig
 from tests.support.web import NAME, web_rig
 
@@ -82,7 +81,6 @@ async def test_without_a_name_it_is_read_only(tmp_path, monkeypatch, browser):
         assert await opened.faults(it.url) == []
 
 
-@pytest.mark.timing
 async def test_what_is_old_does_not_look_like_the_present(tmp_path, monkeypatch, browser):
     section = {f"plugins.{NAME}": f"port = {(port := free_port())}"}
     async with (
@@ -95,7 +93,7 @@ async def test_what_is_old_does_not_look_like_the_present(tmp_path, monkeypatch,
         # An IOC that hangs is noticed by its silence.
         os.kill(ioc.pid, signal.SIGSTOP)
         try:
-            assert await link(page, "lost") < 3.0 * busy()
+            assert await link(page, "lost") < 3.0
             await shows(page, STATE, "Not known")
             assert re.match(r"no connection; Stopped at \d{4}-", await page.inner_text(".runstate .was"))
             assert await page.title() == "No connection · AT-TPC"
@@ -111,7 +109,7 @@ async def test_what_is_old_does_not_look_like_the_present(tmp_path, monkeypatch,
         await shows(page, STATE, "Stopped")
         # One that has ended, at once; and the page finds the next one by itself.
         await ioc.kill()
-        assert await link(page, "lost") < 3.0 * busy()
+        assert await link(page, "lost") < 3.0
         await shows(page, STATE, "Not known")
         await ioc.start()
         await link(page, "live")
