@@ -107,15 +107,18 @@ def test_what_is_wrong_is_found(shell: Shell, tmp_path: Path) -> None:
             name("0000", sender=other[2]): raw(cobo([1, 2, 5, 4, 6])),
             name("0000", sender=other[3]): good + torn,
             name("0001", sender=other[3]): raw(cobo(range(9, 12))),
+            name("0000", sender="CoBo1_AsAd0"): good + 2 * (torn + raw(cobo(range(12, 20)))),
         },
     )
     ran = shell("files", "check", 42)
     assert ran.exit_code == 1
     for text in (
         # The header of the torn frame says which event it is of.
-        f"{SENDER}: 29 frames, events 1 to 29, 1 torn, first in {name('0000')} at byte {len(good)}",
+        f"{SENDER}: 29 frames, events 1 to 29, 1 torn, first in {name('0000')} at byte {len(good)} "
+        "near event 11",
         f"{other[0]}: 24 frames, events 1 to 10, then 2 to 5, then 1 to 10, numbers begin anew twice",
         f"{other[2]}: 5 frames, events 1 to 6, 3 missing, 1 out of order",
+        f"2 torn, first in {name('0000', sender='CoBo1_AsAd0')} at byte {len(good)} near event 11",
         f"{other[3]}: 13 frames, events 1 to 11, 1 out of order, 1 torn",
     ):
         assert text in ran.output, ran.output
@@ -123,7 +126,7 @@ def test_what_is_wrong_is_found(shell: Shell, tmp_path: Path) -> None:
     assert (streams[other[0]].resets, streams[other[0]].stretches) == (2, ((1, 10), (2, 5), (1, 10)))
     ran = shell("files", "gather", 42, "--to", tmp_path / "to")
     assert "CoBo0_AsAd0: 24 frames, events 1 to 10, then 2 to 5, then 1 to 10, numbers" in ran.output
-    assert streams[other[3]].torn_at == f"{name('0000', sender=other[3])} at byte {len(good)}"
+    assert streams[other[3]].torn_at == f"{name('0000', sender=other[3])} at byte {len(good)} near event 10"
 
 
 def test_files_are_in_order_by_sender_time_part_and_late_data() -> None:

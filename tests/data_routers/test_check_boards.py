@@ -96,11 +96,11 @@ def test_each_departure_is_said_with_board_event_and_amount(
         "CoBo0_AsAd1: ends with event 599, the others with 999: 400 events fewer, some 4 s",
         "CoBo0_AsAd2: begins with event 5, the others with 0: 5 events fewer",
         "CoBo0_AsAd3: lacks 20 events that others have, the first is event 500",
-        "CoBo1_AsAd0: out of step since event 512 at the latest, in step at event 511: that event came 20 µs "
+        "CoBo1_AsAd0: out of step since event 512 at the latest, in step at event 511: that event came 20 us "
         "later than at the other boards, and did not before",
         "CoBo1_AsAd2: out of step from event 320 to 339, in step at events 319 and 340: event 320 came 3 ms "
         "earlier than at the other boards",
-        "CoBo1_AsAd3: out of step at event 7, in step at events 6 and 8: event 7 came 1.5 µs later than at "
+        "CoBo1_AsAd3: out of step at event 7, in step at events 6 and 8: event 7 came 1.5 us later than at "
         "the other boards; 2 times in all",
     ):
         assert ran.output.count(f"CoBo0: {text}\n") == 1, ran.output
@@ -218,7 +218,7 @@ def test_clocks_of_a_long_run_are_compared_at_events_spread_evenly_over_it() -> 
     (found,) = compare(streams, EventsSettings(), trails)
     assert found.text == (
         "CoBo1_AsAd0: out of step from event 2300416 to 2300928, in step at events 2299904 and 2301440: "
-        "event 2300416 came 5 µs later than at the other boards"
+        "event 2300416 came 5 us later than at the other boards"
     )
 
 

@@ -21,7 +21,7 @@ from attpc_plugins.data_routers.closing.checking import (
 )
 from attpc_plugins.data_routers.closing.closings import Closing
 from attpc_plugins.data_routers.closing.counting import Known, count_on, known_of
-from attpc_plugins.data_routers.closing.figures import Figures, figures_of
+from attpc_plugins.data_routers.closing.figures import Figures, figures_of, frames_text
 from attpc_plugins.data_routers.closing.manifest import Manifest, StreamFrames
 from attpc_plugins.data_routers.closing.summary import Summary
 from attpc_plugins.data_routers.events.streams import Stream, take_all
@@ -214,11 +214,19 @@ async def test_many_small_files_are_not_looked_at_one_by_one(at: Place) -> None:
     assert len(asked) == 2
 
 
+def test_a_message_names_the_first_streams_and_counts_the_others() -> None:
+    bad = [StreamFrames(f"CoBo0_AsAd{number}", 5, 0, 4, torn=1) for number in range(5)]
+    text = frames_text(bad, checked=True)
+    assert text.count("5 frames, events 0 to 4, 1 torn") == 3
+    assert text.endswith("; and 2 more, see `attpc-ioc files check`")
+    assert "more" not in frames_text(bad[:3], checked=True)
+
+
 def test_a_part_that_ends_torn_is_torn_for_good_once_the_next_begins() -> None:
     stream = Stream(SENDER).take(Piece(name(0), 500, 300, 3, 0, 2, torn_at=300))
-    assert (stream.torn, stream.torn_end) == (0, f"{name(0)} at byte 300")
+    assert (stream.torn, stream.torn_end) == (0, f"{name(0)} at byte 300 near event 2")
     stream = stream.take(Piece(name(0), 500, 300, torn_at=300)).take(Piece(name(1), 100, 100, 1, 4, 4))
-    assert (stream.torn, stream.torn_end, stream.torn_at) == (1, "", f"{name(0)} at byte 300")
+    assert (stream.torn, stream.torn_end, stream.torn_at) == (1, "", f"{name(0)} at byte 300 near event 2")
     assert (stream.files, stream.frames, stream.missing, stream.jumped) == (2, 4, 1, False)
     assert stream.take(Piece(name(1), 900, 900, 1, 9, 9, jumped=True)).jumped
 
@@ -284,7 +292,7 @@ async def test_a_closing_tells_what_is_in_the_frames(at: Place, tmp_path: Path) 
         streams = record_of(at.staging).streams
         assert streams is not None
         size = len(raw(cobo([10, 12])))
-        assert streams[0].torn_at == f"{name(0, late=1)} at byte {size}"
+        assert streams[0].torn_at == f"{name(0, late=1)} at byte {size} near event 12"
         assert [(s.frames, s.first, s.last, s.missing, s.torn) for s in streams] == [
             (s.frames, s.first, s.last, s.missing, s.torn) for s in late
         ]

@@ -51,7 +51,7 @@ def out(board: str, fault: HostFault, says: str, amounts: Amounts, *, ends: bool
 
 
 def clock(board: str) -> Case:
-    return out(board, HostFault.DATA_CLOCK, "10 µs later", Amounts(extra_s=1e-5), ends=True)
+    return out(board, HostFault.DATA_CLOCK, "10 us later", Amounts(extra_s=1e-5), ends=True)
 
 
 def reset(board: str) -> Case:

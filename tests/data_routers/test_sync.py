@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -38,6 +40,8 @@ class Boards:
         self.stopped: set[str] = set()
         self.time = dict.fromkeys(senders, TIME)
         self.now_s = 0.0
+        self.at = lambda number: number * 1_000_000
+        """The time of a trigger."""
 
     def look(self, seconds: float = 1.0) -> dict[str, Verdict]:
         """Let time pass, and look at all."""
@@ -68,7 +72,7 @@ class Boards:
 
     def ticks(self, sender: str, event: int) -> int:
         """The time of an event, whose number is off by `shift`."""
-        return ((event - self.shift[sender]) * 1_000_000 + self.clock[sender]) % (1 << 48)
+        return (self.at(event - self.shift[sender]) + self.clock[sender]) % (1 << 48)
 
     def states(self, looks: int = 1) -> dict[str, Sync]:
         for _ in range(looks):
@@ -101,9 +105,41 @@ def test_a_clock_that_jumps_is_out_of_step_also_that_of_the_reference(sender, ti
     (text,) = texts
     # 500 was the last event before, and every 64th is compared.
     assert "out of step since event 512 at the latest, in step at event 448: that event came" in text
+    # 10 s are those of 1000 triggers that come evenly, so that its numbers may have slipped as well.
+    assert text.endswith(
+        "its event numbers or its clock have changed" if ticks == 10**9 else "its clock has jumped"
+    )
     assert ("later" if ticks > 0 else "earlier") in text
     boards.clock[sender] -= ticks
     assert set(boards.states(2).values()) == {Sync.IN_STEP}
+
+
+def uneven(number: int) -> int:
+    """The time of a trigger of those that come at random."""
+    return number * 1_000_000 + random.Random(number).randrange(500_000)
+
+
+@pytest.mark.parametrize(
+    ("shift", "ticks", "gap", "said"),
+    [
+        (1, 0, 0, "its event numbers have slipped"),
+        (-1, 0, 0, "its event numbers have slipped"),
+        (0, 10**9, 0, "its clock has jumped"),
+        (1, 0, 1, "its event numbers have slipped"),
+    ],
+)
+def test_what_has_changed_is_said_where_triggers_tell(shift, ticks, gap, said):
+    """They come at random; or evenly, and numbers were left out."""
+    boards, sender = Boards(), "CoBo1_AsAd0"
+    if not gap:
+        boards.at = uneven
+    boards.states(5)
+    boards.shift[sender], boards.clock[sender] = shift, boards.clock[sender] + ticks
+    boards.streams[sender] = replace(boards.streams[sender], missing=gap)
+    boards.states(4)
+    texts = {boards.look()[sender].text for _ in range(60)}
+    (text,) = texts
+    assert text.endswith(f"; {said}")
 
 
 @pytest.mark.parametrize("ticks", [-99, 99])
@@ -137,7 +173,7 @@ def test_a_board_far_ahead_is_out_of_step_and_the_others_are_not_behind():
     states = boards.states(20)
     assert only(states, "CoBo0_AsAd1", Sync.OUT_OF_STEP), states
     texts = {boards.look()["CoBo0_AsAd1"].text for _ in range(5)}
-    assert texts == {"CoBo0 AsAd1: over 4000 events ahead of the others since event 5600"}
+    assert texts == {"CoBo0 AsAd1: 5000 events ahead of the others since event 5600"}
 
 
 def test_buffers_that_hold_back_events_are_not_behind_but_a_board_that_stopped_is():
@@ -147,10 +183,16 @@ def test_buffers_that_hold_back_events_are_not_behind_but_a_board_that_stopped_i
     boards.stopped.add("CoBo1_AsAd0")
     states = [boards.states()["CoBo1_AsAd0"] for _ in range(12)]
     assert states.index(Sync.BEHIND) in range(6, 10)  # it was 2 s behind most already
+    # It goes on slowly: its text stays the same.
     text = boards.look()["CoBo1_AsAd0"].text
-    assert text == "CoBo1 AsAd0: over 1000 events behind the others since event 1600"
-    assert boards.look()["CoBo1_AsAd0"].text == text
+    assert text == "CoBo1 AsAd0: over 10 s behind the others since event 1600"
     boards.stopped.clear()
+    texts = set()
+    for _ in range(60):
+        boards.lag["CoBo1_AsAd0"] += 60
+        texts.add(boards.look()["CoBo1_AsAd0"].text)
+    assert len(texts - {""}) == 1, "one text as long as it is behind"
+    boards.lag["CoBo1_AsAd0"] = 600
     assert set(boards.states(2).values()) == {Sync.IN_STEP}
 
 
@@ -166,6 +208,8 @@ def test_a_board_without_any_frame_is_behind_once_the_others_have_had_some_for_l
     boards.stopped.add("MuTanT")
     assert boards.states(9)["MuTanT"] is Sync.UNKNOWN
     assert boards.states(3)["MuTanT"] is Sync.BEHIND
+    texts = {boards.look()["MuTanT"].text for _ in range(60)}
+    assert texts == {"MuTAnT: no frame has come, the others have had some for over 10 s"}
     assert boards.judge.silent(boards.now_s, "CoBo7").state is Sync.BEHIND
 
 
@@ -176,7 +220,10 @@ def test_a_reset_and_a_torn_frame_stay():
     boards.time[sender], boards.shift[sender] = LATER, -500
     assert only(boards.states(), sender, Sync.RESET)
     assert boards.streams[sender].resets == 1
-    assert boards.look()[sender].text == "CoBo0 AsAd0: its event counter was reset after event 500"
+    assert boards.look()[sender].text == (
+        "CoBo0 AsAd0: its event counter was reset after event 500, where "
+        f"{name_of(sender, time=LATER)} begins"
+    )
     torn = "CoBo1_AsAd0"
     boards.streams[torn] = replace(boards.streams[torn], torn=1, torn_at="x.graw at byte 77")
     verdicts = boards.look()
@@ -260,6 +307,14 @@ def test_figures_of_a_run_are_of_what_every_member_has():
     run = RunFigures.of(members)
     assert (run.events, run.missing_percent) == (80, 10.0)
     assert run.verdict.state is Sync.IN_STEP
+    # All are in step only if all were read; what is wrong with one is so in any case.
+    unread = RunFigures.of(members, unread=2).verdict
+    assert unread == Verdict(Sync.UNKNOWN, "3 of 5 boards are in step")
+    assert RunFigures.of(members[:1], unread=4).verdict == Verdict(
+        Sync.UNKNOWN, "1 of 5 boards is read, so that nothing is compared"
+    )
+    bad = replace(members[0], verdict=Verdict(Sync.BEHIND, "far behind", "CoBo1"))
+    assert RunFigures.of([bad, *members[1:]], unread=2).verdict.state is Sync.BEHIND
     silent = SourceFigures.of([], 0.0, Verdict(Sync.UNKNOWN))
     assert RunFigures.of([*members, silent]).events == 0
     assert RunFigures.of([]) == RunFigures()
@@ -290,7 +345,7 @@ def test_the_events_of_a_run_go_on_over_resets():
 
 def test_a_loss_after_hours_is_an_alarm_while_it_lasts_and_a_large_one_for_the_run():
     judge = MissingJudge(SETTINGS, window_s=10)
-    stream, now_s = Stream("CoBo1_AsAd0", frames=10**6), 0.0
+    stream, now_s = Stream("CoBo1_AsAd0", frames=10**6, last=7), 0.0
 
     def levels(looks: int, missing: int) -> list[int]:
         nonlocal stream, now_s
@@ -304,8 +359,12 @@ def test_a_loss_after_hours_is_an_alarm_while_it_lasts_and_a_large_one_for_the_r
 
     assert set(levels(10, 1)) == {0}
     assert levels(9, 60)[-1] == 2, "of the last seconds"
-    assert judge.judge(now_s, {stream.sender: stream})[stream.sender].why == (
-        "more than 10 % of the events of the last 10 s are missing"
+    texts = {judge.judge(now_s, {stream.sender: stream})[stream.sender].why}
+    levels(2, 60)
+    texts.add(judge.judge(now_s, {stream.sender: stream})[stream.sender].why)
+    (text,) = texts
+    assert re.match(
+        r"more than 10 % of the events of the last 10 s are missing, \d+ in all by event 7: ", text
     )
     assert levels(10, 0)[-1] == 0
     assert levels(200, 60)[-1] == 2
@@ -334,3 +393,6 @@ def test_the_asad_boards_of_a_cobo_are_named_together():
     text = "CoBo0 AsAd2: torn; CoBo0 AsAd0, AsAd1: at event 5; MuTAnT: at event 7"
     assert source == Verdict(Sync.TORN, text)
     assert worst([source, source, Verdict(Sync.IN_STEP)]) == source
+    torn = [Verdict(Sync.TORN, f"torn frame in {asad}", f"CoBo0 AsAd{asad}") for asad in range(3)]
+    assert worst(torn).text == "CoBo0 AsAd0, AsAd1, AsAd2: torn frame in 0, and 2 more files"
+    assert worst(torn[:1]).text == "CoBo0 AsAd0: torn frame in 0"

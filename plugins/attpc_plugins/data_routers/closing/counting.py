@@ -233,7 +233,6 @@ def _with(stream: StreamFrames, piece: Piece, last: int, *, anew: bool) -> Strea
     """
     missing, back = piece.after(last)
     torn = piece.torn + (piece.torn_at >= piece.offset)
-    place = f"{visible(piece.name)} at byte {max(piece.torn_at, 0)}"
     stretches = stream.stretches
     if piece.frames:
         anew = anew or not stretches
@@ -248,7 +247,7 @@ def _with(stream: StreamFrames, piece: Piece, last: int, *, anew: bool) -> Strea
         missing=(stream.missing or 0) + missing,
         back=(stream.back or 0) + back,
         torn=(stream.torn or 0) + torn,
-        torn_at=stream.torn_at or (place if torn else ""),
+        torn_at=stream.torn_at or (piece.torn_place(last) if torn else ""),
     )
 
 

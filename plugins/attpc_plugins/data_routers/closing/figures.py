@@ -9,6 +9,9 @@ from attpc_plugins.data_routers.events.streams import STRETCHES_MOST
 
 from .manifest import StreamFrames
 
+SHOWN = 3
+"""A message has at most so many lines about streams; it counts the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -115,7 +118,8 @@ def frames_text(streams: Sequence[StreamFrames], differs: Sequence[str] = (), *,
     `differs`: how senders differ from others.
     """
     if bad := [*(stream_text(stream) for stream in streams if is_bad(stream)), *differs]:
-        return f"frames: {'; '.join(bad)}"
+        more = f"; and {len(bad) - SHOWN} more, see `attpc-ioc files check`" if len(bad) > SHOWN else ""
+        return f"frames: {'; '.join(bad[:SHOWN])}{more}"
     if not checked:
         return ""
     frames = sum(stream.frames or 0 for stream in streams)

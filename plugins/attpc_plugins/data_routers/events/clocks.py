@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import pairwise
 from statistics import median
 
 from .streams import Stream
@@ -17,17 +19,30 @@ Changes = Sequence[tuple[int, int]]
 """Events and, at each, the change of a time difference in ticks, in the order of events."""
 
 
+JUDGED_LEAST = 4
+"""So many events tell what has changed."""
+
+
+class Cause(StrEnum):
+    """What has changed where a sender's time has left that of the others."""
+
+    UNKNOWN = "its event numbers or its clock have changed"
+    NUMBERS = "its event numbers have slipped"
+    CLOCK = "its clock has jumped"
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """Where a sender's time has left that of most others.
 
     `event`: the first that was compared at which it differed, by `ticks`; `agreed`: the last one before at
-    which it did not, -1 if that is not known.
+    which it did not, -1 if that is not known. `cause`: as far as it can be known.
     """
 
     event: int
     ticks: int
     agreed: int = -1
+    cause: Cause = Cause.UNKNOWN
 
     @property
     def text(self) -> str:
@@ -66,8 +81,8 @@ class Clocks:
         self._limit = limit
         self.learned = dict(learned)
         self.steps = dict(steps)
-        self._agreed: dict[str, int] = {}
-        """By sender: the last compared event at which it was in step."""
+        self._agreed: dict[str, tuple[int, int]] = {}
+        """By sender: the last compared event at which it was in step, and the events missing by then."""
 
     def see(self, streams: Mapping[str, Stream]) -> dict[str, Step]:
         """Return which senders' times differ now from most others', and since which event.
@@ -83,11 +98,13 @@ class Clocks:
         for sender, own in changes.items():
             event, change = own[-1]
             if abs(change - middle) <= self._limit:
-                self._agreed[sender] = event
+                self._agreed[sender] = event, streams[sender].missing
                 self.steps.pop(sender, None)
             else:
-                step = self.steps.get(sender)
-                found[sender] = self.steps[sender] = step or self._began(sender, changes, middle)
+                step = self.steps.get(sender) or self._began(sender, changes, middle)
+                if step.cause is Cause.UNKNOWN:
+                    step = replace(step, cause=self._cause(streams[sender], step, changes))
+                found[sender] = self.steps[sender] = step
         return found
 
     def _began(self, sender: str, changes: Mapping[str, Changes], middle: int) -> Step:
@@ -99,8 +116,39 @@ class Clocks:
             if abs(off) <= self._limit:
                 return Step(event, ticks, earlier)
             event, ticks = earlier, off
-        agreed = self._agreed.get(sender, -1)
+        agreed, _ = self._agreed.get(sender, (-1, 0))
         return Step(event, ticks, agreed if agreed < event else -1)
+
+    def _cause(self, stream: Stream, step: Step, changes: Mapping[str, Changes]) -> Cause:
+        """Return what has changed, by the events since: a clock that has jumped differs by the same at each.
+
+        Event numbers that have slipped are at the times of other triggers, so that they differ by another
+        time at each event, unless triggers come evenly: then by a multiple of the time between them. If
+        they are too high by that, numbers were left out.
+        """
+        offs = [
+            change - int(median(_at(other, event) for other in changes.values()))
+            for event, change in changes[stream.sender]
+            if event >= step.event
+        ]
+        if len(offs) < JUDGED_LEAST:
+            return Cause.UNKNOWN
+        if max(offs) - min(offs) > 2 * self._limit:
+            # A clock that runs at another speed rises or falls all the time.
+            return Cause.UNKNOWN if offs in (sorted(offs), sorted(offs, reverse=True)) else Cause.NUMBERS
+        spaces = [
+            signed(ticks - before) / (event - last)
+            for (last, before), (event, ticks) in pairwise(stream.samples)
+        ]
+        space = median(spaces)
+        # One of them has the step in it.
+        even = space > 0 and sum(abs(one - space) > space / 100 for one in spaces) <= 1
+        slipped = round(step.ticks / space) if even else 0
+        if not slipped or abs(step.ticks - space * slipped) > max(2 * self._limit, space / 100):
+            return Cause.CLOCK
+        if slipped > 0 or stream.sender not in self._agreed:
+            return Cause.UNKNOWN
+        return Cause.NUMBERS if stream.missing > self._agreed[stream.sender][1] else Cause.CLOCK
 
 
 def changes_of(streams: Mapping[str, Stream], learned: dict[str, int]) -> dict[str, Changes]:
@@ -138,7 +186,7 @@ def signed(ticks: int) -> int:
 
 def _time_text(ticks: int) -> str:
     seconds = ticks * TICK_S
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.4g} {unit}"
     return f"{ticks * 10} ns"

@@ -67,15 +67,25 @@ class RunFigures:
     triggers: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, members: Sequence[SourceFigures], triggers: tuple[int, ...] = ()) -> RunFigures:
-        """Return the figures of all members of the run together."""
+    def of(
+        cls, members: Sequence[SourceFigures], triggers: tuple[int, ...] = (), *, unread: int = 0
+    ) -> RunFigures:
+        """Return the figures of all members of the run together.
+
+        `unread`: of so many boards nothing is known, so that they cannot be said to be in step.
+        """
         if not members:
             return cls()
+        verdict = worst(member.verdict for member in members)
+        if unread and verdict.state is Sync.IN_STEP:
+            read = sum(member.verdict.state is Sync.IN_STEP for member in members)
+            how = "are in step" if read > 1 else "is read, so that nothing is compared"
+            verdict = Verdict(Sync.UNKNOWN, f"{read} of {read + unread} boards {how}")
         first = min((member.first for member in members if member.first >= 0), default=0)
         return cls(
             events=max(0, min(member.all for member in members) - first + 1),
             rate=median(member.rate for member in members),
             missing_percent=max(member.missing_percent for member in members),
-            verdict=worst(member.verdict for member in members),
+            verdict=verdict,
             triggers=triggers,
         )

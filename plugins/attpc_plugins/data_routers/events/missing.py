@@ -39,6 +39,8 @@ def worst_missing(found: Sequence[Missing]) -> Missing:
 class _Sender:
     def __init__(self, after_s: float) -> None:
         self.level = DelayedLevel(after_s)
+        self.said: tuple[int, str, str] = (0, "", "")
+        """Level, time of what is missing, and the text on it."""
         self.seen: deque[tuple[float, int, int]] = deque()
         """Times with the missing and present events until then."""
 
@@ -79,11 +81,19 @@ class MissingJudge:
         of_run, of_recent = self._level(stream.missing_percent), self._level(recent)
         level = sender.level.judge(now_s, max(of_run, of_recent))
         if not level:
+            sender.said = (0, "", "")
             return NOT_MISSING
         limits = self._settings
         limit = limits.missing_major_percent if level > 1 else limits.missing_minor_percent
         when = "the run" if of_run >= level else f"the last {self._window_s:g} s"
-        return Missing(level, f"more than {limit:g} % of the events of {when} are missing", stream.board)
+        if sender.said[:2] != (level, when):
+            # Its figures are those of the beginning: archivers store every change of a text.
+            text = (
+                f"more than {limit:g} % of the events of {when} are missing, {stream.missing} in all by "
+                f"event {stream.last}: look at its Router:Flow_RBV, and at the load and the disk of its host"
+            )
+            sender.said = level, when, text
+        return Missing(level, sender.said[2], stream.board)
 
     def _level(self, percent: float) -> int:
         limits = self._settings

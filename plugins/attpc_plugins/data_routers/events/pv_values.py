@@ -25,18 +25,18 @@ from .rows import (
     SYNC_SEVERITIES,
     SYNC_TEXT,
 )
-from .sync import Verdict
+from .sync import Verdict, advised
 
 
 def show_source(
-    ctx: PluginContext, source: str, figures: SourceFigures, text: str, *, fault: bool, enabled: bool
+    ctx: PluginContext, source: str, figures: SourceFigures, text: str, *, fault: bool, alarming: bool
 ) -> None:
     """Publish the figures of a source and a text; they are INVALID if its frames cannot be looked at.
 
-    A source whose ECC server is not enabled has no alarm.
+    They are in no alarm unless `alarming`: a source whose ECC server is not enabled, and after a run.
     """
     for part, reading in _values(figures):
-        if not enabled:
+        if not alarming:
             shown = Reading(reading.value)
         else:
             shown = Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading
@@ -54,12 +54,12 @@ def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
 
 
 def show_run(
-    ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, fault: bool, counted: bool
+    ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, fault: bool, counted: bool, over: bool
 ) -> None:
     """Publish the figures of the run; they are INVALID if no frames can be looked at.
 
     `hidden`: the sources whose frames are not looked at. Where none are ever, events are not `counted`: their
-    number is unknown, and nothing else of it is an alarm.
+    number is unknown, and nothing else of it is an alarm. Nor is any after the run, if it is `over`.
     """
     severity, status = (Severity.NO_ALARM, Status.NO_ALARM) if counted else (Severity.INVALID, Status.UDF)
     values: tuple[tuple[str, Reading], ...] = (
@@ -70,9 +70,11 @@ def show_run(
         (RUN_SYNC, _sync(run.verdict)),
     )
     for pv, reading in values:
+        if over and counted:
+            reading = Reading(reading.value)
         ctx.publish(pv, Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading)
     not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
-    ctx.publish(RUN_SYNC_TEXT, "; ".join(filter(None, (run.verdict.text, not_seen))))
+    ctx.publish(RUN_SYNC_TEXT, advised(run.verdict.state, run.verdict.text, not_seen))
 
 
 def _limited(value: int | float, level: int) -> Reading:

@@ -45,8 +45,9 @@ EVENTS_MOST = float(2**32)
 _LABELS = tuple(state.label for state in Sync)
 _GUIDANCE = (
     "Behind: the board or its data router is slow or has stopped. OutOfStep or Reset: its events no longer "
-    "have the numbers of the other boards', and the data from then on cannot be merged: stop the run, take "
-    "the board to Idle and to Ready again. Torn: a part of a frame was lost, as on a full disk."
+    "have the numbers of the other boards', and the data from then on cannot be merged: stop the run, GoTo "
+    "Idle, then GoTo Ready, and start the next run. Torn: a part of a frame was lost, as on a full disk. "
+    "After the run the state stays until the next one, without an alarm once its files are closed."
 )
 
 

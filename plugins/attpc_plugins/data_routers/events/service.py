@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from attpc_ioc.eventlog import Kept
 from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.run import RunRef
+from attpc_ioc.model.run import RunRef, RunView
 from attpc_ioc.plugin import PluginContext
 from attpc_plugins.data_routers.hosts.host import FileHost, FrameHost, SentryHost
 from attpc_plugins.data_routers.hosts.make import frame_host_for
@@ -23,7 +23,7 @@ from .missing import MissingJudge, worst_missing
 from .pv_values import show_run, show_source
 from .rows import MISSING, SYNC, SYNC_TEXT
 from .streams import Stream
-from .sync import Sync, SyncJudge, Verdict, worst
+from .sync import Sync, SyncJudge, Verdict, advised, worst
 from .watcher import FrameWatch, RouterFrames, RunClocks
 
 KEEP_S = 20.0
@@ -217,7 +217,7 @@ class EventsService:
         """
         faults = {label: unreachable(label) for label in self._watches}
         cuts = {name: cut(name) for router, _ in self._watches.values() for name in router.sources}
-        around = faults, cuts, facts.enabled, facts.running
+        around = faults, cuts, facts.enabled, facts.running, fleet.run.on
         if not self._news and around == self._around:
             return
         self._news, self._around = False, around
@@ -256,14 +256,16 @@ class EventsService:
                 if not fault:
                     seen.add(name)
                 blind = f"data router {router.label}: its frames cannot be looked at: {fault}"
-                text = blind if fault else figures.verdict.text
-                self._reasons[SYNC, name] = text
+                text = blind if fault else advised(figures.verdict.state, figures.verdict.text)
+                self._reasons[SYNC, name] = blind if fault else figures.verdict.text
                 self._reasons[MISSING, name] = blind if fault else lack.why
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
-                show_source(self._ctx, name, figures, text, fault=bool(fault), enabled=name in facts.enabled)
+                alarming = name in facts.enabled and self._matters(watch, fleet.run)
+                show_source(self._ctx, name, figures, text, fault=bool(fault), alarming=alarming)
             watch.look_by(earliest(*due_s))
         triggers = next((stream.triggers for stream in streams if stream.triggers), ())
-        run = RunFigures.of(members, triggers)
+        hidden = [source.name for source, _ in fleet.sources() if source.name in facts.enabled - seen]
+        run = RunFigures.of(members, triggers, unread=len(hidden))
         # A sender that appears has fewer events in the beginning.
         self.run = replace(
             run,
@@ -271,8 +273,12 @@ class EventsService:
             missing_level=self._missing.level_of_run(now_s, run.missing_percent),
         )
         all_blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
-        hidden = [source.name for source, _ in fleet.sources() if source.name in facts.enabled - seen]
-        show_run(self._ctx, self.run, hidden, fault=all_blind and self.looks, counted=self.looks)
+        over = not any(self._matters(watch, fleet.run) for _, watch in self._watches.values())
+        show_run(self._ctx, self.run, hidden, fault=all_blind and self.looks, counted=self.looks, over=over)
+
+    def _matters(self, watch: FrameWatch, run: RunView) -> bool:
+        """Return whether what is wrong with events is an alarm: in a run, and until its files are closed."""
+        return run.on or (watch.looking and self._settings.closing.enabled)
 
     def _keep_clocks(self) -> None:
         if self._of is None:

@@ -39,7 +39,7 @@ class Stream:
       been reset since. Both are -1 without a frame.
     - `frames`: those looked at; `missing`: event numbers between two of them that are not there; `back`:
       frames whose number is not larger than the one before in the same file.
-    - `torn`: frames that are there in part with others behind; `torn_at` says where the last one is.
+    - `torn`: frames that are there in part with others behind; `torn_at` says where the first one is.
       `torn_end`: where the end of a file is a part of a frame and nothing follows.
     - `samples`: event number and `eventTime`, the newest last; `triggers`: the MuTAnT's L0, L1A, L1B and L2.
     """
@@ -110,7 +110,7 @@ class Stream:
                 new = replace(new, earlier=bounded((*self.earlier, (self.first, self.last))))
         # A jump leaves out an unknown number of frames, so nothing is known to be missing.
         missing, back = piece.after(-1 if piece.jumped else new.last)
-        place = f"{piece.name} at byte {piece.torn_at}"
+        place = piece.torn_place(new.last)
         first = new.first if new.first >= 0 else piece.first
         return replace(
             new,
@@ -128,7 +128,7 @@ class Stream:
             missing=new.missing + missing,
             back=new.back + back,
             torn=new.torn + piece.torn,
-            torn_at=place if piece.torn else new.torn_at,
+            torn_at=new.torn_at or (place if piece.torn else ""),
             torn_end=place if piece.torn_at >= piece.offset else "",
             samples=(*new.samples, *piece.samples)[-SAMPLES_KEPT:],
             triggers=piece.triggers or new.triggers,
@@ -142,7 +142,7 @@ class Stream:
             files=self.files + 1,
             jumped=self.jumped or passed_over,
             torn=self.torn + bool(self.torn_end),
-            torn_at=self.torn_end or self.torn_at,
+            torn_at=self.torn_at or self.torn_end,
             torn_end="",
         )
 

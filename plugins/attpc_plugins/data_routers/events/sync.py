@@ -45,6 +45,20 @@ class Sync(Labelled):
         return "".join(word.capitalize() for word in self.name.split("_"))
 
 
+_NOT_MERGED = (
+    "its data from then on cannot be merged: stop the run, GoTo Idle, then GoTo Ready, and start the next run"
+)
+ADVICE = {
+    Sync.BEHIND: "look at its Router:Flow_RBV and at the load of its host; if it does not catch up, stop the "
+    "run and start the next one",
+    Sync.OUT_OF_STEP: _NOT_MERGED,
+    Sync.RESET: _NOT_MERGED,
+    Sync.TORN: "the merger refuses this run as it is: look at the disk of its host, then stop the run and "
+    "start the next one",
+}
+"""What to do in each state, as texts on screens say it once for all boards."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The state of one sender, why, and which it is, as in `Stream.board`; both empty where it is in step."""
@@ -64,6 +78,11 @@ class Verdict:
         return f"{self.board}: {self.why}" if self.board else self.why
 
 
+def advised(state: Sync, *texts: str) -> str:
+    """Return texts, and what to do in this state."""
+    return " -- ".join(filter(None, ("; ".join(filter(None, texts)), ADVICE.get(state, ""))))
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the worst state, with the texts of all that are not in step; Unknown for none.
 
@@ -81,9 +100,10 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     texts = []
     for first, *others in together.values():
         asads = [other.board.partition(" ")[2] for other in others]
-        texts.append(
-            f"{', '.join((first.board, *filter(None, asads)))}: {first.why}" if first.board else first.why
-        )
+        text = f"{', '.join((first.board, *filter(None, asads)))}: {first.why}" if first.board else first.why
+        if asads and first.board and first.state is Sync.TORN:
+            text += f", and {len(asads)} more file{'s' * (len(asads) > 1)}"
+        texts.append(text)
     return Verdict(found[0].state, "; ".join(texts))
 
 
@@ -139,8 +159,8 @@ class SyncJudge:
         self._settings = settings
         self._lead = Lead(2 * settings.behind_s + 20.0)
         self._clocks = Clocks(settings.clock_us * 1e-6 / TICK_S, learned or {}, steps or {})
-        self._noticed: dict[tuple[str, str], int] = {}
-        """By sender and what is wrong with it: at which of its events that was noticed."""
+        self._noticed: dict[tuple[str, str], str] = {}
+        """By sender and what is wrong with it: the text on it from when that was noticed."""
         self._shifted: dict[str, Delayed] = {}
         self._ends: dict[str, tuple[tuple[str, int], Delayed]] = {}
         """By sender: file and offset up to which there are whole frames, and how long more stands behind."""
@@ -184,8 +204,8 @@ class SyncJudge:
         """Return the verdict on a board of which no frame has come."""
         if self._lead.behind_s(now_s, -1) < self._settings.behind_s:
             return Verdict(Sync.UNKNOWN)
-        others = _rounded(self._lead.event)
-        return Verdict(Sync.BEHIND, f"no frame has come, the others are past event {others}", board)
+        text = f"no frame has come, the others have had some for over {self._settings.behind_s:g} s"
+        return Verdict(Sync.BEHIND, text, board)
 
     def _of(self, now_s: float, stream: Stream, step: Step | None) -> Verdict:
         board, lead, limits = stream.board, self._lead, self._settings
@@ -197,16 +217,19 @@ class SyncJudge:
             return Verdict(Sync.TORN, f"torn frame at the end of {stream.torn_end}", board)
         if stream.resets:
             again = f" ({stream.resets} times in all)" if stream.resets > 1 else ""
+            after = f" after event {stream.reset_at}" if stream.reset_at >= 0 else ""
+            file = f"{stream.sender}_{stream.began}_0000.graw"
             return Verdict(
-                Sync.RESET, f"its event counter was reset after event {stream.reset_at}{again}", board
+                Sync.RESET, f"its event counter was reset{after}, where {file} begins{again}", board
             )
         if out := self._out_of_step(now_s, stream, step):
             return Verdict(Sync.OUT_OF_STEP, out, board)
         if stream.last < 0:
             return self.silent(now_s, board)
-        if since := self._since(stream, "behind", lead.behind_s(now_s, stream.last) >= limits.behind_s):
-            events = _rounded(lead.event - stream.last)
-            return Verdict(Sync.BEHIND, f"over {events} events behind the others {since}", board)
+        is_behind = lead.behind_s(now_s, stream.last) >= limits.behind_s
+        said = f"over {limits.behind_s:g} s behind the others since event {stream.last}"
+        if text := self._first_said(stream, "behind", said if is_behind else ""):
+            return Verdict(Sync.BEHIND, text, board)
         return Verdict(Sync.IN_STEP)
 
     def _stands(self, now_s: float, stream: Stream) -> bool:
@@ -220,24 +243,17 @@ class SyncJudge:
         """Return why a sender is out of step; empty if it is not, or not for long enough."""
         lead, limits = self._lead, self._settings
         ahead = stream.last - lead.event
-        since = self._since(stream, "ahead", ahead > max(AHEAD_EVENTS, 2 * lead.rate * limits.behind_s))
-        text = ""
-        if since:
-            text = f"over {_rounded(ahead)} events ahead of the others {since}"
-        elif step is not None:
-            text = f"{step.text}; its event numbers or its clock have changed"
+        is_ahead = ahead > max(AHEAD_EVENTS, 2 * lead.rate * limits.behind_s)
+        said = f"{ahead} events ahead of the others since event {stream.last}"
+        text = self._first_said(stream, "ahead", said if is_ahead else "")
+        if not text and step is not None:
+            text = f"{step.text}; {step.cause.value}"
         delayed = self._shifted.setdefault(stream.sender, Delayed(limits.out_of_step_after_s))
         return text if delayed.judge(now_s, bool(text)) else ""
 
-    def _since(self, stream: Stream, what: str, holds: bool) -> str:
-        """Return at which event it was noticed that something is wrong with a sender; empty if it is not."""
-        if not holds:
+    def _first_said(self, stream: Stream, what: str, text: str) -> str:
+        """Return the text on what is wrong with a sender from when that was noticed; empty if nothing is."""
+        if not text:
             self._noticed.pop((stream.sender, what), None)
             return ""
-        return f"since event {self._noticed.setdefault((stream.sender, what), stream.last)}"
-
-
-def _rounded(events: int) -> int:
-    """Return a number below, of one digit and noughts: a text with it does not change with each look."""
-    scale = 10 ** (len(str(events)) - 1)
-    return (events - 1) // scale * scale if events > scale else events - 1
+        return self._noticed.setdefault((stream.sender, what), text)

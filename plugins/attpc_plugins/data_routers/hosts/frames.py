@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attpc_ioc.model import outside
+from attpc_ioc.printable import visible
 
 from .names import growing_parts
 
@@ -33,8 +34,8 @@ SAMPLES_OF_ALL = 4096
 PIECES_MOST = 256
 """The most files that one look tells of."""
 
-NUMBERS = 12
-"""The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`."""
+NUMBERS = 14
+"""The numbers that an agent tells of a piece: those of `Piece` from `size` to `jumped`, and the last two."""
 
 PARTS_MOST = 10**9
 """No stream has so many parts."""
@@ -78,6 +79,8 @@ class Piece:
       larger than the one before.
     - `torn`: frames of which only a part is in the file, and which others follow; `torn_at`: the offset of
       the last one, or of one at the end of the file that has not grown since the last look; -1 for none.
+    - `torn_first`: the offset of the first of them, and `torn_near` the event number of the frame before, or
+      its own; -1 if there is none in this piece.
     - `before`: where the frame before `offset` begins, `offset` itself if none does: if no frame follows, the
       frame before may be torn, and the next one inside of what it says is its own.
     - `jumped`: the look began near the end of the file, so what was before it is not known.
@@ -103,12 +106,22 @@ class Piece:
     samples: tuple[tuple[int, int], ...] = ()
     triggers: tuple[int, ...] = ()
     gaps: tuple[tuple[int, int], ...] = ()
+    torn_first: int = -1
+    torn_near: int = -1
 
     def after(self, last: int) -> tuple[int, int]:
         """Return `missing` and `back` with what is between it and the event before, -1 if that is unknown."""
         if not self.frames or last < 0:
             return self.missing, self.back
         return self.missing + max(0, self.first - last - 1), self.back + (self.first <= last)
+
+    def torn_place(self, last: int) -> str:
+        """Return where the first torn frame is, for a message; `last`: as in `after`."""
+        if self.torn:
+            offset, event = self.torn_first, last if self.torn_near < 0 else self.torn_near
+        else:
+            offset, event = self.torn_at, self.last if self.frames else last
+        return f"{visible(self.name)} at byte {offset}" + (f" near event {event}" if event >= 0 else "")
 
 
 def piece_of(name: bytes, numbers: bytes, samples: bytes, triggers: bytes) -> Piece:
@@ -132,7 +145,7 @@ def piece_named(
     values = [_number(word) for word in numbers.split()]
     if len(values) != NUMBERS:
         raise ValueError(f"a file has {len(values)} numbers")
-    *counts, jumped = values
+    *counts, jumped, torn_first, torn_near = values
     pairs, left_out = ([_pair(word) for word in words.split()] for words in (samples, gaps))
     for found, most, what in ((pairs, samples_most, "samples"), (left_out, SAMPLES_MOST, "gaps")):
         if len(found) > most:
@@ -147,6 +160,8 @@ def piece_named(
         samples=tuple(pairs),
         triggers=counters,
         gaps=tuple(left_out),
+        torn_first=torn_first,
+        torn_near=torn_near,
     )
 
 

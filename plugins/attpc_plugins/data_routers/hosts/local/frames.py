@@ -167,7 +167,7 @@ def hop(
     if cursor is not None and not jump and 0 <= cursor.before < offset:
         begin = cursor.before
     frames, first, event, ticks = 0, -1, -1, -1
-    missing, back, torn, torn_at = 0, 0, 0, -1
+    missing, back, torn, torn_at, torn_first, torn_near = 0, 0, 0, -1, -1, -1
     samples: list[tuple[int, int]] = []
     gaps: list[tuple[int, int]] = []
     while offset < file.size and frames < most:
@@ -183,6 +183,8 @@ def hop(
                 torn_at = offset if still else torn_at
                 break
             torn, torn_at = torn + 1, begin if NONE < found < offset else offset
+            if torn == 1:
+                torn_first, torn_near = torn_at, event
             if found == NONE:
                 begin, offset, kind = end, end, 0
                 break
@@ -225,6 +227,8 @@ def hop(
         tuple(samples),
         file.triggers(begin) if kind == _MUTANT else (),
         tuple(gaps) if thin else (),
+        torn_first,
+        torn_near,
     )
 
 

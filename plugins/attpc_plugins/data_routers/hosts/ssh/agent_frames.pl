@@ -119,6 +119,7 @@ sub hop {
     my ($file, $offset, $before, $still, $grows, $step, $most, $samples_most, $jump, $gaps_most) = @_;
     ($offset, $before) = (near_end($file), -1) if $jump;
     my ($frames, $first, $event, $ticks, $missing, $back, $torn, $torn_at) = (0, -1, -1, -1, 0, 0, 0, -1);
+    my ($torn_first, $torn_near) = (-1, -1);
     my ($begin, $kind, $small) = ($before >= 0 && $before < $offset ? $before : $offset, 0, 0);
     my ($handle, $size) = @$file{'handle', 'size'};
     my ($data, @samples, @gaps) = ('');
@@ -146,6 +147,7 @@ sub hop {
                 last;
             }
             ($torn, $torn_at) = ($torn + 1, $found > $NONE && $found < $offset ? $begin : $offset);
+            ($torn_first, $torn_near) = ($torn_at, $event) if $torn == 1;
             if ($found == $NONE) {
                 ($begin, $offset, $kind) = ($end, $end, 0);
                 last;
@@ -181,7 +183,7 @@ sub hop {
     }
     my @numbers = (
         $file->{size}, $offset, $frames, $first, $frames ? $event : -1,
-        $ticks, $missing, $back, $torn, $torn_at, $begin, $jump
+        $ticks, $missing, $back, $torn, $torn_at, $begin, $jump, $torn_first, $torn_near
     );
     return ($frames, join(' ', map { number($_) } @numbers), "@samples", $triggers, "@gaps");
 }
