@@ -136,15 +136,21 @@ def fault(
     factor: Annotated[
         float,
         typer.Option(
-            help="slow: factor of durations; data-slow: of the rate; data-behind: part of the data that "
-            "comes in time; data-lose: part of the events that is lost."
+            help="slow: factor of durations (default 1); data-slow: of the rate (0.1); data-behind: part of "
+            "the data that comes in time (0.5); data-lose: part of the events that is lost (0.1).",
+            show_default=False,
         ),
     ] = 1.0,
     extra_s: Annotated[
-        float, typer.Option(help="slow, host-slow, data-late: seconds of delay; data-clock: seconds ahead.")
+        float,
+        typer.Option(
+            help="Seconds. slow, host-slow, data-late: of delay (default 0, 1 and 5); data-clock: ahead (1).",
+            show_default=False,
+        ),
     ] = 0.0,
     events: Annotated[
-        int | None, typer.Option(help="data-shift: what is added to event numbers; may be negative.")
+        int | None,
+        typer.Option(help="data-shift: what is added to event numbers (default 1); may be negative."),
     ] = None,
     nth: Annotated[int, typer.Option(help="fail: from this call on.")] = 1,
     times: Annotated[int | None, typer.Option(help="fail: number of calls; default until --off.")] = None,

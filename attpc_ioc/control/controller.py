@@ -152,8 +152,12 @@ class Controller:
         except Refused as error:
             self.reject(scope, str(error), who, attempt=True)
             raise
-        self._results.put_accepted(scope, setpoint)
+        self.accept(scope, setpoint)
         self._answers.work_out()
+
+    def accept(self, scope: Scope, setpoint: str) -> None:
+        """Take the refusal of an earlier put back."""
+        self._results.put_accepted(scope, setpoint)
 
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
         """Show a refused put in the scope's message; with `attempt` in its result as well."""

@@ -101,4 +101,4 @@ def shortened(received: str | bytes) -> str:
     if isinstance(received, bytes):
         received = received[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")
     text = " ".join(received[: 4 * SHOWN_CHARACTERS].split())
-    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")

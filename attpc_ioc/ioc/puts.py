@@ -14,7 +14,7 @@ from attpc_ioc.ioc.ca import NO_ACCESS, PV, Client, PutRejected, Unacceptable, a
 from attpc_ioc.ioc.ca.spec import Scalar
 from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.log import get_logger
-from attpc_ioc.model.command import GOTO_TARGETS, SYSTEM, Command, CommandName, Outcome, Put, Scope, Who
+from attpc_ioc.model.command import GOTO_TARGETS, RUN, SYSTEM, Command, CommandName, Outcome, Put, Scope, Who
 from attpc_ioc.model.fleet import Fleet, FleetChange
 from attpc_ioc.printable import control_fault, visible
 from attpc_ioc.pvs.alarms import as_people_read
@@ -60,6 +60,10 @@ class Controller(Protocol):
 
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
         """Show a put rejected earlier in the scope's message, and with `attempt` in its result."""
+        ...
+
+    def accept(self, scope: Scope, setpoint: str) -> None:
+        """Take the refusal of an earlier put back."""
         ...
 
 
@@ -196,6 +200,11 @@ class PutHandler:
             raise
         except Exception as error:
             fault = _fault_of(error, entry, who)
+        if entry.row.plugin and entry.scope == RUN:
+            if fault is None:
+                self._controller.accept(RUN, entry.row.part)
+            else:
+                self._controller.reject(RUN, f"{entry.row.part}: {fault}", who, attempt=True)
         await _answer_on_record(self._end(entry, who, old, value, fault), fault)
 
     def _end(
@@ -213,7 +222,8 @@ class PutHandler:
         """
         who, entry = who_of(client), self._entries.get(pv.target.name)
         # A client without write access must not cause alarms and messages on operators' screens either.
-        if entry is not None and entry.row.writable and not entry.row.plugin and reason != NO_ACCESS:
+        shows = entry is not None and (not entry.row.plugin or entry.scope == RUN)
+        if entry is not None and shows and entry.row.writable and reason != NO_ACCESS:
             self._controller.reject(entry.scope, f"{entry.row.part}: {reason}", who, attempt=True)
         if entry is None or pv is not pv.target:
             put = Put(pv.name, who, _of_field(pv), str(raw)[:SHOWN], ok=False, reason=reason)

@@ -61,12 +61,12 @@ def text(value: str | bytes, most: int = TEXT_MOST) -> str:
     # Cut before and after: an escape has several characters.
     begin = value[: most + 1].decode("utf-8", "replace") if isinstance(value, bytes) else value[: most + 1]
     whole = visible(begin)
-    return whole if len(whole) <= most else f"{whole[: most - 2]} …"
+    return whole if len(whole) <= most else f"{whole[: most - 4]} ..."
 
 
 def cut(value: str, most: int = TEXT_MOST) -> str:
-    """Return the first `most` characters of a text that is printable already; `…` says that it had more."""
-    return value if len(value) <= most else f"{value[:most]}…"
+    """Return the first `most` characters of a text that is printable already; `...` says that it had more."""
+    return value if len(value) <= most else f"{value[:most]}..."
 
 
 def shown(value: object) -> str:

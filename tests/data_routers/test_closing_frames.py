@@ -215,11 +215,15 @@ async def test_many_small_files_are_not_looked_at_one_by_one(at: Place) -> None:
 
 
 def test_a_message_names_the_first_streams_and_counts_the_others() -> None:
-    bad = [StreamFrames(f"CoBo0_AsAd{number}", 5, 0, 4, torn=1) for number in range(5)]
+    bad = [StreamFrames(f"CoBo0_AsAd{number}", 5, 0, 4, torn=1, torn_at=f"{number}") for number in range(4)]
     text = frames_text(bad, checked=True)
-    assert text.count("5 frames, events 0 to 4, 1 torn") == 3
+    assert text.count("5 frames, events 0 to 4, 1 torn, first in ") == 2
     assert text.endswith("; and 2 more, see `attpc-ioc files check`")
-    assert "more" not in frames_text(bad[:3], checked=True)
+    assert "more" not in frames_text(bad[:2], checked=True)
+    alike = [replace(one, torn_at="") for one in bad]
+    assert frames_text(alike, checked=True).startswith(
+        "frames: CoBo0_AsAd0, CoBo0_AsAd1, CoBo0_AsAd2, CoBo0_AsAd3: 5 frames"
+    )
 
 
 def test_a_part_that_ends_torn_is_torn_for_good_once_the_next_begins() -> None:

@@ -364,6 +364,7 @@ def test_names_in_messages_are_harmless_and_few():
     assert names_text(["b", "a"]) == "a, b"
     assert names_text(["x\ny", "\udcff"]) == "'x\\ny', '\\udcff'"
     assert names_text([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+    assert names_text([*(str(n) for n in range(9)), "b\udcff"]) == "'b\\udcff', 0, 1, 2, 3 and 5 more"
 
 
 def test_amounts_are_in_the_unit_that_fits():

@@ -172,7 +172,7 @@ def test_nothing_is_overwritten(shell: Shell, tmp_path: Path) -> None:
     mine.write_bytes(b"mine")
     ran = shell("files", "gather", 42, "--to", to)
     assert ran.exit_code == 1
-    assert "exists and has other files" in ran.output
+    assert f"exists, but of another size: mm0/{COBO[0]}; missing: " in ran.output
     assert "repeat" not in ran.output
     assert mine.read_bytes() == b"mine"
     shutil.rmtree(to)
@@ -333,3 +333,6 @@ async def test_a_connection_that_breaks_is_said_and_the_next_attempt_goes_on(
         ran = await asyncio.to_thread(shell, "files", "gather", 42, "--to", to)
         assert ran.exit_code == 0, ran.output
         assert sums(to / "run_0042" / "mm0") == expected
+    ran = await asyncio.to_thread(shell, "files", "gather", 42, "--to", tmp_path / "another")
+    assert ran.exit_code == 1, ran.output
+    assert "; repeat the command when it answers, or leave it out with --without CoBo0\n" in ran.output

@@ -55,8 +55,15 @@ async def test_a_disk_of_no_size_is_unknown_and_stops_no_run(tmp_path, monkeypat
         await it.until(lambda: shown(it, "CoBo0:Router:DiskFree_RBV") == 0.0, what="it was polled")
         assert [alarm(it, f"CoBo0:Router:{part}") for part in disk] == ["INVALID"] * 3
         # A sentry shows no frames: events are not counted.
+        # As with any refused entry of the run, its message says why, and for how long.
         assert (await it.put("Run:MaxEvents", "20")).code == 1
+        assert shown(it, "Run:Message_RBV").startswith("Refused: MaxEvents: events are not counted here")
+        assert alarm(it, "Run:Result_RBV") == "MINOR"
+        assert (await it.put("Run:MaxEvents", "-1")).code == 1
+        assert shown(it, "Run:Message_RBV").startswith("Refused: MaxEvents: ")
         assert (await it.put("Run:MaxEvents", "0")).code == 0
+        assert shown(it, "Run:Message_RBV") == "MaxEvents set"
+        assert alarm(it, "Run:Result_RBV") == "NO_ALARM"
         assert [alarm(it, f"Run:{part}") for part in ("Events_RBV", "EventRate_RBV")] == ["INVALID"] * 2
         await it.until(
             lambda: "its free disk space is not known" in shown(it, "AlarmText_RBV"), what="the reason"

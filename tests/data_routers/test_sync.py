@@ -10,7 +10,7 @@ import pytest
 from attpc_plugins.data_routers.events.figures import RunFigures, SourceFigures
 from attpc_plugins.data_routers.events.missing import MissingJudge
 from attpc_plugins.data_routers.events.streams import Stream, take_all
-from attpc_plugins.data_routers.events.sync import Sync, SyncJudge, Verdict, worst
+from attpc_plugins.data_routers.events.sync import ADVICE, Sync, SyncJudge, Verdict, advised, worst
 from attpc_plugins.data_routers.hosts.frames import Piece
 from attpc_plugins.data_routers.hosts.names import is_sender
 from attpc_plugins.data_routers.settings import EventsSettings
@@ -104,7 +104,7 @@ def test_a_clock_that_jumps_is_out_of_step_also_that_of_the_reference(sender, ti
     texts = {boards.look()[sender].text for _ in range(60)}
     (text,) = texts
     # 500 was the last event before, and every 64th is compared.
-    assert "out of step since event 512 at the latest, in step at event 448: that event came" in text
+    assert "out of step since event 512 at the latest, in step at event 448: event 512 came" in text
     # 10 s are those of 1000 triggers that come evenly, so that its numbers may have slipped as well.
     assert text.endswith(
         "its event numbers or its clock have changed" if ticks == 10**9 else "its clock has jumped"
@@ -396,3 +396,10 @@ def test_the_asad_boards_of_a_cobo_are_named_together():
     torn = [Verdict(Sync.TORN, f"torn frame in {asad}", f"CoBo0 AsAd{asad}") for asad in range(3)]
     assert worst(torn).text == "CoBo0 AsAd0, AsAd1, AsAd2: torn frame in 0, and 2 more files"
     assert worst(torn[:1]).text == "CoBo0 AsAd0: torn frame in 0"
+    # What is to be done is said once for each state.
+    both = [worst(torn), worst([Verdict(Sync.RESET, "reset", "CoBo1 AsAd0")]), worst(boards)]
+    text, _, advice = advised(worst(both), "not looked at: CoBo2").partition(" -- ")
+    assert text.endswith(
+        "CoBo1 AsAd0: reset; CoBo0 AsAd0, AsAd1: at event 5; MuTAnT: at event 7; not looked at: CoBo2"
+    )
+    assert advice == f"{ADVICE[Sync.RESET]}; {ADVICE[Sync.TORN]}"

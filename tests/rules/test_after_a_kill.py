@@ -80,7 +80,7 @@ async def test_our_own_operation_before_a_kill_is_not_external(
             "Running": ("Stop", "Ready"),
         }[seen]
         await outside(it, back, "cobo0")
-        await ioc.shows("Ecc:cobo0:Message_RBV", f"External: {seen} → {where} by no command of this IOC")
+        await ioc.shows("Ecc:cobo0:Message_RBV", f"External: {seen} -> {where} by no command of this IOC")
 
 
 async def test_another_operation_than_ours_before_a_kill_is_external(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ async def test_another_operation_than_ours_before_a_kill_is_external(tmp_path, m
         await ioc.start()
         await ioc.shows("Ecc:cobo0:State_RBV", "Ready")
         await outside(it, "Start", "cobo0")
-        await ioc.shows("Ecc:cobo0:Message_RBV", "External: Ready → Running by no command of this IOC")
+        await ioc.shows("Ecc:cobo0:Message_RBV", "External: Ready -> Running by no command of this IOC")
 
 
 @pytest.mark.parametrize("stage", ["in the stop", "in the roll-back of a start"])

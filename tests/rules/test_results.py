@@ -378,10 +378,10 @@ async def test_rule_04_an_external_text_leaves_the_reason_of_what_failed(tmp_pat
             assert message(it, COBO).endswith(told)
             faults.clear()
         await outside(it, "Describe", "cobo0")
-        await it.until(lambda: "External: Idle → Described" in message(it, COBO))
+        await it.until(lambda: "External: Idle -> Described" in message(it, COBO))
         assert message(it, COBO).endswith(told)
         await outside(it, "Undo", "cobo0")
-        await it.until(lambda: "External: Described → Idle" in message(it, COBO))
+        await it.until(lambda: "External: Described -> Idle" in message(it, COBO))
         assert message(it, COBO).endswith(told)
         assert message(it, COBO).count("External") == 1
         assert count(it, COBO) == attempts
@@ -390,6 +390,6 @@ async def test_rule_04_an_external_text_leaves_the_reason_of_what_failed(tmp_pat
 
 def test_a_note_that_no_longer_holds_leaves_the_reason_of_the_last_command():
     failed = ScopeResult(ResultCode.FAILED, 1, "Describe Failed: no", unresolved=("Describe Failed: no",))
-    assert failed.noted("External: Idle → Described").unnoted == failed
-    assert ScopeResult(message="Done").noted("External: Idle → Described").unnoted.text == ""
+    assert failed.noted("External: Idle -> Described").unnoted == failed
+    assert ScopeResult(message="Done").noted("External: Idle -> Described").unnoted.text == ""
     assert ScopeResult(unresolved=failed.unresolved).text == "still unresolved: Describe Failed: no"

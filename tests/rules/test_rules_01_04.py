@@ -126,7 +126,7 @@ async def test_rule_01_a_foreign_client_is_quicker_by_a_millisecond(tmp_path, mo
         assert it.module("cobo0").outstanding is None
         server.faults.clear()
         await it.until_all(State.DESCRIBED, "cobo0")
-        message = "External: Idle → Described by no command of this IOC"
+        message = "External: Idle -> Described by no command of this IOC"
         assert it.module("cobo0").result.message == message
         assert it.module("cobo0").loaded == Loaded("?")
 
@@ -260,7 +260,7 @@ async def test_rule_04_an_external_change_is_reported(tmp_path, monkeypatch, cap
         with caplog.at_level(logging.WARNING, logger="attpc_ioc"):
             await take_up(it.fleet, State.DESCRIBED, "cobo0")
             await it.until_all(State.DESCRIBED, "cobo0")
-        text = "Idle → Described by no command of this IOC"
+        text = "Idle -> Described by no command of this IOC"
         assert it.module("cobo0").result.message == f"External: {text}"
         assert "External: " in await it.get_text("Ecc:cobo0:Message_RBV")
         lines = [r for r in caplog.records if r.getMessage() == "external change"]
@@ -289,4 +289,4 @@ async def test_rule_04_a_server_that_was_restarted_is_an_external_change(tmp_pat
         lost, back = listener.changes
         assert (lost.old, lost.new, lost.origin) == (State.READY, State.OFFLINE, Origin.EXTERNAL)
         assert (back.old, back.new, back.origin) == (State.OFFLINE, State.IDLE, Origin.EXTERNAL)
-        assert back.reason == "Ready → Idle by no command of this IOC"
+        assert back.reason == "Ready -> Idle by no command of this IOC"

@@ -68,6 +68,9 @@ class FakeController:
     def reject(self, scope: Scope, text: str, who: Who, *, attempt: bool) -> None:
         self.rejects.append((scope, text, who, attempt))
 
+    def accept(self, scope: Scope, setpoint: str) -> None:
+        pass
+
     def _result(self, scope: Scope, code: ResultCode, message: str, count: int = 0) -> None:
         if scope.kind is ScopeKind.ECC:
             old = self.fleet.modules[scope.name].result

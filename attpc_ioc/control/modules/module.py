@@ -278,7 +278,7 @@ class ModuleControl:
         reason = ""
         if origin is Origin.EXTERNAL:
             assert old.last_state is not None
-            reason = f"{old.last_state.label} → {new.label} by no command of this IOC"
+            reason = f"{old.last_state.label} -> {new.label} by no command of this IOC"
             result = self.view.result.noted(f"{EXTERNAL}{reason}")
             self._state.update_module(self.name, result=result)
         if not ours and not self._changes.passes(self.name, old.state):

@@ -190,7 +190,7 @@ class EccHostSettings(ReachSettings):
     names: EccServers = Field(
         default=(), description="The ECC servers of this table; empty: all that no other table names."
     )
-    xcfg: HostPath = Field(description="The folder of the `describe-…`, `configure-….xcfg` files.")
+    xcfg: HostPath = Field(description="The folder of the `describe-NAME.xcfg`, `configure-NAME.xcfg` files.")
 
     @model_validator(mode="after")
     def _reach(self) -> Self:

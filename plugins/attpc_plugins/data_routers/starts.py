@@ -75,13 +75,13 @@ class StartChecks:
     def _unfinished(self, router: Router, run: RunView) -> str:
         # Between the end of a run and its event, no file has been moved yet.
         if self._ending(run):
-            text = f"the files of an earlier run are not closed yet: {NOT_LISTED}"
+            text = f"the files of run {run.number} are not closed yet: {NOT_LISTED}"
         elif not self._closing.unfinished(router.label):
             return ""
         else:
             text = self._closing.against_next(router.label)
             if not text and router.listed is None:
-                text = f"the files of an earlier run are not closed yet: {NOT_LISTED}"
+                text = f"the files of run {run.number} are not closed yet: {NOT_LISTED}"
         return f"{text}, see {self._ctx.prefix}{RUN_CLOSING_MESSAGE}" if text else ""
 
 

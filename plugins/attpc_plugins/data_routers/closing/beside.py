@@ -26,7 +26,7 @@ CONTINUED = (
     "nothing of {senders} began with this run, and data came for an earlier run's streams ({streams}): if "
     "event numbers were not set to zero at the start, this run's data are in that run's folder"
 )
-NOT_LISTED = "they were not listed since the run has ended"
+NOT_LISTED = "they were not listed yet since its end, which takes a second or two"
 
 LATEST = 2.0
 """Data of a run come at most this many times `closing.quiet_s` after the next run has begun."""

@@ -9,7 +9,7 @@ from attpc_plugins.data_routers.events.streams import STRETCHES_MOST
 
 from .manifest import StreamFrames
 
-SHOWN = 3
+SHOWN = 2
 """A message has at most so many lines about streams; it counts the others."""
 
 
@@ -117,7 +117,11 @@ def frames_text(streams: Sequence[StreamFrames], differs: Sequence[str] = (), *,
 
     `differs`: how senders differ from others.
     """
-    if bad := [*(stream_text(stream) for stream in streams if is_bad(stream)), *differs]:
+    same: dict[str, list[str]] = {}
+    for text in (*(stream_text(stream) for stream in streams if is_bad(stream)), *differs):
+        sender, _, what = text.partition(": ")
+        same.setdefault(what, []).append(sender)
+    if bad := [f"{', '.join(senders)}: {what}" for what, senders in same.items()]:
         more = f"; and {len(bad) - SHOWN} more, see `attpc-ioc files check`" if len(bad) > SHOWN else ""
         return f"frames: {'; '.join(bad[:SHOWN])}{more}"
     if not checked:

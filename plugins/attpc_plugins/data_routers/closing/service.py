@@ -137,7 +137,7 @@ class ClosingService:
     def against_next(self, label: str) -> str:
         """Return why the next run may not begin while an ended one is closed; empty where it may."""
         if label in self._ending:
-            return f"the files of an earlier run are not closed yet: {NOT_LISTED}"
+            return f"the files of run {self._store.of(label)[-1].run.number} are not closed yet: {NOT_LISTED}"
         return self._closers[label].against_next
 
     def sorts(self, label: str) -> bool:

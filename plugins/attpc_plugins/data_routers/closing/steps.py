@@ -77,14 +77,15 @@ class Quiet:
 
 
 def names_text(names: Iterable[str]) -> str:
-    """Return names for a message: the first few, and how many more."""
-    ordered = sorted(names)
-    shown = ", ".join(
-        name if name.isprintable() and name.isascii() and "," not in name else repr(name)
-        for name in ordered[:NAMES_SHOWN]
-    )
+    """Return names for a message: the first few, odd ones before others, and how many more."""
+    ordered = sorted(names, key=lambda name: (_is_plain(name), name))
+    shown = ", ".join(name if _is_plain(name) else ascii(name) for name in ordered[:NAMES_SHOWN])
     more = len(ordered) - NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and name.isascii() and "," not in name
 
 
 def amount(files: int, data_bytes: int) -> str:

@@ -27,7 +27,13 @@ from attpc_plugins.data_routers.gathering.layout import (
     destination_fault,
     plan_of,
 )
-from attpc_plugins.data_routers.hosts.host import FileHost, HostError, SentryHost
+from attpc_plugins.data_routers.hosts.host import (
+    FileHost,
+    HostError,
+    HostTimeout,
+    HostUnreachable,
+    SentryHost,
+)
 from attpc_plugins.data_routers.settings import EventsSettings, RouterSettings
 
 from .base import Setup, run_of, setup_of, with_hosts
@@ -197,6 +203,11 @@ async def _part(router: RouterSettings, host: Source | None, run: RunRef) -> _Sh
         faults = list(differences(sizes, there, run, router.label))
         if late := await late_files(host, record):
             faults.append(f"late data of this run are still in {router.staging}: {names_text(late)}")
+    except (HostUnreachable, HostTimeout) as error:
+        without = f"--without {router.label}"
+        return _Share(
+            nothing, [f"{error}; repeat the command when it answers, or leave it out with {without}"]
+        )
     except (HostError, ManifestError) as error:
         return _Share(nothing, str(error).splitlines())
     bad = tuple(stream_text(stream) for stream in record.streams or () if is_bad(stream))

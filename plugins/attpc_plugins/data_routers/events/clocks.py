@@ -49,8 +49,8 @@ class Step:
         """Since when, and by how much."""
         before = f", in step at event {self.agreed}" if self.agreed >= 0 else ""
         return (
-            f"out of step since event {self.event} at the latest{before}: that event came {self._amount} "
-            "than at the other boards, and did not before"
+            f"out of step since event {self.event} at the latest{before}: event {self.event} came "
+            f"{self._amount} than at the other boards"
         )
 
     def text_until(self, last: int, again: int) -> str:

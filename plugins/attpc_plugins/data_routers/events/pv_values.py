@@ -74,7 +74,7 @@ def show_run(
             reading = Reading(reading.value)
         ctx.publish(pv, Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading)
     not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
-    ctx.publish(RUN_SYNC_TEXT, advised(run.verdict.state, run.verdict.text, not_seen))
+    ctx.publish(RUN_SYNC_TEXT, advised(run.verdict, not_seen))
 
 
 def _limited(value: int | float, level: int) -> Reading:

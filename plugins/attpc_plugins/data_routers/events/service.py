@@ -256,7 +256,7 @@ class EventsService:
                 if not fault:
                     seen.add(name)
                 blind = f"data router {router.label}: its frames cannot be looked at: {fault}"
-                text = blind if fault else advised(figures.verdict.state, figures.verdict.text)
+                text = blind if fault else advised(figures.verdict)
                 self._reasons[SYNC, name] = blind if fault else figures.verdict.text
                 self._reasons[MISSING, name] = blind if fault else lack.why
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state

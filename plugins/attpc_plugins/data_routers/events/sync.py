@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median_high
 
 from attpc_ioc.model.names import Labelled
@@ -66,6 +67,8 @@ class Verdict:
     state: Sync
     why: str = ""
     board: str = ""
+    states: frozenset[Sync] = field(default=frozenset(), compare=False)
+    """Of several together: the states of all."""
 
     @property
     def rank(self) -> float:
@@ -78,9 +81,13 @@ class Verdict:
         return f"{self.board}: {self.why}" if self.board else self.why
 
 
-def advised(state: Sync, *texts: str) -> str:
-    """Return texts, and what to do in this state."""
-    return " -- ".join(filter(None, ("; ".join(filter(None, texts)), ADVICE.get(state, ""))))
+def advised(verdict: Verdict, more: str = "") -> str:
+    """Return the text of a verdict, another one, and what to do."""
+    states = verdict.states or {verdict.state}
+    if verdict.state > Sync.BEHIND:
+        states -= {Sync.BEHIND}  # what is to be done anyway is more
+    advice = dict.fromkeys(ADVICE[state] for state in sorted(states) if state in ADVICE)
+    return " -- ".join(filter(None, ("; ".join(filter(None, (verdict.text, more))), "; ".join(advice))))
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -104,7 +111,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
         if asads and first.board and first.state is Sync.TORN:
             text += f", and {len(asads)} more file{'s' * (len(asads) > 1)}"
         texts.append(text)
-    return Verdict(found[0].state, "; ".join(texts))
+    states = frozenset(chain.from_iterable(verdict.states or (verdict.state,) for verdict in found))
+    return Verdict(found[0].state, "; ".join(texts), states=states)
 
 
 class Lead:

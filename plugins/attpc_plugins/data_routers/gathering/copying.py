@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from attpc_ioc.errors import system_reason
+from attpc_plugins.data_routers.closing.steps import names_text
 from attpc_plugins.data_routers.hosts.host import HostError, HostTimeout, HostUnreachable, SourceHost
 from attpc_plugins.data_routers.hosts.words import bytes_of
 
@@ -54,12 +55,21 @@ class Gathering:
     @property
     def is_there(self) -> bool:
         """Whether the run is in its folder already: all files and manifests of the plan, no others."""
-        if not self._final.is_dir():
-            return False
+        return self._final.is_dir() and not self._differs()
+
+    def _differs(self) -> str:
+        """Return how its folder differs from the plan; empty if it does not."""
         sizes = {item.place: item.file.size for item in self._items()}
         sizes |= {f"{MANIFESTS}/{label}.json": len(text) for label, text in self._plan.manifests.items()}
         found = {_name_in(self._final, path): path.stat().st_size for path in _files_of(self._final)}
-        return found == sizes and all((self._final / name).is_dir() for name in self._plan.folders)
+        both = found.keys() & sizes.keys()
+        groups = (
+            ("not of this run", found.keys() - sizes.keys()),
+            ("of another size", {name for name in both if found[name] != sizes[name]}),
+            ("missing", sizes.keys() - found.keys()),
+            ("no folder", {name for name in self._plan.folders if not (self._final / name).is_dir()}),
+        )
+        return "; ".join(f"{what}: {names_text(names)}" for what, names in groups if names)
 
     def _items(self) -> Iterator[Item]:
         for items in self._plan.items.values():
@@ -67,7 +77,7 @@ class Gathering:
 
     async def carry_out(self) -> None:
         """Copy or link all that is not there yet, and give the folder its name at the end."""
-        async with _locked(self._hidden, self._final):
+        async with _locked(self._hidden, self._other):
             await _in_thread(self._prepare)
             errors = await asyncio.gather(*(self._of_router(label) for label in self._plan.items))
             found = {label: error for label, error in zip(self._plan.items, errors, strict=True) if error}
@@ -76,6 +86,13 @@ class Gathering:
                 passing = (HostTimeout, HostUnreachable)
                 raise Unfinished(lines, again=all(isinstance(error, passing) for error in found.values()))
             await _in_thread(self._finish)
+
+    def _other(self) -> str:
+        """Return why the run cannot get its folder; empty if it can."""
+        if not os.path.lexists(self._final):
+            return ""
+        what = self._differs() if self._final.is_dir() else "it is no folder"
+        return f"{self._final} exists, but {what or 'it came meanwhile'}: move it away, or gather elsewhere"
 
     def _prepare(self) -> None:
         for name in self._plan.folders:
@@ -252,14 +269,12 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def _locked(hidden: Path, final: Path) -> AsyncIterator[None]:
-    """Make the hidden folder, and keep another command out of it."""
+async def _locked(hidden: Path, other: Callable[[], str]) -> AsyncIterator[None]:
+    """Make the hidden folder, and keep another command out of it, unless `other()` says why not."""
 
     def lock() -> int:
-        if os.path.lexists(final):
-            raise GatherError(
-                f"{final} exists and has other files: it is left as it is; move it away, or gather elsewhere"
-            )
+        if fault := other():
+            raise GatherError(fault)
         hidden.mkdir(parents=True, exist_ok=True)
         number = os.open(hidden, os.O_RDONLY | os.O_NOFOLLOW)
         try:

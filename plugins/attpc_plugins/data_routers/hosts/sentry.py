@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Mapping
 
@@ -207,7 +208,8 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _words(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "its name is not known"
-    return system_reason(error)
+    # In the system's words: asyncio's are `Connect call failed`, with the address once more.
+    return os.strerror(error.errno) if error.errno else system_reason(error)
 
 
 def _shown(data: bytes) -> str:

@@ -112,7 +112,7 @@ def migrations() -> tuple[Migration, ...]:
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)) or not found:
         raise SchemaError(
-            f"migrations are not numbered 1, 2, 3…: {', '.join(m.name for m in found) or 'none'}"
+            f"migrations are not numbered 1, 2, 3 and so on: {', '.join(m.name for m in found) or 'none'}"
         )
     return tuple(found)
 

@@ -336,7 +336,9 @@ def _measurement(m: Measurement) -> Sequence[object]:
 
 def _files(files: RouterFiles) -> Sequence[object]:
     size = f"{files.data_bytes / 1e9:.3f}"
-    return files.router, files.state, files.files, size, files.location, files.message
+    # Where they are has a column of its own.
+    message = files.message.replace(f" in {files.location}", "", 1) if files.location else files.message
+    return files.router, files.state, files.files, size, files.location, message
 
 
 def _is_known(files: RouterFiles) -> bool:

@@ -79,7 +79,7 @@ async def write_configs(connection: Connection, run_id: int, uses: Sequence[Conf
     texts = {use.sha256: clean(use.text, CONTENT_MAX) for use in uses if use.text is not None}
     for digest, text in texts.items():
         if digest_of(text) != digest:
-            raise StoreRejected(f"a configuration file's text is not the one of SHA-256 {digest[:16]}…")
+            raise StoreRejected(f"a configuration file's text is not the one of SHA-256 {digest[:16]}...")
     if texts:
         await connection.executemany(
             "INSERT INTO attpc.config_texts (sha256, content) VALUES ($1, $2) ON CONFLICT DO NOTHING",
