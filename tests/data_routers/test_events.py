@@ -130,6 +130,8 @@ async def test_what_was_wrong_with_a_board_is_in_the_runs_record(tmp_path, monke
         for pv in ("CoBo1:Router:Sync_RBV", "Run:Sync_RBV"):
             await it.until(lambda pv=pv: alarm(it, pv) == "NO_ALARM", what=f"{pv} is no alarm")
             assert shown(it, pv) == 4
+        said = shown(it, "CoBo1:Router:SyncText_RBV")
+        assert said.endswith("_0000.graw begins"), "nothing is to be done any more"
         assert "Reset: CoBo1 AsAd0, AsAd1: its event counter was reset" in done(0)
         assert re.search(r"after event \d+, where \S+ begins \(seen at [\d:]+\)", done(0)), done(0)
         assert done(0).endswith(", Reset")

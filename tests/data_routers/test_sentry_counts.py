@@ -92,6 +92,7 @@ async def test_no_sentry_is_asked_while_another_run_starts(case: Case):
     assert not case.folder(41).exists()
     assert "they come into e20009/run_0042 on the host, mixed with those" in case.it.entry(41).message
     assert "files of run 41 are in that folder too" in entry.message
+    assert "Move them to e20009/run_0041 by hand" in entry.message
     assert "Done" not in (*case.it.told(41), *case.it.told(42))
     # The next run has nothing of it.
     await case.it.begin(43)

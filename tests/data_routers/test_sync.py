@@ -10,7 +10,7 @@ import pytest
 from attpc_plugins.data_routers.events.figures import RunFigures, SourceFigures
 from attpc_plugins.data_routers.events.missing import MissingJudge
 from attpc_plugins.data_routers.events.streams import Stream, take_all
-from attpc_plugins.data_routers.events.sync import ADVICE, Sync, SyncJudge, Verdict, advised, worst
+from attpc_plugins.data_routers.events.sync import ADVICE, Sync, SyncJudge, Verdict, text_of, worst
 from attpc_plugins.data_routers.hosts.frames import Piece
 from attpc_plugins.data_routers.hosts.names import is_sender
 from attpc_plugins.data_routers.settings import EventsSettings
@@ -398,8 +398,9 @@ def test_the_asad_boards_of_a_cobo_are_named_together():
     assert worst(torn[:1]).text == "CoBo0 AsAd0: torn frame in 0"
     # What is to be done is said once for each state.
     both = [worst(torn), worst([Verdict(Sync.RESET, "reset", "CoBo1 AsAd0")]), worst(boards)]
-    text, _, advice = advised(worst(both), "not looked at: CoBo2").partition(" -- ")
+    text, _, advice = text_of(worst(both), "not looked at: CoBo2", advised=True).partition(" -- ")
     assert text.endswith(
         "CoBo1 AsAd0: reset; CoBo0 AsAd0, AsAd1: at event 5; MuTAnT: at event 7; not looked at: CoBo2"
     )
     assert advice == f"{ADVICE[Sync.RESET]}; {ADVICE[Sync.TORN]}"
+    assert text_of(worst(both), "not looked at: CoBo2", advised=False) == text

@@ -197,10 +197,11 @@ def _done(closing: Closing, more: str) -> Closing:
 
 def _mixed_text(closing: Closing) -> str:
     runs = ("run " if len(closing.mixed_with) == 1 else "runs ") + ", ".join(map(str, closing.mixed_with))
+    folders = ", ".join(str(replace(closing.run, number=number)) for number in closing.mixed_with)
     began = f", and run {closing.run.number} began at {clock(closing.began_s)}" if closing.began_s else ""
     return (
         f"files of {runs} are in that folder too, because this run began before the sentry had moved them. "
-        f"Move them out by hand: the time in a file's name is when its data began{began}"
+        f"Move them to {folders} by hand: the time in a file's name is when its data began{began}"
     )
 
 

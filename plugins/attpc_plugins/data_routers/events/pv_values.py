@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.plugin import PluginContext
@@ -25,7 +25,7 @@ from .rows import (
     SYNC_SEVERITIES,
     SYNC_TEXT,
 )
-from .sync import Verdict, advised
+from .sync import Verdict
 
 
 def show_source(
@@ -54,11 +54,11 @@ def _values(figures: SourceFigures) -> Iterator[tuple[str, Reading]]:
 
 
 def show_run(
-    ctx: PluginContext, run: RunFigures, hidden: Sequence[str], *, fault: bool, counted: bool, over: bool
+    ctx: PluginContext, run: RunFigures, text: str, *, fault: bool, counted: bool, over: bool
 ) -> None:
-    """Publish the figures of the run; they are INVALID if no frames can be looked at.
+    """Publish the figures of the run and a text; they are INVALID if no frames can be looked at.
 
-    `hidden`: the sources whose frames are not looked at. Where none are ever, events are not `counted`: their
+    Where none are ever, events are not `counted`: their
     number is unknown, and nothing else of it is an alarm. Nor is any after the run, if it is `over`.
     """
     severity, status = (Severity.NO_ALARM, Status.NO_ALARM) if counted else (Severity.INVALID, Status.UDF)
@@ -73,8 +73,7 @@ def show_run(
         if over and counted:
             reading = Reading(reading.value)
         ctx.publish(pv, Reading(reading.value, Severity.INVALID, Status.COMM) if fault else reading)
-    not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
-    ctx.publish(RUN_SYNC_TEXT, advised(run.verdict, not_seen))
+    ctx.publish(RUN_SYNC_TEXT, text)
 
 
 def _limited(value: int | float, level: int) -> Reading:

@@ -23,7 +23,7 @@ from .missing import MissingJudge, worst_missing
 from .pv_values import show_run, show_source
 from .rows import MISSING, SYNC, SYNC_TEXT
 from .streams import Stream
-from .sync import Sync, SyncJudge, Verdict, advised, worst
+from .sync import Sync, SyncJudge, Verdict, text_of, worst
 from .watcher import FrameWatch, RouterFrames, RunClocks
 
 KEEP_S = 20.0
@@ -256,7 +256,7 @@ class EventsService:
                 if not fault:
                     seen.add(name)
                 blind = f"data router {router.label}: its frames cannot be looked at: {fault}"
-                text = blind if fault else advised(figures.verdict)
+                text = blind if fault else self._said(figures.verdict, fleet.run)
                 self._reasons[SYNC, name] = blind if fault else figures.verdict.text
                 self._reasons[MISSING, name] = blind if fault else lack.why
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
@@ -274,7 +274,13 @@ class EventsService:
         )
         all_blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
         over = not any(self._matters(watch, fleet.run) for _, watch in self._watches.values())
-        show_run(self._ctx, self.run, hidden, fault=all_blind and self.looks, counted=self.looks, over=over)
+        not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
+        text = self._said(self.run.verdict, fleet.run, not_seen)
+        show_run(self._ctx, self.run, text, fault=all_blind and self.looks, counted=self.looks, over=over)
+
+    def _said(self, verdict: Verdict, run: RunView, more: str = "") -> str:
+        """Return the text of a verdict, another one, and during a run what to do."""
+        return text_of(verdict, more, advised=run.on)
 
     def _matters(self, watch: FrameWatch, run: RunView) -> bool:
         """Return whether what is wrong with events is an alarm: in a run, and until its files are closed."""

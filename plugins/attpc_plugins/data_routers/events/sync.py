@@ -81,12 +81,12 @@ class Verdict:
         return f"{self.board}: {self.why}" if self.board else self.why
 
 
-def advised(verdict: Verdict, more: str = "") -> str:
-    """Return the text of a verdict, another one, and what to do."""
+def text_of(verdict: Verdict, more: str = "", *, advised: bool) -> str:
+    """Return the text of a verdict, another one, and what to do if it is to be `advised`."""
     states = verdict.states or {verdict.state}
     if verdict.state > Sync.BEHIND:
         states -= {Sync.BEHIND}  # what is to be done anyway is more
-    advice = dict.fromkeys(ADVICE[state] for state in sorted(states) if state in ADVICE)
+    advice = dict.fromkeys(ADVICE[state] for state in sorted(states) if advised and state in ADVICE)
     return " -- ".join(filter(None, ("; ".join(filter(None, (verdict.text, more))), "; ".join(advice))))
 
 
