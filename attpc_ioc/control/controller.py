@@ -23,7 +23,6 @@ from attpc_ioc.model.command import (
     Scope,
     ScopeKind,
     Who,
-    is_abort,
     is_start,
 )
 from attpc_ioc.model.fleet import Fleet, FleetChange
@@ -135,7 +134,7 @@ class Controller:
             decision = Decision(Plan(command), (Reason(f"fault of the program: {error}"),))
         if decision.reasons:
             return self._refused(command, decision.reasons)
-        if is_abort(command):
+        if command.name is CommandName.ABORT:
             return await self._abort(command)
         job = self._begin(command, decision.plan)
         task = asyncio.get_running_loop().create_task(self._perform(job), name=str(command))
@@ -316,7 +315,7 @@ class Controller:
 
     def _on_observed(self, name: str) -> None:
         """Follow what a poll changed: stale clocks, the run, and what is kept across restarts."""
-        view = self.state.module(name)
+        view = self.state.modules[name]
         seen = (view.state, view.last_state, view.transition, view.outstanding, view.enabled)
         if self._last_seen.get(name) == seen:
             return

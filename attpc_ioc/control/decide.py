@@ -17,7 +17,6 @@ from attpc_ioc.model.command import (
     Scope,
     ScopeKind,
     ecc_scope,
-    is_abort,
     is_start,
     is_stop,
     reason_lines,
@@ -31,8 +30,11 @@ from attpc_ioc.plugin.host import PluginHost
 
 START = Command(RUN, CommandName.START)
 
-UNPLANNED = frozenset((CommandName.ABORT, CommandName.REFRESH_CONFIGS, CommandName.ADOPT))
+UNPLANNED = frozenset((CommandName.REFRESH_CONFIGS, CommandName.ADOPT))
 """Commands that send no transitions."""
+
+UNVETOED = frozenset((CommandName.STOP, CommandName.ABORT))
+"""Commands that no plugin can refuse."""
 
 MODULES_A_STEP = 50
 
@@ -57,9 +59,9 @@ def beside(command: Command, fleet: Fleet) -> list[Reason]:
         return _beside_whole(command, whole)
     if run.on:
         return _beside_run(command, fleet)
-    if is_abort(command):
+    if command.name is CommandName.ABORT:
         return [Reason(f"{_listed(running)} running: Abort is for group commands" if running else IDLE)]
-    if running and not (is_stop(command) and fleet.orphans):
+    if running and not (fleet.orphans and is_stop(command)):
         own = [other for other in running if other.scope == command.scope]
         if own or command.scope.kind is not ScopeKind.ECC:
             return [Reason(f"{_listed(own or running)} running")]
@@ -68,14 +70,15 @@ def beside(command: Command, fleet: Fleet) -> list[Reason]:
 
 def _beside_whole(command: Command, running: list[Command]) -> list[Reason]:
     """Return why a command may not run beside a fleet or run command, or beside a stop that nobody awaits."""
-    ends_it = is_abort(command) or is_stop(command)
+    ends_it = command.name is CommandName.ABORT or is_stop(command)
     if any(is_start(other) for other in running):
         return [] if ends_it else [Reason("a run is being started; Run:Stop or Abort ends that")]
     if not running or any(is_stop(other) for other in running):
         return [] if ends_it else [Reason("the run is being stopped")]
     other = running[0]
     if other.scope.kind is ScopeKind.SYSTEM:
-        return [] if is_abort(command) else [Reason(f"{other} is running; Abort ends that")]
+        aborts = command.name is CommandName.ABORT
+        return [] if aborts else [Reason(f"{other} is running; Abort ends that")]
     # An Adopt: orphans can be stopped at any time.
     return [] if is_stop(command) else [Reason(f"{other} is running")]
 
@@ -140,10 +143,15 @@ class Decider:
 
         `admitted`: the command itself is running already, so what else is running is no reason against it.
         """
+        plan, against = self._judge(fleet, command)
         reasons = [] if admitted else beside(command, fleet)
-        if is_stop(command) or is_abort(command):
-            return Decision(Plan(command), tuple(reasons))
-        plan = Plan(command)
+        return Decision(plan, tuple(dict.fromkeys((*reasons, *against, *self._vetoes(plan, fleet)))))
+
+    def _judge(self, fleet: Fleet, command: Command) -> tuple[Plan, list[Reason]]:
+        """Return the plan of a command and what the rules have against it."""
+        if command.name is CommandName.ABORT or is_stop(command):
+            return Plan(command), []
+        plan, reasons = Plan(command), list[Reason]()
         if command.name not in UNPLANNED:
             plan, against = self._plan(fleet, command)
             reasons += against
@@ -155,9 +163,10 @@ class Decider:
             reasons += _against_start(fleet, {reason.module for reason in reasons})
         if command.scope == RUN and fleet.log_fault:
             reasons.append(Reason(fleet.log_fault))
-        if not (command.scope.kind is ScopeKind.ECC and command.name is CommandName.STOP):
-            reasons += self._host.vetoes(plan, fleet)
-        return Decision(plan, tuple(dict.fromkeys(reasons)))
+        return plan, reasons
+
+    def _vetoes(self, plan: Plan, fleet: Fleet) -> list[Reason]:
+        return [] if plan.command.name in UNVETOED else self._host.vetoes(plan, fleet)
 
     def _plan(self, fleet: Fleet, command: Command) -> tuple[Plan, tuple[Reason, ...]]:
         if fleet.news != self._news or fleet.news < 0 or self._host.plans_by_plugins:
@@ -205,8 +214,11 @@ class Decider:
         if beside(Command(scope, name), fleet):
             # The usual answer while a command runs, which is when this is called most.
             return False
-        targets = GOTO_TARGETS[1:] if name is CommandName.GOTO else (None,)
-        return any(not self.decide(fleet, Command(scope, name, target)).reasons for target in targets)
+        for target in GOTO_TARGETS[1:] if name is CommandName.GOTO else (None,):
+            plan, against = self._judge(fleet, Command(scope, name, target))
+            if not against and not self._vetoes(plan, fleet):
+                return True
+        return False
 
 
 def _against_start(fleet: Fleet, named: set[str]) -> list[Reason]:

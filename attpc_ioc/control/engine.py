@@ -127,11 +127,11 @@ class Engine:
         )
         result = await run.go(_at_once)
         # One whose Stop has failed may have been seen out all the same.
-        return {r.module: r.text for r in result.reasons if not self._state.module(r.module).out}
+        return {r.module: r.text for r in result.reasons if not self._state.modules[r.module].out}
 
     def _stop_plan(self, names: Iterable[str]) -> Plan:
         """Return the plan that stops modules; its stages are always those of the settings."""
-        known = [self._state.module(name) for name in dict.fromkeys(names) if name in self._modules]
+        known = [self._state.modules[name] for name in dict.fromkeys(names) if name in self._modules]
         stages: dict[int, list[Step]] = {number: [] for number in range(len(self._order.stop))}
         for view in known:
             number = next((n for n, kinds in enumerate(self._order.stop) if view.kind in kinds), 0)
@@ -308,7 +308,7 @@ class _PlanRun:
             for step in stage.steps:
                 latest = self._latest.get(step.module)
                 again = latest not in self._tasks and step.module not in self._failed
-                if latest is None or (again and not self._state.module(step.module).out):
+                if latest is None or (again and not self._state.modules[step.module].out):
                     self._begin(number, step)
 
     def _involve(self) -> None:

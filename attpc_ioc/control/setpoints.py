@@ -81,7 +81,7 @@ class Setpoints:
 
     def _enable(self, scope: Scope, value: Value) -> None:
         enabled = bool(value)
-        view = self._state.module(scope.name)
+        view = self._state.modules[scope.name]
         if enabled is view.enabled:
             return
         # A stop that cannot complete because a host is gone must leave a way to the next run: the module may
@@ -102,7 +102,7 @@ class Setpoints:
             name = ConfigName.parse(text)
         except ValueError as error:
             raise Refused(str(error)) from error
-        view = self._state.module(scope.name)
+        view = self._state.modules[scope.name]
         self._check_offered(view, name)
         self._state.update_module(view.name, selected=name)
         self._on_module_setpoint()

@@ -68,8 +68,11 @@ class FleetState:
 
     def __init__(self, modules: Mapping[str, ModuleView], keep: Callable[[ModuleView], None]) -> None:
         self._modules = dict(modules)
+        self.modules: Mapping[str, ModuleView] = MappingProxyType(self._modules)
+        """The modules as they are now."""
         self._keep = keep
-        self._run = RunView()
+        self.run = RunView()
+        """The run as its record has it."""
         self._results: dict[Scope, ScopeResult] = {}
         self._fleet = Fleet(modules=MappingProxyType(dict(modules)))
         self._stale = False
@@ -100,22 +103,8 @@ class FleetState:
                 self._next["modules"] = MappingProxyType(self._modules.copy())
             fields, self._next = self._next, {}
             modules = fields.get("modules", self._fleet.modules)
-            self._fleet = replace(self._fleet, **fields, run=_seen_with(self._run, modules), news=self.news)
+            self._fleet = replace(self._fleet, **fields, run=_seen_with(self.run, modules), news=self.news)
         return self._fleet
-
-    @property
-    def run(self) -> RunView:
-        """The run as its record has it."""
-        return self._run
-
-    @property
-    def modules(self) -> Mapping[str, ModuleView]:
-        """The modules as they are now."""
-        return self._modules
-
-    def module(self, name: str) -> ModuleView:
-        """Return the view of one module."""
-        return self._modules[name]
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with the changes; it must not raise and must not wait."""
@@ -156,8 +145,8 @@ class FleetState:
 
     def set_run(self, run: RunView, *, news: bool = True) -> None:
         """Put a new view of the run in place; no `news` where nothing but time has passed."""
-        if run != self._run:
-            self._run = run
+        if run != self.run:
+            self.run = run
             self._note(news=news)
 
     def set_active(self, active: tuple[ActiveCommand, ...], *, news: bool = True) -> None:
@@ -186,7 +175,7 @@ class FleetState:
                 if scope.kind is ScopeKind.ECC and old.get(scope) != commands
             ]
             self._note(names, news=False)
-        self.set_run(replace(self._run, checklist=checklist, next_number=next_number), news=False)
+        self.set_run(replace(self.run, checklist=checklist, next_number=next_number), news=False)
 
     def result(self, scope: Scope) -> ScopeResult:
         """Return the last result of a scope."""

@@ -17,7 +17,7 @@ from attpc_ioc.model.fleet import Fleet, FleetChange, without_diagnostics
 from attpc_ioc.model.run import RunState
 from attpc_ioc.model.states import Severity, Status
 from attpc_ioc.pvs.alarms import Alarm, alarm_text, worst
-from attpc_ioc.pvs.common import ALLOWED, MESSAGE, RESULT, RESULT_COUNT, read, with_alarm
+from attpc_ioc.pvs.common import ALLOWED, MESSAGE, RESULT, RESULT_COUNT, with_alarm
 from attpc_ioc.pvs.row import Reading, Value
 from attpc_ioc.pvs.system import ALARM, ALARM_TEXT
 from attpc_ioc.pvs.table import PvEntry
@@ -157,9 +157,9 @@ class Publisher:
         self._fleet = fleet
         stamp = self._stamps()
         for scope in self._rows.keys() | self._attempt_rows.keys():
-            self._post_scope(scope, stamp)
-            self._post_attempt(scope, stamp, force=False)
-        self._post_live(stamp)
+            self._post_rows((*self._rows.get(scope, ()), *self._attempt_rows.get(scope, ())), stamp)
+        for slots in self._live.values():
+            self._post_rows(slots, stamp)
         self._seen = {name: without_diagnostics(module) for name, module in fleet.modules.items()}
         self.flush()
 
@@ -176,15 +176,14 @@ class Publisher:
             self._seen[name] = essence
             news = True
             scope = ecc_scope(name)
-            self._post_scope(scope, stamp)
+            self._post_rows(self._rows.get(scope, ()), stamp)
             if scope not in change.attempts:
-                self._post_attempt(scope, stamp, force=False)
+                self._post_rows(self._attempt_rows.get(scope, ()), stamp)
             for source in module.sources:
-                self._post_scope(Scope(ScopeKind.SOURCE, source.name), stamp)
+                self._post_rows(self._rows.get(Scope(ScopeKind.SOURCE, source.name), ()), stamp)
         for scope in change.attempts:
-            self._post_attempt(scope, stamp, force=True)
-            for slot in self._live.get(scope, ()):
-                self._post_row(slot, stamp)
+            self._post_rows(self._attempt_rows.get(scope, ()), stamp, force=True)
+            self._post_rows(self._live.get(scope, ()), stamp)
         if change.attempts:
             self.flush()
         elif news:
@@ -221,17 +220,18 @@ class Publisher:
         began = time.perf_counter()
         fleet, stamp = self._fleet, self._stamps()
         for scope in (SYSTEM, RUN):
-            self._post_scope(scope, stamp)
-            self._post_attempt(scope, stamp, force=False)
+            self._post_rows((*self._rows.get(scope, ()), *self._attempt_rows.get(scope, ())), stamp)
         if fleet.run.state is not self._run_state:
             # The run time shows as soon as a run is on, also for one found again after a restart.
             self._run_state = fleet.run.state
-            for slot in self._live.get(RUN, ()):
-                self._post_row(slot, stamp)
+            self._post_rows(self._live.get(RUN, ()), stamp)
         if fleet.allowed is not self._allowed:
-            for scope, slot in self._allowed_slots.items():
-                if fleet.allowed.get(scope) != self._allowed.get(scope):
-                    self._post_row(slot, stamp)
+            changed = [
+                slot
+                for scope, slot in self._allowed_slots.items()
+                if fleet.allowed.get(scope) != self._allowed.get(scope)
+            ]
+            self._post_rows(changed, stamp)
             self._allowed = fleet.allowed
         alarms = self.alarms
         self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
@@ -251,7 +251,7 @@ class Publisher:
             await asyncio.sleep(LIVE_PERIOD_S)
             for number, slots in enumerate(tuple(self._live.values())):
                 for slot in slots:
-                    self._post_row(slot, self._stamps())
+                    self._post_rows((slot,), self._stamps())
                 if number % _SCOPES_A_TURN == _SCOPES_A_TURN - 1:
                     await asyncio.sleep(0)  # yield to clients and polls
 
@@ -267,22 +267,7 @@ class Publisher:
             wait = self._not_before - time.monotonic()
             self._refresh = loop.call_later(wait, self.flush) if wait > 0 else loop.call_soon(self.flush)
 
-    def _post_scope(self, scope: Scope, stamp: float) -> None:
-        self._post_rows(self._rows.get(scope, ()), stamp)
-
-    def _post_live(self, stamp: float) -> None:
-        for slots in self._live.values():
-            for slot in slots:
-                self._post_row(slot, stamp)
-
-    def _post_attempt(self, scope: Scope, stamp: float, *, force: bool) -> None:
-        for slot in self._attempt_rows.get(scope, ()):
-            self._post(slot, read(slot.entry.row, self._fleet, scope), stamp, force=force)
-
-    def _post_row(self, slot: _Slot, stamp: float) -> None:
-        self._post_rows((slot,), stamp)
-
-    def _post_rows(self, slots: Iterable[_Slot], stamp: float) -> None:
+    def _post_rows(self, slots: Iterable[_Slot], stamp: float, *, force: bool = False) -> None:
         """Post rows that changed; an unchanged row, the usual case, costs one call of its function."""
         fleet = self._fleet
         for slot in slots:
@@ -290,7 +275,7 @@ class Publisher:
             assert row.value is not None
             try:
                 raw = row.value(fleet, scope)
-                if raw == slot.raw and raw is not None:
+                if raw == slot.raw and raw is not None and not force:
                     continue
                 reading = with_alarm(row, raw)
             except Exception:
@@ -306,7 +291,7 @@ class Publisher:
             else:
                 slot.broken = False
                 slot.raw = raw
-            self._post(slot, reading, stamp)
+            self._post(slot, reading, stamp, force=force)
 
     def _post(self, slot: _Slot, reading: Reading, stamp: float, *, force: bool = False) -> None:
         last = slot.last

@@ -143,11 +143,6 @@ def is_stop(command: Command) -> bool:
     return command.scope.kind is ScopeKind.RUN and command.name is CommandName.STOP
 
 
-def is_abort(command: Command) -> bool:
-    """Return whether this is `Abort`."""
-    return command.name is CommandName.ABORT
-
-
 class ResultCode(IntEnum):
     """How the last command of a scope ended: the values of `Result_RBV`."""
 

@@ -45,6 +45,11 @@ class ConfigName:
         return f"{self.describe}/{self.prepare}/{self.configure}"
 
 
+def experiment_name(config: ConfigName | None) -> str:
+    """Return the experiment-wide name of a config: that of both prepare and configure, else empty."""
+    return config.configure if config is not None and config.prepare == config.configure else ""
+
+
 PART_LEVEL: dict[str, State] = {
     "describe": State.DESCRIBED,
     "prepare": State.PREPARED,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from types import MappingProxyType
 
 from .boards import BoardFault
 from .command import Command, CommandName, Scope, ScopeResult
-from .config import ConfigName, Loaded
+from .config import ConfigName, Loaded, experiment_name
 from .run import RunView
 from .states import LIVE, Kind, Operation, State, Transition
 
@@ -148,11 +149,12 @@ class ActiveCommand:
         return f"{self.command}: {self.stage}" if self.stage else str(self.command)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fleet:
     """The snapshot, with everything that a decision needs.
 
-    That is the modules in the order of the settings, the run, and the commands that run.
+    That is the modules in the order of the settings, the run, and the commands that run. What follows from
+    all modules is worked out when it is first asked for, once for each snapshot.
     """
 
     modules: Mapping[str, ModuleView] = field(default_factory=lambda: MappingProxyType({}))
@@ -168,7 +170,7 @@ class Fleet:
     news: int = -1
     """Snapshots of one IOC with the same number have all in common that a decision looks at; -1: unknown."""
 
-    @property
+    @cached_property
     def enabled(self) -> tuple[ModuleView, ...]:
         """The modules that take part in group commands and runs."""
         return tuple(m for m in self.modules.values() if m.enabled)
@@ -182,7 +184,7 @@ class Fleet:
         """Return the command that runs in a scope, the oldest of several; None where there is none."""
         return next((active for active in self.active if active.command.scope == scope), None)
 
-    @property
+    @cached_property
     def orphans(self) -> tuple[str, ...]:
         """Enabled modules that are seen in a run though none is on (rule 20)."""
         return () if self.run.on else tuple(module.name for module in self.enabled if module.live)
@@ -194,6 +196,16 @@ class Fleet:
         if not states:
             return State.OFFLINE
         return states.pop() if len(states) == 1 else State.MIXED
+
+    @cached_property
+    def selected(self) -> str | None:
+        """The experiment-wide name that the enabled modules have selected; None where they differ."""
+        selected = {m.selected for m in self.enabled}
+        if not selected - {None}:
+            return ""
+        names = {experiment_name(config) for config in selected}
+        name = names.pop()
+        return name if name and not names else None
 
     def sources(self) -> Iterator[tuple[SourceView, ModuleView]]:
         """Yield every data source with the module that drives it."""

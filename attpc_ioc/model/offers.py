@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from .config import ConfigName
+from .config import ConfigName, experiment_name
 from .fleet import Fleet, ModuleView
 
 LISTED_MOST = 1024
 """Names that a PV which lists them has places for; a server may offer some 4,000."""
-
-
-def experiment_name(config: ConfigName | None) -> str:
-    """Return the experiment-wide name of a config: that of both prepare and configure, else empty."""
-    return config.configure if config is not None and config.prepare == config.configure else ""
 
 
 class CommonNames:

@@ -29,10 +29,8 @@ def level(module: ModuleView) -> State:
 
 def cannot_move(module: ModuleView) -> str | None:
     """Return why no operation may be sent to this module at all, or None (rules 1 and 9)."""
-    if not module.seen:
-        return f"was not seen yet{_because(module)}"
     if not module.online:
-        return f"is Offline{_because(module)}"
+        return f"{'is Offline' if module.seen else 'was not seen yet'}{_because(module)}"
     if module.outstanding is not None:
         return f"has not answered our {module.outstanding} yet"
     if module.transition is not Transition.NONE:

@@ -77,7 +77,8 @@ class PluginHost(PluginRegistry):
                     raise PluginError(f"it gave {plan!r}, not a Plan")
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 return Plan(command, refusals=(self._no(name, "attpc_plan", error),))
-            self._good(name, "attpc_plan")
+            if (name, "attpc_plan") in self._raised_s:
+                self._good(name, "attpc_plan")
             if plan is not None:
                 return plan if plan.command == command else dataclasses.replace(plan, command=command)
         return Plan(command, refusals=(Reason("no plugin knows how to do this"),))
@@ -114,15 +115,16 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 reasons.append(self._no(name, "attpc_veto", error))
             else:
-                self._good(name, "attpc_veto")
+                if (name, "attpc_veto") in self._raised_s:
+                    self._good(name, "attpc_veto")
         return reasons
 
-    @property
+    @cached_property
     def plans_by_plugins(self) -> bool:
         """Whether a plugin makes plans: those may depend on more than the snapshot."""
         return any(name != MAPPING for name, _ in self._impls("attpc_plan"))
 
-    @property
+    @cached_property
     def distinguishes_modules(self) -> bool:
         """Whether a plugin may answer differently for modules that differ only in their names."""
         return self.plans_by_plugins or any("plan" in impl.argnames for _, impl in self._impls("attpc_veto"))
@@ -135,7 +137,8 @@ class PluginHost(PluginRegistry):
             except Exception as error:  # the contract: a decision that raises counts as "no"
                 self._no(name, "attpc_access", error)
                 return False
-            self._good(name, "attpc_access")
+            if (name, "attpc_access") in self._raised_s:
+                self._good(name, "attpc_access")
             if answer is not None:
                 return bool(answer)
         return True
@@ -179,7 +182,8 @@ class PluginHost(PluginRegistry):
             if name:
                 self._no(name, hook, error)
             return None
-        self._good(name, hook)
+        if (name, hook) in self._raised_s:
+            self._good(name, hook)
         return number
 
     def _no(self, name: str, hook: str, error: Exception) -> Reason:
@@ -193,8 +197,7 @@ class PluginHost(PluginRegistry):
 
     def _good(self, name: str, hook: str) -> None:
         """Note that a decision answered; the fault stays a while: it may still raise for other questions."""
-        raised_s = self._raised_s.get((name, hook))
-        if raised_s is not None and time.monotonic() - raised_s > SETTLED_S:
+        if time.monotonic() - self._raised_s[name, hook] > SETTLED_S:
             del self._raised_s[name, hook]
             self.clear(name, hook)
 

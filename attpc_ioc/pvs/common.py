@@ -81,10 +81,13 @@ def _limit_alarm(limits: Limits, value: float) -> tuple[Severity, Status]:
     return Severity.NO_ALARM, Status.NO_ALARM
 
 
+UNSEEN = ModuleView("", Kind.OTHER, url="", host="")
+"""Stands for a module that the snapshot does not have."""
+
+
 def module_of(fleet: Fleet, scope: Scope) -> ModuleView:
-    """Return the module of an ECC scope; an unseen one if the snapshot does not have it."""
-    module = fleet.modules.get(scope.name)
-    return module if module is not None else ModuleView(scope.name, Kind.OTHER, url="", host="")
+    """Return the module of an ECC scope."""
+    return fleet.modules.get(scope.name, UNSEEN)
 
 
 def quiet(module: ModuleView, value: Value) -> Value | Reading:
@@ -96,7 +99,7 @@ def from_server(module: ModuleView, value: Value) -> Value | Reading:
     """Return a value that the server reported: kept, but INVALID/COMM, while the server is unreachable."""
     if not module.enabled:
         return Reading(value)
-    if not module.online:
+    if module.state is State.OFFLINE:
         return Reading(value, Severity.INVALID, unreachable_status(module))
     return value
 
@@ -111,47 +114,41 @@ def finite(value: float) -> float:
     return float(value) if math.isfinite(value) else 0.0
 
 
-def result_of(fleet: Fleet, scope: Scope) -> ScopeResult:
-    """Return the last result of a scope."""
-    if scope.kind is ScopeKind.ECC:
-        return module_of(fleet, scope).result
-    return fleet.run_result if scope.kind is ScopeKind.RUN else fleet.system_result
-
-
 def allowed_bits(fleet: Fleet, scope: Scope) -> int:
     """Return a bit for each command of the scope that would be accepted now, in the order of `COMMANDS`."""
     allowed = fleet.allowed.get(scope, frozenset())
     return sum(1 << bit for bit, name in enumerate(COMMANDS.get(scope.kind, ())) if name in allowed)
 
 
-def _result_code(fleet: Fleet, scope: Scope) -> Value | Reading:
-    """Return how the last attempt ended; an unresolved failure keeps its alarm (rule 22)."""
-    result = result_of(fleet, scope)
-    code = int(result.code)
-    if scope.kind is ScopeKind.ECC and not module_of(fleet, scope).enabled:
-        return Reading(code)
-    return Reading(code, Severity.MAJOR, Status.STATE) if result.unresolved else code
-
-
-def _unless_disabled(get: Callable[[Fleet, Scope], Value]) -> Callable[[Fleet, Scope], Value | Reading]:
-    def value(fleet: Fleet, scope: Scope) -> Value | Reading:
-        if scope.kind is ScopeKind.ECC:
-            return quiet(module_of(fleet, scope), get(fleet, scope))
-        return get(fleet, scope)
-
-    return value
+_RESULT_OF: dict[ScopeKind, Callable[[Fleet, Scope], ScopeResult]] = {
+    ScopeKind.SYSTEM: lambda fleet, _scope: fleet.system_result,
+    ScopeKind.RUN: lambda fleet, _scope: fleet.run_result,
+    ScopeKind.ECC: lambda fleet, scope: fleet.modules.get(scope.name, UNSEEN).result,
+}
+"""The last result of a scope, by its kind."""
 
 
 def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
     """Return the rows for the result of a scope's last command, and for the commands accepted now."""
     bits = ", ".join(f"{bit} {name}" for bit, name in enumerate(COMMANDS[kind]))
+    result_of = _RESULT_OF[kind]
+
+    def code(fleet: Fleet, scope: Scope) -> Value | Reading:
+        """Return how the last attempt ended; an unresolved failure keeps its alarm (rule 22)."""
+        result = result_of(fleet, scope)
+        if kind is ScopeKind.ECC and not module_of(fleet, scope).enabled:
+            return Reading(int(result.code))
+        return (
+            Reading(int(result.code), Severity.MAJOR, Status.STATE) if result.unresolved else int(result.code)
+        )
+
     return (
         Row(
             RESULT,
             kind,
             Record.MBBI,
             "Result of the last command here",
-            _result_code,
+            code,
             labels=RESULTS,
             severities=RESULT_SEVERITIES,
             archive=Archive.MONITOR,
@@ -167,14 +164,14 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             kind,
             Record.LONGIN,
             "Attempts here, including refused ones",
-            _unless_disabled(lambda fleet, scope: result_of(fleet, scope).count),
+            lambda fleet, scope: result_of(fleet, scope).count,
         ),
         Row(
             MESSAGE,
             kind,
             Record.LONG_TEXT,
             "Last command and reasons by module",
-            _unless_disabled(lambda fleet, scope: result_of(fleet, scope).text),
+            lambda fleet, scope: result_of(fleet, scope).text,
             elements=MESSAGE_ELEMENTS,
             archive=Archive.MONITOR,
         ),
@@ -183,7 +180,7 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
             kind,
             Record.LONGIN,
             "Commands accepted now, a bit each",
-            _unless_disabled(allowed_bits),
+            allowed_bits,
             guidance=f"Bits: {bits}.",
         ),
     )

@@ -16,6 +16,7 @@ from .common import (
     OFFLINE_ONLINE,
     STATE_SEVERITIES,
     TRANSITIONS,
+    UNSEEN,
     command_row,
     finite,
     from_server,
@@ -36,12 +37,12 @@ Compute = Callable[[Fleet, Scope], Value | Reading]
 
 def _ours(get: Get) -> Compute:
     """Return the reader of a value of the IOC's own."""
-    return lambda fleet, scope: quiet(module := module_of(fleet, scope), get(module))
+    return lambda fleet, scope: get(fleet.modules.get(scope.name, UNSEEN))
 
 
 def _server(get: Get) -> Compute:
     """Return the reader of a value that the server reported."""
-    return lambda fleet, scope: from_server(module := module_of(fleet, scope), get(module))
+    return lambda fleet, scope: from_server(module := fleet.modules.get(scope.name, UNSEEN), get(module))
 
 
 def module_state(module: ModuleView) -> Value | Reading:
@@ -242,7 +243,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.BI,
         "Prepared before the clock was reset",
-        _ours(lambda m: int(m.clock_stale)),
+        lambda fleet, scope: quiet(module := module_of(fleet, scope), int(module.clock_stale)),
         labels=NO_YES,
         severities={1: Severity.MAJOR},
         archive=Archive.MONITOR,

@@ -25,22 +25,18 @@ class _Where:
 
     def find(self, fleet: Fleet, name: str) -> tuple[SourceView, ModuleView] | None:
         """Return the source of this name and its module, or None."""
-        found = self._look(fleet, name)
-        if found is None:
-            self._index = {
-                source.name: (key, i)
-                for key, module in fleet.modules.items()
-                for i, source in enumerate(module.sources)
-            }
-            found = self._look(fleet, name)
-        return found
-
-    def _look(self, fleet: Fleet, name: str) -> tuple[SourceView, ModuleView] | None:
-        key, i = self._index.get(name, ("", 0))
-        module = fleet.modules.get(key)
-        if module is None or i >= len(module.sources) or module.sources[i].name != name:
-            return None
-        return module.sources[i], module
+        for known in (True, False):
+            if not known:
+                self._index = {
+                    source.name: (key, i)
+                    for key, module in fleet.modules.items()
+                    for i, source in enumerate(module.sources)
+                }
+            key, i = self._index.get(name, ("", 0))
+            module = fleet.modules.get(key)
+            if module is not None and i < len(module.sources) and module.sources[i].name == name:
+                return module.sources[i], module
+        return None
 
 
 _where = _Where()

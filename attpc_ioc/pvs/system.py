@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
-from attpc_ioc.model.fleet import Fleet, ModuleView
-from attpc_ioc.model.offers import LISTED_MOST, common_names, experiment_name
+from attpc_ioc.model.fleet import Fleet
+from attpc_ioc.model.offers import LISTED_MOST, common_names
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status
@@ -72,41 +70,12 @@ def _progress(fleet: Fleet, _scope: Scope) -> float:
     return finite(fleet.active[-1].progress_percent) if fleet.active else 0.0
 
 
-class _Selected:
-    """The name that all enabled modules have selected, computed once for each snapshot; None if they differ.
-
-    Three rows show it, and they are read with every attempt, however large the fleet is.
-    """
-
-    def __init__(self) -> None:
-        self._modules: Mapping[str, ModuleView] = {}
-        self._name: str | None = ""
-
-    def __call__(self, fleet: Fleet) -> str | None:
-        if fleet.modules is not self._modules:
-            self._modules, self._name = fleet.modules, _selected_by_all(fleet)
-        return self._name
-
-
-def _selected_by_all(fleet: Fleet) -> str | None:
-    selected = {m.selected for m in fleet.enabled}
-    if not selected - {None}:
-        return ""
-    names = {experiment_name(config) for config in selected}
-    name = names.pop()
-    return name if name and not names else None
-
-
-_selected = _Selected()
-
-
 def _config(fleet: Fleet, _scope: Scope) -> str:
-    name = _selected(fleet)
-    return MIXED if name is None else name
+    return MIXED if fleet.selected is None else fleet.selected
 
 
 def _config_setpoint(fleet: Fleet, _scope: Scope) -> str:
-    return _selected(fleet) or ""
+    return fleet.selected or ""
 
 
 def _config_names(fleet: Fleet, _scope: Scope) -> tuple[str, ...]:
@@ -114,8 +83,8 @@ def _config_names(fleet: Fleet, _scope: Scope) -> tuple[str, ...]:
 
 
 def _config_index(fleet: Fleet, _scope: Scope) -> int:
-    names, name = common_names(fleet), _selected(fleet)
-    return names.index(name) if name in names else -1
+    names = common_names(fleet)
+    return names.index(fleet.selected) if fleet.selected in names else -1
 
 
 ROWS: tuple[Row, ...] = (

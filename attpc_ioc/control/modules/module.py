@@ -84,7 +84,7 @@ class ModuleControl:
         self._diagnostics_at_s = 0.0
         self._poll_errors = 0
         self._changes = RateLimit(self._report_counted, window_s=CHANGES_S, each=CHANGES_MOST)
-        kept = state.module(ecc.name).unseen_end
+        kept = state.modules[ecc.name].unseen_end
         self._before_restart = kept is not None
         """That is an operation of an earlier life of the IOC: it may not even have begun."""
         self._explains_until_s = time.monotonic() + limits.of(kept.operation) if kept else 0.0
@@ -92,7 +92,7 @@ class ModuleControl:
     @property
     def view(self) -> ModuleView:
         """What is known of the module now."""
-        return self._state.module(self.name)
+        return self._state.modules[self.name]
 
     async def run(self) -> None:
         """Poll for ever; never ends but by cancellation."""

@@ -148,7 +148,7 @@ class RunControl:
             return await self._roll_back(command, result, before, progress)
         now = time.time()
         # The loaded names are those after the re-zero: a MuTAnT may have come from Prepared.
-        loaded = {name: str(self._state.module(name).loaded) for name in record.members}
+        loaded = {name: str(self._state.modules[name].loaded) for name in record.members}
         info = record.set_info(started_s=now, last_seen_running_s=now, loaded=loaded)
         return self._now_running(command, info, f"run {number} started")
 
@@ -219,7 +219,7 @@ class RunControl:
 
     def _may_come(self, start: OngoingOperation) -> bool:
         """Return whether a Start may still lead to Running, or has done so behind a lost connection."""
-        return start.verdict is None or (start.may_have_run and not self._state.module(start.module).online)
+        return start.verdict is None or (start.may_have_run and not self._state.modules[start.module].online)
 
     async def _forget(self, before: KeptRun, number: int) -> None:
         """Take a run back that never was, and only then its number.
@@ -280,7 +280,7 @@ class RunControl:
         reasons = tuple(
             Reason("was not seen out of Running yet", name)
             for name in stop.names
-            if not self._state.module(name).out
+            if not self._state.modules[name].out
         )
         return Outcome(command, ResultCode.ABORTED, "the waiting was ended, the stop goes on", reasons)
 
@@ -342,7 +342,7 @@ class RunControl:
         if left:
             reasons = tuple(Reason(text, name) for name, text in left.items())
             log.warning("stop incomplete", left=", ".join(left))
-            again = rules.another_stop_helps([self._state.module(name) for name in left])
+            again = rules.another_stop_helps([self._state.modules[name] for name in left])
             text = "stop again to go on with the rest" if again else "another stop does not help"
             return Outcome(command, ResultCode.INCOMPLETE, text, reasons)
         if not was_on:

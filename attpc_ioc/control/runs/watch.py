@@ -69,7 +69,7 @@ class RunWatch:
         self._look_for_late()
         if record.phase is RunState.RUNNING and not record.stopping:
             self._look_for_lost()
-        elif record.incomplete and all(self._state.module(name).out for name in record.members):
+        elif record.incomplete and all(self._state.modules[name].out for name in record.members):
             record.close_stopped("the rest was seen stopped later")
             self._results.rest_stopped(f"run {record.number} stopped: the rest was seen stopped later")
 
@@ -78,7 +78,7 @@ class RunWatch:
     def _look_for_late(self) -> None:
         record = self._record
         for name in sorted(self.late):
-            view = self._state.module(name)
+            view = self._state.modules[name]
             if view.moving or not (view.online or view.live):
                 continue
             self.late.discard(name)
@@ -95,7 +95,7 @@ class RunWatch:
 
     def _look_for_lost(self) -> None:
         record = self._record
-        views = [self._state.module(name) for name in record.members]
+        views = [self._state.modules[name] for name in record.members]
         if views and all(view.out and view.online for view in views):
             record.close_run(RunOutcome.STOPPED_OUTSIDE, "all members left Running by no command of this IOC")
             return
@@ -119,7 +119,7 @@ class RunWatch:
         record = self._record
         if record.phase is not RunState.RUNNING or record.stopping:
             return
-        if any(self._state.module(name).state is State.RUNNING for name in record.members):
+        if any(self._state.modules[name].state is State.RUNNING for name in record.members):
             record.seen_running_now()
             if time.monotonic() - record.saved_at_s >= SAVE_PERIOD_S:
                 record.save()
@@ -148,7 +148,7 @@ class RunWatch:
                 break
         if record.phase is not RunState.UNKNOWN:
             return
-        if any(self._state.module(name).state is State.RUNNING for name in record.members):
+        if any(self._state.modules[name].state is State.RUNNING for name in record.members):
             started_s = record.info.started_s or time.time()
             info = record.set_info(started_s=started_s, adopted=True)
             record.begin_running(time.monotonic() - max(0.0, time.time() - started_s))
@@ -177,5 +177,5 @@ class RunWatch:
         record.save()
 
     def _settled(self, name: str) -> bool:
-        view = self._state.module(name)
+        view = self._state.modules[name]
         return view.seen and view.transition is Transition.NONE

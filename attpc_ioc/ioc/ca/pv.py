@@ -129,14 +129,15 @@ class PV:
             stamp_ns = int(self.clock() * NANOSECONDS)
         changed = not _same(value, self.value)
         alarm_changed = severity != self.severity or status != self.status
-        every_value, every_log = force or self.spec.mdel < 0, force or self.spec.adel < 0
+        mdel, adel = self.spec.mdel, self.spec.adel
+        every_value, every_log = force or mdel < 0, force or adel < 0
         if not (changed or alarm_changed or every_value or every_log):
             return
         mask = DBE_ALARM if alarm_changed else 0
-        if every_value or (changed and _exceeds(value, self._last_value, self.spec.mdel)):
+        if every_value or (changed and (not mdel or _exceeds(value, self._last_value, mdel))):
             mask |= DBE_VALUE
             self._last_value = value
-        if every_log or (changed and _exceeds(value, self._last_log, self.spec.adel)):
+        if every_log or (changed and (not adel or _exceeds(value, self._last_log, adel))):
             mask |= DBE_LOG
             self._last_log = value
         self.value, self.severity, self.status = value, int(severity), int(status)
