@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -237,9 +238,6 @@ class Controller:
         outcome = Outcome(command, ResultCode.ABORTED, "the IOC was stopped before it was done")
         try:
             outcome = await self._dispatch(job)
-            # What was seen goes out to the clients before the answers to it are worked out.
-            self.state.publish()
-            await asyncio.sleep(0)
         except asyncio.CancelledError:
             pass  # The IOC is ending: the put is answered as failed, the hardware stays as it is.
         except Exception as error:  # a fault of the program must not leave the screen busy
@@ -251,6 +249,10 @@ class Controller:
         report = log.info if outcome.ok else log.warning
         report("command ended", command=command, message=outcome.message, duration_s=outcome.duration_s)
         self._results.command_ended(command, outcome, goals)
+        # What was seen, and the result, goes out to the clients before the answers to it are worked out.
+        self.state.publish()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
         self._answers.work_out()
         return outcome
 

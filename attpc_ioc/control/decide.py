@@ -58,13 +58,14 @@ def beside(command: Command, fleet: Fleet) -> list[Reason]:
     if whole or run.stopping:
         return _beside_whole(command, whole)
     if run.on:
-        return _beside_run(command, fleet)
+        return _beside_run(command, fleet, running)
     if command.name is CommandName.ABORT:
-        return [Reason(f"{_listed(running)} running: Abort is for group commands" if running else IDLE)]
-    if running and not (fleet.orphans and is_stop(command)):
+        return [Reason(f"{fleet.running}: Abort is for group commands" if running else IDLE)]
+    if command.scope.kind is ScopeKind.ECC:
         own = [other for other in running if other.scope == command.scope]
-        if own or command.scope.kind is not ScopeKind.ECC:
-            return [Reason(f"{_listed(own or running)} running")]
+        return [Reason(f"{own[0]} is running")] if own else []
+    if running and not (fleet.orphans and is_stop(command)):
+        return [Reason(fleet.running)]
     return []
 
 
@@ -86,7 +87,7 @@ def _beside_whole(command: Command, running: list[Command]) -> list[Reason]:
 IDLE = "no command is running"
 
 
-def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
+def _beside_run(command: Command, fleet: Fleet, running: list[Command]) -> list[Reason]:
     run = fleet.run
     if is_stop(command):
         return []
@@ -100,8 +101,8 @@ def _beside_run(command: Command, fleet: Fleet) -> list[Reason]:
             return [Reason(f"run {run.number} is on: a module is never started inside a run")]
         if module is not None and module.state is State.RUNNING:
             return [Reason(f"run {run.number} is on and this module is Running: use Run:Stop")]
-        own = fleet.active_on(command.scope)
-        return [Reason(f"{own.command} is running")] if own is not None else []
+        own = [other for other in running if other.scope == command.scope]
+        return [Reason(f"{own[0]} is running")] if own else []
     if run.incomplete:
         left = [fleet.modules[name] for name in run.expected if not fleet.modules[name].out]
         return [Reason(f"the stop of run {run.number} is not complete: {stop_advice(left)}")]
@@ -120,10 +121,6 @@ def setpoint_refusal(fleet: Fleet) -> str:
     if fleet.busy or fleet.run.stopping:
         return f"{', '.join(active.text for active in fleet.active) or 'a stop'} is running"
     return f"run {fleet.run.number} is on" if fleet.run.on else ""
-
-
-def _listed(commands: list[Command]) -> str:
-    return f"{', '.join(map(str, commands))} {'is' if len(commands) == 1 else 'are'}"
 
 
 # ---------------------------------------------------------------------- the decision
@@ -149,9 +146,10 @@ class Decider:
 
     def _judge(self, fleet: Fleet, command: Command) -> tuple[Plan, list[Reason]]:
         """Return the plan of a command and what the rules have against it."""
-        if command.name is CommandName.ABORT or is_stop(command):
-            return Plan(command), []
         plan, reasons = Plan(command), list[Reason]()
+        of_run = command.scope == RUN
+        if command.name is CommandName.ABORT or (of_run and command.name is CommandName.STOP):
+            return plan, reasons
         if command.name not in UNPLANNED:
             plan, against = self._plan(fleet, command)
             reasons += against
@@ -159,9 +157,9 @@ class Decider:
             reasons.append(Reason("no module runs without a run"))
         elif command.name is CommandName.REFRESH_CONFIGS:
             reasons += _unreachable(command, fleet)
-        if is_start(command):
+        if of_run and command.name is CommandName.START:
             reasons += _against_start(fleet, {reason.module for reason in reasons})
-        if command.scope == RUN and fleet.log_fault:
+        if of_run and fleet.log_fault:
             reasons.append(Reason(fleet.log_fault))
         return plan, reasons
 
@@ -174,7 +172,8 @@ class Decider:
             self._news = fleet.news
         if command not in self._plans:
             plan = self._host.plan(command, fleet)
-            self._plans[command] = plan, (*plan.refusals, *rules.plan_reasons(plan, fleet.modules))
+            against = rules.plan_reasons(plan, fleet.modules) if plan.stages else ()
+            self._plans[command] = plan, (*plan.refusals, *against)
         return self._plans[command]
 
     def checklist(self, fleet: Fleet) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 
 from attpc_ioc.errors import Refused
 from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import SYSTEM, Scope, Who
 from attpc_ioc.model.config import ConfigName
-from attpc_ioc.model.fleet import Fleet, FleetChange, ModuleView
+from attpc_ioc.model.fleet import Fleet, FleetChange, ModuleView, common_names, offered_names
 from attpc_ioc.model.names import experiment_fault
-from attpc_ioc.model.offers import common_names, offered_names
 from attpc_ioc.model.run import RunClass
 from attpc_ioc.model.states import State
 from attpc_ioc.settings import EccSettings
@@ -240,5 +240,5 @@ class _Lists:
             self._before.append((time.monotonic(), before))
 
 
-def _offer(view: ModuleView) -> tuple[object, ...]:
-    return view.enabled, view.offered
+_offer = attrgetter("enabled", "offered")
+"""Returns what the lists are made of."""

@@ -74,7 +74,6 @@ class ReplyReader:
 
         Raises `BrokenHttp` if the reply is not complete.
         """
-        self.close()
         if not self._received:
             raise BrokenHttp(f"the connection ended without a whole reply{_because(error)}")
         if not self._in_body:

@@ -101,8 +101,9 @@ class EventLog:
     def append(self, event: Loggable) -> int:
         """Record an event soon; returns its position."""
         self._last += 1
-        self.writer.next.events.append((self._last, event))
-        self.writer.wake()
+        writer = self.writer
+        writer.next.events.append((self._last, event))
+        writer.wake()
         return self._last
 
     def committed(self) -> asyncio.Future[bool]:
@@ -128,8 +129,9 @@ class EventLog:
 
     def set_cursor(self, reader: str, position: int) -> None:
         """Record soon how far a reader has read: later events are not pruned."""
-        self.writer.next.cursors[reader] = position
-        self.writer.wake()
+        writer = self.writer
+        writer.next.cursors[reader] = position
+        writer.wake()
 
     async def prune(self, days: float, readers: Collection[str]) -> int:
         """Remove events older than `days` that all `readers` have seen; returns how many."""
@@ -165,13 +167,15 @@ class EventLog:
 
     def keep(self, topic: str, key: str, value: str | None) -> None:
         """Write a row of a topic soon, as JSON; None removes it."""
-        self.writer.next.kept[topic, key] = value
-        self.writer.wake()
+        writer = self.writer
+        writer.next.kept[topic, key] = value
+        writer.wake()
 
     def lose(self, topic: str, reason: str) -> None:
         """Record soon why a topic may be incomplete; '' acknowledges that."""
-        self.writer.next.lost[topic] = reason
-        self.writer.wake()
+        writer = self.writer
+        writer.next.lost[topic] = reason
+        writer.wake()
 
     def on_fault(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever `fault` changes."""

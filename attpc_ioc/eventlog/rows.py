@@ -57,7 +57,9 @@ def to_row(position: int, event: Loggable) -> EventRow:
     """Return the row of an event; invalid Unicode in a text is preserved."""
     texts: dict[str, bytes] = {}
     plain = _adapter(type(event)).dump_python(event, mode="json")
-    body = json.dumps(_shortened(plain, texts))
+    body = json.dumps(plain)
+    if len(body) > LONG_CHARS:
+        body = json.dumps(_shortened(plain, texts))
     return EventRow(position, KIND_OF[type(event)], event.time_s, body, texts)
 
 

@@ -27,10 +27,6 @@ class StampClock:
 
     def __call__(self) -> float:
         """Return the next stamp in seconds since 1970."""
-        return self.next_ns() / NS_PER_S
-
-    def next_ns(self) -> int:
-        """Return the next stamp in nanoseconds since 1970."""
         now = self._now_ns()
         last = self._last_ns
         if last is None or now >= last + TICK_NS:
@@ -41,4 +37,4 @@ class StampClock:
             self.step_s = (last - now) / NS_PER_S
             stamp = now
         self._last_ns = stamp
-        return stamp
+        return stamp / NS_PER_S

@@ -29,7 +29,7 @@ def level(module: ModuleView) -> State:
 
 def cannot_move(module: ModuleView) -> str | None:
     """Return why no operation may be sent to this module at all, or None (rules 1 and 9)."""
-    if not module.online:
+    if module.state is State.OFFLINE:
         return f"{'is Offline' if module.seen else 'was not seen yet'}{_because(module)}"
     if module.outstanding is not None:
         return f"has not answered our {module.outstanding} yet"

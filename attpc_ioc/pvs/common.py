@@ -85,11 +85,6 @@ UNSEEN = ModuleView("", Kind.OTHER, url="", host="")
 """Stands for a module that the snapshot does not have."""
 
 
-def module_of(fleet: Fleet, scope: Scope) -> ModuleView:
-    """Return the module of an ECC scope."""
-    return fleet.modules.get(scope.name, UNSEEN)
-
-
 def quiet(module: ModuleView, value: Value) -> Value | Reading:
     """Return a value of the IOC's own, which does not depend on the server: no alarm while disabled."""
     return value if module.enabled else Reading(value)
@@ -136,7 +131,7 @@ def result_rows(kind: ScopeKind) -> tuple[Row, ...]:
     def code(fleet: Fleet, scope: Scope) -> Value | Reading:
         """Return how the last attempt ended; an unresolved failure keeps its alarm (rule 22)."""
         result = result_of(fleet, scope)
-        if kind is ScopeKind.ECC and not module_of(fleet, scope).enabled:
+        if kind is ScopeKind.ECC and not fleet.modules.get(scope.name, UNSEEN).enabled:
             return Reading(int(result.code))
         return (
             Reading(int(result.code), Severity.MAJOR, Status.STATE) if result.unresolved else int(result.code)

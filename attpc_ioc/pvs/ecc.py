@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
-from attpc_ioc.model.fleet import Fleet, ModuleView
-from attpc_ioc.model.offers import LISTED_MOST, offered_names
+from attpc_ioc.model.fleet import LISTED_MOST, Fleet, ModuleView, offered_names
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import (
@@ -20,7 +19,6 @@ from .common import (
     command_row,
     finite,
     from_server,
-    module_of,
     quiet,
     result_rows,
     unreachable_status,
@@ -31,16 +29,16 @@ KIND = ScopeKind.ECC
 
 POLL_TIME = "PollTime_RBV"
 
-Get = Callable[[ModuleView], Value]
+Get = Callable[[ModuleView], Value | Reading]
 Compute = Callable[[Fleet, Scope], Value | Reading]
 
 
-def _ours(get: Get) -> Compute:
-    """Return the reader of a value of the IOC's own."""
+def _of_module(get: Get) -> Compute:
+    """Return the reader of a value that depends on the module alone."""
     return lambda fleet, scope: get(fleet.modules.get(scope.name, UNSEEN))
 
 
-def _server(get: Get) -> Compute:
+def _server(get: Callable[[ModuleView], Value]) -> Compute:
     """Return the reader of a value that the server reported."""
     return lambda fleet, scope: from_server(module := fleet.modules.get(scope.name, UNSEEN), get(module))
 
@@ -50,21 +48,20 @@ def module_state(module: ModuleView) -> Value | Reading:
     return from_server(module, int(State.OFFLINE if module.state is State.MIXED else module.state))
 
 
-def _online(fleet: Fleet, scope: Scope) -> Value | Reading:
-    module = module_of(fleet, scope)
-    if module.enabled and not module.online:
+def _online(module: ModuleView) -> Value | Reading:
+    online = module.online
+    if module.enabled and not online:
         return Reading(0, Severity.MAJOR, unreachable_status(module))
-    return quiet(module, int(module.online))
+    return quiet(module, int(online))
 
 
 def _offline_reason(fleet: Fleet, scope: Scope) -> str:
-    module = module_of(fleet, scope)
+    module = fleet.modules.get(scope.name, UNSEEN)
     return f"not reachable: {module.offline_reason}" if module.offline_reason else "not reachable"
 
 
-def _enable(fleet: Fleet, scope: Scope) -> Value | Reading:
-    enabled = module_of(fleet, scope).enabled
-    return int(enabled) if enabled else Reading(0, Severity.MINOR, Status.STATE)
+def _enable(module: ModuleView) -> Value | Reading:
+    return 1 if module.enabled else Reading(0, Severity.MINOR, Status.STATE)
 
 
 def _selected(module: ModuleView) -> str:
@@ -76,8 +73,7 @@ def _config_index(module: ModuleView) -> int:
     return offered.index(module.selected) if module.selected in offered else -1
 
 
-def _loaded(fleet: Fleet, scope: Scope) -> Value | Reading:
-    module = module_of(fleet, scope)
+def _loaded(module: ModuleView) -> Value | Reading:
     text = str(module.loaded)
     # Between the arrival of the state and the reply that names what was loaded the two differ for a moment.
     busy = bool(module.working) or module.outstanding is not None
@@ -87,13 +83,12 @@ def _loaded(fleet: Fleet, scope: Scope) -> Value | Reading:
 
 
 def _loaded_reason(fleet: Fleet, scope: Scope) -> str:
-    module = module_of(fleet, scope)
+    module = fleet.modules.get(scope.name, UNSEEN)
     return f"loaded is {module.loaded or 'nothing'}, selected is {module.selected or 'nothing'}"
 
 
-def _poll_time(fleet: Fleet, scope: Scope) -> Value | Reading:
+def _poll_time(module: ModuleView) -> Value | Reading:
     """Return the last measurement; `Online_RBV` has the alarm of a server that does not answer at all."""
-    module = module_of(fleet, scope)
     value = finite(module.poll_time_ms)
     return quiet(module, value) if module.online else Reading(value)
 
@@ -130,7 +125,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.MBBI,
         "State of the ECC server",
-        lambda fleet, scope: module_state(module_of(fleet, scope)),
+        _of_module(module_state),
         labels=MODULE_STATES,
         severities=STATE_SEVERITIES,
         archive=Archive.MONITOR,
@@ -150,7 +145,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.BI,
         "Whether the server answers",
-        _online,
+        _of_module(_online),
         labels=OFFLINE_ONLINE,
         severities={0: Severity.MAJOR},
         archive=Archive.MONITOR,
@@ -166,7 +161,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.BO,
         "Takes part in group commands and runs",
-        _enable,
+        _of_module(_enable),
         labels=NO_YES,
         severities={0: Severity.MINOR},
         setpoint="enable",
@@ -182,7 +177,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.LONG_TEXT,
         "Selected describe/prepare/configure",
-        _ours(_selected),
+        _of_module(_selected),
         setpoint="config",
     ),
     Row(
@@ -190,7 +185,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.LONG_TEXT,
         "Selected config as accepted",
-        _ours(_selected),
+        _of_module(_selected),
         archive=Archive.MONITOR,
     ),
     Row(
@@ -221,7 +216,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.LONGOUT,
         "Choose from Configs_RBV by index",
-        _ours(_config_index),
+        _of_module(_config_index),
         setpoint="config_index",
         saved=False,
     ),
@@ -230,7 +225,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.LONG_TEXT,
         "Config loaded in the hardware",
-        _loaded,
+        _of_module(_loaded),
         archive=Archive.MONITOR,
         alarm_tree=True,
         alarm=AlarmUse("loaded config is not the selected one", latching=False, delay_s=60),
@@ -243,7 +238,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.BI,
         "Prepared before the clock was reset",
-        lambda fleet, scope: quiet(module := module_of(fleet, scope), int(module.clock_stale)),
+        _of_module(lambda m: quiet(m, int(m.clock_stale))),
         labels=NO_YES,
         severities={1: Severity.MAJOR},
         archive=Archive.MONITOR,
@@ -277,7 +272,7 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.AI,
         "Round trip of the last poll",
-        _poll_time,
+        _of_module(_poll_time),
         units="ms",
         precision=2,
         alarm_tree=True,
@@ -291,16 +286,16 @@ _ROWS: tuple[Row, ...] = (
         KIND,
         Record.LONGIN,
         "Failed polls since start",
-        _ours(lambda m: m.poll_errors),
+        _of_module(lambda m: m.poll_errors),
         live=True,
     ),
-    Row("Url_RBV", KIND, Record.LONG_TEXT, "Where the ECC server is", _ours(lambda m: m.url)),
+    Row("Url_RBV", KIND, Record.LONG_TEXT, "Where the ECC server is", _of_module(lambda m: m.url)),
     Row(
         "Sources_RBV",
         KIND,
         Record.LONG_TEXT,
         "The boards that it drives",
-        _ours(lambda m: ", ".join(source.sender_id for source in m.sources)),
+        _of_module(lambda m: ", ".join(source.sender_id for source in m.sources)),
     ),
 )
 

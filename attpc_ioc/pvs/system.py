@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from attpc_ioc.model.command import CommandName, Scope, ScopeKind
-from attpc_ioc.model.fleet import Fleet
-from attpc_ioc.model.offers import LISTED_MOST, common_names
+from attpc_ioc.model.fleet import LISTED_MOST, Fleet, common_names
 from attpc_ioc.model.states import Severity, State, Status
 
 from .common import STATE_SEVERITIES, SYSTEM_STATES, command_row, finite, result_rows, unreachable_status

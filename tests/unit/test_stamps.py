@@ -58,7 +58,7 @@ def test_a_clock_set_forward_is_followed_at_once():
 def test_stamps_never_lead_by_more_than_30_s_and_only_go_back_with_a_step(times):
     for t in range(1, len(times)):
         clock = StampClock(Wall(*times))
-        stamps = [clock.next_ns() for _ in range(t + 1)]
-        assert stamps[-1] - times[t] * NS_PER_S <= 30 * NS_PER_S
+        stamps = [clock() for _ in range(t + 1)]
+        assert stamps[-1] - times[t] <= 30
         if stamps != sorted(set(stamps)):
             assert clock.step_s >= 29.9

@@ -17,8 +17,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
-from attpc_ioc.model.fleet import ModuleView, Sent
-from attpc_ioc.model.offers import LISTED_MOST
+from attpc_ioc.model.fleet import LISTED_MOST, ModuleView, Sent
 from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.ratelimit import Counted, RateLimit
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
@@ -219,15 +218,15 @@ class ModuleControl:
         if self._closed:
             return
         self.answers.last = seen
-        old = self.view
-        ongoing = self.operation
+        old, ongoing = self.view, self.operation
+        was_online = old.online
         changes: dict[str, Any] = {
             "state": seen.state,
             "last_state": seen.state,
             "transition": seen.transition,
             "offline_reason": "",
             "connects": False,
-            **self._diagnostics(seen, came_back=not old.online),
+            **self._diagnostics(seen, came_back=not was_online),
         }
         if ongoing is None:
             changes["loaded"] = old.loaded.observed(seen.state)
@@ -248,7 +247,7 @@ class ModuleControl:
         over = sent is not None and (seen.state is sent.target or time.monotonic() >= self._explains_until_s)
         if ended and over:
             self._state.update_module(self.name, unseen_end=None)
-        if not old.online and reported:
+        if not was_online and reported:
             self.refresh()
         self._on_observed(self.name)
 

@@ -367,7 +367,7 @@ class Link(asyncio.BufferedProtocol):
         self._yielding = True
 
     def _set_reading(self, reading: bool) -> None:
-        if self._transport is None or self.closing or reading == self._reading:
+        if reading == self._reading or self._transport is None or self.closing:
             return
         self._reading = reading
         if reading:

@@ -119,7 +119,7 @@ class PV:
         turns INVALID/UDF.
         """
         try:
-            value = normalised(self.spec, value)
+            value = (_array if self.spec.is_array else _scalar)(self.spec, value)
             if not (0 <= severity <= INVALID and 0 <= status < len(STATUS_LABELS)):
                 raise ValueError(f"no such alarm: severity {severity}, status {status}")
             stamp_ns = int((self.clock() if stamp is None else stamp) * NANOSECONDS)
@@ -127,7 +127,8 @@ class PV:
             log.error("value cannot be posted", pv=self.spec.name, value=repr(value)[:80], reason=str(error))
             value, severity, status = self.value, INVALID, UDF
             stamp_ns = int(self.clock() * NANOSECONDS)
-        changed = not _same(value, self.value)
+        # NaN is the same as NaN.
+        changed = value != self.value and (value == value or self.value == self.value)
         alarm_changed = severity != self.severity or status != self.status
         mdel, adel = self.spec.mdel, self.spec.adel
         every_value, every_log = force or mdel < 0, force or adel < 0
@@ -165,7 +166,8 @@ class PV:
         self._message_bytes = 0
 
     def _publish(self, mask: int) -> None:
-        self._forget_forms()
+        if self._messages:
+            self._forget_forms()
         if mask and self.subscriptions:
             self._publishing = True
             for subscription in self.subscriptions:
@@ -194,14 +196,11 @@ def to_message(dtype: int, status: int, count: int, payload: bytes) -> Message:
     return head + status.to_bytes(4, "big"), payload
 
 
-def normalised(spec: PVSpec, value: Any) -> Value:
-    """Return `value` in the form that a PV of this kind keeps.
+def _array(spec: PVSpec, value: Any) -> Value:
+    """Return an array in the form that a PV of this kind keeps; one that is too long is cut and logged.
 
-    Raises TypeError or ValueError if it does not have the PV's type or range; an array that is too
-    long is cut, which is logged.
+    Raises TypeError or ValueError if an element does not have the PV's type or range.
     """
-    if not spec.is_array:
-        return _scalar(spec, value)
     if isinstance(value, str | bytes):
         raise TypeError("an array is needed")
     elements = tuple(_scalar(spec, element) for element in value)
@@ -211,6 +210,7 @@ def normalised(spec: PVSpec, value: Any) -> Value:
 
 
 def _scalar(spec: PVSpec, value: Any) -> Scalar:
+    """Return one value in the form that a PV of this kind keeps; raises as `_array` does."""
     if spec.dtype in (ChannelType.STRING, ChannelType.CHAR):
         if not isinstance(value, str):
             raise TypeError("a text is needed")
@@ -227,14 +227,10 @@ def _scalar(spec: PVSpec, value: Any) -> Scalar:
     return number
 
 
-def _same(new: Value, old: Value) -> bool:
-    return new == old or (new != new and old != old)  # NaN is the same as NaN
-
-
 def _exceeds(new: Value, last: Value, deadband: float) -> bool:
     """Whether a number moved by more than the dead band since the last event; True for other types."""
     if not isinstance(new, float | int) or not isinstance(last, float | int):
         return True
     if not (math.isfinite(new) and math.isfinite(last)):
-        return not _same(new, last)
+        return new != last and (new == new or last == last)
     return abs(new - last) > deadband

@@ -68,8 +68,11 @@ class PVSpec:
     limit_severities: Mapping[str, int] = field(default_factory=dict)
     writable: bool = False
     max_chars: int = 0
+    is_array: bool = field(init=False)
+    """Whether the value is a tuple."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "is_array", self.max_elements > 1 and self.dtype is not ChannelType.CHAR)
         if self.dtype not in _NATIVE:
             raise ValueError(f"{self.name}: {self.dtype!r} is not a native type of this server")
         if self.max_elements < 1 or not 0 <= self.precision <= 15:
@@ -81,11 +84,6 @@ class PVSpec:
     def is_text(self) -> bool:
         """Whether the value is a long text."""
         return self.dtype is ChannelType.CHAR
-
-    @property
-    def is_array(self) -> bool:
-        """Whether the value is a tuple."""
-        return self.max_elements > 1 and self.dtype is not ChannelType.CHAR
 
     @property
     def default(self) -> Value:
