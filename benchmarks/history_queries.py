@@ -25,8 +25,9 @@ from urllib.parse import quote
 import asyncpg
 from attpc_plugins.run_history.embedded.server import DATABASE, ROLE, EmbeddedServer
 from attpc_plugins.run_history.store import Store, prepare_schema
-from attpc_plugins.run_history.store.model.history import PutFilter, Quality, RunFilter
+from attpc_plugins.run_history.store.model.history import Quality, RunFilter
 from attpc_plugins.run_history.store.model.leases import Holder
+from attpc_plugins.run_history.store.model.puts import PutFilter
 
 from attpc_ioc.model.run import RunClass
 

@@ -38,8 +38,9 @@ from .emitter import Emitter
 from .engine import Engine
 from .incoming import checked
 from .jobs import Job, Jobs, wait_all
+from .modules import offered
 from .modules.kept import KeptModules
-from .modules.module import CONFIGS_AT_ONCE, ModuleControl
+from .modules.module import ModuleControl
 from .results import Results, goals_of
 from .runs.numbers import StateDirNumbers
 from .runs.run_control import RunControl
@@ -74,7 +75,7 @@ class Controller:
         self._results = Results(self.state)
         self.modules: dict[str, ModuleControl] = {}
         self._engine = Engine(self.state, self.modules, settings.limits, settings.order)
-        asking_configs = asyncio.Semaphore(CONFIGS_AT_ONCE)
+        asking_configs = asyncio.Semaphore(offered.AT_ONCE)
         for ecc in settings.ecc:
             self.modules[ecc.name] = ModuleControl(
                 ecc,
@@ -296,7 +297,7 @@ class Controller:
         """Ask for the configs; a server that has not answered at the end goes on being asked."""
         scope = command.scope
         views = self.fleet.enabled if scope == SYSTEM else (self.fleet.modules[scope.name],)
-        tasks = {view.name: self.modules[view.name].refresh() for view in views if view.online}
+        tasks = {view.name: self.modules[view.name].configs.refresh() for view in views if view.online}
         reasons = [
             Reason(f"is Offline ({view.offline_reason})", view.name) for view in views if not view.online
         ]

@@ -33,9 +33,6 @@ START = Command(RUN, CommandName.START)
 UNPLANNED = frozenset((CommandName.REFRESH_CONFIGS, CommandName.ADOPT))
 """Commands that send no transitions."""
 
-UNVETOED = frozenset((CommandName.STOP, CommandName.ABORT))
-"""Commands that no plugin can refuse."""
-
 MODULES_A_STEP = 50
 
 
@@ -142,7 +139,7 @@ class Decider:
         """
         plan, against = self._judge(fleet, command)
         reasons = [] if admitted else beside(command, fleet)
-        return Decision(plan, tuple(dict.fromkeys((*reasons, *against, *self._vetoes(plan, fleet)))))
+        return Decision(plan, tuple(dict.fromkeys((*reasons, *against, *self._host.vetoes(plan, fleet)))))
 
     def _judge(self, fleet: Fleet, command: Command) -> tuple[Plan, list[Reason]]:
         """Return the plan of a command and what the rules have against it."""
@@ -162,9 +159,6 @@ class Decider:
         if of_run and fleet.log_fault:
             reasons.append(Reason(fleet.log_fault))
         return plan, reasons
-
-    def _vetoes(self, plan: Plan, fleet: Fleet) -> list[Reason]:
-        return [] if plan.command.name in UNVETOED else self._host.vetoes(plan, fleet)
 
     def _plan(self, fleet: Fleet, command: Command) -> tuple[Plan, tuple[Reason, ...]]:
         if fleet.news != self._news or fleet.news < 0 or self._host.plans_by_plugins:
@@ -215,7 +209,7 @@ class Decider:
             return False
         for target in GOTO_TARGETS[1:] if name is CommandName.GOTO else (None,):
             plan, against = self._judge(fleet, Command(scope, name, target))
-            if not against and not self._vetoes(plan, fleet):
+            if not against and not self._host.vetoes(plan, fleet):
                 return True
         return False
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from attpc_ioc.errors import EccBusy, EccError, EccStale
 from attpc_ioc.log import get_logger
 from attpc_ioc.model import rules
-from attpc_ioc.model.command import Command, CommandName, Outcome, Reason, ResultCode, Who, ecc_scope
-from attpc_ioc.model.config import RECORDS, UNKNOWN, ConfigName
-from attpc_ioc.model.fleet import ModuleView
+from attpc_ioc.model.command import Command, CommandName, Reason, Who, ecc_scope
+from attpc_ioc.model.config import RECORDS, UNKNOWN
 from attpc_ioc.model.plan import Plan, Stage, Step
 from attpc_ioc.model.rules import seen_text
 from attpc_ioc.model.states import EDGES, Operation, State
@@ -25,6 +23,7 @@ from attpc_ioc.settings import LimitSettings, OrderSettings
 from .jobs import future
 from .modules.module import ModuleControl
 from .modules.operation import OngoingOperation, Verdict
+from .results import PlanResult
 from .state import FleetState
 
 log = get_logger(__name__)
@@ -40,35 +39,6 @@ Progress = Callable[[str, float], None]
 
 async def _at_once(_stage: Stage) -> None:
     """Hold no stage back."""
-
-
-@dataclass(slots=True)
-class PlanResult:
-    """What became of a plan. `sent` are the operations that went out, in their order."""
-
-    reasons: list[Reason] = field(default_factory=list)
-    sent: list[OngoingOperation] = field(default_factory=list)
-    timed_out: bool = False
-    aborted: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether every module was seen where it was to go."""
-        return not self.reasons and not self.aborted
-
-    def outcome(self, command: Command, text: str = "") -> Outcome:
-        """Return the outcome of the command that the plan was for."""
-        if self.aborted:
-            code = ResultCode.ABORTED
-        elif self.ok:
-            code = ResultCode.DONE
-        elif self.timed_out:
-            code = ResultCode.TIMED_OUT
-        elif not self.sent:
-            code = ResultCode.REFUSED
-        else:
-            code = ResultCode.FAILED
-        return Outcome(command, code, text, tuple(self.reasons))
 
 
 class Engine:
@@ -403,7 +373,7 @@ class _PlanRun:
         self, module: ModuleControl, step: Step, deadline: float, within: str
     ) -> tuple[OngoingOperation, bool]:
         """Send a step and wait for its end; returns it, and whether it had none by the deadline."""
-        ongoing = module.send(step.operation, step.target, _config_for(step, module.view), self._who)
+        ongoing = module.send(step.operation, step.target, rules.config_of(step, module.view), self._who)
         self._result.sent.append(ongoing)
         try:
             await asyncio.wait((ongoing.settled,), timeout=max(0.0, deadline - time.monotonic()))
@@ -411,15 +381,3 @@ class _PlanRun:
         finally:
             module.withdraw(ongoing, within)
         return ongoing, late
-
-
-def _config_for(step: Step, view: ModuleView) -> ConfigName | None:
-    """Return the names that a step sends; None for an operation that reads none (rule 5)."""
-    if step.operation not in RECORDS:
-        return None
-    if step.loaded_names:
-        describe, prepare, configure = rules.loaded_parts(view)
-        if describe is None or prepare is None or configure is None:
-            raise RuntimeError(f"{view.name}: what is loaded is not known")  # step_reason has checked it
-        return ConfigName(describe, prepare, configure)
-    return view.selected

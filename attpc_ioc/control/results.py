@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from attpc_ioc.model.command import (
     COMMANDS,
@@ -13,6 +13,7 @@ from attpc_ioc.model.command import (
     Command,
     CommandName,
     Outcome,
+    Reason,
     ResultCode,
     Scope,
     ScopeKind,
@@ -23,6 +24,7 @@ from attpc_ioc.model.fleet import ModuleView
 from attpc_ioc.model.plan import Plan
 from attpc_ioc.model.states import EDGES, State
 
+from .modules.operation import OngoingOperation
 from .state import FleetState
 
 WITH_RESULT = frozenset(COMMANDS)
@@ -55,6 +57,35 @@ class _Failure:
 
     message: str
     left: dict[str, State | None]
+
+
+@dataclass(slots=True)
+class PlanResult:
+    """What became of a plan. `sent` are the operations that went out, in their order."""
+
+    reasons: list[Reason] = field(default_factory=list)
+    sent: list[OngoingOperation] = field(default_factory=list)
+    timed_out: bool = False
+    aborted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every module was seen where it was to go."""
+        return not self.reasons and not self.aborted
+
+    def outcome(self, command: Command, text: str = "") -> Outcome:
+        """Return the outcome of the command that the plan was for."""
+        if self.aborted:
+            code = ResultCode.ABORTED
+        elif self.ok:
+            code = ResultCode.DONE
+        elif self.timed_out:
+            code = ResultCode.TIMED_OUT
+        elif not self.sent:
+            code = ResultCode.REFUSED
+        else:
+            code = ResultCode.FAILED
+        return Outcome(command, code, text, tuple(self.reasons))
 
 
 class Results:

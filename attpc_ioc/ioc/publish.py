@@ -233,9 +233,10 @@ class Publisher:
             ]
             self._post_rows(changed, stamp)
             self._allowed = fleet.allowed
-        alarms = self.alarms
-        self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
-        self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
+        if self._alarms or (self._alarm_text.last and self._alarm_text.last.value):
+            alarms = self.alarms
+            self._post(self._alarm, with_alarm(self._alarm.entry.row, int(worst(alarms))), stamp)
+            self._post(self._alarm_text, Reading(alarm_text(alarms, fleet)), stamp)
         if self._refresh is not None:
             # An alarm row among those just posted asked for this flush.
             self._refresh.cancel()

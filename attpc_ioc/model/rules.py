@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from .command import Reason
-from .config import LEVELS, RECORDS, UNKNOWN, WITHOUT, renewed
+from .config import LEVELS, RECORDS, UNKNOWN, WITHOUT, ConfigName, renewed
 from .fleet import ModuleView
 from .plan import Plan, Step
 from .states import Kind, Operation, State, Transition
@@ -123,6 +123,18 @@ def config_reason(step: Step, module: ModuleView) -> str | None:
         ]
         return f"what is loaded is not known ({module.loaded}): {renewed(unknown)}" if unknown else None
     return None if module.selected is not None else "no config is selected"
+
+
+def config_of(step: Step, view: ModuleView) -> ConfigName | None:
+    """Return the names that a step sends; None for an operation that reads none (rule 5)."""
+    if step.operation not in RECORDS:
+        return None
+    if step.loaded_names:
+        describe, prepare, configure = loaded_parts(view)
+        if describe is None or prepare is None or configure is None:
+            raise RuntimeError(f"{view.name}: what is loaded is not known")  # step_reason has checked it
+        return ConfigName(describe, prepare, configure)
+    return view.selected
 
 
 def loaded_parts(module: ModuleView) -> tuple[str | None, str | None, str | None]:

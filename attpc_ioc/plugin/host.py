@@ -84,20 +84,22 @@ class PluginHost(PluginRegistry):
         return Plan(command, refusals=(Reason("no plugin knows how to do this"),))
 
     def vetoes(self, plan: Plan, fleet: Fleet) -> list[Reason]:
-        """Collect every reason why the plan may not run now.
+        """Collect every reason why the plan may not run now; a stop or an Abort has none.
 
         A plugin that is switched on but could not be loaded might have a veto or own the run numbers:
         run starts are refused until it is repaired or switched off.
         """
         reasons: list[Reason] = []
         command = plan.command
+        if command.name in (CommandName.STOP, CommandName.ABORT):
+            return reasons
         arguments = {
             "plan": plan,
             "scope_kind": command.scope.kind,
             "command_name": command.name,
             "fleet": fleet,
         }
-        if command.scope == RUN and command.name is not CommandName.STOP:
+        if command.scope == RUN:
             reasons += [
                 Reason(
                     f"plugin {p.name} {p.broken}: repair it, or switch it off "

@@ -219,20 +219,16 @@ class EccServer:
                 self.machine.state = State.OFF
             case FaultName.OFF, False:
                 self.restart()
-            case FaultName.BOARD_DEAD, True:
-                self.kill_boards(fault.operation)
-            case FaultName.BOARD_DEAD, False:
-                self.revive_boards(fault.operation)
+            case FaultName.BOARD_DEAD, _:
+                self.switch_boards(not on, fault.operation)
 
-    def kill_boards(self, board: str | None = None) -> None:
-        """Switch off one board, or all boards of this server; `KeyError` for an unknown board."""
+    def switch_boards(self, on: bool, board: str | None = None) -> None:
+        """Switch one board, or all boards of this server, on or off; `KeyError` for an unknown board."""
         for name in self.home if board is None else (board,):
-            self.boards[name].die()
-
-    def revive_boards(self, board: str | None = None) -> None:
-        """Switch on one board, or all boards of this server."""
-        for name in self.home if board is None else (board,):
-            self.boards[name].revive()
+            if on:
+                self.boards[name].revive()
+            else:
+                self.boards[name].die()
 
     # Calls
 

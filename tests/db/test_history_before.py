@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from attpc_plugins.run_history.recording.old_journal import OldJournal, old_record, read_journal
-from attpc_plugins.run_history.store.model.history import Moment, PutFilter, Quality, RunChanges, Stage
+from attpc_plugins.run_history.store.model.history import Moment, Quality, RunChanges, Stage
+from attpc_plugins.run_history.store.model.puts import PutFilter
 from attpc_plugins.run_history.store.model.records import (
     EditRecord,
     MeasurementRecord,

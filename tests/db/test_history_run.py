@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.embedded.processes import servers_in
-from attpc_plugins.run_history.store.model.history import PutFilter, Stage
+from attpc_plugins.run_history.store.model.history import Stage
+from attpc_plugins.run_history.store.model.puts import PutFilter
 
 from attpc_ioc.model.run import RunOutcome
 from tests.support.ca import eventually

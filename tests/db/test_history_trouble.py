@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from attpc_plugins.run_history.embedded.server import EmbeddedServer
-from attpc_plugins.run_history.store.model.history import PutFilter, Stage
+from attpc_plugins.run_history.store.model.history import Stage
+from attpc_plugins.run_history.store.model.puts import PutFilter
 from attpc_plugins.run_history.supervisor import WATCH_PERIOD_S
 
 from attpc_ioc.model.states import State

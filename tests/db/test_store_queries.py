@@ -14,7 +14,6 @@ from attpc_plugins.run_history.store.model.history import (
     Level,
     Measurement,
     Moment,
-    PutFilter,
     Quality,
     Run,
     RunChanges,
@@ -22,6 +21,7 @@ from attpc_plugins.run_history.store.model.history import (
     RunFilter,
     Stage,
 )
+from attpc_plugins.run_history.store.model.puts import PutFilter
 from attpc_plugins.run_history.store.model.records import LogRecord
 
 from attpc_ioc.model.command import Who

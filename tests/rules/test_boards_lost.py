@@ -27,12 +27,12 @@ RESTART = "restart the ECC server on 127.0.0.1"
 
 
 def power_cycle(it: Rig, victim: str) -> None:
-    it.fleet[victim].kill_boards()
-    it.fleet[victim].revive_boards()
+    it.fleet[victim].switch_boards(False)
+    it.fleet[victim].switch_boards(True)
 
 
 def die(it: Rig, victim: str) -> None:
-    it.fleet[victim].kill_boards()
+    it.fleet[victim].switch_boards(False)
 
 
 @pytest.mark.parametrize("lose", [die, power_cycle])
@@ -161,7 +161,7 @@ async def test_rule_17_a_stop_of_a_mutant_whose_board_is_lost(tmp_path, monkeypa
         assert shown.count("mutant: Stop failed") == 1
         assert "; still unresolved: Run:Stop Incomplete" in shown
         assert (await it.submit("Stop", RUN)).code is ResultCode.INCOMPLETE
-        it.fleet["mutant"].revive_boards()
+        it.fleet["mutant"].switch_boards(True)
         await follow_all(it, outcome.message)
         assert it.run.state is RunState.STOPPED
         assert it.run.number == number

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from attpc_ioc.control.decide import Decider
-from attpc_ioc.control.modules.module import CONFIGS_AT_ONCE
+from attpc_ioc.control.modules.offered import AT_ONCE
 from attpc_ioc.model.boards import BoardFault
 from attpc_ioc.model.command import (
     COMMANDS,
@@ -119,7 +119,7 @@ async def test_the_answers_follow_whatever_happens(tmp_path, monkeypatch):
 
 
 async def test_only_some_servers_are_asked_for_their_configs_at_a_time(tmp_path, monkeypatch):
-    cobos = 2 * CONFIGS_AT_ONCE
+    cobos = 2 * AT_ONCE
     async with rig(tmp_path, monkeypatch, cobos=cobos, start=False) as it:
         for server in it.fleet:
             server.faults.slow(extra_s=0.05)
@@ -134,4 +134,4 @@ async def test_only_some_servers_are_asked_for_their_configs_at_a_time(tmp_path,
             sum(1 for call in calls if call.begin_s <= moment and (call.end_s or moment) > moment)
             for moment in begun
         )
-        assert 1 < overlap <= CONFIGS_AT_ONCE
+        assert 1 < overlap <= AT_ONCE

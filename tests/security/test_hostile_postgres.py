@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from attpc_plugins.run_history.embedded.server import EmbeddedServer
-from attpc_plugins.run_history.store.model.history import PutFilter, Stage
+from attpc_plugins.run_history.store.model.history import Stage
+from attpc_plugins.run_history.store.model.puts import PutFilter
 
 from tests.support.ca import eventually, free_port
 from tests.support.child import Child, child, echo_ms, forget_peak, high, peak_kb

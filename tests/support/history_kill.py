@@ -18,7 +18,8 @@ import caproto
 from attpc_plugins.run_history.embedded.processes import servers_in
 from attpc_plugins.run_history.embedded.server import EmbeddedServer
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model.history import PutFilter, PutPage, Run, RunFilter, Stage
+from attpc_plugins.run_history.store.model.history import Run, RunFilter, Stage
+from attpc_plugins.run_history.store.model.puts import PutFilter, PutPage
 
 from attpc_ioc.eventlog.log import RECORD_LIMIT_S
 from attpc_ioc.model.states import State

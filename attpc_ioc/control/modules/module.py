@@ -17,19 +17,19 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.command import IOC_ITSELF, Who
 from attpc_ioc.model.config import ConfigName, Loaded
 from attpc_ioc.model.events import OperationEnded, OperationStarting, Origin, StateChanged
-from attpc_ioc.model.fleet import LISTED_MOST, ModuleView, Sent
+from attpc_ioc.model.fleet import ModuleView, Sent
 from attpc_ioc.model.states import Operation, State, Transition
 from attpc_ioc.ratelimit import Counted, RateLimit
 from attpc_ioc.settings import EccSettings, LimitSettings, PollSettings
 
 from .boards import taken_from_others, wrong_boards
 from .freshness import Freshness
+from .offered import OfferedConfigs
 from .operation import OngoingOperation, Verdict, board_fault_after, loaded_after, names_of
 
 log = get_logger(__name__)
 
 DIAGNOSTICS_PERIOD_S = 1.0
-REFRESH_RETRY_S = 5.0
 
 CHANGES_S = 60.0
 CHANGES_MOST = 60
@@ -37,9 +37,6 @@ CHANGES_MOST = 60
 
 EXTERNAL = "External: "
 """Beginning of the message on a change of state that no command of ours explains."""
-
-CONFIGS_AT_ONCE = 16
-"""So many servers are asked for their configs at a time: each answer can be long, and takes long to read."""
 
 
 class ModuleControl:
@@ -72,13 +69,12 @@ class ModuleControl:
         self._on_observed = on_observed
         self._on_arrived = on_arrived
         self._undo = undo
-        self._asking_configs = asking_configs
         self._client = EccClient(ecc.url, name=ecc.name, poll_timeout_s=poll.timeout_s)
         self._poller = Poller(self._client, poll, self._on_seen, self._on_lost, self._on_failed_poll)
         self.answers = Freshness(self._poller.poll_now, limits.freshness_s)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.configs = OfferedConfigs(ecc, self._client, state, asking_configs, self._spawn)
         self._closed = False
-        self._refreshing: asyncio.Task[str] | None = None
         self._involved = 0
         self._diagnostics_at_s = 0.0
         self._poll_errors = 0
@@ -239,7 +235,7 @@ class ModuleControl:
             self._finish(ongoing, loaded_after(ongoing, old, seen.state), **changes)
         else:
             self._state.update_module(self.name, **changes)
-        self._set_pace()
+            self._set_pace()
         sent = self.view.unseen_end
         reported = self._tell_change(old, seen.state, sent)
         ended = self.operation is None and seen.transition is Transition.NONE
@@ -248,7 +244,7 @@ class ModuleControl:
         if ended and over:
             self._state.update_module(self.name, unseen_end=None)
         if not was_online and reported:
-            self.refresh()
+            self.configs.refresh()
         self._on_observed(self.name)
 
     def _diagnostics(self, seen: Observation, *, came_back: bool) -> dict[str, Any]:
@@ -314,7 +310,7 @@ class ModuleControl:
         reason = f"{number} more changes of state within {CHANGES_S:g} s, which were only counted"
         self._emit_change(changes.first, Origin.EXTERNAL, reason)
         if self.view.online and not self._closed:
-            self.refresh()
+            self.configs.refresh()
 
     def _on_failed_poll(self, _error: EccError, _failures: int) -> None:
         self._poll_errors += 1
@@ -375,40 +371,6 @@ class ModuleControl:
             message = f"Late: {describe.reason}; {how}"
             self._state.update_module(self.name, result=self.view.result.noted(message))
         return how
-
-    # ------------------------------------------------------------------ what the server offers
-
-    def refresh(self) -> asyncio.Task[str]:
-        """Ask the server for its configs; the task's result is empty or says what is wrong."""
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = self._spawn(self._refresh(), f"refresh {self.name}")
-        return self._refreshing
-
-    async def _refresh(self) -> str:
-        try:
-            async with self._asking_configs:
-                configs = await self._client.get_config_ids()
-        except EccError as error:
-            log.warning("configs not read", module=self.name, reason=error)
-            if self.view.online and self.view.offered is None:
-                self._spawn(self._refresh_later(), f"refresh {self.name} later")
-            return str(error)
-        rule = self.ecc.rule
-        offered = tuple(c for c in configs if rule.accepts(c))
-        self._state.update_module(self.name, offered=offered)
-        if len(offered) > LISTED_MOST:
-            text = (
-                f"{len(offered)} configs are on offer and Configs_RBV shows the first {LISTED_MOST}; "
-                "the others can be selected by their names"
-            )
-            log.warning("too many configs to be shown", module=self.name, reason=text)
-            self._state.update_module(self.name, result=self.view.result.noted(text))
-        return ""
-
-    async def _refresh_later(self) -> None:
-        await asyncio.sleep(REFRESH_RETRY_S)
-        if self.view.online and self.view.offered is None:
-            self.refresh()
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)

@@ -190,7 +190,7 @@ class Circuit(Link):
         channel = self.channels[self._next_sid] = Channel(pv, cid, self._next_sid)
         self._stats.channels += 1
         channel.rights = self.server.rights(pv, self.client)
-        self.send(wire.message(Command.ACCESS_RIGHTS, p1=cid, p2=channel.rights))
+        self._send_rights(channel)
         self.send(wire.message(Command.CREATE_CHANNEL, pv.spec.dtype, pv.spec.max_elements, cid, channel.sid))
 
     def _on_clear(self, header: Header) -> None:
@@ -239,24 +239,16 @@ class Circuit(Link):
 
     def _complain(self, header: Header, cid: int, status: Eca, text: str) -> None:
         """Send an exception: libca prints the text and changes nothing else."""
-        head = wire.HEADER.pack(
-            header.command,
-            header.size & 0xFFFF,
-            header.data_type,
-            header.count & 0xFFFF,
-            header.p1,
-            header.p2,
-        )
-        self._send_exception(head, cid, status, text)
+        self._send_exception(header.short(), cid, status, text)
 
     def _send_exception(self, asked: bytes, cid: int, status: Eca, text: str) -> None:
         self.send(wire.message(Command.ERROR, p1=cid, p2=status, payload=asked + text.encode() + b"\0"))
 
-    def _checked(self, header: Header) -> tuple[Channel, Eca] | None:
+    def _checked(self, header: Header) -> tuple[Channel | None, Eca]:
         """Return the channel of a request for a value, and whether its type and count are possible."""
         channel = self.channels.get(header.p1)
         if channel is None:
-            return None
+            return None, Eca.BADCHID
         if not dbr.known(header.data_type):
             return channel, Eca.BADTYPE
         if header.count > channel.pv.spec.max_elements:
@@ -266,14 +258,12 @@ class Circuit(Link):
     # --- subscriptions ---
 
     def _on_subscribe(self, header: Header) -> None:
-        found = self._checked(header)
+        channel, status = self._checked(header)
         mask = unpack_from(">H", header.payload, 12)[0] if header.size >= 14 else 0
-        if found is None or not mask:
-            self._complain(
-                header, _NO_CHANNEL, Eca.BADCHID if found is None else Eca.BADMONID, "bad subscription"
-            )
+        if channel is None or not mask:
+            status = Eca.BADMONID if channel else status
+            self._complain(header, _NO_CHANNEL, status, "bad subscription")
             return
-        channel, status = found
         if self.subscriptions >= self._limits.max_subscriptions:
             self.warn_once("client has too many subscriptions", most=self._limits.max_subscriptions)
             status = Eca.ALLOCMEM
@@ -313,35 +303,33 @@ class Circuit(Link):
     # --- gets ---
 
     def _on_get(self, header: Header) -> None:
-        found = self._checked(header)
-        status = Eca.BADCHID if found is None else found[1]
-        if found is None or status is not Eca.NORMAL:
+        channel, status = self._checked(header)
+        if channel is None or status is not Eca.NORMAL:
             self.send(
                 wire.message(Command.READ_NOTIFY, header.data_type, header.count, status, header.p2, bytes(8))
             )
             return
         self._stats.gets += 1
-        head, tail = found[0].pv.message(header.data_type, header.count)
+        head, tail = channel.pv.message(header.data_type, header.count)
         if self._cannot_read(head):
-            self._complain(header, found[0].cid, Eca.OLD_CLIENT, found[0].pv.name)
+            self._complain(header, channel.cid, Eca.OLD_CLIENT, channel.pv.name)
             return
         self.send(_GET + head + header.p2.to_bytes(4, "big") + tail)
 
     def _on_old_get(self, header: Header) -> None:
         """Answer READ, sent by clients before EPICS 3.13: failures are exceptions, not replies."""
-        found = self._checked(header)
-        status = Eca.BADCHID if found is None else found[1]
-        if found is None or status is not Eca.NORMAL:
-            self._complain(header, found[0].cid if found else _NO_CHANNEL, status, "read failed")
+        channel, status = self._checked(header)
+        if channel is None or status is not Eca.NORMAL:
+            self._complain(header, channel.cid if channel else _NO_CHANNEL, status, "read failed")
             return
-        pv = found[0].pv
+        pv = channel.pv
         status, count, data = dbr.encode(
             pv.spec, pv.value, pv.severity, pv.status, pv.stamp_ns, header.data_type, header.count
         )
         if status != Eca.NORMAL:
-            self._complain(header, found[0].cid, Eca(status), "read failed")
+            self._complain(header, channel.cid, Eca(status), "read failed")
             return
-        self.send(wire.message(Command.READ, header.data_type, count, found[0].cid, header.p2, data))
+        self.send(wire.message(Command.READ, header.data_type, count, channel.cid, header.p2, data))
 
     # --- puts ---
 

@@ -77,16 +77,11 @@ class Eca(IntEnum):
     BADCHID = CAStatus.ECA_BADCHID.value.code_with_severity
 
 
-def padding(size: int) -> bytes:
-    """Return the zeros that fill `size` bytes up to a multiple of 8."""
-    return bytes(-size % 8)
-
-
 def message(
     command: int, data_type: int = 0, count: int = 0, p1: int = 0, p2: int = 0, payload: bytes = b""
 ) -> bytes:
     """Return a whole message; `payload` is padded here."""
-    payload += padding(len(payload))
+    payload += bytes(-len(payload) % 8)
     size = len(payload)
     if size >= _EXTENDED or count > _EXTENDED:
         return _LONG_HEADER.pack(command, _EXTENDED, data_type, 0, p1, p2, size, count) + payload
@@ -112,6 +107,11 @@ class Header:
             self.start += _LONG_TAIL.size
         self.end = self.start + self.size
         self.payload = b""
+
+    def short(self) -> bytes:
+        """Return the header in 16 bytes, as an exception repeats it."""
+        size, count = self.size & 0xFFFF, self.count & 0xFFFF
+        return HEADER.pack(self.command, size, self.data_type, count, self.p1, self.p2)
 
 
 def read_header(buffer: bytearray, offset: int) -> Header | None:

@@ -21,7 +21,7 @@ from attpc_plugins.run_history.commands.support.output import FormatOption, Outp
 from attpc_plugins.run_history.exchange import csv_file
 from attpc_plugins.run_history.exchange.plain import to_plain
 from attpc_plugins.run_history.store import Store
-from attpc_plugins.run_history.store.model.history import PutEntry, PutFilter, PutPage
+from attpc_plugins.run_history.store.model.puts import PutEntry, PutFilter, PutPage
 from attpc_plugins.run_history.store.model.values import time_text
 
 PAGE = 1000

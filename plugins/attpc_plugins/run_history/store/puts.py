@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from attpc_ioc.model.command import Put, Who
-from attpc_plugins.run_history.store.model.history import ALL_PUTS, Cursor, PutEntry, PutFilter, PutPage
+from attpc_plugins.run_history.store.model.history import Cursor
+from attpc_plugins.run_history.store.model.puts import ALL_PUTS, PutEntry, PutFilter, PutPage
 from attpc_plugins.run_history.store.model.records import stamp_of
 from attpc_plugins.run_history.store.reading.where import Where
 from attpc_plugins.run_history.store.rows import made_of

@@ -24,11 +24,11 @@ from attpc_plugins.run_history.store.model.history import (
     Measurement,
     Module,
     Observable,
-    PutEntry,
     RouterFiles,
     Run,
     RunDetail,
 )
+from attpc_plugins.run_history.store.model.puts import PutEntry
 
 UNLIMITED = 1_000_000
 """Columns if the output is not a terminal: a file or another program gets one line per row."""
