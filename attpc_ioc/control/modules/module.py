@@ -162,17 +162,18 @@ class ModuleControl:
             # Also where the server is Offline just now: one that was stalled answers polls again.
             self._poller.poll_now()
 
-    def _finish(self, ongoing: OngoingOperation, loaded: Loaded, **more: Any) -> None:
-        """Put the end of an operation into the view, and tell."""
+    def _finish(self, ongoing: OngoingOperation, loaded: Loaded, **more: Any) -> ModuleView:
+        """Put the end of an operation into the view, and tell; returns the view."""
         self.operation = None
-        more["board_fault"] = board_fault_after(ongoing, self.view.board_fault, self.view.host)
+        old = self.view
+        more["board_fault"] = board_fault_after(ongoing, old.board_fault, old.host)
         ok = ongoing.verdict is Verdict.ARRIVED
         if ongoing.given_up:
             # The reply carries the only text of an error, and no command is there to show it (rule 2).
             message = f"Late: {ongoing.reason or f'{ongoing.operation} arrived in {ongoing.target.label}'}"
-            more["result"] = self.view.result.noted(message)
-        elif ok and self.view.result.message.startswith(EXTERNAL):
-            more["result"] = self.view.result.unnoted  # it is no longer where somebody else took it
+            more["result"] = old.result.noted(message)
+        elif ok and old.result.message.startswith(EXTERNAL):
+            more["result"] = old.result.unnoted  # it is no longer where somebody else took it
         self._state.update_module(
             self.name,
             outstanding=None,
@@ -206,6 +207,7 @@ class ModuleControl:
             text=ongoing.reply.text if ongoing.reply else "",
             run=self._state.run.of(self.name),
         )
+        return self.view
 
     # ------------------------------------------------------------------ seeing
 
@@ -232,11 +234,10 @@ class ModuleControl:
             ongoing.observe(seen, self._limits.arrival_grace_s)
         if ongoing is not None and ongoing.verdict is not None:
             self._check_senders(ongoing)
-            self._finish(ongoing, loaded_after(ongoing, old, seen.state), **changes)
+            sent = self._finish(ongoing, loaded_after(ongoing, old, seen.state), **changes).unseen_end
         else:
-            self._state.update_module(self.name, **changes)
+            sent = self._state.update_module(self.name, **changes).unseen_end
             self._set_pace()
-        sent = self.view.unseen_end
         reported = self._tell_change(old, seen.state, sent)
         ended = self.operation is None and seen.transition is Transition.NONE
         # What a killed IOC had sent may still wait in a stalled server.
