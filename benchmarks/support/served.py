@@ -71,7 +71,8 @@ def wait_for_search(port: int, name: str) -> None:
     request += struct.pack(">HHHHII", 6, len(payload), 5, 13, 1, 1) + payload
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.005)
-        for _ in range(2000):
+        end_s = time.monotonic() + 60.0
+        while time.monotonic() < end_s:
             with contextlib.suppress(OSError):
                 sock.sendto(request, (LOOPBACK, port))
                 if len(sock.recv(1000)) > 16:

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.ca import eventually, free_port
+from tests.support.pace import Stopwatch
 from tests.support.softioc import SoftIoc, soft_ioc
 
 INTEGER, FLOAT, STRING = ValueKind.INTEGER, ValueKind.FLOAT, ValueKind.STRING
@@ -125,9 +126,9 @@ async def test_a_pv_that_changes_its_type(ioc: SoftIoc) -> None:
 
 
 async def test_the_disconnected_do_not_hold_up_the_others(ioc: SoftIoc) -> None:
-    began = time.monotonic()
+    taking = Stopwatch(programs=True)
     answers = await read_pvs(["S:gone", "S:count", "S:gone", "no such name at all"], 0.8)
-    assert time.monotonic() - began < 4
+    assert taking.s < 4
     assert list(answers) == ["S:gone", "S:count", "no such name at all"]
     gone = reading_of(answers["S:gone"], FLOAT)
     assert (gone.value, gone.fault, gone.severity) == (None, "disconnected", 3)
@@ -137,9 +138,9 @@ async def test_the_disconnected_do_not_hold_up_the_others(ioc: SoftIoc) -> None:
 async def test_a_hung_server_is_disconnected(ioc: SoftIoc) -> None:
     os.kill(ioc.pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
+        taking = Stopwatch(programs=True)
         assert (await read_pvs(["S:count"], 0.5))["S:count"]["fault"] == "disconnected"
-        assert time.monotonic() - began < 4
+        assert taking.s < 4
     finally:
         os.kill(ioc.pid, signal.SIGCONT)
 

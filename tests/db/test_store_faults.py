@@ -23,6 +23,7 @@ from attpc_plugins.run_history.store.errors import (
     translate,
 )
 
+from tests.support.pace import Stopwatch
 from tests.support.postgres import QUICK, order, programs, url_of
 from tests.support.run_records import EXPERIMENT, Life, Stamps, open_store, reserve
 
@@ -94,10 +95,10 @@ async def test_a_lock_that_is_not_let_go_is_waited_for_in_bounds(dsn):
     async with open_store(dsn, limit_s=0.3) as store:
         blocker = await asyncpg.connect(dsn)
         await blocker.execute("BEGIN; LOCK TABLE attpc.runs IN ACCESS EXCLUSIVE MODE")
-        began = time.monotonic()
+        taking = Stopwatch(programs=True)
         with pytest.raises(StoreUnavailable):
             await reserve(store)
-        assert time.monotonic() - began < 2
+        assert taking.s < 2
         await blocker.execute("ROLLBACK")
         await blocker.close()
         assert await reserve(store) == 0
@@ -117,10 +118,10 @@ async def test_a_hung_server_is_given_up_in_time(postgres_place):
             for process in stopped:
                 os.kill(process.pid, signal.SIGSTOP)
             for _ in range(6):
-                began = time.monotonic()
+                taking = Stopwatch(programs=True)
                 with pytest.raises(StoreUnavailable, match="in time"):
                     await reserve(store)
-                assert time.monotonic() - began < 1.5
+                assert taking.s < 1.5
             with pytest.raises(StoreUnavailable):
                 await Store.connect(url_of(server), limit_s=0.3)
             for process in reversed(stopped):
