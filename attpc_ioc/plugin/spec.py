@@ -122,8 +122,8 @@ class Specification:
         step. A veto without the argument `plan` answers the same for every module, so it is called once for
         all modules in the same situation: that matters for fleets of hundreds.
 
-        Decision, collected. Never called for Stop and Abort. Called again with every change
-        and at least once a second.
+        Decision, collected. Never called for Stop and Abort. Called again for a start of a run with every
+        change and at least once a second; for other commands only while the rules have nothing against them.
         """
 
     @hookspec(firstresult=True)
