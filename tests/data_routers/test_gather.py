@@ -172,7 +172,7 @@ def test_nothing_is_overwritten(shell: Shell, tmp_path: Path) -> None:
     mine.write_bytes(b"mine")
     ran = shell("files", "gather", 42, "--to", to)
     assert ran.exit_code == 1
-    assert f"exists, but of another size: mm0/{COBO[0]}; missing: " in ran.output
+    assert f"exists and is another (of another size: mm0/{COBO[0]}): move it away" in ran.output
     assert "repeat" not in ran.output
     assert mine.read_bytes() == b"mine"
     shutil.rmtree(to)

@@ -58,7 +58,7 @@ class Gathering:
         return self._final.is_dir() and not self._differs()
 
     def _differs(self) -> str:
-        """Return how its folder differs from the plan; empty if it does not."""
+        """Return in what its folder differs from the plan in the first place; empty if it does not."""
         sizes = {item.place: item.file.size for item in self._items()}
         sizes |= {f"{MANIFESTS}/{label}.json": len(text) for label, text in self._plan.manifests.items()}
         found = {_name_in(self._final, path): path.stat().st_size for path in _files_of(self._final)}
@@ -69,7 +69,7 @@ class Gathering:
             ("missing", sizes.keys() - found.keys()),
             ("no folder", {name for name in self._plan.folders if not (self._final / name).is_dir()}),
         )
-        return "; ".join(f"{what}: {names_text(names)}" for what, names in groups if names)
+        return next((f"{what}: {names_text(names)}" for what, names in groups if names), "")
 
     def _items(self) -> Iterator[Item]:
         for items in self._plan.items.values():
@@ -92,7 +92,8 @@ class Gathering:
         if not os.path.lexists(self._final):
             return ""
         what = self._differs() if self._final.is_dir() else "it is no folder"
-        return f"{self._final} exists, but {what or 'it came meanwhile'}: move it away, or gather elsewhere"
+        why = what or "it came meanwhile"
+        return f"{self._final} exists and is another ({why}): move it away, or gather elsewhere"
 
     def _prepare(self) -> None:
         for name in self._plan.folders:
