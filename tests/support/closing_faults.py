@@ -145,7 +145,7 @@ async def killed_half_way(spot: Spot) -> AsyncGenerator[None]:
     await spot.reach(S.UNREACHABLE)
     assert 0 < len(spot.left()) < len(spot.names)
     await spot.host.sentry.switch("kill", False)
-    await spot.reach(S.INCOMPLETE, "left in the staging folder")
+    await spot.reach(S.INCOMPLETE, "files left in 127.0.0.1:")
     spot.counted = len(spot.names)
     yield
     for name in spot.names:  # to one that was moved, too
