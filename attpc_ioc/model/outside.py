@@ -61,7 +61,7 @@ def text(value: str | bytes, most: int = TEXT_MOST) -> str:
     # Cut before and after: an escape has several characters.
     begin = value[: most + 1].decode("utf-8", "replace") if isinstance(value, bytes) else value[: most + 1]
     whole = visible(begin)
-    return whole if len(whole) <= most else f"{whole[: most - 4]} ..."
+    return whole if len(whole) <= most else f"{whole[: max(most - 4, 0)]} ..."[-most:]
 
 
 def cut(value: str, most: int = TEXT_MOST) -> str:

@@ -180,7 +180,8 @@ class Mapping:
             if hindrance is not None:
                 refusals.append(Reason(hindrance, module.name))
             elif module.state is not State.READY and not re_zero:
-                refusals.append(Reason(f"is in {module.state.label}, not Ready", module.name))
+                none = ", and no config is selected" if module.selected is None else ""
+                refusals.append(Reason(f"is in {module.state.label}, not Ready{none}", module.name))
         if refusals:
             return Plan(command, refusals=tuple(refusals))
         mutants = [m for m in modules if m.kind is Kind.MUTANT]

@@ -38,6 +38,7 @@ async def test_rule_06_a_selected_config_that_the_settings_no_longer_accept_is_d
         assert it.module("cobo0").selected is None
         assert it.module("cobo1").selected is not None
         await it.refused("Describe", because="cobo0: no config is selected")
+        await it.refused("Run:Start", because="cobo0: is in Idle, not Ready, and no config is selected")
         assert it.fleet.log.sequence() == []
 
 
