@@ -11,7 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -116,12 +116,13 @@ async def _demo(prefix: str, cobos: int) -> None:
     # Not deleted: shell commands such as `attpc-ioc history` find the database with it.
     make_private(state_dir)
     data = demo_data(state_dir)
-    ports = _ports_before(file)
+    before = _before(file)
+    ports = _ports_before(before)
     async with contextlib.AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(SimulatedFleet(cobos, data=data, ports=ports))
         admin = await stack.enter_async_context(taking_orders(fleet, ADMIN_PORT))
         stack.enter_context(shown_as_running(admin.url, f"demo, PV prefix {prefix}, settings {file}"))
-        web_port = free_port(WEB_PORT) if _installed("web") else 0
+        web_port = free_port(_page_before(before), WEB_PORT) if _installed("web") else 0
         _write_private(file, demo_text(fleet, prefix, state_dir, web_port))
         shown = TRY_DATA.format(prefix=prefix, folder=data.folder) if data else ""
         alone = [one.admin for one in running_fleets()] == [admin.url]
@@ -131,13 +132,28 @@ async def _demo(prefix: str, cobos: int) -> None:
         await serve(load_settings(file), greeting)
 
 
-def _ports_before(file: Path) -> dict[str, int]:
+def _before(file: Path) -> dict[str, Any]:
+    """Return the settings of the last demo; empty if there was none, or somebody has changed its file."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _ports_before(before: dict[str, Any]) -> dict[str, int]:
     """Return the ports of the last demo's ECC servers: its IOC would take others for other servers."""
     try:
-        eccs = tomllib.loads(file.read_text(encoding="utf-8"))["ecc"]
-        return {ecc["name"]: int(ecc["port"]) for ecc in eccs}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}  # there was none, or somebody has changed its file
+        return {ecc["name"]: int(ecc["port"]) for ecc in before["ecc"]}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _page_before(before: dict[str, Any]) -> int:
+    """Return the port of the last demo's page, as one that is still open looks for it there; 0 if none."""
+    try:
+        return range(1 << 16)[int(before["plugins"]["web"]["port"])]
+    except (ValueError, TypeError, KeyError, IndexError):
+        return 0
 
 
 def _write_private(file: Path, text: str) -> None:
@@ -189,9 +205,9 @@ def demo_data(state_dir: Path) -> DataOptions | None:
     )
 
 
-def free_port(wanted: int) -> int:
-    """Return a TCP port of loopback that nobody listens at now: the wanted one if it can be."""
-    for port in (wanted, 0):
+def free_port(*wanted: int) -> int:
+    """Return a TCP port of loopback that nobody listens at now: the first of the wanted ones that can be."""
+    for port in (*filter(None, wanted), 0):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as server:
             return server.getsockname()[1]
     return 0

@@ -12,7 +12,7 @@ from attpc_ioc.ioc.publish import Publisher
 from attpc_ioc.ioc.records import FORMS
 from attpc_ioc.model.states import Severity
 from attpc_ioc.pva import Column, TableState
-from attpc_ioc.pvs.alarms import reason_of, worst_first
+from attpc_ioc.pvs.alarms import with_reasons, worst_first
 from attpc_ioc.pvs.row import Row
 from attpc_ioc.pvs.run import local_time
 from attpc_ioc.pvs.system import ALARM_LEVELS, ALARM_TEXT
@@ -132,9 +132,9 @@ class AlarmTable(Table):
                 alarm.entry.name,
                 alarm.reading.status.name,
                 local_time(alarm.since),
-                reason_of(alarm, self._publisher.fleet),
+                reason,
             )
-            for alarm in alarms
+            for alarm, reason in with_reasons(alarms, self._publisher.fleet)
         ]
         columns = tuple(zip(*rows, strict=True)) if rows else ((),) * len(ALARM_COLUMNS)
         severity, status = (alarms[0].reading.severity, alarms[0].reading.status) if alarms else (0, 0)

@@ -35,14 +35,13 @@ def worst(alarms: Iterable[Alarm]) -> Severity:
 
 
 def alarm_text(alarms: Iterable[Alarm], fleet: Fleet) -> str:
-    """Return every alarm with its reason, the worst first, one per line; empty without alarms.
+    """Return every alarm with its reason, one per line, in the order of `with_reasons`; empty without alarms.
 
     PVs of one scope that are in alarm for the same reason share a line.
     """
     ordered = worst_first(alarms)
     lines: dict[tuple[Scope, Severity, str], list[str]] = {}
-    for alarm in ordered[:MAX_LINES]:
-        reason = reason_of(alarm, fleet)
+    for alarm, reason in with_reasons(ordered[:MAX_LINES], fleet):
         parts = lines.setdefault((alarm.entry.scope, alarm.reading.severity, reason), [])
         parts.append(alarm.entry.row.part)
     text = [_line(*key, parts) for key, parts in lines.items()]
@@ -58,6 +57,21 @@ def _line(scope: Scope, severity: Severity, reason: str, parts: Iterable[str]) -
 def worst_first(alarms: Iterable[Alarm]) -> list[Alarm]:
     """Return the alarms by falling severity, else in their order."""
     return sorted(alarms, key=lambda alarm: -alarm.reading.severity)
+
+
+def with_reasons(ordered: Iterable[Alarm], fleet: Fleet) -> list[tuple[Alarm, str]]:
+    """Return each alarm with its reason; a cause goes before what is INVALID because of it.
+
+    That has the same scope and reason: the free disk of a host is not known where its data router is gone.
+    """
+    found = [(alarm, reason_of(alarm, fleet)) for alarm in ordered]
+    places: dict[tuple[Scope, str], int] = {}
+    for place, (alarm, reason) in enumerate(found):
+        places.setdefault((alarm.entry.scope, reason), place)
+    return sorted(
+        found,
+        key=lambda one: (places[one[0].entry.scope, one[1]], one[0].reading.severity is Severity.INVALID),
+    )
 
 
 def reason_of(alarm: Alarm, fleet: Fleet) -> str:

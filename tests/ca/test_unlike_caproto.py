@@ -135,7 +135,7 @@ async def test_a_stopped_monitor_stops_the_monitors_of_others(kind: str) -> None
         os.kill(stopped.process.pid, signal.SIGSTOP)
         try:
             # The first fill what the operating system holds for the client, the others the server's queue.
-            for number in range(30):
+            for number in range(60):
                 await server.post("T:numbers", float(number))
             for number in range(1, 300, 10):
                 await server.tell(

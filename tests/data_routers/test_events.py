@@ -302,6 +302,21 @@ async def test_a_host_that_does_not_answer_makes_its_figures_invalid(tmp_path, m
         assert shown(it, "CoBo1:Router:Missing_RBV") == 0
 
 
+async def test_boards_are_compared_with_those_whose_hosts_answer(tmp_path, monkeypatch):
+    text = section(events={"behind_s": 3.0})
+    async with data_rig(tmp_path, monkeypatch, access=Access.SSH, text=text, cobos=3) as it:
+        await start_run(it)
+        await in_step(it)
+        for number in (0, 1):
+            await switch(it.fleet.data[f"CoBo[{number}]"], HostFault.DOWN)
+            name = f"CoBo{number}:Router:Sync_RBV"
+            await it.until(lambda n=name: alarm(it, n) == "INVALID", what=f"{name} INVALID")
+        await in_step(it, ("CoBo2", "MuTAnT"))
+        await switch(it.fleet.data["Mutant[master]"], HostFault.DATA_STOP)
+        await it.until(lambda: shown(it, "MuTAnT:Router:Sync_RBV") == 2, what="MuTAnT behind")
+        assert shown(it, "CoBo2:Router:Sync_RBV") == 1
+
+
 async def test_streams_from_before_the_run_are_not_looked_at(tmp_path, monkeypatch):
     def grow(part: int) -> None:
         path = host.staging / f"CoBo1_AsAd0_2020-01-01T00:00:00.000_{part:04d}.graw"

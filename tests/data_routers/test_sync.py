@@ -38,6 +38,7 @@ class Boards:
         self.shift = dict.fromkeys(senders, 0)
         self.lag = dict.fromkeys(senders, 0)
         self.stopped: set[str] = set()
+        self.unseen: set[str] = set()
         self.time = dict.fromkeys(senders, TIME)
         self.now_s = 0.0
         self.at = lambda number: number * 1_000_000
@@ -65,7 +66,7 @@ class Boards:
                 )[-8:],
             )
             self.streams[sender] = stream.take(piece)
-        return self.judge.judge(self.now_s, self.streams)
+        return self.judge.judge(self.now_s, self.streams, self.unseen)
 
     def due_s(self, sender: str) -> float | None:
         return self.judge.due_s(self.now_s, [self.streams[sender]])
@@ -164,6 +165,25 @@ def test_event_numbers_that_slip_are_out_of_step(sender, shift):
     boards.streams = {other: replace(stream, samples=()) for other, stream in boards.streams.items()}
     assert only(boards.states(8), sender, Sync.OUT_OF_STEP)
     assert boards.look()[sender].text == text
+
+
+def test_a_board_that_goes_on_while_most_stand_still_is_not_out_of_step():
+    boards = Boards()
+    boards.states(5)
+    boards.stopped = set(SENDERS[:3])
+    assert boards.states(60)["CoBo10_AsAd0"] is Sync.IN_STEP
+    assert boards.states()["MuTanT"] is Sync.IN_STEP
+
+
+def test_boards_on_a_host_that_does_not_answer_are_not_what_others_are_compared_with():
+    boards = Boards()
+    boards.states(5)
+    boards.stopped = boards.unseen = set(SENDERS[:3])
+    boards.states(30)
+    boards.stopped = {*boards.unseen, "CoBo10_AsAd0"}
+    states = boards.states(20)
+    assert states["CoBo10_AsAd0"] is Sync.BEHIND
+    assert states["MuTanT"] is Sync.IN_STEP
 
 
 def test_a_board_far_ahead_is_out_of_step_and_the_others_are_not_behind():

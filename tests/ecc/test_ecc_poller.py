@@ -190,7 +190,8 @@ async def test_a_stalled_server_is_polled_ever_more_seldom_and_seen_again():
         await until(lambda: len(arrivals) == 5)
         between = [b - a for a, b in itertools.pairwise(arrivals)]
         assert all(isinstance(error, EccTimeout) for error, _ in watch.failed)
-        assert between[0] < between[1] < between[2] < between[3]
+        # One that arrives late makes one time longer, and the next shorter.
+        assert between[0] + between[1] < between[2] + between[3]
         assert between[3] < 0.09 + 0.3 + 0.15
         stalled = False
         await until(lambda: watch.seen)

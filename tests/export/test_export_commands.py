@@ -17,6 +17,7 @@ from tests.export.appliance import requests
 from tests.support.forked import SHELL, run_forked
 
 COMMANDS = ("alarms", "archiver", "saveset")
+os.umask(UMASK := os.umask(0o022))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_it_goes_to_standard_output_or_into_a_file_of_the_same_text(settings, tm
     assert ran.returncode == 0, ran.stderr
     assert str(file) in ran.stdout
     assert file.read_text(encoding="utf-8") == shown.stdout
-    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~UMASK
     assert {path.name for path in tmp_path.iterdir()} == {"fleet.toml", "out"}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PACKAGES = {
     "sshd": "openssh-server",
     "ssh": "openssh-client",
+    "curl": "curl",
     "perl": "perl-base",
     "pgbouncer": "pgbouncer",
     "PostgreSQL of the system": "postgresql",

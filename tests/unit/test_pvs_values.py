@@ -404,3 +404,20 @@ def test_the_alarm_text_has_the_poll_time_that_is_in_alarm_and_not_a_later_one()
     alarm = Alarm(TABLE["T:Ecc:cobo0:PollTime_RBV"], shown(slow, "Ecc:cobo0:PollTime_RBV"))
     quick = with_module(slow, "cobo0", poll_time_ms=0.7)
     assert alarm_text([alarm], quick) == ("Minor: cobo0:PollTime_RBV: Round trip of the last poll: 700.00 ms")
+
+
+def test_a_cause_is_listed_before_what_is_not_known_because_of_it():
+    fleet = with_module(make_fleet(SETTINGS), "cobo0", state=State.IDLE)
+    state, online, poll = (f"T:Ecc:cobo0:{part}" for part in ("State_RBV", "Online_RBV", "PollTime_RBV"))
+    other = "T:Ecc:cobo1:Online_RBV"
+    alarms = [
+        Alarm(TABLE[other], Reading(0, Severity.MAJOR), "another"),
+        Alarm(TABLE[online], Reading(0, Severity.MAJOR), "refused"),
+        Alarm(TABLE[state], Reading(0, Severity.INVALID), "refused"),
+        Alarm(TABLE[poll], Reading(0, Severity.INVALID), "refused"),
+    ]
+    assert alarm_text(alarms, fleet) == (
+        "Major: cobo0:Online_RBV: refused\n"
+        "Invalid: cobo0:State_RBV, PollTime_RBV: refused\n"
+        "Major: cobo1:Online_RBV: another"
+    )

@@ -13,6 +13,7 @@ from attpc_plugins.web.tokens import Role
 
 from attpc_ioc.model.run import RunState
 from tests.support.history import NAME, connected, drained, given_plugins
+from tests.support.needs import needs
 from tests.support.pages import commands, files
 from tests.support.process import started
 from tests.support.web import web_rig
@@ -22,6 +23,7 @@ WAIT_S = 120.0
 
 
 @pytest.mark.slow
+@needs("curl")
 async def test_what_the_page_shows_works(tmp_path, monkeypatch, dsn):
     section = {f"plugins.{NAME}": f'dsn = "{dsn}"'}
     async with web_rig(tmp_path, monkeypatch, plugins=given_plugins(), alone=False, **section) as it:

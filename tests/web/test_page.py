@@ -117,6 +117,27 @@ async def test_what_is_old_does_not_look_like_the_present(tmp_path, monkeypatch,
         assert not await page.locator(".banner").is_visible()
 
 
+async def test_an_alarm_has_what_is_not_known_because_of_it_and_says_what_to_do_once(
+    tmp_path, monkeypatch, browser
+):
+    data = replace(QUICK_DATA, folder=tmp_path / "hosts", access=(Access.SENTRY,))
+    routers = {SECTION: section()}
+    async with pages(browser) as opened, web_rig(tmp_path, monkeypatch, data=data, **routers) as it:
+        page = await opened.open(it.url)
+        await it.rig.fleet.routers["CoBo[0]"].stop()
+        await go(page, "alarms")
+        alarm = page.locator(".allalarms .alarm").filter(has_text="CoBo0:Router:Online_RBV")
+        await alarm.filter(has_text="Major").filter(has_text="For the same reason").wait_for()
+        text = await alarm.inner_text()
+        assert "no process" in text
+        assert "Router:DiskFree_RBV Invalid" in text
+        assert text.count("What to do:") == 1
+        assert (
+            await page.locator(".allalarms .alarm").filter(has_text="CoBo0:Router:DiskFree_RBV").count() == 0
+        )
+        assert await opened.faults(it.url) == []
+
+
 async def test_after_sleep_it_connects_anew(tmp_path, monkeypatch, browser):
     async with pages(browser) as opened, web_rig(tmp_path, monkeypatch) as it:
         page = await opened.open(it.url)

@@ -87,6 +87,6 @@ def wrong() -> Problem:
     """Return the answer to a token that is not known."""
     return Problem(
         401,
-        "this token is wrong, has expired or was revoked; `attpc-ioc web token list` shows all",
+        "this token is wrong, has expired or was revoked; whoever runs the IOC can make another",
         headers={"WWW-Authenticate": "Bearer"},
     )

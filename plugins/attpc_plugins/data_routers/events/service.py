@@ -229,14 +229,21 @@ class EventsService:
             for stream in watch.frames.streams.values()
         ]
         by_sender = {stream.sender: stream for stream in streams}
-        verdicts = self._judge.judge(now_s, by_sender)
+        blind = {label: faults[label] or watch.fault for label, (_, watch) in self._watches.items()}
+        unseen = {
+            sender
+            for label, (_, watch) in self._watches.items()
+            if blind[label] and watch.frames is not None
+            for sender in watch.frames.streams
+        }
+        verdicts = self._judge.judge(now_s, by_sender, unseen)
         lacks = self._missing.judge(now_s, by_sender)
         self._keep_clocks()
         sender_ids = {source.name: source.sender_id for source, _ in fleet.sources()}
         members: list[SourceFigures] = []
         seen: set[str] = set()
         for router, watch in self._watches.values():
-            fault = faults[router.label] or watch.fault
+            fault = blind[router.label]
             due_s: list[float | None] = []
             for name in router.sources:
                 is_own = is_sender(sender_ids.get(name, ""))
@@ -255,10 +262,10 @@ class EventsService:
                     members.append(figures)
                 if not fault:
                     seen.add(name)
-                blind = f"data router {router.label}: its frames cannot be looked at: {fault}"
-                text = blind if fault else self._said(figures.verdict, fleet.run)
-                self._reasons[SYNC, name] = blind if fault else figures.verdict.text
-                self._reasons[MISSING, name] = blind if fault else lack.why
+                why = f"data router {router.label}: its frames cannot be looked at: {fault}"
+                text = why if fault else self._said(figures.verdict, fleet.run)
+                self._reasons[SYNC, name] = why if fault else figures.verdict.text
+                self._reasons[MISSING, name] = why if fault else lack.why
                 self._states[name] = Sync.UNKNOWN if fault else figures.verdict.state
                 alarming = name in facts.enabled and self._matters(watch, fleet.run)
                 show_source(self._ctx, name, figures, text, fault=bool(fault), alarming=alarming)
@@ -272,7 +279,7 @@ class EventsService:
             events=max(self.run.events, run.events),
             missing_level=self._missing.level_of_run(now_s, run.missing_percent),
         )
-        all_blind = all(faults[label] or watch.fault for label, (_, watch) in self._watches.items())
+        all_blind = all(blind.values())
         over = not any(self._matters(watch, fleet.run) for _, watch in self._watches.values())
         not_seen = f"not looked at: {', '.join(hidden)}" if hidden else ""
         text = self._said(self.run.verdict, fleet.run, not_seen)

@@ -9,7 +9,7 @@ between two boards is a constant of the set-up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median_high
@@ -169,6 +169,7 @@ class SyncJudge:
         self._clocks = Clocks(settings.clock_us * 1e-6 / TICK_S, learned or {}, steps or {})
         self._noticed: dict[tuple[str, str], str] = {}
         """By sender and what is wrong with it: the text on it from when that was noticed."""
+        self._last: dict[str, int] = {}
         self._shifted: dict[str, Delayed] = {}
         self._ends: dict[str, tuple[tuple[str, int], Delayed]] = {}
         """By sender: file and offset up to which there are whole frames, and how long more stands behind."""
@@ -188,12 +189,16 @@ class SyncJudge:
         """Where the senders that are out of step have begun to be, see `Clocks`."""
         return self._clocks.steps
 
-    def judge(self, now_s: float, streams: Mapping[str, Stream]) -> dict[str, Verdict]:
-        """Return the verdict on each sender."""
+    def judge(
+        self, now_s: float, streams: Mapping[str, Stream], unseen: Collection[str] = ()
+    ) -> dict[str, Verdict]:
+        """Return the verdict on each sender; those `unseen` may have come further than is known."""
         begun = {sender: stream for sender, stream in streams.items() if stream.last >= 0}
-        self._lead.see(now_s, (stream.last for stream in begun.values()))
+        self._lead.see(now_s, (stream.last for sender, stream in begun.items() if sender not in unseen))
         steps = self._clocks.see({s: stream for s, stream in begun.items() if not stream.resets})
-        return {sender: self._of(now_s, stream, steps.get(sender)) for sender, stream in streams.items()}
+        found = {sender: self._of(now_s, stream, steps.get(sender)) for sender, stream in streams.items()}
+        self._last = {sender: stream.last for sender, stream in begun.items()}
+        return found
 
     def due_s(self, now_s: float, streams: Sequence[Stream]) -> float | None:
         """Return when the verdict on a board's senders changes if nothing of them comes; None if it does not.
@@ -251,7 +256,10 @@ class SyncJudge:
         """Return why a sender is out of step; empty if it is not, or not for long enough."""
         lead, limits = self._lead, self._settings
         ahead = stream.last - lead.event
-        is_ahead = ahead > max(AHEAD_EVENTS, 2 * lead.rate * limits.behind_s)
+        most = max(AHEAD_EVENTS, 2 * lead.rate * limits.behind_s)
+        # Its number has jumped. Where it gets ahead step by step, it is the others that are slow or stand.
+        has_jumped = stream.last - self._last.get(stream.sender, -1) > most
+        is_ahead = ahead > most and (has_jumped or (stream.sender, "ahead") in self._noticed)
         said = f"{ahead} events ahead of the others since event {stream.last}"
         text = self._first_said(stream, "ahead", said if is_ahead else "")
         if not text and step is not None:

@@ -114,8 +114,8 @@ function frame() {
   const alarmed = store.rows.filter((row) => row.alarm).map((row) => row.name);
   const updateCount = () => {
     const found = store.link.state === "live" ? alarms() : [];
-    setText(count, found.length ? `${found.length} ${SEVERITY_WORDS[found[0].level]}` : "");
-    setClass(count, found.length ? `count sev${found[0].level}` : "count");
+    setText(count, found.length ? `${found.length} ${SEVERITY_WORDS[found[0].worst]}` : "");
+    setClass(count, found.length ? `count sev${found[0].worst}` : "count");
     count.hidden = !found.length;
   };
   watch([...alarmed, "link"], updateCount);
