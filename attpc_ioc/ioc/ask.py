@@ -50,7 +50,8 @@ class AskServer:
                 "shell commands cannot ask this IOC", folder=self._folder, reason=system_reason(error)
             )
             return
-        self._server = await asyncio.start_unix_server(self._taken, sock=sock, limit=QUESTION_BYTES)
+        # start_unix_server looks up the name that the socket was bound to: that may be another file's now.
+        self._server = await asyncio.start_server(self._taken, sock=sock, limit=QUESTION_BYTES)
 
     async def stop(self) -> None:
         """Stop, and remove the socket."""

@@ -132,6 +132,9 @@ async def test_an_alarm_has_what_is_not_known_because_of_it_and_says_what_to_do_
         assert "no process" in text
         assert "Router:DiskFree_RBV Invalid" in text
         assert text.count("What to do:") == 1
+        await go(page, "run")
+        await page.locator(".runstate").filter(has_text="CoBo0:Router:Online_RBV and ").wait_for()
+        await go(page, "alarms")
         assert (
             await page.locator(".allalarms .alarm").filter(has_text="CoBo0:Router:DiskFree_RBV").count() == 0
         )

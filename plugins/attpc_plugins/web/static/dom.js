@@ -24,6 +24,9 @@ export function setClass(el, name) {
   if (el.className !== name) el.className = name;
 }
 
+// A text of the program's, in which commands and the like stand between backticks.
+export const coded = (text) => text.split(/`([^`\n]+)`/).map((part, at) => (at % 2 ? h("code", {}, part) : part));
+
 // A card: a titled area.
 export function card(title, { cls = "", head = [], id = newId() } = {}, ...children) {
   const heading = h("h2", { id }, title);

@@ -1,7 +1,7 @@
 // Things that show a PV or write one.
 
 import { put, wordsOf } from "./api.js";
-import { h, lines, newId, setClass, setText } from "./dom.js";
+import { coded, h, lines, newId, setClass, setText } from "./dom.js";
 import { allowed, find, mayWrite, moment, store, value, watch } from "./store.js";
 
 // What is on the screen now; all that it watches ends with it.
@@ -108,7 +108,7 @@ export function reasons(view, row, { empty = "", cls = "" } = {}) {
   const el = h("div", { class: `reasons ${cls}` });
   view.on([row?.name], () => {
     const found = lines(value(row)?.value);
-    el.replaceChildren(found.length ? h("ul", {}, found.map((line) => h("li", {}, line))) : h("p", { class: "muted" }, empty));
+    el.replaceChildren(found.length ? h("ul", {}, found.map((line) => h("li", {}, coded(line)))) : h("p", { class: "muted" }, empty));
   });
   return el;
 }
@@ -137,7 +137,7 @@ const MOST = 4;
 export function notice(title, said = [], bad = true, again = false) {
   const close = h("button", { type: "button", class: "plain", onclick: () => el.remove() }, "Dismiss");
   const sign = again && signInAgain();
-  const list = said.length === 1 ? h("p", {}, said[0]) : h("ul", {}, said.map((line) => h("li", {}, line)));
+  const list = said.length === 1 ? h("p", {}, coded(said[0])) : h("ul", {}, said.map((line) => h("li", {}, coded(line))));
   const el = h("div", { class: `notice ${bad ? "bad" : "fine"}` }, h("strong", {}, title), said.length ? list : null, sign, close);
   notices.prepend(el);
   while (notices.children.length > MOST) notices.lastElementChild.remove();
@@ -320,7 +320,7 @@ export function plainList(view, rows) {
     const since = h("span", { class: "muted since" });
     view.on([row.name], () => setText(since, value(row) ? moment(value(row).time) : ""));
     const name = h("span", { class: "pvname" }, row.name);
-    const guidance = row.guidance ? h("p", { class: "guidance" }, row.guidance) : null;
+    const guidance = row.guidance ? h("p", { class: "guidance" }, coded(row.guidance)) : null;
     if (guidance) view.on([row.name], () => (guidance.hidden = rank(value(row)) === 0));
     return h("li", {}, h("div", { class: "what" }, h("span", {}, row.description), name),
       h("div", { class: "now" }, control && row.kind !== "enum" ? null : row.kind === "enum" ? tile(view, row) : shown(view, row), control), since, guidance);

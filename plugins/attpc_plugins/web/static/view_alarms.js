@@ -1,6 +1,6 @@
 // Alarms, the worst first, each with what to do; and the log.
 
-import { card, h, lines } from "./dom.js";
+import { card, coded, h, lines } from "./dom.js";
 import { rank, SEVERITY_WORDS, shown, tile, words } from "./parts.js";
 import { find, moment, scopeNames, store, text, value } from "./store.js";
 
@@ -61,9 +61,9 @@ export function alarmItems(view, el, { most = Infinity, short = false } = {}) {
       h("span", { class: sorted(level) }, SEVERITY_WORDS[level]),
       h("div", {},
         h("p", {}, h("strong", {}, row.name.slice(store.prefix.length)), " ", h("span", { class: "v" }, words(row, now)), short ? null : h("span", { class: "muted" }, ` · ${row.description} · since ${moment(now.time)}`)),
-        reason && h("p", {}, reason),
+        reason && h("p", {}, coded(reason)),
         also.length ? h("p", { class: "muted" }, "For the same reason: ", also.map((one) => `${one.row.part} ${SEVERITY_WORDS[one.level]}`).join(", ")) : null,
-        short || !row.guidance ? null : h("p", { class: "guidance" }, h("strong", {}, "What to do: "), row.guidance))));
+        short || !row.guidance ? null : h("p", { class: "guidance" }, h("strong", {}, "What to do: "), coded(row.guidance)))));
     const rest = found.length - items.length;
     el.replaceChildren(h("ul", { class: "alarms" }, items), rest > 0 ? h("p", {}, h("a", { href: "#/alarms" }, `and ${rest} more`)) : "");
   });

@@ -1,6 +1,6 @@
 // The run: what it does, start and stop, what stands against a start, and the whole detector at a glance.
 
-import { card, h, pairs, setClass, setText, table } from "./dom.js";
+import { card, h, lines, pairs, setClass, setText, table } from "./dom.js";
 import { bar, command, entry, isoTime, readOnly, reasons, shown, tile, toggle } from "./parts.js";
 import { alarmItems, logList } from "./view_alarms.js";
 import { plot } from "./plots.js";
@@ -21,7 +21,16 @@ function runCard(view) {
   const state = run("State_RBV");
   const word = h("span", { class: "word" });
   const was = h("span", { class: "was" });
-  const big = h("div", { class: "runstate", role: "status" }, word, was);
+  const alarmed = h("span", { class: "alarmed" });
+  const big = h("div", { class: "runstate", role: "status" }, word, was, alarmed);
+  const alarmText = find("system", "AlarmText_RBV");
+  view.on([alarmText?.name, "link"], () => {
+    // A run that is Running in green may have boards of which nothing is written.
+    const [first = "", ...more] = store.link.state === "live" ? lines(text(alarmText)) : [];
+    const [severity, places] = first.split(": ");
+    setText(alarmed, first && `${places}${more.length ? ` and ${more.length} more` : ""}`);
+    setClass(alarmed, first ? `alarmed tile sev${["Minor", "Major", "Invalid"].indexOf(severity) + 1}` : "alarmed");
+  });
   view.on([state?.name, run("Lost_RBV")?.name, "link"], () => {
     const now = value(state);
     const live = store.link.state === "live";
@@ -55,7 +64,8 @@ function runCard(view) {
       ["Started", shown(view, run("StartTime_RBV"), { as: isoTime }), "long"],
       ["Stopped", shown(view, run("StopTime_RBV"), { as: isoTime }), "long"],
     ),
-    h("div", { class: "bigbuttons" }, start, stop), offer);
+    // Below the buttons: those never move under a finger.
+    h("div", { class: "bigbuttons" }, start, stop), offer, run("SyncText_RBV") && reasons(view, run("SyncText_RBV")));
 }
 
 function checkCard(view) {
