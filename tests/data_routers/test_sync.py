@@ -179,7 +179,7 @@ def test_boards_on_a_host_that_does_not_answer_are_not_what_others_are_compared_
     boards = Boards()
     boards.states(5)
     boards.stopped = boards.unseen = set(SENDERS[:3])
-    boards.states(30)
+    assert set(boards.states(30).values()) == {Sync.IN_STEP}
     boards.stopped = {*boards.unseen, "CoBo10_AsAd0"}
     states = boards.states(20)
     assert states["CoBo10_AsAd0"] is Sync.BEHIND

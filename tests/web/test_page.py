@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -47,8 +48,16 @@ async def test_the_page_shows_the_state_and_follows_it(tmp_path, monkeypatch, br
         await shows(page, ".runnumber .v", "0")
         assert await page.title() == "Running · run 0 · AT-TPC"
         assert await page.locator(".detectorcard .tile.good").count() == 3
-        await it.rig.ok("Run:Stop")
+        it.rig.fleet["cobo0"].faults.slow("Stop", extra_s=2)
+        stop = asyncio.create_task(it.rig.ok("Run:Stop"))
+        await shows(page, ".runstate .was", "waits for cobo0")
+        await stop
         await shows(page, STATE, "Stopped")
+        # On paper it says when that was.
+        await page.pdf()
+        await page.emulate_media(media="print")
+        assert re.match(r"Printed at \d{4}-.* The values are of \d{4}-", await page.inner_text(".printed"))
+        await page.emulate_media(media="screen")
         await go(page, "fleet/cobo0")
         await shows(page, ".tile.large", "Ready")
         assert await opened.faults(it.url) == []

@@ -82,7 +82,13 @@ async def test_a_refusal_shows_every_reason(tmp_path, monkeypatch, browser):
         await field.press("Enter")
         await until_text(page, ".entry .said", "cannot be an experiment's name")
         assert await field.input_value() == "no <b>name</b>"
+        # It stays while another view is looked at.
+        await go(page, "alarms")
+        await go(page, "sheet")
+        assert await field.input_value() == "no <b>name</b>"
         await field.press("Escape")
+        await go(page, "alarms")
+        await go(page, "sheet")
         assert await field.input_value() == await it.rig.get_text("Run:Experiment")
 
 
@@ -96,6 +102,7 @@ async def test_a_right_that_is_taken_away_is_gone_on_the_open_page(tmp_path, mon
         await shows(page, ".person", "Sign in")
         assert await stop.is_disabled()
         assert await page.locator(".offer").is_visible()
+        await until_text(page, ".notices .notice", "Your token was revoked, or has expired")
 
 
 async def test_sign_in_and_out(tmp_path, monkeypatch, browser):
@@ -158,6 +165,9 @@ async def test_runs_are_looked_for_and_edited(tmp_path, monkeypatch, dsn, browse
         await page.get_by_label("Comment").fill("kept")
         assert (await it.rig.submit("Stop", RUN)).ok
         await until_text(page, "dd", "stopped")
+        assert await page.get_by_label("Comment").input_value() == "kept"
+        await go(page, "runs")
+        await go(page, "runs/unnamed/2")
         assert await page.get_by_label("Comment").input_value() == "kept"
         # A wall screen shows the run whole, however long the log is.
         for _ in range(25):

@@ -248,7 +248,7 @@ class EventsService:
             for name in router.sources:
                 is_own = is_sender(sender_ids.get(name, ""))
                 own = [stream for stream in streams if is_own(stream.sender)]
-                if name in facts.running and not own and watch.looking:
+                if name in facts.running and not own and watch.looking and not fault:
                     verdict = self._judge.silent(now_s, name)
                 else:
                     verdict = worst(verdicts[stream.sender] for stream in own)

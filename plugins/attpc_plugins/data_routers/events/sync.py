@@ -196,7 +196,10 @@ class SyncJudge:
         begun = {sender: stream for sender, stream in streams.items() if stream.last >= 0}
         self._lead.see(now_s, (stream.last for sender, stream in begun.items() if sender not in unseen))
         steps = self._clocks.see({s: stream for s, stream in begun.items() if not stream.resets})
-        found = {sender: self._of(now_s, stream, steps.get(sender)) for sender, stream in streams.items()}
+        found = {
+            sender: self._of(now_s, stream, steps.get(sender), is_seen=sender not in unseen)
+            for sender, stream in streams.items()
+        }
         self._last = {sender: stream.last for sender, stream in begun.items()}
         return found
 
@@ -220,7 +223,7 @@ class SyncJudge:
         text = f"no frame has come, the others have had some for over {self._settings.behind_s:g} s"
         return Verdict(Sync.BEHIND, text, board)
 
-    def _of(self, now_s: float, stream: Stream, step: Step | None) -> Verdict:
+    def _of(self, now_s: float, stream: Stream, step: Step | None, *, is_seen: bool) -> Verdict:
         board, lead, limits = stream.board, self._lead, self._settings
         torn_end = self._stands(now_s, stream) and stream.torn_end
         if stream.torn:
@@ -239,7 +242,7 @@ class SyncJudge:
             return Verdict(Sync.OUT_OF_STEP, out, board)
         if stream.last < 0:
             return self.silent(now_s, board)
-        is_behind = lead.behind_s(now_s, stream.last) >= limits.behind_s
+        is_behind = is_seen and lead.behind_s(now_s, stream.last) >= limits.behind_s
         said = f"over {limits.behind_s:g} s behind the others since event {stream.last}"
         if text := self._first_said(stream, "behind", said if is_behind else ""):
             return Verdict(Sync.BEHIND, text, board)

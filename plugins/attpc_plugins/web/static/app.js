@@ -3,7 +3,7 @@
 import { ask, API, loadSession, wordsOf } from "./api.js";
 import { h, setClass, setText } from "./dom.js";
 import { reconnectNow, start } from "./live.js";
-import { makeNotices, View, SEVERITY_WORDS } from "./parts.js";
+import { makeNotices, notice, View, SEVERITY_WORDS } from "./parts.js";
 import { startPlots } from "./plots.js";
 import { find, moment, setRows, store, value, watch } from "./store.js";
 import { alarms, alarmsView } from "./view_alarms.js";
@@ -125,6 +125,9 @@ function frame() {
   watch(["session"], updatePerson);
   updatePerson();
   watch(["message", "link"], () => setText(clock, store.time_ms ? moment(store.time_ms, { date: false }) : ""));
+  const printed = h("p", { class: "printed" });
+  addEventListener("beforeprint", () => setText(printed, `Printed at ${moment(Date.now())}. ${store.time_ms ? `The values are of ${moment(store.time_ms)}${store.link.state === "live" ? "" : "; there was no connection to the IOC since"}.` : ""}`));
+  watchRights();
   const skip = h("a", { class: "skip", href: "#main", onclick: (event) => {
     event.preventDefault();
     main.focus();
@@ -133,7 +136,18 @@ function frame() {
   document.body.replaceChildren(skip,
     h("header", { class: "top" }, h("strong", { class: "brand" }, "AT-TPC"), chip,
       h("nav", { class: "main", "aria-label": "Views" }, links), h("span", { class: "tools" }, clock, person, themeButton())),
-    banner(), makeNotices(), main);
+    printed, banner(), makeNotices(), main);
+}
+
+// Buttons turn grey when rights are taken away: why is said.
+function watchRights() {
+  let before = { ...store.session };
+  watch(["session"], () => {
+    const { name, writable } = store.session;
+    if (before.name && !name) notice("You are signed out", ["Your token was revoked, or has expired. To write, sign in with another."]);
+    else if (before.name === name && before.writable.size && !writable.size) notice("Your rights were taken away", [`${name || "Who is not signed in"} may write nothing any more: the access file or the role has changed.`]);
+    before = { ...store.session };
+  });
 }
 
 // Without a connection this is the first thing that one sees.

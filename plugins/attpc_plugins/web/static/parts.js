@@ -68,7 +68,9 @@ export function shown(view, row, { cls = "", units = true, as = words } = {}) {
   if (!row) return h("span", { class: "v" }, "–");
   view.on([row.name], () => {
     const now = value(row);
-    setText(el, as(row, now, { units }));
+    const said = as(row, now, { units });
+    if (Array.isArray(said)) el.replaceChildren(...said);
+    else setText(el, said);
     setClass(el, `v ${cls} ${row.kind === "text" ? "t" : ""} sev${rank(now)}`);
     el.title = explain(row, now);
   });
@@ -200,6 +202,9 @@ export function command(view, row, { label, to = 1, ask = "", cls = "", stop = f
   return button;
 }
 
+// What is typed and not sent yet, by PV: it stays while another view is looked at.
+const drafts = new Map();
+
 // An entry with its name. What is being typed stays; it is sent by Enter or Save, and a refusal stays beside it.
 export function entry(view, row, { label, long = false, ask, options = null } = {}) {
   if (!row) return null;
@@ -233,6 +238,8 @@ export function entry(view, row, { label, long = false, ask, options = null } = 
   const mark = () => {
     el.classList.toggle("dirty", isDirty());
     save.hidden = undo.hidden = !isDirty();
+    if (isDirty()) drafts.set(row.name, field.value);
+    else drafts.delete(row.name);
   };
   const reset = () => {
     field.value = field.dataset.was = plain();
@@ -268,7 +275,10 @@ export function entry(view, row, { label, long = false, ask, options = null } = 
       send();
     } else if (event.key === "Escape" && isDirty()) reset();
   });
-  field.dataset.was = "";
+  fill();
+  field.dataset.was = plain();
+  field.value = drafts.get(row.name) ?? plain();
+  if (choices && field.selectedIndex < 0) field.value = plain(); // it is offered no more
   view.on([row.name, "session", "link"], () => {
     const dirty = isDirty();
     fill();

@@ -95,6 +95,8 @@ export function plot(view, title, lines, { units = "", zero = true, top = null, 
     setText(note, kept.trouble);
     if (!chart) return;
     chart.setData(data());
+    // The last values, while nothing is pointed at.
+    if (legend && !(chart.cursor.left >= 0)) chart.setLegend({ idx: kept.times.length - 1 });
   };
   const showLast = () => setText(last, summary ? summary() : words1(rows[0][1], units));
   view.on(rows.map(([, row]) => row.name), showLast);

@@ -6,6 +6,7 @@ import { notice, readOnly } from "./parts.js";
 import { duration, find, mayWrite, moment, number, text } from "./store.js";
 import { followRun, href, labels, lasted, marks, outcome, quality, runClass, trouble } from "./view_runs.js";
 
+const drafts = new Map(); // by run: what is typed and not saved yet
 const OPEN_LINES = 60; // a difference of so many lines is shown at once
 
 const who = (one) => (one ? [one.user, one.host && `at ${one.host}`].filter(Boolean).join(" ") : "");
@@ -84,11 +85,13 @@ function editCard(view, path, reload) {
   const said = h("p", { class: "said", role: "alert" });
   const save = h("button", { class: "go" }, "Save");
   let run = {};
-  const form = h("form", { class: "edit", onsubmit: async (event) => {
+  const changed = () => ({
+    ...(field.value !== (run.comment ?? "") && { comment: field.value }),
+    ...(choice.value !== quality(run) && { quality: choice.value }),
+  });
+  const form = h("form", { class: "edit", oninput: () => drafts.set(path, changed()), onsubmit: async (event) => {
     event.preventDefault();
-    const body = {};
-    if (field.value !== (run.comment ?? "")) body.comment = field.value;
-    if (choice.value !== quality(run)) body.quality = choice.value;
+    const body = changed();
     if (!Object.keys(body).length) return setText(said, "Nothing is changed.");
     try {
       const { run: saved } = await ask("PATCH", path, { body });
@@ -109,6 +112,10 @@ function editCard(view, path, reload) {
   const show = (now, all = false) => {
     if (all || field.value === (run.comment ?? "")) field.value = now.comment ?? "";
     if (all || choice.value === quality(run)) choice.value = quality(now);
+    if (all) drafts.delete(path);
+    const typed = drafts.get(path) ?? {};
+    field.value = typed.comment ?? field.value;
+    choice.value = typed.quality ?? choice.value;
     run = now;
     rights();
   };
@@ -205,6 +212,8 @@ function eventsCard(events, open) {
 }
 
 function editsCard(edits) {
-  return edits.length > 0 && card("Edits", {}, table("Edits", ["Time", "What", "Before", "After", "By"], edits.map((one) => h("tr", {},
-    h("td", { class: "nowrap" }, moment(one.edited_at)), h("td", {}, one.observable || one.field), h("td", { class: "text" }, one.old ?? ""), h("td", { class: "text" }, one.value), h("td", {}, one.edited_by ?? "")))));
+  return edits.length > 0 && card("Edits", {}, table("Edits", ["Time", "What", ["Before", "wide"], "After", ["By", "wide"]], edits.map((one) => h("tr", {},
+    h("td", {}, moment(one.edited_at), h("div", { class: "onphone small muted" }, one.edited_by ? `by ${one.edited_by}` : "")),
+    h("td", {}, one.observable || one.field), h("td", { class: "text wide" }, one.old ?? ""),
+    h("td", { class: "text" }, one.value, h("div", { class: "onphone small muted" }, `before: ${one.old || "–"}`)), h("td", { class: "wide" }, one.edited_by ?? "")))));
 }

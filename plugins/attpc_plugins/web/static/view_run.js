@@ -1,7 +1,7 @@
 // The run: what it does, start and stop, what stands against a start, and the whole detector at a glance.
 
 import { card, h, lines, pairs, setClass, setText, table } from "./dom.js";
-import { bar, command, entry, isoTime, readOnly, reasons, shown, tile, toggle } from "./parts.js";
+import { bar, command, entry, isoTime, readOnly, reasons, shown, tile, toggle, words } from "./parts.js";
 import { alarmItems, logList } from "./view_alarms.js";
 import { plot } from "./plots.js";
 import { find, moment, number, scopeNames, store, text, value } from "./store.js";
@@ -28,17 +28,20 @@ function runCard(view) {
     // A run that is Running in green may have boards of which nothing is written.
     const [first = "", ...more] = store.link.state === "live" ? lines(text(alarmText)) : [];
     const [severity, places] = first.split(": ");
-    setText(alarmed, first && `${places}${more.length ? ` and ${more.length} more` : ""}`);
+    setText(alarmed, first && `${places.split(", ")[0]}${more.length ? ` and ${more.length} more` : ""}`);
     setClass(alarmed, first ? `alarmed tile sev${["Minor", "Major", "Invalid"].indexOf(severity) + 1}` : "alarmed");
   });
-  view.on([state?.name, run("Lost_RBV")?.name, "link"], () => {
+  const modules = scopeNames("ecc").map((name) => [name, find("ecc", "State_RBV", name)]);
+  const isOn = ([, row]) => value(row)?.label === "Running";
+  view.on([state?.name, run("Lost_RBV")?.name, "link", ...modules.map(([, row]) => row.name)], () => {
     const now = value(state);
     const live = store.link.state === "live";
     // An old state is never shown as the present one.
     setText(word, live ? (now?.label ?? "Not known") : "Not known");
     const lost = text(run("Lost_RBV"));
     const since = store.time_ms ? moment(store.time_ms) : "";
-    setText(was, live ? (now?.severity === "MAJOR" && lost ? `lost: ${lost}` : "") : now ? `no connection; ${now.label} at ${since}` : "no connection");
+    const waits = now?.label === "Stopping" ? `waits for ${modules.filter(isOn).map(([name]) => name).join(", ") || "the answers"}` : "";
+    setText(was, live ? waits || (now?.severity === "MAJOR" && lost ? `lost: ${lost}` : "") : now ? `no connection; ${now.label} at ${since}` : "no connection");
     const level = { NO_ALARM: "", MINOR: "sev1", MAJOR: "sev2", INVALID: "sev3" }[now?.severity] ?? "sev3";
     const calm = { Running: "good", Starting: "moving", Stopping: "moving" }[now?.label] ?? "quiet";
     setClass(big, `runstate ${live ? level || calm : "unknown"}`);
@@ -76,7 +79,7 @@ function checkCard(view) {
       command(view, find("system", "GoTo"), { label: "All to Ready", to: 4 }),
       run("Override") && h("span", { class: "labelled" }, "Pass what may be passed ", toggle(view, run("Override"), { label: "Pass what may be passed" })),
       command(view, run("Adopt"), { label: "Adopt", ask: "Adopt the modules that are Running as the next run, under its number?" })),
-    h("div", { class: "result" }, h("h3", {}, "Last start or stop"), tile(view, run("Result_RBV"))),
+    h("div", { class: "result" }, h("h3", {}, "Last command or entry"), tile(view, run("Result_RBV"))),
     reasons(view, run("Message_RBV")),
     closing && h("div", { class: "result" }, h("h3", {}, "Files of the last run"), tile(view, closing), command(view, run("CloseAgain"), { label: "Close again" })),
     closing && reasons(view, run("ClosingMessage_RBV")));
@@ -113,22 +116,25 @@ export function members() {
   });
 }
 
+// A config is broken into lines between its parts only.
+const byPart = (row, now) => words(row, now).split("/").flatMap((part, at) => (at ? ["/", h("wbr"), part] : [part]));
+
 function detectorCard(view) {
   const has = (part) => scopeNames("source", part).length > 0;
   const routers = has("Router:Online_RBV"), events = has("Router:Sync_RBV");
-  const columns = ["Module", ["State", "mid"], ["Loaded config", "wide nowrap"]];
-  if (routers) columns.push(["Router", "mid wide"], ["Flow", "mid"]);
+  const columns = ["Module", ["State", "mid"], ["Loaded config", "wide"]];
+  if (routers) columns.push(["Router", "mid wide roomy"], ["Flow", "mid"]);
   if (events) columns.push(["Events", "mid wide"]);
-  if (routers) columns.push(["Rate", "num"], ["Disk", "wide"]);
+  if (routers) columns.push([`Rate, ${find("run", "Rate_RBV")?.units ?? ""}`, "num"], ["Disk", "wide roomy"]);
   const rows = members().map(([ecc, source]) => {
     const of = (part) => find("source", `Router:${part}`, source);
     return h("tr", {},
       h("th", { scope: "row" }, h("a", { href: `#/fleet/${encodeURIComponent(ecc)}` }, source || ecc)),
       h("td", { class: "mid" }, tile(view, find("ecc", "State_RBV", ecc))),
-      h("td", { class: "wide nowrap small" }, shown(view, find("ecc", "Loaded_RBV", ecc))),
-      routers && [h("td", { class: "mid wide" }, tile(view, of("Online_RBV"))), h("td", { class: "mid" }, tile(view, of("Flow_RBV")))],
+      h("td", { class: "wide small" }, shown(view, find("ecc", "Loaded_RBV", ecc), { as: byPart })),
+      routers && [h("td", { class: "mid wide roomy" }, tile(view, of("Online_RBV"))), h("td", { class: "mid" }, tile(view, of("Flow_RBV")))],
       events && h("td", { class: "mid wide" }, tile(view, of("Sync_RBV"))),
-      routers && [h("td", { class: "num" }, shown(view, of("Rate_RBV"))), h("td", { class: "wide" }, bar(view, of("DiskUsed_RBV")))]);
+      routers && [h("td", { class: "num" }, shown(view, of("Rate_RBV"), { units: false })), h("td", { class: "wide roomy" }, bar(view, of("DiskUsed_RBV")))]);
   });
   return card("Detector", { cls: "detectorcard", head: [tile(view, find("system", "State_RBV")), operation(view)] },
     table("Detector", columns, rows, "detector"));
