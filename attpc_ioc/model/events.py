@@ -147,8 +147,8 @@ class RunFiles(Event):
     - `missing_events`: event numbers left out between a sender's first and last; `resets`: how often event
       numbers began anew; `damaged_frames`: those that are torn or out of order: sums over the senders.
     - `sync`: the worst state of the boards' events in the run, such as `OutOfStep`; `Dead` where frames are
-      not read and no data came any more when the run was stopped, while other boards had some. Empty if
-      there was none of these.
+      not read and no data came any more when the run was stopped, while other boards had some or because
+      the data router was gone. Empty if there was none of these.
     - `checked`: whether a check of all frames found them good, and as those of the other boards; None before
       a check.
     """

@@ -274,3 +274,18 @@ async def test_a_board_that_stopped_is_found_where_its_frames_are_not_read(
         assert re.search(r"no data \(Dead\) since [\d:]+ until the run's end", message), message
         assert stopped.run.event_count is stopped.run.unequal_events is None
         assert await bad_runs(it) == [stopped.run.number]
+        # A data router that is gone writes nothing, whatever the others do.
+        await start_run(it)
+        await it.until(lambda: all(shown(it, f"{b}:Router:Flow_RBV") == Flow.FLOWING for b in BOARDS))
+        routers = [it.fleet.routers[server] for server in ("CoBo[0]", "CoBo[1]", "Mutant[master]")]
+        for router in routers:
+            await router.stop()
+        await it.until(lambda: all(shown(it, f"{b}:Router:Flow_RBV") == Flow.DEAD for b in BOARDS))
+        number = it.run.number
+        await stop_run(it)
+        for router in routers:
+            await router.start()
+        gone = await recorded(it, dsn, number)
+        assert [of(gone, board).sync for board in BOARDS] == ["Dead"] * 3
+        assert ", its process was gone since " in of(gone, "CoBo1").message
+        assert await bad_runs(it) == [stopped.run.number, number]

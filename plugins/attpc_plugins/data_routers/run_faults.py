@@ -25,7 +25,7 @@ class RunFaults:
         self._synced: dict[str, Sync] = {}
         """The worst state of the events of each router's boards in this run, by label."""
         self._dead: list[str] = []
-        """Routers without data while others had some, at the last poll before the stop."""
+        """Routers that had no data while others had some, or could have none, at the poll before the stop."""
 
     def run_begins(self) -> None:
         """Begin a run."""
@@ -64,10 +64,15 @@ class RunFaults:
         return self._events.wrong(router.sources, run)
 
     def _note_dead(self) -> None:
-        """Remember which routers have no data while others have some, where no frames are read that tell."""
+        """Remember which routers have no data while others have some, or can have none any more.
+
+        Where frames are read, these tell it.
+        """
         flowing = any(router.flow in (Flow.FLOWING, Flow.LOW) for router in self._routers)
         self._dead = [
             router.label
             for router in self._routers
-            if flowing and router.flow is Flow.DEAD and self._events.host(router.label) is None
+            if router.flow is Flow.DEAD
+            and (flowing or router.cut)
+            and self._events.host(router.label) is None
         ]

@@ -293,7 +293,7 @@ class ClosingService:
         self._change(run, label, change)
 
     def note_dead(self, run: RunRef, label: str) -> None:
-        """Keep that a router had no data any more when its run was stopped, while others had some."""
+        """Keep that a router had no data any more when its run was stopped, and that this is its fault."""
         self._change(run, label, lambda closing: replace(closing, sync=closing.sync or Flow.DEAD.label))
 
     def _change(self, run: RunRef, label: str, change: Callable[[Closing], Closing]) -> None:

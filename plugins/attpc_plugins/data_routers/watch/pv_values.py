@@ -61,7 +61,7 @@ def show_run(ctx: PluginContext, routers: Sequence[Router]) -> None:
 
 def _readings(router: Router) -> Iterator[tuple[str, Reading]]:
     for part, reading in _values(router):
-        known = part == ONLINE or not router.partial
+        known = part in (ONLINE, FLOW) or not router.partial
         if part == RATE:
             known = router.has_rate
         elif part in (DISK_FREE, DISK_USED, TIME_TO_FULL):

@@ -174,6 +174,11 @@ class Router:
         polled = seen.polled
         self.gone = self._gone.judge(now_s, not polled.process)
         if seen.partial:
+            # Of its files nothing is known but that nothing is written into them.
+            self.cut = around.running
+            self.flow = self._flow_judge.judge(
+                now_s, running=around.running, grew_s=self.meter.grew_s, low=False, cut=True
+            )
             self.watch.wake_at(self._gone.due_s)
             return
         if seen.at_s != self._seen_s:
@@ -256,11 +261,11 @@ class Router:
         found: dict[str, Wrong] = {}
         if self.gone:
             found[ONLINE] = Wrong("its process was gone", self._unix("gone", self._gone.since_s))
-        if self.partial:
-            return found
         if self.flow is Flow.DEAD:
             cut = f", {self.why_cut}" if self.cut else ""
             found[f"{FLOW} Dead"] = Wrong(f"no data (Dead){cut}", self._unix("silent", judge.silent_since_s))
+        if self.partial:
+            return found
         if self.flow is Flow.LOW:
             found[f"{FLOW} Low"] = Wrong("few data (Low)", self._unix("low", judge.low_since_s))
         for level in range(1, self.disk_level + 1):
@@ -319,7 +324,7 @@ class Router:
         name = f"data router {self.label} on {self.where}"
         if part in (DISK_FREE, TIME_TO_FULL) and not self.partial and not self.knows_disk:
             return f"{name}: {DISK_UNKNOWN}" + (f" ({polled.note})" if polled.note else "")
-        if part == ONLINE or self.partial:
+        if part == ONLINE or (self.partial and part != FLOW):
             process = self.settings.program
             words = f"no process {process}" if process else "does not run"
             return f"{name}: {words}" + (f" ({polled.note})" if polled.note else "")
