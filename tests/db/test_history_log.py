@@ -7,7 +7,7 @@ import math
 from datetime import UTC, datetime
 
 import pytest
-from attpc_plugins.run_history.recording.translate import Translator, own_record, own_value
+from attpc_plugins.run_history.recording.translate import PHASES, Translator, own_record, own_value
 from attpc_plugins.run_history.store.model.history import Moment
 from attpc_plugins.run_history.store.model.records import (
     KINDS,
@@ -22,12 +22,13 @@ from attpc_plugins.run_history.store.model.values import Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attpc_ioc.eventlog.rows import from_row, text_of, to_row
+from attpc_ioc.eventlog.rows import KIND_OF, from_row, text_of, to_row
 from attpc_ioc.model.command import Who
 from attpc_ioc.model.events import (
     OperationStarting,
     Origin,
     PluginRecord,
+    RunEvent,
     RunFailed,
     RunMember,
     RunStarted,
@@ -102,6 +103,13 @@ def test_a_run_comes_with_its_members_as_they_were() -> None:
     assert (cobo.describe, cobo.prepare, cobo.configure) == ("a", "b", None)
     assert [(link.source, link.name, link.port) for link in cobo.links] == [("CoBo0", "l", 46005)]
     assert (gone.kind, gone.url, gone.transition_s, gone.links) == ("other", "http://gone", None, ())
+
+
+def test_every_event_of_a_run_has_its_phase() -> None:
+    """One without would end the recording of all that comes after it."""
+    assert set(PHASES) == {kind for kind in KIND_OF if issubclass(kind, RunEvent)}
+    assert set(PHASES.values()) == set(Phase)
+    assert all(phase.stage for phase in Phase)
 
 
 def test_a_failed_start_says_what_became_of_its_number() -> None:

@@ -125,10 +125,11 @@ EVENTS = [
     events.PluginRecord(**ABOUT, plugin="p", kind="k", value={"a": [1, 2.5, None, "t" * 9999]}),
     Put("Run:Title", Who("me", "here"), "old", "new", ok=False, reason="r", time_s=5.25, stamp=STAMP),
 ]
+FILES = next(event for event in EVENTS if isinstance(event, events.RunFiles))
 
 
 def test_every_kind_of_event_is_in_the_log():
-    """A kind that has no name there would end the writer."""
+    """One whose kind has no name there would not be recorded."""
     kinds = {
         kind
         for kind in vars(events).values()
@@ -159,7 +160,7 @@ async def test_events_come_back_as_they_were_and_in_order(tmp_path):
 @given(st.text(st.characters()), st.integers(0, 2**63 - 1), st.floats(0, 2e9))
 @settings(max_examples=50)
 def test_whatever_text_a_client_sends_comes_back(text, size, when):
-    event = dataclasses.replace(EVENTS[9], message=text, manifest=text * 3000, data_bytes=size, time_s=when)
+    event = dataclasses.replace(FILES, message=text, manifest=text * 3000, data_bytes=size, time_s=when)
     row = to_row(1, event)
     back = from_row(row.kind, row.body, lambda digest: text_of(row.texts[digest]))
     assert back == event
@@ -271,7 +272,7 @@ async def test_a_damaged_text_is_an_error_in_its_events_place_alone(tmp_path):
 
 
 async def test_an_event_that_cannot_be_written_down_does_not_keep_the_others_out(tmp_path, caplog):
-    bad = dataclasses.replace(EVENTS[9], message=object())
+    bad = dataclasses.replace(FILES, message=object())
     async with opened(tmp_path) as event_log:
         for event in (EVENTS[0], bad, EVENTS[1]):
             event_log.append(event)
