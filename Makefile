@@ -58,7 +58,13 @@ bench: $(STAMP)
 CA_PAGE := docs/explanation/channel-access-server.md
 SOAK_S ?= 600
 
-bench-ca: $(STAMP)
+# What the servers are compared with, beside what the tests need.
+$(VENV)/.bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c \
+	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	@touch $@
+
+bench-ca: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.ca.bench --page $(CA_PAGE)
 	$(BIN)/python -m benchmarks.ca.flat --kinds here --page $(CA_PAGE)
 	$(BIN)/python -m benchmarks.scale --page $(CA_PAGE)
@@ -68,7 +74,7 @@ bench-ca: $(STAMP)
 # The same for the page on the PVAccess server: some 25 minutes.
 PVA_PAGE := docs/explanation/pvaccess-server.md
 
-bench-pva: $(STAMP)
+bench-pva: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.pva.bench --page $(PVA_PAGE)
 	$(BIN)/python -m benchmarks.pva.soak --seconds $(SOAK_S) --page $(PVA_PAGE)
 

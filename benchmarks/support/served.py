@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
 import struct
 import subprocess
@@ -51,7 +52,12 @@ def served(
             stderr=subprocess.DEVNULL,
         )
         try:
-            (wait or search)(place, f"B:{count - 1}")
+            try:
+                (wait or search)(place, f"B:{count - 1}")
+            except TimeoutError as error:
+                if (code := process.poll()) is not None:
+                    raise RuntimeError(f"{kind} ended with {code}: {shlex.join(program_line)}") from error
+                raise
             yield process, time.perf_counter() - start
         finally:
             process.kill()

@@ -110,7 +110,7 @@ export function runsView(view) {
   filter("since", "From", h("input", { type: "date" })),
   filter("until", "Before", h("input", { type: "date" })),
   filter("experiment", "Experiment", h("input", { type: "text", autocomplete: "off" })),
-  h("div", { class: "filter check" }, bad, h("label", { for: bad.id }, "to look at only")));
+  h("div", { class: "filter check", title: "Runs that did not end as they should, or whose files or events have faults, as `attpc-ioc history list --bad`" }, bad, h("label", { for: bad.id }, "to look at only")));
   followRun(view, () => load(null, rows.length));
   load(null);
   return [card("Runs", {}, form, list, more)];
