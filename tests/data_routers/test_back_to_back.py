@@ -6,13 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
+from attpc_plugins.data_routers.events.sync import Sync
 from attpc_plugins.data_routers.model import CloseState
 
 from attpc_ioc.simulator.data.options import Access
 from tests.data_routers.test_check_boards import told
-from tests.data_routers.test_start_listing import AT_ONCE, closed, entries_of
+from tests.data_routers.test_start_listing import AT_ONCE, closed, entries_of, moved
 from tests.support.back_to_back import BUFFERED, OVERLAP, another_stream, check_all, ready, start_soon
-from tests.support.data_rig import data_rig, section, shown, stop_run
+from tests.support.data_rig import data_rig, section, shown, start_run, stop_run
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 from tests.support.sshd import Sshd
@@ -73,6 +74,33 @@ async def test_data_that_come_later_than_twice_the_quiet_time(tmp_path, monkeypa
         await it.until(lambda: not host.behind and not host.files(), PATIENCE_S, "all is in its folder")
         await closed(it, *numbers)
         check_all(it, numbers)
+
+
+async def test_late_data_of_a_closed_run_are_no_events_of_the_next(tmp_path, monkeypatch):
+    """They come while the next run is on: its boards are in step, and it has its own events only."""
+    text = section(closing={"quiet_s": 0.4})
+    data = replace(BUFFERED, drain_s=0.1)
+    async with data_rig(tmp_path, monkeypatch, data=data, text=text, durations=AT_ONCE, cobos=2) as it:
+        await ready(it)
+        host = it.fleet.data["CoBo[0]"]
+        await start_soon(it)
+        first = it.run.number
+        await it.until(lambda: shown(it, "CoBo0:Router:Events_RBV") > 40, PATIENCE_S, "events")
+        host.faults.late_s = 60.0
+        await it.until(lambda: host.behind > 20, PATIENCE_S, "events that come late")
+        await stop_run(it)
+        await closed_until(it, [first])
+        await start_run(it)
+        host.faults.late_s = 0.0
+        tail = "late data are in their folder"
+        await it.until(lambda: any(".late1." in name for name in moved(it, host, first)), PATIENCE_S, tail)
+        await it.until(lambda: shown(it, "Run:Sync_RBV") == Sync.IN_STEP, PATIENCE_S, "in step")
+        assert shown(it, "CoBo0:Router:Resets_RBV") == 0
+        second = it.run.number
+        await stop_run(it)
+        await closed(it, first, second)
+        check_all(it, [first, second])
+        assert [entry.sync for entry in entries_of(it, second)] == [""] * 3
 
 
 async def test_a_router_that_was_restarted_between_two_runs(tmp_path, monkeypatch, files_way):

@@ -222,6 +222,26 @@ def test_clocks_of_a_long_run_are_compared_at_events_spread_evenly_over_it() -> 
     )
 
 
+@pytest.mark.parametrize("lost", [range(0), range(40, 60)])
+@pytest.mark.parametrize("jump", [2000, -2000])
+def test_a_clock_that_has_jumped_is_that_of_its_board_alone(jump: int, lost: range) -> None:
+    """However many AsAd boards it has, and where one of the others has no event to compare."""
+    senders = ("MuTanT", *(f"CoBo{cobo}_AsAd{asad}" for cobo in (0, 1) for asad in range(4)))
+    trails = {sender: Trail() for sender in senders}
+    for sender, trail in trails.items():
+        samples = [
+            (event, event * 100 + jump * (sender.startswith("CoBo1") and event >= 35))
+            for event in range(100)
+            if not (sender.startswith("CoBo0") and event in lost)
+        ]
+        trail.take(Piece("a", 1, 1, 1, samples=tuple(samples)), -1)
+    found = compare([StreamFrames(one, 100, 0, 99) for one in senders], EventsSettings(), trails)
+    assert [one.sender for one in found] == [f"CoBo1_AsAd{asad}" for asad in range(4)]
+    assert all("event 35" in one.text for one in found), [one.text for one in found]
+    assert all(f"20 us {'later' if jump > 0 else 'earlier'}" in one.text for one in found)
+    assert not any("times in all" in one.text for one in found)
+
+
 async def test_the_result_of_a_check_waits_for_a_closing_only_so_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

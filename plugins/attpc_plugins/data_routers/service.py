@@ -26,6 +26,7 @@ from attpc_ioc.plugin import PluginContext
 from attpc_ioc.plugin.faults import Faults
 from attpc_ioc.pvs.row import Value
 
+from .closing.closings import Phase
 from .closing.rows import RUN_CLOSE_AGAIN
 from .closing.service import ClosingService
 from .closing.summary import Summary, summary_for
@@ -99,6 +100,7 @@ class Service:
             records.frames,
             records.clocks,
             before=self._before,
+            closed=self._closed_streams,
             busy=lambda label: self.closing.busy(label),
             on_news=self._wake.set,
         )
@@ -242,6 +244,12 @@ class Service:
         if closing is None or closing.unsettled:
             return None
         return closing.before or ()
+
+    def _closed_streams(self, label: str, run: RunRef) -> Collection[str]:
+        """Return the streams of other runs that are closed on a router."""
+        closings = self._records.closings.of(label)
+        done = [one.streams for one in closings if one.run != run and one.phase is Phase.DONE]
+        return frozenset().union(*done)
 
     def _on_closed(self, label: str, run: RunRef, written: Count) -> None:
         """Show the final counts of a closed run, if it is still the last one."""

@@ -7,10 +7,10 @@ first, so the last event is the same too. Nothing here reads a clock or a file.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby, takewhile
-from statistics import median
+from itertools import groupby, takewhile
+from statistics import median_high, median_low
 
 from attpc_plugins.data_routers.events.clocks import TICK_S, Changes, Step, changes_of, signed
 from attpc_plugins.data_routers.events.streams import Stream
@@ -155,7 +155,8 @@ def _steps(
 ) -> dict[str, list[str]]:
     """Return which senders' clocks or event numbers have changed against the others', and where.
 
-    Only events are compared that most senders have among their samples.
+    Only events are compared that most boards have among their samples. The AsAd boards of a CoBo have one
+    clock, so together they count as one.
     """
     seen = {
         stream.sender: Stream(stream.sender, samples=tuple(trails[stream.sender].samples))
@@ -163,10 +164,12 @@ def _steps(
         if stream.sender in trails
     }
     changes = changes_of(seen, {})
-    at: defaultdict[int, list[int]] = defaultdict(list)
-    for event, change in chain.from_iterable(changes.values()):
-        at[event].append(change)
-    middles = {event: int(median(found)) for event, found in at.items() if 2 * len(found) > len(changes)}
+    at: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for sender, own in changes.items():
+        for event, change in own:
+            at[event].setdefault(sender.partition("_")[0], change)
+    boards = {sender.partition("_")[0] for sender in changes}
+    middles = {event: _middle(found.values()) for event, found in at.items() if 2 * len(found) > len(boards)}
     limit = settings.clock_us * 1e-6 / TICK_S
     found = {
         sender: _step_texts(
@@ -175,6 +178,11 @@ def _steps(
         for sender, own in changes.items()
     }
     return {sender: texts for sender, texts in found.items() if texts}
+
+
+def _middle(changes: Collection[int]) -> int:
+    """Return the change of most boards; of an even number the one that is nearer to the reference's, 0."""
+    return min(median_low(changes), median_high(changes), key=abs)
 
 
 def _step_texts(own: Changes, limit: float) -> list[str]:

@@ -39,7 +39,8 @@ SAMPLES_A_LOOK = 3
 class EventsService:
     """The frames of all data routers, for one event loop.
 
-    `before(label, run)` and `busy(label)` are for `FrameWatch`. `on_news()`: call `show` soon.
+    `before(label, run)`, `closed(label, run)` and `busy(label)` are for `FrameWatch`. `on_news()`: call
+    `show` soon.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class EventsService:
         clocks: Kept[RunClocks],
         *,
         before: Callable[[str, RunRef], Collection[str] | None],
+        closed: Callable[[str, RunRef], Collection[str]],
         busy: Callable[[str], bool],
         on_news: Callable[[], None],
     ) -> None:
@@ -75,13 +77,14 @@ class EventsService:
         for router in settings.router:
             host = frame_host_for(router, settings, hosts[router.label]) if settings.events.enabled else None
             if host is not None:
-                self._watches[router.label] = router, self._watch(router.label, host, before, busy)
+                self._watches[router.label] = router, self._watch(router.label, host, before, closed, busy)
 
     def _watch(
         self,
         label: str,
         host: FrameHost,
         before: Callable[[str, RunRef], Collection[str] | None],
+        closed: Callable[[str, RunRef], Collection[str]],
         busy: Callable[[str], bool],
     ) -> FrameWatch:
         return FrameWatch(
@@ -91,6 +94,7 @@ class EventsService:
             timeout_s=self._settings.timeout_s,
             window_s=self._settings.rate_window_s,
             before=lambda run: before(label, run),
+            closed=lambda run: closed(label, run),
             busy=lambda: busy(label),
             step=self._step,
             on_look=lambda: self._looked(label),

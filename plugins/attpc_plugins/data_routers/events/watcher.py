@@ -12,6 +12,7 @@ from attpc_ioc.log import get_logger
 from attpc_ioc.model.run import RunRef
 from attpc_plugins.data_routers.hosts.frames import Cursor, after_stream, by_sender
 from attpc_plugins.data_routers.hosts.host import FrameHost, HostError
+from attpc_plugins.data_routers.hosts.names import stream_of
 from attpc_plugins.data_routers.watch.flow import rate_of
 from attpc_plugins.data_routers.watch.poll import LAST_BACKOFF_S, answered
 
@@ -51,6 +52,7 @@ class FrameWatch:
 
     - `before(run)`: the data files in the staging folder from before the run, by name; None while these are
       not known yet, and nothing is looked at.
+    - `closed(run)`: the streams of other runs that are closed: late data of them are no events of this one.
     - `step()`: samples are of events whose number is a multiple of it.
     - `on_look()`: called after each look, and when a host begins or ceases to answer.
     """
@@ -64,6 +66,7 @@ class FrameWatch:
         timeout_s: float,
         window_s: float,
         before: Callable[[RunRef], Collection[str] | None],
+        closed: Callable[[RunRef], Collection[str]],
         busy: Callable[[], bool],
         step: Callable[[], int],
         on_look: Callable[[], None],
@@ -74,6 +77,7 @@ class FrameWatch:
         self._timeout_s = timeout_s
         self._window_s = window_s
         self._before = before
+        self._closed = closed
         self._busy = busy
         self._step = step
         self._on_look = on_look
@@ -156,7 +160,9 @@ class FrameWatch:
         self._failures, self.fault = 0, ""
         if self.frames is not frames:
             return  # another run began meanwhile
-        self.frames = RouterFrames(frames.run, take_all(frames.streams, pieces))
+        closed = self._closed(frames.run)
+        own = tuple(piece for piece in pieces if stream_of(piece.name) not in closed)
+        self.frames = RouterFrames(frames.run, take_all(frames.streams, own))
         now_s = time.monotonic()
         self._rates.append((now_s, self.frames.reached))
         while len(self._rates) > 2 and self._rates[1][0] <= now_s - self._window_s:
