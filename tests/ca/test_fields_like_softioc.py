@@ -17,6 +17,7 @@ from tests.ca import test_messages_like_softioc as messages
 from tests.ca.conftest import Rig
 from tests.ca.test_messages_like_softioc import Message, Talk, both, message, talk
 from tests.support.ca import USR, caget, caput
+from tests.support.patience import PATIENCE_S
 
 RECORDS = """
 record(ai, "F:ai") { field(VAL, "2.5") field(PREC, "3") field(EGU, "mm") field(HOPR, "10") field(DESC, "a") }
@@ -152,7 +153,7 @@ CLIENTS = {
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_clients_find_the_fields_they_ask_for(rig: Rig, client: str) -> None:
     name, fields = CLIENTS[client]
-    ran = await caget(rig.place, "-w", "5", *(f"{name}.{field}" for field in fields.split()))
+    ran = await caget(rig.place, "-w", str(PATIENCE_S), *(f"{name}.{field}" for field in fields.split()))
     assert ran.code == 0, ran.both
     assert ran.err == ""
     assert len(ran.out.splitlines()) == len(fields.split())

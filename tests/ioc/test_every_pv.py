@@ -22,6 +22,7 @@ from attpc_ioc.pvs.row import Record, Row
 from attpc_ioc.pvs.table import PvEntry
 from tests.support.ca import Ran, caget, camonitor, caput, eventually, run
 from tests.support.data_rig import data_rig
+from tests.support.patience import PATIENCE_S
 from tests.support.rig import Rig
 
 HISTORY = {"plugins.run_history": 'dsn = "postgresql://nobody@127.0.0.1:1/none"'}
@@ -108,7 +109,7 @@ async def test_caget_of_every_pv_as_every_type(tmp_path, monkeypatch):
         for asked_for, number in NUMBERS.items():
             kind = asked_for.rpartition("_")[2]
             can, cannot = asked(it, kind)
-            ran = await caget(it.place, "-w", "5", "-#", "3", "-d", str(number), *can)
+            ran = await caget(it.place, "-w", str(PATIENCE_S), "-#", "3", "-d", str(number), *can)
             assert (ran.code, ran.err) == (0, ""), (asked_for, ran.err)
             found = blocks(ran.out)
             assert list(found) == can
@@ -134,7 +135,7 @@ async def test_caget_of_every_pv_as_every_type(tmp_path, monkeypatch):
 async def test_cainfo_of_every_pv(tmp_path, monkeypatch):
     async with served(tmp_path, monkeypatch) as it:
         table = it.app.table
-        ran = await run(it.place, "cainfo", "-w", "5", *(entry.name for entry in table))
+        ran = await run(it.place, "cainfo", "-w", str(PATIENCE_S), *(entry.name for entry in table))
         assert (ran.code, ran.err) == (0, "")
         for entry in table:
             block = blocks(ran.out)[entry.name]
@@ -174,7 +175,7 @@ async def test_values_as_text(tmp_path, monkeypatch):
         table = [entry for entry in it.app.table if not entry.row.live and entry.row.part not in MOVING]
         pvs = it.app.server.pvs
         before = {entry.name: pvs[entry.name].value for entry in table}
-        ran = await caget(it.place, "-t", "-S", "-w", "5", *(entry.name for entry in table))
+        ran = await caget(it.place, "-t", "-S", "-w", str(PATIENCE_S), *(entry.name for entry in table))
         assert (ran.code, ran.err) == (0, "")
         lines = ran.out.split("\n")
         for entry, line in zip(table, lines, strict=False):
@@ -227,7 +228,7 @@ async def test_fields_of_every_pv(tmp_path, monkeypatch):
                 for entry in entries
                 for field, text in {**fields_of(entry.row), "NAME": entry.name}.items()
             }
-            ran = await caget(it.place, "-t", "-g", "10", "-w", "5", *expected)
+            ran = await caget(it.place, "-t", "-g", "10", "-w", str(PATIENCE_S), *expected)
             assert (ran.code, ran.err) == (0, ""), ran.err
             found = dict(zip(expected, ran.out.split("\n"), strict=False))
             assert found == {name: escaped(text[:39]) for name, text in expected.items()}
@@ -251,7 +252,7 @@ async def test_caput_to_every_pv(tmp_path, monkeypatch):
         async def put(entry: PvEntry) -> Ran:
             async with here:
                 *options, value = value_to_put(entry.row)
-                return await caput(it.place, "-c", "-w", "5", "-t", *options, entry.name, value)
+                return await caput(it.place, "-c", "-w", str(PATIENCE_S), "-t", *options, entry.name, value)
 
         can = [entry for entry in it.app.table if entry.row.writable]
         answers = await asyncio.gather(*map(put, can))

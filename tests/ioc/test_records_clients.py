@@ -18,6 +18,7 @@ from attpc_ioc.pvs.row import Limits, Record, Row
 from tests.support.ca import CaPlace, ca_place, caget, camonitor, caput
 from tests.support.fakecontrol import FakeController
 from tests.support.fleets import make_fleet, make_settings, table_of, with_module
+from tests.support.patience import PATIENCE_S
 
 LONG = ConfigName("describe-of-the-boards", "experiment-with-a-long-name", "experiment-with-a-long-name")
 PLUGIN_ROWS = (
@@ -50,10 +51,10 @@ class Ioc:
 
     async def put(self, name: str, *value: str) -> int:
         """Put with completion and return the exit code."""
-        return (await caput(self.place, "-c", "-w", "5", "-t", f"T:{name}", *value)).code
+        return (await caput(self.place, "-c", "-w", str(PATIENCE_S), "-t", f"T:{name}", *value)).code
 
     async def put_text(self, name: str, text: str) -> int:
-        return (await caput(self.place, "-c", "-w", "5", "-S", f"T:{name}", text)).code
+        return (await caput(self.place, "-c", "-w", str(PATIENCE_S), "-S", f"T:{name}", text)).code
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.ca import LOOPBACK, CaPlace, Ran, ca_place, caget, caput, program
+from tests.support.patience import PATIENCE_S
 
 
 @dataclass
@@ -55,7 +56,7 @@ class SoftIoc:
 
     async def put(self, pv: str, value: str) -> Ran:
         """Put to one of its PVs."""
-        return await caput(self.place, "-w", "5", pv, value)
+        return await caput(self.place, "-w", str(PATIENCE_S), pv, value)
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from attpc_plugins.web.page import FOLDER, MEDIA
 
+from attpc_ioc.model.command import RUN
 from attpc_ioc.simulator.data.options import Access
 from tests.support.browser import PHONE, VIEWS, WALL, go, link, pages, shows, violations
 from tests.support.ca import free_port
@@ -48,6 +49,9 @@ async def test_the_page_shows_the_state_and_follows_it(tmp_path, monkeypatch, br
         await shows(page, ".runnumber .v", "0")
         assert await page.title() == "Running · run 0 · AT-TPC"
         assert await page.locator(".detectorcard .tile.good").count() == 3
+        it.rig.fleet["cobo0"].faults.fail("Stop", times=1)
+        assert not (await it.rig.submit("Stop", RUN)).ok
+        await shows(page, ".runstate .was", "the stop is not complete: stop again")
         it.rig.fleet["cobo0"].faults.slow("Stop", extra_s=2)
         stop = asyncio.create_task(it.rig.ok("Run:Stop"))
         await shows(page, ".runstate .was", "waits for cobo0")

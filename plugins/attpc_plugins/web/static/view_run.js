@@ -33,15 +33,17 @@ function runCard(view) {
   });
   const modules = scopeNames("ecc").map((name) => [name, find("ecc", "State_RBV", name)]);
   const isOn = ([, row]) => value(row)?.label === "Running";
-  view.on([state?.name, run("Lost_RBV")?.name, "link", ...modules.map(([, row]) => row.name)], () => {
+  view.on([state?.name, run("Lost_RBV")?.name, run("Result_RBV")?.name, "link", ...modules.map(([, row]) => row.name)], () => {
     const now = value(state);
     const live = store.link.state === "live";
     // An old state is never shown as the present one.
     setText(word, live ? (now?.label ?? "Not known") : "Not known");
     const lost = text(run("Lost_RBV"));
     const since = store.time_ms ? moment(store.time_ms) : "";
-    const waits = now?.label === "Stopping" ? `waits for ${modules.filter(isOn).map(([name]) => name).join(", ") || "the answers"}` : "";
-    setText(was, live ? waits || (now?.severity === "MAJOR" && lost ? `lost: ${lost}` : "") : now ? `no connection; ${now.label} at ${since}` : "no connection");
+    const isOver = ["Incomplete", "Failed", "TimedOut"].includes(value(run("Result_RBV"))?.label);
+    const waits = isOver ? "the stop is not complete: stop again" : `waits for ${modules.filter(isOn).map(([name]) => name).join(", ") || "the answers"}`;
+    const parts = [now?.label === "Stopping" && waits, (now?.label === "Stopping" || now?.severity === "MAJOR") && lost && `lost: ${lost}`];
+    setText(was, live ? parts.filter(Boolean).join("; ") : now ? `no connection; ${now.label} at ${since}` : "no connection");
     const level = { NO_ALARM: "", MINOR: "sev1", MAJOR: "sev2", INVALID: "sev3" }[now?.severity] ?? "sev3";
     const calm = { Running: "good", Starting: "moving", Stopping: "moving" }[now?.label] ?? "quiet";
     setClass(big, `runstate ${live ? level || calm : "unknown"}`);
