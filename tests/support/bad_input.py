@@ -95,7 +95,10 @@ def see_random_puts(start: State, puts: st.SearchStrategy[P], play: Play[P]) -> 
         played += len(sequence)
         assert tracebacks.found == []
 
-    check()
+    # That nothing forbidden was sent is worth something only where much was sent. By chance it may be little.
+    for _ in range(5):
+        check()
+        if sent > 3 * EXAMPLES:
+            break
     assert played >= EXAMPLES * LENGTH
-    # That nothing forbidden was sent is worth something only where much was sent.
-    assert sent > EXAMPLES
+    assert sent > 3 * EXAMPLES

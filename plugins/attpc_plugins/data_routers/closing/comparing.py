@@ -164,12 +164,13 @@ def _steps(
         if stream.sender in trails
     }
     changes = changes_of(seen, {})
+    boards = {sender: sender.partition("_")[0] for sender in changes}
     at: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for sender, own in changes.items():
         for event, change in own:
-            at[event].setdefault(sender.partition("_")[0], change)
-    boards = {sender.partition("_")[0] for sender in changes}
-    middles = {event: _middle(found.values()) for event, found in at.items() if 2 * len(found) > len(boards)}
+            at[event].setdefault(boards[sender], change)
+    most = len(set(boards.values())) / 2
+    middles = {event: _middle(found.values()) for event, found in at.items() if len(found) > most}
     limit = settings.clock_us * 1e-6 / TICK_S
     found = {
         sender: _step_texts(
