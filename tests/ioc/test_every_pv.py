@@ -148,7 +148,7 @@ async def test_cainfo_of_every_pv(tmp_path, monkeypatch):
 async def test_camonitor_of_every_pv(tmp_path, monkeypatch):
     async with served(tmp_path, monkeypatch) as it:
         names = {entry.name for entry in it.app.table}
-        async with camonitor(it.place, "-S", "-#", "3", *names) as monitor:
+        async with camonitor(it.place, "-S", "-w", str(PATIENCE_S), "-#", "3", *names) as monitor:
             seen: set[str] = set()
 
             def all_seen() -> bool:
